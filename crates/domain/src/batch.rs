@@ -1,0 +1,247 @@
+//! Batches: one job firing for one slot at one instant, cut into the chunks that the queue carries.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    ids::{JobId, TenantId},
+    job::Priority,
+    occurrence::Occurrence,
+};
+
+/// Why a batch exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// Its slot fell due.
+    Schedule,
+    /// A preference stored in time was seen after its slot had fired for the others.
+    LateChange,
+}
+
+impl Trigger {
+    /// The word in tables and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::LateChange => "late_change",
+        }
+    }
+}
+
+/// A batch about to be put in the queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewBatch {
+    /// The same for the same firing, whoever plans it: a second plan of it is a no-op.
+    pub batch_id: Uuid,
+    /// Which job.
+    pub job_id: JobId,
+    /// Orders it in the queue.
+    pub priority: Priority,
+    /// The slot, as text.
+    pub slot: String,
+    /// When it fell due.
+    pub scheduled_at: DateTime<Utc>,
+    /// Why it exists.
+    pub trigger: Trigger,
+    /// Its items, in the pieces that the queue carries.
+    pub chunks: Vec<Chunk>,
+}
+
+impl NewBatch {
+    /// Cuts `items` into chunks of at most `chunk_size`. `planned_at` tells late batches of one slot apart.
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the batch")]
+    #[must_use]
+    pub fn new(
+        job_id: &JobId,
+        priority: Priority,
+        slot: String,
+        scheduled_at: DateTime<Utc>,
+        occurrence: Occurrence,
+        trigger: Trigger,
+        planned_at: DateTime<Utc>,
+        items: &[TenantId],
+        chunk_size: usize,
+    ) -> Self {
+        let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let which = match trigger {
+            Trigger::Schedule => "schedule".to_owned(),
+            Trigger::LateChange => format!("late {}", instant(planned_at)),
+        };
+        let key = format!(
+            "{job_id}\n{slot}\n{}\n{occurrence}\n{which}",
+            instant(scheduled_at)
+        );
+        let batch_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
+        let chunks = items
+            .chunks(chunk_size.max(1))
+            .enumerate()
+            .map(|(index, items)| Chunk {
+                chunk_id: format!("{batch_id}/{index}"),
+                batch_id,
+                job_id: job_id.clone(),
+                scheduled_at,
+                occurrence,
+                items: items.to_vec(),
+            })
+            .collect();
+        Self {
+            batch_id,
+            job_id: job_id.clone(),
+            priority,
+            slot,
+            scheduled_at,
+            trigger,
+            chunks,
+        }
+    }
+
+    /// How many items it has.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.items.len()).sum()
+    }
+}
+
+/// A part of a batch: the unit the queue carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// `batch_id/index`.
+    pub chunk_id: String,
+    /// The batch it belongs to.
+    pub batch_id: Uuid,
+    /// The job to run.
+    pub job_id: JobId,
+    /// When the batch fell due.
+    pub scheduled_at: DateTime<Utc>,
+    /// Which run this is for its items.
+    pub occurrence: Occurrence,
+    /// Its items: tenants, or the ids of a plain job's items.
+    pub items: Vec<TenantId>,
+}
+
+/// How far a job has been planned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Which job.
+    pub job_id: JobId,
+    /// Everything due until then has been put in the queue.
+    pub scheduled_until: DateTime<Utc>,
+    /// The preferences used were those stored until then.
+    pub seen_until: Option<DateTime<Utc>>,
+}
+
+/// One tick's outcome: stored as a whole or not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Firing {
+    /// What fell due.
+    pub batches: Vec<NewBatch>,
+    /// How far each job has been planned now.
+    pub progress: Vec<Progress>,
+}
+
+/// Where a batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchStatus {
+    /// In the queue; nobody has begun.
+    Queued,
+    /// At least one chunk has begun.
+    Running,
+    /// Every item has its result.
+    Completed,
+}
+
+impl BatchStatus {
+    /// The word in tables and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+/// A batch as it stands in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Its id.
+    pub batch_id: Uuid,
+    /// Which job.
+    pub job_id: JobId,
+    /// The slot, as text.
+    pub slot: String,
+    /// When it fell due.
+    pub scheduled_at: DateTime<Utc>,
+    /// Why it exists.
+    pub trigger: Trigger,
+    /// Where it stands.
+    pub status: BatchStatus,
+    /// How many items it has.
+    pub total: u64,
+    /// How many succeeded.
+    pub succeeded: u64,
+    /// How many failed for good.
+    pub failed: u64,
+    /// How many were not run, with a reason: disabled meanwhile, or run by another batch of the same date.
+    pub skipped: u64,
+    /// When it was put in the queue.
+    pub created_at: DateTime<Utc>,
+    /// When its last item was done.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl Batch {
+    /// How many items have an outcome.
+    #[must_use]
+    pub fn processed(&self) -> u64 {
+        self.succeeded + self.failed + self.skipped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planning_the_same_firing_twice_gives_the_same_ids() {
+        let job = JobId::new("job").unwrap();
+        let items: Vec<_> = (0..1201)
+            .map(|n| TenantId::new(format!("u{n}")).unwrap())
+            .collect();
+        let batch = |trigger, planned_at: &str| {
+            NewBatch::new(
+                &job,
+                Priority::High,
+                "daily 09:00 UTC".into(),
+                "2026-03-01T09:00:00Z".parse().unwrap(),
+                "2026-03-01".parse().unwrap(),
+                trigger,
+                planned_at.parse().unwrap(),
+                &items,
+                500,
+            )
+        };
+        let first = batch(Trigger::Schedule, "2026-03-01T09:00:01Z");
+        assert_eq!(first, batch(Trigger::Schedule, "2026-03-01T09:00:02Z"));
+        assert_eq!(
+            first
+                .chunks
+                .iter()
+                .map(|c| c.items.len())
+                .collect::<Vec<_>>(),
+            [500, 500, 201]
+        );
+        assert_eq!(first.total(), 1201);
+        let late = batch(Trigger::LateChange, "2026-03-01T09:00:01Z");
+        assert_ne!(late.batch_id, first.batch_id);
+        assert_ne!(
+            late.batch_id,
+            batch(Trigger::LateChange, "2026-03-01T09:00:02Z").batch_id
+        );
+    }
+}

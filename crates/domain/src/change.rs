@@ -1,0 +1,41 @@
+//! What the Config Database tells us: a tenant's preference as it is stored now, and the feed of changes.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use crate::ids::{FeatureType, TenantId};
+
+/// A tenant's stored preference for one feature, not yet checked: the mirror quarantines what is invalid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreferenceRecord {
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// The preference object as it is stored.
+    pub preference: Arc<Map<String, Value>>,
+    /// When it was stored; `None` counts as long ago.
+    pub updated_at: Option<DateTime<Utc>>,
+}
+
+/// One entry of the feed of changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Whose preference changed.
+    pub tenant_id: TenantId,
+    /// For which feature.
+    pub feature_type: FeatureType,
+    /// What it is now.
+    pub kind: ChangeKind,
+    /// When it changed; `None` when the server does not say.
+    pub changed_at: Option<DateTime<Utc>>,
+}
+
+/// What a preference became.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeKind {
+    /// Stored anew, or changed, to this object.
+    Upserted(Arc<Map<String, Value>>),
+    /// Gone.
+    Deleted,
+}

@@ -1,0 +1,135 @@
+//! Names that come from outside: tenants, feature types, jobs and purposes. One rule holds for all of
+//! them, so that a name can stand in a URL, a file, a log line or a key without being escaped.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::validation::Invalid;
+
+/// Longest id, in characters.
+const MAX_LENGTH: usize = 128;
+
+/// A name that breaks the rule of 1–128 characters of `A–Z a–z 0–9 . _ : @ -`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{value}` is not a valid {kind}; use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")]
+pub struct InvalidId {
+    kind: &'static str,
+    value: String,
+}
+
+impl From<InvalidId> for Invalid {
+    fn from(error: InvalidId) -> Self {
+        Invalid::new(
+            format!("is not a valid {}", error.kind),
+            "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -",
+        )
+    }
+}
+
+fn check(kind: &'static str, value: &str) -> Result<(), InvalidId> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:@-".contains(&b);
+    if (1..=MAX_LENGTH).contains(&value.len()) && value.bytes().all(allowed) {
+        return Ok(());
+    }
+    let shown: String = value
+        .chars()
+        .take(40)
+        .flat_map(char::escape_debug)
+        .collect();
+    Err(InvalidId { kind, value: shown })
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks a name and takes it.
+            ///
+            /// # Errors
+            /// [`InvalidId`] unless it is 1–128 characters of `A–Z a–z 0–9 . _ : @ -`.
+            pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidId> {
+                check($kind, value.as_ref())?;
+                Ok(Self(value.as_ref().into()))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(value: String) -> Result<Self, InvalidId> {
+                Self::new(value)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(value: &str) -> Result<Self, InvalidId> {
+                Self::new(value)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A user of the product whose preferences we hold; also the id of an item of a plain job.
+    TenantId, "tenant_id"
+);
+id!(
+    /// What a preference is about, as `instagram_posts`.
+    FeatureType, "feature_type"
+);
+id!(
+    /// The name of a job in `batch_config.json`.
+    JobId, "job_id"
+);
+id!(
+    /// What to run; `purposes.json` binds it to a handler.
+    PurposeId, "purpose_id"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_the_documented_alphabet() {
+        for name in ["user123", "a", "org:42@eu-west.prod_1", &"x".repeat(128)] {
+            assert_eq!(TenantId::new(name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else_and_says_why() {
+        for name in [
+            "",
+            " ",
+            "a b",
+            "../etc",
+            "a/b",
+            "ü",
+            "a\0",
+            &"x".repeat(129),
+        ] {
+            let error = TenantId::new(name).unwrap_err().to_string();
+            assert!(error.contains("not a valid tenant_id"), "{error}");
+            assert!(error.len() < 300, "a long value is cut: {error}");
+        }
+        assert!(serde_json::from_str::<JobId>("\"a b\"").is_err());
+    }
+}

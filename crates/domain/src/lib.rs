@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod batch;
+mod change;
+mod ids;
+mod item;
+mod job;
+mod mirror;
+mod occurrence;
+mod overrides;
+mod planner;
+mod preference;
+mod recurrence;
+mod slot;
+mod validation;
+mod zone;
+
+pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress, Trigger};
+pub use change::{Change, ChangeKind, PreferenceRecord};
+pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
+pub use item::{Item, ItemResult, ItemStatus, SkipReason};
+pub use job::{BatchConfig, JobConfig, JobKind, Priority, Source, Work};
+pub use mirror::{Mirror, MirrorDifference};
+pub use occurrence::Occurrence;
+pub use overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides};
+pub use planner::{CatchUp, CatchUpPolicy, DueGroup, due_instants, plan_fixed, plan_mirror};
+pub use preference::{MergedPreference, Preference};
+pub use recurrence::{MonthDays, Recurrence, Weekdays};
+pub use slot::{Slot, TimeOfDay};
+pub use validation::{FieldError, FieldErrors, Fields, Invalid};
+pub use zone::{TZDB_VERSION, UnknownZone, Zone};

@@ -1,0 +1,50 @@
+//! The key under which a tenant's run of a job happens at most once.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Which run of a job for a tenant this is: with the job and the tenant the key that is unique for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Occurrence {
+    /// The local date it belongs to: `2026-03-29`.
+    Date(NaiveDate),
+    /// The instant, for hourly recurrences: `2026-03-29T07:30:00Z`.
+    Instant(DateTime<Utc>),
+}
+
+impl fmt::Display for Occurrence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Date(date) => write!(f, "{date}"),
+            Self::Instant(instant) => {
+                f.write_str(&instant.to_rfc3339_opts(SecondsFormat::Secs, true))
+            }
+        }
+    }
+}
+
+impl FromStr for Occurrence {
+    type Err = chrono::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse()
+            .map(Self::Date)
+            .or_else(|_| text.parse().map(Self::Instant))
+    }
+}
+
+impl TryFrom<String> for Occurrence {
+    type Error = chrono::ParseError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Occurrence> for String {
+    fn from(occurrence: Occurrence) -> Self {
+        occurrence.to_string()
+    }
+}

@@ -1,0 +1,154 @@
+//! A slot: frequency, days, wall-clock time and time zone. All tenants of a feature with an equal slot fall
+//! due together. This is where a preference becomes instants.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc};
+
+use crate::{occurrence::Occurrence, recurrence::Recurrence, zone::Zone};
+
+/// A time of day, `HH:MM`. An hourly slot uses its minute only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeOfDay(NaiveTime);
+
+impl TimeOfDay {
+    /// `hour` 0–23 and `minute` 0–59; `None` outside.
+    #[must_use]
+    pub fn new(hour: u32, minute: u32) -> Option<Self> {
+        NaiveTime::from_hms_opt(hour, minute, 0).map(Self)
+    }
+
+    fn minute(self) -> u32 {
+        self.0.minute()
+    }
+}
+
+impl Default for TimeOfDay {
+    /// The documented default, 09:00.
+    fn default() -> Self {
+        Self::new(9, 0).expect("09:00 exists")
+    }
+}
+
+impl FromStr for TimeOfDay {
+    type Err = ();
+
+    /// Reads exactly `HH:MM`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (hour, minute) = text.split_once(':').ok_or(())?;
+        let two_digits = |part: &str| {
+            let digits = part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+            if digits {
+                part.parse().map_err(|_| ())
+            } else {
+                Err(())
+            }
+        };
+        Self::new(two_digits(hour)?, two_digits(minute)?).ok_or(())
+    }
+}
+
+impl fmt::Display for TimeOfDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.format("%H:%M"))
+    }
+}
+
+/// When a preference falls due. Written `weekly monday,thursday 10:00 Europe/Berlin`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// How often, and on which days.
+    pub recurrence: Recurrence,
+    /// At which time of day; hourly slots use the minute only.
+    pub time: TimeOfDay,
+    /// In which zone.
+    pub zone: Zone,
+}
+
+/// How many dates to look ahead for the next occurrence: past the longest recurrence (two months when a
+/// month ends early) and any date that a zone has skipped.
+const DATES_AHEAD: usize = 75;
+
+impl Slot {
+    /// The first occurrence strictly after `instant`; `None` only where the calendar ends.
+    ///
+    /// A local time in a daylight-saving gap moves later by the gap's length, in an overlap the first of the
+    /// two counts; hourly slots take every instant at which the local clock shows their minute.
+    #[must_use]
+    pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.recurrence == Recurrence::Hourly {
+            return self.next_hourly(instant);
+        }
+        // Two dates early: a gap may have moved an earlier date's time past `instant`.
+        let start = self.zone.local(instant)?.date().pred_opt()?.pred_opt()?;
+        start
+            .iter_days()
+            .take(DATES_AHEAD)
+            .filter(|date| self.recurrence.falls_on(*date))
+            .filter_map(|date| self.zone.resolve(date, self.time.0))
+            .find(|due| *due > instant)
+    }
+
+    /// Which occurrence `instant` is: the local date that the slot's rule chose, for hourly slots the
+    /// instant itself. A time that a gap moved past midnight still belongs to the date before it.
+    #[must_use]
+    pub fn occurrence_key(&self, instant: DateTime<Utc>) -> Occurrence {
+        if self.recurrence == Recurrence::Hourly {
+            return Occurrence::Instant(instant);
+        }
+        let local = self
+            .zone
+            .local(instant)
+            .map_or(instant.date_naive(), |local| local.date());
+        let chosen = |date: &NaiveDate| {
+            self.recurrence.falls_on(*date)
+                && self.zone.resolve(*date, self.time.0) == Some(instant)
+        };
+        let earlier = [Some(local), local.pred_opt()]
+            .into_iter()
+            .flatten()
+            .find(chosen);
+        Occurrence::Date(earlier.unwrap_or(local))
+    }
+
+    fn next_hourly(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let mut from = after;
+        // Each round covers one stretch of constant offset; a stretch shorter than an hour may hold none.
+        for _ in 0..8 {
+            let minute = i64::from(self.time.minute()) * 60;
+            let local = from.timestamp() + i64::from(self.zone.offset_seconds(from)?);
+            let ahead = (minute - local).rem_euclid(3600);
+            let strictly = from == after && ahead == 0;
+            let whole = DateTime::from_timestamp(from.timestamp(), 0)?;
+            let candidate = whole.checked_add_signed(TimeDelta::seconds(if strictly {
+                3600
+            } else {
+                ahead
+            }))?;
+            match self.zone.next_transition(from) {
+                Some(transition) if transition <= candidate => from = transition,
+                _ => return Some(candidate),
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            recurrence,
+            time,
+            zone,
+        } = self;
+        let word = recurrence.frequency();
+        match recurrence {
+            Recurrence::Hourly => write!(f, "{word} :{:02} {zone}", time.minute()),
+            Recurrence::Daily => write!(f, "{word} {time} {zone}"),
+            Recurrence::Weekly(days) | Recurrence::Biweekly(days) => {
+                write!(f, "{word} {days} {time} {zone}")
+            }
+            Recurrence::Monthly(days) => write!(f, "{word} {days} {time} {zone}"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The recurrence rules against independent calendar arithmetic.
+
+mod recurrence;
