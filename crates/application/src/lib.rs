@@ -1,1 +1,13 @@
-//! x
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+pub mod ports;
+mod services;
+#[cfg(any(test, feature = "mocks"))]
+pub mod testing;
+
+pub use services::{
+    batch_processor::{BatchProcessor, ChunkReport, Handlers, ProcessError},
+    enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},
+    source_items::{Categories, item_ids},
+};

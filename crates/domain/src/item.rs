@@ -127,6 +127,6 @@ pub struct ItemResult {
     pub error: Option<String>,
     /// When its first attempt began.
     pub started_at: DateTime<Utc>,
-    /// When it ended.
-    pub finished_at: DateTime<Utc>,
+    /// When it ended; `None` while it is running.
+    pub finished_at: Option<DateTime<Utc>>,
 }

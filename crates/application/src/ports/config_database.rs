@@ -1,0 +1,91 @@
+//! The Config Database as the agent sees it: a snapshot of a feature, the changes after it, and single
+//! tenants. An error is never an empty answer: 'unknown' and 'nobody' are different things.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use punctual_domain::{Change, FeatureType, PreferenceRecord, TenantId};
+
+/// Reads preferences.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait ConfigDatabase: Send + Sync {
+    /// Every stored preference of a feature, with the place in the feed from which changes follow.
+    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError>;
+
+    /// The changes after `cursor`, oldest first. Waits up to `wait` for one where the server can; may return
+    /// sooner and without any.
+    ///
+    /// # Errors
+    /// [`ConfigErrorKind::CursorLost`] when the feed cannot be followed from there: take a new snapshot.
+    async fn changes(
+        &self,
+        feature_type: &FeatureType,
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<ChangePage, ConfigDatabaseError>;
+
+    /// The stored preferences of these tenants, from a cache where it is fresh. A tenant without one is
+    /// missing from the answer; when one cannot be known, the whole call fails.
+    async fn preferences(
+        &self,
+        feature_type: &FeatureType,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError>;
+}
+
+/// All preferences of a feature at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// One per tenant.
+    pub records: Vec<PreferenceRecord>,
+    /// Where the feed goes on.
+    pub cursor: Cursor,
+}
+
+/// A place in the feed of changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cursor {
+    /// The id of the last change seen.
+    pub since_id: u64,
+    /// Which database the ids belong to, where the server says.
+    pub epoch: Option<String>,
+}
+
+/// A stretch of the feed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangePage {
+    /// The changes, oldest first.
+    pub changes: Vec<Change>,
+    /// Where to go on.
+    pub cursor: Cursor,
+    /// Whether more are waiting already.
+    pub has_more: bool,
+    /// Whether the server held the call open for a change, so that calling again at once is cheap.
+    pub waited: bool,
+}
+
+/// Why preferences cannot be read. Carries no secret.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct ConfigDatabaseError {
+    /// What kind of trouble it is.
+    pub kind: ConfigErrorKind,
+    /// What happened, and where to look next.
+    pub message: String,
+    /// How long the server asked us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// The kinds of trouble a caller can act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigErrorKind {
+    /// Not reachable, too slow, overloaded or broken for now.
+    Unavailable,
+    /// The key is missing or not accepted.
+    Unauthorized,
+    /// The answer could not be understood.
+    Malformed,
+    /// The feed cannot be followed from this cursor.
+    CursorLost,
+}

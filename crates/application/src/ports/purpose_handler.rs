@@ -1,0 +1,53 @@
+//! What runs for an item. The one trait to implement for work of your own.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use punctual_domain::Item;
+use serde_json::Value;
+
+/// Runs one purpose.
+///
+/// It is called at least once for an item, and its result is committed once. Where an effect outside must
+/// happen once, hand [`Item::idempotency_key`] on: it is the same on every attempt.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait PurposeHandler: Send + Sync {
+    /// Does the item's work and returns its result.
+    ///
+    /// # Errors
+    /// [`HandlerError`] says whether another attempt makes sense.
+    async fn run(&self, item: &Item) -> Result<Value, HandlerError>;
+}
+
+/// Why an item's work failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct HandlerError {
+    /// What happened; stored with the result, so without secrets.
+    pub message: String,
+    /// Whether trying again can help.
+    pub retryable: bool,
+    /// How long the far side asked us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl HandlerError {
+    /// Another attempt may succeed.
+    pub fn retryable(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            retryable: true,
+            retry_after: None,
+        }
+    }
+
+    /// No further attempt makes sense.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            retryable: false,
+            retry_after: None,
+        }
+    }
+}

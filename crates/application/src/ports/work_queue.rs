@@ -1,0 +1,26 @@
+//! Where the schedulers put what fell due.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_domain::{Firing, JobId, NewBatch, Progress};
+
+use super::StoreError;
+
+/// Takes one tick's firing and remembers how far each job has been planned.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait WorkQueue: Send + Sync {
+    /// How far a job has been planned; `None` before its first tick.
+    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError>;
+
+    /// Stores the batches, their chunks and the progress in one transaction. A batch that is already there
+    /// is left as it is.
+    async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError>;
+}
+
+/// What [`WorkQueue::enqueue`] stored.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Enqueued {
+    /// The batches that were new.
+    pub batches: Vec<NewBatch>,
+}

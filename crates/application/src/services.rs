@@ -1,0 +1,5 @@
+//! The use cases.
+
+pub mod batch_processor;
+pub mod enhanced_batch_processor;
+pub mod source_items;

@@ -1,0 +1,220 @@
+//! The plain processor: runs the items of one chunk and commits their results in groups. A chunk may be
+//! delivered more than once; its items are claimed first, so what is done is not done again.
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+
+use futures::{FutureExt, Stream, StreamExt, stream};
+use punctual_domain::{Chunk, Item, ItemResult, ItemStatus, PurposeId, TenantId};
+use serde_json::Value;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::ports::{
+    BatchStore, Clock, ConfigDatabaseError, HandlerError, ItemSourceError, PurposeHandler,
+    StoreError,
+};
+
+/// How many results are committed together at most, and how long the first of them may wait.
+const GROUP_SIZE: usize = 250;
+const GROUP_WAIT: Duration = Duration::from_millis(100);
+
+/// The handler of each purpose, with the time one attempt may take.
+#[derive(Clone, Default)]
+pub struct Handlers(HashMap<PurposeId, (Arc<dyn PurposeHandler>, Duration)>);
+
+impl Handlers {
+    /// How long an attempt may take unless the purpose says otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// Binds a purpose to a handler, in place of an earlier one.
+    pub fn bind(
+        &mut self,
+        purpose: PurposeId,
+        handler: Arc<dyn PurposeHandler>,
+        timeout: Duration,
+    ) {
+        self.0.insert(purpose, (handler, timeout));
+    }
+
+    /// Whether the purpose has a handler.
+    #[must_use]
+    pub fn contains(&self, purpose: &PurposeId) -> bool {
+        self.0.contains_key(purpose)
+    }
+}
+
+/// Why a chunk could not be brought to its end. It goes back to the queue; what is committed stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    /// The tenants' preferences cannot be known now, so nothing was run.
+    #[error("preferences cannot be read, so nothing was run: {0}")]
+    Preferences(#[from] ConfigDatabaseError),
+    /// The records of a plain job cannot be read.
+    #[error("the items cannot be read: {0}")]
+    Source(#[from] ItemSourceError),
+    /// The process is stopping; items that had not begun were left.
+    #[error("stopped before every item had begun")]
+    Interrupted,
+    /// The chunk was given to somebody else meanwhile.
+    #[error("the chunk was given to another worker")]
+    Superseded,
+}
+
+/// What became of a chunk's items in one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChunkReport {
+    /// Handler succeeded.
+    pub succeeded: usize,
+    /// Handler failed for good.
+    pub failed: usize,
+    /// Not run, with a reason.
+    pub skipped: usize,
+}
+
+impl ChunkReport {
+    fn count(&mut self, results: &[ItemResult]) {
+        for result in results {
+            match result.status {
+                ItemStatus::Succeeded => self.succeeded += 1,
+                ItemStatus::Failed => self.failed += 1,
+                ItemStatus::Skipped | ItemStatus::Running => self.skipped += 1,
+            }
+        }
+    }
+}
+
+/// The items of a chunk that this delivery may run.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    token: Uuid,
+    pub(crate) items: Vec<TenantId>,
+}
+
+/// Runs the items of chunks, each once.
+#[derive(Clone)]
+pub struct BatchProcessor {
+    handlers: Handlers,
+    store: Arc<dyn BatchStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl BatchProcessor {
+    /// A processor with these handlers, that keeps results in `store`.
+    pub fn new(handlers: Handlers, store: Arc<dyn BatchStore>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            handlers,
+            store,
+            clock,
+        }
+    }
+
+    /// Runs `items` of `chunk` one after the other, one attempt each, and commits every result.
+    ///
+    /// # Errors
+    /// [`ProcessError`]; what was committed before stays.
+    pub async fn process(
+        &self,
+        chunk: &Chunk,
+        items: Vec<Item>,
+    ) -> Result<ChunkReport, ProcessError> {
+        let claimed = self.claim(chunk).await?;
+        let to_run = items
+            .into_iter()
+            .filter(|item| claimed.items.contains(&item.tenant_id));
+        let results = stream::iter(to_run).then(|item| async move {
+            let started_at = self.clock.now();
+            let outcome = self.attempt(&item).await;
+            Some(self.result(&item, started_at, outcome))
+        });
+        self.commit_all(chunk, &claimed, results).await
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Claims what is still to be run of a chunk.
+    pub(crate) async fn claim(&self, chunk: &Chunk) -> Result<Claimed, ProcessError> {
+        let token = Uuid::new_v4();
+        let items = self.store.claim(chunk, token, self.clock.now()).await?;
+        Ok(Claimed { token, items })
+    }
+
+    /// Calls the item's handler once: within its time, and with a panic caught.
+    pub(crate) async fn attempt(&self, item: &Item) -> Result<Value, HandlerError> {
+        let Some((handler, timeout)) = self.handlers.0.get(&item.purpose_id) else {
+            return Err(HandlerError::permanent(format!(
+                "purpose `{}` has no handler; add it to purposes.json",
+                item.purpose_id
+            )));
+        };
+        let call = AssertUnwindSafe(handler.run(item)).catch_unwind();
+        match tokio::time::timeout(*timeout, call).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(HandlerError::retryable("the handler panicked; see the log")),
+            Err(_elapsed) => Err(HandlerError::retryable(format!(
+                "no answer within {} ms",
+                timeout.as_millis()
+            ))),
+        }
+    }
+
+    /// The result of an item's last attempt.
+    pub(crate) fn result(
+        &self,
+        item: &Item,
+        started_at: chrono::DateTime<chrono::Utc>,
+        outcome: Result<Value, HandlerError>,
+    ) -> ItemResult {
+        let (status, output, error) = match outcome {
+            Ok(output) => (ItemStatus::Succeeded, Some(output), None),
+            Err(error) => (ItemStatus::Failed, None, Some(error.message)),
+        };
+        ItemResult {
+            tenant_id: item.tenant_id.clone(),
+            status,
+            attempts: item.attempt,
+            preference: item.preference.clone(),
+            output,
+            error,
+            started_at,
+            finished_at: Some(self.clock.now()),
+        }
+    }
+
+    /// Commits results as they come, in groups. `None` is an item that was not brought to its end.
+    pub(crate) async fn commit_all(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        results: impl Stream<Item = Option<ItemResult>>,
+    ) -> Result<ChunkReport, ProcessError> {
+        let mut report = ChunkReport::default();
+        let mut ended = 0;
+        let mut groups = pin!(tokio_stream::StreamExt::chunks_timeout(
+            results, GROUP_SIZE, GROUP_WAIT
+        ));
+        while let Some(group) = groups.next().await {
+            let results: Vec<ItemResult> = group.into_iter().flatten().collect();
+            if results.is_empty() {
+                continue;
+            }
+            let taken = self.store.commit(chunk, claimed.token, &results).await?;
+            if taken < results.len() {
+                warn!(chunk_id = %chunk.chunk_id, dropped = results.len() - taken,
+                    "Dropped results of chunk {}: it was given to another worker", chunk.chunk_id);
+                return Err(ProcessError::Superseded);
+            }
+            ended += results.len();
+            report.count(&results);
+        }
+        if ended < claimed.items.len() {
+            return Err(ProcessError::Interrupted);
+        }
+        self.store.finish(chunk, self.clock.now()).await?;
+        Ok(report)
+    }
+}

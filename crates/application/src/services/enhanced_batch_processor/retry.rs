@@ -1,0 +1,105 @@
+//! When a failed item is tried again: exponential backoff with full jitter, in this one layer.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::ports::HandlerError;
+
+/// The wait before the first retry is at most this; it doubles with every further one.
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// No wait is longer, whatever the far side asks for.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// How often, and after what wait, a failed item is tried again.
+#[derive(Clone)]
+pub struct RetryPolicy {
+    limit: u32,
+    random: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl RetryPolicy {
+    /// At most `limit` retries after the first attempt. `random` gives numbers from 0 up to 1.
+    pub fn new(limit: u32, random: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        Self {
+            limit,
+            random: Arc::new(random),
+        }
+    }
+
+    /// The same policy with a job's own limit, where it has one.
+    pub(crate) fn with_limit(&self, limit: Option<u32>) -> Self {
+        Self {
+            limit: limit.unwrap_or(self.limit),
+            random: Arc::clone(&self.random),
+        }
+    }
+
+    /// How long to wait after `attempt` (from 1) failed with `error`; `None` when it was the last.
+    pub(crate) fn delay_before_retry(
+        &self,
+        attempt: u32,
+        error: &HandlerError,
+    ) -> Option<Duration> {
+        if !error.retryable || attempt > self.limit {
+            return None;
+        }
+        let ceiling = FIRST_DELAY
+            .saturating_mul(1 << (attempt - 1).min(16))
+            .min(LONGEST_DELAY);
+        let jittered = ceiling.mul_f64((self.random)().clamp(0.0, 1.0));
+        Some(
+            error
+                .retry_after
+                .map_or(jittered, |asked| jittered.max(asked))
+                .min(LONGEST_DELAY),
+        )
+    }
+}
+
+impl fmt::Debug for RetryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryPolicy")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delays(random: f64, error: &HandlerError) -> Vec<Option<u64>> {
+        let policy = RetryPolicy::new(3, move || random);
+        (1..=4)
+            .map(|attempt| {
+                policy
+                    .delay_before_retry(attempt, error)
+                    .map(|d| d.as_millis() as u64)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn waits_double_are_jittered_from_zero_and_end_with_the_limit() {
+        let error = HandlerError::retryable("busy");
+        assert_eq!(
+            delays(1.0, &error),
+            [Some(500), Some(1000), Some(2000), None]
+        );
+        assert_eq!(
+            delays(0.5, &error),
+            [Some(250), Some(500), Some(1000), None]
+        );
+        assert_eq!(delays(0.0, &error), [Some(0), Some(0), Some(0), None]);
+    }
+
+    #[test]
+    fn a_permanent_error_is_not_retried_and_a_hint_is_kept_within_bounds() {
+        assert_eq!(delays(1.0, &HandlerError::permanent("no")), [None; 4]);
+        let hint = |secs| HandlerError {
+            retry_after: Some(Duration::from_secs(secs)),
+            ..HandlerError::retryable("")
+        };
+        assert_eq!(delays(0.0, &hint(7))[0], Some(7_000));
+        assert_eq!(delays(0.0, &hint(86_400))[0], Some(60_000));
+    }
+}
