@@ -104,15 +104,14 @@ impl Mirror {
 
     /// Takes a full read of the feature's preferences: tenants not among `records` are gone.
     ///
-    /// On the first read, preferences stored after `seen_until` count as late: an agent that was down then
-    /// cannot have planned them. Later, everything that differs does.
+    /// What differs and was stored after `seen_until`, the last time everything was known to be seen, counts
+    /// as late: nobody can have planned it. `None`: nothing does.
     pub fn replace(
         &mut self,
         records: &[PreferenceRecord],
         seen_until: Option<DateTime<Utc>>,
     ) -> MirrorDifference {
         let mut difference = MirrorDifference::default();
-        let first = !self.loaded;
         self.loaded = true;
         let present: HashSet<&TenantId> = records.iter().map(|record| &record.tenant_id).collect();
         let gone: Vec<TenantId> = self
@@ -130,8 +129,7 @@ impl Mirror {
             let since = record.updated_at.unwrap_or(DateTime::<Utc>::MIN_UTC);
             if self.set(&record.tenant_id, &record.preference, since) {
                 difference.changed += 1;
-                let unseen = seen_until.is_some_and(|seen| since > seen);
-                if !first || unseen {
+                if seen_until.is_some_and(|seen| since > seen) {
                     self.late.insert(record.tenant_id.clone());
                 }
             }

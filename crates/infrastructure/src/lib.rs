@@ -1,1 +1,26 @@
-//! x
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod clients;
+mod handlers;
+mod json_file;
+mod queue;
+mod services;
+mod sources;
+mod storage;
+
+pub use clients::config_database_client::{ClientOptions, ConfigDatabaseClient};
+pub use handlers::{
+    load_handlers,
+    template::{TemplateHandler, Templates},
+};
+pub use json_file::{FileError, FileErrors, JsonFile, load_batch_config, load_purposes};
+pub use queue::worker::Worker;
+pub use services::{
+    batch_scheduler::{BatchScheduler, SchedulerOptions},
+    dynamic_batch_scheduler::{
+        DynamicBatchScheduler, JobStatus, SchedulerStatus, SlotStatus, StatusHandle,
+    },
+};
+pub use sources::FileItemSource;
+pub use storage::sqlite::SqliteStore;

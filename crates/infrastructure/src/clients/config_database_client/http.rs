@@ -1,0 +1,280 @@
+//! One GET of the Config Database: timeouts, a bounded answer, retries in this one layer, and errors that
+//! say what happened and what to check next. The key goes into a header and nowhere else.
+
+use std::{error::Error as _, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable};
+use chrono::DateTime;
+use punctual_application::ports::{ConfigDatabaseError, ConfigErrorKind};
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+};
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+
+use super::ClientOptions;
+
+/// No longer than this is waited because the server asked for it.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// What the server said, where it is not an error.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// A JSON document.
+    Json { body: Vec<u8>, url: String },
+    /// It does not have what was asked for (404, in JSON).
+    Missing,
+    /// It no longer has what was asked for (410).
+    Gone,
+}
+
+impl Answer {
+    /// The document.
+    pub(super) fn json<T: DeserializeOwned>(self) -> Result<T, ConfigDatabaseError> {
+        match self {
+            Self::Json { body, url } => {
+                serde_json::from_slice(&body).map_err(|error| malformed(&url, &error))
+            }
+            Self::Missing | Self::Gone => Err(error(
+                ConfigErrorKind::Malformed,
+                "Config Database has no such address; check that CONFIG_SERVICE_URL points at one"
+                    .into(),
+            )),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Http {
+    client: Client,
+    base: Url,
+    authorization: Option<HeaderValue>,
+    options: ClientOptions,
+}
+
+impl Http {
+    pub(super) fn new(options: ClientOptions) -> Result<Self, ConfigDatabaseError> {
+        let invalid = |problem: String| {
+            error(
+                ConfigErrorKind::Malformed,
+                format!(
+                    "CONFIG_SERVICE_URL is not usable: {problem}; use a URL as http://127.0.0.1:8000"
+                ),
+            )
+        };
+        let mut base = Url::parse(&options.url).map_err(|e| invalid(e.to_string()))?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(invalid(format!("the scheme is {}", base.scheme())));
+        }
+        let root = base
+            .path()
+            .trim_end_matches('/')
+            .trim_end_matches("/api/v1")
+            .to_owned();
+        base.set_path(&format!("{root}/api/v1/"));
+        let authorization = options
+            .api_key
+            .as_ref()
+            .map(|key| {
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+                    .map_err(|_| {
+                    invalid("CONFIG_SERVICE_API_KEY has a character no header may have".into())
+                })?;
+                value.set_sensitive(true);
+                Ok(value)
+            })
+            .transpose()?;
+        let client = Client::builder()
+            .connect_timeout(Duration::from_secs(5).min(options.timeout))
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("punctual/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| invalid(e.to_string()))?;
+        Ok(Self {
+            client,
+            base,
+            authorization,
+            options,
+        })
+    }
+
+    /// The server's address without anything secret.
+    pub(super) fn shown_url(&self) -> String {
+        let mut url = self.base.clone();
+        // Cannot fail for http and https.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_query(None);
+        url.as_str().trim_end_matches("/api/v1/").to_owned()
+    }
+
+    /// GETs a path below `/api/v1/`. `wait` is how long the server may hold the call.
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        wait: Duration,
+    ) -> Result<Answer, ConfigDatabaseError> {
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(10))
+            .with_jitter()
+            .with_max_times(self.options.attempts.saturating_sub(1));
+        (|| self.try_get(path, query, wait))
+            .retry(backoff)
+            .when(|error| error.kind == ConfigErrorKind::Unavailable)
+            .adjust(|error, delay| {
+                delay.map(|delay| error.retry_after.map_or(delay, |asked| asked.max(delay)))
+            })
+            .await
+    }
+
+    async fn try_get(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        wait: Duration,
+    ) -> Result<Answer, ConfigDatabaseError> {
+        let url = self
+            .base
+            .join(path)
+            .map_err(|e| error(ConfigErrorKind::Malformed, e.to_string()))?;
+        let mut request = self
+            .client
+            .get(url)
+            .query(query)
+            .header(ACCEPT, "application/json")
+            .timeout(self.options.timeout + wait);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let response = request.send().await.map_err(|e| self.connecting(&e))?;
+        let is_json = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.contains("json"));
+        match response.status() {
+            status if status.is_success() => {
+                let body = self.body(response).await?;
+                Ok(Answer::Json {
+                    body,
+                    url: self.shown_url(),
+                })
+            }
+            StatusCode::NOT_FOUND if is_json => Ok(Answer::Missing),
+            StatusCode::GONE => Ok(Answer::Gone),
+            status => Err(self.refused(status, retry_after(&response))),
+        }
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConfigDatabaseError> {
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|e| self.connecting(&e))? {
+            if body.len() + piece.len() > self.options.max_answer_bytes {
+                let limit = self.options.max_answer_bytes;
+                return Err(error(
+                    ConfigErrorKind::Malformed,
+                    format!(
+                        "Config Database at {} sent more than {limit} bytes; the answer was dropped. Check \
+                         that CONFIG_SERVICE_URL points at a Config Database",
+                        self.shown_url()
+                    ),
+                ));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+
+    fn connecting(&self, cause: &reqwest::Error) -> ConfigDatabaseError {
+        // The innermost cause says most; the outer ones repeat the URL.
+        let mut reason = cause.to_string();
+        let mut inner = cause.source();
+        while let Some(next) = inner {
+            reason = next.to_string();
+            inner = next.source();
+        }
+        if cause.is_timeout() {
+            reason = "no answer in time".to_owned();
+        }
+        error(
+            ConfigErrorKind::Unavailable,
+            format!(
+                "Error connecting to Config Database at {}: {reason}; check that it runs and that \
+                 CONFIG_SERVICE_URL is right",
+                self.shown_url()
+            ),
+        )
+    }
+
+    fn refused(&self, status: StatusCode, retry_after: Option<Duration>) -> ConfigDatabaseError {
+        let url = self.shown_url();
+        let overloaded = matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+        );
+        let (kind, message) = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
+                ConfigErrorKind::Unauthorized,
+                format!(
+                    "Config Database at {url} refused the key ({status}); check CONFIG_SERVICE_API_KEY"
+                ),
+            ),
+            _ if status.is_server_error() || overloaded => (
+                ConfigErrorKind::Unavailable,
+                format!(
+                    "Error connecting to Config Database at {url}: it answered {status}; check its log and \
+                     its health"
+                ),
+            ),
+            _ => (
+                ConfigErrorKind::Malformed,
+                format!(
+                    "Config Database at {url} answered {status}; check that CONFIG_SERVICE_URL points at a \
+                     Config Database"
+                ),
+            ),
+        };
+        ConfigDatabaseError {
+            kind,
+            message,
+            retry_after,
+        }
+    }
+}
+
+fn error(kind: ConfigErrorKind, message: String) -> ConfigDatabaseError {
+    ConfigDatabaseError {
+        kind,
+        message,
+        retry_after: None,
+    }
+}
+
+fn malformed(url: &str, cause: &serde_json::Error) -> ConfigDatabaseError {
+    error(
+        ConfigErrorKind::Malformed,
+        format!(
+            "Config Database at {url} sent an answer that cannot be read ({cause}); what was known before is \
+             kept. Check that CONFIG_SERVICE_URL points at a Config Database"
+        ),
+    )
+}
+
+/// `Retry-After` in seconds or as a date, within bounds.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let header = |name| response.headers().get(name)?.to_str().ok();
+    let asked = header(RETRY_AFTER)?;
+    let wait = match asked.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = DateTime::parse_from_rfc2822(asked).ok()?;
+            let now =
+                header(reqwest::header::DATE).and_then(|d| DateTime::parse_from_rfc2822(d).ok())?;
+            (until - now).to_std().unwrap_or_default()
+        }
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}

@@ -1,0 +1,179 @@
+//! The Config Database's JSON, read tolerantly: what is not needed may be missing, what is unknown is passed
+//! on. Only what would be misread is refused.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use punctual_domain::{FeatureType, PreferenceRecord, TenantId};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tracing::warn;
+
+type Object = Map<String, Value>;
+
+/// One page of `GET preferences/groups`.
+#[derive(Debug, Deserialize)]
+pub(super) struct GroupsPage {
+    groups: Vec<Group>,
+    epoch: Option<String>,
+    as_of_id: Option<u64>,
+    pub(super) next_cursor: Option<String>,
+}
+
+/// Tenants who share everything but their overrides.
+#[derive(Debug, Deserialize)]
+struct Group {
+    tenants: Vec<Tenant>,
+    #[serde(flatten)]
+    shared: Object,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Tenant {
+    Id(String),
+    Object {
+        tenant_id: String,
+        #[serde(default)]
+        updated_at: Option<DateTime<Utc>>,
+        #[serde(flatten)]
+        own: Object,
+    },
+}
+
+/// All pages together. The first says where the snapshot stands in the feed: what changed while the others
+/// were read comes again as a change.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    groups: Vec<Group>,
+    pub(super) epoch: Option<String>,
+    pub(super) as_of_id: Option<u64>,
+}
+
+impl Groups {
+    pub(super) fn add(&mut self, page: GroupsPage) {
+        self.groups.extend(page.groups);
+        self.epoch = self.epoch.take().or(page.epoch);
+        self.as_of_id = self.as_of_id.or(page.as_of_id);
+    }
+
+    pub(super) fn into_records(self, feature: &FeatureType) -> Vec<PreferenceRecord> {
+        let mut records = Vec::new();
+        let mut left_out = 0;
+        for group in self.groups {
+            let mut shared = group.shared;
+            shared.remove("count");
+            // Groups hold those who are switched on, and need not say so.
+            shared.entry("enabled").or_insert(Value::Bool(true));
+            let shared_only = Arc::new(shared.clone());
+            for tenant in group.tenants {
+                let (id, updated_at, preference) = match tenant {
+                    Tenant::Id(id) => (id, None, Arc::clone(&shared_only)),
+                    Tenant::Object {
+                        tenant_id,
+                        updated_at,
+                        own,
+                    } if own.is_empty() => (tenant_id, updated_at, Arc::clone(&shared_only)),
+                    Tenant::Object {
+                        tenant_id,
+                        updated_at,
+                        own,
+                    } => {
+                        let mut preference = shared.clone();
+                        preference.extend(own);
+                        (tenant_id, updated_at, Arc::new(preference))
+                    }
+                };
+                match TenantId::new(&id) {
+                    Ok(tenant_id) => records.push(PreferenceRecord {
+                        tenant_id,
+                        preference,
+                        updated_at,
+                    }),
+                    Err(_) => left_out += 1,
+                }
+            }
+        }
+        if left_out > 0 {
+            warn!(%feature, left_out, "{left_out} tenants of {feature} have ids that cannot be; they are left out");
+        }
+        records
+    }
+}
+
+/// `GET preferences/changes`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Changes {
+    pub(super) changes: Vec<RawChange>,
+    pub(super) epoch: Option<String>,
+    last_id: Option<u64>,
+    #[serde(default)]
+    pub(super) has_more: bool,
+}
+
+impl Changes {
+    /// The id to go on from; never before `since`.
+    pub(super) fn last_id(&self, since: u64) -> u64 {
+        let seen = self.changes.iter().map(|change| change.id).max();
+        self.last_id
+            .into_iter()
+            .chain(seen)
+            .chain([since])
+            .max()
+            .unwrap_or(since)
+    }
+}
+
+/// One entry of the feed.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawChange {
+    pub(super) id: u64,
+    pub(super) tenant_id: String,
+    config_key: Option<String>,
+    feature_type: Option<String>,
+    change: Option<String>,
+    pub(super) preference: Option<Object>,
+    pub(super) changed_at: Option<DateTime<Utc>>,
+}
+
+impl RawChange {
+    /// A change that does not say what it is about may be about anything.
+    pub(super) fn is_about(&self, feature: &FeatureType) -> bool {
+        self.feature_type
+            .as_deref()
+            .is_none_or(|named| named == feature.as_str())
+            && self
+                .config_key
+                .as_deref()
+                .is_none_or(|key| key == "feature_preferences")
+    }
+
+    pub(super) fn is_deletion(&self) -> bool {
+        self.change.as_deref() == Some("deleted")
+    }
+}
+
+/// `GET tenants/{tenant_id}/configs/feature_preferences`.
+#[derive(Debug, Deserialize)]
+pub(super) struct TenantConfig {
+    config_value: Map<String, Value>,
+    #[serde(default)]
+    updated_at: Option<DateTime<Utc>>,
+}
+
+impl TenantConfig {
+    pub(super) fn preference(
+        mut self,
+        feature: &FeatureType,
+        tenant: &TenantId,
+    ) -> Option<PreferenceRecord> {
+        let Some(Value::Object(preference)) = self.config_value.remove(feature.as_str()) else {
+            return None;
+        };
+        Some(PreferenceRecord {
+            tenant_id: tenant.clone(),
+            preference: Arc::new(preference),
+            updated_at: self.updated_at,
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! The plain scheduler: jobs with a fixed schedule. One clock read a tick; what is due between the last tick
+//! and now is asked of the planner and handed to the queue together with the new progress.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::{
+    item_ids,
+    ports::{Clock, Enqueued, ItemSource, StoreError, WorkQueue},
+};
+use punctual_domain::{
+    BatchConfig, Firing, JobConfig, JobId, NewBatch, Progress, Slot, Trigger, Work, plan_fixed,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// The longest sleep: after it the wall clock is read again, whatever it has done meanwhile.
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Progress is written down at least this often, even when nothing fell due.
+const WRITE_DOWN_EVERY: TimeDelta = TimeDelta::seconds(60);
+
+/// Settings of both schedulers.
+#[derive(Debug, Clone)]
+pub struct SchedulerOptions {
+    /// Items a chunk holds at most.
+    pub chunk_size: usize,
+    /// How far back the first plan of a job reaches that has never been planned.
+    pub look_back: TimeDelta,
+}
+
+/// Plans jobs with a fixed schedule.
+pub struct BatchScheduler {
+    pub(crate) config: Arc<BatchConfig>,
+    pub(crate) queue: Arc<dyn WorkQueue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: SchedulerOptions,
+    item_source: Arc<dyn ItemSource>,
+    planned: HashMap<JobId, Planned>,
+}
+
+/// How far a job has been planned, and how much of that is written down.
+#[derive(Debug, Clone)]
+struct Planned {
+    until: DateTime<Utc>,
+    written_down: Option<DateTime<Utc>>,
+}
+
+/// Where a job's next plan begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Start {
+    pub(crate) from: DateTime<Utc>,
+    /// What the last run of the agent had seen of the preferences.
+    pub(crate) seen_until: Option<DateTime<Utc>>,
+}
+
+impl BatchScheduler {
+    /// A scheduler of the jobs in `config` that have a fixed schedule.
+    pub fn new(
+        config: Arc<BatchConfig>,
+        item_source: Arc<dyn ItemSource>,
+        queue: Arc<dyn WorkQueue>,
+        clock: Arc<dyn Clock>,
+        options: SchedulerOptions,
+    ) -> Self {
+        Self {
+            config,
+            item_source,
+            queue,
+            clock,
+            options,
+            planned: HashMap::new(),
+        }
+    }
+
+    /// Plans until `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let now = self.clock.now();
+            let (firing, next) = self.plan(now).await;
+            let sleep = match self.fire(firing, now).await {
+                Ok(_) => until(next, now),
+                Err(error) => {
+                    error!(%error, "What fell due cannot be stored ({error}); it is tried again in 1 s");
+                    Duration::from_secs(1)
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// What the fixed schedules have to run until `now`, and when the next one falls due. A job whose items
+    /// cannot be read keeps its place and is tried again with the next tick.
+    pub(crate) async fn plan(&mut self, now: DateTime<Utc>) -> (Firing, Option<DateTime<Utc>>) {
+        let mut firing = Firing {
+            batches: Vec::new(),
+            progress: Vec::new(),
+        };
+        let mut next = None;
+        let config = Arc::clone(&self.config);
+        for job in &config.jobs {
+            let Work::Fixed { schedule, .. } = &job.work else {
+                continue;
+            };
+            match self.plan_job(job, schedule, now).await {
+                Ok(batches) => {
+                    firing.batches.extend(batches);
+                    firing.progress.push(Progress {
+                        job_id: job.job_id.clone(),
+                        scheduled_until: now,
+                        seen_until: None,
+                    });
+                    next = earlier(next, schedule.next_after(now));
+                }
+                Err(reason) => {
+                    error!(job_id = %job.job_id, reason, "Job {} cannot be planned: {reason}", job.job_id);
+                }
+            }
+        }
+        (firing, next)
+    }
+
+    async fn plan_job(
+        &mut self,
+        job: &JobConfig,
+        schedule: &Slot,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<NewBatch>, String> {
+        let start = self
+            .start(&job.job_id, now)
+            .await
+            .map_err(|error| error.to_string())?;
+        let due = plan_fixed(schedule, job.catch_up, start.from, now);
+        let Work::Fixed { sources, .. } = &job.work else {
+            return Ok(Vec::new());
+        };
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let categories = self
+            .item_source
+            .load(sources)
+            .await
+            .map_err(|error| error.to_string())?;
+        let items = item_ids(job.kind, &categories);
+        if items.is_empty() {
+            info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);
+            return Ok(Vec::new());
+        }
+        let batch = |(instant, occurrence)| {
+            NewBatch::new(
+                &job.job_id,
+                job.priority,
+                schedule.to_string(),
+                instant,
+                occurrence,
+                Trigger::Schedule,
+                now,
+                &items,
+                self.options.chunk_size,
+            )
+        };
+        Ok(due.into_iter().map(batch).collect())
+    }
+
+    /// Where a job's next plan begins: after the last one, or as far back as the options say.
+    pub(crate) async fn start(
+        &mut self,
+        job_id: &JobId,
+        now: DateTime<Utc>,
+    ) -> Result<Start, StoreError> {
+        if let Some(planned) = self.planned.get(job_id) {
+            return Ok(Start {
+                from: planned.until,
+                seen_until: None,
+            });
+        }
+        let stored = self.queue.progress(job_id).await?;
+        let from = stored
+            .as_ref()
+            .map_or(now - self.options.look_back, |progress| {
+                progress.scheduled_until
+            });
+        let written_down = stored.as_ref().map(|progress| progress.scheduled_until);
+        self.planned.insert(
+            job_id.clone(),
+            Planned {
+                until: from,
+                written_down,
+            },
+        );
+        Ok(Start {
+            from,
+            seen_until: stored.and_then(|progress| progress.seen_until),
+        })
+    }
+
+    /// Stores a firing. Progress alone is written down now and then: without it the next start plans a
+    /// stretch again in which nothing fell due.
+    pub(crate) async fn fire(
+        &mut self,
+        firing: Firing,
+        now: DateTime<Utc>,
+    ) -> Result<Enqueued, StoreError> {
+        let fresh = |progress: &Progress| {
+            self.planned
+                .get(&progress.job_id)
+                .and_then(|planned| planned.written_down)
+                .is_some_and(|written| progress.scheduled_until - written < WRITE_DOWN_EVERY)
+        };
+        let worth_writing = !firing.batches.is_empty() || !firing.progress.iter().all(fresh);
+        let progress = firing.progress.clone();
+        let enqueued = if worth_writing {
+            self.queue.enqueue(firing, now).await?
+        } else {
+            Enqueued::default()
+        };
+        for Progress {
+            job_id,
+            scheduled_until,
+            ..
+        } in progress
+        {
+            if let Some(planned) = self.planned.get_mut(&job_id) {
+                planned.until = planned.until.max(scheduled_until);
+                if worth_writing {
+                    planned.written_down = Some(scheduled_until);
+                }
+            }
+        }
+        for batch in &enqueued.batches {
+            let (items, slot) = (batch.total(), &batch.slot);
+            metrics::counter!("punctual_batches_total", "job_id" => batch.job_id.to_string())
+                .increment(1);
+            info!(batch_id = %batch.batch_id, job_id = %batch.job_id, slot, items, scheduled_at = %batch.scheduled_at,
+                "Batch {} of {} is queued: {items} items of {slot}", batch.batch_id, batch.job_id);
+        }
+        Ok(enqueued)
+    }
+}
+
+pub(crate) fn earlier(a: Option<DateTime<Utc>>, b: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// How long to sleep from `now` until `next`, within bounds.
+pub(crate) fn until(next: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
+    next.map_or(LONGEST_SLEEP, |next| {
+        (next - now).to_std().unwrap_or_default()
+    })
+    .min(LONGEST_SLEEP)
+}

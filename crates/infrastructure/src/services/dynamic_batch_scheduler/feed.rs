@@ -1,0 +1,149 @@
+//! The feed of one feature: a snapshot, then the changes after it, for ever; a full read now and then finds
+//! what the changes did not bring. An error changes nothing: what was known stays in force.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use punctual_application::ports::{
+    Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor,
+};
+use punctual_domain::{Change, FeatureType, PreferenceRecord};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// How often everything is read again although changes have been followed.
+const RECONCILE_EVERY: Duration = Duration::from_secs(3600);
+/// The longest a server is asked to hold a call.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The wait after a failed read; it doubles up to the poll interval.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// News of a feature's preferences.
+#[derive(Debug)]
+pub(super) struct FeedEvent {
+    pub(super) feature_type: FeatureType,
+    pub(super) news: News,
+}
+
+#[derive(Debug)]
+pub(super) enum News {
+    /// All preferences; those stored before `read_at` are among them.
+    Snapshot {
+        records: Vec<PreferenceRecord>,
+        read_at: DateTime<Utc>,
+    },
+    /// Changes since the last news; there are no others that were stored before `read_at`.
+    Changes {
+        changes: Vec<Change>,
+        read_at: DateTime<Utc>,
+    },
+    /// They cannot be read now.
+    Trouble(String),
+}
+
+/// Follows one feature.
+pub(super) struct Feed {
+    pub(super) feature_type: FeatureType,
+    pub(super) config_database: Arc<dyn ConfigDatabase>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) poll_interval: Duration,
+    pub(super) events: mpsc::Sender<FeedEvent>,
+}
+
+/// Nobody listens any more.
+struct Closed;
+
+impl Feed {
+    pub(super) async fn follow(self, stop: CancellationToken) {
+        tokio::select! {
+            Err(Closed) = self.follow_for_ever() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn follow_for_ever(&self) -> Result<std::convert::Infallible, Closed> {
+        let mut cursor = None;
+        let mut reconcile_at = Instant::now();
+        let mut retry = FIRST_RETRY;
+        loop {
+            let due = Instant::now() >= reconcile_at;
+            let read = match cursor.take().filter(|_| !due) {
+                Some(cursor) => self.read_changes(cursor).await?,
+                None => self.read_all().await?,
+            };
+            match read {
+                Ok(next) => {
+                    if due {
+                        reconcile_at = Instant::now() + RECONCILE_EVERY;
+                    }
+                    retry = FIRST_RETRY;
+                    cursor = Some(next);
+                }
+                Err((error, kept)) => {
+                    let feature_type = &self.feature_type;
+                    if error.kind == ConfigErrorKind::CursorLost {
+                        info!(%feature_type, "{error}");
+                        reconcile_at = Instant::now();
+                        continue;
+                    }
+                    error!(%feature_type, %error, retry_in_ms = retry.as_millis() as u64,
+                        "Preferences not being detected for {feature_type}: {error}");
+                    self.send(News::Trouble(error.to_string())).await?;
+                    cursor = kept;
+                    tokio::time::sleep(retry.max(error.retry_after.unwrap_or_default())).await;
+                    retry = (retry * 2).min(self.poll_interval.max(FIRST_RETRY));
+                }
+            }
+        }
+    }
+
+    async fn read_all(&self) -> Result<Read, Closed> {
+        let read_at = self.clock.now();
+        match self.config_database.snapshot(&self.feature_type).await {
+            Ok(snapshot) => {
+                self.send(News::Snapshot {
+                    records: snapshot.records,
+                    read_at,
+                })
+                .await?;
+                Ok(Ok(snapshot.cursor))
+            }
+            Err(error) => Ok(Err((error, None))),
+        }
+    }
+
+    async fn read_changes(&self, cursor: Cursor) -> Result<Read, Closed> {
+        let read_at = self.clock.now();
+        let wait = self.poll_interval.min(LONGEST_WAIT);
+        match self
+            .config_database
+            .changes(&self.feature_type, &cursor, wait)
+            .await
+        {
+            Ok(page) => {
+                self.send(News::Changes {
+                    changes: page.changes,
+                    read_at,
+                })
+                .await?;
+                if !page.has_more && !page.waited {
+                    tokio::time::sleep(self.poll_interval).await;
+                }
+                Ok(Ok(page.cursor))
+            }
+            Err(error) => Ok(Err((error, Some(cursor)))),
+        }
+    }
+
+    async fn send(&self, news: News) -> Result<(), Closed> {
+        let event = FeedEvent {
+            feature_type: self.feature_type.clone(),
+            news,
+        };
+        self.events.send(event).await.map_err(|_| Closed)
+    }
+}
+
+/// The place to go on from, or the error and the place that is kept.
+type Read = Result<Cursor, (ConfigDatabaseError, Option<Cursor>)>;

@@ -1,0 +1,382 @@
+//! The scheduler against a fake store and a scripted Config Database, on paused time: exact to the second.
+
+use std::{collections::VecDeque, sync::Mutex};
+
+use async_trait::async_trait;
+use punctual_application::{
+    ports::{
+        BatchFilter, BatchStore, ChangePage, ConfigDatabaseError, ConfigErrorKind, Cursor,
+        MockItemSource, Page, Snapshot, SourceItem,
+    },
+    testing::{FakeStore, ManualClock},
+};
+use punctual_domain::{BatchConfig, Change, ChangeKind, PreferenceRecord, TenantId};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::SchedulerOptions;
+
+/// Answers a snapshot at any time, and changes in the order they are pushed; with none it waits.
+#[derive(Default)]
+struct Scripted {
+    records: Mutex<Vec<PreferenceRecord>>,
+    changes: Mutex<VecDeque<Result<Change, ConfigErrorKind>>>,
+    pushed: tokio::sync::Notify,
+    snapshots: std::sync::atomic::AtomicUsize,
+    down: std::sync::atomic::AtomicBool,
+}
+
+impl Scripted {
+    fn store(&self, tenant: &str, preference: Value, updated_at: &str) {
+        let mut records = self.records.lock().unwrap();
+        records.retain(|record| record.tenant_id.as_str() != tenant);
+        records.push(PreferenceRecord {
+            tenant_id: TenantId::new(tenant).unwrap(),
+            preference: Arc::new(preference.as_object().unwrap().clone()),
+            updated_at: Some(updated_at.parse().unwrap()),
+        });
+    }
+
+    fn change(&self, tenant: &str, preference: Option<Value>, changed_at: &str) {
+        match &preference {
+            Some(preference) => self.store(tenant, preference.clone(), changed_at),
+            None => self
+                .records
+                .lock()
+                .unwrap()
+                .retain(|record| record.tenant_id.as_str() != tenant),
+        }
+        let kind = match preference {
+            Some(preference) => {
+                ChangeKind::Upserted(Arc::new(preference.as_object().unwrap().clone()))
+            }
+            None => ChangeKind::Deleted,
+        };
+        self.push(Ok(Change {
+            tenant_id: TenantId::new(tenant).unwrap(),
+            feature_type: FeatureType::new("instagram_posts").unwrap(),
+            kind,
+            changed_at: Some(changed_at.parse().unwrap()),
+        }));
+    }
+
+    fn push(&self, entry: Result<Change, ConfigErrorKind>) {
+        self.changes.lock().unwrap().push_back(entry);
+        self.pushed.notify_one();
+    }
+}
+
+fn trouble(kind: ConfigErrorKind) -> ConfigDatabaseError {
+    let message = "Error connecting to Config Database at http://x: refused".to_owned();
+    ConfigDatabaseError {
+        kind,
+        message,
+        retry_after: None,
+    }
+}
+
+#[async_trait]
+impl ConfigDatabase for Scripted {
+    async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+        self.snapshots
+            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if self.down.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(trouble(ConfigErrorKind::Unavailable));
+        }
+        Ok(Snapshot {
+            records: self.records.lock().unwrap().clone(),
+            cursor: Cursor::default(),
+        })
+    }
+
+    async fn changes(
+        &self,
+        _: &FeatureType,
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<ChangePage, ConfigDatabaseError> {
+        let _ = tokio::time::timeout(wait, async {
+            while self.changes.lock().unwrap().is_empty() {
+                self.pushed.notified().await;
+            }
+        })
+        .await;
+        let next = self
+            .changes
+            .lock()
+            .unwrap()
+            .pop_front()
+            .transpose()
+            .map_err(trouble)?;
+        Ok(ChangePage {
+            changes: next.into_iter().collect(),
+            cursor: cursor.clone(),
+            has_more: false,
+            waited: true,
+        })
+    }
+
+    async fn preferences(
+        &self,
+        _: &FeatureType,
+        _: &[TenantId],
+    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+        Err(trouble(ConfigErrorKind::Unavailable))
+    }
+}
+
+struct Bench {
+    config_database: Arc<Scripted>,
+    store: Arc<FakeStore>,
+    status: StatusHandle,
+    stop: CancellationToken,
+}
+
+fn jobs() -> Value {
+    json!({"jobs": [
+        {"job_id": "posts", "type": "individual_batch", "purpose_id": "p", "preference_based": true,
+         "feature_type": "instagram_posts"},
+        {"job_id": "report", "type": "object_batch", "purpose_id": "p", "source": {"file": "x.json"},
+         "schedule": {"frequency": "daily", "preferred_time": "06:00"}}
+    ]})
+}
+
+/// Starts a scheduler at `now` on paused time.
+fn start(config_database: Arc<Scripted>, store: Arc<FakeStore>, now: &str) -> Bench {
+    let config = Arc::new(BatchConfig::parse(&jobs(), &Zone::utc()).unwrap());
+    let mut items = MockItemSource::new();
+    let record = SourceItem {
+        id: TenantId::new("1").unwrap(),
+        data: json!({"id": 1}),
+    };
+    items
+        .expect_load()
+        .returning(move |_| Ok([("items".to_owned(), vec![record.clone()])].into()));
+    let clock = Arc::new(ManualClock::starting_at(now));
+    let options = SchedulerOptions {
+        chunk_size: 500,
+        look_back: TimeDelta::zero(),
+    };
+    let base = BatchScheduler::new(config, Arc::new(items), store.clone(), clock, options);
+    let scheduler = DynamicBatchScheduler::new(
+        base,
+        config_database.clone(),
+        Duration::from_secs(60),
+        &Zone::utc(),
+    );
+    let (status, stop) = (scheduler.status(), CancellationToken::new());
+    tokio::spawn(scheduler.run(stop.clone()));
+    Bench {
+        config_database,
+        store,
+        status,
+        stop,
+    }
+}
+
+impl Bench {
+    async fn sleep(&self, seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    /// What is queued, oldest first, as `job occurrence items [late]`.
+    async fn queued(&self) -> Vec<String> {
+        let (mut batches, _) = self
+            .store
+            .batches(&BatchFilter::default(), &Page::default())
+            .await
+            .unwrap();
+        batches.reverse();
+        let line = |batch: &punctual_domain::Batch| {
+            let late = if batch.trigger == Trigger::LateChange {
+                " late"
+            } else {
+                ""
+            };
+            format!(
+                "{} {} {}{late}",
+                batch.job_id,
+                batch.scheduled_at.format("%d %H:%M"),
+                batch.total
+            )
+        };
+        batches.iter().map(line).collect()
+    }
+}
+
+fn daily(time: &str) -> Value {
+    json!({"enabled": true, "frequency": "daily", "preferred_time": time})
+}
+
+const LONG_AGO: &str = "2026-01-01T00:00:00Z";
+
+#[tokio::test(start_paused = true)]
+async fn slots_fire_at_their_second_and_fixed_schedules_beside_them() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("05:30"), LONG_AGO);
+    scripted.store("b", daily("05:30"), LONG_AGO);
+    let bench = start(scripted, Arc::default(), "2026-03-01T05:29:30Z");
+    bench.sleep(29).await;
+    assert!(bench.queued().await.is_empty());
+    bench.sleep(2).await;
+    assert_eq!(bench.queued().await, ["posts 01 05:30 2"]);
+    bench.sleep(3600).await;
+    assert_eq!(
+        bench.queued().await,
+        ["posts 01 05:30 2", "report 01 06:00 1"]
+    );
+    bench.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_moves_a_tenant_and_a_deletion_stops_them() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    scripted.store("b", daily("09:00"), LONG_AGO);
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    bench.sleep(60).await;
+    bench
+        .config_database
+        .change("a", Some(daily("08:05")), "2026-03-01T08:01:00Z");
+    bench
+        .config_database
+        .change("b", None, "2026-03-01T08:01:00Z");
+    bench.sleep(2 * 3600).await;
+    assert_eq!(bench.queued().await, ["posts 01 08:05 1"]);
+    bench.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preference_stored_in_time_but_seen_late_still_runs() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:59:00Z");
+    bench.sleep(80).await;
+    bench
+        .config_database
+        .change("b", Some(daily("09:00")), "2026-03-01T08:59:50Z");
+    bench
+        .config_database
+        .change("c", Some(daily("09:00")), "2026-03-01T09:00:10Z");
+    bench.sleep(5).await;
+    assert_eq!(
+        bench.queued().await,
+        ["posts 01 09:00 1", "posts 01 09:00 1 late"]
+    );
+    bench.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_the_latest_missed_run_is_made_once_and_nothing_twice() {
+    let store = Arc::new(FakeStore::default());
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    let first = start(scripted.clone(), store.clone(), "2026-03-01T08:59:00Z");
+    first.sleep(120).await;
+    first.stop.cancel();
+    first.sleep(1).await;
+
+    scripted.store("new", daily("09:00"), "2026-03-04T08:00:00Z");
+    scripted.store("after", daily("09:00"), "2026-03-04T09:30:00Z");
+    let second = start(scripted.clone(), store.clone(), "2026-03-04T10:00:00Z");
+    second.sleep(10).await;
+    let queued = second.queued().await;
+    assert_eq!(
+        queued,
+        ["posts 01 09:00 1", "report 04 06:00 1", "posts 04 09:00 2"]
+    );
+    second.stop.cancel();
+    second.sleep(1).await;
+
+    let third = start(scripted, store, "2026-03-04T10:01:00Z");
+    third.sleep(10).await;
+    assert_eq!(third.queued().await, queued);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_snapshot_nothing_of_the_feature_runs_and_fixed_schedules_go_on() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("05:30"), LONG_AGO);
+    scripted
+        .down
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let bench = start(scripted, Arc::default(), "2026-03-01T05:29:00Z");
+    bench.sleep(3600).await;
+    assert_eq!(bench.queued().await, ["report 01 06:00 1"]);
+    let status = bench.status.get();
+    let job = &status.jobs[&JobId::new("posts").unwrap()];
+    assert!(!job.loaded && job.trouble.as_ref().unwrap().contains("Error connecting"));
+
+    bench
+        .config_database
+        .down
+        .store(false, std::sync::atomic::Ordering::SeqCst);
+    bench.sleep(61).await;
+    assert_eq!(
+        bench.status.get().jobs[&JobId::new("posts").unwrap()].tenants,
+        1
+    );
+    // It first saw the job after its time had passed, so the next run is tomorrow's.
+    bench.sleep(24 * 3600).await;
+    assert!(
+        bench
+            .queued()
+            .await
+            .contains(&"posts 02 05:30 1".to_owned())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_feed_change_nothing_and_a_lost_cursor_takes_a_new_snapshot() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    bench.sleep(1).await;
+    for kind in [
+        ConfigErrorKind::Unavailable,
+        ConfigErrorKind::Malformed,
+        ConfigErrorKind::Unauthorized,
+    ] {
+        bench.config_database.push(Err(kind));
+        bench.sleep(1).await;
+        let status = bench.status.get();
+        assert_eq!(
+            status.jobs[&JobId::new("posts").unwrap()].tenants,
+            1,
+            "{kind:?}"
+        );
+    }
+    bench
+        .config_database
+        .store("b", daily("09:00"), "2026-03-01T08:01:00Z");
+    bench.config_database.push(Err(ConfigErrorKind::CursorLost));
+    bench.sleep(200).await;
+    assert_eq!(
+        bench.status.get().jobs[&JobId::new("posts").unwrap()].tenants,
+        2
+    );
+    assert_eq!(
+        bench
+            .config_database
+            .snapshots
+            .load(std::sync::atomic::Ordering::SeqCst),
+        2
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_read_every_hour_repairs_what_the_feed_missed() {
+    let scripted = Arc::new(Scripted::default());
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    bench.sleep(60).await;
+    bench
+        .config_database
+        .store("silent", daily("12:00"), "2026-03-01T08:10:00Z");
+    bench.sleep(3700).await;
+    assert_eq!(
+        bench.status.get().jobs[&JobId::new("posts").unwrap()].tenants,
+        1
+    );
+    bench.sleep(4 * 3600).await;
+    assert_eq!(bench.queued().await, ["posts 01 12:00 1"]);
+}

@@ -1,0 +1,3 @@
+//! Stores behind the ports `WorkQueue` and `BatchStore`.
+
+pub mod sqlite;
