@@ -1,2 +1,99 @@
-//! x
-fn main() {}
+//! `punctual-config-service`: the reference Config Database as a process of its own.
+
+mod settings;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::{Parser, Subcommand};
+use punctual_config_database::{ConfigStore, Scope, Server};
+use punctual_infrastructure::telemetry;
+use secrecy::ExposeSecret;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::settings::Settings;
+
+/// Keeps each tenant's preferences and offers them over HTTP.
+///
+/// Settings come from the environment: CONFIG_STORE_URL (sqlite://var/config.db), CONFIG_HTTP_ADDR
+/// (127.0.0.1:8000), CONFIG_SERVICE_API_KEY (the administrator's key), BATCH_LOG, BATCH_LOG_FORMAT.
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or Ctrl-C (the default)
+    Serve,
+    /// Store the configurations of a file, one JSON object a line
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Make and take back API keys
+    #[command(subcommand)]
+    Keys(Keys),
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Make a key and print it, this once
+    Create {
+        /// What the key is for
+        name: String,
+        /// What it may do: read, write or admin
+        #[arg(long, default_value_t = Scope::Read)]
+        scope: Scope,
+    },
+    /// Take a key back
+    Revoke {
+        /// The name it was made with
+        name: String,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let settings = Settings::load()?;
+    telemetry::init(&settings.log, settings.log_format, std::io::stderr, false).map_err(|e| anyhow!(e))?;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            let server = Server::bind(settings.server()).await?;
+            server.serve(stop_signal()?).await.context("the Config Database ended")
+        }
+        Command::Import { file } => {
+            let report = ConfigStore::open(&settings.store_url).await?.import_file(&file).await?;
+            println!("{} imported, {} rejected", report.imported, report.rejected);
+            for line in &report.errors {
+                eprintln!("{}:{}: {}", file.display(), line.line, line.errors.join("; "));
+            }
+            anyhow::ensure!(report.rejected == 0, "{} lines were not stored", report.rejected);
+            Ok(())
+        }
+        Command::Keys(Keys::Create { name, scope }) => {
+            let key = ConfigStore::open(&settings.store_url).await?.create_key(&name, scope).await?;
+            println!("{}", key.expose_secret());
+            Ok(())
+        }
+        Command::Keys(Keys::Revoke { name }) => {
+            let revoked = ConfigStore::open(&settings.store_url).await?.revoke_key(&name).await?;
+            anyhow::ensure!(revoked, "there is no key named `{name}`");
+            Ok(())
+        }
+    }
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

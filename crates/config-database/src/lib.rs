@@ -1,1 +1,14 @@
-//! x
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod http;
+mod import;
+mod keys;
+mod server;
+mod store;
+mod validate;
+
+pub use import::{ImportReport, RejectedLine};
+pub use keys::{InvalidScope, Scope};
+pub use server::{Server, ServerError, ServerSettings};
+pub use store::{ConfigStore, StoreError};

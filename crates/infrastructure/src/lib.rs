@@ -8,6 +8,7 @@ mod queue;
 mod services;
 mod sources;
 mod storage;
+pub mod telemetry;
 
 pub use clients::config_database_client::{ClientOptions, ConfigDatabaseClient};
 pub use handlers::{

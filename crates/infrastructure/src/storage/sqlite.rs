@@ -5,7 +5,7 @@ mod batch_store;
 mod rows;
 mod work_queue;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use apalis_sqlite::SqliteStorage;
 use punctual_application::ports::StoreError;
@@ -26,11 +26,16 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, creating it and its folder where missing, and brings its tables up to date.
+    /// Opens the file of `url`, as `sqlite://var/punctual.db`, creating it and its folder where missing, and
+    /// brings its tables up to date.
     ///
     /// # Errors
     /// When the file cannot be opened or is no database of ours.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str(url).map_err(|_| {
+            StoreError::invalid("BATCH_STORE_URL is not usable; use a URL as sqlite://var/punctual.db")
+        })?;
+        let path = options.get_filename().to_owned();
         let fail = |problem: String| {
             StoreError::unavailable(format!(
                 "cannot open the store {}: {problem}; check BATCH_STORE_URL",
@@ -38,12 +43,9 @@ impl SqliteStore {
             ))
         };
         if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder)
-                .await
-                .map_err(|error| fail(error.to_string()))?;
+            tokio::fs::create_dir_all(folder).await.map_err(|error| fail(error.to_string()))?;
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
+        let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A commit that was acknowledged survives a power cut.
@@ -97,50 +99,43 @@ fn failed(error: impl std::fmt::Display) -> StoreError {
 mod tests {
     use super::*;
 
+    fn url(folder: &tempfile::TempDir, name: &str) -> String {
+        format!("sqlite://{}", folder.path().join(name).display())
+    }
+
     #[tokio::test]
     async fn a_real_file_keeps_the_contract() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&folder.path().join("new/folder/punctual.db"))
-            .await
-            .unwrap();
+        let store = SqliteStore::open(&url(&folder, "new/folder/punctual.db")).await.unwrap();
         punctual_application::testing::contract::run(&store).await;
     }
 
     #[tokio::test]
     async fn opening_again_changes_nothing_and_something_else_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("punctual.db");
-        drop(SqliteStore::open(&path).await.unwrap());
-        SqliteStore::open(&path).await.unwrap();
-        let other = folder.path().join("notes.txt");
-        std::fs::write(
-            &other,
-            "not a database, and long enough to be taken for one ".repeat(20),
-        )
-        .unwrap();
-        let error = SqliteStore::open(&other).await.unwrap_err().to_string();
-        assert!(
-            error.contains("notes.txt") && error.contains("BATCH_STORE_URL"),
-            "{error}"
-        );
+        drop(SqliteStore::open(&url(&folder, "punctual.db")).await.unwrap());
+        SqliteStore::open(&url(&folder, "punctual.db")).await.unwrap();
+        let text = "not a database, and long enough to be taken for one ".repeat(20);
+        std::fs::write(folder.path().join("notes.txt"), text).unwrap();
+        for (url, expected) in
+            [(url(&folder, "notes.txt"), "notes.txt"), ("postgres://u:secret@h/db".into(), "sqlite://var")]
+        {
+            let error = SqliteStore::open(&url).await.unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("BATCH_STORE_URL"), "{error}");
+            assert!(!error.contains("secret"));
+        }
     }
 
     #[tokio::test]
-    async fn the_bundled_sqlite_is_past_the_wal_reset_corruption() {
+    async fn the_bundled_sqlite_is_past_the_wal_reset_corruption_and_syncs_every_commit() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&folder.path().join("punctual.db"))
-            .await
-            .unwrap();
-        let version: String = sqlx::query_scalar("SELECT sqlite_version()")
-            .fetch_one(store.pool())
-            .await
-            .unwrap();
+        let store = SqliteStore::open(&url(&folder, "punctual.db")).await.unwrap();
+        let version: String =
+            sqlx::query_scalar("SELECT sqlite_version()").fetch_one(store.pool()).await.unwrap();
         let numbers: Vec<u32> = version.split('.').map(|n| n.parse().unwrap()).collect();
         assert!(numbers >= vec![3, 51, 3], "{version}");
-        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
-            .fetch_one(store.pool())
-            .await
-            .unwrap();
+        let synchronous: i64 =
+            sqlx::query_scalar("PRAGMA synchronous").fetch_one(store.pool()).await.unwrap();
         assert_eq!(synchronous, 2, "FULL");
     }
 }

@@ -1,0 +1,38 @@
+//! Import over HTTP: the body is read as it comes, line by line.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::StatusCode,
+};
+use futures::StreamExt;
+
+use super::{App, problem::Problem};
+use crate::import::{Import, ImportReport};
+
+/// The longest line.
+const LINE_BYTES: usize = 1024 * 1024;
+
+pub(super) async fn import(State(app): State<App>, body: Body) -> Result<Json<ImportReport>, Problem> {
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let mut import = Import::new(&app.store);
+    let mut rest: Vec<u8> = Vec::new();
+    let mut body = body.into_data_stream();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| bad(format!("the body cannot be read: {error}")))?;
+        let mut lines = piece.split(|byte| *byte == b'\n').peekable();
+        while let Some(part) = lines.next() {
+            rest.extend_from_slice(part);
+            if rest.len() > LINE_BYTES {
+                return Err(bad(format!("a line is longer than {LINE_BYTES} bytes; send one tenant a line")));
+            }
+            if lines.peek().is_some() {
+                import.line(&String::from_utf8_lossy(&rest)).await?;
+                rest.clear();
+            }
+        }
+    }
+    import.line(&String::from_utf8_lossy(&rest)).await?;
+    Ok(Json(import.finish().await?))
+}

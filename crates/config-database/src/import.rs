@@ -1,0 +1,116 @@
+//! Import of many configurations, one JSON object a line. Valid lines are kept, invalid ones are listed.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use punctual_domain::{FieldErrors, TenantId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    store::{ConfigStore, StoreError, Write},
+    validate::{FEATURE_PREFERENCES, check},
+};
+
+/// Lines stored in one transaction.
+const LINES_AT_ONCE: usize = 1_000;
+/// Rejected lines that are listed; further ones are only counted.
+const LISTED: usize = 1_000;
+
+/// What an import did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ImportReport {
+    /// Lines stored, or found to be stored already.
+    pub imported: usize,
+    /// Lines that cannot be stored.
+    pub rejected: usize,
+    /// The first 1,000 of them, with the reasons.
+    pub errors: Vec<RejectedLine>,
+}
+
+/// A line that cannot be stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RejectedLine {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub errors: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    tenant_id: TenantId,
+    config_key: Option<String>,
+    config_value: Value,
+    updated_at: Option<DateTime<Utc>>,
+}
+
+impl ConfigStore {
+    /// Imports a file of lines.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the store fails; a wrong line is no error but in the report.
+    pub async fn import_file(&self, path: &Path) -> Result<ImportReport, StoreError> {
+        let text = tokio::fs::read_to_string(path)
+            .await
+            .map_err(|error| StoreError::new(format!("cannot read {}: {error}", path.display())))?;
+        let mut import = Import::new(self);
+        for line in text.lines() {
+            import.line(line).await?;
+        }
+        import.finish().await
+    }
+}
+
+/// An import under way, fed line by line.
+pub(crate) struct Import<'a> {
+    store: &'a ConfigStore,
+    number: usize,
+    waiting: Vec<Write>,
+    report: ImportReport,
+}
+
+impl<'a> Import<'a> {
+    pub(crate) fn new(store: &'a ConfigStore) -> Self {
+        Self { store, number: 0, waiting: Vec::new(), report: ImportReport::default() }
+    }
+
+    pub(crate) async fn line(&mut self, line: &str) -> Result<(), StoreError> {
+        self.number += 1;
+        if line.trim().is_empty() {
+            return Ok(());
+        }
+        match parse(line) {
+            Ok(write) => self.waiting.push(write),
+            Err(errors) => {
+                self.report.rejected += 1;
+                if self.report.errors.len() < LISTED {
+                    self.report.errors.push(RejectedLine { line: self.number, errors });
+                }
+            }
+        }
+        if self.waiting.len() >= LINES_AT_ONCE { self.flush().await } else { Ok(()) }
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<ImportReport, StoreError> {
+        self.flush().await?;
+        Ok(self.report)
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        self.store.put(&self.waiting).await?;
+        self.report.imported += self.waiting.len();
+        self.waiting.clear();
+        Ok(())
+    }
+}
+
+fn parse(line: &str) -> Result<Write, Vec<String>> {
+    let line: Line = serde_json::from_str(line).map_err(|error| {
+        vec![format!("{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}")]
+    })?;
+    let config_key = line.config_key.unwrap_or_else(|| FEATURE_PREFERENCES.to_owned());
+    let config = check(&config_key, &line.config_value)
+        .map_err(|FieldErrors(errors)| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    Ok(Write { tenant_id: line.tenant_id, config_key, config, updated_at: line.updated_at })
+}

@@ -1,0 +1,49 @@
+//! API keys: what they may do, and how they are kept. Only the hash of a key is stored or compared.
+
+use std::{fmt, str::FromStr};
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// What a key may do; each includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Read preferences and changes: what an agent needs.
+    Read,
+    /// Store and remove configurations.
+    Write,
+    /// Import.
+    Admin,
+}
+
+/// A word that is no scope.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("`{0}` is not a scope; use one of read, write, admin")]
+pub struct InvalidScope(String);
+
+impl FromStr for Scope {
+    type Err = InvalidScope;
+
+    fn from_str(word: &str) -> Result<Self, InvalidScope> {
+        match word {
+            "read" => Ok(Self::Read),
+            "write" => Ok(Self::Write),
+            "admin" => Ok(Self::Admin),
+            other => Err(InvalidScope(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// The hash under which a key is kept. Comparing two takes the same time whatever they are.
+pub(crate) fn hash(key: &SecretString) -> blake3::Hash {
+    blake3::hash(key.expose_secret().as_bytes())
+}

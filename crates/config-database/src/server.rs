@@ -1,0 +1,100 @@
+//! The server's life: bind, serve, end.
+
+use std::net::SocketAddr;
+
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::{
+    http,
+    store::{ConfigStore, StoreError},
+};
+
+/// What the server needs to know.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Where the data is, as `sqlite://var/config.db`.
+    pub store_url: String,
+    /// Where to listen; port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// The administrator's key. Without one, no key is asked for, and only loopback is listened on.
+    pub admin_key: Option<SecretString>,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}; set CONFIG_HTTP_ADDR to a free address")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Everybody could read and write everything.
+    #[error("refusing to listen on {0} without a key; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1")]
+    Open(SocketAddr),
+}
+
+/// A Config Database that listens.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    addr: SocketAddr,
+    store: ConfigStore,
+    admin_key: Option<SecretString>,
+}
+
+impl Server {
+    /// Opens the store and begins to listen; calls are answered once it [serves](Self::serve).
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn bind(settings: ServerSettings) -> Result<Self, ServerError> {
+        let ServerSettings { store_url, addr, admin_key } = settings;
+        if admin_key.is_none() {
+            if !addr.ip().is_loopback() {
+                return Err(ServerError::Open(addr));
+            }
+            warn!("CONFIG_SERVICE_API_KEY is not set: the Config Database asks for no key and listens on loopback only");
+        }
+        let store = ConfigStore::open(&store_url).await?;
+        let listener =
+            TcpListener::bind(addr).await.map_err(|source| ServerError::Listen { addr, source })?;
+        let addr = listener.local_addr().map_err(|source| ServerError::Listen { addr, source })?;
+        Ok(Self { listener, addr, store, admin_key })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its data, for imports before it serves.
+    #[must_use]
+    pub fn store(&self) -> &ConfigStore {
+        &self.store
+    }
+
+    /// Answers calls until `stop` is ready; calls under way are ended, waiting ones at once.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+        info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
+        let (stopping, stopped) = tokio::sync::watch::channel(false);
+        let router = http::router(self.store, self.admin_key.as_ref(), stopped);
+        axum::serve(self.listener, router)
+            .with_graceful_shutdown(async move {
+                stop.await;
+                stopping.send_replace(true);
+            })
+            .await
+    }
+}
