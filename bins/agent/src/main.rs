@@ -1,2 +1,38 @@
-//! x
-fn main() {}
+//! `punctual-agent`: schedules and runs every user's recurring work.
+
+mod api;
+mod cli;
+mod commands;
+mod settings;
+mod terminal;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command, RunOptions},
+    commands::Failure,
+    settings::Settings,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match Settings::load(cli.settings.as_deref()) {
+        Err(error) => Err(Failure::BadInput(format!("{error:#}"))),
+        Ok(settings) => match cli.command.unwrap_or(Command::Run(RunOptions::default())) {
+            Command::Run(options) => commands::run::run(settings, options).await,
+            Command::Check { json } => commands::check::check(&settings, json),
+            Command::Preview(options) => commands::preview::preview(&settings, options).await,
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -59,28 +59,50 @@ enum Keys {
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let settings = Settings::load()?;
-    telemetry::init(&settings.log, settings.log_format, std::io::stderr, false).map_err(|e| anyhow!(e))?;
+    telemetry::init(&settings.log, settings.log_format, std::io::stderr, false)
+        .map_err(|e| anyhow!(e))?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             let server = Server::bind(settings.server()).await?;
-            server.serve(stop_signal()?).await.context("the Config Database ended")
+            server
+                .serve(stop_signal()?)
+                .await
+                .context("the Config Database ended")
         }
         Command::Import { file } => {
-            let report = ConfigStore::open(&settings.store_url).await?.import_file(&file).await?;
+            let report = ConfigStore::open(&settings.store_url)
+                .await?
+                .import_file(&file)
+                .await?;
             println!("{} imported, {} rejected", report.imported, report.rejected);
             for line in &report.errors {
-                eprintln!("{}:{}: {}", file.display(), line.line, line.errors.join("; "));
+                eprintln!(
+                    "{}:{}: {}",
+                    file.display(),
+                    line.line,
+                    line.errors.join("; ")
+                );
             }
-            anyhow::ensure!(report.rejected == 0, "{} lines were not stored", report.rejected);
+            anyhow::ensure!(
+                report.rejected == 0,
+                "{} lines were not stored",
+                report.rejected
+            );
             Ok(())
         }
         Command::Keys(Keys::Create { name, scope }) => {
-            let key = ConfigStore::open(&settings.store_url).await?.create_key(&name, scope).await?;
+            let key = ConfigStore::open(&settings.store_url)
+                .await?
+                .create_key(&name, scope)
+                .await?;
             println!("{}", key.expose_secret());
             Ok(())
         }
         Command::Keys(Keys::Revoke { name }) => {
-            let revoked = ConfigStore::open(&settings.store_url).await?.revoke_key(&name).await?;
+            let revoked = ConfigStore::open(&settings.store_url)
+                .await?
+                .revoke_key(&name)
+                .await?;
             anyhow::ensure!(revoked, "there is no key named `{name}`");
             Ok(())
         }

@@ -9,8 +9,13 @@ use punctual_infrastructure::telemetry::{DEFAULT_FILTER, LogFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-const NAMES: [&str; 5] =
-    ["CONFIG_STORE_URL", "CONFIG_HTTP_ADDR", "CONFIG_SERVICE_API_KEY", "BATCH_LOG", "BATCH_LOG_FORMAT"];
+const NAMES: [&str; 5] = [
+    "CONFIG_STORE_URL",
+    "CONFIG_HTTP_ADDR",
+    "CONFIG_SERVICE_API_KEY",
+    "BATCH_LOG",
+    "BATCH_LOG_FORMAT",
+];
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Settings {
@@ -29,19 +34,29 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn load() -> anyhow::Result<Self> {
         // Only our own names: the whole environment may hold what is not even Unicode.
-        let ours = NAMES.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+        let ours = NAMES
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
         Config::builder()
             .set_default("config_store_url", "sqlite://var/config.db")?
             .set_default("config_http_addr", "127.0.0.1:8000")?
             .set_default("batch_log", DEFAULT_FILTER)?
             .set_default("batch_log_format", "text")?
-            .add_source(Environment::default().ignore_empty(true).source(Some(ours.collect())))
+            .add_source(
+                Environment::default()
+                    .ignore_empty(true)
+                    .source(Some(ours.collect())),
+            )
             .build()
             .and_then(Config::try_deserialize)
             .context("the settings cannot be used")
     }
 
     pub(crate) fn server(self) -> ServerSettings {
-        ServerSettings { store_url: self.store_url, addr: self.addr, admin_key: self.api_key }
+        ServerSettings {
+            store_url: self.store_url,
+            addr: self.addr,
+            admin_key: self.api_key,
+        }
     }
 }

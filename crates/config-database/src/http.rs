@@ -34,11 +34,17 @@ pub(crate) fn router(
     admin_key: Option<&SecretString>,
     stopping: watch::Receiver<bool>,
 ) -> Router {
-    let app = App { store, admin_key: admin_key.map(hash), stopping };
+    let app = App {
+        store,
+        admin_key: admin_key.map(hash),
+        stopping,
+    };
     let small = Router::new()
         .route(
             "/tenants/{tenant_id}/configs/{config_key}",
-            get(configs::read).put(configs::store).delete(configs::remove),
+            get(configs::read)
+                .put(configs::store)
+                .delete(configs::remove),
         )
         .route("/preferences/groups", get(preferences::groups))
         .route("/preferences/changes", get(preferences::changes))
@@ -52,10 +58,16 @@ pub(crate) fn router(
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(axum::extract::DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(app.clone(), auth::require_key));
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            auth::require_key,
+        ));
     Router::new()
         .nest("/api/v1", api)
-        .route("/health/live", get(|| async { Json(json!({"status": "live"})) }))
+        .route(
+            "/health/live",
+            get(|| async { Json(json!({"status": "live"})) }),
+        )
         .fallback(problem::not_found)
         .layer(CatchPanicLayer::new())
         .with_state(app)

@@ -72,7 +72,12 @@ pub(crate) struct Import<'a> {
 
 impl<'a> Import<'a> {
     pub(crate) fn new(store: &'a ConfigStore) -> Self {
-        Self { store, number: 0, waiting: Vec::new(), report: ImportReport::default() }
+        Self {
+            store,
+            number: 0,
+            waiting: Vec::new(),
+            report: ImportReport::default(),
+        }
     }
 
     pub(crate) async fn line(&mut self, line: &str) -> Result<(), StoreError> {
@@ -85,11 +90,18 @@ impl<'a> Import<'a> {
             Err(errors) => {
                 self.report.rejected += 1;
                 if self.report.errors.len() < LISTED {
-                    self.report.errors.push(RejectedLine { line: self.number, errors });
+                    self.report.errors.push(RejectedLine {
+                        line: self.number,
+                        errors,
+                    });
                 }
             }
         }
-        if self.waiting.len() >= LINES_AT_ONCE { self.flush().await } else { Ok(()) }
+        if self.waiting.len() >= LINES_AT_ONCE {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) async fn finish(mut self) -> Result<ImportReport, StoreError> {
@@ -107,10 +119,20 @@ impl<'a> Import<'a> {
 
 fn parse(line: &str) -> Result<Write, Vec<String>> {
     let line: Line = serde_json::from_str(line).map_err(|error| {
-        vec![format!("{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}")]
+        vec![format!(
+            "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
+        )]
     })?;
-    let config_key = line.config_key.unwrap_or_else(|| FEATURE_PREFERENCES.to_owned());
-    let config = check(&config_key, &line.config_value)
-        .map_err(|FieldErrors(errors)| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    Ok(Write { tenant_id: line.tenant_id, config_key, config, updated_at: line.updated_at })
+    let config_key = line
+        .config_key
+        .unwrap_or_else(|| FEATURE_PREFERENCES.to_owned());
+    let config = check(&config_key, &line.config_value).map_err(|FieldErrors(errors)| {
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    })?;
+    Ok(Write {
+        tenant_id: line.tenant_id,
+        config_key,
+        config,
+        updated_at: line.updated_at,
+    })
 }

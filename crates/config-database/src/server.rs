@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     http,
@@ -37,7 +37,9 @@ pub enum ServerError {
         source: std::io::Error,
     },
     /// Everybody could read and write everything.
-    #[error("refusing to listen on {0} without a key; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1")]
+    #[error(
+        "refusing to listen on {0} without a key; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
+    )]
     Open(SocketAddr),
 }
 
@@ -56,18 +58,32 @@ impl Server {
     /// # Errors
     /// [`ServerError`].
     pub async fn bind(settings: ServerSettings) -> Result<Self, ServerError> {
-        let ServerSettings { store_url, addr, admin_key } = settings;
+        let ServerSettings {
+            store_url,
+            addr,
+            admin_key,
+        } = settings;
         if admin_key.is_none() {
             if !addr.ip().is_loopback() {
                 return Err(ServerError::Open(addr));
             }
-            warn!("CONFIG_SERVICE_API_KEY is not set: the Config Database asks for no key and listens on loopback only");
+            info!(
+                "CONFIG_SERVICE_API_KEY is not set: the Config Database asks for no key and listens on loopback only"
+            );
         }
         let store = ConfigStore::open(&store_url).await?;
-        let listener =
-            TcpListener::bind(addr).await.map_err(|source| ServerError::Listen { addr, source })?;
-        let addr = listener.local_addr().map_err(|source| ServerError::Listen { addr, source })?;
-        Ok(Self { listener, addr, store, admin_key })
+        let listener = TcpListener::bind(addr)
+            .await
+            .map_err(|source| ServerError::Listen { addr, source })?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| ServerError::Listen { addr, source })?;
+        Ok(Self {
+            listener,
+            addr,
+            store,
+            admin_key,
+        })
     }
 
     /// Where it listens.
@@ -86,7 +102,10 @@ impl Server {
     ///
     /// # Errors
     /// When the listener fails.
-    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    pub async fn serve(
+        self,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         let router = http::router(self.store, self.admin_key.as_ref(), stopped);

@@ -57,7 +57,9 @@ impl ConfigStore {
             ))
         };
         if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder).await.map_err(|error| fail(error.to_string()))?;
+            tokio::fs::create_dir_all(folder)
+                .await
+                .map_err(|error| fail(error.to_string()))?;
         }
         let options = options
             .create_if_missing(true)
@@ -70,28 +72,42 @@ impl ConfigStore {
             .connect_with(options)
             .await
             .map_err(|error| fail(error.to_string()))?;
-        sqlx::migrate!("./migrations").run(&pool).await.map_err(|error| fail(error.to_string()))?;
+        sqlx::migrate!("./migrations")
+            .run(&pool)
+            .await
+            .map_err(|error| fail(error.to_string()))?;
         let epoch = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'")
             .fetch_one(&pool)
             .await
             .map_err(|error| fail(error.to_string()))?;
-        let store = Self { pool, epoch, head: watch::Sender::default() };
+        let store = Self {
+            pool,
+            epoch,
+            head: watch::Sender::default(),
+        };
         store.head.send_replace(store.read_head().await?);
         Ok(store)
     }
 
     /// A transaction that takes the write lock at once.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::new)
+        self.pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(StoreError::new)
     }
 }
 
 /// The server's time, in the precision the store keeps.
-#[expect(clippy::disallowed_methods, reason = "the one clock read of the Config Database")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one clock read of the Config Database"
+)]
 fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 
 fn instant(micros: i64) -> Result<DateTime<Utc>, StoreError> {
-    DateTime::from_timestamp_micros(micros).ok_or_else(|| StoreError(format!("{micros} is no instant")))
+    DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| StoreError(format!("{micros} is no instant")))
 }

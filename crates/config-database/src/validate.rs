@@ -21,17 +21,25 @@ pub(crate) fn check(config_key: &str, value: &Value) -> Result<CheckedConfig, Fi
         let error = Invalid::wrong_type("an object, { … }").at("/config_value", Some(value));
         return Err(FieldErrors(vec![error]));
     };
-    let mut checked = CheckedConfig { value: object.clone(), features: Vec::new() };
+    let mut checked = CheckedConfig {
+        value: object.clone(),
+        features: Vec::new(),
+    };
     if config_key != FEATURE_PREFERENCES {
         return Ok(checked);
     }
     let mut errors: Vec<FieldError> = Vec::new();
     for (name, preference) in object {
-        let pointer = format!("/config_value/{}", name.replace('~', "~0").replace('/', "~1"));
+        let pointer = format!(
+            "/config_value/{}",
+            name.replace('~', "~0").replace('/', "~1")
+        );
         let feature = FeatureType::new(name);
         match (feature, preference.as_object().map(Preference::parse)) {
             (Ok(feature), Some(Ok(preference))) => {
-                checked.features.push((feature, preference.enabled == Some(true)));
+                checked
+                    .features
+                    .push((feature, preference.enabled == Some(true)));
             }
             (Err(error), _) => {
                 errors.push(Invalid::from(error).at(&pointer, Some(&Value::from(name.as_str()))));
@@ -45,5 +53,9 @@ pub(crate) fn check(config_key: &str, value: &Value) -> Result<CheckedConfig, Fi
             })),
         }
     }
-    if errors.is_empty() { Ok(checked) } else { Err(FieldErrors(errors)) }
+    if errors.is_empty() {
+        Ok(checked)
+    } else {
+        Err(FieldErrors(errors))
+    }
 }

@@ -12,7 +12,7 @@ use jsonc_parser::{
     common::Ranged,
     parse_to_ast, parse_to_serde_value,
 };
-use punctual_domain::{BatchConfig, FieldError, FieldErrors, PurposeConfig, Zone, parse_purposes};
+use punctual_domain::{FieldError, FieldErrors};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -53,24 +53,6 @@ pub struct JsonFile {
     text: String,
     /// Its content.
     pub value: Value,
-}
-
-/// Reads and checks `batch_config.json`.
-///
-/// # Errors
-/// Every mistake in it, with line and column.
-pub fn load_batch_config(path: &Path, default_zone: &Zone) -> Result<BatchConfig, FileErrors> {
-    let file = JsonFile::read(path)?;
-    BatchConfig::parse(&file.value, default_zone).map_err(|errors| file.locate(errors))
-}
-
-/// Reads and checks `purposes.json`.
-///
-/// # Errors
-/// Every mistake in it, with line and column.
-pub fn load_purposes(path: &Path) -> Result<Vec<PurposeConfig>, FileErrors> {
-    let file = JsonFile::read(path)?;
-    parse_purposes(&file.value).map_err(|errors| file.locate(errors))
 }
 
 impl JsonFile {
@@ -237,13 +219,19 @@ fn name<'a>(property: &'a ast::ObjectProp<'_>) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use punctual_domain::{BatchConfig, Zone};
+
     use super::*;
 
     fn errors(text: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("batch_config.json");
         std::fs::write(&path, text).unwrap();
-        let errors = load_batch_config(&path, &Zone::utc()).unwrap_err();
+        let parse = |file: JsonFile| match BatchConfig::parse(&file.value, &Zone::utc()) {
+            Ok(_) => panic!("it has mistakes"),
+            Err(errors) => file.locate(errors),
+        };
+        let errors = JsonFile::read(&path).map_or_else(|errors| errors, parse);
         let prefix = format!("{}:", path.display());
         errors
             .0

@@ -4,6 +4,7 @@
 mod clients;
 mod handlers;
 mod json_file;
+mod project;
 mod queue;
 mod services;
 mod sources;
@@ -11,11 +12,9 @@ mod storage;
 pub mod telemetry;
 
 pub use clients::config_database_client::{ClientOptions, ConfigDatabaseClient};
-pub use handlers::{
-    load_handlers,
-    template::{TemplateHandler, Templates},
-};
-pub use json_file::{FileError, FileErrors, JsonFile, load_batch_config, load_purposes};
+pub use handlers::template::{TemplateError, TemplateHandler, Templates};
+pub use json_file::{FileError, FileErrors, JsonFile};
+pub use project::Project;
 pub use queue::worker::Worker;
 pub use services::{
     batch_scheduler::{BatchScheduler, SchedulerOptions},

@@ -2,11 +2,14 @@
 
 use std::str::FromStr;
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// What is logged unless a filter says otherwise. HTTP clients log whole headers at `debug`; never below
 /// `info` by accident.
-pub const DEFAULT_FILTER: &str = "info,hyper=info,reqwest=info,apalis=warn,apalis_core=warn,sqlx=warn";
+pub const DEFAULT_FILTER: &str =
+    "info,hyper=info,reqwest=info,apalis=warn,apalis_core=warn,sqlx=warn";
 
 /// How a line of the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
@@ -27,10 +30,13 @@ pub fn init<W>(filter: &str, format: LogFormat, writer: W, colours: bool) -> Res
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::from_str(filter)
-        .map_err(|error| format!("BATCH_LOG is no filter ({error}); use one as info or info,sqlx=warn"))?;
+    let filter = EnvFilter::from_str(filter).map_err(|error| {
+        format!("BATCH_LOG is no filter ({error}); use one as info or info,sqlx=warn")
+    })?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_target(false);
     match format {
         LogFormat::Text => registry.with(lines.with_ansi(colours)).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),

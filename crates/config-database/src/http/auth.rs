@@ -19,7 +19,10 @@ pub(super) async fn require_key(
     let Some(admin_key) = app.admin_key else {
         return Ok(next.run(request).await);
     };
-    let needed = match (request.method(), request.uri().path().ends_with("/preferences/import")) {
+    let needed = match (
+        request.method(),
+        request.uri().path().ends_with("/preferences/import"),
+    ) {
         (_, true) => Scope::Admin,
         (&Method::GET | &Method::HEAD, _) => Scope::Read,
         _ => Scope::Write,

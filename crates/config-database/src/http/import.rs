@@ -1,11 +1,6 @@
 //! Import over HTTP: the body is read as it comes, line by line.
 
-use axum::{
-    Json,
-    body::Body,
-    extract::State,
-    http::StatusCode,
-};
+use axum::{Json, body::Body, extract::State, http::StatusCode};
 use futures::StreamExt;
 
 use super::{App, problem::Problem};
@@ -14,7 +9,10 @@ use crate::import::{Import, ImportReport};
 /// The longest line.
 const LINE_BYTES: usize = 1024 * 1024;
 
-pub(super) async fn import(State(app): State<App>, body: Body) -> Result<Json<ImportReport>, Problem> {
+pub(super) async fn import(
+    State(app): State<App>,
+    body: Body,
+) -> Result<Json<ImportReport>, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let mut import = Import::new(&app.store);
     let mut rest: Vec<u8> = Vec::new();
@@ -25,7 +23,9 @@ pub(super) async fn import(State(app): State<App>, body: Body) -> Result<Json<Im
         while let Some(part) = lines.next() {
             rest.extend_from_slice(part);
             if rest.len() > LINE_BYTES {
-                return Err(bad(format!("a line is longer than {LINE_BYTES} bytes; send one tenant a line")));
+                return Err(bad(format!(
+                    "a line is longer than {LINE_BYTES} bytes; send one tenant a line"
+                )));
             }
             if lines.peek().is_some() {
                 import.line(&String::from_utf8_lossy(&rest)).await?;

@@ -31,10 +31,20 @@ pub(super) async fn groups(
 ) -> Result<Json<GroupsPage>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
     let feature_type = query.feature_type.ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, "feature_type is missing; add ?feature_type=instagram_posts")
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "feature_type is missing; add ?feature_type=instagram_posts",
+        )
     })?;
     let limit = query.limit.map(|limit| limit.clamp(1, LARGEST_PAGE));
-    let page = app.store.groups(&FeatureType::new(&feature_type)?, query.cursor.as_deref(), limit).await?;
+    let page = app
+        .store
+        .groups(
+            &FeatureType::new(&feature_type)?,
+            query.cursor.as_deref(),
+            limit,
+        )
+        .await?;
     Ok(Json(page))
 }
 
@@ -52,10 +62,16 @@ pub(super) async fn changes(
 ) -> Result<Json<FeedPage>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
     let since_id = query.since_id.filter(|id| *id >= 0).ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, "since_id is missing or negative; add ?since_id=0")
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "since_id is missing or negative; add ?since_id=0",
+        )
     })?;
     let feature_type = query.feature_type.map(FeatureType::new).transpose()?;
-    let limit = query.limit.unwrap_or(CHANGES_AT_ONCE).clamp(1, LARGEST_PAGE);
+    let limit = query
+        .limit
+        .unwrap_or(CHANGES_AT_ONCE)
+        .clamp(1, LARGEST_PAGE);
     let wait = Duration::from_secs(query.wait.unwrap_or(0).min(LONGEST_WAIT));
     let mut stopping = app.stopping.clone();
     tokio::select! {
@@ -67,8 +83,15 @@ pub(super) async fn changes(
 }
 
 pub(super) async fn feature_types(State(app): State<App>) -> Result<Json<Value>, Problem> {
-    let entry = |(feature_type, enabled)| json!({"feature_type": feature_type, "enabled_tenants": enabled});
-    let entries: Vec<Value> = app.store.feature_types().await?.into_iter().map(entry).collect();
+    let entry =
+        |(feature_type, enabled)| json!({"feature_type": feature_type, "enabled_tenants": enabled});
+    let entries: Vec<Value> = app
+        .store
+        .feature_types()
+        .await?
+        .into_iter()
+        .map(entry)
+        .collect();
     Ok(Json(json!({ "feature_types": entries })))
 }
 

@@ -21,16 +21,26 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), errors: None }
+        Self {
+            status,
+            detail: detail.into(),
+            errors: None,
+        }
     }
 }
 
 pub(super) async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address; see the README for those there are")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is nothing at this address; see the README for those there are",
+    )
 }
 
 pub(super) async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this address does not take this method",
+    )
 }
 
 impl IntoResponse for Problem {
@@ -46,7 +56,9 @@ impl IntoResponse for Problem {
         }
         let mut response = (self.status, Json(body)).into_response();
         let content_type = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type);
         response
     }
 }
@@ -54,7 +66,10 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(store_error: StoreError) -> Self {
         error!(error = %store_error, "The store failed: {store_error}");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store failed; try again, and see the log")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store failed; try again, and see the log",
+        )
     }
 }
 

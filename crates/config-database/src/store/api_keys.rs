@@ -13,7 +13,11 @@ impl ConfigStore {
     /// # Errors
     /// When the name is taken, or the store fails.
     pub async fn create_key(&self, name: &str, scope: Scope) -> Result<SecretString, StoreError> {
-        let key = SecretString::from(format!("pk_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
+        let key = SecretString::from(format!(
+            "pk_{}{}",
+            Uuid::new_v4().simple(),
+            Uuid::new_v4().simple()
+        ));
         let inserted = sqlx::query(
             "INSERT INTO api_keys (hash, name, scope, created_at) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO NOTHING",
@@ -26,7 +30,9 @@ impl ConfigStore {
         .await
         .map_err(StoreError::new)?;
         if inserted.rows_affected() == 0 {
-            return Err(StoreError(format!("there is a key named `{name}` already; choose another name")));
+            return Err(StoreError(format!(
+                "there is a key named `{name}` already; choose another name"
+            )));
         }
         Ok(key)
     }

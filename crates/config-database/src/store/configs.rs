@@ -56,9 +56,15 @@ impl ConfigStore {
     }
 
     /// Removes a configuration. Returns whether there was one.
-    pub(crate) async fn delete(&self, tenant_id: &TenantId, config_key: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn delete(
+        &self,
+        tenant_id: &TenantId,
+        config_key: &str,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.write().await?;
-        let Some(old) = read(&mut transaction, tenant_id, config_key).await? else { return Ok(false) };
+        let Some(old) = read(&mut transaction, tenant_id, config_key).await? else {
+            return Ok(false);
+        };
         sqlx::query("DELETE FROM configs WHERE tenant_id = ?1 AND config_key = ?2")
             .bind(tenant_id.as_str())
             .bind(config_key)
@@ -101,9 +107,16 @@ async fn read(
 }
 
 async fn put(connection: &mut SqliteConnection, write: &Write) -> Result<StoredConfig, StoreError> {
-    let Write { tenant_id, config_key, config, .. } = write;
+    let Write {
+        tenant_id,
+        config_key,
+        config,
+        ..
+    } = write;
     let stored_at = now();
-    let updated_at = write.updated_at.map_or(stored_at, |given| given.min(stored_at));
+    let updated_at = write
+        .updated_at
+        .map_or(stored_at, |given| given.min(stored_at));
     let old = read(connection, tenant_id, config_key).await?;
     if let Some(old) = &old
         && old.config_value == config.value
@@ -139,10 +152,16 @@ async fn put(connection: &mut SqliteConnection, write: &Write) -> Result<StoredC
         let feature = feature.as_str();
         let preference = &config.value[feature];
         if before.get(feature) != Some(preference) {
-            store_preference(connection, tenant_id, feature, *enabled, preference, updated_at).await?;
+            store_preference(
+                connection, tenant_id, feature, *enabled, preference, updated_at,
+            )
+            .await?;
         }
     }
-    for feature in before.keys().filter(|feature| !config.value.contains_key(*feature)) {
+    for feature in before
+        .keys()
+        .filter(|feature| !config.value.contains_key(*feature))
+    {
         remove_preference(connection, tenant_id, feature, updated_at).await?;
     }
     Ok(new)
@@ -202,7 +221,11 @@ async fn add_change(
     .bind(tenant_id.as_str())
     .bind(FEATURE_PREFERENCES)
     .bind(feature)
-    .bind(if preference.is_some() { "upserted" } else { "deleted" })
+    .bind(if preference.is_some() {
+        "upserted"
+    } else {
+        "deleted"
+    })
     .bind(preference.map(ToString::to_string))
     .bind(at.timestamp_micros())
     .execute(connection)

@@ -55,13 +55,21 @@ impl ConfigStore {
         loop {
             let newest = *head.borrow_and_update();
             if since_id > newest {
-                return Err(FeedError::Ahead { since_id, head: newest });
+                return Err(FeedError::Ahead {
+                    since_id,
+                    head: newest,
+                });
             }
-            let page = self.read_changes(since_id, newest, feature_type, limit).await?;
+            let page = self
+                .read_changes(since_id, newest, feature_type, limit)
+                .await?;
             if !page.changes.is_empty() {
                 return Ok(page);
             }
-            if tokio::time::timeout_at(deadline, head.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, head.changed())
+                .await
+                .is_err()
+            {
                 return Ok(page);
             }
         }
@@ -86,21 +94,31 @@ impl ConfigStore {
         .await
         .map_err(StoreError::new)?;
         let has_more = rows.len() > limit as usize;
-        let changes = rows.iter().take(limit as usize).map(entry).collect::<Result<Vec<_>, _>>()?;
+        let changes = rows
+            .iter()
+            .take(limit as usize)
+            .map(entry)
+            .collect::<Result<Vec<_>, _>>()?;
         // Up to the newest id nothing of this feature is left, whatever there is of others.
         let last_id = match changes.last() {
             Some(last) if has_more => last.id,
             _ => newest,
         };
-        Ok(FeedPage { epoch: self.epoch.clone(), changes, last_id, has_more })
+        Ok(FeedPage {
+            epoch: self.epoch.clone(),
+            changes,
+            last_id,
+            has_more,
+        })
     }
 
     /// The id of the newest change ever made.
     pub(super) async fn read_head(&self) -> Result<i64, StoreError> {
-        let head: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(StoreError::new)?;
+        let head: Option<i64> =
+            sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::new)?;
         Ok(head.unwrap_or(0))
     }
 

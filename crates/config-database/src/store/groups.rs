@@ -57,14 +57,17 @@ impl ConfigStore {
         cursor: Option<&str>,
         limit: Option<u32>,
     ) -> Result<GroupsPage, GroupsError> {
-        let after = cursor.map(|cursor| parse_cursor(cursor).ok_or_else(|| GroupsError::Cursor(cursor.to_owned())));
+        let after = cursor.map(|cursor| {
+            parse_cursor(cursor).ok_or_else(|| GroupsError::Cursor(cursor.to_owned()))
+        });
         let after = after.transpose()?;
         // Both reads see one moment. The id first: a change between them would only come twice.
         let mut transaction = self.pool.begin().await.map_err(StoreError::new)?;
-        let head: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(StoreError::new)?;
+        let head: Option<i64> =
+            sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(StoreError::new)?;
         let rows = sqlx::query(
             "SELECT tenant_id, preference, updated_at FROM preferences
              WHERE feature_type = ?1 AND enabled = 1 AND tenant_id > ?2 ORDER BY tenant_id LIMIT ?3",
@@ -85,7 +88,11 @@ impl ConfigStore {
             let (shared, tenant) = split(row)?;
             last = Some(tenant.tenant_id.clone());
             let key = Value::Object(shared.clone()).to_string();
-            let group = groups.entry(key).or_insert_with(|| Group { shared, count: 0, tenants: Vec::new() });
+            let group = groups.entry(key).or_insert_with(|| Group {
+                shared,
+                count: 0,
+                tenants: Vec::new(),
+            });
             group.count += 1;
             group.tenants.push(tenant);
         }
@@ -94,7 +101,9 @@ impl ConfigStore {
             epoch: self.epoch.clone(),
             as_of_id,
             groups: groups.into_values().collect(),
-            next_cursor: last.filter(|_| rows.len() > shown).map(|tenant| format!("{as_of_id}.{tenant}")),
+            next_cursor: last
+                .filter(|_| rows.len() > shown)
+                .map(|tenant| format!("{as_of_id}.{tenant}")),
         })
     }
 
@@ -106,7 +115,10 @@ impl ConfigStore {
             .map_err(StoreError::new)?
             .iter()
             .map(|row| {
-                Ok((row.try_get(0).map_err(StoreError::new)?, row.try_get(1).map_err(StoreError::new)?))
+                Ok((
+                    row.try_get(0).map_err(StoreError::new)?,
+                    row.try_get(1).map_err(StoreError::new)?,
+                ))
             })
             .collect()
     }

@@ -33,7 +33,9 @@ impl SqliteStore {
     /// When the file cannot be opened or is no database of ours.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::from_str(url).map_err(|_| {
-            StoreError::invalid("BATCH_STORE_URL is not usable; use a URL as sqlite://var/punctual.db")
+            StoreError::invalid(
+                "BATCH_STORE_URL is not usable; use a URL as sqlite://var/punctual.db",
+            )
         })?;
         let path = options.get_filename().to_owned();
         let fail = |problem: String| {
@@ -43,7 +45,9 @@ impl SqliteStore {
             ))
         };
         if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder).await.map_err(|error| fail(error.to_string()))?;
+            tokio::fs::create_dir_all(folder)
+                .await
+                .map_err(|error| fail(error.to_string()))?;
         }
         let options = options
             .create_if_missing(true)
@@ -106,22 +110,34 @@ mod tests {
     #[tokio::test]
     async fn a_real_file_keeps_the_contract() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&url(&folder, "new/folder/punctual.db")).await.unwrap();
+        let store = SqliteStore::open(&url(&folder, "new/folder/punctual.db"))
+            .await
+            .unwrap();
         punctual_application::testing::contract::run(&store).await;
     }
 
     #[tokio::test]
     async fn opening_again_changes_nothing_and_something_else_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        drop(SqliteStore::open(&url(&folder, "punctual.db")).await.unwrap());
-        SqliteStore::open(&url(&folder, "punctual.db")).await.unwrap();
+        drop(
+            SqliteStore::open(&url(&folder, "punctual.db"))
+                .await
+                .unwrap(),
+        );
+        SqliteStore::open(&url(&folder, "punctual.db"))
+            .await
+            .unwrap();
         let text = "not a database, and long enough to be taken for one ".repeat(20);
         std::fs::write(folder.path().join("notes.txt"), text).unwrap();
-        for (url, expected) in
-            [(url(&folder, "notes.txt"), "notes.txt"), ("postgres://u:secret@h/db".into(), "sqlite://var")]
-        {
+        for (url, expected) in [
+            (url(&folder, "notes.txt"), "notes.txt"),
+            ("postgres://u:secret@h/db".into(), "sqlite://var"),
+        ] {
             let error = SqliteStore::open(&url).await.unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("BATCH_STORE_URL"), "{error}");
+            assert!(
+                error.contains(expected) && error.contains("BATCH_STORE_URL"),
+                "{error}"
+            );
             assert!(!error.contains("secret"));
         }
     }
@@ -129,13 +145,19 @@ mod tests {
     #[tokio::test]
     async fn the_bundled_sqlite_is_past_the_wal_reset_corruption_and_syncs_every_commit() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&url(&folder, "punctual.db")).await.unwrap();
-        let version: String =
-            sqlx::query_scalar("SELECT sqlite_version()").fetch_one(store.pool()).await.unwrap();
+        let store = SqliteStore::open(&url(&folder, "punctual.db"))
+            .await
+            .unwrap();
+        let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
         let numbers: Vec<u32> = version.split('.').map(|n| n.parse().unwrap()).collect();
         assert!(numbers >= vec![3, 51, 3], "{version}");
-        let synchronous: i64 =
-            sqlx::query_scalar("PRAGMA synchronous").fetch_one(store.pool()).await.unwrap();
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
         assert_eq!(synchronous, 2, "FULL");
     }
 }

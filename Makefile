@@ -1,0 +1,30 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+DEMO := var/demo
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: ## Run the agent on the sample preferences, catching up with the last day
+	@rm -rf $(DEMO)
+	cargo build --locked --bin punctual-agent
+	CONFIG_STORE_URL=sqlite://$(DEMO)/config.db BATCH_STORE_URL=sqlite://$(DEMO)/punctual.db \
+		target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h
+
+test: setup ## Set up what the tests need and run every test
+	cargo test --locked --workspace --all-features
+	cargo build --locked --workspace --examples
+
+setup: ## Install what the tests need from Debian's packages, where it is missing
+	@tests/setup.sh
+
+lint: ## Check format, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
+
+clean: ## Remove what was built and what the demo stored
+	cargo clean
+	rm -rf var
+
+.PHONY: help run test setup lint clean

@@ -1,0 +1,82 @@
+//! The agent's HTTP API: health, metrics, and what has been run. JSON; errors are problem+json.
+
+mod auth;
+mod batches;
+mod health;
+mod problem;
+mod schedule;
+mod tenants;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use punctual_application::ports::{BatchStore, Page};
+use punctual_domain::BatchConfig;
+use punctual_infrastructure::StatusHandle;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::wiring::Agent;
+
+#[derive(Clone)]
+struct App {
+    store: Arc<dyn BatchStore>,
+    status: StatusHandle,
+    config: Arc<BatchConfig>,
+    metrics: PrometheusHandle,
+    api_key: Option<blake3::Hash>,
+}
+
+pub(crate) fn router(
+    agent: &Agent,
+    api_key: Option<&SecretString>,
+    metrics: PrometheusHandle,
+) -> Router {
+    let app = App {
+        store: Arc::new(agent.store.clone()),
+        status: agent.status.clone(),
+        config: agent.config.clone(),
+        metrics,
+        api_key: api_key.map(|key| blake3::hash(key.expose_secret().as_bytes())),
+    };
+    let open = Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/version", get(health::version));
+    let keyed = Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/api/v1/jobs", get(schedule::jobs))
+        .route("/api/v1/quarantine", get(schedule::quarantine))
+        .route("/api/v1/batches", get(batches::list))
+        .route("/api/v1/batches/{batch_id}", get(batches::one))
+        .route("/api/v1/batch/{batch_id}", get(batches::one))
+        .route("/api/v1/batches/{batch_id}/results", get(batches::results))
+        .route("/api/v1/tenants/{tenant_id}/runs", get(tenants::runs))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            auth::require_key,
+        ));
+    open.merge(keyed)
+        .layer(CatchPanicLayer::new())
+        .with_state(app)
+}
+
+/// A page of a list, as asked for.
+#[derive(Debug, Deserialize)]
+struct PageQuery {
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+impl From<PageQuery> for Page {
+    fn from(query: PageQuery) -> Self {
+        Self {
+            cursor: query.cursor,
+            limit: query.limit.unwrap_or(100).clamp(1, 1_000),
+        }
+    }
+}

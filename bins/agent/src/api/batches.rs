@@ -1,0 +1,127 @@
+//! Batches and their results.
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+};
+use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult};
+use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{App, PageQuery, problem::Problem};
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    job_id: Option<JobId>,
+    status: Option<BatchStatus>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(ListQuery {
+        job_id,
+        status,
+        cursor,
+        limit,
+    }) = query?;
+    let page = Page::from(PageQuery { cursor, limit });
+    let (batches, next_cursor) = app
+        .store
+        .batches(&BatchFilter { job_id, status }, &page)
+        .await?;
+    let batches: Vec<Value> = batches.iter().map(batch_json).collect();
+    Ok(Json(
+        json!({ "batches": batches, "next_cursor": next_cursor }),
+    ))
+}
+
+pub(super) async fn one(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let batch = app.store.batch(parse_id(&id)?).await?;
+    batch
+        .as_ref()
+        .map(batch_json)
+        .map(Json)
+        .ok_or_else(|| missing(&id))
+}
+
+#[derive(Deserialize)]
+pub(super) struct ResultsQuery {
+    status: Option<ItemStatus>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+pub(super) async fn results(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    query: Result<Query<ResultsQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(ResultsQuery {
+        status,
+        cursor,
+        limit,
+    }) = query?;
+    let batch_id = parse_id(&id)?;
+    if app.store.batch(batch_id).await?.is_none() {
+        return Err(missing(&id));
+    }
+    let page = Page::from(PageQuery { cursor, limit });
+    let (results, next_cursor) = app
+        .store
+        .results(&ResultFilter { batch_id, status }, &page)
+        .await?;
+    let results: Vec<Value> = results.iter().map(run_json).collect();
+    Ok(Json(
+        json!({ "batch_id": batch_id, "results": results, "next_cursor": next_cursor }),
+    ))
+}
+
+fn parse_id(id: &str) -> Result<Uuid, Problem> {
+    id.parse()
+        .map_err(|_| Problem::bad_request("a batch_id is a UUID; GET /api/v1/batches lists them"))
+}
+
+fn missing(id: &str) -> Problem {
+    Problem::missing(format!(
+        "there is no batch {id}; GET /api/v1/batches lists them"
+    ))
+}
+
+fn batch_json(batch: &Batch) -> Value {
+    let (total, processed) = (batch.total, batch.processed());
+    let percentage = if total == 0 {
+        100.0
+    } else {
+        (processed * 1000 / total) as f64 / 10.0
+    };
+    json!({
+        "batch_id": batch.batch_id, "job_id": batch.job_id, "slot": batch.slot,
+        "scheduled_at": batch.scheduled_at, "trigger": batch.trigger, "status": batch.status,
+        "progress": {
+            "total": total, "processed": processed, "succeeded": batch.succeeded, "failed": batch.failed,
+            "skipped": batch.skipped, "percentage": percentage,
+        },
+        "created_at": batch.created_at, "finished_at": batch.finished_at,
+    })
+}
+
+/// One run of an item.
+pub(super) fn run_json(stored: &StoredResult) -> Value {
+    let result = &stored.result;
+    json!({
+        "tenant_id": result.tenant_id, "job_id": stored.job_id, "batch_id": stored.batch_id,
+        "occurrence": stored.occurrence, "scheduled_at": stored.scheduled_at,
+        "started_at": result.started_at, "finished_at": result.finished_at, "status": result.status,
+        "attempts": result.attempts, "preference": result.preference, "result": result.output,
+        "error": result.error,
+    })
+}

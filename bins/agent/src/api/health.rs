@@ -1,0 +1,72 @@
+//! Health, version and metrics.
+
+use axum::{Json, extract::State, http::StatusCode, http::header, response::IntoResponse};
+use punctual_application::ports::{BatchFilter, Page};
+use punctual_domain::TZDB_VERSION;
+use serde_json::{Value, json};
+
+use super::App;
+
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "status": "live" }))
+}
+
+/// Ready once every job's preferences have been read and the store answers; says what is not.
+pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
+    let status = app.status.get();
+    let mut not_ready = Vec::new();
+    let mut warnings = Vec::new();
+    if status.planned_until.is_none() {
+        not_ready.push("the scheduler has not planned yet".to_owned());
+    }
+    for (job_id, job) in &status.jobs {
+        match (&job.trouble, job.loaded) {
+            (None, true) => {}
+            (None, false) => {
+                not_ready.push(format!("{job_id}: its preferences have not been read yet"))
+            }
+            (Some(trouble), false) => not_ready.push(format!("{job_id}: {trouble}")),
+            (Some(trouble), true) => {
+                warnings.push(format!(
+                    "{job_id}: the last known preferences are in force: {trouble}"
+                ));
+            }
+        }
+    }
+    if let Err(error) = app
+        .store
+        .batches(
+            &BatchFilter::default(),
+            &Page {
+                cursor: None,
+                limit: 1,
+            },
+        )
+        .await
+    {
+        not_ready.push(format!("the store does not answer: {error}"));
+    }
+    let (code, word) = if not_ready.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    };
+    (
+        code,
+        Json(json!({ "status": word, "reasons": not_ready, "warnings": warnings })),
+    )
+}
+
+pub(super) async fn version() -> Json<Value> {
+    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "tzdb": TZDB_VERSION }))
+}
+
+pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        app.metrics.render(),
+    )
+}

@@ -1,0 +1,76 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::{
+    Json,
+    extract::rejection::QueryRejection,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use punctual_application::ports::StoreError;
+use serde_json::json;
+use tracing::error;
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(super) struct Problem(StatusCode, String);
+
+impl Problem {
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, detail.into())
+    }
+
+    pub(super) fn missing(detail: impl Into<String>) -> Self {
+        Self(StatusCode::NOT_FOUND, detail.into())
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        Self(
+            StatusCode::UNAUTHORIZED,
+            "a key is needed: send it as `Authorization: Bearer KEY`".into(),
+        )
+    }
+}
+
+pub(super) async fn not_found() -> Problem {
+    Problem::missing("there is nothing at this address; docs/architecture lists those there are")
+}
+
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this address does not take this method".into(),
+    )
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self(status, detail) = self;
+        let title = status.canonical_reason().unwrap_or("Error");
+        let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+        let content_type = HeaderValue::from_static("application/problem+json");
+        let mut response = (status, Json(body)).into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(store_error: StoreError) -> Self {
+        if store_error.invalid_input {
+            return Self::bad_request(store_error.message);
+        }
+        error!(error = %store_error, "The store failed: {store_error}");
+        Self(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store failed; try again, and see the log".into(),
+        )
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}

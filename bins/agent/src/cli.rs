@@ -1,0 +1,70 @@
+//! What a user types.
+
+use std::{path::PathBuf, time::Duration};
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Parser, Subcommand};
+use punctual_domain::{FeatureType, TenantId};
+
+/// Runs every user's recurring work at the time, and in the way, that user chose.
+///
+/// Settings come from the environment, or from a file with the same names; docs/usage lists them.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    /// A settings file (TOML or JSON); the environment wins over it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Schedule and run until SIGTERM or Ctrl-C (the default)
+    Run(RunOptions),
+    /// Check jobs, purposes and templates, and show every mistake at once
+    Check {
+        /// Print the mistakes as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the next occurrences of a preference
+    Preview(PreviewOptions),
+}
+
+#[derive(Args, Default)]
+pub(crate) struct RunOptions {
+    /// Before the start, store the preferences of a file in the embedded Config Database
+    #[arg(long, value_name = "FILE")]
+    pub(crate) import: Option<PathBuf>,
+    /// How far back the first plan of a job reaches that has never been planned, as 24h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) look_back: Option<Duration>,
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["preference", "tenant", "stdin"]))]
+pub(crate) struct PreviewOptions {
+    /// A preference as JSON
+    #[arg(long, value_name = "JSON")]
+    pub(crate) preference: Option<String>,
+    /// A tenant of the Config Database
+    #[arg(long, value_name = "ID", requires = "feature")]
+    pub(crate) tenant: Option<TenantId>,
+    /// The feature of that tenant
+    #[arg(long, value_name = "FEATURE", requires = "tenant")]
+    pub(crate) feature: Option<FeatureType>,
+    /// Many: reads lines {"id","preference","from","count"}, writes lines {"id","occurrences"|"error"}
+    #[arg(long)]
+    pub(crate) stdin: bool,
+    /// Show occurrences strictly after this instant (RFC 3339); now unless given
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) from: Option<DateTime<Utc>>,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) count: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,40 @@
+//! The commands, and how they end.
+
+pub(crate) mod check;
+pub(crate) mod preview;
+pub(crate) mod run;
+
+use std::{fmt, process::ExitCode};
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be done: exit code 1.
+    Failed(String),
+    /// What was given cannot be used: exit code 2.
+    BadInput(String),
+}
+
+impl Failure {
+    pub(crate) fn failed(error: impl fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    pub(crate) fn bad_input(error: impl fmt::Display) -> Self {
+        Self::BadInput(error.to_string())
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed(_) => ExitCode::from(1),
+            Self::BadInput(_) => ExitCode::from(2),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Failed(message) | Self::BadInput(message)) = self;
+        write!(f, "error: {message}")
+    }
+}

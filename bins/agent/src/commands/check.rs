@@ -1,0 +1,45 @@
+//! `check`: everything the agent would run with, and every mistake in it.
+
+use punctual_infrastructure::{FileErrors, Project};
+use serde_json::json;
+
+use super::Failure;
+use crate::settings::Settings;
+
+pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
+    let outcome = load(settings);
+    if as_json {
+        let errors = outcome.as_ref().err().map_or(&[][..], |errors| &errors.0);
+        println!("{}", json!({ "errors": errors }));
+    }
+    match outcome {
+        Ok(project) if !as_json => {
+            println!(
+                "{}: {} jobs, no mistakes",
+                settings.batch_config_path.display(),
+                project.config.jobs.len()
+            );
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(errors) => {
+            if !as_json {
+                println!("{errors}");
+            }
+            Err(Failure::BadInput(format!(
+                "{} mistakes; nothing would run",
+                errors.0.len()
+            )))
+        }
+    }
+}
+
+/// The jobs and their handlers, from the files the settings name.
+pub(crate) fn load(settings: &Settings) -> Result<Project, FileErrors> {
+    Project::load(
+        &settings.batch_config_path,
+        &settings.batch_purposes_path,
+        &settings.templates_path(),
+        &settings.batch_default_timezone,
+    )
+}

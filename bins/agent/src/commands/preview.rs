@@ -1,0 +1,178 @@
+//! `preview`: when a preference falls due, from the same pure functions the scheduler uses.
+
+use std::io::{BufRead, Write};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use comfy_table::Table;
+use punctual_application::ports::{Clock, ConfigDatabase, SystemClock};
+use punctual_domain::{
+    FeatureType, FieldErrors, MergedPreference, Preference, TenantId, Work, Zone,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Failure, check};
+use crate::{cli::PreviewOptions, settings::Settings, wiring};
+
+pub(crate) async fn preview(settings: &Settings, options: PreviewOptions) -> Result<(), Failure> {
+    let zone = &settings.batch_default_timezone;
+    let from = options.from.unwrap_or_else(|| SystemClock.now());
+    let merged = match (&options.preference, &options.tenant, &options.feature) {
+        (Some(text), ..) => {
+            let value: Value = serde_json::from_str(text).map_err(|error| {
+                Failure::bad_input(format!("--preference is not JSON: {error}"))
+            })?;
+            merge(&value, &switched_on(), zone).map_err(Failure::bad_input)?
+        }
+        (_, Some(tenant), Some(feature)) => of_tenant(settings, tenant, feature).await?,
+        _ => return many(zone, from, options.count),
+    };
+    show(&merged, from, &options);
+    Ok(())
+}
+
+/// A preference that is only asked about need not say that it is on.
+fn switched_on() -> Preference {
+    Preference {
+        enabled: Some(true),
+        ..Preference::default()
+    }
+}
+
+fn merge(
+    value: &Value,
+    defaults: &Preference,
+    zone: &Zone,
+) -> Result<MergedPreference, FieldErrors> {
+    let Some(object) = value.as_object() else {
+        let invalid = punctual_domain::Invalid::wrong_type("an object, { … }");
+        return Err(FieldErrors(vec![invalid.at("", Some(value))]));
+    };
+    MergedPreference::merge(&Preference::parse(object)?, defaults, zone)
+}
+
+fn occurrences(merged: &MergedPreference, from: DateTime<Utc>, count: u32) -> Vec<DateTime<Utc>> {
+    let next = |after: &DateTime<Utc>| merged.slot.next_after(*after);
+    std::iter::successors(next(&from), next)
+        .take(count as usize)
+        .collect()
+}
+
+/// A tenant's preference in the Config Database, over the defaults of the job that serves the feature.
+async fn of_tenant(
+    settings: &Settings,
+    tenant: &TenantId,
+    feature: &FeatureType,
+) -> Result<MergedPreference, Failure> {
+    let embedded = format!("http://{}", settings.config_http_addr);
+    let url = settings.config_service_url.as_deref().unwrap_or(&embedded);
+    let client = wiring::client(settings, url)?;
+    let stored = client
+        .preferences(feature, std::slice::from_ref(tenant))
+        .await
+        .map_err(Failure::failed)?;
+    let record = stored.get(tenant).ok_or_else(|| {
+        Failure::bad_input(format!(
+            "{tenant} has no preference for {feature} in the Config Database at {url}"
+        ))
+    })?;
+    let project = check::load(settings).map_err(Failure::bad_input)?;
+    let defaults = project
+        .config
+        .jobs
+        .into_iter()
+        .find_map(|job| match job.work {
+            Work::Preferences {
+                feature_type,
+                defaults,
+                ..
+            } if feature_type == *feature => Some(*defaults),
+            _ => None,
+        });
+    let value = Value::Object((*record.preference).clone());
+    merge(
+        &value,
+        &defaults.unwrap_or_default(),
+        &settings.batch_default_timezone,
+    )
+    .map_err(Failure::bad_input)
+}
+
+fn show(merged: &MergedPreference, from: DateTime<Utc>, options: &PreviewOptions) {
+    let occurrences = occurrences(merged, from, options.count);
+    if options.json {
+        let occurrences: Vec<String> = occurrences.iter().map(rfc3339).collect();
+        println!(
+            "{}",
+            json!({ "slot": merged.slot.to_string(), "preference": merged.to_json(), "occurrences": occurrences })
+        );
+        return;
+    }
+    println!("{}", merged.slot);
+    let zone = &merged.slot.zone;
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["UTC", zone.name(), "occurrence"]);
+    for instant in occurrences {
+        let local = zone.local(instant).map_or_else(String::new, |local| {
+            local.format("%a %Y-%m-%d %H:%M").to_string()
+        });
+        table.add_row([
+            rfc3339(&instant),
+            local,
+            merged.slot.occurrence_key(instant).to_string(),
+        ]);
+    }
+    println!("{table}");
+    if !merged.enabled {
+        println!("The preference is off (enabled is not true): none of these would run.");
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: Value,
+    preference: Value,
+    from: Option<DateTime<Utc>>,
+    count: Option<u32>,
+}
+
+/// One answer a line, in the order of the lines; a line that cannot be used is answered with its error.
+fn many(zone: &Zone, from: DateTime<Utc>, count: u32) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(Failure::bad_input)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let answer = match serde_json::from_str::<Line>(&line) {
+            Err(error) => json!({ "id": id_of(&line), "error": error.to_string() }),
+            Ok(Line {
+                id,
+                preference,
+                from: own_from,
+                count: own_count,
+            }) => match merge(&preference, &switched_on(), zone) {
+                Err(errors) => json!({ "id": id, "error": errors.to_string() }),
+                Ok(merged) => {
+                    let count = own_count.unwrap_or(count).min(10_000);
+                    let found = occurrences(&merged, own_from.unwrap_or(from), count);
+                    json!({ "id": id, "occurrences": found.iter().map(rfc3339).collect::<Vec<_>>() })
+                }
+            },
+        };
+        writeln!(out, "{answer}").map_err(Failure::failed)?;
+    }
+    out.flush().map_err(Failure::failed)
+}
+
+fn id_of(line: &str) -> Value {
+    serde_json::from_str::<Value>(line)
+        .ok()
+        .and_then(|line| line.get("id").cloned())
+        .unwrap_or(Value::Null)
+}
+
+fn rfc3339(instant: &DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
+}

@@ -1,0 +1,212 @@
+//! `run`: the agent's life. Everything stops in one order: no new work, what runs is brought to its end, and
+//! by the deadline the process is gone.
+
+use std::{io::IsTerminal, time::Duration};
+
+use anyhow::Context;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use punctual_config_database::{Server, ServerSettings};
+use punctual_infrastructure::telemetry::{self, LogFormat};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{Failure, check};
+use crate::{
+    api,
+    cli::RunOptions,
+    settings::Settings,
+    terminal::{Display, Terminal},
+    wiring::Agent,
+};
+
+/// From the signal to the end of the process, whatever is still running: below the 30 s after which
+/// orchestrators kill.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), Failure> {
+    let terminal = Terminal::new();
+    let interactive = std::io::stdout().is_terminal();
+    // The display tells what happens; with it, the log is for what goes wrong.
+    let usual = if interactive {
+        "warn"
+    } else {
+        telemetry::DEFAULT_FILTER
+    };
+    let filter = settings.batch_log.as_deref().unwrap_or(usual);
+    telemetry::init(
+        filter,
+        settings.batch_log_format,
+        terminal.clone(),
+        std::io::stderr().is_terminal(),
+    )
+    .map_err(Failure::BadInput)?;
+    let project = check::load(&settings).map_err(Failure::bad_input)?;
+    let metrics = install_metrics().map_err(Failure::failed)?;
+    let mut signals = Signals::new().map_err(Failure::failed)?;
+
+    // The Config Database ends last: what is being brought to its end may still ask it.
+    let (stop, stop_config_database) = (CancellationToken::new(), CancellationToken::new());
+    let config_database = match &settings.config_service_url {
+        Some(_) if options.import.is_some() => {
+            return Err(Failure::bad_input(
+                "--import stores into the embedded Config Database, and CONFIG_SERVICE_URL names another; use its import",
+            ));
+        }
+        Some(_) => None,
+        None => Some(embedded_config_database(&settings, &options).await?),
+    };
+    let url = match (&settings.config_service_url, &config_database) {
+        (Some(url), _) => url.clone(),
+        (None, Some(server)) => format!("http://{}", server.addr()),
+        (None, None) => return Err(Failure::failed("there is no Config Database")),
+    };
+    let look_back = options.look_back.unwrap_or_default();
+    let agent = Agent::new(&settings, project, &url, look_back).await?;
+    let listener = TcpListener::bind(settings.batch_http_addr)
+        .await
+        .map_err(|error| {
+            Failure::failed(format!(
+                "cannot listen on {}: {error}; set BATCH_HTTP_ADDR to a free address",
+                settings.batch_http_addr
+            ))
+        })?;
+    let address = listener.local_addr().map_err(Failure::failed)?;
+    let router = api::router(&agent, settings.batch_api_key.as_ref(), metrics.clone());
+
+    let config_database = config_database
+        .map(|server| tokio::spawn(server.serve(stop_config_database.clone().cancelled_owned())));
+    let mut parts = JoinSet::new();
+    parts.spawn(named("the API", serve(listener, router, stop.clone())));
+    parts.spawn(named("metrics upkeep", upkeep(metrics, stop.clone())));
+    if settings.batch_log_format == LogFormat::Text {
+        let display = Display::new(terminal, agent.store.clone(), agent.status.clone(), address);
+        parts.spawn(named("the display", display.run(stop.clone())));
+    }
+    parts.spawn(named("the scheduler", agent.scheduler.run(stop.clone())));
+    parts.spawn(named("the worker", agent.worker.run(stop.clone())));
+    info!(%address, config_service_url = url, "The agent has started; its API is at http://{address}");
+
+    let died = tokio::select! {
+        () = signals.recv() => None,
+        Some(ended) = parts.join_next() => Some(ended.map_or_else(|error| error.to_string(), str::to_owned)),
+    };
+    info!("Stopping: no new work begins; a second signal ends at once");
+    stop.cancel();
+    agent.stopping.send_replace(true);
+    let drain = async {
+        while parts.join_next().await.is_some() {}
+        stop_config_database.cancel();
+        if let Some(server) = config_database {
+            let _ = server.await;
+        }
+    };
+    tokio::select! {
+        () = drain => info!("Stopped"),
+        () = tokio::time::sleep(SHUTDOWN_DEADLINE) => {
+            warn!("Stopped by the deadline: what was running goes back to the queue and runs again");
+        }
+        () = signals.recv() => warn!("Stopped at once: what was running runs again"),
+    }
+    match died {
+        None => Ok(()),
+        Some(part) => Err(Failure::failed(format!(
+            "{part} ended unexpectedly; see the log"
+        ))),
+    }
+}
+
+async fn embedded_config_database(
+    settings: &Settings,
+    options: &RunOptions,
+) -> Result<Server, Failure> {
+    let server = Server::bind(ServerSettings {
+        store_url: settings.config_store_url.clone(),
+        addr: settings.config_http_addr,
+        admin_key: settings.config_service_api_key.clone(),
+    })
+    .await
+    .map_err(Failure::failed)?;
+    if let Some(file) = &options.import {
+        let report = server
+            .store()
+            .import_file(file)
+            .await
+            .map_err(Failure::bad_input)?;
+        println!(
+            "Imported {} tenants from {}",
+            report.imported,
+            file.display()
+        );
+        if report.rejected > 0 {
+            for line in &report.errors {
+                eprintln!(
+                    "{}:{}: {}",
+                    file.display(),
+                    line.line,
+                    line.errors.join("; ")
+                );
+            }
+            return Err(Failure::bad_input(format!(
+                "{} lines cannot be stored",
+                report.rejected
+            )));
+        }
+    }
+    Ok(server)
+}
+
+async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {
+    part.await;
+    name
+}
+
+async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    if let Err(failure) = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+    {
+        error!(error = %failure, "The API ended: {failure}");
+    }
+}
+
+fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    PrometheusBuilder::new()
+        .install_recorder()
+        .context("metrics cannot be recorded")
+}
+
+/// The exporter tidies its histograms only when told to.
+async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
+    while tokio::time::timeout(Duration::from_secs(5), stop.cancelled())
+        .await
+        .is_err()
+    {
+        metrics.run_upkeep();
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What a person at the terminal sees: the slots, each batch with its progress, and where to look next. On a
+//! pipe the same comes as plain lines. Log lines are written above the bars.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use comfy_table::Table;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use punctual_application::ports::{
+    BatchFilter, BatchStore, Clock, Page, ResultFilter, SystemClock,
+};
+use punctual_domain::{Batch, BatchStatus, ItemStatus};
+use punctual_infrastructure::{SchedulerStatus, SqliteStore, StatusHandle};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::fmt::MakeWriter;
+use uuid::Uuid;
+
+/// How often the display looks at the batches.
+const REFRESH: Duration = Duration::from_millis(250);
+/// Bars on the screen at one time, and slots listed per job.
+const BARS: usize = 8;
+const SLOTS: usize = 12;
+
+/// Standard error, shared between the log and the bars.
+#[derive(Clone)]
+pub(crate) struct Terminal {
+    bars: MultiProgress,
+}
+
+impl Terminal {
+    pub(crate) fn new() -> Self {
+        let target = if io::stdout().is_terminal() {
+            ProgressDrawTarget::stdout()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+        }
+    }
+
+    fn print(&self, text: &str) {
+        // A terminal that is gone is no reason to stop working.
+        self.bars.suspend(|| {
+            let _ = writeln!(io::stdout(), "{text}");
+        });
+    }
+}
+
+impl<'w> MakeWriter<'w> for Terminal {
+    type Writer = LogLine<'w>;
+
+    fn make_writer(&'w self) -> LogLine<'w> {
+        LogLine(self)
+    }
+}
+
+/// Writes one line of the log, above the bars.
+pub(crate) struct LogLine<'w>(&'w Terminal);
+
+impl Write for LogLine<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.bars.suspend(|| io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Shows what the agent does.
+pub(crate) struct Display {
+    terminal: Terminal,
+    store: SqliteStore,
+    status: StatusHandle,
+    address: SocketAddr,
+    started_at: DateTime<Utc>,
+    bars: HashMap<Uuid, ProgressBar>,
+    reported: HashSet<Uuid>,
+}
+
+impl Display {
+    pub(crate) fn new(
+        terminal: Terminal,
+        store: SqliteStore,
+        status: StatusHandle,
+        address: SocketAddr,
+    ) -> Self {
+        Self {
+            terminal,
+            store,
+            status,
+            address,
+            started_at: SystemClock.now(),
+            bars: HashMap::new(),
+            reported: HashSet::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let all_loaded = |status: &SchedulerStatus| {
+            status.planned_until.is_some() && status.jobs.values().all(|job| job.loaded)
+        };
+        tokio::select! {
+            status = self.status.wait_for(all_loaded) => self.terminal.print(&slots(&status)),
+            () = stop.cancelled() => return,
+        }
+        let mut hint_given = false;
+        while tokio::time::timeout(REFRESH, stop.cancelled())
+            .await
+            .is_err()
+        {
+            // The store reports its own failures; the display only has nothing new to show.
+            let Ok((batches, _)) = self
+                .store
+                .batches(
+                    &BatchFilter::default(),
+                    &Page {
+                        cursor: None,
+                        limit: 200,
+                    },
+                )
+                .await
+            else {
+                continue;
+            };
+            let mut active = 0;
+            for batch in batches.iter().rev() {
+                active += usize::from(batch.status != BatchStatus::Completed);
+                self.show(batch);
+            }
+            if active == 0 && !hint_given {
+                hint_given = true;
+                let hint = self
+                    .hint(batches.iter().max_by_key(|batch| batch.total))
+                    .await;
+                self.terminal.print(&hint);
+            }
+        }
+        for bar in self.bars.into_values() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show(&mut self, batch: &Batch) {
+        let id = batch.batch_id;
+        if batch.status == BatchStatus::Completed {
+            if let Some(bar) = self.bars.remove(&id) {
+                bar.finish_and_clear();
+            }
+            let recent = batch
+                .finished_at
+                .is_some_and(|finished| finished >= self.started_at);
+            if recent && self.reported.insert(id) {
+                self.terminal.print(&done(batch));
+            }
+            return;
+        }
+        if !self.bars.contains_key(&id) && self.bars.len() < BARS {
+            let bar = self.terminal.bars.add(ProgressBar::new(batch.total));
+            let style = ProgressStyle::with_template("  {bar:30} {pos:>6}/{len} {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_message(format!("{}  {}", batch.job_id, batch.slot));
+            self.bars.insert(id, bar);
+        }
+        if let Some(bar) = self.bars.get(&id) {
+            bar.set_position(batch.processed());
+        }
+    }
+
+    async fn hint(&self, largest: Option<&Batch>) -> String {
+        let base = format!("http://{}", self.address);
+        let mut text = String::new();
+        if let Some(batch) = largest {
+            let filter = ResultFilter {
+                batch_id: batch.batch_id,
+                status: Some(ItemStatus::Succeeded),
+            };
+            let page = Page {
+                cursor: None,
+                limit: 1,
+            };
+            let sample = self
+                .store
+                .results(&filter, &page)
+                .await
+                .ok()
+                .and_then(|(results, _)| results.into_iter().next());
+            text.push_str("\nLook next:\n");
+            text.push_str(&format!("  curl {base}/api/v1/batches\n"));
+            text.push_str(&format!(
+                "  curl {base}/api/v1/batches/{}/results\n",
+                batch.batch_id
+            ));
+            if let Some(stored) = sample {
+                let tenant = &stored.result.tenant_id;
+                text.push_str(&format!("  curl {base}/api/v1/tenants/{tenant}/runs\n"));
+                if let Some(output) = stored
+                    .result
+                    .output
+                    .as_ref()
+                    .and_then(|output| output["text"].as_str())
+                {
+                    let indented = output.replace('\n', "\n  │ ");
+                    text.push_str(&format!("\nWhat {tenant} got:\n  │ {indented}\n"));
+                }
+            }
+        } else {
+            text.push_str("\nNothing is due now. ");
+        }
+        let next = self
+            .status
+            .get()
+            .jobs
+            .values()
+            .flat_map(|job| &job.slots)
+            .filter_map(|slot| slot.next)
+            .min();
+        if let Some(next) = next {
+            text.push_str(&format!(
+                "\nNext due: {}. ",
+                next.format("%Y-%m-%d %H:%M UTC")
+            ));
+        }
+        text.push_str("Ctrl-C stops.");
+        text
+    }
+}
+
+fn done(batch: &Batch) -> String {
+    let took = batch.finished_at.map_or(0, |finished| {
+        (finished - batch.created_at).num_milliseconds()
+    });
+    let mut line = format!(
+        "  ✓ {}  {}  {}: {} succeeded",
+        batch.scheduled_at.format("%m-%d %H:%M"),
+        batch.job_id,
+        batch.slot,
+        batch.succeeded
+    );
+    if batch.failed > 0 {
+        line.push_str(&format!(", {} failed", batch.failed));
+    }
+    if batch.skipped > 0 {
+        line.push_str(&format!(", {} skipped", batch.skipped));
+    }
+    format!("{line} ({:.1} s)", took as f64 / 1000.0)
+}
+
+fn slots(status: &SchedulerStatus) -> String {
+    let mut text = String::new();
+    let mut jobs: Vec<_> = status.jobs.iter().collect();
+    jobs.sort_by_key(|(job_id, _)| (*job_id).clone());
+    for (job_id, job) in jobs {
+        text.push_str(&format!(
+            "\n{job_id}: {} tenants in {} slots\n",
+            job.tenants,
+            job.slots.len()
+        ));
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_header(["  slot", "tenants", "next (UTC)"]);
+        let mut largest: Vec<_> = job.slots.iter().collect();
+        largest.sort_by_key(|slot| std::cmp::Reverse(slot.tenants));
+        for slot in largest.iter().take(SLOTS) {
+            let next = slot.next.map_or_else(String::new, |next| {
+                next.format("%Y-%m-%d %H:%M").to_string()
+            });
+            table.add_row([format!("  {}", slot.slot), slot.tenants.to_string(), next]);
+        }
+        text.push_str(&table.to_string());
+        if job.slots.len() > SLOTS {
+            text.push_str(&format!(
+                "\n   … and {} more slots",
+                job.slots.len() - SLOTS
+            ));
+        }
+        text.push('\n');
+        if !job.quarantine.is_empty() {
+            text.push_str(&format!(
+                "  {} preferences cannot be used: GET /api/v1/quarantine\n",
+                job.quarantine.len()
+            ));
+        }
+    }
+    text
+}

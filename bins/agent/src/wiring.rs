@@ -1,0 +1,103 @@
+//! The composition: which adapter stands behind which port. Read it as the documented setup: a client of the
+//! Config Database, given to the enhanced processor and to the dynamic scheduler, and both run.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use punctual_application::{
+    BatchProcessor, EnhancedBatchProcessor, Limits, RetryPolicy,
+    ports::{Clock, SystemClock},
+};
+use punctual_domain::BatchConfig;
+use punctual_infrastructure::{
+    BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, FileItemSource,
+    Project, SchedulerOptions, SqliteStore, StatusHandle, Worker,
+};
+use tokio::sync::watch;
+
+use crate::{commands::Failure, settings::Settings};
+
+/// The agent, put together and not yet running.
+pub(crate) struct Agent {
+    pub(crate) scheduler: DynamicBatchScheduler,
+    pub(crate) worker: Worker,
+    pub(crate) store: SqliteStore,
+    pub(crate) config: Arc<BatchConfig>,
+    pub(crate) status: StatusHandle,
+    /// Turn it true, and no further item begins.
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+impl Agent {
+    /// Puts the agent together, with the Config Database at `config_service_url`.
+    pub(crate) async fn new(
+        settings: &Settings,
+        project: Project,
+        config_service_url: &str,
+        look_back: Duration,
+    ) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let config = Arc::new(project.config);
+        let zone = settings.batch_default_timezone.clone();
+        let (stopping, stopped) = watch::channel(false);
+
+        let config_database = Arc::new(client(settings, config_service_url)?);
+        let store = SqliteStore::open(&settings.batch_store_url)
+            .await
+            .map_err(Failure::failed)?;
+        let items = Arc::new(FileItemSource::in_folder(
+            settings
+                .batch_config_path
+                .parent()
+                .unwrap_or(std::path::Path::new(".")),
+        ));
+
+        let processor = EnhancedBatchProcessor::new(
+            BatchProcessor::new(project.handlers, Arc::new(store.clone()), clock.clone()),
+            config_database.clone(),
+            items.clone(),
+            config.clone(),
+            zone.clone(),
+            Limits {
+                max_concurrent_items: settings.batch_max_concurrent_items,
+                retry: RetryPolicy::new(settings.batch_retry_limit, fastrand::f64),
+            },
+            stopped,
+        );
+        let scheduler = DynamicBatchScheduler::new(
+            BatchScheduler::new(
+                config.clone(),
+                items,
+                Arc::new(store.clone()),
+                clock,
+                SchedulerOptions {
+                    chunk_size: settings.batch_chunk_size,
+                    look_back: TimeDelta::from_std(look_back).map_err(Failure::bad_input)?,
+                },
+            ),
+            config_database,
+            settings.config_poll_interval,
+            &zone,
+        );
+        let status = scheduler.status();
+        let worker = Worker::new(store.clone(), processor);
+        Ok(Self {
+            scheduler,
+            worker,
+            store,
+            config,
+            status,
+            stopping,
+        })
+    }
+}
+
+/// The client of the Config Database at `url`.
+pub(crate) fn client(settings: &Settings, url: &str) -> Result<ConfigDatabaseClient, Failure> {
+    let options = ClientOptions {
+        api_key: settings.config_service_api_key.clone(),
+        cache_ttl: settings.config_cache_ttl,
+        ..ClientOptions::new(url)
+    };
+    ConfigDatabaseClient::new(options).map_err(Failure::bad_input)
+}

@@ -1,0 +1,145 @@
+//! Everything an agent is configured with, read and checked as a whole: jobs, purposes, templates and the
+//! files of plain jobs. `check` and `run` go through the same code.
+
+use std::path::Path;
+
+use punctual_application::Handlers;
+use punctual_domain::{
+    BatchConfig, FieldError, FieldErrors, HandlerConfig, JobKind, PurposeConfig, Work, Zone,
+    parse_purposes,
+};
+
+use crate::{
+    handlers::{bind, template::Templates},
+    json_file::{FileErrors, JsonFile},
+};
+
+/// What an agent runs.
+pub struct Project {
+    /// The jobs.
+    pub config: BatchConfig,
+    /// The handler of every purpose.
+    pub handlers: Handlers,
+}
+
+impl Project {
+    /// Reads `batch_config.json` and `purposes.json`, with the templates in `templates`.
+    ///
+    /// # Errors
+    /// Every mistake in either, with line and column.
+    pub fn load(
+        batch_config: &Path,
+        purposes: &Path,
+        templates: &Path,
+        default_zone: &Zone,
+    ) -> Result<Self, FileErrors> {
+        let mut errors = Vec::new();
+        let jobs = keep(&mut errors, JsonFile::read(batch_config));
+        let purposes = keep(&mut errors, JsonFile::read(purposes));
+        let config = jobs.as_ref().and_then(|file| {
+            let parsed = BatchConfig::parse(&file.value, default_zone);
+            keep(&mut errors, parsed.map_err(|found| file.locate(found)))
+        });
+        let parsed = purposes.as_ref().and_then(|file| {
+            let parsed = parse_purposes(&file.value);
+            keep(&mut errors, parsed.map_err(|found| file.locate(found)))
+        });
+        let handlers = parsed
+            .as_ref()
+            .zip(purposes.as_ref())
+            .and_then(|(parsed, file)| {
+                let bound = bind_all(parsed, &Templates::in_folder(templates));
+                keep(&mut errors, bound.map_err(|found| file.locate(found)))
+            });
+        if let (Some(config), Some(parsed), Some(file)) = (&config, &parsed, &jobs) {
+            let folder = batch_config.parent().unwrap_or(Path::new("."));
+            let found = cross_check(config, parsed, folder, file.value.get("jobs").is_some());
+            keep(&mut errors, found.map_err(|found| file.locate(found)));
+        }
+        match (config, handlers) {
+            (Some(config), Some(handlers)) if errors.is_empty() => Ok(Self { config, handlers }),
+            _ => Err(FileErrors(errors)),
+        }
+    }
+}
+
+fn keep<T>(errors: &mut Vec<crate::FileError>, outcome: Result<T, FileErrors>) -> Option<T> {
+    outcome.map_err(|found| errors.extend(found.0)).ok()
+}
+
+fn bind_all(purposes: &[PurposeConfig], templates: &Templates) -> Result<Handlers, FieldErrors> {
+    let mut handlers = Handlers::default();
+    let mut errors = Vec::new();
+    for purpose in purposes {
+        if let Err(problem) = bind(&mut handlers, purpose, templates) {
+            let HandlerConfig::Template { template } = &purpose.handler;
+            errors.push(FieldError {
+                pointer: format!("/purposes/{}/template", purpose.purpose_id),
+                value: Some(format!("{template:?}")),
+                problem: format!("cannot be used: {problem}"),
+                remedy: "correct the template, or name another file of the folder of templates"
+                    .into(),
+            });
+        }
+    }
+    if errors.is_empty() {
+        Ok(handlers)
+    } else {
+        Err(FieldErrors(errors))
+    }
+}
+
+/// What only both files, or the disk, can tell.
+fn cross_check(
+    config: &BatchConfig,
+    purposes: &[PurposeConfig],
+    folder: &Path,
+    is_jobs: bool,
+) -> Result<(), FieldErrors> {
+    let list = if is_jobs {
+        "jobs"
+    } else {
+        "batch_processing_jobs"
+    };
+    let mut errors = Vec::new();
+    for (index, job) in config.jobs.iter().enumerate() {
+        if !purposes
+            .iter()
+            .any(|purpose| purpose.purpose_id == job.purpose_id)
+        {
+            let known: Vec<&str> = purposes
+                .iter()
+                .map(|purpose| purpose.purpose_id.as_str())
+                .collect();
+            errors.push(FieldError {
+                pointer: format!("/{list}/{index}/purpose_id"),
+                value: Some(format!("\"{}\"", job.purpose_id)),
+                problem: "is not in purposes.json".into(),
+                remedy: format!("add it there, or use one of {}", known.join(", ")),
+            });
+        }
+        let Work::Fixed { sources, .. } = &job.work else {
+            continue;
+        };
+        for (category, source) in sources {
+            let path = folder.join(&source.file);
+            if !path.is_file() {
+                let place = match job.kind {
+                    JobKind::Combined => format!("sources/{category}"),
+                    JobKind::Individual | JobKind::Object => "source".to_owned(),
+                };
+                errors.push(FieldError {
+                    pointer: format!("/{list}/{index}/{place}/file"),
+                    value: Some(format!("{:?}", source.file)),
+                    problem: format!("is no file: {} does not exist", path.display()),
+                    remedy: "give the path from the folder of batch_config.json".into(),
+                });
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(FieldErrors(errors))
+    }
+}
