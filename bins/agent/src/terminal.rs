@@ -262,6 +262,15 @@ fn slots(status: &SchedulerStatus) -> String {
             job.tenants,
             job.slots.len()
         ));
+        if !job.quarantine.is_empty() {
+            text.push_str(&format!(
+                "  {} preferences cannot be used: GET /api/v1/quarantine\n",
+                job.quarantine.len()
+            ));
+        }
+        if job.slots.is_empty() {
+            continue;
+        }
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         table.set_header(["  slot", "tenants", "next (UTC)"]);
@@ -281,12 +290,6 @@ fn slots(status: &SchedulerStatus) -> String {
             ));
         }
         text.push('\n');
-        if !job.quarantine.is_empty() {
-            text.push_str(&format!(
-                "  {} preferences cannot be used: GET /api/v1/quarantine\n",
-                job.quarantine.len()
-            ));
-        }
     }
     text
 }

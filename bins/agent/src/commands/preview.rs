@@ -33,10 +33,9 @@ pub(crate) async fn preview(settings: &Settings, options: PreviewOptions) -> Res
 
 /// A preference that is only asked about need not say that it is on.
 fn switched_on() -> Preference {
-    Preference {
-        enabled: Some(true),
-        ..Preference::default()
-    }
+    let mut preference = Preference::default();
+    preference.enabled = Some(true);
+    preference
 }
 
 fn merge(
