@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use config::{Config, ConfigError, Environment, File};
+use config::{Config, File};
 use punctual_domain::Zone;
 use punctual_infrastructure::telemetry::LogFormat;
 use secrecy::SecretString;
@@ -35,7 +35,7 @@ const NAMES: [(&str, Option<&str>); 17] = [
 ];
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) struct Settings {
     /// Where the Config Database is; `None`: inside the agent.
     pub(crate) config_service_url: Option<String>,
@@ -75,23 +75,19 @@ impl Settings {
     ) -> anyhow::Result<Self> {
         let mut builder = Config::builder();
         for (name, default) in NAMES {
+            // One by one: the whole environment may hold what is not even Unicode. Empty means unset.
+            let given = environment(name).filter(|value| !value.is_empty());
+            builder = builder.set_override_option(name, given)?;
             if let Some(default) = default {
-                builder = builder.set_default(name.to_lowercase(), default)?;
+                builder = builder.set_default(name, default)?;
             }
         }
         if let Some(file) = file {
             builder = builder.add_source(File::from(file));
         }
-        // Only our own names: the whole environment may hold what is not even Unicode.
-        let ours = NAMES
-            .iter()
-            .filter_map(|(name, _)| Some(((*name).to_owned(), environment(name)?)))
-            .collect();
         let settings: Self = builder
-            .add_source(Environment::default().ignore_empty(true).source(Some(ours)))
             .build()
             .and_then(Config::try_deserialize)
-            .map_err(name_in_capitals)
             .context("the settings cannot be used")?;
         settings.check().context("the settings cannot be used")?;
         Ok(settings)
@@ -140,15 +136,6 @@ impl Settings {
         let folder = self.batch_purposes_path.parent().unwrap_or(Path::new("."));
         folder.join("../templates")
     }
-}
-
-fn name_in_capitals(error: ConfigError) -> anyhow::Error {
-    // `config` names the key in small letters; people know it in capitals.
-    let mut text = error.to_string();
-    for (name, _) in NAMES {
-        text = text.replace(&name.to_lowercase(), name);
-    }
-    anyhow::anyhow!(text)
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

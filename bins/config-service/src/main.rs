@@ -59,8 +59,13 @@ enum Keys {
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let settings = Settings::load()?;
-    telemetry::init(&settings.log, settings.log_format, std::io::stderr, false)
-        .map_err(|e| anyhow!(e))?;
+    telemetry::init(
+        &settings.batch_log,
+        settings.batch_log_format,
+        std::io::stderr,
+        false,
+    )
+    .map_err(|e| anyhow!(e))?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             let server = Server::bind(settings.server()).await?;
@@ -70,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
                 .context("the Config Database ended")
         }
         Command::Import { file } => {
-            let report = ConfigStore::open(&settings.store_url)
+            let report = ConfigStore::open(&settings.config_store_url)
                 .await?
                 .import_file(&file)
                 .await?;
@@ -91,7 +96,7 @@ async fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Keys(Keys::Create { name, scope }) => {
-            let key = ConfigStore::open(&settings.store_url)
+            let key = ConfigStore::open(&settings.config_store_url)
                 .await?
                 .create_key(&name, scope)
                 .await?;
@@ -99,7 +104,7 @@ async fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Keys(Keys::Revoke { name }) => {
-            let revoked = ConfigStore::open(&settings.store_url)
+            let revoked = ConfigStore::open(&settings.config_store_url)
                 .await?
                 .revoke_key(&name)
                 .await?;

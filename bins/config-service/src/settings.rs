@@ -3,50 +3,42 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use config::{Config, Environment};
+use config::Config;
 use punctual_config_database::ServerSettings;
 use punctual_infrastructure::telemetry::{DEFAULT_FILTER, LogFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-const NAMES: [&str; 5] = [
-    "CONFIG_STORE_URL",
-    "CONFIG_HTTP_ADDR",
-    "CONFIG_SERVICE_API_KEY",
-    "BATCH_LOG",
-    "BATCH_LOG_FORMAT",
+const NAMES: [(&str, Option<&str>); 5] = [
+    ("CONFIG_STORE_URL", Some("sqlite://var/config.db")),
+    ("CONFIG_HTTP_ADDR", Some("127.0.0.1:8000")),
+    ("CONFIG_SERVICE_API_KEY", None),
+    ("BATCH_LOG", Some(DEFAULT_FILTER)),
+    ("BATCH_LOG_FORMAT", Some("text")),
 ];
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) struct Settings {
-    #[serde(rename = "config_store_url")]
-    pub(crate) store_url: String,
-    #[serde(rename = "config_http_addr")]
-    addr: SocketAddr,
-    #[serde(rename = "config_service_api_key")]
-    api_key: Option<SecretString>,
-    #[serde(rename = "batch_log")]
-    pub(crate) log: String,
-    #[serde(rename = "batch_log_format")]
-    pub(crate) log_format: LogFormat,
+    pub(crate) config_store_url: String,
+    config_http_addr: SocketAddr,
+    config_service_api_key: Option<SecretString>,
+    pub(crate) batch_log: String,
+    pub(crate) batch_log_format: LogFormat,
 }
 
 impl Settings {
     pub(crate) fn load() -> anyhow::Result<Self> {
-        // Only our own names: the whole environment may hold what is not even Unicode.
-        let ours = NAMES
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
-        Config::builder()
-            .set_default("config_store_url", "sqlite://var/config.db")?
-            .set_default("config_http_addr", "127.0.0.1:8000")?
-            .set_default("batch_log", DEFAULT_FILTER)?
-            .set_default("batch_log_format", "text")?
-            .add_source(
-                Environment::default()
-                    .ignore_empty(true)
-                    .source(Some(ours.collect())),
-            )
+        let mut builder = Config::builder();
+        for (name, default) in NAMES {
+            // One by one: the whole environment may hold what is not even Unicode. Empty means unset.
+            let given = std::env::var(name).ok().filter(|value| !value.is_empty());
+            builder = builder.set_override_option(name, given)?;
+            if let Some(default) = default {
+                builder = builder.set_default(name, default)?;
+            }
+        }
+        builder
             .build()
             .and_then(Config::try_deserialize)
             .context("the settings cannot be used")
@@ -54,9 +46,9 @@ impl Settings {
 
     pub(crate) fn server(self) -> ServerSettings {
         ServerSettings {
-            store_url: self.store_url,
-            addr: self.addr,
-            admin_key: self.api_key,
+            store_url: self.config_store_url,
+            addr: self.config_http_addr,
+            admin_key: self.config_service_api_key,
         }
     }
 }

@@ -21,7 +21,11 @@ use tokio::{
 use crate::server::{client, feature, json as answer, options, start, tenant};
 
 async fn snapshot_error(options: ClientOptions) -> ConfigDatabaseError {
-    ConfigDatabaseClient::new(options).unwrap().snapshot(&feature()).await.unwrap_err()
+    ConfigDatabaseClient::new(options)
+        .unwrap()
+        .snapshot(&feature())
+        .await
+        .unwrap_err()
 }
 
 /// A server that sends these bytes to whoever connects and then waits or closes.
@@ -49,17 +53,32 @@ async fn nobody_there() {
     drop(listener);
     let error = snapshot_error(options(&url)).await;
     assert_eq!(error.kind, ConfigErrorKind::Unavailable);
-    assert!(error.message.starts_with(&format!("Error connecting to Config Database at {url}: ")), "{error}");
-    assert!(error.message.contains("refused") && error.message.contains("CONFIG_SERVICE_URL"), "{error}");
+    assert!(
+        error
+            .message
+            .starts_with(&format!("Error connecting to Config Database at {url}: ")),
+        "{error}"
+    );
+    assert!(
+        error.message.contains("refused") && error.message.contains("CONFIG_SERVICE_URL"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn silent_and_dripping_servers_end_in_time() {
     let silent = raw(b"", false).await;
-    let dripping = raw(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{", false).await;
+    let dripping = raw(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{",
+        false,
+    )
+    .await;
     for url in [silent, dripping] {
         let began = Instant::now();
-        let options = ClientOptions { timeout: Duration::from_millis(300), ..options(&url) };
+        let options = ClientOptions {
+            timeout: Duration::from_millis(300),
+            ..options(&url)
+        };
         let error = snapshot_error(options).await;
         assert_eq!(error.kind, ConfigErrorKind::Unavailable);
         assert!(error.message.contains("no answer in time"), "{error}");
@@ -72,14 +91,22 @@ async fn truncated_answers_are_no_answers() {
     let url = raw(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{\"groups\": [", true).await;
     let error = snapshot_error(options(&url)).await;
     assert_eq!(error.kind, ConfigErrorKind::Unavailable);
-    assert!(error.message.starts_with("Error connecting to Config Database"), "{error}");
+    assert!(
+        error
+            .message
+            .starts_with("Error connecting to Config Database"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_500_is_tried_again_and_reported_when_it_stays() {
     let left = Arc::new(AtomicUsize::new(1));
     let (url, calls) = start(move |_| {
-        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+        if left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            .is_ok()
+        {
             return answer(500, &json!({}));
         }
         answer(200, &json!({"epoch": "e", "as_of_id": 1, "groups": []}))
@@ -90,17 +117,30 @@ async fn a_500_is_tried_again_and_reported_when_it_stays() {
 
     let (url, calls) = start(|_| answer(503, &json!({}))).await;
     let error = snapshot_error(options(&url)).await;
-    assert!(error.message.contains("it answered 503 Service Unavailable"), "{error}");
-    assert_eq!((error.kind, calls.lock().unwrap().len()), (ConfigErrorKind::Unavailable, 2));
+    assert!(
+        error
+            .message
+            .contains("it answered 503 Service Unavailable"),
+        "{error}"
+    );
+    assert_eq!(
+        (error.kind, calls.lock().unwrap().len()),
+        (ConfigErrorKind::Unavailable, 2)
+    );
 }
 
 #[tokio::test]
 async fn a_429_is_not_tried_before_its_time() {
     let left = Arc::new(AtomicUsize::new(1));
     let (url, calls) = start(move |_| {
-        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+        if left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            .is_ok()
+        {
             let mut response = answer(429, &json!({}));
-            response.headers_mut().insert("retry-after", "2".parse().unwrap());
+            response
+                .headers_mut()
+                .insert("retry-after", "2".parse().unwrap());
             return response;
         }
         answer(200, &json!({"epoch": "e", "as_of_id": 1, "groups": []}))
@@ -132,20 +172,35 @@ async fn what_is_no_config_database_is_said_to_be_none() {
         })
         .await;
         let error = snapshot_error(options(&url)).await;
-        assert_eq!(error.kind, ConfigErrorKind::Malformed, "{status} {body}: {error}");
+        assert_eq!(
+            error.kind,
+            ConfigErrorKind::Malformed,
+            "{status} {body}: {error}"
+        );
         assert!(error.message.contains("CONFIG_SERVICE_URL"), "{error}");
-        assert_eq!(calls.lock().unwrap().len(), 1, "trying again, or elsewhere, would not help");
+        assert_eq!(
+            calls.lock().unwrap().len(),
+            1,
+            "trying again, or elsewhere, would not help"
+        );
 
         // A tenant is not taken to be without a preference because a wrong server says so.
-        let error = client(&url).preferences(&feature(), &[tenant("a")]).await.unwrap_err();
+        let error = client(&url)
+            .preferences(&feature(), &[tenant("a")])
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, ConfigErrorKind::Malformed);
     }
 }
 
 #[tokio::test]
 async fn a_huge_answer_is_dropped_also_when_it_travels_small() {
-    let (url, _) = start(|_| answer(200, &json!({"groups": [], "padding": "x".repeat(100_000)}))).await;
-    let limited = |url: &str| ClientOptions { max_answer_bytes: 50_000, ..options(url) };
+    let (url, _) =
+        start(|_| answer(200, &json!({"groups": [], "padding": "x".repeat(100_000)}))).await;
+    let limited = |url: &str| ClientOptions {
+        max_answer_bytes: 50_000,
+        ..options(url)
+    };
     let error = snapshot_error(limited(&url)).await;
     assert!(error.message.contains("more than 50000 bytes"), "{error}");
 
@@ -175,16 +230,31 @@ fn gzip_of_zeros(bytes: usize) -> Vec<u8> {
 #[tokio::test]
 async fn a_refused_key_is_named_as_the_cause_and_shown_nowhere() {
     let (url, calls) = start(|request| {
-        let sent = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        let sent = request
+            .headers()
+            .get("authorization")
+            .map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(sent.as_deref(), Some("Bearer canary-4711"));
         answer(401, &json!({}))
     })
     .await;
-    let with_key = ClientOptions { api_key: Some("canary-4711".into()), ..options(&url) };
+    let with_key = ClientOptions {
+        api_key: Some("canary-4711".into()),
+        ..options(&url)
+    };
     let error = snapshot_error(with_key.clone()).await;
-    assert_eq!((error.kind, calls.lock().unwrap().len()), (ConfigErrorKind::Unauthorized, 1));
-    assert!(error.message.contains("refused the key") && error.message.contains("CONFIG_SERVICE_API_KEY"));
-    let shown = format!("{error} {error:?} {with_key:?} {:?}", ConfigDatabaseClient::new(with_key.clone()).unwrap());
+    assert_eq!(
+        (error.kind, calls.lock().unwrap().len()),
+        (ConfigErrorKind::Unauthorized, 1)
+    );
+    assert!(
+        error.message.contains("refused the key")
+            && error.message.contains("CONFIG_SERVICE_API_KEY")
+    );
+    let shown = format!(
+        "{error} {error:?} {with_key:?} {:?}",
+        ConfigDatabaseClient::new(with_key.clone()).unwrap()
+    );
     assert!(!shown.contains("canary"), "{shown}");
 
     let in_url = url.replace("http://", "http://user:canary@");
@@ -203,30 +273,63 @@ async fn what_was_known_stays_while_the_server_is_down_and_a_410_asks_for_a_new_
         if request.uri().path().ends_with("changes") {
             return answer(410, &json!({}));
         }
-        answer(200, &json!({"epoch": "e", "as_of_id": 7, "groups": [
-            {"frequency": "daily", "tenants": [{"tenant_id": "a"}]}
-        ]}))
+        answer(
+            200,
+            &json!({"epoch": "e", "as_of_id": 7, "groups": [
+                {"frequency": "daily", "tenants": [{"tenant_id": "a"}]}
+            ]}),
+        )
     })
     .await;
-    let client = ConfigDatabaseClient::new(ClientOptions { cache_ttl: Duration::from_millis(1), ..options(&url) }).unwrap();
+    let client = ConfigDatabaseClient::new(ClientOptions {
+        cache_ttl: Duration::from_millis(1),
+        ..options(&url)
+    })
+    .unwrap();
     let snapshot = client.snapshot(&feature()).await.unwrap();
-    assert_eq!(snapshot.cursor, Cursor { since_id: 7, epoch: Some("e".into()) });
-    let lost = client.changes(&feature(), &snapshot.cursor, Duration::ZERO).await.unwrap_err();
+    assert_eq!(
+        snapshot.cursor,
+        Cursor {
+            since_id: 7,
+            epoch: Some("e".into())
+        }
+    );
+    let lost = client
+        .changes(&feature(), &snapshot.cursor, Duration::ZERO)
+        .await
+        .unwrap_err();
     assert_eq!(lost.kind, ConfigErrorKind::CursorLost);
 
     up.store(0, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(5)).await;
-    let known = client.preferences(&feature(), &[tenant("a")]).await.unwrap();
+    let known = client
+        .preferences(&feature(), &[tenant("a")])
+        .await
+        .unwrap();
     assert_eq!(known[&tenant("a")].preference["frequency"], "daily");
-    let unknown = client.preferences(&feature(), &[tenant("never_seen")]).await.unwrap_err();
-    assert_eq!(unknown.kind, ConfigErrorKind::Unavailable, "not known is not the same as none");
+    let unknown = client
+        .preferences(&feature(), &[tenant("never_seen")])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        unknown.kind,
+        ConfigErrorKind::Unavailable,
+        "not known is not the same as none"
+    );
 }
 
 #[tokio::test]
 async fn another_epoch_means_another_database() {
-    let (url, _) = start(|_| answer(200, &json!({"epoch": "new", "changes": [], "last_id": 3}))).await;
-    let cursor = Cursor { since_id: 3, epoch: Some("old".into()) };
-    let error = client(&url).changes(&feature(), &cursor, Duration::ZERO).await.unwrap_err();
+    let (url, _) =
+        start(|_| answer(200, &json!({"epoch": "new", "changes": [], "last_id": 3}))).await;
+    let cursor = Cursor {
+        since_id: 3,
+        epoch: Some("old".into()),
+    };
+    let error = client(&url)
+        .changes(&feature(), &cursor, Duration::ZERO)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ConfigErrorKind::CursorLost);
 }
 

@@ -50,48 +50,109 @@ async fn the_three_plain_gets_are_enough() {
     let client = client(&url);
 
     let snapshot = client.snapshot(&feature()).await.unwrap();
-    let mut ids: Vec<&str> = snapshot.records.iter().map(|record| record.tenant_id.as_str()).collect();
+    let mut ids: Vec<&str> = snapshot
+        .records
+        .iter()
+        .map(|record| record.tenant_id.as_str())
+        .collect();
     ids.sort_unstable();
-    assert_eq!(ids, ["a", "b", "c"], "the one whose id cannot be is left out");
-    let a = snapshot.records.iter().find(|record| record.tenant_id.as_str() == "a").unwrap();
-    assert_eq!(a.preference["enabled"], true, "groups hold those who are switched on");
+    assert_eq!(
+        ids,
+        ["a", "b", "c"],
+        "the one whose id cannot be is left out"
+    );
+    let a = snapshot
+        .records
+        .iter()
+        .find(|record| record.tenant_id.as_str() == "a")
+        .unwrap();
+    assert_eq!(
+        a.preference["enabled"], true,
+        "groups hold those who are switched on"
+    );
     assert_eq!(a.preference["template_overrides"], json!({"tone": "dry"}));
     assert_eq!((a.preference.get("count"), a.updated_at), (None, None));
-    assert_eq!(snapshot.cursor, Cursor { since_id: 3, epoch: None }, "the end of the feed, read before the groups");
+    assert_eq!(
+        snapshot.cursor,
+        Cursor {
+            since_id: 3,
+            epoch: None
+        },
+        "the end of the feed, read before the groups"
+    );
 
     changes.lock().unwrap().extend([
         json!({"id": 4, "tenant_id": "a", "feature_type": "instagram_posts", "change": "upserted"}),
         json!({"id": 5, "tenant_id": "b", "feature_type": "instagram_posts", "change": "deleted"}),
         json!({"id": 6, "tenant_id": "x", "feature_type": "something_else", "change": "upserted"}),
     ]);
-    let page = client.changes(&feature(), &snapshot.cursor, Duration::from_secs(30)).await.unwrap();
-    let seen: Vec<(String, Value)> =
-        page.changes.iter().map(|c| (c.tenant_id.to_string(), value(&c.kind, "frequency"))).collect();
-    assert_eq!(seen, [("a".into(), json!("monthly")), ("b".into(), json!("deleted"))]);
-    assert_eq!((page.cursor.since_id, page.has_more, page.waited), (6, false, false));
-    assert!(!calls.lock().unwrap().iter().any(|call| call.contains("wait=")), "a plain server is not asked to wait");
+    let page = client
+        .changes(&feature(), &snapshot.cursor, Duration::from_secs(30))
+        .await
+        .unwrap();
+    let seen: Vec<(String, Value)> = page
+        .changes
+        .iter()
+        .map(|c| (c.tenant_id.to_string(), value(&c.kind, "frequency")))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("a".into(), json!("monthly")),
+            ("b".into(), json!("deleted"))
+        ]
+    );
+    assert_eq!(
+        (page.cursor.since_id, page.has_more, page.waited),
+        (6, false, false)
+    );
+    assert!(
+        !calls
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|call| call.contains("wait=")),
+        "a plain server is not asked to wait"
+    );
 
     // Changes keep the cache current: `b` is known to be gone, `c` still as the groups told.
-    let known = client.preferences(&feature(), &[tenant("a"), tenant("b"), tenant("c")]).await.unwrap();
+    let known = client
+        .preferences(&feature(), &[tenant("a"), tenant("b"), tenant("c")])
+        .await
+        .unwrap();
     assert_eq!(known[&tenant("a")].preference["frequency"], "monthly");
     assert_eq!(known[&tenant("c")].preference["timezone"], "Asia/Tokyo");
     assert!(!known.contains_key(&tenant("b")));
-    let fetched = calls.lock().unwrap().iter().filter(|call| call.contains("/tenants/")).count();
-    assert_eq!(fetched, 1, "only the change without a preference made a call");
+    let fetched = calls
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|call| call.contains("/tenants/"))
+        .count();
+    assert_eq!(
+        fetched, 1,
+        "only the change without a preference made a call"
+    );
 }
 
 #[tokio::test]
 async fn a_tenant_nobody_has_mentioned_is_fetched_once() {
     let (url, calls) = start(|request| {
         if request.uri().path().contains("/tenants/known/") {
-            return answer(200, &json!({"config_value": {"instagram_posts": {"enabled": true}, "other": {}}}));
+            return answer(
+                200,
+                &json!({"config_value": {"instagram_posts": {"enabled": true}, "other": {}}}),
+            );
         }
         answer(404, &json!({"error": "not found"}))
     })
     .await;
     let client = client(&url);
     for _ in 0..3 {
-        let known = client.preferences(&feature(), &[tenant("known"), tenant("nobody")]).await.unwrap();
+        let known = client
+            .preferences(&feature(), &[tenant("known"), tenant("nobody")])
+            .await
+            .unwrap();
         assert_eq!(known.keys().collect::<Vec<_>>(), [&tenant("known")]);
     }
     assert_eq!(calls.lock().unwrap().len(), 2);

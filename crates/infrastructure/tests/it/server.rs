@@ -24,7 +24,9 @@ pub async fn start(
         let answer = answer.clone();
         let seen = Arc::clone(&seen);
         async move {
-            seen.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+            seen.lock()
+                .unwrap()
+                .push(format!("{} {}", request.method(), request.uri()));
             answer(&request)
         }
     });
@@ -43,7 +45,11 @@ pub fn json(status: u16, body: &Value) -> Response<Body> {
 }
 
 pub fn options(url: &str) -> ClientOptions {
-    ClientOptions { timeout: Duration::from_secs(2), attempts: 2, ..ClientOptions::new(url) }
+    ClientOptions {
+        timeout: Duration::from_secs(2),
+        attempts: 2,
+        ..ClientOptions::new(url)
+    }
 }
 
 pub fn client(url: &str) -> ConfigDatabaseClient {

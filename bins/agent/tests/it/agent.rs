@@ -1,0 +1,237 @@
+//! An agent under test: its folder, its process, its two addresses. Its clock can be set through libfaketime,
+//! which fakes the wall clock of that process only and leaves its timers alone.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
+
+/// How long anything that must happen may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The agent's command line, with the repository's jobs and with stores in `folder`.
+pub fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_punctual-agent"));
+    let store = |name: &str| format!("sqlite://{}", folder.join(name).display());
+    command
+        .current_dir(repository())
+        .env_remove("CONFIG_SERVICE_URL")
+        .env_remove("CONFIG_SERVICE_API_KEY")
+        .env_remove("BATCH_API_KEY")
+        .env_remove("BATCH_LOG")
+        .env("CONFIG_STORE_URL", store("config.db"))
+        .env("BATCH_STORE_URL", store("punctual.db"))
+        .env("CONFIG_HTTP_ADDR", "127.0.0.1:0")
+        .env("BATCH_HTTP_ADDR", "127.0.0.1:0");
+    command
+}
+
+/// Makes the process believe that it starts at `instant`, as `2026-03-02 08:59:57` UTC.
+pub fn at_time(command: &mut Command, instant: &str) {
+    let library = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+    ]
+    .into_iter()
+    .map(|folder| Path::new(folder).join("faketime/libfaketimeMT.so.1"))
+    .find(|path| path.exists())
+    .expect("libfaketime is not installed; run `make setup`");
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME", format!("@{instant}"))
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .env("TZ", "UTC");
+}
+
+/// A running agent; killed when dropped.
+pub struct Agent {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    api: String,
+    config_database: String,
+    http: Client,
+}
+
+impl Agent {
+    /// Starts an agent with its embedded Config Database, and waits until it has said where both listen.
+    pub fn start(command: Command) -> Self {
+        let mut agent = Self::start_without_config_database(command);
+        agent.config_database = agent.address_after("The Config Database listens on ");
+        agent
+    }
+
+    /// Starts an agent that uses another Config Database, and waits until it has said where it listens.
+    pub fn start_without_config_database(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let written = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                written.lock().unwrap().push(line);
+            }
+        });
+        let mut agent = Self {
+            child,
+            log,
+            api: String::new(),
+            config_database: String::new(),
+            http: Client::new(),
+        };
+        agent.api = agent.address_after("its API is at ");
+        agent
+    }
+
+    fn address_after(&mut self, words: &str) -> String {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let found = self.log().iter().find_map(|line| {
+                let rest = line.split_once(words)?.1;
+                Some(
+                    rest.split(|c: char| c.is_whitespace() || c == '"')
+                        .next()?
+                        .to_owned(),
+                )
+            });
+            if let Some(address) = found {
+                return address;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the agent ended with {status}:\n{}", self.log().join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("no line with `{words}` in\n{}", self.log().join("\n"));
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// GETs a path of the agent's API.
+    pub async fn get(&self, path: &str) -> Value {
+        let response = self
+            .http
+            .get(format!("{}{path}", self.api))
+            .send()
+            .await
+            .unwrap();
+        let not_ready =
+            path == "/health/ready" && response.status() == StatusCode::SERVICE_UNAVAILABLE;
+        assert!(
+            not_ready || response.status() == StatusCode::OK,
+            "{path}: {}",
+            response.status()
+        );
+        response.json().await.unwrap()
+    }
+
+    pub fn api(&self) -> &str {
+        &self.api
+    }
+
+    /// Calls the embedded Config Database and expects success.
+    pub async fn config(&self, method: Method, path: &str, body: &Value) {
+        let url = format!("{}/api/v1/{path}", self.config_database);
+        let response = self
+            .http
+            .request(method, url)
+            .body(body.to_string())
+            .send()
+            .await
+            .unwrap();
+        assert!(
+            response.status().is_success(),
+            "{path}: {}",
+            response.text().await.unwrap()
+        );
+    }
+
+    /// Asks a path of the API until the answer fulfils the condition, and returns it.
+    pub async fn until(&self, path: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let answer = self.get(path).await;
+            if condition(&answer) {
+                return answer;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{path} did not come to what was waited for:\n{answer:#}\n{}",
+                self.log().join("\n")
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Every entry of a paged list.
+    pub async fn all(&self, path: &str, list: &str) -> Vec<Value> {
+        let mut entries = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let page = self
+                .get(&format!("{path}{separator}limit=1000{cursor}"))
+                .await;
+            entries.extend(page[list].as_array().unwrap().clone());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", next.replace(' ', "%20")),
+                None => return entries,
+            }
+        }
+    }
+
+    /// kill -9: the process gets no chance to do anything.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(mut self) -> ExitStatus {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "still running after SIGTERM:\n{}",
+                self.log().join("\n")
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,158 @@
+//! What an operator relies on while the agent runs: keys, metrics, errors, and secrets that stay secret.
+
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+
+use crate::agent::{Agent, command};
+
+#[tokio::test]
+async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    command
+        .env("BATCH_API_KEY", "canary-api")
+        .env("CONFIG_SERVICE_API_KEY", "canary-config")
+        .env("BATCH_LOG", "debug");
+    let agent = Agent::start(command);
+    agent
+        .until("/health/ready", |ready| ready["status"] == "ready")
+        .await;
+    assert!(
+        agent.get("/version").await["tzdb"]
+            .as_str()
+            .unwrap()
+            .starts_with("20")
+    );
+
+    let http = Client::new();
+    for path in [
+        "/metrics",
+        "/api/v1/jobs",
+        "/api/v1/batches",
+        "/api/v1/quarantine",
+        "/api/v1/no/such",
+        "/",
+    ] {
+        let url = format!("{}{path}", agent.api());
+        for key in [None, Some("wrong"), Some("canary-ap"), Some("")] {
+            let mut request = http.get(&url);
+            if let Some(key) = key {
+                request = request.bearer_auth(key);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!(
+                response.status(),
+                StatusCode::UNAUTHORIZED,
+                "{path} {key:?}"
+            );
+            assert_eq!(
+                response.headers()["content-type"],
+                "application/problem+json"
+            );
+        }
+    }
+    let metrics = http
+        .get(format!("{}/metrics", agent.api()))
+        .bearer_auth("canary-api")
+        .send()
+        .await
+        .unwrap();
+    let text = metrics.text().await.unwrap();
+    assert!(
+        text.contains("punctual_scheduled_tenants{job_id=\"etsy_analysis\"} 0"),
+        "{text}"
+    );
+
+    let log = agent.log().join("\n");
+    assert!(
+        log.contains("No users found for feature_type \"instagram_posts\""),
+        "{log}"
+    );
+    assert!(!log.contains("canary"), "{log}");
+    assert!(agent.terminate().success());
+}
+
+#[tokio::test]
+async fn bad_requests_get_a_problem_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = Agent::start(command(folder.path()));
+    let http = Client::new();
+    for (path, status, expected) in [
+        ("/api/v1/batches/not-a-uuid", 400, "UUID"),
+        (
+            "/api/v1/batches/00000000-0000-0000-0000-000000000000",
+            404,
+            "there is no batch",
+        ),
+        (
+            "/api/v1/batches/00000000-0000-0000-0000-000000000000/results",
+            404,
+            "there is no batch",
+        ),
+        ("/api/v1/batches?status=odd", 400, "status"),
+        ("/api/v1/batches?cursor=odd", 400, "next_cursor"),
+        (
+            "/api/v1/tenants/%2e%2e%2fetc/runs",
+            400,
+            "not a valid tenant_id",
+        ),
+        ("/api/v1/tenants/a%00b/runs", 400, "not a valid tenant_id"),
+        ("/no/such/page", 404, "nothing at this address"),
+    ] {
+        let response = http
+            .get(format!("{}{path}", agent.api()))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status().as_u16(), status, "{path}");
+        let problem: Value = response.json().await.unwrap();
+        assert!(
+            problem["detail"].as_str().unwrap().contains(expected),
+            "{path}: {problem}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_its_config_database_it_says_so_and_runs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut child = command(folder.path());
+    child
+        .env("CONFIG_SERVICE_URL", format!("http://{free}"))
+        .env("BATCH_LOG_FORMAT", "json");
+    let agent = Agent::start_without_config_database(child);
+    let url = format!("{}/health/ready", agent.api());
+    let http = Client::new();
+    let reason = loop {
+        let response = http.get(&url).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let ready: Value = response.json().await.unwrap();
+        let reasons = ready["reasons"].to_string();
+        if reasons.contains("Error connecting") {
+            break reasons;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert!(
+        reason.contains(&format!(
+            "Error connecting to Config Database at http://{free}: "
+        )),
+        "{reason}"
+    );
+    let log = agent.log();
+    assert!(
+        log.iter()
+            .any(|line| line.contains("Preferences not being detected")),
+        "{log:#?}"
+    );
+    assert!(
+        log.iter()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "every line is JSON: {log:#?}"
+    );
+    assert!(agent.terminate().success());
+}
