@@ -1,0 +1,278 @@
+//! Configurations, groups and import.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::server::{Running, start};
+
+fn daily(zone: &str, tone: &str) -> Value {
+    json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00", "timezone": zone,
+           "template_overrides": {"tone": tone}})
+}
+
+#[tokio::test]
+async fn a_configuration_is_stored_read_changed_and_removed() {
+    let server = start().await;
+    let path = "tenants/user123/configs/feature_preferences";
+    assert_eq!(server.call(Method::GET, path, "").await.status(), 404);
+
+    let value = json!({"instagram_posts": daily("Europe/Berlin", "playful"), "etsy": {"enabled": false, "own": [1]}});
+    let stored = server.put("user123", value.clone()).await;
+    assert_eq!(
+        (stored["version"].as_i64(), &stored["config_value"]),
+        (Some(1), &value)
+    );
+    let read = server.get(path).await;
+    assert_eq!(read, stored);
+    assert_eq!(
+        (read["tenant_id"].as_str(), read["config_key"].as_str()),
+        (Some("user123"), Some("feature_preferences"))
+    );
+
+    assert_eq!(
+        server.put("user123", value).await["version"],
+        1,
+        "storing the same again changes nothing"
+    );
+    assert_eq!(server.put("user123", json!({})).await["version"], 2);
+    assert_eq!(server.call(Method::DELETE, path, "").await.status(), 204);
+    assert_eq!(server.call(Method::DELETE, path, "").await.status(), 404);
+    assert_eq!(server.call(Method::GET, path, "").await.status(), 404);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_refused_with_every_reason_and_nothing_is_stored() {
+    let server = start().await;
+    let body = json!({"config_value": {
+        "instagram_posts": {"enabled": "yes", "frequency": "dayly"}, "bad name": {}, "etsy": 7
+    }});
+    let response = server
+        .call(
+            Method::PUT,
+            "tenants/a/configs/feature_preferences",
+            &body.to_string(),
+        )
+        .await;
+    assert_eq!(response.status(), 422);
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+    let problem: Value = response.json().await.unwrap();
+    let pointers: Vec<&str> = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["pointer"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        pointers,
+        [
+            "/config_value/bad name",
+            "/config_value/etsy",
+            "/config_value/instagram_posts/enabled",
+            "/config_value/instagram_posts/frequency",
+        ]
+    );
+    assert_eq!(
+        server
+            .call(Method::GET, "tenants/a/configs/feature_preferences", "")
+            .await
+            .status(),
+        404
+    );
+    assert_eq!(
+        server.get("preferences/changes?since_id=0").await["last_id"],
+        0
+    );
+
+    for (path, body, status) in [
+        ("tenants/a/configs/feature_preferences", "{", 400),
+        ("tenants/a/configs/feature_preferences", "{}", 422),
+        ("tenants/a%20b/configs/feature_preferences", "{}", 400),
+        ("tenants/%2e%2e%2f/configs/feature_preferences", "{}", 400),
+        ("tenants/a/configs/%00", "{}", 400),
+        ("tenants/a/nonsense", "{}", 404),
+    ] {
+        assert_eq!(
+            server.call(Method::PUT, path, body).await.status(),
+            status,
+            "{path}"
+        );
+    }
+    let large = "x".repeat(2 * 1024 * 1024);
+    let status = server
+        .call(Method::PUT, "tenants/a/configs/feature_preferences", &large)
+        .await
+        .status();
+    assert_eq!(status, 413);
+}
+
+/// The groups as sorted lines: `zone: tenants`.
+fn lines(groups: &Value) -> Vec<String> {
+    let line = |group: &Value| {
+        let tenants = group["tenants"].as_array().unwrap();
+        assert_eq!(group["count"].as_u64(), Some(tenants.len() as u64));
+        let ids: Vec<&str> = tenants
+            .iter()
+            .map(|tenant| tenant["tenant_id"].as_str().unwrap())
+            .collect();
+        format!("{}: {}", group["timezone"], ids.join(" "))
+    };
+    let mut lines: Vec<String> = groups["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(line)
+        .collect();
+    lines.sort();
+    lines
+}
+
+async fn five_tenants(server: &Running) {
+    for (tenant, zone) in [
+        ("a", "UTC"),
+        ("b", "Asia/Tokyo"),
+        ("c", "UTC"),
+        ("d", "UTC"),
+    ] {
+        server
+            .put(tenant, json!({"instagram_posts": daily(zone, tenant)}))
+            .await;
+    }
+    server
+        .put(
+            "off",
+            json!({"instagram_posts": {"enabled": false}, "other": daily("UTC", "x")}),
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn groups_hold_everyone_switched_on_once_whole_or_in_pages() {
+    let server = start().await;
+    five_tenants(&server).await;
+    let whole = server
+        .get("preferences/groups?feature_type=instagram_posts")
+        .await;
+    assert_eq!(lines(&whole), ["\"Asia/Tokyo\": b", "\"UTC\": a c d"]);
+    assert_eq!(
+        (&whole["as_of_id"], &whole["next_cursor"]),
+        (&json!(6), &Value::Null)
+    );
+    let group = whole["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|group| group["timezone"] == "UTC")
+        .unwrap();
+    assert_eq!(
+        (
+            &group["frequency"],
+            &group["preferred_time"],
+            &group["preferred_day"]
+        ),
+        (&json!("daily"), &json!("09:00"), &Value::Null)
+    );
+    assert_eq!(
+        group["tenants"][0]["template_overrides"],
+        json!({"tone": "a"})
+    );
+    assert!(group["tenants"][0]["updated_at"].is_string());
+
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = server
+            .get(&format!(
+                "preferences/groups?feature_type=instagram_posts&limit=3{cursor}"
+            ))
+            .await;
+        seen.extend(lines(&page));
+        assert_eq!(
+            page["as_of_id"], 6,
+            "every page names the place of the first in the feed"
+        );
+        let Some(next) = page["next_cursor"].as_str() else {
+            break;
+        };
+        cursor = format!("&cursor={next}");
+        // What changes between the pages comes again in the feed.
+        server
+            .put("e", json!({"instagram_posts": daily("UTC", "late")}))
+            .await;
+    }
+    assert_eq!(seen, ["\"Asia/Tokyo\": b", "\"UTC\": a c", "\"UTC\": d e"]);
+
+    assert_eq!(
+        lines(&server.get("preferences/groups?feature_type=nobody").await),
+        Vec::<String>::new()
+    );
+    for path in [
+        "preferences/groups",
+        "preferences/groups?feature_type=a%20b",
+        "preferences/groups?feature_type=a&cursor=x",
+    ] {
+        assert_eq!(
+            server.call(Method::GET, path, "").await.status(),
+            400,
+            "{path}"
+        );
+    }
+    let features = server.get("feature-types").await;
+    assert_eq!(
+        features["feature_types"][0],
+        json!({"feature_type": "instagram_posts", "enabled_tenants": 5})
+    );
+}
+
+#[tokio::test]
+async fn import_keeps_valid_lines_lists_the_others_and_may_be_repeated() {
+    let server = start().await;
+    let body = [
+        r#"{"tenant_id": "a", "updated_at": "2026-01-02T03:04:05Z", "config_value": {"f": {"enabled": true, "frequency": "daily"}}}"#,
+        "not json",
+        "",
+        r#"{"tenant_id": "b", "config_value": {"f": {"enabled": true, "preferred_time": "25:00"}}}"#,
+        r#"{"tenant_id": "b c", "config_value": {}}"#,
+        r#"{"tenant_id": "future", "updated_at": "2999-01-01T00:00:00Z", "config_value": {"f": {"enabled": true, "frequency": "daily"}}}"#,
+    ]
+    .join("\n");
+    for _ in 0..2 {
+        let report: Value = server
+            .call(Method::POST, "preferences/import", &body)
+            .await
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(
+            (&report["imported"], &report["rejected"]),
+            (&json!(2), &json!(3))
+        );
+        let numbers: Vec<u64> = report["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| error["line"].as_u64().unwrap())
+            .collect();
+        assert_eq!(numbers, [2, 4, 5]);
+        assert!(
+            report["errors"][1]["errors"][0]
+                .as_str()
+                .unwrap()
+                .contains("/config_value/f/preferred_time: \"25:00\"")
+        );
+    }
+    let groups = server.get("preferences/groups?feature_type=f").await;
+    let tenants = groups["groups"][0]["tenants"].as_array().unwrap();
+    assert_eq!(tenants[0]["updated_at"], "2026-01-02T03:04:05Z");
+    assert!(
+        tenants[1]["updated_at"].as_str().unwrap() < "2999",
+        "nothing is stored in the future"
+    );
+    assert_eq!(
+        server.get("preferences/changes?since_id=0").await["last_id"],
+        2,
+        "the second import changed nothing"
+    );
+}

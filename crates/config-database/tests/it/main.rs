@@ -1,0 +1,6 @@
+//! The Config Database over HTTP, on a real SQLite file.
+
+mod access;
+mod api;
+mod feed;
+mod server;

@@ -1,0 +1,119 @@
+//! The example files: what an editor is told about them agrees with what the agent reads.
+
+use std::path::{Path, PathBuf};
+
+use punctual_domain::{BatchConfig, Zone};
+use punctual_infrastructure::JsonFile;
+use serde_json::{Value, json};
+
+fn data(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../data")
+        .join(file)
+}
+
+fn schema_accepts(document: &Value) -> bool {
+    let schema = JsonFile::read(&data("batch/batch_config.schema.json"))
+        .unwrap()
+        .value;
+    jsonschema::validator_for(&schema)
+        .unwrap()
+        .is_valid(document)
+}
+
+fn agent_accepts(document: &Value) -> bool {
+    BatchConfig::parse(document, &Zone::utc()).is_ok()
+}
+
+#[test]
+fn the_schema_and_the_agent_accept_the_example() {
+    let example = JsonFile::read(&data("batch/batch_config.json"))
+        .unwrap()
+        .value;
+    assert!(agent_accepts(&example) && schema_accepts(&example));
+}
+
+#[test]
+fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
+    let example = JsonFile::read(&data("batch/batch_config.json"))
+        .unwrap()
+        .value;
+    let changed = |pointer: &str, value: Value| {
+        let mut document = example.clone();
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        let parent = document
+            .pointer_mut(parent)
+            .unwrap()
+            .as_object_mut()
+            .unwrap();
+        if value.is_null() {
+            parent.remove(field);
+        } else {
+            parent.insert(field.to_owned(), value);
+        }
+        document
+    };
+    for (accepted, pointer, value) in [
+        (true, "/jobs/0/priority", json!("critical")),
+        (true, "/jobs/0/priority", Value::Null),
+        (true, "/jobs/0/retry_limit", json!(0)),
+        (true, "/jobs/0/spread_minutes", json!(30)),
+        (
+            true,
+            "/jobs/0/catch_up",
+            json!({"policy": "all", "window_minutes": 90}),
+        ),
+        (
+            true,
+            "/jobs/0/default_preferences/frequency",
+            json!("biweekly"),
+        ),
+        (
+            true,
+            "/jobs/0/default_preferences/preferred_day",
+            json!(["Monday", "friday"]),
+        ),
+        (true, "/jobs/0/type", json!("individual")),
+        (true, "/jobs/2/schedule/preferred_time", json!("23:59")),
+        (false, "/jobs", Value::Null),
+        (false, "/job", json!([])),
+        (false, "/jobs/0/job_id", Value::Null),
+        (false, "/jobs/0/job_id", json!("a b")),
+        (false, "/jobs/0/type", json!("batch")),
+        (false, "/jobs/0/type", json!("object_batch")),
+        (false, "/jobs/0/purpose_id", Value::Null),
+        (false, "/jobs/0/feature_type", Value::Null),
+        (false, "/jobs/0/priority", json!("urgent")),
+        (false, "/jobs/0/retry_limit", json!(-1)),
+        (false, "/jobs/0/retries", json!(3)),
+        (false, "/jobs/0/catch_up", json!({"policy": "never"})),
+        (false, "/jobs/0/spread_minutes", json!(5000)),
+        (
+            false,
+            "/jobs/0/default_preferences/frequency",
+            json!("yearly"),
+        ),
+        (
+            false,
+            "/jobs/0/default_preferences/preferred_time",
+            json!("9:00"),
+        ),
+        (false, "/jobs/0/default_preferences/day", json!("monday")),
+        (false, "/jobs/2/schedule", Value::Null),
+        (false, "/jobs/2/schedule/frequency", Value::Null),
+        (false, "/jobs/2/source", Value::Null),
+        (false, "/jobs/2/source", json!({"path": "x"})),
+    ] {
+        let document = changed(pointer, value.clone());
+        assert_eq!(
+            agent_accepts(&document),
+            accepted,
+            "the agent, {pointer} = {value}"
+        );
+        assert_eq!(
+            schema_accepts(&document),
+            accepted,
+            "the schema, {pointer} = {value}"
+        );
+    }
+}

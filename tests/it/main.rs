@@ -1,0 +1,5 @@
+//! Tests over the whole workspace.
+
+mod architecture;
+mod files;
+mod whole;

@@ -1,0 +1,1 @@
+//! This package holds tests over the whole workspace and nothing else.
