@@ -13,7 +13,8 @@ run: ## Run the agent on the sample preferences, catching up with the last day
 
 test: setup ## Set up what the tests need and run every test
 	cargo test --locked --workspace --all-features
-	cargo build --locked --workspace --examples
+	cargo run --locked -q -p punctual-application --example unit_test_with_mocks
+	cargo run --locked -q -p punctual-infrastructure --example own_handler
 
 setup: ## Install what the tests need from Debian's packages, where it is missing
 	@tests/setup.sh
