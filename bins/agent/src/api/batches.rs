@@ -98,11 +98,8 @@ fn missing(id: &str) -> Problem {
 
 fn batch_json(batch: &Batch) -> Value {
     let (total, processed) = (batch.total, batch.processed());
-    let percentage = if total == 0 {
-        100.0
-    } else {
-        (processed * 1000 / total) as f64 / 10.0
-    };
+    let permille = (processed * 1000).checked_div(total).unwrap_or(1000);
+    let percentage = permille as f64 / 10.0;
     json!({
         "batch_id": batch.batch_id, "job_id": batch.job_id, "slot": batch.slot,
         "scheduled_at": batch.scheduled_at, "trigger": batch.trigger, "status": batch.status,

@@ -49,14 +49,8 @@ pub struct SlotStatus {
 }
 
 /// A handle on the scheduler's state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StatusHandle(watch::Sender<Arc<SchedulerStatus>>);
-
-impl Default for StatusHandle {
-    fn default() -> Self {
-        Self(watch::Sender::default())
-    }
-}
 
 impl StatusHandle {
     /// The state after the last tick.
