@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, process::Command};
 
 use serde_json::Value;
 
+type Names = &'static [&'static str];
+
 /// What a crate may depend on: siblings, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, &[&str], Option<&[&str]>); 4] = [
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
     (
         "punctual-domain",
         &[],

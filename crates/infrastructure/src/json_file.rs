@@ -274,7 +274,7 @@ mod tests {
             errors("{\"jobs\": [],\n \"jobs\": []}"),
             ["2:2: /jobs: is given twice; keep one of them"]
         );
-        let missing = load_batch_config(Path::new("no/such/file.json"), &Zone::utc())
+        let missing = JsonFile::read(Path::new("no/such/file.json"))
             .unwrap_err()
             .to_string();
         assert!(

@@ -1,5 +1,11 @@
 //! The real agent as its own process: what a user types, calls and kills.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests run in real time against real processes"
+)]
+
 mod agent;
 mod command_line;
 mod kill;

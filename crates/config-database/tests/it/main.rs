@@ -1,5 +1,11 @@
 //! The Config Database over HTTP, on a real SQLite file.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests run in real time against real processes"
+)]
+
 mod access;
 mod api;
 mod feed;

@@ -1,5 +1,11 @@
 //! The Config Database client against real local HTTP servers.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests run in real time against real processes"
+)]
+
 mod misbehaving_servers;
 mod plain_server;
 mod server;
