@@ -46,9 +46,15 @@ impl ConfigStore {
     /// # Errors
     /// When the file cannot be opened or is no database of ours.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::from_str(url).map_err(|_| {
-            StoreError::new("CONFIG_STORE_URL is not usable; use a URL as sqlite://var/config.db")
-        })?;
+        // sqlx would take anything else for the name of a file.
+        let options = Some(url)
+            .filter(|url| url.starts_with("sqlite:"))
+            .and_then(|url| SqliteConnectOptions::from_str(url).ok())
+            .ok_or_else(|| {
+                StoreError::new(
+                    "CONFIG_STORE_URL is not usable; use a URL as sqlite://var/config.db",
+                )
+            })?;
         let path = options.get_filename().to_owned();
         let fail = |problem: String| {
             StoreError(format!(

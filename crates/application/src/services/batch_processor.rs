@@ -218,3 +218,74 @@ impl BatchProcessor {
         Ok(report)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use punctual_domain::{Firing, JobId, NewBatch, Priority, Trigger};
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        ports::{MockPurposeHandler, WorkQueue},
+        testing::{FakeStore, ManualClock},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn each_item_runs_once_and_what_is_done_is_not_run_again() {
+        let due = "2026-03-01T09:00:00Z".parse().unwrap();
+        let job = JobId::new("job").unwrap();
+        let ids = ["a", "b"].map(|id| TenantId::new(id).unwrap());
+        let occurrence = "2026-03-01".parse().unwrap();
+        let slot = "daily 09:00 UTC".to_owned();
+        let (trigger, priority) = (Trigger::Schedule, Priority::Low);
+        let batch = NewBatch::new(
+            &job, priority, slot, due, occurrence, trigger, due, &ids, 10,
+        );
+        let chunk = batch.chunks[0].clone();
+        let store = Arc::new(FakeStore::default());
+        let firing = Firing {
+            batches: vec![batch],
+            progress: vec![],
+        };
+        store.enqueue(firing, due).await.unwrap();
+
+        let mut handler = MockPurposeHandler::new();
+        handler
+            .expect_run()
+            .times(2)
+            .returning(|item| match item.tenant_id.as_str() {
+                "a" => Ok(json!("done")),
+                _ => Err(HandlerError::retryable(
+                    "the plain processor does not try again",
+                )),
+            });
+        let purpose = PurposeId::new("purpose").unwrap();
+        let mut handlers = Handlers::default();
+        handlers.bind(
+            purpose.clone(),
+            Arc::new(handler),
+            Handlers::DEFAULT_TIMEOUT,
+        );
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        let processor = BatchProcessor::new(handlers, store, clock);
+        let item = |id: &TenantId| Item {
+            tenant_id: id.clone(),
+            job_id: job.clone(),
+            purpose_id: purpose.clone(),
+            feature_type: None,
+            batch_id: chunk.batch_id,
+            occurrence,
+            scheduled_at: due,
+            preference: None,
+            data: None,
+            attempt: 1,
+        };
+        let items = || ids.iter().map(item).collect::<Vec<_>>();
+        let report = processor.process(&chunk, items()).await.unwrap();
+        assert_eq!((report.succeeded, report.failed), (1, 1));
+        assert_eq!(
+            processor.process(&chunk, items()).await.unwrap(),
+            ChunkReport::default()
+        );
+    }
+}

@@ -121,3 +121,17 @@ async fn others_are_not_listened_to_without_a_key() {
     assert!(error.contains("CONFIG_SERVICE_API_KEY"), "{error}");
     assert!(Server::bind(settings(Some("key"))).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_store_that_is_no_sqlite_file_is_refused_without_showing_its_password() {
+    for url in ["postgres://u:canary@h/db", "config.db", ""] {
+        let error = punctual_config_database::ConfigStore::open(url)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("CONFIG_STORE_URL") && !error.contains("canary"),
+            "{error}"
+        );
+    }
+}

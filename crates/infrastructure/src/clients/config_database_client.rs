@@ -249,7 +249,11 @@ impl ConfigDatabase for ConfigDatabaseClient {
             None => {
                 // A plain server does not say where its snapshot stands in the feed: take the feed's end
                 // first, so that whatever changes meanwhile comes again as a change.
-                let head = self.head(feature_type).await?;
+                let head = match self.head(feature_type).await {
+                    // It keeps too little of its feed to be followed; its snapshots still tell everything.
+                    Err(error) if error.kind == ConfigErrorKind::CursorLost => Cursor::default(),
+                    head => head?,
+                };
                 groups = self.read_groups(feature_type).await?;
                 head
             }

@@ -9,3 +9,4 @@
 mod misbehaving_servers;
 mod plain_server;
 mod server;
+mod worker;

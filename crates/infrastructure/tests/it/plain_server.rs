@@ -157,3 +157,23 @@ async fn a_tenant_nobody_has_mentioned_is_fetched_once() {
     }
     assert_eq!(calls.lock().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_plain_server_that_no_longer_keeps_its_first_changes_still_gives_its_snapshot() {
+    let (url, _) = start(|request| {
+        if request.uri().path().ends_with("changes") {
+            return answer(410, &json!({"error": "gone"}));
+        }
+        let tenants = json!([{"tenant_id": "a"}]);
+        answer(
+            200,
+            &json!({"groups": [{"frequency": "daily", "tenants": tenants}]}),
+        )
+    })
+    .await;
+    let snapshot = client(&url).snapshot(&feature()).await.unwrap();
+    assert_eq!(
+        (snapshot.records.len(), snapshot.cursor),
+        (1, Cursor::default())
+    );
+}

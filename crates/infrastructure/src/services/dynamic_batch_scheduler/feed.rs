@@ -63,38 +63,42 @@ impl Feed {
     }
 
     async fn follow_for_ever(&self) -> Result<std::convert::Infallible, Closed> {
-        let mut cursor = None;
+        let mut cursor: Option<Cursor> = None;
         let mut reconcile_at = Instant::now();
         let mut retry = FIRST_RETRY;
         loop {
             let due = Instant::now() >= reconcile_at;
-            let read = match cursor.take().filter(|_| !due) {
+            let followed = cursor.take().filter(|_| !due);
+            let following = followed.is_some();
+            let read = match followed {
                 Some(cursor) => self.read_changes(cursor).await?,
                 None => self.read_all().await?,
             };
-            match read {
+            let (error, kept) = match read {
                 Ok(next) => {
+                    cursor = Some(next);
                     if due {
                         reconcile_at = Instant::now() + RECONCILE_EVERY;
                     }
-                    retry = FIRST_RETRY;
-                    cursor = Some(next);
-                }
-                Err((error, kept)) => {
-                    let feature_type = &self.feature_type;
-                    if error.kind == ConfigErrorKind::CursorLost {
-                        info!(%feature_type, "{error}");
-                        reconcile_at = Instant::now();
-                        continue;
+                    // A snapshot alone does not show that the feed can be followed again.
+                    if following {
+                        retry = FIRST_RETRY;
                     }
-                    error!(%feature_type, %error, retry_in_ms = retry.as_millis() as u64,
-                        "Preferences not being detected for {feature_type}: {error}");
-                    self.send(News::Trouble(error.to_string())).await?;
-                    cursor = kept;
-                    tokio::time::sleep(retry.max(error.retry_after.unwrap_or_default())).await;
-                    retry = (retry * 2).min(self.poll_interval.max(FIRST_RETRY));
+                    continue;
                 }
+                Err(error) => error,
+            };
+            let feature_type = &self.feature_type;
+            if error.kind == ConfigErrorKind::CursorLost {
+                info!(%feature_type, "{error}");
+            } else {
+                error!(%feature_type, %error, retry_in_ms = retry.as_millis() as u64,
+                    "Preferences not being detected for {feature_type}: {error}");
+                self.send(News::Trouble(error.to_string())).await?;
+                cursor = kept;
             }
+            tokio::time::sleep(retry.max(error.retry_after.unwrap_or_default())).await;
+            retry = (retry * 2).min(self.poll_interval.max(FIRST_RETRY));
         }
     }
 

@@ -380,3 +380,21 @@ async fn a_full_read_every_hour_repairs_what_the_feed_missed() {
     bench.sleep(4 * 3600).await;
     assert_eq!(bench.queued().await, ["posts 01 12:00 1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_can_never_be_followed_is_not_read_in_a_hot_loop() {
+    let scripted = Arc::new(Scripted::default());
+    for _ in 0..1000 {
+        scripted.push(Err(ConfigErrorKind::CursorLost));
+    }
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    bench.sleep(600).await;
+    let snapshots = bench
+        .config_database
+        .snapshots
+        .load(std::sync::atomic::Ordering::SeqCst);
+    assert!(
+        (5..=20).contains(&snapshots),
+        "{snapshots} snapshots in ten minutes"
+    );
+}
