@@ -161,7 +161,8 @@ impl Display {
             }
             return;
         }
-        if !self.bars.contains_key(&id) && self.bars.len() < BARS {
+        let running = batch.status == BatchStatus::Running;
+        if running && !self.bars.contains_key(&id) && self.bars.len() < BARS {
             let bar = self.terminal.bars.add(ProgressBar::new(batch.total));
             let style = ProgressStyle::with_template("  {bar:30} {pos:>6}/{len} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
