@@ -295,6 +295,18 @@ mod tests {
             "2026-03-04T12:00:00Z",
         );
         assert_eq!(missed_by_two_days, ["2026-03-02 1"]);
+
+        // Several missed within the window: the latest alone.
+        let twice_a_week =
+            json!({"enabled": true, "frequency": "weekly", "preferred_day": ["monday", "tuesday"]});
+        let twice_a_week = mirror_of(&[("t", twice_a_week, "2026-01-01T00:00:00Z")]);
+        let latest = planned(
+            &twice_a_week,
+            CatchUp::default(),
+            "2026-03-01T12:00:00Z",
+            "2026-03-04T12:00:00Z",
+        );
+        assert_eq!(latest, ["2026-03-03 1"]);
     }
 
     #[test]
