@@ -29,7 +29,6 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
             "chrono",
             "futures",
             "mockall",
-            "serde",
             "serde_json",
             "thiserror",
             "tokio",
