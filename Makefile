@@ -8,7 +8,8 @@ help: ## Show this list
 run: ## Run the agent on the sample preferences, catching up with the last day
 	@rm -rf $(DEMO)
 	cargo build --locked --bin punctual-agent
-	CONFIG_STORE_URL=sqlite://$(DEMO)/config.db BATCH_STORE_URL=sqlite://$(DEMO)/punctual.db \
+	CONFIG_STORE_URL=sqlite://$(DEMO)/config.db CONFIG_LAST_KNOWN_GOOD_PATH=$(DEMO)/known \
+		BATCH_STORE_URL=sqlite://$(DEMO)/punctual.db \
 		target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h
 
 test: setup ## Set up what the tests need and run every test

@@ -29,6 +29,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
             "chrono",
             "futures",
             "mockall",
+            "serde",
             "serde_json",
             "thiserror",
             "tokio",

@@ -14,11 +14,12 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// Every name the agent knows, with its default.
-const NAMES: [(&str, Option<&str>); 17] = [
+const NAMES: [(&str, Option<&str>); 18] = [
     ("CONFIG_SERVICE_URL", None),
     ("CONFIG_SERVICE_API_KEY", None),
     ("CONFIG_CACHE_TTL", Some("3600")),
     ("CONFIG_POLL_INTERVAL", Some("60")),
+    ("CONFIG_LAST_KNOWN_GOOD_PATH", Some("var/last-known-good")),
     ("CONFIG_STORE_URL", Some("sqlite://var/config.db")),
     ("CONFIG_HTTP_ADDR", Some("127.0.0.1:8000")),
     ("BATCH_MAX_CONCURRENT_ITEMS", Some("25")),
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) config_cache_ttl: Duration,
     #[serde(deserialize_with = "seconds")]
     pub(crate) config_poll_interval: Duration,
+    /// The folder where what was last known good of the Config Database is kept.
+    pub(crate) config_last_known_good_path: PathBuf,
     pub(crate) config_store_url: String,
     pub(crate) config_http_addr: SocketAddr,
     pub(crate) batch_max_concurrent_items: usize,

@@ -11,7 +11,7 @@ use punctual_application::{
 use punctual_domain::BatchConfig;
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, FileItemSource,
-    Project, SchedulerOptions, SqliteStore, StatusHandle, Worker,
+    LastKnownGood, Project, SchedulerOptions, SqliteStore, StatusHandle, Worker,
 };
 use tokio::sync::watch;
 
@@ -41,7 +41,14 @@ impl Agent {
         let zone = settings.batch_default_timezone.clone();
         let (stopping, stopped) = watch::channel(false);
 
-        let config_database = Arc::new(client(settings, config_service_url)?);
+        let client = client(settings, config_service_url)?;
+        let source = client.url();
+        let config_database = Arc::new(LastKnownGood::new(
+            Arc::new(client),
+            clock.clone(),
+            &settings.config_last_known_good_path,
+            source,
+        ));
         let store = SqliteStore::open(&settings.batch_store_url)
             .await
             .map_err(Failure::failed)?;

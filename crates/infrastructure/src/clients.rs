@@ -1,3 +1,4 @@
-//! Clients of other services.
+//! Clients of other services, and what makes them bear failures.
 
 pub mod config_database_client;
+pub mod last_known_good;

@@ -11,7 +11,10 @@ mod sources;
 mod storage;
 pub mod telemetry;
 
-pub use clients::config_database_client::{ClientOptions, ConfigDatabaseClient};
+pub use clients::{
+    config_database_client::{ClientOptions, ConfigDatabaseClient},
+    last_known_good::LastKnownGood,
+};
 pub use handlers::template::{TemplateError, TemplateHandler, Templates};
 pub use json_file::{FileError, FileErrors, JsonFile};
 pub use project::Project;

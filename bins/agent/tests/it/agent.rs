@@ -31,6 +31,7 @@ pub fn command(folder: &Path) -> Command {
         .env_remove("BATCH_API_KEY")
         .env_remove("BATCH_LOG")
         .env("CONFIG_STORE_URL", store("config.db"))
+        .env("CONFIG_LAST_KNOWN_GOOD_PATH", folder.join("known"))
         .env("BATCH_STORE_URL", store("punctual.db"))
         .env("CONFIG_HTTP_ADDR", "127.0.0.1:0")
         .env("BATCH_HTTP_ADDR", "127.0.0.1:0");

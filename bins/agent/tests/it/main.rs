@@ -9,5 +9,6 @@
 mod agent;
 mod command_line;
 mod kill;
+mod last_known_good;
 mod main_job;
 mod running;

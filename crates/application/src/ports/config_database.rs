@@ -4,7 +4,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use punctual_domain::{Change, FeatureType, PreferenceRecord, TenantId};
+use serde::{Deserialize, Serialize};
 
 /// Reads preferences.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -41,10 +43,12 @@ pub struct Snapshot {
     pub records: Vec<PreferenceRecord>,
     /// Where the feed goes on.
     pub cursor: Cursor,
+    /// `None`: it was read just now. Otherwise it cannot be read now, and this is what was known then.
+    pub known_at: Option<DateTime<Utc>>,
 }
 
 /// A place in the feed of changes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cursor {
     /// The id of the last change seen.
     pub since_id: u64,
@@ -88,4 +92,6 @@ pub enum ConfigErrorKind {
     Malformed,
     /// The feed cannot be followed from this cursor.
     CursorLost,
+    /// The answer is well-formed and hard to believe: most tenants are gone at once.
+    Suspicious,
 }

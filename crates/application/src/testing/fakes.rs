@@ -388,6 +388,7 @@ impl ConfigDatabase for FakeConfigDatabase {
         Ok(Snapshot {
             records: self.read()?.into_values().collect(),
             cursor: Cursor::default(),
+            known_at: None,
         })
     }
 

@@ -80,6 +80,12 @@ impl ConfigDatabaseClient {
         })
     }
 
+    /// Where the Config Database is, without anything secret.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.http.shown_url()
+    }
+
     /// All preferences of a feature, page by page where the server pages.
     async fn read_groups(
         &self,
@@ -263,7 +269,11 @@ impl ConfigDatabase for ConfigDatabaseClient {
             self.cache
                 .put(feature_type, &record.tenant_id, Some(record.clone()));
         }
-        Ok(Snapshot { records, cursor })
+        Ok(Snapshot {
+            records,
+            cursor,
+            known_at: None,
+        })
     }
 
     async fn changes(

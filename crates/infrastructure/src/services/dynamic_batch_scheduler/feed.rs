@@ -68,16 +68,20 @@ impl Feed {
         let mut retry = FIRST_RETRY;
         loop {
             let due = Instant::now() >= reconcile_at;
-            let followed = cursor.take().filter(|_| !due);
-            let following = followed.is_some();
-            let read = match followed {
-                Some(cursor) => self.read_changes(cursor).await?,
-                None => self.read_all().await?,
+            let old = cursor.take();
+            let (following, read) = match &old {
+                Some(cursor) if !due => (true, self.read_changes(cursor).await?),
+                _ => (false, self.read_all().await?),
             };
-            let (error, kept) = match read {
-                Ok(next) => {
+            let error = match read {
+                Ok(Progress {
+                    cursor: next,
+                    known_before,
+                }) => {
                     cursor = Some(next);
-                    if due {
+                    if known_before {
+                        reconcile_at = Instant::now() + self.poll_interval;
+                    } else if due {
                         reconcile_at = Instant::now() + RECONCILE_EVERY;
                     }
                     // A snapshot alone does not show that the feed can be followed again.
@@ -95,7 +99,11 @@ impl Feed {
                 error!(%feature_type, %error, retry_in_ms = retry.as_millis() as u64,
                     "Preferences not being detected for {feature_type}: {error}");
                 self.send(News::Trouble(error.to_string())).await?;
-                cursor = kept;
+                // A full read that fails does not end the following of changes.
+                if old.is_some() && due {
+                    reconcile_at = Instant::now() + self.poll_interval;
+                }
+                cursor = old;
             }
             tokio::time::sleep(retry.max(error.retry_after.unwrap_or_default())).await;
             retry = (retry * 2).min(self.poll_interval.max(FIRST_RETRY));
@@ -104,25 +112,33 @@ impl Feed {
 
     async fn read_all(&self) -> Result<Read, Closed> {
         let read_at = self.clock.now();
-        match self.config_database.snapshot(&self.feature_type).await {
-            Ok(snapshot) => {
-                self.send(News::Snapshot {
-                    records: snapshot.records,
-                    read_at,
-                })
-                .await?;
-                Ok(Ok(snapshot.cursor))
-            }
-            Err(error) => Ok(Err((error, None))),
+        let snapshot = match self.config_database.snapshot(&self.feature_type).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Ok(Err(error)),
+        };
+        let known_at = snapshot.known_at;
+        let news = News::Snapshot {
+            records: snapshot.records,
+            read_at: known_at.unwrap_or(read_at),
+        };
+        self.send(news).await?;
+        if let Some(known_at) = known_at {
+            let since =
+                format!("preferences cannot be read; those known at {known_at} are in force");
+            self.send(News::Trouble(since)).await?;
         }
+        Ok(Ok(Progress {
+            cursor: snapshot.cursor,
+            known_before: known_at.is_some(),
+        }))
     }
 
-    async fn read_changes(&self, cursor: Cursor) -> Result<Read, Closed> {
+    async fn read_changes(&self, cursor: &Cursor) -> Result<Read, Closed> {
         let read_at = self.clock.now();
         let wait = self.poll_interval.min(LONGEST_WAIT);
         match self
             .config_database
-            .changes(&self.feature_type, &cursor, wait)
+            .changes(&self.feature_type, cursor, wait)
             .await
         {
             Ok(page) => {
@@ -134,9 +150,12 @@ impl Feed {
                 if !page.has_more && !page.waited {
                     tokio::time::sleep(self.poll_interval).await;
                 }
-                Ok(Ok(page.cursor))
+                Ok(Ok(Progress {
+                    cursor: page.cursor,
+                    known_before: false,
+                }))
             }
-            Err(error) => Ok(Err((error, Some(cursor)))),
+            Err(error) => Ok(Err(error)),
         }
     }
 
@@ -149,5 +168,11 @@ impl Feed {
     }
 }
 
-/// The place to go on from, or the error and the place that is kept.
-type Read = Result<Cursor, (ConfigDatabaseError, Option<Cursor>)>;
+/// Where a read has led.
+struct Progress {
+    cursor: Cursor,
+    /// Whether it only told what was known before, because nothing newer can be read.
+    known_before: bool,
+}
+
+type Read = Result<Progress, ConfigDatabaseError>;

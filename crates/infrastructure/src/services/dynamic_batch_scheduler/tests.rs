@@ -86,6 +86,7 @@ impl ConfigDatabase for Scripted {
         Ok(Snapshot {
             records: self.records.lock().unwrap().clone(),
             cursor: Cursor::default(),
+            known_at: None,
         })
     }
 
@@ -396,5 +397,26 @@ async fn a_feed_that_can_never_be_followed_is_not_read_in_a_hot_loop() {
     assert!(
         (5..=20).contains(&snapshots),
         "{snapshots} snapshots in ten minutes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_read_that_fails_does_not_end_the_following_of_changes() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("20:00"), LONG_AGO);
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    bench.sleep(60).await;
+    bench
+        .config_database
+        .down
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    bench.sleep(2 * 3600).await;
+    bench
+        .config_database
+        .change("b", Some(daily("12:00")), "2026-03-01T10:01:00Z");
+    bench.sleep(120).await;
+    assert_eq!(
+        bench.status.get().jobs[&JobId::new("posts").unwrap()].tenants,
+        2
     );
 }

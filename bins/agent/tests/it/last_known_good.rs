@@ -1,0 +1,99 @@
+//! The Config Database goes away: what was last known stays in force, also over a restart of the agent.
+
+use std::process::Command;
+
+use punctual_config_database::{Server, ServerSettings};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::agent::{Agent, at_time, command};
+
+/// A Config Database outside the agent, with three tenants who are due at 09:00.
+async fn config_database(
+    folder: &TempDir,
+) -> (String, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
+    let file = folder.path().join("preferences.ndjson");
+    let line = |tenant: &str| {
+        let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00",
+            "template_overrides": {"brand": tenant, "tone": "bold"}});
+        json!({"tenant_id": tenant, "updated_at": "2026-01-01T00:00:00Z",
+               "config_value": {"instagram_posts": preference}})
+        .to_string()
+    };
+    std::fs::write(&file, ["a", "b", "c"].map(line).join("\n")).unwrap();
+    let server = Server::bind(ServerSettings {
+        store_url: format!("sqlite://{}", folder.path().join("config.db").display()),
+        addr: "127.0.0.1:0".parse().unwrap(),
+        admin_key: None,
+    })
+    .await
+    .unwrap();
+    server.store().import_file(&file).await.unwrap();
+    let url = format!("http://{}", server.addr());
+    let (stop, stopped) = oneshot::channel();
+    let serving = tokio::spawn(server.serve(async move {
+        let _ = stopped.await;
+    }));
+    (url, stop, serving)
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_without_its_config_database_runs_what_it_knew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, stop, serving) = config_database(&folder).await;
+    let start = |instant: &str| {
+        let mut command: Command = command(folder.path());
+        command.env("CONFIG_SERVICE_URL", &url);
+        at_time(&mut command, instant);
+        Agent::start_without_config_database(command)
+    };
+    let agent = start("2026-03-02 08:00:00");
+    agent
+        .until("/health/ready", |ready| ready["status"] == "ready")
+        .await;
+    assert!(agent.terminate().success());
+    stop.send(()).unwrap();
+    serving.await.unwrap().unwrap();
+
+    let agent = start("2026-03-02 08:59:57");
+    let jobs = agent
+        .until("/api/v1/jobs", |jobs| jobs["jobs"][0]["tenants"] == 3)
+        .await;
+    assert!(jobs["jobs"][0]["trouble"].is_string());
+    let runs = agent
+        .until("/api/v1/tenants/b/runs", |answer| {
+            answer["runs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|run| run["status"] == "succeeded")
+        })
+        .await;
+    let text = runs["runs"][0]["result"]["text"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        text.contains("b does not do ordinary"),
+        "with the tenant's own overrides: {text}"
+    );
+    let ready: Value = agent.get("/health/ready").await;
+    assert_eq!(ready["status"], "ready");
+    assert!(
+        ready["warnings"]
+            .to_string()
+            .contains("the last known preferences are in force"),
+        "{ready}"
+    );
+    let log = agent.log().join("\n");
+    assert!(
+        log.contains("3 tenants as of 2026-03-02 08:00"),
+        "it says how old they are:\n{log}"
+    );
+    assert!(
+        log.contains("Error connecting to Config Database at"),
+        "{log}"
+    );
+    assert!(agent.terminate().success());
+}
