@@ -44,7 +44,16 @@ pub(crate) fn router(
             "/tenants/{tenant_id}/configs/{config_key}",
             get(configs::read)
                 .put(configs::store)
+                .patch(configs::patch)
                 .delete(configs::remove),
+        )
+        .route(
+            "/tenants/{tenant_id}/configs/{config_key}/history",
+            get(configs::history),
+        )
+        .route(
+            "/tenants/{tenant_id}/configs/{config_key}/restore",
+            post(configs::restore),
         )
         .route("/preferences/groups", get(preferences::groups))
         .route("/preferences/changes", get(preferences::changes))

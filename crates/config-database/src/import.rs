@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    store::{ConfigStore, StoreError, Write},
+    store::{ConfigId, ConfigStore, Imported, StoreError},
     validate::{FEATURE_PREFERENCES, check},
 };
 
@@ -54,7 +54,7 @@ impl ConfigStore {
         let text = tokio::fs::read_to_string(path)
             .await
             .map_err(|error| StoreError::new(format!("cannot read {}: {error}", path.display())))?;
-        let mut import = Import::new(self);
+        let mut import = Import::new(self, "import");
         for line in text.lines() {
             import.line(line).await?;
         }
@@ -65,15 +65,17 @@ impl ConfigStore {
 /// An import under way, fed line by line.
 pub(crate) struct Import<'a> {
     store: &'a ConfigStore,
+    actor: &'a str,
     number: usize,
-    waiting: Vec<Write>,
+    waiting: Vec<Imported>,
     report: ImportReport,
 }
 
 impl<'a> Import<'a> {
-    pub(crate) fn new(store: &'a ConfigStore) -> Self {
+    pub(crate) fn new(store: &'a ConfigStore, actor: &'a str) -> Self {
         Self {
             store,
+            actor,
             number: 0,
             waiting: Vec::new(),
             report: ImportReport::default(),
@@ -86,7 +88,7 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         match parse(line) {
-            Ok(write) => self.waiting.push(write),
+            Ok(config) => self.waiting.push(config),
             Err(errors) => {
                 self.report.rejected += 1;
                 if self.report.errors.len() < LISTED {
@@ -110,14 +112,14 @@ impl<'a> Import<'a> {
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {
-        self.store.put(&self.waiting).await?;
+        self.store.import(&self.waiting, self.actor).await?;
         self.report.imported += self.waiting.len();
         self.waiting.clear();
         Ok(())
     }
 }
 
-fn parse(line: &str) -> Result<Write, Vec<String>> {
+fn parse(line: &str) -> Result<Imported, Vec<String>> {
     let line: Line = serde_json::from_str(line).map_err(|error| {
         vec![format!(
             "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
@@ -129,9 +131,12 @@ fn parse(line: &str) -> Result<Write, Vec<String>> {
     let config = check(&config_key, &line.config_value).map_err(|FieldErrors(errors)| {
         errors.iter().map(ToString::to_string).collect::<Vec<_>>()
     })?;
-    Ok(Write {
+    let id = ConfigId {
         tenant_id: line.tenant_id,
         config_key,
+    };
+    Ok(Imported {
+        id,
         config,
         updated_at: line.updated_at,
     })

@@ -1,15 +1,20 @@
 //! The server's life: bind, serve, end.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use chrono::TimeDelta;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
     http,
     store::{ConfigStore, StoreError},
 };
+
+/// How long changes are kept for readers who have not seen them.
+const CHANGES_KEPT: TimeDelta = TimeDelta::days(30);
+const PURGE_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the server needs to know.
 #[derive(Debug, Clone)]
@@ -108,12 +113,33 @@ impl Server {
     ) -> std::io::Result<()> {
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
         let (stopping, stopped) = tokio::sync::watch::channel(false);
-        let router = http::router(self.store, self.admin_key.as_ref(), stopped);
-        axum::serve(self.listener, router)
-            .with_graceful_shutdown(async move {
-                stop.await;
-                stopping.send_replace(true);
-            })
+        let router = http::router(self.store.clone(), self.admin_key.as_ref(), stopped);
+        let serving = axum::serve(self.listener, router).with_graceful_shutdown(async move {
+            stop.await;
+            stopping.send_replace(true);
+        });
+        tokio::select! {
+            served = serving => served,
+            () = purge(self.store) => Ok(()),
+        }
+    }
+}
+
+/// Forgets old changes, for ever.
+async fn purge(store: ConfigStore) {
+    loop {
+        match store
+            .purge_changes(crate::store::now() - CHANGES_KEPT)
             .await
+        {
+            Ok(0) => {}
+            Ok(purged) => info!(
+                purged,
+                "Forgot {purged} changes older than {} days",
+                CHANGES_KEPT.num_days()
+            ),
+            Err(failure) => error!(error = %failure, "Old changes cannot be forgotten: {failure}"),
+        }
+        tokio::time::sleep(PURGE_EVERY).await;
     }
 }

@@ -5,6 +5,7 @@ mod api_keys;
 mod configs;
 mod feed;
 mod groups;
+mod writing;
 
 use std::{str::FromStr, time::Duration};
 
@@ -15,7 +16,7 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-pub(crate) use configs::{StoredConfig, Write};
+pub(crate) use configs::{ChangeError, ConfigId, Expected, Imported, PastConfig, StoredConfig};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage};
 
@@ -109,7 +110,7 @@ impl ConfigStore {
     clippy::disallowed_methods,
     reason = "the one clock read of the Config Database"
 )]
-fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 

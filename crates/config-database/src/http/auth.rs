@@ -11,42 +11,65 @@ use secrecy::SecretString;
 use super::{App, problem::Problem};
 use crate::keys::{Scope, hash};
 
+/// Who calls: the name of the key.
+#[derive(Debug, Clone)]
+pub(super) struct Caller(pub(super) String);
+
 pub(super) async fn require_key(
     State(app): State<App>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let Some(admin_key) = app.admin_key else {
-        return Ok(next.run(request).await);
+    let caller = match app.admin_key {
+        None => "anonymous".to_owned(),
+        Some(admin_key) => {
+            let (needed, given) = (needed_scope(&request), given_key(&request));
+            identify(&app, admin_key, needed, given).await?
+        }
     };
-    let needed = match (
-        request.method(),
-        request.uri().path().ends_with("/preferences/import"),
-    ) {
-        (_, true) => Scope::Admin,
-        (&Method::GET | &Method::HEAD, _) => Scope::Read,
+    request.extensions_mut().insert(Caller(caller));
+    Ok(next.run(request).await)
+}
+
+fn needed_scope(request: &Request) -> Scope {
+    let is_import = request.uri().path().ends_with("/preferences/import");
+    match *request.method() {
+        _ if is_import => Scope::Admin,
+        Method::GET | Method::HEAD => Scope::Read,
         _ => Scope::Write,
-    };
-    let given = request
+    }
+}
+
+fn given_key(request: &Request) -> Option<blake3::Hash> {
+    let value = request
         .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(|key| hash(&SecretString::from(key)));
-    let scope = match given {
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
+    Some(hash(&SecretString::from(value.strip_prefix("Bearer ")?)))
+}
+
+/// The name of the key, if it may do what is needed.
+async fn identify(
+    app: &App,
+    admin_key: blake3::Hash,
+    needed: Scope,
+    given: Option<blake3::Hash>,
+) -> Result<String, Problem> {
+    let key = match given {
         None => None,
-        Some(given) if given == admin_key => Some(Scope::Admin),
-        Some(given) => app.store.scope_of(&given).await?,
+        Some(given) if given == admin_key => Some(("admin".to_owned(), Scope::Admin)),
+        Some(given) => app.store.find_key(&given).await?,
     };
-    match scope {
+    match key {
         None => Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "a key is needed: send it as `Authorization: Bearer KEY`",
         )),
-        Some(scope) if scope < needed => Err(Problem::new(
+        Some((_, scope)) if scope < needed => Err(Problem::new(
             StatusCode::FORBIDDEN,
             format!("this key may {scope}; the call needs {needed}"),
         )),
-        Some(_) => Ok(next.run(request).await),
+        Some((name, _)) => Ok(name),
     }
 }

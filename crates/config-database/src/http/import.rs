@@ -1,9 +1,9 @@
 //! Import over HTTP: the body is read as it comes, line by line.
 
-use axum::{Json, body::Body, extract::State, http::StatusCode};
+use axum::{Extension, Json, body::Body, extract::State, http::StatusCode};
 use futures::StreamExt;
 
-use super::{App, problem::Problem};
+use super::{App, auth::Caller, problem::Problem};
 use crate::import::{Import, ImportReport};
 
 /// The longest line.
@@ -11,10 +11,11 @@ const LINE_BYTES: usize = 1024 * 1024;
 
 pub(super) async fn import(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Json<ImportReport>, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let mut import = Import::new(&app.store);
+    let mut import = Import::new(&app.store, &caller.0);
     let mut rest: Vec<u8> = Vec::new();
     let mut body = body.into_data_stream();
     while let Some(piece) = body.next().await {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use punctual_domain::FeatureType;
@@ -27,9 +27,9 @@ pub(super) struct GroupsQuery {
 
 pub(super) async fn groups(
     State(app): State<App>,
-    query: Result<Query<GroupsQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<GroupsQuery>, QueryRejection>,
 ) -> Result<Json<GroupsPage>, Problem> {
-    let Query(query) = query.map_err(bad_query)?;
+    let Query(query) = query?;
     let feature_type = query.feature_type.ok_or_else(|| {
         Problem::new(
             StatusCode::BAD_REQUEST,
@@ -58,9 +58,9 @@ pub(super) struct ChangesQuery {
 
 pub(super) async fn changes(
     State(app): State<App>,
-    query: Result<Query<ChangesQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<ChangesQuery>, QueryRejection>,
 ) -> Result<Json<FeedPage>, Problem> {
-    let Query(query) = query.map_err(bad_query)?;
+    let Query(query) = query?;
     let since_id = query.since_id.filter(|id| *id >= 0).ok_or_else(|| {
         Problem::new(
             StatusCode::BAD_REQUEST,
@@ -93,8 +93,4 @@ pub(super) async fn feature_types(State(app): State<App>) -> Result<Json<Value>,
         .map(entry)
         .collect();
     Ok(Json(json!({ "feature_types": entries })))
-}
-
-fn bad_query(error: axum::extract::rejection::QueryRejection) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, error.body_text())
 }

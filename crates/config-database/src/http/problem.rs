@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    extract::rejection::QueryRejection,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -9,7 +10,7 @@ use punctual_domain::{FieldErrors, InvalidId};
 use serde_json::{Value, json};
 use tracing::error;
 
-use crate::store::{FeedError, GroupsError, StoreError};
+use crate::store::{ChangeError, FeedError, GroupsError, StoreError};
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -89,10 +90,34 @@ impl From<InvalidId> for Problem {
     }
 }
 
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Missing => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            ChangeError::Unexpected(current) => {
+                let current =
+                    current.map_or_else(|| "none".to_owned(), |version| version.to_string());
+                let detail = format!("{error}: its version is {current}; read it again");
+                Self::new(StatusCode::PRECONDITION_FAILED, detail)
+            }
+            ChangeError::Invalid(errors) => errors.into(),
+            ChangeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, rejection.body_text())
+    }
+}
+
 impl From<FeedError> for Problem {
     fn from(error: FeedError) -> Self {
         match error {
-            FeedError::Ahead { .. } => Self::new(StatusCode::GONE, error.to_string()),
+            FeedError::Ahead { .. } | FeedError::Purged { .. } => {
+                Self::new(StatusCode::GONE, error.to_string())
+            }
             FeedError::Store(error) => error.into(),
         }
     }

@@ -50,16 +50,20 @@ impl ConfigStore {
         Ok(deleted.rows_affected() > 0)
     }
 
-    /// What the key with this hash may do. Looking a hash up tells nothing about a key through time: it
-    /// cannot be chosen.
-    pub(crate) async fn scope_of(&self, hash: &blake3::Hash) -> Result<Option<Scope>, StoreError> {
-        let row = sqlx::query("SELECT scope FROM api_keys WHERE hash = ?1")
+    /// The name and scope of the key with this hash. Looking a hash up tells nothing about a key through
+    /// time: it cannot be chosen.
+    pub(crate) async fn find_key(
+        &self,
+        hash: &blake3::Hash,
+    ) -> Result<Option<(String, Scope)>, StoreError> {
+        let row = sqlx::query("SELECT name, scope FROM api_keys WHERE hash = ?1")
             .bind(hash.to_hex().as_str())
             .fetch_optional(&self.pool)
             .await
             .map_err(StoreError::new)?;
         let Some(row) = row else { return Ok(None) };
-        let scope: String = row.try_get(0).map_err(StoreError::new)?;
-        scope.parse().map(Some).map_err(StoreError::new)
+        let name = row.try_get(0).map_err(StoreError::new)?;
+        let scope: &str = row.try_get(1).map_err(StoreError::new)?;
+        Ok(Some((name, scope.parse().map_err(StoreError::new)?)))
     }
 }

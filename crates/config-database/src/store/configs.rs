@@ -1,16 +1,20 @@
-//! Tenants' configurations: read, stored, removed. A write compares the features before and after and puts
-//! every difference, and only differences, into the feed.
-
-use std::collections::BTreeMap;
+//! Tenants' configurations: read, changed under a condition, imported, and their history.
 
 use chrono::{DateTime, Utc};
-use punctual_domain::TenantId;
+use punctual_domain::{FieldErrors, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{Row, SqliteConnection};
 
-use super::{ConfigStore, StoreError, instant, now};
-use crate::validate::{CheckedConfig, FEATURE_PREFERENCES};
+use super::{ConfigStore, StoreError, instant, now, writing};
+use crate::validate::CheckedConfig;
+
+/// Which configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfigId {
+    pub(crate) tenant_id: TenantId,
+    pub(crate) config_key: String,
+}
 
 /// A tenant's configuration as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,87 +22,156 @@ pub(crate) struct StoredConfig {
     pub(crate) tenant_id: TenantId,
     pub(crate) config_key: String,
     pub(crate) config_value: Map<String, Value>,
-    /// Grows by one with every change.
+    /// Grows with every change; never comes again, not even after a removal.
     pub(crate) version: i64,
     pub(crate) updated_at: DateTime<Utc>,
 }
 
-/// A configuration to be stored.
+/// A version there has been.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct PastConfig {
+    pub(crate) version: i64,
+    /// `None`: the configuration was removed.
+    pub(crate) config_value: Option<Map<String, Value>>,
+    changed_at: DateTime<Utc>,
+    /// Who changed it: the name of the key.
+    actor: String,
+}
+
+/// A configuration to be imported.
 #[derive(Debug, Clone)]
-pub(crate) struct Write {
-    pub(crate) tenant_id: TenantId,
-    pub(crate) config_key: String,
+pub(crate) struct Imported {
+    pub(crate) id: ConfigId,
     pub(crate) config: CheckedConfig,
     /// When the system it comes from stored it; `None`: now. Never later than now.
     pub(crate) updated_at: Option<DateTime<Utc>>,
 }
 
+/// What must be true of the stored configuration for a change to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Anything,
+    Missing,
+    Existing,
+    Version(i64),
+}
+
+impl Expected {
+    fn holds(self, current: Option<&StoredConfig>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Missing => current.is_none(),
+            Self::Existing => current.is_some(),
+            Self::Version(version) => current.is_some_and(|current| current.version == version),
+        }
+    }
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error("there is no such configuration")]
+    Missing,
+    /// It is not what the caller took it for; the version it has, if any.
+    #[error("the configuration has changed meanwhile")]
+    Unexpected(Option<i64>),
+    #[error(transparent)]
+    Invalid(#[from] FieldErrors),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl ConfigStore {
-    pub(crate) async fn config(
-        &self,
-        tenant_id: &TenantId,
-        config_key: &str,
-    ) -> Result<Option<StoredConfig>, StoreError> {
+    pub(crate) async fn config(&self, id: &ConfigId) -> Result<Option<StoredConfig>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(StoreError::new)?;
-        read(&mut connection, tenant_id, config_key).await
+        read(&mut connection, id).await
     }
 
-    /// Stores configurations, all or none of them. Returns the last as it stands now.
-    pub(crate) async fn put(&self, writes: &[Write]) -> Result<Option<StoredConfig>, StoreError> {
-        let mut transaction = self.write().await?;
-        let mut last = None;
-        for write in writes {
-            last = Some(put(&mut transaction, write).await?);
-        }
-        transaction.commit().await.map_err(StoreError::new)?;
-        self.publish_head().await?;
-        Ok(last)
-    }
-
-    /// Removes a configuration. Returns whether there was one.
-    pub(crate) async fn delete(
+    /// Changes a configuration to what `change` makes of it: another, or `None` to remove it. Returns what is
+    /// stored now. Nothing else is written between what `change` sees and what it returns.
+    pub(crate) async fn change(
         &self,
-        tenant_id: &TenantId,
-        config_key: &str,
-    ) -> Result<bool, StoreError> {
+        id: &ConfigId,
+        expected: Expected,
+        actor: &str,
+        change: impl FnOnce(Option<&StoredConfig>) -> Result<Option<CheckedConfig>, ChangeError>,
+    ) -> Result<Option<StoredConfig>, ChangeError> {
         let mut transaction = self.write().await?;
-        let Some(old) = read(&mut transaction, tenant_id, config_key).await? else {
-            return Ok(false);
-        };
-        sqlx::query("DELETE FROM configs WHERE tenant_id = ?1 AND config_key = ?2")
-            .bind(tenant_id.as_str())
-            .bind(config_key)
-            .execute(&mut *transaction)
-            .await
-            .map_err(StoreError::new)?;
-        if config_key == FEATURE_PREFERENCES {
-            for feature in old.config_value.keys() {
-                remove_preference(&mut transaction, tenant_id, feature, now()).await?;
-            }
+        let old = read(&mut transaction, id).await?;
+        if !expected.holds(old.as_ref()) {
+            return Err(ChangeError::Unexpected(old.map(|old| old.version)));
         }
+        let stored = match (change(old.as_ref())?, old) {
+            (Some(config), old) => {
+                Some(writing::put(&mut transaction, id, old, &config, now(), actor).await?)
+            }
+            (None, Some(old)) => {
+                writing::remove(&mut transaction, id, &old, actor).await?;
+                None
+            }
+            (None, None) => None,
+        };
         transaction.commit().await.map_err(StoreError::new)?;
         self.publish_head().await?;
-        Ok(true)
+        Ok(stored)
+    }
+
+    /// Stores configurations, all or none of them.
+    pub(crate) async fn import(&self, configs: &[Imported], actor: &str) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        for Imported {
+            id,
+            config,
+            updated_at,
+        } in configs
+        {
+            let old = read(&mut transaction, id).await?;
+            let stored_at = now();
+            let updated_at = updated_at.map_or(stored_at, |given| given.min(stored_at));
+            writing::put(&mut transaction, id, old, config, updated_at, actor).await?;
+        }
+        transaction.commit().await.map_err(StoreError::new)?;
+        self.publish_head().await
+    }
+
+    /// The versions before `before`, newest first.
+    pub(crate) async fn history(
+        &self,
+        id: &ConfigId,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<PastConfig>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT version, config_value, changed_at, actor FROM config_history
+             WHERE tenant_id = ?1 AND config_key = ?2 AND version < ?3 ORDER BY version DESC LIMIT ?4",
+        )
+        .bind(id.tenant_id.as_str())
+        .bind(&id.config_key)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::new)?;
+        rows.iter().map(past).collect()
     }
 }
 
 async fn read(
     connection: &mut SqliteConnection,
-    tenant_id: &TenantId,
-    config_key: &str,
+    id: &ConfigId,
 ) -> Result<Option<StoredConfig>, StoreError> {
     let row = sqlx::query(
         "SELECT config_value, version, updated_at FROM configs WHERE tenant_id = ?1 AND config_key = ?2",
     )
-    .bind(tenant_id.as_str())
-    .bind(config_key)
+    .bind(id.tenant_id.as_str())
+    .bind(&id.config_key)
     .fetch_optional(connection)
     .await
     .map_err(StoreError::new)?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(StoredConfig {
-        tenant_id: tenant_id.clone(),
-        config_key: config_key.to_owned(),
+        tenant_id: id.tenant_id.clone(),
+        config_key: id.config_key.clone(),
         config_value: serde_json::from_str(row.try_get(0).map_err(StoreError::new)?)
             .map_err(StoreError::new)?,
         version: row.try_get(1).map_err(StoreError::new)?,
@@ -106,130 +179,15 @@ async fn read(
     }))
 }
 
-async fn put(connection: &mut SqliteConnection, write: &Write) -> Result<StoredConfig, StoreError> {
-    let Write {
-        tenant_id,
-        config_key,
-        config,
-        ..
-    } = write;
-    let stored_at = now();
-    let updated_at = write
-        .updated_at
-        .map_or(stored_at, |given| given.min(stored_at));
-    let old = read(connection, tenant_id, config_key).await?;
-    if let Some(old) = &old
-        && old.config_value == config.value
-    {
-        return Ok(old.clone());
-    }
-    let new = StoredConfig {
-        tenant_id: tenant_id.clone(),
-        config_key: config_key.clone(),
-        config_value: config.value.clone(),
-        version: old.as_ref().map_or(1, |old| old.version + 1),
-        updated_at,
-    };
-    sqlx::query(
-        "INSERT INTO configs (tenant_id, config_key, config_value, version, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (tenant_id, config_key) DO UPDATE SET
-             config_value = excluded.config_value, version = excluded.version, updated_at = excluded.updated_at",
-    )
-    .bind(tenant_id.as_str())
-    .bind(config_key)
-    .bind(Value::Object(config.value.clone()).to_string())
-    .bind(new.version)
-    .bind(updated_at.timestamp_micros())
-    .execute(&mut *connection)
-    .await
-    .map_err(StoreError::new)?;
-    let before: BTreeMap<String, Value> = match old {
-        Some(old) if config_key == FEATURE_PREFERENCES => old.config_value.into_iter().collect(),
-        _ => BTreeMap::new(),
-    };
-    for (feature, enabled) in &config.features {
-        let feature = feature.as_str();
-        let preference = &config.value[feature];
-        if before.get(feature) != Some(preference) {
-            store_preference(
-                connection, tenant_id, feature, *enabled, preference, updated_at,
-            )
-            .await?;
-        }
-    }
-    for feature in before
-        .keys()
-        .filter(|feature| !config.value.contains_key(*feature))
-    {
-        remove_preference(connection, tenant_id, feature, updated_at).await?;
-    }
-    Ok(new)
-}
-
-async fn store_preference(
-    connection: &mut SqliteConnection,
-    tenant_id: &TenantId,
-    feature: &str,
-    enabled: bool,
-    preference: &Value,
-    at: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO preferences (feature_type, tenant_id, enabled, preference, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (feature_type, tenant_id) DO UPDATE SET
-             enabled = excluded.enabled, preference = excluded.preference, updated_at = excluded.updated_at",
-    )
-    .bind(feature)
-    .bind(tenant_id.as_str())
-    .bind(enabled)
-    .bind(preference.to_string())
-    .bind(at.timestamp_micros())
-    .execute(&mut *connection)
-    .await
-    .map_err(StoreError::new)?;
-    add_change(connection, tenant_id, feature, Some(preference), at).await
-}
-
-async fn remove_preference(
-    connection: &mut SqliteConnection,
-    tenant_id: &TenantId,
-    feature: &str,
-    at: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM preferences WHERE feature_type = ?1 AND tenant_id = ?2")
-        .bind(feature)
-        .bind(tenant_id.as_str())
-        .execute(&mut *connection)
-        .await
-        .map_err(StoreError::new)?;
-    add_change(connection, tenant_id, feature, None, at).await
-}
-
-async fn add_change(
-    connection: &mut SqliteConnection,
-    tenant_id: &TenantId,
-    feature: &str,
-    preference: Option<&Value>,
-    at: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO changes (tenant_id, config_key, feature_type, change, preference, changed_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )
-    .bind(tenant_id.as_str())
-    .bind(FEATURE_PREFERENCES)
-    .bind(feature)
-    .bind(if preference.is_some() {
-        "upserted"
-    } else {
-        "deleted"
+fn past(row: &sqlx::sqlite::SqliteRow) -> Result<PastConfig, StoreError> {
+    let value: Option<&str> = row.try_get(1).map_err(StoreError::new)?;
+    Ok(PastConfig {
+        version: row.try_get(0).map_err(StoreError::new)?,
+        config_value: value
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(StoreError::new)?,
+        changed_at: instant(row.try_get(2).map_err(StoreError::new)?)?,
+        actor: row.try_get(3).map_err(StoreError::new)?,
     })
-    .bind(preference.map(ToString::to_string))
-    .bind(at.timestamp_micros())
-    .execute(connection)
-    .await
-    .map_err(StoreError::new)?;
-    Ok(())
 }

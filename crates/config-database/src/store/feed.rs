@@ -36,11 +36,51 @@ pub(crate) enum FeedError {
     /// The reader has seen ids that this database has not given, so it followed another one.
     #[error("since_id {since_id} is ahead of the newest change, {head}; read the groups anew")]
     Ahead { since_id: i64, head: i64 },
+    /// The reader has fallen behind what is kept.
+    #[error("changes up to {purged_until} are no longer kept; read the groups anew")]
+    Purged { purged_until: i64 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl ConfigStore {
+    /// Forgets the changes that were recorded before `until`. Readers who have not seen them read the groups
+    /// anew. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn purge_changes(&self, until: DateTime<Utc>) -> Result<u64, StoreError> {
+        let mut transaction = self.write().await?;
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT max(id) FROM changes WHERE recorded_at < ?1")
+                .bind(until.timestamp_micros())
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(StoreError::new)?;
+        let Some(last) = last else { return Ok(0) };
+        let purged = sqlx::query("DELETE FROM changes WHERE id <= ?1")
+            .bind(last)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::new)?;
+        sqlx::query("UPDATE meta SET value = ?1 WHERE name = 'purged_until'")
+            .bind(last.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::new)?;
+        transaction.commit().await.map_err(StoreError::new)?;
+        Ok(purged.rows_affected())
+    }
+
+    async fn purged_until(&self) -> Result<i64, StoreError> {
+        let value: String =
+            sqlx::query_scalar("SELECT value FROM meta WHERE name = 'purged_until'")
+                .fetch_one(&self.pool)
+                .await
+                .map_err(StoreError::new)?;
+        value.parse().map_err(StoreError::new)
+    }
+
     /// The changes after `since_id`. With none, waits up to `wait` for one.
     pub(crate) async fn changes(
         &self,
@@ -60,9 +100,14 @@ impl ConfigStore {
                     head: newest,
                 });
             }
+            // After the read: what is purged meanwhile is then noticed, not skipped.
             let page = self
                 .read_changes(since_id, newest, feature_type, limit)
                 .await?;
+            let purged_until = self.purged_until().await?;
+            if since_id < purged_until {
+                return Err(FeedError::Purged { purged_until });
+            }
             if !page.changes.is_empty() {
                 return Ok(page);
             }

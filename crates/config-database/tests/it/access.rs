@@ -33,6 +33,11 @@ async fn without_the_right_key_nothing_answers_not_even_what_does_not_exist() {
             (Method::POST, "preferences/import"),
             (Method::GET, "no/such/address"),
             (Method::PATCH, PREFERENCES),
+            (Method::GET, "tenants/a/configs/feature_preferences/history"),
+            (
+                Method::POST,
+                "tenants/a/configs/feature_preferences/restore",
+            ),
         ] {
             assert_eq!(
                 status(&server, key, method.clone(), path).await,

@@ -10,3 +10,4 @@ mod access;
 mod api;
 mod feed;
 mod server;
+mod versions;
