@@ -18,6 +18,14 @@ use super::{
 const BATCH_COLUMNS: &str = "SELECT *, (SELECT coalesce(sum(superseded), 0) FROM chunks c
      WHERE c.batch_id = b.batch_id) AS superseded FROM batches b";
 
+/// How many of a chunk's items another chunk has. `CROSS JOIN` keeps SQLite from looking through all results of
+/// the job instead of looking up each item.
+const COUNT_SUPERSEDED: &str = "UPDATE chunks SET superseded =
+         (SELECT count(*) FROM json_each(?1) item CROSS JOIN item_results r
+          ON r.job_id = ?2 AND r.tenant_id = item.value AND r.occurrence = ?3
+          WHERE r.chunk_id <> ?4)
+     WHERE chunk_id = ?4";
+
 #[async_trait]
 impl BatchStore for SqliteStore {
     async fn claim(
@@ -47,20 +55,14 @@ impl BatchStore for SqliteStore {
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed)?;
-        sqlx::query(
-            "UPDATE chunks SET superseded =
-                 (SELECT count(*) FROM json_each(?1) item JOIN item_results r
-                  ON r.job_id = ?2 AND r.tenant_id = item.value AND r.occurrence = ?3
-                  WHERE r.chunk_id <> ?4)
-             WHERE chunk_id = ?4",
-        )
-        .bind(&items)
-        .bind(chunk.job_id.as_str())
-        .bind(chunk.occurrence.to_string())
-        .bind(&chunk.chunk_id)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        sqlx::query(COUNT_SUPERSEDED)
+            .bind(&items)
+            .bind(chunk.job_id.as_str())
+            .bind(chunk.occurrence.to_string())
+            .bind(&chunk.chunk_id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         sqlx::query(
             "UPDATE batches SET status = 'running' WHERE batch_id = ?1 AND status = 'queued'",
         )
@@ -80,44 +82,51 @@ impl BatchStore for SqliteStore {
         token: Uuid,
         results: &[ItemResult],
     ) -> Result<usize, StoreError> {
+        let (occurrence, token) = (chunk.occurrence.to_string(), token.to_string());
         let mut transaction = self.write().await?;
-        let rows = sqlx::query(
-            "UPDATE item_results SET
-                 status = new.value ->> 'status', attempts = attempts + (new.value ->> 'attempts'),
-                 preference = new.value ->> 'preference', output = new.value ->> 'output',
-                 error = new.value ->> 'error', started_at = new.value ->> 'started_at',
-                 finished_at = new.value ->> 'finished_at'
-             FROM json_each(?1) new
-             WHERE job_id = ?2 AND tenant_id = new.value ->> 'tenant_id' AND occurrence = ?3
-               AND token = ?4 AND status = 'running'
-             RETURNING status",
-        )
-        .bind(json!(results.iter().map(to_json).collect::<Vec<_>>()).to_string())
-        .bind(chunk.job_id.as_str())
-        .bind(chunk.occurrence.to_string())
-        .bind(token.to_string())
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        let count = |status: ItemStatus| {
-            let same = |row: &&sqlx::sqlite::SqliteRow| {
-                row.try_get(0).is_ok_and(|s: &str| s == status.as_str())
-            };
-            rows.iter().filter(same).count() as i64
-        };
+        let [mut succeeded, mut failed_for_good, mut skipped] = [0_i64; 3];
+        // Row by row: a join would have SQLite look through all results of the job.
+        for result in results {
+            let updated = sqlx::query(
+                "UPDATE item_results SET status = ?1, attempts = attempts + ?2, preference = ?3, output = ?4,
+                     error = ?5, started_at = ?6, finished_at = ?7
+                 WHERE job_id = ?8 AND tenant_id = ?9 AND occurrence = ?10 AND token = ?11
+                   AND status = 'running'",
+            )
+            .bind(result.status.as_str())
+            .bind(result.attempts)
+            .bind(result.preference.as_ref().map(ToString::to_string))
+            .bind(result.output.as_ref().map(ToString::to_string))
+            .bind(&result.error)
+            .bind(micros(result.started_at))
+            .bind(result.finished_at.map(micros))
+            .bind(chunk.job_id.as_str())
+            .bind(result.tenant_id.as_str())
+            .bind(&occurrence)
+            .bind(&token)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?
+            .rows_affected() as i64;
+            match result.status {
+                ItemStatus::Succeeded => succeeded += updated,
+                ItemStatus::Failed => failed_for_good += updated,
+                ItemStatus::Skipped | ItemStatus::Running => skipped += updated,
+            }
+        }
         sqlx::query(
             "UPDATE batches SET succeeded = succeeded + ?2, failed = failed + ?3, skipped = skipped + ?4
              WHERE batch_id = ?1",
         )
         .bind(chunk.batch_id.to_string())
-        .bind(count(ItemStatus::Succeeded))
-        .bind(count(ItemStatus::Failed))
-        .bind(count(ItemStatus::Skipped))
+        .bind(succeeded)
+        .bind(failed_for_good)
+        .bind(skipped)
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
-        Ok(rows.len())
+        Ok((succeeded + failed_for_good + skipped) as usize)
     }
 
     async fn finish(&self, chunk: &Chunk, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -257,20 +266,6 @@ impl BatchStore for SqliteStore {
     }
 }
 
-/// A result for `json_each`. Inner JSON stands as text, so that `->>` gives it back unchanged.
-fn to_json(result: &ItemResult) -> serde_json::Value {
-    json!({
-        "tenant_id": result.tenant_id,
-        "status": result.status.as_str(),
-        "attempts": result.attempts,
-        "preference": result.preference.as_ref().map(ToString::to_string),
-        "output": result.output.as_ref().map(ToString::to_string),
-        "error": result.error,
-        "started_at": micros(result.started_at),
-        "finished_at": result.finished_at.map(micros),
-    })
-}
-
 fn bad_cursor() -> StoreError {
     StoreError::invalid("the cursor is none of this list; use the `next_cursor` of the page before")
 }
@@ -291,4 +286,28 @@ fn paged<T>(
     entries.truncate(page.limit as usize);
     let next = entries.last().filter(|_| more).map(cursor);
     (entries, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn items_are_looked_up_one_by_one_however_many_results_a_job_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("punctual.db").display());
+        let store = SqliteStore::open(&url).await.unwrap();
+        let plan = format!("EXPLAIN QUERY PLAN {COUNT_SUPERSEDED}");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(plan))
+            .fetch_all(store.pool())
+            .await
+            .unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        assert!(
+            steps
+                .iter()
+                .any(|step| step.contains("(job_id=? AND tenant_id=? AND occurrence=?)")),
+            "{steps:#?}"
+        );
+    }
 }
