@@ -340,3 +340,25 @@ async fn urls_that_are_none_are_refused_at_once() {
         assert!(error.message.contains("CONFIG_SERVICE_URL"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_dead_server_sees_little_more_than_the_calls_that_were_meant_for_it() {
+    const CALLS: usize = 300;
+    let (url, calls) = start(|_| answer(503, &json!({}))).await;
+    let patient = ClientOptions {
+        attempts: 10,
+        ..options(&url)
+    };
+    let client = Arc::new(ConfigDatabaseClient::new(patient).unwrap());
+    let call = || {
+        let client = Arc::clone(&client);
+        async move { client.snapshot(&feature()).await.unwrap_err() }
+    };
+    futures::future::join_all((0..CALLS).map(|_| call())).await;
+    let seen = calls.lock().unwrap().len();
+    // A tenth of the calls, and the ten retries that ten seconds allow anyone, twice as the calls may last.
+    assert!(
+        (CALLS..=CALLS + CALLS / 10 + 20).contains(&seen),
+        "{seen} calls were seen for {CALLS}"
+    );
+}

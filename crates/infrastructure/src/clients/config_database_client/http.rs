@@ -12,11 +12,18 @@ use reqwest::{
 };
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
+use tower::retry::budget::{Budget, TpsBudget};
 
 use super::ClientOptions;
 
 /// No longer than this is waited because the server asked for it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Retries are at most this share of the calls, beside a few a second: a server that is down is not burdened with
+/// a multiple of them.
+const RETRIES_PER_CALL: f32 = 0.1;
+const RETRIES_PER_SECOND: u32 = 1;
+const BUDGET_OVER: Duration = Duration::from_secs(10);
 
 /// What the server said, where it is not an error.
 #[derive(Debug)]
@@ -50,6 +57,7 @@ pub(super) struct Http {
     client: Client,
     base: Url,
     authorization: Option<HeaderValue>,
+    retries: TpsBudget,
     options: ClientOptions,
 }
 
@@ -95,6 +103,7 @@ impl Http {
             client,
             base,
             authorization,
+            retries: TpsBudget::new(BUDGET_OVER, RETRIES_PER_SECOND, RETRIES_PER_CALL),
             options,
         })
     }
@@ -121,9 +130,10 @@ impl Http {
             .with_max_delay(Duration::from_secs(10))
             .with_jitter()
             .with_max_times(self.options.attempts.saturating_sub(1));
+        self.retries.deposit();
         (|| self.try_get(path, query, wait))
             .retry(backoff)
-            .when(|error| error.kind == ConfigErrorKind::Unavailable)
+            .when(|error| error.kind == ConfigErrorKind::Unavailable && self.retries.withdraw())
             .adjust(|error, delay| {
                 delay.map(|delay| error.retry_after.map_or(delay, |asked| asked.max(delay)))
             })
