@@ -24,6 +24,8 @@ pub(crate) struct Agent {
     pub(crate) store: SqliteStore,
     pub(crate) config: Arc<BatchConfig>,
     pub(crate) status: StatusHandle,
+    /// Where the Config Database is, without anything secret.
+    pub(crate) config_database: String,
     /// Turn it true, and no further item begins.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -42,12 +44,12 @@ impl Agent {
         let (stopping, stopped) = watch::channel(false);
 
         let client = client(settings, config_service_url)?;
-        let source = client.url();
+        let address = client.url();
         let config_database = Arc::new(LastKnownGood::new(
             Arc::new(client),
             clock.clone(),
             &settings.config_last_known_good_path,
-            source,
+            &address,
         ));
         let store = SqliteStore::open(&settings.batch_store_url)
             .await
@@ -94,6 +96,7 @@ impl Agent {
             store,
             config,
             status,
+            config_database: address,
             stopping,
         })
     }

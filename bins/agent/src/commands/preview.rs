@@ -72,7 +72,8 @@ async fn of_tenant(
         .map_err(Failure::failed)?;
     let record = stored.get(tenant).ok_or_else(|| {
         Failure::bad_input(format!(
-            "{tenant} has no preference for {feature} in the Config Database at {url}"
+            "{tenant} has no preference for {feature} in the Config Database at {}",
+            client.url()
         ))
     })?;
     let project = check::load(settings).map_err(Failure::bad_input)?;

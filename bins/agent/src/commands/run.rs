@@ -89,7 +89,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     }
     parts.spawn(named("the scheduler", agent.scheduler.run(stop.clone())));
     parts.spawn(named("the worker", agent.worker.run(stop.clone())));
-    info!(%address, config_service_url = url, "The agent has started; its API is at http://{address}");
+    info!(%address, config_database = agent.config_database, "The agent has started; its API is at http://{address}");
 
     let died = tokio::select! {
         () = signals.recv() => None,

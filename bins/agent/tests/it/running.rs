@@ -122,7 +122,10 @@ async fn without_its_config_database_it_says_so_and_runs_nothing() {
         .unwrap();
     let mut child = command(folder.path());
     child
-        .env("CONFIG_SERVICE_URL", format!("http://{free}"))
+        .env(
+            "CONFIG_SERVICE_URL",
+            format!("http://user:canary-password@{free}"),
+        )
         .env("BATCH_LOG_FORMAT", "json");
     let agent = Agent::start_without_config_database(child);
     let url = format!("{}/health/ready", agent.api());
@@ -154,5 +157,6 @@ async fn without_its_config_database_it_says_so_and_runs_nothing() {
             .all(|line| serde_json::from_str::<Value>(line).is_ok()),
         "every line is JSON: {log:#?}"
     );
+    assert!(!log.concat().contains("canary"), "{log:#?}");
     assert!(agent.terminate().success());
 }

@@ -136,18 +136,21 @@ impl Feed {
     async fn read_changes(&self, cursor: &Cursor) -> Result<Read, Closed> {
         let read_at = self.clock.now();
         let wait = self.poll_interval.min(LONGEST_WAIT);
+        let began = Instant::now();
         match self
             .config_database
             .changes(&self.feature_type, cursor, wait)
             .await
         {
             Ok(page) => {
+                // A server may promise to hold the call and not do it.
+                let held = page.waited && (!page.changes.is_empty() || began.elapsed() >= wait / 2);
                 self.send(News::Changes {
                     changes: page.changes,
                     read_at,
                 })
                 .await?;
-                if !page.has_more && !page.waited {
+                if !page.has_more && !held {
                     tokio::time::sleep(self.poll_interval).await;
                 }
                 Ok(Ok(Progress {

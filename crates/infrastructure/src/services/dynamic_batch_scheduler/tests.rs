@@ -24,6 +24,8 @@ struct Scripted {
     pushed: tokio::sync::Notify,
     snapshots: std::sync::atomic::AtomicUsize,
     down: std::sync::atomic::AtomicBool,
+    holds_nothing: std::sync::atomic::AtomicBool,
+    polls: std::sync::atomic::AtomicUsize,
 }
 
 impl Scripted {
@@ -96,6 +98,9 @@ impl ConfigDatabase for Scripted {
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
+        self.polls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let holds_nothing = self.holds_nothing.load(std::sync::atomic::Ordering::SeqCst);
+        let wait = if holds_nothing { Duration::ZERO } else { wait };
         let _ = tokio::time::timeout(wait, async {
             while self.changes.lock().unwrap().is_empty() {
                 self.pushed.notified().await;
@@ -419,4 +424,19 @@ async fn a_full_read_that_fails_does_not_end_the_following_of_changes() {
         bench.status.get().jobs[&JobId::new("posts").unwrap()].tenants,
         2
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_hold_its_calls_is_asked_no_more_than_every_poll_interval() {
+    let scripted = Arc::new(Scripted::default());
+    scripted
+        .holds_nothing
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    bench.sleep(601).await;
+    let polls = bench
+        .config_database
+        .polls
+        .load(std::sync::atomic::Ordering::SeqCst);
+    assert!((10..=12).contains(&polls), "{polls} polls in ten minutes");
 }
