@@ -60,3 +60,9 @@ CREATE TABLE api_keys (
     scope      TEXT NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What the template_overrides of a feature may be.
+CREATE TABLE feature_schemas (
+    feature_type TEXT PRIMARY KEY,
+    schema       TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

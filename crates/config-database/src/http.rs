@@ -5,6 +5,7 @@ mod configs;
 mod import;
 mod preferences;
 mod problem;
+mod schemas;
 
 use axum::{
     Json, Router, middleware,
@@ -58,6 +59,12 @@ pub(crate) fn router(
         .route("/preferences/groups", get(preferences::groups))
         .route("/preferences/changes", get(preferences::changes))
         .route("/feature-types", get(preferences::feature_types))
+        .route(
+            "/feature-types/{feature_type}/schema",
+            get(schemas::read)
+                .put(schemas::store)
+                .delete(schemas::remove),
+        )
         .layer(RequestBodyLimitLayer::new(BODY_BYTES));
     let large = Router::new()
         .route("/preferences/import", post(import::import))

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     store::{ConfigId, ConfigStore, Imported, StoreError},
-    validate::{FEATURE_PREFERENCES, check},
+    validate::FEATURE_PREFERENCES,
 };
 
 /// Lines stored in one transaction.
@@ -87,7 +87,7 @@ impl<'a> Import<'a> {
         if line.trim().is_empty() {
             return Ok(());
         }
-        match parse(line) {
+        match parse(self.store, line) {
             Ok(config) => self.waiting.push(config),
             Err(errors) => {
                 self.report.rejected += 1;
@@ -119,7 +119,7 @@ impl<'a> Import<'a> {
     }
 }
 
-fn parse(line: &str) -> Result<Imported, Vec<String>> {
+fn parse(store: &ConfigStore, line: &str) -> Result<Imported, Vec<String>> {
     let line: Line = serde_json::from_str(line).map_err(|error| {
         vec![format!(
             "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
@@ -128,9 +128,11 @@ fn parse(line: &str) -> Result<Imported, Vec<String>> {
     let config_key = line
         .config_key
         .unwrap_or_else(|| FEATURE_PREFERENCES.to_owned());
-    let config = check(&config_key, &line.config_value).map_err(|FieldErrors(errors)| {
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
-    })?;
+    let config = store
+        .check(&config_key, &line.config_value)
+        .map_err(|FieldErrors(errors)| {
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        })?;
     let id = ConfigId {
         tenant_id: line.tenant_id,
         config_key,

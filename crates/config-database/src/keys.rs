@@ -11,7 +11,7 @@ pub enum Scope {
     Read,
     /// Store and remove configurations.
     Write,
-    /// Import.
+    /// Import, and decide what overrides may be.
     Admin,
 }
 

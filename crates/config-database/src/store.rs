@@ -5,6 +5,7 @@ mod api_keys;
 mod configs;
 mod feed;
 mod groups;
+mod schemas;
 mod writing;
 
 use std::{str::FromStr, time::Duration};
@@ -16,9 +17,12 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
+use self::schemas::Schemas;
+
 pub(crate) use configs::{ChangeError, ConfigId, Expected, Imported, PastConfig, StoredConfig};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage};
+pub(crate) use schemas::SchemaError;
 
 /// The store failed; nothing was half done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -36,6 +40,7 @@ impl StoreError {
 pub struct ConfigStore {
     pool: SqlitePool,
     epoch: String,
+    schemas: Schemas,
     /// The id of the newest change, for those who wait for the next.
     head: watch::Sender<i64>,
 }
@@ -90,8 +95,10 @@ impl ConfigStore {
         let store = Self {
             pool,
             epoch,
+            schemas: Schemas::default(),
             head: watch::Sender::default(),
         };
+        store.load_schemas().await?;
         store.head.send_replace(store.read_head().await?);
         Ok(store)
     }

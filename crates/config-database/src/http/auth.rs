@@ -32,10 +32,12 @@ pub(super) async fn require_key(
 }
 
 fn needed_scope(request: &Request) -> Scope {
-    let is_import = request.uri().path().ends_with("/preferences/import");
+    let path = request.uri().path();
     match *request.method() {
-        _ if is_import => Scope::Admin,
+        _ if path.ends_with("/preferences/import") => Scope::Admin,
         Method::GET | Method::HEAD => Scope::Read,
+        // A schema decides what everybody else may store.
+        _ if path.contains("/feature-types/") => Scope::Admin,
         _ => Scope::Write,
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{App, auth::Caller, problem::Problem};
 use crate::{
     store::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig},
-    validate::{CheckedConfig, check},
+    validate::CheckedConfig,
 };
 
 type Address = Path<(String, String)>;
@@ -50,7 +50,7 @@ pub(super) async fn store(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
-    let config = check(&id.config_key, &config_value(&body)?)?;
+    let config = app.store.check(&id.config_key, &config_value(&body)?)?;
     let changed = app
         .store
         .change(&id, expected(&headers)?, &caller.0, |_| Ok(Some(config)))
@@ -72,7 +72,7 @@ pub(super) async fn patch(
         let current = current.ok_or(ChangeError::Missing)?;
         let mut value = Value::Object(current.config_value.clone());
         merge_patch(&mut value, &patch);
-        Ok(Some(check(&id.config_key, &value)?))
+        Ok(Some(app.store.check(&id.config_key, &value)?))
     };
     let changed = app
         .store
@@ -163,7 +163,7 @@ pub(super) async fn restore(
             ));
         }
     };
-    let config = check(&id.config_key, &Value::Object(value))?;
+    let config = app.store.check(&id.config_key, &Value::Object(value))?;
     let changed = app
         .store
         .change(&id, expected(&headers)?, &caller.0, |_| Ok(Some(config)))

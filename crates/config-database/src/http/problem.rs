@@ -10,7 +10,7 @@ use punctual_domain::{FieldErrors, InvalidId};
 use serde_json::{Value, json};
 use tracing::error;
 
-use crate::store::{ChangeError, FeedError, GroupsError, StoreError};
+use crate::store::{ChangeError, FeedError, GroupsError, SchemaError, StoreError};
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -102,6 +102,17 @@ impl From<ChangeError> for Problem {
             }
             ChangeError::Invalid(errors) => errors.into(),
             ChangeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SchemaError> for Problem {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Invalid(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+            }
+            SchemaError::Store(error) => error.into(),
         }
     }
 }

@@ -31,6 +31,7 @@ async fn without_the_right_key_nothing_answers_not_even_what_does_not_exist() {
             (Method::GET, "preferences/changes?since_id=0"),
             (Method::GET, "feature-types"),
             (Method::POST, "preferences/import"),
+            (Method::PUT, "feature-types/f/schema"),
             (Method::GET, "no/such/address"),
             (Method::PATCH, PREFERENCES),
             (Method::GET, "tenants/a/configs/feature_preferences/history"),

@@ -9,5 +9,6 @@
 mod access;
 mod api;
 mod feed;
+mod schemas;
 mod server;
 mod versions;

@@ -1,0 +1,124 @@
+//! JSON Schemas of features: what their `template_overrides` may be. They are checked on every write; what is
+//! stored already is left as it is. They are never fetched from anywhere: a `$ref` stays within its schema.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jsonschema::Validator;
+use punctual_domain::{FeatureType, FieldError, FieldErrors};
+use serde_json::Value;
+use sqlx::Row;
+
+use super::{ConfigStore, StoreError};
+use crate::validate::{CheckedConfig, check};
+
+/// The schemas in force, compiled.
+pub(super) type Schemas = Arc<RwLock<BTreeMap<String, Arc<Validator>>>>;
+
+/// Why a schema cannot be stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SchemaError {
+    #[error("this is no JSON Schema: {0}; see json-schema.org for what one looks like")]
+    Invalid(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ConfigStore {
+    /// Checks the `config_value` of a configuration, schemas included.
+    pub(crate) fn check(
+        &self,
+        config_key: &str,
+        value: &Value,
+    ) -> Result<CheckedConfig, FieldErrors> {
+        let checked = check(config_key, value)?;
+        let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
+        let mut errors = Vec::new();
+        for (feature, _) in &checked.features {
+            let overrides = checked.value[feature.as_str()].get("template_overrides");
+            if let (Some(schema), Some(overrides)) = (schemas.get(feature.as_str()), overrides) {
+                errors.extend(schema.iter_errors(overrides).map(|error| FieldError {
+                    pointer: format!(
+                        "/config_value/{feature}/template_overrides{}",
+                        error.instance_path()
+                    ),
+                    value: None,
+                    problem: error.to_string(),
+                    remedy: format!("see GET /api/v1/feature-types/{feature}/schema"),
+                }));
+            }
+        }
+        if errors.is_empty() {
+            Ok(checked)
+        } else {
+            Err(FieldErrors(errors))
+        }
+    }
+
+    /// Puts a schema in force.
+    pub(crate) async fn set_schema(
+        &self,
+        feature: &FeatureType,
+        schema: &Value,
+    ) -> Result<(), SchemaError> {
+        let compiled = jsonschema::validator_for(schema)
+            .map_err(|error| SchemaError::Invalid(error.to_string()))?;
+        sqlx::query(
+            "INSERT INTO feature_schemas (feature_type, schema) VALUES (?1, ?2)
+             ON CONFLICT (feature_type) DO UPDATE SET schema = excluded.schema",
+        )
+        .bind(feature.as_str())
+        .bind(schema.to_string())
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::new)?;
+        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
+        schemas.insert(feature.to_string(), Arc::new(compiled));
+        Ok(())
+    }
+
+    /// The schema of a feature, as it was stored.
+    pub(crate) async fn schema(&self, feature: &FeatureType) -> Result<Option<Value>, StoreError> {
+        let text: Option<String> =
+            sqlx::query_scalar("SELECT schema FROM feature_schemas WHERE feature_type = ?1")
+                .bind(feature.as_str())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::new)?;
+        text.map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(StoreError::new)
+    }
+
+    /// Takes a schema out of force. Returns whether there was one.
+    pub(crate) async fn remove_schema(&self, feature: &FeatureType) -> Result<bool, StoreError> {
+        let deleted = sqlx::query("DELETE FROM feature_schemas WHERE feature_type = ?1")
+            .bind(feature.as_str())
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::new)?;
+        self.schemas
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(feature.as_str());
+        Ok(deleted.rows_affected() > 0)
+    }
+
+    pub(super) async fn load_schemas(&self) -> Result<(), StoreError> {
+        let rows = sqlx::query("SELECT feature_type, schema FROM feature_schemas")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::new)?;
+        let mut schemas = BTreeMap::new();
+        for row in rows {
+            let document: Value = serde_json::from_str(row.try_get(1).map_err(StoreError::new)?)
+                .map_err(StoreError::new)?;
+            let compiled = jsonschema::validator_for(&document).map_err(StoreError::new)?;
+            schemas.insert(row.try_get(0).map_err(StoreError::new)?, Arc::new(compiled));
+        }
+        *self.schemas.write().unwrap_or_else(PoisonError::into_inner) = schemas;
+        Ok(())
+    }
+}
