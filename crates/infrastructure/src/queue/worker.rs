@@ -25,6 +25,8 @@ const CHUNKS_AT_ONCE: usize = 4;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How often to look for work without being woken: for chunks handed back by or taken from others.
 const POLL: Duration = Duration::from_secs(1);
+/// How often messages of chunks that are done are removed from the queue.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// How long a chunk that cannot be worked on now is held before it goes back to the queue.
 const HOLD: Duration = Duration::from_secs(5);
 
@@ -47,10 +49,25 @@ impl Worker {
     /// Works until `stop` is cancelled and the chunks in hand are given back or done. A failure of the store
     /// does not end it: it begins anew.
     pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.work_for_ever(&stop), self.tidy(&stop));
+        info!("The worker has stopped");
+    }
+
+    /// Keeps the queue from growing with what is done.
+    async fn tidy(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.store.forget_done_chunks().await {
+                warn!(%error, "The queue cannot be tidied now: {error}");
+            }
+            pause(TIDY_EVERY, stop).await;
+        }
+    }
+
+    async fn work_for_ever(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             // A name is never used twice: a worker's name is how the queue tells the living from the dead.
             let name = format!("punctual-{}", Uuid::new_v4());
-            let outcome = self.work(&name, &stop).await;
+            let outcome = self.work(&name, stop).await;
             if stop.is_cancelled() {
                 break;
             }
@@ -61,9 +78,8 @@ impl Worker {
                 worker = name,
                 reason, "Worker {name} ended ({reason}); a new one begins in 1 s"
             );
-            pause(Duration::from_secs(1), &stop).await;
+            pause(Duration::from_secs(1), stop).await;
         }
-        info!("The worker has stopped");
     }
 
     async fn work(&self, name: &str, stop: &CancellationToken) -> Result<(), BoxDynError> {

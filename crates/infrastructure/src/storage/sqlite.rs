@@ -89,6 +89,20 @@ impl SqliteStore {
         &self.pushed
     }
 
+    /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
+    /// Returns how many there were.
+    pub(crate) async fn forget_done_chunks(&self) -> Result<u64, StoreError> {
+        let deleted = sqlx::query(
+            "DELETE FROM Jobs WHERE job_type = ?1 AND status = 'Done'
+               AND done_at < CAST(strftime('%s', 'now') AS INTEGER) - 3600",
+        )
+        .bind(QUEUE)
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(deleted.rows_affected())
+    }
+
     /// A transaction that takes the write lock at once: one that began by reading could fail when it comes
     /// to write.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -163,5 +177,37 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(synchronous, 2, "FULL");
+    }
+
+    #[tokio::test]
+    async fn only_messages_of_chunks_long_done_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&url(&folder, "punctual.db"))
+            .await
+            .unwrap();
+        for (id, status, done_ago) in [
+            ("a", "Done", Some(4000)),
+            ("b", "Done", Some(10)),
+            ("c", "Failed", Some(4000)),
+            ("d", "Pending", None),
+        ] {
+            sqlx::query(
+                "INSERT INTO Jobs (job, id, job_type, status, done_at)
+                 VALUES ('{}', ?1, ?2, ?3, CAST(strftime('%s', 'now') AS INTEGER) - ?4)",
+            )
+            .bind(id)
+            .bind(QUEUE)
+            .bind(status)
+            .bind(done_ago)
+            .execute(store.pool())
+            .await
+            .unwrap();
+        }
+        assert_eq!(store.forget_done_chunks().await.unwrap(), 1);
+        let left: Vec<String> = sqlx::query_scalar("SELECT id FROM Jobs ORDER BY id")
+            .fetch_all(store.pool())
+            .await
+            .unwrap();
+        assert_eq!(left, ["b", "c", "d"]);
     }
 }
