@@ -193,7 +193,7 @@ impl Agent {
                 .await;
             entries.extend(page[list].as_array().unwrap().clone());
             match page["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={}", next.replace(' ', "%20")),
+                Some(next) => cursor = format!("&cursor={next}"),
                 None => return entries,
             }
         }

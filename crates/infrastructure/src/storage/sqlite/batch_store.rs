@@ -189,7 +189,7 @@ impl BatchStore for SqliteStore {
             .map(rows::batch)
             .collect::<Result<Vec<_>, _>>()?;
         Ok(paged(batches, page, |batch| {
-            format!("{} {}", micros(batch.scheduled_at), batch.batch_id)
+            format!("{}.{}", micros(batch.scheduled_at), batch.batch_id)
         }))
     }
 
@@ -261,7 +261,7 @@ impl BatchStore for SqliteStore {
             .map(rows::stored_result)
             .collect::<Result<Vec<_>, _>>()?;
         Ok(paged(runs, page, |stored| {
-            format!("{} {}", micros(stored.scheduled_at), stored.job_id)
+            format!("{}.{}", micros(stored.scheduled_at), stored.job_id)
         }))
     }
 }
@@ -270,9 +270,9 @@ fn bad_cursor() -> StoreError {
     StoreError::invalid("the cursor is none of this list; use the `next_cursor` of the page before")
 }
 
-/// A cursor of an instant and an id.
+/// A cursor of an instant and an id, in characters that need no escaping in a URL.
 fn split(cursor: &str) -> Result<(i64, &str), StoreError> {
-    let (micros, id) = cursor.split_once(' ').ok_or_else(bad_cursor)?;
+    let (micros, id) = cursor.split_once('.').ok_or_else(bad_cursor)?;
     Ok((micros.parse().map_err(|_| bad_cursor())?, id))
 }
 
