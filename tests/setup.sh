@@ -7,9 +7,18 @@ need() { # need COMMAND-OR-FILE PACKAGE
     missing="$missing $2"
 }
 
+need_postgresql() {
+    for folder in /usr/lib/postgresql/*/bin; do
+        if [ -x "$folder/initdb" ]; then return; fi
+    done
+    missing="$missing postgresql"
+}
+
 missing=""
 need gcc gcc
 need faketime faketime
+need python3 python3
+need_postgresql
 if [ -z "$missing" ]; then exit 0; fi
 
 echo "installing$missing"

@@ -5,8 +5,10 @@ mod settings;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
+use chrono::TimeDelta;
 use clap::{Parser, Subcommand};
-use punctual_config_database::{ConfigStore, Scope, Server};
+use punctual_config_database::{ConfigStore, NewKey, Scope, Server};
+use punctual_domain::TenantId;
 use punctual_infrastructure::telemetry;
 use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +17,7 @@ use crate::settings::Settings;
 
 /// Keeps each tenant's preferences and offers them over HTTP.
 ///
-/// Settings come from the environment: CONFIG_STORE_URL (sqlite://var/config.db), CONFIG_HTTP_ADDR
+/// Settings come from the environment: CONFIG_STORE_URL (sqlite://var/config.db, or postgres://…), CONFIG_HTTP_ADDR
 /// (127.0.0.1:8000), CONFIG_SERVICE_API_KEY (the administrator's key), BATCH_LOG, BATCH_LOG_FORMAT.
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
@@ -47,6 +49,19 @@ enum Keys {
         /// What it may do: read, write or admin
         #[arg(long, default_value_t = Scope::Read)]
         scope: Scope,
+        /// The only tenant it may do it for
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
+    /// Show the keys that hold, without themselves
+    List,
+    /// Make a key that takes the place of another, and print it, this once
+    Rotate {
+        /// The name both have
+        name: String,
+        /// For how many hours the old one goes on holding
+        #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(..=720))]
+        overlap: u32,
     },
     /// Take a key back
     Revoke {
@@ -79,7 +94,10 @@ async fn main() -> anyhow::Result<()> {
                 .await?
                 .import_file(&file)
                 .await?;
-            println!("{} imported, {} rejected", report.imported, report.rejected);
+            println!(
+                "{} imported, {} of them stored already, {} rejected",
+                report.imported, report.unchanged, report.rejected
+            );
             for line in &report.errors {
                 eprintln!(
                     "{}:{}: {}",
@@ -95,23 +113,53 @@ async fn main() -> anyhow::Result<()> {
             );
             Ok(())
         }
-        Command::Keys(Keys::Create { name, scope }) => {
-            let key = ConfigStore::open(&settings.config_store_url)
-                .await?
-                .create_key(&name, scope)
-                .await?;
-            println!("{}", key.expose_secret());
-            Ok(())
-        }
-        Command::Keys(Keys::Revoke { name }) => {
-            let revoked = ConfigStore::open(&settings.config_store_url)
-                .await?
-                .revoke_key(&name)
-                .await?;
-            anyhow::ensure!(revoked, "there is no key named `{name}`");
-            Ok(())
+        Command::Keys(command) => {
+            let store = ConfigStore::open(&settings.config_store_url).await?;
+            keys(&store, command).await
         }
     }
+}
+
+async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
+    match command {
+        Keys::Create {
+            name,
+            scope,
+            tenant: tenant_id,
+        } => {
+            let new = NewKey {
+                name,
+                scope,
+                tenant_id,
+            };
+            println!("{}", store.create_key(&new).await?.expose_secret());
+        }
+        Keys::List => {
+            for key in store.keys().await? {
+                let tenant = key
+                    .tenant_id
+                    .map_or_else(|| "all tenants".to_owned(), |tenant| tenant.to_string());
+                let until = key
+                    .expires_at
+                    .map_or_else(String::new, |until| format!("\tuntil {until}"));
+                println!("{}\t{}\t{tenant}{until}", key.name, key.scope);
+            }
+        }
+        Keys::Rotate { name, overlap } => {
+            let key = store
+                .rotate_key(&name, TimeDelta::hours(overlap.into()))
+                .await?
+                .with_context(|| format!("there is no key named `{name}`"))?;
+            println!("{}", key.expose_secret());
+        }
+        Keys::Revoke { name } => {
+            anyhow::ensure!(
+                store.revoke_key(&name).await?,
+                "there is no key named `{name}`"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {

@@ -89,7 +89,10 @@ fn import_keys_and_serving_work_from_the_command_line() {
         r#"{"tenant_id": "a", "config_value": {"f": {"enabled": true, "frequency": "daily"}}}"#;
     std::fs::write(&file, format!("{good}\nnonsense\n")).unwrap();
     let (done, out, err) = output(folder, &["import", file.to_str().unwrap()]);
-    assert!(!done && out.contains("1 imported, 1 rejected"), "{out}");
+    assert!(
+        !done && out.contains("1 imported, 0 of them stored already, 1 rejected"),
+        "{out}"
+    );
     assert!(err.contains("preferences.ndjson:2: "), "{err}");
 
     let (done, key, _) = output(folder, &["keys", "create", "agent", "--scope", "read"]);
@@ -118,6 +121,25 @@ fn import_keys_and_serving_work_from_the_command_line() {
         .json()
         .unwrap();
     assert_eq!(groups["groups"][0]["tenants"][0]["tenant_id"], "a");
+
+    let (done, new, _) = output(folder, &["keys", "rotate", "agent", "--overlap", "1"]);
+    assert!(done);
+    assert_eq!(
+        [service.status(key), service.status(new.trim())],
+        [200, 200]
+    );
+    let of_tenant = [
+        "keys", "create", "page", "--scope", "write", "--tenant", "a",
+    ];
+    let (done, of_tenant, _) = output(folder, &of_tenant);
+    assert!(done);
+    assert_eq!(service.status(of_tenant.trim()), 403);
+    let (_, listed, _) = output(folder, &["keys", "list"]);
+    assert!(listed.contains("page\twrite\ta\n"), "{listed}");
+    assert!(
+        !listed.contains("pk_") && listed.lines().count() == 3,
+        "{listed}"
+    );
 
     assert!(output(folder, &["keys", "revoke", "agent"]).0);
     assert_eq!(

@@ -1,76 +1,104 @@
-//! The HTTP side: routes, and what every call goes through.
+//! The HTTP side: routes, their description as OpenAPI, and what every call goes through.
 
 mod auth;
 mod configs;
 mod import;
+mod keys;
+mod limits;
 mod preferences;
 mod problem;
 mod schemas;
 
+use std::{net::SocketAddr, sync::Arc};
+
 use axum::{
-    Json, Router, middleware,
-    routing::{get, post},
+    Json, Router, extract::connect_info::IntoMakeServiceWithConnectInfo, http::StatusCode,
+    middleware, routing::get,
 };
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::watch;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::limits::Limits;
 use crate::{keys::hash, store::ConfigStore};
 
 /// The largest body of a call other than an import.
 const BODY_BYTES: usize = 1024 * 1024;
 /// The largest import.
-const IMPORT_BYTES: usize = 1024 * 1024 * 1024;
+const IMPORT_BYTES: usize = 4 * 1024 * 1024 * 1024;
 
 #[derive(Clone)]
 struct App {
     store: ConfigStore,
     admin_key: Option<blake3::Hash>,
+    limits: Arc<Limits>,
     stopping: watch::Receiver<bool>,
 }
 
-pub(crate) fn router(
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Punctual Config Database",
+        description = "Keeps each tenant's preferences and offers them: one tenant's, grouped by similarity, and \
+                       as a feed of changes. Errors are problem+json (RFC 9457)."
+    ),
+    modifiers(&BearerKey),
+    security(("key" = []))
+)]
+struct Description;
+
+struct BearerKey;
+
+impl Modify for BearerKey {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let components = description.components.get_or_insert_default();
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        components.add_security_scheme("key", scheme);
+    }
+}
+
+/// The routes, ready to be served.
+pub(crate) fn service(
     store: ConfigStore,
     admin_key: Option<&SecretString>,
+    limits: Arc<Limits>,
     stopping: watch::Receiver<bool>,
-) -> Router {
+) -> IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
     let app = App {
         store,
         admin_key: admin_key.map(hash),
+        limits,
         stopping,
     };
-    let small = Router::new()
-        .route(
-            "/tenants/{tenant_id}/configs/{config_key}",
-            get(configs::read)
-                .put(configs::store)
-                .patch(configs::patch)
-                .delete(configs::remove),
-        )
-        .route(
-            "/tenants/{tenant_id}/configs/{config_key}/history",
-            get(configs::history),
-        )
-        .route(
-            "/tenants/{tenant_id}/configs/{config_key}/restore",
-            post(configs::restore),
-        )
-        .route("/preferences/groups", get(preferences::groups))
-        .route("/preferences/changes", get(preferences::changes))
-        .route("/feature-types", get(preferences::feature_types))
-        .route(
-            "/feature-types/{feature_type}/schema",
-            get(schemas::read)
-                .put(schemas::store)
-                .delete(schemas::remove),
-        )
+    let small = OpenApiRouter::new()
+        .routes(routes!(
+            configs::read,
+            configs::store,
+            configs::patch,
+            configs::remove
+        ))
+        .routes(routes!(configs::history))
+        .routes(routes!(configs::restore))
+        .routes(routes!(preferences::groups))
+        .routes(routes!(preferences::changes))
+        .routes(routes!(preferences::feature_types))
+        .routes(routes!(schemas::read, schemas::store, schemas::remove))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::rotate))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES));
-    let large = Router::new()
-        .route("/preferences/import", post(import::import))
+    let large = OpenApiRouter::new()
+        .routes(routes!(import::import))
         .layer(RequestBodyLimitLayer::new(IMPORT_BYTES));
-    let api = small
-        .merge(large)
+    let (api, paths) = small.merge(large).split_for_parts();
+    let description = Description::openapi().nest("/api/v1", paths);
+    let api = api
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(axum::extract::DefaultBodyLimit::disable())
@@ -78,13 +106,37 @@ pub(crate) fn router(
             app.clone(),
             auth::require_key,
         ));
+    let description = Arc::new(description);
     Router::new()
         .nest("/api/v1", api)
+        .route(
+            "/openapi.json",
+            get(move || async move { Json(description.as_ref().clone()) }),
+        )
         .route(
             "/health/live",
             get(|| async { Json(json!({"status": "live"})) }),
         )
+        .route("/health/ready", get(ready))
         .fallback(problem::not_found)
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            auth::refuse_other_origins,
+        ))
         .layer(CatchPanicLayer::new())
         .with_state(app)
+        .into_make_service_with_connect_info()
+}
+
+async fn ready(
+    axum::extract::State(app): axum::extract::State<App>,
+) -> (StatusCode, Json<serde_json::Value>) {
+    match app.store.refresh().await {
+        Ok(()) => (StatusCode::OK, Json(json!({"status": "ready"}))),
+        Err(error) => {
+            tracing::error!(%error, "The store does not answer: {error}");
+            let not_ready = json!({"status": "not ready", "reasons": ["the store does not answer; see the log"]});
+            (StatusCode::SERVICE_UNAVAILABLE, Json(not_ready))
+        }
+    }
 }

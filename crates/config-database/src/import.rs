@@ -1,35 +1,39 @@
 //! Import of many configurations, one JSON object a line. Valid lines are kept, invalid ones are listed.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{FieldErrors, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use utoipa::ToSchema;
 
 use crate::{
-    store::{ConfigId, ConfigStore, Imported, StoreError},
+    store::{ConfigId, ConfigStore, Edit, StoreError, now},
     validate::FEATURE_PREFERENCES,
 };
 
 /// Lines stored in one transaction.
 const LINES_AT_ONCE: usize = 1_000;
 /// Rejected lines that are listed; further ones are only counted.
-const LISTED: usize = 1_000;
+const LISTED: usize = 100_000;
 
 /// What an import did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ImportReport {
-    /// Lines stored, or found to be stored already.
+    /// Lines that are stored now.
     pub imported: usize,
+    /// How many of them were stored already.
+    pub unchanged: usize,
     /// Lines that cannot be stored.
     pub rejected: usize,
-    /// The first 1,000 of them, with the reasons.
+    /// The first 100,000 of them, with the reasons.
     pub errors: Vec<RejectedLine>,
 }
 
 /// A line that cannot be stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RejectedLine {
     /// Its number, from 1.
     pub line: usize,
@@ -51,12 +55,14 @@ impl ConfigStore {
     /// # Errors
     /// When the file cannot be read or the store fails; a wrong line is no error but in the report.
     pub async fn import_file(&self, path: &Path) -> Result<ImportReport, StoreError> {
-        let text = tokio::fs::read_to_string(path)
-            .await
-            .map_err(|error| StoreError::new(format!("cannot read {}: {error}", path.display())))?;
+        let unreadable = |error: std::io::Error| {
+            StoreError::new(format!("cannot read {}: {error}", path.display()))
+        };
+        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        let mut lines = BufReader::new(file).lines();
         let mut import = Import::new(self, "import");
-        for line in text.lines() {
-            import.line(line).await?;
+        while let Some(line) = lines.next_line().await.map_err(unreadable)? {
+            import.line(&line).await?;
         }
         import.finish().await
     }
@@ -67,7 +73,8 @@ pub(crate) struct Import<'a> {
     store: &'a ConfigStore,
     actor: &'a str,
     number: usize,
-    waiting: Vec<Imported>,
+    waiting: Vec<Edit>,
+    waiting_ids: HashSet<ConfigId>,
     report: ImportReport,
 }
 
@@ -78,6 +85,7 @@ impl<'a> Import<'a> {
             actor,
             number: 0,
             waiting: Vec::new(),
+            waiting_ids: HashSet::new(),
             report: ImportReport::default(),
         }
     }
@@ -88,7 +96,14 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         match parse(self.store, line) {
-            Ok(config) => self.waiting.push(config),
+            Ok(edit) => {
+                // Of two lines about the same, the later one counts: it comes after the other is stored.
+                if !self.waiting_ids.insert(edit.id.clone()) {
+                    self.flush().await?;
+                    self.waiting_ids.insert(edit.id.clone());
+                }
+                self.waiting.push(edit);
+            }
             Err(errors) => {
                 self.report.rejected += 1;
                 if self.report.errors.len() < LISTED {
@@ -112,14 +127,17 @@ impl<'a> Import<'a> {
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {
-        self.store.import(&self.waiting, self.actor).await?;
-        self.report.imported += self.waiting.len();
-        self.waiting.clear();
+        let edits = std::mem::take(&mut self.waiting);
+        self.waiting_ids.clear();
+        let lines = edits.len();
+        let changed = self.store.import(edits, self.actor).await?;
+        self.report.imported += lines;
+        self.report.unchanged += lines - changed;
         Ok(())
     }
 }
 
-fn parse(store: &ConfigStore, line: &str) -> Result<Imported, Vec<String>> {
+fn parse(store: &ConfigStore, line: &str) -> Result<Edit, Vec<String>> {
     let line: Line = serde_json::from_str(line).map_err(|error| {
         vec![format!(
             "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
@@ -137,9 +155,9 @@ fn parse(store: &ConfigStore, line: &str) -> Result<Imported, Vec<String>> {
         tenant_id: line.tenant_id,
         config_key,
     };
-    Ok(Imported {
+    Ok(Edit {
         id,
-        config,
-        updated_at: line.updated_at,
+        config: Some(config),
+        updated_at: line.updated_at.unwrap_or_else(now),
     })
 }

@@ -3,15 +3,17 @@
 use std::{fmt, str::FromStr};
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 /// What a key may do; each includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Read preferences and changes: what an agent needs.
     Read,
     /// Store and remove configurations.
     Write,
-    /// Import, and decide what overrides may be.
+    /// Import, make keys, and decide what overrides may be.
     Admin,
 }
 

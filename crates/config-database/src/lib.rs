@@ -11,4 +11,4 @@ mod validate;
 pub use import::{ImportReport, RejectedLine};
 pub use keys::{InvalidScope, Scope};
 pub use server::{Server, ServerError, ServerSettings};
-pub use store::{ConfigStore, StoreError};
+pub use store::{ApiKey, ConfigStore, KeyError, NewKey, StoreError};

@@ -1,6 +1,6 @@
 //! The server's life: bind, serve, end.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
@@ -15,11 +15,13 @@ use crate::{
 /// How long changes are kept for readers who have not seen them.
 const CHANGES_KEPT: TimeDelta = TimeDelta::days(30);
 const PURGE_EVERY: Duration = Duration::from_secs(3600);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const READERS_SAVED_EVERY: TimeDelta = TimeDelta::seconds(1);
 
 /// What the server needs to know.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Where the data is, as `sqlite://var/config.db`.
+    /// Where the data is, as `sqlite://var/config.db` or `postgres://…`.
     pub store_url: String,
     /// Where to listen; port 0 takes a free one.
     pub addr: SocketAddr,
@@ -113,21 +115,29 @@ impl Server {
     ) -> std::io::Result<()> {
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
         let (stopping, stopped) = tokio::sync::watch::channel(false);
-        let router = http::router(self.store.clone(), self.admin_key.as_ref(), stopped);
-        let serving = axum::serve(self.listener, router).with_graceful_shutdown(async move {
+        let limits = Arc::new(http::Limits::default());
+        let service = http::service(
+            self.store.clone(),
+            self.admin_key.as_ref(),
+            limits.clone(),
+            stopped,
+        );
+        let serving = axum::serve(self.listener, service).with_graceful_shutdown(async move {
             stop.await;
             stopping.send_replace(true);
         });
         tokio::select! {
             served = serving => served,
-            () = purge(self.store) => Ok(()),
+            () = purge(self.store.clone(), &limits) => Ok(()),
+            () = follow(self.store) => Ok(()),
         }
     }
 }
 
-/// Forgets old changes, for ever.
-async fn purge(store: ConfigStore) {
+/// Forgets old changes, and who has not called for long, for ever.
+async fn purge(store: ConfigStore, limits: &http::Limits) {
     loop {
+        limits.tidy();
         match store
             .purge_changes(crate::store::now() - CHANGES_KEPT)
             .await
@@ -141,5 +151,26 @@ async fn purge(store: ConfigStore) {
             Err(failure) => error!(error = %failure, "Old changes cannot be forgotten: {failure}"),
         }
         tokio::time::sleep(PURGE_EVERY).await;
+    }
+}
+
+/// Follows what other processes do to the database, for ever: at once where it tells, else every second.
+async fn follow(store: ConfigStore) {
+    let mut news = store.news().await;
+    let mut saved_at = crate::store::now();
+    loop {
+        let _ = tokio::time::timeout(LOOK_EVERY, news.next()).await;
+        if let Err(failure) = store.refresh().await {
+            error!(error = %failure, "The store does not answer: {failure}");
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        }
+        let now = crate::store::now();
+        if now - saved_at >= READERS_SAVED_EVERY {
+            if let Err(failure) = store.save_readers(saved_at).await {
+                error!(error = %failure, "Who follows the feed cannot be written down: {failure}");
+            }
+            saved_at = now;
+        }
     }
 }

@@ -1,28 +1,34 @@
-//! The store: configurations, the preferences in them, the feed of changes and the API keys, in one SQLite
-//! file. Every write goes through one transaction that also writes the feed.
+//! The store: configurations, the preferences in them, the feed of changes, keys and sessions, on SQLite or
+//! PostgreSQL. Both speak the same SQL here; [`dialect`] holds what differs. There is one writer at a time:
+//! every write goes through one transaction that begins with the feed's lock and also writes the feed, so
+//! changes become visible in the order of their ids.
 
 mod api_keys;
 mod configs;
+mod dialect;
 mod feed;
 mod groups;
+mod news;
+mod open;
+mod readers;
 mod schemas;
+mod sessions;
+mod stored;
 mod writing;
 
-use std::{str::FromStr, time::Duration};
-
 use chrono::{DateTime, SubsecRound, Utc};
-use sqlx::{
-    Sqlite, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use secrecy::SecretString;
+use sqlx::{Any, AnyPool, Transaction};
 use tokio::sync::watch;
 
-use self::schemas::Schemas;
+use self::{dialect::Dialect, feed::FeedState, readers::Readers, schemas::Schemas};
 
-pub(crate) use configs::{ChangeError, ConfigId, Expected, Imported, PastConfig, StoredConfig};
+pub use api_keys::{ApiKey, KeyError, NewKey};
+pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage};
 pub(crate) use schemas::SchemaError;
+pub(crate) use writing::Edit;
 
 /// The store failed; nothing was half done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -35,80 +41,34 @@ impl StoreError {
     }
 }
 
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::new(error)
+    }
+}
+
 /// The Config Database's data.
 #[derive(Debug, Clone)]
 pub struct ConfigStore {
-    pool: SqlitePool,
-    epoch: String,
+    pool: AnyPool,
+    dialect: Dialect,
+    url: SecretString,
     schemas: Schemas,
-    /// The id of the newest change, for those who wait for the next.
-    head: watch::Sender<i64>,
+    readers: Readers,
+    /// Where the feed was seen to stand; wakes those who wait for a change.
+    seen: watch::Sender<FeedState>,
 }
 
 impl ConfigStore {
-    /// Opens the file of `url`, as `sqlite://var/config.db`, creating it and its folder where missing, and
-    /// brings its tables up to date.
-    ///
-    /// # Errors
-    /// When the file cannot be opened or is no database of ours.
-    pub async fn open(url: &str) -> Result<Self, StoreError> {
-        // sqlx would take anything else for the name of a file.
-        let options = Some(url)
-            .filter(|url| url.starts_with("sqlite:"))
-            .and_then(|url| SqliteConnectOptions::from_str(url).ok())
-            .ok_or_else(|| {
-                StoreError::new(
-                    "CONFIG_STORE_URL is not usable; use a URL as sqlite://var/config.db",
-                )
-            })?;
-        let path = options.get_filename().to_owned();
-        let fail = |problem: String| {
-            StoreError(format!(
-                "cannot open the Config Database {}: {problem}; check CONFIG_STORE_URL",
-                path.display()
-            ))
-        };
-        if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder)
-                .await
-                .map_err(|error| fail(error.to_string()))?;
-        }
-        let options = options
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(30));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(30))
-            .connect_with(options)
-            .await
-            .map_err(|error| fail(error.to_string()))?;
-        sqlx::migrate!("./migrations")
-            .run(&pool)
-            .await
-            .map_err(|error| fail(error.to_string()))?;
-        let epoch = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'")
-            .fetch_one(&pool)
-            .await
-            .map_err(|error| fail(error.to_string()))?;
-        let store = Self {
-            pool,
-            epoch,
-            schemas: Schemas::default(),
-            head: watch::Sender::default(),
-        };
-        store.load_schemas().await?;
-        store.head.send_replace(store.read_head().await?);
-        Ok(store)
-    }
-
-    /// A transaction that takes the write lock at once.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(StoreError::new)
+    async fn begin(
+        &self,
+        statement: &'static str,
+    ) -> Result<Transaction<'static, Any>, StoreError> {
+        let pool = self.pool.clone();
+        // In a task of its own: callers go away in mid-call, and sqlx 0.9.0 leaks a transaction whose beginning is
+        // cancelled. The task brings it to its end, and what nobody takes is rolled back.
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        Ok(begun.await.map_err(StoreError::new)??)
     }
 }
 

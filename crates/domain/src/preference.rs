@@ -281,6 +281,11 @@ fn parse_days(value: &Value) -> Result<Vec<Day>, Invalid> {
             "is an empty list",
             format!("{WEEKDAYS}; monthly: {MONTH_DAYS}"),
         )),
+        // There are 31 days in a month, and `last`.
+        Value::Array(list) if list.len() > 32 => Err(Invalid::new(
+            "is too long a list",
+            "name each day once, 32 entries at most",
+        )),
         Value::Array(list) => list.iter().map(parse_day).collect(),
         single => parse_day(single).map(|day| vec![day]),
     }

@@ -9,17 +9,46 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use punctual_domain::{FeatureType, FieldErrors, Invalid, TenantId};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{App, auth::Caller, problem::Problem};
+use super::{
+    App,
+    auth::Caller,
+    problem::{self, AnyProblem, JsonBody, Problem, ProblemBody},
+};
 use crate::{
     store::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig},
     validate::CheckedConfig,
 };
 
-type Address = Path<(String, String)>;
+pub(super) type Address = Path<(String, String)>;
 
+/// What is sent to store a configuration, or to patch one.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct ConfigBody {
+    /// For `feature_preferences`: preferences by feature.
+    #[schema(value_type = Object)]
+    #[allow(dead_code, reason = "read by hand, so that every mistake is told")]
+    config_value: Value,
+}
+
+/// The versions of a configuration, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct History {
+    versions: Vec<PastConfig>,
+    /// Ask for the ones before this next; `null`: there are none.
+    next_before: Option<i64>,
+}
+
+/// A tenant's configuration.
+#[utoipa::path(get, path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path), ("config_key" = String, Path), ("If-None-Match" = Option<String>, Header, description = "ETags that are known")), responses(
+    (status = 200, body = StoredConfig),
+    (status = 304, description = "It is known"),
+    (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
 pub(super) async fn read(
     State(app): State<App>,
     address: Address,
@@ -42,6 +71,12 @@ pub(super) async fn read(
     Ok(stored(config))
 }
 
+/// Stores a configuration in place of what is there.
+#[utoipa::path(put, path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path), ("config_key" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = ConfigBody, responses(
+    (status = 200, body = StoredConfig),
+    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
 pub(super) async fn store(
     State(app): State<App>,
     address: Address,
@@ -51,14 +86,20 @@ pub(super) async fn store(
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
     let config = app.store.check(&id.config_key, &config_value(&body)?)?;
-    let changed = app
+    let (changed, _) = app
         .store
-        .change(&id, expected(&headers)?, &caller.0, |_| Ok(Some(config)))
+        .change(&id, expected(&headers)?, &caller.name, |_| Ok(Some(config)))
         .await?;
     Ok(stored(changed.ok_or(ChangeError::Missing)?))
 }
 
 /// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
+#[utoipa::path(patch, path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path), ("config_key" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = ConfigBody, responses(
+    (status = 200, body = StoredConfig),
+    (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
 pub(super) async fn patch(
     State(app): State<App>,
     address: Address,
@@ -74,13 +115,20 @@ pub(super) async fn patch(
         merge_patch(&mut value, &patch);
         Ok(Some(app.store.check(&id.config_key, &value)?))
     };
-    let changed = app
+    let (changed, _) = app
         .store
-        .change(&id, expected(&headers)?, &caller.0, patched)
+        .change(&id, expected(&headers)?, &caller.name, patched)
         .await?;
     Ok(stored(changed.ok_or(ChangeError::Missing)?))
 }
 
+/// Removes a configuration.
+#[utoipa::path(delete, path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path), ("config_key" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), responses(
+    (status = 204, description = "It is removed"),
+    (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
 pub(super) async fn remove(
     State(app): State<App>,
     address: Address,
@@ -92,22 +140,32 @@ pub(super) async fn remove(
         None => Err(ChangeError::Missing),
     };
     app.store
-        .change(&parse(address)?, expected(&headers)?, &caller.0, there)
+        .change(&parse(address)?, expected(&headers)?, &caller.name, there)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct HistoryQuery {
+    /// Only versions below this one.
+    #[param(nullable = false)]
     before: Option<i64>,
+    /// 50 without it, 1,000 at most.
+    #[param(minimum = 1, nullable = false)]
     limit: Option<u32>,
 }
 
+/// The versions of a configuration there have been, with who changed it when.
+#[utoipa::path(get, path = "/tenants/{tenant_id}/configs/{config_key}/history", params(("tenant_id" = String, Path), ("config_key" = String, Path), HistoryQuery), responses(
+    (status = 200, body = History),
+    AnyProblem,
+))]
 pub(super) async fn history(
     State(app): State<App>,
     address: Address,
     query: Result<Query<HistoryQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<History>, Problem> {
     let Query(HistoryQuery { before, limit }) = query?;
     let limit = limit.unwrap_or(50).clamp(1, 1_000);
     let versions = app
@@ -119,29 +177,33 @@ pub(super) async fn history(
         .last()
         .map(|last| last.version)
         .filter(|version| full && *version > 1);
-    Ok(Json(json!({ "versions": versions, "next_before": next })))
+    Ok(Json(History {
+        versions,
+        next_before: next,
+    }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Restore {
+    /// Of the history.
     version: i64,
 }
 
 /// Stores an earlier version again, as a new one.
+#[utoipa::path(post, path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path), ("config_key" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = Restore, responses(
+    (status = 200, body = StoredConfig),
+    (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
 pub(super) async fn restore(
     State(app): State<App>,
     address: Address,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    body: Bytes,
+    JsonBody(Restore { version }): JsonBody<Restore>,
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
-    let Restore { version } = serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("{error}; send {{\"version\": N}}"),
-        )
-    })?;
     let past = app
         .store
         .history(&id, version.saturating_add(1), 1)
@@ -164,9 +226,9 @@ pub(super) async fn restore(
         }
     };
     let config = app.store.check(&id.config_key, &Value::Object(value))?;
-    let changed = app
+    let (changed, _) = app
         .store
-        .change(&id, expected(&headers)?, &caller.0, |_| Ok(Some(config)))
+        .change(&id, expected(&headers)?, &caller.name, |_| Ok(Some(config)))
         .await?;
     Ok(stored(changed.ok_or(ChangeError::Missing)?))
 }
@@ -212,12 +274,7 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
 
 /// The `config_value` of a body.
 fn config_value(body: &[u8]) -> Result<Value, Problem> {
-    let body: Value = serde_json::from_slice(body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the body is not JSON: {error}"),
-        )
-    })?;
+    let body: Value = problem::json_of(body)?;
     body.get("config_value").cloned().ok_or_else(|| {
         let remedy = "send {\"config_value\": {feature: preference}}";
         FieldErrors(vec![

@@ -3,32 +3,61 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
+    body::Body,
     extract::{Query, State, rejection::QueryRejection},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
+use futures::stream;
 use punctual_domain::FeatureType;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{App, problem::Problem};
-use crate::store::{FeedPage, GroupsPage};
+use super::{
+    App,
+    auth::Caller,
+    problem::{AnyProblem, Problem, ProblemBody},
+};
+use crate::store::{ConfigStore, FeedPage, GroupsPage};
 
 const LARGEST_PAGE: u32 = 10_000;
 const CHANGES_AT_ONCE: u32 = 1_000;
+/// Tenants read at once for a stream.
+const STREAMED_AT_ONCE: u32 = 5_000;
 const LONGEST_WAIT: u64 = 60;
+const NDJSON: &str = "application/x-ndjson";
+/// How agents name themselves.
+const AGENT: &str = "punctual/";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct GroupsQuery {
+    #[param(required, nullable = false)]
     feature_type: Option<String>,
+    /// The `next_cursor` of the page before.
+    #[param(nullable = false)]
     cursor: Option<String>,
+    /// Tenants on a page, 10,000 at most; without it, all.
+    #[param(minimum = 1, nullable = false)]
     limit: Option<u32>,
 }
 
+/// Everyone who has a feature switched on, in groups that fall due together.
+///
+/// With `Accept: application/x-ndjson` the whole snapshot streams: a line with `feature_type`, `epoch` and
+/// `as_of_id`, then lines with a part of a group each, then `{"end": true, "tenants": N}`. A stream without its end
+/// was cut off.
+#[utoipa::path(get, path = "/preferences/groups", params(GroupsQuery), responses(
+    (status = 200, content((GroupsPage = "application/json"), (String = "application/x-ndjson"))),
+    AnyProblem,
+))]
 pub(super) async fn groups(
     State(app): State<App>,
+    headers: HeaderMap,
     query: Result<Query<GroupsQuery>, QueryRejection>,
-) -> Result<Json<GroupsPage>, Problem> {
+) -> Result<Response, Problem> {
     let Query(query) = query?;
     let feature_type = query.feature_type.ok_or_else(|| {
         Problem::new(
@@ -36,28 +65,101 @@ pub(super) async fn groups(
             "feature_type is missing; add ?feature_type=instagram_posts",
         )
     })?;
+    let feature_type = FeatureType::new(&feature_type)?;
+    let accepts = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    if accepts.is_some_and(|accepts| accepts.contains(NDJSON)) {
+        return Ok(stream_groups(app.store, feature_type));
+    }
     let limit = query.limit.map(|limit| limit.clamp(1, LARGEST_PAGE));
     let page = app
         .store
-        .groups(
-            &FeatureType::new(&feature_type)?,
-            query.cursor.as_deref(),
-            limit,
-        )
+        .groups(&feature_type, query.cursor.as_deref(), limit)
         .await?;
-    Ok(Json(page))
+    Ok(Json(page).into_response())
 }
 
-#[derive(Deserialize)]
+/// Where a stream of groups is.
+enum Part {
+    Page { cursor: Option<String>, sent: usize },
+    End,
+}
+
+/// All groups, a page at a time in memory. A failure cuts the stream off.
+fn stream_groups(store: ConfigStore, feature_type: FeatureType) -> Response {
+    let first = Part::Page {
+        cursor: None,
+        sent: 0,
+    };
+    let pages = stream::try_unfold(first, move |part| {
+        let (store, feature_type) = (store.clone(), feature_type.clone());
+        async move {
+            let Part::Page { cursor, sent } = part else {
+                return Ok(None);
+            };
+            let page = store
+                .groups(&feature_type, cursor.as_deref(), Some(STREAMED_AT_ONCE))
+                .await
+                .inspect_err(
+                    |error| tracing::error!(%error, "A stream of groups is cut off: {error}"),
+                )?;
+            let (lines, sent) = lines_of(&page, cursor.is_none(), sent);
+            let next = match page.next_cursor {
+                Some(next) => Part::Page {
+                    cursor: Some(next),
+                    sent,
+                },
+                None => Part::End,
+            };
+            Ok::<_, crate::store::GroupsError>(Some((lines, next)))
+        }
+    });
+    ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(pages)).into_response()
+}
+
+/// A page as lines, and how many tenants have been sent with it.
+fn lines_of(page: &GroupsPage, first: bool, sent: usize) -> (String, usize) {
+    let mut lines = String::new();
+    if first {
+        let head = json!({"feature_type": page.feature_type, "epoch": page.epoch, "as_of_id": page.as_of_id});
+        lines += &format!("{head}\n");
+    }
+    for group in &page.groups {
+        lines += &format!("{}\n", json!(group));
+    }
+    let sent = sent + page.groups.iter().map(|group| group.count).sum::<usize>();
+    if page.next_cursor.is_none() {
+        lines += &format!("{}\n", json!({"end": true, "tenants": sent}));
+    }
+    (lines, sent)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ChangesQuery {
+    /// The newest change the reader has seen; 0 for all that are kept.
+    #[param(required, minimum = 0, nullable = false)]
     since_id: Option<i64>,
+    #[param(nullable = false)]
     feature_type: Option<String>,
+    #[param(minimum = 1, nullable = false)]
     limit: Option<u32>,
+    /// Seconds to hold the call until there is a change, 60 at most.
+    #[param(nullable = false)]
     wait: Option<u64>,
 }
 
+/// The changes after `since_id`, in order. A reader that has seen N never later sees an id ≤ N.
+#[utoipa::path(get, path = "/preferences/changes", params(ChangesQuery), responses(
+    (status = 200, body = FeedPage),
+    (status = 410, description = "since_id is not in what is kept; read the groups anew", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
 pub(super) async fn changes(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     query: Result<Query<ChangesQuery>, QueryRejection>,
 ) -> Result<Json<FeedPage>, Problem> {
     let Query(query) = query?;
@@ -73,6 +175,10 @@ pub(super) async fn changes(
         .unwrap_or(CHANGES_AT_ONCE)
         .clamp(1, LARGEST_PAGE);
     let wait = Duration::from_secs(query.wait.unwrap_or(0).min(LONGEST_WAIT));
+    if let (Some(feature), Some(agent)) = (&feature_type, agent_name(&headers)) {
+        let reader = format!("{} {agent}", caller.name);
+        app.store.note_reader(&reader, feature, since_id);
+    }
     let mut stopping = app.stopping.clone();
     tokio::select! {
         page = app.store.changes(since_id, feature_type.as_ref(), limit, wait) => Ok(Json(page?)),
@@ -82,15 +188,34 @@ pub(super) async fn changes(
     }
 }
 
-pub(super) async fn feature_types(State(app): State<App>) -> Result<Json<Value>, Problem> {
-    let entry =
-        |(feature_type, enabled)| json!({"feature_type": feature_type, "enabled_tenants": enabled});
-    let entries: Vec<Value> = app
+fn agent_name(headers: &HeaderMap) -> Option<&str> {
+    let name = headers.get(header::USER_AGENT)?.to_str().ok()?;
+    (name.starts_with(AGENT) && name.len() <= 128).then_some(name)
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct FeatureTypes {
+    feature_types: Vec<FeatureTypeEntry>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct FeatureTypeEntry {
+    feature_type: String,
+    enabled_tenants: i64,
+}
+
+/// The features that have preferences or a schema.
+#[utoipa::path(get, path = "/feature-types", responses((status = 200, body = FeatureTypes), AnyProblem))]
+pub(super) async fn feature_types(State(app): State<App>) -> Result<Json<FeatureTypes>, Problem> {
+    let feature_types = app
         .store
         .feature_types()
         .await?
         .into_iter()
-        .map(entry)
+        .map(|(feature_type, enabled_tenants)| FeatureTypeEntry {
+            feature_type,
+            enabled_tenants,
+        })
         .collect();
-    Ok(Json(json!({ "feature_types": entries })))
+    Ok(Json(FeatureTypes { feature_types }))
 }

@@ -1,22 +1,52 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use std::{collections::BTreeMap, time::Duration};
+
 use axum::{
     Json,
-    extract::rejection::QueryRejection,
+    body::Bytes,
+    extract::{
+        FromRequest, Request,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use punctual_domain::{FieldErrors, InvalidId};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tracing::error;
+use utoipa::{
+    IntoResponses, PartialSchema, ToSchema,
+    openapi::{ContentBuilder, RefOr, ResponseBuilder},
+};
 
-use crate::store::{ChangeError, FeedError, GroupsError, SchemaError, StoreError};
+use crate::store::{ChangeError, FeedError, GroupsError, KeyError, SchemaError, StoreError};
+
+const CONTENT_TYPE: &str = "application/problem+json";
 
 /// An answer that is an error.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
+    errors: Option<Value>,
+    retry_after: Option<Duration>,
+}
+
+/// What an error says.
+#[derive(Serialize, ToSchema)]
+#[schema(title = "Problem")]
+pub(super) struct ProblemBody {
+    /// Always `about:blank`: the status says which kind.
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    /// What is wrong, and what to do.
+    detail: String,
+    /// Everything that is wrong with what was sent, field by field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
     errors: Option<Value>,
 }
 
@@ -26,42 +56,118 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: None,
+            retry_after: None,
         }
+    }
+
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_secs_f64().ceil();
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("too many calls; try again in {seconds} s"),
+            )
+        }
+    }
+
+    /// What is wrong, for a page.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 }
 
 pub(super) async fn not_found() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "there is nothing at this address; see the README for those there are",
+        "there is nothing at this address; see /openapi.json for those there are",
     )
 }
 
 pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this address does not take this method",
+        "this address does not take this method; see /openapi.json",
     )
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Some(errors) = self.errors {
-            body["errors"] = errors;
-        }
+        let body = ProblemBody {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            errors: self.errors,
+        };
         let mut response = (self.status, Json(body)).into_response();
-        let content_type = HeaderValue::from_static("application/problem+json");
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, content_type);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs_f64().ceil() as u64;
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
+}
+
+/// The errors that any call may answer with.
+pub(super) struct AnyProblem;
+
+impl IntoResponses for AnyProblem {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::response::Response>> {
+        [
+            ("400", "What was sent cannot be read"),
+            ("401", "A key is needed"),
+            ("403", "The key may not do this"),
+            ("413", "What was sent is too large"),
+            ("422", "What was sent is not valid"),
+            ("429", "Too many calls; Retry-After says when to come back"),
+            (
+                "503",
+                "The store does not answer, or the server is stopping",
+            ),
+        ]
+        .into_iter()
+        .map(|(status, description)| {
+            let content = ContentBuilder::new()
+                .schema(Some(ProblemBody::schema()))
+                .build();
+            let response = ResponseBuilder::new()
+                .description(description)
+                .content(CONTENT_TYPE, content)
+                .build();
+            (status.to_owned(), RefOr::T(response))
+        })
+        .collect()
+    }
+}
+
+/// A body of JSON, whatever its content type says; mistakes are told as problems.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+        json_of(&body).map(Self)
+    }
+}
+
+pub(super) fn json_of<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("the body cannot be used: {error}; see /openapi.json for what it may be"),
+        )
+    })
 }
 
 impl From<StoreError> for Problem {
@@ -77,9 +183,8 @@ impl From<StoreError> for Problem {
 impl From<FieldErrors> for Problem {
     fn from(errors: FieldErrors) -> Self {
         Self {
-            status: StatusCode::UNPROCESSABLE_ENTITY,
-            detail: errors.to_string(),
             errors: Some(json!(errors)),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, errors.to_string())
         }
     }
 }
@@ -117,8 +222,24 @@ impl From<SchemaError> for Problem {
     }
 }
 
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Name => Self::new(StatusCode::BAD_REQUEST, error.to_string()),
+            KeyError::Taken(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
+            KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
         Self::new(StatusCode::BAD_REQUEST, rejection.body_text())
     }
 }

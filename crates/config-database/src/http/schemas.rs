@@ -2,15 +2,23 @@
 
 use axum::{
     Json,
-    body::Bytes,
     extract::{Path, State},
     http::StatusCode,
 };
 use punctual_domain::FeatureType;
 use serde_json::Value;
 
-use super::{App, problem::Problem};
+use super::{
+    App,
+    problem::{AnyProblem, JsonBody, Problem, ProblemBody},
+};
 
+/// The JSON Schema of a feature's `template_overrides`.
+#[utoipa::path(get, path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path)), responses(
+    (status = 200, body = Object),
+    (status = 404, description = "It has none", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
 pub(super) async fn read(
     State(app): State<App>,
     Path(feature): Path<String>,
@@ -23,23 +31,28 @@ pub(super) async fn read(
         .ok_or_else(|| missing(&feature))
 }
 
+/// Puts a JSON Schema in force for what is stored from now on.
+#[utoipa::path(put, path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path)), request_body = Object, responses(
+    (status = 204, description = "It is in force"),
+    AnyProblem,
+))]
 pub(super) async fn store(
     State(app): State<App>,
     Path(feature): Path<String>,
-    body: Bytes,
+    JsonBody(schema): JsonBody<Value>,
 ) -> Result<StatusCode, Problem> {
-    let schema: Value = serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the body is not JSON: {error}"),
-        )
-    })?;
     app.store
         .set_schema(&FeatureType::new(&feature)?, &schema)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Takes a schema out of force.
+#[utoipa::path(delete, path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path)), responses(
+    (status = 204, description = "Overrides may be anything"),
+    (status = 404, description = "It has none", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
 pub(super) async fn remove(
     State(app): State<App>,
     Path(feature): Path<String>,

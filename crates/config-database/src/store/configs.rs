@@ -4,23 +4,30 @@ use chrono::{DateTime, Utc};
 use punctual_domain::{FieldErrors, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, any::AnyRow};
+use utoipa::ToSchema;
 
-use super::{ConfigStore, StoreError, instant, now, writing};
+use super::{
+    ConfigStore, StoreError, instant, now,
+    stored::Stored,
+    writing::{Edit, Write},
+};
 use crate::validate::CheckedConfig;
 
 /// Which configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ConfigId {
     pub(crate) tenant_id: TenantId,
     pub(crate) config_key: String,
 }
 
 /// A tenant's configuration as it is stored.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct StoredConfig {
+    #[schema(value_type = String)]
     pub(crate) tenant_id: TenantId,
     pub(crate) config_key: String,
+    #[schema(value_type = Object)]
     pub(crate) config_value: Map<String, Value>,
     /// Grows with every change; never comes again, not even after a removal.
     pub(crate) version: i64,
@@ -28,23 +35,15 @@ pub(crate) struct StoredConfig {
 }
 
 /// A version there has been.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct PastConfig {
     pub(crate) version: i64,
-    /// `None`: the configuration was removed.
+    /// `null`: the configuration was removed.
+    #[schema(value_type = Option<Object>)]
     pub(crate) config_value: Option<Map<String, Value>>,
-    changed_at: DateTime<Utc>,
+    pub(crate) changed_at: DateTime<Utc>,
     /// Who changed it: the name of the key.
-    actor: String,
-}
-
-/// A configuration to be imported.
-#[derive(Debug, Clone)]
-pub(crate) struct Imported {
-    pub(crate) id: ConfigId,
-    pub(crate) config: CheckedConfig,
-    /// When the system it comes from stored it; `None`: now. Never later than now.
-    pub(crate) updated_at: Option<DateTime<Utc>>,
+    pub(crate) actor: String,
 }
 
 /// What must be true of the stored configuration for a change to be made.
@@ -83,55 +82,47 @@ pub(crate) enum ChangeError {
 
 impl ConfigStore {
     pub(crate) async fn config(&self, id: &ConfigId) -> Result<Option<StoredConfig>, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(StoreError::new)?;
-        read(&mut connection, id).await
+        let mut connection = self.pool.acquire().await?;
+        Ok(Stored::read(&mut connection, id).await?.into_config(id))
     }
 
     /// Changes a configuration to what `change` makes of it: another, or `None` to remove it. Returns what is
-    /// stored now. Nothing else is written between what `change` sees and what it returns.
+    /// stored now, and the newest change of the feed. Nothing else is written between what `change` sees and what
+    /// it returns.
     pub(crate) async fn change(
         &self,
         id: &ConfigId,
         expected: Expected,
         actor: &str,
         change: impl FnOnce(Option<&StoredConfig>) -> Result<Option<CheckedConfig>, ChangeError>,
-    ) -> Result<Option<StoredConfig>, ChangeError> {
-        let mut transaction = self.write().await?;
-        let old = read(&mut transaction, id).await?;
+    ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
+        let mut write = Write::begin(self).await?;
+        let stored = Stored::read(write.connection(), id).await?;
+        let old = stored.clone().into_config(id);
         if !expected.holds(old.as_ref()) {
             return Err(ChangeError::Unexpected(old.map(|old| old.version)));
         }
-        let stored = match (change(old.as_ref())?, old) {
-            (Some(config), old) => {
-                Some(writing::put(&mut transaction, id, old, &config, now(), actor).await?)
-            }
-            (None, Some(old)) => {
-                writing::remove(&mut transaction, id, &old, actor).await?;
-                None
-            }
-            (None, None) => None,
+        let edit = Edit {
+            id: id.clone(),
+            config: change(old.as_ref())?,
+            updated_at: now(),
         };
-        transaction.commit().await.map_err(StoreError::new)?;
-        self.publish_head().await?;
-        Ok(stored)
+        let after = write.add(edit, stored);
+        let head = write.commit(self, actor).await?;
+        Ok((after.into_config(id), head))
     }
 
-    /// Stores configurations, all or none of them.
-    pub(crate) async fn import(&self, configs: &[Imported], actor: &str) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
-        for Imported {
-            id,
-            config,
-            updated_at,
-        } in configs
-        {
-            let old = read(&mut transaction, id).await?;
-            let stored_at = now();
-            let updated_at = updated_at.map_or(stored_at, |given| given.min(stored_at));
-            writing::put(&mut transaction, id, old, config, updated_at, actor).await?;
+    /// Stores configurations, all or none of them; none comes twice. Returns how many were not stored already.
+    pub(crate) async fn import(&self, edits: Vec<Edit>, actor: &str) -> Result<usize, StoreError> {
+        let mut write = Write::begin(self).await?;
+        let stored = Stored::read_many(write.connection(), self.dialect, &edits).await?;
+        let mut changed = 0;
+        for (edit, stored) in edits.into_iter().zip(stored) {
+            let version = stored.version;
+            changed += usize::from(write.add(edit, stored).version != version);
         }
-        transaction.commit().await.map_err(StoreError::new)?;
-        self.publish_head().await
+        write.commit(self, actor).await?;
+        Ok(changed)
     }
 
     /// The versions before `before`, newest first.
@@ -143,51 +134,48 @@ impl ConfigStore {
     ) -> Result<Vec<PastConfig>, StoreError> {
         let rows = sqlx::query(
             "SELECT version, config_value, changed_at, actor FROM config_history
-             WHERE tenant_id = ?1 AND config_key = ?2 AND version < ?3 ORDER BY version DESC LIMIT ?4",
+             WHERE tenant_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4",
         )
         .bind(id.tenant_id.as_str())
         .bind(&id.config_key)
         .bind(before)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::new)?;
+        .await?;
         rows.iter().map(past).collect()
+    }
+
+    /// The tenants whose id begins with `prefix`, after `after`, with whatever configurations they have.
+    pub(crate) async fn tenants(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        // The character after all those of an id ends the range, so that the index serves it.
+        Ok(sqlx::query_scalar(
+            "SELECT DISTINCT tenant_id FROM configs
+             WHERE tenant_id >= $1 AND tenant_id < $2 AND tenant_id > $3 AND config_value IS NOT NULL
+             ORDER BY tenant_id LIMIT $4",
+        )
+        .bind(prefix)
+        .bind(format!("{prefix}~"))
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?)
     }
 }
 
-async fn read(
-    connection: &mut SqliteConnection,
-    id: &ConfigId,
-) -> Result<Option<StoredConfig>, StoreError> {
-    let row = sqlx::query(
-        "SELECT config_value, version, updated_at FROM configs WHERE tenant_id = ?1 AND config_key = ?2",
-    )
-    .bind(id.tenant_id.as_str())
-    .bind(&id.config_key)
-    .fetch_optional(connection)
-    .await
-    .map_err(StoreError::new)?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(StoredConfig {
-        tenant_id: id.tenant_id.clone(),
-        config_key: id.config_key.clone(),
-        config_value: serde_json::from_str(row.try_get(0).map_err(StoreError::new)?)
-            .map_err(StoreError::new)?,
-        version: row.try_get(1).map_err(StoreError::new)?,
-        updated_at: instant(row.try_get(2).map_err(StoreError::new)?)?,
-    }))
-}
-
-fn past(row: &sqlx::sqlite::SqliteRow) -> Result<PastConfig, StoreError> {
-    let value: Option<&str> = row.try_get(1).map_err(StoreError::new)?;
+fn past(row: &AnyRow) -> Result<PastConfig, StoreError> {
+    let value: Option<String> = row.try_get(1)?;
     Ok(PastConfig {
-        version: row.try_get(0).map_err(StoreError::new)?,
+        version: row.try_get(0)?,
         config_value: value
-            .map(serde_json::from_str)
+            .map(|text| serde_json::from_str(&text))
             .transpose()
             .map_err(StoreError::new)?,
-        changed_at: instant(row.try_get(2).map_err(StoreError::new)?)?,
-        actor: row.try_get(3).map_err(StoreError::new)?,
+        changed_at: instant(row.try_get(2)?)?,
+        actor: row.try_get(3)?,
     })
 }

@@ -6,26 +6,33 @@ use chrono::{DateTime, Utc};
 use punctual_domain::FeatureType;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::Row;
+use sqlx::{AnyConnection, Row, any::AnyRow};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::{ConfigStore, StoreError, instant};
+use super::{ConfigStore, StoreError, dialect::Dialect, instant};
 
 /// A stretch of the feed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FeedPage {
+    /// Another one: this is another database, read the groups anew.
     epoch: String,
     changes: Vec<FeedEntry>,
+    /// Ask for what came after it next.
     last_id: i64,
     has_more: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct FeedEntry {
     id: i64,
     tenant_id: String,
     config_key: String,
     feature_type: String,
+    /// `upserted` or `deleted`.
     change: String,
+    /// What is stored since; `null` when it was deleted.
+    #[schema(value_type = Option<Object>)]
     preference: Option<Value>,
     changed_at: DateTime<Utc>,
 }
@@ -43,6 +50,27 @@ pub(crate) enum FeedError {
     Store(#[from] StoreError),
 }
 
+/// Where the feed stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct FeedState {
+    pub(super) epoch: String,
+    pub(super) head: i64,
+    purged_until: i64,
+}
+
+impl FeedState {
+    pub(super) async fn read(connection: &mut AnyConnection) -> Result<Self, StoreError> {
+        let row = sqlx::query("SELECT epoch, head, purged_until FROM feed")
+            .fetch_one(connection)
+            .await?;
+        Ok(Self {
+            epoch: row.try_get(0)?,
+            head: row.try_get(1)?,
+            purged_until: row.try_get(2)?,
+        })
+    }
+}
+
 impl ConfigStore {
     /// Forgets the changes that were recorded before `until`. Readers who have not seen them read the groups
     /// anew. Returns how many there were.
@@ -50,35 +78,23 @@ impl ConfigStore {
     /// # Errors
     /// When the store fails.
     pub async fn purge_changes(&self, until: DateTime<Utc>) -> Result<u64, StoreError> {
-        let mut transaction = self.write().await?;
+        let mut transaction = self.begin(self.dialect.begin_write()).await?;
         let last: Option<i64> =
-            sqlx::query_scalar("SELECT max(id) FROM changes WHERE recorded_at < ?1")
+            sqlx::query_scalar("SELECT max(id) FROM changes WHERE recorded_at < $1")
                 .bind(until.timestamp_micros())
                 .fetch_one(&mut *transaction)
-                .await
-                .map_err(StoreError::new)?;
+                .await?;
         let Some(last) = last else { return Ok(0) };
-        let purged = sqlx::query("DELETE FROM changes WHERE id <= ?1")
+        let purged = sqlx::query("DELETE FROM changes WHERE id <= $1")
             .bind(last)
             .execute(&mut *transaction)
-            .await
-            .map_err(StoreError::new)?;
-        sqlx::query("UPDATE meta SET value = ?1 WHERE name = 'purged_until'")
-            .bind(last.to_string())
+            .await?;
+        sqlx::query("UPDATE feed SET purged_until = $1")
+            .bind(last)
             .execute(&mut *transaction)
-            .await
-            .map_err(StoreError::new)?;
-        transaction.commit().await.map_err(StoreError::new)?;
+            .await?;
+        transaction.commit().await?;
         Ok(purged.rows_affected())
-    }
-
-    async fn purged_until(&self) -> Result<i64, StoreError> {
-        let value: String =
-            sqlx::query_scalar("SELECT value FROM meta WHERE name = 'purged_until'")
-                .fetch_one(&self.pool)
-                .await
-                .map_err(StoreError::new)?;
-        value.parse().map_err(StoreError::new)
     }
 
     /// The changes after `since_id`. With none, waits up to `wait` for one.
@@ -90,28 +106,15 @@ impl ConfigStore {
         wait: Duration,
     ) -> Result<FeedPage, FeedError> {
         // Before the first look, so that a change between look and wait is not slept through.
-        let mut head = self.head.subscribe();
+        let mut seen = self.seen.subscribe();
         let deadline = tokio::time::Instant::now() + wait;
         loop {
-            let newest = *head.borrow_and_update();
-            if since_id > newest {
-                return Err(FeedError::Ahead {
-                    since_id,
-                    head: newest,
-                });
-            }
-            // After the read: what is purged meanwhile is then noticed, not skipped.
-            let page = self
-                .read_changes(since_id, newest, feature_type, limit)
-                .await?;
-            let purged_until = self.purged_until().await?;
-            if since_id < purged_until {
-                return Err(FeedError::Purged { purged_until });
-            }
+            seen.borrow_and_update();
+            let page = self.read_changes(since_id, feature_type, limit).await?;
             if !page.changes.is_empty() {
                 return Ok(page);
             }
-            if tokio::time::timeout_at(deadline, head.changed())
+            if tokio::time::timeout_at(deadline, seen.changed())
                 .await
                 .is_err()
             {
@@ -123,21 +126,33 @@ impl ConfigStore {
     async fn read_changes(
         &self,
         since_id: i64,
-        newest: i64,
         feature_type: Option<&FeatureType>,
         limit: u32,
-    ) -> Result<FeedPage, StoreError> {
+    ) -> Result<FeedPage, FeedError> {
+        let mut snapshot = self.begin(self.dialect.begin_read()).await?;
+        let state = FeedState::read(&mut snapshot).await?;
+        if since_id > state.head {
+            return Err(FeedError::Ahead {
+                since_id,
+                head: state.head,
+            });
+        }
+        if since_id < state.purged_until {
+            return Err(FeedError::Purged {
+                purged_until: state.purged_until,
+            });
+        }
         let rows = sqlx::query(
             "SELECT id, tenant_id, config_key, feature_type, change, preference, changed_at FROM changes
-             WHERE id > ?1 AND id <= ?2 AND (?3 IS NULL OR feature_type = ?3) ORDER BY id LIMIT ?4",
+             WHERE id > $1 AND ($2 = '' OR feature_type = $2) ORDER BY id LIMIT $3",
         )
         .bind(since_id)
-        .bind(newest)
-        .bind(feature_type.map(FeatureType::as_str))
+        .bind(feature_type.map_or("", FeatureType::as_str))
         .bind(i64::from(limit) + 1)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *snapshot)
         .await
         .map_err(StoreError::new)?;
+        snapshot.rollback().await.map_err(StoreError::new)?;
         let has_more = rows.len() > limit as usize;
         let changes = rows
             .iter()
@@ -147,50 +162,75 @@ impl ConfigStore {
         // Up to the newest id nothing of this feature is left, whatever there is of others.
         let last_id = match changes.last() {
             Some(last) if has_more => last.id,
-            _ => newest,
+            _ => state.head,
         };
         Ok(FeedPage {
-            epoch: self.epoch.clone(),
+            epoch: state.epoch,
             changes,
             last_id,
             has_more,
         })
     }
 
-    /// The id of the newest change ever made.
-    pub(super) async fn read_head(&self) -> Result<i64, StoreError> {
-        let head: Option<i64> =
-            sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::new)?;
-        Ok(head.unwrap_or(0))
+    /// Looks at what other processes have written: changes, schemas, and a database put back to an older state,
+    /// which then gets another epoch, because its ids will come a second time.
+    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+        let before = self.seen.borrow().clone();
+        let mut connection = self.pool.acquire().await?;
+        let mut state = FeedState::read(&mut connection).await?;
+        if state.epoch == before.epoch && state.head < before.head {
+            let epoch = Uuid::new_v4().simple().to_string();
+            sqlx::query("UPDATE feed SET epoch = $1 WHERE epoch = $2")
+                .bind(&epoch)
+                .bind(&before.epoch)
+                .execute(&mut *connection)
+                .await?;
+            tracing::warn!(
+                head = state.head,
+                before = before.head,
+                "The Config Database was put back to an older state: it goes on under another epoch, and agents \
+                 read everything anew"
+            );
+            state.epoch = epoch;
+        }
+        self.saw(state);
+        self.load_schemas(&mut connection).await
     }
 
-    /// Tells those who wait that there is something new.
-    pub(super) async fn publish_head(&self) -> Result<(), StoreError> {
-        let newest = self.read_head().await?;
-        self.head.send_if_modified(|head| {
-            let grew = newest > *head;
-            *head = newest.max(*head);
-            grew
+    /// Tells those who wait here.
+    pub(super) fn saw(&self, state: FeedState) {
+        self.seen.send_if_modified(|seen| {
+            let news = seen.epoch != state.epoch || seen.head < state.head;
+            if news {
+                *seen = state;
+            }
+            news
         });
+    }
+
+    /// Tells those who wait in other processes, when the transaction commits.
+    pub(super) async fn announce(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+        if self.dialect == Dialect::Postgres {
+            sqlx::query("NOTIFY punctual_config_changes")
+                .execute(connection)
+                .await?;
+        }
         Ok(())
     }
 }
 
-fn entry(row: &sqlx::sqlite::SqliteRow) -> Result<FeedEntry, StoreError> {
-    let preference: Option<String> = row.try_get(5).map_err(StoreError::new)?;
+fn entry(row: &AnyRow) -> Result<FeedEntry, StoreError> {
+    let preference: Option<&str> = row.try_get(5)?;
     Ok(FeedEntry {
-        id: row.try_get(0).map_err(StoreError::new)?,
-        tenant_id: row.try_get(1).map_err(StoreError::new)?,
-        config_key: row.try_get(2).map_err(StoreError::new)?,
-        feature_type: row.try_get(3).map_err(StoreError::new)?,
-        change: row.try_get(4).map_err(StoreError::new)?,
+        id: row.try_get(0)?,
+        tenant_id: row.try_get(1)?,
+        config_key: row.try_get(2)?,
+        feature_type: row.try_get(3)?,
+        change: row.try_get(4)?,
         preference: preference
-            .map(|text| serde_json::from_str(&text))
+            .map(serde_json::from_str)
             .transpose()
             .map_err(StoreError::new)?,
-        changed_at: instant(row.try_get(6).map_err(StoreError::new)?)?,
+        changed_at: instant(row.try_get(6)?)?,
     })
 }

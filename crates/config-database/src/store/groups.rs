@@ -6,37 +6,43 @@ use chrono::{DateTime, Utc};
 use punctual_domain::{FeatureType, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::Row;
+use sqlx::{Row, any::AnyRow};
+use utoipa::ToSchema;
 
-use super::{ConfigStore, StoreError, instant};
+use super::{ConfigStore, StoreError, feed::FeedState, instant};
 
 const SHARED: [&str; 4] = ["frequency", "preferred_time", "preferred_day", "timezone"];
 
 /// The groups of a feature, or a page of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GroupsPage {
-    feature_type: FeatureType,
-    epoch: String,
+    #[schema(value_type = String)]
+    pub(crate) feature_type: FeatureType,
+    pub(crate) epoch: String,
     /// The newest change that the first page contains; changes after it follow in the feed.
-    as_of_id: i64,
-    groups: Vec<Group>,
-    next_cursor: Option<String>,
+    pub(crate) as_of_id: i64,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Group {
+/// Tenants who fall due together: all of them, or those of one page.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Group {
+    /// `frequency`, `preferred_time`, `preferred_day` and `timezone`, as they were stored.
     #[serde(flatten)]
-    shared: Map<String, Value>,
-    count: usize,
+    #[schema(value_type = Object)]
+    pub(crate) shared: Map<String, Value>,
+    pub(crate) count: usize,
     tenants: Vec<Tenant>,
 }
 
 /// A tenant with what is their own: overrides, and fields this version does not know.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Tenant {
     tenant_id: String,
     updated_at: DateTime<Utc>,
     #[serde(flatten)]
+    #[schema(value_type = Object)]
     own: Map<String, Value>,
 }
 
@@ -61,26 +67,21 @@ impl ConfigStore {
             parse_cursor(cursor).ok_or_else(|| GroupsError::Cursor(cursor.to_owned()))
         });
         let after = after.transpose()?;
-        // Both reads see one moment. The id first: a change between them would only come twice.
-        let mut transaction = self.pool.begin().await.map_err(StoreError::new)?;
-        let head: Option<i64> =
-            sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(StoreError::new)?;
+        let mut snapshot = self.begin(self.dialect.begin_read()).await?;
+        let state = FeedState::read(&mut snapshot).await?;
         let rows = sqlx::query(
             "SELECT tenant_id, preference, updated_at FROM preferences
-             WHERE feature_type = ?1 AND enabled = 1 AND tenant_id > ?2 ORDER BY tenant_id LIMIT ?3",
+             WHERE feature_type = $1 AND enabled = 1 AND tenant_id > $2 ORDER BY tenant_id LIMIT $3",
         )
         .bind(feature_type.as_str())
         .bind(after.as_ref().map_or("", |(_, tenant)| tenant.as_str()))
-        .bind(limit.map_or(-1, |limit| i64::from(limit) + 1))
-        .fetch_all(&mut *transaction)
+        .bind(limit.map_or(i64::MAX, |limit| i64::from(limit) + 1))
+        .fetch_all(&mut *snapshot)
         .await
         .map_err(StoreError::new)?;
-        transaction.rollback().await.map_err(StoreError::new)?;
+        snapshot.rollback().await.map_err(StoreError::new)?;
 
-        let as_of_id = after.map_or(head.unwrap_or(0), |(as_of_id, _)| as_of_id);
+        let as_of_id = after.map_or(state.head, |(as_of_id, _)| as_of_id);
         let shown = limit.map_or(rows.len(), |limit| rows.len().min(limit as usize));
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let mut last = None;
@@ -98,7 +99,7 @@ impl ConfigStore {
         }
         Ok(GroupsPage {
             feature_type: feature_type.clone(),
-            epoch: self.epoch.clone(),
+            epoch: state.epoch,
             as_of_id,
             groups: groups.into_values().collect(),
             next_cursor: last
@@ -107,25 +108,55 @@ impl ConfigStore {
         })
     }
 
-    /// The features that have preferences, with how many tenants have each switched on.
-    pub(crate) async fn feature_types(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        sqlx::query("SELECT feature_type, sum(enabled) FROM preferences GROUP BY feature_type")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(StoreError::new)?
-            .iter()
+    /// The groups of a feature without their tenants, the largest first, and how many tenants each has.
+    pub(crate) async fn group_sizes(
+        &self,
+        feature_type: &FeatureType,
+        limit: u32,
+    ) -> Result<Vec<(Map<String, Value>, i64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT slot, count(*) FROM preferences WHERE feature_type = $1 AND enabled = 1
+             GROUP BY slot ORDER BY count(*) DESC, slot LIMIT $2",
+        )
+        .bind(feature_type.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
             .map(|row| {
+                let slot: &str = row.try_get(0)?;
                 Ok((
-                    row.try_get(0).map_err(StoreError::new)?,
-                    row.try_get(1).map_err(StoreError::new)?,
+                    serde_json::from_str(slot).map_err(StoreError::new)?,
+                    row.try_get(1)?,
                 ))
             })
             .collect()
     }
+
+    /// The features that have preferences or a schema, with how many tenants have each switched on.
+    pub(crate) async fn feature_types(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT feature_type, CAST(sum(enabled) AS BIGINT) FROM (
+                 SELECT feature_type, enabled FROM preferences
+                 UNION ALL SELECT feature_type, 0 FROM feature_schemas) AS features
+             GROUP BY feature_type ORDER BY feature_type",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect()
+    }
 }
 
-fn split(row: &sqlx::sqlite::SqliteRow) -> Result<(Map<String, Value>, Tenant), StoreError> {
-    let preference: &str = row.try_get(1).map_err(StoreError::new)?;
+/// What a preference's group has in common, as text.
+pub(super) fn slot_of(preference: &Value) -> String {
+    let field = |name: &str| (name.to_owned(), preference[name].clone());
+    Value::Object(SHARED.into_iter().map(field).collect()).to_string()
+}
+
+fn split(row: &AnyRow) -> Result<(Map<String, Value>, Tenant), StoreError> {
+    let preference: &str = row.try_get(1)?;
     let mut own: Map<String, Value> = serde_json::from_str(preference).map_err(StoreError::new)?;
     own.remove("enabled");
     let shared = SHARED
@@ -133,8 +164,8 @@ fn split(row: &sqlx::sqlite::SqliteRow) -> Result<(Map<String, Value>, Tenant), 
         .map(|name| (name.to_owned(), own.remove(name).unwrap_or(Value::Null)))
         .collect();
     let tenant = Tenant {
-        tenant_id: row.try_get(0).map_err(StoreError::new)?,
-        updated_at: instant(row.try_get(2).map_err(StoreError::new)?)?,
+        tenant_id: row.try_get(0)?,
+        updated_at: instant(row.try_get(2)?)?,
         own,
     };
     Ok((shared, tenant))

@@ -9,13 +9,31 @@ use std::{
 use jsonschema::Validator;
 use punctual_domain::{FeatureType, FieldError, FieldErrors};
 use serde_json::Value;
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
 
 use super::{ConfigStore, StoreError};
 use crate::validate::{CheckedConfig, check};
 
-/// The schemas in force, compiled.
-pub(super) type Schemas = Arc<RwLock<BTreeMap<String, Arc<Validator>>>>;
+/// The schemas in force, by feature.
+pub(super) type Schemas = Arc<RwLock<BTreeMap<String, Schema>>>;
+
+#[derive(Debug, Clone)]
+pub(super) struct Schema {
+    text: String,
+    compiled: Arc<Validator>,
+}
+
+impl Schema {
+    fn compile(text: String) -> Result<Self, SchemaError> {
+        let invalid = |error: &dyn std::fmt::Display| SchemaError::Invalid(error.to_string());
+        let document = serde_json::from_str(&text).map_err(|error| invalid(&error))?;
+        let compiled = jsonschema::validator_for(&document).map_err(|error| invalid(&error))?;
+        Ok(Self {
+            text,
+            compiled: Arc::new(compiled),
+        })
+    }
+}
 
 /// Why a schema cannot be stored.
 #[derive(Debug, thiserror::Error)]
@@ -39,15 +57,20 @@ impl ConfigStore {
         for (feature, _) in &checked.features {
             let overrides = checked.value[feature.as_str()].get("template_overrides");
             if let (Some(schema), Some(overrides)) = (schemas.get(feature.as_str()), overrides) {
-                errors.extend(schema.iter_errors(overrides).map(|error| FieldError {
-                    pointer: format!(
-                        "/config_value/{feature}/template_overrides{}",
-                        error.instance_path()
-                    ),
-                    value: None,
-                    problem: error.to_string(),
-                    remedy: format!("see GET /api/v1/feature-types/{feature}/schema"),
-                }));
+                errors.extend(
+                    schema
+                        .compiled
+                        .iter_errors(overrides)
+                        .map(|error| FieldError {
+                            pointer: format!(
+                                "/config_value/{feature}/template_overrides{}",
+                                error.instance_path()
+                            ),
+                            value: None,
+                            problem: error.to_string(),
+                            remedy: format!("see GET /api/v1/feature-types/{feature}/schema"),
+                        }),
+                );
             }
         }
         if errors.is_empty() {
@@ -63,26 +86,25 @@ impl ConfigStore {
         feature: &FeatureType,
         schema: &Value,
     ) -> Result<(), SchemaError> {
-        let compiled = jsonschema::validator_for(schema)
-            .map_err(|error| SchemaError::Invalid(error.to_string()))?;
+        let schema = Schema::compile(schema.to_string())?;
         sqlx::query(
-            "INSERT INTO feature_schemas (feature_type, schema) VALUES (?1, ?2)
+            "INSERT INTO feature_schemas (feature_type, schema) VALUES ($1, $2)
              ON CONFLICT (feature_type) DO UPDATE SET schema = excluded.schema",
         )
         .bind(feature.as_str())
-        .bind(schema.to_string())
+        .bind(&schema.text)
         .execute(&self.pool)
         .await
         .map_err(StoreError::new)?;
         let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-        schemas.insert(feature.to_string(), Arc::new(compiled));
+        schemas.insert(feature.to_string(), schema);
         Ok(())
     }
 
     /// The schema of a feature, as it was stored.
     pub(crate) async fn schema(&self, feature: &FeatureType) -> Result<Option<Value>, StoreError> {
         let text: Option<String> =
-            sqlx::query_scalar("SELECT schema FROM feature_schemas WHERE feature_type = ?1")
+            sqlx::query_scalar("SELECT schema FROM feature_schemas WHERE feature_type = $1")
                 .bind(feature.as_str())
                 .fetch_optional(&self.pool)
                 .await
@@ -94,7 +116,7 @@ impl ConfigStore {
 
     /// Takes a schema out of force. Returns whether there was one.
     pub(crate) async fn remove_schema(&self, feature: &FeatureType) -> Result<bool, StoreError> {
-        let deleted = sqlx::query("DELETE FROM feature_schemas WHERE feature_type = ?1")
+        let deleted = sqlx::query("DELETE FROM feature_schemas WHERE feature_type = $1")
             .bind(feature.as_str())
             .execute(&self.pool)
             .await
@@ -106,17 +128,27 @@ impl ConfigStore {
         Ok(deleted.rows_affected() > 0)
     }
 
-    pub(super) async fn load_schemas(&self) -> Result<(), StoreError> {
+    /// Puts in force what is stored; what is in force already is not compiled again.
+    pub(super) async fn load_schemas(
+        &self,
+        connection: &mut AnyConnection,
+    ) -> Result<(), StoreError> {
         let rows = sqlx::query("SELECT feature_type, schema FROM feature_schemas")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(StoreError::new)?;
+            .fetch_all(connection)
+            .await?;
+        let in_force = self
+            .schemas
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let mut schemas = BTreeMap::new();
         for row in rows {
-            let document: Value = serde_json::from_str(row.try_get(1).map_err(StoreError::new)?)
-                .map_err(StoreError::new)?;
-            let compiled = jsonschema::validator_for(&document).map_err(StoreError::new)?;
-            schemas.insert(row.try_get(0).map_err(StoreError::new)?, Arc::new(compiled));
+            let (feature, text): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let schema = match in_force.get(&feature) {
+                Some(known) if known.text == text => known.clone(),
+                _ => Schema::compile(text).map_err(StoreError::new)?,
+            };
+            schemas.insert(feature, schema);
         }
         *self.schemas.write().unwrap_or_else(PoisonError::into_inner) = schemas;
         Ok(())

@@ -1,18 +1,27 @@
 //! Configurations, groups and import.
 
+use futures::StreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::server::{Running, start};
+use crate::server::{Kind, Running, on_both_databases, start};
+
+on_both_databases! {
+    a_snapshot_streams_line_by_line_to_its_end
+    an_import_that_was_cut_off_is_resumed_by_sending_it_again
+    a_configuration_is_stored_read_changed_and_removed
+    what_cannot_be_used_is_refused_with_every_reason_and_nothing_is_stored
+    groups_hold_everyone_switched_on_once_whole_or_in_pages
+    import_keeps_valid_lines_lists_the_others_and_may_be_repeated
+}
 
 fn daily(zone: &str, tone: &str) -> Value {
     json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00", "timezone": zone,
            "template_overrides": {"tone": tone}})
 }
 
-#[tokio::test]
-async fn a_configuration_is_stored_read_changed_and_removed() {
-    let server = start().await;
+async fn a_configuration_is_stored_read_changed_and_removed(kind: Kind) {
+    let server = start(kind).await;
     let path = "tenants/user123/configs/feature_preferences";
     assert_eq!(server.call(Method::GET, path, "").await.status(), 404);
 
@@ -40,9 +49,8 @@ async fn a_configuration_is_stored_read_changed_and_removed() {
     assert_eq!(server.call(Method::GET, path, "").await.status(), 404);
 }
 
-#[tokio::test]
-async fn what_cannot_be_used_is_refused_with_every_reason_and_nothing_is_stored() {
-    let server = start().await;
+async fn what_cannot_be_used_is_refused_with_every_reason_and_nothing_is_stored(kind: Kind) {
+    let server = start(kind).await;
     let body = json!({"config_value": {
         "instagram_posts": {"enabled": "yes", "frequency": "dayly"}, "bad name": {}, "etsy": 7
     }});
@@ -148,9 +156,8 @@ async fn five_tenants(server: &Running) {
         .await;
 }
 
-#[tokio::test]
-async fn groups_hold_everyone_switched_on_once_whole_or_in_pages() {
-    let server = start().await;
+async fn groups_hold_everyone_switched_on_once_whole_or_in_pages(kind: Kind) {
+    let server = start(kind).await;
     five_tenants(&server).await;
     let whole = server
         .get("preferences/groups?feature_type=instagram_posts")
@@ -226,9 +233,8 @@ async fn groups_hold_everyone_switched_on_once_whole_or_in_pages() {
     );
 }
 
-#[tokio::test]
-async fn import_keeps_valid_lines_lists_the_others_and_may_be_repeated() {
-    let server = start().await;
+async fn import_keeps_valid_lines_lists_the_others_and_may_be_repeated(kind: Kind) {
+    let server = start(kind).await;
     let body = [
         r#"{"tenant_id": "a", "updated_at": "2026-01-02T03:04:05Z", "config_value": {"f": {"enabled": true, "frequency": "daily"}}}"#,
         "not json",
@@ -275,4 +281,93 @@ async fn import_keeps_valid_lines_lists_the_others_and_may_be_repeated() {
         2,
         "the second import changed nothing"
     );
+}
+
+fn import_of(tenants: usize) -> String {
+    let line = |n: usize| {
+        let value = json!({"f": daily("UTC", &format!("tone {n}"))});
+        json!({"tenant_id": format!("t{n:05}"), "config_value": value}).to_string() + "\n"
+    };
+    (0..tenants).map(line).collect()
+}
+
+async fn a_snapshot_streams_line_by_line_to_its_end(kind: Kind) {
+    const TENANTS: usize = 12_000;
+    let server = start(kind).await;
+    let imported = server
+        .call(Method::POST, "preferences/import", &import_of(TENANTS))
+        .await;
+    assert_eq!(imported.status(), 200);
+    let url = format!("{}/api/v1/preferences/groups?feature_type=f", server.url);
+    let call = server
+        .http
+        .get(url)
+        .header("accept", "application/x-ndjson");
+    let response = call.send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let text = response.text().await.unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (first, last) = (&lines[0], &lines[lines.len() - 1]);
+    assert_eq!(
+        (&first["feature_type"], &first["as_of_id"]),
+        (&json!("f"), &json!(TENANTS))
+    );
+    assert_eq!(last, &json!({"end": true, "tenants": TENANTS}));
+    let parts = &lines[1..lines.len() - 1];
+    assert!(parts.len() > 1, "it comes in parts");
+    let tenants: std::collections::HashSet<&str> = parts
+        .iter()
+        .flat_map(|part| part["tenants"].as_array().unwrap())
+        .map(|tenant| tenant["tenant_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(tenants.len(), TENANTS);
+
+    let empty = server.http.get(format!(
+        "{}/api/v1/preferences/groups?feature_type=none",
+        server.url
+    ));
+    let empty = empty
+        .header("accept", "application/x-ndjson")
+        .send()
+        .await
+        .unwrap();
+    let empty = empty.text().await.unwrap();
+    assert!(empty.ends_with("{\"end\":true,\"tenants\":0}\n"), "{empty}");
+}
+
+async fn an_import_that_was_cut_off_is_resumed_by_sending_it_again(kind: Kind) {
+    let server = start(kind).await;
+    let all = import_of(2_500);
+    let store = server.url.clone();
+    let cut_off_later = async move {
+        let url = format!("{store}/api/v1/preferences/changes?since_id=0&wait=30");
+        reqwest::get(url).await.unwrap();
+        Err(std::io::Error::other("the network is gone"))
+    };
+    let half = Ok(all[..all.len() / 2].to_owned());
+    let body = futures::stream::iter([half]).chain(futures::stream::once(cut_off_later));
+    let url = format!("{}/api/v1/preferences/import", server.url);
+    let cut_off = server
+        .http
+        .post(&url)
+        .body(reqwest::Body::wrap_stream(body));
+    assert!(cut_off.send().await.is_err());
+    let again = server.call(Method::POST, "preferences/import", &all).await;
+    let report: Value = again.json().await.unwrap();
+    assert_eq!(
+        (&report["imported"], &report["rejected"]),
+        (&json!(2_500), &json!(0))
+    );
+    let head = server.get("preferences/changes?since_id=0&limit=1").await;
+    let unchanged = report["unchanged"].as_u64().unwrap();
+    assert!(
+        (1_000..=1_250).contains(&unchanged),
+        "whole batches were kept: {unchanged}"
+    );
+    assert_eq!(head["has_more"], true);
+    let groups = server.get("preferences/groups?feature_type=f").await;
+    assert_eq!(groups["as_of_id"], 2_500, "nothing entered the feed twice");
 }

@@ -5,7 +5,15 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::server::{start, start_in};
+use crate::server::{Kind, on_both_databases, start, start_in};
+
+on_both_databases! {
+    only_differences_enter_the_feed_feature_by_feature
+    a_held_call_ends_with_the_first_change_of_its_feature
+    a_held_call_does_not_hold_up_the_end_of_the_server
+    a_reader_loses_nothing_while_many_write
+    epoch_ids_and_data_survive_a_restart_and_a_new_database_has_another_epoch
+}
 
 fn on(time: &str) -> Value {
     json!({"enabled": true, "frequency": "daily", "preferred_time": time})
@@ -30,9 +38,8 @@ fn lines(page: &Value) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test]
-async fn only_differences_enter_the_feed_feature_by_feature() {
-    let server = start().await;
+async fn only_differences_enter_the_feed_feature_by_feature(kind: Kind) {
+    let server = start(kind).await;
     server
         .put("a", json!({"f": on("09:00"), "g": on("09:00")}))
         .await;
@@ -105,9 +112,8 @@ async fn only_differences_enter_the_feed_feature_by_feature() {
     }
 }
 
-#[tokio::test]
-async fn a_held_call_ends_with_the_first_change_of_its_feature() {
-    let server = start().await;
+async fn a_held_call_ends_with_the_first_change_of_its_feature(kind: Kind) {
+    let server = start(kind).await;
     let waiting = server.get("preferences/changes?since_id=0&feature_type=f&wait=30");
     let storing = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -124,9 +130,8 @@ async fn a_held_call_ends_with_the_first_change_of_its_feature() {
     assert_eq!((lines(&empty).len(), &empty["last_id"]), (0, &json!(2)));
 }
 
-#[tokio::test]
-async fn a_held_call_does_not_hold_up_the_end_of_the_server() {
-    let server = start().await;
+async fn a_held_call_does_not_hold_up_the_end_of_the_server(kind: Kind) {
+    let server = start(kind).await;
     let url = format!(
         "{}/api/v1/preferences/changes?since_id=0&wait=60",
         server.url
@@ -139,11 +144,10 @@ async fn a_held_call_does_not_hold_up_the_end_of_the_server() {
     assert_eq!(waiting.await.unwrap().unwrap().status(), 503);
 }
 
-#[tokio::test]
-async fn a_reader_loses_nothing_while_many_write() {
+async fn a_reader_loses_nothing_while_many_write(kind: Kind) {
     const WRITERS: usize = 8;
     const WRITES: usize = 25;
-    let server = start().await;
+    let server = start(kind).await;
     let write = async {
         let writer = |n: usize| {
             let server = &server;
@@ -186,14 +190,13 @@ async fn a_reader_loses_nothing_while_many_write() {
     assert_eq!(seen, expected);
 }
 
-#[tokio::test]
-async fn epoch_ids_and_data_survive_a_restart_and_a_new_database_has_another_epoch() {
-    let server = start().await;
+async fn epoch_ids_and_data_survive_a_restart_and_a_new_database_has_another_epoch(kind: Kind) {
+    let server = start(kind).await;
     server.put("a", json!({"f": on("09:00")})).await;
     let before = server.get("preferences/changes?since_id=0").await;
     let server = start_in(server.stop().await, None).await;
     assert_eq!(server.get("preferences/changes?since_id=0").await, before);
-    let other = start().await;
+    let other = start(kind).await;
     assert_ne!(
         other.get("preferences/changes?since_id=0").await["epoch"],
         before["epoch"]

@@ -1,4 +1,4 @@
-//! The Config Database over HTTP, on a real SQLite file.
+//! The Config Database over HTTP, on a real SQLite file and a real PostgreSQL.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(
@@ -9,6 +9,8 @@
 mod access;
 mod api;
 mod feed;
+mod ordering;
+mod replicas;
 mod schemas;
 mod server;
 mod versions;

@@ -3,7 +3,12 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::server::{Running, start, start_in};
+use crate::server::{Kind, Running, on_both_databases, start, start_in};
+
+on_both_databases! {
+    overrides_are_held_to_the_schema_of_their_feature_on_every_way_in
+    what_is_no_schema_is_refused_and_nothing_is_fetched
+}
 
 const SCHEMA: &str = "feature-types/posts/schema";
 
@@ -26,9 +31,8 @@ fn schema() -> Value {
     }})
 }
 
-#[tokio::test]
-async fn overrides_are_held_to_the_schema_of_their_feature_on_every_way_in() {
-    let server = start().await;
+async fn overrides_are_held_to_the_schema_of_their_feature_on_every_way_in(kind: Kind) {
+    let server = start(kind).await;
     assert_eq!(server.call(Method::GET, SCHEMA, "").await.status(), 404);
     assert_eq!(
         put(&server, json!({"colour": 1})).await.0,
@@ -107,9 +111,8 @@ async fn overrides_are_held_to_the_schema_of_their_feature_on_every_way_in() {
     assert_eq!(put(&server, json!({"tone": "loud"})).await.0, 200);
 }
 
-#[tokio::test]
-async fn what_is_no_schema_is_refused_and_nothing_is_fetched() {
-    let server = start().await;
+async fn what_is_no_schema_is_refused_and_nothing_is_fetched(kind: Kind) {
+    let server = start(kind).await;
     for (body, status) in [
         ("not json", 400),
         ("{\"type\": \"colour\"}", 422),

@@ -1,13 +1,65 @@
-//! A running Config Database in a folder of its own.
+//! A running Config Database with a database of its own, of either kind.
 
-use punctual_config_database::{ConfigStore, Server, ServerSettings};
+use punctual_config_database::{ConfigStore, NewKey, Scope, Server, ServerSettings};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-pub struct Running {
+/// Runs the same tests over both kinds of database.
+macro_rules! on_both_databases {
+    ($($test:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(crate::server::Kind::Sqlite).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $test() { super::$test(crate::server::Kind::Postgres).await; })*
+        }
+    };
+}
+pub(crate) use on_both_databases;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    /// A new database.
+    pub async fn place(self) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let url = match self {
+            Self::Sqlite => format!("sqlite://{}", folder.path().join("config.db").display()),
+            Self::Postgres => new_postgres_database().await,
+        };
+        Place { url, folder }
+    }
+}
+
+async fn new_postgres_database() -> String {
+    let server = std::env::var("TEST_POSTGRES_URL").expect(
+        "run `make test`, or tests/with-postgres.sh cargo test: it starts a PostgreSQL server",
+    );
+    let name = format!("t_{}", uuid::Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(&server).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let (server, _) = server.rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}
+
+/// Where a database is.
+pub struct Place {
+    pub url: String,
     pub folder: TempDir,
+}
+
+pub struct Running {
+    pub place: Place,
     pub url: String,
     pub store: ConfigStore,
     pub http: Client,
@@ -15,13 +67,13 @@ pub struct Running {
     served: JoinHandle<std::io::Result<()>>,
 }
 
-pub async fn start() -> Running {
-    start_in(tempfile::tempdir().unwrap(), None).await
+pub async fn start(kind: Kind) -> Running {
+    start_in(kind.place().await, None).await
 }
 
-pub async fn start_in(folder: TempDir, admin_key: Option<&str>) -> Running {
+pub async fn start_in(place: Place, admin_key: Option<&str>) -> Running {
     let settings = ServerSettings {
-        store_url: format!("sqlite://{}", folder.path().join("config.db").display()),
+        store_url: place.url.clone(),
         addr: "127.0.0.1:0".parse().unwrap(),
         admin_key: admin_key.map(Into::into),
     };
@@ -32,7 +84,7 @@ pub async fn start_in(folder: TempDir, admin_key: Option<&str>) -> Running {
         let _ = stopped.await;
     }));
     Running {
-        folder,
+        place,
         url,
         store,
         http: Client::new(),
@@ -68,10 +120,19 @@ impl Running {
         response.json().await.unwrap()
     }
 
-    /// Stops the server and gives its folder back.
-    pub async fn stop(self) -> TempDir {
+    /// Stops the server and gives its place back.
+    pub async fn stop(self) -> Place {
         self.stop.send(()).unwrap();
         self.served.await.unwrap().unwrap();
-        self.folder
+        self.place
+    }
+}
+
+/// A key for all tenants.
+pub fn key(name: &str, scope: Scope) -> NewKey {
+    NewKey {
+        name: name.to_owned(),
+        scope,
+        tenant_id: None,
     }
 }

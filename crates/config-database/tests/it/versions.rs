@@ -3,7 +3,15 @@
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::server::{Running, start, start_in};
+use crate::server::{Kind, Running, on_both_databases, start, start_in};
+
+on_both_databases! {
+    what_is_known_is_not_sent_again_and_what_has_changed_is_not_overwritten
+    of_many_who_saw_the_same_version_one_writes
+    a_merge_patch_changes_what_it_names_and_nothing_else
+    every_version_is_kept_with_its_actor_and_can_be_restored
+    forgotten_changes_make_their_readers_read_anew_and_nobody_else
+}
 
 const PATH: &str = "tenants/a/configs/feature_preferences";
 
@@ -30,9 +38,8 @@ async fn send(
         .unwrap()
 }
 
-#[tokio::test]
-async fn what_is_known_is_not_sent_again_and_what_has_changed_is_not_overwritten() {
-    let server = start().await;
+async fn what_is_known_is_not_sent_again_and_what_has_changed_is_not_overwritten(kind: Kind) {
+    let server = start(kind).await;
     let put = |header: (&'static str, &'static str), time: &'static str| {
         let server = &server;
         async move { send(server, Method::PUT, PATH, header, json!({"f": on(time)})).await }
@@ -119,9 +126,8 @@ async fn what_is_known_is_not_sent_again_and_what_has_changed_is_not_overwritten
     );
 }
 
-#[tokio::test]
-async fn of_many_who_saw_the_same_version_one_writes() {
-    let server = start().await;
+async fn of_many_who_saw_the_same_version_one_writes(kind: Kind) {
+    let server = start(kind).await;
     server.put("a", json!({"f": on("09:00")})).await;
     let times: Vec<String> = (10..20).map(|minute| format!("09:{minute}")).collect();
     let writes = times.iter().map(|time| {
@@ -141,9 +147,8 @@ async fn of_many_who_saw_the_same_version_one_writes() {
     assert_eq!(statuses.iter().filter(|status| **status == 412).count(), 9);
 }
 
-#[tokio::test]
-async fn a_merge_patch_changes_what_it_names_and_nothing_else() {
-    let server = start().await;
+async fn a_merge_patch_changes_what_it_names_and_nothing_else(kind: Kind) {
+    let server = start(kind).await;
     let patch = |value: Value| send(&server, Method::PATCH, PATH, ("x-none", ""), value);
     assert_eq!(patch(json!({})).await.status(), 404);
     let overrides = json!({"tone": "dry", "tags": ["a", "b"], "deep": {"x": 1, "y": 2}});
@@ -182,12 +187,14 @@ async fn a_merge_patch_changes_what_it_names_and_nothing_else() {
     assert_eq!(seen, ["\"f\" \"upserted\"", "\"g\" \"deleted\""]);
 }
 
-#[tokio::test]
-async fn every_version_is_kept_with_its_actor_and_can_be_restored() {
-    let server = start_in(tempfile::tempdir().unwrap(), Some("admin-key")).await;
+async fn every_version_is_kept_with_its_actor_and_can_be_restored(kind: Kind) {
+    let server = start_in(kind.place().await, Some("admin-key")).await;
     let editor = server
         .store
-        .create_key("editor", punctual_config_database::Scope::Write)
+        .create_key(&crate::server::key(
+            "editor",
+            punctual_config_database::Scope::Write,
+        ))
         .await
         .unwrap();
     let call = |method: Method, path: String, key: &str, body: Value| {
@@ -275,9 +282,8 @@ async fn every_version_is_kept_with_its_actor_and_can_be_restored() {
     );
 }
 
-#[tokio::test]
-async fn forgotten_changes_make_their_readers_read_anew_and_nobody_else() {
-    let server = start().await;
+async fn forgotten_changes_make_their_readers_read_anew_and_nobody_else(kind: Kind) {
+    let server = start(kind).await;
     for time in ["09:00", "09:01", "09:02"] {
         server.put("a", json!({"f": on(time)})).await;
     }

@@ -1,0 +1,146 @@
+//! API keys over HTTP, for products that give each of their users one.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::TimeDelta;
+use punctual_domain::TenantId;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    App,
+    problem::{self, AnyProblem, JsonBody, Problem, ProblemBody},
+};
+use crate::{
+    keys::Scope,
+    store::{ApiKey, NewKey},
+};
+
+/// The longest time two keys of one name hold together.
+const LONGEST_OVERLAP_HOURS: u32 = 30 * 24;
+const DEFAULT_OVERLAP_HOURS: u32 = 24;
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Keys {
+    keys: Vec<ApiKey>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    #[schema(min_length = 1, max_length = 128)]
+    name: String,
+    /// `read`, `write` or `admin`.
+    #[schema(value_type = String, pattern = "^(read|write|admin)$")]
+    scope: Scope,
+    /// The only tenant it may do it for; without it, all.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
+    tenant_id: Option<TenantId>,
+}
+
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rotation {
+    /// How long the old key goes on holding; 24 without it.
+    #[schema(maximum = 720)]
+    overlap_hours: Option<u32>,
+}
+
+/// A key, this once.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Made {
+    name: String,
+    key: String,
+}
+
+/// The keys that hold, without themselves.
+#[utoipa::path(get, path = "/keys", responses((status = 200, body = Keys), AnyProblem))]
+pub(super) async fn list(State(app): State<App>) -> Result<Json<Keys>, Problem> {
+    let keys = app.store.keys().await?;
+    Ok(Json(Keys { keys }))
+}
+
+/// Makes a key. The answer shows it, and nothing ever again.
+#[utoipa::path(post, path = "/keys", request_body = Wanted, responses(
+    (status = 201, body = Made),
+    (status = 409, description = "There is a key of that name", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
+pub(super) async fn create(
+    State(app): State<App>,
+    JsonBody(wanted): JsonBody<Wanted>,
+) -> Result<Response, Problem> {
+    let new = NewKey {
+        name: wanted.name,
+        scope: wanted.scope,
+        tenant_id: wanted.tenant_id,
+    };
+    let key = app.store.create_key(&new).await?;
+    let made = Made {
+        name: new.name,
+        key: key.expose_secret().to_owned(),
+    };
+    Ok((StatusCode::CREATED, Json(made)).into_response())
+}
+
+/// Makes a key that takes the place of the one of this name, which goes on holding for a while.
+#[utoipa::path(post, path = "/keys/{name}/rotate", params(("name" = String, Path)), request_body = Option<Rotation>, responses(
+    (status = 201, body = Made),
+    (status = 404, description = "There is no key of that name", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
+pub(super) async fn rotate(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    body: axum::body::Bytes,
+) -> Result<Response, Problem> {
+    let rotation = match body.is_empty() {
+        true => Rotation::default(),
+        false => problem::json_of::<Option<Rotation>>(&body)?.unwrap_or_default(),
+    };
+    let hours = rotation.overlap_hours.unwrap_or(DEFAULT_OVERLAP_HOURS);
+    if hours > LONGEST_OVERLAP_HOURS {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("overlap_hours is {hours}; use {LONGEST_OVERLAP_HOURS} at most"),
+        ));
+    }
+    let key = app
+        .store
+        .rotate_key(&name, TimeDelta::hours(hours.into()))
+        .await?
+        .ok_or_else(missing)?;
+    let made = Made {
+        name,
+        key: key.expose_secret().to_owned(),
+    };
+    Ok((StatusCode::CREATED, Json(made)).into_response())
+}
+
+/// Takes a key back.
+#[utoipa::path(delete, path = "/keys/{name}", params(("name" = String, Path)), responses(
+    (status = 204, description = "It is taken back"),
+    (status = 404, description = "There is no key of that name", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    if app.store.revoke_key(&name).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(missing())
+}
+
+fn missing() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is no key of that name; GET /api/v1/keys for those there are",
+    )
+}

@@ -1,0 +1,66 @@
+//! How often anybody may call: a key that goes wild must not slow the others down.
+
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
+
+use super::{auth::Caller, problem::Problem};
+
+/// Calls a second of a key that serves all tenants: an agent that asks for one after the other.
+const SERVICE: (u32, u32) = (5_000, 10_000);
+/// Of a key for one tenant: a person with a page.
+const TENANT: (u32, u32) = (10, 100);
+/// Of an address that has no key.
+const UNKNOWN: (u32, u32) = (10, 100);
+
+pub(crate) struct Limits {
+    services: DefaultKeyedRateLimiter<String>,
+    tenants: DefaultKeyedRateLimiter<String>,
+    unknown: DefaultKeyedRateLimiter<IpAddr>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            services: RateLimiter::keyed(quota(SERVICE)),
+            tenants: RateLimiter::keyed(quota(TENANT)),
+            unknown: RateLimiter::keyed(quota(UNKNOWN)),
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn known(&self, caller: &Caller) -> Result<(), Problem> {
+        let limiter = match caller.tenant_id {
+            Some(_) => &self.tenants,
+            None => &self.services,
+        };
+        check(limiter, &caller.name)
+    }
+
+    pub(super) fn unknown(&self, address: IpAddr) -> Result<(), Problem> {
+        check(&self.unknown, &address)
+    }
+
+    /// Forgets who has not called for a while.
+    pub(crate) fn tidy(&self) {
+        self.services.retain_recent();
+        self.tenants.retain_recent();
+        self.unknown.retain_recent();
+    }
+}
+
+fn quota((each_second, burst): (u32, u32)) -> Quota {
+    let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+    Quota::per_second(at_least_one(each_second)).allow_burst(at_least_one(burst))
+}
+
+fn check<K: Clone + Eq + std::hash::Hash>(
+    limiter: &DefaultKeyedRateLimiter<K>,
+    key: &K,
+) -> Result<(), Problem> {
+    limiter.check_key(key).map_err(|too_early| {
+        let wait = too_early.wait_time_from(limiter.clock().now());
+        Problem::too_many(wait.max(Duration::from_secs(1)))
+    })
+}

@@ -1,0 +1,56 @@
+//! What SQLite and PostgreSQL do not say in the same words.
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// The database of a URL, by its scheme.
+    pub(super) fn of(url: &str) -> Option<Self> {
+        match url.split_once(':')?.0 {
+            "sqlite" => Some(Self::Sqlite),
+            "postgres" | "postgresql" => Some(Self::Postgres),
+            _ => None,
+        }
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) fn begin_write(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
+    /// Begins a transaction whose reads see one moment.
+    pub(super) fn begin_read(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        }
+    }
+
+    /// Reads the newest id, and keeps every other writer out until the end of the transaction.
+    pub(super) fn lock_feed(self) -> &'static str {
+        match self {
+            // BEGIN IMMEDIATE did that already.
+            Self::Sqlite => "SELECT head FROM feed",
+            // As a statement of its own: the ones after it see what the writer before has committed.
+            Self::Postgres => "SELECT head FROM feed FOR UPDATE",
+        }
+    }
+
+    /// SQL with `ROWS` standing for the elements of `$1`, a JSON array of arrays; `value ->> N` is a field of one.
+    pub(super) fn rows(self, sql: &str) -> SqlStr {
+        let rows = match self {
+            Self::Sqlite => "json_each($1)",
+            Self::Postgres => "json_array_elements(CAST($1 AS json)) AS rows(value)",
+        };
+        AssertSqlSafe(sql.replace("ROWS", rows)).into_sql_str()
+    }
+}

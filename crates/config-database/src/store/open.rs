@@ -1,0 +1,128 @@
+//! Opening the store: where it is, how it is connected to, and its tables brought up to date.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    AnyConnection, AnyPool, Connection, Executor,
+    any::{AnyConnectOptions, AnyPoolOptions},
+    migrate::{MigrateError, Migrator},
+};
+use tokio::sync::watch;
+
+use super::{ConfigStore, StoreError, dialect::Dialect};
+
+static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
+
+/// Connections at most. Reads need no more on a few cores, and there is one writer at a time.
+const CONNECTIONS: u32 = 8;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl ConfigStore {
+    /// Opens the database of `url`, a file as `sqlite://var/config.db` (made with its folder where missing) or a
+    /// PostgreSQL database as `postgres://user:password@host/name`, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When it cannot be opened or is no database of ours. No error shows the URL: it may hold a password.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let (dialect, options) = parse(url).ok_or_else(|| {
+            StoreError::new(
+                "CONFIG_STORE_URL is not usable; use a URL as sqlite://var/config.db or \
+                 postgres://user:password@host/name",
+            )
+        })?;
+        let place = match dialect {
+            Dialect::Sqlite => file_of(url).to_owned(),
+            Dialect::Postgres => "on PostgreSQL".to_owned(),
+        };
+        let fail = |problem: String| {
+            StoreError(format!(
+                "cannot open the Config Database {place}: {problem}; check CONFIG_STORE_URL"
+            ))
+        };
+        if dialect == Dialect::Sqlite
+            && let Some(folder) = Path::new(&place).parent()
+        {
+            tokio::fs::create_dir_all(folder)
+                .await
+                .map_err(|error| fail(error.to_string()))?;
+        }
+        let pool = connect(dialect, options)
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        let migrations = match dialect {
+            Dialect::Sqlite => &SQLITE,
+            Dialect::Postgres => &POSTGRES,
+        };
+        migrate(&pool, dialect, migrations)
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        let store = Self {
+            pool,
+            dialect,
+            url: url.into(),
+            schemas: Default::default(),
+            readers: Default::default(),
+            seen: watch::Sender::default(),
+        };
+        store.refresh().await?;
+        Ok(store)
+    }
+}
+
+fn parse(url: &str) -> Option<(Dialect, AnyConnectOptions)> {
+    let dialect = Dialect::of(url)?;
+    let options = match dialect {
+        Dialect::Sqlite if url.contains('?') => url.parse(),
+        Dialect::Sqlite => format!("{url}?mode=rwc").parse(),
+        Dialect::Postgres => url.parse(),
+    };
+    Some((dialect, options.ok()?))
+}
+
+fn file_of(url: &str) -> &str {
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    path.split_once('?').map_or(path, |(path, _)| path)
+}
+
+/// Brings the tables up to date, whoever else is about to do the same.
+async fn migrate(
+    pool: &AnyPool,
+    dialect: Dialect,
+    migrations: &Migrator,
+) -> Result<(), MigrateError> {
+    match dialect {
+        // The migrator takes no lock on SQLite.
+        Dialect::Sqlite => {
+            let mut transaction = pool.begin_with(dialect.begin_write()).await?;
+            migrations.run(&mut *transaction).await?;
+            Ok(transaction.commit().await?)
+        }
+        Dialect::Postgres => migrations.run(pool).await,
+    }
+}
+
+async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool, sqlx::Error> {
+    sqlx::any::install_default_drivers();
+    let settings = match dialect {
+        Dialect::Sqlite => {
+            "PRAGMA busy_timeout = 30000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
+        }
+        // A connection that was lost in mid-transaction must not hold the feed's lock for ever.
+        Dialect::Postgres => {
+            "SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = 'warning'"
+        }
+    };
+    if dialect == Dialect::Postgres {
+        // A pool goes on trying to connect for its whole patience; who starts wants to know at once.
+        AnyConnection::connect_with(&options).await?.close().await?;
+    }
+    AnyPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .after_connect(move |connection, _| {
+            Box::pin(async move { connection.execute(settings).await.map(drop) })
+        })
+        .connect_with(options)
+        .await
+}
