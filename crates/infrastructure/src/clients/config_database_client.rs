@@ -1,6 +1,7 @@
 //! The Config Database over HTTP. It works with the reference server and with any other that has only the
 //! three documented GETs; what a server can do beyond them is found out from its answers.
 
+mod breaker;
 mod cache;
 mod http;
 mod wire;
@@ -17,8 +18,8 @@ use secrecy::SecretString;
 use tracing::warn;
 
 use self::{
-    cache::{Lookup, PreferenceCache},
-    http::{Answer, Http},
+    cache::{Known, Lookup, PreferenceCache},
+    http::{Answer, Ask, Http},
     wire::{RawChange, TenantConfig},
 };
 
@@ -101,11 +102,13 @@ impl ConfigDatabaseClient {
             query.extend(page_cursor.take().map(|cursor| ("cursor", cursor)));
             let answer = self
                 .http
-                .get("preferences/groups", &query, Duration::ZERO)
+                .get("preferences/groups", &query, Ask::default())
                 .await?;
             let page: wire::GroupsPage = answer.json()?;
             let next = page.next_cursor.clone();
-            all.add(page);
+            if !all.add(page) {
+                return Err(self.cursor_lost("was replaced by another while it was read"));
+            }
             match next {
                 Some(next) => page_cursor = Some(next),
                 None => return Ok(all),
@@ -127,11 +130,12 @@ impl ConfigDatabaseClient {
         if cursor.epoch.is_some() && !wait.is_zero() {
             query.push(("wait", wait.as_secs().to_string()));
         }
-        let changes: wire::Changes =
-            match self.http.get("preferences/changes", &query, wait).await? {
-                Answer::Gone => return Err(self.cursor_lost("no longer keeps changes that old")),
-                answer => answer.json()?,
-            };
+        let ask = Ask { wait, known: None };
+        let changes: wire::Changes = match self.http.get("preferences/changes", &query, ask).await?
+        {
+            Answer::Gone => return Err(self.cursor_lost("no longer keeps changes that old")),
+            answer => answer.json()?,
+        };
         if cursor.epoch.is_some() && changes.epoch != cursor.epoch {
             return Err(self.cursor_lost("was replaced by another"));
         }
@@ -165,38 +169,54 @@ impl ConfigDatabaseClient {
         }
     }
 
-    /// One tenant's preference from the server itself; `None` when the server says there is none.
+    /// One tenant's preference from the server itself; with no record when the server says there is none.
     async fn fetch(
         &self,
         feature: &FeatureType,
         tenant: &TenantId,
-    ) -> Result<Option<PreferenceRecord>, ConfigDatabaseError> {
+        known: Option<Known>,
+    ) -> Result<Known, ConfigDatabaseError> {
         let path = format!("tenants/{tenant}/configs/feature_preferences");
-        let config: TenantConfig = match self.http.get(&path, &[], Duration::ZERO).await? {
-            Answer::Missing => return Ok(None),
-            answer => answer.json()?,
+        let ask = Ask {
+            known: known.as_ref().and_then(|known| known.etag.as_ref()),
+            ..Ask::default()
         };
-        Ok(config.preference(feature, tenant))
+        let answer = self.http.get(&path, &[], ask).await?;
+        let etag = match &answer {
+            Answer::Json { etag, .. } => etag.clone(),
+            Answer::Missing => return Ok(Known::default()),
+            // Only who sent an ETag is answered so.
+            Answer::Known => return Ok(known.unwrap_or_default()),
+            Answer::Gone => None,
+        };
+        let config: TenantConfig = answer.json()?;
+        let record = config.preference(feature, tenant);
+        Ok(Known { record, etag })
     }
 
+    /// One tenant's preference, for everybody who asks for it at the same time.
     async fn fetch_and_cache(
         &self,
         feature: &FeatureType,
         tenant: TenantId,
     ) -> Result<Option<(TenantId, PreferenceRecord)>, ConfigDatabaseError> {
-        let record = match (
-            self.cache.get(feature, &tenant),
-            self.fetch(feature, &tenant).await,
-        ) {
-            (_, Ok(record)) => {
-                self.cache.put(feature, &tenant, record.clone());
-                record
+        let _flight = self.cache.only_one(feature, &tenant).await;
+        let stale = match self.cache.get(feature, &tenant) {
+            // Somebody has fetched it meanwhile.
+            Lookup::Fresh(known) => return Ok(known.record.map(|record| (tenant, record))),
+            Lookup::Stale(known) => Some(known),
+            Lookup::Unknown => None,
+        };
+        let record = match (self.fetch(feature, &tenant, stale.clone()).await, stale) {
+            (Ok(known), _) => {
+                self.cache.put(feature, &tenant, known.clone());
+                known.record
             }
-            (Lookup::Stale(record), Err(error)) if error.kind == ConfigErrorKind::Unavailable => {
+            (Err(error), Some(known)) if error.kind == ConfigErrorKind::Unavailable => {
                 warn!(%tenant, %error, "The last known preference of {tenant} is used: {error}");
-                record
+                known.record
             }
-            (_, Err(error)) => return Err(error),
+            (Err(error), _) => return Err(error),
         };
         Ok(record.map(|record| (tenant, record)))
     }
@@ -226,10 +246,10 @@ impl ConfigDatabaseClient {
                     preference: preference.into(),
                     updated_at: raw.changed_at,
                 }),
-                None => self.fetch(feature, &tenant_id).await?,
+                None => self.fetch(feature, &tenant_id, None).await?.record,
             }
         };
-        self.cache.put(feature, &tenant_id, record.clone());
+        self.cache.put(feature, &tenant_id, record.clone().into());
         let kind = match record {
             Some(record) => ChangeKind::Upserted(record.preference),
             None => ChangeKind::Deleted,
@@ -266,8 +286,8 @@ impl ConfigDatabase for ConfigDatabaseClient {
         };
         let records = groups.into_records(feature_type);
         for record in &records {
-            self.cache
-                .put(feature_type, &record.tenant_id, Some(record.clone()));
+            let known = Some(record.clone()).into();
+            self.cache.put(feature_type, &record.tenant_id, known);
         }
         Ok(Snapshot {
             records,
@@ -310,10 +330,9 @@ impl ConfigDatabase for ConfigDatabaseClient {
         let mut to_fetch = Vec::new();
         for tenant in tenants {
             match self.cache.get(feature_type, tenant) {
-                Lookup::Fresh(Some(record)) => {
-                    found.insert(tenant.clone(), record);
+                Lookup::Fresh(known) => {
+                    found.extend(known.record.map(|record| (tenant.clone(), record)));
                 }
-                Lookup::Fresh(None) => {}
                 Lookup::Stale(_) | Lookup::Unknown => to_fetch.push(tenant.clone()),
             }
         }

@@ -6,6 +6,7 @@
     reason = "these tests run in real time against real processes"
 )]
 
+mod client_cache;
 mod misbehaving_servers;
 mod plain_server;
 mod server;

@@ -1,20 +1,45 @@
 //! What is known of single tenants: fresh for a while, then stale, which is better than nothing only while
 //! the server cannot be asked. 'The server has none' is remembered like any other answer.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use cached::{ConcurrentCloneCached, Expires, ShardedExpiringLruCache};
 use punctual_domain::{FeatureType, PreferenceRecord, TenantId};
-use tokio::time::Instant;
+use reqwest::header::HeaderValue;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
 
 /// Tenants remembered at most; beyond it the least recently used are forgotten.
 const CAPACITY: usize = 200_000;
 /// How long a stale answer may stand in while the server cannot be asked.
 const STALE_FOR: Duration = Duration::from_secs(24 * 3600);
 
+/// Keys that are fetched one after the other although they differ: as few as this share a lock.
+const FLIGHTS: usize = 256;
+
+/// What the server said of a tenant.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Known {
+    /// `None`: it has no preference for the feature.
+    pub(super) record: Option<PreferenceRecord>,
+    /// What it answers to 'is it still so?'; only a configuration that was read by itself has one.
+    pub(super) etag: Option<HeaderValue>,
+}
+
+impl From<Option<PreferenceRecord>> for Known {
+    fn from(record: Option<PreferenceRecord>) -> Self {
+        Self { record, etag: None }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
-    record: Option<PreferenceRecord>,
+    known: Known,
     fresh_until: Instant,
 }
 
@@ -28,9 +53,9 @@ impl Expires for Entry {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Lookup {
     /// To be used as it is.
-    Fresh(Option<PreferenceRecord>),
+    Fresh(Known),
     /// To be used only when the server cannot be asked.
-    Stale(Option<PreferenceRecord>),
+    Stale(Known),
     /// Nothing.
     Unknown,
 }
@@ -39,6 +64,8 @@ pub(super) enum Lookup {
 pub(super) struct PreferenceCache {
     entries: ShardedExpiringLruCache<(FeatureType, TenantId), Entry>,
     ttl: Duration,
+    flights: [Mutex<()>; FLIGHTS],
+    hasher: RandomState,
 }
 
 impl PreferenceCache {
@@ -46,6 +73,8 @@ impl PreferenceCache {
         Self {
             entries: ShardedExpiringLruCache::new(CAPACITY),
             ttl,
+            flights: [const { Mutex::const_new(()) }; FLIGHTS],
+            hasher: RandomState::new(),
         }
     }
 
@@ -55,22 +84,27 @@ impl PreferenceCache {
             .entries
             .get_with_expiry_status(&(feature.clone(), tenant.clone()))
         {
-            (Some(entry), false) => Lookup::Fresh(entry.record),
+            (Some(entry), false) => Lookup::Fresh(entry.known),
             (Some(entry), true) if entry.fresh_until + STALE_FOR > Instant::now() => {
-                Lookup::Stale(entry.record)
+                Lookup::Stale(entry.known)
             }
             _ => Lookup::Unknown,
         }
     }
 
-    pub(super) fn put(
+    /// Waits until nobody else fetches this tenant, and keeps others from it while the guard is held.
+    pub(super) async fn only_one(
         &self,
         feature: &FeatureType,
         tenant: &TenantId,
-        record: Option<PreferenceRecord>,
-    ) {
+    ) -> MutexGuard<'_, ()> {
+        let hash = self.hasher.hash_one((feature, tenant));
+        self.flights[hash as usize % FLIGHTS].lock().await
+    }
+
+    pub(super) fn put(&self, feature: &FeatureType, tenant: &TenantId, known: Known) {
         let entry = Entry {
-            record,
+            known,
             fresh_until: Instant::now() + self.ttl,
         };
         self.entries.set((feature.clone(), tenant.clone()), entry);
@@ -86,13 +120,19 @@ mod tests {
         let cache = PreferenceCache::new(Duration::from_secs(60));
         let (feature, tenant) = (FeatureType::new("f").unwrap(), TenantId::new("t").unwrap());
         assert_eq!(cache.get(&feature, &tenant), Lookup::Unknown);
-        cache.put(&feature, &tenant, None);
-        assert_eq!(cache.get(&feature, &tenant), Lookup::Fresh(None));
-        tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(cache.get(&feature, &tenant), Lookup::Stale(None));
+        cache.put(&feature, &tenant, Known::default());
         assert_eq!(
             cache.get(&feature, &tenant),
-            Lookup::Stale(None),
+            Lookup::Fresh(Known::default())
+        );
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(
+            cache.get(&feature, &tenant),
+            Lookup::Stale(Known::default())
+        );
+        assert_eq!(
+            cache.get(&feature, &tenant),
+            Lookup::Stale(Known::default()),
             "looking does not delete it"
         );
         tokio::time::advance(STALE_FOR).await;

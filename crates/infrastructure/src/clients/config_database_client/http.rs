@@ -1,5 +1,5 @@
-//! One GET of the Config Database: timeouts, a bounded answer, retries in this one layer, and errors that
-//! say what happened and what to check next. The key goes into a header and nowhere else.
+//! One GET of the Config Database: timeouts, a bounded answer, retries in this one layer, a circuit breaker below
+//! it, and errors that say what happened and what to check next. The key goes into a header and nowhere else.
 
 use std::{error::Error as _, time::Duration};
 
@@ -8,13 +8,20 @@ use chrono::DateTime;
 use punctual_application::ports::{ConfigDatabaseError, ConfigErrorKind};
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER},
 };
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
-use tower::retry::budget::{Budget, TpsBudget};
+use tower::{
+    ServiceExt,
+    retry::budget::{Budget, TpsBudget},
+};
+use tower_resilience_circuitbreaker::CircuitBreakerError;
 
-use super::ClientOptions;
+use super::{
+    ClientOptions,
+    breaker::{self, Sender},
+};
 
 /// No longer than this is waited because the server asked for it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -28,8 +35,14 @@ const BUDGET_OVER: Duration = Duration::from_secs(10);
 /// What the server said, where it is not an error.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// A JSON document.
-    Json { body: Vec<u8>, url: String },
+    /// A JSON document, and its ETag where it has one.
+    Json {
+        body: Vec<u8>,
+        url: String,
+        etag: Option<HeaderValue>,
+    },
+    /// It is what the caller knows already (304).
+    Known,
     /// It does not have what was asked for (404, in JSON).
     Missing,
     /// It no longer has what was asked for (410).
@@ -40,10 +53,10 @@ impl Answer {
     /// The document.
     pub(super) fn json<T: DeserializeOwned>(self) -> Result<T, ConfigDatabaseError> {
         match self {
-            Self::Json { body, url } => {
+            Self::Json { body, url, .. } => {
                 serde_json::from_slice(&body).map_err(|error| malformed(&url, &error))
             }
-            Self::Missing | Self::Gone => Err(error(
+            Self::Known | Self::Missing | Self::Gone => Err(error(
                 ConfigErrorKind::Malformed,
                 "Config Database has no such address; check that CONFIG_SERVICE_URL points at one"
                     .into(),
@@ -52,13 +65,44 @@ impl Answer {
     }
 }
 
-#[derive(Debug)]
+/// What is special about a call.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ask<'a> {
+    /// How long the server may hold it.
+    pub(super) wait: Duration,
+    /// The ETag of what is known already.
+    pub(super) known: Option<&'a HeaderValue>,
+}
+
+/// A call that failed, and whether it may be made again at once.
+struct Failed {
+    error: ConfigDatabaseError,
+    again: bool,
+}
+
+impl From<ConfigDatabaseError> for Failed {
+    fn from(error: ConfigDatabaseError) -> Self {
+        let again = error.kind == ConfigErrorKind::Unavailable;
+        Self { error, again }
+    }
+}
+
 pub(super) struct Http {
     client: Client,
+    /// Sends requests, and after some failures none for a while.
+    sender: Sender,
     base: Url,
     authorization: Option<HeaderValue>,
     retries: TpsBudget,
     options: ClientOptions,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http")
+            .field("url", &self.shown_url())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Http {
@@ -96,11 +140,13 @@ impl Http {
         let client = Client::builder()
             .connect_timeout(Duration::from_secs(5).min(options.timeout))
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("punctual/", env!("CARGO_PKG_VERSION")))
+            .user_agent(user_agent())
             .build()
             .map_err(|e| invalid(e.to_string()))?;
+        let sender = breaker::around(client.clone()).map_err(invalid)?;
         Ok(Self {
             client,
+            sender,
             base,
             authorization,
             retries: TpsBudget::new(BUDGET_OVER, RETRIES_PER_SECOND, RETRIES_PER_CALL),
@@ -118,12 +164,12 @@ impl Http {
         url.as_str().trim_end_matches("/api/v1/").to_owned()
     }
 
-    /// GETs a path below `/api/v1/`. `wait` is how long the server may hold the call.
+    /// GETs a path below `/api/v1/`.
     pub(super) async fn get(
         &self,
         path: &str,
         query: &[(&str, String)],
-        wait: Duration,
+        ask: Ask<'_>,
     ) -> Result<Answer, ConfigDatabaseError> {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
@@ -131,21 +177,23 @@ impl Http {
             .with_jitter()
             .with_max_times(self.options.attempts.saturating_sub(1));
         self.retries.deposit();
-        (|| self.try_get(path, query, wait))
+        (|| self.try_get(path, query, ask))
             .retry(backoff)
-            .when(|error| error.kind == ConfigErrorKind::Unavailable && self.retries.withdraw())
-            .adjust(|error, delay| {
-                delay.map(|delay| error.retry_after.map_or(delay, |asked| asked.max(delay)))
+            .when(|failed| failed.again && self.retries.withdraw())
+            .adjust(|failed, delay| {
+                let asked = failed.error.retry_after.unwrap_or_default();
+                delay.map(|delay| delay.max(asked))
             })
             .await
+            .map_err(|failed| failed.error)
     }
 
     async fn try_get(
         &self,
         path: &str,
         query: &[(&str, String)],
-        wait: Duration,
-    ) -> Result<Answer, ConfigDatabaseError> {
+        ask: Ask<'_>,
+    ) -> Result<Answer, Failed> {
         let url = self
             .base
             .join(path)
@@ -155,27 +203,42 @@ impl Http {
             .get(url)
             .query(query)
             .header(ACCEPT, "application/json")
-            .timeout(self.options.timeout + wait);
+            .timeout(self.options.timeout + ask.wait);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        let response = request.send().await.map_err(|e| self.connecting(&e))?;
-        let is_json = response
-            .headers()
-            .get(CONTENT_TYPE)
+        if let Some(etag) = ask.known {
+            request = request.header(IF_NONE_MATCH, etag.clone());
+        }
+        let request = request.build().map_err(|e| self.connecting(&e))?;
+        let response = match self.sender.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(CircuitBreakerError::Inner(cause)) => return Err(self.connecting(&cause).into()),
+            Err(CircuitBreakerError::OpenCircuit) => {
+                return Err(Failed {
+                    error: self.left_alone(),
+                    again: false,
+                });
+            }
+        };
+        let header = |name| response.headers().get(name);
+        let is_json = header(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.contains("json"));
         match response.status() {
             status if status.is_success() => {
+                let etag = header(ETAG).cloned();
                 let body = self.body(response).await?;
                 Ok(Answer::Json {
                     body,
                     url: self.shown_url(),
+                    etag,
                 })
             }
+            StatusCode::NOT_MODIFIED if ask.known.is_some() => Ok(Answer::Known),
             StatusCode::NOT_FOUND if is_json => Ok(Answer::Missing),
             StatusCode::GONE => Ok(Answer::Gone),
-            status => Err(self.refused(status, retry_after(&response))),
+            status => Err(self.refused(status, retry_after(&response)).into()),
         }
     }
 
@@ -219,6 +282,17 @@ impl Http {
         )
     }
 
+    fn left_alone(&self) -> ConfigDatabaseError {
+        error(
+            ConfigErrorKind::Unavailable,
+            format!(
+                "Error connecting to Config Database at {}: it failed again and again and is left alone for a \
+                 moment; check that it runs and its log",
+                self.shown_url()
+            ),
+        )
+    }
+
     fn refused(&self, status: StatusCode, retry_after: Option<Duration>) -> ConfigDatabaseError {
         let url = self.shown_url();
         let overloaded = matches!(
@@ -253,6 +327,16 @@ impl Http {
             retry_after,
         }
     }
+}
+
+/// Says who asks, and which of many: a Config Database can show how far each has read.
+fn user_agent() -> String {
+    let instance = uuid::Uuid::new_v4().simple().to_string();
+    format!(
+        "punctual/{} ({})",
+        env!("CARGO_PKG_VERSION"),
+        &instance[..8]
+    )
 }
 
 fn error(kind: ConfigErrorKind, message: String) -> ConfigDatabaseError {

@@ -1,7 +1,7 @@
 //! The Config Database's JSON, read tolerantly: what is not needed may be missing, what is unknown is passed
 //! on. Only what would be misread is refused.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{FeatureType, PreferenceRecord, TenantId};
@@ -45,59 +45,71 @@ enum Tenant {
 /// were read comes again as a change.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    groups: Vec<Group>,
+    records: Vec<PreferenceRecord>,
+    /// Every preference there is, once: few of many tenants' differ.
+    preferences: HashSet<Arc<Object>>,
+    left_out: usize,
     pub(super) epoch: Option<String>,
     pub(super) as_of_id: Option<u64>,
 }
 
 impl Groups {
-    pub(super) fn add(&mut self, page: GroupsPage) {
-        self.groups.extend(page.groups);
-        self.epoch = self.epoch.take().or(page.epoch);
+    /// Adds a page. Returns whether it is of the same database as those before.
+    pub(super) fn add(&mut self, page: GroupsPage) -> bool {
+        if self.epoch.is_some() && self.epoch != page.epoch {
+            return false;
+        }
+        self.epoch = page.epoch;
         self.as_of_id = self.as_of_id.or(page.as_of_id);
-    }
-
-    pub(super) fn into_records(self, feature: &FeatureType) -> Vec<PreferenceRecord> {
-        let mut records = Vec::new();
-        let mut left_out = 0;
-        for group in self.groups {
-            let mut shared = group.shared;
+        for Group {
+            mut shared,
+            tenants,
+        } in page.groups
+        {
             shared.remove("count");
             // Groups hold those who are switched on, and need not say so.
             shared.entry("enabled").or_insert(Value::Bool(true));
-            let shared_only = Arc::new(shared.clone());
-            for tenant in group.tenants {
-                let (id, updated_at, preference) = match tenant {
-                    Tenant::Id(id) => (id, None, Arc::clone(&shared_only)),
+            for tenant in tenants {
+                let (id, updated_at, own) = match tenant {
+                    Tenant::Id(id) => (id, None, Object::new()),
                     Tenant::Object {
                         tenant_id,
                         updated_at,
                         own,
-                    } if own.is_empty() => (tenant_id, updated_at, Arc::clone(&shared_only)),
-                    Tenant::Object {
-                        tenant_id,
-                        updated_at,
-                        own,
-                    } => {
-                        let mut preference = shared.clone();
-                        preference.extend(own);
-                        (tenant_id, updated_at, Arc::new(preference))
-                    }
+                    } => (tenant_id, updated_at, own),
                 };
-                match TenantId::new(&id) {
-                    Ok(tenant_id) => records.push(PreferenceRecord {
-                        tenant_id,
-                        preference,
-                        updated_at,
-                    }),
-                    Err(_) => left_out += 1,
-                }
+                let Ok(tenant_id) = TenantId::new(&id) else {
+                    self.left_out += 1;
+                    continue;
+                };
+                let mut preference = shared.clone();
+                preference.extend(own);
+                let preference = self.intern(preference);
+                self.records.push(PreferenceRecord {
+                    tenant_id,
+                    preference,
+                    updated_at,
+                });
             }
         }
+        true
+    }
+
+    fn intern(&mut self, preference: Object) -> Arc<Object> {
+        if let Some(known) = self.preferences.get(&preference) {
+            return Arc::clone(known);
+        }
+        let preference = Arc::new(preference);
+        self.preferences.insert(Arc::clone(&preference));
+        preference
+    }
+
+    pub(super) fn into_records(self, feature: &FeatureType) -> Vec<PreferenceRecord> {
+        let left_out = self.left_out;
         if left_out > 0 {
             warn!(%feature, left_out, "{left_out} tenants of {feature} have ids that cannot be; they are left out");
         }
-        records
+        self.records
     }
 }
 
