@@ -5,6 +5,7 @@ mod configs;
 mod import;
 mod keys;
 mod limits;
+mod page;
 mod preferences;
 mod problem;
 mod schemas;
@@ -118,6 +119,7 @@ pub(crate) fn service(
             get(|| async { Json(json!({"status": "live"})) }),
         )
         .route("/health/ready", get(ready))
+        .merge(page::routes())
         .fallback(problem::not_found)
         .layer(middleware::from_fn_with_state(
             app.clone(),

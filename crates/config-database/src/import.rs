@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Lines stored in one transaction.
-const LINES_AT_ONCE: usize = 1_000;
+const LINES_AT_ONCE: usize = 5_000;
 /// Rejected lines that are listed; further ones are only counted.
 const LISTED: usize = 100_000;
 

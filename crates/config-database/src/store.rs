@@ -27,7 +27,7 @@ pub use api_keys::{ApiKey, KeyError, NewKey};
 pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage};
-pub(crate) use schemas::SchemaError;
+pub(crate) use schemas::{InvalidPreferences, SchemaError};
 pub(crate) use writing::Edit;
 
 /// The store failed; nothing was half done.

@@ -29,6 +29,6 @@ pub use planner::{CatchUp, CatchUpPolicy, DueGroup, due_instants, plan_fixed, pl
 pub use preference::{MergedPreference, Preference};
 pub use purpose::{HandlerConfig, PurposeConfig, parse_purposes};
 pub use recurrence::{MonthDays, Recurrence, Weekdays};
-pub use slot::{Slot, TimeOfDay};
+pub use slot::{ClockChange, Slot, TimeOfDay};
 pub use validation::{FieldError, FieldErrors, Fields, Invalid};
 pub use zone::{TZDB_VERSION, UnknownZone, Zone};

@@ -65,6 +65,15 @@ pub struct Slot {
     pub zone: Zone,
 }
 
+/// What a change of the clocks does to an occurrence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockChange {
+    /// The clocks skip the chosen time on that day: it falls due as much later as they skip.
+    Skipped,
+    /// The clocks show the chosen time twice on that day: it falls due the first time.
+    Repeated,
+}
+
 /// How many dates to look ahead for the next occurrence: past the longest recurrence (two months when a
 /// month ends early) and any date that a zone has skipped.
 const DATES_AHEAD: usize = 75;
@@ -109,6 +118,23 @@ impl Slot {
             .flatten()
             .find(chosen);
         Occurrence::Date(earlier.unwrap_or(local))
+    }
+
+    /// What a change of the clocks does to the occurrence at `instant`; `None` on nearly all days, and always for
+    /// hourly slots, which take every hour as it comes.
+    #[must_use]
+    pub fn clock_change(&self, instant: DateTime<Utc>) -> Option<ClockChange> {
+        if self.recurrence == Recurrence::Hourly {
+            return None;
+        }
+        let local = self.zone.local(instant)?;
+        if local.time() != self.time.0 {
+            return Some(ClockChange::Skipped);
+        }
+        let transition = self.zone.next_transition(instant)?;
+        let back = self.zone.offset_seconds(instant)? - self.zone.offset_seconds(transition)?;
+        let again = instant.checked_add_signed(TimeDelta::seconds(back.into()))?;
+        (back > 0 && again >= transition).then_some(ClockChange::Repeated)
     }
 
     fn next_hourly(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {

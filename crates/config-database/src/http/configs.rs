@@ -204,27 +204,14 @@ pub(super) async fn restore(
     JsonBody(Restore { version }): JsonBody<Restore>,
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
-    let past = app
-        .store
-        .history(&id, version.saturating_add(1), 1)
-        .await?
-        .into_iter()
-        .next();
-    let value = match past {
-        Some(PastConfig {
-            version: found,
-            config_value: Some(value),
-            ..
-        }) if found == version => value,
-        _ => {
-            return Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                format!(
-                    "there is no version {version} to restore; GET the history for those there are"
-                ),
-            ));
-        }
-    };
+    let value = app.store.past_value(&id, version).await?.ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "there is no version {version} to restore; GET the history for those there are"
+            ),
+        )
+    })?;
     let config = app.store.check(&id.config_key, &Value::Object(value))?;
     let (changed, _) = app
         .store

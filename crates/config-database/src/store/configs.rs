@@ -145,6 +145,49 @@ impl ConfigStore {
         rows.iter().map(past).collect()
     }
 
+    /// The value of a version; `None` when there is none, or it was a removal.
+    pub(crate) async fn past_value(
+        &self,
+        id: &ConfigId,
+        version: i64,
+    ) -> Result<Option<Map<String, Value>>, StoreError> {
+        let past = self.history(id, version.saturating_add(1), 1).await?;
+        Ok(past
+            .into_iter()
+            .find(|past| past.version == version)
+            .and_then(|past| past.config_value))
+    }
+
+    /// Configurations in the order of their tenants and keys, after one of them.
+    pub(crate) async fn export(
+        &self,
+        after_tenant: &str,
+        after_key: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredConfig>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT config_value, version, updated_at, tenant_id, config_key FROM configs
+             WHERE (tenant_id, config_key) > ($1, $2) AND config_value IS NOT NULL
+             ORDER BY tenant_id, config_key LIMIT $3",
+        )
+        .bind(after_tenant)
+        .bind(after_key)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        let config = |row: &AnyRow| {
+            let tenant: &str = row.try_get(3)?;
+            let id = ConfigId {
+                tenant_id: TenantId::new(tenant).map_err(StoreError::new)?,
+                config_key: row.try_get(4)?,
+            };
+            Ok(Stored::of(row, 0)?.into_config(&id))
+        };
+        rows.iter()
+            .filter_map(|row| config(row).transpose())
+            .collect()
+    }
+
     /// The tenants whose id begins with `prefix`, after `after`, with whatever configurations they have.
     pub(crate) async fn tenants(
         &self,

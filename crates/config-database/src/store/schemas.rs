@@ -6,13 +6,14 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use futures::TryStreamExt;
 use jsonschema::Validator;
 use punctual_domain::{FeatureType, FieldError, FieldErrors};
 use serde_json::Value;
 use sqlx::{AnyConnection, Row};
 
 use super::{ConfigStore, StoreError};
-use crate::validate::{CheckedConfig, check};
+use crate::validate::{CheckedConfig, FEATURE_PREFERENCES, check};
 
 /// The schemas in force, by feature.
 pub(super) type Schemas = Arc<RwLock<BTreeMap<String, Schema>>>;
@@ -33,6 +34,19 @@ impl Schema {
             compiled: Arc::new(compiled),
         })
     }
+}
+
+/// Stored preferences that are not valid.
+#[derive(Debug, Default)]
+pub(crate) struct InvalidPreferences {
+    pub(crate) checked: usize,
+    pub(crate) invalid: usize,
+    /// Tenant, feature and reason of the first ones.
+    pub(crate) first: Vec<(String, String, String)>,
+}
+
+impl InvalidPreferences {
+    const LISTED: usize = 500;
 }
 
 /// Why a schema cannot be stored.
@@ -78,6 +92,27 @@ impl ConfigStore {
         } else {
             Err(FieldErrors(errors))
         }
+    }
+
+    /// Looks for stored preferences that are not valid under the rules and schemas of today.
+    pub(crate) async fn invalid_preferences(&self) -> Result<InvalidPreferences, StoreError> {
+        let mut rows = sqlx::query("SELECT tenant_id, feature_type, preference FROM preferences")
+            .fetch(&self.pool);
+        let mut found = InvalidPreferences::default();
+        while let Some(row) = rows.try_next().await? {
+            let (tenant, feature, text): (String, String, &str) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let preference: Value = serde_json::from_str(text).map_err(StoreError::new)?;
+            let config = Value::Object([(feature.clone(), preference)].into_iter().collect());
+            found.checked += 1;
+            if let Err(errors) = self.check(FEATURE_PREFERENCES, &config) {
+                found.invalid += 1;
+                if found.first.len() < InvalidPreferences::LISTED {
+                    found.first.push((tenant, feature, errors.to_string()));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Puts a schema in force.

@@ -72,7 +72,8 @@ impl Stored {
         })
     }
 
-    fn of(row: &AnyRow, first: usize) -> Result<Self, StoreError> {
+    /// The value, version and time in three columns, from the column `first`.
+    pub(super) fn of(row: &AnyRow, first: usize) -> Result<Self, StoreError> {
         let value: Option<&str> = row.try_get(first)?;
         Ok(Self {
             value: value

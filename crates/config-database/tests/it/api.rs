@@ -340,7 +340,7 @@ async fn a_snapshot_streams_line_by_line_to_its_end(kind: Kind) {
 
 async fn an_import_that_was_cut_off_is_resumed_by_sending_it_again(kind: Kind) {
     let server = start(kind).await;
-    let all = import_of(2_500);
+    let all = import_of(12_000);
     let store = server.url.clone();
     let cut_off_later = async move {
         let url = format!("{store}/api/v1/preferences/changes?since_id=0&wait=30");
@@ -359,15 +359,15 @@ async fn an_import_that_was_cut_off_is_resumed_by_sending_it_again(kind: Kind) {
     let report: Value = again.json().await.unwrap();
     assert_eq!(
         (&report["imported"], &report["rejected"]),
-        (&json!(2_500), &json!(0))
+        (&json!(12_000), &json!(0))
     );
     let head = server.get("preferences/changes?since_id=0&limit=1").await;
     let unchanged = report["unchanged"].as_u64().unwrap();
     assert!(
-        (1_000..=1_250).contains(&unchanged),
+        (5_000..=6_000).contains(&unchanged),
         "whole batches were kept: {unchanged}"
     );
     assert_eq!(head["has_more"], true);
     let groups = server.get("preferences/groups?feature_type=f").await;
-    assert_eq!(groups["as_of_id"], 2_500, "nothing entered the feed twice");
+    assert_eq!(groups["as_of_id"], 12_000, "nothing entered the feed twice");
 }

@@ -10,6 +10,7 @@ mod access;
 mod api;
 mod feed;
 mod ordering;
+mod page;
 mod replicas;
 mod schemas;
 mod server;

@@ -9,7 +9,9 @@ use chrono::{
     Weekday,
 };
 use proptest::prelude::*;
-use punctual_domain::{MonthDays, Occurrence, Recurrence, Slot, TimeOfDay, Weekdays, Zone};
+use punctual_domain::{
+    ClockChange, MonthDays, Occurrence, Recurrence, Slot, TimeOfDay, Weekdays, Zone,
+};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -291,4 +293,55 @@ proptest! {
         let keys: BTreeSet<Occurrence> = found.iter().map(|instant| slot.occurrence_key(*instant)).collect();
         prop_assert_eq!(keys.len(), found.len());
     }
+}
+
+#[test]
+fn a_day_on_which_the_clocks_change_is_pointed_out() {
+    let changes = |time: &str, zone_name: &str, from: &str| {
+        let slot = slot(Recurrence::Daily, time, zone(zone_name));
+        let next = slot.next_after(at(from)).unwrap();
+        slot.clock_change(next)
+    };
+    let (skipped, repeated) = (Some(ClockChange::Skipped), Some(ClockChange::Repeated));
+    // Berlin skips 02:00–03:00 on 29 March 2026 and shows it twice on 25 October.
+    assert_eq!(
+        changes("02:30", "Europe/Berlin", "2026-03-28T12:00:00Z"),
+        skipped
+    );
+    assert_eq!(
+        changes("02:00", "Europe/Berlin", "2026-03-28T12:00:00Z"),
+        skipped
+    );
+    assert_eq!(
+        changes("01:59", "Europe/Berlin", "2026-03-28T12:00:00Z"),
+        None
+    );
+    assert_eq!(
+        changes("03:00", "Europe/Berlin", "2026-03-28T12:00:00Z"),
+        None
+    );
+    assert_eq!(
+        changes("02:00", "Europe/Berlin", "2026-10-24T12:00:00Z"),
+        repeated
+    );
+    assert_eq!(
+        changes("02:59", "Europe/Berlin", "2026-10-24T12:00:00Z"),
+        repeated
+    );
+    assert_eq!(
+        changes("03:00", "Europe/Berlin", "2026-10-24T12:00:00Z"),
+        None
+    );
+    assert_eq!(
+        changes("01:59", "Europe/Berlin", "2026-10-24T12:00:00Z"),
+        None
+    );
+    assert_eq!(changes("02:30", "UTC", "2026-03-28T12:00:00Z"), None);
+    // Half an hour on Lord Howe Island.
+    assert_eq!(
+        changes("02:10", "Australia/Lord_Howe", "2026-10-03T00:00:00Z"),
+        skipped
+    );
+    let hourly = slot(Recurrence::Hourly, "00:30", zone("Europe/Berlin"));
+    assert_eq!(hourly.clock_change(at("2026-03-29T00:30:00Z")), None);
 }

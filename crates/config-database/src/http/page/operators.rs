@@ -1,0 +1,223 @@
+//! What operators see beside single tenants: who there is, groups, what is not valid, import and export.
+
+use askama::Template;
+use axum::{
+    body::Body,
+    extract::{Multipart, Query, State, multipart::MultipartError},
+    http::header,
+    response::{Html, IntoResponse, Response},
+};
+use futures::stream;
+use punctual_domain::FeatureType;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{PageError, form::plain, render, visitor::Visitor};
+use crate::{
+    http::{App, import::Lines, problem::Problem},
+    import::{Import, ImportReport},
+    store::{InvalidPreferences, StoreError},
+};
+
+const TENANTS: u32 = 60;
+const GROUPS: u32 = 500;
+const EXPORTED_AT_ONCE: u32 = 5_000;
+/// Features whose readers are looked up.
+const FEATURES: usize = 100;
+
+#[derive(Template)]
+#[template(path = "operators.html")]
+struct OperatorsPage {
+    visitor: Visitor,
+    q: String,
+    tenants: Vec<String>,
+    after: Option<String>,
+    features: Vec<FeatureRow>,
+    report: Option<ImportReport>,
+}
+
+struct FeatureRow {
+    name: String,
+    enabled: i64,
+    readers: usize,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Search {
+    q: Option<String>,
+    after: Option<String>,
+}
+
+pub(super) async fn overview(
+    State(app): State<App>,
+    visitor: Visitor,
+    Query(search): Query<Search>,
+) -> Result<Html<String>, PageError> {
+    show(&app, visitor, search, None).await
+}
+
+async fn show(
+    app: &App,
+    visitor: Visitor,
+    search: Search,
+    report: Option<ImportReport>,
+) -> Result<Html<String>, PageError> {
+    visitor.must_be_operator()?;
+    let q = search.q.unwrap_or_default().trim().to_owned();
+    let after = search.after.unwrap_or_default();
+    let mut tenants = app.store.tenants(&q, &after, TENANTS + 1).await?;
+    let more = tenants.len() > TENANTS as usize;
+    tenants.truncate(TENANTS as usize);
+    let mut features = Vec::new();
+    for (name, enabled) in app.store.feature_types().await?.into_iter().take(FEATURES) {
+        let readers = app.store.readers(&FeatureType::new(&name)?).await?.len();
+        features.push(FeatureRow {
+            name,
+            enabled,
+            readers,
+        });
+    }
+    render(&OperatorsPage {
+        visitor,
+        q,
+        after: tenants.last().filter(|_| more).cloned(),
+        tenants,
+        features,
+        report,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "groups.html")]
+struct GroupsPage {
+    visitor: Visitor,
+    feature: FeatureType,
+    groups: Vec<GroupRow>,
+}
+
+struct GroupRow {
+    frequency: String,
+    day: String,
+    time: String,
+    zone: String,
+    count: i64,
+}
+
+impl GroupRow {
+    fn of((shared, count): (Map<String, Value>, i64)) -> Self {
+        let field = |name: &str| match &shared.get(name) {
+            None | Some(Value::Null) => "–".to_owned(),
+            Some(Value::Array(days)) => days.iter().map(plain).collect::<Vec<_>>().join(", "),
+            Some(value) => plain(value),
+        };
+        Self {
+            frequency: field("frequency"),
+            day: field("preferred_day"),
+            time: field("preferred_time"),
+            zone: field("timezone"),
+            count,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct OfFeature {
+    feature: String,
+}
+
+pub(super) async fn groups(
+    State(app): State<App>,
+    visitor: Visitor,
+    Query(OfFeature { feature }): Query<OfFeature>,
+) -> Result<Html<String>, PageError> {
+    visitor.must_be_operator()?;
+    let feature = FeatureType::new(&feature)?;
+    let groups = app.store.group_sizes(&feature, GROUPS).await?;
+    render(&GroupsPage {
+        visitor,
+        feature,
+        groups: groups.into_iter().map(GroupRow::of).collect(),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "quarantine.html")]
+struct QuarantinePage {
+    visitor: Visitor,
+    found: InvalidPreferences,
+}
+
+pub(super) async fn quarantine(
+    State(app): State<App>,
+    visitor: Visitor,
+) -> Result<Html<String>, PageError> {
+    visitor.must_be_admin()?;
+    let found = app.store.invalid_preferences().await?;
+    render(&QuarantinePage { visitor, found })
+}
+
+/// All configurations, as lines that can be imported.
+pub(super) async fn export(
+    State(app): State<App>,
+    visitor: Visitor,
+) -> Result<Response, PageError> {
+    visitor.must_be_admin()?;
+    let pages = stream::try_unfold(Some((String::new(), String::new())), move |after| {
+        let store = app.store.clone();
+        async move {
+            let Some((tenant, key)) = after else {
+                return Ok(None);
+            };
+            let configs = store.export(&tenant, &key, EXPORTED_AT_ONCE).await?;
+            let next = configs
+                .last()
+                .map(|config| (config.tenant_id.to_string(), config.config_key.clone()));
+            let lines: String = configs
+                .iter()
+                .filter_map(|config| serde_json::to_string(config).ok())
+                .map(|line| line + "\n")
+                .collect();
+            Ok::<_, StoreError>(Some((lines, next)))
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"preferences.ndjson\"",
+        ),
+    ];
+    Ok((headers, Body::from_stream(pages)).into_response())
+}
+
+pub(super) async fn import(
+    State(app): State<App>,
+    visitor: Visitor,
+    mut form: Multipart,
+) -> Result<Html<String>, PageError> {
+    visitor.must_be_admin()?;
+    let unreadable = |error: MultipartError| PageError::bad(error.body_text());
+    let mut allowed = false;
+    while let Some(mut field) = form.next_field().await.map_err(unreadable)? {
+        match field.name() {
+            Some("csrf") => {
+                let csrf = field.text().await.map_err(unreadable)?;
+                visitor.may_change(Some(&csrf))?;
+                allowed = true;
+            }
+            Some("file") if allowed => {
+                let mut lines = Lines::new(Import::new(&app.store, visitor.name()));
+                while let Some(piece) = field.chunk().await.map_err(unreadable)? {
+                    lines.take(&piece).await?;
+                }
+                let report = lines.finish().await?;
+                return show(&app, visitor.clone(), Search::default(), Some(report)).await;
+            }
+            _ => {}
+        }
+    }
+    Err(PageError::from(Problem::new(
+        axum::http::StatusCode::BAD_REQUEST,
+        "no file was sent; choose one",
+    )))
+}

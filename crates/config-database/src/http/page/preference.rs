@@ -1,0 +1,279 @@
+//! One preference: shown with its next runs, changed, and followed to the agent.
+
+use askama::Template;
+use axum::{
+    Form, Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use chrono::TimeDelta;
+use punctual_domain::{FeatureType, TenantId, Zone};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    PageError,
+    form::{FREQUENCIES, Input, PreferenceForm, WEEKDAYS, version_of},
+    render,
+    runs::RunsFragment,
+    visitor::Visitor,
+};
+use crate::{
+    http::App,
+    store::{ChangeError, ConfigId, ConfigStore, Expected, StoreError, now},
+    validate::FEATURE_PREFERENCES,
+};
+
+/// A reader that has not asked for so long does not count: it polls at least once a minute.
+const READS_NOW: TimeDelta = TimeDelta::seconds(90);
+
+type Address = Path<(String, String)>;
+
+#[derive(Template)]
+#[template(path = "feature.html")]
+struct FeaturePage<'a> {
+    visitor: &'a Visitor,
+    tenant: &'a TenantId,
+    feature: &'a FeatureType,
+    form: PreferenceForm,
+    /// The change that was just made, and where it is.
+    saved: Option<i64>,
+    arrival: String,
+    zones: Vec<String>,
+    runs: String,
+}
+
+/// What an address is about.
+struct Subject {
+    tenant: TenantId,
+    feature: FeatureType,
+    schema: Option<Value>,
+    stored: Option<Map<String, Value>>,
+}
+
+impl Subject {
+    async fn of(app: &App, visitor: &Visitor, address: Address) -> Result<Self, PageError> {
+        let Path((tenant, feature)) = address;
+        let tenant = visitor.may_see(&tenant)?;
+        let feature = FeatureType::new(&feature)?;
+        let config = app.store.config(&id_of(&tenant)).await?;
+        let stored = config.and_then(|config| own(&config.config_value, &feature).cloned());
+        Ok(Self {
+            schema: app.store.schema(&feature).await?,
+            tenant,
+            feature,
+            stored,
+        })
+    }
+
+    fn form(&self, pairs: &[(String, String)]) -> PreferenceForm {
+        PreferenceForm::sent(pairs, self.stored.as_ref(), self.schema.as_ref())
+    }
+
+    fn page(
+        &self,
+        visitor: &Visitor,
+        form: PreferenceForm,
+        saved: Option<i64>,
+        arrival: String,
+    ) -> Result<Html<String>, PageError> {
+        let Html(runs) = render(&self.runs_of(&form))?;
+        render(&FeaturePage {
+            visitor,
+            tenant: &self.tenant,
+            feature: &self.feature,
+            form,
+            saved,
+            arrival,
+            zones: Zone::names().collect(),
+            runs,
+        })
+    }
+
+    fn runs_of(&self, form: &PreferenceForm) -> RunsFragment {
+        match form.preference(self.stored.as_ref()) {
+            Ok(preference) => RunsFragment::of(&preference, now()),
+            Err(errors) => RunsFragment::invalid(errors.join(" ")),
+        }
+    }
+}
+
+pub(super) fn id_of(tenant: &TenantId) -> ConfigId {
+    ConfigId {
+        tenant_id: tenant.clone(),
+        config_key: FEATURE_PREFERENCES.to_owned(),
+    }
+}
+
+fn own<'a>(value: &'a Map<String, Value>, feature: &FeatureType) -> Option<&'a Map<String, Value>> {
+    value.get(feature.as_str()).and_then(Value::as_object)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Shown {
+    saved: Option<i64>,
+}
+
+pub(super) async fn show(
+    State(app): State<App>,
+    visitor: Visitor,
+    address: Address,
+    Query(Shown { saved }): Query<Shown>,
+) -> Result<Html<String>, PageError> {
+    let subject = Subject::of(&app, &visitor, address).await?;
+    let form = PreferenceForm::of(subject.stored.as_ref(), subject.schema.as_ref());
+    let arrival = match saved {
+        Some(change) => {
+            Arrival::of(&app.store, &subject.feature, change)
+                .await?
+                .text
+        }
+        None => String::new(),
+    };
+    subject.page(&visitor, form, saved, arrival)
+}
+
+/// The next runs of what is chosen in the form.
+pub(super) async fn runs(
+    State(app): State<App>,
+    visitor: Visitor,
+    address: Address,
+    Form(pairs): Form<Vec<(String, String)>>,
+) -> Result<Html<String>, PageError> {
+    let subject = Subject::of(&app, &visitor, address).await?;
+    let form = subject.form(&pairs);
+    render(&subject.runs_of(&form))
+}
+
+pub(super) async fn save(
+    State(app): State<App>,
+    visitor: Visitor,
+    address: Address,
+    Form(pairs): Form<Vec<(String, String)>>,
+) -> Result<Response, PageError> {
+    let sent = |name: &str| {
+        let found = pairs.iter().find(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    let subject = Subject::of(&app, &visitor, address).await?;
+    let mut form = subject.form(&pairs);
+    if sent("action") == Some("preview") {
+        return Ok(subject
+            .page(&visitor, form, None, String::new())?
+            .into_response());
+    }
+    visitor.may_change(sent("csrf"))?;
+    let refused = match form.preference(subject.stored.as_ref()) {
+        Err(errors) => {
+            form.errors = errors;
+            form
+        }
+        Ok(_) => match store(&app.store, &visitor, &subject, &form).await {
+            Ok(change) => {
+                let (tenant, feature) = (&subject.tenant, &subject.feature);
+                let to = format!("/tenants/{tenant}/features/{feature}?saved={change}");
+                return Ok(Redirect::to(&to).into_response());
+            }
+            Err(ChangeError::Invalid(errors)) => {
+                form.complain(subject.feature.as_str(), &errors);
+                form
+            }
+            Err(ChangeError::Unexpected(_)) => {
+                form.errors = vec![
+                    "Somebody else has changed it meanwhile. Load the page again to see how, then save."
+                        .to_owned(),
+                ];
+                form
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let page = subject.page(&visitor, refused, None, String::new())?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+}
+
+/// Stores what the form says, unless this preference is not the one the form was filled from. Returns the change.
+async fn store(
+    store: &ConfigStore,
+    visitor: &Visitor,
+    subject: &Subject,
+    form: &PreferenceForm,
+) -> Result<i64, ChangeError> {
+    let Subject {
+        tenant, feature, ..
+    } = subject;
+    let id = id_of(tenant);
+    let changed = store.change(&id, Expected::Anything, visitor.name(), |current| {
+        let mut value = current.map_or_else(Map::new, |config| config.config_value.clone());
+        let stored = own(&value, feature);
+        if version_of(stored) != form.version {
+            return Err(ChangeError::Unexpected(
+                current.map(|config| config.version),
+            ));
+        }
+        // What the form cannot say was found out before.
+        let preference = form.preference(stored).map_err(|_| ChangeError::Missing)?;
+        value.insert(feature.to_string(), Value::Object(preference));
+        Ok(Some(
+            store.check(FEATURE_PREFERENCES, &Value::Object(value))?,
+        ))
+    });
+    let (_, change) = changed.await?;
+    Ok(change)
+}
+
+#[derive(Deserialize)]
+pub(super) struct OfChange {
+    change: i64,
+}
+
+/// Whether the agents know of a change.
+struct Arrival {
+    arrived: bool,
+    text: String,
+}
+
+impl Arrival {
+    async fn of(
+        store: &ConfigStore,
+        feature: &FeatureType,
+        change: i64,
+    ) -> Result<Self, StoreError> {
+        let readers = store.readers(feature).await?;
+        let reading: Vec<_> = readers
+            .values()
+            .filter(|reader| reader.seen_at > now() - READS_NOW)
+            .collect();
+        let all = reading.len();
+        let known = reading
+            .iter()
+            .filter(|reader| reader.since_id >= change)
+            .count();
+        let text = match (known, all) {
+            (_, 0) => "Saved. No agent reads this feature now: check that one runs.".to_owned(),
+            (1, 1) => "Saved, and the agent has picked it up.".to_owned(),
+            (known, all) if known == all => {
+                format!("Saved, and all {all} agents have picked it up.")
+            }
+            (known, all) => format!("Saved. {known} of {all} agents have picked it up …"),
+        };
+        Ok(Self {
+            arrived: all > 0 && known == all,
+            text,
+        })
+    }
+}
+
+pub(super) async fn arrival(
+    State(app): State<App>,
+    visitor: Visitor,
+    address: Address,
+    Query(OfChange { change }): Query<OfChange>,
+) -> Result<Json<Value>, PageError> {
+    let Path((tenant, feature)) = address;
+    visitor.may_see(&tenant)?;
+    let Arrival { arrived, text } =
+        Arrival::of(&app.store, &FeatureType::new(&feature)?, change).await?;
+    Ok(Json(json!({ "arrived": arrived, "text": text })))
+}

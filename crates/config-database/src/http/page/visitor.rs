@@ -1,0 +1,251 @@
+//! Who looks at the pages: signed in with a key, for twelve hours, by a cookie of which only the hash is kept.
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{ConnectInfo, FromRequestParts, Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use chrono::TimeDelta;
+use punctual_domain::TenantId;
+use secrecy::SecretString;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{PageError, render};
+use crate::{
+    http::{App, auth::Caller, problem::Problem},
+    keys::{Scope, hash},
+    store::now,
+};
+
+const COOKIE: &str = "punctual_session";
+const SIGNED_IN_FOR: TimeDelta = TimeDelta::hours(12);
+
+/// Who looks at a page.
+#[derive(Debug, Clone)]
+pub(super) struct Visitor {
+    caller: Caller,
+    /// The session's cookie; `None` where no key is asked for.
+    token: Option<String>,
+    csrf: String,
+}
+
+impl Visitor {
+    pub(super) fn is_operator(&self) -> bool {
+        self.caller.tenant_id.is_none()
+    }
+
+    pub(super) fn is_admin(&self) -> bool {
+        self.is_operator() && self.caller.scope >= Scope::Admin
+    }
+
+    pub(super) fn can_write(&self) -> bool {
+        self.caller.scope >= Scope::Write
+    }
+
+    pub(super) fn can_sign_out(&self) -> bool {
+        self.token.is_some()
+    }
+
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        self.caller.tenant_id.as_ref()
+    }
+
+    /// The name of the key, for the history.
+    pub(super) fn name(&self) -> &str {
+        &self.caller.name
+    }
+
+    /// What forms send back, so that no other site's page can send them.
+    pub(super) fn csrf(&self) -> &str {
+        &self.csrf
+    }
+
+    /// The tenant of an address, if the visitor may see it.
+    pub(super) fn may_see(&self, tenant: &str) -> Result<TenantId, PageError> {
+        let tenant = TenantId::new(tenant)?;
+        match self.tenant() {
+            Some(own) if *own != tenant => Err(PageError::forbidden(
+                "this key is for another tenant's preferences",
+            )),
+            _ => Ok(tenant),
+        }
+    }
+
+    pub(super) fn must_be_operator(&self) -> Result<(), PageError> {
+        match self.is_operator() {
+            true => Ok(()),
+            false => Err(PageError::forbidden("this page is for operators")),
+        }
+    }
+
+    pub(super) fn must_be_admin(&self) -> Result<(), PageError> {
+        match self.is_admin() {
+            true => Ok(()),
+            false => Err(PageError::forbidden("this page is for administrators")),
+        }
+    }
+
+    /// Checks that a form comes from our page and the visitor may change something.
+    pub(super) fn may_change(&self, csrf: Option<&str>) -> Result<(), PageError> {
+        self.sent(csrf)?;
+        match self.can_write() {
+            true => Ok(()),
+            false => Err(PageError::forbidden("this key may read only")),
+        }
+    }
+
+    fn sent(&self, csrf: Option<&str>) -> Result<(), PageError> {
+        // Hashes, because comparing them takes the same time whatever they are.
+        let same =
+            blake3::hash(csrf.unwrap_or_default().as_bytes()) == blake3::hash(self.csrf.as_bytes());
+        match same {
+            true => Ok(()),
+            false => Err(PageError::forbidden(
+                "the form is out of date; load the page again",
+            )),
+        }
+    }
+}
+
+impl FromRequestParts<App> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
+        let token = cookie(&parts.headers).map(str::to_owned);
+        let key = match (app.admin_key, &token) {
+            (Some(_), Some(token)) => app
+                .store
+                .session_key(&blake3::hash(token.as_bytes()))
+                .await
+                .map_err(|error| PageError::from(error).into_response())?,
+            _ => None,
+        };
+        let caller = app
+            .caller(key)
+            .await
+            .map_err(|problem| PageError::from(problem).into_response())?;
+        let Some(caller) = caller else {
+            let next: String = match parts.uri.path_and_query() {
+                Some(path) if parts.method.is_safe() => path.as_str().to_owned(),
+                _ => "/".to_owned(),
+            };
+            let next = super::form::encode(&next);
+            return Err(Redirect::to(&format!("/sign-in?next={next}")).into_response());
+        };
+        app.limits
+            .known(&caller)
+            .map_err(|problem| PageError::from(problem).into_response())?;
+        let token = token.filter(|_| app.admin_key.is_some());
+        let csrf = token.as_ref().map_or_else(String::new, |token| {
+            let derived = blake3::derive_key("punctual config database forms", token.as_bytes());
+            blake3::Hash::from_bytes(derived).to_hex().to_string()
+        });
+        Ok(Self {
+            caller,
+            token,
+            csrf,
+        })
+    }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(name, value)| (name == COOKIE).then_some(value))
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage {
+    next: String,
+    problem: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Next {
+    next: Option<String>,
+}
+
+pub(super) async fn form(Query(Next { next }): Query<Next>) -> Result<Html<String>, PageError> {
+    render(&SignInPage {
+        next: within(next),
+        problem: None,
+    })
+}
+
+/// An address of ours, whatever was asked for.
+fn within(next: Option<String>) -> String {
+    next.filter(|next| next.starts_with('/') && !next.starts_with("//") && !next.contains('\\'))
+        .unwrap_or_else(|| "/".to_owned())
+}
+
+#[derive(Deserialize)]
+pub(super) struct SignIn {
+    key: SecretString,
+    next: Option<String>,
+}
+
+pub(super) async fn sign_in(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>,
+    headers: HeaderMap,
+    Form(SignIn { key, next }): Form<SignIn>,
+) -> Result<Response, PageError> {
+    let key = hash(&key);
+    if app.caller(Some(key)).await?.is_none() {
+        app.limits.unknown(peer.ip())?;
+        let page = render(&SignInPage {
+            next: within(next),
+            problem: Some("This key is not known here, or no longer."),
+        })?;
+        return Ok((StatusCode::UNAUTHORIZED, page).into_response());
+    }
+    let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    app.store
+        .add_session(&blake3::hash(token.as_bytes()), &key, now() + SIGNED_IN_FOR)
+        .await?;
+    let cookie = set_cookie(&headers, &token, SIGNED_IN_FOR)?;
+    let to = Redirect::to(&within(next));
+    Ok(([(header::SET_COOKIE, cookie)], to).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct SignOut {
+    csrf: Option<String>,
+}
+
+pub(super) async fn sign_out(
+    State(app): State<App>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Form(form): Form<SignOut>,
+) -> Result<Response, PageError> {
+    visitor.sent(form.csrf.as_deref())?;
+    if let Some(token) = &visitor.token {
+        app.store
+            .end_session(&blake3::hash(token.as_bytes()))
+            .await?;
+    }
+    let cookie = set_cookie(&headers, "", TimeDelta::zero())?;
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response())
+}
+
+/// Sent back only by our own pages' calls, never shown to scripts, and only over TLS where there is TLS.
+fn set_cookie(headers: &HeaderMap, token: &str, age: TimeDelta) -> Result<HeaderValue, Problem> {
+    let behind_tls = headers
+        .get("x-forwarded-proto")
+        .is_some_and(|protocol| protocol == "https");
+    let secure = if behind_tls { "; Secure" } else { "" };
+    let age = age.num_seconds();
+    HeaderValue::from_str(&format!(
+        "{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}"
+    ))
+    .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
