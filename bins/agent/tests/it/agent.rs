@@ -63,6 +63,7 @@ pub struct Agent {
     log: Arc<Mutex<Vec<String>>>,
     api: String,
     config_database: String,
+    config_key: Option<&'static str>,
     http: Client,
 }
 
@@ -94,6 +95,7 @@ impl Agent {
             log,
             api: String::new(),
             config_database: String::new(),
+            config_key: None,
             http: Client::new(),
         };
         agent.api = agent.address_after("its API is at ");
@@ -148,21 +150,29 @@ impl Agent {
         &self.api
     }
 
-    /// Calls the embedded Config Database and expects success.
-    pub async fn config(&self, method: Method, path: &str, body: &Value) {
+    /// The embedded Config Database's address.
+    pub fn config_url(&self) -> &str {
+        &self.config_database
+    }
+
+    /// Calls the embedded Config Database with this key from now on.
+    pub fn with_config_key(mut self, key: &'static str) -> Self {
+        self.config_key = Some(key);
+        self
+    }
+
+    /// Calls the embedded Config Database, expects success and returns what it answers, if anything.
+    pub async fn config(&self, method: Method, path: &str, body: &Value) -> Value {
         let url = format!("{}/api/v1/{path}", self.config_database);
-        let response = self
-            .http
-            .request(method, url)
-            .body(body.to_string())
-            .send()
-            .await
-            .unwrap();
-        assert!(
-            response.status().is_success(),
-            "{path}: {}",
-            response.text().await.unwrap()
-        );
+        let mut call = self.http.request(method, url).body(body.to_string());
+        if let Some(key) = self.config_key {
+            call = call.bearer_auth(key);
+        }
+        let response = call.send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {text}");
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Asks a path of the API until the answer fulfils the condition, and returns it.

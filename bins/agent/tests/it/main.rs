@@ -7,8 +7,10 @@
 )]
 
 mod agent;
+mod browser;
 mod command_line;
 mod kill;
 mod last_known_good;
 mod main_job;
+mod page;
 mod running;

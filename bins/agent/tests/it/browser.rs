@@ -1,0 +1,126 @@
+//! A real browser: headless Chromium, driven through ChromeDriver.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::agent::PATIENCE;
+
+/// A browser with a profile of its own; both processes end with it.
+pub struct Browser {
+    pub client: Client,
+    driver: Child,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Opens a window of this size.
+    pub async fn open(width: u32, height: u32) -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("ChromeDriver is not installed; run `make setup`");
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines
+            .find_map(|line| {
+                let line = line.unwrap();
+                let (_, rest) = line.split_once("started successfully on port ")?;
+                Some(rest.trim_end_matches('.').to_owned())
+            })
+            .unwrap();
+        std::thread::spawn(move || lines.for_each(drop));
+        let profile = tempfile::tempdir().unwrap();
+        let capabilities = json!({"goog:chromeOptions": {"binary": "/usr/bin/chromium", "args": [
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-dev-shm-usage", format!("--user-data-dir={}", profile.path().display()),
+            format!("--window-size={width},{height}"),
+        ]}});
+        let Value::Object(capabilities) = capabilities else {
+            unreachable!("an object")
+        };
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .expect("Chromium is not installed; run `make setup`");
+        Self {
+            client,
+            driver,
+            _profile: profile,
+        }
+    }
+
+    pub async fn goto(&self, url: &str) {
+        self.client.goto(url).await.unwrap();
+    }
+
+    pub async fn find(&self, selector: &str) -> Element {
+        let found = self.client.find(Locator::Css(selector)).await;
+        found.unwrap_or_else(|error| panic!("{selector}: {error}"))
+    }
+
+    pub async fn text(&self, selector: &str) -> String {
+        self.find(selector).await.text().await.unwrap()
+    }
+
+    /// Clicks what leads to another page, and waits until it is there.
+    pub async fn press(&self, selector: &str) {
+        self.run("window.leaving = true").await;
+        self.find(selector).await.click().await.unwrap();
+        self.until("return !window.leaving && document.readyState === 'complete'")
+            .await;
+    }
+
+    /// Puts a value in as a person does, by its events.
+    pub async fn fill(&self, selector: &str, value: &str) {
+        let script =
+            "const field = document.querySelector(arguments[0]); field.value = arguments[1];
+            field.dispatchEvent(new Event('input', {bubbles: true}));";
+        let found = self
+            .client
+            .execute(script, vec![json!(selector), json!(value)])
+            .await;
+        found.unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    pub async fn run(&self, script: &str) -> Value {
+        self.client.execute(script, vec![]).await.unwrap()
+    }
+
+    /// Runs a script until it returns true.
+    pub async fn until(&self, script: &str) {
+        let began = Instant::now();
+        // While a page goes and another comes, there is nothing to run it in.
+        while !matches!(
+            self.client.execute(script, vec![]).await,
+            Ok(Value::Bool(true))
+        ) {
+            if began.elapsed() > PATIENCE {
+                let page = self.client.source().await.unwrap_or_default();
+                panic!("`{script}` does not become true on\n{page}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn close(self) {
+        let _ = self.client.clone().close().await;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
