@@ -216,7 +216,12 @@ impl Agent {
     }
 
     /// SIGTERM, and how it ended.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
+        self.terminate_within(PATIENCE)
+    }
+
+    /// SIGTERM, and how it ended, which it has to within this time.
+    pub fn terminate_within(mut self, patience: Duration) -> ExitStatus {
         let id = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -231,8 +236,8 @@ impl Agent {
                 return status;
             }
             assert!(
-                began.elapsed() < PATIENCE,
-                "still running after SIGTERM:\n{}",
+                began.elapsed() < patience,
+                "still running {patience:?} after SIGTERM:\n{}",
                 self.log().join("\n")
             );
             std::thread::sleep(Duration::from_millis(20));

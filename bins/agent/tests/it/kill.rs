@@ -103,12 +103,9 @@ async fn sigterm_in_mid_batch_ends_in_time_and_the_rest_runs_after_the_restart()
     while processed(&agent).await < 50 {
         assert!(began.elapsed() < PATIENCE);
     }
-    let before = std::time::Instant::now();
-    assert!(agent.terminate().success());
-    assert!(
-        before.elapsed().as_secs() < 15,
-        "a drain ends with the items that were running"
-    );
+    // A drain ends with the items that were running, well before its deadline.
+    let soon = std::time::Duration::from_secs(15);
+    assert!(agent.terminate_within(soon).success());
 
     let agent = start("25");
     agent

@@ -12,7 +12,7 @@ use futures::stream;
 use punctual_application::{EnhancedBatchProcessor, ProcessError};
 use punctual_domain::Chunk;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -92,27 +92,57 @@ impl Worker {
             .stream(Box::pin(wakes(Arc::clone(self.store.pushed()))))
             .interval(POLL);
         let backend = SqliteStorage::<Chunk>::new(self.store.pool()).with_config(config);
+        let in_work = TaskTracker::new();
         let worker = WorkerBuilder::new(name)
             .backend(apalis::prelude::BackendExt::poll_with_strategy(
                 backend, wake,
             ))
-            .data((Arc::clone(&self.processor), stop.clone()))
+            .data(Context {
+                processor: Arc::clone(&self.processor),
+                stop: stop.clone(),
+                in_work: in_work.clone(),
+            })
             .concurrency(CHUNKS_AT_ONCE)
             .build(deliver);
+        // A worker of apalis that has been stopped no longer goes on with what it has begun in the database, and
+        // that holds the write lock which the chunks in work need for their results. So they end first.
         let stopped = stop.clone();
-        let until_stopped = async move {
-            stopped.cancelled().await;
-            Ok::<(), std::io::Error>(())
-        };
-        Ok(worker.run_until(until_stopped).await?)
+        let ended = worker.run_with_ctx(move |context| {
+            let (stopped, in_work) = (stopped.clone(), in_work.clone());
+            async move {
+                stopped.cancelled().await;
+                in_work.close();
+                in_work.wait().await;
+                while context.is_pending() {
+                    tokio::task::yield_now().await;
+                }
+                context.stop()
+            }
+        });
+        Ok(ended.await?)
     }
 }
 
-type Context = (Arc<EnhancedBatchProcessor>, CancellationToken);
+#[derive(Clone)]
+struct Context {
+    processor: Arc<EnhancedBatchProcessor>,
+    stop: CancellationToken,
+    /// The chunks whose items may be running.
+    in_work: TaskTracker,
+}
 
 /// One delivery of a chunk. An error puts it back in the queue.
 async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError> {
-    let (processor, stop) = &*context;
+    let Context {
+        processor,
+        stop,
+        in_work,
+    } = &*context;
+    if stop.is_cancelled() {
+        in_work.wait().await;
+        return Err(ProcessError::Interrupted.into());
+    }
+    let _working = in_work.token();
     match processor.process(&chunk).await {
         Ok(report) => {
             for (status, count) in [

@@ -1,6 +1,7 @@
 //! The worker on a real SQLite queue.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,11 +16,11 @@ use punctual_application::{
     testing::FakeConfigDatabase,
 };
 use punctual_domain::{
-    BatchConfig, BatchStatus, Firing, Item, NewBatch, PurposeId, Source, Trigger, Zone,
+    BatchConfig, BatchStatus, Firing, Item, JobConfig, NewBatch, PurposeId, Source, Trigger, Zone,
 };
 use punctual_infrastructure::{SqliteStore, Worker};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::tenant;
@@ -36,9 +37,29 @@ impl PurposeHandler for Order {
     }
 }
 
-/// Records that cannot be read the first time.
-#[derive(Default)]
-struct ReadableLater(Mutex<u32>);
+/// As many records as it says, `x0` and so on.
+struct Records(usize);
+
+#[async_trait]
+impl ItemSource for Records {
+    async fn load(
+        &self,
+        sources: &BTreeMap<String, Source>,
+    ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
+        let record = |n: usize| SourceItem {
+            id: tenant(&format!("x{n}")),
+            data: json!({ "id": n }),
+        };
+        let records: Vec<_> = (0..self.0).map(record).collect();
+        Ok(sources
+            .keys()
+            .map(|category| (category.clone(), records.clone()))
+            .collect())
+    }
+}
+
+/// A record that cannot be read the first time.
+struct ReadableLater(Mutex<bool>);
 
 #[async_trait]
 impl ItemSource for ReadableLater {
@@ -46,109 +67,161 @@ impl ItemSource for ReadableLater {
         &self,
         sources: &BTreeMap<String, Source>,
     ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
-        let mut calls = self.0.lock().unwrap();
-        *calls += 1;
-        if *calls == 1 {
+        let first = std::mem::replace(&mut *self.0.lock().unwrap(), false);
+        if first {
             return Err(ItemSourceError("not there yet".into()));
         }
-        let record = SourceItem {
-            id: tenant("x"),
-            data: json!({"id": "x"}),
+        Records(1).load(sources).await
+    }
+}
+
+/// A store in a folder of its own, with a batch of each of these jobs in its queue.
+struct Bench {
+    _folder: tempfile::TempDir,
+    store: SqliteStore,
+    config: Arc<BatchConfig>,
+    order: Order,
+}
+
+impl Bench {
+    /// `jobs` with their priorities; each has `chunks` chunks of one item.
+    async fn new(jobs: &[(String, &str)], chunks: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("punctual.db").display());
+        let store = SqliteStore::open(&url).await.unwrap();
+        let job = |(name, priority): &(String, &str)| {
+            json!({"job_id": name, "type": "individual_batch", "purpose_id": "p",
+                "priority": priority, "schedule": {"frequency": "daily"}, "source": {"file": "x.json"}})
         };
-        Ok(sources
-            .keys()
-            .map(|category| (category.clone(), vec![record.clone()]))
-            .collect())
+        let jobs = json!({ "jobs": jobs.iter().map(job).collect::<Vec<_>>() });
+        let config = Arc::new(BatchConfig::parse(&jobs, &Zone::utc()).unwrap());
+        let due = "2026-03-01T09:00:00Z".parse().unwrap();
+        let items: Vec<_> = (0..chunks).map(|n| tenant(&format!("x{n}"))).collect();
+        let batch = |job: &JobConfig| {
+            NewBatch::new(
+                &job.job_id,
+                job.priority,
+                "daily 09:00 UTC".to_owned(),
+                due,
+                "2026-03-01".parse().unwrap(),
+                Trigger::Schedule,
+                due,
+                &items,
+                1,
+            )
+        };
+        let firing = Firing {
+            batches: config.jobs.iter().map(batch).collect(),
+            progress: vec![],
+        };
+        store.enqueue(firing, due).await.unwrap();
+        Self {
+            _folder: folder,
+            store,
+            config,
+            order: Order::default(),
+        }
+    }
+
+    /// A worker whose items come from `source`; no item begins once `stopped` is true.
+    fn worker(&self, source: impl ItemSource + 'static, stopped: watch::Receiver<bool>) -> Worker {
+        let mut handlers = Handlers::default();
+        let purpose = PurposeId::new("p").unwrap();
+        let handler = Arc::new(self.order.clone());
+        handlers.bind(purpose, handler, Handlers::DEFAULT_TIMEOUT);
+        let processor = EnhancedBatchProcessor::new(
+            BatchProcessor::new(
+                handlers,
+                Arc::new(self.store.clone()),
+                Arc::new(SystemClock),
+            ),
+            Arc::new(FakeConfigDatabase::default()),
+            Arc::new(source),
+            self.config.clone(),
+            Zone::utc(),
+            Limits {
+                max_concurrent_items: 1,
+                retry: RetryPolicy::new(0, || 0.0),
+            },
+            stopped,
+        );
+        Worker::new(self.store.clone(), processor)
+    }
+
+    fn begun(&self) -> Vec<String> {
+        self.order.0.lock().unwrap().clone()
+    }
+
+    async fn until_completed(&self, batches: usize) {
+        let completed = BatchFilter {
+            job_id: None,
+            status: Some(BatchStatus::Completed),
+        };
+        let done = async {
+            loop {
+                let (found, _) = self
+                    .store
+                    .batches(&completed, &Page::default())
+                    .await
+                    .unwrap();
+                if found.len() == batches {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), done)
+            .await
+            .unwrap();
     }
 }
 
 #[tokio::test]
 async fn what_is_more_urgent_runs_first_and_a_chunk_that_cannot_run_yet_runs_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("punctual.db").display());
-    let store = SqliteStore::open(&url).await.unwrap();
-    let job = |priority: &str, n: usize| {
-        json!({"job_id": format!("{priority}{n}"), "type": "individual_batch", "purpose_id": "p",
-               "priority": priority, "schedule": {"frequency": "daily"}, "source": {"file": "x.json"}})
-    };
-    let low = (0..6).map(|n| job("low", n));
-    let jobs: Vec<Value> = low.chain((0..6).map(|n| job("critical", n))).collect();
-    let jobs = json!({ "jobs": jobs });
-    let config = Arc::new(BatchConfig::parse(&jobs, &Zone::utc()).unwrap());
-    let due = "2026-03-01T09:00:00Z".parse().unwrap();
-    let occurrence = "2026-03-01".parse().unwrap();
-    for job in &config.jobs {
-        let slot = "daily 09:00 UTC".to_owned();
-        let (trigger, items) = (Trigger::Schedule, [tenant("x")]);
-        let batch = NewBatch::new(
-            &job.job_id,
-            job.priority,
-            slot,
-            due,
-            occurrence,
-            trigger,
-            due,
-            &items,
-            10,
-        );
-        store
-            .enqueue(
-                Firing {
-                    batches: vec![batch],
-                    progress: vec![],
-                },
-                due,
-            )
-            .await
-            .unwrap();
-    }
-
-    let order = Order::default();
-    let mut handlers = Handlers::default();
-    let purpose = PurposeId::new("p").unwrap();
-    handlers.bind(purpose, Arc::new(order.clone()), Handlers::DEFAULT_TIMEOUT);
-    let (_stopping, stopped) = tokio::sync::watch::channel(false);
-    let processor = EnhancedBatchProcessor::new(
-        BatchProcessor::new(handlers, Arc::new(store.clone()), Arc::new(SystemClock)),
-        Arc::new(FakeConfigDatabase::default()),
-        Arc::new(ReadableLater::default()),
-        config,
-        Zone::utc(),
-        Limits {
-            max_concurrent_items: 1,
-            retry: RetryPolicy::new(0, || 0.0),
-        },
-        stopped,
-    );
+    let jobs = |priority: &'static str| (0..6).map(move |n| (format!("{priority}{n}"), priority));
+    let jobs: Vec<_> = jobs("low").chain(jobs("critical")).collect();
+    let bench = Bench::new(&jobs, 1).await;
+    let (_stopping, stopped) = watch::channel(false);
     let stop = CancellationToken::new();
-    let working = tokio::spawn(Worker::new(store.clone(), processor).run(stop.clone()));
-    let done = async {
-        let completed = BatchFilter {
-            job_id: None,
-            status: Some(BatchStatus::Completed),
-        };
-        while store
-            .batches(&completed, &Page::default())
-            .await
-            .unwrap()
-            .0
-            .len()
-            < 12
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), done)
-        .await
-        .unwrap();
+    let worker = bench.worker(ReadableLater(Mutex::new(true)), stopped);
+    let working = tokio::spawn(worker.run(stop.clone()));
+    bench.until_completed(12).await;
     stop.cancel();
     working.await.unwrap();
     // Twelve ran, also the one whose first delivery found no records. A few chunks are in work at once, so
     // only the beginning is in a strict order: nothing low begins while anything critical waits.
-    let order = order.0.lock().unwrap().clone();
+    let order = bench.begun();
     assert_eq!(order.len(), 12, "{order:?}");
     assert!(
         order[..2].iter().all(|job| job.starts_with("critical")),
         "{order:?}"
     );
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_stop_stops_whatever_it_was_doing() {
+    let bench = Bench::new(&[("job".to_owned(), "medium")], 300).await;
+    for round in 1..=40 {
+        let (stopping, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let working = tokio::spawn(bench.worker(Records(300), stopped).run(stop.clone()));
+        let before = bench.begun().len();
+        while bench.begun().len() < before + 1 + round % 8 {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        stopping.send_replace(true);
+        tokio::time::timeout(Duration::from_secs(10), working)
+            .await
+            .expect("it stops")
+            .unwrap();
+    }
+    // What it had in hand went back to the queue.
+    let (_stopping, stopped) = watch::channel(false);
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(bench.worker(Records(300), stopped).run(stop.clone()));
+    bench.until_completed(1).await;
+    stop.cancel();
+    working.await.unwrap();
+    assert_eq!(bench.begun().len(), 300);
 }
