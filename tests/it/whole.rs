@@ -263,7 +263,13 @@ async fn preferences_become_runs_through_every_real_part() {
         look_back: TimeDelta::hours(24),
     };
     let base = BatchScheduler::new(config, items, Arc::new(store.clone()), clock, options);
-    let scheduler = DynamicBatchScheduler::new(base, client, Duration::from_secs(1), &Zone::utc());
+    let scheduler = DynamicBatchScheduler::new(
+        base,
+        client,
+        Duration::from_secs(1),
+        &Zone::utc(),
+        fastrand::f64,
+    );
     let stop = CancellationToken::new();
     let running = tokio::spawn(scheduler.run(stop.clone()));
     let working = tokio::spawn(Worker::new(store, processor).run(stop.clone()));

@@ -87,6 +87,7 @@ impl Agent {
             config_database,
             settings.config_poll_interval,
             &zone,
+            fastrand::f64,
         );
         let status = scheduler.status();
         let worker = Worker::new(store.clone(), processor);

@@ -87,7 +87,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         look_back: TimeDelta::hours(24),
     };
     let base = BatchScheduler::new(config, items, Arc::new(store.clone()), clock, options);
-    let scheduler = DynamicBatchScheduler::new(base, client, Duration::from_secs(60), &zone);
+    let scheduler =
+        DynamicBatchScheduler::new(base, client, Duration::from_secs(60), &zone, fastrand::f64);
 
     let scheduling = tokio::spawn(scheduler.run(stop.clone()));
     let working = tokio::spawn(Worker::new(store.clone(), processor).run(stop.clone()));

@@ -36,6 +36,7 @@ pub struct DynamicBatchScheduler {
     base: BatchScheduler,
     config_database: Arc<dyn ConfigDatabase>,
     poll_interval: Duration,
+    random: fn() -> f64,
     mirrors: Vec<JobMirror>,
     status: StatusHandle,
 }
@@ -55,13 +56,14 @@ struct JobMirror {
 }
 
 impl DynamicBatchScheduler {
-    /// A scheduler on top of `base`, that asks `config_database` for changes every `poll_interval` where
-    /// the server cannot hold a call until there is one.
+    /// A scheduler on top of `base`, that asks `config_database` for changes every `poll_interval`, or as much more
+    /// often as `random` says, a number from 0 up to 1, where the server cannot hold a call until there is one.
     pub fn new(
         base: BatchScheduler,
         config_database: Arc<dyn ConfigDatabase>,
         poll_interval: Duration,
         default_zone: &Zone,
+        random: fn() -> f64,
     ) -> Self {
         let mirror_of = |job: &JobConfig| match &job.work {
             Work::Preferences {
@@ -84,6 +86,7 @@ impl DynamicBatchScheduler {
             base,
             config_database,
             poll_interval,
+            random,
             mirrors,
             status: StatusHandle::default(),
         }
@@ -109,6 +112,7 @@ impl DynamicBatchScheduler {
                 config_database: Arc::clone(&self.config_database),
                 clock: Arc::clone(&self.base.clock),
                 poll_interval: self.poll_interval,
+                random: self.random,
                 events: sender.clone(),
             };
             tokio::spawn(feed.follow(stop.clone()))

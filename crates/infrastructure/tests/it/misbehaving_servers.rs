@@ -130,26 +130,35 @@ async fn a_500_is_tried_again_and_reported_when_it_stays() {
 }
 
 #[tokio::test]
-async fn a_429_is_not_tried_before_its_time() {
-    let left = Arc::new(AtomicUsize::new(1));
-    let (url, calls) = start(move |_| {
-        if left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-            .is_ok()
-        {
+async fn a_429_is_not_tried_before_its_time_and_not_for_ever() {
+    let asked = [
+        ("0", 0),
+        ("2", 2),
+        ("Tue, 24 Nov 2026 08:00:02 GMT", 2),
+        ("soon", 0),
+        ("-1", 0),
+    ];
+    let tried = asked.map(|(retry_after, seconds)| async move {
+        let (url, calls) = start(move |_| {
             let mut response = answer(429, &json!({}));
+            let headers = response.headers_mut();
+            headers.insert("retry-after", retry_after.parse().unwrap());
+            let now = "Tue, 24 Nov 2026 08:00:00 GMT".parse().unwrap();
+            headers.insert("date", now);
             response
-                .headers_mut()
-                .insert("retry-after", "2".parse().unwrap());
-            return response;
-        }
-        answer(200, &json!({"epoch": "e", "as_of_id": 1, "groups": []}))
-    })
-    .await;
-    let began = Instant::now();
-    client(&url).snapshot(&feature()).await.unwrap();
-    assert!(began.elapsed() >= Duration::from_secs(2));
-    assert_eq!(calls.lock().unwrap().len(), 2);
+        })
+        .await;
+        let began = Instant::now();
+        let error = snapshot_error(options(&url)).await;
+        assert_eq!(error.kind, ConfigErrorKind::Unavailable, "{retry_after}");
+        let calls = calls.lock().unwrap().len();
+        assert_eq!(calls, 2, "Retry-After: {retry_after}");
+        assert!(
+            began.elapsed() >= Duration::from_secs(seconds),
+            "Retry-After: {retry_after}"
+        );
+    });
+    futures::future::join_all(tried).await;
 }
 
 #[tokio::test]

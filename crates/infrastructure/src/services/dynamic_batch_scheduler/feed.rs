@@ -48,6 +48,8 @@ pub(super) struct Feed {
     pub(super) config_database: Arc<dyn ConfigDatabase>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) poll_interval: Duration,
+    /// Gives numbers from 0 up to 1.
+    pub(super) random: fn() -> f64,
     pub(super) events: mpsc::Sender<FeedEvent>,
 }
 
@@ -105,7 +107,8 @@ impl Feed {
                 }
                 cursor = old;
             }
-            tokio::time::sleep(retry.max(error.retry_after.unwrap_or_default())).await;
+            let asked = error.retry_after.unwrap_or_default();
+            tokio::time::sleep(self.at_most(retry).max(asked)).await;
             retry = (retry * 2).min(self.poll_interval.max(FIRST_RETRY));
         }
     }
@@ -151,7 +154,7 @@ impl Feed {
                 })
                 .await?;
                 if !page.has_more && !held {
-                    tokio::time::sleep(self.poll_interval).await;
+                    tokio::time::sleep(self.at_most(self.poll_interval)).await;
                 }
                 Ok(Ok(Progress {
                     cursor: page.cursor,
@@ -160,6 +163,12 @@ impl Feed {
             }
             Err(error) => Ok(Err(error)),
         }
+    }
+
+    /// This wait or as little as half of it: agents that were started together, or lost their server together, do
+    /// not go on calling it together.
+    fn at_most(&self, wait: Duration) -> Duration {
+        wait.mul_f64(0.5 + (self.random)() / 2.0)
     }
 
     async fn send(&self, news: News) -> Result<(), Closed> {

@@ -23,9 +23,13 @@ struct Scripted {
     changes: Mutex<VecDeque<Result<Change, ConfigErrorKind>>>,
     pushed: tokio::sync::Notify,
     snapshots: std::sync::atomic::AtomicUsize,
+    /// It gives no snapshots.
     down: std::sync::atomic::AtomicBool,
+    /// It gives no changes.
+    unreachable: std::sync::atomic::AtomicBool,
     holds_nothing: std::sync::atomic::AtomicBool,
-    polls: std::sync::atomic::AtomicUsize,
+    /// When it was asked for anything.
+    calls: Mutex<Vec<tokio::time::Instant>>,
 }
 
 impl Scripted {
@@ -80,6 +84,7 @@ fn trouble(kind: ConfigErrorKind) -> ConfigDatabaseError {
 #[async_trait]
 impl ConfigDatabase for Scripted {
     async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+        self.calls.lock().unwrap().push(tokio::time::Instant::now());
         self.snapshots
             .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if self.down.load(std::sync::atomic::Ordering::SeqCst) {
@@ -98,7 +103,10 @@ impl ConfigDatabase for Scripted {
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
-        self.polls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.calls.lock().unwrap().push(tokio::time::Instant::now());
+        if self.unreachable.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(trouble(ConfigErrorKind::Unavailable));
+        }
         let holds_nothing = self.holds_nothing.load(std::sync::atomic::Ordering::SeqCst);
         let wait = if holds_nothing { Duration::ZERO } else { wait };
         let _ = tokio::time::timeout(wait, async {
@@ -149,6 +157,15 @@ fn jobs() -> Value {
 
 /// Starts a scheduler at `now` on paused time.
 fn start(config_database: Arc<Scripted>, store: Arc<FakeStore>, now: &str) -> Bench {
+    start_with(config_database, store, now, || 1.0)
+}
+
+fn start_with(
+    config_database: Arc<Scripted>,
+    store: Arc<FakeStore>,
+    now: &str,
+    random: fn() -> f64,
+) -> Bench {
     let config = Arc::new(BatchConfig::parse(&jobs(), &Zone::utc()).unwrap());
     let mut items = MockItemSource::new();
     let record = SourceItem {
@@ -169,6 +186,7 @@ fn start(config_database: Arc<Scripted>, store: Arc<FakeStore>, now: &str) -> Be
         config_database.clone(),
         Duration::from_secs(60),
         &Zone::utc(),
+        random,
     );
     let (status, stop) = (scheduler.status(), CancellationToken::new());
     tokio::spawn(scheduler.run(stop.clone()));
@@ -434,9 +452,43 @@ async fn a_server_that_does_not_hold_its_calls_is_asked_no_more_than_every_poll_
         .store(true, std::sync::atomic::Ordering::SeqCst);
     let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
     bench.sleep(601).await;
-    let polls = bench
-        .config_database
-        .polls
-        .load(std::sync::atomic::Ordering::SeqCst);
-    assert!((10..=12).contains(&polls), "{polls} polls in ten minutes");
+    let polls = bench.config_database.calls.lock().unwrap().len();
+    assert!((11..=13).contains(&polls), "{polls} calls in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_agents_that_lost_their_server_together_do_not_come_back_together() {
+    fastrand::seed(50);
+    let scripted = Arc::new(Scripted::default());
+    let down = |down| {
+        for flag in [&scripted.down, &scripted.unreachable] {
+            flag.store(down, std::sync::atomic::Ordering::SeqCst);
+        }
+    };
+    scripted
+        .holds_nothing
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let agents: Vec<Bench> = (0..50)
+        .map(|_| {
+            let now = "2026-03-01T08:00:00Z";
+            start_with(scripted.clone(), Arc::default(), now, fastrand::f64)
+        })
+        .collect();
+    agents[0].sleep(300).await;
+    down(true);
+    agents[0].sleep(300).await;
+    down(false);
+    scripted.calls.lock().unwrap().clear();
+    let back_at = tokio::time::Instant::now();
+    agents[0].sleep(600).await;
+    let mut in_ten_seconds = [0_u32; 60];
+    for called_at in scripted.calls.lock().unwrap().iter() {
+        in_ten_seconds[((*called_at - back_at).as_secs() / 10) as usize] += 1;
+    }
+    let mean = f64::from(in_ten_seconds.iter().sum::<u32>()) / 60.0;
+    let peak = f64::from(*in_ten_seconds.iter().max().unwrap());
+    assert!(
+        mean > 5.0 && peak / mean <= 3.0,
+        "peak {peak}, mean {mean}: {in_ten_seconds:?}"
+    );
 }
