@@ -219,8 +219,7 @@ impl Display {
             .get()
             .jobs
             .values()
-            .flat_map(|job| &job.slots)
-            .filter_map(|slot| slot.next)
+            .filter_map(|job| job.next_due)
             .min();
         if let Some(next) = next {
             text.push_str(&format!(
@@ -258,36 +257,34 @@ fn slots(status: &SchedulerStatus) -> String {
     let mut jobs: Vec<_> = status.jobs.iter().collect();
     jobs.sort_by_key(|(job_id, _)| (*job_id).clone());
     for (job_id, job) in jobs {
+        let (largest, slot_count) = job.mirror.largest_slots(SLOTS);
         text.push_str(&format!(
-            "\n{job_id}: {} tenants in {} slots\n",
-            job.tenants,
-            job.slots.len()
+            "\n{job_id}: {} tenants in {slot_count} slots\n",
+            job.tenants
         ));
-        if !job.quarantine.is_empty() {
+        if job.quarantined > 0 {
             text.push_str(&format!(
                 "  {} preferences cannot be used: GET /api/v1/quarantine\n",
-                job.quarantine.len()
+                job.quarantined
             ));
         }
-        if job.slots.is_empty() {
+        if largest.is_empty() {
             continue;
         }
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         table.set_header(["  slot", "tenants", "next (UTC)"]);
-        let mut largest: Vec<_> = job.slots.iter().collect();
-        largest.sort_by_key(|slot| std::cmp::Reverse(slot.tenants));
-        for slot in largest.iter().take(SLOTS) {
+        for slot in &largest {
             let next = slot.next.map_or_else(String::new, |next| {
                 next.format("%Y-%m-%d %H:%M").to_string()
             });
             table.add_row([format!("  {}", slot.slot), slot.tenants.to_string(), next]);
         }
         text.push_str(&table.to_string());
-        if job.slots.len() > SLOTS {
+        if slot_count > largest.len() {
             text.push_str(&format!(
                 "\n   … and {} more slots",
-                job.slots.len() - SLOTS
+                slot_count - largest.len()
             ));
         }
         text.push('\n');

@@ -1,17 +1,31 @@
-//! The mirror: one job's tenants by slot, kept current by a snapshot and the changes after it. It decides
-//! nothing about time; the [planner](crate::plan_mirror) reads it.
+//! The mirror: one job's tenants by what they have in common, kept current by a snapshot and the changes after it.
+//! It keeps who falls due when; the [planner](crate::plan_mirror) decides what of it is to be run.
+//!
+//! Ten million tenants fit into a gigabyte: ids stand in one block, equal parameters are kept once, and a group of
+//! tenants who fall due together is a list of numbers. A change moves one number from one list to another; a tick
+//! looks only at the groups that are due.
+
+mod groups;
+mod parameters;
+mod tenants;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
+use self::{
+    groups::{Groups, Link, Links, NONE},
+    parameters::{ParameterTable, Parameters},
+    tenants::Tenants,
+};
 use crate::{
     change::{Change, ChangeKind, PreferenceRecord},
     ids::TenantId,
+    planner::spread_minute,
     preference::{MergedPreference, Preference},
     slot::Slot,
     validation::FieldErrors,
@@ -23,11 +37,91 @@ use crate::{
 pub struct Mirror {
     defaults: Preference,
     default_zone: Zone,
+    spread_minutes: u32,
     loaded: bool,
-    tenants: HashMap<TenantId, Arc<Slot>>,
-    slots: BTreeMap<Arc<Slot>, BTreeMap<TenantId, DateTime<Utc>>>,
+    tenants: Tenants,
+    rows: Rows,
+    groups: Groups,
+    parameters: ParameterTable,
     quarantine: BTreeMap<TenantId, FieldErrors>,
-    late: BTreeSet<TenantId>,
+    late: BTreeSet<u32>,
+}
+
+/// What is kept of the tenant of each number.
+#[derive(Debug, Default)]
+struct Rows(Vec<Row>);
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    link: Link,
+    stored: Stored,
+    parameters: u32,
+}
+
+impl Row {
+    const EMPTY: Self = Self {
+        link: Link::NOWHERE,
+        stored: Stored(0),
+        parameters: NONE,
+    };
+}
+
+impl Links for Rows {
+    fn link(&mut self, tenant: u32) -> &mut Link {
+        &mut self.0[tenant as usize].link
+    }
+}
+
+/// When a preference was stored, in seconds after 1970, rounded up: occurrences are on whole seconds, so it is
+/// before the same ones. 0: long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored(u32);
+
+impl Stored {
+    fn at(instant: Option<DateTime<Utc>>) -> Self {
+        let seconds = instant.map_or(0, |instant| {
+            instant.timestamp() + i64::from(instant.timestamp_subsec_nanos() > 0)
+        });
+        Self(seconds.clamp(0, i64::from(u32::MAX)) as u32)
+    }
+
+    /// The moment; `None`: long ago.
+    pub(crate) fn instant(self) -> Option<DateTime<Utc>> {
+        (self.0 > 0)
+            .then(|| DateTime::from_timestamp(self.0.into(), 0))
+            .flatten()
+    }
+}
+
+/// Tenants who fall due together.
+pub(crate) struct DueMembers<'m> {
+    mirror: &'m Mirror,
+    group: u32,
+}
+
+impl DueMembers<'_> {
+    pub(crate) fn slot(&self) -> Slot {
+        self.mirror.groups.slot(self.group)
+    }
+
+    /// By how much they fall due after their slot.
+    pub(crate) fn spread(&self) -> TimeDelta {
+        self.mirror.groups.spread(self.group)
+    }
+
+    /// Those whose preference had been stored at `instant`.
+    pub(crate) fn stored_until(&self, instant: DateTime<Utc>) -> Vec<TenantId> {
+        let last = Stored::at(Some(instant)).0;
+        // A group has a first member, or it is gone.
+        let first = Some(self.mirror.groups.first_member(self.group));
+        let row = |tenant: u32| self.mirror.rows.0[tenant as usize];
+        std::iter::successors(first, |tenant| {
+            Some(row(*tenant).link.after).filter(|after| *after != NONE)
+        })
+        .filter(|tenant| row(*tenant).stored.0 <= last)
+        .map(|tenant| self.mirror.tenants.id(tenant))
+        .collect()
+    }
 }
 
 /// What a full read found to be different from the mirror.
@@ -40,15 +134,19 @@ pub struct MirrorDifference {
 }
 
 impl Mirror {
-    /// An empty mirror for a job with these defaults.
+    /// An empty mirror for a job with these defaults, that spreads its tenants over so many minutes; 0 and 1: not
+    /// at all.
     #[must_use]
-    pub fn new(defaults: Preference, default_zone: Zone) -> Self {
+    pub fn new(defaults: Preference, default_zone: Zone, spread_minutes: u32) -> Self {
         Self {
             defaults,
             default_zone,
+            spread_minutes,
             loaded: false,
-            tenants: HashMap::new(),
-            slots: BTreeMap::new(),
+            tenants: Tenants::default(),
+            rows: Rows::default(),
+            groups: Groups::default(),
+            parameters: ParameterTable::default(),
             quarantine: BTreeMap::new(),
             late: BTreeSet::new(),
         }
@@ -69,18 +167,66 @@ impl Mirror {
     /// Whether nobody is scheduled.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tenants.is_empty()
+        self.len() == 0
     }
 
-    /// The slots in order, each with its tenants and the moment each stored their preference.
-    pub fn slots(&self) -> impl Iterator<Item = (&Slot, &BTreeMap<TenantId, DateTime<Utc>>)> {
-        self.slots.iter().map(|(slot, tenants)| (&**slot, tenants))
+    /// The slots with how many tenants stand in each, in no order.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(Slot, usize)> {
+        let mut slots: BTreeMap<Slot, usize> = BTreeMap::new();
+        for group in self.groups.numbers() {
+            let members = self.groups.members(group) as usize;
+            *slots.entry(self.groups.slot(group)).or_default() += members;
+        }
+        slots.into_iter().collect()
+    }
+
+    /// How many groups of tenants there are who fall due together.
+    #[must_use]
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// How many different sets of parameters the tenants have.
+    #[must_use]
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.len()
     }
 
     /// The slot a tenant stands in.
     #[must_use]
-    pub fn slot_of(&self, tenant: &TenantId) -> Option<&Slot> {
-        self.tenants.get(tenant).map(|slot| &**slot)
+    pub fn slot_of(&self, tenant: &TenantId) -> Option<Slot> {
+        let number = self.tenants.find(tenant)?;
+        Some(self.groups.slot(self.rows.0[number as usize].link.group))
+    }
+
+    /// A scheduled tenant's preference, merged with the job's defaults.
+    #[must_use]
+    pub fn preference_of(&self, tenant: &TenantId) -> Option<MergedPreference> {
+        let row = self.rows.0[self.tenants.find(tenant)? as usize];
+        let Parameters {
+            template_overrides,
+            other,
+        } = self.parameters.get(row.parameters).clone();
+        Some(MergedPreference {
+            enabled: true,
+            slot: self.groups.slot(row.link.group),
+            template_overrides,
+            other,
+        })
+    }
+
+    /// When a scheduled tenant's preference was stored; `None` inside: long ago.
+    #[must_use]
+    pub fn stored_at(&self, tenant: &TenantId) -> Option<Option<DateTime<Utc>>> {
+        let row = self.rows.0[self.tenants.find(tenant)? as usize];
+        Some(row.stored.instant())
+    }
+
+    /// By how much a tenant falls due after their slot.
+    #[must_use]
+    pub fn spread_of(&self, tenant: &TenantId) -> TimeDelta {
+        TimeDelta::minutes(spread_minute(tenant, self.spread_minutes).into())
     }
 
     /// Tenants whose preference cannot be used, with what is wrong.
@@ -89,130 +235,172 @@ impl Mirror {
         &self.quarantine
     }
 
-    /// Tenants whose preference came after part of its time may have been planned already.
-    pub(crate) fn late(&self) -> impl Iterator<Item = (&TenantId, &Slot, DateTime<Utc>)> {
-        self.late.iter().filter_map(|tenant| {
-            let slot = self.tenants.get(tenant)?;
-            Some((tenant, &**slot, *self.slots.get(slot)?.get(tenant)?))
+    /// When somebody falls due next; `None` while nobody does.
+    #[must_use]
+    pub fn next_due(&self) -> Option<DateTime<Utc>> {
+        self.groups.next_due()
+    }
+
+    /// Until when everything due has been planned.
+    #[must_use]
+    pub fn planned_until(&self) -> Option<DateTime<Utc>> {
+        self.groups.planned_until()
+    }
+
+    /// Says that everything due until `until` has been planned, here or by whoever planned before. Nothing falls
+    /// due before the first call; a moment earlier than the last one is nothing new.
+    pub fn set_planned_until(&mut self, until: DateTime<Utc>) {
+        self.late.clear();
+        self.groups.plan_from(until);
+    }
+
+    /// Who falls due until `to`, in the order of time.
+    pub(crate) fn due_until(&self, to: DateTime<Utc>) -> impl Iterator<Item = DueMembers<'_>> {
+        self.groups.due_until(to).map(|group| DueMembers {
+            mirror: self,
+            group,
         })
     }
 
-    /// Call once the plan made from this mirror has been stored.
-    pub fn planned(&mut self) {
-        self.late.clear();
+    /// Tenants whose preference came after part of its time may have been planned already, with their slot, their
+    /// spread, and when it was stored.
+    pub(crate) fn late(&self) -> impl Iterator<Item = (TenantId, Slot, TimeDelta, DateTime<Utc>)> {
+        self.late.iter().filter_map(|number| {
+            let row = self.rows.0[*number as usize];
+            let (slot, spread) = (
+                self.groups.slot(row.link.group),
+                self.groups.spread(row.link.group),
+            );
+            Some((
+                self.tenants.id(*number),
+                slot,
+                spread,
+                row.stored.instant()?,
+            ))
+        })
     }
 
     /// Takes a full read of the feature's preferences: tenants not among `records` are gone.
     ///
     /// What differs and was stored after `seen_until`, the last time everything was known to be seen, counts
     /// as late: nobody can have planned it. `None`: nothing does.
-    pub fn replace(
+    pub fn replace<R: Borrow<PreferenceRecord>>(
         &mut self,
-        records: &[PreferenceRecord],
+        records: impl IntoIterator<Item = R>,
         seen_until: Option<DateTime<Utc>>,
     ) -> MirrorDifference {
         let mut difference = MirrorDifference::default();
         self.loaded = true;
-        let present: HashSet<&TenantId> = records.iter().map(|record| &record.tenant_id).collect();
-        let gone: Vec<TenantId> = self
-            .tenants
-            .keys()
-            .chain(self.quarantine.keys())
-            .filter(|tenant| !present.contains(tenant))
-            .cloned()
-            .collect();
-        for tenant in &gone {
-            self.remove(tenant);
-        }
-        difference.removed = gone.len();
+        let mut present = vec![false; self.tenants.numbers()];
+        let mut quarantined_before = std::mem::take(&mut self.quarantine);
         for record in records {
-            let since = record.updated_at.unwrap_or(DateTime::<Utc>::MIN_UTC);
-            if self.set(&record.tenant_id, &record.preference, since) {
+            let record = record.borrow();
+            let was_quarantined = quarantined_before.remove(&record.tenant_id);
+            let stored = Stored::at(record.updated_at);
+            let mut changed = self.set(&record.tenant_id, &record.preference, stored);
+            if was_quarantined.is_some() {
+                changed = was_quarantined.as_ref() != self.quarantine.get(&record.tenant_id);
+            }
+            let number = self.tenants.find(&record.tenant_id);
+            if let Some(number) = number {
+                if present.len() <= number as usize {
+                    present.resize(number as usize + 1, false);
+                }
+                present[number as usize] = true;
+            }
+            if changed {
                 difference.changed += 1;
-                if seen_until.is_some_and(|seen| since > seen) {
-                    self.late.insert(record.tenant_id.clone());
+                let unseen = seen_until
+                    .is_some_and(|seen| record.updated_at.is_some_and(|stored| stored > seen));
+                if let Some(number) = number.filter(|_| unseen) {
+                    self.late.insert(number);
                 }
             }
         }
+        let gone = self
+            .tenants
+            .all()
+            .filter(|number| !present[*number as usize]);
+        let gone: Vec<TenantId> = gone.map(|number| self.tenants.id(number)).collect();
+        for tenant in &gone {
+            self.remove(tenant);
+        }
+        difference.removed = gone.len() + quarantined_before.len();
         difference
     }
 
     /// Takes one change of the feed, seen at `now`.
     pub fn apply(&mut self, change: &Change, now: DateTime<Utc>) {
+        self.quarantine.remove(&change.tenant_id);
         match &change.kind {
-            ChangeKind::Deleted => self.remove(&change.tenant_id),
+            ChangeKind::Deleted => {
+                self.remove(&change.tenant_id);
+            }
             ChangeKind::Upserted(preference) => {
-                let since = change.changed_at.unwrap_or(now);
-                if self.set(&change.tenant_id, preference, since) {
-                    self.late.insert(change.tenant_id.clone());
+                let stored = Stored::at(Some(change.changed_at.unwrap_or(now)));
+                if self.set(&change.tenant_id, preference, stored) {
+                    self.late.extend(self.tenants.find(&change.tenant_id));
                 }
             }
         }
     }
 
-    /// Puts a tenant where its preference says. Returns whether anything changed.
-    fn set(
-        &mut self,
-        tenant: &TenantId,
-        preference: &Map<String, Value>,
-        since: DateTime<Utc>,
-    ) -> bool {
+    /// Puts a tenant where their preference says. Returns whether anything changed.
+    fn set(&mut self, tenant: &TenantId, preference: &Map<String, Value>, stored: Stored) -> bool {
         let merged = Preference::parse(preference).and_then(|stored| {
             MergedPreference::merge(&stored, &self.defaults, &self.default_zone)
         });
-        let slot = match merged {
-            Ok(merged) if merged.enabled => merged.slot,
-            Ok(_) => {
-                let stood =
-                    self.tenants.contains_key(tenant) || self.quarantine.contains_key(tenant);
-                self.remove(tenant);
-                return stood;
-            }
+        let merged = match merged {
+            Ok(merged) if merged.enabled => merged,
+            Ok(_) => return self.remove(tenant),
             Err(errors) => {
                 self.remove(tenant);
                 self.quarantine.insert(tenant.clone(), errors);
                 return true;
             }
         };
-        let unchanged = self.slot_of(tenant) == Some(&slot)
-            && self
-                .slots
-                .get(&slot)
-                .and_then(|tenants| tenants.get(tenant))
-                == Some(&since);
-        if unchanged {
-            return false;
+        let number = self.tenants.number(tenant);
+        if self.rows.0.len() <= number as usize {
+            self.rows.0.resize(number as usize + 1, Row::EMPTY);
         }
-        self.remove(tenant);
-        let slot = match self.slots.get_key_value(&slot) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::new(slot),
-        };
-        self.tenants.insert(tenant.clone(), Arc::clone(&slot));
-        self.slots
-            .entry(slot)
-            .or_default()
-            .insert(tenant.clone(), since);
-        true
+        let old = self.rows.0[number as usize];
+        let parameters = self.parameters.acquire(Parameters {
+            template_overrides: merged.template_overrides,
+            other: merged.other,
+        });
+        let row = &mut self.rows.0[number as usize];
+        (row.stored, row.parameters) = (stored, parameters);
+        if old.parameters != NONE {
+            self.parameters.release(old.parameters);
+        }
+        let spread = spread_minute(tenant, self.spread_minutes);
+        let key = self.groups.key(&merged.slot, spread);
+        let moves = old.link.group == NONE || !self.groups.has_key(old.link.group, key);
+        if moves {
+            self.groups.remove(number, &mut self.rows);
+            self.groups.add(key, number, &mut self.rows);
+        }
+        moves || old.stored != stored || old.parameters != parameters
     }
 
-    fn remove(&mut self, tenant: &TenantId) {
-        self.late.remove(tenant);
-        self.quarantine.remove(tenant);
-        let Some(slot) = self.tenants.remove(tenant) else {
-            return;
+    /// Takes a tenant out. Returns whether they were scheduled.
+    fn remove(&mut self, tenant: &TenantId) -> bool {
+        let Some(number) = self.tenants.find(tenant) else {
+            return false;
         };
-        if let Some(tenants) = self.slots.get_mut(&slot) {
-            tenants.remove(tenant);
-            if tenants.is_empty() {
-                self.slots.remove(&slot);
-            }
-        }
+        self.late.remove(&number);
+        self.groups.remove(number, &mut self.rows);
+        let row = std::mem::replace(&mut self.rows.0[number as usize], Row::EMPTY);
+        self.parameters.release(row.parameters);
+        self.tenants.remove(number);
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -239,7 +427,7 @@ mod tests {
     }
 
     fn mirror(records: &[PreferenceRecord]) -> Mirror {
-        let mut mirror = Mirror::new(Preference::default(), Zone::utc());
+        let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
         mirror.replace(records, None);
         mirror
     }
@@ -247,7 +435,8 @@ mod tests {
     fn standing(mirror: &Mirror) -> Vec<(String, usize)> {
         mirror
             .slots()
-            .map(|(slot, tenants)| (slot.to_string(), tenants.len()))
+            .into_iter()
+            .map(|(slot, tenants)| (slot.to_string(), tenants))
             .collect()
     }
 
@@ -281,7 +470,7 @@ mod tests {
             now,
         );
         mirror.apply(&change("b", ChangeKind::Deleted), now);
-        assert!(mirror.is_empty() && mirror.slots().next().is_none());
+        assert!(mirror.is_empty() && mirror.slots().is_empty());
     }
 
     #[test]

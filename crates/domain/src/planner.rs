@@ -86,42 +86,28 @@ pub fn plan_fixed(
         .collect()
 }
 
-/// What a preference-based job has to run in (`from`, `to`], plus what late preferences still have to run
-/// from before `from`. In the order of time.
+/// What a preference-based job has to run until `to`, beginning where it has been planned to, plus what late
+/// preferences still have to run from before. In the order of time.
 ///
-/// An occurrence earlier than the moment its preference was stored never runs. `spread_minutes` moves each
-/// tenant by a stable number of minutes below it.
+/// An occurrence earlier than the moment its preference was stored never runs. The cost grows with the tenants who
+/// are due, not with those held. Nothing is taken out of the mirror: say
+/// [`set_planned_until`](Mirror::set_planned_until) once the plan has been stored.
 #[must_use]
-pub fn plan_mirror(
-    mirror: &Mirror,
-    catch_up: CatchUp,
-    spread_minutes: u32,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-) -> Vec<DueGroup> {
+pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec<DueGroup> {
     let mut plan = Plan::default();
-    for (slot, tenants) in mirror.slots() {
-        for (offset, tenants) in by_offset(tenants, spread_minutes) {
-            for instant in due_instants(slot, catch_up, from - offset, to - offset) {
-                let due = tenants.iter().filter(|(_, since)| **since <= instant);
-                plan.add(
-                    slot,
-                    instant,
-                    offset,
-                    false,
-                    due.map(|(tenant, _)| (*tenant).clone()),
-                );
-            }
+    let Some(from) = mirror.planned_until() else {
+        return Vec::new();
+    };
+    for members in mirror.due_until(to) {
+        let (slot, spread) = (members.slot(), members.spread());
+        for instant in due_instants(&slot, catch_up, from - spread, to - spread) {
+            plan.add(&slot, instant, spread, false, members.stored_until(instant));
         }
     }
-    for (tenant, slot, since) in mirror
-        .late()
-        .filter(|(_, _, since)| *since != DateTime::<Utc>::MIN_UTC)
-    {
-        let offset = spread_offset(tenant, spread_minutes);
-        let just_before = since - TimeDelta::nanoseconds(1);
-        for instant in due_instants(slot, catch_up, just_before, from - offset) {
-            plan.add(slot, instant, offset, true, [tenant.clone()]);
+    for (tenant, slot, spread, stored_at) in mirror.late() {
+        let just_before = stored_at - TimeDelta::seconds(1);
+        for instant in due_instants(&slot, catch_up, just_before, from - spread) {
+            plan.add(&slot, instant, spread, true, vec![tenant.clone()]);
         }
     }
     plan.0.into_values().collect()
@@ -135,49 +121,32 @@ impl Plan {
         &mut self,
         slot: &Slot,
         instant: DateTime<Utc>,
-        offset: TimeDelta,
+        spread: TimeDelta,
         late: bool,
-        tenants: impl IntoIterator<Item = TenantId>,
+        tenants: Vec<TenantId>,
     ) {
-        let mut tenants = tenants.into_iter().peekable();
-        if tenants.peek().is_none() {
+        if tenants.is_empty() {
             return;
         }
-        let scheduled_at = instant + offset;
-        let group = self
-            .0
-            .entry((scheduled_at, late, slot.clone(), offset))
+        let scheduled_at = instant + spread;
+        self.0
+            .entry((scheduled_at, late, slot.clone(), spread))
             .or_insert_with(|| DueGroup {
                 slot: slot.clone(),
                 scheduled_at,
                 occurrence: slot.occurrence_key(instant),
                 late,
                 tenants: Vec::new(),
-            });
-        group.tenants.extend(tenants);
+            })
+            .tenants
+            .extend(tenants);
     }
 }
 
-type Since<'a> = (&'a TenantId, &'a DateTime<Utc>);
-
-fn by_offset(
-    tenants: &BTreeMap<TenantId, DateTime<Utc>>,
-    spread_minutes: u32,
-) -> BTreeMap<TimeDelta, Vec<Since<'_>>> {
-    let mut offsets: BTreeMap<TimeDelta, Vec<Since<'_>>> = BTreeMap::new();
-    for (tenant, since) in tenants {
-        offsets
-            .entry(spread_offset(tenant, spread_minutes))
-            .or_default()
-            .push((tenant, since));
-    }
-    offsets
-}
-
-/// A tenant's place within the spread: the same for ever, for the same tenant and number of minutes.
-fn spread_offset(tenant: &TenantId, spread_minutes: u32) -> TimeDelta {
+/// A tenant's minute within the spread: the same for ever, for the same tenant and number of minutes.
+pub(crate) fn spread_minute(tenant: &TenantId, spread_minutes: u32) -> u16 {
     if spread_minutes <= 1 {
-        return TimeDelta::zero();
+        return 0;
     }
     // FNV-1a: the standard library's hashers do not promise the same value in the next release.
     let hash = tenant
@@ -186,7 +155,7 @@ fn spread_offset(tenant: &TenantId, spread_minutes: u32) -> TimeDelta {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
         });
-    TimeDelta::minutes((hash % u64::from(spread_minutes)) as i64)
+    (hash % u64::from(spread_minutes)) as u16
 }
 
 #[cfg(test)]
@@ -208,6 +177,10 @@ mod tests {
     }
 
     fn mirror_of(tenants: &[(&str, Value, &str)]) -> Mirror {
+        spread_mirror_of(tenants, 0)
+    }
+
+    fn spread_mirror_of(tenants: &[(&str, Value, &str)], spread_minutes: u32) -> Mirror {
         let records: Vec<_> = tenants
             .iter()
             .map(|(tenant, preference, updated_at)| PreferenceRecord {
@@ -216,13 +189,18 @@ mod tests {
                 updated_at: Some(at(updated_at)),
             })
             .collect();
-        let mut mirror = Mirror::new(Preference::default(), Zone::utc());
+        let mut mirror = Mirror::new(Preference::default(), Zone::utc(), spread_minutes);
         mirror.replace(&records, None);
         mirror
     }
 
-    fn planned(mirror: &Mirror, catch_up: CatchUp, from: &str, to: &str) -> Vec<String> {
-        plan_mirror(mirror, catch_up, 0, at(from), at(to))
+    fn planned(mut mirror: Mirror, catch_up: CatchUp, from: &str, to: &str) -> Vec<String> {
+        mirror.set_planned_until(at(from));
+        plan_at(&mirror, catch_up, to)
+    }
+
+    fn plan_at(mirror: &Mirror, catch_up: CatchUp, to: &str) -> Vec<String> {
+        plan_mirror(mirror, catch_up, at(to))
             .into_iter()
             .map(|group| {
                 let late = if group.late { " late" } else { "" };
@@ -244,29 +222,36 @@ mod tests {
 
     #[test]
     fn a_tick_finds_what_fell_due_since_the_last_one_and_only_that() {
-        let mirror = mirror_of(&[
+        let tenants = [
             ("a", daily(), "2026-01-01T00:00:00Z"),
             ("b", daily(), "2026-01-01T00:00:00Z"),
-        ]);
-        let plan = |from, to| planned(&mirror, CatchUp::default(), from, to);
-        assert!(plan("2026-03-01T08:00:00Z", "2026-03-01T08:59:59Z").is_empty());
-        assert_eq!(
-            plan("2026-03-01T08:59:59Z", "2026-03-01T09:00:00Z"),
-            ["2026-03-01 2"]
-        );
-        assert!(plan("2026-03-01T09:00:00Z", "2026-03-01T09:01:00Z").is_empty());
+        ];
+        let mut mirror = mirror_of(&tenants);
+        let mut tick = |to: &str| {
+            let planned = plan_at(&mirror, CatchUp::default(), to);
+            mirror.set_planned_until(at(to));
+            planned
+        };
         assert!(
-            plan("2026-03-01T10:00:00Z", "2026-03-01T08:00:00Z").is_empty(),
+            tick("2026-03-01T08:00:00Z").is_empty(),
+            "nobody has said from when"
+        );
+        assert!(tick("2026-03-01T08:59:59Z").is_empty());
+        assert_eq!(tick("2026-03-01T09:00:00Z"), ["2026-03-01 2"]);
+        assert!(tick("2026-03-01T09:01:00Z").is_empty());
+        assert!(
+            tick("2026-02-28T08:00:00Z").is_empty(),
             "the clock stepped back"
         );
+        assert!(tick("2026-03-01T09:01:00Z").is_empty(), "and forward again");
+        assert_eq!(mirror.next_due(), Some(at("2026-03-02T09:00:00Z")));
     }
 
     #[test]
     fn three_days_down_follow_the_policy() {
-        let mirror = mirror_of(&[("a", daily(), "2026-01-01T00:00:00Z")]);
         let plan = |catch_up| {
             planned(
-                &mirror,
+                mirror_of(&[("a", daily(), "2026-01-01T00:00:00Z")]),
                 catch_up,
                 "2026-03-01T12:00:00Z",
                 "2026-03-04T12:00:00Z",
@@ -289,7 +274,7 @@ mod tests {
             "2026-01-01T00:00:00Z",
         )]);
         let missed_by_two_days = planned(
-            &weekly,
+            weekly,
             CatchUp::default(),
             "2026-03-01T12:00:00Z",
             "2026-03-04T12:00:00Z",
@@ -301,7 +286,7 @@ mod tests {
             json!({"enabled": true, "frequency": "weekly", "preferred_day": ["monday", "tuesday"]});
         let twice_a_week = mirror_of(&[("t", twice_a_week, "2026-01-01T00:00:00Z")]);
         let latest = planned(
-            &twice_a_week,
+            twice_a_week,
             CatchUp::default(),
             "2026-03-01T12:00:00Z",
             "2026-03-04T12:00:00Z",
@@ -311,17 +296,12 @@ mod tests {
 
     #[test]
     fn nothing_runs_for_a_time_before_the_preference_was_stored() {
-        let mirror = mirror_of(&[
+        let mut mirror = mirror_of(&[
             ("early", daily(), "2026-03-01T09:00:00Z"),
-            ("tooLate", daily(), "2026-03-01T09:00:01Z"),
+            ("tooLate", daily(), "2026-03-01T09:00:00.000001Z"),
         ]);
-        let groups = plan_mirror(
-            &mirror,
-            CatchUp::default(),
-            0,
-            at("2026-03-01T08:00:00Z"),
-            at("2026-03-01T10:00:00Z"),
-        );
+        mirror.set_planned_until(at("2026-03-01T08:00:00Z"));
+        let groups = plan_mirror(&mirror, CatchUp::default(), at("2026-03-01T10:00:00Z"));
         assert_eq!(groups.len(), 1);
         assert_eq!(groups[0].tenants, [TenantId::new("early").unwrap()]);
     }
@@ -335,17 +315,11 @@ mod tests {
             kind: ChangeKind::Upserted(Arc::new(daily().as_object().unwrap().clone())),
             changed_at: Some(at("2026-03-01T08:59:30Z")),
         };
+        mirror.set_planned_until(at("2026-03-01T09:00:00Z"));
         mirror.apply(&change, at("2026-03-01T09:00:20Z"));
-        let plan = |mirror: &Mirror| {
-            planned(
-                mirror,
-                CatchUp::default(),
-                "2026-03-01T09:00:00Z",
-                "2026-03-01T09:00:20Z",
-            )
-        };
+        let plan = |mirror: &Mirror| plan_at(mirror, CatchUp::default(), "2026-03-01T09:00:20Z");
         assert_eq!(plan(&mirror), ["2026-03-01 1 late"]);
-        mirror.planned();
+        mirror.set_planned_until(at("2026-03-01T09:00:20Z"));
         assert!(plan(&mirror).is_empty());
     }
 
@@ -356,19 +330,14 @@ mod tests {
             preference: Arc::new(daily().as_object().unwrap().clone()),
             updated_at: Some(at(updated_at)),
         };
-        let mut mirror = Mirror::new(Preference::default(), Zone::utc());
+        let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
         let records = [
             record("known", "2026-03-01T08:00:00Z"),
             record("new", "2026-03-01T08:59:30Z"),
         ];
+        mirror.set_planned_until(at("2026-03-01T09:00:10Z"));
         mirror.replace(&records, Some(at("2026-03-01T08:59:00Z")));
-        let groups = plan_mirror(
-            &mirror,
-            CatchUp::default(),
-            0,
-            at("2026-03-01T09:00:10Z"),
-            at("2026-03-01T09:05:00Z"),
-        );
+        let groups = plan_mirror(&mirror, CatchUp::default(), at("2026-03-01T09:05:00Z"));
         assert_eq!(groups.len(), 1);
         assert_eq!(groups[0].tenants, [TenantId::new("new").unwrap()]);
     }
@@ -380,15 +349,17 @@ mod tests {
             .iter()
             .map(|id| (id.as_str(), daily(), "2026-01-01T00:00:00Z"))
             .collect();
-        let mirror = mirror_of(&tenants);
+        let mut mirror = spread_mirror_of(&tenants, 60);
         let mut minutes: BTreeMap<DateTime<Utc>, usize> = BTreeMap::new();
         let mut from = at("2026-03-01T08:59:00Z");
+        mirror.set_planned_until(from);
         while from < at("2026-03-01T11:00:00Z") {
             let to = from + TimeDelta::seconds(50);
-            for group in plan_mirror(&mirror, CatchUp::default(), 60, from, to) {
+            for group in plan_mirror(&mirror, CatchUp::default(), to) {
                 assert_eq!(group.occurrence.to_string(), "2026-03-01");
                 *minutes.entry(group.scheduled_at).or_default() += group.tenants.len();
             }
+            mirror.set_planned_until(to);
             from = to;
         }
         assert_eq!(minutes.values().sum::<usize>(), 600);
@@ -396,9 +367,6 @@ mod tests {
             minutes.len() > 50 && minutes.values().all(|n| *n < 40),
             "{minutes:?}"
         );
-        assert_eq!(
-            spread_offset(&TenantId::new("user123").unwrap(), 60),
-            TimeDelta::minutes(2)
-        );
+        assert_eq!(spread_minute(&TenantId::new("user123").unwrap(), 60), 2);
     }
 }

@@ -105,7 +105,7 @@ pub struct MergedPreference {
     /// The tenant's overrides merged over the job's.
     pub template_overrides: Arc<Map<String, Value>>,
     /// Fields this version does not know, passed through as they came.
-    pub other: Map<String, Value>,
+    pub other: Arc<Map<String, Value>>,
 }
 
 impl MergedPreference {
@@ -155,14 +155,14 @@ impl MergedPreference {
                 &defaults.template_overrides,
                 &stored.template_overrides,
             )),
-            other: merge_objects(&defaults.other, &stored.other),
+            other: Arc::new(merge_objects(&defaults.other, &stored.other)),
         })
     }
 
     /// The preference as JSON, in the form tenants store it, with every field present.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let mut object = self.other.clone();
+        let mut object = (*self.other).clone();
         let preferred_day = match self.slot.recurrence {
             Recurrence::Hourly | Recurrence::Daily => Value::Null,
             Recurrence::Weekly(days) | Recurrence::Biweekly(days) => {

@@ -78,6 +78,16 @@ impl Weekdays {
         Weekday::Sun,
     ];
 
+    /// The set as bits, Monday the lowest.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of [`bits`](Self::bits).
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     /// Whether `day` is in the set.
     #[must_use]
     pub fn contains(self, day: Weekday) -> bool {
@@ -144,6 +154,16 @@ impl MonthDays {
     #[must_use]
     pub fn last() -> Self {
         [Self::LAST].into_iter().collect()
+    }
+
+    /// The set as bits, `last` the lowest, then the days.
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The set of [`bits`](Self::bits).
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Self(bits)
     }
 
     fn falls_on(self, date: NaiveDate) -> bool {

@@ -21,6 +21,16 @@ impl TimeOfDay {
     fn minute(self) -> u32 {
         self.0.minute()
     }
+
+    /// Minutes after midnight, 0–1439.
+    pub(crate) fn minute_of_day(self) -> u16 {
+        (self.0.hour() * 60 + self.0.minute()) as u16
+    }
+
+    /// The time of [`minute_of_day`](Self::minute_of_day).
+    pub(crate) fn from_minute_of_day(minute: u16) -> Self {
+        Self::new(u32::from(minute) / 60, u32::from(minute) % 60).unwrap_or_default()
+    }
 }
 
 impl Default for TimeOfDay {

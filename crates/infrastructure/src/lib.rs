@@ -22,7 +22,7 @@ pub use queue::worker::Worker;
 pub use services::{
     batch_scheduler::{BatchScheduler, SchedulerOptions},
     dynamic_batch_scheduler::{
-        DynamicBatchScheduler, JobStatus, SchedulerStatus, SlotStatus, StatusHandle,
+        DynamicBatchScheduler, JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle,
     },
 };
 pub use sources::FileItemSource;

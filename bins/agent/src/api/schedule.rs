@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use super::App;
 
+/// Slots shown of a job: those with the most tenants.
+const SLOTS: usize = 100;
+
 pub(super) async fn jobs(State(app): State<App>) -> Json<Value> {
     let status = app.status.get();
     let jobs: Vec<Value> = app
@@ -24,15 +27,17 @@ pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
     for job in &app.config.jobs {
         let Some(JobStatus {
             feature_type,
-            quarantine,
+            mirror,
             ..
         }) = status.jobs.get(&job.job_id)
         else {
             continue;
         };
-        entries.extend(quarantine.iter().map(|(tenant_id, errors)| {
-            json!({ "job_id": job.job_id, "feature_type": feature_type, "tenant_id": tenant_id, "errors": errors })
-        }));
+        mirror.read(|mirror| {
+            entries.extend(mirror.quarantine().iter().map(|(tenant_id, errors)| {
+                json!({ "job_id": job.job_id, "feature_type": feature_type, "tenant_id": tenant_id, "errors": errors })
+            }));
+        });
     }
     Json(json!({ "quarantine": entries }))
 }
@@ -58,14 +63,17 @@ fn job_json(job: &JobConfig, status: &SchedulerStatus) -> Value {
         (Work::Preferences { feature_type, .. }, known) => {
             json["feature_type"] = json!(feature_type);
             if let Some(known) = known {
-                let slots = known.slots.iter().map(
-                    |slot| json!({ "slot": slot.slot, "tenants": slot.tenants, "next": slot.next }),
-                );
+                let (slots, slot_count) = known.mirror.largest_slots(SLOTS);
+                let slots = slots.iter().map(|slot| {
+                    json!({ "slot": slot.slot.to_string(), "tenants": slot.tenants, "next": slot.next })
+                });
                 json["loaded"] = json!(known.loaded);
                 json["tenants"] = json!(known.tenants);
-                json["quarantined"] = json!(known.quarantine.len());
+                json["quarantined"] = json!(known.quarantined);
                 json["seen_until"] = json!(known.seen_until);
                 json["trouble"] = json!(known.trouble);
+                json["slot_count"] = json!(slot_count);
+                json["next_due"] = json!(known.next_due);
                 json["slots"] = slots.collect();
             }
         }

@@ -105,11 +105,11 @@ impl BatchScheduler {
                 continue;
             };
             match self.plan_job(job, schedule, now).await {
-                Ok(batches) => {
+                Ok((from, batches)) => {
                     firing.batches.extend(batches);
                     firing.progress.push(Progress {
                         job_id: job.job_id.clone(),
-                        scheduled_until: now,
+                        scheduled_until: from.max(now),
                         seen_until: None,
                     });
                     next = earlier(next, schedule.next_after(now));
@@ -127,17 +127,17 @@ impl BatchScheduler {
         job: &JobConfig,
         schedule: &Slot,
         now: DateTime<Utc>,
-    ) -> Result<Vec<NewBatch>, String> {
+    ) -> Result<(DateTime<Utc>, Vec<NewBatch>), String> {
         let start = self
             .start(&job.job_id, now)
             .await
             .map_err(|error| error.to_string())?;
         let due = plan_fixed(schedule, job.catch_up, start.from, now);
         let Work::Fixed { sources, .. } = &job.work else {
-            return Ok(Vec::new());
+            return Ok((start.from, Vec::new()));
         };
         if due.is_empty() {
-            return Ok(Vec::new());
+            return Ok((start.from, Vec::new()));
         }
         let categories = self
             .item_source
@@ -147,7 +147,7 @@ impl BatchScheduler {
         let items = item_ids(job.kind, &categories);
         if items.is_empty() {
             info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);
-            return Ok(Vec::new());
+            return Ok((start.from, Vec::new()));
         }
         let batch = |(instant, occurrence)| {
             NewBatch::new(
@@ -162,7 +162,7 @@ impl BatchScheduler {
                 self.options.chunk_size,
             )
         };
-        Ok(due.into_iter().map(batch).collect())
+        Ok((start.from, due.into_iter().map(batch).collect()))
     }
 
     /// Where a job's next plan begins: after the last one, or as far back as the options say.

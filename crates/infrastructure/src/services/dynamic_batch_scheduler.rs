@@ -14,20 +14,22 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::ConfigDatabase;
 use punctual_domain::{
-    DueGroup, FeatureType, JobConfig, JobId, Mirror, NewBatch, Progress, Trigger, Work, Zone,
-    plan_mirror,
+    DueGroup, FeatureType, JobConfig, JobId, Mirror, NewBatch, Progress, TenantId, Trigger, Work,
+    Zone, plan_mirror,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::feed::{FeedEvent, News};
-pub use self::status::{JobStatus, SchedulerStatus, SlotStatus, StatusHandle};
+pub use self::status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle};
 use crate::services::batch_scheduler::{BatchScheduler, Start, earlier, until};
 
 /// How far apart the clocks of the Config Database and of the agent may be: preferences stored this long
 /// before the last plan are looked at again after a restart.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
+/// Changes that come together and are told one by one in the log; more are told by their number.
+const TOLD_ONE_BY_ONE: usize = 20;
 /// Feed events that may wait for the scheduler; then the feeds wait.
 const EVENTS: usize = 16;
 
@@ -45,8 +47,9 @@ pub struct DynamicBatchScheduler {
 struct JobMirror {
     job: JobConfig,
     feature_type: FeatureType,
-    spread_minutes: u32,
-    mirror: Mirror,
+    mirror: MirrorHandle,
+    /// Whether the mirror knows until when the job has been planned.
+    started: bool,
     /// The feed has brought everything stored until then.
     seen_until: Option<DateTime<Utc>>,
     /// Until when everything is known to have been seen: by the last full read, or by the agent's last run.
@@ -73,8 +76,12 @@ impl DynamicBatchScheduler {
             } => Some(JobMirror {
                 job: job.clone(),
                 feature_type: feature_type.clone(),
-                spread_minutes: *spread_minutes,
-                mirror: Mirror::new((**defaults).clone(), default_zone.clone()),
+                mirror: MirrorHandle::new(Mirror::new(
+                    (**defaults).clone(),
+                    default_zone.clone(),
+                    *spread_minutes,
+                )),
+                started: false,
                 seen_until: None,
                 complete_at: None,
                 trouble: None,
@@ -145,29 +152,22 @@ impl DynamicBatchScheduler {
     async fn tick(&mut self, now: DateTime<Utc>) -> Duration {
         let (mut firing, mut next) = self.base.plan(now).await;
         for index in 0..self.mirrors.len() {
-            let JobMirror { job, mirror, .. } = &self.mirrors[index];
             // What is not known yet is not planned: nothing runs on a guess.
-            if !mirror.is_loaded() {
+            if !self.mirrors[index].mirror.read(Mirror::is_loaded)
+                || !self.is_started(index, now).await
+            {
                 continue;
             }
-            let job_id = job.job_id.clone();
-            let start = match self.base.start(&job_id, now).await {
-                Ok(start) => start,
-                Err(error) => {
-                    error!(%job_id, %error, "Job {job_id} cannot be planned: {error}");
-                    continue;
-                }
-            };
             let mirror = &self.mirrors[index];
             firing
                 .batches
-                .extend(mirror.plan(&start, now, self.base.options.chunk_size));
+                .extend(mirror.plan(now, self.base.options.chunk_size));
+            let planned_until = mirror.mirror.read(Mirror::planned_until);
             firing.progress.push(Progress {
-                job_id,
-                scheduled_until: now,
+                job_id: mirror.job.job_id.clone(),
+                scheduled_until: planned_until.map_or(now, |planned| planned.max(now)),
                 seen_until: mirror.seen_until,
             });
-            next = earlier(next, mirror.next_due(now));
         }
         let planned: Vec<JobId> = firing
             .progress
@@ -176,12 +176,14 @@ impl DynamicBatchScheduler {
             .collect();
         match self.base.fire(firing, now).await {
             Ok(_) => {
-                for mirror in self
-                    .mirrors
-                    .iter_mut()
-                    .filter(|m| planned.contains(&m.job.job_id))
-                {
-                    mirror.mirror.planned();
+                for mirror in &self.mirrors {
+                    if planned.contains(&mirror.job.job_id) {
+                        let next_due = mirror.mirror.write(|mirror| {
+                            mirror.set_planned_until(now);
+                            mirror.next_due()
+                        });
+                        next = earlier(next, next_due);
+                    }
                 }
                 self.publish(now);
                 until(next, now)
@@ -209,16 +211,29 @@ impl DynamicBatchScheduler {
             if self.mirrors[index].feature_type != feature_type {
                 continue;
             }
-            let job_id = self.mirrors[index].job.job_id.clone();
-            if self.mirrors[index].complete_at.is_none() {
-                match self.base.start(&job_id, now).await {
-                    Ok(start) => self.mirrors[index].complete_at = start.seen_until,
-                    Err(error) => {
-                        error!(%job_id, %error, "The progress of job {job_id} cannot be read: {error}");
-                    }
-                }
-            }
+            self.is_started(index, now).await;
             self.mirrors[index].take(&news, now);
+        }
+    }
+
+    /// Whether it is known until when a job has been planned; looks it up the first time.
+    async fn is_started(&mut self, index: usize, now: DateTime<Utc>) -> bool {
+        if self.mirrors[index].started {
+            return true;
+        }
+        let job_id = self.mirrors[index].job.job_id.clone();
+        match self.base.start(&job_id, now).await {
+            Ok(Start { from, seen_until }) => {
+                let mirror = &mut self.mirrors[index];
+                mirror.mirror.write(|mirror| mirror.set_planned_until(from));
+                mirror.complete_at = mirror.complete_at.or(seen_until);
+                mirror.started = true;
+                true
+            }
+            Err(error) => {
+                error!(%job_id, %error, "Job {job_id} cannot be planned, its progress cannot be read: {error}");
+                false
+            }
         }
     }
 
@@ -226,16 +241,14 @@ impl DynamicBatchScheduler {
         let jobs: HashMap<JobId, JobStatus> = self
             .mirrors
             .iter()
-            .map(|mirror| (mirror.job.job_id.clone(), mirror.status(now)))
+            .map(|mirror| (mirror.job.job_id.clone(), mirror.status()))
             .collect();
         for (job_id, status) in &jobs {
             let job_id = job_id.to_string();
             metrics::gauge!("punctual_scheduled_tenants", "job_id" => job_id.clone())
                 .set(status.tenants as f64);
-            metrics::gauge!("punctual_slots", "job_id" => job_id.clone())
-                .set(status.slots.len() as f64);
             metrics::gauge!("punctual_quarantined_preferences", "job_id" => job_id)
-                .set(status.quarantine.len() as f64);
+                .set(status.quarantined as f64);
         }
         self.status.publish(SchedulerStatus {
             jobs,
@@ -245,68 +258,55 @@ impl DynamicBatchScheduler {
 }
 
 impl JobMirror {
-    fn plan(&self, start: &Start, now: DateTime<Utc>, chunk_size: usize) -> Vec<NewBatch> {
+    fn plan(&self, now: DateTime<Utc>, chunk_size: usize) -> Vec<NewBatch> {
         let job = &self.job;
-        plan_mirror(
-            &self.mirror,
-            job.catch_up,
-            self.spread_minutes,
-            start.from,
-            now,
-        )
-        .into_iter()
-        .map(
-            |DueGroup {
-                 slot,
-                 scheduled_at,
-                 occurrence,
-                 late,
-                 tenants,
-             }| {
-                let trigger = if late {
-                    Trigger::LateChange
-                } else {
-                    Trigger::Schedule
-                };
-                let slot = slot.to_string();
-                NewBatch::new(
-                    &job.job_id,
-                    job.priority,
-                    slot,
-                    scheduled_at,
-                    occurrence,
-                    trigger,
-                    now,
-                    &tenants,
-                    chunk_size,
-                )
-            },
-        )
-        .collect()
-    }
-
-    /// When to look again. Spread tenants fall due at minutes of their own.
-    fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        if self.spread_minutes > 1 {
-            return now.checked_add_signed(TimeDelta::seconds(60 - now.timestamp().rem_euclid(60)));
-        }
-        self.mirror
-            .slots()
-            .filter_map(|(slot, _)| slot.next_after(now))
-            .min()
+        let due = self
+            .mirror
+            .read(|mirror| plan_mirror(mirror, job.catch_up, now));
+        due.into_iter()
+            .map(
+                |DueGroup {
+                     slot,
+                     scheduled_at,
+                     occurrence,
+                     late,
+                     tenants,
+                 }| {
+                    let trigger = if late {
+                        Trigger::LateChange
+                    } else {
+                        Trigger::Schedule
+                    };
+                    let slot = slot.to_string();
+                    NewBatch::new(
+                        &job.job_id,
+                        job.priority,
+                        slot,
+                        scheduled_at,
+                        occurrence,
+                        trigger,
+                        now,
+                        &tenants,
+                        chunk_size,
+                    )
+                },
+            )
+            .collect()
     }
 
     fn take(&mut self, news: &News, now: DateTime<Utc>) {
         let job_id = &self.job.job_id;
         match news {
             News::Snapshot { records, read_at } => {
-                let first = !self.mirror.is_loaded();
                 let unseen_since = self.complete_at.map(|complete_at| complete_at - CLOCK_SKEW);
-                let difference = self.mirror.replace(records, unseen_since);
+                let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
+                    let first = !mirror.is_loaded();
+                    let difference = mirror.replace(records, unseen_since);
+                    (first, difference, mirror.len(), mirror.group_count())
+                });
                 self.complete_at = Some(*read_at);
-                let (tenants, slots) = (self.mirror.len(), self.mirror.slots().count());
                 if first {
-                    info!(%job_id, tenants, slots, "Job {job_id} serves {tenants} tenants in {slots} slots");
+                    info!(%job_id, tenants, groups, "Job {job_id} serves {tenants} tenants in {groups} groups");
                 } else if difference.changed + difference.removed > 0 {
                     let (changed, removed) = (difference.changed, difference.removed);
                     metrics::counter!("punctual_feed_missed_total", "job_id" => job_id.to_string())
@@ -319,20 +319,18 @@ impl JobMirror {
                 self.trouble = None;
             }
             News::Changes { changes, read_at } => {
-                for change in changes {
-                    self.mirror.apply(change, now);
-                    let tenant = &change.tenant_id;
-                    match (
-                        self.mirror.slot_of(tenant),
-                        self.mirror.quarantine().get(tenant),
-                    ) {
-                        (Some(slot), _) => {
-                            info!(%job_id, %tenant, %slot, "{tenant} is due {slot} in {job_id}")
-                        }
-                        (None, Some(errors)) => warn!(%job_id, %tenant, %errors,
-                            "{tenant} has stopped in {job_id}: the preference cannot be used: {errors}"),
-                        (None, None) => info!(%job_id, %tenant, "{tenant} is off in {job_id}"),
+                self.mirror.write(|mirror| {
+                    for change in changes {
+                        mirror.apply(change, now);
                     }
+                });
+                if changes.len() > TOLD_ONE_BY_ONE {
+                    let count = changes.len();
+                    info!(%job_id, count, "{count} preferences have changed in {job_id}");
+                } else {
+                    changes
+                        .iter()
+                        .for_each(|change| self.tell(&change.tenant_id));
                 }
                 metrics::counter!("punctual_changes_total", "job_id" => job_id.to_string())
                     .increment(changes.len() as u64);
@@ -343,21 +341,36 @@ impl JobMirror {
         }
     }
 
-    fn status(&self, now: DateTime<Utc>) -> JobStatus {
-        let slots = self.mirror.slots().map(|(slot, tenants)| SlotStatus {
-            slot: slot.to_string(),
-            tenants: tenants.len(),
-            next: slot.next_after(now),
+    /// Tells where a change has put a tenant.
+    fn tell(&self, tenant: &TenantId) {
+        let job_id = &self.job.job_id;
+        let (slot, errors) = self.mirror.read(|mirror| {
+            (
+                mirror.slot_of(tenant),
+                mirror.quarantine().get(tenant).cloned(),
+            )
         });
-        JobStatus {
+        match (slot, errors) {
+            (Some(slot), _) => {
+                info!(%job_id, %tenant, %slot, "{tenant} is due {slot} in {job_id}");
+            }
+            (None, Some(errors)) => warn!(%job_id, %tenant, %errors,
+                "{tenant} has stopped in {job_id}: the preference cannot be used: {errors}"),
+            (None, None) => info!(%job_id, %tenant, "{tenant} is off in {job_id}"),
+        }
+    }
+
+    fn status(&self) -> JobStatus {
+        self.mirror.read(|mirror| JobStatus {
             feature_type: self.feature_type.clone(),
-            loaded: self.mirror.is_loaded(),
-            tenants: self.mirror.len(),
-            slots: slots.collect(),
-            quarantine: self.mirror.quarantine().clone(),
+            loaded: mirror.is_loaded(),
+            tenants: mirror.len(),
+            quarantined: mirror.quarantine().len(),
+            next_due: mirror.next_due(),
             seen_until: self.seen_until,
             trouble: self.trouble.clone(),
-        }
+            mirror: self.mirror.clone(),
+        })
     }
 }
 

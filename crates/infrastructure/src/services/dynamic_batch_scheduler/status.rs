@@ -1,12 +1,13 @@
 //! What the scheduler knows, as data that others may read at any time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, FieldErrors, JobId, TenantId};
+use punctual_domain::{FeatureType, JobId, Mirror, Slot};
 use tokio::sync::watch;
 
 /// The scheduler's state after its last tick.
@@ -27,21 +28,63 @@ pub struct JobStatus {
     pub loaded: bool,
     /// Tenants scheduled.
     pub tenants: usize,
-    /// The slots they stand in, in order.
-    pub slots: Vec<SlotStatus>,
     /// Tenants whose preference cannot be used.
-    pub quarantine: BTreeMap<TenantId, FieldErrors>,
+    pub quarantined: usize,
+    /// When somebody falls due next.
+    pub next_due: Option<DateTime<Utc>>,
     /// Every preference stored until then is in force.
     pub seen_until: Option<DateTime<Utc>>,
     /// Why preferences cannot be read now.
     pub trouble: Option<String>,
+    /// The tenants themselves, as they stand now.
+    pub mirror: MirrorHandle,
+}
+
+/// A look at the mirror that the scheduler keeps.
+#[derive(Clone)]
+pub struct MirrorHandle(Arc<RwLock<Mirror>>);
+
+impl MirrorHandle {
+    pub(super) fn new(mirror: Mirror) -> Self {
+        Self(Arc::new(RwLock::new(mirror)))
+    }
+
+    /// Looks. The scheduler waits meanwhile, so look shortly.
+    pub fn read<T>(&self, look: impl FnOnce(&Mirror) -> T) -> T {
+        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn write<T>(&self, change: impl FnOnce(&mut Mirror) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The slots with the most tenants, and how many slots there are.
+    #[must_use]
+    pub fn largest_slots(&self, most: usize) -> (Vec<SlotStatus>, usize) {
+        let (mut slots, now) = self.read(|mirror| (mirror.slots(), mirror.planned_until()));
+        let all = slots.len();
+        slots.sort_by_key(|(_, tenants)| std::cmp::Reverse(*tenants));
+        slots.truncate(most);
+        let status = |(slot, tenants): (Slot, usize)| SlotStatus {
+            next: now.and_then(|now| slot.next_after(now)),
+            slot,
+            tenants,
+        };
+        (slots.into_iter().map(status).collect(), all)
+    }
+}
+
+impl fmt::Debug for MirrorHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MirrorHandle").finish_non_exhaustive()
+    }
 }
 
 /// One slot.
 #[derive(Debug, Clone)]
 pub struct SlotStatus {
-    /// The slot, as text.
-    pub slot: String,
+    /// The slot.
+    pub slot: Slot,
     /// Tenants in it.
     pub tenants: usize,
     /// When it falls due next.

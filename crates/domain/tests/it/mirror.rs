@@ -1,0 +1,226 @@
+//! The mirror and its planner against the obvious way to do the same: a map of tenants that is walked whole at every
+//! tick. Random histories of snapshots, changes, ticks and clock steps must give the same plans.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use punctual_domain::{
+    CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, MergedPreference, Mirror, Preference,
+    PreferenceRecord, TenantId, Zone, due_instants, plan_mirror,
+};
+use serde_json::{Map, Value, json};
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A tenant stores one of some preferences, or none, this many seconds before it is seen.
+    Change {
+        tenant: u8,
+        preference: u8,
+        seen_after: u16,
+    },
+    /// Everything is read anew, without the last few changes.
+    Read,
+    /// So much time passes, or the clock steps back, and a tick plans.
+    Tick(i32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        5 => (0..30_u8, 0..12_u8, prop_oneof![Just(0), 0..100_u16, 0..9000_u16])
+            .prop_map(|(tenant, preference, seen_after)| Step::Change { tenant, preference, seen_after }),
+        1 => Just(Step::Read),
+        4 => prop_oneof![1..120_i32, 600..40_000_i32, -7200..0_i32, Just(3 * 86_400)].prop_map(Step::Tick),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+fn preference(number: u8) -> Map<String, Value> {
+    let value = match number {
+        0 => json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00"}),
+        1 => {
+            json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00", "template_overrides": {"a": 1}})
+        }
+        2 => {
+            json!({"enabled": true, "frequency": "daily", "preferred_time": "02:30", "timezone": "Europe/Berlin"})
+        }
+        3 => json!({"enabled": true, "frequency": "hourly", "preferred_time": "00:15"}),
+        4 => {
+            json!({"enabled": true, "frequency": "weekly", "preferred_day": ["monday", "sunday"]})
+        }
+        5 => {
+            json!({"enabled": true, "frequency": "biweekly", "preferred_day": "thursday", "timezone": "Asia/Tokyo"})
+        }
+        6 => json!({"enabled": true, "frequency": "monthly", "preferred_day": [1, 29, "last"]}),
+        7 => json!({"enabled": true, "unknown": "kept"}),
+        8 => json!({"enabled": false, "frequency": "daily"}),
+        9 => json!({"enabled": true, "frequency": "daily", "preferred_time": "25:00"}),
+        _ => json!({"enabled": true, "preferred_time": "09:00"}),
+    };
+    value.as_object().unwrap().clone()
+}
+
+fn defaults() -> Preference {
+    let defaults =
+        json!({"frequency": "weekly", "preferred_day": "tuesday", "template_overrides": {"b": 2}});
+    Preference::parse(defaults.as_object().unwrap()).unwrap()
+}
+
+fn tenant(number: u8) -> TenantId {
+    TenantId::new(format!("tenant{number}")).unwrap()
+}
+
+/// What a plan says, in an order of its own.
+type Plan = BTreeSet<(DateTime<Utc>, bool, String, TenantId)>;
+
+/// The obvious way.
+struct Model {
+    stored: BTreeMap<TenantId, (MergedPreference, DateTime<Utc>)>,
+    late: BTreeSet<TenantId>,
+    planned_until: DateTime<Utc>,
+    spread_minutes: u32,
+}
+
+impl Model {
+    fn set(
+        &mut self,
+        tenant: &TenantId,
+        preference: &Map<String, Value>,
+        stored_at: DateTime<Utc>,
+    ) -> bool {
+        let merged = Preference::parse(preference)
+            .and_then(|stored| MergedPreference::merge(&stored, &defaults(), &Zone::utc()));
+        match merged {
+            Ok(merged) if merged.enabled => {
+                let new = (merged, stored_at);
+                self.stored.insert(tenant.clone(), new.clone()) != Some(new)
+            }
+            _ => {
+                self.late.remove(tenant);
+                self.stored.remove(tenant);
+                false
+            }
+        }
+    }
+
+    fn plan(&self, mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Plan {
+        let mut plan = Plan::new();
+        for (tenant, (merged, stored_at)) in &self.stored {
+            let spread = if self.spread_minutes > 1 {
+                mirror.spread_of(tenant)
+            } else {
+                TimeDelta::zero()
+            };
+            let mut add = |from: DateTime<Utc>, to: DateTime<Utc>, late| {
+                for instant in due_instants(&merged.slot, catch_up, from - spread, to - spread) {
+                    if *stored_at <= instant {
+                        let occurrence = merged.slot.occurrence_key(instant).to_string();
+                        plan.insert((instant + spread, late, occurrence, tenant.clone()));
+                    }
+                }
+            };
+            add(self.planned_until, to, false);
+            if self.late.contains(tenant) {
+                add(
+                    *stored_at - TimeDelta::seconds(1) + spread,
+                    self.planned_until,
+                    true,
+                );
+            }
+        }
+        plan
+    }
+}
+
+fn planned(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Plan {
+    let mut plan = Plan::new();
+    for group in plan_mirror(mirror, catch_up, to) {
+        for tenant in group.tenants {
+            let new = plan.insert((
+                group.scheduled_at,
+                group.late,
+                group.occurrence.to_string(),
+                tenant,
+            ));
+            assert!(new, "planned twice at once");
+        }
+    }
+    plan
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_mirror_plans_what_a_walk_over_everybody_would(
+        steps in steps(), policy in 0..3_u8, window in prop::option::of(1..3000_i64), spread_minutes in prop_oneof![Just(0), Just(90)]
+    ) {
+        let policy = [CatchUpPolicy::Latest, CatchUpPolicy::All, CatchUpPolicy::Skip][usize::from(policy)];
+        let catch_up = CatchUp { policy, window: window.map(TimeDelta::minutes) };
+        let mut now: DateTime<Utc> = "2026-03-27T08:00:00Z".parse().unwrap();
+        let mut mirror = Mirror::new(defaults(), Zone::utc(), spread_minutes);
+        mirror.replace(&[], None);
+        mirror.set_planned_until(now);
+        let mut model =
+            Model { stored: BTreeMap::new(), late: BTreeSet::new(), planned_until: now, spread_minutes };
+        let mut database: BTreeMap<TenantId, PreferenceRecord> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Change { tenant: number, preference: which, seen_after } => {
+                    let (tenant, changed_at) = (tenant(number), now - TimeDelta::seconds(seen_after.into()));
+                    let kind = if which == 11 {
+                        database.remove(&tenant);
+                        model.late.remove(&tenant);
+                        model.stored.remove(&tenant);
+                        ChangeKind::Deleted
+                    } else {
+                        let preference = Arc::new(preference(which));
+                        let record = PreferenceRecord {
+                            tenant_id: tenant.clone(), preference: preference.clone(), updated_at: Some(changed_at),
+                        };
+                        database.insert(tenant.clone(), record);
+                        if model.set(&tenant, &preference, changed_at) {
+                            model.late.insert(tenant.clone());
+                        }
+                        ChangeKind::Upserted(preference)
+                    };
+                    let feature_type = FeatureType::new("f").unwrap();
+                    mirror.apply(&Change { tenant_id: tenant, feature_type, kind, changed_at: Some(changed_at) }, now);
+                }
+                Step::Read => {
+                    let difference = mirror.replace(database.values(), Some(now - TimeDelta::hours(1)));
+                    prop_assert_eq!((difference.changed, difference.removed), (0, 0));
+                }
+                Step::Tick(seconds) => {
+                    now += TimeDelta::seconds(seconds.into());
+                    prop_assert_eq!(planned(&mirror, catch_up, now), model.plan(&mirror, catch_up, now));
+                    mirror.set_planned_until(now);
+                    model.planned_until = model.planned_until.max(now);
+                    model.late.clear();
+                }
+            }
+            prop_assert_eq!(mirror.len(), model.stored.len());
+            let next = model.stored.iter().filter_map(|(tenant, (merged, _))| {
+                let spread = mirror.spread_of(tenant);
+                Some(merged.slot.next_after(model.planned_until - spread)? + spread)
+            });
+            prop_assert_eq!(mirror.next_due(), next.min());
+            for (tenant, (merged, stored_at)) in &model.stored {
+                prop_assert_eq!(mirror.preference_of(tenant), Some(merged.clone()));
+                prop_assert_eq!(mirror.stored_at(tenant), Some(Some(*stored_at)));
+            }
+        }
+        // A mirror that begins anew, as after a restart, stands where the old one did.
+        let mut anew = Mirror::new(defaults(), Zone::utc(), spread_minutes);
+        anew.replace(database.into_values(), None);
+        anew.set_planned_until(model.planned_until);
+        prop_assert_eq!(anew.slots(), mirror.slots());
+        prop_assert_eq!(anew.next_due(), mirror.next_due());
+        prop_assert_eq!(anew.quarantine(), mirror.quarantine());
+        prop_assert_eq!(anew.parameter_count(), mirror.parameter_count());
+    }
+}
