@@ -7,6 +7,7 @@
 
 mod groups;
 mod parameters;
+mod schedules;
 mod tenants;
 
 use std::{
@@ -18,8 +19,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
 use self::{
-    groups::{Groups, Link, Links, NONE},
-    parameters::{ParameterTable, Parameters},
+    groups::{GroupKey, Groups, Link, Links, NONE},
+    parameters::ParameterTable,
+    schedules::Schedules,
     tenants::Tenants,
 };
 use crate::{
@@ -43,6 +45,7 @@ pub struct Mirror {
     rows: Rows,
     groups: Groups,
     parameters: ParameterTable,
+    schedules: Schedules,
     quarantine: BTreeMap<TenantId, FieldErrors>,
     late: BTreeSet<u32>,
 }
@@ -147,6 +150,7 @@ impl Mirror {
             rows: Rows::default(),
             groups: Groups::default(),
             parameters: ParameterTable::default(),
+            schedules: Schedules::default(),
             quarantine: BTreeMap::new(),
             late: BTreeSet::new(),
         }
@@ -204,16 +208,9 @@ impl Mirror {
     #[must_use]
     pub fn preference_of(&self, tenant: &TenantId) -> Option<MergedPreference> {
         let row = self.rows.0[self.tenants.find(tenant)? as usize];
-        let Parameters {
-            template_overrides,
-            other,
-        } = self.parameters.get(row.parameters).clone();
-        Some(MergedPreference {
-            enabled: true,
-            slot: self.groups.slot(row.link.group),
-            template_overrides,
-            other,
-        })
+        let stored = Preference::parse(&self.parameters.get(row.parameters)).ok()?;
+        let slot = self.groups.slot(row.link.group);
+        Some(MergedPreference::with_slot(&stored, &self.defaults, slot))
     }
 
     /// When a scheduled tenant's preference was stored; `None` inside: long ago.
@@ -291,6 +288,10 @@ impl Mirror {
     ) -> MirrorDifference {
         let mut difference = MirrorDifference::default();
         self.loaded = true;
+        let records = records.into_iter();
+        let more = records.size_hint().0.saturating_sub(self.len());
+        self.tenants.reserve(more);
+        self.rows.0.reserve_exact(more);
         let mut present = vec![false; self.tenants.numbers()];
         let mut quarantined_before = std::mem::take(&mut self.quarantine);
         for record in records {
@@ -347,40 +348,57 @@ impl Mirror {
 
     /// Puts a tenant where their preference says. Returns whether anything changed.
     fn set(&mut self, tenant: &TenantId, preference: &Map<String, Value>, stored: Stored) -> bool {
-        let merged = Preference::parse(preference).and_then(|stored| {
-            MergedPreference::merge(&stored, &self.defaults, &self.default_zone)
-        });
-        let merged = match merged {
-            Ok(merged) if merged.enabled => merged,
-            Ok(_) => return self.remove(tenant),
-            Err(errors) => {
-                self.remove(tenant);
-                self.quarantine.insert(tenant.clone(), errors);
-                return true;
-            }
+        // Parameters that somebody has have been found usable, and so have schedules that are remembered.
+        let found = self.parameters.find(preference);
+        let known = self.schedules.find(preference);
+        let slot = match known.filter(|_| found.number.is_some()) {
+            Some(slot) => slot,
+            None => match self.slot_in(preference) {
+                Ok(slot) => {
+                    let slot = slot.map(|slot| self.groups.pack(&slot));
+                    if known.is_none() {
+                        self.schedules.remember(slot);
+                    }
+                    slot
+                }
+                Err(errors) => {
+                    self.remove(tenant);
+                    self.quarantine.insert(tenant.clone(), errors);
+                    return true;
+                }
+            },
+        };
+        let Some(slot) = slot else {
+            return self.remove(tenant);
         };
         let number = self.tenants.number(tenant);
         if self.rows.0.len() <= number as usize {
             self.rows.0.resize(number as usize + 1, Row::EMPTY);
         }
         let old = self.rows.0[number as usize];
-        let parameters = self.parameters.acquire(Parameters {
-            template_overrides: merged.template_overrides,
-            other: merged.other,
-        });
+        let parameters = self.parameters.acquire(&found);
         let row = &mut self.rows.0[number as usize];
         (row.stored, row.parameters) = (stored, parameters);
         if old.parameters != NONE {
             self.parameters.release(old.parameters);
         }
-        let spread = spread_minute(tenant, self.spread_minutes);
-        let key = self.groups.key(&merged.slot, spread);
+        let key = GroupKey {
+            slot,
+            spread_minutes: spread_minute(tenant, self.spread_minutes),
+        };
         let moves = old.link.group == NONE || !self.groups.has_key(old.link.group, key);
         if moves {
             self.groups.remove(number, &mut self.rows);
             self.groups.add(key, number, &mut self.rows);
         }
         moves || old.stored != stored || old.parameters != parameters
+    }
+
+    /// The slot that a preference comes to; `None` when it is off.
+    fn slot_in(&self, preference: &Map<String, Value>) -> Result<Option<Slot>, FieldErrors> {
+        let stored = Preference::parse(preference)?;
+        let merged = MergedPreference::merge(&stored, &self.defaults, &self.default_zone)?;
+        Ok(merged.enabled.then_some(merged.slot))
     }
 
     /// Takes a tenant out. Returns whether they were scheduled.

@@ -141,22 +141,29 @@ impl MergedPreference {
             .as_ref()
             .or(defaults.timezone.as_ref())
             .unwrap_or(default_zone);
+        let slot = Slot {
+            recurrence,
+            time: stored
+                .preferred_time
+                .or(defaults.preferred_time)
+                .unwrap_or_default(),
+            zone: zone.clone(),
+        };
         Ok(Self {
             enabled: stored.enabled.or(defaults.enabled).unwrap_or(false),
-            slot: Slot {
-                recurrence,
-                time: stored
-                    .preferred_time
-                    .or(defaults.preferred_time)
-                    .unwrap_or_default(),
-                zone: zone.clone(),
-            },
-            template_overrides: Arc::new(merge_objects(
-                &defaults.template_overrides,
-                &stored.template_overrides,
-            )),
-            other: Arc::new(merge_objects(&defaults.other, &stored.other)),
+            ..Self::with_slot(stored, defaults, slot)
         })
+    }
+
+    /// What `stored` wants to be different, merged over `defaults`, for a tenant who is known to be due in `slot`.
+    pub(crate) fn with_slot(stored: &Preference, defaults: &Preference, slot: Slot) -> Self {
+        let overrides = merge_objects(&defaults.template_overrides, &stored.template_overrides);
+        Self {
+            enabled: true,
+            slot,
+            template_overrides: Arc::new(overrides),
+            other: Arc::new(merge_objects(&defaults.other, &stored.other)),
+        }
     }
 
     /// The preference as JSON, in the form tenants store it, with every field present.

@@ -21,13 +21,13 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// A slot in eight bytes: the kind of recurrence, its days, the minute of the day, and the number of the zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Packed(u64);
+pub(super) struct Packed(u64);
 
 /// What tenants have in common who fall due together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
-    slot: Packed,
-    spread_minutes: u16,
+    pub(super) slot: Packed,
+    pub(super) spread_minutes: u16,
 }
 
 #[derive(Debug)]
@@ -140,13 +140,6 @@ impl Groups {
         for group in passed {
             self.leave_queue(group);
             self.enter_queue(group);
-        }
-    }
-
-    pub(super) fn key(&mut self, slot: &Slot, spread_minutes: u16) -> GroupKey {
-        GroupKey {
-            slot: self.pack(slot),
-            spread_minutes,
         }
     }
 
@@ -284,7 +277,7 @@ impl Groups {
         key_of(&self.groups[group as usize])
     }
 
-    fn pack(&mut self, slot: &Slot) -> Packed {
+    pub(super) fn pack(&mut self, slot: &Slot) -> Packed {
         let (kind, days) = match slot.recurrence {
             Recurrence::Hourly => (0_u64, 0),
             Recurrence::Daily => (1, 0),

@@ -3,9 +3,12 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
 
 use crate::ids::TenantId;
+
+/// What an id usually takes, its length included.
+const USUAL_LENGTH: usize = 17;
 
 /// Numbers for ids: given when an id is first seen, given to another once it has left.
 #[derive(Debug, Default)]
@@ -32,6 +35,17 @@ impl Tenants {
         self.by_id.len()
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.starts.reserve_exact(more);
+        // Room that is not used costs no memory.
+        self.letters.reserve(more * USUAL_LENGTH);
+        let (letters, starts, hasher) = (&self.letters, &self.starts, &self.hasher);
+        self.by_id.reserve(more, |number| {
+            hasher.hash_one(bytes_at(letters, starts, *number))
+        });
+    }
+
     /// The numbers of all tenants, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = u32> {
         self.by_id.iter().copied()
@@ -46,31 +60,31 @@ impl Tenants {
 
     /// The id's number, a new one if it has none.
     pub(super) fn number(&mut self, id: &TenantId) -> u32 {
-        if let Some(number) = self.find(id) {
-            return number;
-        }
         let id = id.as_str().as_bytes();
+        let (letters, starts, hasher) = (&self.letters, &self.starts, &self.hasher);
+        let entry = self.by_id.entry(
+            hasher.hash_one(id),
+            |number| bytes_at(letters, starts, *number) == id,
+            |number| hasher.hash_one(bytes_at(letters, starts, *number)),
+        );
+        let entry = match entry {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(entry) => entry,
+        };
+        let number = self.free.pop().unwrap_or_else(|| {
+            u32::try_from(self.starts.len())
+                .expect("four thousand million tenants do not fit into memory")
+        });
+        entry.insert(number);
         let start = self.letters.len() as u64;
+        if number as usize == self.starts.len() {
+            self.starts.push(start);
+        } else {
+            self.starts[number as usize] = start;
+        }
         let length = u8::try_from(id.len()).expect("an id has 128 characters at most");
         self.letters.push(length);
         self.letters.extend_from_slice(id);
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.starts[number as usize] = start;
-                number
-            }
-            None => {
-                let number = u32::try_from(self.starts.len())
-                    .expect("four thousand million tenants do not fit into memory");
-                self.starts.push(start);
-                number
-            }
-        };
-        let (letters, starts, hasher) = (&self.letters, &self.starts, &self.hasher);
-        self.by_id
-            .insert_unique(hasher.hash_one(id), number, |number| {
-                hasher.hash_one(bytes_at(letters, starts, *number))
-            });
         number
     }
 
