@@ -8,4 +8,5 @@
 
 mod architecture;
 mod files;
+mod simulation;
 mod whole;

@@ -11,13 +11,15 @@ use crate::{
 };
 
 /// Why a batch exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// Its slot fell due.
     Schedule,
     /// A preference stored in time was seen after its slot had fired for the others.
     LateChange,
+    /// Its slot fell due, and may have been fired before the clock stepped back; who has run does not run again.
+    ClockStep,
 }
 
 impl Trigger {
@@ -27,6 +29,7 @@ impl Trigger {
         match self {
             Self::Schedule => "schedule",
             Self::LateChange => "late_change",
+            Self::ClockStep => "clock_step",
         }
     }
 }
@@ -51,7 +54,8 @@ pub struct NewBatch {
 }
 
 impl NewBatch {
-    /// Cuts `items` into chunks of at most `chunk_size`. `planned_at` tells late batches of one slot apart.
+    /// Cuts `items` into chunks of at most `chunk_size`. `planned_at` tells batches of one slot apart that
+    /// were not planned with the others.
     #[expect(clippy::too_many_arguments, reason = "each is a field of the batch")]
     #[must_use]
     pub fn new(
@@ -69,6 +73,7 @@ impl NewBatch {
         let which = match trigger {
             Trigger::Schedule => "schedule".to_owned(),
             Trigger::LateChange => format!("late {}", instant(planned_at)),
+            Trigger::ClockStep => format!("again {}", instant(planned_at)),
         };
         let key = format!(
             "{job_id}\n{slot}\n{}\n{occurrence}\n{which}",
@@ -129,7 +134,9 @@ pub struct Progress {
     pub job_id: JobId,
     /// Everything due until then has been put in the queue.
     pub scheduled_until: DateTime<Utc>,
-    /// The preferences used were those stored until then.
+    /// The latest it has ever been scheduled until: later than `scheduled_until` once the clock has stepped back.
+    pub furthest_until: DateTime<Utc>,
+    /// The preferences used were those of a full read at that time, and what the feed has brought since.
     pub seen_until: Option<DateTime<Utc>>,
 }
 

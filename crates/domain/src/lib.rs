@@ -3,6 +3,7 @@
 
 mod batch;
 mod change;
+mod horizon;
 mod ids;
 mod item;
 mod job;
@@ -19,6 +20,7 @@ mod zone;
 
 pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress, Trigger};
 pub use change::{Change, ChangeKind, PreferenceRecord};
+pub use horizon::Horizon;
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use item::{Item, ItemResult, ItemStatus, SkipReason};
 pub use job::{BatchConfig, JobConfig, JobKind, Priority, Source, Work};

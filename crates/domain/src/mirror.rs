@@ -26,6 +26,7 @@ use self::{
 };
 use crate::{
     change::{Change, ChangeKind, PreferenceRecord},
+    horizon::Horizon,
     ids::TenantId,
     planner::spread_minute,
     preference::{MergedPreference, Preference},
@@ -238,14 +239,21 @@ impl Mirror {
         self.groups.next_due()
     }
 
-    /// Until when everything due has been planned.
+    /// Until when everything due has been planned; `None` before anybody has said.
     #[must_use]
-    pub fn planned_until(&self) -> Option<DateTime<Utc>> {
-        self.groups.planned_until()
+    pub fn horizon(&self) -> Option<&Horizon> {
+        self.groups.horizon()
+    }
+
+    /// Takes over how far whoever planned before has come.
+    pub fn set_horizon(&mut self, horizon: Horizon) {
+        self.late.clear();
+        self.groups.set_horizon(horizon);
     }
 
     /// Says that everything due until `until` has been planned, here or by whoever planned before. Nothing falls
-    /// due before the first call; a moment earlier than the last one is nothing new.
+    /// due before the first call. A moment earlier than the last one means that the clock has
+    /// [stepped back](Horizon::move_to).
     pub fn set_planned_until(&mut self, until: DateTime<Utc>) {
         self.late.clear();
         self.groups.plan_from(until);
@@ -279,15 +287,16 @@ impl Mirror {
 
     /// Takes a full read of the feature's preferences: tenants not among `records` are gone.
     ///
-    /// What differs and was stored after `seen_until`, the last time everything was known to be seen, counts
-    /// as late: nobody can have planned it. `None`: nothing does.
+    /// What differs from what was known counts as late: its time may have been planned without it. Where nothing was
+    /// known yet, that is what was stored after `seen_until`, when whoever planned before last saw everything; `None`:
+    /// nothing.
     pub fn replace<R: Borrow<PreferenceRecord>>(
         &mut self,
         records: impl IntoIterator<Item = R>,
         seen_until: Option<DateTime<Utc>>,
     ) -> MirrorDifference {
         let mut difference = MirrorDifference::default();
-        self.loaded = true;
+        let was_loaded = std::mem::replace(&mut self.loaded, true);
         let records = records.into_iter();
         let more = records.size_hint().0.saturating_sub(self.len());
         self.tenants.reserve(more);
@@ -311,8 +320,9 @@ impl Mirror {
             }
             if changed {
                 difference.changed += 1;
-                let unseen = seen_until
-                    .is_some_and(|seen| record.updated_at.is_some_and(|stored| stored > seen));
+                let unseen = was_loaded
+                    || seen_until
+                        .is_some_and(|seen| record.updated_at.is_some_and(|stored| stored > seen));
                 if let Some(number) = number.filter(|_| unseen) {
                     self.late.insert(number);
                 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{ids::TenantId, mirror::Mirror, occurrence::Occurrence, slot::Slot};
+use crate::{batch::Trigger, ids::TenantId, mirror::Mirror, occurrence::Occurrence, slot::Slot};
 
 /// What happens to occurrences that were missed, because nobody was there to plan them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,8 +40,8 @@ pub struct DueGroup {
     pub scheduled_at: DateTime<Utc>,
     /// The key of this run.
     pub occurrence: Occurrence,
-    /// Whether their preference was seen only after this time had been planned for others.
-    pub late: bool,
+    /// Why now.
+    pub trigger: Trigger,
     /// Who.
     pub tenants: Vec<TenantId>,
 }
@@ -95,26 +95,35 @@ pub fn plan_fixed(
 #[must_use]
 pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec<DueGroup> {
     let mut plan = Plan::default();
-    let Some(from) = mirror.planned_until() else {
+    let Some(horizon) = mirror.horizon() else {
         return Vec::new();
     };
+    let from = horizon.until();
     for members in mirror.due_until(to) {
         let (slot, spread) = (members.slot(), members.spread());
         for instant in due_instants(&slot, catch_up, from - spread, to - spread) {
-            plan.add(&slot, instant, spread, false, members.stored_until(instant));
+            let trigger = horizon.trigger_at(instant + spread);
+            plan.add(
+                &slot,
+                instant,
+                spread,
+                trigger,
+                members.stored_until(instant),
+            );
         }
     }
     for (tenant, slot, spread, stored_at) in mirror.late() {
         let just_before = stored_at - TimeDelta::seconds(1);
         for instant in due_instants(&slot, catch_up, just_before, from - spread) {
-            plan.add(&slot, instant, spread, true, vec![tenant.clone()]);
+            let tenants = vec![tenant.clone()];
+            plan.add(&slot, instant, spread, Trigger::LateChange, tenants);
         }
     }
     plan.0.into_values().collect()
 }
 
 #[derive(Default)]
-struct Plan(BTreeMap<(DateTime<Utc>, bool, Slot, TimeDelta), DueGroup>);
+struct Plan(BTreeMap<(DateTime<Utc>, Trigger, Slot, TimeDelta), DueGroup>);
 
 impl Plan {
     fn add(
@@ -122,7 +131,7 @@ impl Plan {
         slot: &Slot,
         instant: DateTime<Utc>,
         spread: TimeDelta,
-        late: bool,
+        trigger: Trigger,
         tenants: Vec<TenantId>,
     ) {
         if tenants.is_empty() {
@@ -130,12 +139,12 @@ impl Plan {
         }
         let scheduled_at = instant + spread;
         self.0
-            .entry((scheduled_at, late, slot.clone(), spread))
+            .entry((scheduled_at, trigger, slot.clone(), spread))
             .or_insert_with(|| DueGroup {
                 slot: slot.clone(),
                 scheduled_at,
                 occurrence: slot.occurrence_key(instant),
-                late,
+                trigger,
                 tenants: Vec::new(),
             })
             .tenants
@@ -203,8 +212,12 @@ mod tests {
         plan_mirror(mirror, catch_up, at(to))
             .into_iter()
             .map(|group| {
-                let late = if group.late { " late" } else { "" };
-                format!("{} {}{late}", group.occurrence, group.tenants.len())
+                let why = match group.trigger {
+                    Trigger::Schedule => "",
+                    Trigger::LateChange => " late",
+                    Trigger::ClockStep => " again",
+                };
+                format!("{} {}{why}", group.occurrence, group.tenants.len())
             })
             .collect()
     }
@@ -243,8 +256,13 @@ mod tests {
             tick("2026-02-28T08:00:00Z").is_empty(),
             "the clock stepped back"
         );
-        assert!(tick("2026-03-01T09:01:00Z").is_empty(), "and forward again");
-        assert_eq!(mirror.next_due(), Some(at("2026-03-02T09:00:00Z")));
+        assert_eq!(
+            tick("2026-02-28T09:00:00Z"),
+            ["2026-02-28 2 again"],
+            "what may have been run is planned apart"
+        );
+        assert_eq!(tick("2026-03-01T09:01:00Z"), ["2026-03-01 2 again"]);
+        assert_eq!(tick("2026-03-02T09:00:00Z"), ["2026-03-02 2"]);
     }
 
     #[test]

@@ -141,12 +141,17 @@ impl MergedPreference {
             .as_ref()
             .or(defaults.timezone.as_ref())
             .unwrap_or(default_zone);
+        let time = stored
+            .preferred_time
+            .or(defaults.preferred_time)
+            .unwrap_or_default();
         let slot = Slot {
             recurrence,
-            time: stored
-                .preferred_time
-                .or(defaults.preferred_time)
-                .unwrap_or_default(),
+            // Two who want the same minute of every hour fall due together, whatever hour they wrote.
+            time: match recurrence {
+                Recurrence::Hourly => time.in_first_hour(),
+                _ => time,
+            },
             zone: zone.clone(),
         };
         Ok(Self {
@@ -390,6 +395,11 @@ mod tests {
             ),
             "hourly :15 UTC"
         );
+        let hourly = |time: &str| {
+            let stored = json!({"frequency": "hourly", "preferred_time": time});
+            merged(stored, json!({})).unwrap().slot
+        };
+        assert_eq!(hourly("03:15"), hourly("22:15"));
     }
 
     #[test]

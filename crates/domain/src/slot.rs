@@ -22,6 +22,11 @@ impl TimeOfDay {
         self.0.minute()
     }
 
+    /// The same minute of the hour after midnight.
+    pub(crate) fn in_first_hour(self) -> Self {
+        Self::new(0, self.minute()).unwrap_or_default()
+    }
+
     /// Minutes after midnight, 0–1439.
     pub(crate) fn minute_of_day(self) -> u16 {
         (self.0.hour() * 60 + self.0.minute()) as u16

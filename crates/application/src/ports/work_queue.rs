@@ -14,7 +14,7 @@ pub trait WorkQueue: Send + Sync {
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError>;
 
     /// Stores the batches, their chunks and the progress in one transaction. A batch that is already there
-    /// is left as it is.
+    /// is left as it is, and `furthest_until` never goes back: another agent may have been further.
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError>;
 }
 

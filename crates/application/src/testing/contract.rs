@@ -42,6 +42,7 @@ fn firing(batch: &NewBatch) -> Firing {
     let progress = Progress {
         job_id: job(),
         scheduled_until: batch.scheduled_at,
+        furthest_until: batch.scheduled_at,
         seen_until: Some(batch.scheduled_at),
     };
     Firing {
@@ -98,6 +99,23 @@ async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchS
         (progress.scheduled_until, progress.seen_until),
         (now, Some(now))
     );
+    let earlier = at("2026-03-01T08:00:00Z");
+    let back = Progress {
+        scheduled_until: earlier,
+        furthest_until: earlier,
+        ..progress.clone()
+    };
+    let firing = Firing {
+        batches: vec![],
+        progress: vec![back.clone()],
+    };
+    store.enqueue(firing, earlier).await.expect("works");
+    let after = store.progress(&job()).await.expect("works");
+    let furthest = Progress {
+        furthest_until: progress.furthest_until,
+        ..back
+    };
+    assert_eq!(after, Some(furthest), "how far it has been is kept");
     let stored = store
         .batch(new.batch_id)
         .await

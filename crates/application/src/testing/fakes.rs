@@ -118,7 +118,10 @@ impl WorkQueue for FakeStore {
             }
             enqueued.batches.push(batch);
         }
-        for progress in firing.progress {
+        for mut progress in firing.progress {
+            if let Some(known) = tables.progress.get(&progress.job_id) {
+                progress.furthest_until = progress.furthest_until.max(known.furthest_until);
+            }
             tables.progress.insert(progress.job_id.clone(), progress);
         }
         Ok(enqueued)

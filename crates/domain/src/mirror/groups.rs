@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::{
+    horizon::Horizon,
     recurrence::{MonthDays, Recurrence, Weekdays},
     slot::{Slot, TimeOfDay},
     zone::Zone,
@@ -75,8 +76,8 @@ pub(super) struct Groups {
     zone_numbers: HashMap<Zone, u32>,
     /// The first group of those that fall due at each second.
     due: BTreeMap<u32, u32>,
-    /// Everything due until then has been planned; `None`: nobody has said, and nothing falls due.
-    planned_until: Option<DateTime<Utc>>,
+    /// Until when everything due has been planned; `None`: nobody has said, and nothing falls due.
+    horizon: Option<Horizon>,
 }
 
 impl Groups {
@@ -84,8 +85,8 @@ impl Groups {
         self.by_key.len()
     }
 
-    pub(super) fn planned_until(&self) -> Option<DateTime<Utc>> {
-        self.planned_until
+    pub(super) fn horizon(&self) -> Option<&Horizon> {
+        self.horizon.as_ref()
     }
 
     pub(super) fn slot(&self, group: u32) -> Slot {
@@ -125,21 +126,29 @@ impl Groups {
         })
     }
 
-    /// From now on, what falls due after `until` is due. Never goes back.
+    pub(super) fn set_horizon(&mut self, horizon: Horizon) {
+        self.horizon = Some(horizon);
+        let all: Vec<u32> = self.numbers().collect();
+        self.queue_anew(&all);
+    }
+
+    /// From now on, what falls due after the horizon is due.
     pub(super) fn plan_from(&mut self, until: DateTime<Utc>) {
-        let first = self.planned_until.is_none();
-        if self.planned_until.is_some_and(|planned| planned >= until) {
-            return;
-        }
-        let passed: Vec<u32> = if first {
+        let Some(horizon) = &mut self.horizon else {
+            return self.set_horizon(Horizon::at(until));
+        };
+        let passed: Vec<u32> = if horizon.move_to(until) {
             self.numbers().collect()
         } else {
             self.due_until(until).collect()
         };
-        self.planned_until = Some(until);
-        for group in passed {
-            self.leave_queue(group);
-            self.enter_queue(group);
+        self.queue_anew(&passed);
+    }
+
+    fn queue_anew(&mut self, groups: &[u32]) {
+        for group in groups {
+            self.leave_queue(*group);
+            self.enter_queue(*group);
         }
     }
 
@@ -235,7 +244,7 @@ impl Groups {
     }
 
     fn enter_queue(&mut self, group: u32) {
-        let Some(planned_until) = self.planned_until else {
+        let Some(planned_until) = self.horizon.as_ref().map(Horizon::until) else {
             return;
         };
         let spread = self.spread(group);

@@ -9,8 +9,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use punctual_domain::{
-    CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, MergedPreference, Mirror, Preference,
-    PreferenceRecord, TenantId, Zone, due_instants, plan_mirror,
+    CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, Horizon, MergedPreference, Mirror,
+    Preference, PreferenceRecord, TenantId, Trigger, Zone, due_instants, plan_mirror,
 };
 use serde_json::{Map, Value, json};
 
@@ -75,13 +75,13 @@ fn tenant(number: u8) -> TenantId {
 }
 
 /// What a plan says, in an order of its own.
-type Plan = BTreeSet<(DateTime<Utc>, bool, String, TenantId)>;
+type Plan = BTreeSet<(DateTime<Utc>, Trigger, String, TenantId)>;
 
 /// The obvious way.
 struct Model {
     stored: BTreeMap<TenantId, (MergedPreference, DateTime<Utc>)>,
     late: BTreeSet<TenantId>,
-    planned_until: DateTime<Utc>,
+    horizon: Horizon,
     spread_minutes: u32,
 }
 
@@ -115,21 +115,24 @@ impl Model {
             } else {
                 TimeDelta::zero()
             };
-            let mut add = |from: DateTime<Utc>, to: DateTime<Utc>, late| {
+            let mut add = |from: DateTime<Utc>, to: DateTime<Utc>, late: Option<Trigger>| {
                 for instant in due_instants(&merged.slot, catch_up, from - spread, to - spread) {
                     if *stored_at <= instant {
                         let occurrence = merged.slot.occurrence_key(instant).to_string();
-                        plan.insert((instant + spread, late, occurrence, tenant.clone()));
+                        let usual = self.horizon.trigger_at(instant + spread);
+                        plan.insert((
+                            instant + spread,
+                            late.unwrap_or(usual),
+                            occurrence,
+                            tenant.clone(),
+                        ));
                     }
                 }
             };
-            add(self.planned_until, to, false);
+            add(self.horizon.until(), to, None);
             if self.late.contains(tenant) {
-                add(
-                    *stored_at - TimeDelta::seconds(1) + spread,
-                    self.planned_until,
-                    true,
-                );
+                let just_before = *stored_at - TimeDelta::seconds(1) + spread;
+                add(just_before, self.horizon.until(), Some(Trigger::LateChange));
             }
         }
         plan
@@ -142,7 +145,7 @@ fn planned(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Plan {
         for tenant in group.tenants {
             let new = plan.insert((
                 group.scheduled_at,
-                group.late,
+                group.trigger,
                 group.occurrence.to_string(),
                 tenant,
             ));
@@ -166,7 +169,7 @@ proptest! {
         mirror.replace(&[], None);
         mirror.set_planned_until(now);
         let mut model =
-            Model { stored: BTreeMap::new(), late: BTreeSet::new(), planned_until: now, spread_minutes };
+            Model { stored: BTreeMap::new(), late: BTreeSet::new(), horizon: Horizon::at(now), spread_minutes };
         let mut database: BTreeMap<TenantId, PreferenceRecord> = BTreeMap::new();
         for step in steps {
             match step {
@@ -199,14 +202,14 @@ proptest! {
                     now += TimeDelta::seconds(seconds.into());
                     prop_assert_eq!(planned(&mirror, catch_up, now), model.plan(&mirror, catch_up, now));
                     mirror.set_planned_until(now);
-                    model.planned_until = model.planned_until.max(now);
+                    model.horizon.move_to(now);
                     model.late.clear();
                 }
             }
             prop_assert_eq!(mirror.len(), model.stored.len());
             let next = model.stored.iter().filter_map(|(tenant, (merged, _))| {
                 let spread = mirror.spread_of(tenant);
-                Some(merged.slot.next_after(model.planned_until - spread)? + spread)
+                Some(merged.slot.next_after(model.horizon.until() - spread)? + spread)
             });
             prop_assert_eq!(mirror.next_due(), next.min());
             for (tenant, (merged, stored_at)) in &model.stored {
@@ -217,7 +220,7 @@ proptest! {
         // A mirror that begins anew, as after a restart, stands where the old one did.
         let mut anew = Mirror::new(defaults(), Zone::utc(), spread_minutes);
         anew.replace(database.into_values(), None);
-        anew.set_planned_until(model.planned_until);
+        anew.set_planned_until(model.horizon.until());
         prop_assert_eq!(anew.slots(), mirror.slots());
         prop_assert_eq!(anew.next_due(), mirror.next_due());
         prop_assert_eq!(anew.quarantine(), mirror.quarantine());

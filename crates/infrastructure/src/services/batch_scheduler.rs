@@ -9,7 +9,7 @@ use punctual_application::{
     ports::{Clock, Enqueued, ItemSource, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    BatchConfig, Firing, JobConfig, JobId, NewBatch, Progress, Slot, Trigger, Work, plan_fixed,
+    BatchConfig, Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Slot, Work, plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -41,14 +41,14 @@ pub struct BatchScheduler {
 /// How far a job has been planned, and how much of that is written down.
 #[derive(Debug, Clone)]
 struct Planned {
-    until: DateTime<Utc>,
+    horizon: Horizon,
     written_down: Option<DateTime<Utc>>,
 }
 
 /// Where a job's next plan begins.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Start {
-    pub(crate) from: DateTime<Utc>,
+    pub(crate) horizon: Horizon,
     /// What the last run of the agent had seen of the preferences.
     pub(crate) seen_until: Option<DateTime<Utc>>,
 }
@@ -105,13 +105,9 @@ impl BatchScheduler {
                 continue;
             };
             match self.plan_job(job, schedule, now).await {
-                Ok((from, batches)) => {
+                Ok((horizon, batches)) => {
                     firing.batches.extend(batches);
-                    firing.progress.push(Progress {
-                        job_id: job.job_id.clone(),
-                        scheduled_until: from.max(now),
-                        seen_until: None,
-                    });
+                    firing.progress.push(progress(job, &horizon, now, None));
                     next = earlier(next, schedule.next_after(now));
                 }
                 Err(reason) => {
@@ -127,17 +123,17 @@ impl BatchScheduler {
         job: &JobConfig,
         schedule: &Slot,
         now: DateTime<Utc>,
-    ) -> Result<(DateTime<Utc>, Vec<NewBatch>), String> {
+    ) -> Result<(Horizon, Vec<NewBatch>), String> {
         let start = self
             .start(&job.job_id, now)
             .await
             .map_err(|error| error.to_string())?;
-        let due = plan_fixed(schedule, job.catch_up, start.from, now);
+        let due = plan_fixed(schedule, job.catch_up, start.horizon.until(), now);
         let Work::Fixed { sources, .. } = &job.work else {
-            return Ok((start.from, Vec::new()));
+            return Ok((start.horizon, Vec::new()));
         };
         if due.is_empty() {
-            return Ok((start.from, Vec::new()));
+            return Ok((start.horizon, Vec::new()));
         }
         let categories = self
             .item_source
@@ -147,7 +143,7 @@ impl BatchScheduler {
         let items = item_ids(job.kind, &categories);
         if items.is_empty() {
             info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);
-            return Ok((start.from, Vec::new()));
+            return Ok((start.horizon, Vec::new()));
         }
         let batch = |(instant, occurrence)| {
             NewBatch::new(
@@ -156,13 +152,14 @@ impl BatchScheduler {
                 schedule.to_string(),
                 instant,
                 occurrence,
-                Trigger::Schedule,
+                start.horizon.trigger_at(instant),
                 now,
                 &items,
                 self.options.chunk_size,
             )
         };
-        Ok((start.from, due.into_iter().map(batch).collect()))
+        let batches = due.into_iter().map(batch).collect();
+        Ok((start.horizon, batches))
     }
 
     /// Where a job's next plan begins: after the last one, or as far back as the options say.
@@ -173,26 +170,25 @@ impl BatchScheduler {
     ) -> Result<Start, StoreError> {
         if let Some(planned) = self.planned.get(job_id) {
             return Ok(Start {
-                from: planned.until,
+                horizon: planned.horizon.clone(),
                 seen_until: None,
             });
         }
         let stored = self.queue.progress(job_id).await?;
-        let from = stored
-            .as_ref()
-            .map_or(now - self.options.look_back, |progress| {
-                progress.scheduled_until
-            });
         let written_down = stored.as_ref().map(|progress| progress.scheduled_until);
-        self.planned.insert(
-            job_id.clone(),
-            Planned {
-                until: from,
-                written_down,
-            },
+        let mut horizon = stored.as_ref().map_or_else(
+            || Horizon::at(now - self.options.look_back),
+            Horizon::resume,
         );
+        // The clock may have stepped back since.
+        horizon.move_to(horizon.until().min(now));
+        let planned = Planned {
+            horizon: horizon.clone(),
+            written_down,
+        };
+        self.planned.insert(job_id.clone(), planned);
         Ok(Start {
-            from,
+            horizon,
             seen_until: stored.and_then(|progress| progress.seen_until),
         })
     }
@@ -208,7 +204,10 @@ impl BatchScheduler {
             self.planned
                 .get(&progress.job_id)
                 .and_then(|planned| planned.written_down)
-                .is_some_and(|written| progress.scheduled_until - written < WRITE_DOWN_EVERY)
+                .is_some_and(|written| {
+                    let since = progress.scheduled_until - written;
+                    (TimeDelta::zero()..WRITE_DOWN_EVERY).contains(&since)
+                })
         };
         let worth_writing = !firing.batches.is_empty() || !firing.progress.iter().all(fresh);
         let progress = firing.progress.clone();
@@ -224,7 +223,7 @@ impl BatchScheduler {
         } in progress
         {
             if let Some(planned) = self.planned.get_mut(&job_id) {
-                planned.until = planned.until.max(scheduled_until);
+                planned.horizon.move_to(scheduled_until);
                 if worth_writing {
                     planned.written_down = Some(scheduled_until);
                 }
@@ -238,6 +237,21 @@ impl BatchScheduler {
                 "Batch {} of {} is queued: {items} items of {slot}", batch.batch_id, batch.job_id);
         }
         Ok(enqueued)
+    }
+}
+
+/// The progress of a job once everything until `now` has been planned.
+pub(crate) fn progress(
+    job: &JobConfig,
+    horizon: &Horizon,
+    now: DateTime<Utc>,
+    seen_until: Option<DateTime<Utc>>,
+) -> Progress {
+    Progress {
+        job_id: job.job_id.clone(),
+        scheduled_until: now,
+        furthest_until: horizon.furthest_until().max(now),
+        seen_until,
     }
 }
 

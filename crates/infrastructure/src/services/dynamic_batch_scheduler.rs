@@ -14,8 +14,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::ConfigDatabase;
 use punctual_domain::{
-    DueGroup, FeatureType, JobConfig, JobId, Mirror, NewBatch, Progress, TenantId, Trigger, Work,
-    Zone, plan_mirror,
+    DueGroup, FeatureType, Horizon, JobConfig, JobId, Mirror, NewBatch, TenantId, Work, Zone,
+    plan_mirror,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +23,11 @@ use tracing::{error, info, warn};
 
 use self::feed::{FeedEvent, News};
 pub use self::status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle};
-use crate::services::batch_scheduler::{BatchScheduler, Start, earlier, until};
+use crate::services::batch_scheduler::{BatchScheduler, Start, earlier, progress, until};
 
-/// How far apart the clocks of the Config Database and of the agent may be: preferences stored this long
-/// before the last plan are looked at again after a restart.
-const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
+/// Preferences stored this long before the last full read are looked at again after a restart: a Config Database may
+/// tell what it stores a while later, and its clock is another one.
+const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
 /// Changes that come together and are told one by one in the log; more are told by their number.
 const TOLD_ONE_BY_ONE: usize = 20;
 /// Feed events that may wait for the scheduler; then the feeds wait.
@@ -52,7 +52,7 @@ struct JobMirror {
     started: bool,
     /// The feed has brought everything stored until then.
     seen_until: Option<DateTime<Utc>>,
-    /// Until when everything is known to have been seen: by the last full read, or by the agent's last run.
+    /// When everything was last read, here or in the agent's last run. What the feed has brought since may have gaps.
     complete_at: Option<DateTime<Utc>>,
     /// Why the feed cannot be read now.
     trouble: Option<String>,
@@ -162,12 +162,11 @@ impl DynamicBatchScheduler {
             firing
                 .batches
                 .extend(mirror.plan(now, self.base.options.chunk_size));
-            let planned_until = mirror.mirror.read(Mirror::planned_until);
-            firing.progress.push(Progress {
-                job_id: mirror.job.job_id.clone(),
-                scheduled_until: planned_until.map_or(now, |planned| planned.max(now)),
-                seen_until: mirror.seen_until,
-            });
+            let horizon = mirror.mirror.read(|mirror| mirror.horizon().cloned());
+            let horizon = horizon.unwrap_or_else(|| Horizon::at(now));
+            firing
+                .progress
+                .push(progress(&mirror.job, &horizon, now, mirror.complete_at));
         }
         let planned: Vec<JobId> = firing
             .progress
@@ -223,9 +222,12 @@ impl DynamicBatchScheduler {
         }
         let job_id = self.mirrors[index].job.job_id.clone();
         match self.base.start(&job_id, now).await {
-            Ok(Start { from, seen_until }) => {
+            Ok(Start {
+                horizon,
+                seen_until,
+            }) => {
                 let mirror = &mut self.mirrors[index];
-                mirror.mirror.write(|mirror| mirror.set_planned_until(from));
+                mirror.mirror.write(|mirror| mirror.set_horizon(horizon));
                 mirror.complete_at = mirror.complete_at.or(seen_until);
                 mirror.started = true;
                 true
@@ -269,14 +271,9 @@ impl JobMirror {
                      slot,
                      scheduled_at,
                      occurrence,
-                     late,
+                     trigger,
                      tenants,
                  }| {
-                    let trigger = if late {
-                        Trigger::LateChange
-                    } else {
-                        Trigger::Schedule
-                    };
                     let slot = slot.to_string();
                     NewBatch::new(
                         &job.job_id,
@@ -298,7 +295,7 @@ impl JobMirror {
         let job_id = &self.job.job_id;
         match news {
             News::Snapshot { records, read_at } => {
-                let unseen_since = self.complete_at.map(|complete_at| complete_at - CLOCK_SKEW);
+                let unseen_since = self.complete_at.map(|complete_at| complete_at - TOLD_LATE);
                 let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
                     let first = !mirror.is_loaded();
                     let difference = mirror.replace(records, unseen_since);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, JobId, Mirror, Slot};
+use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Slot};
 use tokio::sync::watch;
 
 /// The scheduler's state after its last tick.
@@ -61,7 +61,8 @@ impl MirrorHandle {
     /// The slots with the most tenants, and how many slots there are.
     #[must_use]
     pub fn largest_slots(&self, most: usize) -> (Vec<SlotStatus>, usize) {
-        let (mut slots, now) = self.read(|mirror| (mirror.slots(), mirror.planned_until()));
+        let (mut slots, now) =
+            self.read(|mirror| (mirror.slots(), mirror.horizon().map(Horizon::until)));
         let all = slots.len();
         slots.sort_by_key(|(_, tenants)| std::cmp::Reverse(*tenants));
         slots.truncate(most);

@@ -10,7 +10,7 @@ use punctual_application::{
     },
     testing::{FakeStore, ManualClock},
 };
-use punctual_domain::{BatchConfig, Change, ChangeKind, PreferenceRecord, TenantId};
+use punctual_domain::{BatchConfig, Change, ChangeKind, PreferenceRecord, TenantId, Trigger};
 use serde_json::{Value, json};
 
 use super::*;

@@ -16,17 +16,18 @@ use super::{
 impl WorkQueue for SqliteStore {
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
         let row = sqlx::query(
-            "SELECT scheduled_until, seen_until FROM schedule_progress WHERE job_id = ?1",
+            "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until FROM schedule_progress WHERE job_id = ?1",
         )
         .bind(job_id.as_str())
         .fetch_optional(&self.pool)
         .await
         .map_err(failed)?;
         let Some(row) = row else { return Ok(None) };
-        let seen_until: Option<i64> = row.try_get("seen_until").map_err(failed)?;
+        let seen_until: Option<i64> = row.try_get(2).map_err(failed)?;
         Ok(Some(Progress {
             job_id: job_id.clone(),
-            scheduled_until: instant(row.try_get("scheduled_until").map_err(failed)?)?,
+            scheduled_until: instant(row.try_get(0).map_err(failed)?)?,
+            furthest_until: instant(row.try_get(1).map_err(failed)?)?,
             seen_until: seen_until.map(instant).transpose()?,
         }))
     }
@@ -41,13 +42,16 @@ impl WorkQueue for SqliteStore {
         }
         for progress in &firing.progress {
             sqlx::query(
-                "INSERT INTO schedule_progress (job_id, scheduled_until, seen_until) VALUES (?1, ?2, ?3)
+                "INSERT INTO schedule_progress (job_id, scheduled_until, furthest_until, seen_until)
+                 VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (job_id) DO UPDATE SET
-                     scheduled_until = max(scheduled_until, excluded.scheduled_until),
+                     scheduled_until = excluded.scheduled_until,
+                     furthest_until = max(coalesce(furthest_until, scheduled_until), excluded.furthest_until),
                      seen_until = excluded.seen_until",
             )
             .bind(progress.job_id.as_str())
             .bind(micros(progress.scheduled_until))
+            .bind(micros(progress.furthest_until))
             .bind(progress.seen_until.map(micros))
             .execute(&mut *transaction)
             .await

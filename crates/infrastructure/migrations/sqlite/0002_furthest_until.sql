@@ -1,0 +1,2 @@
+-- How far a job has ever been scheduled, for when the clock steps back. Null: as far as scheduled_until says.
+ALTER TABLE schedule_progress ADD COLUMN furthest_until INTEGER;
