@@ -2,6 +2,8 @@
 
 mod auth;
 mod batches;
+mod control;
+mod explain;
 mod health;
 mod problem;
 mod schedule;
@@ -9,10 +11,13 @@ mod tenants;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware, routing::get};
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
 use metrics_exporter_prometheus::PrometheusHandle;
-use punctual_application::ports::{BatchStore, Page};
-use punctual_domain::BatchConfig;
+use punctual_application::ports::{BatchStore, ConfigDatabase, ItemSource, Page, WorkQueue};
+use punctual_domain::{BatchConfig, Zone};
 use punctual_infrastructure::StatusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -25,6 +30,11 @@ struct App {
     store: Arc<dyn BatchStore>,
     status: StatusHandle,
     config: Arc<BatchConfig>,
+    preferences: Arc<dyn ConfigDatabase>,
+    queue: Arc<dyn WorkQueue>,
+    item_source: Arc<dyn ItemSource>,
+    chunk_size: usize,
+    zone: Zone,
     metrics: PrometheusHandle,
     api_key: Option<blake3::Hash>,
 }
@@ -38,6 +48,11 @@ pub(crate) fn router(
         store: Arc::new(agent.store.clone()),
         status: agent.status.clone(),
         config: agent.config.clone(),
+        preferences: agent.preferences.clone(),
+        queue: Arc::new(agent.store.clone()),
+        item_source: agent.item_source.clone(),
+        chunk_size: agent.chunk_size,
+        zone: agent.zone.clone(),
         metrics,
         api_key: api_key.map(|key| blake3::hash(key.expose_secret().as_bytes())),
     };
@@ -48,12 +63,17 @@ pub(crate) fn router(
     let keyed = Router::new()
         .route("/metrics", get(health::metrics))
         .route("/api/v1/jobs", get(schedule::jobs))
+        .route("/api/v1/jobs/{job_id}", get(schedule::job))
+        .route("/api/v1/jobs/{job_id}/trigger", post(control::trigger))
+        .route("/api/v1/jobs/{job_id}/pause", post(control::pause))
+        .route("/api/v1/jobs/{job_id}/resume", post(control::resume))
         .route("/api/v1/quarantine", get(schedule::quarantine))
         .route("/api/v1/batches", get(batches::list))
         .route("/api/v1/batches/{batch_id}", get(batches::one))
         .route("/api/v1/batch/{batch_id}", get(batches::one))
         .route("/api/v1/batches/{batch_id}/results", get(batches::results))
         .route("/api/v1/tenants/{tenant_id}/runs", get(tenants::runs))
+        .route("/api/v1/tenants/{tenant_id}/explain", get(explain::tenant))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(middleware::from_fn_with_state(

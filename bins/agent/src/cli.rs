@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand};
-use punctual_domain::{FeatureType, TenantId};
+use punctual_domain::{FeatureType, JobId, TenantId};
 
 /// Runs every user's recurring work at the time, and in the way, that user chose.
 ///
@@ -29,6 +29,20 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say why a tenant ran, will run, or did not; asks the running agent
+    Explain(ExplainOptions),
+    /// Run a job now, for all its tenants or for some; asks the running agent
+    Trigger(TriggerOptions),
+    /// Let nothing of a job fall due until it is resumed; asks the running agent
+    Pause {
+        /// The job
+        job: JobId,
+    },
+    /// Let a paused job go on with what falls due from now on; asks the running agent
+    Resume {
+        /// The job
+        job: JobId,
+    },
     /// Show the next occurrences of a preference
     Preview(PreviewOptions),
 }
@@ -41,6 +55,34 @@ pub(crate) struct RunOptions {
     /// How far back the first plan of a job reaches that has never been planned, as 24h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) look_back: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(crate) struct TriggerOptions {
+    /// The job
+    pub(crate) job: JobId,
+    /// Only for this tenant; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Vec<TenantId>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ExplainOptions {
+    /// Whose run
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: TenantId,
+    /// Of which job
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: JobId,
+    /// On which date, where the tenant is; today unless given
+    #[arg(long, value_name = "DATE")]
+    pub(crate) date: Option<NaiveDate>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

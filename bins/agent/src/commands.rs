@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod preview;
+pub(crate) mod remote;
 pub(crate) mod run;
 
 use std::{fmt, process::ExitCode};

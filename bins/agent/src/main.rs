@@ -25,6 +25,10 @@ async fn main() -> ExitCode {
         Ok(settings) => match cli.command.unwrap_or(Command::Run(RunOptions::default())) {
             Command::Run(options) => commands::run::run(settings, options).await,
             Command::Check { json } => commands::check::check(&settings, json),
+            Command::Explain(options) => commands::remote::explain(&settings, options).await,
+            Command::Trigger(options) => commands::remote::trigger(&settings, options).await,
+            Command::Pause { job } => commands::remote::set_paused(&settings, &job, true).await,
+            Command::Resume { job } => commands::remote::set_paused(&settings, &job, false).await,
             Command::Preview(options) => commands::preview::preview(&settings, options).await,
         },
     };

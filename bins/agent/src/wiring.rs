@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Limits, RetryPolicy,
-    ports::{Clock, SystemClock},
+    ports::{Clock, ConfigDatabase, ItemSource, SystemClock},
 };
-use punctual_domain::BatchConfig;
+use punctual_domain::{BatchConfig, Zone};
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, FileItemSource,
     LastKnownGood, Project, SchedulerOptions, SqliteStore, StatusHandle, Worker,
@@ -24,6 +24,10 @@ pub(crate) struct Agent {
     pub(crate) store: SqliteStore,
     pub(crate) config: Arc<BatchConfig>,
     pub(crate) status: StatusHandle,
+    pub(crate) preferences: Arc<dyn ConfigDatabase>,
+    pub(crate) zone: Zone,
+    pub(crate) item_source: Arc<dyn ItemSource>,
+    pub(crate) chunk_size: usize,
     /// Where the Config Database is, without anything secret.
     pub(crate) config_database: String,
     /// Turn it true, and no further item begins.
@@ -76,7 +80,7 @@ impl Agent {
         let scheduler = DynamicBatchScheduler::new(
             BatchScheduler::new(
                 config.clone(),
-                items,
+                items.clone(),
                 Arc::new(store.clone()),
                 clock,
                 SchedulerOptions {
@@ -84,7 +88,7 @@ impl Agent {
                     look_back: TimeDelta::from_std(look_back).map_err(Failure::bad_input)?,
                 },
             ),
-            config_database,
+            config_database.clone(),
             settings.config_poll_interval,
             &zone,
             fastrand::f64,
@@ -97,6 +101,10 @@ impl Agent {
             store,
             config,
             status,
+            preferences: config_database,
+            zone,
+            item_source: items,
+            chunk_size: settings.batch_chunk_size,
             config_database: address,
             stopping,
         })

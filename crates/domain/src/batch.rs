@@ -20,6 +20,8 @@ pub enum Trigger {
     LateChange,
     /// Its slot fell due, and may have been fired before the clock stepped back; who has run does not run again.
     ClockStep,
+    /// Somebody asked for it.
+    Manual,
 }
 
 impl Trigger {
@@ -30,6 +32,7 @@ impl Trigger {
             Self::Schedule => "schedule",
             Self::LateChange => "late_change",
             Self::ClockStep => "clock_step",
+            Self::Manual => "manual",
         }
     }
 }
@@ -71,7 +74,8 @@ impl NewBatch {
     ) -> Self {
         let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
         let which = match trigger {
-            Trigger::Schedule => "schedule".to_owned(),
+            // A run by hand has an occurrence of its own.
+            Trigger::Schedule | Trigger::Manual => "schedule".to_owned(),
             Trigger::LateChange => format!("late {}", instant(planned_at)),
             Trigger::ClockStep => format!("again {}", instant(planned_at)),
         };
@@ -125,6 +129,14 @@ pub struct Chunk {
     pub occurrence: Occurrence,
     /// Its items: tenants, or the ids of a plain job's items.
     pub items: Vec<TenantId>,
+}
+
+impl Chunk {
+    /// Whether it is the first of its batch.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.chunk_id.ends_with("/0")
+    }
 }
 
 /// How far a job has been planned.

@@ -3,6 +3,7 @@
 
 mod batch;
 mod change;
+mod explain;
 mod horizon;
 mod ids;
 mod item;
@@ -20,6 +21,7 @@ mod zone;
 
 pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress, Trigger};
 pub use change::{Change, ChangeKind, PreferenceRecord};
+pub use explain::{Choice, Facts, Occasion, Verdict, explain};
 pub use horizon::Horizon;
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use item::{Item, ItemResult, ItemStatus, SkipReason};

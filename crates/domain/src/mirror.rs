@@ -175,6 +175,15 @@ impl Mirror {
         self.len() == 0
     }
 
+    /// Every scheduled tenant, in no order.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.tenants
+            .all()
+            .map(|number| self.tenants.id(number))
+            .collect()
+    }
+
     /// The slots with how many tenants stand in each, in no order.
     #[must_use]
     pub fn slots(&self) -> Vec<(Slot, usize)> {

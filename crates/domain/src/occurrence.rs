@@ -4,6 +4,9 @@ use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+const RUN: &str = "run-";
 
 /// Which run of a job for a tenant this is: with the job and the tenant the key that is unique for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -11,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub enum Occurrence {
     /// The local date it belongs to: `2026-03-29`.
     Date(NaiveDate),
+    /// A run by hand, under a key of its own: `run-6ba7b811-9dad-11d1-80b4-00c04fd430c8`.
+    Run(Uuid),
     /// The instant, for hourly recurrences: `2026-03-29T07:30:00Z`.
     Instant(DateTime<Utc>),
 }
@@ -19,6 +24,7 @@ impl fmt::Display for Occurrence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Date(date) => write!(f, "{date}"),
+            Self::Run(id) => write!(f, "{RUN}{id}"),
             Self::Instant(instant) => {
                 f.write_str(&instant.to_rfc3339_opts(SecondsFormat::Secs, true))
             }
@@ -30,6 +36,11 @@ impl FromStr for Occurrence {
     type Err = chrono::ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(id) = text.strip_prefix(RUN)
+            && let Ok(id) = id.parse()
+        {
+            return Ok(Self::Run(id));
+        }
         text.parse()
             .map(Self::Date)
             .or_else(|_| text.parse().map(Self::Instant))

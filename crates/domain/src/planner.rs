@@ -28,6 +28,18 @@ pub enum CatchUpPolicy {
     Skip,
 }
 
+impl CatchUpPolicy {
+    /// The word in files and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Latest => "latest",
+            Self::All => "all",
+            Self::Skip => "skip",
+        }
+    }
+}
+
 /// An occurrence planned later than this has been missed; `skip` drops it.
 const ON_TIME: TimeDelta = TimeDelta::minutes(2);
 
@@ -213,7 +225,7 @@ mod tests {
             .into_iter()
             .map(|group| {
                 let why = match group.trigger {
-                    Trigger::Schedule => "",
+                    Trigger::Schedule | Trigger::Manual => "",
                     Trigger::LateChange => " late",
                     Trigger::ClockStep => " again",
                 };

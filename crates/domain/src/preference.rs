@@ -171,6 +171,20 @@ impl MergedPreference {
         }
     }
 
+    /// What a tenant gets who has stored nothing and for whom the job is run by hand.
+    ///
+    /// # Errors
+    /// When the defaults cannot be used by themselves.
+    pub fn of_defaults(defaults: &Preference, default_zone: &Zone) -> Result<Self, FieldErrors> {
+        let stored = Preference {
+            enabled: defaults.enabled.or(Some(true)),
+            // A run by hand has no schedule to be without.
+            frequency: defaults.frequency.or(Some(Frequency::Daily)),
+            ..Preference::default()
+        };
+        Self::merge(&stored, defaults, default_zone)
+    }
+
     /// The preference as JSON, in the form tenants store it, with every field present.
     #[must_use]
     pub fn to_json(&self) -> Value {

@@ -1,7 +1,7 @@
 //! A world: users who choose, agents that come and go, and the store that outlives them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -140,6 +140,20 @@ impl WorkQueue for FaultyStore {
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
         let (fails, _) = self.fails();
         self.result(self.inner.progress(job_id).await, fails)
+    }
+
+    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError> {
+        let (fails, _) = self.fails();
+        self.result(self.inner.paused().await, fails)
+    }
+
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        paused: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.inner.set_paused(job_id, paused, now).await
     }
 
     async fn enqueue(

@@ -1,24 +1,36 @@
 //! The jobs with what the scheduler knows of them, and the preferences that cannot be used.
 
-use axum::{Json, extract::State};
-use punctual_domain::{JobConfig, JobKind, Work};
+use std::collections::BTreeSet;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use punctual_domain::{JobConfig, JobId, JobKind, Work};
 use punctual_infrastructure::{JobStatus, SchedulerStatus};
 use serde_json::{Value, json};
 
-use super::App;
+use super::{App, problem::Problem};
 
 /// Slots shown of a job: those with the most tenants.
 const SLOTS: usize = 100;
 
-pub(super) async fn jobs(State(app): State<App>) -> Json<Value> {
-    let status = app.status.get();
-    let jobs: Vec<Value> = app
-        .config
-        .jobs
-        .iter()
-        .map(|job| job_json(job, &status))
-        .collect();
-    Json(json!({ "jobs": jobs, "planned_until": status.planned_until }))
+pub(super) async fn jobs(State(app): State<App>) -> Result<Json<Value>, Problem> {
+    let (status, paused) = (app.status.get(), app.queue.paused().await?);
+    let jobs = app.config.jobs.iter();
+    let jobs: Vec<Value> = jobs.map(|job| job_json(job, &status, &paused)).collect();
+    Ok(Json(
+        json!({ "jobs": jobs, "planned_until": status.planned_until }),
+    ))
+}
+
+pub(super) async fn job(
+    State(app): State<App>,
+    Path(job_id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let job_id = JobId::new(&job_id).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let (job, paused) = (app.job(&job_id)?, app.queue.paused().await?);
+    Ok(Json(job_json(&job, &app.status.get(), &paused)))
 }
 
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
@@ -42,7 +54,7 @@ pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
     Json(json!({ "quarantine": entries }))
 }
 
-fn job_json(job: &JobConfig, status: &SchedulerStatus) -> Value {
+fn job_json(job: &JobConfig, status: &SchedulerStatus, paused: &BTreeSet<JobId>) -> Value {
     let kind = match job.kind {
         JobKind::Individual => "individual_batch",
         JobKind::Object => "object_batch",
@@ -50,6 +62,7 @@ fn job_json(job: &JobConfig, status: &SchedulerStatus) -> Value {
     };
     let mut json = json!({
         "job_id": job.job_id, "type": kind, "purpose_id": job.purpose_id, "priority": job.priority.as_str(),
+        "paused": paused.contains(&job.job_id),
     });
     match (&job.work, status.jobs.get(&job.job_id)) {
         (Work::Fixed { schedule, .. }, _) => {

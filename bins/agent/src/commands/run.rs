@@ -4,7 +4,7 @@
 use std::{io::IsTerminal, time::Duration};
 
 use anyhow::Context;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use punctual_config_database::{Server, ServerSettings};
 use punctual_infrastructure::telemetry::{self, LogFormat};
 use tokio::{
@@ -27,6 +27,9 @@ use crate::{
 /// From the signal to the end of the process, whatever is still running: below the 30 s after which
 /// orchestrators kill.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Upper bounds of the histograms of times, in seconds.
+const BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0];
 
 pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), Failure> {
     let terminal = Terminal::new();
@@ -175,7 +178,10 @@ async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationTo
 }
 
 fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
     PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, &BUCKETS)
+        .context("the buckets of histograms cannot be used")?
         .install_recorder()
         .context("metrics cannot be recorded")
 }

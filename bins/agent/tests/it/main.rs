@@ -9,6 +9,7 @@
 mod agent;
 mod browser;
 mod command_line;
+mod control;
 mod kill;
 mod last_known_good;
 mod main_job;

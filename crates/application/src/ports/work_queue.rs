@@ -1,5 +1,7 @@
 //! Where the schedulers put what fell due.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{Firing, JobId, NewBatch, Progress};
@@ -12,6 +14,17 @@ use super::StoreError;
 pub trait WorkQueue: Send + Sync {
     /// How far a job has been planned; `None` before its first tick.
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError>;
+
+    /// The jobs that are paused.
+    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError>;
+
+    /// Pauses a job, or lets it go on: nothing of a paused job falls due.
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        paused: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
 
     /// Stores the batches, their chunks and the progress in one transaction. A batch that is already there
     /// is left as it is, and `furthest_until` never goes back: another agent may have been further.

@@ -68,6 +68,12 @@ impl EnhancedBatchProcessor {
         }
     }
 
+    /// The time on the clock that results are stamped with.
+    #[must_use]
+    pub fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.base.clock().now()
+    }
+
     /// Runs what is left to run of a chunk.
     ///
     /// # Errors

@@ -116,6 +116,22 @@ async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchS
         ..back
     };
     assert_eq!(after, Some(furthest), "how far it has been is kept");
+    let paused = || async {
+        store
+            .paused()
+            .await
+            .expect("works")
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    assert!(paused().await.is_empty());
+    for (pause, expected) in [(true, vec![job()]), (true, vec![job()]), (false, vec![])] {
+        store
+            .set_paused(&job(), pause, earlier)
+            .await
+            .expect("works");
+        assert_eq!(paused().await, expected);
+    }
     let stored = store
         .batch(new.batch_id)
         .await

@@ -1,7 +1,7 @@
 //! In-memory stand-ins for the store and the Config Database, held to the same contract as the real ones.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -32,6 +32,7 @@ struct Run {
 #[derive(Debug, Default)]
 struct Tables {
     progress: HashMap<JobId, Progress>,
+    paused: BTreeSet<JobId>,
     batches: BTreeMap<Uuid, Batch>,
     /// Chunks by id, with the number of items that other batches ran, and whether they are done.
     chunks: BTreeMap<String, (Chunk, u64, bool)>,
@@ -87,6 +88,25 @@ impl Tables {
 impl WorkQueue for FakeStore {
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
         Ok(self.tables().progress.get(job_id).cloned())
+    }
+
+    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError> {
+        Ok(self.tables().paused.clone())
+    }
+
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        paused: bool,
+        _now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        if paused {
+            tables.paused.insert(job_id.clone());
+        } else {
+            tables.paused.remove(job_id);
+        }
+        Ok(())
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {

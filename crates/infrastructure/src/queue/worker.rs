@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::services::batch_scheduler::tell_lateness;
 use crate::storage::sqlite::{QUEUE, SqliteStore};
 
 /// Chunks in work at one time. Items are bounded by the processor; a few chunks keep it busy while the last
@@ -143,6 +144,10 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
         return Err(ProcessError::Interrupted.into());
     }
     let _working = in_work.token();
+    if chunk.is_first() {
+        let late = processor.now() - chunk.scheduled_at;
+        tell_lateness(&chunk.job_id, "started", late);
+    }
     match processor.process(&chunk).await {
         Ok(report) => {
             for (status, count) in [

@@ -12,10 +12,12 @@ use punctual_domain::{
     BatchConfig, Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Slot, Work, plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// The longest sleep: after it the wall clock is read again, whatever it has done meanwhile.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// What comes later than this is worth a warning.
+const LATE: TimeDelta = TimeDelta::minutes(1);
 /// Progress is written down at least this often, even when nothing fell due.
 const WRITE_DOWN_EVERY: TimeDelta = TimeDelta::seconds(60);
 
@@ -197,9 +199,20 @@ impl BatchScheduler {
     /// stretch again in which nothing fell due.
     pub(crate) async fn fire(
         &mut self,
-        firing: Firing,
+        mut firing: Firing,
         now: DateTime<Utc>,
     ) -> Result<Enqueued, StoreError> {
+        if !firing.batches.is_empty() {
+            let paused = self.queue.paused().await?;
+            firing.batches.retain(|batch| {
+                let (job_id, slot) = (&batch.job_id, &batch.slot);
+                let runs = !paused.contains(job_id);
+                if !runs {
+                    info!(%job_id, slot, "Job {job_id} is paused: {slot} of {} is left out", batch.scheduled_at);
+                }
+                runs
+            });
+        }
         let fresh = |progress: &Progress| {
             self.planned
                 .get(&progress.job_id)
@@ -233,6 +246,11 @@ impl BatchScheduler {
             let (items, slot) = (batch.total(), &batch.slot);
             metrics::counter!("punctual_batches_total", "job_id" => batch.job_id.to_string())
                 .increment(1);
+            tell_lateness(
+                &batch.job_id,
+                "queued",
+                self.clock.now() - batch.scheduled_at,
+            );
             info!(batch_id = %batch.batch_id, job_id = %batch.job_id, slot, items, scheduled_at = %batch.scheduled_at,
                 "Batch {} of {} is queued: {items} items of {slot}", batch.batch_id, batch.job_id);
         }
@@ -252,6 +270,17 @@ pub(crate) fn progress(
         scheduled_until: now,
         furthest_until: horizon.furthest_until().max(now),
         seen_until,
+    }
+}
+
+/// Records how late a batch has come to a stage, and warns of one that is more than a minute late.
+pub(crate) fn tell_lateness(job_id: &JobId, stage: &'static str, late: TimeDelta) {
+    let seconds = late.as_seconds_f64().max(0.0);
+    metrics::histogram!("punctual_fire_lateness_seconds", "job_id" => job_id.to_string(), "stage" => stage)
+        .record(seconds);
+    if late > LATE {
+        warn!(%job_id, stage, late_seconds = seconds as u64,
+            "A batch of {job_id} is {stage} {} s after it fell due", seconds as u64);
     }
 }
 

@@ -1,8 +1,8 @@
 //! From a chunk's ids to items: the tenant's merged preference as it stands now, or a plain job's record.
 
 use punctual_domain::{
-    Chunk, FeatureType, Item, ItemResult, ItemStatus, JobConfig, MergedPreference, Preference,
-    PreferenceRecord, SkipReason, TenantId, Work,
+    Chunk, FeatureType, Item, ItemResult, ItemStatus, JobConfig, MergedPreference, Occurrence,
+    Preference, PreferenceRecord, SkipReason, TenantId, Work,
 };
 
 use super::EnhancedBatchProcessor;
@@ -64,11 +64,14 @@ impl EnhancedBatchProcessor {
         tenant: &TenantId,
         record: Option<&PreferenceRecord>,
     ) -> Prepared {
-        let Some(record) = record else {
-            return self.skip(tenant, SkipReason::Deleted, None);
+        let merged = match (record, chunk.occurrence) {
+            (Some(record), _) => Preference::parse(&record.preference)
+                .and_then(|stored| MergedPreference::merge(&stored, defaults, &self.default_zone)),
+            (None, Occurrence::Run(_)) => {
+                MergedPreference::of_defaults(defaults, &self.default_zone)
+            }
+            (None, _) => return self.skip(tenant, SkipReason::Deleted, None),
         };
-        let merged = Preference::parse(&record.preference)
-            .and_then(|stored| MergedPreference::merge(&stored, defaults, &self.default_zone));
         match merged {
             Err(errors) => self.skip(tenant, SkipReason::Invalid, Some(&errors.to_string())),
             Ok(merged) if !merged.enabled => self.skip(tenant, SkipReason::Disabled, None),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use punctual_application::{
     ports::{
         BatchFilter, BatchStore, ChangePage, ConfigDatabaseError, ConfigErrorKind, Cursor,
-        MockItemSource, Page, Snapshot, SourceItem,
+        MockItemSource, Page, Snapshot, SourceItem, WorkQueue,
     },
     testing::{FakeStore, ManualClock},
 };
@@ -491,4 +491,22 @@ async fn fifty_agents_that_lost_their_server_together_do_not_come_back_together(
         mean > 5.0 && peak / mean <= 3.0,
         "peak {peak}, mean {mean}: {in_ten_seconds:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_falls_due_while_a_job_is_paused_is_left_out_and_not_made_up() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    let store: Arc<FakeStore> = Arc::default();
+    let job = JobId::new("posts").unwrap();
+    let now = "2026-03-01T05:30:00Z".parse().unwrap();
+    store.set_paused(&job, true, now).await.unwrap();
+    let bench = start(scripted, store, "2026-03-01T05:30:00Z");
+    bench.sleep(4 * 3600).await;
+    assert_eq!(bench.queued().await, ["report 01 06:00 1"]);
+    bench.store.set_paused(&job, false, now).await.unwrap();
+    bench.sleep(3600).await;
+    assert_eq!(bench.queued().await, ["report 01 06:00 1"]);
+    bench.sleep(24 * 3600).await;
+    assert_eq!(bench.queued().await[2..], ["posts 02 09:00 1"]);
 }

@@ -1,5 +1,7 @@
 //! The port `WorkQueue`: a tick's batches, their messages in apalis' queue, and the progress.
 
+use std::collections::BTreeSet;
+
 use apalis_sqlite::{SqliteTask, queries::push_tasks};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -30,6 +32,37 @@ impl WorkQueue for SqliteStore {
             furthest_until: instant(row.try_get(1).map_err(failed)?)?,
             seen_until: seen_until.map(instant).transpose()?,
         }))
+    }
+
+    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar("SELECT job_id FROM paused_jobs")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        names
+            .iter()
+            .map(|name| JobId::new(name).map_err(failed))
+            .collect()
+    }
+
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        paused: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let sql = if paused {
+            "INSERT INTO paused_jobs (job_id, paused_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+        } else {
+            "DELETE FROM paused_jobs WHERE job_id = ?1"
+        };
+        sqlx::query(sql)
+            .bind(job_id.as_str())
+            .bind(micros(now))
+            .execute(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(())
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {

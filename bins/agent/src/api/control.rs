@@ -1,0 +1,136 @@
+//! What an operator does to a job: run it now, pause it, let it go on.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use punctual_application::{
+    item_ids,
+    ports::{Clock, SystemClock},
+};
+use punctual_domain::{
+    Firing, JobConfig, JobId, Mirror, NewBatch, Occurrence, TenantId, Trigger, Work,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::info;
+use uuid::Uuid;
+
+use super::{App, problem::Problem};
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// Only these; none named: all.
+    #[serde(default)]
+    tenants: Vec<TenantId>,
+}
+
+/// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
+pub(super) async fn trigger(
+    State(app): State<App>,
+    Path(job_id): Path<String>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let job = app.job(&id(&job_id)?)?;
+    let wanted: Wanted = if body.is_empty() {
+        Wanted::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            Problem::bad_request(format!(
+                "the body cannot be used ({error}); send {{\"tenants\": [\"ID\", …]}}, or nothing for all"
+            ))
+        })?
+    };
+    let items = app.items(&job, wanted.tenants).await?;
+    if items.is_empty() {
+        return Err(Problem::bad_request(format!(
+            "{job_id} has nobody to run for; name tenants, or check its preferences: GET /api/v1/jobs"
+        )));
+    }
+    let (now, run) = (SystemClock.now(), Occurrence::Run(Uuid::new_v4()));
+    let batch = NewBatch::new(
+        &job.job_id,
+        job.priority,
+        "manual".to_owned(),
+        now,
+        run,
+        Trigger::Manual,
+        now,
+        &items,
+        app.chunk_size,
+    );
+    let (batch_id, total) = (batch.batch_id, batch.total());
+    let firing = Firing {
+        batches: vec![batch],
+        progress: vec![],
+    };
+    app.queue.enqueue(firing, now).await?;
+    info!(%batch_id, %job_id, total, "Batch {batch_id} of {job_id} is queued by hand: {total} items");
+    let answer =
+        json!({"batch_id": batch_id, "job_id": job.job_id, "occurrence": run, "total": total});
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+pub(super) async fn pause(
+    State(app): State<App>,
+    Path(job_id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    app.set_paused(&job_id, true).await
+}
+
+pub(super) async fn resume(
+    State(app): State<App>,
+    Path(job_id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    app.set_paused(&job_id, false).await
+}
+
+impl App {
+    async fn set_paused(&self, job_id: &str, paused: bool) -> Result<Json<Value>, Problem> {
+        let job = self.job(&id(job_id)?)?;
+        self.queue
+            .set_paused(&job.job_id, paused, SystemClock.now())
+            .await?;
+        let word = if paused { "paused" } else { "resumed" };
+        info!(%job_id, "Job {job_id} is {word} by hand");
+        Ok(Json(json!({"job_id": job.job_id, "paused": paused})))
+    }
+
+    /// Whom a job runs for: those named, else all.
+    async fn items(&self, job: &JobConfig, named: Vec<TenantId>) -> Result<Vec<TenantId>, Problem> {
+        let all = match &job.work {
+            Work::Preferences { .. } if !named.is_empty() => return Ok(named),
+            Work::Preferences { .. } => {
+                let status = self.status.get();
+                let known = status.jobs.get(&job.job_id);
+                known
+                    .map(|job| job.mirror.read(Mirror::tenants))
+                    .unwrap_or_default()
+            }
+            Work::Fixed { sources, .. } => {
+                let records = self.item_source.load(sources).await.map_err(|error| {
+                    Problem::bad_request(format!(
+                        "the items of {} cannot be read: {error}",
+                        job.job_id
+                    ))
+                })?;
+                item_ids(job.kind, &records)
+            }
+        };
+        match named.iter().find(|id| !all.contains(id)) {
+            Some(id) => Err(Problem::bad_request(format!(
+                "{} has no item `{id}`",
+                job.job_id
+            ))),
+            None if named.is_empty() => Ok(all),
+            None => Ok(named),
+        }
+    }
+}
+
+fn id(job_id: &str) -> Result<JobId, Problem> {
+    JobId::new(job_id).map_err(|error| Problem::bad_request(error.to_string()))
+}

@@ -1,0 +1,172 @@
+//! Asking the running agent why, and telling it to run, pause and go on, on the command line as an operator does.
+
+use std::process::{Command, Output};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, at_time, command, repository};
+
+const JOB: &str = "instagram_post_preference_based";
+
+/// The agent's command line, asking this agent.
+fn ask(agent: &Agent, words: &[&str]) -> Output {
+    let address = agent.api().trim_start_matches("http://").to_owned();
+    Command::new(env!("CARGO_BIN_EXE_punctual-agent"))
+        .current_dir(repository())
+        .env("BATCH_HTTP_ADDR", address)
+        .args(words)
+        .output()
+        .unwrap()
+}
+
+/// What it prints when it succeeds.
+fn told(agent: &Agent, words: &[&str]) -> String {
+    let output = ask(agent, words);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn explained(agent: &Agent, tenant: &str, date: &str) -> String {
+    let words = ["explain", "--tenant", tenant, "--job", JOB, "--date", date];
+    told(agent, &words)
+}
+
+async fn store(agent: &Agent, tenant: &str, preference: Value) {
+    let path = format!("tenants/{tenant}/configs/feature_preferences");
+    let body = json!({"config_value": {"instagram_posts": preference}});
+    agent.config(Method::PUT, &path, &body).await;
+}
+
+#[tokio::test]
+async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    at_time(&mut command, "2026-03-02 08:59:50");
+    let agent = Agent::start(command);
+    let daily = |time: &str| json!({"enabled": true, "frequency": "daily", "preferred_time": time});
+    store(&agent, "on_time", daily("09:00")).await;
+    store(&agent, "too_late", daily("08:00")).await;
+    store(
+        &agent,
+        "off",
+        json!({"enabled": false, "frequency": "daily"}),
+    )
+    .await;
+    agent
+        .until(&format!("/api/v1/jobs/{JOB}"), |job| job["tenants"] == 2)
+        .await;
+
+    let of_today = |tenant: &str| explained(&agent, tenant, "2026-03-02");
+    let before = of_today("on_time");
+    assert!(
+        before.starts_with(&format!(
+            "on_time in {JOB}: will run: due at 2026-03-02 09:00:00 UTC\n"
+        )),
+        "{before}"
+    );
+    assert!(before.contains("daily 09:00 UTC"), "{before}");
+    let late = of_today("too_late");
+    assert!(
+        late.contains("not run: the preference was stored at 2026-03-02 08:59:"),
+        "{late}"
+    );
+    assert!(
+        late.contains("due next at 2026-03-03 08:00:00 UTC"),
+        "{late}"
+    );
+    assert!(of_today("off").contains("disabled: the preference is switched off"));
+    assert!(of_today("nobody").contains("never seen"));
+
+    let runs = "/api/v1/tenants/on_time/runs";
+    agent
+        .until(runs, |runs| runs["runs"][0]["status"] == "succeeded")
+        .await;
+    let after = of_today("on_time");
+    assert!(after.contains("ran, done at 2026-03-02 09:00:0"), "{after}");
+    let metrics = reqwest::get(format!("{}/metrics", agent.api()))
+        .await
+        .unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for stage in ["queued", "started"] {
+        let buckets = format!(
+            "punctual_fire_lateness_seconds_bucket{{job_id=\"{JOB}\",stage=\"{stage}\",le=\"60\"}} 1"
+        );
+        assert!(metrics.contains(&buckets), "{metrics}");
+    }
+
+    // By hand: whoever has stored nothing gets the job's defaults, whoever is off does not run.
+    let queued = told(
+        &agent,
+        &["trigger", JOB, "--tenant", "nobody", "--tenant", "off"],
+    );
+    assert!(queued.contains("is queued for 2 items"), "{queued}");
+    let by_hand = agent
+        .until("/api/v1/tenants/nobody/runs", |runs| {
+            runs["runs"][0]["status"] == "succeeded"
+        })
+        .await;
+    let run = &by_hand["runs"][0];
+    assert!(run["occurrence"].as_str().unwrap().starts_with("run-"));
+    assert!(
+        run["result"]["text"].as_str().unwrap().contains("our shop"),
+        "{run}"
+    );
+    let off = agent
+        .until("/api/v1/tenants/off/runs", |runs| {
+            !runs["runs"].as_array().unwrap().is_empty()
+        })
+        .await;
+    assert_eq!(off["runs"][0]["error"], "disabled");
+    // It is a run beside the day's own one.
+    told(&agent, &["trigger", JOB]);
+    agent
+        .until(runs, |runs| runs["runs"].as_array().unwrap().len() == 2)
+        .await;
+
+    assert_eq!(told(&agent, &["pause", JOB]), format!("{JOB} is paused\n"));
+    assert_eq!(
+        agent.get(&format!("/api/v1/jobs/{JOB}")).await["paused"],
+        true
+    );
+    let paused = explained(&agent, "on_time", "2026-03-03");
+    assert!(paused.contains("the job is paused"), "{paused}");
+    assert_eq!(
+        told(&agent, &["resume", JOB]),
+        format!("{JOB} is resumed\n")
+    );
+    assert!(explained(&agent, "on_time", "2026-03-03").contains("will run"));
+
+    for (words, reason) in [
+        (
+            &["explain", "--tenant", "a", "--job", "none"][..],
+            "there is no job `none`; the jobs are instagram_post",
+        ),
+        (
+            &["trigger", "product_digest", "--tenant", "x"],
+            "product_digest has no item `x`",
+        ),
+        (&["pause", "none"], "there is no job `none`"),
+    ] {
+        let refused = ask(&agent, words);
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+    }
+}
+
+#[test]
+fn without_an_agent_the_commands_that_ask_it_say_so() {
+    let output = Command::new(env!("CARGO_BIN_EXE_punctual-agent"))
+        .env("BATCH_HTTP_ADDR", "127.0.0.1:9")
+        .args(["pause", "x"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("no agent answers at 127.0.0.1:9") && stderr.contains("BATCH_HTTP_ADDR"),
+        "{stderr}"
+    );
+}

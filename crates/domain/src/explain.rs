@@ -1,0 +1,479 @@
+//! Why a tenant ran, will run, or did not: told from what was chosen, how far the schedule has been planned, and what
+//! has been run. Pure; whoever asks brings the facts.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::{
+    change::PreferenceRecord,
+    item::{ItemResult, ItemStatus},
+    occurrence::Occurrence,
+    planner::CatchUp,
+    preference::{MergedPreference, Preference},
+    slot::Slot,
+    validation::FieldErrors,
+    zone::Zone,
+};
+
+/// What is known of a tenant's preference.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Choice {
+    /// Nothing: it cannot be read now, and never has been.
+    Unknown,
+    /// There is none.
+    Missing,
+    /// It cannot be used.
+    Invalid(FieldErrors),
+    /// It is off.
+    Off,
+    /// It is on.
+    On {
+        /// When it falls due.
+        slot: Slot,
+        /// By how much the tenant falls due after the slot.
+        spread: TimeDelta,
+        /// When it was stored; `None`: long ago.
+        stored_at: Option<DateTime<Utc>>,
+    },
+}
+
+impl Choice {
+    /// What a stored preference comes to in a job with these defaults, that spreads this tenant by `spread`.
+    #[must_use]
+    pub fn of(
+        record: &PreferenceRecord,
+        defaults: &Preference,
+        zone: &Zone,
+        spread: TimeDelta,
+    ) -> Self {
+        let merged = Preference::parse(&record.preference)
+            .and_then(|stored| MergedPreference::merge(&stored, defaults, zone));
+        match merged {
+            Err(errors) => Self::Invalid(errors),
+            Ok(merged) if !merged.enabled => Self::Off,
+            Ok(merged) => Self::On {
+                slot: merged.slot,
+                spread,
+                stored_at: record.updated_at,
+            },
+        }
+    }
+
+    /// The occurrence that a question about `date` means, in the tenant's zone; today without one. Of several on one
+    /// date it is the last one that has passed, else the first.
+    #[must_use]
+    pub fn occasion(&self, date: Option<NaiveDate>, now: DateTime<Utc>) -> Option<Occasion> {
+        let Self::On { slot, spread, .. } = self else {
+            return None;
+        };
+        let date = match date {
+            Some(date) => date,
+            None => slot.zone.local(now)?.date(),
+        };
+        let midnight = date.and_hms_opt(0, 0, 0)?.and_utc();
+        // Wherever the zone lies, its date begins and ends within these.
+        let from = midnight - TimeDelta::hours(16);
+        let until = midnight + TimeDelta::hours(40);
+        let on_date = |instant: &DateTime<Utc>| match slot.occurrence_key(*instant) {
+            Occurrence::Date(chosen) => chosen == date,
+            Occurrence::Run(_) => false,
+            Occurrence::Instant(_) => {
+                slot.zone.local(*instant).map(|local| local.date()) == Some(date)
+            }
+        };
+        let due: Vec<_> =
+            std::iter::successors(slot.next_after(from), |last| slot.next_after(*last))
+                .take_while(|instant| *instant < until)
+                .filter(on_date)
+                .collect();
+        let passed = due.iter().rev().find(|instant| **instant + *spread <= now);
+        let instant = *passed.or(due.first())?;
+        Some(Occasion {
+            due_at: instant + *spread,
+            occurrence: slot.occurrence_key(instant),
+        })
+    }
+}
+
+/// An occurrence that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Occasion {
+    /// When it falls due.
+    pub due_at: DateTime<Utc>,
+    /// Its key.
+    pub occurrence: Occurrence,
+}
+
+/// Everything a verdict rests on.
+#[derive(Debug)]
+pub struct Facts<'f> {
+    /// What the tenant chose.
+    pub choice: Choice,
+    /// What happens to missed occurrences of the job.
+    pub catch_up: CatchUp,
+    /// The date asked about; `None`: today.
+    pub date: Option<NaiveDate>,
+    /// The time now.
+    pub now: DateTime<Utc>,
+    /// Whether the job is paused.
+    pub paused: bool,
+    /// Until when the job has been planned; `None`: not yet.
+    pub planned_until: Option<DateTime<Utc>>,
+    /// The result of the occurrence, if it has one.
+    pub run: Option<&'f ItemResult>,
+    /// Whether it stands in a batch that is not done, and how many items do before it.
+    pub behind: Option<u64>,
+}
+
+/// Why a tenant ran, will run, or did not.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The preference cannot be read now, and nothing is known of it: nothing runs on a guess.
+    Unknown,
+    /// No preference of this tenant for the feature has ever been seen.
+    NeverSeen,
+    /// The preference is off.
+    Disabled,
+    /// The preference cannot be used.
+    Quarantined {
+        /// What is wrong with it.
+        errors: FieldErrors,
+    },
+    /// The job has nothing to do on the date.
+    NotDue {
+        /// When it has next.
+        next: Option<DateTime<Utc>>,
+    },
+    /// The job is paused.
+    JobPaused {
+        /// When it falls due, or would have.
+        due_at: DateTime<Utc>,
+    },
+    /// It falls due later.
+    WillRun {
+        /// When.
+        due_at: DateTime<Utc>,
+    },
+    /// The preference was stored after its time had passed.
+    StoredTooLate {
+        /// When it would have been due.
+        due_at: DateTime<Utc>,
+        /// When the preference was stored.
+        stored_at: DateTime<Utc>,
+        /// When it is due next.
+        next: Option<DateTime<Utc>>,
+    },
+    /// It is due and has not been planned yet.
+    DueNow {
+        /// When it fell due.
+        due_at: DateTime<Utc>,
+    },
+    /// It is in the queue.
+    Waiting {
+        /// When it fell due.
+        due_at: DateTime<Utc>,
+        /// Items before it.
+        behind: u64,
+    },
+    /// It is running.
+    Running {
+        /// Since when.
+        started_at: DateTime<Utc>,
+    },
+    /// It ran.
+    Ran {
+        /// When it ended.
+        finished_at: Option<DateTime<Utc>>,
+    },
+    /// It failed for good.
+    Failed {
+        /// How often it was tried.
+        attempts: u32,
+        /// Why.
+        error: String,
+    },
+    /// It was queued and then left out.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody planned it in time, and the job does not make it up.
+    Missed {
+        /// When it fell due.
+        due_at: DateTime<Utc>,
+        /// The job's policy.
+        policy: &'static str,
+        /// When it is due next.
+        next: Option<DateTime<Utc>>,
+    },
+}
+
+/// The verdict on an occasion; see [`Choice::occasion`].
+#[must_use]
+pub fn explain(facts: &Facts<'_>) -> Verdict {
+    if let Some(run) = facts.run {
+        return of_run(run);
+    }
+    let (slot, stored_at, spread) = match &facts.choice {
+        Choice::Unknown => return Verdict::Unknown,
+        Choice::Missing => return Verdict::NeverSeen,
+        Choice::Off => return Verdict::Disabled,
+        Choice::Invalid(errors) => {
+            let errors = errors.clone();
+            return Verdict::Quarantined { errors };
+        }
+        Choice::On {
+            slot,
+            spread,
+            stored_at,
+        } => (slot, *stored_at, *spread),
+    };
+    let next = slot
+        .next_after(facts.now - spread)
+        .map(|next| next + spread);
+    let Some(Occasion { due_at, .. }) = facts.choice.occasion(facts.date, facts.now) else {
+        return Verdict::NotDue { next };
+    };
+    if let Some(behind) = facts.behind {
+        return Verdict::Waiting { due_at, behind };
+    }
+    if facts.paused {
+        return Verdict::JobPaused { due_at };
+    }
+    if due_at > facts.now {
+        return Verdict::WillRun { due_at };
+    }
+    match stored_at {
+        Some(stored_at) if due_at - spread < stored_at => Verdict::StoredTooLate {
+            due_at,
+            stored_at,
+            next,
+        },
+        _ if facts.planned_until.is_none_or(|until| until < due_at) => Verdict::DueNow { due_at },
+        _ => Verdict::Missed {
+            due_at,
+            policy: facts.catch_up.policy.as_str(),
+            next,
+        },
+    }
+}
+
+fn of_run(run: &ItemResult) -> Verdict {
+    let error = run.error.clone().unwrap_or_default();
+    match run.status {
+        ItemStatus::Running => Verdict::Running {
+            started_at: run.started_at,
+        },
+        ItemStatus::Succeeded => Verdict::Ran {
+            finished_at: run.finished_at,
+        },
+        ItemStatus::Failed => Verdict::Failed {
+            attempts: run.attempts,
+            error,
+        },
+        ItemStatus::Skipped => Verdict::Skipped { reason: error },
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// The verdict as a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |instant: &DateTime<Utc>| instant.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+        let then = |next: &Option<DateTime<Utc>>| match next {
+            Some(next) => format!("; due next at {}", at(next)),
+            None => String::new(),
+        };
+        match self {
+            Self::Unknown => f.write_str(
+                "nothing is known of the preference, so nothing runs; check that the Config Database answers",
+            ),
+            Self::NeverSeen => f.write_str(
+                "never seen: the Config Database has no preference of this tenant for the job's feature",
+            ),
+            Self::Disabled => f.write_str("disabled: the preference is switched off"),
+            Self::Quarantined { errors } => {
+                write!(f, "quarantined: the preference cannot be used: {errors}")
+            }
+            Self::NotDue { next } => write!(f, "not due on that date{}", then(next)),
+            Self::JobPaused { due_at } => write!(
+                f,
+                "not run: the job is paused, and what is due at {} is left out",
+                at(due_at)
+            ),
+            Self::WillRun { due_at } => write!(f, "will run: due at {}", at(due_at)),
+            Self::StoredTooLate {
+                due_at,
+                stored_at,
+                next,
+            } => write!(
+                f,
+                "not run: the preference was stored at {}, after its time, {}{}",
+                at(stored_at),
+                at(due_at),
+                then(next)
+            ),
+            Self::DueNow { due_at } => write!(
+                f,
+                "due at {} and not planned yet; check that an agent is running and ready",
+                at(due_at)
+            ),
+            Self::Waiting { due_at, behind } => {
+                write!(f, "due at {}, waiting in the queue behind {behind} items", at(due_at))
+            }
+            Self::Running { started_at } => write!(f, "running since {}", at(started_at)),
+            Self::Ran { finished_at } => match finished_at {
+                Some(finished_at) => write!(f, "ran, done at {}", at(finished_at)),
+                None => f.write_str("ran"),
+            },
+            Self::Failed { attempts, error } => {
+                write!(f, "failed after {attempts} attempts: {error}")
+            }
+            Self::Skipped { reason } => write!(f, "skipped: {reason}"),
+            Self::Missed {
+                due_at,
+                policy,
+                next,
+            } => write!(
+                f,
+                "missed: nobody planned it at {}, and catch_up is {policy}{}",
+                at(due_at),
+                then(next)
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ids::TenantId;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn choice(preference: Value, stored_at: &str) -> Choice {
+        let record = PreferenceRecord {
+            tenant_id: TenantId::new("a").unwrap(),
+            preference: Arc::new(preference.as_object().unwrap().clone()),
+            updated_at: Some(at(stored_at)),
+        };
+        Choice::of(
+            &record,
+            &Preference::default(),
+            &Zone::utc(),
+            TimeDelta::zero(),
+        )
+    }
+
+    fn daily() -> Choice {
+        let daily = json!({"enabled": true, "frequency": "daily", "timezone": "Asia/Tokyo"});
+        choice(daily, "2026-01-01T00:00:00Z")
+    }
+
+    fn facts(choice: Choice) -> Facts<'static> {
+        Facts {
+            choice,
+            catch_up: CatchUp::default(),
+            date: None,
+            now: at("2026-03-02T12:00:00Z"),
+            paused: false,
+            planned_until: Some(at("2026-03-02T12:00:00Z")),
+            run: None,
+            behind: None,
+        }
+    }
+
+    #[test]
+    fn every_reason_is_told_in_a_sentence() {
+        let weekly = json!({"enabled": true, "frequency": "weekly", "preferred_day": "friday"});
+        let late = json!({"enabled": true, "frequency": "daily"});
+        for (facts, sentence) in [
+            (facts(Choice::Unknown), "nothing is known of the preference"),
+            (facts(Choice::Missing), "never seen"),
+            (
+                facts(choice(
+                    json!({"enabled": false, "frequency": "daily"}),
+                    "2026-01-01T00:00:00Z",
+                )),
+                "disabled",
+            ),
+            (
+                facts(choice(json!({"enabled": true}), "2026-01-01T00:00:00Z")),
+                "quarantined: the preference cannot be used: /frequency: is missing",
+            ),
+            (
+                facts(choice(weekly, "2026-01-01T00:00:00Z")),
+                "not due on that date; due next at 2026-03-06 09:00:00 UTC",
+            ),
+            (
+                facts(choice(late, "2026-03-02T10:00:00Z")),
+                "not run: the preference was stored at 2026-03-02 10:00:00 UTC, after its time, 2026-03-02 09:00:00 \
+                 UTC; due next at 2026-03-03 09:00:00 UTC",
+            ),
+            (
+                facts(daily()),
+                "missed: nobody planned it at 2026-03-02 00:00:00 UTC, and catch_up is latest; due next at 2026-03-03 \
+                 00:00:00 UTC",
+            ),
+            (
+                Facts {
+                    paused: true,
+                    ..facts(daily())
+                },
+                "not run: the job is paused, and what is due at 2026-03-02 00:00:00 UTC is left out",
+            ),
+            (
+                Facts {
+                    planned_until: None,
+                    ..facts(daily())
+                },
+                "due at 2026-03-02 00:00:00 UTC and not planned yet",
+            ),
+            (
+                Facts {
+                    date: Some("2026-03-03".parse().unwrap()),
+                    ..facts(daily())
+                },
+                "will run: due at 2026-03-03 00:00:00 UTC",
+            ),
+            (
+                Facts {
+                    behind: Some(7),
+                    ..facts(daily())
+                },
+                "due at 2026-03-02 00:00:00 UTC, waiting in the queue behind 7 items",
+            ),
+        ] {
+            let told = explain(&facts).to_string();
+            assert!(told.starts_with(sentence), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_meant_where_the_tenant_is_and_the_last_of_several_that_passed() {
+        // At noon in UTC it is the evening of the 2nd in Tokyo.
+        let now = at("2026-03-02T12:00:00Z");
+        let occasion = daily().occasion(None, now).unwrap();
+        assert_eq!(occasion.due_at, at("2026-03-02T00:00:00Z"));
+        assert_eq!(occasion.occurrence.to_string(), "2026-03-02");
+        let evening = daily().occasion(None, at("2026-03-02T16:00:00Z")).unwrap();
+        assert_eq!(evening.occurrence.to_string(), "2026-03-03");
+
+        let hourly = json!({"enabled": true, "frequency": "hourly", "preferred_time": "00:30"});
+        let hourly = choice(hourly, "2026-01-01T00:00:00Z");
+        assert_eq!(
+            hourly.occasion(None, now).unwrap().due_at,
+            at("2026-03-02T11:30:00Z")
+        );
+        let tomorrow = hourly.occasion(Some("2026-03-03".parse().unwrap()), now);
+        assert_eq!(tomorrow.unwrap().due_at, at("2026-03-03T00:30:00Z"));
+    }
+}
