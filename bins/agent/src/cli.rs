@@ -31,6 +31,8 @@ pub(crate) enum Command {
     },
     /// Say why a tenant ran, will run, or did not; asks the running agent
     Explain(ExplainOptions),
+    /// Run virtual days, and show how many users fall due when and how long they would wait
+    Simulate(SimulateOptions),
     /// Run a job now, for all its tenants or for some; asks the running agent
     Trigger(TriggerOptions),
     /// Let nothing of a job fall due until it is resumed; asks the running agent
@@ -55,6 +57,43 @@ pub(crate) struct RunOptions {
     /// How far back the first plan of a job reaches that has never been planned, as 24h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) look_back: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(crate) struct SimulateOptions {
+    /// Made-up users, so many; without this or --file, those of the Config Database
+    #[arg(long, value_name = "N", conflicts_with = "file")]
+    pub(crate) users: Option<usize>,
+    /// The users of a file of preferences, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// How many days
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=366))]
+    pub(crate) days: u32,
+    /// The first instant (RFC 3339); the beginning of this UTC day unless given
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) from: Option<DateTime<Utc>>,
+    /// The job; the first that follows preferences unless given
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<JobId>,
+    /// Spread the users of a slot over so many minutes; as the job says unless given
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(0..=1440))]
+    pub(crate) spread: Option<u32>,
+    /// Items running at once
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) concurrency: u32,
+    /// How long an item takes, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) item_ms: u32,
+    /// Which made-up users
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write a page with a chart
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod preview;
 pub(crate) mod remote;
 pub(crate) mod run;
+pub(crate) mod simulate;
 
 use std::{fmt, process::ExitCode};
 

@@ -248,6 +248,34 @@ impl Mirror {
         self.groups.next_due()
     }
 
+    /// When somebody falls due next, and how many do then, whenever their preference was stored.
+    #[must_use]
+    pub fn next_due_count(&self) -> Option<(DateTime<Utc>, usize)> {
+        let due = self.next_due()?;
+        let groups = self.groups.due_until(due);
+        Some((
+            due,
+            groups
+                .map(|group| self.groups.members(group) as usize)
+                .sum(),
+        ))
+    }
+
+    /// Spreads the tenants over so many minutes from now on.
+    pub fn spread_over(&mut self, minutes: u32) {
+        self.spread_minutes = minutes;
+        let everybody: Vec<u32> = self.tenants.all().collect();
+        for number in everybody {
+            let group = self.rows.0[number as usize].link.group;
+            let tenant = self.tenants.id(number);
+            let key = self.groups.key_with(group, spread_minute(&tenant, minutes));
+            if !self.groups.has_key(group, key) {
+                self.groups.remove(number, &mut self.rows);
+                self.groups.add(key, number, &mut self.rows);
+            }
+        }
+    }
+
     /// Until when everything due has been planned; `None` before anybody has said.
     #[must_use]
     pub fn horizon(&self) -> Option<&Horizon> {
@@ -525,6 +553,33 @@ mod tests {
         assert!(errors.to_string().contains("25:00"));
         mirror.apply(&change("a", upserted(daily)), DAY.parse().unwrap());
         assert_eq!((mirror.len(), mirror.quarantine().len()), (2, 0));
+    }
+
+    #[test]
+    fn tenants_can_be_spread_anew_and_counted_without_being_named() {
+        let daily = json!({"enabled": true, "frequency": "daily"});
+        let ids: Vec<String> = (0..500).map(|n| format!("user{n}")).collect();
+        let records: Vec<_> = ids
+            .iter()
+            .map(|id| record(id, daily.clone(), DAY))
+            .collect();
+        let mut mirror = mirror(&records);
+        let from: DateTime<Utc> = "2026-03-01T08:00:00Z".parse().unwrap();
+        mirror.set_planned_until(from);
+        let nine = "2026-03-01T09:00:00Z".parse().unwrap();
+        assert_eq!(mirror.next_due_count(), Some((nine, 500)));
+        mirror.spread_over(30);
+        let mut counted = Vec::new();
+        while let Some((due, tenants)) = mirror.next_due_count()
+            && due < from + TimeDelta::hours(2)
+        {
+            counted.push(tenants);
+            mirror.set_planned_until(due);
+        }
+        assert_eq!((counted.len(), counted.iter().sum::<usize>()), (30, 500));
+        mirror.spread_over(0);
+        assert_eq!(mirror.group_count(), 1);
+        assert_eq!(standing(&mirror), [("daily 09:00 UTC".to_owned(), 500)]);
     }
 
     #[test]

@@ -15,3 +15,4 @@ mod last_known_good;
 mod main_job;
 mod page;
 mod running;
+mod simulate;

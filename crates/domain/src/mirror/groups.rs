@@ -152,6 +152,14 @@ impl Groups {
         }
     }
 
+    /// The key of a group with the same slot and another spread.
+    pub(super) fn key_with(&self, group: u32, spread_minutes: u16) -> GroupKey {
+        GroupKey {
+            slot: self.groups[group as usize].slot,
+            spread_minutes,
+        }
+    }
+
     pub(super) fn has_key(&self, group: u32, key: GroupKey) -> bool {
         self.key_of(group) == key
     }

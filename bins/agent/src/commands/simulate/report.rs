@@ -1,0 +1,152 @@
+//! What a simulation has shown, for a terminal and for programs.
+
+use std::fmt;
+
+use chrono::{DateTime, Timelike, Utc};
+use punctual_domain::JobId;
+use serde_json::{Value, json};
+
+use super::load::{Load, Queue};
+
+pub(super) struct Report {
+    pub(super) job_id: JobId,
+    /// Whose schedule it is.
+    pub(super) source: String,
+    pub(super) users: usize,
+    pub(super) quarantined: usize,
+    pub(super) spread: u32,
+    /// The fullest minute with other spreads.
+    pub(super) spreads: Vec<(u32, u64)>,
+    pub(super) load: Load,
+    pub(super) queue: Queue,
+}
+
+/// The widest bar.
+const WIDTH: u64 = 40;
+
+impl Report {
+    pub(super) fn json(&self) -> Value {
+        let (peak_at, peak) = self.load.peak();
+        let spreads = self.spreads.iter();
+        json!({
+            "job_id": self.job_id, "source": self.source, "users": self.users, "quarantined": self.quarantined,
+            "from": self.load.from, "days": self.load.minutes.len() / 1440, "runs": self.load.total(),
+            "spread_minutes": self.spread, "peak": {"at": peak_at, "users": peak},
+            "peaks_with_other_spreads": spreads
+                .map(|(minutes, users)| json!({"spread_minutes": minutes, "users": users}))
+                .collect::<Value>(),
+            "users_due_by_hour": self.load.hours(),
+            "queue": {
+                "concurrency": self.queue.concurrency, "item_ms": self.queue.item_ms,
+                "longest": self.queue.longest, "longest_at": self.queue.longest_at,
+                "wait_seconds": self.queue.wait_seconds, "capacity_used": self.queue.used,
+            },
+        })
+    }
+
+    /// The day with the fullest minute, hour by hour.
+    pub(super) fn fullest_day(&self) -> (DateTime<Utc>, Vec<u64>) {
+        let (peak_at, _) = self.load.peak();
+        let day = (peak_at - self.load.from).num_days() as usize;
+        let hours = self.load.hours();
+        let of_day = hours[day * 24..(day + 1) * 24].to_vec();
+        (self.load.at(day * 1440), of_day)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minute = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC").to_string();
+        let (peak_at, peak) = self.load.peak();
+        let days = self.load.minutes.len() / 1440;
+        writeln!(
+            f,
+            "{}: {} users from {}",
+            self.job_id,
+            count(self.users as u64),
+            self.source
+        )?;
+        if self.quarantined > 0 {
+            writeln!(
+                f,
+                "{} preferences cannot be used",
+                count(self.quarantined as u64)
+            )?;
+        }
+        writeln!(
+            f,
+            "{days} days from {}: {} runs\n",
+            minute(self.load.from),
+            count(self.load.total())
+        )?;
+        let (day, hours) = self.fullest_day();
+        writeln!(
+            f,
+            "The fullest day, {}, users due by hour (UTC):",
+            day.format("%A %Y-%m-%d")
+        )?;
+        let most = hours.iter().copied().max().unwrap_or(0).max(1);
+        for (hour, users) in hours.iter().enumerate() {
+            let bar = "█".repeat((users * WIDTH / most) as usize);
+            let hour = (day.hour() as usize + hour) % 24;
+            writeln!(f, "  {hour:02}:00 {:>12}  {bar}", count(*users))?;
+        }
+        writeln!(
+            f,
+            "\nThe fullest minute: {} users at {}",
+            count(peak),
+            minute(peak_at)
+        )?;
+        writeln!(
+            f,
+            "  with spread_minutes {:>4}: {:>12}  (as simulated)",
+            self.spread,
+            count(peak)
+        )?;
+        for (minutes, users) in &self.spreads {
+            writeln!(
+                f,
+                "  with spread_minutes {minutes:>4}: {:>12}",
+                count(*users)
+            )?;
+        }
+        let queue = &self.queue;
+        writeln!(
+            f,
+            "\nWith {} items at once, {} ms each: {:.0} % of the capacity is used",
+            queue.concurrency,
+            queue.item_ms,
+            queue.used * 100.0
+        )?;
+        if queue.longest > 0 {
+            writeln!(
+                f,
+                "  the queue is longest at {}, {} users; the last of them waits {}",
+                minute(queue.longest_at),
+                count(queue.longest),
+                humantime::format_duration(std::time::Duration::from_secs(
+                    queue.wait_seconds as u64
+                ))
+            )?;
+        } else {
+            writeln!(f, "  nobody waits for a minute")?;
+        }
+        if queue.used > 1.0 {
+            writeln!(f, "  that is too little: the queue never empties")?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with its thousands apart.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,175 @@
+//! Whose schedule is simulated: the users of the Config Database, of a file, or made-up ones.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    sync::Arc,
+};
+
+use punctual_application::ports::ConfigDatabase;
+use punctual_domain::{FeatureType, Mirror, PreferenceRecord, TenantId};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{commands::Failure, settings::Settings, wiring};
+
+/// Reads them from the Config Database; returns where that is.
+pub(super) async fn live(
+    mirror: &mut Mirror,
+    settings: &Settings,
+    feature_type: &FeatureType,
+) -> Result<String, Failure> {
+    let embedded = format!("http://{}", settings.config_http_addr);
+    let url = settings.config_service_url.as_deref().unwrap_or(&embedded);
+    let client = wiring::client(settings, url)?;
+    let snapshot = client.snapshot(feature_type).await.map_err(|error| {
+        Failure::failed(format!(
+            "{error}. To simulate without it, give --file FILE or --users N"
+        ))
+    })?;
+    mirror.replace(snapshot.records, None);
+    Ok(format!("the Config Database at {}", client.url()))
+}
+
+/// A line as an import takes it.
+#[derive(Deserialize)]
+struct Line {
+    tenant_id: TenantId,
+    config_value: Map<String, Value>,
+}
+
+/// Reads them from a file of imports, one JSON object a line.
+pub(super) fn of_file(
+    mirror: &mut Mirror,
+    file: &Path,
+    feature_type: &FeatureType,
+) -> Result<String, Failure> {
+    let fail = |problem: String| Failure::bad_input(format!("{}: {problem}", file.display()));
+    let lines = BufReader::new(std::fs::File::open(file).map_err(|error| fail(error.to_string()))?);
+    let mut problem = None;
+    let records = lines.lines().enumerate().filter_map(|(number, line)| {
+        let record = line
+            .map_err(|error| error.to_string())
+            .and_then(|line| serde_json::from_str(&line).map_err(|error| error.to_string()));
+        match record {
+            Ok(Line {
+                tenant_id,
+                mut config_value,
+            }) => match config_value.remove(feature_type.as_str())? {
+                Value::Object(preference) => Some(PreferenceRecord {
+                    tenant_id,
+                    preference: Arc::new(preference),
+                    updated_at: None,
+                }),
+                _ => None,
+            },
+            Err(error) => {
+                problem.get_or_insert(format!("line {}: {error}", number + 1));
+                None
+            }
+        }
+    });
+    mirror.replace(records, None);
+    match problem {
+        Some(problem) => Err(fail(problem)),
+        None => Ok(file.display().to_string()),
+    }
+}
+
+/// Where people live, roughly by how many use such a product.
+const ZONES: [(&str, u32); 12] = [
+    ("America/New_York", 20),
+    ("America/Los_Angeles", 11),
+    ("America/Chicago", 9),
+    ("Europe/London", 12),
+    ("Europe/Berlin", 14),
+    ("Europe/Paris", 8),
+    ("America/Sao_Paulo", 6),
+    ("Asia/Kolkata", 8),
+    ("Asia/Tokyo", 4),
+    ("Australia/Sydney", 4),
+    ("Africa/Lagos", 2),
+    ("UTC", 2),
+];
+/// Which hours they choose.
+const HOURS: [(u32, u32); 12] = [
+    (6, 4),
+    (7, 8),
+    (8, 14),
+    (9, 30),
+    (10, 10),
+    (12, 8),
+    (14, 4),
+    (16, 4),
+    (17, 6),
+    (18, 6),
+    (20, 4),
+    (21, 2),
+];
+const MINUTES: [(u32, u32); 4] = [(0, 70), (30, 20), (15, 5), (45, 5)];
+const FREQUENCIES: [(&str, u32); 5] = [
+    ("daily", 70),
+    ("weekly", 20),
+    ("monthly", 6),
+    ("biweekly", 3),
+    ("hourly", 1),
+];
+const WEEKDAYS: [(&str, u32); 7] = [
+    ("monday", 35),
+    ("tuesday", 12),
+    ("wednesday", 12),
+    ("thursday", 12),
+    ("friday", 17),
+    ("saturday", 5),
+    ("sunday", 7),
+];
+
+/// Makes users up: most want full hours, and most of those nine o'clock. A seed gives the same users every time.
+pub(super) fn made_up(mirror: &mut Mirror, count: usize, seed: u64) -> String {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let records = (0..count).filter_map(|n| {
+        let hour = *weighted(&mut random, &HOURS);
+        let minute = *weighted(&mut random, &MINUTES);
+        let frequency = *weighted(&mut random, &FREQUENCIES);
+        let mut preference = Map::new();
+        preference.insert("enabled".into(), json!(true));
+        preference.insert("frequency".into(), json!(frequency));
+        preference.insert(
+            "preferred_time".into(),
+            json!(format!("{hour:02}:{minute:02}")),
+        );
+        preference.insert("timezone".into(), json!(*weighted(&mut random, &ZONES)));
+        match frequency {
+            "weekly" | "biweekly" => {
+                let day = *weighted(&mut random, &WEEKDAYS);
+                preference.insert("preferred_day".into(), json!(day));
+            }
+            "monthly" => {
+                preference.insert(
+                    "preferred_day".into(),
+                    json!([1, 1, 15, 28, 31][random.usize(..5)]),
+                );
+            }
+            _ => {}
+        }
+        Some(PreferenceRecord {
+            tenant_id: TenantId::new(format!("user{n}")).ok()?,
+            preference: Arc::new(preference),
+            updated_at: None,
+        })
+    });
+    mirror.replace(records, None);
+    format!("made-up users, seed {seed}")
+}
+
+fn weighted<'c, T>(random: &mut fastrand::Rng, choices: &'c [(T, u32)]) -> &'c T {
+    let all: u32 = choices.iter().map(|(_, weight)| weight).sum();
+    let mut drawn = random.u32(..all);
+    for (choice, weight) in choices {
+        match drawn.checked_sub(*weight) {
+            Some(rest) => drawn = rest,
+            None => return choice,
+        }
+    }
+    unreachable!("less than the sum of all weights is drawn")
+}

@@ -1,0 +1,114 @@
+//! `simulate`: virtual days on the command line.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::agent::repository;
+
+fn agent(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_punctual-agent"))
+        .current_dir(repository())
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn simulate_shows_when_users_fall_due_and_what_spreading_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("schedule.html");
+    let sample = |words: &[&str]| {
+        let mut all = vec![
+            "simulate",
+            "--file",
+            "data/preferences/sample.ndjson",
+            "--from",
+            "2026-03-02T00:00:00Z",
+        ];
+        all.extend_from_slice(words);
+        agent(&all)
+    };
+    let output = sample(&["--days", "7", "--json", "--html", page.to_str().unwrap()]);
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["users"], &report["days"]),
+        (&json!(3000), &json!(7))
+    );
+    let hours = report["users_due_by_hour"].as_array().unwrap();
+    let by_hour: u64 = hours.iter().map(|hour| hour.as_u64().unwrap()).sum();
+    assert_eq!(
+        (hours.len(), Some(by_hour)),
+        (7 * 24, report["runs"].as_u64())
+    );
+    let peak = report["peak"]["users"].as_u64().unwrap();
+    let spread = &report["peaks_with_other_spreads"][2];
+    assert_eq!(spread["spread_minutes"], 60);
+    assert!(spread["users"].as_u64().unwrap() * 4 < peak, "{report:#}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("<svg") && !page.contains("<script") && !page.contains("http"));
+
+    // What is simulated is what `preview` says of one user.
+    let one = folder.path().join("one.ndjson");
+    let line = json!({"tenant_id": "a", "config_value": {"instagram_posts":
+        {"enabled": true, "frequency": "daily", "preferred_time": "02:30", "timezone": "Europe/Berlin"}}});
+    std::fs::write(&one, line.to_string()).unwrap();
+    let from = "2026-03-28T00:00:00Z";
+    let output = agent(&[
+        "simulate",
+        "--file",
+        one.to_str().unwrap(),
+        "--from",
+        from,
+        "--days",
+        "3",
+        "--json",
+    ]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let hours = report["users_due_by_hour"].as_array().unwrap();
+    let due = (0..72).filter(|hour| hours[*hour] == 1);
+    assert_eq!(
+        due.collect::<Vec<_>>(),
+        [1, 24 + 1, 48],
+        "the clocks skip 02:30 on the 29th"
+    );
+
+    let made_up = |seed: &str| {
+        agent(&[
+            "simulate", "--users", "20000", "--days", "2", "--from", from, "--seed", seed,
+        ])
+        .stdout
+    };
+    let text = String::from_utf8(made_up("7")).unwrap();
+    assert!(
+        text.contains("20,000 users from made-up users, seed 7"),
+        "{text}"
+    );
+    assert!(
+        text.contains("The fullest minute: ") && text.contains("of the capacity is used"),
+        "{text}"
+    );
+    assert!(text.as_bytes() == made_up("7") && text.as_bytes() != made_up("8"));
+
+    for (words, reason) in [
+        (
+            &["simulate", "--users", "10", "--job", "product_digest"][..],
+            "has a fixed schedule",
+        ),
+        (
+            &["simulate", "--users", "10", "--job", "none"],
+            "there is no job `none`",
+        ),
+        (&["simulate", "--file", "Makefile"], "Makefile: line 1: "),
+        (
+            &["simulate", "--users", "0"],
+            "No users found for feature_type \"instagram_posts\"",
+        ),
+    ] {
+        let output = agent(words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+    }
+}
