@@ -16,11 +16,15 @@ use axum::{
     routing::{get, post},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use punctual_application::ports::{BatchStore, ConfigDatabase, ItemSource, Page, WorkQueue};
-use punctual_domain::{BatchConfig, Zone};
+use punctual_application::{
+    Jobs,
+    ports::{BatchStore, ConfigDatabase, ItemSource, Page, WorkQueue},
+};
+use punctual_domain::Zone;
 use punctual_infrastructure::StatusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::wiring::Agent;
@@ -29,7 +33,8 @@ use crate::wiring::Agent;
 struct App {
     store: Arc<dyn BatchStore>,
     status: StatusHandle,
-    config: Arc<BatchConfig>,
+    jobs: Jobs,
+    jobs_trouble: watch::Receiver<Option<String>>,
     preferences: Arc<dyn ConfigDatabase>,
     queue: Arc<dyn WorkQueue>,
     item_source: Arc<dyn ItemSource>,
@@ -47,7 +52,8 @@ pub(crate) fn router(
     let app = App {
         store: Arc::new(agent.store.clone()),
         status: agent.status.clone(),
-        config: agent.config.clone(),
+        jobs: agent.jobs.clone(),
+        jobs_trouble: agent.reload.trouble(),
         preferences: agent.preferences.clone(),
         queue: Arc::new(agent.store.clone()),
         item_source: agent.item_source.clone(),

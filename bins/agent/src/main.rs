@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod commands;
+mod reload;
 mod settings;
 mod terminal;
 mod wiring;

@@ -35,7 +35,7 @@ const NAMES: [(&str, Option<&str>); 18] = [
     ("BATCH_LOG_FORMAT", Some("text")),
 ];
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) struct Settings {
     /// Where the Config Database is; `None`: inside the agent.

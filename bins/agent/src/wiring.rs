@@ -5,24 +5,25 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use punctual_application::{
-    BatchProcessor, EnhancedBatchProcessor, Limits, RetryPolicy,
+    BatchProcessor, EnhancedBatchProcessor, Jobs, Limits, RetryPolicy,
     ports::{Clock, ConfigDatabase, ItemSource, SystemClock},
 };
-use punctual_domain::{BatchConfig, Zone};
+use punctual_domain::Zone;
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, FileItemSource,
     LastKnownGood, Project, SchedulerOptions, SqliteStore, StatusHandle, Worker,
 };
 use tokio::sync::watch;
 
-use crate::{commands::Failure, settings::Settings};
+use crate::{commands::Failure, reload::Reload, settings::Settings};
 
 /// The agent, put together and not yet running.
 pub(crate) struct Agent {
     pub(crate) scheduler: DynamicBatchScheduler,
     pub(crate) worker: Worker,
     pub(crate) store: SqliteStore,
-    pub(crate) config: Arc<BatchConfig>,
+    pub(crate) jobs: Jobs,
+    pub(crate) reload: Reload,
     pub(crate) status: StatusHandle,
     pub(crate) preferences: Arc<dyn ConfigDatabase>,
     pub(crate) zone: Zone,
@@ -43,7 +44,8 @@ impl Agent {
         look_back: Duration,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let config = Arc::new(project.config);
+        let jobs = Jobs::from(project.config);
+        let reload = Reload::new(settings.clone(), jobs.clone(), project.handlers.clone());
         let zone = settings.batch_default_timezone.clone();
         let (stopping, stopped) = watch::channel(false);
 
@@ -69,7 +71,7 @@ impl Agent {
             BatchProcessor::new(project.handlers, Arc::new(store.clone()), clock.clone()),
             config_database.clone(),
             items.clone(),
-            config.clone(),
+            jobs.clone(),
             zone.clone(),
             Limits {
                 max_concurrent_items: settings.batch_max_concurrent_items,
@@ -79,7 +81,7 @@ impl Agent {
         );
         let scheduler = DynamicBatchScheduler::new(
             BatchScheduler::new(
-                config.clone(),
+                jobs.clone(),
                 items.clone(),
                 Arc::new(store.clone()),
                 clock,
@@ -99,7 +101,8 @@ impl Agent {
             scheduler,
             worker,
             store,
-            config,
+            jobs,
+            reload,
             status,
             preferences: config_database,
             zone,

@@ -9,5 +9,6 @@ pub mod testing;
 pub use services::{
     batch_processor::{BatchProcessor, ChunkReport, Handlers, ProcessError},
     enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},
+    jobs::Jobs,
     source_items::{Categories, item_ids},
 };

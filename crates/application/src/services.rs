@@ -2,4 +2,5 @@
 
 pub mod batch_processor;
 pub mod enhanced_batch_processor;
+pub mod jobs;
 pub mod source_items;

@@ -89,13 +89,9 @@ pub(super) async fn tenant(
 impl App {
     /// The job of that name.
     pub(super) fn job(&self, job_id: &JobId) -> Result<JobConfig, Problem> {
-        self.config.job(job_id).cloned().ok_or_else(|| {
-            let names: Vec<_> = self
-                .config
-                .jobs
-                .iter()
-                .map(|job| job.job_id.as_str())
-                .collect();
+        let jobs = self.jobs.current();
+        jobs.job(job_id).cloned().ok_or_else(|| {
+            let names: Vec<_> = jobs.jobs.iter().map(|job| job.job_id.as_str()).collect();
             Problem::missing(format!(
                 "there is no job `{job_id}`; the jobs are {}",
                 names.join(", ")

@@ -19,6 +19,7 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
     if status.planned_until.is_none() {
         not_ready.push("the scheduler has not planned yet".to_owned());
     }
+    warnings.extend(app.jobs_trouble.borrow().clone());
     for (job_id, job) in &status.jobs {
         match (&job.trouble, job.loaded) {
             (None, true) => {}

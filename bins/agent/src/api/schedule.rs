@@ -17,7 +17,8 @@ const SLOTS: usize = 100;
 
 pub(super) async fn jobs(State(app): State<App>) -> Result<Json<Value>, Problem> {
     let (status, paused) = (app.status.get(), app.queue.paused().await?);
-    let jobs = app.config.jobs.iter();
+    let config = app.jobs.current();
+    let jobs = config.jobs.iter();
     let jobs: Vec<Value> = jobs.map(|job| job_json(job, &status, &paused)).collect();
     Ok(Json(
         json!({ "jobs": jobs, "planned_until": status.planned_until }),
@@ -36,7 +37,7 @@ pub(super) async fn job(
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
     let status = app.status.get();
     let mut entries = Vec::new();
-    for job in &app.config.jobs {
+    for job in &app.jobs.current().jobs {
         let Some(JobStatus {
             feature_type,
             mirror,

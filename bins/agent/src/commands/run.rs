@@ -90,6 +90,10 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         let display = Display::new(terminal, agent.store.clone(), agent.status.clone(), address);
         parts.spawn(named("the display", display.run(stop.clone())));
     }
+    parts.spawn(named(
+        "the watch on the job files",
+        agent.reload.run(stop.clone()),
+    ));
     parts.spawn(named("the scheduler", agent.scheduler.run(stop.clone())));
     parts.spawn(named("the worker", agent.worker.run(stop.clone())));
     info!(%address, config_database = agent.config_database, "The agent has started; its API is at http://{address}");

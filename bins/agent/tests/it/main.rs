@@ -14,5 +14,6 @@ mod kill;
 mod last_known_good;
 mod main_job;
 mod page;
+mod reload;
 mod running;
 mod simulate;

@@ -1,7 +1,13 @@
 //! The plain processor: runs the items of one chunk and commits their results in groups. A chunk may be
 //! delivered more than once; its items are claimed first, so what is done is not done again.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+    time::Duration,
+};
 
 use futures::{FutureExt, Stream, StreamExt, stream};
 use punctual_domain::{Chunk, Item, ItemResult, ItemStatus, PurposeId, TenantId};
@@ -18,9 +24,11 @@ use crate::ports::{
 const GROUP_SIZE: usize = 250;
 const GROUP_WAIT: Duration = Duration::from_millis(100);
 
-/// The handler of each purpose, with the time one attempt may take.
+/// The handler of each purpose, with the time one attempt may take. Clones share them.
 #[derive(Clone, Default)]
-pub struct Handlers(HashMap<PurposeId, (Arc<dyn PurposeHandler>, Duration)>);
+pub struct Handlers(Arc<RwLock<HashMap<PurposeId, Handler>>>);
+
+type Handler = (Arc<dyn PurposeHandler>, Duration);
 
 impl Handlers {
     /// How long an attempt may take unless the purpose says otherwise.
@@ -33,13 +41,28 @@ impl Handlers {
         handler: Arc<dyn PurposeHandler>,
         timeout: Duration,
     ) {
-        self.0.insert(purpose, (handler, timeout));
+        self.bound_mut().insert(purpose, (handler, timeout));
     }
 
     /// Whether the purpose has a handler.
     #[must_use]
     pub fn contains(&self, purpose: &PurposeId) -> bool {
-        self.0.contains_key(purpose)
+        self.of(purpose).is_some()
+    }
+
+    /// Puts other handlers in force, for every clone. Attempts that have begun end with their own.
+    pub fn replace(&self, others: Self) {
+        let others = std::mem::take(&mut *others.bound_mut());
+        *self.bound_mut() = others;
+    }
+
+    fn of(&self, purpose: &PurposeId) -> Option<Handler> {
+        let bound = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        bound.get(purpose).cloned()
+    }
+
+    fn bound_mut(&self) -> RwLockWriteGuard<'_, HashMap<PurposeId, Handler>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -145,14 +168,14 @@ impl BatchProcessor {
 
     /// Calls the item's handler once: within its time, and with a panic caught.
     pub(crate) async fn attempt(&self, item: &Item) -> Result<Value, HandlerError> {
-        let Some((handler, timeout)) = self.handlers.0.get(&item.purpose_id) else {
+        let Some((handler, timeout)) = self.handlers.of(&item.purpose_id) else {
             return Err(HandlerError::permanent(format!(
                 "purpose `{}` has no handler; add it to purposes.json",
                 item.purpose_id
             )));
         };
         let call = AssertUnwindSafe(handler.run(item)).catch_unwind();
-        match tokio::time::timeout(*timeout, call).await {
+        match tokio::time::timeout(timeout, call).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(HandlerError::retryable("the handler panicked; see the log")),
             Err(_elapsed) => Err(HandlerError::retryable(format!(

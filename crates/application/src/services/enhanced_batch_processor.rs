@@ -8,7 +8,7 @@ mod retry;
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
-use punctual_domain::{BatchConfig, Chunk, Item, ItemResult, ItemStatus, Zone};
+use punctual_domain::{Chunk, Item, ItemResult, ItemStatus, Zone};
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
@@ -16,7 +16,10 @@ use self::prepare::Prepared;
 pub use self::retry::RetryPolicy;
 use crate::{
     ports::{ConfigDatabase, ItemSource},
-    services::batch_processor::{BatchProcessor, ChunkReport, ProcessError},
+    services::{
+        batch_processor::{BatchProcessor, ChunkReport, ProcessError},
+        jobs::Jobs,
+    },
 };
 
 /// How much runs at once, and how failures are retried.
@@ -34,7 +37,7 @@ pub struct EnhancedBatchProcessor {
     base: BatchProcessor,
     config_database: Arc<dyn ConfigDatabase>,
     item_source: Arc<dyn ItemSource>,
-    config: Arc<BatchConfig>,
+    jobs: Jobs,
     default_zone: Zone,
     retry: RetryPolicy,
     permits: Arc<Semaphore>,
@@ -43,13 +46,13 @@ pub struct EnhancedBatchProcessor {
 }
 
 impl EnhancedBatchProcessor {
-    /// A processor of the jobs in `config`, on top of `base`. Once `stopping` turns true, no further item
+    /// A processor of these jobs, on top of `base`. Once `stopping` turns true, no further item
     /// begins.
     pub fn new(
         base: BatchProcessor,
         config_database: Arc<dyn ConfigDatabase>,
         item_source: Arc<dyn ItemSource>,
-        config: Arc<BatchConfig>,
+        jobs: impl Into<Jobs>,
         default_zone: Zone,
         limits: Limits,
         stopping: watch::Receiver<bool>,
@@ -59,7 +62,7 @@ impl EnhancedBatchProcessor {
             base,
             config_database,
             item_source,
-            config,
+            jobs: jobs.into(),
             default_zone,
             retry: limits.retry,
             permits: Arc::new(Semaphore::new(max_concurrent_items)),
@@ -82,7 +85,8 @@ impl EnhancedBatchProcessor {
         let claimed = self.base.claim(chunk).await?;
         let prepared = self.prepare(chunk, &claimed.items).await?;
         let retry_limit = self
-            .config
+            .jobs
+            .current()
             .job(&chunk.job_id)
             .and_then(|job| job.retry_limit);
         let policy = self.retry.with_limit(retry_limit);

@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
-    item_ids,
+    Jobs, item_ids,
     ports::{Clock, Enqueued, ItemSource, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    BatchConfig, Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Slot, Work, plan_fixed,
+    Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Slot, Work, plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -32,7 +32,7 @@ pub struct SchedulerOptions {
 
 /// Plans jobs with a fixed schedule.
 pub struct BatchScheduler {
-    pub(crate) config: Arc<BatchConfig>,
+    pub(crate) jobs: Jobs,
     pub(crate) queue: Arc<dyn WorkQueue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: SchedulerOptions,
@@ -56,16 +56,16 @@ pub(crate) struct Start {
 }
 
 impl BatchScheduler {
-    /// A scheduler of the jobs in `config` that have a fixed schedule.
+    /// A scheduler of those of the jobs that have a fixed schedule.
     pub fn new(
-        config: Arc<BatchConfig>,
+        jobs: impl Into<Jobs>,
         item_source: Arc<dyn ItemSource>,
         queue: Arc<dyn WorkQueue>,
         clock: Arc<dyn Clock>,
         options: SchedulerOptions,
     ) -> Self {
         Self {
-            config,
+            jobs: jobs.into(),
             item_source,
             queue,
             clock,
@@ -101,7 +101,7 @@ impl BatchScheduler {
             progress: Vec::new(),
         };
         let mut next = None;
-        let config = Arc::clone(&self.config);
+        let config = self.jobs.current();
         for job in &config.jobs {
             let Work::Fixed { schedule, .. } = &job.work else {
                 continue;

@@ -17,7 +17,7 @@ use punctual_domain::{
     DueGroup, FeatureType, Horizon, JobConfig, JobId, Mirror, NewBatch, TenantId, Work, Zone,
     plan_mirror,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -39,9 +39,13 @@ pub struct DynamicBatchScheduler {
     config_database: Arc<dyn ConfigDatabase>,
     poll_interval: Duration,
     random: fn() -> f64,
+    default_zone: Zone,
     mirrors: Vec<JobMirror>,
     status: StatusHandle,
 }
+
+/// What ends a feed, and its end.
+type Feed = (CancellationToken, JoinHandle<()>);
 
 /// A preference-based job and the tenants it serves.
 struct JobMirror {
@@ -68,35 +72,42 @@ impl DynamicBatchScheduler {
         default_zone: &Zone,
         random: fn() -> f64,
     ) -> Self {
-        let mirror_of = |job: &JobConfig| match &job.work {
-            Work::Preferences {
-                feature_type,
-                defaults,
-                spread_minutes,
-            } => Some(JobMirror {
-                job: job.clone(),
-                feature_type: feature_type.clone(),
-                mirror: MirrorHandle::new(Mirror::new(
-                    (**defaults).clone(),
-                    default_zone.clone(),
-                    *spread_minutes,
-                )),
-                started: false,
-                seen_until: None,
-                complete_at: None,
-                trouble: None,
-            }),
-            Work::Fixed { .. } => None,
-        };
-        let mirrors = base.config.jobs.iter().filter_map(mirror_of).collect();
-        Self {
+        let mut scheduler = Self {
             base,
             config_database,
             poll_interval,
             random,
-            mirrors,
+            default_zone: default_zone.clone(),
+            mirrors: Vec::new(),
             status: StatusHandle::default(),
+        };
+        scheduler.take_jobs();
+        scheduler
+    }
+
+    /// Takes the jobs that are in force now. Returns the features that must be read anew, because a job has come to
+    /// one or serves it otherwise.
+    fn take_jobs(&mut self) -> BTreeSet<FeatureType> {
+        let mut before = std::mem::take(&mut self.mirrors);
+        let mut to_read = BTreeSet::new();
+        for job in &self.base.jobs.current().jobs {
+            let Some(new) = JobMirror::of(job, &self.default_zone) else {
+                continue;
+            };
+            let kept = before.iter().position(|old| old.serves_as(&new));
+            let mirror = match kept {
+                Some(index) => JobMirror {
+                    job: new.job,
+                    ..before.swap_remove(index)
+                },
+                None => {
+                    to_read.insert(new.feature_type.clone());
+                    new
+                }
+            };
+            self.mirrors.push(mirror);
         }
+        to_read
     }
 
     /// What the scheduler knows, for pages and checks of health.
@@ -108,24 +119,12 @@ impl DynamicBatchScheduler {
     /// Follows the feeds and plans until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let (sender, mut events) = mpsc::channel(EVENTS);
-        let features: BTreeSet<FeatureType> = self
-            .mirrors
-            .iter()
-            .map(|m| m.feature_type.clone())
-            .collect();
-        let feeds = features.into_iter().map(|feature_type| {
-            let feed = feed::Feed {
-                feature_type,
-                config_database: Arc::clone(&self.config_database),
-                clock: Arc::clone(&self.base.clock),
-                poll_interval: self.poll_interval,
-                random: self.random,
-                events: sender.clone(),
-            };
-            tokio::spawn(feed.follow(stop.clone()))
-        });
-        let feeds: Vec<_> = feeds.collect();
-        drop(sender);
+        let mut jobs_changed = self.base.jobs.subscribe();
+        let mut feeds = HashMap::new();
+        for feature_type in self.features() {
+            let feed = self.start_feed(&feature_type, &sender, &stop);
+            feeds.insert(feature_type, feed);
+        }
         self.publish(self.base.clock.now());
         while !stop.is_cancelled() {
             let now = self.base.clock.now();
@@ -138,14 +137,52 @@ impl DynamicBatchScheduler {
                         self.take(event).await;
                     }
                 }
+                Ok(()) = jobs_changed.changed() => {
+                    let to_read = self.take_jobs();
+                    let features = self.features();
+                    feeds.retain(|feature_type, (ends, _): &mut Feed| {
+                        let stays = features.contains(feature_type) && !to_read.contains(feature_type);
+                        if !stays {
+                            ends.cancel();
+                        }
+                        stays
+                    });
+                    for feature_type in to_read {
+                        let feed = self.start_feed(&feature_type, &sender, &stop);
+                        feeds.insert(feature_type, feed);
+                    }
+                }
                 () = stop.cancelled() => {}
             }
         }
-        for feed in feeds {
+        for (_, feed) in feeds.into_values() {
             // A feed ends with `stop`; one that panicked has been reported by the runtime.
             let _ = feed.await;
         }
         info!("The scheduler has stopped");
+    }
+
+    fn features(&self) -> BTreeSet<FeatureType> {
+        let features = self.mirrors.iter().map(|mirror| &mirror.feature_type);
+        features.cloned().collect()
+    }
+
+    fn start_feed(
+        &self,
+        feature_type: &FeatureType,
+        events: &mpsc::Sender<FeedEvent>,
+        stop: &CancellationToken,
+    ) -> Feed {
+        let feed = feed::Feed {
+            feature_type: feature_type.clone(),
+            config_database: Arc::clone(&self.config_database),
+            clock: Arc::clone(&self.base.clock),
+            poll_interval: self.poll_interval,
+            random: self.random,
+            events: events.clone(),
+        };
+        let ends = stop.child_token();
+        (ends.clone(), tokio::spawn(feed.follow(ends)))
     }
 
     /// Plans everything until `now`, stores it, and says how long to sleep.
@@ -260,6 +297,33 @@ impl DynamicBatchScheduler {
 }
 
 impl JobMirror {
+    /// An empty mirror for a job, if it follows preferences.
+    fn of(job: &JobConfig, default_zone: &Zone) -> Option<Self> {
+        let Work::Preferences {
+            feature_type,
+            defaults,
+            spread_minutes,
+        } = &job.work
+        else {
+            return None;
+        };
+        let mirror = Mirror::new((**defaults).clone(), default_zone.clone(), *spread_minutes);
+        Some(Self {
+            job: job.clone(),
+            feature_type: feature_type.clone(),
+            mirror: MirrorHandle::new(mirror),
+            started: false,
+            seen_until: None,
+            complete_at: None,
+            trouble: None,
+        })
+    }
+
+    /// Whether its tenants stand where they would stand for the other.
+    fn serves_as(&self, other: &Self) -> bool {
+        self.job.job_id == other.job.job_id && self.job.work == other.job.work
+    }
+
     fn plan(&self, now: DateTime<Utc>, chunk_size: usize) -> Vec<NewBatch> {
         let job = &self.job;
         let due = self

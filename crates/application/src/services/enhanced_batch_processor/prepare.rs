@@ -23,7 +23,8 @@ impl EnhancedBatchProcessor {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let Some(job) = self.config.job(&chunk.job_id) else {
+        let jobs = self.jobs.current();
+        let Some(job) = jobs.job(&chunk.job_id) else {
             return Ok(ids
                 .iter()
                 .map(|id| self.skip(id, SkipReason::JobRemoved, None))

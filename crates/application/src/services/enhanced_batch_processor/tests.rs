@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use punctual_domain::BatchConfig;
 use punctual_domain::{
     Firing, JobConfig, NewBatch, PreferenceRecord, Priority, PurposeId, TenantId, Trigger,
 };

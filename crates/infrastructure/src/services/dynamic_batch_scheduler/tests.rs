@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Mutex};
 
 use async_trait::async_trait;
 use punctual_application::{
+    Jobs,
     ports::{
         BatchFilter, BatchStore, ChangePage, ConfigDatabaseError, ConfigErrorKind, Cursor,
         MockItemSource, Page, Snapshot, SourceItem, WorkQueue,
@@ -140,6 +141,7 @@ impl ConfigDatabase for Scripted {
 }
 
 struct Bench {
+    jobs: Jobs,
     config_database: Arc<Scripted>,
     store: Arc<FakeStore>,
     status: StatusHandle,
@@ -166,7 +168,7 @@ fn start_with(
     now: &str,
     random: fn() -> f64,
 ) -> Bench {
-    let config = Arc::new(BatchConfig::parse(&jobs(), &Zone::utc()).unwrap());
+    let jobs = Jobs::from(BatchConfig::parse(&jobs(), &Zone::utc()).unwrap());
     let mut items = MockItemSource::new();
     let record = SourceItem {
         id: TenantId::new("1").unwrap(),
@@ -180,7 +182,7 @@ fn start_with(
         chunk_size: 500,
         look_back: TimeDelta::zero(),
     };
-    let base = BatchScheduler::new(config, Arc::new(items), store.clone(), clock, options);
+    let base = BatchScheduler::new(jobs.clone(), Arc::new(items), store.clone(), clock, options);
     let scheduler = DynamicBatchScheduler::new(
         base,
         config_database.clone(),
@@ -191,6 +193,7 @@ fn start_with(
     let (status, stop) = (scheduler.status(), CancellationToken::new());
     tokio::spawn(scheduler.run(stop.clone()));
     Bench {
+        jobs,
         config_database,
         store,
         status,
@@ -509,4 +512,44 @@ async fn what_falls_due_while_a_job_is_paused_is_left_out_and_not_made_up() {
     assert_eq!(bench.queued().await, ["report 01 06:00 1"]);
     bench.sleep(24 * 3600).await;
     assert_eq!(bench.queued().await[2..], ["posts 02 09:00 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_are_replaced_go_on_where_they_were_and_new_ones_begin_now() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store(
+        "a",
+        json!({"enabled": true, "frequency": "daily"}),
+        LONG_AGO,
+    );
+    let bench = start(scripted, Arc::default(), "2026-03-01T05:30:00Z");
+    bench.sleep(3 * 3600).await;
+    // At half past eight, the default time moves from nine to ten, the report to noon, and a job comes.
+    let mut changed = jobs();
+    changed["jobs"][0]["default_preferences"] = json!({"preferred_time": "10:00"});
+    changed["jobs"][1]["schedule"]["preferred_time"] = json!("12:00");
+    let mut new = changed["jobs"][0].clone();
+    new["job_id"] = json!("more");
+    new["default_preferences"] = json!({"preferred_time": "11:00"});
+    changed["jobs"].as_array_mut().unwrap().push(new);
+    bench
+        .jobs
+        .replace(BatchConfig::parse(&changed, &Zone::utc()).unwrap());
+    bench.sleep(4 * 3600).await;
+    let expected = [
+        "report 01 06:00 1",
+        "posts 01 10:00 1",
+        "more 01 11:00 1",
+        "report 01 12:00 1",
+    ];
+    assert_eq!(bench.queued().await, expected);
+    // Without it, nothing of it runs.
+    bench
+        .jobs
+        .replace(BatchConfig::parse(&jobs(), &Zone::utc()).unwrap());
+    bench.sleep(24 * 3600).await;
+    assert_eq!(
+        bench.queued().await[4..],
+        ["report 02 06:00 1", "posts 02 09:00 1"]
+    );
 }

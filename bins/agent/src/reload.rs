@@ -1,0 +1,113 @@
+//! Jobs, purposes and templates are read again when their files change. What has a mistake in it changes nothing: the
+//! old ones stay in force, and the agent says so.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use punctual_application::{Handlers, Jobs};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{commands::check, settings::Settings};
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What tells a changed file from the one that was read.
+type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+/// Watches the files, and replaces what they hold.
+pub(crate) struct Reload {
+    settings: Settings,
+    jobs: Jobs,
+    handlers: Handlers,
+    /// Why the files that are there now are not in force.
+    trouble: watch::Sender<Option<String>>,
+}
+
+impl Reload {
+    pub(crate) fn new(settings: Settings, jobs: Jobs, handlers: Handlers) -> Self {
+        Self {
+            settings,
+            jobs,
+            handlers,
+            trouble: watch::Sender::default(),
+        }
+    }
+
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
+    }
+
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let (mut in_force, mut last) = (self.look(), None);
+        while tokio::time::timeout(LOOK_EVERY, stop.cancelled())
+            .await
+            .is_err()
+        {
+            let now = self.look();
+            // A file that is being written is left alone until it stands still.
+            if now != in_force && last.as_ref() == Some(&now) {
+                self.reload();
+                in_force.clone_from(&now);
+            }
+            last = Some(now);
+        }
+    }
+
+    fn reload(&self) {
+        let file = self.settings.batch_config_path.display();
+        match check::load(&self.settings) {
+            Ok(project) => {
+                let jobs = project.config.jobs.len();
+                self.handlers.replace(project.handlers);
+                self.jobs.replace(project.config);
+                self.trouble.send_replace(None);
+                info!(
+                    jobs,
+                    "Read {file} and its purposes again: {jobs} jobs are in force"
+                );
+            }
+            Err(errors) => {
+                let count = errors.0.len();
+                error!(%errors, "The changed files have {count} mistakes, and the jobs from before stay in force:\n{errors}");
+                let first = errors
+                    .0
+                    .first()
+                    .map_or_else(String::new, ToString::to_string);
+                let trouble = format!(
+                    "the changed job files have {count} mistakes and are not in force; run `punctual-agent check`. \
+                     The first: {first}"
+                );
+                self.trouble.send_replace(Some(trouble));
+            }
+        }
+    }
+
+    fn look(&self) -> Seen {
+        let templates = std::fs::read_dir(self.settings.templates_path());
+        let templates = templates
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        let files = [
+            &self.settings.batch_config_path,
+            &self.settings.batch_purposes_path,
+        ];
+        files
+            .into_iter()
+            .cloned()
+            .chain(templates)
+            .map(|path| (path.clone(), state(&path)))
+            .collect()
+    }
+}
+
+fn state(path: &Path) -> (Option<SystemTime>, u64) {
+    std::fs::metadata(path).map_or((None, 0), |file| (file.modified().ok(), file.len()))
+}

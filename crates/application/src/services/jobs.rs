@@ -1,0 +1,41 @@
+//! The jobs that are in force, shared by everybody who acts on them, and replaced as a whole while they run.
+
+use std::sync::Arc;
+
+use punctual_domain::BatchConfig;
+use tokio::sync::watch;
+
+/// The jobs in force. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Jobs(watch::Sender<Arc<BatchConfig>>);
+
+impl Jobs {
+    /// The jobs now.
+    #[must_use]
+    pub fn current(&self) -> Arc<BatchConfig> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Puts other jobs in force, for every clone.
+    pub fn replace(&self, config: BatchConfig) {
+        self.0.send_replace(Arc::new(config));
+    }
+
+    /// Tells when they are replaced.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<BatchConfig>> {
+        self.0.subscribe()
+    }
+}
+
+impl From<Arc<BatchConfig>> for Jobs {
+    fn from(config: Arc<BatchConfig>) -> Self {
+        Self(watch::Sender::new(config))
+    }
+}
+
+impl From<BatchConfig> for Jobs {
+    fn from(config: BatchConfig) -> Self {
+        Arc::new(config).into()
+    }
+}
