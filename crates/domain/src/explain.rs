@@ -12,7 +12,7 @@ use crate::{
     occurrence::Occurrence,
     planner::CatchUp,
     preference::{MergedPreference, Preference},
-    slot::Slot,
+    schedule::Schedule,
     validation::FieldErrors,
     zone::Zone,
 };
@@ -31,7 +31,7 @@ pub enum Choice {
     /// It is on.
     On {
         /// When it falls due.
-        slot: Slot,
+        schedule: Schedule,
         /// By how much the tenant falls due after the slot.
         spread: TimeDelta,
         /// When it was stored; `None`: long ago.
@@ -54,7 +54,7 @@ impl Choice {
             Err(errors) => Self::Invalid(errors),
             Ok(merged) if !merged.enabled => Self::Off,
             Ok(merged) => Self::On {
-                slot: merged.slot,
+                schedule: merged.slot.into(),
                 spread,
                 stored_at: record.updated_at,
             },
@@ -65,26 +65,29 @@ impl Choice {
     /// date it is the last one that has passed, else the first.
     #[must_use]
     pub fn occasion(&self, date: Option<NaiveDate>, now: DateTime<Utc>) -> Option<Occasion> {
-        let Self::On { slot, spread, .. } = self else {
+        let Self::On {
+            schedule, spread, ..
+        } = self
+        else {
             return None;
         };
         let date = match date {
             Some(date) => date,
-            None => slot.zone.local(now)?.date(),
+            None => schedule.zone().local(now)?.date(),
         };
         let midnight = date.and_hms_opt(0, 0, 0)?.and_utc();
         // Wherever the zone lies, its date begins and ends within these.
         let from = midnight - TimeDelta::hours(16);
         let until = midnight + TimeDelta::hours(40);
-        let on_date = |instant: &DateTime<Utc>| match slot.occurrence_key(*instant) {
+        let on_date = |instant: &DateTime<Utc>| match schedule.occurrence_key(*instant) {
             Occurrence::Date(chosen) => chosen == date,
             Occurrence::Run(_) => false,
             Occurrence::Instant(_) => {
-                slot.zone.local(*instant).map(|local| local.date()) == Some(date)
+                schedule.zone().local(*instant).map(|local| local.date()) == Some(date)
             }
         };
         let due: Vec<_> =
-            std::iter::successors(slot.next_after(from), |last| slot.next_after(*last))
+            std::iter::successors(schedule.next_after(from), |last| schedule.next_after(*last))
                 .take_while(|instant| *instant < until)
                 .filter(on_date)
                 .collect();
@@ -92,7 +95,7 @@ impl Choice {
         let instant = *passed.or(due.first())?;
         Some(Occasion {
             due_at: instant + *spread,
-            occurrence: slot.occurrence_key(instant),
+            occurrence: schedule.occurrence_key(instant),
         })
     }
 }
@@ -217,7 +220,7 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
     if let Some(run) = facts.run {
         return of_run(run);
     }
-    let (slot, stored_at, spread) = match &facts.choice {
+    let (schedule, stored_at, spread) = match &facts.choice {
         Choice::Unknown => return Verdict::Unknown,
         Choice::Missing => return Verdict::NeverSeen,
         Choice::Off => return Verdict::Disabled,
@@ -226,12 +229,12 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
             return Verdict::Quarantined { errors };
         }
         Choice::On {
-            slot,
+            schedule,
             spread,
             stored_at,
-        } => (slot, *stored_at, *spread),
+        } => (schedule, *stored_at, *spread),
     };
-    let next = slot
+    let next = schedule
         .next_after(facts.now - spread)
         .map(|next| next + spread);
     let Some(Occasion { due_at, .. }) = facts.choice.occasion(facts.date, facts.now) else {

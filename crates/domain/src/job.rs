@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::{
     ids::{FeatureType, JobId, PurposeId},
     planner::{CatchUp, CatchUpPolicy},
-    preference::{MergedPreference, Preference},
-    slot::Slot,
+    preference::{MergedPreference, Preference, parse_zone},
+    schedule::{CronSchedule, Schedule},
     validation::{FieldErrors, Fields, Invalid, boolean, id, object_at, text, whole_number},
     zone::Zone,
 };
@@ -66,7 +66,7 @@ pub enum Work {
     /// Records of files, at one fixed time.
     Fixed {
         /// When.
-        schedule: Slot,
+        schedule: Schedule,
         /// The files by category; one, named `items`, unless the job is combined.
         sources: BTreeMap<String, Source>,
     },
@@ -268,10 +268,17 @@ fn fixed_work(fields: &mut Fields<'_>, kind: Option<JobKind>, default_zone: &Zon
     })
 }
 
-fn parse_schedule(value: &Value, pointer: &str, default_zone: &Zone) -> Result<Slot, FieldErrors> {
+fn parse_schedule(
+    value: &Value,
+    pointer: &str,
+    default_zone: &Zone,
+) -> Result<Schedule, FieldErrors> {
+    if value.get("cron").is_some() {
+        return parse_cron(value, pointer, default_zone);
+    }
     let stored = Preference::parse_strictly(value, pointer)?;
     MergedPreference::merge(&stored, &Preference::default(), default_zone)
-        .map(|merged| merged.slot)
+        .map(|merged| merged.slot.into())
         .map_err(|errors| {
             let below = |mut error: crate::FieldError| {
                 error.pointer = format!("{pointer}{}", error.pointer);
@@ -279,6 +286,22 @@ fn parse_schedule(value: &Value, pointer: &str, default_zone: &Zone) -> Result<S
             };
             FieldErrors(errors.0.into_iter().map(below).collect())
         })
+}
+
+fn parse_cron(value: &Value, pointer: &str, default_zone: &Zone) -> Result<Schedule, FieldErrors> {
+    let mut fields = Fields::new(object_at(value, pointer)?, pointer);
+    let zone = fields.optional("timezone", parse_zone);
+    let zone = zone.unwrap_or_else(|| default_zone.clone());
+    let cron = fields.optional("cron", |value| {
+        CronSchedule::new(text(value)?, zone).map_err(|error| {
+            Invalid::new(
+                format!("is no cron expression: {error}"),
+                "use five fields, minute hour day month weekday, as \"30 9 * * 1-5\"",
+            )
+        })
+    });
+    fields.deny_others();
+    fields.finish(|| cron.map(Schedule::Cron))
 }
 
 fn parse_sources(value: &Value, pointer: &str) -> Result<BTreeMap<String, Source>, FieldErrors> {

@@ -15,6 +15,7 @@ mod planner;
 mod preference;
 mod purpose;
 mod recurrence;
+mod schedule;
 mod slot;
 mod validation;
 mod zone;
@@ -33,6 +34,7 @@ pub use planner::{CatchUp, CatchUpPolicy, DueGroup, due_instants, plan_fixed, pl
 pub use preference::{MergedPreference, Preference};
 pub use purpose::{HandlerConfig, PurposeConfig, parse_purposes};
 pub use recurrence::{MonthDays, Recurrence, Weekdays};
+pub use schedule::{CronSchedule, InvalidCron, Schedule};
 pub use slot::{ClockChange, Slot, TimeOfDay};
 pub use validation::{FieldError, FieldErrors, Fields, Invalid};
 pub use zone::{TZDB_VERSION, UnknownZone, Zone};

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{batch::Trigger, ids::TenantId, mirror::Mirror, occurrence::Occurrence, slot::Slot};
+use crate::{
+    batch::Trigger, ids::TenantId, mirror::Mirror, occurrence::Occurrence, schedule::Schedule,
+    slot::Slot,
+};
 
 /// What happens to occurrences that were missed, because nobody was there to plan them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,18 +69,33 @@ pub fn due_instants(
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Vec<DateTime<Utc>> {
+    due_of(
+        |after| slot.next_after(after),
+        slot.recurrence.period(),
+        catch_up,
+        from,
+        to,
+    )
+}
+
+fn due_of(
+    next_after: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+    period: TimeDelta,
+    catch_up: CatchUp,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Vec<DateTime<Utc>> {
     let window = match catch_up.policy {
         CatchUpPolicy::Skip => Some(ON_TIME),
-        CatchUpPolicy::Latest => catch_up.window.or(Some(slot.recurrence.period())),
+        CatchUpPolicy::Latest => catch_up.window.or(Some(period)),
         CatchUpPolicy::All => catch_up.window,
     };
     let earliest = window
         .and_then(|window| to.checked_sub_signed(window))
         .map_or(from, |w| w.max(from));
-    let mut due: Vec<_> =
-        std::iter::successors(slot.next_after(earliest), |last| slot.next_after(*last))
-            .take_while(|instant| *instant <= to)
-            .collect();
+    let mut due: Vec<_> = std::iter::successors(next_after(earliest), |last| next_after(*last))
+        .take_while(|instant| *instant <= to)
+        .collect();
     if catch_up.policy == CatchUpPolicy::Latest {
         due.drain(..due.len().saturating_sub(1));
     }
@@ -87,14 +105,15 @@ pub fn due_instants(
 /// What a job with a fixed schedule has to run in (`from`, `to`].
 #[must_use]
 pub fn plan_fixed(
-    slot: &Slot,
+    schedule: &Schedule,
     catch_up: CatchUp,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Vec<(DateTime<Utc>, Occurrence)> {
-    due_instants(slot, catch_up, from, to)
+    let next_after = |after| schedule.next_after(after);
+    due_of(next_after, schedule.period(), catch_up, from, to)
         .into_iter()
-        .map(|instant| (instant, slot.occurrence_key(instant)))
+        .map(|instant| (instant, schedule.occurrence_key(instant)))
         .collect()
 }
 

@@ -292,7 +292,7 @@ fn parse_time(value: &Value) -> Result<TimeOfDay, Invalid> {
     })
 }
 
-fn parse_zone(value: &Value) -> Result<Zone, Invalid> {
+pub(crate) fn parse_zone(value: &Value) -> Result<Zone, Invalid> {
     text(value)?.parse().map_err(|_| {
         Invalid::new(
             "is not a time zone",

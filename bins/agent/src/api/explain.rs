@@ -63,7 +63,7 @@ pub(super) async fn tenant(
         None => status.planned_until,
     };
     let slot = match &choice {
-        Choice::On { slot, .. } => Some(slot.to_string()),
+        Choice::On { schedule, .. } => Some(schedule.to_string()),
         _ => None,
     };
     let verdict = explain(&Facts {
@@ -117,7 +117,7 @@ impl App {
             (Work::Preferences { .. }, None) => return Choice::Unknown,
             (Work::Fixed { schedule, .. }, _) => {
                 return Choice::On {
-                    slot: schedule.clone(),
+                    schedule: schedule.clone(),
                     spread: TimeDelta::zero(),
                     stored_at: None,
                 };
@@ -128,7 +128,7 @@ impl App {
                 return Some(Choice::Invalid(errors.clone()));
             }
             Some(Choice::On {
-                slot: mirror.slot_of(tenant)?,
+                schedule: mirror.slot_of(tenant)?.into(),
                 spread: mirror.spread_of(tenant),
                 stored_at: mirror.stored_at(tenant)?,
             })
@@ -167,10 +167,10 @@ impl App {
         choice: &Choice,
         occasion: Occasion,
     ) -> Result<Option<u64>, Problem> {
-        let Choice::On { slot, .. } = choice else {
+        let Choice::On { schedule, .. } = choice else {
             return Ok(None);
         };
-        let slot = slot.to_string();
+        let slot = schedule.to_string();
         let mut open: Vec<(DateTime<Utc>, bool, u64)> = Vec::new();
         for status in [BatchStatus::Queued, BatchStatus::Running] {
             let filter = BatchFilter {

@@ -9,7 +9,7 @@ use punctual_application::{
     ports::{Clock, Enqueued, ItemSource, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Slot, Work, plan_fixed,
+    Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Work, plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -123,7 +123,7 @@ impl BatchScheduler {
     async fn plan_job(
         &mut self,
         job: &JobConfig,
-        schedule: &Slot,
+        schedule: &Schedule,
         now: DateTime<Utc>,
     ) -> Result<(Horizon, Vec<NewBatch>), String> {
         let start = self

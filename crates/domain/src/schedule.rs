@@ -1,0 +1,220 @@
+//! The fixed schedule of a plain job: a slot as tenants choose them, or a cron expression in a time zone.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds, Year},
+};
+
+use crate::{occurrence::Occurrence, slot::Slot, zone::Zone};
+
+/// When a plain job falls due.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Schedule {
+    /// A frequency with its days, time and zone.
+    Slot(Slot),
+    /// A cron expression.
+    Cron(CronSchedule),
+}
+
+/// A cron expression of five fields (minute, hour, day of month, month, day of week) in a time zone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CronSchedule {
+    cron: Cron,
+    zone: Zone,
+}
+
+/// An expression that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidCron(String);
+
+impl CronSchedule {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// When it has not five fields, one of them cannot be read, or no date fulfils it.
+    pub fn new(expression: &str, zone: Zone) -> Result<Self, InvalidCron> {
+        let cron = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .build()
+            .parse(expression)
+            .map_err(|error| InvalidCron(error.to_string()))?;
+        let schedule = Self { cron, zone };
+        match schedule.next_after(DateTime::UNIX_EPOCH) {
+            Some(_) => Ok(schedule),
+            None => Err(InvalidCron("no date fulfils it".into())),
+        }
+    }
+
+    /// Where the hours are named, an expression means the wall clock, as slots do: what the clocks skip falls due as
+    /// much later, what they show twice is due the first time. Where they are not, as in `*/15 * * * *`, it means
+    /// real time: nothing is left out and nothing is doubled.
+    fn names_hours(&self) -> bool {
+        let hours = self.cron.as_str().split_whitespace().nth(1);
+        hours.is_some_and(|hours| !hours.contains(['*', '/']))
+    }
+
+    fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.names_hours() {
+            self.next_of_wall_clock(instant)
+        } else {
+            self.next_of_real_time(instant)
+        }
+    }
+
+    fn next_of_wall_clock(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        // Two days early: a gap may have moved an earlier time past `instant`.
+        let start = self
+            .zone
+            .local(instant)?
+            .checked_sub_signed(TimeDelta::days(2))?;
+        let first = self.cron.find_next_occurrence(&start, true).ok();
+        std::iter::successors(first, |last| {
+            self.cron.find_next_occurrence(last, false).ok()
+        })
+        .filter_map(|local| self.zone.resolve(local.date(), local.time()))
+        .find(|due| *due > instant)
+    }
+
+    fn next_of_real_time(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let mut from = instant;
+        // Each round covers one stretch of constant offset.
+        loop {
+            let local = self.zone.local(from)?;
+            let next = self
+                .cron
+                .find_next_occurrence(&local, from != instant)
+                .ok()?;
+            let due = from.checked_add_signed(next - local)?;
+            match self.zone.next_transition(from) {
+                Some(transition) if transition <= due => from = transition,
+                _ => return Some(due),
+            }
+        }
+    }
+}
+
+impl Schedule {
+    /// The first occurrence strictly after `instant`; `None` only where the calendar ends.
+    #[must_use]
+    pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Slot(slot) => slot.next_after(instant),
+            Self::Cron(cron) => cron.next_after(instant),
+        }
+    }
+
+    /// Which occurrence `instant` is; of a cron expression the instant itself, for a date may have several.
+    #[must_use]
+    pub fn occurrence_key(&self, instant: DateTime<Utc>) -> Occurrence {
+        match self {
+            Self::Slot(slot) => slot.occurrence_key(instant),
+            Self::Cron(_) => Occurrence::Instant(instant),
+        }
+    }
+
+    /// In which zone it is meant.
+    #[must_use]
+    pub fn zone(&self) -> &Zone {
+        match self {
+            Self::Slot(slot) => &slot.zone,
+            Self::Cron(cron) => &cron.zone,
+        }
+    }
+
+    /// How old a missed occurrence may be that is still made up for, unless the job says otherwise: one period, and of
+    /// a cron expression a month.
+    pub(crate) fn period(&self) -> TimeDelta {
+        match self {
+            Self::Slot(slot) => slot.recurrence.period(),
+            Self::Cron(_) => TimeDelta::days(31),
+        }
+    }
+}
+
+impl From<Slot> for Schedule {
+    fn from(slot: Slot) -> Self {
+        Self::Slot(slot)
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slot(slot) => slot.fmt(f),
+            Self::Cron(CronSchedule { cron, zone }) => write!(f, "cron {} {zone}", cron.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(expression: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
+        let cron = CronSchedule::new(expression, zone.parse().unwrap()).unwrap();
+        let next = |after: &DateTime<Utc>| cron.next_after(*after);
+        let first = next(&format!("2026-{from}:00Z").parse().unwrap());
+        std::iter::successors(first, next)
+            .take(count)
+            .map(|instant| instant.format("%m-%dT%H:%M").to_string())
+            .collect()
+    }
+
+    #[test]
+    fn expressions_are_meant_in_their_zone() {
+        let working_days = due("30 9 * * 1-5", "Asia/Tokyo", "03-05T12:00", 3);
+        assert_eq!(working_days, ["03-06T00:30", "03-09T00:30", "03-10T00:30"]);
+        assert_eq!(
+            due("0 0 1 1 *", "UTC", "01-01T00:00", 1).len(),
+            1,
+            "strictly after"
+        );
+        assert_eq!(
+            due("0 12 L * *", "UTC", "02-01T00:00", 2),
+            ["02-28T12:00", "03-31T12:00"]
+        );
+    }
+
+    #[test]
+    fn named_hours_follow_the_wall_clock_through_its_changes() {
+        // Berlin's clocks skip 02:00–03:00 on 29 March and show it twice on 25 October.
+        let spring = due("30 2,14 * * *", "Europe/Berlin", "03-28T12:00", 4);
+        assert_eq!(
+            spring,
+            ["03-28T13:30", "03-29T01:30", "03-29T12:30", "03-30T00:30"]
+        );
+        let autumn = due("30 2 * * *", "Europe/Berlin", "10-24T12:00", 2);
+        assert_eq!(autumn, ["10-25T00:30", "10-26T01:30"]);
+    }
+
+    #[test]
+    fn every_hour_means_real_hours() {
+        let autumn = due("0 * * * *", "Europe/Berlin", "10-24T23:30", 4);
+        assert_eq!(
+            autumn,
+            ["10-25T00:00", "10-25T01:00", "10-25T02:00", "10-25T03:00"]
+        );
+        let spring = due("*/30 * * * *", "Europe/Berlin", "03-29T00:40", 3);
+        assert_eq!(spring, ["03-29T01:00", "03-29T01:30", "03-29T02:00"]);
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused_with_the_reason() {
+        for expression in [
+            "",
+            "* * * *",
+            "0 0 9 * * *",
+            "61 * * * *",
+            "0 9 * * monday!",
+            "0 0 30 2 *",
+        ] {
+            let error = CronSchedule::new(expression, Zone::utc()).unwrap_err();
+            assert!(!error.to_string().is_empty(), "{expression}");
+        }
+    }
+}
