@@ -114,8 +114,17 @@ impl Agent {
     }
 }
 
+/// The client of the Config Database that the agent uses, its own or another.
+pub(crate) fn client_of_agent(settings: &Settings) -> Result<ConfigDatabaseClient, Failure> {
+    let embedded = format!("http://{}", settings.config_http_addr);
+    client(
+        settings,
+        settings.config_service_url.as_deref().unwrap_or(&embedded),
+    )
+}
+
 /// The client of the Config Database at `url`.
-pub(crate) fn client(settings: &Settings, url: &str) -> Result<ConfigDatabaseClient, Failure> {
+fn client(settings: &Settings, url: &str) -> Result<ConfigDatabaseClient, Failure> {
     let options = ClientOptions {
         api_key: settings.config_service_api_key.clone(),
         cache_ttl: settings.config_cache_ttl,

@@ -22,7 +22,7 @@ pub enum Schedule {
 /// A cron expression of five fields (minute, hour, day of month, month, day of week) in a time zone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CronSchedule {
-    cron: Cron,
+    cron: Box<Cron>,
     zone: Zone,
 }
 
@@ -43,7 +43,10 @@ impl CronSchedule {
             .build()
             .parse(expression)
             .map_err(|error| InvalidCron(error.to_string()))?;
-        let schedule = Self { cron, zone };
+        let schedule = Self {
+            cron: Box::new(cron),
+            zone,
+        };
         match schedule.next_after(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
             None => Err(InvalidCron("no date fulfils it".into())),

@@ -63,9 +63,7 @@ async fn of_tenant(
     tenant: &TenantId,
     feature: &FeatureType,
 ) -> Result<MergedPreference, Failure> {
-    let embedded = format!("http://{}", settings.config_http_addr);
-    let url = settings.config_service_url.as_deref().unwrap_or(&embedded);
-    let client = wiring::client(settings, url)?;
+    let client = wiring::client_of_agent(settings)?;
     let stored = client
         .preferences(feature, std::slice::from_ref(tenant))
         .await

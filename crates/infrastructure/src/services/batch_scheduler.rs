@@ -1,7 +1,11 @@
 //! The plain scheduler: jobs with a fixed schedule. One clock read a tick; what is due between the last tick
 //! and now is asked of the planner and handed to the queue together with the new progress.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
@@ -9,7 +13,7 @@ use punctual_application::{
     ports::{Clock, Enqueued, ItemSource, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Work, plan_fixed,
+    Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Source, Work, plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -103,10 +107,10 @@ impl BatchScheduler {
         let mut next = None;
         let config = self.jobs.current();
         for job in &config.jobs {
-            let Work::Fixed { schedule, .. } = &job.work else {
+            let Work::Fixed { schedule, sources } = &job.work else {
                 continue;
             };
-            match self.plan_job(job, schedule, now).await {
+            match self.plan_job(job, schedule, sources, now).await {
                 Ok((horizon, batches)) => {
                     firing.batches.extend(batches);
                     firing.progress.push(progress(job, &horizon, now, None));
@@ -124,28 +128,20 @@ impl BatchScheduler {
         &mut self,
         job: &JobConfig,
         schedule: &Schedule,
+        sources: &BTreeMap<String, Source>,
         now: DateTime<Utc>,
     ) -> Result<(Horizon, Vec<NewBatch>), String> {
-        let start = self
-            .start(&job.job_id, now)
-            .await
-            .map_err(|error| error.to_string())?;
-        let due = plan_fixed(schedule, job.catch_up, start.horizon.until(), now);
-        let Work::Fixed { sources, .. } = &job.work else {
-            return Ok((start.horizon, Vec::new()));
-        };
+        let start = self.start(&job.job_id, now).await;
+        let horizon = start.map_err(|error| error.to_string())?.horizon;
+        let due = plan_fixed(schedule, job.catch_up, horizon.until(), now);
         if due.is_empty() {
-            return Ok((start.horizon, Vec::new()));
+            return Ok((horizon, Vec::new()));
         }
-        let categories = self
-            .item_source
-            .load(sources)
-            .await
-            .map_err(|error| error.to_string())?;
-        let items = item_ids(job.kind, &categories);
+        let categories = self.item_source.load(sources).await;
+        let items = item_ids(job.kind, &categories.map_err(|error| error.to_string())?);
         if items.is_empty() {
             info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);
-            return Ok((start.horizon, Vec::new()));
+            return Ok((horizon, Vec::new()));
         }
         let batch = |(instant, occurrence)| {
             NewBatch::new(
@@ -154,14 +150,14 @@ impl BatchScheduler {
                 schedule.to_string(),
                 instant,
                 occurrence,
-                start.horizon.trigger_at(instant),
+                horizon.trigger_at(instant),
                 now,
                 &items,
                 self.options.chunk_size,
             )
         };
         let batches = due.into_iter().map(batch).collect();
-        Ok((start.horizon, batches))
+        Ok((horizon, batches))
     }
 
     /// Where a job's next plan begins: after the last one, or as far back as the options say.

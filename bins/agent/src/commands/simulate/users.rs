@@ -19,9 +19,7 @@ pub(super) async fn live(
     settings: &Settings,
     feature_type: &FeatureType,
 ) -> Result<String, Failure> {
-    let embedded = format!("http://{}", settings.config_http_addr);
-    let url = settings.config_service_url.as_deref().unwrap_or(&embedded);
-    let client = wiring::client(settings, url)?;
+    let client = wiring::client_of_agent(settings)?;
     let snapshot = client.snapshot(feature_type).await.map_err(|error| {
         Failure::failed(format!(
             "{error}. To simulate without it, give --file FILE or --users N"

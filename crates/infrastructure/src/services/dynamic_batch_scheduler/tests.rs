@@ -1,6 +1,9 @@
 //! The scheduler against a fake store and a scripted Config Database, on paused time: exact to the second.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Mutex,
+};
 
 use async_trait::async_trait;
 use punctual_application::{
@@ -142,6 +145,7 @@ impl ConfigDatabase for Scripted {
 
 struct Bench {
     jobs: Jobs,
+    clock: Arc<ManualClock>,
     config_database: Arc<Scripted>,
     store: Arc<FakeStore>,
     status: StatusHandle,
@@ -182,7 +186,13 @@ fn start_with(
         chunk_size: 500,
         look_back: TimeDelta::zero(),
     };
-    let base = BatchScheduler::new(jobs.clone(), Arc::new(items), store.clone(), clock, options);
+    let base = BatchScheduler::new(
+        jobs.clone(),
+        Arc::new(items),
+        store.clone(),
+        clock.clone(),
+        options,
+    );
     let scheduler = DynamicBatchScheduler::new(
         base,
         config_database.clone(),
@@ -194,6 +204,7 @@ fn start_with(
     tokio::spawn(scheduler.run(stop.clone()));
     Bench {
         jobs,
+        clock,
         config_database,
         store,
         status,
@@ -552,4 +563,61 @@ async fn jobs_that_are_replaced_go_on_where_they_were_and_new_ones_begin_now() {
         bench.queued().await[4..],
         ["report 02 06:00 1", "posts 02 09:00 1"]
     );
+}
+
+/// Runs everything that is queued, and counts the runs of each occurrence.
+async fn runs(store: &FakeStore) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    let token = uuid::Uuid::from_u128(1);
+    for chunk in store.pending() {
+        let now = "2026-03-01T00:00:00Z".parse().unwrap();
+        for tenant in store.claim(&chunk, token, now).await.unwrap() {
+            *counts
+                .entry(format!("{} {tenant} {}", chunk.job_id, chunk.occurrence))
+                .or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_steps_by_an_hour_or_a_day_and_back_skips_nothing_and_doubles_nothing() {
+    for step in [3_600, -3_600, 86_400, -86_400] {
+        for at in [60, 45 * 60, 5 * 3_600] {
+            let scripted = Arc::new(Scripted::default());
+            scripted.store("a", daily("09:00"), LONG_AGO);
+            let hourly = json!({"enabled": true, "frequency": "hourly", "preferred_time": "00:30"});
+            scripted.store("b", hourly, LONG_AGO);
+            let bench = start(scripted, Arc::default(), "2026-03-02T08:15:00Z");
+            bench.sleep(at).await;
+            bench.clock.step(TimeDelta::seconds(step));
+            bench.sleep(20 * 60).await;
+            bench.clock.step(TimeDelta::seconds(-step));
+            bench.sleep(48 * 3_600 - at - 20 * 60).await;
+
+            let runs = runs(&bench.store).await;
+            assert!(
+                runs.values().all(|count| *count == 1),
+                "{step} at {at}: {runs:?}"
+            );
+            let mut due = vec![
+                "posts a 2026-03-02".to_owned(),
+                "posts a 2026-03-03".to_owned(),
+                "report all 2026-03-03".to_owned(),
+                "report all 2026-03-04".to_owned(),
+            ];
+            due.extend((0..47).map(|hour| {
+                let instant = "2026-03-02T08:30:00Z".parse::<DateTime<Utc>>().unwrap();
+                let instant = instant + TimeDelta::hours(hour);
+                format!("posts b {}", instant.format("%Y-%m-%dT%H:%M:%SZ"))
+            }));
+            for occurrence in due {
+                assert!(
+                    runs.contains_key(&occurrence),
+                    "{step} at {at}: {occurrence} is missing"
+                );
+            }
+            bench.stop.cancel();
+        }
+    }
 }
