@@ -15,7 +15,7 @@ mod world;
 use self::world::{Bug, Outcome, simulate};
 
 /// How many seeds a usual run takes.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

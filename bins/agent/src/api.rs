@@ -73,6 +73,7 @@ pub(crate) fn router(
         .route("/api/v1/jobs/{job_id}/trigger", post(control::trigger))
         .route("/api/v1/jobs/{job_id}/pause", post(control::pause))
         .route("/api/v1/jobs/{job_id}/resume", post(control::resume))
+        .route("/api/v1/schedule/upcoming", get(schedule::upcoming))
         .route("/api/v1/quarantine", get(schedule::quarantine))
         .route("/api/v1/batches", get(batches::list))
         .route("/api/v1/batches/{batch_id}", get(batches::one))

@@ -188,11 +188,21 @@ impl Mirror {
     #[must_use]
     pub fn slots(&self) -> Vec<(Slot, usize)> {
         let mut slots: BTreeMap<Slot, usize> = BTreeMap::new();
-        for group in self.groups.numbers() {
-            let members = self.groups.members(group) as usize;
-            *slots.entry(self.groups.slot(group)).or_default() += members;
+        for (slot, _, members) in self.groups() {
+            *slots.entry(slot).or_default() += members;
         }
         slots.into_iter().collect()
+    }
+
+    /// The groups of tenants who fall due together, in no order: their slot, by how much they fall due after it, and how
+    /// many they are.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(Slot, TimeDelta, usize)> {
+        let group = |group| {
+            let members = self.groups.members(group) as usize;
+            (self.groups.slot(group), self.groups.spread(group), members)
+        };
+        self.groups.numbers().map(group).collect()
     }
 
     /// How many groups of tenants there are who fall due together.

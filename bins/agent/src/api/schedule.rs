@@ -1,17 +1,22 @@
 //! The jobs with what the scheduler knows of them, and the preferences that cannot be used.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
 };
-use punctual_domain::{JobConfig, JobId, JobKind, Work};
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::ports::{Clock, SystemClock};
+use punctual_domain::{JobConfig, JobId, JobKind, Mirror, Schedule, Work};
 use punctual_infrastructure::{JobStatus, SchedulerStatus};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{App, problem::Problem};
 
+/// How far ahead may be asked for.
+const MOST_HOURS: u32 = 7 * 24;
 /// Slots shown of a job: those with the most tenants.
 const SLOTS: usize = 100;
 
@@ -32,6 +37,57 @@ pub(super) async fn job(
     let job_id = JobId::new(&job_id).map_err(|error| Problem::bad_request(error.to_string()))?;
     let (job, paused) = (app.job(&job_id)?, app.queue.paused().await?);
     Ok(Json(job_json(&job, &app.status.get(), &paused)))
+}
+
+#[derive(Deserialize)]
+pub(super) struct UpcomingQuery {
+    hours: Option<u32>,
+}
+
+/// Who falls due in the next hours, by instant and job.
+pub(super) async fn upcoming(
+    State(app): State<App>,
+    query: Result<Query<UpcomingQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(UpcomingQuery { hours }) = query?;
+    let from = SystemClock.now();
+    let until = from + TimeDelta::hours(hours.unwrap_or(24).clamp(1, MOST_HOURS).into());
+    let (jobs, status) = (app.jobs.current(), app.status.get());
+    let counted = tokio::task::spawn_blocking(move || {
+        let mut due: BTreeMap<(DateTime<Utc>, JobId), usize> = BTreeMap::new();
+        for job in &jobs.jobs {
+            let groups: Vec<(Schedule, TimeDelta, usize)> =
+                match (&job.work, status.jobs.get(&job.job_id)) {
+                    (Work::Fixed { schedule, .. }, _) => {
+                        vec![(schedule.clone(), TimeDelta::zero(), 1)]
+                    }
+                    (Work::Preferences { .. }, None) => Vec::new(),
+                    (Work::Preferences { .. }, Some(known)) => {
+                        let groups = known.mirror.read(Mirror::groups);
+                        groups
+                            .into_iter()
+                            .map(|(slot, spread, n)| (slot.into(), spread, n))
+                            .collect()
+                    }
+                };
+            for (schedule, spread, items) in groups {
+                let next = |after: &DateTime<Utc>| schedule.next_after(*after);
+                let instants = std::iter::successors(next(&(from - spread)), next);
+                for instant in instants.take_while(|instant| *instant + spread <= until) {
+                    *due.entry((instant + spread, job.job_id.clone()))
+                        .or_default() += items;
+                }
+            }
+        }
+        due
+    });
+    let due = counted.await.unwrap_or_default();
+    let due = due
+        .into_iter()
+        .map(|((at, job_id), items)| json!({ "at": at, "job_id": job_id, "items": items }));
+    Ok(Json(
+        json!({ "from": from, "until": until, "upcoming": due.collect::<Value>() }),
+    ))
 }
 
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {

@@ -58,6 +58,21 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
         .until(&format!("/api/v1/jobs/{JOB}"), |job| job["tenants"] == 2)
         .await;
 
+    let upcoming = agent.get("/api/v1/schedule/upcoming?hours=26").await;
+    let due: Vec<String> = upcoming["upcoming"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|due| due["job_id"] == JOB)
+        .map(|due| format!("{} {}", due["at"].as_str().unwrap(), due["items"]))
+        .collect();
+    let expected = [
+        "2026-03-02T09:00:00Z 1",
+        "2026-03-03T08:00:00Z 1",
+        "2026-03-03T09:00:00Z 1",
+    ];
+    assert_eq!(due, expected);
+
     let of_today = |tenant: &str| explained(&agent, tenant, "2026-03-02");
     let before = of_today("on_time");
     assert!(
