@@ -67,6 +67,34 @@ pub fn judge(
     }
     for ran in runs {
         allowed(ran, versions, outcome);
+        latest(ran, versions, weather, outcome);
+    }
+}
+
+/// Of several occurrences that were missed, the latest is made up: whoever runs late has not been due again meanwhile.
+fn latest(
+    ran: &Ran,
+    versions: &BTreeMap<TenantId, Vec<Version>>,
+    weather: &Weather,
+    outcome: &mut Outcome,
+) {
+    let clock_is_wrong =
+        |storm: &Storm| storm.clock != TimeDelta::zero() && near(storm, ran.queued_at);
+    if weather.0.iter().any(clock_is_wrong) {
+        return;
+    }
+    let (tenant, scheduled_at) = (&ran.stored.result.tenant_id, ran.stored.scheduled_at);
+    let was_due = |version: &Version| {
+        let slot = slot(&version.preference)?;
+        let is_it = slot.next_after(scheduled_at - TimeDelta::seconds(1)) == Some(scheduled_at);
+        slot.next_after(scheduled_at).filter(|_| is_it)
+    };
+    let next = versions[tenant].iter().filter_map(was_due).max();
+    if next.is_some_and(|next| next + SOON < ran.queued_at) {
+        outcome.violations.push(format!(
+            "{tenant} ran for {scheduled_at} as late as {}, and was due again since",
+            ran.queued_at
+        ));
     }
 }
 
@@ -144,6 +172,7 @@ fn allowed(ran: &Ran, versions: &BTreeMap<TenantId, Vec<Version>>, outcome: &mut
         || result.output.as_ref().is_some_and(|output| {
             output["tenant"] == result.tenant_id.as_str()
                 && output["of"] == result.tenant_id.as_str()
+                && output["enabled"] == true
         });
     if !own {
         outcome.violations.push(format!(

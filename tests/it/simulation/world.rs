@@ -256,7 +256,10 @@ struct Echo;
 impl PurposeHandler for Echo {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
         let preference = item.preference.clone().unwrap_or_default();
-        Ok(json!({"tenant": item.tenant_id, "of": preference["template_overrides"]["of"]}))
+        Ok(
+            json!({"tenant": item.tenant_id, "of": preference["template_overrides"]["of"],
+            "enabled": preference["enabled"]}),
+        )
     }
 }
 
