@@ -123,6 +123,9 @@ impl<'a> Import<'a> {
 
     pub(crate) async fn finish(mut self) -> Result<ImportReport, StoreError> {
         self.flush().await?;
+        if self.report.imported - self.report.unchanged >= LINES_AT_ONCE {
+            self.store.analyze().await?;
+        }
         Ok(self.report)
     }
 

@@ -4,6 +4,7 @@
 mod clients;
 mod handlers;
 mod json_file;
+mod lateness;
 mod project;
 mod queue;
 mod services;

@@ -125,6 +125,12 @@ impl ConfigStore {
         Ok(changed)
     }
 
+    /// Lets the database look at what it holds, so that it reads much that is new in the right way.
+    pub(crate) async fn analyze(&self) -> Result<(), StoreError> {
+        sqlx::query("ANALYZE").execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// The versions before `before`, newest first.
     pub(crate) async fn history(
         &self,

@@ -16,8 +16,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::services::batch_scheduler::tell_lateness;
-use crate::storage::sqlite::{QUEUE, SqliteStore};
+use crate::{
+    lateness::Lateness,
+    storage::sqlite::{QUEUE, SqliteStore},
+};
 
 /// Chunks in work at one time. Items are bounded by the processor; a few chunks keep it busy while the last
 /// items of one are still running.
@@ -35,15 +37,19 @@ const HOLD: Duration = Duration::from_secs(5);
 pub struct Worker {
     store: SqliteStore,
     processor: Arc<EnhancedBatchProcessor>,
+    lateness: Lateness,
 }
 
 impl Worker {
     /// A worker on the queue of `store`.
     #[must_use]
     pub fn new(store: SqliteStore, processor: EnhancedBatchProcessor) -> Self {
+        let mut lateness = Lateness::default();
+        lateness.begin(processor.now());
         Self {
             store,
             processor: Arc::new(processor),
+            lateness,
         }
     }
 
@@ -102,6 +108,7 @@ impl Worker {
                 processor: Arc::clone(&self.processor),
                 stop: stop.clone(),
                 in_work: in_work.clone(),
+                lateness: self.lateness.clone(),
             })
             .concurrency(CHUNKS_AT_ONCE)
             .build(deliver);
@@ -130,6 +137,7 @@ struct Context {
     stop: CancellationToken,
     /// The chunks whose items may be running.
     in_work: TaskTracker,
+    lateness: Lateness,
 }
 
 /// One delivery of a chunk. An error puts it back in the queue.
@@ -138,6 +146,7 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
         processor,
         stop,
         in_work,
+        lateness,
     } = &*context;
     if stop.is_cancelled() {
         in_work.wait().await;
@@ -145,8 +154,12 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
     }
     let _working = in_work.token();
     if chunk.is_first() {
-        let late = processor.now() - chunk.scheduled_at;
-        tell_lateness(&chunk.job_id, "started", late);
+        lateness.tell(
+            &chunk.job_id,
+            "started",
+            chunk.scheduled_at,
+            processor.now(),
+        );
     }
     match processor.process(&chunk).await {
         Ok(report) => {

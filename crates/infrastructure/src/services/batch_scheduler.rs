@@ -16,12 +16,12 @@ use punctual_domain::{
     Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Source, Work, plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
+
+use crate::lateness::Lateness;
 
 /// The longest sleep: after it the wall clock is read again, whatever it has done meanwhile.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// What comes later than this is worth a warning.
-const LATE: TimeDelta = TimeDelta::minutes(1);
 /// Progress is written down at least this often, even when nothing fell due.
 const WRITE_DOWN_EVERY: TimeDelta = TimeDelta::seconds(60);
 
@@ -42,6 +42,7 @@ pub struct BatchScheduler {
     pub(crate) options: SchedulerOptions,
     item_source: Arc<dyn ItemSource>,
     planned: HashMap<JobId, Planned>,
+    lateness: Lateness,
 }
 
 /// How far a job has been planned, and how much of that is written down.
@@ -75,6 +76,7 @@ impl BatchScheduler {
             clock,
             options,
             planned: HashMap::new(),
+            lateness: Lateness::default(),
         }
     }
 
@@ -104,6 +106,7 @@ impl BatchScheduler {
             batches: Vec::new(),
             progress: Vec::new(),
         };
+        self.lateness.begin(now);
         let mut next = None;
         let config = self.jobs.current();
         for job in &config.jobs {
@@ -242,11 +245,9 @@ impl BatchScheduler {
             let (items, slot) = (batch.total(), &batch.slot);
             metrics::counter!("punctual_batches_total", "job_id" => batch.job_id.to_string())
                 .increment(1);
-            tell_lateness(
-                &batch.job_id,
-                "queued",
-                self.clock.now() - batch.scheduled_at,
-            );
+            let now = self.clock.now();
+            self.lateness
+                .tell(&batch.job_id, "queued", batch.scheduled_at, now);
             info!(batch_id = %batch.batch_id, job_id = %batch.job_id, slot, items, scheduled_at = %batch.scheduled_at,
                 "Batch {} of {} is queued: {items} items of {slot}", batch.batch_id, batch.job_id);
         }
@@ -266,17 +267,6 @@ pub(crate) fn progress(
         scheduled_until: now,
         furthest_until: horizon.furthest_until().max(now),
         seen_until,
-    }
-}
-
-/// Records how late a batch has come to a stage, and warns of one that is more than a minute late.
-pub(crate) fn tell_lateness(job_id: &JobId, stage: &'static str, late: TimeDelta) {
-    let seconds = late.as_seconds_f64().max(0.0);
-    metrics::histogram!("punctual_fire_lateness_seconds", "job_id" => job_id.to_string(), "stage" => stage)
-        .record(seconds);
-    if late > LATE {
-        warn!(%job_id, stage, late_seconds = seconds as u64,
-            "A batch of {job_id} is {stage} {} s after it fell due", seconds as u64);
     }
 }
 
