@@ -3,6 +3,7 @@
 //! due of either kind is stored in one transaction with the progress of both.
 
 mod feed;
+mod job_mirror;
 mod status;
 
 use std::{
@@ -11,25 +12,20 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use punctual_application::ports::ConfigDatabase;
-use punctual_domain::{
-    DueGroup, FeatureType, Horizon, JobConfig, JobId, Mirror, NewBatch, TenantId, Work, Zone,
-    plan_mirror,
-};
+use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Zone};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::feed::{FeedEvent, News};
 pub use self::status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle};
+use self::{
+    feed::{FeedEvent, News},
+    job_mirror::JobMirror,
+};
 use crate::services::batch_scheduler::{BatchScheduler, Start, earlier, progress, until};
 
-/// Preferences stored this long before the last full read are looked at again after a restart: a Config Database may
-/// tell what it stores a while later, and its clock is another one.
-const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
-/// Changes that come together and are told one by one in the log; more are told by their number.
-const TOLD_ONE_BY_ONE: usize = 20;
 /// Feed events that may wait for the scheduler; then the feeds wait.
 const EVENTS: usize = 16;
 
@@ -46,21 +42,6 @@ pub struct DynamicBatchScheduler {
 
 /// What ends a feed, and its end.
 type Feed = (CancellationToken, JoinHandle<()>);
-
-/// A preference-based job and the tenants it serves.
-struct JobMirror {
-    job: JobConfig,
-    feature_type: FeatureType,
-    mirror: MirrorHandle,
-    /// Whether the mirror knows until when the job has been planned.
-    started: bool,
-    /// The feed has brought everything stored until then.
-    seen_until: Option<DateTime<Utc>>,
-    /// When everything was last read, here or in the agent's last run. What the feed has brought since may have gaps.
-    complete_at: Option<DateTime<Utc>>,
-    /// Why the feed cannot be read now.
-    trouble: Option<String>,
-}
 
 impl DynamicBatchScheduler {
     /// A scheduler on top of `base`, that asks `config_database` for changes every `poll_interval`, or as much more
@@ -120,6 +101,8 @@ impl DynamicBatchScheduler {
     pub async fn run(mut self, stop: CancellationToken) {
         let (sender, mut events) = mpsc::channel(EVENTS);
         let mut jobs_changed = self.base.jobs.subscribe();
+        // They may have been replaced since this scheduler was made.
+        self.take_jobs();
         let mut feeds = HashMap::new();
         for feature_type in self.features() {
             let feed = self.start_feed(&feature_type, &sender, &stop);
@@ -293,145 +276,6 @@ impl DynamicBatchScheduler {
             jobs,
             planned_until: Some(now),
         });
-    }
-}
-
-impl JobMirror {
-    /// An empty mirror for a job, if it follows preferences.
-    fn of(job: &JobConfig, default_zone: &Zone) -> Option<Self> {
-        let Work::Preferences {
-            feature_type,
-            defaults,
-            spread_minutes,
-        } = &job.work
-        else {
-            return None;
-        };
-        let mirror = Mirror::new((**defaults).clone(), default_zone.clone(), *spread_minutes);
-        Some(Self {
-            job: job.clone(),
-            feature_type: feature_type.clone(),
-            mirror: MirrorHandle::new(mirror),
-            started: false,
-            seen_until: None,
-            complete_at: None,
-            trouble: None,
-        })
-    }
-
-    /// Whether its tenants stand where they would stand for the other.
-    fn serves_as(&self, other: &Self) -> bool {
-        self.job.job_id == other.job.job_id && self.job.work == other.job.work
-    }
-
-    fn plan(&self, now: DateTime<Utc>, chunk_size: usize) -> Vec<NewBatch> {
-        let job = &self.job;
-        let due = self
-            .mirror
-            .read(|mirror| plan_mirror(mirror, job.catch_up, now));
-        due.into_iter()
-            .map(
-                |DueGroup {
-                     slot,
-                     scheduled_at,
-                     occurrence,
-                     trigger,
-                     tenants,
-                 }| {
-                    let slot = slot.to_string();
-                    NewBatch::new(
-                        &job.job_id,
-                        job.priority,
-                        slot,
-                        scheduled_at,
-                        occurrence,
-                        trigger,
-                        now,
-                        &tenants,
-                        chunk_size,
-                    )
-                },
-            )
-            .collect()
-    }
-
-    fn take(&mut self, news: &News, now: DateTime<Utc>) {
-        let job_id = &self.job.job_id;
-        match news {
-            News::Snapshot { records, read_at } => {
-                let unseen_since = self.complete_at.map(|complete_at| complete_at - TOLD_LATE);
-                let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
-                    let first = !mirror.is_loaded();
-                    let difference = mirror.replace(records, unseen_since);
-                    (first, difference, mirror.len(), mirror.group_count())
-                });
-                self.complete_at = Some(*read_at);
-                if first {
-                    info!(%job_id, tenants, groups, "Job {job_id} serves {tenants} tenants in {groups} groups");
-                } else if difference.changed + difference.removed > 0 {
-                    let (changed, removed) = (difference.changed, difference.removed);
-                    metrics::counter!("punctual_feed_missed_total", "job_id" => job_id.to_string())
-                        .increment((changed + removed) as u64);
-                    warn!(%job_id, changed, removed,
-                        "A full read for {job_id} found what the feed had not brought: {changed} changed and \
-                         {removed} removed preferences; they are in force now");
-                }
-                self.seen_until = Some(*read_at);
-                self.trouble = None;
-            }
-            News::Changes { changes, read_at } => {
-                self.mirror.write(|mirror| {
-                    for change in changes {
-                        mirror.apply(change, now);
-                    }
-                });
-                if changes.len() > TOLD_ONE_BY_ONE {
-                    let count = changes.len();
-                    info!(%job_id, count, "{count} preferences have changed in {job_id}");
-                } else {
-                    changes
-                        .iter()
-                        .for_each(|change| self.tell(&change.tenant_id));
-                }
-                metrics::counter!("punctual_changes_total", "job_id" => job_id.to_string())
-                    .increment(changes.len() as u64);
-                self.seen_until = Some(*read_at);
-                self.trouble = None;
-            }
-            News::Trouble(reason) => self.trouble = Some(reason.clone()),
-        }
-    }
-
-    /// Tells where a change has put a tenant.
-    fn tell(&self, tenant: &TenantId) {
-        let job_id = &self.job.job_id;
-        let (slot, errors) = self.mirror.read(|mirror| {
-            (
-                mirror.slot_of(tenant),
-                mirror.quarantine().get(tenant).cloned(),
-            )
-        });
-        match (slot, errors) {
-            (Some(slot), _) => {
-                info!(%job_id, %tenant, %slot, "{tenant} is due {slot} in {job_id}");
-            }
-            (None, Some(errors)) => warn!(%job_id, %tenant, %errors,
-                "{tenant} has stopped in {job_id}: the preference cannot be used: {errors}"),
-            (None, None) => info!(%job_id, %tenant, "{tenant} is off in {job_id}"),
-        }
-    }
-
-    fn status(&self) -> JobStatus {
-        self.mirror.read(|mirror| JobStatus {
-            feature_type: self.feature_type.clone(),
-            loaded: mirror.is_loaded(),
-            tenants: mirror.len(),
-            quarantined: mirror.quarantine().len(),
-            next_due: mirror.next_due(),
-            seen_until: self.seen_until,
-            trouble: self.trouble.clone(),
-            mirror: self.mirror.clone(),
-        })
     }
 }
 

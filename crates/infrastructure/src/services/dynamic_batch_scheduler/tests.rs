@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use punctual_application::{
     Jobs,
     ports::{

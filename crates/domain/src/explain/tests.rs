@@ -1,0 +1,128 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::ids::TenantId;
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn choice(preference: Value, stored_at: &str) -> Choice {
+    let record = PreferenceRecord {
+        tenant_id: TenantId::new("a").unwrap(),
+        preference: Arc::new(preference.as_object().unwrap().clone()),
+        updated_at: Some(at(stored_at)),
+    };
+    Choice::of(
+        &record,
+        &Preference::default(),
+        &Zone::utc(),
+        TimeDelta::zero(),
+    )
+}
+
+fn daily() -> Choice {
+    let daily = json!({"enabled": true, "frequency": "daily", "timezone": "Asia/Tokyo"});
+    choice(daily, "2026-01-01T00:00:00Z")
+}
+
+fn facts(choice: Choice) -> Facts<'static> {
+    Facts {
+        choice,
+        catch_up: CatchUp::default(),
+        date: None,
+        now: at("2026-03-02T12:00:00Z"),
+        paused: false,
+        planned_until: Some(at("2026-03-02T12:00:00Z")),
+        run: None,
+        behind: None,
+    }
+}
+
+#[test]
+fn every_reason_is_told_in_a_sentence() {
+    let weekly = json!({"enabled": true, "frequency": "weekly", "preferred_day": "friday"});
+    let late = json!({"enabled": true, "frequency": "daily"});
+    for (facts, sentence) in [
+        (facts(Choice::Unknown), "nothing is known of the preference"),
+        (facts(Choice::Missing), "never seen"),
+        (
+            facts(choice(
+                json!({"enabled": false, "frequency": "daily"}),
+                "2026-01-01T00:00:00Z",
+            )),
+            "disabled",
+        ),
+        (
+            facts(choice(json!({"enabled": true}), "2026-01-01T00:00:00Z")),
+            "quarantined: the preference cannot be used: /frequency: is missing",
+        ),
+        (
+            facts(choice(weekly, "2026-01-01T00:00:00Z")),
+            "not due on that date; due next at 2026-03-06 09:00:00 UTC",
+        ),
+        (
+            facts(choice(late, "2026-03-02T10:00:00Z")),
+            "not run: the preference was stored at 2026-03-02 10:00:00 UTC, after its time, 2026-03-02 09:00:00 \
+             UTC; due next at 2026-03-03 09:00:00 UTC",
+        ),
+        (
+            facts(daily()),
+            "missed: nobody planned it at 2026-03-02 00:00:00 UTC, and catch_up is latest; due next at 2026-03-03 \
+             00:00:00 UTC",
+        ),
+        (
+            Facts {
+                paused: true,
+                ..facts(daily())
+            },
+            "not run: the job is paused, and what is due at 2026-03-02 00:00:00 UTC is left out",
+        ),
+        (
+            Facts {
+                planned_until: None,
+                ..facts(daily())
+            },
+            "due at 2026-03-02 00:00:00 UTC and not planned yet",
+        ),
+        (
+            Facts {
+                date: Some("2026-03-03".parse().unwrap()),
+                ..facts(daily())
+            },
+            "will run: due at 2026-03-03 00:00:00 UTC",
+        ),
+        (
+            Facts {
+                behind: Some(7),
+                ..facts(daily())
+            },
+            "due at 2026-03-02 00:00:00 UTC, waiting in the queue behind 7 items",
+        ),
+    ] {
+        let told = explain(&facts).to_string();
+        assert!(told.starts_with(sentence), "{told}");
+    }
+}
+
+#[test]
+fn a_date_is_meant_where_the_tenant_is_and_the_last_of_several_that_passed() {
+    // At noon in UTC it is the evening of the 2nd in Tokyo.
+    let now = at("2026-03-02T12:00:00Z");
+    let occasion = daily().occasion(None, now).unwrap();
+    assert_eq!(occasion.due_at, at("2026-03-02T00:00:00Z"));
+    assert_eq!(occasion.occurrence.to_string(), "2026-03-02");
+    let evening = daily().occasion(None, at("2026-03-02T16:00:00Z")).unwrap();
+    assert_eq!(evening.occurrence.to_string(), "2026-03-03");
+
+    let hourly = json!({"enabled": true, "frequency": "hourly", "preferred_time": "00:30"});
+    let hourly = choice(hourly, "2026-01-01T00:00:00Z");
+    assert_eq!(
+        hourly.occasion(None, now).unwrap().due_at,
+        at("2026-03-02T11:30:00Z")
+    );
+    let tomorrow = hourly.occasion(Some("2026-03-03".parse().unwrap()), now);
+    assert_eq!(tomorrow.unwrap().due_at, at("2026-03-03T00:30:00Z"));
+}

@@ -1,0 +1,172 @@
+//! A preference-based job with the mirror of its tenants: takes what the feed brings, and says what is due.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{
+    DueGroup, FeatureType, JobConfig, Mirror, NewBatch, TenantId, Work, Zone, plan_mirror,
+};
+use tracing::{info, warn};
+
+use super::{
+    feed::News,
+    status::{JobStatus, MirrorHandle},
+};
+
+/// Preferences stored this long before the last full read are looked at again after a restart: a Config Database may
+/// tell what it stores a while later, and its clock is another one.
+const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
+/// Changes that come together and are told one by one in the log; more are told by their number.
+const TOLD_ONE_BY_ONE: usize = 20;
+
+/// A preference-based job and the tenants it serves.
+pub(super) struct JobMirror {
+    pub(super) job: JobConfig,
+    pub(super) feature_type: FeatureType,
+    pub(super) mirror: MirrorHandle,
+    /// Whether the mirror knows until when the job has been planned.
+    pub(super) started: bool,
+    /// The feed has brought everything stored until then.
+    pub(super) seen_until: Option<DateTime<Utc>>,
+    /// When everything was last read, here or in the agent's last run. What the feed has brought since may have gaps.
+    pub(super) complete_at: Option<DateTime<Utc>>,
+    /// Why the feed cannot be read now.
+    pub(super) trouble: Option<String>,
+}
+
+impl JobMirror {
+    /// An empty mirror for a job, if it follows preferences.
+    pub(super) fn of(job: &JobConfig, default_zone: &Zone) -> Option<Self> {
+        let Work::Preferences {
+            feature_type,
+            defaults,
+            spread_minutes,
+        } = &job.work
+        else {
+            return None;
+        };
+        let mirror = Mirror::new((**defaults).clone(), default_zone.clone(), *spread_minutes);
+        Some(Self {
+            job: job.clone(),
+            feature_type: feature_type.clone(),
+            mirror: MirrorHandle::new(mirror),
+            started: false,
+            seen_until: None,
+            complete_at: None,
+            trouble: None,
+        })
+    }
+
+    /// Whether its tenants stand where they would stand for the other.
+    pub(super) fn serves_as(&self, other: &Self) -> bool {
+        self.job.job_id == other.job.job_id && self.job.work == other.job.work
+    }
+
+    pub(super) fn plan(&self, now: DateTime<Utc>, chunk_size: usize) -> Vec<NewBatch> {
+        let job = &self.job;
+        let due = self
+            .mirror
+            .read(|mirror| plan_mirror(mirror, job.catch_up, now));
+        due.into_iter()
+            .map(
+                |DueGroup {
+                     slot,
+                     scheduled_at,
+                     occurrence,
+                     trigger,
+                     tenants,
+                 }| {
+                    let slot = slot.to_string();
+                    NewBatch::new(
+                        &job.job_id,
+                        job.priority,
+                        slot,
+                        scheduled_at,
+                        occurrence,
+                        trigger,
+                        now,
+                        &tenants,
+                        chunk_size,
+                    )
+                },
+            )
+            .collect()
+    }
+
+    pub(super) fn take(&mut self, news: &News, now: DateTime<Utc>) {
+        let job_id = &self.job.job_id;
+        match news {
+            News::Snapshot { records, read_at } => {
+                let unseen_since = self.complete_at.map(|complete_at| complete_at - TOLD_LATE);
+                let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
+                    let first = !mirror.is_loaded();
+                    let difference = mirror.replace(records, unseen_since);
+                    (first, difference, mirror.len(), mirror.group_count())
+                });
+                self.complete_at = Some(*read_at);
+                if first {
+                    info!(%job_id, tenants, groups, "Job {job_id} serves {tenants} tenants in {groups} groups");
+                } else if difference.changed + difference.removed > 0 {
+                    let (changed, removed) = (difference.changed, difference.removed);
+                    metrics::counter!("punctual_feed_missed_total", "job_id" => job_id.to_string())
+                        .increment((changed + removed) as u64);
+                    warn!(%job_id, changed, removed,
+                        "A full read for {job_id} found what the feed had not brought: {changed} changed and \
+                         {removed} removed preferences; they are in force now");
+                }
+                self.seen_until = Some(*read_at);
+                self.trouble = None;
+            }
+            News::Changes { changes, read_at } => {
+                self.mirror.write(|mirror| {
+                    for change in changes {
+                        mirror.apply(change, now);
+                    }
+                });
+                if changes.len() > TOLD_ONE_BY_ONE {
+                    let count = changes.len();
+                    info!(%job_id, count, "{count} preferences have changed in {job_id}");
+                } else {
+                    changes
+                        .iter()
+                        .for_each(|change| self.tell(&change.tenant_id));
+                }
+                metrics::counter!("punctual_changes_total", "job_id" => job_id.to_string())
+                    .increment(changes.len() as u64);
+                self.seen_until = Some(*read_at);
+                self.trouble = None;
+            }
+            News::Trouble(reason) => self.trouble = Some(reason.clone()),
+        }
+    }
+
+    /// Tells where a change has put a tenant.
+    fn tell(&self, tenant: &TenantId) {
+        let job_id = &self.job.job_id;
+        let (slot, errors) = self.mirror.read(|mirror| {
+            (
+                mirror.slot_of(tenant),
+                mirror.quarantine().get(tenant).cloned(),
+            )
+        });
+        match (slot, errors) {
+            (Some(slot), _) => {
+                info!(%job_id, %tenant, %slot, "{tenant} is due {slot} in {job_id}");
+            }
+            (None, Some(errors)) => warn!(%job_id, %tenant, %errors,
+                "{tenant} has stopped in {job_id}: the preference cannot be used: {errors}"),
+            (None, None) => info!(%job_id, %tenant, "{tenant} is off in {job_id}"),
+        }
+    }
+
+    pub(super) fn status(&self) -> JobStatus {
+        self.mirror.read(|mirror| JobStatus {
+            feature_type: self.feature_type.clone(),
+            loaded: mirror.is_loaded(),
+            tenants: mirror.len(),
+            quarantined: mirror.quarantine().len(),
+            next_due: mirror.next_due(),
+            seen_until: self.seen_until,
+            trouble: self.trouble.clone(),
+            mirror: self.mirror.clone(),
+        })
+    }
+}
