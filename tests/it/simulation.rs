@@ -9,6 +9,7 @@
 
 mod database;
 mod faults;
+mod faulty_store;
 mod oracle;
 mod world;
 

@@ -1,0 +1,175 @@
+//! The store that outlives the agents, with errors before or after it has done its work.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::{
+    ports::{
+        BatchFilter, BatchStore, Clock, Enqueued, Page, ResultFilter, StoreError, StoredResult,
+        TenantRuns, WorkQueue,
+    },
+    testing::{FakeStore, ManualClock},
+};
+use punctual_domain::{Batch, Chunk, Firing, ItemResult, JobId, Progress, TenantId};
+use uuid::Uuid;
+
+use super::{faults::Weather, world::Bug};
+
+/// The store, with errors before or after it has done its work.
+pub struct FaultyStore {
+    pub inner: FakeStore,
+    time: Arc<ManualClock>,
+    weather: Weather,
+    random: Mutex<fastrand::Rng>,
+    bug: Option<Bug>,
+    /// When batches were stored, by the true clock.
+    pub queued: Mutex<Vec<(Uuid, DateTime<Utc>)>>,
+}
+
+impl FaultyStore {
+    pub fn new(time: Arc<ManualClock>, weather: Weather, seed: u64, bug: Option<Bug>) -> Self {
+        Self {
+            inner: FakeStore::default(),
+            time,
+            weather,
+            random: Mutex::new(fastrand::Rng::with_seed(seed)),
+            bug,
+            queued: Mutex::default(),
+        }
+    }
+
+    /// Whether to fail, and whether only after the work.
+    fn fails(&self) -> (bool, bool) {
+        let often = self
+            .weather
+            .at(self.time.now())
+            .map_or(0, |storm| storm.store_errors);
+        let mut random = self.random.lock().unwrap();
+        (random.u8(..100) < often, random.bool())
+    }
+
+    fn result<T>(&self, work: Result<T, StoreError>, fails: bool) -> Result<T, StoreError> {
+        if fails {
+            return Err(StoreError::unavailable("simulated"));
+        }
+        work
+    }
+}
+
+#[async_trait]
+impl WorkQueue for FaultyStore {
+    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
+        let (fails, _) = self.fails();
+        self.result(self.inner.progress(job_id).await, fails)
+    }
+
+    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError> {
+        let (fails, _) = self.fails();
+        self.result(self.inner.paused().await, fails)
+    }
+
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        paused: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.inner.set_paused(job_id, paused, now).await
+    }
+
+    async fn enqueue(
+        &self,
+        mut firing: Firing,
+        now: DateTime<Utc>,
+    ) -> Result<Enqueued, StoreError> {
+        let (fails, after) = self.fails();
+        if fails && !after {
+            if self.bug == Some(Bug::ProgressWithoutBatches) {
+                firing.batches.clear();
+                return self.inner.enqueue(firing, now).await;
+            }
+            return Err(StoreError::unavailable("simulated"));
+        }
+        if self.bug == Some(Bug::ProgressAhead) {
+            for progress in &mut firing.progress {
+                progress.scheduled_until += TimeDelta::hours(2);
+            }
+        }
+        let enqueued = self.inner.enqueue(firing, now).await?;
+        let at = self.time.now();
+        let new = enqueued.batches.iter().map(|batch| (batch.batch_id, at));
+        self.queued.lock().unwrap().extend(new);
+        self.result(Ok(enqueued), fails)
+    }
+}
+
+#[async_trait]
+impl BatchStore for FaultyStore {
+    async fn claim(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let (fails, _) = self.fails();
+        self.result(self.inner.claim(chunk, token, now).await, fails)
+    }
+
+    async fn commit(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        results: &[ItemResult],
+    ) -> Result<usize, StoreError> {
+        let (fails, after) = self.fails();
+        if fails && !after {
+            return Err(StoreError::unavailable("simulated"));
+        }
+        let mut results = results.to_vec();
+        if self.bug == Some(Bug::ResultsOfAnother)
+            && let Some(first) = results.first().map(|first| first.output.clone())
+        {
+            results
+                .iter_mut()
+                .for_each(|result| result.output = first.clone());
+        }
+        self.result(self.inner.commit(chunk, token, &results).await, fails)
+    }
+
+    async fn finish(&self, chunk: &Chunk, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let (fails, _) = self.fails();
+        self.result(self.inner.finish(chunk, now).await, fails)
+    }
+
+    async fn batches(
+        &self,
+        filter: &BatchFilter,
+        page: &Page,
+    ) -> Result<(Vec<Batch>, Option<String>), StoreError> {
+        self.inner.batches(filter, page).await
+    }
+
+    async fn batch(&self, batch_id: Uuid) -> Result<Option<Batch>, StoreError> {
+        self.inner.batch(batch_id).await
+    }
+
+    async fn results(
+        &self,
+        filter: &ResultFilter,
+        page: &Page,
+    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
+        self.inner.results(filter, page).await
+    }
+
+    async fn tenant_runs(
+        &self,
+        filter: &TenantRuns,
+        page: &Page,
+    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
+        self.inner.tenant_runs(filter, page).await
+    }
+}
