@@ -1,5 +1,7 @@
 //! What an operator does to a job: run it now, pause it, let it go on.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     body::Bytes,
@@ -25,7 +27,7 @@ use super::{App, problem::Problem};
 struct Wanted {
     /// Only these; none named: all.
     #[serde(default)]
-    tenants: Vec<TenantId>,
+    tenants: BTreeSet<TenantId>,
 }
 
 /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
@@ -100,9 +102,15 @@ impl App {
     }
 
     /// Whom a job runs for: those named, else all.
-    async fn items(&self, job: &JobConfig, named: Vec<TenantId>) -> Result<Vec<TenantId>, Problem> {
+    async fn items(
+        &self,
+        job: &JobConfig,
+        named: BTreeSet<TenantId>,
+    ) -> Result<Vec<TenantId>, Problem> {
         let all = match &job.work {
-            Work::Preferences { .. } if !named.is_empty() => return Ok(named),
+            Work::Preferences { .. } if !named.is_empty() => {
+                return Ok(named.into_iter().collect());
+            }
             Work::Preferences { .. } => {
                 let status = self.status.get();
                 let known = status.jobs.get(&job.job_id);
@@ -126,7 +134,7 @@ impl App {
                 job.job_id
             ))),
             None if named.is_empty() => Ok(all),
-            None => Ok(named),
+            None => Ok(named.into_iter().collect()),
         }
     }
 }

@@ -115,7 +115,9 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
     // By hand: whoever has stored nothing gets the job's defaults, whoever is off does not run.
     let queued = told(
         &agent,
-        &["trigger", JOB, "--tenant", "nobody", "--tenant", "off"],
+        &[
+            "trigger", JOB, "--tenant", "nobody", "--tenant", "off", "--tenant", "off",
+        ],
     );
     assert!(queued.contains("is queued for 2 items"), "{queued}");
     let by_hand = agent
