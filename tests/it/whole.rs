@@ -20,7 +20,7 @@ use punctual_config_database::{Server, ServerSettings};
 use punctual_domain::{BatchConfig, ChangeKind, FeatureType, Item, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, SchedulerOptions,
-    SqliteStore, Worker,
+    Store, Worker,
 };
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -237,7 +237,7 @@ async fn preferences_become_runs_through_every_real_part() {
         Arc::new(notebook.clone()),
         Handlers::DEFAULT_TIMEOUT,
     );
-    let store = SqliteStore::open(&format!(
+    let store = Store::open(&format!(
         "sqlite://{}",
         folder.path().join("punctual.db").display()
     ))
@@ -247,7 +247,7 @@ async fn preferences_become_runs_through_every_real_part() {
     let client = Arc::new(server.client());
     let (_stopping, stopped) = tokio::sync::watch::channel(false);
     let processor = EnhancedBatchProcessor::new(
-        BatchProcessor::new(handlers, Arc::new(store.clone()), clock.clone()),
+        BatchProcessor::new(handlers, store.batches(), clock.clone()),
         client.clone(),
         items.clone(),
         config.clone(),
@@ -262,7 +262,7 @@ async fn preferences_become_runs_through_every_real_part() {
         chunk_size: 1,
         look_back: TimeDelta::hours(24),
     };
-    let base = BatchScheduler::new(config, items, Arc::new(store.clone()), clock, options);
+    let base = BatchScheduler::new(config, items, store.queue(), clock, options);
     let scheduler = DynamicBatchScheduler::new(
         base,
         client,

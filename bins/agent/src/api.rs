@@ -3,6 +3,7 @@
 mod auth;
 mod batches;
 mod control;
+mod dead_letters;
 mod explain;
 mod health;
 mod problem;
@@ -18,7 +19,7 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use punctual_application::{
     Jobs,
-    ports::{BatchStore, ConfigDatabase, ItemSource, Page, WorkQueue},
+    ports::{BatchReader, ConfigDatabase, ItemSource, Page, WorkQueue},
 };
 use punctual_domain::Zone;
 use punctual_infrastructure::StatusHandle;
@@ -31,7 +32,7 @@ use crate::wiring::Agent;
 
 #[derive(Clone)]
 struct App {
-    store: Arc<dyn BatchStore>,
+    reader: Arc<dyn BatchReader>,
     status: StatusHandle,
     jobs: Jobs,
     jobs_trouble: watch::Receiver<Option<String>>,
@@ -50,12 +51,12 @@ pub(crate) fn router(
     metrics: PrometheusHandle,
 ) -> Router {
     let app = App {
-        store: Arc::new(agent.store.clone()),
+        reader: agent.store.reader(),
         status: agent.status.clone(),
         jobs: agent.jobs.clone(),
         jobs_trouble: agent.reload.trouble(),
         preferences: agent.preferences.clone(),
-        queue: Arc::new(agent.store.clone()),
+        queue: agent.store.queue(),
         item_source: agent.item_source.clone(),
         chunk_size: agent.chunk_size,
         zone: agent.zone.clone(),
@@ -78,6 +79,24 @@ pub(crate) fn router(
         .route("/api/v1/batches", get(batches::list))
         .route("/api/v1/batches/{batch_id}", get(batches::one))
         .route("/api/v1/batch/{batch_id}", get(batches::one))
+        .route("/api/v1/batches/{batch_id}/cancel", post(batches::cancel))
+        .route("/api/v1/dead-letters", get(dead_letters::list))
+        .route(
+            "/api/v1/dead-letters/replay",
+            post(dead_letters::replay_many),
+        )
+        .route(
+            "/api/v1/dead-letters/discard",
+            post(dead_letters::discard_many),
+        )
+        .route(
+            "/api/v1/dead-letters/{id}/replay",
+            post(dead_letters::replay_one),
+        )
+        .route(
+            "/api/v1/dead-letters/{id}/discard",
+            post(dead_letters::discard_one),
+        )
         .route("/api/v1/batches/{batch_id}/results", get(batches::results))
         .route("/api/v1/tenants/{tenant_id}/runs", get(tenants::runs))
         .route("/api/v1/tenants/{tenant_id}/explain", get(explain::tenant))

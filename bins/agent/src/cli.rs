@@ -45,8 +45,72 @@ pub(crate) enum Command {
         /// The job
         job: JobId,
     },
+    /// Cancel a batch: items that have not begun are skipped; asks the running agent
+    Cancel {
+        /// The batch
+        batch: uuid::Uuid,
+    },
+    /// List what failed for good, run it again, or let it go; asks the running agent
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Print the results of a batch or a tenant, one JSON object a line; asks the running agent
+    Results(ResultsOptions),
     /// Show the next occurrences of a preference
     Preview(PreviewOptions),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeadLetters {
+    /// List them, newest first
+    List {
+        /// Of this job only
+        #[arg(long, value_name = "JOB")]
+        job: Option<JobId>,
+        /// Of this tenant only
+        #[arg(long, value_name = "ID")]
+        tenant: Option<TenantId>,
+        /// Also those that were replayed or discarded
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run them again
+    Replay(WhichLetters),
+    /// Let them go
+    Discard(WhichLetters),
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "job", "tenant", "all"]))]
+pub(crate) struct WhichLetters {
+    /// By number
+    #[arg(value_name = "ID", conflicts_with_all = ["job", "tenant", "all"])]
+    pub(crate) id: Vec<i64>,
+    /// All of this job that are open
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<JobId>,
+    /// All of this tenant that are open
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<TenantId>,
+    /// All that are open
+    #[arg(long, conflicts_with_all = ["job", "tenant"])]
+    pub(crate) all: bool,
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("of").required(true).args(["batch", "tenant"]))]
+pub(crate) struct ResultsOptions {
+    /// Of this batch
+    #[arg(long, value_name = "BATCH")]
+    pub(crate) batch: Option<uuid::Uuid>,
+    /// Of this tenant, newest first
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<TenantId>,
+    /// In this status only: succeeded, failed, skipped
+    #[arg(long, value_name = "STATUS", requires = "batch")]
+    pub(crate) status: Option<String>,
 }
 
 #[derive(Args, Default)]

@@ -31,6 +31,9 @@ async fn main() -> ExitCode {
             Command::Trigger(options) => commands::remote::trigger(&settings, options).await,
             Command::Pause { job } => commands::remote::set_paused(&settings, &job, true).await,
             Command::Resume { job } => commands::remote::set_paused(&settings, &job, false).await,
+            Command::Cancel { batch } => commands::remote::cancel(&settings, batch).await,
+            Command::DeadLetters(what) => commands::remote::dead_letters(&settings, what).await,
+            Command::Results(options) => commands::remote::results(&settings, options).await,
             Command::Preview(options) => commands::preview::preview(&settings, options).await,
         },
     };

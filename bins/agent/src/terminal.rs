@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,10 +13,10 @@ use chrono::{DateTime, Utc};
 use comfy_table::Table;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use punctual_application::ports::{
-    BatchFilter, BatchStore, Clock, Page, ResultFilter, SystemClock,
+    BatchFilter, BatchReader, Clock, Page, ResultFilter, SystemClock,
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus};
-use punctual_infrastructure::{SchedulerStatus, SqliteStore, StatusHandle};
+use punctual_infrastructure::{SchedulerStatus, StatusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
@@ -76,7 +77,7 @@ impl Write for LogLine<'_> {
 /// Shows what the agent does.
 pub(crate) struct Display {
     terminal: Terminal,
-    store: SqliteStore,
+    reader: Arc<dyn BatchReader>,
     status: StatusHandle,
     address: SocketAddr,
     started_at: DateTime<Utc>,
@@ -87,13 +88,13 @@ pub(crate) struct Display {
 impl Display {
     pub(crate) fn new(
         terminal: Terminal,
-        store: SqliteStore,
+        reader: Arc<dyn BatchReader>,
         status: StatusHandle,
         address: SocketAddr,
     ) -> Self {
         Self {
             terminal,
-            store,
+            reader,
             status,
             address,
             started_at: SystemClock.now(),
@@ -117,7 +118,7 @@ impl Display {
         {
             // The store reports its own failures; the display only has nothing new to show.
             let Ok((batches, _)) = self
-                .store
+                .reader
                 .batches(
                     &BatchFilter::default(),
                     &Page {
@@ -187,7 +188,7 @@ impl Display {
                 limit: 1,
             };
             let sample = self
-                .store
+                .reader
                 .results(&filter, &page)
                 .await
                 .ok()

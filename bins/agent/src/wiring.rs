@@ -11,7 +11,7 @@ use punctual_application::{
 use punctual_domain::Zone;
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, FileItemSource,
-    LastKnownGood, Project, SchedulerOptions, SqliteStore, StatusHandle, Worker,
+    LastKnownGood, Project, SchedulerOptions, StatusHandle, Store, Worker,
 };
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ use crate::{commands::Failure, reload::Reload, settings::Settings};
 pub(crate) struct Agent {
     pub(crate) scheduler: DynamicBatchScheduler,
     pub(crate) worker: Worker,
-    pub(crate) store: SqliteStore,
+    pub(crate) store: Store,
     pub(crate) jobs: Jobs,
     pub(crate) reload: Reload,
     pub(crate) status: StatusHandle,
@@ -57,7 +57,7 @@ impl Agent {
             &settings.config_last_known_good_path,
             &address,
         ));
-        let store = SqliteStore::open(&settings.batch_store_url)
+        let store = Store::open(&settings.batch_store_url)
             .await
             .map_err(Failure::failed)?;
         let items = Arc::new(FileItemSource::in_folder(
@@ -68,7 +68,7 @@ impl Agent {
         ));
 
         let processor = EnhancedBatchProcessor::new(
-            BatchProcessor::new(project.handlers, Arc::new(store.clone()), clock.clone()),
+            BatchProcessor::new(project.handlers, store.batches(), clock.clone()),
             config_database.clone(),
             items.clone(),
             jobs.clone(),
@@ -83,7 +83,7 @@ impl Agent {
             BatchScheduler::new(
                 jobs.clone(),
                 items.clone(),
-                Arc::new(store.clone()),
+                store.queue(),
                 clock,
                 SchedulerOptions {
                     chunk_size: settings.batch_chunk_size,
@@ -96,6 +96,7 @@ impl Agent {
             fastrand::f64,
         );
         let status = scheduler.status();
+        let processor = processor.with_mirror(Arc::new(status.clone()));
         let worker = Worker::new(store.clone(), processor);
         Ok(Self {
             scheduler,

@@ -7,8 +7,10 @@ mod services;
 pub mod testing;
 
 pub use services::{
-    batch_processor::{BatchProcessor, ChunkReport, Handlers, ProcessError},
+    batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
+    dead_letters::replay,
     enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},
     jobs::Jobs,
     source_items::{Categories, item_ids},
+    throttle::PurposeLimits,
 };

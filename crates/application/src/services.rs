@@ -1,6 +1,9 @@
 //! The use cases.
 
 pub mod batch_processor;
+pub mod dead_letters;
 pub mod enhanced_batch_processor;
 pub mod jobs;
+mod permits;
 pub mod source_items;
+pub mod throttle;

@@ -22,9 +22,19 @@ pub enum Trigger {
     ClockStep,
     /// Somebody asked for it.
     Manual,
+    /// Somebody asked for items that had failed for good to be run again.
+    Replay,
 }
 
 impl Trigger {
+    const ALL: [Self; 5] = [
+        Self::Schedule,
+        Self::LateChange,
+        Self::ClockStep,
+        Self::Manual,
+        Self::Replay,
+    ];
+
     /// The word in tables and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -33,7 +43,17 @@ impl Trigger {
             Self::LateChange => "late_change",
             Self::ClockStep => "clock_step",
             Self::Manual => "manual",
+            Self::Replay => "replay",
         }
+    }
+}
+
+impl std::str::FromStr for Trigger {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        let known = |trigger: &Self| trigger.as_str() == word;
+        Self::ALL.into_iter().find(known).ok_or(())
     }
 }
 
@@ -78,6 +98,7 @@ impl NewBatch {
             Trigger::Schedule | Trigger::Manual => "schedule".to_owned(),
             Trigger::LateChange => format!("late {}", instant(planned_at)),
             Trigger::ClockStep => format!("again {}", instant(planned_at)),
+            Trigger::Replay => format!("replay {}", instant(planned_at)),
         };
         let key = format!(
             "{job_id}\n{slot}\n{}\n{occurrence}\n{which}",
@@ -171,6 +192,8 @@ pub enum BatchStatus {
     Running,
     /// Every item has its result.
     Completed,
+    /// An operator has cancelled it: items that had not begun are skipped.
+    Cancelled,
 }
 
 impl BatchStatus {
@@ -181,7 +204,24 @@ impl BatchStatus {
             Self::Queued => "queued",
             Self::Running => "running",
             Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
         }
+    }
+}
+
+impl std::str::FromStr for BatchStatus {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [
+            Self::Queued,
+            Self::Running,
+            Self::Completed,
+            Self::Cancelled,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == word)
+        .ok_or(())
     }
 }
 

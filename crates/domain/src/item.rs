@@ -94,6 +94,8 @@ pub enum SkipReason {
     JobRemoved,
     /// The item is no longer in the job's source.
     ItemRemoved,
+    /// An operator has cancelled the batch.
+    Cancelled,
 }
 
 impl SkipReason {
@@ -106,6 +108,7 @@ impl SkipReason {
             Self::Invalid => "invalid_preference",
             Self::JobRemoved => "job_removed",
             Self::ItemRemoved => "item_removed",
+            Self::Cancelled => "cancelled",
         }
     }
 }

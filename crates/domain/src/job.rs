@@ -36,8 +36,36 @@ pub struct JobConfig {
     pub retry_limit: Option<u32>,
     /// What happens to missed occurrences.
     pub catch_up: CatchUp,
+    /// When so much of a batch has failed that the job is paused.
+    pub failure_limit: FailureLimit,
     /// Where its items and their times come from.
     pub work: Work,
+}
+
+/// When so much of a batch has failed that the job is paused: both must be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureLimit {
+    /// Of the items that have ended, in percent.
+    pub percent: u32,
+    /// In items.
+    pub at_least: u64,
+}
+
+impl FailureLimit {
+    /// Whether `failed` of `ended` items are too many.
+    #[must_use]
+    pub fn is_reached(self, failed: u64, ended: u64) -> bool {
+        failed >= self.at_least && failed * 100 >= ended * u64::from(self.percent)
+    }
+}
+
+impl Default for FailureLimit {
+    fn default() -> Self {
+        Self {
+            percent: 50,
+            at_least: 100,
+        }
+    }
 }
 
 /// How the items of a job are put together.
@@ -194,6 +222,9 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
     let catch_up = fields
         .nested("catch_up", parse_catch_up)
         .unwrap_or_default();
+    let failure_limit = fields
+        .nested("failure_limit", parse_failure_limit)
+        .unwrap_or_default();
     let work = if fields
         .optional("preference_based", boolean)
         .unwrap_or(false)
@@ -211,6 +242,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             priority,
             retry_limit: retry_limit.map(|limit| limit as u32),
             catch_up,
+            failure_limit,
             work: work?,
         })
     })
@@ -354,6 +386,20 @@ fn parse_catch_up(value: &Value, pointer: &str) -> Result<CatchUp, FieldErrors> 
         Some(CatchUp {
             policy: policy.unwrap_or_default(),
             window: window.map(|minutes| TimeDelta::minutes(minutes as i64)),
+        })
+    })
+}
+
+fn parse_failure_limit(value: &Value, pointer: &str) -> Result<FailureLimit, FieldErrors> {
+    let usual = FailureLimit::default();
+    let mut fields = Fields::new(object_at(value, pointer)?, pointer);
+    let percent = fields.optional("percent", |value| whole_number(value, 1..=100));
+    let at_least = fields.optional("at_least", |value| whole_number(value, 1..=1_000_000_000));
+    fields.deny_others();
+    fields.finish(|| {
+        Some(FailureLimit {
+            percent: percent.map_or(usual.percent, |percent| percent as u32),
+            at_least: at_least.unwrap_or(usual.at_least),
         })
     })
 }

@@ -3,6 +3,7 @@
 
 mod batch;
 mod change;
+mod dead_letter;
 mod explain;
 mod horizon;
 mod ids;
@@ -22,11 +23,12 @@ mod zone;
 
 pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress, Trigger};
 pub use change::{Change, ChangeKind, PreferenceRecord};
+pub use dead_letter::{DeadLetter, DeadLetterState};
 pub use explain::{Choice, Facts, Occasion, Verdict, explain};
 pub use horizon::Horizon;
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use item::{Item, ItemResult, ItemStatus, SkipReason};
-pub use job::{BatchConfig, JobConfig, JobKind, Priority, Source, Work};
+pub use job::{BatchConfig, FailureLimit, JobConfig, JobKind, Priority, Source, Work};
 pub use mirror::{Mirror, MirrorDifference};
 pub use occurrence::Occurrence;
 pub use overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides};

@@ -244,7 +244,7 @@ mod tests {
             .into_iter()
             .map(|group| {
                 let why = match group.trigger {
-                    Trigger::Schedule | Trigger::Manual => "",
+                    Trigger::Schedule | Trigger::Manual | Trigger::Replay => "",
                     Trigger::LateChange => " late",
                     Trigger::ClockStep => " again",
                 };

@@ -9,13 +9,13 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
-    ports::{BatchStore, HandlerError, Page, PurposeHandler, SystemClock, TenantRuns},
+    ports::{HandlerError, Page, PurposeHandler, SystemClock, TenantRuns},
 };
 use punctual_config_database::{Server, ServerSettings};
 use punctual_domain::{BatchConfig, Item, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, FileItemSource,
-    SchedulerOptions, SqliteStore, Worker,
+    SchedulerOptions, Store, Worker,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -67,11 +67,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The parts. Each is held as a port, so a test can put a mock or a fake in its place.
     let clock = Arc::new(SystemClock);
     let client = Arc::new(ConfigDatabaseClient::new(ClientOptions::new(url))?);
-    let store = SqliteStore::open(&file("punctual.db")).await?;
+    let store = Store::open(&file("punctual.db")).await?;
     let items = Arc::new(FileItemSource::in_folder(folder.path()));
     let (_stopping, stopped) = watch::channel(false);
     let processor = EnhancedBatchProcessor::new(
-        BatchProcessor::new(handlers, Arc::new(store.clone()), clock.clone()),
+        BatchProcessor::new(handlers, store.batches(), clock.clone()),
         client.clone(),
         items.clone(),
         config.clone(),
@@ -86,7 +86,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         chunk_size: 500,
         look_back: TimeDelta::hours(24),
     };
-    let base = BatchScheduler::new(config, items, Arc::new(store.clone()), clock, options);
+    let base = BatchScheduler::new(config, items, store.queue(), clock, options);
     let scheduler =
         DynamicBatchScheduler::new(base, client, Duration::from_secs(60), &zone, fastrand::f64);
 
@@ -128,16 +128,16 @@ async fn config_database(
 }
 
 /// Waits for a tenant's first result and returns its text.
-async fn first_text(
-    store: &SqliteStore,
-    tenant: &str,
-) -> Result<String, Box<dyn std::error::Error>> {
+async fn first_text(store: &Store, tenant: &str) -> Result<String, Box<dyn std::error::Error>> {
     let filter = TenantRuns {
         tenant_id: TenantId::new(tenant)?,
         job_id: None,
     };
     for _ in 0..600 {
-        let (runs, _) = store.tenant_runs(&filter, &Page::default()).await?;
+        let (runs, _) = store
+            .reader()
+            .tenant_runs(&filter, &Page::default())
+            .await?;
         if let Some(output) = runs.first().and_then(|run| run.result.output.as_ref()) {
             return Ok(output["text"].as_str().unwrap_or_default().to_owned());
         }

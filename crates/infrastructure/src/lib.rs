@@ -27,4 +27,6 @@ pub use services::{
     },
 };
 pub use sources::FileItemSource;
-pub use storage::sqlite::SqliteStore;
+#[cfg(feature = "postgres")]
+pub use storage::postgres::PostgresStore;
+pub use storage::{Store, reader::SqlReader, sqlite::SqliteStore};

@@ -1,20 +1,20 @@
 //! The store that outlives the agents, with errors before or after it has done its work.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
-        BatchFilter, BatchStore, Clock, Enqueued, Page, ResultFilter, StoreError, StoredResult,
-        TenantRuns, WorkQueue,
+        BatchStore, Claim, Claimant, Clock, Committed, Enqueued, Leadership, StoreError, WorkQueue,
     },
     testing::{FakeStore, ManualClock},
 };
-use punctual_domain::{Batch, Chunk, Firing, ItemResult, JobId, Progress, TenantId};
+use punctual_domain::{Chunk, Firing, ItemResult, JobId, NewBatch, Progress, TenantId};
 use uuid::Uuid;
 
 use super::{faults::Weather, world::Bug};
@@ -67,7 +67,12 @@ impl WorkQueue for FaultyStore {
         self.result(self.inner.progress(job_id).await, fails)
     }
 
-    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError> {
+    async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError> {
+        let (fails, _) = self.fails();
+        self.result(self.inner.lead(process, term).await, fails)
+    }
+
+    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
         let (fails, _) = self.fails();
         self.result(self.inner.paused().await, fails)
     }
@@ -75,10 +80,23 @@ impl WorkQueue for FaultyStore {
     async fn set_paused(
         &self,
         job_id: &JobId,
-        paused: bool,
+        reason: Option<String>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        self.inner.set_paused(job_id, paused, now).await
+        self.inner.set_paused(job_id, reason, now).await
+    }
+
+    async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
+        self.inner.cancel(batch_id).await
+    }
+
+    async fn settle(
+        &self,
+        ids: &[i64],
+        batches: Vec<NewBatch>,
+        now: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        self.inner.settle(ids, batches, now).await
     }
 
     async fn enqueue(
@@ -112,11 +130,21 @@ impl BatchStore for FaultyStore {
     async fn claim(
         &self,
         chunk: &Chunk,
-        token: Uuid,
+        claimant: Claimant,
         now: DateTime<Utc>,
-    ) -> Result<Vec<TenantId>, StoreError> {
+    ) -> Result<Claim, StoreError> {
         let (fails, _) = self.fails();
-        self.result(self.inner.claim(chunk, token, now).await, fails)
+        self.result(self.inner.claim(chunk, claimant, now).await, fails)
+    }
+
+    async fn suspect(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+    ) -> Result<bool, StoreError> {
+        let (fails, _) = self.fails();
+        self.result(self.inner.suspect(chunk, token, tenant).await, fails)
     }
 
     async fn commit(
@@ -124,7 +152,7 @@ impl BatchStore for FaultyStore {
         chunk: &Chunk,
         token: Uuid,
         results: &[ItemResult],
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let (fails, after) = self.fails();
         if fails && !after {
             return Err(StoreError::unavailable("simulated"));
@@ -140,36 +168,18 @@ impl BatchStore for FaultyStore {
         self.result(self.inner.commit(chunk, token, &results).await, fails)
     }
 
-    async fn finish(&self, chunk: &Chunk, now: DateTime<Utc>) -> Result<(), StoreError> {
+    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
         let (fails, _) = self.fails();
-        self.result(self.inner.finish(chunk, now).await, fails)
+        self.result(self.inner.release(chunk, token).await, fails)
     }
 
-    async fn batches(
+    async fn finish(
         &self,
-        filter: &BatchFilter,
-        page: &Page,
-    ) -> Result<(Vec<Batch>, Option<String>), StoreError> {
-        self.inner.batches(filter, page).await
-    }
-
-    async fn batch(&self, batch_id: Uuid) -> Result<Option<Batch>, StoreError> {
-        self.inner.batch(batch_id).await
-    }
-
-    async fn results(
-        &self,
-        filter: &ResultFilter,
-        page: &Page,
-    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
-        self.inner.results(filter, page).await
-    }
-
-    async fn tenant_runs(
-        &self,
-        filter: &TenantRuns,
-        page: &Page,
-    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
-        self.inner.tenant_runs(filter, page).await
+        chunk: &Chunk,
+        token: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let (fails, _) = self.fails();
+        self.result(self.inner.finish(chunk, token, now).await, fails)
     }
 }

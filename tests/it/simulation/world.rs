@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
-    ports::{BatchStore, Clock, HandlerError, MockItemSource, Page, PurposeHandler, TenantRuns},
+    ports::{BatchReader, Clock, HandlerError, MockItemSource, Page, PurposeHandler, TenantRuns},
     testing::ManualClock,
 };
 use punctual_domain::{BatchConfig, Item, PurposeId, TenantId, Zone};
@@ -352,7 +352,7 @@ impl World {
                 cursor: None,
                 limit: 1_000,
             };
-            let (found, _) = self.store.tenant_runs(&filter, &page).await.unwrap();
+            let (found, _) = self.store.inner.tenant_runs(&filter, &page).await.unwrap();
             for stored in found {
                 let queued_at = queued[&stored.batch_id];
                 self.history.push(format!(

@@ -8,6 +8,7 @@ use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult}
 use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tracing::info;
 use uuid::Uuid;
 
 use super::{App, PageQuery, problem::Problem};
@@ -32,7 +33,7 @@ pub(super) async fn list(
     }) = query?;
     let page = Page::from(PageQuery { cursor, limit });
     let (batches, next_cursor) = app
-        .store
+        .reader
         .batches(&BatchFilter { job_id, status }, &page)
         .await?;
     let batches: Vec<Value> = batches.iter().map(batch_json).collect();
@@ -45,7 +46,7 @@ pub(super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let batch = app.store.batch(parse_id(&id)?).await?;
+    let batch = app.reader.batch(parse_id(&id)?).await?;
     batch
         .as_ref()
         .map(batch_json)
@@ -71,18 +72,37 @@ pub(super) async fn results(
         limit,
     }) = query?;
     let batch_id = parse_id(&id)?;
-    if app.store.batch(batch_id).await?.is_none() {
+    if app.reader.batch(batch_id).await?.is_none() {
         return Err(missing(&id));
     }
     let page = Page::from(PageQuery { cursor, limit });
     let (results, next_cursor) = app
-        .store
+        .reader
         .results(&ResultFilter { batch_id, status }, &page)
         .await?;
     let results: Vec<Value> = results.iter().map(run_json).collect();
     Ok(Json(
         json!({ "batch_id": batch_id, "results": results, "next_cursor": next_cursor }),
     ))
+}
+
+/// Cancels a batch: items that have not begun are skipped.
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let batch_id = parse_id(&id)?;
+    if !app.queue.cancel(batch_id).await? {
+        return Err(match app.reader.batch(batch_id).await? {
+            Some(batch) => Problem::conflict(format!(
+                "batch {id} is {}; only one that is not over can be cancelled",
+                batch.status.as_str()
+            )),
+            None => missing(&id),
+        });
+    }
+    info!(%batch_id, "Batch {batch_id} is cancelled by hand");
+    Ok(Json(json!({ "batch_id": batch_id, "status": "cancelled" })))
 }
 
 fn parse_id(id: &str) -> Result<Uuid, Problem> {

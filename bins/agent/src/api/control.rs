@@ -93,8 +93,9 @@ pub(super) async fn resume(
 impl App {
     async fn set_paused(&self, job_id: &str, paused: bool) -> Result<Json<Value>, Problem> {
         let job = self.job(&id(job_id)?)?;
+        let reason = paused.then(|| "paused by hand".to_owned());
         self.queue
-            .set_paused(&job.job_id, paused, SystemClock.now())
+            .set_paused(&job.job_id, reason, SystemClock.now())
             .await?;
         let word = if paused { "paused" } else { "resumed" };
         info!(%job_id, "Job {job_id} is {word} by hand");

@@ -47,7 +47,7 @@ pub(super) async fn tenant(
         cursor: None,
         limit: BATCHES,
     };
-    let (runs, _) = app.store.tenant_runs(&runs, &page).await?;
+    let (runs, _) = app.reader.tenant_runs(&runs, &page).await?;
     let run = occasion.and_then(|occasion| {
         runs.iter()
             .find(|run| run.occurrence == occasion.occurrence)
@@ -71,7 +71,7 @@ pub(super) async fn tenant(
         catch_up: job.catch_up,
         date,
         now,
-        paused: app.queue.paused().await?.contains(&job_id),
+        paused: app.queue.paused().await?.contains_key(&job_id),
         planned_until,
         run: run.map(|run| &run.result),
         behind,
@@ -181,7 +181,7 @@ impl App {
                 cursor: None,
                 limit: BATCHES,
             };
-            let (batches, _) = self.store.batches(&filter, &page).await?;
+            let (batches, _) = self.reader.batches(&filter, &page).await?;
             open.extend(batches.iter().map(|batch| {
                 let is_it = batch.job_id == *job_id
                     && batch.slot == slot

@@ -34,8 +34,14 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
             }
         }
     }
+    if let Ok(paused) = app.queue.paused().await {
+        let because = paused
+            .iter()
+            .map(|(job_id, reason)| format!("{job_id} is paused: {reason}"));
+        warnings.extend(because);
+    }
     if let Err(error) = app
-        .store
+        .reader
         .batches(
             &BatchFilter::default(),
             &Page {

@@ -23,6 +23,10 @@ impl Problem {
         Self(StatusCode::NOT_FOUND, detail.into())
     }
 
+    pub(super) fn conflict(detail: impl Into<String>) -> Self {
+        Self(StatusCode::CONFLICT, detail.into())
+    }
+
     pub(super) fn unauthorized() -> Self {
         Self(
             StatusCode::UNAUTHORIZED,

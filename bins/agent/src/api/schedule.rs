@@ -1,6 +1,6 @@
 //! The jobs with what the scheduler knows of them, and the preferences that cannot be used.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use axum::{
     Json,
@@ -111,7 +111,7 @@ pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
     Json(json!({ "quarantine": entries }))
 }
 
-fn job_json(job: &JobConfig, status: &SchedulerStatus, paused: &BTreeSet<JobId>) -> Value {
+fn job_json(job: &JobConfig, status: &SchedulerStatus, paused: &BTreeMap<JobId, String>) -> Value {
     let kind = match job.kind {
         JobKind::Individual => "individual_batch",
         JobKind::Object => "object_batch",
@@ -119,7 +119,7 @@ fn job_json(job: &JobConfig, status: &SchedulerStatus, paused: &BTreeSet<JobId>)
     };
     let mut json = json!({
         "job_id": job.job_id, "type": kind, "purpose_id": job.purpose_id, "priority": job.priority.as_str(),
-        "paused": paused.contains(&job.job_id),
+        "paused": paused.contains_key(&job.job_id), "paused_because": paused.get(&job.job_id),
     });
     match (&job.work, status.jobs.get(&job.job_id)) {
         (Work::Fixed { schedule, .. }, _) => {

@@ -32,7 +32,7 @@ pub(super) async fn runs(
         TenantId::new(&tenant_id).map_err(|error| Problem::bad_request(error.to_string()))?;
     let page = Page::from(PageQuery { cursor, limit });
     let (runs, next_cursor) = app
-        .store
+        .reader
         .tenant_runs(&TenantRuns { tenant_id, job_id }, &page)
         .await?;
     let runs: Vec<Value> = runs.iter().map(run_json).collect();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use crate::{
-    cli::{ExplainOptions, TriggerOptions},
+    cli::{DeadLetters, ExplainOptions, ResultsOptions, TriggerOptions, WhichLetters},
     settings::Settings,
 };
 
@@ -128,4 +128,144 @@ pub(crate) async fn set_paused(
     .await?;
     println!("{job} is {word}");
     Ok(())
+}
+
+pub(crate) async fn cancel(settings: &Settings, batch: uuid::Uuid) -> Result<(), Failure> {
+    let path = format!("batches/{batch}/cancel");
+    call(settings, Method::POST, &path, &[], None).await?;
+    println!("{batch} is cancelled: what has not begun is skipped");
+    Ok(())
+}
+
+pub(crate) async fn dead_letters(settings: &Settings, what: DeadLetters) -> Result<(), Failure> {
+    match what {
+        DeadLetters::List {
+            job,
+            tenant,
+            all,
+            json,
+        } => {
+            let mut query = vec![];
+            query.extend(job.map(|job| ("job_id", job.to_string())));
+            query.extend(tenant.map(|tenant| ("tenant_id", tenant.to_string())));
+            query.extend((!all).then(|| ("state", "open".to_owned())));
+            let letters = every(settings, "dead-letters", "dead_letters", query).await?;
+            if json {
+                println!("{}", json!({ "dead_letters": letters }));
+                return Ok(());
+            }
+            let mut table = comfy_table::Table::new();
+            table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+            table.set_header([
+                "id",
+                "state",
+                "job",
+                "tenant",
+                "occurrence",
+                "attempts",
+                "reason",
+            ]);
+            let text = |value: &Value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            };
+            for letter in &letters {
+                table.add_row(
+                    [
+                        "id",
+                        "state",
+                        "job_id",
+                        "tenant_id",
+                        "occurrence",
+                        "attempts",
+                        "reason",
+                    ]
+                    .map(|field| text(&letter[field])),
+                );
+            }
+            match letters.is_empty() {
+                true => println!("No dead letters"),
+                false => println!("{table}"),
+            }
+            Ok(())
+        }
+        DeadLetters::Replay(which) => settle(settings, "replay", which).await,
+        DeadLetters::Discard(which) => settle(settings, "discard", which).await,
+    }
+}
+
+async fn settle(settings: &Settings, verb: &str, which: WhichLetters) -> Result<(), Failure> {
+    let body = match which.id.is_empty() {
+        true => json!({ "job_id": which.job, "tenant_id": which.tenant }),
+        false => json!({ "ids": which.id }),
+    };
+    let path = format!("dead-letters/{verb}");
+    let answer = call(settings, Method::POST, &path, &[], Some(&body)).await?;
+    let word = if verb == "replay" {
+        "replayed"
+    } else {
+        "discarded"
+    };
+    println!("{} dead letters are {word}", answer[word]);
+    let list = |field: &str| answer[field].as_array().cloned().unwrap_or_default();
+    for batch in list("batches") {
+        println!("  batch {}", batch.as_str().unwrap_or_default());
+    }
+    for id in list("not_open") {
+        println!("  {id} is not open");
+    }
+    Ok(())
+}
+
+pub(crate) async fn results(settings: &Settings, options: ResultsOptions) -> Result<(), Failure> {
+    let (path, list) = match (options.batch, options.tenant) {
+        (Some(batch), _) => (format!("batches/{batch}/results"), "results"),
+        (None, Some(tenant)) => (format!("tenants/{tenant}/runs"), "runs"),
+        (None, None) => return Err(Failure::bad_input("name a batch or a tenant")),
+    };
+    let status = options.status.map(|status| ("status", status));
+    pages(
+        settings,
+        &path,
+        list,
+        status.into_iter().collect(),
+        |entry| {
+            println!("{entry}");
+        },
+    )
+    .await
+}
+
+/// Every entry of a list that comes in pages.
+async fn every(
+    settings: &Settings,
+    path: &str,
+    list: &str,
+    query: Vec<(&str, String)>,
+) -> Result<Vec<Value>, Failure> {
+    let mut all = Vec::new();
+    pages(settings, path, list, query, |entry| all.push(entry)).await?;
+    Ok(all)
+}
+
+async fn pages(
+    settings: &Settings,
+    path: &str,
+    list: &str,
+    mut query: Vec<(&str, String)>,
+    mut take: impl FnMut(Value),
+) -> Result<(), Failure> {
+    query.push(("limit", "1000".to_owned()));
+    loop {
+        let mut answer = call(settings, Method::GET, path, &query, None).await?;
+        if let Some(entries) = answer[list].as_array_mut() {
+            entries.drain(..).for_each(&mut take);
+        }
+        let Some(next) = answer["next_cursor"].as_str() else {
+            return Ok(());
+        };
+        query.retain(|(name, _)| *name != "cursor");
+        query.push(("cursor", next.to_owned()));
+    }
 }

@@ -87,7 +87,12 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     parts.spawn(named("the API", serve(listener, router, stop.clone())));
     parts.spawn(named("metrics upkeep", upkeep(metrics, stop.clone())));
     if settings.batch_log_format == LogFormat::Text {
-        let display = Display::new(terminal, agent.store.clone(), agent.status.clone(), address);
+        let display = Display::new(
+            terminal,
+            agent.store.reader(),
+            agent.status.clone(),
+            address,
+        );
         parts.spawn(named("the display", display.run(stop.clone())));
     }
     parts.spawn(named(

@@ -1,121 +1,85 @@
-//! Batches and results: claimed and committed by the processor, read by the API.
+//! The work itself, as the processor sees it: a chunk is claimed, its results are committed in groups, and it
+//! is finished or given back. Every write after the claim carries the claim's token.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{
-    Batch, BatchStatus, Chunk, ItemResult, ItemStatus, JobId, Occurrence, TenantId,
-};
+use punctual_domain::{Chunk, ItemResult, TenantId};
 use uuid::Uuid;
 
-/// Keeps batches and the result of every item.
+/// Keeps who works on what, and the result of every item.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait BatchStore: Send + Sync {
-    /// Claims the items of a chunk that still have to run, under `token`. Items with an outcome, and items
-    /// that another batch ran or is running for the same occurrence, are not claimed. Claiming a chunk again
-    /// takes its unfinished items away from the earlier token.
+    /// Claims the items of a chunk that still have to run. Items with an outcome, and items that another chunk
+    /// in work runs for the same occurrence, are not claimed. A claim ends the one before it.
     async fn claim(
         &self,
         chunk: &Chunk,
-        token: Uuid,
+        claimant: Claimant,
         now: DateTime<Utc>,
-    ) -> Result<Vec<TenantId>, StoreError>;
+    ) -> Result<Claim, StoreError>;
 
-    /// Commits results of a chunk's items. Returns how many were taken: results of items that `token` no
-    /// longer holds are dropped.
+    /// Notes that `tenant`'s item is about to run with nothing beside it, so that it is known should the process
+    /// not outlive it. `false`: the claim has ended.
+    async fn suspect(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+    ) -> Result<bool, StoreError>;
+
+    /// Commits results of a chunk's items, and a dead letter for each that failed. Nothing is taken when the
+    /// claim has ended.
     async fn commit(
         &self,
         chunk: &Chunk,
         token: Uuid,
         results: &[ItemResult],
-    ) -> Result<usize, StoreError>;
+    ) -> Result<Committed, StoreError>;
+
+    /// Gives a chunk back unharmed: its delivery ended, but not with the process.
+    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError>;
 
     /// Marks a chunk as done, if all its items have an outcome; the last one completes its batch.
-    async fn finish(&self, chunk: &Chunk, now: DateTime<Utc>) -> Result<(), StoreError>;
-
-    /// Batches, newest first.
-    async fn batches(
+    async fn finish(
         &self,
-        filter: &BatchFilter,
-        page: &Page,
-    ) -> Result<(Vec<Batch>, Option<String>), StoreError>;
-
-    /// One batch.
-    async fn batch(&self, batch_id: Uuid) -> Result<Option<Batch>, StoreError>;
-
-    /// Results of a batch, by tenant.
-    async fn results(
-        &self,
-        filter: &ResultFilter,
-        page: &Page,
-    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError>;
-
-    /// Runs of a tenant, newest first.
-    async fn tenant_runs(
-        &self,
-        filter: &TenantRuns,
-        page: &Page,
-    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError>;
+        chunk: &Chunk,
+        token: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
 }
 
-/// Which batches.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct BatchFilter {
-    /// Of this job only.
-    pub job_id: Option<JobId>,
-    /// In this status only.
-    pub status: Option<BatchStatus>,
+/// Who claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimant {
+    /// The process, by an id drawn at its start: a claim left open by another one is taken for its death.
+    pub process: Uuid,
+    /// This delivery.
+    pub token: Uuid,
 }
 
-/// Which results of a batch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ResultFilter {
-    /// Of which batch.
-    pub batch_id: Uuid,
-    /// In this status only.
-    pub status: Option<ItemStatus>,
+/// What a claim gives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claim {
+    /// The items to run.
+    pub items: Vec<TenantId>,
+    /// How many deliveries of the chunk ended with their process.
+    pub lost: u32,
+    /// The item that ran alone when the process last died, and how often it did.
+    pub suspect: Option<(TenantId, u32)>,
+    /// Whether the batch has been cancelled: its items are not to be run.
+    pub cancelled: bool,
 }
 
-/// Whose runs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TenantRuns {
-    /// Of which tenant.
-    pub tenant_id: TenantId,
-    /// Of this job only.
-    pub job_id: Option<JobId>,
-}
-
-/// A page of a list.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Page {
-    /// Where the last page ended, as it said.
-    pub cursor: Option<String>,
-    /// How many entries, at most 1,000.
-    pub limit: u32,
-}
-
-impl Default for Page {
-    fn default() -> Self {
-        Self {
-            cursor: None,
-            limit: 100,
-        }
-    }
-}
-
-/// A result as it stands in the store.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredResult {
-    /// Which job.
-    pub job_id: JobId,
-    /// Which batch ran it.
-    pub batch_id: Uuid,
-    /// Which run.
-    pub occurrence: Occurrence,
-    /// When it fell due.
-    pub scheduled_at: DateTime<Utc>,
-    /// The outcome.
-    pub result: ItemResult,
+/// What a commit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// How many results were taken.
+    pub taken: usize,
+    /// Whether the claim still stands.
+    pub claimed: bool,
+    /// Whether the batch has been cancelled meanwhile.
+    pub cancelled: bool,
 }
 
 /// Why the store failed.

@@ -26,28 +26,44 @@ pub trait PurposeHandler: Send + Sync {
 pub struct HandlerError {
     /// What happened; stored with the result, so without secrets.
     pub message: String,
-    /// Whether trying again can help.
-    pub retryable: bool,
+    /// What can be done about it.
+    pub kind: HandlerErrorKind,
     /// How long the far side asked us to wait.
     pub retry_after: Option<Duration>,
+}
+
+/// What can be done about an item's failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandlerErrorKind {
+    /// Another attempt may succeed.
+    Retryable,
+    /// No further attempt makes sense.
+    Permanent,
+    /// The far side is asked too much: the whole purpose slows down, and the item is tried again.
+    Throttled,
 }
 
 impl HandlerError {
     /// Another attempt may succeed.
     pub fn retryable(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            retryable: true,
-            retry_after: None,
-        }
+        Self::of_kind(HandlerErrorKind::Retryable, message.into(), None)
+    }
+
+    /// The far side is asked too much; `retry_after` is how long it asked to be left alone.
+    pub fn throttled(message: impl Into<String>, retry_after: Option<Duration>) -> Self {
+        Self::of_kind(HandlerErrorKind::Throttled, message.into(), retry_after)
     }
 
     /// No further attempt makes sense.
     pub fn permanent(message: impl Into<String>) -> Self {
+        Self::of_kind(HandlerErrorKind::Permanent, message.into(), None)
+    }
+
+    fn of_kind(kind: HandlerErrorKind, message: String, retry_after: Option<Duration>) -> Self {
         Self {
-            message: message.into(),
-            retryable: false,
-            retry_after: None,
+            message,
+            kind,
+            retry_after,
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Where the schedulers put what fell due.
+//! Where the schedulers put what fell due, and what operators do to it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{Firing, JobId, NewBatch, Progress};
+use uuid::Uuid;
 
 use super::StoreError;
 
@@ -12,23 +13,54 @@ use super::StoreError;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait WorkQueue: Send + Sync {
+    /// Makes `process` the one to fire from now on for `term`, if it is already or nobody's term is running. Judged by
+    /// the store's clock; a term of nothing steps down.
+    async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError>;
+
     /// How far a job has been planned; `None` before its first tick.
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError>;
-
-    /// The jobs that are paused.
-    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError>;
-
-    /// Pauses a job, or lets it go on: nothing of a paused job falls due.
-    async fn set_paused(
-        &self,
-        job_id: &JobId,
-        paused: bool,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError>;
 
     /// Stores the batches, their chunks and the progress in one transaction. A batch that is already there
     /// is left as it is, and `furthest_until` never goes back: another agent may have been further.
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError>;
+
+    /// The jobs that are paused, and why.
+    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError>;
+
+    /// Pauses a job for a reason, or with `None` lets it go on: nothing of a paused job falls due, and nothing
+    /// of it that is queued runs.
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        reason: Option<String>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Cancels a batch that is not completed. `false`: there is none, or it is over.
+    async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError>;
+
+    /// Settles open dead letters, those of `ids` that are: discards them, or queues `batches` that run them again.
+    /// All of it or nothing. Returns how many were settled.
+    ///
+    /// # Errors
+    /// Also when a replay names one that is not open any more.
+    async fn settle(
+        &self,
+        ids: &[i64],
+        batches: Vec<NewBatch>,
+        now: DateTime<Utc>,
+    ) -> Result<usize, StoreError>;
+}
+
+/// Whether a process is the one to fire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leadership {
+    /// It need not ask: the store is not shared.
+    Always,
+    /// It is, until its term has run out.
+    Granted,
+    /// Another one is.
+    Refused,
 }
 
 /// What [`WorkQueue::enqueue`] stored.

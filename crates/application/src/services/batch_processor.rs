@@ -5,43 +5,85 @@ use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::{FutureExt, Stream, StreamExt, stream};
 use punctual_domain::{Chunk, Item, ItemResult, ItemStatus, PurposeId, TenantId};
 use serde_json::Value;
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
+use super::throttle::{PurposeLimits, Throttle};
 use crate::ports::{
-    BatchStore, Clock, ConfigDatabaseError, HandlerError, ItemSourceError, PurposeHandler,
-    StoreError,
+    BatchStore, Claim, Claimant, Clock, ConfigDatabaseError, HandlerError, ItemSourceError,
+    PurposeHandler, StoreError,
 };
 
 /// How many results are committed together at most, and how long the first of them may wait.
-const GROUP_SIZE: usize = 250;
+const GROUP_SIZE: usize = 500;
 const GROUP_WAIT: Duration = Duration::from_millis(100);
 
-/// The handler of each purpose, with the time one attempt may take. Clones share them.
+/// The handler of each purpose, and how it is called. Clones share them.
 #[derive(Clone, Default)]
-pub struct Handlers(Arc<RwLock<HashMap<PurposeId, Handler>>>);
+pub struct Handlers(Arc<RwLock<HashMap<PurposeId, Arc<Bound>>>>);
 
-type Handler = (Arc<dyn PurposeHandler>, Duration);
+/// How a purpose's handler is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How fast it may be called.
+    pub limits: PurposeLimits,
+    /// Whether items with equal parameters run next to each other.
+    pub alike_together: bool,
+}
+
+impl Default for Binding {
+    fn default() -> Self {
+        Handlers::DEFAULT_TIMEOUT.into()
+    }
+}
+
+impl From<Duration> for Binding {
+    fn from(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            limits: PurposeLimits::default(),
+            alike_together: false,
+        }
+    }
+}
+
+/// A handler as it is bound to a purpose.
+pub(crate) struct Bound {
+    handler: Arc<dyn PurposeHandler>,
+    pub(crate) binding: Binding,
+    pub(crate) throttle: Throttle,
+}
 
 impl Handlers {
     /// How long an attempt may take unless the purpose says otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// Binds a purpose to a handler, in place of an earlier one.
+    /// Binds a purpose to a handler, in place of an earlier one. A time alone is how long an attempt may take.
     pub fn bind(
         &mut self,
         purpose: PurposeId,
         handler: Arc<dyn PurposeHandler>,
-        timeout: Duration,
+        binding: impl Into<Binding>,
     ) {
-        self.bound_mut().insert(purpose, (handler, timeout));
+        let binding = binding.into();
+        let bound = Bound {
+            handler,
+            throttle: Throttle::new(binding.limits),
+            binding,
+        };
+        self.bound_mut().insert(purpose, Arc::new(bound));
     }
 
     /// Whether the purpose has a handler.
@@ -56,12 +98,12 @@ impl Handlers {
         *self.bound_mut() = others;
     }
 
-    fn of(&self, purpose: &PurposeId) -> Option<Handler> {
+    pub(crate) fn of(&self, purpose: &PurposeId) -> Option<Arc<Bound>> {
         let bound = self.0.read().unwrap_or_else(PoisonError::into_inner);
         bound.get(purpose).cloned()
     }
 
-    fn bound_mut(&self) -> RwLockWriteGuard<'_, HashMap<PurposeId, Handler>> {
+    fn bound_mut(&self) -> RwLockWriteGuard<'_, HashMap<PurposeId, Arc<Bound>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,6 +126,9 @@ pub enum ProcessError {
     /// The chunk was given to somebody else meanwhile.
     #[error("the chunk was given to another worker")]
     Superseded,
+    /// So much of the batch has failed that the job should be paused.
+    #[error("{0}")]
+    Failing(String),
 }
 
 /// What became of a chunk's items in one delivery.
@@ -97,7 +142,19 @@ pub struct ChunkReport {
     pub skipped: usize,
 }
 
+impl std::ops::AddAssign for ChunkReport {
+    fn add_assign(&mut self, other: Self) {
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
 impl ChunkReport {
+    fn ended(self) -> usize {
+        self.succeeded + self.failed + self.skipped
+    }
+
     fn count(&mut self, results: &[ItemResult]) {
         for result in results {
             match result.status {
@@ -109,11 +166,19 @@ impl ChunkReport {
     }
 }
 
-/// The items of a chunk that this delivery may run.
+/// A chunk in this delivery.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     token: Uuid,
-    pub(crate) items: Vec<TenantId>,
+    pub(crate) claim: Claim,
+    /// Whether the batch is found cancelled.
+    cancelled: AtomicBool,
+}
+
+impl Claimed {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
 }
 
 /// Runs the items of chunks, each once.
@@ -122,6 +187,8 @@ pub struct BatchProcessor {
     handlers: Handlers,
     store: Arc<dyn BatchStore>,
     clock: Arc<dyn Clock>,
+    /// Drawn once: tells the store one process from another.
+    process: Uuid,
 }
 
 impl BatchProcessor {
@@ -131,6 +198,7 @@ impl BatchProcessor {
             handlers,
             store,
             clock,
+            process: Uuid::new_v4(),
         }
     }
 
@@ -146,35 +214,87 @@ impl BatchProcessor {
         let claimed = self.claim(chunk).await?;
         let to_run = items
             .into_iter()
-            .filter(|item| claimed.items.contains(&item.tenant_id));
+            .filter(|item| claimed.claim.items.contains(&item.tenant_id));
         let results = stream::iter(to_run).then(|item| async move {
             let started_at = self.clock.now();
             let outcome = self.attempt(&item).await;
             Some(self.result(&item, started_at, outcome))
         });
-        self.commit_all(chunk, &claimed, results).await
+        let report = self.commit_all(chunk, &claimed, results).await;
+        self.end(chunk, &claimed, report).await
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 
+    pub(crate) fn handlers(&self) -> &Handlers {
+        &self.handlers
+    }
+
     /// Claims what is still to be run of a chunk.
     pub(crate) async fn claim(&self, chunk: &Chunk) -> Result<Claimed, ProcessError> {
-        let token = Uuid::new_v4();
-        let items = self.store.claim(chunk, token, self.clock.now()).await?;
-        Ok(Claimed { token, items })
+        let claimant = Claimant {
+            process: self.process,
+            token: Uuid::new_v4(),
+        };
+        let claim = self.store.claim(chunk, claimant, self.clock.now()).await?;
+        Ok(Claimed {
+            token: claimant.token,
+            cancelled: claim.cancelled.into(),
+            claim,
+        })
+    }
+
+    /// Notes that an item is about to run alone.
+    pub(crate) async fn suspect(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        tenant: &TenantId,
+    ) -> Result<(), ProcessError> {
+        match self.store.suspect(chunk, claimed.token, tenant).await? {
+            true => Ok(()),
+            false => Err(ProcessError::Superseded),
+        }
+    }
+
+    /// The end of a delivery: a chunk that was brought to its end is finished, any other is given back.
+    pub(crate) async fn end(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        report: Result<ChunkReport, ProcessError>,
+    ) -> Result<ChunkReport, ProcessError> {
+        let ended = match report {
+            Ok(report) if report.ended() >= claimed.claim.items.len() => self
+                .store
+                .finish(chunk, claimed.token, self.clock.now())
+                .await
+                .map(|()| report)
+                .map_err(ProcessError::from),
+            Ok(_) => Err(ProcessError::Interrupted),
+            Err(error) => Err(error),
+        };
+        // Where the store cannot be reached, the next claim of this process ends this one.
+        if ended.is_err()
+            && let Err(error) = self.store.release(chunk, claimed.token).await
+        {
+            debug!(chunk_id = %chunk.chunk_id, %error, "Chunk {} cannot be given back: {error}", chunk.chunk_id);
+        }
+        ended
     }
 
     /// Calls the item's handler once: within its time, and with a panic caught.
     pub(crate) async fn attempt(&self, item: &Item) -> Result<Value, HandlerError> {
-        let Some((handler, timeout)) = self.handlers.of(&item.purpose_id) else {
+        let Some(bound) = self.handlers.of(&item.purpose_id) else {
             return Err(HandlerError::permanent(format!(
                 "purpose `{}` has no handler; add it to purposes.json",
                 item.purpose_id
             )));
         };
-        let call = AssertUnwindSafe(handler.run(item)).catch_unwind();
+        let timeout = bound.binding.timeout;
+        let call = AssertUnwindSafe(bound.handler.run(item)).catch_unwind();
         match tokio::time::timeout(timeout, call).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(HandlerError::retryable("the handler panicked; see the log")),
@@ -216,7 +336,6 @@ impl BatchProcessor {
         results: impl Stream<Item = Option<ItemResult>>,
     ) -> Result<ChunkReport, ProcessError> {
         let mut report = ChunkReport::default();
-        let mut ended = 0;
         let mut groups = pin!(tokio_stream::StreamExt::chunks_timeout(
             results, GROUP_SIZE, GROUP_WAIT
         ));
@@ -225,19 +344,22 @@ impl BatchProcessor {
             if results.is_empty() {
                 continue;
             }
-            let taken = self.store.commit(chunk, claimed.token, &results).await?;
-            if taken < results.len() {
-                warn!(chunk_id = %chunk.chunk_id, dropped = results.len() - taken,
+            let committed = self.store.commit(chunk, claimed.token, &results).await?;
+            if !committed.claimed {
+                warn!(chunk_id = %chunk.chunk_id, dropped = results.len(),
                     "Dropped results of chunk {}: it was given to another worker", chunk.chunk_id);
                 return Err(ProcessError::Superseded);
             }
-            ended += results.len();
+            if committed.taken < results.len() {
+                let message =
+                    "items of the chunk have an outcome that was not there when it was claimed";
+                return Err(StoreError::unavailable(message).into());
+            }
+            claimed
+                .cancelled
+                .fetch_or(committed.cancelled, Ordering::Relaxed);
             report.count(&results);
         }
-        if ended < claimed.items.len() {
-            return Err(ProcessError::Interrupted);
-        }
-        self.store.finish(chunk, self.clock.now()).await?;
         Ok(report)
     }
 }

@@ -1,26 +1,37 @@
 //! The processor for work that follows preferences. It owns a [`BatchProcessor`] and adds what that one does
-//! not know: each tenant's own parameters at the moment the item starts, a limit over the whole process,
-//! retries, and the end of the process.
+//! not know: each tenant's own parameters at the moment the item starts, limits over the whole process and for
+//! each purpose, retries, items that the process does not outlive, and the end of the process.
 
+mod failures;
 mod prepare;
 mod retry;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
-use punctual_domain::{Chunk, Item, ItemResult, ItemStatus, Zone};
-use tokio::sync::{Semaphore, watch};
-use tracing::{info, warn};
+use punctual_domain::{
+    Chunk, FailureLimit, ItemResult, ItemStatus, JobConfig, Priority, SkipReason, Zone,
+};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
 
-use self::prepare::Prepared;
 pub use self::retry::RetryPolicy;
+use self::{failures::Failures, prepare::Prepared};
 use crate::{
-    ports::{ConfigDatabase, ItemSource},
+    ports::{ConfigDatabase, HandlerError, HandlerErrorKind, ItemSource, PreferenceMirror},
     services::{
-        batch_processor::{BatchProcessor, ChunkReport, ProcessError},
+        batch_processor::{BatchProcessor, Bound, ChunkReport, Claimed, ProcessError},
         jobs::Jobs,
+        permits::Permits,
     },
 };
+
+/// So many deliveries of a chunk may end with their process before its items run one at a time, with nothing beside
+/// them.
+const LOST_BEFORE_ALONE: u32 = 2;
+/// An item that ran alone when the process died so often is what kills it.
+const DEATHS_ALONE: u32 = 2;
 
 /// How much runs at once, and how failures are retried.
 #[derive(Clone)]
@@ -36,13 +47,27 @@ pub struct Limits {
 pub struct EnhancedBatchProcessor {
     base: BatchProcessor,
     config_database: Arc<dyn ConfigDatabase>,
+    mirror: Option<Arc<dyn PreferenceMirror>>,
     item_source: Arc<dyn ItemSource>,
     jobs: Jobs,
     default_zone: Zone,
     retry: RetryPolicy,
-    permits: Arc<Semaphore>,
+    permits: Permits,
     max_concurrent_items: usize,
+    failures: Failures,
     stopping: watch::Receiver<bool>,
+}
+
+/// What holds for the items of a chunk.
+struct Run<'a> {
+    chunk: &'a Chunk,
+    claimed: &'a Claimed,
+    policy: RetryPolicy,
+    priority: Priority,
+    failure_limit: FailureLimit,
+    /// Whether there are other jobs, for whom permits are kept.
+    others: bool,
+    alone: bool,
 }
 
 impl EnhancedBatchProcessor {
@@ -61,19 +86,28 @@ impl EnhancedBatchProcessor {
         Self {
             base,
             config_database,
+            mirror: None,
             item_source,
             jobs: jobs.into(),
             default_zone,
             retry: limits.retry,
-            permits: Arc::new(Semaphore::new(max_concurrent_items)),
+            permits: Permits::new(max_concurrent_items),
             max_concurrent_items,
+            failures: Failures::default(),
             stopping,
         }
     }
 
+    /// Takes preferences from the scheduler's mirror, and asks the Config Database only for those it does not have.
+    #[must_use]
+    pub fn with_mirror(mut self, mirror: Arc<dyn PreferenceMirror>) -> Self {
+        self.mirror = Some(mirror);
+        self
+    }
+
     /// The time on the clock that results are stamped with.
     #[must_use]
-    pub fn now(&self) -> chrono::DateTime<chrono::Utc> {
+    pub fn now(&self) -> DateTime<Utc> {
         self.base.clock().now()
     }
 
@@ -83,23 +117,8 @@ impl EnhancedBatchProcessor {
     /// [`ProcessError`]; the chunk must be delivered again. What was committed before stays.
     pub async fn process(&self, chunk: &Chunk) -> Result<ChunkReport, ProcessError> {
         let claimed = self.base.claim(chunk).await?;
-        let prepared = self.prepare(chunk, &claimed.items).await?;
-        let retry_limit = self
-            .jobs
-            .current()
-            .job(&chunk.job_id)
-            .and_then(|job| job.retry_limit);
-        let policy = self.retry.with_limit(retry_limit);
-        let results = stream::iter(prepared)
-            .take_while(|_| std::future::ready(!*self.stopping.borrow()))
-            .map(|prepared| async {
-                match prepared {
-                    Prepared::Skip(result) => Some(result),
-                    Prepared::Run(item) => self.run(item, &policy).await,
-                }
-            })
-            .buffer_unordered(self.max_concurrent_items);
-        let report = self.base.commit_all(chunk, &claimed, results).await?;
+        let report = self.run_claimed(chunk, &claimed).await;
+        let report = self.base.end(chunk, &claimed, report).await?;
         info!(
             chunk_id = %chunk.chunk_id, job_id = %chunk.job_id, succeeded = report.succeeded,
             failed = report.failed, skipped = report.skipped,
@@ -109,39 +128,169 @@ impl EnhancedBatchProcessor {
         Ok(report)
     }
 
-    /// Runs one item to its end. `None` when the process stops between two attempts.
-    async fn run(&self, mut item: Item, policy: &RetryPolicy) -> Option<ItemResult> {
+    /// Forgets what has failed of a job, because it goes on after a pause.
+    pub fn forgive(&self, job_id: &punctual_domain::JobId) {
+        self.failures.forgive(job_id);
+    }
+
+    async fn run_claimed(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+    ) -> Result<ChunkReport, ProcessError> {
+        let prepared = self.prepare(chunk, &claimed.claim.items).await?;
+        let jobs = self.jobs.current();
+        let job = jobs.job(&chunk.job_id);
+        let run = Run {
+            chunk,
+            claimed,
+            policy: self.retry.with_limit(job.and_then(|job| job.retry_limit)),
+            priority: job.map(|job: &JobConfig| job.priority).unwrap_or_default(),
+            failure_limit: job.map(|job| job.failure_limit).unwrap_or_default(),
+            others: jobs.jobs.len() > 1,
+            alone: claimed.claim.lost >= LOST_BEFORE_ALONE,
+        };
+        if run.alone {
+            return self.run_one_by_one(&run, prepared).await;
+        }
+        let results = stream::iter(prepared)
+            .take_while(|_| std::future::ready(self.may_begin(&run)))
+            .map(|prepared| self.bring_to_end(&run, prepared))
+            .buffer_unordered(self.max_concurrent_items);
+        let report = self.base.commit_all(chunk, claimed, results).await?;
+        match self.failures.verdict(chunk) {
+            Some(reason) if !claimed.is_cancelled() => Err(ProcessError::Failing(reason)),
+            _ => Ok(report),
+        }
+    }
+
+    fn may_begin(&self, run: &Run<'_>) -> bool {
+        !*self.stopping.borrow()
+            && (self.failures.verdict(run.chunk).is_none() || run.claimed.is_cancelled())
+    }
+
+    /// Runs the items of a chunk that has ended several processes, each alone and committed at once, so that the one
+    /// that does it is found.
+    async fn run_one_by_one(
+        &self,
+        run: &Run<'_>,
+        prepared: Vec<Prepared>,
+    ) -> Result<ChunkReport, ProcessError> {
+        let (chunk, claimed) = (run.chunk, run.claimed);
+        warn!(chunk_id = %chunk.chunk_id, lost = claimed.claim.lost,
+            "Chunk {} was in work when {} processes ended; its items run one at a time now, alone",
+            chunk.chunk_id, claimed.claim.lost);
+        let killer = claimed.claim.suspect.as_ref();
+        let killer = killer.filter(|(_, deaths)| *deaths >= DEATHS_ALONE);
+        let mut report = ChunkReport::default();
+        for prepared in prepared {
+            if !self.may_begin(run) {
+                break;
+            }
+            let result = match prepared {
+                Prepared::Run(item) if killer.is_some_and(|(id, _)| *id == item.tenant_id) => {
+                    error!(tenant_id = %item.tenant_id, job_id = %item.job_id,
+                        "Item of {} in {} has ended the process each time it ran alone; it is not run again",
+                        item.tenant_id, item.job_id);
+                    let message = "the process ended each time this item ran, also alone";
+                    let outcome = Err(HandlerError::permanent(message));
+                    Some(self.base.result(&item, self.now(), outcome))
+                }
+                Prepared::Run(item) => {
+                    let Some(permit) = self.permits.acquire_alone().await else {
+                        break;
+                    };
+                    self.base.suspect(chunk, claimed, &item.tenant_id).await?;
+                    let result = self.bring_to_end(run, Prepared::Run(item)).await;
+                    drop(permit);
+                    result
+                }
+                skip @ Prepared::Skip(_) => self.bring_to_end(run, skip).await,
+            };
+            let one = stream::iter([result]);
+            report += self.base.commit_all(chunk, claimed, one).await?;
+        }
+        Ok(report)
+    }
+
+    /// Brings one item to its end. `None` when it has not come to it because the process stops.
+    async fn bring_to_end(&self, run: &Run<'_>, prepared: Prepared) -> Option<ItemResult> {
+        let mut item = match prepared {
+            Prepared::Skip(result) => return Some(result),
+            Prepared::Run(item) => item,
+        };
+        let bound = self.base.handlers().of(&item.purpose_id);
         let mut started_at = None;
         loop {
-            let permit = self.permits.acquire().await.ok()?;
-            let began = *started_at.get_or_insert_with(|| self.base.clock().now());
+            if started_at.is_none() && run.claimed.is_cancelled() {
+                return Some(self.skipped(&item.tenant_id, SkipReason::Cancelled));
+            }
+            // Who runs alone holds the one permit there is, and must not wait for those who wait for theirs.
+            let (turn, permit) = match &bound {
+                Some(bound) if !run.alone => {
+                    let turn = self.unless_stopped(bound.throttle.turn()).await?;
+                    let permit = self
+                        .permits
+                        .acquire(&run.chunk.job_id, run.priority, run.others);
+                    (Some(turn), Some(self.unless_stopped(permit).await??))
+                }
+                _ => (None, None),
+            };
+            if started_at.is_none() && run.claimed.is_cancelled() {
+                continue;
+            }
+            if started_at.is_none() && !self.may_begin(run) {
+                return None;
+            }
+            let began = *started_at.get_or_insert_with(|| self.now());
             let outcome = self.base.attempt(&item).await;
             drop(permit);
+            if let Some(bound) = &bound {
+                tell_throttle(bound, &outcome);
+            }
+            drop(turn);
             let delay = match &outcome {
-                Err(error) => policy.delay_before_retry(item.attempt, error),
+                Err(error) => run.policy.delay_before_retry(item.attempt, error),
                 Ok(_) => None,
             };
             let Some(delay) = delay else {
                 let result = self.base.result(&item, began, outcome);
-                if let (ItemStatus::Failed, Some(error)) = (result.status, &result.error) {
+                let failed = result.status == ItemStatus::Failed;
+                self.failures.count(run.chunk, failed, run.failure_limit);
+                if let (true, Some(error)) = (failed, &result.error) {
                     warn!(tenant_id = %item.tenant_id, job_id = %item.job_id, attempts = item.attempt,
                         error, "Item of {} in {} failed for good after {} attempts: {error}",
                         item.tenant_id, item.job_id, item.attempt);
                 }
                 return Some(result);
             };
-            self.wait(delay).await?;
+            self.unless_stopped(tokio::time::sleep(delay)).await?;
             item.attempt += 1;
         }
     }
 
-    /// Waits, unless the process stops before the time is over.
-    async fn wait(&self, delay: Duration) -> Option<()> {
+    /// Waits for something, unless the process stops before.
+    async fn unless_stopped<T>(&self, waits: impl Future<Output = T>) -> Option<T> {
         let mut stopping = self.stopping.clone();
         tokio::select! {
-            () = tokio::time::sleep(delay) => Some(()),
+            biased;
+            outcome = waits => Some(outcome),
             Ok(_) = stopping.wait_for(|stopping| *stopping) => None,
         }
+    }
+}
+
+/// Lets the purpose's throttle know how a call went.
+fn tell_throttle(bound: &Bound, outcome: &Result<serde_json::Value, HandlerError>) {
+    match outcome {
+        Ok(output) => {
+            let tokens = &output["usage"]["total_tokens"];
+            bound.throttle.succeeded(tokens.as_u64().unwrap_or(0));
+        }
+        Err(error) if error.kind == HandlerErrorKind::Throttled => {
+            bound.throttle.refused(error.retry_after);
+        }
+        Err(_) => {}
     }
 }
 

@@ -2,13 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, Chunk, Firing, ItemResult, ItemStatus, JobId, NewBatch, Priority, Progress,
-    TenantId, Trigger,
+    BatchStatus, Chunk, DeadLetterState, Firing, ItemResult, ItemStatus, JobId, NewBatch, Priority,
+    Progress, TenantId, Trigger,
 };
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::ports::{BatchFilter, BatchStore, Page, ResultFilter, TenantRuns, WorkQueue};
+use crate::ports::{
+    BatchFilter, BatchReader, BatchStore, Claim, Claimant, DeadLetterFilter, Page, ResultFilter,
+    TenantRuns, WorkQueue,
+};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("RFC 3339")
@@ -64,16 +67,33 @@ fn result(tenant: &TenantId, status: ItemStatus) -> ItemResult {
     }
 }
 
-/// Runs the whole suite over a store; it must be empty.
-pub async fn run<S: WorkQueue + BatchStore>(store: &S) {
-    batches_and_progress_are_stored_together_and_once(store).await;
-    a_chunk_is_claimed_committed_and_finished(store).await;
-    a_second_delivery_takes_only_what_is_not_done_and_fences_off_the_first(store).await;
-    one_run_per_job_tenant_and_date_whatever_the_batch(store).await;
-    lists_are_paged_without_losing_or_repeating(store).await;
+/// The processes that claim.
+const HERE: Uuid = Uuid::from_u128(100);
+const ELSEWHERE: Uuid = Uuid::from_u128(200);
+
+/// A store, and what reads it.
+struct Tested<'a, S> {
+    store: &'a S,
+    reader: &'a dyn BatchReader,
 }
 
-async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchStore>(store: &S) {
+/// Runs the whole suite over a store; it must be empty.
+pub async fn run<S: WorkQueue + BatchStore>(store: &S, reader: &dyn BatchReader) {
+    let tested = &Tested { store, reader };
+    batches_and_progress_are_stored_together_and_once(tested).await;
+    a_chunk_is_claimed_committed_and_finished(tested).await;
+    a_second_delivery_takes_only_what_is_not_done_and_fences_off_the_first(tested).await;
+    one_run_per_job_tenant_and_date_whatever_the_batch(tested).await;
+    lists_are_paged_without_losing_or_repeating(tested).await;
+    deliveries_that_end_with_their_process_are_counted(tested).await;
+    who_runs_alone_is_remembered(tested).await;
+    a_cancelled_batch_says_so_and_ends(tested).await;
+    dead_letters_are_replayed_once_or_discarded(tested).await;
+}
+
+async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
     let now = at("2026-03-01T09:00:00Z");
     assert_eq!(store.progress(&job()).await.expect("works"), None);
     let new = batch(
@@ -125,14 +145,19 @@ async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchS
             .collect::<Vec<_>>()
     };
     assert!(paused().await.is_empty());
-    for (pause, expected) in [(true, vec![job()]), (true, vec![job()]), (false, vec![])] {
+    let because = |reason: &str| Some(reason.to_owned());
+    for (pause, expected) in [
+        (because("a"), vec![(job(), "a".to_owned())]),
+        (because("b"), vec![(job(), "b".to_owned())]),
+        (None, vec![]),
+    ] {
         store
             .set_paused(&job(), pause, earlier)
             .await
             .expect("works");
         assert_eq!(paused().await, expected);
     }
-    let stored = store
+    let stored = reader
         .batch(new.batch_id)
         .await
         .expect("works")
@@ -141,19 +166,53 @@ async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchS
         (stored.status, stored.total, stored.processed()),
         (BatchStatus::Queued, 1200, 0)
     );
-    assert_eq!(store.batch(Uuid::nil()).await.expect("works"), None);
+    assert_eq!(reader.batch(Uuid::nil()).await.expect("works"), None);
+}
+
+async fn claim_by<S: BatchStore>(store: &S, chunk: &Chunk, process: Uuid, token: Uuid) -> Claim {
+    let claimant = Claimant { process, token };
+    let mut claim = store
+        .claim(chunk, claimant, at("2026-03-01T09:00:01Z"))
+        .await
+        .expect("works");
+    claim.items.sort();
+    claim
 }
 
 async fn claim<S: BatchStore>(store: &S, chunk: &Chunk, token: Uuid) -> Vec<TenantId> {
-    let mut claimed = store
-        .claim(chunk, token, at("2026-03-01T09:00:01Z"))
-        .await
-        .expect("works");
-    claimed.sort();
-    claimed
+    claim_by(store, chunk, HERE, token).await.items
 }
 
-async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(store: &S) {
+async fn commit<S: BatchStore>(
+    store: &S,
+    chunk: &Chunk,
+    token: Uuid,
+    results: &[ItemResult],
+) -> usize {
+    store
+        .commit(chunk, token, results)
+        .await
+        .expect("works")
+        .taken
+}
+
+/// A batch of `items` in the queue, the first chunk of which is claimed under `token`.
+async fn claimed<S: WorkQueue + BatchStore>(
+    store: &S,
+    date: &str,
+    items: &[TenantId],
+    token: Uuid,
+) -> (NewBatch, Claim) {
+    let due = format!("{date}T09:00:00Z");
+    let new = batch("daily 09:00 UTC", &due, date, items);
+    store.enqueue(firing(&new), at(&due)).await.expect("works");
+    let claim = claim_by(store, &new.chunks[0], HERE, token).await;
+    (new, claim)
+}
+
+async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
     let new = batch(
         "daily 09:00 UTC",
         "2026-03-02T09:00:00Z",
@@ -167,7 +226,7 @@ async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(st
     let (chunk, token) = (&new.chunks[0], Uuid::from_u128(1));
     assert_eq!(claim(store, chunk, token).await, tenants(0..3));
     let batch = || async {
-        store
+        reader
             .batch(new.batch_id)
             .await
             .expect("works")
@@ -180,17 +239,14 @@ async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(st
         result(&all[0], ItemStatus::Succeeded),
         result(&all[1], ItemStatus::Failed),
     ];
+    assert_eq!(commit(store, chunk, token, &results).await, 2);
     assert_eq!(
-        store.commit(chunk, token, &results).await.expect("works"),
-        2
-    );
-    assert_eq!(
-        store.commit(chunk, token, &results).await.expect("works"),
+        commit(store, chunk, token, &results).await,
         0,
         "an outcome is final"
     );
     store
-        .finish(chunk, at("2026-03-02T09:01:00Z"))
+        .finish(chunk, token, at("2026-03-02T09:01:00Z"))
         .await
         .expect("works");
     assert_eq!(
@@ -200,9 +256,9 @@ async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(st
     );
 
     let last = [result(&all[2], ItemStatus::Skipped)];
-    assert_eq!(store.commit(chunk, token, &last).await.expect("works"), 1);
+    assert_eq!(commit(store, chunk, token, &last).await, 1);
     store
-        .finish(chunk, at("2026-03-02T09:01:00Z"))
+        .finish(chunk, token, at("2026-03-02T09:01:00Z"))
         .await
         .expect("works");
     let done = batch().await;
@@ -216,7 +272,7 @@ async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(st
         batch_id: new.batch_id,
         status: Some(ItemStatus::Succeeded),
     };
-    let (found, _) = store
+    let (found, _) = reader
         .results(&filter, &Page::default())
         .await
         .expect("works");
@@ -231,7 +287,7 @@ async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(st
 async fn a_second_delivery_takes_only_what_is_not_done_and_fences_off_the_first<
     S: WorkQueue + BatchStore,
 >(
-    store: &S,
+    &Tested { store, reader }: &Tested<'_, S>,
 ) {
     let new = batch(
         "daily 09:00 UTC",
@@ -248,12 +304,12 @@ async fn a_second_delivery_takes_only_what_is_not_done_and_fences_off_the_first<
     let all = tenants(0..4);
     claim(store, chunk, first).await;
     let done = [result(&all[0], ItemStatus::Succeeded)];
-    assert_eq!(store.commit(chunk, first, &done).await.expect("works"), 1);
+    assert_eq!(commit(store, chunk, first, &done).await, 1);
 
     assert_eq!(claim(store, chunk, second).await, tenants(1..4));
     let stale = [result(&all[1], ItemStatus::Failed)];
     assert_eq!(
-        store.commit(chunk, first, &stale).await.expect("works"),
+        commit(store, chunk, first, &stale).await,
         0,
         "the first worker is a zombie"
     );
@@ -261,12 +317,12 @@ async fn a_second_delivery_takes_only_what_is_not_done_and_fences_off_the_first<
         .iter()
         .map(|tenant| result(tenant, ItemStatus::Succeeded))
         .collect();
-    assert_eq!(store.commit(chunk, second, &rest).await.expect("works"), 3);
+    assert_eq!(commit(store, chunk, second, &rest).await, 3);
     store
-        .finish(chunk, at("2026-03-03T09:02:00Z"))
+        .finish(chunk, second, at("2026-03-03T09:02:00Z"))
         .await
         .expect("works");
-    let batch = store
+    let batch = reader
         .batch(new.batch_id)
         .await
         .expect("works")
@@ -277,7 +333,9 @@ async fn a_second_delivery_takes_only_what_is_not_done_and_fences_off_the_first<
     );
 }
 
-async fn one_run_per_job_tenant_and_date_whatever_the_batch<S: WorkQueue + BatchStore>(store: &S) {
+async fn one_run_per_job_tenant_and_date_whatever_the_batch<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
     let morning = batch(
         "daily 09:00 UTC",
         "2026-03-04T09:00:00Z",
@@ -310,18 +368,12 @@ async fn one_run_per_job_tenant_and_date_whatever_the_batch<S: WorkQueue + Batch
     );
 
     let result = [result(&tenants(2..3)[0], ItemStatus::Succeeded)];
-    assert_eq!(
-        store
-            .commit(&evening.chunks[0], second, &result)
-            .await
-            .expect("works"),
-        1
-    );
+    assert_eq!(commit(store, &evening.chunks[0], second, &result).await, 1);
     store
-        .finish(&evening.chunks[0], at("2026-03-04T18:01:00Z"))
+        .finish(&evening.chunks[0], second, at("2026-03-04T18:01:00Z"))
         .await
         .expect("works");
-    let batch = store
+    let batch = reader
         .batch(evening.batch_id)
         .await
         .expect("works")
@@ -337,12 +389,14 @@ async fn one_run_per_job_tenant_and_date_whatever_the_batch<S: WorkQueue + Batch
     );
 }
 
-async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(store: &S) {
+async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(
+    &Tested { reader, .. }: &Tested<'_, S>,
+) {
     let filter = BatchFilter {
         job_id: Some(job()),
         status: None,
     };
-    let (all, next) = store
+    let (all, next) = reader
         .batches(&filter, &Page::default())
         .await
         .expect("works");
@@ -357,7 +411,7 @@ async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(
         status: Some(BatchStatus::Completed),
     };
     assert_eq!(
-        store
+        reader
             .batches(&completed, &Page::default())
             .await
             .expect("works")
@@ -372,7 +426,7 @@ async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(
         limit: 2,
     };
     loop {
-        let (batches, next) = store.batches(&filter, &page).await.expect("works");
+        let (batches, next) = reader.batches(&filter, &page).await.expect("works");
         paged.extend(batches);
         let Some(next) = next else { break };
         page.cursor = Some(next);
@@ -383,7 +437,7 @@ async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(
         tenant_id: tenants(0..1)[0].clone(),
         job_id: None,
     };
-    let (runs, next) = store
+    let (runs, next) = reader
         .tenant_runs(
             &tenant,
             &Page {
@@ -395,7 +449,7 @@ async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(
         .expect("works");
     let dates: Vec<String> = runs.iter().map(|run| run.occurrence.to_string()).collect();
     assert_eq!(dates, ["2026-03-04", "2026-03-03"]);
-    let (rest, next) = store
+    let (rest, next) = reader
         .tenant_runs(
             &tenant,
             &Page {
@@ -417,12 +471,12 @@ async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(
         limit: 2,
     };
     let errors = [
-        store
+        reader
             .batches(&BatchFilter::default(), &nonsense)
             .await
             .err(),
-        store.tenant_runs(&tenant, &nonsense).await.err(),
-        store.results(&filter, &nonsense).await.err(),
+        reader.tenant_runs(&tenant, &nonsense).await.err(),
+        reader.results(&filter, &nonsense).await.err(),
     ];
     for error in errors {
         assert!(
@@ -433,10 +487,205 @@ async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(
     }
 }
 
+async fn deliveries_that_end_with_their_process_are_counted<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let all = tenants(0..2);
+    let tokens: Vec<Uuid> = (31..36).map(Uuid::from_u128).collect();
+    let (new, claim) = claimed(store, "2026-03-05", &all, tokens[0]).await;
+    let chunk = &new.chunks[0];
+    assert_eq!((claim.lost, claim.cancelled), (0, false));
+    let running = TenantRuns {
+        tenant_id: all[0].clone(),
+        job_id: None,
+    };
+    let (runs, _) = reader
+        .tenant_runs(&running, &Page::default())
+        .await
+        .expect("works");
+    assert_eq!(runs[0].result.status, ItemStatus::Running, "it is in work");
+    assert_eq!(runs[0].batch_id, new.batch_id);
+
+    let lost = |process, token| async move { claim_by(store, chunk, process, token).await.lost };
+    assert_eq!(lost(HERE, tokens[1]).await, 0, "the process lives");
+    store.release(chunk, tokens[0]).await.expect("works");
+    assert_eq!(
+        lost(ELSEWHERE, tokens[2]).await,
+        1,
+        "an old token releases nothing"
+    );
+    store.release(chunk, tokens[2]).await.expect("works");
+    assert_eq!(lost(HERE, tokens[3]).await, 1, "it was given back");
+    assert_eq!(lost(ELSEWHERE, tokens[4]).await, 2);
+    let results: Vec<_> = all
+        .iter()
+        .map(|tenant| result(tenant, ItemStatus::Succeeded))
+        .collect();
+    assert_eq!(commit(store, chunk, tokens[3], &results).await, 0);
+    assert_eq!(commit(store, chunk, tokens[4], &results).await, 2);
+}
+
+async fn who_runs_alone_is_remembered<S: WorkQueue + BatchStore>(
+    &Tested { store, .. }: &Tested<'_, S>,
+) {
+    let all = tenants(0..2);
+    let token = Uuid::from_u128;
+    let (new, claim) = claimed(store, "2026-03-06", &all, token(41)).await;
+    let chunk = &new.chunks[0];
+    assert_eq!(claim.suspect, None);
+    let suspect = |by, who: usize| store.suspect(chunk, token(by), &all[who]);
+    assert!(suspect(41, 0).await.expect("works"));
+    assert!(suspect(41, 1).await.expect("works"));
+    let claim = claim_by(store, chunk, ELSEWHERE, token(42)).await;
+    assert_eq!(claim.suspect, Some((all[1].clone(), 1)));
+    assert!(
+        !suspect(41, 0).await.expect("works"),
+        "that claim has ended"
+    );
+    assert!(suspect(42, 1).await.expect("works"));
+    let claim = claim_by(store, chunk, HERE, token(43)).await;
+    assert_eq!(claim.suspect, Some((all[1].clone(), 2)));
+    store.release(chunk, token(43)).await.expect("works");
+    let claim = claim_by(store, chunk, HERE, token(44)).await;
+    assert_eq!(claim.suspect, None, "who was given back has killed nobody");
+}
+
+async fn a_cancelled_batch_says_so_and_ends<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let all = tenants(0..501);
+    let (first, second) = (Uuid::from_u128(51), Uuid::from_u128(52));
+    let (new, _) = claimed(store, "2026-03-07", &all, first).await;
+    assert!(store.cancel(new.batch_id).await.expect("works"));
+    let results: Vec<_> = new.chunks[0]
+        .items
+        .iter()
+        .map(|tenant| result(tenant, ItemStatus::Skipped))
+        .collect();
+    let committed = store
+        .commit(&new.chunks[0], first, &results)
+        .await
+        .expect("works");
+    assert!(committed.cancelled && committed.claimed);
+    assert_eq!(committed.taken, 500);
+    let claim = claim_by(store, &new.chunks[1], HERE, second).await;
+    assert!(claim.cancelled);
+    let status = || async {
+        let batch = reader.batch(new.batch_id).await.expect("works");
+        let batch = batch.expect("stored");
+        (batch.status, batch.skipped, batch.finished_at)
+    };
+    let ended = at("2026-03-07T10:00:00Z");
+    store
+        .finish(&new.chunks[0], first, ended)
+        .await
+        .expect("works");
+    assert_eq!(status().await, (BatchStatus::Cancelled, 500, None));
+    let last = [result(&all[500], ItemStatus::Skipped)];
+    assert_eq!(commit(store, &new.chunks[1], second, &last).await, 1);
+    store
+        .finish(&new.chunks[1], second, ended)
+        .await
+        .expect("works");
+    assert_eq!(status().await, (BatchStatus::Cancelled, 501, Some(ended)));
+    assert!(
+        !store.cancel(new.batch_id).await.expect("works"),
+        "it is over"
+    );
+    assert!(!store.cancel(Uuid::nil()).await.expect("works"));
+}
+
+async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let all = tenants(600..603);
+    let token = Uuid::from_u128(61);
+    let (new, _) = claimed(store, "2026-03-08", &all, token).await;
+    let chunk = &new.chunks[0];
+    let results: Vec<_> = all
+        .iter()
+        .map(|tenant| result(tenant, ItemStatus::Failed))
+        .collect();
+    commit(store, chunk, token, &results).await;
+    let now = at("2026-03-08T10:00:00Z");
+    store.finish(chunk, token, now).await.expect("works");
+    let open = || async {
+        let filter = DeadLetterFilter {
+            job_id: Some(job()),
+            tenant_id: None,
+            state: Some(DeadLetterState::Open),
+        };
+        let page = Page::default();
+        let (letters, _) = reader.dead_letters(&filter, &page).await.expect("works");
+        let ours = letters.into_iter();
+        ours.filter(|letter| letter.batch_id == new.batch_id)
+            .collect::<Vec<_>>()
+    };
+    let letters = open().await;
+    let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+    assert_eq!(ids.len(), 3);
+    assert!(ids[0] > ids[1], "newest first");
+    assert_eq!(letters[2].tenant_id, all[0]);
+    assert_eq!(
+        (letters[2].reason.as_str(), letters[2].attempts),
+        ("because", 1)
+    );
+    assert_eq!(letters[2].failed_at, at("2026-03-01T09:00:02.000123Z"));
+
+    let settled = store.settle(&ids[..1], vec![], now).await.expect("works");
+    assert_eq!((settled, open().await.len()), (1, 2));
+    let again = NewBatch::new(
+        &job(),
+        Priority::Medium,
+        "replay".to_owned(),
+        new.scheduled_at,
+        chunk.occurrence,
+        Trigger::Replay,
+        now,
+        &all[..2],
+        500,
+    );
+    let refused = store.settle(&ids, vec![again.clone()], now).await;
+    assert!(refused.expect_err("one is settled already").invalid_input);
+    assert_eq!(open().await.len(), 2, "all or nothing");
+    let replay = || store.settle(&ids[1..], vec![again.clone()], now);
+    assert_eq!(replay().await.expect("works"), 2);
+    assert!(replay().await.is_err(), "only once");
+    assert!(open().await.is_empty());
+
+    let chunk = &again.chunks[0];
+    assert_eq!(claim(store, chunk, token).await, all[..2]);
+    let results = [
+        result(&all[0], ItemStatus::Succeeded),
+        result(&all[1], ItemStatus::Failed),
+    ];
+    assert_eq!(commit(store, chunk, token, &results).await, 2);
+    store.finish(chunk, token, now).await.expect("works");
+    let replayed = reader.batch(again.batch_id).await.expect("works");
+    let replayed = replayed.expect("stored");
+    assert_eq!(
+        (replayed.status, replayed.trigger),
+        (BatchStatus::Completed, Trigger::Replay)
+    );
+    assert_eq!((replayed.succeeded, replayed.failed), (1, 1));
+    let runs = TenantRuns {
+        tenant_id: all[0].clone(),
+        job_id: Some(job()),
+    };
+    let (runs, _) = reader
+        .tenant_runs(&runs, &Page::default())
+        .await
+        .expect("works");
+    assert_eq!(runs.len(), 1, "it is the same run");
+    assert_eq!(runs[0].result, results[0]);
+    assert_eq!(runs[0].batch_id, again.batch_id);
+}
+
 #[cfg(test)]
 mod tests {
     #[tokio::test]
     async fn the_fake_keeps_the_contract() {
-        super::run(&crate::testing::FakeStore::default()).await;
+        let store = crate::testing::FakeStore::default();
+        super::run(&store, &store).await;
     }
 }

@@ -1,7 +1,7 @@
 //! In-memory stand-ins for the store and the Config Database, held to the same contract as the real ones.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -9,34 +9,60 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    Batch, BatchStatus, Chunk, FeatureType, Firing, ItemResult, ItemStatus, JobId, Occurrence,
-    PreferenceRecord, Progress, TenantId,
+    Batch, BatchStatus, Chunk, DeadLetter, DeadLetterState, FeatureType, Firing, ItemResult,
+    ItemStatus, JobId, NewBatch, Occurrence, PreferenceRecord, Progress, TenantId,
 };
 use uuid::Uuid;
 
 use crate::ports::{
-    BatchFilter, BatchStore, ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind,
-    Cursor, Enqueued, Page, ResultFilter, Snapshot, StoreError, StoredResult, TenantRuns,
-    WorkQueue,
+    BatchFilter, BatchReader, BatchStore, ChangePage, Claim, Claimant, Committed, ConfigDatabase,
+    ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, Enqueued, Leadership, Page,
+    Paged, ResultFilter, Snapshot, StoreError, StoredResult, TenantRuns, WorkQueue,
 };
 
 type RunKey = (JobId, TenantId, Occurrence);
 
+/// A chunk and how far it is.
+#[derive(Debug, Clone)]
+struct ChunkRow {
+    chunk: Chunk,
+    claimant: Option<Claimant>,
+    /// What the claim gave.
+    items: Vec<TenantId>,
+    lost: u32,
+    suspect: Option<(TenantId, u32)>,
+    ended: usize,
+    superseded: usize,
+    done: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Run {
     chunk_id: String,
-    token: Uuid,
+    /// Whether it is to run again.
+    open: bool,
     stored: StoredResult,
+}
+
+impl Run {
+    /// As it reads from outside: what is to run again is running.
+    fn as_stored(&self) -> StoredResult {
+        let mut stored = self.stored.clone();
+        if self.open {
+            stored.result.status = ItemStatus::Running;
+        }
+        stored
+    }
 }
 
 #[derive(Debug, Default)]
 struct Tables {
     progress: HashMap<JobId, Progress>,
-    paused: BTreeSet<JobId>,
+    paused: BTreeMap<JobId, String>,
     batches: BTreeMap<Uuid, Batch>,
-    /// Chunks by id, with the number of items that other batches ran, and whether they are done.
-    chunks: BTreeMap<String, (Chunk, u64, bool)>,
+    chunks: BTreeMap<String, ChunkRow>,
     runs: BTreeMap<RunKey, Run>,
+    dead_letters: Vec<DeadLetter>,
 }
 
 /// A queue and a store in memory.
@@ -56,8 +82,8 @@ impl FakeStore {
         self.tables()
             .chunks
             .values()
-            .filter(|(.., done)| !done)
-            .map(|(chunk, ..)| chunk.clone())
+            .filter(|row| !row.done)
+            .map(|row| row.chunk.clone())
             .collect()
     }
 }
@@ -66,77 +92,120 @@ impl Tables {
     fn with_counts(&self, batch: &Batch) -> Batch {
         let count = |status| {
             let of_batch = |run: &&Run| {
-                run.stored.batch_id == batch.batch_id && run.stored.result.status == status
+                run.stored.batch_id == batch.batch_id
+                    && !run.open
+                    && run.stored.result.status == status
             };
             self.runs.values().filter(of_batch).count() as u64
         };
         let chunks = self
             .chunks
             .values()
-            .filter(|(chunk, ..)| chunk.batch_id == batch.batch_id);
-        let superseded: u64 = chunks.map(|(_, superseded, _)| superseded).sum();
+            .filter(|row| row.chunk.batch_id == batch.batch_id);
+        let superseded: usize = chunks.map(|row| row.superseded).sum();
         Batch {
             succeeded: count(ItemStatus::Succeeded),
             failed: count(ItemStatus::Failed),
-            skipped: count(ItemStatus::Skipped) + superseded,
+            skipped: count(ItemStatus::Skipped) + superseded as u64,
             ..batch.clone()
         }
+    }
+
+    fn insert(&mut self, batch: &NewBatch, now: DateTime<Utc>) {
+        let row = Batch {
+            batch_id: batch.batch_id,
+            job_id: batch.job_id.clone(),
+            slot: batch.slot.clone(),
+            scheduled_at: batch.scheduled_at,
+            trigger: batch.trigger,
+            status: BatchStatus::Queued,
+            total: batch.total() as u64,
+            succeeded: 0,
+            failed: 0,
+            skipped: 0,
+            created_at: now,
+            finished_at: None,
+        };
+        self.batches.insert(batch.batch_id, row);
+        for chunk in &batch.chunks {
+            let row = ChunkRow {
+                chunk: chunk.clone(),
+                claimant: None,
+                items: Vec::new(),
+                lost: 0,
+                suspect: None,
+                ended: 0,
+                superseded: 0,
+                done: false,
+            };
+            self.chunks.insert(chunk.chunk_id.clone(), row);
+        }
+    }
+
+    /// The row of a chunk whose claim stands.
+    fn claimed(&mut self, chunk: &Chunk, token: Uuid) -> Option<&mut ChunkRow> {
+        self.chunks
+            .get_mut(&chunk.chunk_id)
+            .filter(|row| row.claimant.is_some_and(|by| by.token == token))
+    }
+
+    /// The runs of a tenant that chunks in work have not ended.
+    fn in_work(&self, tenant: &TenantId) -> Vec<StoredResult> {
+        let mut found = Vec::new();
+        for row in self.chunks.values() {
+            let chunk = &row.chunk;
+            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+            if let (Some(_), true, None) = (
+                row.claimant,
+                row.items.contains(tenant),
+                self.runs.get(&key),
+            ) {
+                found.push(StoredResult {
+                    job_id: chunk.job_id.clone(),
+                    batch_id: chunk.batch_id,
+                    occurrence: chunk.occurrence,
+                    scheduled_at: chunk.scheduled_at,
+                    result: ItemResult {
+                        tenant_id: tenant.clone(),
+                        status: ItemStatus::Running,
+                        attempts: 0,
+                        preference: None,
+                        output: None,
+                        error: None,
+                        started_at: chunk.scheduled_at,
+                        finished_at: None,
+                    },
+                });
+            }
+        }
+        found
+    }
+
+    fn is_cancelled(&self, batch_id: Uuid) -> bool {
+        let batch = self.batches.get(&batch_id);
+        batch.is_some_and(|batch| batch.status == BatchStatus::Cancelled)
     }
 }
 
 #[async_trait]
 impl WorkQueue for FakeStore {
+    /// Always: what is in memory belongs to one process.
+    async fn lead(&self, _process: Uuid, _term: Duration) -> Result<Leadership, StoreError> {
+        Ok(Leadership::Always)
+    }
+
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
         Ok(self.tables().progress.get(job_id).cloned())
-    }
-
-    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError> {
-        Ok(self.tables().paused.clone())
-    }
-
-    async fn set_paused(
-        &self,
-        job_id: &JobId,
-        paused: bool,
-        _now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let mut tables = self.tables();
-        if paused {
-            tables.paused.insert(job_id.clone());
-        } else {
-            tables.paused.remove(job_id);
-        }
-        Ok(())
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
         let mut tables = self.tables();
         let mut enqueued = Enqueued::default();
         for batch in firing.batches {
-            if tables.batches.contains_key(&batch.batch_id) {
-                continue;
+            if !tables.batches.contains_key(&batch.batch_id) {
+                tables.insert(&batch, now);
+                enqueued.batches.push(batch);
             }
-            let row = Batch {
-                batch_id: batch.batch_id,
-                job_id: batch.job_id.clone(),
-                slot: batch.slot.clone(),
-                scheduled_at: batch.scheduled_at,
-                trigger: batch.trigger,
-                status: BatchStatus::Queued,
-                total: batch.total() as u64,
-                succeeded: 0,
-                failed: 0,
-                skipped: 0,
-                created_at: now,
-                finished_at: None,
-            };
-            tables.batches.insert(batch.batch_id, row);
-            for chunk in &batch.chunks {
-                tables
-                    .chunks
-                    .insert(chunk.chunk_id.clone(), (chunk.clone(), 0, false));
-            }
-            enqueued.batches.push(batch);
         }
         for mut progress in firing.progress {
             if let Some(known) = tables.progress.get(&progress.job_id) {
@@ -146,67 +215,142 @@ impl WorkQueue for FakeStore {
         }
         Ok(enqueued)
     }
+
+    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
+        Ok(self.tables().paused.clone())
+    }
+
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        reason: Option<String>,
+        _now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        match reason {
+            Some(reason) => tables.paused.insert(job_id.clone(), reason),
+            None => tables.paused.remove(job_id),
+        };
+        Ok(())
+    }
+
+    async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let batch = tables.batches.get_mut(&batch_id);
+        let Some(batch) = batch.filter(|batch| batch.finished_at.is_none()) else {
+            return Ok(false);
+        };
+        batch.status = BatchStatus::Cancelled;
+        Ok(true)
+    }
+
+    async fn settle(
+        &self,
+        ids: &[i64],
+        batches: Vec<NewBatch>,
+        now: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        let mut tables = self.tables();
+        let open = |letter: &&mut DeadLetter| {
+            ids.contains(&letter.id) && letter.state == DeadLetterState::Open
+        };
+        let replay = !batches.is_empty();
+        let settled = tables.dead_letters.iter_mut().filter(open).count();
+        if replay && settled < ids.len() {
+            return Err(StoreError::invalid(NOT_OPEN));
+        }
+        for letter in tables.dead_letters.iter_mut().filter(open) {
+            letter.settled_at = Some(now);
+            letter.state = if replay {
+                DeadLetterState::Replayed
+            } else {
+                DeadLetterState::Discarded
+            };
+        }
+        for batch in &batches {
+            tables.insert(batch, now);
+            for chunk in &batch.chunks {
+                for tenant in &chunk.items {
+                    let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+                    if let Some(run) = tables.runs.get_mut(&key) {
+                        run.open = true;
+                        run.chunk_id.clone_from(&chunk.chunk_id);
+                    }
+                }
+            }
+        }
+        Ok(settled)
+    }
 }
+
+/// What a store says to a replay of a dead letter that somebody else has settled.
+pub(crate) const NOT_OPEN: &str = "a dead letter of these is not open any more";
 
 #[async_trait]
 impl BatchStore for FakeStore {
     async fn claim(
         &self,
         chunk: &Chunk,
-        token: Uuid,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<TenantId>, StoreError> {
+        claimant: Claimant,
+        _now: DateTime<Utc>,
+    ) -> Result<Claim, StoreError> {
         let mut tables = self.tables();
-        let mut claimed = Vec::new();
-        let mut superseded = 0;
+        let key = |tenant: &TenantId| (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+        let in_work_elsewhere = |tables: &Tables, tenant: &TenantId| {
+            tables.chunks.values().any(|row| {
+                row.chunk.chunk_id != chunk.chunk_id
+                    && row.chunk.job_id == chunk.job_id
+                    && row.chunk.occurrence == chunk.occurrence
+                    && row.claimant.is_some()
+                    && row.items.contains(tenant)
+            })
+        };
+        let (mut items, mut superseded) = (Vec::new(), 0);
         for tenant in &chunk.items {
-            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
-            match tables.runs.get_mut(&key) {
+            match tables.runs.get(&key(tenant)) {
                 Some(run) if run.chunk_id != chunk.chunk_id => superseded += 1,
-                Some(run) if run.stored.result.status != ItemStatus::Running => {}
-                Some(run) => {
-                    run.token = token;
-                    claimed.push(tenant.clone());
-                }
-                None => {
-                    let result = ItemResult {
-                        tenant_id: tenant.clone(),
-                        status: ItemStatus::Running,
-                        attempts: 0,
-                        preference: None,
-                        output: None,
-                        error: None,
-                        started_at: now,
-                        finished_at: None,
-                    };
-                    let stored = StoredResult {
-                        job_id: chunk.job_id.clone(),
-                        batch_id: chunk.batch_id,
-                        occurrence: chunk.occurrence,
-                        scheduled_at: chunk.scheduled_at,
-                        result,
-                    };
-                    tables.runs.insert(
-                        key,
-                        Run {
-                            chunk_id: chunk.chunk_id.clone(),
-                            token,
-                            stored,
-                        },
-                    );
-                    claimed.push(tenant.clone());
-                }
+                Some(run) if !run.open => {}
+                _ if in_work_elsewhere(&tables, tenant) => superseded += 1,
+                _ => items.push(tenant.clone()),
             }
         }
-        if let Some(row) = tables.chunks.get_mut(&chunk.chunk_id) {
-            row.1 = superseded;
-        }
+        let cancelled = tables.is_cancelled(chunk.batch_id);
         if let Some(batch) = tables.batches.get_mut(&chunk.batch_id)
             && batch.status == BatchStatus::Queued
         {
             batch.status = BatchStatus::Running;
         }
-        Ok(claimed)
+        let Some(row) = tables.chunks.get_mut(&chunk.chunk_id) else {
+            return Err(StoreError::unavailable("there is no such chunk"));
+        };
+        row.lost += u32::from(
+            row.claimant
+                .is_some_and(|by| by.process != claimant.process),
+        );
+        row.claimant = Some(claimant);
+        row.items.clone_from(&items);
+        row.superseded = superseded;
+        Ok(Claim {
+            items,
+            lost: row.lost,
+            suspect: row.suspect.clone(),
+            cancelled,
+        })
+    }
+
+    async fn suspect(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let Some(row) = tables.claimed(chunk, token) else {
+            return Ok(false);
+        };
+        let before = row.suspect.take().filter(|(before, _)| before == tenant);
+        row.suspect = Some((tenant.clone(), before.map_or(1, |(_, times)| times + 1)));
+        Ok(true)
     }
 
     async fn commit(
@@ -214,8 +358,11 @@ impl BatchStore for FakeStore {
         chunk: &Chunk,
         token: Uuid,
         results: &[ItemResult],
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let mut tables = self.tables();
+        if tables.claimed(chunk, token).is_none() {
+            return Ok(Committed::default());
+        }
         let mut taken = 0;
         for result in results {
             let key = (
@@ -223,39 +370,90 @@ impl BatchStore for FakeStore {
                 result.tenant_id.clone(),
                 chunk.occurrence,
             );
-            if let Some(run) = tables.runs.get_mut(&key)
-                && run.token == token
-                && run.stored.result.status == ItemStatus::Running
-            {
-                run.stored.result = result.clone();
-                taken += 1;
+            let stored = StoredResult {
+                job_id: chunk.job_id.clone(),
+                batch_id: chunk.batch_id,
+                occurrence: chunk.occurrence,
+                scheduled_at: chunk.scheduled_at,
+                result: result.clone(),
+            };
+            let run = Run {
+                chunk_id: chunk.chunk_id.clone(),
+                open: false,
+                stored,
+            };
+            let known = tables.runs.get(&key);
+            if known.is_some_and(|known| !known.open || known.chunk_id != chunk.chunk_id) {
+                continue;
+            }
+            taken += 1;
+            tables.runs.insert(key, run);
+            if result.status == ItemStatus::Failed {
+                let letter = DeadLetter {
+                    id: tables.dead_letters.len() as i64 + 1,
+                    job_id: chunk.job_id.clone(),
+                    tenant_id: result.tenant_id.clone(),
+                    occurrence: chunk.occurrence,
+                    batch_id: chunk.batch_id,
+                    scheduled_at: chunk.scheduled_at,
+                    attempts: result.attempts,
+                    reason: result.error.clone().unwrap_or_default(),
+                    failed_at: result.finished_at.unwrap_or(result.started_at),
+                    state: DeadLetterState::Open,
+                    settled_at: None,
+                };
+                tables.dead_letters.push(letter);
             }
         }
-        Ok(taken)
+        if let Some(row) = tables.claimed(chunk, token) {
+            row.ended += taken;
+        }
+        Ok(Committed {
+            taken,
+            claimed: true,
+            cancelled: tables.is_cancelled(chunk.batch_id),
+        })
     }
 
-    async fn finish(&self, chunk: &Chunk, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let mut tables = self.tables();
-        let running = |run: &Run| {
-            run.chunk_id == chunk.chunk_id && run.stored.result.status == ItemStatus::Running
-        };
-        if tables.runs.values().any(running) {
-            return Ok(());
-        }
-        if let Some(row) = tables.chunks.get_mut(&chunk.chunk_id) {
-            row.2 = true;
-        }
-        let open = tables
-            .chunks
-            .values()
-            .any(|(other, _, done)| other.batch_id == chunk.batch_id && !done);
-        if !open && let Some(batch) = tables.batches.get_mut(&chunk.batch_id) {
-            batch.status = BatchStatus::Completed;
-            batch.finished_at.get_or_insert(now);
+    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
+        if let Some(row) = self.tables().claimed(chunk, token) {
+            row.claimant = None;
+            row.suspect = None;
         }
         Ok(())
     }
 
+    async fn finish(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        let Some(row) = tables.claimed(chunk, token) else {
+            return Ok(());
+        };
+        if row.ended + row.superseded < row.chunk.items.len() {
+            return Ok(());
+        }
+        row.done = true;
+        row.claimant = None;
+        let open = tables
+            .chunks
+            .values()
+            .any(|row| row.chunk.batch_id == chunk.batch_id && !row.done);
+        if !open && let Some(batch) = tables.batches.get_mut(&chunk.batch_id) {
+            if batch.status != BatchStatus::Cancelled {
+                batch.status = BatchStatus::Completed;
+            }
+            batch.finished_at.get_or_insert(now);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl BatchReader for FakeStore {
     async fn batches(
         &self,
         filter: &BatchFilter,
@@ -296,14 +494,13 @@ impl BatchStore for FakeStore {
         let mut found: Vec<StoredResult> = tables
             .runs
             .values()
-            .map(|run| &run.stored)
+            .map(Run::as_stored)
             .filter(|stored| stored.batch_id == filter.batch_id)
             .filter(|stored| {
                 filter
                     .status
                     .is_none_or(|status| status == stored.result.status)
             })
-            .cloned()
             .collect();
         found.sort_by(|a, b| a.result.tenant_id.cmp(&b.result.tenant_id));
         paged(found, page, |stored| stored.result.tenant_id.to_string())
@@ -315,10 +512,9 @@ impl BatchStore for FakeStore {
         page: &Page,
     ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
         let tables = self.tables();
-        let mut found: Vec<StoredResult> = tables
-            .runs
-            .values()
-            .map(|run| &run.stored)
+        let ended = tables.runs.values().map(Run::as_stored);
+        let mut found: Vec<StoredResult> = ended
+            .chain(tables.in_work(&filter.tenant_id))
             .filter(|stored| stored.result.tenant_id == filter.tenant_id)
             .filter(|stored| {
                 filter
@@ -326,7 +522,6 @@ impl BatchStore for FakeStore {
                     .as_ref()
                     .is_none_or(|job| *job == stored.job_id)
             })
-            .cloned()
             .collect();
         found.sort_by_key(|stored| std::cmp::Reverse((stored.scheduled_at, stored.job_id.clone())));
         paged(found, page, |stored| {
@@ -335,6 +530,22 @@ impl BatchStore for FakeStore {
                 stored.scheduled_at, stored.job_id, stored.occurrence
             )
         })
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        page: &Page,
+    ) -> Result<Paged<DeadLetter>, StoreError> {
+        let tables = self.tables();
+        let wanted = |letter: &&DeadLetter| {
+            let (job_id, tenant_id) = (&filter.job_id, &filter.tenant_id);
+            job_id.as_ref().is_none_or(|job| *job == letter.job_id)
+                && tenant_id.as_ref().is_none_or(|id| *id == letter.tenant_id)
+                && filter.state.is_none_or(|state| state == letter.state)
+        };
+        let found = tables.dead_letters.iter().rev().filter(wanted).cloned();
+        paged(found.collect(), page, |letter| letter.id.to_string())
     }
 }
 

@@ -1,52 +1,70 @@
 //! The worker: takes chunks from the queue and hands them to the processor. One message is one chunk; a
 //! chunk that could not be brought to its end is delivered again, to whoever is there.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use apalis::{
     layers::WorkerBuilderExt,
-    prelude::{BoxDynError, Data, Strategy, WorkerBuilder},
+    prelude::{BackendExt, BoxDynError, Data, Strategy, WorkerBuilder},
 };
-use apalis_sqlite::{Config, SqliteStorage};
+use apalis_sqlite::SqliteStorage;
 use futures::stream;
-use punctual_application::{EnhancedBatchProcessor, ProcessError};
-use punctual_domain::Chunk;
-use tokio::sync::Notify;
+use punctual_application::{EnhancedBatchProcessor, ProcessError, ports::WorkQueue};
+use punctual_domain::{Chunk, JobId};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
     lateness::Lateness,
-    storage::sqlite::{QUEUE, SqliteStore},
+    storage::{Store, job_of},
 };
 
-/// Chunks in work at one time. Items are bounded by the processor; a few chunks keep it busy while the last
-/// items of one are still running.
-const CHUNKS_AT_ONCE: usize = 4;
+/// Chunks of one job in work at one time. Items are bounded by the processor; a few chunks keep it busy while the last
+/// items of one are still running, and leave the rest to other processes.
+const CHUNKS_AT_ONCE: usize = 8;
+/// Chunks fetched at a time. apalis has room for four events per fetched message, and stands still once it is used up
+/// by chunks that end while it is being stopped.
+const FETCHED_AT_ONCE: usize = CHUNKS_AT_ONCE / 4;
 /// A worker that has shown no sign of life for three of these is dead, and its chunks are given to others.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How often to look for work without being woken: for chunks handed back by or taken from others.
 const POLL: Duration = Duration::from_secs(1);
+/// How long a queue may be empty before nobody works on it.
+const IDLE: Duration = Duration::from_secs(60);
 /// How often messages of chunks that are done are removed from the queue.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// How long a chunk that cannot be worked on now is held before it goes back to the queue.
 const HOLD: Duration = Duration::from_secs(5);
 
-/// Works on the queue until it is told to stop.
+/// Works on the queues of all jobs until it is told to stop.
 pub struct Worker {
-    store: SqliteStore,
+    store: Store,
+    queue: Arc<dyn WorkQueue>,
     processor: Arc<EnhancedBatchProcessor>,
     lateness: Lateness,
 }
 
+/// Somebody at work on one queue.
+struct Desk {
+    stop: CancellationToken,
+    /// Since when there is nothing in it.
+    idle_since: Option<Instant>,
+}
+
 impl Worker {
-    /// A worker on the queue of `store`.
+    /// A worker on the queues of `store`.
     #[must_use]
-    pub fn new(store: SqliteStore, processor: EnhancedBatchProcessor) -> Self {
+    pub fn new(store: Store, processor: EnhancedBatchProcessor) -> Self {
         let mut lateness = Lateness::default();
         lateness.begin(processor.now());
         Self {
+            queue: store.queue(),
             store,
             processor: Arc::new(processor),
             lateness,
@@ -56,7 +74,12 @@ impl Worker {
     /// Works until `stop` is cancelled and the chunks in hand are given back or done. A failure of the store
     /// does not end it: it begins anew.
     pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.work_for_ever(&stop), self.tidy(&stop));
+        let worker = Arc::new(self);
+        tokio::join!(
+            worker.work_for_ever(&stop),
+            worker.tidy(&stop),
+            worker.store.listen(&stop)
+        );
         info!("The worker has stopped");
     }
 
@@ -70,11 +93,81 @@ impl Worker {
         }
     }
 
-    async fn work_for_ever(&self, stop: &CancellationToken) {
+    /// Sees to it that somebody works on every queue that has something waiting, unless its job is paused.
+    async fn work_for_ever(self: &Arc<Self>, stop: &CancellationToken) {
+        let (mut desks, mut at_work) = (HashMap::<String, Desk>::new(), JoinSet::new());
+        let mut paused_before = BTreeSet::new();
+        let mut pushed = self.store.pushed();
+        while !stop.is_cancelled() {
+            pushed.borrow_and_update();
+            let looked = tokio::try_join!(self.store.waiting(), self.queue.paused());
+            match looked {
+                Ok((waiting, paused)) => {
+                    let paused: BTreeSet<JobId> = paused.into_keys().collect();
+                    for job_id in paused_before.difference(&paused) {
+                        self.processor.forgive(job_id);
+                    }
+                    let runs =
+                        |queue: &String| job_of(queue).is_none_or(|job| !paused.contains(&job));
+                    for queue in waiting.iter().filter(|queue| runs(queue)) {
+                        if !desks.contains_key(queue) {
+                            let (worker, queue, ends) =
+                                (Arc::clone(self), queue.clone(), stop.child_token());
+                            let desk = Desk {
+                                stop: ends.clone(),
+                                idle_since: None,
+                            };
+                            desks.insert(queue.clone(), desk);
+                            at_work.spawn(async move {
+                                worker.work_on(&queue, &ends).await;
+                                queue
+                            });
+                        }
+                    }
+                    for (queue, desk) in &mut desks {
+                        desk.idle_since = match desk.idle_since {
+                            _ if waiting.contains(queue) => None,
+                            None => Some(Instant::now()),
+                            since => since,
+                        };
+                        let idle = desk.idle_since.is_some_and(|since| since.elapsed() >= IDLE);
+                        if idle || !runs(queue) {
+                            desk.stop.cancel();
+                        }
+                    }
+                    paused_before = paused;
+                }
+                Err(error) => warn!(%error, "The queues cannot be read now: {error}"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                Ok(()) = pushed.changed() => {}
+                Some(Ok(queue)) = at_work.join_next() => {
+                    desks.remove(&queue);
+                }
+                () = stop.cancelled() => {}
+            }
+        }
+        while at_work.join_next().await.is_some() {}
+    }
+
+    async fn work_on(&self, queue: &str, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             // A name is never used twice: a worker's name is how the queue tells the living from the dead.
             let name = format!("punctual-{}", Uuid::new_v4());
-            let outcome = self.work(&name, stop).await;
+            let outcome = match &self.store {
+                Store::Sqlite(store) => {
+                    let backend = SqliteStorage::<Chunk>::new(store.pool());
+                    let config = apalis_sqlite::Config::default();
+                    run_on!(self, backend, config, queue, name.as_str(), stop)
+                }
+                #[cfg(feature = "postgres")]
+                Store::Postgres(store) => {
+                    let backend = apalis_postgres::PostgresStorage::<Chunk>::new(store.pool());
+                    let config = apalis_postgres::Config::default();
+                    run_on!(self, backend, config, queue, name.as_str(), stop)
+                }
+            };
             if stop.is_cancelled() {
                 break;
             }
@@ -83,38 +176,45 @@ impl Worker {
                 .map_or_else(|| "its stream ended".to_owned(), |e| e.to_string());
             error!(
                 worker = name,
-                reason, "Worker {name} ended ({reason}); a new one begins in 1 s"
+                reason, "Worker {name} on {queue} ended ({reason}); a new one begins in 1 s"
             );
             pause(Duration::from_secs(1), stop).await;
         }
     }
 
-    async fn work(&self, name: &str, stop: &CancellationToken) -> Result<(), BoxDynError> {
-        let config = Config::default()
-            .queue(QUEUE)
-            .batch_size(1)
+    fn context(&self, stop: &CancellationToken) -> Context {
+        Context {
+            processor: Arc::clone(&self.processor),
+            queue: Arc::clone(&self.queue),
+            stop: stop.clone(),
+            in_work: TaskTracker::new(),
+            lateness: self.lateness.clone(),
+        }
+    }
+}
+
+/// Runs a worker of apalis over one backend or the other: they share no trait that says all of this.
+///
+/// A worker of apalis that has been stopped no longer goes on with what it has begun in the database, and that may hold
+/// a lock which the chunks in work need for their results. So they end first.
+macro_rules! run_on {
+    ($worker:expr, $backend:expr, $config:expr, $queue:expr, $name:expr, $stop:expr) => {{
+        let config = $config
+            .queue($queue)
+            .batch_size(FETCHED_AT_ONCE)
             .heartbeat_interval(HEARTBEAT)
             .missed_heartbeats(3);
         let wake = Strategy::new()
-            .stream(Box::pin(wakes(Arc::clone(self.store.pushed()))))
+            .stream(Box::pin(wakes($worker.store.pushed())))
             .interval(POLL);
-        let backend = SqliteStorage::<Chunk>::new(self.store.pool()).with_config(config);
-        let in_work = TaskTracker::new();
-        let worker = WorkerBuilder::new(name)
-            .backend(apalis::prelude::BackendExt::poll_with_strategy(
-                backend, wake,
-            ))
-            .data(Context {
-                processor: Arc::clone(&self.processor),
-                stop: stop.clone(),
-                in_work: in_work.clone(),
-                lateness: self.lateness.clone(),
-            })
+        let backend = BackendExt::poll_with_strategy($backend.with_config(config), wake);
+        let context = $worker.context($stop);
+        let (stopped, in_work) = ($stop.clone(), context.in_work.clone());
+        let worker = WorkerBuilder::new($name)
+            .backend(backend)
+            .data(context)
             .concurrency(CHUNKS_AT_ONCE)
             .build(deliver);
-        // A worker of apalis that has been stopped no longer goes on with what it has begun in the database, and
-        // that holds the write lock which the chunks in work need for their results. So they end first.
-        let stopped = stop.clone();
         let ended = worker.run_with_ctx(move |context| {
             let (stopped, in_work) = (stopped.clone(), in_work.clone());
             async move {
@@ -127,13 +227,15 @@ impl Worker {
                 context.stop()
             }
         });
-        Ok(ended.await?)
-    }
+        ended.await
+    }};
 }
+use run_on;
 
 #[derive(Clone)]
 struct Context {
     processor: Arc<EnhancedBatchProcessor>,
+    queue: Arc<dyn WorkQueue>,
     stop: CancellationToken,
     /// The chunks whose items may be running.
     in_work: TaskTracker,
@@ -144,6 +246,7 @@ struct Context {
 async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError> {
     let Context {
         processor,
+        queue,
         stop,
         in_work,
         lateness,
@@ -182,6 +285,16 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
         }
         // Whoever has it now will end it.
         Err(ProcessError::Superseded) => Ok(()),
+        Err(ProcessError::Failing(reason)) => {
+            let job_id = &chunk.job_id;
+            error!(%job_id, reason, "Job {job_id} is paused: {reason}. Find out why, then `punctual-agent resume \
+                {job_id}`; what failed is in `punctual-agent dead-letters list --job {job_id}`");
+            let pausing = queue.set_paused(job_id, Some(reason), processor.now());
+            if let Err(error) = pausing.await {
+                error!(%job_id, %error, "Job {job_id} cannot be paused: {error}");
+            }
+            Err(ProcessError::Interrupted.into())
+        }
         Err(error) => {
             warn!(chunk_id = chunk.chunk_id, %error, "Chunk {} goes back to the queue: {error}", chunk.chunk_id);
             pause(HOLD, stop).await;
@@ -197,9 +310,9 @@ async fn pause(time: Duration, stop: &CancellationToken) {
     }
 }
 
-fn wakes(pushed: Arc<Notify>) -> impl futures::Stream<Item = ()> + Send + Sync {
-    stream::unfold(pushed, |pushed| async {
-        pushed.notified().await;
+fn wakes(pushed: watch::Receiver<()>) -> impl futures::Stream<Item = ()> + Send + Sync {
+    stream::unfold(pushed, |mut pushed| async {
+        pushed.changed().await.ok()?;
         Some(((), pushed))
     })
 }

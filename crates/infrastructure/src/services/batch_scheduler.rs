@@ -10,13 +10,14 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     Jobs, item_ids,
-    ports::{Clock, Enqueued, ItemSource, StoreError, WorkQueue},
+    ports::{Clock, Enqueued, ItemSource, Leadership, StoreError, WorkQueue},
 };
 use punctual_domain::{
     Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Source, Work, plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::lateness::Lateness;
 
@@ -24,6 +25,20 @@ use crate::lateness::Lateness;
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Progress is written down at least this often, even when nothing fell due.
 const WRITE_DOWN_EVERY: TimeDelta = TimeDelta::seconds(60);
+
+/// How long a process stays the one to fire without a sign of life, and how often it gives one.
+const TERM: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+
+/// Whether this process fires.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watch {
+    pub(crate) leads: bool,
+    /// Whether it has just become the one who does.
+    pub(crate) begins: bool,
+    /// When to ask again, at the latest.
+    pub(crate) ends: Duration,
+}
 
 /// Settings of both schedulers.
 #[derive(Debug, Clone)]
@@ -43,6 +58,9 @@ pub struct BatchScheduler {
     item_source: Arc<dyn ItemSource>,
     planned: HashMap<JobId, Planned>,
     lateness: Lateness,
+    /// What the store knows this process by.
+    process: Uuid,
+    leads: bool,
 }
 
 /// How far a job has been planned, and how much of that is written down.
@@ -77,6 +95,8 @@ impl BatchScheduler {
             options,
             planned: HashMap::new(),
             lateness: Lateness::default(),
+            process: Uuid::new_v4(),
+            leads: false,
         }
     }
 
@@ -84,18 +104,66 @@ impl BatchScheduler {
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let now = self.clock.now();
-            let (firing, next) = self.plan(now).await;
-            let sleep = match self.fire(firing, now).await {
-                Ok(_) => until(next, now),
-                Err(error) => {
-                    error!(%error, "What fell due cannot be stored ({error}); it is tried again in 1 s");
-                    Duration::from_secs(1)
+            let watch = self.watch().await;
+            let sleep = if watch.leads {
+                let (firing, next) = self.plan(now).await;
+                match self.fire(firing, now).await {
+                    Ok(_) => until(next, now).min(watch.ends),
+                    Err(error) => {
+                        error!(%error, "What fell due cannot be stored ({error}); it is tried again in 1 s");
+                        Duration::from_secs(1)
+                    }
                 }
+            } else {
+                watch.ends
             };
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = stop.cancelled() => {}
             }
+        }
+        self.step_down().await;
+    }
+
+    /// Whether this process is the one to fire. Who has not been until now looks up how far others have come.
+    pub(crate) async fn watch(&mut self) -> Watch {
+        let process = self.process;
+        let (leads, ends) = match self.queue.lead(process, TERM).await {
+            Ok(Leadership::Always) => (true, LONGEST_SLEEP),
+            Ok(Leadership::Granted) => (true, ASK_AGAIN),
+            Ok(Leadership::Refused) => (false, ASK_AGAIN),
+            Err(error) => {
+                error!(%error, "Who is to fire cannot be known ({error}); it is asked again in 1 s");
+                return Watch {
+                    leads: false,
+                    begins: false,
+                    ends: Duration::from_secs(1),
+                };
+            }
+        };
+        let begins = leads && !self.leads;
+        if begins {
+            self.planned.clear();
+        }
+        if leads != self.leads && ends < LONGEST_SLEEP {
+            let word = if leads { "fires" } else { "no longer fires" };
+            info!(%process, "This process {word} what falls due");
+        }
+        self.leads = leads;
+        metrics::gauge!("punctual_leads").set(f64::from(u8::from(leads)));
+        Watch {
+            leads,
+            begins,
+            ends,
+        }
+    }
+
+    /// Lets another process fire at once.
+    pub(crate) async fn step_down(&mut self) {
+        if self.leads
+            && let Err(error) = self.queue.lead(self.process, Duration::ZERO).await
+        {
+            warn!(%error, "Others fire only when the term of this process has run out: {error}");
         }
     }
 
@@ -205,7 +273,7 @@ impl BatchScheduler {
             let paused = self.queue.paused().await?;
             firing.batches.retain(|batch| {
                 let (job_id, slot) = (&batch.job_id, &batch.slot);
-                let runs = !paused.contains(job_id);
+                let runs = !paused.contains_key(job_id);
                 if !runs {
                     info!(%job_id, slot, "Job {job_id} is paused: {slot} of {} is left out", batch.scheduled_at);
                 }

@@ -138,6 +138,7 @@ impl DynamicBatchScheduler {
                 () = stop.cancelled() => {}
             }
         }
+        self.base.step_down().await;
         for (_, feed) in feeds.into_values() {
             // A feed ends with `stop`; one that panicked has been reported by the runtime.
             let _ = feed.await;
@@ -170,6 +171,16 @@ impl DynamicBatchScheduler {
 
     /// Plans everything until `now`, stores it, and says how long to sleep.
     async fn tick(&mut self, now: DateTime<Utc>) -> Duration {
+        let watch = self.base.watch().await;
+        if watch.begins {
+            for mirror in &mut self.mirrors {
+                mirror.started = false;
+            }
+        }
+        if !watch.leads {
+            self.publish(now);
+            return watch.ends;
+        }
         let (mut firing, mut next) = self.base.plan(now).await;
         for index in 0..self.mirrors.len() {
             // What is not known yet is not planned: nothing runs on a guess.
@@ -205,7 +216,7 @@ impl DynamicBatchScheduler {
                     }
                 }
                 self.publish(now);
-                until(next, now)
+                until(next, now).min(watch.ends)
             }
             Err(error) => {
                 error!(%error, "What fell due cannot be stored ({error}); it is tried again in 1 s");

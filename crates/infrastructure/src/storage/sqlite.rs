@@ -2,27 +2,35 @@
 //! (ours), so that a tick's batches, their queue messages and the progress are one transaction.
 
 mod batch_store;
-mod rows;
 mod work_queue;
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ops::{Deref, DerefMut},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use apalis_sqlite::SqliteStorage;
-use punctual_application::ports::StoreError;
+use punctual_application::ports::{BatchReader, StoreError};
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
+    any::AnyPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
-/// The name of the queue of chunks.
-pub(crate) const QUEUE: &str = "punctual.chunks";
+use super::{QUEUES, reader::SqlReader, rows::failed};
 
 /// The ports `WorkQueue` and `BatchStore` in one SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
-    pushed: Arc<Notify>,
+    reader: SqlReader,
+    /// Who writes waits here: SQLite itself would have the second of two sleep and try again.
+    writer: Arc<Mutex<()>>,
+    pushed: watch::Sender<()>,
 }
 
 impl SqliteStore {
@@ -41,6 +49,7 @@ impl SqliteStore {
                     "BATCH_STORE_URL is not usable; use a URL as sqlite://var/punctual.db",
                 )
             })?;
+        sqlx::any::install_default_drivers();
         let path = options.get_filename().to_owned();
         let fail = |problem: String| {
             StoreError::unavailable(format!(
@@ -74,29 +83,55 @@ impl SqliteStore {
         ours.run(&pool)
             .await
             .map_err(|error| fail(error.to_string()))?;
+        let reader = AnyPoolOptions::new()
+            .max_connections(4)
+            .connect(url)
+            .await
+            .map_err(|error| fail(error.to_string()))?;
         Ok(Self {
             pool,
-            pushed: Arc::default(),
+            reader: SqlReader::new(reader),
+            writer: Arc::default(),
+            pushed: watch::Sender::new(()),
         })
+    }
+
+    /// Reads batches and results.
+    #[must_use]
+    pub fn reader(&self) -> Arc<dyn BatchReader> {
+        Arc::new(self.reader.clone())
     }
 
     pub(crate) fn pool(&self) -> &SqlitePool {
         &self.pool
     }
 
-    /// Wakes a worker when chunks have been put in the queue.
-    pub(crate) fn pushed(&self) -> &Arc<Notify> {
-        &self.pushed
+    /// Tells when chunks have been put in the queue.
+    pub(crate) fn pushed(&self) -> watch::Receiver<()> {
+        self.pushed.subscribe()
+    }
+
+    /// The queues that have something waiting, or in the hands of a worker that may be dead.
+    pub(crate) async fn waiting(&self) -> Result<BTreeSet<String>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT job_type FROM Jobs WHERE status IN ('Pending', 'Failed', 'Queued', 'Running')
+               AND substr(job_type, 1, length(?1)) = ?1",
+        )
+        .bind(QUEUES)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(names.into_iter().collect())
     }
 
     /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
     /// Returns how many there were.
     pub(crate) async fn forget_done_chunks(&self) -> Result<u64, StoreError> {
         let deleted = sqlx::query(
-            "DELETE FROM Jobs WHERE job_type = ?1 AND status = 'Done'
+            "DELETE FROM Jobs WHERE substr(job_type, 1, length(?1)) = ?1 AND status = 'Done'
                AND done_at < CAST(strftime('%s', 'now') AS INTEGER) - 3600",
         )
-        .bind(QUEUE)
+        .bind(QUEUES)
         .execute(&self.pool)
         .await
         .map_err(failed)?;
@@ -105,16 +140,40 @@ impl SqliteStore {
 
     /// A transaction that takes the write lock at once: one that began by reading could fail when it comes
     /// to write.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(failed)
+    async fn write(&self) -> Result<Writing, StoreError> {
+        let turn = Arc::clone(&self.writer).lock_owned().await;
+        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        Ok(Writing {
+            transaction: transaction.map_err(failed)?,
+            _turn: turn,
+        })
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError::unavailable(error.to_string())
+/// A transaction that writes, and the turn to do so.
+struct Writing {
+    transaction: Transaction<'static, Sqlite>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Writing {
+    async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await.map_err(failed)
+    }
+}
+
+impl Deref for Writing {
+    type Target = sqlx::SqliteConnection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Writing {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.transaction
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +190,7 @@ mod tests {
         let store = SqliteStore::open(&url(&folder, "new/folder/punctual.db"))
             .await
             .unwrap();
-        punctual_application::testing::contract::run(&store).await;
+        punctual_application::testing::contract::run(&store, &*store.reader()).await;
     }
 
     #[tokio::test]
@@ -196,7 +255,7 @@ mod tests {
                  VALUES ('{}', ?1, ?2, ?3, CAST(strftime('%s', 'now') AS INTEGER) - ?4)",
             )
             .bind(id)
-            .bind(QUEUE)
+            .bind(format!("{QUEUES}a"))
             .bind(status)
             .bind(done_ago)
             .execute(store.pool())

@@ -10,29 +10,30 @@ use async_trait::async_trait;
 use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
     ports::{
-        BatchFilter, BatchStore, HandlerError, ItemSource, ItemSourceError, Page, PurposeHandler,
-        SourceItem, SystemClock, WorkQueue,
+        BatchFilter, HandlerError, ItemSource, ItemSourceError, Page, PurposeHandler, SourceItem,
+        SystemClock, WorkQueue,
     },
     testing::FakeConfigDatabase,
 };
 use punctual_domain::{
     BatchConfig, BatchStatus, Firing, Item, JobConfig, NewBatch, PurposeId, Source, Trigger, Zone,
 };
-use punctual_infrastructure::{SqliteStore, Worker};
+use punctual_infrastructure::{SqliteStore, Store, Worker};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::tenant;
 
-/// Notes the jobs in the order in which their items run.
+/// Notes the jobs in the order in which their items run, and takes its time.
 #[derive(Clone, Default)]
-struct Order(Arc<Mutex<Vec<String>>>);
+struct Order(Arc<Mutex<Vec<String>>>, Duration);
 
 #[async_trait]
 impl PurposeHandler for Order {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
         self.0.lock().unwrap().push(item.job_id.to_string());
+        tokio::time::sleep(self.1).await;
         Ok(Value::Null)
     }
 }
@@ -145,7 +146,7 @@ impl Bench {
             },
             stopped,
         );
-        Worker::new(self.store.clone(), processor)
+        Worker::new(Store::Sqlite(self.store.clone()), processor)
     }
 
     fn begun(&self) -> Vec<String> {
@@ -161,6 +162,7 @@ impl Bench {
             loop {
                 let (found, _) = self
                     .store
+                    .reader()
                     .batches(&completed, &Page::default())
                     .await
                     .unwrap();
@@ -180,7 +182,8 @@ impl Bench {
 async fn what_is_more_urgent_runs_first_and_a_chunk_that_cannot_run_yet_runs_later() {
     let jobs = |priority: &'static str| (0..6).map(move |n| (format!("{priority}{n}"), priority));
     let jobs: Vec<_> = jobs("low").chain(jobs("critical")).collect();
-    let bench = Bench::new(&jobs, 1).await;
+    let mut bench = Bench::new(&jobs, 1).await;
+    bench.order.1 = Duration::from_millis(100);
     let (_stopping, stopped) = watch::channel(false);
     let stop = CancellationToken::new();
     let worker = bench.worker(ReadableLater(Mutex::new(true)), stopped);
@@ -188,14 +191,14 @@ async fn what_is_more_urgent_runs_first_and_a_chunk_that_cannot_run_yet_runs_lat
     bench.until_completed(12).await;
     stop.cancel();
     working.await.unwrap();
-    // Twelve ran, also the one whose first delivery found no records. A few chunks are in work at once, so
-    // only the beginning is in a strict order: nothing low begins while anything critical waits.
+    // Twelve ran, also the one whose first delivery found no records and that comes last. Until all wait for the one
+    // place there is, one or two may begin out of turn.
     let order = bench.begun();
     assert_eq!(order.len(), 12, "{order:?}");
-    assert!(
-        order[..2].iter().all(|job| job.starts_with("critical")),
-        "{order:?}"
-    );
+    let urgent = order[..11]
+        .iter()
+        .rposition(|job| job.starts_with("critical"));
+    assert!(urgent.unwrap() <= 7, "{order:?}");
 }
 
 #[tokio::test]

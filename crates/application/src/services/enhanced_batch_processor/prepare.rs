@@ -1,5 +1,7 @@
 //! From a chunk's ids to items: the tenant's merged preference as it stands now, or a plain job's record.
 
+use std::collections::HashMap;
+
 use punctual_domain::{
     Chunk, FeatureType, Item, ItemResult, ItemStatus, JobConfig, MergedPreference, Occurrence,
     Preference, PreferenceRecord, SkipReason, TenantId, Work,
@@ -36,11 +38,37 @@ impl EnhancedBatchProcessor {
                 defaults,
                 ..
             } => {
-                let stored = self.config_database.preferences(feature_type, ids).await?;
-                let prepare = |id| {
-                    self.prepare_tenant(job, chunk, feature_type, defaults, id, stored.get(id))
+                let known = match &self.mirror {
+                    Some(mirror) => mirror.preferences(&job.job_id, ids),
+                    None => vec![None; ids.len()],
                 };
-                Ok(ids.iter().map(prepare).collect())
+                let others: Vec<TenantId> = ids
+                    .iter()
+                    .zip(&known)
+                    .filter(|(_, known)| known.is_none())
+                    .map(|(id, _)| id.clone())
+                    .collect();
+                let stored = if others.is_empty() {
+                    HashMap::new()
+                } else {
+                    self.config_database
+                        .preferences(feature_type, &others)
+                        .await?
+                };
+                let prepare = |(id, known): (&TenantId, Option<MergedPreference>)| match known {
+                    Some(merged) => {
+                        self.prepare_merged(job, chunk, feature_type, id.clone(), &merged)
+                    }
+                    None => {
+                        self.prepare_tenant(job, chunk, feature_type, defaults, id, stored.get(id))
+                    }
+                };
+                let mut prepared: Vec<Prepared> = ids.iter().zip(known).map(prepare).collect();
+                let bound = self.base.handlers().of(&job.purpose_id);
+                if bound.is_some_and(|bound| bound.binding.alike_together) {
+                    prepared.sort_by_cached_key(Prepared::parameters);
+                }
+                Ok(prepared)
             }
             Work::Fixed { sources, .. } => {
                 let records = item_data(job.kind, self.item_source.load(sources).await?);
@@ -75,28 +103,58 @@ impl EnhancedBatchProcessor {
         };
         match merged {
             Err(errors) => self.skip(tenant, SkipReason::Invalid, Some(&errors.to_string())),
-            Ok(merged) if !merged.enabled => self.skip(tenant, SkipReason::Disabled, None),
-            Ok(merged) => Prepared::Run(Item {
-                feature_type: Some(feature_type.clone()),
-                preference: Some(merged.to_json()),
-                ..item(job, chunk, tenant.clone())
-            }),
+            Ok(merged) => self.prepare_merged(job, chunk, feature_type, tenant.clone(), &merged),
         }
     }
 
-    fn skip(&self, tenant: &TenantId, reason: SkipReason, detail: Option<&str>) -> Prepared {
-        let now = self.base.clock().now();
-        let reason = reason.as_str();
-        Prepared::Skip(ItemResult {
+    fn prepare_merged(
+        &self,
+        job: &JobConfig,
+        chunk: &Chunk,
+        feature_type: &FeatureType,
+        tenant: TenantId,
+        merged: &MergedPreference,
+    ) -> Prepared {
+        if !merged.enabled {
+            return self.skip(&tenant, SkipReason::Disabled, None);
+        }
+        Prepared::Run(Item {
+            feature_type: Some(feature_type.clone()),
+            preference: Some(merged.to_json()),
+            ..item(job, chunk, tenant)
+        })
+    }
+
+    /// The result of an item that is not run.
+    pub(super) fn skipped(&self, tenant: &TenantId, reason: SkipReason) -> ItemResult {
+        let now = self.now();
+        ItemResult {
             tenant_id: tenant.clone(),
             status: ItemStatus::Skipped,
             attempts: 0,
             preference: None,
             output: None,
-            error: Some(detail.map_or(reason.to_owned(), |detail| format!("{reason}: {detail}"))),
+            error: Some(reason.as_str().to_owned()),
             started_at: now,
             finished_at: Some(now),
-        })
+        }
+    }
+
+    fn skip(&self, tenant: &TenantId, reason: SkipReason, detail: Option<&str>) -> Prepared {
+        let mut result = self.skipped(tenant, reason);
+        if let Some(detail) = detail {
+            result.error = Some(format!("{}: {detail}", reason.as_str()));
+        }
+        Prepared::Skip(result)
+    }
+}
+
+impl Prepared {
+    /// What tells items with equal parameters from others.
+    fn parameters(&self) -> Option<String> {
+        let Self::Run(item) = self else { return None };
+        let overrides = item.preference.as_ref()?.get("template_overrides")?;
+        Some(overrides.to_string())
     }
 }
 

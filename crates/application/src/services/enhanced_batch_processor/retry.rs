@@ -2,10 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::ports::HandlerError;
+use crate::ports::{HandlerError, HandlerErrorKind};
 
 /// The wait before the first retry is at most this; it doubles with every further one.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// An item that the far side refuses as one too many has done nothing wrong: it may be tried so many times more.
+const REFUSALS_MORE: u32 = 20;
 /// No wait is longer, whatever the far side asks for.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
@@ -39,7 +41,12 @@ impl RetryPolicy {
         attempt: u32,
         error: &HandlerError,
     ) -> Option<Duration> {
-        if !error.retryable || attempt > self.limit {
+        let limit = match error.kind {
+            HandlerErrorKind::Permanent => return None,
+            HandlerErrorKind::Retryable => self.limit,
+            HandlerErrorKind::Throttled => self.limit.saturating_add(REFUSALS_MORE),
+        };
+        if attempt > limit {
             return None;
         }
         let ceiling = FIRST_DELAY

@@ -6,12 +6,14 @@ use std::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use punctual_domain::BatchConfig;
 use punctual_domain::{
-    Firing, JobConfig, NewBatch, PreferenceRecord, Priority, PurposeId, TenantId, Trigger,
+    BatchStatus, Firing, Item, JobConfig, NewBatch, PreferenceRecord, Priority, PurposeId,
+    TenantId, Trigger,
 };
 use serde_json::{Value, json};
 
@@ -19,8 +21,9 @@ use super::*;
 use crate::{
     Handlers,
     ports::{
-        BatchStore, HandlerError, MockBatchStore, MockItemSource, MockPurposeHandler, Page,
-        PurposeHandler, ResultFilter, StoredResult, WorkQueue,
+        BatchReader, BatchStore, Claim, Claimant, Committed, HandlerError, MockBatchStore,
+        MockItemSource, MockPurposeHandler, Page, PurposeHandler, ResultFilter, StoredResult,
+        WorkQueue,
     },
     testing::{FakeConfigDatabase, FakeStore, ManualClock},
 };
@@ -66,7 +69,7 @@ async fn bench(
     let store = Arc::new(FakeStore::default());
     let config_database = Arc::new(FakeConfigDatabase::default());
     let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
-    let chunk = queued(&config.jobs[0], &store, tenants).await;
+    let chunk = queued(&config.jobs[0], &store, "daily 09:00 UTC", tenants).await;
     let mut handlers = Handlers::default();
     handlers.bind(
         PurposeId::new("write").unwrap(),
@@ -95,18 +98,17 @@ async fn bench(
     }
 }
 
-async fn queued(job: &JobConfig, store: &FakeStore, tenants: &[&str]) -> Chunk {
+async fn queued(job: &JobConfig, store: &FakeStore, slot: &str, tenants: &[&str]) -> Chunk {
     let items: Vec<_> = tenants
         .iter()
         .map(|tenant| TenantId::new(tenant).unwrap())
         .collect();
     let at = "2026-03-01T09:00:00Z".parse().unwrap();
     let occurrence = "2026-03-01".parse().unwrap();
-    let slot = "daily 09:00 UTC".to_owned();
     let batch = NewBatch::new(
         &job.job_id,
         Priority::High,
-        slot,
+        slot.to_owned(),
         at,
         occurrence,
         Trigger::Schedule,
@@ -277,14 +279,8 @@ async fn no_more_items_run_at_once_than_the_process_allows_over_all_chunks() {
     for id in &ids {
         bench.config_database.put(preference(id, on("dry")));
     }
-    let second = Chunk {
-        chunk_id: "second".into(),
-        items: tenants[10..]
-            .iter()
-            .map(|id| TenantId::new(id).unwrap())
-            .collect(),
-        ..bench.chunk.clone()
-    };
+    let job = &config(posts()).jobs[0];
+    let second = queued(job, &bench.store, "daily 10:00 UTC", &tenants[10..]).await;
     let both = futures::join!(
         bench.processor.process(&bench.chunk),
         bench.processor.process(&second)
@@ -407,10 +403,17 @@ async fn stopping_ends_what_runs_begins_nothing_more_and_the_rest_runs_next_time
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_chunk_was_given_away_stops_without_committing() {
     let mut store = MockBatchStore::new();
+    store.expect_claim().returning(|chunk, _, _| {
+        Ok(Claim {
+            items: chunk.items.clone(),
+            ..Claim::default()
+        })
+    });
+    store.expect_release().times(1).returning(|_, _| Ok(()));
     store
-        .expect_claim()
-        .returning(|chunk, _, _| Ok(chunk.items.clone()));
-    store.expect_commit().times(1).returning(|_, _, _| Ok(0));
+        .expect_commit()
+        .times(1)
+        .returning(|_, _, _| Ok(Committed::default()));
     store.expect_finish().never();
     let mut bench = bench(posts(), &["a"], Probe::default(), 0).await;
     bench.config_database.put(preference("a", on("dry")));
@@ -424,4 +427,165 @@ async fn a_worker_whose_chunk_was_given_away_stops_without_committing() {
     bench.processor.base = BatchProcessor::new(handlers, Arc::new(store), clock);
     let outcome = bench.processor.process(&bench.chunk).await;
     assert!(matches!(outcome, Err(ProcessError::Superseded)));
+}
+
+/// Claims a chunk for a process that will never be heard of again.
+async fn dies_with(store: &FakeStore, chunk: &Chunk, alone: Option<&str>) {
+    let claimant = Claimant {
+        process: uuid::Uuid::new_v4(),
+        token: uuid::Uuid::new_v4(),
+    };
+    let now = "2026-03-01T09:00:00Z".parse().unwrap();
+    store.claim(chunk, claimant, now).await.unwrap();
+    if let Some(tenant) = alone {
+        let tenant = TenantId::new(tenant).unwrap();
+        store.suspect(chunk, claimant.token, &tenant).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_the_process_does_not_outlive_is_found_and_the_others_end() {
+    let probe = Probe::default();
+    let (attempts, most_running) = (Arc::clone(&probe.attempts), Arc::clone(&probe.most_running));
+    let bench = bench(posts(), &["a", "killer", "z"], probe, 0).await;
+    for tenant in ["a", "killer", "z"] {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    // Twice with everything running beside it, and twice alone.
+    for alone in [None, None, Some("killer"), Some("killer")] {
+        dies_with(&bench.store, &bench.chunk, alone).await;
+    }
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!((report.succeeded, report.failed), (2, 1));
+    let results = bench.results().await;
+    let error = results["killer"].result.error.clone().unwrap();
+    assert!(error.contains("the process ended each time"), "{error}");
+    assert_eq!(attempts.lock().unwrap().len(), 2, "it was not run again");
+    assert_eq!(most_running.load(Ordering::SeqCst), 1, "one at a time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_death_alone_is_no_proof() {
+    let bench = bench(posts(), &["a"], Probe::default(), 0).await;
+    bench.config_database.put(preference("a", on("dry")));
+    for alone in [None, None, Some("a")] {
+        dies_with(&bench.store, &bench.chunk, alone).await;
+    }
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!(report.succeeded, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_batch_begins_nothing_more_and_every_item_has_its_outcome() {
+    let names: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
+    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let bench = bench(posts(), &tenants, Probe::default(), 0).await;
+    for tenant in &tenants {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    let cancel = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(bench.store.cancel(bench.chunk.batch_id).await.unwrap());
+    };
+    let (report, ()) = tokio::join!(bench.processor.process(&bench.chunk), cancel);
+    let report = report.unwrap();
+    assert_eq!((report.succeeded + report.skipped, report.failed), (9, 0));
+    assert!(report.succeeded <= 6, "those that had begun: {report:?}");
+    let batch = bench.store.batch(bench.chunk.batch_id).await.unwrap();
+    assert_eq!(batch.unwrap().status, BatchStatus::Cancelled);
+    let skipped = bench.results().await;
+    let mut skipped = skipped
+        .values()
+        .filter(|stored| stored.result.status == ItemStatus::Skipped);
+    assert!(skipped.all(|stored| stored.result.error.as_deref() == Some("cancelled")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_fails_massively_is_stopped_and_goes_on_when_somebody_says_so() {
+    let names: Vec<String> = (0..40).map(|n| format!("t{n}")).collect();
+    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut job = posts();
+    job["failure_limit"] = json!({"percent": 50, "at_least": 10});
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let mut handler = MockPurposeHandler::new();
+    handler.expect_run().returning(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Err(HandlerError::permanent("no"))
+    });
+    let bench = bench(job, &tenants, handler, 0).await;
+    for tenant in &tenants {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    let error = bench.processor.process(&bench.chunk).await.unwrap_err();
+    assert!(
+        matches!(&error, ProcessError::Failing(reason) if reason.contains("10 of 10 items")),
+        "{error}"
+    );
+    let so_far = calls.load(Ordering::SeqCst);
+    assert!((10..=13).contains(&so_far), "{so_far} calls");
+    assert_eq!(
+        bench.results().await.len(),
+        so_far,
+        "what has failed is kept"
+    );
+    bench.processor.forgive(&bench.chunk.job_id);
+    assert!(bench.processor.process(&bench.chunk).await.is_err());
+    assert!(calls.load(Ordering::SeqCst) > so_far);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_slow_the_whole_purpose_down_and_cost_no_retry() {
+    let names: Vec<String> = (0..50).map(|n| format!("t{n}")).collect();
+    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (calls, began) = (Arc::new(AtomicUsize::new(0)), tokio::time::Instant::now());
+    let counted = Arc::clone(&calls);
+    let mut handler = MockPurposeHandler::new();
+    handler.expect_run().returning(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        if began.elapsed() < Duration::from_secs(300) {
+            return Err(HandlerError::throttled("busy", None));
+        }
+        Ok(json!("ran"))
+    });
+    let bench = bench(posts(), &tenants, handler, 0).await;
+    for tenant in &tenants {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!(report.succeeded, 50);
+    let more = calls.load(Ordering::SeqCst) - 50;
+    assert!(
+        more <= 15,
+        "{more} calls too many in five minutes of refusals"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_mirror_knows_is_not_asked_for() {
+    let mut handler = MockPurposeHandler::new();
+    handler
+        .expect_run()
+        .returning(|item| Ok(item.preference.as_ref().unwrap()["template_overrides"].clone()));
+    let mut bench = bench(posts(), &["asked", "known"], handler, 0).await;
+    bench.config_database.put(preference("asked", on("dry")));
+    let mut mirror = crate::ports::MockPreferenceMirror::new();
+    mirror.expect_preferences().returning(|_, tenants| {
+        let stored = punctual_domain::Preference::parse(on("mirrored").as_object().unwrap());
+        let defaults = json!({"frequency": "daily"});
+        let defaults = punctual_domain::Preference::parse(defaults.as_object().unwrap());
+        let (stored, defaults) = (stored.unwrap(), defaults.unwrap());
+        let merged =
+            punctual_domain::MergedPreference::merge(&stored, &defaults, &Zone::utc()).unwrap();
+        let known = |tenant: &TenantId| (tenant.as_str() == "known").then(|| merged.clone());
+        tenants.iter().map(known).collect()
+    });
+    bench.processor = bench.processor.with_mirror(Arc::new(mirror));
+    bench.processor.process(&bench.chunk).await.unwrap();
+    let results = bench.results().await;
+    let tone = |tenant: &str| results[tenant].result.output.clone().unwrap()["tone"].clone();
+    assert_eq!(
+        (tone("known"), tone("asked")),
+        (json!("mirrored"), json!("dry"))
+    );
 }

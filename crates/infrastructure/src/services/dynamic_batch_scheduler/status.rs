@@ -7,7 +7,8 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Slot};
+use punctual_application::ports::PreferenceMirror;
+use punctual_domain::{FeatureType, Horizon, JobId, MergedPreference, Mirror, Slot, TenantId};
 use tokio::sync::watch;
 
 /// The scheduler's state after its last tick.
@@ -90,6 +91,19 @@ pub struct SlotStatus {
     pub tenants: usize,
     /// When it falls due next.
     pub next: Option<DateTime<Utc>>,
+}
+
+impl PreferenceMirror for StatusHandle {
+    fn preferences(&self, job_id: &JobId, tenants: &[TenantId]) -> Vec<Option<MergedPreference>> {
+        let status = self.get();
+        match status.jobs.get(job_id) {
+            Some(job) if job.loaded => job.mirror.read(|mirror| {
+                let preference = |tenant| mirror.preference_of(tenant);
+                tenants.iter().map(preference).collect()
+            }),
+            _ => vec![None; tenants.len()],
+        }
+    }
 }
 
 /// A handle on the scheduler's state.

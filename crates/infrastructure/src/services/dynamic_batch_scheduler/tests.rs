@@ -10,8 +10,8 @@ use chrono::TimeDelta;
 use punctual_application::{
     Jobs,
     ports::{
-        BatchFilter, BatchStore, ChangePage, ConfigDatabaseError, ConfigErrorKind, Cursor,
-        MockItemSource, Page, Snapshot, SourceItem, WorkQueue,
+        BatchFilter, BatchReader, BatchStore, ChangePage, Claimant, ConfigDatabaseError,
+        ConfigErrorKind, Cursor, MockItemSource, Page, Snapshot, SourceItem, WorkQueue,
     },
     testing::{FakeStore, ManualClock},
 };
@@ -515,11 +515,14 @@ async fn what_falls_due_while_a_job_is_paused_is_left_out_and_not_made_up() {
     let store: Arc<FakeStore> = Arc::default();
     let job = JobId::new("posts").unwrap();
     let now = "2026-03-01T05:30:00Z".parse().unwrap();
-    store.set_paused(&job, true, now).await.unwrap();
+    store
+        .set_paused(&job, Some("a test".to_owned()), now)
+        .await
+        .unwrap();
     let bench = start(scripted, store, "2026-03-01T05:30:00Z");
     bench.sleep(4 * 3600).await;
     assert_eq!(bench.queued().await, ["report 01 06:00 1"]);
-    bench.store.set_paused(&job, false, now).await.unwrap();
+    bench.store.set_paused(&job, None, now).await.unwrap();
     bench.sleep(3600).await;
     assert_eq!(bench.queued().await, ["report 01 06:00 1"]);
     bench.sleep(24 * 3600).await;
@@ -569,10 +572,13 @@ async fn jobs_that_are_replaced_go_on_where_they_were_and_new_ones_begin_now() {
 /// Runs everything that is queued, and counts the runs of each occurrence.
 async fn runs(store: &FakeStore) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    let token = uuid::Uuid::from_u128(1);
+    let claimant = Claimant {
+        process: uuid::Uuid::nil(),
+        token: uuid::Uuid::nil(),
+    };
     for chunk in store.pending() {
         let now = "2026-03-01T00:00:00Z".parse().unwrap();
-        for tenant in store.claim(&chunk, token, now).await.unwrap() {
+        for tenant in store.claim(&chunk, claimant, now).await.unwrap().items {
             *counts
                 .entry(format!("{} {tenant} {}", chunk.job_id, chunk.occurrence))
                 .or_default() += 1;

@@ -1,65 +1,103 @@
-//! The port `BatchStore`: claims and results of items, and what the API reads.
+//! The port `BatchStore`: claims of chunks, and results of their items.
+
+use std::{collections::HashMap, fmt::Write, sync::LazyLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{
-    BatchFilter, BatchStore, Page, ResultFilter, StoreError, StoredResult, TenantRuns,
-};
-use punctual_domain::{Batch, BatchStatus, Chunk, ItemResult, ItemStatus, TenantId};
+use punctual_application::ports::{BatchStore, Claim, Claimant, Committed, StoreError};
+use punctual_domain::{Chunk, ItemResult, ItemStatus, TenantId};
 use serde_json::json;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::{
-    SqliteStore, failed,
-    rows::{self, micros},
+use super::SqliteStore;
+use crate::storage::{
+    claim::{self, share},
+    rows::{failed, micros},
 };
 
-const BATCH_COLUMNS: &str = "SELECT *, (SELECT coalesce(sum(superseded), 0) FROM chunks c
-     WHERE c.batch_id = b.batch_id) AS superseded FROM batches b";
+/// The rows of a chunk's items. `CROSS JOIN` keeps SQLite from looking through all results of the job instead of looking
+/// up each item.
+const ROWS_OF_ITEMS: &str =
+    "SELECT r.tenant_id, r.chunk, r.status FROM json_each(?1) item CROSS JOIN item_results r
+     ON r.tenant_id = item.value AND r.job_id = ?2 AND r.occurrence = ?3";
 
-/// How many of a chunk's items another chunk has. `CROSS JOIN` keeps SQLite from looking through all results of
-/// the job instead of looking up each item.
-const COUNT_SUPERSEDED: &str = "UPDATE chunks SET superseded =
-         (SELECT count(*) FROM json_each(?1) item CROSS JOIN item_results r
-          ON r.job_id = ?2 AND r.tenant_id = item.value AND r.occurrence = ?3
-          WHERE r.chunk_id <> ?4)
-     WHERE chunk_id = ?4";
+/// How many results one statement writes. Few sizes, so that each is prepared once.
+const BLOCKS: [usize; 3] = [64, 8, 1];
+const COLUMNS: usize = 11;
+
+static INSERTS: LazyLock<[String; 3]> = LazyLock::new(|| BLOCKS.map(insert_of));
+
+fn insert_of(rows: usize) -> String {
+    let mut sql = "INSERT INTO item_results (tenant_id, job_id, occurrence, chunk, status, attempts, preference, output,
+                       error, started_at, finished_at) VALUES "
+        .to_owned();
+    for row in 0..rows {
+        let comma = if row > 0 { ", " } else { "" };
+        let marks = vec!["?"; COLUMNS].join(", ");
+        let _ = write!(sql, "{comma}({marks})");
+    }
+    sql + " ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET status = excluded.status,
+               attempts = excluded.attempts, preference = excluded.preference, output = excluded.output,
+               error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at
+           WHERE item_results.status = 'running' AND item_results.chunk = excluded.chunk"
+}
 
 #[async_trait]
 impl BatchStore for SqliteStore {
     async fn claim(
         &self,
         chunk: &Chunk,
-        token: Uuid,
+        claimant: Claimant,
         now: DateTime<Utc>,
-    ) -> Result<Vec<TenantId>, StoreError> {
-        let items = json!(chunk.items).to_string();
+    ) -> Result<Claim, StoreError> {
+        let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
         let mut transaction = self.write().await?;
-        let rows = sqlx::query(
-            "INSERT INTO item_results (job_id, tenant_id, occurrence, batch_id, chunk_id, scheduled_at,
-                                       token, status, started_at)
-             SELECT ?1, value, ?2, ?3, ?4, ?5, ?6, 'running', ?7 FROM json_each(?8) WHERE true
-             ON CONFLICT (job_id, tenant_id, occurrence) DO UPDATE SET token = excluded.token
-                 WHERE item_results.chunk_id = excluded.chunk_id AND item_results.status = 'running'
-             RETURNING tenant_id",
+        let row = sqlx::query(
+            "UPDATE chunks SET token = ?2, process = ?3, claimed_at = ?4, job_id = ?5, occurrence = ?6, total = ?7,
+                 lost = lost + (token IS NOT NULL AND process <> ?3)
+             WHERE chunk_id = ?1
+             RETURNING chunk, lost, suspect, suspected, done, (SELECT status = 'cancelled' FROM batches b
+                 WHERE b.batch_id = chunks.batch_id)",
         )
-        .bind(chunk.job_id.as_str())
-        .bind(chunk.occurrence.to_string())
-        .bind(chunk.batch_id.to_string())
         .bind(&chunk.chunk_id)
-        .bind(micros(chunk.scheduled_at))
-        .bind(token.to_string())
+        .bind(claimant.token.to_string())
+        .bind(claimant.process.to_string())
         .bind(micros(now))
-        .bind(&items)
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(chunk.items.len() as i64)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| failed(format!("there is no chunk {}", chunk.chunk_id)))?;
+        let own: i64 = row.try_get(0).map_err(failed)?;
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(ROWS_OF_ITEMS)
+            .bind(json!(chunk.items).to_string())
+            .bind(job_id)
+            .bind(&occurrence)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let rows: HashMap<String, claim::Row> = rows
+            .into_iter()
+            .map(|(tenant, chunk, status)| (tenant, claim::Row::new(chunk == own, &status)))
+            .collect();
+        let in_work: Vec<String> = sqlx::query_scalar(
+            "SELECT items FROM chunks WHERE job_id = ?1 AND occurrence = ?2 AND token IS NOT NULL
+               AND chunk <> ?3 AND items IS NOT NULL",
+        )
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(own)
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed)?;
-        sqlx::query(COUNT_SUPERSEDED)
-            .bind(&items)
-            .bind(chunk.job_id.as_str())
-            .bind(chunk.occurrence.to_string())
-            .bind(&chunk.chunk_id)
+        let shares = share(chunk, &rows, &in_work)?;
+        sqlx::query("UPDATE chunks SET items = ?2, superseded = ?3 WHERE chunk = ?1")
+            .bind(own)
+            .bind(json!(shares.items).to_string())
+            .bind(shares.superseded)
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
@@ -70,10 +108,37 @@ impl BatchStore for SqliteStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        rows.iter()
-            .map(|row| TenantId::new(row.try_get::<&str, _>(0).map_err(failed)?).map_err(failed))
-            .collect()
+        transaction.commit().await?;
+        let suspect: Option<String> = row.try_get(2).map_err(failed)?;
+        let suspected: u32 = row.try_get(3).map_err(failed)?;
+        let suspect = suspect.map(|tenant| TenantId::new(tenant).map_err(failed));
+        Ok(Claim {
+            items: shares.items,
+            lost: row.try_get(1).map_err(failed)?,
+            suspect: suspect.transpose()?.map(|tenant| (tenant, suspected)),
+            cancelled: row.try_get(5).map_err(failed)?,
+        })
+    }
+
+    async fn suspect(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.write().await?;
+        let noted = sqlx::query(
+            "UPDATE chunks SET suspected = CASE WHEN suspect = ?3 THEN suspected + 1 ELSE 1 END, suspect = ?3
+             WHERE chunk_id = ?1 AND token = ?2",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .bind(tenant.as_str())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await?;
+        Ok(noted.rows_affected() > 0)
     }
 
     async fn commit(
@@ -81,211 +146,170 @@ impl BatchStore for SqliteStore {
         chunk: &Chunk,
         token: Uuid,
         results: &[ItemResult],
-    ) -> Result<usize, StoreError> {
-        let (occurrence, token) = (chunk.occurrence.to_string(), token.to_string());
+    ) -> Result<Committed, StoreError> {
+        let occurrence = chunk.occurrence.to_string();
         let mut transaction = self.write().await?;
-        let [mut succeeded, mut failed_for_good, mut skipped] = [0_i64; 3];
-        // Row by row: a join would have SQLite look through all results of the job.
-        for result in results {
-            let updated = sqlx::query(
-                "UPDATE item_results SET status = ?1, attempts = attempts + ?2, preference = ?3, output = ?4,
-                     error = ?5, started_at = ?6, finished_at = ?7
-                 WHERE job_id = ?8 AND tenant_id = ?9 AND occurrence = ?10 AND token = ?11
-                   AND status = 'running'",
-            )
-            .bind(result.status.as_str())
-            .bind(result.attempts)
-            .bind(result.preference.as_ref().map(ToString::to_string))
-            .bind(result.output.as_ref().map(ToString::to_string))
-            .bind(&result.error)
-            .bind(micros(result.started_at))
-            .bind(result.finished_at.map(micros))
-            .bind(chunk.job_id.as_str())
-            .bind(result.tenant_id.as_str())
-            .bind(&occurrence)
-            .bind(&token)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?
-            .rows_affected() as i64;
-            match result.status {
-                ItemStatus::Succeeded => succeeded += updated,
-                ItemStatus::Failed => failed_for_good += updated,
-                ItemStatus::Skipped | ItemStatus::Running => skipped += updated,
-            }
-        }
-        sqlx::query(
-            "UPDATE batches SET succeeded = succeeded + ?2, failed = failed + ?3, skipped = skipped + ?4
-             WHERE batch_id = ?1",
-        )
-        .bind(chunk.batch_id.to_string())
-        .bind(succeeded)
-        .bind(failed_for_good)
-        .bind(skipped)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        Ok((succeeded + failed_for_good + skipped) as usize)
-    }
-
-    async fn finish(&self, chunk: &Chunk, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let mut transaction = self.write().await?;
-        sqlx::query(
-            "UPDATE chunks SET done = 1 WHERE chunk_id = ?1 AND NOT EXISTS
-                 (SELECT 1 FROM item_results WHERE chunk_id = ?1 AND status = 'running')",
+        let claimed: Option<(i64, bool)> = sqlx::query_as(
+            "SELECT c.chunk, b.status = 'cancelled' FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
+             WHERE c.chunk_id = ?1 AND c.token = ?2",
         )
         .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let Some((own, cancelled)) = claimed else {
+            return Ok(Committed::default());
+        };
+        let (mut taken, mut rest) = (0, results);
+        while !rest.is_empty() {
+            let size = BLOCKS.iter().position(|size| *size <= rest.len());
+            let size = size.expect("a block of one fits what is not empty");
+            let (block, others) = rest.split_at(BLOCKS[size]);
+            rest = others;
+            let mut insert = sqlx::query(AssertSqlSafe(INSERTS[size].as_str()));
+            for result in block {
+                insert = insert
+                    .bind(result.tenant_id.as_str())
+                    .bind(chunk.job_id.as_str())
+                    .bind(&occurrence)
+                    .bind(own)
+                    .bind(result.status.as_str())
+                    .bind(result.attempts)
+                    .bind(result.preference.as_ref().map(ToString::to_string))
+                    .bind(result.output.as_ref().map(ToString::to_string))
+                    .bind(&result.error)
+                    .bind(micros(result.started_at))
+                    .bind(result.finished_at.map(micros));
+            }
+            let inserted = insert.execute(&mut *transaction).await.map_err(failed)?;
+            taken += inserted.rows_affected() as usize;
+        }
+        if taken == results.len() {
+            add_counts(&mut transaction, own, results).await?;
+        } else {
+            count_again(&mut transaction, own).await?;
+        }
+        for result in results {
+            if result.status == ItemStatus::Failed {
+                dead_letter(&mut transaction, chunk, own, result).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(Committed {
+            taken,
+            claimed: true,
+            cancelled,
+        })
+    }
+
+    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        sqlx::query(
+            "UPDATE chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
+             WHERE chunk_id = ?1 AND token = ?2",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await
+    }
+
+    async fn finish(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        sqlx::query(
+            "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = ?1 AND token = ?2
+               AND succeeded + failed + skipped + superseded >= total",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
         sqlx::query(
-            "UPDATE batches SET status = ?2, finished_at = coalesce(finished_at, ?3) WHERE batch_id = ?1
+            "UPDATE batches SET finished_at = ?2,
+                 status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
+                 (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
+                                                 FROM chunks WHERE batch_id = ?1)
+             WHERE batch_id = ?1 AND finished_at IS NULL
                AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = ?1 AND done = 0)",
         )
         .bind(chunk.batch_id.to_string())
-        .bind(BatchStatus::Completed.as_str())
         .bind(micros(now))
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
-    }
-
-    async fn batches(
-        &self,
-        filter: &BatchFilter,
-        page: &Page,
-    ) -> Result<(Vec<Batch>, Option<String>), StoreError> {
-        let (before, batch_id) = match &page.cursor {
-            None => (i64::MAX, String::new()),
-            Some(cursor) => {
-                let (before, batch_id) = split(cursor)?;
-                (
-                    before,
-                    batch_id
-                        .parse::<Uuid>()
-                        .map_err(|_| bad_cursor())?
-                        .to_string(),
-                )
-            }
-        };
-        let sql = format!(
-            "{BATCH_COLUMNS} WHERE (scheduled_at, batch_id) < (?1, ?2)
-               AND (?3 IS NULL OR job_id = ?3) AND (?4 IS NULL OR status = ?4)
-             ORDER BY scheduled_at DESC, batch_id DESC LIMIT ?5"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(before)
-            .bind(batch_id)
-            .bind(filter.job_id.as_ref().map(|job| job.as_str()))
-            .bind(filter.status.map(BatchStatus::as_str))
-            .bind(i64::from(page.limit) + 1)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        let batches = rows
-            .iter()
-            .map(rows::batch)
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(paged(batches, page, |batch| {
-            format!("{}.{}", micros(batch.scheduled_at), batch.batch_id)
-        }))
-    }
-
-    async fn batch(&self, batch_id: Uuid) -> Result<Option<Batch>, StoreError> {
-        let sql = format!("{BATCH_COLUMNS} WHERE batch_id = ?1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(batch_id.to_string())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(failed)?;
-        row.as_ref().map(rows::batch).transpose()
-    }
-
-    async fn results(
-        &self,
-        filter: &ResultFilter,
-        page: &Page,
-    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
-        let after = match &page.cursor {
-            None => String::new(),
-            Some(cursor) => TenantId::new(cursor).map_err(|_| bad_cursor())?.to_string(),
-        };
-        let rows = sqlx::query(
-            "SELECT * FROM item_results WHERE batch_id = ?1 AND tenant_id > ?2
-               AND (?3 IS NULL OR status = ?3) ORDER BY tenant_id LIMIT ?4",
-        )
-        .bind(filter.batch_id.to_string())
-        .bind(after)
-        .bind(filter.status.map(ItemStatus::as_str))
-        .bind(i64::from(page.limit) + 1)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed)?;
-        let results = rows
-            .iter()
-            .map(rows::stored_result)
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(paged(results, page, |stored| {
-            stored.result.tenant_id.to_string()
-        }))
-    }
-
-    async fn tenant_runs(
-        &self,
-        filter: &TenantRuns,
-        page: &Page,
-    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
-        let (before, job) = match &page.cursor {
-            None => (i64::MAX, String::new()),
-            Some(cursor) => {
-                let (before, job) = split(cursor)?;
-                (before, job.to_owned())
-            }
-        };
-        let rows = sqlx::query(
-            "SELECT * FROM item_results WHERE tenant_id = ?1 AND (scheduled_at, job_id) < (?2, ?3)
-               AND (?4 IS NULL OR job_id = ?4) ORDER BY scheduled_at DESC, job_id DESC LIMIT ?5",
-        )
-        .bind(filter.tenant_id.as_str())
-        .bind(before)
-        .bind(job)
-        .bind(filter.job_id.as_ref().map(|job| job.as_str()))
-        .bind(i64::from(page.limit) + 1)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed)?;
-        let runs = rows
-            .iter()
-            .map(rows::stored_result)
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(paged(runs, page, |stored| {
-            format!("{}.{}", micros(stored.scheduled_at), stored.job_id)
-        }))
+        transaction.commit().await
     }
 }
 
-fn bad_cursor() -> StoreError {
-    StoreError::invalid("the cursor is none of this list; use the `next_cursor` of the page before")
+/// Adds results that were all taken to the counts of their chunk.
+async fn add_counts(
+    connection: &mut SqliteConnection,
+    own: i64,
+    results: &[ItemResult],
+) -> Result<(), StoreError> {
+    let count = |wanted| results.iter().filter(|one| one.status == wanted).count() as i64;
+    sqlx::query(
+        "UPDATE chunks SET succeeded = succeeded + ?2, failed = failed + ?3, skipped = skipped + ?4
+         WHERE chunk = ?1",
+    )
+    .bind(own)
+    .bind(count(ItemStatus::Succeeded))
+    .bind(count(ItemStatus::Failed))
+    .bind(count(ItemStatus::Skipped))
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
 }
 
-/// A cursor of an instant and an id, in characters that need no escaping in a URL.
-fn split(cursor: &str) -> Result<(i64, &str), StoreError> {
-    let (micros, id) = cursor.split_once('.').ok_or_else(bad_cursor)?;
-    Ok((micros.parse().map_err(|_| bad_cursor())?, id))
+/// Counts the results of a chunk, where not all that came were taken.
+async fn count_again(connection: &mut SqliteConnection, own: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE chunks SET (succeeded, failed, skipped) =
+             (SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed'),
+                     count(*) FILTER (WHERE status = 'skipped') FROM item_results r WHERE r.chunk = ?1)
+         WHERE chunk = ?1",
+    )
+    .bind(own)
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
 }
 
-/// Cuts the one entry too many that tells whether there is a next page.
-fn paged<T>(
-    mut entries: Vec<T>,
-    page: &Page,
-    cursor: impl Fn(&T) -> String,
-) -> (Vec<T>, Option<String>) {
-    let more = entries.len() > page.limit as usize;
-    entries.truncate(page.limit as usize);
-    let next = entries.last().filter(|_| more).map(cursor);
-    (entries, next)
+/// Keeps an item that failed, if its result was taken and there is no letter of it yet.
+async fn dead_letter(
+    connection: &mut SqliteConnection,
+    chunk: &Chunk,
+    own: i64,
+    result: &ItemResult,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO dead_letters (job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at)
+         SELECT job_id, tenant_id, occurrence, ?5, ?6, attempts, coalesce(error, ''), coalesce(finished_at, started_at)
+         FROM item_results WHERE tenant_id = ?1 AND job_id = ?2 AND occurrence = ?3 AND chunk = ?4 AND status = 'failed'
+           AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.tenant_id = ?1 AND d.job_id = ?2 AND d.occurrence = ?3
+                           AND d.batch_id = ?5)",
+    )
+    .bind(result.tenant_id.as_str())
+    .bind(chunk.job_id.as_str())
+    .bind(chunk.occurrence.to_string())
+    .bind(own)
+    .bind(chunk.batch_id.to_string())
+    .bind(micros(chunk.scheduled_at))
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -297,8 +321,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("punctual.db").display());
         let store = SqliteStore::open(&url).await.unwrap();
-        let plan = format!("EXPLAIN QUERY PLAN {COUNT_SUPERSEDED}");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(plan))
+        let plan = format!("EXPLAIN QUERY PLAN {ROWS_OF_ITEMS}");
+        let rows = sqlx::query(AssertSqlSafe(plan))
             .fetch_all(store.pool())
             .await
             .unwrap();
@@ -306,7 +330,7 @@ mod tests {
         assert!(
             steps
                 .iter()
-                .any(|step| step.contains("(job_id=? AND tenant_id=? AND occurrence=?)")),
+                .any(|step| step.contains("(tenant_id=? AND job_id=? AND occurrence=?)")),
             "{steps:#?}"
         );
     }

@@ -1,21 +1,29 @@
 //! The port `WorkQueue`: a tick's batches, their messages in apalis' queue, and the progress.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, time::Duration};
 
-use apalis_sqlite::{SqliteTask, queries::push_tasks};
+use apalis_sqlite::queries::push_tasks;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{Enqueued, StoreError, WorkQueue};
-use punctual_domain::{BatchStatus, Firing, JobId, NewBatch, Priority, Progress};
+use punctual_application::ports::{Enqueued, Leadership, StoreError, WorkQueue};
+use punctual_domain::{BatchStatus, DeadLetterState, Firing, JobId, NewBatch, Progress};
+use serde_json::json;
 use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
 
-use super::{
-    QUEUE, SqliteStore, failed,
-    rows::{instant, micros},
+use super::SqliteStore;
+use crate::storage::{
+    NOT_OPEN, message, queue_of,
+    rows::{failed, instant, micros},
 };
 
 #[async_trait]
 impl WorkQueue for SqliteStore {
+    /// Always: a file belongs to one machine, and a second process on it does no harm.
+    async fn lead(&self, _process: Uuid, _term: Duration) -> Result<Leadership, StoreError> {
+        Ok(Leadership::Always)
+    }
+
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
         let row = sqlx::query(
             "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until FROM schedule_progress WHERE job_id = ?1",
@@ -32,37 +40,6 @@ impl WorkQueue for SqliteStore {
             furthest_until: instant(row.try_get(1).map_err(failed)?)?,
             seen_until: seen_until.map(instant).transpose()?,
         }))
-    }
-
-    async fn paused(&self) -> Result<BTreeSet<JobId>, StoreError> {
-        let names: Vec<String> = sqlx::query_scalar("SELECT job_id FROM paused_jobs")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        names
-            .iter()
-            .map(|name| JobId::new(name).map_err(failed))
-            .collect()
-    }
-
-    async fn set_paused(
-        &self,
-        job_id: &JobId,
-        paused: bool,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let sql = if paused {
-            "INSERT INTO paused_jobs (job_id, paused_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
-        } else {
-            "DELETE FROM paused_jobs WHERE job_id = ?1"
-        };
-        sqlx::query(sql)
-            .bind(job_id.as_str())
-            .bind(micros(now))
-            .execute(&self.pool)
-            .await
-            .map_err(failed)?;
-        Ok(())
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
@@ -90,11 +67,106 @@ impl WorkQueue for SqliteStore {
             .await
             .map_err(failed)?;
         }
-        transaction.commit().await.map_err(failed)?;
+        transaction.commit().await?;
         if !enqueued.batches.is_empty() {
-            self.pushed.notify_one();
+            self.pushed.send_replace(());
         }
         Ok(enqueued)
+    }
+
+    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as("SELECT job_id, reason FROM paused_jobs")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        rows.into_iter()
+            .map(|(name, reason)| Ok((JobId::new(name).map_err(failed)?, reason)))
+            .collect()
+    }
+
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        reason: Option<String>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        let sql = if reason.is_some() {
+            "INSERT INTO paused_jobs (job_id, paused_at, reason) VALUES (?1, ?2, ?3)
+             ON CONFLICT (job_id) DO UPDATE SET reason = excluded.reason"
+        } else {
+            "DELETE FROM paused_jobs WHERE job_id = ?1"
+        };
+        sqlx::query(sql)
+            .bind(job_id.as_str())
+            .bind(micros(now))
+            .bind(reason)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        transaction.commit().await?;
+        // Who waits for a job that goes on looks at once.
+        self.pushed.send_replace(());
+        Ok(())
+    }
+
+    async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
+        let mut transaction = self.write().await?;
+        let cancelled = sqlx::query(
+            "UPDATE batches SET status = 'cancelled' WHERE batch_id = ?1 AND finished_at IS NULL",
+        )
+        .bind(batch_id.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await?;
+        Ok(cancelled.rows_affected() > 0)
+    }
+
+    async fn settle(
+        &self,
+        ids: &[i64],
+        batches: Vec<NewBatch>,
+        now: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        let mut transaction = self.write().await?;
+        let state = match batches.is_empty() {
+            true => DeadLetterState::Discarded,
+            false => DeadLetterState::Replayed,
+        };
+        let settled = sqlx::query(
+            "UPDATE dead_letters SET state = ?1, settled_at = ?2 WHERE state = 'open'
+               AND id IN (SELECT value FROM json_each(?3))",
+        )
+        .bind(state.as_str())
+        .bind(micros(now))
+        .bind(json!(ids).to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?
+        .rows_affected() as usize;
+        if settled < ids.len() && state == DeadLetterState::Replayed {
+            return Err(StoreError::invalid(NOT_OPEN));
+        }
+        for batch in &batches {
+            insert(&mut transaction, batch, now).await?;
+            for chunk in &batch.chunks {
+                sqlx::query(
+                    "UPDATE item_results SET status = 'running', chunk = (SELECT chunk FROM chunks WHERE chunk_id = ?1)
+                     WHERE job_id = ?2 AND occurrence = ?3 AND tenant_id IN (SELECT value FROM json_each(?4))",
+                )
+                .bind(&chunk.chunk_id)
+                .bind(chunk.job_id.as_str())
+                .bind(chunk.occurrence.to_string())
+                .bind(json!(chunk.items).to_string())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            }
+        }
+        transaction.commit().await?;
+        self.pushed.send_replace(());
+        Ok(settled)
     }
 }
 
@@ -130,28 +202,10 @@ async fn insert(
             .execute(&mut *connection)
             .await
             .map_err(failed)?;
-        tasks.push(task(
-            serde_json::to_vec(chunk).map_err(failed)?,
-            batch.priority,
-        ));
+        tasks.push(message(chunk)?);
     }
-    push_tasks(connection, QUEUE, &tasks)
+    push_tasks(connection, &queue_of(&batch.job_id), &tasks)
         .await
         .map_err(failed)?;
     Ok(true)
-}
-
-/// A message of the queue. It is delivered until its chunk is done: how often an item may fail is counted
-/// item by item, not here.
-fn task(chunk: Vec<u8>, priority: Priority) -> SqliteTask {
-    let priority = match priority {
-        Priority::Low => 0,
-        Priority::Medium => 1,
-        Priority::High => 2,
-        Priority::Critical => 3,
-    };
-    apalis::prelude::TaskBuilder::new(chunk)
-        .priority(priority)
-        .max_attempts(i32::MAX as usize)
-        .build()
 }

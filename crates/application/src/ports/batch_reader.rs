@@ -1,0 +1,117 @@
+//! What has been run, is running and has failed, for the API, the display and commands.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_domain::{
+    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemResult, ItemStatus, JobId, Occurrence,
+    TenantId,
+};
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// A page of a list, and where the next one begins.
+pub type Paged<T> = (Vec<T>, Option<String>);
+
+/// Reads batches, results and dead letters.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait BatchReader: Send + Sync {
+    /// Batches, newest first.
+    async fn batches(&self, filter: &BatchFilter, page: &Page) -> Result<Paged<Batch>, StoreError>;
+
+    /// One batch.
+    async fn batch(&self, batch_id: Uuid) -> Result<Option<Batch>, StoreError>;
+
+    /// Results of a batch, chunk by chunk, by tenant.
+    async fn results(
+        &self,
+        filter: &ResultFilter,
+        page: &Page,
+    ) -> Result<Paged<StoredResult>, StoreError>;
+
+    /// Runs of a tenant, newest first, those that are running now included.
+    async fn tenant_runs(
+        &self,
+        filter: &TenantRuns,
+        page: &Page,
+    ) -> Result<Paged<StoredResult>, StoreError>;
+
+    /// Dead letters, newest first.
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        page: &Page,
+    ) -> Result<Paged<DeadLetter>, StoreError>;
+}
+
+/// Which batches.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BatchFilter {
+    /// Of this job only.
+    pub job_id: Option<JobId>,
+    /// In this status only.
+    pub status: Option<BatchStatus>,
+}
+
+/// Which results of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultFilter {
+    /// Of which batch.
+    pub batch_id: Uuid,
+    /// In this status only.
+    pub status: Option<ItemStatus>,
+}
+
+/// Whose runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TenantRuns {
+    /// Of which tenant.
+    pub tenant_id: TenantId,
+    /// Of this job only.
+    pub job_id: Option<JobId>,
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DeadLetterFilter {
+    /// Of this job only.
+    pub job_id: Option<JobId>,
+    /// Of this tenant only.
+    pub tenant_id: Option<TenantId>,
+    /// In this state only.
+    pub state: Option<DeadLetterState>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// Where the last page ended, as it said.
+    pub cursor: Option<String>,
+    /// How many entries, at most 1,000.
+    pub limit: u32,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            cursor: None,
+            limit: 100,
+        }
+    }
+}
+
+/// A result as it stands in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredResult {
+    /// Which job.
+    pub job_id: JobId,
+    /// Which batch ran it.
+    pub batch_id: Uuid,
+    /// Which run.
+    pub occurrence: Occurrence,
+    /// When it fell due.
+    pub scheduled_at: DateTime<Utc>,
+    /// The outcome.
+    pub result: ItemResult,
+}

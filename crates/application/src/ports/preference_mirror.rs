@@ -1,0 +1,11 @@
+//! What the scheduler already knows of the tenants, so that a million due users are not a million questions.
+
+use punctual_domain::{JobId, MergedPreference, TenantId};
+
+/// Looks into the scheduler's mirror of preferences.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+pub trait PreferenceMirror: Send + Sync {
+    /// The merged preference of each of `tenants` in a job, in their order; `None` for one who is not scheduled in
+    /// it, or of whom nothing is known yet.
+    fn preferences(&self, job_id: &JobId, tenants: &[TenantId]) -> Vec<Option<MergedPreference>>;
+}

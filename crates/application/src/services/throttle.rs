@@ -1,0 +1,227 @@
+//! How fast one purpose may call its far side: calls at once, calls and tokens a minute, and less of all of it
+//! while the far side says that it is too much.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+const MINUTE: f64 = 60.0;
+/// The first pause after the far side has refused; it doubles with every further refusal in a row.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// No pause is longer, unless the far side asks for it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The limits of a purpose; `None`: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PurposeLimits {
+    /// Calls at one time.
+    pub concurrency: Option<u32>,
+    /// Calls begun in a minute.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens a minute: what results report as `usage.total_tokens`.
+    pub tokens_per_minute: Option<u32>,
+}
+
+/// Holds one purpose to its limits.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    limits: PurposeLimits,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    running: u32,
+    /// How many may run at once now: less than the limit after refusals, and slowly more again.
+    window: f64,
+    refusals: u32,
+    /// Nothing begins before.
+    not_before: Instant,
+    /// When the next call may begin, by the rate of calls, and by the rate of tokens.
+    next_call: Instant,
+    tokens_paid: Instant,
+}
+
+/// One call's place; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn<'a>(&'a Throttle);
+
+impl Throttle {
+    pub(crate) fn new(limits: PurposeLimits) -> Self {
+        let now = Instant::now();
+        let window = f64::from(limits.concurrency.unwrap_or(u32::MAX));
+        Self {
+            limits,
+            state: Mutex::new(State {
+                running: 0,
+                window,
+                refusals: 0,
+                not_before: now,
+                next_call: now,
+                tokens_paid: now,
+            }),
+            freed: Notify::new(),
+        }
+    }
+
+    /// Waits for a place and for the time to use it.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
+        loop {
+            let freed = self.freed.notified();
+            match self.try_turn() {
+                Ok(turn) => return turn,
+                Err(Some(until)) => tokio::time::sleep_until(until).await,
+                Err(None) => freed.await,
+            }
+        }
+    }
+
+    /// A place, or until when to wait; `None`: until one is free.
+    fn try_turn(&self) -> Result<Turn<'_>, Option<Instant>> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let due = state.not_before.max(state.next_call).max(state.tokens_paid);
+        if now < due {
+            return Err(Some(due));
+        }
+        if f64::from(state.running) >= state.window.max(1.0) {
+            return Err(None);
+        }
+        state.running += 1;
+        if let Some(per_minute) = self.limits.requests_per_minute {
+            state.next_call = now + Duration::from_secs_f64(MINUTE / f64::from(per_minute.max(1)));
+        }
+        Ok(Turn(self))
+    }
+
+    /// A call has succeeded and used so many tokens.
+    pub(crate) fn succeeded(&self, tokens: u64) {
+        let mut state = self.lock();
+        state.refusals = 0;
+        let most = f64::from(self.limits.concurrency.unwrap_or(u32::MAX));
+        state.window = (state.window + 1.0 / state.window.max(1.0)).min(most);
+        if let Some(per_minute) = self.limits.tokens_per_minute {
+            let cost = tokens as f64 * MINUTE / f64::from(per_minute.max(1));
+            state.tokens_paid =
+                state.tokens_paid.max(Instant::now()) + Duration::from_secs_f64(cost);
+        }
+    }
+
+    /// The far side has refused a call as one too many, and asked to wait so long.
+    pub(crate) fn refused(&self, retry_after: Option<Duration>) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        // Those who were on their way when the pause began say nothing new.
+        if now >= state.not_before {
+            let beside = f64::from(state.running.max(1));
+            state.window = (state.window.min(beside) / 2.0).max(1.0);
+            let pause = FIRST_PAUSE
+                .saturating_mul(1 << state.refusals.min(10))
+                .min(LONGEST_PAUSE);
+            state.refusals += 1;
+            state.not_before = now + pause;
+        }
+        if let Some(asked) = retry_after {
+            state.not_before = state.not_before.max(now + asked);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
+        self.0.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn limits(change: impl FnOnce(&mut PurposeLimits)) -> Arc<Throttle> {
+        let mut limits = PurposeLimits::default();
+        change(&mut limits);
+        Arc::new(Throttle::new(limits))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_begin_no_faster_than_their_rate() {
+        let throttle = limits(|limits| limits.requests_per_minute = Some(120));
+        let began = Instant::now();
+        for _ in 0..11 {
+            drop(throttle.turn().await);
+        }
+        assert_eq!(began.elapsed().as_millis(), 5_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_paid_for_before_the_next_call() {
+        let throttle = limits(|limits| limits.tokens_per_minute = Some(6_000));
+        let began = Instant::now();
+        for _ in 0..3 {
+            let turn = throttle.turn().await;
+            throttle.succeeded(500);
+            drop(turn);
+        }
+        assert_eq!(began.elapsed().as_secs(), 10, "500 tokens take 5 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_run_at_once_than_the_purpose_allows() {
+        let throttle = limits(|limits| limits.concurrency = Some(3));
+        let most = Arc::new(Mutex::new((0, 0)));
+        let call = |_| {
+            let (throttle, most) = (Arc::clone(&throttle), Arc::clone(&most));
+            tokio::spawn(async move {
+                let turn = throttle.turn().await;
+                {
+                    let mut most = most.lock().unwrap();
+                    most.0 += 1;
+                    most.1 = most.1.max(most.0);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                most.lock().unwrap().0 -= 1;
+                drop(turn);
+            })
+        };
+        for task in (0..20).map(call).collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        assert_eq!(most.lock().unwrap().1, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_far_side_that_refuses_everything_is_asked_ever_less_and_then_again() {
+        let throttle = limits(|limits| limits.concurrency = Some(25));
+        let (began, mut calls) = (Instant::now(), 0);
+        while began.elapsed() < Duration::from_secs(600) {
+            let turn = throttle.turn().await;
+            calls += 1;
+            throttle.refused(None);
+            drop(turn);
+        }
+        assert!(calls <= 20, "{calls} calls in ten minutes");
+        let asked = Instant::now();
+        throttle.refused(Some(Duration::from_secs(300)));
+        drop(throttle.turn().await);
+        assert!(asked.elapsed() >= Duration::from_secs(300), "as it asked");
+        let turns = [throttle.turn().await];
+        assert!(throttle.try_turn().is_err(), "one at a time at first");
+        drop(turns);
+        for _ in 0..1_000 {
+            drop(throttle.turn().await);
+            throttle.succeeded(0);
+        }
+        assert!(throttle.lock().window > 24.0, "and all of it again in time");
+    }
+}

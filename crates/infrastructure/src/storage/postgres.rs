@@ -1,0 +1,264 @@
+//! The store for many replicas: one PostgreSQL database for the queue (apalis' schema) and for batches, results and
+//! progress (ours).
+
+mod batch_store;
+mod work_queue;
+
+use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
+
+use apalis_postgres::PostgresStorage;
+use punctual_application::ports::{BatchReader, StoreError};
+use sqlx::{
+    ConnectOptions, Executor, PgPool,
+    any::AnyPoolOptions,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{QUEUES, reader::SqlReader, rows::failed};
+
+/// Where apalis tells of new messages.
+const CHANNEL: &str = "apalis::job::insert";
+/// A statement that takes longer has lost its server, or waits for a lock nobody gives up.
+const STATEMENT_TIMEOUT: &str = "60s";
+/// The server itself ends a transaction whose client has forgotten it.
+const FORGOTTEN_TRANSACTION: &str = "30s";
+
+/// The ports `WorkQueue` and `BatchStore` in one PostgreSQL database.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+    reader: SqlReader,
+    pushed: watch::Sender<()>,
+}
+
+impl PostgresStore {
+    /// Connects to the database of `url`, as `postgres://user@host/database`, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or may not be written to.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let options = PgConnectOptions::from_str(url).map_err(|_| {
+            StoreError::invalid(
+                "BATCH_STORE_URL is not usable; use a URL as postgres://user:password@host:5432/database",
+            )
+        })?;
+        let place = format!("{}:{}", options.get_host(), options.get_port());
+        let fail = |problem: String| {
+            StoreError::unavailable(format!(
+                "cannot open the store at {place}: {problem}; check BATCH_STORE_URL, and that the database exists"
+            ))
+        };
+        let options = options.application_name("punctual-agent").options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("idle_in_transaction_session_timeout", FORGOTTEN_TRANSACTION),
+        ]);
+        // A pool would try for long: what cannot be reached now is told now.
+        let connection = options.connect().await;
+        drop(connection.map_err(|error| fail(error.to_string()))?);
+        let pool = pool(12)
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        PostgresStorage::migrations()
+            .run(&pool)
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        let mut ours = sqlx::migrate!("./migrations/postgres");
+        ours.dangerous_set_table_name("punctual_migrations");
+        ours.run(&pool)
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        let reader = AnyPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect(options.to_url_lossy().as_str())
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        Ok(Self {
+            pool,
+            reader: SqlReader::new(reader),
+            pushed: watch::Sender::new(()),
+        })
+    }
+
+    /// Reads batches and results.
+    #[must_use]
+    pub fn reader(&self) -> Arc<dyn BatchReader> {
+        Arc::new(self.reader.clone())
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Tells when chunks may have been put in a queue.
+    pub(crate) fn pushed(&self) -> watch::Receiver<()> {
+        self.pushed.subscribe()
+    }
+
+    /// Passes on what other replicas put in the queues, until `stop` is cancelled. Without a connection, polling has to
+    /// do.
+    pub(crate) async fn listen(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let listening = async {
+                let mut listener = PgListener::connect_with(&self.pool).await?;
+                listener.listen(CHANNEL).await?;
+                loop {
+                    listener.recv().await?;
+                    self.pushed.send_replace(());
+                }
+            };
+            let outcome: Result<(), sqlx::Error> = tokio::select! {
+                outcome = listening => outcome,
+                () = stop.cancelled() => return,
+            };
+            if let Err(error) = outcome {
+                warn!(%error, "New work of other replicas is found by polling for now: {error}");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// The queues that have something waiting, or in the hands of a worker that may be dead.
+    pub(crate) async fn waiting(&self) -> Result<BTreeSet<String>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT job_type FROM apalis.jobs WHERE status IN ('Pending', 'Failed', 'Queued', 'Running')
+               AND starts_with(job_type, $1)",
+        )
+        .bind(QUEUES)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(names.into_iter().collect())
+    }
+
+    /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
+    /// Returns how many there were.
+    pub(crate) async fn forget_done_chunks(&self) -> Result<u64, StoreError> {
+        let deleted = sqlx::query(
+            "DELETE FROM apalis.jobs WHERE starts_with(job_type, $1) AND status = 'Done'
+               AND done_at < now() - interval '1 hour'",
+        )
+        .bind(QUEUES)
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(deleted.rows_affected())
+    }
+}
+
+/// How long to wait for a connection: longer than a server takes to restart.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Connections that are known to be good: a server that has become a standby is left, and a transaction that was begun
+/// by a future nobody waits for any more does not go on in the next one's hands.
+fn pool(size: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_lifetime(Duration::from_secs(1800))
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                let read_only: String = sqlx::query_scalar("SHOW transaction_read_only")
+                    .fetch_one(connection)
+                    .await?;
+                Ok(read_only == "off")
+            })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // Outside of a transaction, its time is the statement's. Only the simple protocol keeps to that.
+                let statement = sqlx::raw_sql("SELECT now() = statement_timestamp()");
+                let row = connection.fetch_one(statement).await?;
+                sqlx::Row::try_get::<bool, _>(&row, 0)
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database of its own on the server that tests are given.
+    pub(super) async fn database() -> String {
+        let server = std::env::var("TEST_POSTGRES_URL")
+            .expect("TEST_POSTGRES_URL is set by tests/with-postgres.sh");
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        let admin = PgPool::connect(&server).await.unwrap();
+        let sql = format!("CREATE DATABASE {name}");
+        admin.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+        let options = PgConnectOptions::from_str(&server).unwrap();
+        options.database(&name).to_url_lossy().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_real_database_keeps_the_contract() {
+        let store = PostgresStore::open(&database().await).await.unwrap();
+        punctual_application::testing::contract::run(&store, &*store.reader()).await;
+    }
+
+    #[tokio::test]
+    async fn opening_again_changes_nothing_and_no_password_is_told() {
+        let url = database().await;
+        PostgresStore::open(&url).await.unwrap();
+        let (again, beside) = tokio::join!(PostgresStore::open(&url), PostgresStore::open(&url));
+        again.unwrap();
+        beside.unwrap();
+        let error = PostgresStore::open("postgres://u:secret@127.0.0.1:1/none").await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("BATCH_STORE_URL") && error.contains("127.0.0.1:1"));
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_begin_that_nobody_waits_for_leaves_no_transaction_open() {
+        let url = database().await;
+        let store = PostgresStore::open(&url).await.unwrap();
+        for round in 0..200_u64 {
+            let pool = store.pool().clone();
+            let beginning = tokio::spawn(async move { pool.begin().await.map(|_| ()) });
+            tokio::time::sleep(Duration::from_micros(round * 7)).await;
+            beginning.abort();
+            let _ = beginning.await;
+        }
+        // Every connection of the pool, one after the other.
+        let mut held = Vec::new();
+        for _ in 0..12 {
+            let mut connection = store.pool().acquire().await.unwrap();
+            let statement = sqlx::raw_sql("SELECT now() = statement_timestamp()");
+            let row = connection.fetch_one(statement).await.unwrap();
+            assert!(sqlx::Row::get::<bool, _>(&row, 0), "a transaction is open");
+            held.push(connection);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_process_leads_until_its_term_has_run_out_or_it_steps_down() {
+        use punctual_application::ports::{
+            Leadership::{Granted, Refused},
+            WorkQueue,
+        };
+        let url = database().await;
+        let store = PostgresStore::open(&url).await.unwrap();
+        let (a, b) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let (long, over) = (Duration::from_secs(600), Duration::ZERO);
+        for (process, term, leads) in [
+            (a, long, Granted),
+            (b, long, Refused),
+            (a, long, Granted),
+            (a, over, Granted),
+            (b, long, Granted),
+            (a, long, Refused),
+        ] {
+            assert_eq!(store.lead(process, term).await.unwrap(), leads);
+        }
+    }
+}

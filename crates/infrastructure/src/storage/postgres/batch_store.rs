@@ -1,0 +1,341 @@
+//! The port `BatchStore`: claims of chunks, and results of their items.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_application::ports::{BatchStore, Claim, Claimant, Committed, StoreError};
+use punctual_domain::{Chunk, ItemResult, ItemStatus, TenantId};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::PostgresStore;
+use crate::storage::{
+    claim::{self, share},
+    rows::{failed, micros},
+};
+
+#[async_trait]
+impl BatchStore for PostgresStore {
+    async fn claim(
+        &self,
+        chunk: &Chunk,
+        claimant: Claimant,
+        now: DateTime<Utc>,
+    ) -> Result<Claim, StoreError> {
+        let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
+        let ids: Vec<&str> = chunk.items.iter().map(|id| id.as_str()).collect();
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // One claim of a job at a time: two would not see what the other gives.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(job_id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let row = sqlx::query(
+            "UPDATE chunks SET token = $2, process = $3, claimed_at = $4, job_id = $5, occurrence = $6, total = $7,
+                 lost = lost + CASE WHEN token IS NOT NULL AND process <> $3 THEN 1 ELSE 0 END
+             WHERE chunk_id = $1
+             RETURNING chunk, lost, suspect, suspected, (SELECT status = 'cancelled' FROM batches b
+                 WHERE b.batch_id = chunks.batch_id)",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(claimant.token.to_string())
+        .bind(claimant.process.to_string())
+        .bind(micros(now))
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(chunk.items.len() as i64)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| failed(format!("there is no chunk {}", chunk.chunk_id)))?;
+        let own: i64 = row.try_get(0).map_err(failed)?;
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+            "SELECT tenant_id, chunk, status FROM item_results
+             WHERE tenant_id = ANY($1) AND job_id = $2 AND occurrence = $3",
+        )
+        .bind(&ids)
+        .bind(job_id)
+        .bind(&occurrence)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let rows: HashMap<String, claim::Row> = rows
+            .into_iter()
+            .map(|(tenant, chunk, status)| (tenant, claim::Row::new(chunk == own, &status)))
+            .collect();
+        let in_work: Vec<String> = sqlx::query_scalar(
+            "SELECT items FROM chunks WHERE job_id = $1 AND occurrence = $2 AND token IS NOT NULL
+               AND chunk <> $3 AND items IS NOT NULL",
+        )
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(own)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let shares = share(chunk, &rows, &in_work)?;
+        sqlx::query("UPDATE chunks SET items = $2, superseded = $3 WHERE chunk = $1")
+            .bind(own)
+            .bind(json!(shares.items).to_string())
+            .bind(shares.superseded)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        sqlx::query(
+            "UPDATE batches SET status = 'running' WHERE batch_id = $1 AND status = 'queued'",
+        )
+        .bind(chunk.batch_id.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        let lost: i64 = row.try_get(1).map_err(failed)?;
+        let suspect: Option<String> = row.try_get(2).map_err(failed)?;
+        let suspected: i64 = row.try_get(3).map_err(failed)?;
+        let suspect = suspect.map(|tenant| TenantId::new(tenant).map_err(failed));
+        Ok(Claim {
+            items: shares.items,
+            lost: u32::try_from(lost).unwrap_or(u32::MAX),
+            suspect: suspect
+                .transpose()?
+                .map(|tenant| (tenant, u32::try_from(suspected).unwrap_or(u32::MAX))),
+            cancelled: row.try_get(4).map_err(failed)?,
+        })
+    }
+
+    async fn suspect(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+    ) -> Result<bool, StoreError> {
+        let noted = sqlx::query(
+            "UPDATE chunks SET suspected = CASE WHEN suspect = $3 THEN suspected + 1 ELSE 1 END, suspect = $3
+             WHERE chunk_id = $1 AND token = $2",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .bind(tenant.as_str())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(noted.rows_affected() > 0)
+    }
+
+    async fn commit(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        results: &[ItemResult],
+    ) -> Result<Committed, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // The lock on the row keeps the claim from ending before this does.
+        let claimed: Option<(i64, bool)> = sqlx::query_as(
+            "SELECT c.chunk, b.status = 'cancelled' FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
+             WHERE c.chunk_id = $1 AND c.token = $2 FOR UPDATE OF c",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let Some((own, cancelled)) = claimed else {
+            return Ok(Committed::default());
+        };
+        let taken = insert(&mut transaction, chunk, own, results).await?;
+        if taken == results.len() {
+            add_counts(&mut transaction, own, results).await?;
+        } else {
+            count_again(&mut transaction, own).await?;
+        }
+        dead_letters(&mut transaction, chunk, own, results).await?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Committed {
+            taken,
+            claimed: true,
+            cancelled,
+        })
+    }
+
+    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
+             WHERE chunk_id = $1 AND token = $2",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn finish(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let batch_id = chunk.batch_id.to_string();
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // One chunk of a batch at a time: the last two would not see each other.
+        sqlx::query("SELECT 1 FROM batches WHERE batch_id = $1 FOR UPDATE")
+            .bind(&batch_id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        sqlx::query(
+            "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
+               AND succeeded + failed + skipped + superseded >= total",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        sqlx::query(
+            "UPDATE batches SET finished_at = $2,
+                 status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
+                 (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
+                                                 FROM chunks WHERE batch_id = $1)
+             WHERE batch_id = $1 AND finished_at IS NULL
+               AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = $1 AND done = 0)",
+        )
+        .bind(&batch_id)
+        .bind(micros(now))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+}
+
+/// Writes results in one statement. Returns how many were taken.
+async fn insert(
+    connection: &mut PgConnection,
+    chunk: &Chunk,
+    own: i64,
+    results: &[ItemResult],
+) -> Result<usize, StoreError> {
+    let all = |text: fn(&ItemResult) -> &str| results.iter().map(text).collect::<Vec<_>>();
+    let json = |value: fn(&ItemResult) -> Option<&Value>| {
+        let text = |result| value(result).map(ToString::to_string);
+        results.iter().map(text).collect::<Vec<Option<String>>>()
+    };
+    let number = |value: fn(&ItemResult) -> i64| results.iter().map(value).collect::<Vec<_>>();
+    let errors: Vec<Option<String>> = results
+        .iter()
+        .map(|result| result.error.as_deref().map(storable))
+        .collect();
+    let finished: Vec<Option<i64>> = results
+        .iter()
+        .map(|result| result.finished_at.map(micros))
+        .collect();
+    let inserted = sqlx::query(
+        "INSERT INTO item_results (tenant_id, job_id, occurrence, chunk, status, attempts, preference, output, error,
+                                   started_at, finished_at)
+         SELECT tenant_id, $2, $3, $4, status, attempts, preference, output, error, started_at, finished_at
+         FROM unnest($1::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::bigint[],
+                     $11::bigint[])
+             AS new (tenant_id, status, attempts, preference, output, error, started_at, finished_at)
+         ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET status = excluded.status,
+             attempts = excluded.attempts, preference = excluded.preference, output = excluded.output,
+             error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at
+         WHERE item_results.status = 'running' AND item_results.chunk = excluded.chunk",
+    )
+    .bind(all(|result| result.tenant_id.as_str()))
+    .bind(chunk.job_id.as_str())
+    .bind(chunk.occurrence.to_string())
+    .bind(own)
+    .bind(all(|result| result.status.as_str()))
+    .bind(number(|result| i64::from(result.attempts)))
+    .bind(json(|result| result.preference.as_ref()))
+    .bind(json(|result| result.output.as_ref()))
+    .bind(errors)
+    .bind(number(|result| micros(result.started_at)))
+    .bind(finished)
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(inserted.rows_affected() as usize)
+}
+
+/// PostgreSQL keeps every character but one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// Adds results that were all taken to the counts of their chunk.
+async fn add_counts(
+    connection: &mut PgConnection,
+    own: i64,
+    results: &[ItemResult],
+) -> Result<(), StoreError> {
+    let count = |wanted| results.iter().filter(|one| one.status == wanted).count() as i64;
+    sqlx::query(
+        "UPDATE chunks SET succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4
+         WHERE chunk = $1",
+    )
+    .bind(own)
+    .bind(count(ItemStatus::Succeeded))
+    .bind(count(ItemStatus::Failed))
+    .bind(count(ItemStatus::Skipped))
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
+/// Counts the results of a chunk, where not all that came were taken.
+async fn count_again(connection: &mut PgConnection, own: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE chunks SET (succeeded, failed, skipped) =
+             (SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed'),
+                     count(*) FILTER (WHERE status = 'skipped') FROM item_results r WHERE r.chunk = $1)
+         WHERE chunk = $1",
+    )
+    .bind(own)
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
+/// Keeps the items that failed, if their results were taken and there are no letters of them yet.
+async fn dead_letters(
+    connection: &mut PgConnection,
+    chunk: &Chunk,
+    own: i64,
+    results: &[ItemResult],
+) -> Result<(), StoreError> {
+    let failures: Vec<&str> = results
+        .iter()
+        .filter(|result| result.status == ItemStatus::Failed)
+        .map(|result| result.tenant_id.as_str())
+        .collect();
+    if failures.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO dead_letters (job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at)
+         SELECT job_id, tenant_id, occurrence, $5, $6, attempts, coalesce(error, ''), coalesce(finished_at, started_at)
+         FROM item_results r
+         WHERE tenant_id = ANY($1) AND job_id = $2 AND occurrence = $3 AND chunk = $4 AND status = 'failed'
+           AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.tenant_id = r.tenant_id AND d.job_id = $2
+                           AND d.occurrence = $3 AND d.batch_id = $5)
+         ORDER BY tenant_id",
+    )
+    .bind(&failures)
+    .bind(chunk.job_id.as_str())
+    .bind(chunk.occurrence.to_string())
+    .bind(own)
+    .bind(chunk.batch_id.to_string())
+    .bind(micros(chunk.scheduled_at))
+    .execute(connection)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}

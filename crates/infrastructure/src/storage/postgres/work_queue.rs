@@ -1,0 +1,229 @@
+//! The port `WorkQueue`: a tick's batches, their messages in apalis' queue, the progress, and who leads.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use apalis_postgres::queries::push_tasks;
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_application::ports::{Enqueued, Leadership, StoreError, WorkQueue};
+use punctual_domain::{BatchStatus, DeadLetterState, Firing, JobId, NewBatch, Progress};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::PostgresStore;
+use crate::storage::{
+    NOT_OPEN, message, queue_of,
+    rows::{failed, instant, micros},
+};
+
+#[async_trait]
+impl WorkQueue for PostgresStore {
+    async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError> {
+        let leads: Option<bool> = sqlx::query_scalar(
+            "INSERT INTO leader (process, until) VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
+             ON CONFLICT (one) DO UPDATE SET process = excluded.process, until = excluded.until
+                 WHERE leader.process = excluded.process OR leader.until <= clock_timestamp()
+             RETURNING true",
+        )
+        .bind(process.to_string())
+        .bind(term.as_millis() as i64)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(match leads {
+            Some(_) => Leadership::Granted,
+            None => Leadership::Refused,
+        })
+    }
+
+    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
+        let row: Option<(i64, i64, Option<i64>)> = sqlx::query_as(
+            "SELECT scheduled_until, furthest_until, seen_until FROM schedule_progress WHERE job_id = $1",
+        )
+        .bind(job_id.as_str())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?;
+        let Some((scheduled_until, furthest_until, seen_until)) = row else {
+            return Ok(None);
+        };
+        Ok(Some(Progress {
+            job_id: job_id.clone(),
+            scheduled_until: instant(scheduled_until)?,
+            furthest_until: instant(furthest_until)?,
+            seen_until: seen_until.map(instant).transpose()?,
+        }))
+    }
+
+    async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let mut enqueued = Enqueued::default();
+        for batch in firing.batches {
+            if insert(&mut transaction, &batch, now).await? {
+                enqueued.batches.push(batch);
+            }
+        }
+        for progress in &firing.progress {
+            sqlx::query(
+                "INSERT INTO schedule_progress (job_id, scheduled_until, furthest_until, seen_until)
+                 VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (job_id) DO UPDATE SET
+                     scheduled_until = excluded.scheduled_until,
+                     furthest_until = greatest(schedule_progress.furthest_until, excluded.furthest_until),
+                     seen_until = excluded.seen_until",
+            )
+            .bind(progress.job_id.as_str())
+            .bind(micros(progress.scheduled_until))
+            .bind(micros(progress.furthest_until))
+            .bind(progress.seen_until.map(micros))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        if !enqueued.batches.is_empty() {
+            self.pushed.send_replace(());
+        }
+        Ok(enqueued)
+    }
+
+    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as("SELECT job_id, reason FROM paused_jobs")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        rows.into_iter()
+            .map(|(name, reason)| Ok((JobId::new(name).map_err(failed)?, reason)))
+            .collect()
+    }
+
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        reason: Option<String>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        match reason {
+            Some(reason) => {
+                sqlx::query(
+                    "INSERT INTO paused_jobs (job_id, paused_at, reason) VALUES ($1, $2, $3)
+                     ON CONFLICT (job_id) DO UPDATE SET reason = excluded.reason",
+                )
+                .bind(job_id.as_str())
+                .bind(micros(now))
+                .bind(reason)
+                .execute(&self.pool)
+                .await
+            }
+            None => {
+                sqlx::query("DELETE FROM paused_jobs WHERE job_id = $1")
+                    .bind(job_id.as_str())
+                    .execute(&self.pool)
+                    .await
+            }
+        }
+        .map_err(failed)?;
+        // Who waits for a job that goes on looks at once.
+        self.pushed.send_replace(());
+        Ok(())
+    }
+
+    async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
+        let cancelled = sqlx::query(
+            "UPDATE batches SET status = 'cancelled' WHERE batch_id = $1 AND finished_at IS NULL",
+        )
+        .bind(batch_id.to_string())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(cancelled.rows_affected() > 0)
+    }
+
+    async fn settle(
+        &self,
+        ids: &[i64],
+        batches: Vec<NewBatch>,
+        now: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let state = match batches.is_empty() {
+            true => DeadLetterState::Discarded,
+            false => DeadLetterState::Replayed,
+        };
+        let settled = sqlx::query(
+            "UPDATE dead_letters SET state = $1, settled_at = $2 WHERE state = 'open' AND id = ANY($3)",
+        )
+        .bind(state.as_str())
+        .bind(micros(now))
+        .bind(ids)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?
+        .rows_affected() as usize;
+        if settled < ids.len() && state == DeadLetterState::Replayed {
+            return Err(StoreError::invalid(NOT_OPEN));
+        }
+        for batch in &batches {
+            insert(&mut transaction, batch, now).await?;
+            for chunk in &batch.chunks {
+                let items: Vec<&str> = chunk.items.iter().map(|id| id.as_str()).collect();
+                sqlx::query(
+                    "UPDATE item_results SET status = 'running', chunk = (SELECT chunk FROM chunks WHERE chunk_id = $1)
+                     WHERE job_id = $2 AND occurrence = $3 AND tenant_id = ANY($4)",
+                )
+                .bind(&chunk.chunk_id)
+                .bind(chunk.job_id.as_str())
+                .bind(chunk.occurrence.to_string())
+                .bind(&items)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            }
+        }
+        transaction.commit().await.map_err(failed)?;
+        self.pushed.send_replace(());
+        Ok(settled)
+    }
+}
+
+/// Stores a batch and its chunks; `false` when it was there already.
+async fn insert(
+    connection: &mut PgConnection,
+    batch: &NewBatch,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let inserted = sqlx::query(
+        "INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(batch.batch_id.to_string())
+    .bind(batch.job_id.as_str())
+    .bind(&batch.slot)
+    .bind(micros(batch.scheduled_at))
+    .bind(batch.trigger.as_str())
+    .bind(BatchStatus::Queued.as_str())
+    .bind(batch.total() as i64)
+    .bind(micros(now))
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if inserted.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let names: Vec<&str> = batch
+        .chunks
+        .iter()
+        .map(|chunk| chunk.chunk_id.as_str())
+        .collect();
+    sqlx::query("INSERT INTO chunks (chunk_id, batch_id) SELECT unnest($1::text[]), $2")
+        .bind(&names)
+        .bind(batch.batch_id.to_string())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let tasks = batch.chunks.iter().map(message).collect::<Result<_, _>>()?;
+    push_tasks(connection, &queue_of(&batch.job_id), tasks)
+        .await
+        .map_err(failed)?;
+    Ok(true)
+}
