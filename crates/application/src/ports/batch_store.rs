@@ -28,8 +28,8 @@ pub trait BatchStore: Send + Sync {
         tenant: &TenantId,
     ) -> Result<bool, StoreError>;
 
-    /// Commits results of a chunk's items, and a dead letter for each that failed. Nothing is taken when the
-    /// claim has ended.
+    /// Commits results of a chunk's items, and a dead letter for each that failed; the last of them finish the chunk.
+    /// Nothing is taken when the claim has ended.
     async fn commit(
         &self,
         chunk: &Chunk,
@@ -40,7 +40,8 @@ pub trait BatchStore: Send + Sync {
     /// Gives a chunk back unharmed: its delivery ended, but not with the process.
     async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError>;
 
-    /// Marks a chunk as done, if all its items have an outcome; the last one completes its batch.
+    /// Marks a chunk as done, if all its items have an outcome; the last one completes its batch. For a chunk that had
+    /// nothing left to run.
     async fn finish(
         &self,
         chunk: &Chunk,
@@ -80,6 +81,8 @@ pub struct Committed {
     pub claimed: bool,
     /// Whether the batch has been cancelled meanwhile.
     pub cancelled: bool,
+    /// Whether the chunk is done with these.
+    pub finished: bool,
 }
 
 /// Why the store failed.

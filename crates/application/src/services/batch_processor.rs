@@ -173,6 +173,7 @@ pub(crate) struct Claimed {
     pub(crate) claim: Claim,
     /// Whether the batch is found cancelled.
     cancelled: AtomicBool,
+    finished: AtomicBool,
 }
 
 impl Claimed {
@@ -242,6 +243,7 @@ impl BatchProcessor {
         Ok(Claimed {
             token: claimant.token,
             cancelled: claim.cancelled.into(),
+            finished: false.into(),
             claim,
         })
     }
@@ -267,6 +269,7 @@ impl BatchProcessor {
         report: Result<ChunkReport, ProcessError>,
     ) -> Result<ChunkReport, ProcessError> {
         let ended = match report {
+            Ok(report) if claimed.finished.load(Ordering::Relaxed) => Ok(report),
             Ok(report) if report.ended() >= claimed.claim.items.len() => self
                 .store
                 .finish(chunk, claimed.token, self.clock.now())
@@ -358,6 +361,9 @@ impl BatchProcessor {
             claimed
                 .cancelled
                 .fetch_or(committed.cancelled, Ordering::Relaxed);
+            claimed
+                .finished
+                .fetch_or(committed.finished, Ordering::Relaxed);
             report.count(&results);
         }
         Ok(report)

@@ -54,6 +54,9 @@ fn firing(batch: &NewBatch) -> Firing {
     }
 }
 
+/// When results of these tests end.
+const ENDED: &str = "2026-03-01T09:00:02.000123Z";
+
 fn result(tenant: &TenantId, status: ItemStatus) -> ItemResult {
     ItemResult {
         tenant_id: tenant.clone(),
@@ -63,7 +66,7 @@ fn result(tenant: &TenantId, status: ItemStatus) -> ItemResult {
         output: (status == ItemStatus::Succeeded).then(|| json!({"text": tenant.as_str()})),
         error: (status != ItemStatus::Succeeded).then(|| "because".to_owned()),
         started_at: at("2026-03-01T09:00:01Z"),
-        finished_at: Some(at("2026-03-01T09:00:02.000123Z")),
+        finished_at: Some(at(ENDED)),
     }
 }
 
@@ -265,7 +268,7 @@ async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(
     assert_eq!((done.succeeded, done.failed, done.skipped), (1, 1, 1));
     assert_eq!(
         (done.status, done.finished_at),
-        (BatchStatus::Completed, Some(at("2026-03-02T09:01:00Z")))
+        (BatchStatus::Completed, Some(at(ENDED)))
     );
 
     let filter = ResultFilter {
@@ -575,7 +578,7 @@ async fn a_cancelled_batch_says_so_and_ends<S: WorkQueue + BatchStore>(
         let batch = batch.expect("stored");
         (batch.status, batch.skipped, batch.finished_at)
     };
-    let ended = at("2026-03-07T10:00:00Z");
+    let ended = at(ENDED);
     store
         .finish(&new.chunks[0], first, ended)
         .await
@@ -630,7 +633,7 @@ async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + BatchStore>(
         (letters[2].reason.as_str(), letters[2].attempts),
         ("because", 1)
     );
-    assert_eq!(letters[2].failed_at, at("2026-03-01T09:00:02.000123Z"));
+    assert_eq!(letters[2].failed_at, at(ENDED));
 
     let settled = store.settle(&ids[..1], vec![], now).await.expect("works");
     assert_eq!((settled, open().await.len()), (1, 2));

@@ -181,6 +181,27 @@ impl Tables {
         found
     }
 
+    /// Ends a chunk all of whose items have an outcome, and its batch with the last one.
+    fn finish(&mut self, chunk: &Chunk, token: Uuid, now: DateTime<Utc>) -> bool {
+        let Some(row) = self.claimed(chunk, token) else {
+            return false;
+        };
+        if row.ended + row.superseded < row.chunk.items.len() {
+            return false;
+        }
+        row.done = true;
+        row.claimant = None;
+        let mut chunks = self.chunks.values();
+        let open = chunks.any(|row| row.chunk.batch_id == chunk.batch_id && !row.done);
+        if !open && let Some(batch) = self.batches.get_mut(&chunk.batch_id) {
+            if batch.status != BatchStatus::Cancelled {
+                batch.status = BatchStatus::Completed;
+            }
+            batch.finished_at.get_or_insert(now);
+        }
+        true
+    }
+
     fn is_cancelled(&self, batch_id: Uuid) -> bool {
         let batch = self.batches.get(&batch_id);
         batch.is_some_and(|batch| batch.status == BatchStatus::Cancelled)
@@ -408,10 +429,13 @@ impl BatchStore for FakeStore {
         if let Some(row) = tables.claimed(chunk, token) {
             row.ended += taken;
         }
+        let finished_at = results.iter().filter_map(|result| result.finished_at).max();
+        let finished = finished_at.is_some_and(|now| tables.finish(chunk, token, now));
         Ok(Committed {
             taken,
             claimed: true,
             cancelled: tables.is_cancelled(chunk.batch_id),
+            finished,
         })
     }
 
@@ -430,24 +454,7 @@ impl BatchStore for FakeStore {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        let Some(row) = tables.claimed(chunk, token) else {
-            return Ok(());
-        };
-        if row.ended + row.superseded < row.chunk.items.len() {
-            return Ok(());
-        }
-        row.done = true;
-        row.claimant = None;
-        let open = tables
-            .chunks
-            .values()
-            .any(|row| row.chunk.batch_id == chunk.batch_id && !row.done);
-        if !open && let Some(batch) = tables.batches.get_mut(&chunk.batch_id) {
-            if batch.status != BatchStatus::Cancelled {
-                batch.status = BatchStatus::Completed;
-            }
-            batch.finished_at.get_or_insert(now);
-        }
+        tables.finish(chunk, token, now);
         Ok(())
     }
 }

@@ -16,7 +16,10 @@ use futures::stream;
 use punctual_application::{EnhancedBatchProcessor, ProcessError, ports::WorkQueue};
 use punctual_domain::{Chunk, JobId};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -25,12 +28,14 @@ use crate::{
     storage::{Store, job_of},
 };
 
-/// Chunks of one job in work at one time. Items are bounded by the processor; a few chunks keep it busy while the last
-/// items of one are still running, and leave the rest to other processes.
-const CHUNKS_AT_ONCE: usize = 8;
-/// Chunks fetched at a time. apalis has room for four events per fetched message, and stands still once it is used up
-/// by chunks that end while it is being stopped.
-const FETCHED_AT_ONCE: usize = CHUNKS_AT_ONCE / 4;
+/// Chunks that one worker of apalis has in work at one time. Items are bounded by the processor; a few chunks keep it busy while the last
+/// items of one are still running, and leave the rest to other processes. apalis has room for four events per fetched
+/// message, and stands still once it is used up by chunks that end while it is being stopped.
+const CHUNKS_AT_ONCE: usize = 4;
+/// Workers of apalis on one queue: each does one thing in the database at a time, and waits for it.
+const HANDS: usize = 2;
+/// Chunks fetched at a time. With a second one in hand and no room for it, apalis shows no sign of life.
+const FETCHED_AT_ONCE: usize = 1;
 /// A worker that has shown no sign of life for three of these is dead, and its chunks are given to others.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How often to look for work without being woken: for chunks handed back by or taken from others.
@@ -119,7 +124,8 @@ impl Worker {
                             };
                             desks.insert(queue.clone(), desk);
                             at_work.spawn(async move {
-                                worker.work_on(&queue, &ends).await;
+                                let hands = (0..HANDS).map(|_| worker.work_on(&queue, &ends));
+                                futures::future::join_all(hands).await;
                                 queue
                             });
                         }
@@ -157,7 +163,7 @@ impl Worker {
             let name = format!("punctual-{}", Uuid::new_v4());
             let outcome = match &self.store {
                 Store::Sqlite(store) => {
-                    let backend = SqliteStorage::<Chunk>::new(store.pool());
+                    let backend = SqliteStorage::<Chunk>::new(store.writer());
                     let config = apalis_sqlite::Config::default();
                     run_on!(self, backend, config, queue, name.as_str(), stop)
                 }
@@ -202,6 +208,7 @@ macro_rules! run_on {
         let config = $config
             .queue($queue)
             .batch_size(FETCHED_AT_ONCE)
+            .lock_tasks(false)
             .heartbeat_interval(HEARTBEAT)
             .missed_heartbeats(3);
         let wake = Strategy::new()
@@ -264,7 +271,12 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
             processor.now(),
         );
     }
-    match processor.process(&chunk).await {
+    // A task of its own: chunks in work share the cores.
+    let work = tokio::spawn({
+        let (processor, chunk) = (Arc::clone(processor), chunk.clone());
+        async move { processor.process(&chunk).await }
+    });
+    match AbortOnDropHandle::new(work).await? {
         Ok(report) => {
             for (status, count) in [
                 ("succeeded", report.succeeded),

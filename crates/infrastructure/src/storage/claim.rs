@@ -22,9 +22,10 @@ pub(super) fn share(
     rows: &HashMap<String, Row>,
     in_work: &[String],
 ) -> Result<Shares, StoreError> {
-    let mut elsewhere: HashSet<TenantId> = HashSet::new();
+    let mut elsewhere: HashSet<&str> = HashSet::new();
     for given in in_work {
-        let given: Vec<TenantId> = serde_json::from_str(given).map_err(failed)?;
+        // Names need no escaping, so none is copied.
+        let given: Vec<&str> = serde_json::from_str(given).map_err(failed)?;
         elsewhere.extend(given);
     }
     let (mut items, mut superseded) = (Vec::with_capacity(chunk.items.len()), 0);
@@ -32,7 +33,7 @@ pub(super) fn share(
         match rows.get(tenant.as_str()) {
             Some(Row::Ended) => {}
             Some(Row::OfAnother) => superseded += 1,
-            _ if elsewhere.contains(tenant) => superseded += 1,
+            _ if elsewhere.contains(tenant.as_str()) => superseded += 1,
             Some(Row::ToRunAgain) | None => items.push(tenant.clone()),
         }
     }

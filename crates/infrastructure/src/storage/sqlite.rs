@@ -4,13 +4,7 @@
 mod batch_store;
 mod work_queue;
 
-use std::{
-    collections::BTreeSet,
-    ops::{Deref, DerefMut},
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_sqlite::SqliteStorage;
 use punctual_application::ports::{BatchReader, StoreError};
@@ -19,7 +13,7 @@ use sqlx::{
     any::AnyPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::sync::watch;
 
 use super::{QUEUES, reader::SqlReader, rows::failed};
 
@@ -27,9 +21,9 @@ use super::{QUEUES, reader::SqlReader, rows::failed};
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
+    /// The one connection that writes, ours and apalis': SQLite itself would have the second of two sleep and try again.
+    writer: SqlitePool,
     reader: SqlReader,
-    /// Who writes waits here: SQLite itself would have the second of two sleep and try again.
-    writer: Arc<Mutex<()>>,
     pushed: watch::Sender<()>,
 }
 
@@ -67,22 +61,30 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             // A commit that was acknowledged survives a power cut.
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(30));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(30))
-            .connect_with(options)
-            .await
-            .map_err(|error| fail(error.to_string()))?;
+            .busy_timeout(Duration::from_secs(30))
+            // Both in favour of a minute in which everybody falls due: 64 MiB of pages, and 64 MiB of log before it is
+            // written back.
+            .pragma("cache_size", "-65536")
+            .pragma("wal_autocheckpoint", "16384");
+        let pool = |size| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(Duration::from_secs(60))
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .connect_with(options.clone())
+        };
+        let writer = pool(1).await.map_err(|error| fail(error.to_string()))?;
         SqliteStorage::migrations()
-            .run(&pool)
+            .run(&writer)
             .await
             .map_err(|error| fail(error.to_string()))?;
         let mut ours = sqlx::migrate!("./migrations/sqlite");
         ours.dangerous_set_table_name("punctual_migrations");
-        ours.run(&pool)
+        ours.run(&writer)
             .await
             .map_err(|error| fail(error.to_string()))?;
+        let pool = pool(4).await.map_err(|error| fail(error.to_string()))?;
         let reader = AnyPoolOptions::new()
             .max_connections(4)
             .connect(url)
@@ -90,8 +92,8 @@ impl SqliteStore {
             .map_err(|error| fail(error.to_string()))?;
         Ok(Self {
             pool,
+            writer,
             reader: SqlReader::new(reader),
-            writer: Arc::default(),
             pushed: watch::Sender::new(()),
         })
     }
@@ -102,8 +104,9 @@ impl SqliteStore {
         Arc::new(self.reader.clone())
     }
 
-    pub(crate) fn pool(&self) -> &SqlitePool {
-        &self.pool
+    /// The connection that writes.
+    pub(crate) fn writer(&self) -> &SqlitePool {
+        &self.writer
     }
 
     /// Tells when chunks have been put in the queue.
@@ -132,7 +135,7 @@ impl SqliteStore {
                AND done_at < CAST(strftime('%s', 'now') AS INTEGER) - 3600",
         )
         .bind(QUEUES)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await
         .map_err(failed)?;
         Ok(deleted.rows_affected())
@@ -140,39 +143,11 @@ impl SqliteStore {
 
     /// A transaction that takes the write lock at once: one that began by reading could fail when it comes
     /// to write.
-    async fn write(&self) -> Result<Writing, StoreError> {
-        let turn = Arc::clone(&self.writer).lock_owned().await;
-        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await;
-        Ok(Writing {
-            transaction: transaction.map_err(failed)?,
-            _turn: turn,
-        })
-    }
-}
-
-/// A transaction that writes, and the turn to do so.
-struct Writing {
-    transaction: Transaction<'static, Sqlite>,
-    _turn: OwnedMutexGuard<()>,
-}
-
-impl Writing {
-    async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await.map_err(failed)
-    }
-}
-
-impl Deref for Writing {
-    type Target = sqlx::SqliteConnection;
-
-    fn deref(&self) -> &Self::Target {
-        &self.transaction
-    }
-}
-
-impl DerefMut for Writing {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.transaction
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(failed)
     }
 }
 
@@ -226,13 +201,13 @@ mod tests {
             .await
             .unwrap();
         let version: String = sqlx::query_scalar("SELECT sqlite_version()")
-            .fetch_one(store.pool())
+            .fetch_one(store.writer())
             .await
             .unwrap();
         let numbers: Vec<u32> = version.split('.').map(|n| n.parse().unwrap()).collect();
         assert!(numbers >= vec![3, 51, 3], "{version}");
         let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
-            .fetch_one(store.pool())
+            .fetch_one(store.writer())
             .await
             .unwrap();
         assert_eq!(synchronous, 2, "FULL");
@@ -258,13 +233,13 @@ mod tests {
             .bind(format!("{QUEUES}a"))
             .bind(status)
             .bind(done_ago)
-            .execute(store.pool())
+            .execute(store.writer())
             .await
             .unwrap();
         }
         assert_eq!(store.forget_done_chunks().await.unwrap(), 1);
         let left: Vec<String> = sqlx::query_scalar("SELECT id FROM Jobs ORDER BY id")
-            .fetch_all(store.pool())
+            .fetch_all(store.writer())
             .await
             .unwrap();
         assert_eq!(left, ["b", "c", "d"]);

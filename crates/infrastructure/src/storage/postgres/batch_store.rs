@@ -152,11 +152,17 @@ impl BatchStore for PostgresStore {
             count_again(&mut transaction, own).await?;
         }
         dead_letters(&mut transaction, chunk, own, results).await?;
+        let ended = results.iter().filter_map(|result| result.finished_at).max();
+        let finished = match ended {
+            Some(now) => finish(&mut transaction, chunk, token, now).await?,
+            None => false,
+        };
         transaction.commit().await.map_err(failed)?;
         Ok(Committed {
             taken,
             claimed: true,
             cancelled,
+            finished,
         })
     }
 
@@ -179,36 +185,8 @@ impl BatchStore for PostgresStore {
         token: Uuid,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let batch_id = chunk.batch_id.to_string();
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        // One chunk of a batch at a time: the last two would not see each other.
-        sqlx::query("SELECT 1 FROM batches WHERE batch_id = $1 FOR UPDATE")
-            .bind(&batch_id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        sqlx::query(
-            "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
-               AND succeeded + failed + skipped + superseded >= total",
-        )
-        .bind(&chunk.chunk_id)
-        .bind(token.to_string())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        sqlx::query(
-            "UPDATE batches SET finished_at = $2,
-                 status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
-                 (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
-                                                 FROM chunks WHERE batch_id = $1)
-             WHERE batch_id = $1 AND finished_at IS NULL
-               AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = $1 AND done = 0)",
-        )
-        .bind(&batch_id)
-        .bind(micros(now))
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        finish(&mut transaction, chunk, token, now).await?;
         transaction.commit().await.map_err(failed)
     }
 }
@@ -266,6 +244,48 @@ async fn insert(
 /// PostgreSQL keeps every character but one.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+/// Ends a chunk all of whose items have an outcome, and its batch with the last one.
+async fn finish(
+    connection: &mut PgConnection,
+    chunk: &Chunk,
+    token: Uuid,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let batch_id = chunk.batch_id.to_string();
+    let done = sqlx::query(
+        "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
+           AND succeeded + failed + skipped + superseded >= total",
+    )
+    .bind(&chunk.chunk_id)
+    .bind(token.to_string())
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    // One chunk of a batch at a time: the last two would not see each other.
+    sqlx::query("SELECT 1 FROM batches WHERE batch_id = $1 FOR NO KEY UPDATE")
+        .bind(&batch_id)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    sqlx::query(
+        "UPDATE batches SET finished_at = $2,
+             status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
+             (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
+                                             FROM chunks WHERE batch_id = $1)
+         WHERE batch_id = $1 AND finished_at IS NULL
+           AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = $1 AND done = 0)",
+    )
+    .bind(&batch_id)
+    .bind(micros(now))
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    Ok(true)
 }
 
 /// Adds results that were all taken to the counts of their chunk.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{BatchStore, Claim, Claimant, Committed, StoreError};
 use punctual_domain::{Chunk, ItemResult, ItemStatus, TenantId};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 
@@ -23,10 +23,10 @@ const ROWS_OF_ITEMS: &str =
      ON r.tenant_id = item.value AND r.job_id = ?2 AND r.occurrence = ?3";
 
 /// How many results one statement writes. Few sizes, so that each is prepared once.
-const BLOCKS: [usize; 3] = [64, 8, 1];
+const BLOCKS: [usize; 4] = [250, 50, 10, 1];
 const COLUMNS: usize = 11;
 
-static INSERTS: LazyLock<[String; 3]> = LazyLock::new(|| BLOCKS.map(insert_of));
+static INSERTS: LazyLock<[String; 4]> = LazyLock::new(|| BLOCKS.map(insert_of));
 
 fn insert_of(rows: usize) -> String {
     let mut sql = "INSERT INTO item_results (tenant_id, job_id, occurrence, chunk, status, attempts, preference, output,
@@ -34,7 +34,7 @@ fn insert_of(rows: usize) -> String {
         .to_owned();
     for row in 0..rows {
         let comma = if row > 0 { ", " } else { "" };
-        let marks = vec!["?"; COLUMNS].join(", ");
+        let marks = ["?"; COLUMNS].join(", ");
         let _ = write!(sql, "{comma}({marks})");
     }
     sql + " ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET status = excluded.status,
@@ -108,7 +108,7 @@ impl BatchStore for SqliteStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(failed)?;
         let suspect: Option<String> = row.try_get(2).map_err(failed)?;
         let suspected: u32 = row.try_get(3).map_err(failed)?;
         let suspect = suspect.map(|tenant| TenantId::new(tenant).map_err(failed));
@@ -137,7 +137,7 @@ impl BatchStore for SqliteStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(failed)?;
         Ok(noted.rows_affected() > 0)
     }
 
@@ -148,6 +148,12 @@ impl BatchStore for SqliteStore {
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
         let occurrence = chunk.occurrence.to_string();
+        // Before it is our turn to write: others write meanwhile.
+        let text = |value: &Option<Value>| value.as_ref().map(ToString::to_string);
+        let texts: Vec<(Option<String>, Option<String>)> = results
+            .iter()
+            .map(|result| (text(&result.preference), text(&result.output)))
+            .collect();
         let mut transaction = self.write().await?;
         let claimed: Option<(i64, bool)> = sqlx::query_as(
             "SELECT c.chunk, b.status = 'cancelled' FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
@@ -161,7 +167,7 @@ impl BatchStore for SqliteStore {
         let Some((own, cancelled)) = claimed else {
             return Ok(Committed::default());
         };
-        let (mut taken, mut rest) = (0, results);
+        let (mut taken, mut rest, mut texts) = (0, results, texts.into_iter());
         while !rest.is_empty() {
             let size = BLOCKS.iter().position(|size| *size <= rest.len());
             let size = size.expect("a block of one fits what is not empty");
@@ -169,6 +175,7 @@ impl BatchStore for SqliteStore {
             rest = others;
             let mut insert = sqlx::query(AssertSqlSafe(INSERTS[size].as_str()));
             for result in block {
+                let (preference, output) = texts.next().unwrap_or_default();
                 insert = insert
                     .bind(result.tenant_id.as_str())
                     .bind(chunk.job_id.as_str())
@@ -176,8 +183,8 @@ impl BatchStore for SqliteStore {
                     .bind(own)
                     .bind(result.status.as_str())
                     .bind(result.attempts)
-                    .bind(result.preference.as_ref().map(ToString::to_string))
-                    .bind(result.output.as_ref().map(ToString::to_string))
+                    .bind(preference)
+                    .bind(output)
                     .bind(&result.error)
                     .bind(micros(result.started_at))
                     .bind(result.finished_at.map(micros));
@@ -195,11 +202,17 @@ impl BatchStore for SqliteStore {
                 dead_letter(&mut transaction, chunk, own, result).await?;
             }
         }
-        transaction.commit().await?;
+        let ended = results.iter().filter_map(|result| result.finished_at).max();
+        let finished = match ended {
+            Some(now) => finish(&mut transaction, chunk, token, now).await?,
+            None => false,
+        };
+        transaction.commit().await.map_err(failed)?;
         Ok(Committed {
             taken,
             claimed: true,
             cancelled,
+            finished,
         })
     }
 
@@ -214,7 +227,7 @@ impl BatchStore for SqliteStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        transaction.commit().await
+        transaction.commit().await.map_err(failed)
     }
 
     async fn finish(
@@ -224,30 +237,45 @@ impl BatchStore for SqliteStore {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        sqlx::query(
-            "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = ?1 AND token = ?2
-               AND succeeded + failed + skipped + superseded >= total",
-        )
-        .bind(&chunk.chunk_id)
-        .bind(token.to_string())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        sqlx::query(
-            "UPDATE batches SET finished_at = ?2,
-                 status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
-                 (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
-                                                 FROM chunks WHERE batch_id = ?1)
-             WHERE batch_id = ?1 AND finished_at IS NULL
-               AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = ?1 AND done = 0)",
-        )
-        .bind(chunk.batch_id.to_string())
-        .bind(micros(now))
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        transaction.commit().await
+        finish(&mut transaction, chunk, token, now).await?;
+        transaction.commit().await.map_err(failed)
     }
+}
+
+/// Ends a chunk all of whose items have an outcome, and its batch with the last one.
+async fn finish(
+    connection: &mut SqliteConnection,
+    chunk: &Chunk,
+    token: Uuid,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let batch_id = chunk.batch_id.to_string();
+    let done = sqlx::query(
+        "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = ?1 AND token = ?2
+           AND succeeded + failed + skipped + superseded >= total",
+    )
+    .bind(&chunk.chunk_id)
+    .bind(token.to_string())
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "UPDATE batches SET finished_at = ?2,
+             status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
+             (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
+                                             FROM chunks WHERE batch_id = ?1)
+         WHERE batch_id = ?1 AND finished_at IS NULL
+           AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = ?1 AND done = 0)",
+    )
+    .bind(&batch_id)
+    .bind(micros(now))
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    Ok(true)
 }
 
 /// Adds results that were all taken to the counts of their chunk.
@@ -323,7 +351,7 @@ mod tests {
         let store = SqliteStore::open(&url).await.unwrap();
         let plan = format!("EXPLAIN QUERY PLAN {ROWS_OF_ITEMS}");
         let rows = sqlx::query(AssertSqlSafe(plan))
-            .fetch_all(store.pool())
+            .fetch_all(store.writer())
             .await
             .unwrap();
         let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();

@@ -67,7 +67,7 @@ impl WorkQueue for SqliteStore {
             .await
             .map_err(failed)?;
         }
-        transaction.commit().await?;
+        transaction.commit().await.map_err(failed)?;
         if !enqueued.batches.is_empty() {
             self.pushed.send_replace(());
         }
@@ -104,7 +104,7 @@ impl WorkQueue for SqliteStore {
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(failed)?;
         // Who waits for a job that goes on looks at once.
         self.pushed.send_replace(());
         Ok(())
@@ -119,7 +119,7 @@ impl WorkQueue for SqliteStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(failed)?;
         Ok(cancelled.rows_affected() > 0)
     }
 
@@ -164,7 +164,7 @@ impl WorkQueue for SqliteStore {
                 .map_err(failed)?;
             }
         }
-        transaction.commit().await?;
+        transaction.commit().await.map_err(failed)?;
         self.pushed.send_replace(());
         Ok(settled)
     }

@@ -1,0 +1,309 @@
+//! How long users who fall due in the same minute take until every one has a durable result: the real scheduler, queue,
+//! processor and store in this process, with a handler that does nothing or waits.
+//!
+//! ```text
+//! cargo run --release -p punctual-benchmarks --bin processing -- --users 1000000
+//! TEST_POSTGRES_OPTIONS="" tests/with-postgres.sh cargo run --release -p punctual-benchmarks --bin processing -- \
+//!     --postgres --users 1000000
+//! ```
+#![expect(clippy::disallowed_methods, reason = "this program measures real time")]
+
+use std::{
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
+use clap::Parser;
+use punctual_application::{
+    BatchProcessor, Binding, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
+    ports::{
+        BatchFilter, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
+        ItemSource, ItemSourceError, Page, PurposeHandler, Snapshot, SourceItem, SystemClock,
+    },
+};
+use punctual_domain::{
+    BatchConfig, FeatureType, Item, PreferenceRecord, PurposeId, Source, TenantId, Zone,
+};
+use punctual_infrastructure::{
+    BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Store, Worker, telemetry,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// Measures processing.
+#[derive(Parser, Clone)]
+struct Options {
+    /// Users who fall due
+    #[arg(long, default_value_t = 100_000)]
+    users: usize,
+    /// How long the handler waits, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    handler_ms: u64,
+    /// Items at one time in each process
+    #[arg(long, default_value_t = 25)]
+    concurrency: usize,
+    /// Processes that work, on PostgreSQL
+    #[arg(long, default_value_t = 1)]
+    processes: usize,
+    /// Users of a chunk
+    #[arg(long, default_value_t = 500)]
+    chunk_size: usize,
+    /// In the database of TEST_POSTGRES_URL, which must be empty, instead of a SQLite file
+    #[arg(long)]
+    postgres: bool,
+    /// A process that only helps
+    #[arg(long, hide = true)]
+    helps: bool,
+}
+
+/// When the first item began.
+static FIRST: OnceLock<Instant> = OnceLock::new();
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+struct Idle(Duration);
+
+#[async_trait]
+impl PurposeHandler for Idle {
+    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+        FIRST.get_or_init(Instant::now);
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        if !self.0.is_zero() {
+            tokio::time::sleep(self.0).await;
+        }
+        Ok(json!({ "text": format!("Good morning, {}", item.tenant_id) }))
+    }
+}
+
+/// Everybody at one time of day.
+struct Everybody {
+    users: usize,
+    preferred_time: String,
+}
+
+#[async_trait]
+impl ConfigDatabase for Everybody {
+    async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+        let preference = json!({"enabled": true, "frequency": "daily", "timezone": "UTC",
+            "preferred_time": self.preferred_time, "template_overrides": {"tone": "playful"}});
+        let preference = Arc::new(preference.as_object().cloned().unwrap_or_default());
+        let record = |n| PreferenceRecord {
+            tenant_id: TenantId::new(format!("user{n:08}")).expect("a valid id"),
+            preference: Arc::clone(&preference),
+            updated_at: None,
+        };
+        Ok(Snapshot {
+            records: (0..self.users).map(record).collect(),
+            cursor: Cursor::default(),
+            known_at: None,
+        })
+    }
+
+    async fn changes(
+        &self,
+        _: &FeatureType,
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<ChangePage, ConfigDatabaseError> {
+        tokio::time::sleep(wait).await;
+        Ok(ChangePage {
+            changes: vec![],
+            cursor: cursor.clone(),
+            has_more: false,
+            waited: true,
+        })
+    }
+
+    async fn preferences(
+        &self,
+        _: &FeatureType,
+        _: &[TenantId],
+    ) -> Result<std::collections::HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+        Ok(std::collections::HashMap::new())
+    }
+}
+
+struct Nothing;
+
+#[async_trait]
+impl ItemSource for Nothing {
+    async fn load(
+        &self,
+        _: &std::collections::BTreeMap<String, Source>,
+    ) -> Result<std::collections::BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
+        Ok(std::collections::BTreeMap::new())
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    telemetry::init("warn", telemetry::LogFormat::Text, std::io::stderr, false)
+        .map_err(anyhow::Error::msg)?;
+    let folder = tempfile::tempdir()?;
+    let url = if options.postgres {
+        std::env::var("TEST_POSTGRES_URL").context("run it under tests/with-postgres.sh")?
+    } else {
+        format!("sqlite://{}", folder.path().join("punctual.db").display())
+    };
+    ensure!(
+        options.postgres || options.processes == 1,
+        "several processes need --postgres"
+    );
+    let store = Store::open(&url).await?;
+    let due = Utc::now() + TimeDelta::seconds(if options.users > 500_000 { 12 } else { 5 });
+    let due = due.format("%H:%M:00").to_string();
+    let jobs = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "idle",
+        "preference_based": true, "feature_type": "posts"}]});
+    let config = Arc::new(BatchConfig::parse(&jobs, &Zone::utc())?);
+    let mut handlers = Handlers::default();
+    let handler = Arc::new(Idle(Duration::from_millis(options.handler_ms)));
+    handlers.bind(PurposeId::new("idle")?, handler, Binding::default());
+    let clock = Arc::new(SystemClock);
+    let everybody = Arc::new(Everybody {
+        users: options.users,
+        preferred_time: due[..5].to_owned(),
+    });
+    let (_stopping, stopped) = tokio::sync::watch::channel(false);
+    let processor = EnhancedBatchProcessor::new(
+        BatchProcessor::new(handlers, store.batches(), clock.clone()),
+        everybody.clone(),
+        Arc::new(Nothing),
+        config.clone(),
+        Zone::utc(),
+        Limits {
+            max_concurrent_items: options.concurrency,
+            retry: RetryPolicy::new(0, || 0.5),
+        },
+        stopped,
+    );
+    let base = BatchScheduler::new(
+        config,
+        Arc::new(Nothing),
+        store.queue(),
+        clock,
+        SchedulerOptions {
+            chunk_size: options.chunk_size,
+            // What fell due this minute falls due at the first plan.
+            look_back: TimeDelta::minutes(2),
+        },
+    );
+    let scheduler = DynamicBatchScheduler::new(
+        base,
+        everybody,
+        Duration::from_secs(60),
+        &Zone::utc(),
+        fastrand::f64,
+    );
+    let status = scheduler.status();
+    let processor = processor.with_mirror(Arc::new(status.clone()));
+    let stop = CancellationToken::new();
+    let mut helpers = Vec::new();
+    for _ in 1..options.processes {
+        helpers.push(Helper::start(&options)?);
+    }
+    let began = Instant::now();
+    let scheduling = tokio::spawn(scheduler.run(stop.clone()));
+    if options.helps {
+        // The main process ends this one.
+        Worker::new(store, processor).run(stop).await;
+        return Ok(());
+    }
+    status
+        .wait_for(|status| status.jobs.values().any(|job| job.loaded))
+        .await;
+    let loaded = began.elapsed();
+    let before = memory("VmRSS")?;
+    let queued = loop {
+        let (batches, _) = store
+            .reader()
+            .batches(&BatchFilter::default(), &Page::default())
+            .await?;
+        if let Some(batch) = batches.first() {
+            break batch.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let enqueued = Instant::now();
+    let mut working = tokio::spawn(Worker::new(store.clone(), processor).run(stop.clone()));
+    let started = Instant::now();
+    let batch = loop {
+        let batch = store.reader().batch(queued.batch_id).await?;
+        let batch = batch.context("the batch is gone")?;
+        if batch.finished_at.is_some() {
+            break batch;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            _ = &mut working => anyhow::bail!("the worker ended"),
+        }
+    };
+    let took = started.elapsed();
+    ensure!(
+        batch.succeeded == options.users as u64,
+        "{} of {} users have a result",
+        batch.succeeded,
+        options.users
+    );
+    let first = FIRST.get().context("no item ran here")?;
+    println!(
+        "{} users, {} process(es), handler {} ms, {}: mirror loaded in {:.2} s; planned and queued {:.2} s later; \
+         first item after {} ms; all done in {:.2} s: {:.0} items/s; {} calls here; memory {} MiB above the mirror's {} MiB",
+        options.users,
+        options.processes,
+        options.handler_ms,
+        if options.postgres {
+            "PostgreSQL"
+        } else {
+            "SQLite"
+        },
+        loaded.as_secs_f64(),
+        (enqueued - began).as_secs_f64() - loaded.as_secs_f64(),
+        (*first - started).as_millis(),
+        took.as_secs_f64(),
+        options.users as f64 / took.as_secs_f64(),
+        CALLS.load(Ordering::Relaxed),
+        memory("VmHWM")?.saturating_sub(before),
+        before,
+    );
+    stop.cancel();
+    working.await?;
+    scheduling.await?;
+    Ok(())
+}
+
+/// A process that works beside this one, and is killed when dropped.
+struct Helper(Child);
+
+impl Helper {
+    fn start(options: &Options) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--helps", "--postgres"]);
+        command.args(["--users", &options.users.to_string()]);
+        command.args(["--handler-ms", &options.handler_ms.to_string()]);
+        command.args(["--concurrency", &options.concurrency.to_string()]);
+        Ok(Self(command.stdout(Stdio::null()).spawn()?))
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A figure of this process' memory, in MiB.
+fn memory(name: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with(name));
+    let figure = line.and_then(|line| line.split_whitespace().nth(1));
+    let kib: u64 = figure.context("no such figure")?.parse()?;
+    Ok(kib / 1024)
+}
