@@ -1,23 +1,96 @@
 //! The built-in handlers, made from `purposes.json`.
 
+pub mod chat;
+mod far_side;
 pub mod template;
+pub mod webhook;
 
 use std::sync::Arc;
 
-use punctual_application::Handlers;
-use punctual_domain::{HandlerConfig, PurposeConfig};
+use punctual_application::{
+    Binding, Handlers, PurposeLimits,
+    ports::{PurposeHandler, SystemClock},
+};
+use punctual_domain::{FieldError, HandlerConfig, PurposeConfig};
+use secrecy::SecretString;
 
-use self::template::{TemplateError, TemplateHandler, Templates};
+use self::{
+    chat::ChatHandler,
+    template::{TemplateHandler, Templates},
+    webhook::WebhookHandler,
+};
+
+/// Looks up a variable of the environment.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<SecretString>;
 
 /// Makes a purpose's handler and binds it.
+///
+/// # Errors
+/// What cannot be used, at its field below `/purposes`.
 pub(crate) fn bind(
     handlers: &mut Handlers,
     purpose: &PurposeConfig,
     templates: &Templates,
-) -> Result<(), TemplateError> {
-    let HandlerConfig::Template { template } = &purpose.handler;
-    let handler = TemplateHandler::new(templates, template)?;
+    environment: Environment<'_>,
+) -> Result<(), FieldError> {
+    let complain = |field: &str, value: &str, problem: String, remedy: &str| FieldError {
+        pointer: format!("/purposes/{}/{field}", purpose.purpose_id),
+        value: Some(format!("{value:?}")),
+        problem,
+        remedy: remedy.to_owned(),
+    };
+    let template = |field: &str, name: &str| {
+        TemplateHandler::new(templates, name).map_err(|problem| {
+            let remedy = "correct the template, or name another file of the folder of templates";
+            complain(field, name, format!("cannot be used: {problem}"), remedy)
+        })
+    };
+    let secret = |field: &str, name: &Option<String>| {
+        let Some(name) = name else { return Ok(None) };
+        environment(name).map(Some).ok_or_else(|| {
+            let remedy = "set the variable, or take the field out if no secret is needed";
+            complain(
+                field,
+                name,
+                "is not set in the environment".to_owned(),
+                remedy,
+            )
+        })
+    };
     let timeout = purpose.item_timeout.unwrap_or(Handlers::DEFAULT_TIMEOUT);
-    handlers.bind(purpose.purpose_id.clone(), Arc::new(handler), timeout);
+    let handler: Arc<dyn PurposeHandler> = match &purpose.handler {
+        HandlerConfig::Template { template: name } => Arc::new(template("template", name)?),
+        HandlerConfig::Chat(config) => {
+            let system = config.system_template.as_ref();
+            let system = system
+                .map(|name| template("system_template", name))
+                .transpose()?;
+            let user = template("user_template", &config.user_template)?;
+            let key = secret("api_key_env", &config.api_key_env)?;
+            let handler = ChatHandler::new(config, key, system, user, timeout);
+            let remedy = "give the URL that the server documents, as https://llm.example/v1";
+            Arc::new(
+                handler
+                    .map_err(|problem| complain("base_url", &config.base_url, problem, remedy))?,
+            )
+        }
+        HandlerConfig::Webhook(config) => {
+            let secret = secret("secret_env", &config.secret_env)?;
+            let handler = WebhookHandler::new(config, secret.as_ref(), Arc::new(SystemClock));
+            let remedy = "give a URL that the far side documents, and the secret as it gave it";
+            Arc::new(handler.map_err(|problem| complain("url", &config.url, problem, remedy))?)
+        }
+    };
+    let binding = Binding {
+        timeout,
+        limits: PurposeLimits {
+            concurrency: purpose.concurrency,
+            requests_per_minute: purpose.requests_per_minute,
+            tokens_per_minute: purpose.tokens_per_minute,
+        },
+        // Providers keep the beginnings of prompts for a while, and charge less for those they know.
+        alike_together: matches!(purpose.handler, HandlerConfig::Chat(_)),
+    };
+    handlers.bind(purpose.purpose_id.clone(), handler, binding);
     Ok(())
 }

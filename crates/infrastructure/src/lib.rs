@@ -16,7 +16,11 @@ pub use clients::{
     config_database_client::{ClientOptions, ConfigDatabaseClient},
     last_known_good::LastKnownGood,
 };
-pub use handlers::template::{TemplateError, TemplateHandler, Templates};
+pub use handlers::{
+    chat::ChatHandler,
+    template::{TemplateError, TemplateHandler, Templates},
+    webhook::WebhookHandler,
+};
 pub use json_file::{FileError, FileErrors, JsonFile};
 pub use project::Project;
 pub use queue::worker::Worker;

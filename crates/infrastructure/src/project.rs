@@ -5,9 +5,9 @@ use std::path::Path;
 
 use punctual_application::Handlers;
 use punctual_domain::{
-    BatchConfig, FieldError, FieldErrors, HandlerConfig, JobKind, PurposeConfig, Work, Zone,
-    parse_purposes,
+    BatchConfig, FieldError, FieldErrors, JobKind, PurposeConfig, Work, Zone, parse_purposes,
 };
+use secrecy::SecretString;
 
 use crate::{
     handlers::{bind, template::Templates},
@@ -70,17 +70,9 @@ fn keep<T>(errors: &mut Vec<crate::FileError>, outcome: Result<T, FileErrors>) -
 fn bind_all(purposes: &[PurposeConfig], templates: &Templates) -> Result<Handlers, FieldErrors> {
     let mut handlers = Handlers::default();
     let mut errors = Vec::new();
+    let environment = |name: &str| std::env::var(name).ok().map(SecretString::from);
     for purpose in purposes {
-        if let Err(problem) = bind(&mut handlers, purpose, templates) {
-            let HandlerConfig::Template { template } = &purpose.handler;
-            errors.push(FieldError {
-                pointer: format!("/purposes/{}/template", purpose.purpose_id),
-                value: Some(format!("{template:?}")),
-                problem: format!("cannot be used: {problem}"),
-                remedy: "correct the template, or name another file of the folder of templates"
-                    .into(),
-            });
-        }
+        errors.extend(bind(&mut handlers, purpose, templates, &environment).err());
     }
     if errors.is_empty() {
         Ok(handlers)

@@ -83,11 +83,9 @@ impl TemplateHandler {
     }
 }
 
-#[async_trait]
-impl PurposeHandler for TemplateHandler {
-    /// The rendered text, as `{"text": …}`. A template sees the tenant's overrides by name, as `overrides`,
-    /// and the item as `item`.
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+impl TemplateHandler {
+    /// The rendered text. A template sees the tenant's overrides by name, as `overrides`, and the item as `item`.
+    pub(super) fn render(&self, item: &Item) -> Result<String, HandlerError> {
         let overrides = item
             .preference
             .as_ref()
@@ -102,12 +100,20 @@ impl PurposeHandler for TemplateHandler {
             .get_template(&self.name)
             .and_then(|t| t.render(values));
         match rendered {
-            Ok(text) => Ok(json!({ "text": text.trim_end() })),
+            Ok(text) => Ok(text.trim_end().to_owned()),
             Err(error) => Err(HandlerError::permanent(format!(
                 "template `{}`: {error}",
                 self.name
             ))),
         }
+    }
+}
+
+#[async_trait]
+impl PurposeHandler for TemplateHandler {
+    /// The rendered text, as `{"text": …}`.
+    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+        Ok(json!({ "text": self.render(item)? }))
     }
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod client_cache;
+mod far_side;
 mod misbehaving_servers;
 mod plain_server;
 mod server;

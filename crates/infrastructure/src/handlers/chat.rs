@@ -1,0 +1,207 @@
+//! The handler `chat`: asks a language model at any OpenAI-compatible `/chat/completions`. Tenants' overrides reach the
+//! messages only as data of templates; model, URL and limits are the operator's. An answer that is empty, cut off or
+//! goes in circles is no result: it is asked for again with the next seed, and fails in the end.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use punctual_application::ports::{HandlerError, PurposeHandler};
+use punctual_domain::{ChatConfig, Item};
+use reqwest::{Client, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    far_side::{self, body, refused, retry_after, unanswered},
+    template::TemplateHandler,
+};
+
+/// An answer is no longer than this, in bytes.
+const LONGEST_ANSWER: usize = 1024 * 1024;
+/// So many equal characters in a row, equal words in a row, or equal lines, and a text goes in circles.
+const EQUAL_CHARACTERS: usize = 24;
+const EQUAL_WORDS: usize = 8;
+const EQUAL_LINES: usize = 4;
+
+/// Asks a language model.
+pub struct ChatHandler {
+    config: ChatConfig,
+    url: Url,
+    api_key: Option<SecretString>,
+    system: Option<TemplateHandler>,
+    user: TemplateHandler,
+    client: Client,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    model: Option<String>,
+    choices: Vec<AnswerChoice>,
+    #[serde(default)]
+    usage: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct AnswerChoice {
+    message: Message,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+}
+
+impl ChatHandler {
+    /// A handler that may take `timeout` for a call.
+    ///
+    /// # Errors
+    /// When the client cannot be built, or the URL is none.
+    pub fn new(
+        config: &ChatConfig,
+        api_key: Option<SecretString>,
+        system: Option<TemplateHandler>,
+        user: TemplateHandler,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let url = format!("{}/chat/completions", config.base_url);
+        Ok(Self {
+            url: url.parse().map_err(|error| format!("is no URL: {error}"))?,
+            config: config.clone(),
+            api_key,
+            system,
+            user,
+            // The operator chose where the model is; it may well be in the next room.
+            client: far_side::client(timeout, true)?,
+        })
+    }
+
+    fn request(&self, item: &Item) -> Result<Value, HandlerError> {
+        let mut messages = Vec::new();
+        if let Some(system) = &self.system {
+            messages.push(json!({ "role": "system", "content": system.render(item)? }));
+        }
+        messages.push(json!({ "role": "user", "content": self.user.render(item)? }));
+        let mut request = json!({ "model": self.config.model, "messages": messages });
+        if let Some(temperature) = self.config.temperature {
+            request["temperature"] = json!(temperature);
+        }
+        if let Some(max_tokens) = self.config.max_tokens {
+            request["max_tokens"] = json!(max_tokens);
+        }
+        if let Some(seed) = self.config.seed {
+            // The same seed would give the same answer.
+            request["seed"] = json!(seed + u64::from(item.attempt.saturating_sub(1)));
+        }
+        Ok(request)
+    }
+
+    /// Whether the answer is one.
+    fn check(&self, text: &str, finish_reason: Option<&str>) -> Result<(), HandlerError> {
+        let characters = text.chars().count();
+        let least = self.config.min_characters as usize;
+        if characters < least {
+            let problem = format!("the answer has {characters} characters, and {least} are needed");
+            return Err(HandlerError::retryable(problem));
+        }
+        if let Some(circle) = goes_in_circles(text) {
+            let problem = format!("the answer goes in circles: {circle}");
+            return Err(HandlerError::retryable(problem));
+        }
+        if finish_reason == Some("length") && !self.config.allow_truncated {
+            let problem =
+                "the answer was cut off at max_tokens; allow more, or \"allow_truncated\"";
+            return Err(HandlerError::retryable(problem));
+        }
+        if finish_reason == Some("content_filter") {
+            let problem = "the far side withheld the answer (content_filter)";
+            return Err(HandlerError::permanent(problem));
+        }
+        match self.config.max_characters {
+            Some(most) if characters > most as usize => Err(HandlerError::retryable(format!(
+                "the answer has {characters} characters, and {most} are allowed"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl PurposeHandler for ChatHandler {
+    /// The answer, as `{"text", "model", "finish_reason", "usage"}`.
+    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header("Idempotency-Key", item.idempotency_key())
+            .json(&self.request(item)?);
+        if let Some(key) = &self.api_key {
+            request = request.bearer_auth(key.expose_secret());
+        }
+        let response = request.send().await.map_err(unanswered)?;
+        let (status, wait) = (response.status(), retry_after(response.headers()));
+        let (body, longer) = body(response, LONGEST_ANSWER).await?;
+        if !status.is_success() {
+            return Err(refused(status, wait, &problem_of(&body)));
+        }
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
+            let size = if longer { "; it is too long" } else { "" };
+            HandlerError::retryable(format!("the answer cannot be understood: {error}{size}"))
+        })?;
+        let Some(choice) = answer.choices.into_iter().next() else {
+            return Err(HandlerError::retryable("the answer holds no choice"));
+        };
+        let text = choice.message.content.unwrap_or_default();
+        let text = text.trim();
+        self.check(text, choice.finish_reason.as_deref())?;
+        Ok(json!({
+            "text": text, "model": answer.model, "finish_reason": choice.finish_reason, "usage": answer.usage,
+        }))
+    }
+}
+
+/// What the far side says about a refusal: `{"error": {"message": …}}` where it does as others do.
+fn problem_of(body: &[u8]) -> String {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let message = parsed.as_ref().and_then(|body| {
+        let error = &body["error"];
+        error["message"].as_str().or_else(|| error.as_str())
+    });
+    message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned)
+}
+
+/// What a text repeats, if it repeats itself as nobody would.
+fn goes_in_circles(text: &str) -> Option<String> {
+    if let Some(character) = run(
+        text.chars().filter(|c| !c.is_whitespace()),
+        EQUAL_CHARACTERS,
+    ) {
+        return Some(format!("{character:?} over and over"));
+    }
+    if let Some(word) = run(text.split_whitespace(), EQUAL_WORDS) {
+        return Some(format!("{word:?} over and over"));
+    }
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for line in text.lines().map(str::trim).filter(|line| line.len() > 3) {
+        let times = lines.entry(line).or_default();
+        *times += 1;
+        if *times >= EQUAL_LINES {
+            return Some(format!("the line {line:?} {times} times"));
+        }
+    }
+    None
+}
+
+/// The first of `things` that comes `most` times in a row.
+fn run<T: PartialEq + Copy>(things: impl Iterator<Item = T>, most: usize) -> Option<T> {
+    let (mut last, mut times) = (None, 0);
+    for thing in things {
+        times = if last == Some(thing) { times + 1 } else { 1 };
+        last = Some(thing);
+        if times >= most {
+            return last;
+        }
+    }
+    None
+}

@@ -1,0 +1,145 @@
+//! Posting to a URL, signed after the Standard Webhooks specification, and the handler `webhook` that posts an item and
+//! keeps what is answered.
+
+use std::{str::FromStr, sync::Arc};
+
+use async_trait::async_trait;
+use punctual_application::ports::{Clock, HandlerError, PurposeHandler};
+use punctual_domain::{Item, WebhookConfig};
+use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use standardwebhooks::{
+    HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
+};
+
+use super::far_side::{self, body, check_literal, refused, retry_after, unanswered};
+
+/// So much of an answer is kept, in bytes.
+const KEPT: usize = 64 * 1024;
+
+/// Posts to one URL.
+pub(crate) struct Post {
+    url: Url,
+    secret: Option<Webhook>,
+    private: bool,
+    client: Client,
+    clock: Arc<dyn Clock>,
+}
+
+/// What was answered with success.
+pub(crate) struct Posted {
+    status: StatusCode,
+    body: Vec<u8>,
+    longer: bool,
+}
+
+impl Post {
+    /// A sender for `config`, that signs with `secret`.
+    ///
+    /// # Errors
+    /// What is wrong with the URL or the secret; without the secret.
+    pub(crate) fn new(
+        config: &WebhookConfig,
+        secret: Option<&SecretString>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
+        let url = Url::from_str(&config.url).map_err(|error| format!("is no URL: {error}"))?;
+        let private = config.allow_private_addresses;
+        check_literal(&url, private).map_err(|problem| {
+            format!("{problem}; if that is meant, set allow_private_addresses")
+        })?;
+        let secret = secret
+            .map(|secret| signer(secret).ok_or("has a secret that is not `whsec_` and base64"))
+            .transpose()?;
+        Ok(Self {
+            url,
+            secret,
+            private,
+            client: far_side::client(config.timeout, private)?,
+            clock,
+        })
+    }
+
+    /// Posts `body`, once, under `id`: who gets it twice under one id has got it once.
+    pub(crate) async fn send(
+        &self,
+        id: &str,
+        content_type: &str,
+        content: Vec<u8>,
+    ) -> Result<Posted, HandlerError> {
+        check_literal(&self.url, self.private).map_err(HandlerError::permanent)?;
+        let timestamp = self.clock.now().timestamp();
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, content_type)
+            .header("Idempotency-Key", id)
+            .header(HEADER_WEBHOOK_ID, id)
+            .header(HEADER_WEBHOOK_TIMESTAMP, timestamp);
+        if let Some(secret) = &self.secret {
+            let signature = secret.sign(id, timestamp, &content);
+            let signature =
+                signature.map_err(|error| HandlerError::permanent(error.to_string()))?;
+            request = request.header(HEADER_WEBHOOK_SIGNATURE, signature);
+        }
+        let response = request.body(content).send().await.map_err(unanswered)?;
+        let (status, wait) = (response.status(), retry_after(response.headers()));
+        let (body, longer) = body(response, KEPT).await?;
+        if !status.is_success() {
+            return Err(refused(status, wait, &String::from_utf8_lossy(&body)));
+        }
+        Ok(Posted {
+            status,
+            body,
+            longer,
+        })
+    }
+}
+
+/// Signs with `whsec_` and base64, as the specification has it, or with the bytes of anything else.
+fn signer(secret: &SecretString) -> Option<Webhook> {
+    let secret = secret.expose_secret();
+    if secret.starts_with("whsec_") {
+        return Webhook::new(secret).ok();
+    }
+    Webhook::from_bytes(secret.as_bytes().to_vec()).ok()
+}
+
+/// Posts items.
+pub struct WebhookHandler(Post);
+
+impl WebhookHandler {
+    /// A handler for `config`, that signs with `secret`.
+    ///
+    /// # Errors
+    /// What is wrong with the URL or the secret; without the secret.
+    pub fn new(
+        config: &WebhookConfig,
+        secret: Option<&SecretString>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
+        Post::new(config, secret, clock).map(Self)
+    }
+}
+
+#[async_trait]
+impl PurposeHandler for WebhookHandler {
+    /// What was answered, as `{"status", "body"}`; the body is JSON where it is, else text, and `"truncated": true` says
+    /// that there was more.
+    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+        let content = serde_json::to_vec(item)
+            .map_err(|error| HandlerError::permanent(format!("the item is no JSON: {error}")))?;
+        let key = item.idempotency_key();
+        let posted = self.0.send(&key, "application/json", content).await?;
+        let body = match serde_json::from_slice(&posted.body) {
+            Ok(json) if !posted.longer => json,
+            _ => Value::from(String::from_utf8_lossy(&posted.body)),
+        };
+        let mut output = json!({ "status": posted.status.as_u16(), "body": body });
+        if posted.longer {
+            output["truncated"] = json!(true);
+        }
+        Ok(output)
+    }
+}
