@@ -13,7 +13,7 @@ run: ## Run the agent on the sample preferences, catching up with the last day
 		target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h
 
 test: setup ## Set up what the tests need and run every test
-	tests/with-postgres.sh cargo test --locked --workspace --all-features
+	tests/with-model.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
 	tests/with-postgres.sh tests/openapi.sh
 	cargo run --locked -q -p punctual-application --example unit_test_with_mocks
 	cargo run --locked -q -p punctual-infrastructure --example own_handler

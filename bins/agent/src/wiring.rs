@@ -10,8 +10,8 @@ use punctual_application::{
 };
 use punctual_domain::Zone;
 use punctual_infrastructure::{
-    BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, FileItemSource,
-    LastKnownGood, Project, SchedulerOptions, StatusHandle, Store, Worker,
+    BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, LastKnownGood,
+    Project, SchedulerOptions, Sources, StatusHandle, Store, Worker,
 };
 use tokio::sync::watch;
 
@@ -60,12 +60,9 @@ impl Agent {
         let store = Store::open(&settings.batch_store_url)
             .await
             .map_err(Failure::failed)?;
-        let items = Arc::new(FileItemSource::in_folder(
-            settings
-                .batch_config_path
-                .parent()
-                .unwrap_or(std::path::Path::new(".")),
-        ));
+        let folder = settings.batch_config_path.parent();
+        let items = Sources::in_folder(folder.unwrap_or(std::path::Path::new(".")));
+        let items = Arc::new(items.map_err(Failure::failed)?);
 
         let processor = EnhancedBatchProcessor::new(
             BatchProcessor::new(project.handlers, store.batches(), clock.clone()),

@@ -11,6 +11,6 @@ pub use services::{
     dead_letters::replay,
     enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},
     jobs::Jobs,
-    source_items::{Categories, item_ids},
+    source_items::{Categories, chunk_size_of, item_ids},
     throttle::PurposeLimits,
 };

@@ -96,6 +96,8 @@ pub enum SkipReason {
     ItemRemoved,
     /// An operator has cancelled the batch.
     Cancelled,
+    /// The tenant is not in the job's list of users.
+    UnknownUser,
 }
 
 impl SkipReason {
@@ -109,6 +111,7 @@ impl SkipReason {
             Self::JobRemoved => "job_removed",
             Self::ItemRemoved => "item_removed",
             Self::Cancelled => "cancelled",
+            Self::UnknownUser => "unknown_user",
         }
     }
 }

@@ -6,10 +6,11 @@ use chrono::TimeDelta;
 use serde_json::Value;
 
 use crate::{
-    ids::{FeatureType, JobId, PurposeId},
+    ids::{FeatureType, JobId, PurposeId, TenantId},
     planner::{CatchUp, CatchUpPolicy},
     preference::{MergedPreference, Preference, parse_zone},
     schedule::{CronSchedule, Schedule},
+    source::Source,
     validation::{FieldErrors, Fields, Invalid, boolean, id, object_at, text, whole_number},
     zone::Zone,
 };
@@ -95,16 +96,13 @@ pub enum Work {
     Fixed {
         /// When.
         schedule: Schedule,
-        /// The files by category; one, named `items`, unless the job is combined.
+        /// The sources by category; one, named `items`, unless the job is combined.
         sources: BTreeMap<String, Source>,
+        /// Who gets the result of an object or combined batch under their own runs.
+        distribute_to: Vec<TenantId>,
+        /// The list that items and recipients must be in; `None`: any will do.
+        users: Option<Source>,
     },
-}
-
-/// A file of records: a JSON array, or NDJSON when its name ends in `.ndjson`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// The path, from the folder of `batch_config.json`.
-    pub file: String,
 }
 
 /// Orders what falls due together.
@@ -291,13 +289,37 @@ fn fixed_work(fields: &mut Fields<'_>, kind: Option<JobKind>, default_zone: &Zon
             "add the file of records, as {\"file\": \"items.ndjson\"}",
             Ok,
         );
-        let source = fields.nested("source", parse_source);
+        let source = fields.nested("source", Source::parse);
         source.map(|source| BTreeMap::from([("items".to_owned(), source)]))
     };
+    let distribute_to = fields.optional("distribute_to", parse_tenants);
+    if kind == Some(JobKind::Individual) && distribute_to.is_some() {
+        let remedy = "use object_batch or combined_batch, or take it out";
+        fields.complain(
+            "distribute_to",
+            Invalid::new("does not go with individual_batch", remedy),
+        );
+    }
+    let users = fields.nested("users", Source::parse);
     Some(Work::Fixed {
         schedule: schedule?,
         sources: sources?,
+        distribute_to: distribute_to.unwrap_or_default(),
+        users,
     })
+}
+
+fn parse_tenants(value: &Value) -> Result<Vec<TenantId>, Invalid> {
+    let list = value.as_array().filter(|list| !list.is_empty());
+    let list =
+        list.ok_or_else(|| Invalid::wrong_type("a list of tenants, as [\"ann\", \"bob\"]"))?;
+    let mut tenants = list
+        .iter()
+        .map(id::<TenantId>)
+        .collect::<Result<Vec<_>, _>>()?;
+    tenants.sort();
+    tenants.dedup();
+    Ok(tenants)
 }
 
 fn parse_schedule(
@@ -348,25 +370,10 @@ fn parse_sources(value: &Value, pointer: &str) -> Result<BTreeMap<String, Source
         .map(|(category, source)| {
             Ok((
                 category.clone(),
-                parse_source(source, &format!("{pointer}/{category}"))?,
+                Source::parse(source, &format!("{pointer}/{category}"))?,
             ))
         })
         .collect()
-}
-
-fn parse_source(value: &Value, pointer: &str) -> Result<Source, FieldErrors> {
-    let mut fields = Fields::new(object_at(value, pointer)?, pointer);
-    let file = fields.required(
-        "file",
-        "add the path from the folder of batch_config.json",
-        text,
-    );
-    fields.deny_others();
-    fields.finish(|| {
-        Some(Source {
-            file: file?.to_owned(),
-        })
-    })
 }
 
 fn parse_catch_up(value: &Value, pointer: &str) -> Result<CatchUp, FieldErrors> {
@@ -474,7 +481,7 @@ mod tests {
             "/jobs/0/default_preferences/day: \"monday\" is not a known field; remove it or use one of enabled",
             "/jobs/0/retries: 3 is not a known field",
             "/jobs/1/schedule/frequency: is missing; use one of hourly",
-            "/jobs/1/source/file: is missing",
+            "/jobs/1/source/file: is missing or given beside a url",
             "/jobs/1/source/path: \"x\" is not a known field",
             "/jobs/1/catch_up/policy: \"never\" is not a policy",
             "/jobs/1/catch_up/window_minutes: 0 is out of range",

@@ -18,6 +18,7 @@ mod purpose;
 mod recurrence;
 mod schedule;
 mod slot;
+mod source;
 mod validation;
 mod zone;
 
@@ -28,7 +29,7 @@ pub use explain::{Choice, Facts, Occasion, Verdict, explain};
 pub use horizon::Horizon;
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use item::{Item, ItemResult, ItemStatus, SkipReason};
-pub use job::{BatchConfig, FailureLimit, JobConfig, JobKind, Priority, Source, Work};
+pub use job::{BatchConfig, FailureLimit, JobConfig, JobKind, Priority, Work};
 pub use mirror::{Mirror, MirrorDifference};
 pub use occurrence::Occurrence;
 pub use overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides};
@@ -38,5 +39,6 @@ pub use purpose::{ChatConfig, HandlerConfig, PurposeConfig, WebhookConfig, parse
 pub use recurrence::{MonthDays, Recurrence, Weekdays};
 pub use schedule::{CronSchedule, InvalidCron, Schedule};
 pub use slot::{ClockChange, Slot, TimeOfDay};
+pub use source::{Filter, Location, Source};
 pub use validation::{FieldError, FieldErrors, Fields, Invalid};
 pub use zone::{TZDB_VERSION, UnknownZone, Zone};

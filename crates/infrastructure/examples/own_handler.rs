@@ -14,8 +14,8 @@ use punctual_application::{
 use punctual_config_database::{Server, ServerSettings};
 use punctual_domain::{BatchConfig, Item, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
-    BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, FileItemSource,
-    SchedulerOptions, Store, Worker,
+    BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, SchedulerOptions,
+    Sources, Store, Worker,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -68,7 +68,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock = Arc::new(SystemClock);
     let client = Arc::new(ConfigDatabaseClient::new(ClientOptions::new(url))?);
     let store = Store::open(&file("punctual.db")).await?;
-    let items = Arc::new(FileItemSource::in_folder(folder.path()));
+    let items = Arc::new(Sources::in_folder(folder.path())?);
     let (_stopping, stopped) = watch::channel(false);
     let processor = EnhancedBatchProcessor::new(
         BatchProcessor::new(handlers, store.batches(), clock.clone()),

@@ -30,7 +30,7 @@ pub use services::{
         DynamicBatchScheduler, JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle,
     },
 };
-pub use sources::FileItemSource;
+pub use sources::Sources;
 #[cfg(feature = "postgres")]
 pub use storage::postgres::PostgresStore;
 pub use storage::{Store, reader::SqlReader, sqlite::SqliteStore};

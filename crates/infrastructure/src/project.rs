@@ -5,7 +5,8 @@ use std::path::Path;
 
 use punctual_application::Handlers;
 use punctual_domain::{
-    BatchConfig, FieldError, FieldErrors, JobKind, PurposeConfig, Work, Zone, parse_purposes,
+    BatchConfig, FieldError, FieldErrors, JobKind, Location, PurposeConfig, Work, Zone,
+    parse_purposes,
 };
 use secrecy::SecretString;
 
@@ -114,7 +115,10 @@ fn cross_check(
             continue;
         };
         for (category, source) in sources {
-            let path = folder.join(&source.file);
+            let Location::File(file) = &source.location else {
+                continue;
+            };
+            let path = folder.join(file);
             if !path.is_file() {
                 let place = match job.kind {
                     JobKind::Combined => format!("sources/{category}"),
@@ -122,7 +126,7 @@ fn cross_check(
                 };
                 errors.push(FieldError {
                     pointer: format!("/{list}/{index}/{place}/file"),
-                    value: Some(format!("{:?}", source.file)),
+                    value: Some(format!("{file:?}")),
                     problem: format!("is no file: {} does not exist", path.display()),
                     remedy: "give the path from the folder of batch_config.json".into(),
                 });

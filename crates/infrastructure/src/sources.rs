@@ -3,52 +3,127 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use punctual_application::ports::{ItemSource, ItemSourceError, SourceItem};
-use punctual_domain::{Source, TenantId};
+use punctual_domain::{Location, Source, TenantId};
+use reqwest::Client;
 use serde_json::Value;
 
-/// Reads records from files: a JSON array, or one JSON object a line when the name ends in `.ndjson`. Every
-/// record is an object with a unique `id` (text or a whole number).
+use crate::handlers::far_side::{self, body, unanswered};
+
+/// How long a source at a URL may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A source at a URL is no larger, in bytes.
+const LARGEST: usize = 64 * 1024 * 1024;
+
+/// Reads records from files and from URLs: a JSON array, one JSON object a line, or CSV with a header. Every record has
+/// a unique `id`, text or a whole number; a record that is text alone is its id.
 #[derive(Debug, Clone)]
-pub struct FileItemSource {
+pub struct Sources {
     folder: PathBuf,
+    client: Client,
 }
 
-impl FileItemSource {
-    /// Paths of sources count from `folder`.
-    #[must_use]
-    pub fn in_folder(folder: &Path) -> Self {
-        Self {
+impl Sources {
+    /// Paths of files count from `folder`.
+    ///
+    /// # Errors
+    /// When no client for URLs can be made.
+    pub fn in_folder(folder: &Path) -> Result<Self, ItemSourceError> {
+        Ok(Self {
             folder: folder.to_owned(),
+            // The operator chose where the records are.
+            client: far_side::client(PATIENCE, true).map_err(ItemSourceError)?,
+        })
+    }
+
+    async fn records(&self, source: &Source) -> Result<Vec<Value>, String> {
+        match &source.location {
+            Location::File(file) => {
+                let text = tokio::fs::read_to_string(self.folder.join(file)).await;
+                let text = text.map_err(|error| error.to_string())?;
+                match file.rsplit('.').next() {
+                    Some("ndjson" | "jsonl") => lines(&text),
+                    Some("csv") => table(&text),
+                    _ => array(&text),
+                }
+            }
+            Location::Http {
+                url,
+                items,
+                api_key_env,
+            } => {
+                let mut request = self.client.get(url);
+                if let Some(name) = api_key_env {
+                    let key = std::env::var(name);
+                    let key = key.map_err(|_| format!("{name} is not set in the environment"))?;
+                    request = request.bearer_auth(key);
+                }
+                let response = request
+                    .send()
+                    .await
+                    .map_err(|error| unanswered(error).message)?;
+                let status = response.status();
+                let (body, longer) = body(response, LARGEST)
+                    .await
+                    .map_err(|error| error.message)?;
+                if !status.is_success() {
+                    return Err(format!("the far side answered {status}"));
+                }
+                if longer {
+                    return Err(format!("has more than {} MiB", LARGEST / 1024 / 1024));
+                }
+                let document: Value = serde_json::from_slice(&body)
+                    .map_err(|error| format!("is no JSON: {error}"))?;
+                let list = document.pointer(items).and_then(Value::as_array).cloned();
+                list.ok_or_else(|| {
+                    format!("has no array of records at {items:?}; set \"items\" to where it is")
+                })
+            }
         }
     }
 }
 
 #[async_trait]
-impl ItemSource for FileItemSource {
+impl ItemSource for Sources {
     async fn load(
         &self,
         sources: &BTreeMap<String, Source>,
     ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
         let mut categories = BTreeMap::new();
         for (category, source) in sources {
-            let path = self.folder.join(&source.file);
-            let fail = |problem: String| ItemSourceError(format!("{}: {problem}", path.display()));
-            let text = tokio::fs::read_to_string(&path)
-                .await
-                .map_err(|error| fail(error.to_string()))?;
-            let records = if source.file.ends_with(".ndjson") {
-                lines(&text)
-            } else {
-                array(&text)
+            let place = match &source.location {
+                Location::File(file) => self.folder.join(file).display().to_string(),
+                Location::Http { url, .. } => {
+                    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+                }
             };
-            categories.insert(category.clone(), records.and_then(items).map_err(fail)?);
+            let records = self
+                .records(source)
+                .await
+                .map(|records| source.choose(records));
+            let items = records.and_then(items);
+            let items = items.map_err(|problem| ItemSourceError(format!("{place}: {problem}")))?;
+            categories.insert(category.clone(), items);
         }
         Ok(categories)
     }
+}
+
+/// CSV with a header; every field is text.
+fn table(text: &str) -> Result<Vec<Value>, String> {
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let rows = reader.deserialize::<BTreeMap<String, String>>();
+    rows.map(|row| match row {
+        Ok(row) => Ok(serde_json::json!(row)),
+        Err(error) => Err(format!("is no CSV with a header: {error}")),
+    })
+    .collect()
 }
 
 fn array(text: &str) -> Result<Vec<Value>, String> {
@@ -74,6 +149,7 @@ fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, String> {
         let id = match data.get("id") {
             Some(Value::String(id)) => id.clone(),
             Some(Value::Number(id)) if id.is_u64() => id.to_string(),
+            None if data.is_string() => data.as_str().unwrap_or_default().to_owned(),
             _ => {
                 return Err(format!(
                     "record {record} has no `id`; give every record its own"
@@ -95,16 +171,20 @@ fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, String> {
 mod tests {
     use super::*;
 
+    fn file(name: &str) -> Source {
+        Source {
+            location: Location::File(name.to_owned()),
+            filters: vec![],
+            limit: None,
+        }
+    }
+
     async fn load(name: &str, content: &str) -> Result<Vec<String>, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(name), content).unwrap();
-        let sources = BTreeMap::from([(
-            "items".to_owned(),
-            Source {
-                file: name.to_owned(),
-            },
-        )]);
-        match FileItemSource::in_folder(folder.path())
+        let sources = BTreeMap::from([("items".to_owned(), file(name))]);
+        match Sources::in_folder(folder.path())
+            .unwrap()
             .load(&sources)
             .await
         {
@@ -128,6 +208,9 @@ mod tests {
                 .unwrap(),
             ["x", "7"]
         );
+        let csv = "id, name\nx, \"Mug, blue\"\n7, Cup\n";
+        assert_eq!(load("a.csv", csv).await.unwrap(), ["x", "7"]);
+        assert_eq!(load("a.json", r#"["x", "y"]"#).await.unwrap(), ["x", "y"]);
     }
 
     #[tokio::test]
@@ -141,6 +224,7 @@ mod tests {
                 r#"[{"id": "a b"}]"#,
                 "record 1: `a b` is not a valid",
             ),
+            ("a.csv", "id,name\nx\n", "is no CSV with a header"),
             (
                 "a.json",
                 r#"[{"id": 1}, {"id": "1"}]"#,

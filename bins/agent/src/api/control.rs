@@ -9,7 +9,7 @@ use axum::{
     http::StatusCode,
 };
 use punctual_application::{
-    item_ids,
+    chunk_size_of, item_ids,
     ports::{Clock, SystemClock},
 };
 use punctual_domain::{
@@ -62,7 +62,7 @@ pub(super) async fn trigger(
         Trigger::Manual,
         now,
         &items,
-        app.chunk_size,
+        chunk_size_of(job.kind, app.chunk_size),
     );
     let (batch_id, total) = (batch.batch_id, batch.total());
     let firing = Firing {
@@ -119,14 +119,18 @@ impl App {
                     .map(|job| job.mirror.read(Mirror::tenants))
                     .unwrap_or_default()
             }
-            Work::Fixed { sources, .. } => {
+            Work::Fixed {
+                sources,
+                distribute_to,
+                ..
+            } => {
                 let records = self.item_source.load(sources).await.map_err(|error| {
                     Problem::bad_request(format!(
                         "the items of {} cannot be read: {error}",
                         job.job_id
                     ))
                 })?;
-                item_ids(job.kind, &records)
+                item_ids(job.kind, &records, distribute_to)
             }
         };
         match named.iter().find(|id| !all.contains(id)) {

@@ -146,6 +146,37 @@ impl Agent {
         response.json().await.unwrap()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Calls the API with a body, expects success and returns what it answers.
+    pub async fn call(&self, method: Method, path: &str, body: &Value) -> Value {
+        let url = format!("{}{path}", self.api);
+        let call = self.http.request(method, url).body(body.to_string());
+        let response = call.send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let url = format!("{}/metrics", self.api);
+        let text = self
+            .http
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+        text.lines().find_map(value)
+    }
+
     pub fn api(&self) -> &str {
         &self.api
     }
@@ -177,6 +208,15 @@ impl Agent {
 
     /// Asks a path of the API until the answer fulfils the condition, and returns it.
     pub async fn until(&self, path: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        self.until_within(PATIENCE, path, condition).await
+    }
+
+    pub async fn until_within(
+        &self,
+        patience: Duration,
+        path: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Value {
         let began = Instant::now();
         loop {
             let answer = self.get(path).await;
@@ -184,7 +224,7 @@ impl Agent {
                 return answer;
             }
             assert!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < patience,
                 "{path} did not come to what was waited for:\n{answer:#}\n{}",
                 self.log().join("\n")
             );

@@ -8,12 +8,18 @@
 
 mod agent;
 mod browser;
+mod chat;
 mod command_line;
 mod control;
+mod counting;
 mod kill;
 mod last_known_good;
 mod main_job;
 mod page;
+mod postgres;
+mod project;
 mod reload;
+mod replicas;
 mod running;
 mod simulate;
+mod soak;

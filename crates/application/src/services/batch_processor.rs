@@ -26,7 +26,7 @@ use crate::ports::{
 
 /// How many results are committed together at most, and how long the first of them may wait.
 const GROUP_SIZE: usize = 500;
-const GROUP_WAIT: Duration = Duration::from_millis(100);
+const GROUP_WAIT: Duration = Duration::from_millis(20);
 
 /// The handler of each purpose, and how it is called. Clones share them.
 #[derive(Clone, Default)]

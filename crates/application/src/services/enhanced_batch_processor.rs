@@ -6,12 +6,13 @@ mod failures;
 mod prepare;
 mod retry;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use punctual_domain::{
-    Chunk, FailureLimit, ItemResult, ItemStatus, JobConfig, Priority, SkipReason, Zone,
+    Chunk, FailureLimit, ItemResult, ItemStatus, JobConfig, JobKind, Priority, SkipReason,
+    TenantId, Zone,
 };
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -24,6 +25,7 @@ use crate::{
         batch_processor::{BatchProcessor, Bound, ChunkReport, Claimed, ProcessError},
         jobs::Jobs,
         permits::Permits,
+        source_items::whole,
     },
 };
 
@@ -68,6 +70,30 @@ struct Run<'a> {
     /// Whether there are other jobs, for whom permits are kept.
     others: bool,
     alone: bool,
+    /// Whether it is one item for everybody in the chunk.
+    of_whole: bool,
+    /// Those who have their outcome without a run.
+    skipped: HashSet<TenantId>,
+}
+
+impl Run<'_> {
+    /// A result, or that of the whole for everybody who is to get it.
+    fn distributed(&self, result: Option<ItemResult>) -> Vec<Option<ItemResult>> {
+        match result {
+            Some(result) if self.of_whole && result.tenant_id == whole() => {
+                let skipped = |id: &TenantId| self.skipped.contains(id);
+                let everybody = self.claimed.claim.items.iter().filter(|id| !skipped(id));
+                let own = |id: &TenantId| {
+                    Some(ItemResult {
+                        tenant_id: id.clone(),
+                        ..result.clone()
+                    })
+                };
+                everybody.map(own).collect()
+            }
+            result => vec![result],
+        }
+    }
 }
 
 impl EnhancedBatchProcessor {
@@ -149,6 +175,8 @@ impl EnhancedBatchProcessor {
             failure_limit: job.map(|job| job.failure_limit).unwrap_or_default(),
             others: jobs.jobs.len() > 1,
             alone: claimed.claim.lost >= LOST_BEFORE_ALONE,
+            skipped: prepared.iter().filter_map(Prepared::skipped).collect(),
+            of_whole: job.is_some_and(|job| job.kind != JobKind::Individual),
         };
         if run.alone {
             return self.run_one_by_one(&run, prepared).await;
@@ -156,7 +184,8 @@ impl EnhancedBatchProcessor {
         let results = stream::iter(prepared)
             .take_while(|_| std::future::ready(self.may_begin(&run)))
             .map(|prepared| self.bring_to_end(&run, prepared))
-            .buffer_unordered(self.max_concurrent_items);
+            .buffer_unordered(self.max_concurrent_items)
+            .flat_map(|result| stream::iter(run.distributed(result)));
         let report = self.base.commit_all(chunk, claimed, results).await?;
         match self.failures.verdict(chunk) {
             Some(reason) if !claimed.is_cancelled() => Err(ProcessError::Failing(reason)),
@@ -207,7 +236,7 @@ impl EnhancedBatchProcessor {
                 }
                 skip @ Prepared::Skip(_) => self.bring_to_end(run, skip).await,
             };
-            let one = stream::iter([result]);
+            let one = stream::iter(run.distributed(result));
             report += self.base.commit_all(chunk, claimed, one).await?;
         }
         Ok(report)

@@ -13,17 +13,34 @@ pub type Categories = BTreeMap<String, Vec<SourceItem>>;
 /// The id of the one item of an object or combined batch.
 const WHOLE: &str = "all";
 
-/// The ids of a plain job's items, in the order of its source. A batch of nothing has none.
+/// The ids of a plain job's items, in the order of its source: its records, or the whole and those who get its result.
+/// A batch of nothing has none.
 #[must_use]
-pub fn item_ids(kind: JobKind, categories: &Categories) -> Vec<TenantId> {
+pub fn item_ids(kind: JobKind, categories: &Categories, recipients: &[TenantId]) -> Vec<TenantId> {
     let mut ids = categories.values().flatten().map(|item| item.id.clone());
     match kind {
         JobKind::Individual => ids.collect(),
         JobKind::Object | JobKind::Combined => match ids.next() {
-            Some(_) => vec![TenantId::new(WHOLE).expect("`all` is a valid id")],
+            Some(_) => [whole()]
+                .into_iter()
+                .chain(recipients.iter().filter(|id| **id != whole()).cloned())
+                .collect(),
             None => Vec::new(),
         },
     }
+}
+
+/// How many items of a job a chunk takes: a whole and those who get its result stay together.
+#[must_use]
+pub fn chunk_size_of(kind: JobKind, usual: usize) -> usize {
+    match kind {
+        JobKind::Individual => usual,
+        JobKind::Object | JobKind::Combined => usize::MAX,
+    }
+}
+
+pub(crate) fn whole() -> TenantId {
+    TenantId::new(WHOLE).expect("`all` is a valid id")
 }
 
 /// What a handler gets for each of them, by id: one record, `{"items": [records]}` of an object batch, or
@@ -67,7 +84,7 @@ mod tests {
             ])
         };
         let ids = |kind| -> Vec<String> {
-            item_ids(kind, &categories())
+            item_ids(kind, &categories(), &[TenantId::new("ann").unwrap()])
                 .iter()
                 .map(ToString::to_string)
                 .collect()
@@ -77,7 +94,7 @@ mod tests {
             item_data(JobKind::Individual, categories())["o2"],
             json!({"id": "o2"})
         );
-        assert_eq!(ids(JobKind::Combined), ["all"]);
+        assert_eq!(ids(JobKind::Combined), ["all", "ann"]);
         assert_eq!(
             item_data(JobKind::Combined, categories())["all"],
             json!({"orders": [{"id": "o1"}, {"id": "o2"}], "posts": [{"id": "p1"}]})
@@ -87,6 +104,6 @@ mod tests {
             item_data(JobKind::Object, one)["all"],
             json!({"items": [{"id": "a"}]})
         );
-        assert!(item_ids(JobKind::Object, &Categories::new()).is_empty());
+        assert!(item_ids(JobKind::Object, &Categories::new(), &[]).is_empty());
     }
 }

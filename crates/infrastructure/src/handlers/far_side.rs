@@ -25,7 +25,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// When it cannot be built.
-pub(super) fn client(timeout: Duration, private: bool) -> Result<Client, String> {
+pub(crate) fn client(timeout: Duration, private: bool) -> Result<Client, String> {
     let builder = Client::builder()
         .timeout(timeout)
         .connect_timeout(CONNECT_TIMEOUT)
@@ -45,7 +45,7 @@ pub(super) fn client(timeout: Duration, private: bool) -> Result<Client, String>
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn check_literal(url: &Url, private: bool) -> Result<(), String> {
+pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), String> {
     let address = match url.host() {
         Some(url::Host::Ipv4(address)) => IpAddr::from(address),
         Some(url::Host::Ipv6(address)) => IpAddr::from(address),
@@ -138,7 +138,7 @@ impl<R: Resolve> Resolve for PublicOnly<R> {
 }
 
 /// Why a call that got no answer failed; without its URL, which may hold what nobody should read.
-pub(super) fn unanswered(error: reqwest::Error) -> HandlerError {
+pub(crate) fn unanswered(error: reqwest::Error) -> HandlerError {
     let error = error.without_url();
     let mut reason = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -150,7 +150,7 @@ pub(super) fn unanswered(error: reqwest::Error) -> HandlerError {
 }
 
 /// What an answer other than success means.
-pub(super) fn refused(
+pub(crate) fn refused(
     status: StatusCode,
     retry_after: Option<Duration>,
     detail: &str,
@@ -173,7 +173,7 @@ pub(super) fn refused(
 }
 
 /// `Retry-After` in seconds or as a date, within bounds.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let header = |name| headers.get(name)?.to_str().ok();
     let asked = header(RETRY_AFTER)?;
     let wait = match asked.parse::<u64>() {
@@ -188,7 +188,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The beginning of an answer's body, and whether there was more.
-pub(super) async fn body(
+pub(crate) async fn body(
     mut response: Response,
     limit: usize,
 ) -> Result<(Vec<u8>, bool), HandlerError> {

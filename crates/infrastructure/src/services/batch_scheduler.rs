@@ -9,11 +9,12 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
-    Jobs, item_ids,
+    Jobs, chunk_size_of, item_ids,
     ports::{Clock, Enqueued, ItemSource, Leadership, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Source, Work, plan_fixed,
+    Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Source, TenantId, Work,
+    plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -178,10 +179,19 @@ impl BatchScheduler {
         let mut next = None;
         let config = self.jobs.current();
         for job in &config.jobs {
-            let Work::Fixed { schedule, sources } = &job.work else {
+            let Work::Fixed {
+                schedule,
+                sources,
+                distribute_to,
+                ..
+            } = &job.work
+            else {
                 continue;
             };
-            match self.plan_job(job, schedule, sources, now).await {
+            match self
+                .plan_job(job, schedule, sources, distribute_to, now)
+                .await
+            {
                 Ok((horizon, batches)) => {
                     firing.batches.extend(batches);
                     firing.progress.push(progress(job, &horizon, now, None));
@@ -200,6 +210,7 @@ impl BatchScheduler {
         job: &JobConfig,
         schedule: &Schedule,
         sources: &BTreeMap<String, Source>,
+        recipients: &[TenantId],
         now: DateTime<Utc>,
     ) -> Result<(Horizon, Vec<NewBatch>), String> {
         let start = self.start(&job.job_id, now).await;
@@ -209,7 +220,8 @@ impl BatchScheduler {
             return Ok((horizon, Vec::new()));
         }
         let categories = self.item_source.load(sources).await;
-        let items = item_ids(job.kind, &categories.map_err(|error| error.to_string())?);
+        let categories = categories.map_err(|error| error.to_string())?;
+        let items = item_ids(job.kind, &categories, recipients);
         if items.is_empty() {
             info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);
             return Ok((horizon, Vec::new()));
@@ -224,7 +236,7 @@ impl BatchScheduler {
                 horizon.trigger_at(instant),
                 now,
                 &items,
-                self.options.chunk_size,
+                chunk_size_of(job.kind, self.options.chunk_size),
             )
         };
         let batches = due.into_iter().map(batch).collect();

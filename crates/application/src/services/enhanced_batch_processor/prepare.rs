@@ -1,14 +1,17 @@
 //! From a chunk's ids to items: the tenant's merged preference as it stands now, or a plain job's record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use punctual_domain::{
-    Chunk, FeatureType, Item, ItemResult, ItemStatus, JobConfig, MergedPreference, Occurrence,
-    Preference, PreferenceRecord, SkipReason, TenantId, Work,
+    Chunk, FeatureType, Item, ItemResult, ItemStatus, JobConfig, JobKind, MergedPreference,
+    Occurrence, Preference, PreferenceRecord, SkipReason, Source, TenantId, Work,
 };
 
 use super::EnhancedBatchProcessor;
-use crate::services::{batch_processor::ProcessError, source_items::item_data};
+use crate::services::{
+    batch_processor::ProcessError,
+    source_items::{item_data, whole},
+};
 
 pub(super) enum Prepared {
     Run(Item),
@@ -70,18 +73,42 @@ impl EnhancedBatchProcessor {
                 }
                 Ok(prepared)
             }
-            Work::Fixed { sources, .. } => {
+            Work::Fixed { sources, users, .. } => {
                 let records = item_data(job.kind, self.item_source.load(sources).await?);
-                let prepare = |id: &TenantId| match records.get(id.as_str()) {
+                let known = match users {
+                    Some(users) => Some(self.users(users).await?),
+                    None => None,
+                };
+                let is_known =
+                    |id: &TenantId| known.as_ref().is_none_or(|known| known.contains(id));
+                let run = |id: &TenantId| match records.get(id.as_str()) {
                     Some(data) => Prepared::Run(Item {
                         data: Some(data.clone()),
                         ..item(job, chunk, id.clone())
                     }),
                     None => self.skip(id, SkipReason::ItemRemoved, None),
                 };
-                Ok(ids.iter().map(prepare).collect())
+                if job.kind == JobKind::Individual {
+                    let prepare = |id: &TenantId| match is_known(id) {
+                        true => run(id),
+                        false => self.skip(id, SkipReason::UnknownUser, None),
+                    };
+                    return Ok(ids.iter().map(prepare).collect());
+                }
+                // One run, whose result everybody gets; also those who are left after it was interrupted.
+                let mut prepared = vec![run(&whole())];
+                let unknown = ids.iter().filter(|id| **id != whole() && !is_known(id));
+                prepared.extend(unknown.map(|id| self.skip(id, SkipReason::UnknownUser, None)));
+                Ok(prepared)
             }
         }
+    }
+
+    /// The ids of a job's list of users.
+    async fn users(&self, users: &Source) -> Result<HashSet<TenantId>, ProcessError> {
+        let sources = BTreeMap::from([("users".to_owned(), users.clone())]);
+        let loaded = self.item_source.load(&sources).await?;
+        Ok(loaded.into_values().flatten().map(|item| item.id).collect())
     }
 
     fn prepare_tenant(
@@ -150,6 +177,14 @@ impl EnhancedBatchProcessor {
 }
 
 impl Prepared {
+    /// Whose item is not run, if it is a whole's recipient.
+    pub(super) fn skipped(&self) -> Option<TenantId> {
+        match self {
+            Self::Skip(result) => Some(result.tenant_id.clone()),
+            Self::Run(_) => None,
+        }
+    }
+
     /// What tells items with equal parameters from others.
     fn parameters(&self) -> Option<String> {
         let Self::Run(item) = self else { return None };

@@ -589,3 +589,45 @@ async fn what_the_mirror_knows_is_not_asked_for() {
         (json!("mirrored"), json!("dry"))
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_result_of_a_whole_goes_to_everybody_on_the_list_and_strangers_are_told() {
+    let job = json!({"job_id": "digest", "type": "object_batch", "purpose_id": "write",
+        "schedule": {"frequency": "daily"}, "source": {"file": "x.json"},
+        "distribute_to": ["ann", "bob", "eve"], "users": {"file": "users.json"}});
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let mut handler = MockPurposeHandler::new();
+    handler.expect_run().returning(move |item| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok(item.data.clone().unwrap())
+    });
+    let mut bench = bench(job, &["all", "ann", "bob", "eve"], handler, 0).await;
+    let mut source = MockItemSource::new();
+    source.expect_load().returning(|sources| {
+        let item = |id: &str| crate::ports::SourceItem {
+            id: TenantId::new(id).unwrap(),
+            data: json!({ "id": id }),
+        };
+        let ids = match sources.contains_key("users") {
+            true => vec![item("ann"), item("bob")],
+            false => vec![item("x"), item("y")],
+        };
+        let category = sources.keys().next().unwrap().clone();
+        Ok([(category, ids)].into())
+    });
+    bench.processor.item_source = Arc::new(source);
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!((report.succeeded, report.skipped), (3, 1));
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "one run for all");
+    let results = bench.results().await;
+    for tenant in ["all", "ann", "bob"] {
+        let output = results[tenant].result.output.clone();
+        assert_eq!(
+            output,
+            Some(json!({"items": [{"id": "x"}, {"id": "y"}]})),
+            "{tenant}"
+        );
+    }
+    assert_eq!(results["eve"].result.error.as_deref(), Some("unknown_user"));
+}

@@ -1,0 +1,38 @@
+//! A far side on loopback that takes its time, and counts how often it was called for which occurrence.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, http::HeaderMap, routing::post};
+
+#[derive(Clone, Default)]
+pub struct Counting {
+    calls: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+impl Counting {
+    /// Starts it; returns its URL.
+    pub async fn serve(&self, takes: Duration) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let calls = Arc::clone(&self.calls);
+        let answer = async move |headers: HeaderMap| {
+            let key = headers["idempotency-key"].to_str().unwrap().to_owned();
+            *calls.lock().unwrap().entry(key).or_default() += 1;
+            tokio::time::sleep(takes).await;
+            "done"
+        };
+        let router = Router::new().route("/", post(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        format!("http://{address}/")
+    }
+
+    /// Occurrences it was called for, and calls above one for each.
+    pub fn counts(&self) -> (usize, u32) {
+        let calls = self.calls.lock().unwrap();
+        (calls.len(), calls.values().map(|times| times - 1).sum())
+    }
+}

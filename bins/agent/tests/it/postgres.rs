@@ -1,0 +1,19 @@
+//! Databases of a test's own on the server that tests are given.
+
+use std::{str::FromStr, sync::LazyLock};
+
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
+
+static SERVER: LazyLock<String> = LazyLock::new(|| {
+    std::env::var("TEST_POSTGRES_URL").expect("run it under tests/with-postgres.sh")
+});
+
+/// The URL of a new, empty database.
+pub async fn database() -> String {
+    let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+    let mut admin = PgConnection::connect(&SERVER).await.unwrap();
+    let sql = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    admin.execute(sql).await.unwrap();
+    let options = PgConnectOptions::from_str(&SERVER).unwrap();
+    options.database(&name).to_url_lossy().to_string()
+}

@@ -1,0 +1,66 @@
+//! Jobs, purposes, templates and preferences of a test's own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+/// A folder with `batch_config.json` and the rest in it.
+pub struct Project {
+    pub folder: tempfile::TempDir,
+}
+
+impl Project {
+    /// One job, `posts`, for the feature `posts`, whose purpose is `purpose`, with these fields more.
+    pub fn new(purpose: Value, job: Value) -> Self {
+        let project = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let mut posts = json!({"job_id": "posts", "type": "individual_batch", "purpose_id": "write",
+            "preference_based": true, "feature_type": "posts"});
+        let fields = posts.as_object_mut().unwrap();
+        fields.extend(job.as_object().unwrap().clone());
+        project.write(
+            "batch/batch_config.json",
+            &json!({"jobs": [posts]}).to_string(),
+        );
+        let purposes = json!({"purposes": {"write": purpose}});
+        project.write("batch/purposes.json", &purposes.to_string());
+        project
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file below the folder.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A file to import, with the preference of each tenant.
+    pub fn preferences(&self, tenants: impl Iterator<Item = (String, Value)>) -> PathBuf {
+        let line = |(tenant, preference): (String, Value)| {
+            json!({"tenant_id": tenant, "config_key": "feature_preferences",
+                "config_value": {"posts": preference}})
+            .to_string()
+        };
+        let lines: Vec<String> = tenants.map(line).collect();
+        self.write("preferences.ndjson", &lines.join("\n"))
+    }
+
+    /// The agent's command line in this project, with its stores in the folder.
+    pub fn command(&self) -> Command {
+        let mut command = crate::agent::command(self.path());
+        let file = |name: &str| self.path().join(name);
+        command
+            .env("BATCH_CONFIG_PATH", file("batch/batch_config.json"))
+            .env("BATCH_PURPOSES_PATH", file("batch/purposes.json"));
+        command
+    }
+}

@@ -1,0 +1,174 @@
+//! Several agents on one PostgreSQL: one fires, all work, and what one of them leaves behind the others end.
+
+use std::{process::Command, time::Duration};
+
+use punctual_config_database::{Server, ServerSettings};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    agent::{Agent, PATIENCE},
+    counting::Counting,
+    postgres::database,
+    project::Project,
+};
+
+/// A Config Database that outlives the agents, and a project whose items take `takes` at the far side.
+struct Bench {
+    project: Project,
+    config_url: String,
+    store_url: String,
+    far_side: Counting,
+}
+
+impl Bench {
+    async fn new(tenants: usize, takes: Duration) -> Self {
+        let far_side = Counting::default();
+        let purpose = json!({"handler": "webhook", "url": far_side.serve(takes).await,
+            "allow_private_addresses": true});
+        let job = json!({"default_preferences": {"frequency": "daily"}});
+        let project = Project::new(purpose, job);
+        let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
+        let tenant = |n| (format!("t{n:04}"), daily.clone());
+        let preferences = project.preferences((0..tenants).map(tenant));
+        let settings = ServerSettings {
+            store_url: format!("sqlite://{}", project.path().join("shared.db").display()),
+            addr: "127.0.0.1:0".parse().unwrap(),
+            admin_key: None,
+        };
+        let server = Server::bind(settings).await.unwrap();
+        server.store().import_file(&preferences).await.unwrap();
+        let config_url = format!("http://{}", server.addr());
+        tokio::spawn(server.serve(std::future::pending()));
+        Self {
+            project,
+            config_url,
+            store_url: database().await,
+            far_side,
+        }
+    }
+
+    async fn agent(&self, name: &str, tenants: usize) -> Agent {
+        let mut command = self.project.command();
+        command
+            .env("CONFIG_SERVICE_URL", &self.config_url)
+            .env(
+                "CONFIG_LAST_KNOWN_GOOD_PATH",
+                self.project.path().join(name),
+            )
+            .env("BATCH_STORE_URL", &self.store_url)
+            .env("BATCH_CHUNK_SIZE", "10")
+            .env("BATCH_MAX_CONCURRENT_ITEMS", "5");
+        let agent = Agent::start_without_config_database(command);
+        agent
+            .until("/api/v1/jobs/posts", |job| job["tenants"] == tenants)
+            .await;
+        agent
+    }
+}
+
+async fn trigger(agent: &Agent) -> String {
+    let path = "/api/v1/jobs/posts/trigger";
+    let queued = agent.call(Method::POST, path, &json!({})).await;
+    format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap())
+}
+
+fn processed(batch: &Value) -> u64 {
+    batch["progress"]["processed"].as_u64().unwrap()
+}
+
+fn signal(agent: &Agent, name: &str) {
+    let pid = agent.pid().to_string();
+    let status = Command::new("kill").args([name, &pid]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Every tenant has one result of the batch, and it is a success.
+async fn assert_all_once(agent: &Agent, path: &str, tenants: usize) {
+    let results = agent.all(&format!("{path}/results"), "results").await;
+    let mut ids: Vec<&str> = results
+        .iter()
+        .map(|result| {
+            assert_eq!(result["status"], "succeeded", "{result}");
+            result["tenant_id"].as_str().unwrap()
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), results.len()), (tenants, tenants));
+    let batch = agent.get(path).await;
+    assert_eq!(batch["progress"]["succeeded"], tenants, "{batch}");
+}
+
+async fn leads(agent: &Agent) -> bool {
+    agent.metric("punctual_leads").await == Some(1.0)
+}
+
+#[tokio::test]
+async fn a_replica_that_stops_answering_is_replaced_and_commits_nothing_when_it_wakes() {
+    let bench = Bench::new(200, Duration::from_millis(200)).await;
+    let (a, b) = (bench.agent("a", 200).await, bench.agent("b", 200).await);
+    let path = trigger(&a).await;
+    // Both work on it.
+    a.until(&path, |batch| processed(batch) >= 20).await;
+    signal(&b, "-STOP");
+    let began = std::time::Instant::now();
+    a.until(&path, |batch| batch["status"] == "completed").await;
+    let taken_over = began.elapsed();
+    assert!(taken_over < Duration::from_secs(30), "{taken_over:?}");
+    // Three times as long as a worker may be silent.
+    tokio::time::sleep(Duration::from_secs(18).saturating_sub(began.elapsed())).await;
+    signal(&b, "-CONT");
+    let told = "it was given to another worker";
+    let began = std::time::Instant::now();
+    while !b.log().iter().any(|line| line.contains(told)) {
+        assert!(began.elapsed() < PATIENCE, "{}", b.log().join("\n"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_all_once(&a, &path, 200).await;
+    let (occurrences, more) = bench.far_side.counts();
+    assert_eq!(occurrences, 200);
+    assert!(
+        more <= 45,
+        "only what was in its hands was called twice: {more}"
+    );
+
+    // It goes on as before.
+    let path = trigger(&b).await;
+    b.until(&path, |batch| batch["status"] == "completed").await;
+    assert_all_once(&b, &path, 200).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_killed_leaves_nothing_undone_and_another_one_fires() {
+    let bench = Bench::new(200, Duration::from_millis(100)).await;
+    let (a, b) = (bench.agent("a", 200).await, bench.agent("b", 200).await);
+    let (first, second) = if leads(&a).await { (a, b) } else { (b, a) };
+    assert!(leads(&first).await && !leads(&second).await, "one fires");
+    let path = trigger(&second).await;
+    second.until(&path, |batch| processed(batch) >= 20).await;
+    first.kill();
+    second
+        .until(&path, |batch| batch["status"] == "completed")
+        .await;
+    assert_all_once(&second, &path, 200).await;
+    let began = std::time::Instant::now();
+    while !leads(&second).await {
+        assert!(began.elapsed() < Duration::from_secs(15), "nobody fires");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // One that ends as it should lets the next one fire at once, and loses nothing.
+    let third = bench.agent("c", 200).await;
+    let path = trigger(&third).await;
+    third.until(&path, |batch| processed(batch) >= 20).await;
+    assert!(second.terminate().success());
+    let began = std::time::Instant::now();
+    while !leads(&third).await {
+        assert!(began.elapsed() < Duration::from_secs(5), "nobody fires");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    third
+        .until(&path, |batch| batch["status"] == "completed")
+        .await;
+    assert_all_once(&third, &path, 200).await;
+}

@@ -1,0 +1,113 @@
+//! kill -9 again and again, on either store, with a far side that counts: nothing is lost, nothing is committed twice.
+//! `KILLS=200 OCCURRENCES=100000` makes it long.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    agent::{Agent, PATIENCE},
+    counting::Counting,
+    postgres::database,
+    project::Project,
+};
+
+fn number(name: &str, usual: usize) -> usize {
+    let given = std::env::var(name).ok();
+    given.map_or(usual, |text| text.parse().expect("a whole number"))
+}
+
+async fn soak(store: &str, store_url: Option<String>) {
+    let (kills, occurrences) = (number("KILLS", 8), number("OCCURRENCES", 2_000));
+    let far_side = Counting::default();
+    let purpose = json!({"handler": "webhook", "url": far_side.serve(Duration::from_millis(1)).await,
+        "allow_private_addresses": true});
+    let project = Project::new(
+        purpose,
+        json!({"default_preferences": {"frequency": "daily"}}),
+    );
+    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
+    let tenant = |n| (format!("t{n:06}"), daily.clone());
+    let preferences = project.preferences((0..occurrences).map(tenant));
+    let start = |import: bool| {
+        let mut command = project.command();
+        command
+            .env("BATCH_CHUNK_SIZE", "100")
+            .env("BATCH_LOG", "warn,punctual=info");
+        if let Some(url) = &store_url {
+            command.env("BATCH_STORE_URL", url);
+        }
+        command.arg("run");
+        if import {
+            command.arg("--import").arg(&preferences);
+        }
+        Agent::start(command)
+    };
+    let agent = start(true);
+    agent
+        .until("/api/v1/jobs/posts", |job| job["tenants"] == occurrences)
+        .await;
+    let queued = agent
+        .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
+        .await;
+    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
+    let processed = async |agent: &Agent| {
+        let batch = agent.get(&path).await;
+        batch["progress"]["processed"].as_u64().unwrap() as usize
+    };
+    let (mut agent, mut killed) = (agent, 0);
+    let mut random = fastrand::Rng::with_seed(7);
+    while killed < kills {
+        // After a share of what is left, and some milliseconds more, wherever that is.
+        let done = processed(&agent).await;
+        let goal = done + (occurrences - done) / (2 * (kills - killed)).max(2);
+        let began = Instant::now();
+        while processed(&agent).await < goal.min(occurrences - 1) {
+            assert!(began.elapsed() < PATIENCE, "{}", agent.log().join("\n"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.u64(..40))).await;
+        agent.kill();
+        killed += 1;
+        agent = start(false);
+    }
+    agent
+        .until_within(Duration::from_secs(600), &path, |batch| {
+            batch["status"] == "completed"
+        })
+        .await;
+    let batch = agent.get(&path).await;
+    let succeeded = batch["progress"]["succeeded"].as_u64().unwrap() as usize;
+    let results = agent.all(&format!("{path}/results"), "results").await;
+    let mut tenants: Vec<&str> = results
+        .iter()
+        .map(|result| result["tenant_id"].as_str().unwrap())
+        .collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    let (called_for, more) = far_side.counts();
+    println!(
+        "{store}: {killed} kills over {occurrences} occurrences: lost {}, committed twice {}, calls above one per \
+         occurrence {more}",
+        occurrences - tenants.len(),
+        results.len() - tenants.len(),
+    );
+    assert_eq!((tenants.len(), results.len()), (occurrences, occurrences));
+    assert_eq!(
+        (succeeded, called_for),
+        (occurrences, occurrences),
+        "{batch}"
+    );
+    assert!(agent.terminate().success());
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_on_sqlite_however_often_it_is_killed() {
+    soak("SQLite", None).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_on_postgresql_however_often_it_is_killed() {
+    soak("PostgreSQL", Some(database().await)).await;
+}
