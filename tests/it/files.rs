@@ -114,6 +114,58 @@ fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
         (false, "/jobs/2/schedule/frequency", Value::Null),
         (false, "/jobs/2/source", Value::Null),
         (false, "/jobs/2/source", json!({"path": "x"})),
+        (
+            false,
+            "/jobs/2/source",
+            json!({"file": "x", "url": "https://x"}),
+        ),
+        (
+            true,
+            "/jobs/2/source",
+            json!({"url": "https://shop.example/items", "items": "/data", "limit": 5}),
+        ),
+        (
+            false,
+            "/jobs/2/source",
+            json!({"url": "https://me@shop.example/items"}),
+        ),
+        (
+            true,
+            "/jobs/2/source",
+            json!({"file": "x.csv", "filters": {"min_price": 5, "tags": ["sale"], "created_after": "2026-01-01",
+                "category": ["mugs", "cups"]}}),
+        ),
+        (
+            false,
+            "/jobs/2/source",
+            json!({"file": "x.csv", "filters": {"kind": {}}}),
+        ),
+        (
+            false,
+            "/jobs/2/source",
+            json!({"file": "x.csv", "filters": {"tags": 3}}),
+        ),
+        (true, "/jobs/2/distribute_to", json!(["ann", "bob"])),
+        (false, "/jobs/2/distribute_to", json!([])),
+        (true, "/jobs/2/users", json!({"file": "users.json"})),
+        (false, "/jobs/0/users", json!({"file": "users.json"})),
+        (
+            true,
+            "/jobs/0/failure_limit",
+            json!({"percent": 20, "at_least": 10}),
+        ),
+        (false, "/jobs/0/failure_limit", json!({"percent": 0})),
+        (
+            true,
+            "/jobs/0/deliver",
+            json!([{"file": "out.ndjson"}, {"url": "https://crm.example/x", "per": "item"}]),
+        ),
+        (
+            false,
+            "/jobs/0/deliver",
+            json!([{"file": "out.ndjson", "per": "item"}]),
+        ),
+        (false, "/jobs/0/deliver", json!({"file": "out.ndjson"})),
     ] {
         let document = changed(pointer, value.clone());
         assert_eq!(

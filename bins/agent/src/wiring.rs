@@ -10,8 +10,8 @@ use punctual_application::{
 };
 use punctual_domain::Zone;
 use punctual_infrastructure::{
-    BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, LastKnownGood,
-    Project, SchedulerOptions, Sources, StatusHandle, Store, Worker,
+    BatchScheduler, ClientOptions, ConfigDatabaseClient, Deliverer, DynamicBatchScheduler,
+    LastKnownGood, Project, SchedulerOptions, Sources, StatusHandle, Store, Worker,
 };
 use tokio::sync::watch;
 
@@ -21,6 +21,7 @@ use crate::{commands::Failure, reload::Reload, settings::Settings};
 pub(crate) struct Agent {
     pub(crate) scheduler: DynamicBatchScheduler,
     pub(crate) worker: Worker,
+    pub(crate) deliverer: Deliverer,
     pub(crate) store: Store,
     pub(crate) jobs: Jobs,
     pub(crate) reload: Reload,
@@ -61,7 +62,8 @@ impl Agent {
             .await
             .map_err(Failure::failed)?;
         let folder = settings.batch_config_path.parent();
-        let items = Sources::in_folder(folder.unwrap_or(std::path::Path::new(".")));
+        let folder = folder.unwrap_or(std::path::Path::new("."));
+        let items = Sources::in_folder(folder);
         let items = Arc::new(items.map_err(Failure::failed)?);
 
         let processor = EnhancedBatchProcessor::new(
@@ -95,9 +97,16 @@ impl Agent {
         let status = scheduler.status();
         let processor = processor.with_mirror(Arc::new(status.clone()));
         let worker = Worker::new(store.clone(), processor);
+        let deliverer = Deliverer::new(
+            store.deliveries(),
+            store.reader(),
+            Arc::new(SystemClock),
+            folder.to_owned(),
+        );
         Ok(Self {
             scheduler,
             worker,
+            deliverer,
             store,
             jobs,
             reload,

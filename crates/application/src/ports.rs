@@ -5,6 +5,7 @@ mod batch_reader;
 mod batch_store;
 mod clock;
 mod config_database;
+mod deliveries;
 mod item_source;
 mod preference_mirror;
 mod purpose_handler;
@@ -18,6 +19,7 @@ pub use clock::{Clock, SystemClock};
 pub use config_database::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
 };
+pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, SourceItem};
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
@@ -26,7 +28,7 @@ pub use work_queue::{Enqueued, Leadership, WorkQueue};
 #[cfg(any(test, feature = "mocks"))]
 pub use self::{
     batch_reader::MockBatchReader, batch_store::MockBatchStore, clock::MockClock,
-    config_database::MockConfigDatabase, item_source::MockItemSource,
+    config_database::MockConfigDatabase, deliveries::MockDeliveries, item_source::MockItemSource,
     preference_mirror::MockPreferenceMirror, purpose_handler::MockPurposeHandler,
     work_queue::MockWorkQueue,
 };

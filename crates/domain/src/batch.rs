@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    delivery::Delivery,
     ids::{JobId, TenantId},
     job::Priority,
     occurrence::Occurrence,
@@ -74,6 +75,8 @@ pub struct NewBatch {
     pub trigger: Trigger,
     /// Its items, in the pieces that the queue carries.
     pub chunks: Vec<Chunk>,
+    /// Where its results go once it is over.
+    pub deliver_to: Vec<Delivery>,
 }
 
 impl NewBatch {
@@ -125,7 +128,15 @@ impl NewBatch {
             scheduled_at,
             trigger,
             chunks,
+            deliver_to: Vec::new(),
         }
+    }
+
+    /// The same, with results that go to these places once it is over.
+    #[must_use]
+    pub fn delivered_to(mut self, places: &[Delivery]) -> Self {
+        self.deliver_to = places.to_vec();
+        self
     }
 
     /// How many items it has.

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use serde_json::Value;
 
 use crate::{
+    delivery::Delivery,
     ids::{FeatureType, JobId, PurposeId, TenantId},
     planner::{CatchUp, CatchUpPolicy},
     preference::{MergedPreference, Preference, parse_zone},
@@ -39,6 +40,8 @@ pub struct JobConfig {
     pub catch_up: CatchUp,
     /// When so much of a batch has failed that the job is paused.
     pub failure_limit: FailureLimit,
+    /// Where its results go, beside the store.
+    pub deliver: Vec<Delivery>,
     /// Where its items and their times come from.
     pub work: Work,
 }
@@ -223,6 +226,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
     let failure_limit = fields
         .nested("failure_limit", parse_failure_limit)
         .unwrap_or_default();
+    let deliver = fields.nested("deliver", parse_deliver).unwrap_or_default();
     let work = if fields
         .optional("preference_based", boolean)
         .unwrap_or(false)
@@ -241,6 +245,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             retry_limit: retry_limit.map(|limit| limit as u32),
             catch_up,
             failure_limit,
+            deliver,
             work: work?,
         })
     })
@@ -395,6 +400,27 @@ fn parse_catch_up(value: &Value, pointer: &str) -> Result<CatchUp, FieldErrors> 
             window: window.map(|minutes| TimeDelta::minutes(minutes as i64)),
         })
     })
+}
+
+fn parse_deliver(value: &Value, pointer: &str) -> Result<Vec<Delivery>, FieldErrors> {
+    let Some(list) = value.as_array() else {
+        return Err(FieldErrors(vec![
+            Invalid::wrong_type("a list, [ … ]").at(pointer, Some(value)),
+        ]));
+    };
+    let mut errors = Vec::new();
+    let mut places = Vec::new();
+    for (index, value) in list.iter().enumerate() {
+        match Delivery::parse(value, &format!("{pointer}/{index}")) {
+            Ok(place) => places.push(place),
+            Err(found) => errors.extend(found.0),
+        }
+    }
+    if errors.is_empty() {
+        Ok(places)
+    } else {
+        Err(FieldErrors(errors))
+    }
 }
 
 fn parse_failure_limit(value: &Value, pointer: &str) -> Result<FailureLimit, FieldErrors> {

@@ -4,6 +4,7 @@
 mod batch;
 mod change;
 mod dead_letter;
+mod delivery;
 mod explain;
 mod horizon;
 mod ids;
@@ -25,6 +26,7 @@ mod zone;
 pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress, Trigger};
 pub use change::{Change, ChangeKind, PreferenceRecord};
 pub use dead_letter::{DeadLetter, DeadLetterState};
+pub use delivery::Delivery;
 pub use explain::{Choice, Facts, Occasion, Verdict, explain};
 pub use horizon::Horizon;
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};

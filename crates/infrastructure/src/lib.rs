@@ -26,6 +26,7 @@ pub use project::Project;
 pub use queue::worker::Worker;
 pub use services::{
     batch_scheduler::{BatchScheduler, SchedulerOptions},
+    delivery::Deliverer,
     dynamic_batch_scheduler::{
         DynamicBatchScheduler, JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle,
     },

@@ -1,17 +1,17 @@
 //! Everything an agent is configured with, read and checked as a whole: jobs, purposes, templates and the
 //! files of plain jobs. `check` and `run` go through the same code.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use punctual_application::Handlers;
+use punctual_application::{Handlers, ports::SystemClock};
 use punctual_domain::{
-    BatchConfig, FieldError, FieldErrors, JobKind, Location, PurposeConfig, Work, Zone,
+    BatchConfig, Delivery, FieldError, FieldErrors, JobKind, Location, PurposeConfig, Work, Zone,
     parse_purposes,
 };
 use secrecy::SecretString;
 
 use crate::{
-    handlers::{bind, template::Templates},
+    handlers::{bind, template::Templates, webhook::Post},
     json_file::{FileErrors, JsonFile},
 };
 
@@ -111,6 +111,12 @@ fn cross_check(
                 remedy: format!("add it there, or use one of {}", known.join(", ")),
             });
         }
+        for (place, delivery) in job.deliver.iter().enumerate() {
+            errors.extend(check_delivery(
+                delivery,
+                &format!("/{list}/{index}/deliver/{place}"),
+            ));
+        }
         let Work::Fixed { sources, .. } = &job.work else {
             continue;
         };
@@ -138,4 +144,34 @@ fn cross_check(
     } else {
         Err(FieldErrors(errors))
     }
+}
+
+/// What only the environment can tell of a place to deliver to.
+fn check_delivery(delivery: &Delivery, pointer: &str) -> Option<FieldError> {
+    let Delivery::Webhook { config, .. } = delivery else {
+        return None;
+    };
+    let complain = |field: &str, value: &str, problem: String, remedy: &str| FieldError {
+        pointer: format!("{pointer}/{field}"),
+        value: Some(format!("{value:?}")),
+        problem,
+        remedy: remedy.to_owned(),
+    };
+    let secret = config
+        .secret_env
+        .as_ref()
+        .map(|name| (name, std::env::var(name)));
+    let secret = match secret {
+        Some((name, Err(_))) => {
+            let remedy = "set the variable, or take the field out if no secret is needed";
+            let problem = "is not set in the environment".to_owned();
+            return Some(complain("secret_env", name, problem, remedy));
+        }
+        Some((_, Ok(secret))) => Some(SecretString::from(secret)),
+        None => None,
+    };
+    let post = Post::new(config, secret.as_ref(), Arc::new(SystemClock));
+    let remedy = "give a URL that the far side documents, and the secret as it gave it";
+    post.err()
+        .map(|problem| complain("url", &config.url, problem, remedy))
 }

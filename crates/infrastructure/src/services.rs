@@ -2,4 +2,5 @@
 //! `punctual-domain`.
 
 pub mod batch_scheduler;
+pub mod delivery;
 pub mod dynamic_batch_scheduler;

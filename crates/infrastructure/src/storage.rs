@@ -3,6 +3,7 @@
 //! many; each job has a queue of its own, so that none stands in another's way.
 
 mod claim;
+mod deliveries;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod reader;
@@ -12,7 +13,7 @@ pub mod sqlite;
 use std::{collections::BTreeSet, sync::Arc};
 
 use apalis::prelude::{Task, TaskBuilder};
-use punctual_application::ports::{BatchReader, BatchStore, StoreError, WorkQueue};
+use punctual_application::ports::{BatchReader, BatchStore, Deliveries, StoreError, WorkQueue};
 use punctual_domain::{Chunk, JobId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -131,6 +132,16 @@ impl Store {
             Self::Sqlite(store) => store.forget_done_chunks().await,
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => store.forget_done_chunks().await,
+        }
+    }
+
+    /// What is to be delivered.
+    #[must_use]
+    pub fn deliveries(&self) -> Arc<dyn Deliveries> {
+        match self {
+            Self::Sqlite(store) => store.deliveries(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.deliveries(),
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) async fn results(
         .reader
         .results(&ResultFilter { batch_id, status }, &page)
         .await?;
-    let results: Vec<Value> = results.iter().map(run_json).collect();
+    let results: Vec<Value> = results.iter().map(StoredResult::to_json).collect();
     Ok(Json(
         json!({ "batch_id": batch_id, "results": results, "next_cursor": next_cursor }),
     ))
@@ -128,17 +128,5 @@ fn batch_json(batch: &Batch) -> Value {
             "skipped": batch.skipped, "percentage": percentage,
         },
         "created_at": batch.created_at, "finished_at": batch.finished_at,
-    })
-}
-
-/// One run of an item.
-pub(super) fn run_json(stored: &StoredResult) -> Value {
-    let result = &stored.result;
-    json!({
-        "tenant_id": result.tenant_id, "job_id": stored.job_id, "batch_id": stored.batch_id,
-        "occurrence": stored.occurrence, "scheduled_at": stored.scheduled_at,
-        "started_at": result.started_at, "finished_at": result.finished_at, "status": result.status,
-        "attempts": result.attempts, "preference": result.preference, "result": result.output,
-        "error": result.error,
     })
 }

@@ -63,7 +63,8 @@ pub(super) async fn trigger(
         now,
         &items,
         chunk_size_of(job.kind, app.chunk_size),
-    );
+    )
+    .delivered_to(&job.deliver);
     let (batch_id, total) = (batch.batch_id, batch.total());
     let firing = Firing {
         batches: vec![batch],

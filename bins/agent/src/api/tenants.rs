@@ -4,12 +4,12 @@ use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
 };
-use punctual_application::ports::{Page, TenantRuns};
+use punctual_application::ports::{Page, StoredResult, TenantRuns};
 use punctual_domain::{JobId, TenantId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{App, PageQuery, batches::run_json, problem::Problem};
+use super::{App, PageQuery, problem::Problem};
 
 #[derive(Deserialize)]
 pub(super) struct RunsQuery {
@@ -35,6 +35,6 @@ pub(super) async fn runs(
         .reader
         .tenant_runs(&TenantRuns { tenant_id, job_id }, &page)
         .await?;
-    let runs: Vec<Value> = runs.iter().map(run_json).collect();
+    let runs: Vec<Value> = runs.iter().map(StoredResult::to_json).collect();
     Ok(Json(json!({ "runs": runs, "next_cursor": next_cursor })))
 }

@@ -101,6 +101,10 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     ));
     parts.spawn(named("the scheduler", agent.scheduler.run(stop.clone())));
     parts.spawn(named("the worker", agent.worker.run(stop.clone())));
+    parts.spawn(named(
+        "the delivery of results",
+        agent.deliverer.run(stop.clone()),
+    ));
     info!(%address, config_database = agent.config_database, "The agent has started; its API is at http://{address}");
 
     let died = tokio::select! {

@@ -12,6 +12,7 @@ mod chat;
 mod command_line;
 mod control;
 mod counting;
+mod delivery;
 mod kill;
 mod last_known_good;
 mod main_job;

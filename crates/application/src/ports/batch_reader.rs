@@ -6,6 +6,7 @@ use punctual_domain::{
     Batch, BatchStatus, DeadLetter, DeadLetterState, ItemResult, ItemStatus, JobId, Occurrence,
     TenantId,
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -114,4 +115,19 @@ pub struct StoredResult {
     pub scheduled_at: DateTime<Utc>,
     /// The outcome.
     pub result: ItemResult,
+}
+
+impl StoredResult {
+    /// As it is shown and delivered.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let result = &self.result;
+        json!({
+            "tenant_id": result.tenant_id, "job_id": self.job_id, "batch_id": self.batch_id,
+            "occurrence": self.occurrence, "scheduled_at": self.scheduled_at,
+            "started_at": result.started_at, "finished_at": result.finished_at, "status": result.status,
+            "attempts": result.attempts, "preference": result.preference, "result": result.output,
+            "error": result.error,
+        })
+    }
 }

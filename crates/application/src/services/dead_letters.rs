@@ -28,7 +28,8 @@ pub fn replay(
             .push(letter.tenant_id.clone());
     }
     let batch = |((job_id, scheduled_at, occurrence), tenants): (Firing, Vec<TenantId>)| {
-        let priority = jobs.job(&job_id).map(|job| job.priority);
+        let job = jobs.job(&job_id);
+        let priority = job.map(|job| job.priority);
         NewBatch::new(
             &job_id,
             priority.unwrap_or_default(),
@@ -40,6 +41,7 @@ pub fn replay(
             &tenants,
             chunk_size,
         )
+        .delivered_to(job.map_or(&[], |job| &job.deliver))
     };
     firings.into_iter().map(batch).collect()
 }

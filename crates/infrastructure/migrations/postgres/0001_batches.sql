@@ -99,3 +99,17 @@ CREATE TABLE dead_letters (
 
 CREATE INDEX dead_letters_by_state ON dead_letters (state, id);
 CREATE INDEX dead_letters_of_tenant ON dead_letters (tenant_id, job_id, occurrence);
+
+-- Where the results of a batch go beside this database, once it is over, and how far they have come.
+CREATE TABLE deliveries (
+    id         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    batch_id   TEXT NOT NULL,
+    target     TEXT NOT NULL,
+    position   TEXT,
+    state      TEXT NOT NULL DEFAULT 'open',
+    tries      BIGINT NOT NULL DEFAULT 0,
+    not_before BIGINT NOT NULL DEFAULT 0,
+    reason     TEXT
+);
+
+CREATE INDEX deliveries_open ON deliveries (not_before) WHERE state = 'open';

@@ -92,3 +92,17 @@ FROM item_results r JOIN chunks c ON c.chunk = r.chunk JOIN batches b ON b.batch
 WHERE r.status = 'failed' ORDER BY r.finished_at;
 
 ALTER TABLE paused_jobs ADD COLUMN reason TEXT NOT NULL DEFAULT 'paused by hand';
+
+-- Where the results of a batch go beside this database, once it is over, and how far they have come.
+CREATE TABLE deliveries (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    batch_id   TEXT NOT NULL,
+    target     TEXT NOT NULL,
+    position   TEXT,
+    state      TEXT NOT NULL DEFAULT 'open',
+    tries      INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL DEFAULT 0,
+    reason     TEXT
+) STRICT;
+
+CREATE INDEX deliveries_open ON deliveries (not_before) WHERE state = 'open';

@@ -238,6 +238,7 @@ impl BatchScheduler {
                 &items,
                 chunk_size_of(job.kind, self.options.chunk_size),
             )
+            .delivered_to(&job.deliver)
         };
         let batches = due.into_iter().map(batch).collect();
         Ok((horizon, batches))

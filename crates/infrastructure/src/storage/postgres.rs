@@ -7,7 +7,7 @@ mod work_queue;
 use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_postgres::PostgresStorage;
-use punctual_application::ports::{BatchReader, StoreError};
+use punctual_application::ports::{BatchReader, Deliveries, StoreError};
 use sqlx::{
     ConnectOptions, Executor, PgPool,
     any::AnyPoolOptions,
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{QUEUES, reader::SqlReader, rows::failed};
+use super::{QUEUES, deliveries::SqlDeliveries, reader::SqlReader, rows::failed};
 
 /// Where apalis tells of new messages.
 const CHANNEL: &str = "apalis::job::insert";
@@ -31,6 +31,7 @@ const FORGOTTEN_TRANSACTION: &str = "30s";
 pub struct PostgresStore {
     pool: PgPool,
     reader: SqlReader,
+    deliveries: SqlDeliveries,
     pushed: watch::Sender<()>,
 }
 
@@ -80,9 +81,15 @@ impl PostgresStore {
             .map_err(|error| fail(error.to_string()))?;
         Ok(Self {
             pool,
-            reader: SqlReader::new(reader),
+            reader: SqlReader::new(reader.clone()),
+            deliveries: SqlDeliveries::new(reader),
             pushed: watch::Sender::new(()),
         })
+    }
+
+    /// What is to be delivered.
+    pub(crate) fn deliveries(&self) -> Arc<dyn Deliveries> {
+        Arc::new(self.deliveries.clone())
     }
 
     /// Reads batches and results.

@@ -7,7 +7,7 @@ mod work_queue;
 use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_sqlite::SqliteStorage;
-use punctual_application::ports::{BatchReader, StoreError};
+use punctual_application::ports::{BatchReader, Deliveries, StoreError};
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
     any::AnyPoolOptions,
@@ -15,7 +15,7 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use super::{QUEUES, reader::SqlReader, rows::failed};
+use super::{QUEUES, deliveries::SqlDeliveries, reader::SqlReader, rows::failed};
 
 /// The ports `WorkQueue` and `BatchStore` in one SQLite file.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub struct SqliteStore {
     /// The one connection that writes, ours and apalis': SQLite itself would have the second of two sleep and try again.
     writer: SqlitePool,
     reader: SqlReader,
+    deliveries: SqlDeliveries,
     pushed: watch::Sender<()>,
 }
 
@@ -93,9 +94,15 @@ impl SqliteStore {
         Ok(Self {
             pool,
             writer,
-            reader: SqlReader::new(reader),
+            reader: SqlReader::new(reader.clone()),
+            deliveries: SqlDeliveries::new(reader),
             pushed: watch::Sender::new(()),
         })
+    }
+
+    /// What is to be delivered.
+    pub(crate) fn deliveries(&self) -> Arc<dyn Deliveries> {
+        Arc::new(self.deliveries.clone())
     }
 
     /// Reads batches and results.

@@ -86,6 +86,7 @@ impl JobMirror {
                         &tenants,
                         chunk_size,
                     )
+                    .delivered_to(&job.deliver)
                 },
             )
             .collect()

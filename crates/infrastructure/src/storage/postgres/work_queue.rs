@@ -222,6 +222,14 @@ async fn insert(
         .await
         .map_err(failed)?;
     let tasks = batch.chunks.iter().map(message).collect::<Result<_, _>>()?;
+    for place in &batch.deliver_to {
+        sqlx::query("INSERT INTO deliveries (batch_id, target) VALUES ($1, $2)")
+            .bind(batch.batch_id.to_string())
+            .bind(place.to_json().to_string())
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
+    }
     push_tasks(connection, &queue_of(&batch.job_id), tasks)
         .await
         .map_err(failed)?;

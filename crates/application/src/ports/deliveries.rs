@@ -1,0 +1,50 @@
+//! What is still to be delivered of the results of batches that are over.
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{Batch, Delivery};
+
+use super::StoreError;
+
+/// Keeps which results have been delivered where.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait Deliveries: Send + Sync {
+    /// Takes one that is due, and keeps others from it for `lease`.
+    async fn take(
+        &self,
+        now: DateTime<Utc>,
+        lease: TimeDelta,
+    ) -> Result<Option<DueDelivery>, StoreError>;
+
+    /// Notes that everything up to `cursor` has arrived; with `None` all of it.
+    async fn advance(
+        &self,
+        id: i64,
+        cursor: Option<String>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Tries again at `again`, or with `None` never.
+    async fn postpone(
+        &self,
+        id: i64,
+        again: Option<DateTime<Utc>>,
+        reason: &str,
+    ) -> Result<(), StoreError>;
+}
+
+/// A batch's results on their way to one place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DueDelivery {
+    /// Its number.
+    pub id: i64,
+    /// Whose results.
+    pub batch: Batch,
+    /// Where to.
+    pub target: Delivery,
+    /// Where the last page that has arrived ended.
+    pub cursor: Option<String>,
+    /// How often it has failed in a row.
+    pub tries: u32,
+}

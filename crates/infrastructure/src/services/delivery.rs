@@ -1,0 +1,219 @@
+//! Delivers the results of batches that are over to where their job says: page by page, remembering how far it has
+//! come, so that everything arrives at least once whatever happens in between.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
+use punctual_application::ports::{
+    BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, StoreError, StoredResult,
+};
+use punctual_domain::{Batch, Delivery, WebhookConfig};
+use secrecy::SecretString;
+use serde_json::json;
+use tokio::{fs::OpenOptions, io::AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::handlers::webhook::Post;
+
+/// Results that travel together, and those that are posted one by one before it is noted.
+const PAGE: u32 = 500;
+const PAGE_OF_EACH: u32 = 100;
+/// Posts at one time, of results that are posted each by itself.
+const AT_ONCE: usize = 8;
+/// How long one page may take before somebody else may take it for lost.
+const LEASE: TimeDelta = TimeDelta::minutes(5);
+/// How often to look for what is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The first wait after a failure; it doubles with every further one, up to an hour.
+const FIRST_WAIT: TimeDelta = TimeDelta::seconds(2);
+const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
+/// After so many failures in a row, three days or so, it is given up.
+const TRIES: u32 = 84;
+
+/// Delivers results.
+pub struct Deliverer {
+    deliveries: Arc<dyn Deliveries>,
+    reader: Arc<dyn BatchReader>,
+    clock: Arc<dyn Clock>,
+    folder: PathBuf,
+}
+
+impl Deliverer {
+    /// Delivers what `deliveries` holds; paths of files count from `folder`.
+    pub fn new(
+        deliveries: Arc<dyn Deliveries>,
+        reader: Arc<dyn BatchReader>,
+        clock: Arc<dyn Clock>,
+        folder: PathBuf,
+    ) -> Self {
+        Self {
+            deliveries,
+            reader,
+            clock,
+            folder,
+        }
+    }
+
+    /// Delivers until `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let step = tokio::select! {
+                step = self.step() => step,
+                () = stop.cancelled() => return,
+            };
+            let found = match step {
+                Ok(found) => found,
+                Err(error) => {
+                    warn!(%error, "What is to be delivered cannot be read now: {error}");
+                    false
+                }
+            };
+            if !found {
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    /// Delivers one page of one batch. Returns whether there was any.
+    async fn step(&self) -> Result<bool, StoreError> {
+        let Some(due) = self.deliveries.take(self.clock.now(), LEASE).await? else {
+            return Ok(false);
+        };
+        let filter = ResultFilter {
+            batch_id: due.batch.batch_id,
+            status: None,
+        };
+        let limit = match due.target {
+            Delivery::Webhook { each: true, .. } => PAGE_OF_EACH,
+            _ => PAGE,
+        };
+        let page = Page {
+            cursor: due.cursor.clone(),
+            limit,
+        };
+        let (results, next) = self.reader.results(&filter, &page).await?;
+        let (batch_id, job_id) = (due.batch.batch_id, &due.batch.job_id);
+        match self.deliver(&due, &results, next.is_none()).await {
+            Ok(()) => {
+                if next.is_none() {
+                    info!(%batch_id, %job_id, "The results of batch {batch_id} of {job_id} are delivered");
+                }
+                self.deliveries
+                    .advance(due.id, next, self.clock.now())
+                    .await?;
+            }
+            Err(reason) => {
+                let again = again(due.tries, self.clock.now());
+                match again {
+                    Some(at) => {
+                        warn!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} cannot \
+                        be delivered ({reason}); again at {at}")
+                    }
+                    None => {
+                        error!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} are not \
+                        delivered: {reason}. It is not tried again; `punctual-agent results --batch` prints them")
+                    }
+                }
+                self.deliveries.postpone(due.id, again, &reason).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn deliver(
+        &self,
+        due: &DueDelivery,
+        results: &[StoredResult],
+        last: bool,
+    ) -> Result<(), String> {
+        match &due.target {
+            Delivery::File(path) => self.append(path, results).await,
+            Delivery::Webhook { config, each: true } => {
+                let post = self.post(config)?;
+                let post = &post;
+                let sends = results.iter().cloned();
+                stream::iter(sends.map(|result| async move { post_one(post, &result).await }))
+                    .buffer_unordered(AT_ONCE)
+                    .try_collect()
+                    .await
+            }
+            Delivery::Webhook {
+                config,
+                each: false,
+            } => {
+                let post = self.post(config)?;
+                let part = due.cursor.as_deref().unwrap_or("first");
+                let id = format!("{}/{part}", due.batch.batch_id);
+                let body = part_of(&due.batch, results, last);
+                let sent = post.send(&id, "application/json", body).await;
+                sent.map(|_| ()).map_err(|error| error.message)
+            }
+        }
+    }
+
+    async fn append(&self, path: &str, results: &[StoredResult]) -> Result<(), String> {
+        let path = self.folder.join(path);
+        let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+        if let Some(folder) = path.parent() {
+            tokio::fs::create_dir_all(folder).await.map_err(fail)?;
+        }
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .await
+            .map_err(fail)?;
+        let lines: String = results
+            .iter()
+            .map(|result| format!("{}\n", result.to_json()))
+            .collect();
+        file.write_all(lines.as_bytes()).await.map_err(fail)?;
+        file.sync_all().await.map_err(fail)
+    }
+
+    fn post(&self, config: &WebhookConfig) -> Result<Post, String> {
+        let secret = match &config.secret_env {
+            None => None,
+            Some(name) => {
+                let value = std::env::var(name);
+                let value = value.map_err(|_| format!("{name} is not set in the environment"))?;
+                Some(SecretString::from(value))
+            }
+        };
+        Post::new(config, secret.as_ref(), Arc::clone(&self.clock))
+    }
+}
+
+async fn post_one(post: &Post, result: &StoredResult) -> Result<(), String> {
+    let tenant = &result.result.tenant_id;
+    let id = format!("{}:{tenant}:{}", result.job_id, result.occurrence);
+    let body = result.to_json().to_string().into_bytes();
+    let sent = post.send(&id, "application/json", body).await;
+    sent.map(|_| ())
+        .map_err(|error| format!("{tenant}: {}", error.message))
+}
+
+fn part_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
+    let results: Vec<_> = results.iter().map(StoredResult::to_json).collect();
+    json!({
+        "batch_id": batch.batch_id, "job_id": batch.job_id, "scheduled_at": batch.scheduled_at,
+        "status": batch.status, "total": batch.total, "succeeded": batch.succeeded, "failed": batch.failed,
+        "skipped": batch.skipped, "results": results, "last": last,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// When to try again after so many failures before this one.
+fn again(tries: u32, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if tries + 1 >= TRIES {
+        return None;
+    }
+    let wait = FIRST_WAIT * 2_i32.pow(tries.min(12));
+    Some(now + wait.min(LONGEST_WAIT))
+}
