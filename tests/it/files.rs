@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use punctual_domain::{BatchConfig, Zone};
+use punctual_domain::{BatchConfig, Zone, parse_purposes};
 use punctual_infrastructure::JsonFile;
 use serde_json::{Value, json};
 
@@ -23,6 +23,30 @@ fn schema_accepts(document: &Value) -> bool {
 
 fn agent_accepts(document: &Value) -> bool {
     BatchConfig::parse(document, &Zone::utc()).is_ok()
+}
+
+#[test]
+fn the_guides_examples_are_taken_as_they_stand() {
+    let guide = data("../docs/usage/batch_configuration_guide.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let blocks = guide.split("```json\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap());
+    let (mut jobs, mut purposes) = (0, 0);
+    for block in blocks {
+        let example: Value =
+            serde_json::from_str(block).unwrap_or_else(|error| panic!("{error} in {block}"));
+        if example.get("jobs").is_some() {
+            let parsed = BatchConfig::parse(&example, &Zone::utc());
+            assert!(parsed.is_ok(), "{parsed:?}");
+            assert!(schema_accepts(&example), "{block}");
+            jobs += 1;
+        } else {
+            let parsed = parse_purposes(&example);
+            assert!(parsed.is_ok(), "{parsed:?}");
+            purposes += 1;
+        }
+    }
+    assert_eq!((jobs, purposes), (3, 3));
 }
 
 #[test]
