@@ -21,7 +21,7 @@ fn ask(agent: &Agent, words: &[&str]) -> Output {
 }
 
 /// What it prints when it succeeds.
-fn told(agent: &Agent, words: &[&str]) -> String {
+pub fn told(agent: &Agent, words: &[&str]) -> String {
     let output = ask(agent, words);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {stderr}");

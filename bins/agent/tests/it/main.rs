@@ -13,6 +13,7 @@ mod command_line;
 mod control;
 mod counting;
 mod delivery;
+mod failures;
 mod kill;
 mod last_known_good;
 mod main_job;

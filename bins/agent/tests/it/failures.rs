@@ -1,0 +1,215 @@
+//! What fails for good, and what an operator does about it, on the command line.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{agent::Agent, control::told, project::Project};
+
+/// A far side that refuses tenants whose name begins with `bad`, until it is mended, and takes its time.
+#[derive(Clone, Default)]
+struct FarSide {
+    mended: Arc<AtomicBool>,
+    takes: Duration,
+    calls: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+impl FarSide {
+    async fn serve(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = async |State(far_side): State<Self>, headers: HeaderMap| {
+            tokio::time::sleep(far_side.takes).await;
+            let key = headers["idempotency-key"].to_str().unwrap().to_owned();
+            let bad = key.starts_with("posts:bad") && !far_side.mended.load(Ordering::SeqCst);
+            *far_side.calls.lock().unwrap().entry(key).or_default() += 1;
+            match bad {
+                true => (StatusCode::BAD_REQUEST, "no such customer"),
+                false => (StatusCode::OK, "done"),
+            }
+        };
+        let router = Router::new()
+            .route("/", post(answer))
+            .with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        format!("http://{address}/")
+    }
+}
+
+async fn start(far_side: &FarSide, tenants: &[String], mut job: Value) -> (Project, Agent) {
+    let purpose = json!({"handler": "webhook", "url": far_side.serve().await, "allow_private_addresses": true});
+    job["default_preferences"] = json!({"frequency": "daily"});
+    let project = Project::new(purpose, job);
+    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
+    let preferences = project.preferences(tenants.iter().map(|name| (name.clone(), daily.clone())));
+    let mut command = project.command();
+    command
+        .env("BATCH_CHUNK_SIZE", "10")
+        .env("BATCH_MAX_CONCURRENT_ITEMS", "2")
+        .args(["run", "--import"])
+        .arg(preferences);
+    let agent = Agent::start(command);
+    let all = tenants.len();
+    agent
+        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
+        .await;
+    (project, agent)
+}
+
+fn names(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{prefix}{n:03}")).collect()
+}
+
+async fn trigger(agent: &Agent) -> String {
+    let path = "/api/v1/jobs/posts/trigger";
+    let queued = agent.call(Method::POST, path, &json!({})).await;
+    queued["batch_id"].as_str().unwrap().to_owned()
+}
+
+async fn completed(agent: &Agent, batch: &str) -> Value {
+    let path = format!("/api/v1/batches/{batch}");
+    agent
+        .until(&path, |batch| !batch["finished_at"].is_null())
+        .await
+}
+
+#[tokio::test]
+async fn what_failed_for_good_is_listed_run_again_or_let_go() {
+    let far_side = FarSide::default();
+    let tenants = [names("bad", 2), names("good", 3)].concat();
+    let (_project, agent) = start(&far_side, &tenants, json!({})).await;
+    let batch = completed(&agent, &trigger(&agent).await).await;
+    assert_eq!(
+        (
+            &batch["progress"]["succeeded"],
+            &batch["progress"]["failed"]
+        ),
+        (&json!(3), &json!(2))
+    );
+    let list = agent.get("/api/v1/batches").await;
+    assert_eq!(list["batches"][0]["trigger"], "manual");
+
+    let shown = told(&agent, &["dead-letters", "list", "--job", "posts"]);
+    assert!(shown.contains("bad000") && shown.contains("bad001") && !shown.contains("good"));
+    assert!(
+        shown.contains("400 Bad Request: no such customer"),
+        "{shown}"
+    );
+    far_side.mended.store(true, Ordering::SeqCst);
+    let first = agent.get("/api/v1/dead-letters?tenant_id=bad000").await;
+    let id = first["dead_letters"][0]["id"].to_string();
+    let shown = told(&agent, &["dead-letters", "replay", &id]);
+    assert!(shown.contains("1 dead letters are replayed"), "{shown}");
+    let replay = shown.split("batch ").nth(1).unwrap().trim().to_owned();
+    let batch = completed(&agent, &replay).await;
+    assert_eq!(
+        (&batch["trigger"], &batch["progress"]["succeeded"]),
+        (&json!("replay"), &json!(1))
+    );
+    let runs = agent.get("/api/v1/tenants/bad000/runs").await;
+    let runs = runs["runs"].as_array().unwrap();
+    assert_eq!((runs.len(), &runs[0]["status"]), (1, &json!("succeeded")));
+    let key = first["dead_letters"][0]["occurrence"].as_str().unwrap();
+    let calls = far_side.calls.lock().unwrap()[&format!("posts:bad000:{key}")];
+    assert_eq!(calls, 2, "the same key as before");
+
+    let shown = told(&agent, &["dead-letters", "discard", "--all"]);
+    assert!(shown.contains("1 dead letters are discarded"), "{shown}");
+    assert_eq!(
+        told(&agent, &["dead-letters", "list"]).trim(),
+        "No dead letters"
+    );
+    let all = told(&agent, &["dead-letters", "list", "--all"]);
+    assert!(
+        all.contains("replayed") && all.contains("discarded"),
+        "{all}"
+    );
+    let lines = told(&agent, &["results", "--tenant", "bad001"]);
+    let line: Value = serde_json::from_str(lines.trim()).unwrap();
+    assert_eq!(line["status"], "failed");
+}
+
+#[tokio::test]
+async fn a_job_that_fails_massively_is_paused_and_says_so_and_goes_on_when_told() {
+    let far_side = FarSide::default();
+    let limit = json!({"failure_limit": {"percent": 50, "at_least": 5}});
+    let (_project, agent) = start(&far_side, &names("bad", 60), limit).await;
+    let batch = trigger(&agent).await;
+    let job = agent
+        .until("/api/v1/jobs/posts", |job| job["paused"] == true)
+        .await;
+    let because = job["paused_because"].as_str().unwrap();
+    assert!(
+        because.contains("items of batch") && because.contains("have failed"),
+        "{because}"
+    );
+    let ready = agent.get("/health/ready").await;
+    assert!(
+        ready["warnings"].to_string().contains("posts is paused"),
+        "{ready}"
+    );
+    let calls = far_side.calls.lock().unwrap().len();
+    assert!((5..=30).contains(&calls), "it went on for {calls} items");
+    far_side.mended.store(true, Ordering::SeqCst);
+    told(&agent, &["resume", "posts"]);
+    let batch = completed(&agent, &batch).await;
+    let progress = &batch["progress"];
+    assert_eq!(progress["processed"], 60, "{batch}");
+    assert!(progress["succeeded"].as_u64().unwrap() >= 30, "{batch}");
+    assert_eq!(agent.get("/api/v1/jobs/posts").await["paused"], false);
+}
+
+#[tokio::test]
+async fn what_is_queued_of_a_paused_job_waits() {
+    let far_side = FarSide::default();
+    let (_project, agent) = start(&far_side, &names("good", 20), json!({})).await;
+    told(&agent, &["pause", "posts"]);
+    let batch = trigger(&agent).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let path = format!("/api/v1/batches/{batch}");
+    assert_eq!(agent.get(&path).await["status"], "queued");
+    told(&agent, &["resume", "posts"]);
+    assert_eq!(completed(&agent, &batch).await["progress"]["succeeded"], 20);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_cancelled_begins_nothing_more() {
+    let far_side = FarSide {
+        takes: Duration::from_millis(50),
+        ..FarSide::default()
+    };
+    let (_project, agent) = start(&far_side, &names("good", 200), json!({})).await;
+    let batch = trigger(&agent).await;
+    let path = format!("/api/v1/batches/{batch}");
+    agent
+        .until(&path, |batch| {
+            batch["progress"]["succeeded"].as_u64() > Some(5)
+        })
+        .await;
+    told(&agent, &["cancel", &batch]);
+    let ended = completed(&agent, &batch).await;
+    assert_eq!(
+        (&ended["status"], &ended["progress"]["processed"]),
+        (&json!("cancelled"), &json!(200))
+    );
+    let calls = far_side.calls.lock().unwrap().len();
+    assert!(calls < 100, "{calls} were called");
+    let skipped = agent
+        .all(&format!("{path}/results?status=skipped"), "results")
+        .await;
+    assert!(!skipped.is_empty() && skipped.iter().all(|result| result["error"] == "cancelled"));
+}
