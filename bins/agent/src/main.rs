@@ -20,6 +20,8 @@ use crate::{
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     let cli = Cli::parse();
     let outcome = match Settings::load(cli.settings.as_deref()) {
         Err(error) => Err(Failure::BadInput(format!("{error:#}"))),

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 mod clients;
+mod crash;
 mod handlers;
 mod json_file;
 mod lateness;

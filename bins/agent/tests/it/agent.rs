@@ -76,7 +76,14 @@ impl Agent {
     }
 
     /// Starts an agent that uses another Config Database, and waits until it has said where it listens.
-    pub fn start_without_config_database(mut command: Command) -> Self {
+    pub fn start_without_config_database(command: Command) -> Self {
+        let mut agent = Self::spawn(command);
+        agent.api = agent.address_after("its API is at ");
+        agent
+    }
+
+    /// Starts an agent, and waits for nothing.
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -90,16 +97,14 @@ impl Agent {
                 written.lock().unwrap().push(line);
             }
         });
-        let mut agent = Self {
+        Self {
             child,
             log,
             api: String::new(),
             config_database: String::new(),
             config_key: None,
             http: Client::new(),
-        };
-        agent.api = agent.address_after("its API is at ");
-        agent
+        }
     }
 
     fn address_after(&mut self, words: &str) -> String {
@@ -144,6 +149,19 @@ impl Agent {
             response.status()
         );
         response.json().await.unwrap()
+    }
+
+    /// Waits for its end, whatever that is.
+    #[cfg(feature = "failpoints")]
+    pub fn ended(mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "{}", self.log().join("\n"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub fn pid(&self) -> u32 {

@@ -12,6 +12,8 @@ mod chat;
 mod command_line;
 mod control;
 mod counting;
+#[cfg(feature = "failpoints")]
+mod crash_points;
 mod delivery;
 mod failures;
 mod kill;

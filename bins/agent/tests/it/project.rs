@@ -47,6 +47,7 @@ impl Project {
     pub fn preferences(&self, tenants: impl Iterator<Item = (String, Value)>) -> PathBuf {
         let line = |(tenant, preference): (String, Value)| {
             json!({"tenant_id": tenant, "config_key": "feature_preferences",
+                "updated_at": "2026-01-01T00:00:00Z",
                 "config_value": {"posts": preference}})
             .to_string()
         };

@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
+    crash::crash_point,
     lateness::Lateness,
     storage::{Store, job_of},
 };
@@ -278,6 +279,7 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
     });
     match AbortOnDropHandle::new(work).await? {
         Ok(report) => {
+            crash_point!("chunk-before-ack");
             for (status, count) in [
                 ("succeeded", report.succeeded),
                 ("failed", report.failed),

@@ -15,7 +15,7 @@ use tokio::{fs::OpenOptions, io::AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::handlers::webhook::Post;
+use crate::{crash::crash_point, handlers::webhook::Post};
 
 /// Results that travel together, and those that are posted one by one before it is noted.
 const PAGE: u32 = 500;
@@ -103,6 +103,7 @@ impl Deliverer {
                 if next.is_none() {
                     info!(%batch_id, %job_id, "The results of batch {batch_id} of {job_id} are delivered");
                 }
+                crash_point!("delivery-before-note");
                 self.deliveries
                     .advance(due.id, next, self.clock.now())
                     .await?;

@@ -22,11 +22,14 @@ use serde_json::{Value, json};
 
 use crate::server::tenant;
 
+/// A status, headers and a body.
+type Answered = (u16, Vec<(&'static str, &'static str)>, Vec<u8>);
+
 /// What a server got, and what it answers, one after the other; the last one again and again.
 #[derive(Clone, Default)]
 struct Script {
     got: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
-    answers: Arc<Mutex<Vec<(u16, Vec<(&'static str, &'static str)>, Vec<u8>)>>>,
+    answers: Arc<Mutex<Vec<Answered>>>,
 }
 
 impl Script {

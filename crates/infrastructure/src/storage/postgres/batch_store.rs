@@ -11,6 +11,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::PostgresStore;
+use crate::crash::crash_point;
 use crate::storage::{
     claim::{self, share},
     rows::{failed, micros},
@@ -91,7 +92,9 @@ impl BatchStore for PostgresStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
+        crash_point!("claim-before-commit");
         transaction.commit().await.map_err(failed)?;
+        crash_point!("claim-after-commit");
         let lost: i64 = row.try_get(1).map_err(failed)?;
         let suspect: Option<String> = row.try_get(2).map_err(failed)?;
         let suspected: i64 = row.try_get(3).map_err(failed)?;
@@ -157,7 +160,9 @@ impl BatchStore for PostgresStore {
             Some(now) => finish(&mut transaction, chunk, token, now).await?,
             None => false,
         };
+        crash_point!("results-before-commit");
         transaction.commit().await.map_err(failed)?;
+        crash_point!("results-after-commit");
         Ok(Committed {
             taken,
             claimed: true,

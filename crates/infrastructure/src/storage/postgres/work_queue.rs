@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::PostgresStore;
+use crate::crash::crash_point;
 use crate::storage::{
     NOT_OPEN, message, queue_of,
     rows::{failed, instant, micros},
@@ -80,7 +81,13 @@ impl WorkQueue for PostgresStore {
             .await
             .map_err(failed)?;
         }
+        if !enqueued.batches.is_empty() {
+            crash_point!("enqueue-before-commit");
+        }
         transaction.commit().await.map_err(failed)?;
+        if !enqueued.batches.is_empty() {
+            crash_point!("enqueue-after-commit");
+        }
         if !enqueued.batches.is_empty() {
             self.pushed.send_replace(());
         }
@@ -180,7 +187,9 @@ impl WorkQueue for PostgresStore {
                 .map_err(failed)?;
             }
         }
+        crash_point!("replay-before-commit");
         transaction.commit().await.map_err(failed)?;
+        crash_point!("replay-after-commit");
         self.pushed.send_replace(());
         Ok(settled)
     }

@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::SqliteStore;
+use crate::crash::crash_point;
 use crate::storage::{
     claim::{self, share},
     rows::{failed, micros},
@@ -108,7 +109,9 @@ impl BatchStore for SqliteStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
+        crash_point!("claim-before-commit");
         transaction.commit().await.map_err(failed)?;
+        crash_point!("claim-after-commit");
         let suspect: Option<String> = row.try_get(2).map_err(failed)?;
         let suspected: u32 = row.try_get(3).map_err(failed)?;
         let suspect = suspect.map(|tenant| TenantId::new(tenant).map_err(failed));
@@ -207,7 +210,9 @@ impl BatchStore for SqliteStore {
             Some(now) => finish(&mut transaction, chunk, token, now).await?,
             None => false,
         };
+        crash_point!("results-before-commit");
         transaction.commit().await.map_err(failed)?;
+        crash_point!("results-after-commit");
         Ok(Committed {
             taken,
             claimed: true,

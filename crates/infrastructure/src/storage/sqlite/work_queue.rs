@@ -12,6 +12,7 @@ use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::SqliteStore;
+use crate::crash::crash_point;
 use crate::storage::{
     NOT_OPEN, message, queue_of,
     rows::{failed, instant, micros},
@@ -67,7 +68,13 @@ impl WorkQueue for SqliteStore {
             .await
             .map_err(failed)?;
         }
+        if !enqueued.batches.is_empty() {
+            crash_point!("enqueue-before-commit");
+        }
         transaction.commit().await.map_err(failed)?;
+        if !enqueued.batches.is_empty() {
+            crash_point!("enqueue-after-commit");
+        }
         if !enqueued.batches.is_empty() {
             self.pushed.send_replace(());
         }
@@ -164,7 +171,9 @@ impl WorkQueue for SqliteStore {
                 .map_err(failed)?;
             }
         }
+        crash_point!("replay-before-commit");
         transaction.commit().await.map_err(failed)?;
+        crash_point!("replay-after-commit");
         self.pushed.send_replace(());
         Ok(settled)
     }

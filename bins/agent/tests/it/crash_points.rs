@@ -1,0 +1,196 @@
+//! The process dies at named places, on either store, and what is there afterwards is whole.
+
+use std::{
+    collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use chrono::{TimeDelta, Utc};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    agent::{Agent, PATIENCE},
+    postgres::database,
+    project::Project,
+};
+
+/// Every named place.
+const POINTS: [&str; 10] = [
+    "enqueue-before-commit",
+    "enqueue-after-commit",
+    "claim-before-commit",
+    "claim-after-commit",
+    "results-before-commit",
+    "results-after-commit",
+    "chunk-before-ack",
+    "delivery-before-note",
+    "replay-before-commit",
+    "replay-after-commit",
+];
+const TENANTS: usize = 60;
+
+struct Bench {
+    project: Project,
+    store_url: Option<String>,
+    due: String,
+}
+
+impl Bench {
+    fn new(store_url: Option<String>) -> Self {
+        // A tenant without a word fails for good.
+        let job = json!({"default_preferences": {"frequency": "daily"}, "retry_limit": 0,
+            "deliver": [{"file": "../out.ndjson"}]});
+        let project = Project::new(json!({"handler": "template", "template": "t.j2"}), job);
+        project.write("templates/t.j2", "{{ word }}");
+        let due = Utc::now() - TimeDelta::hours(2);
+        Self {
+            project,
+            store_url,
+            due: due.format("%H:%M").to_string(),
+        }
+    }
+
+    fn command(&self, failpoints: Option<&str>) -> Command {
+        let tenant = |n: usize| {
+            let mut preference =
+                json!({"enabled": true, "frequency": "daily", "preferred_time": self.due});
+            if n > 0 {
+                preference["template_overrides"] = json!({"word": format!("w{n}")});
+            }
+            (format!("t{n:02}"), preference)
+        };
+        let preferences = self.project.preferences((0..TENANTS).map(tenant));
+        let mut command = self.project.command();
+        command.env("BATCH_CHUNK_SIZE", "20");
+        if let Some(url) = &self.store_url {
+            command.env("BATCH_STORE_URL", url);
+        }
+        if let Some(failpoints) = failpoints {
+            command.env("FAILPOINTS", failpoints);
+        }
+        command
+            .args(["run", "--look-back", "24h", "--import"])
+            .arg(preferences);
+        command
+    }
+
+    /// Every tenant has one run; one of them failed unless it was replayed.
+    async fn assert_whole(&self, agent: &Agent, point: &str) {
+        let over = |list: &Value| {
+            let batches = list["batches"].as_array().unwrap();
+            !batches.is_empty() && batches.iter().all(|batch| !batch["finished_at"].is_null())
+        };
+        let list = agent.until("/api/v1/batches", over).await;
+        let mut statuses: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for batch in list["batches"].as_array().unwrap() {
+            let progress = &batch["progress"];
+            assert_eq!(progress["processed"], progress["total"], "{point}: {batch}");
+            let path = format!(
+                "/api/v1/batches/{}/results",
+                batch["batch_id"].as_str().unwrap()
+            );
+            for result in agent.all(&path, "results").await {
+                let word = |field: &str| result[field].as_str().unwrap().to_owned();
+                statuses
+                    .entry(word("tenant_id"))
+                    .or_default()
+                    .push(word("status"));
+            }
+        }
+        assert_eq!(statuses.len(), TENANTS, "{point}");
+        for (tenant, statuses) in &statuses {
+            let expected = if tenant == "t00" {
+                "failed"
+            } else {
+                "succeeded"
+            };
+            assert_eq!(statuses, &[expected], "{point}: {tenant}");
+        }
+        let letters = agent.get("/api/v1/dead-letters?state=open").await;
+        assert_eq!(
+            letters["dead_letters"].as_array().unwrap().len(),
+            1,
+            "{point}"
+        );
+    }
+
+    /// Everything that ran was delivered.
+    async fn assert_delivered(&self, point: &str) {
+        let began = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(self.project.path().join("out.ndjson"));
+            let mut tenants: Vec<String> = text
+                .unwrap_or_default()
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                .map(|line| line["tenant_id"].as_str().unwrap().to_owned())
+                .collect();
+            tenants.sort();
+            tenants.dedup();
+            if tenants.len() == TENANTS {
+                return;
+            }
+            // What died with the process is taken again when its lease has run out.
+            if point == "delivery-before-note" {
+                assert_eq!(tenants.len(), TENANTS, "it died after it was sent");
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{point}: {} delivered",
+                tenants.len()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn dies_at_every_point(store_url: impl AsyncFn() -> Option<String>) {
+    for point in POINTS {
+        let bench = Bench::new(store_url().await);
+        let dies = bench.command(Some(&format!("{point}=1*return")));
+        let agent = if point.starts_with("replay") {
+            let agent = Agent::start(dies);
+            bench.assert_whole(&agent, point).await;
+            let _ = reqwest::Client::builder()
+                .build()
+                .unwrap()
+                .request(
+                    Method::POST,
+                    format!("{}/api/v1/dead-letters/replay", agent.api()),
+                )
+                .body("{}")
+                .send()
+                .await;
+            agent
+        } else {
+            Agent::spawn(dies)
+        };
+        let status = agent.ended();
+        assert_eq!(status.signal(), Some(6), "it dies at {point}: {status}");
+        let agent = Agent::start(bench.command(None));
+        if point == "replay-after-commit" {
+            let failed_again = |list: &Value| {
+                let letters = list["dead_letters"].as_array().unwrap();
+                letters.len() == 2 && letters[0]["state"] == "open"
+            };
+            agent.until("/api/v1/dead-letters", failed_again).await;
+        } else {
+            bench.assert_whole(&agent, point).await;
+        }
+        bench.assert_delivered(point).await;
+        assert!(agent.terminate().success());
+    }
+}
+
+#[tokio::test]
+async fn sqlite_is_whole_after_death_at_every_point() {
+    dies_at_every_point(async || None).await;
+}
+
+#[tokio::test]
+async fn postgresql_is_whole_after_death_at_every_point() {
+    dies_at_every_point(async || Some(database().await)).await;
+}
