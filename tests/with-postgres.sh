@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs a command beside a throwaway PostgreSQL server, whose URL it finds in TEST_POSTGRES_URL. The server listens on
-# a free port of loopback, keeps its data in a temporary folder and ends with the command.
+# a free port of loopback, keeps its data in a temporary folder and ends with the command. `sh -c "$TEST_POSTGRES_RESTART"`
+# restarts it as if the power had gone.
 #   tests/with-postgres.sh cargo test -p punctual-config-database
 set -eu
 
@@ -36,4 +37,6 @@ as_owner "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 30 \
     cat "$folder/server.log" >&2
     exit 1
 }
-TEST_POSTGRES_URL="postgres://punctual@127.0.0.1:$port/postgres" "$@"
+restart="'$bin/pg_ctl' -D '$folder/data' -m immediate -w -t 30 -l '$folder/server.log' restart"
+if [ "$(id -u)" = 0 ]; then restart="runuser -u postgres -- $restart"; fi
+TEST_POSTGRES_URL="postgres://punctual@127.0.0.1:$port/postgres" TEST_POSTGRES_RESTART="$restart >/dev/null" "$@"

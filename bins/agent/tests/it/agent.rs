@@ -133,6 +133,13 @@ impl Agent {
         self.log.lock().unwrap().clone()
     }
 
+    /// GETs a path of the API, unless it cannot be answered now.
+    pub async fn try_get(&self, path: &str) -> Option<Value> {
+        let response = self.http.get(format!("{}{path}", self.api)).send().await;
+        let response = response.ok()?.error_for_status().ok()?;
+        response.json().await.ok()
+    }
+
     /// GETs a path of the agent's API.
     pub async fn get(&self, path: &str) -> Value {
         let response = self

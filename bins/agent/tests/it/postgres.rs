@@ -17,3 +17,14 @@ pub async fn database() -> String {
     let options = PgConnectOptions::from_str(&SERVER).unwrap();
     options.database(&name).to_url_lossy().to_string()
 }
+
+/// Ends every connection to a database at once, as a server does that goes down.
+pub async fn disconnect_all(url: &str) {
+    let mut admin = PgConnection::connect(&SERVER).await.unwrap();
+    let options = PgConnectOptions::from_str(url).unwrap();
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1")
+        .bind(options.get_database())
+        .execute(&mut admin)
+        .await
+        .unwrap();
+}

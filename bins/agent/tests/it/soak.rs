@@ -1,5 +1,6 @@
 //! kill -9 again and again, on either store, with a far side that counts: nothing is lost, nothing is committed twice.
-//! `KILLS=200 OCCURRENCES=100000` makes it long.
+//! `KILLS=200 OCCURRENCES=100000` makes it long. PostgreSQL itself goes down in mid-batch, too: its connections end, or
+//! with `RESTARTS=20` the server is restarted as if the power had gone, which no other test may run beside.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use crate::{
     agent::{Agent, PATIENCE},
     counting::Counting,
-    postgres::database,
+    postgres::{database, disconnect_all},
     project::Project,
 };
 
@@ -110,4 +111,90 @@ async fn nothing_is_lost_or_doubled_on_sqlite_however_often_it_is_killed() {
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_on_postgresql_however_often_it_is_killed() {
     soak("PostgreSQL", Some(database().await)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
+    let restarts = number("RESTARTS", 0);
+    let (times, occurrences) = (restarts.max(3), number("OCCURRENCES", 2_000));
+    let far_side = Counting::default();
+    let takes = Duration::from_millis(20);
+    let purpose = json!({"handler": "webhook", "url": far_side.serve(takes).await, "allow_private_addresses": true});
+    let project = Project::new(
+        purpose,
+        json!({"default_preferences": {"frequency": "daily"}}),
+    );
+    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
+    let preferences =
+        project.preferences((0..occurrences).map(|n| (format!("t{n:06}"), daily.clone())));
+    let url = database().await;
+    let mut command = project.command();
+    command
+        .env("BATCH_CHUNK_SIZE", "20")
+        .env("BATCH_STORE_URL", &url)
+        .args(["run", "--import"])
+        .arg(preferences);
+    let agent = Agent::start(command);
+    agent
+        .until("/api/v1/jobs/posts", |job| job["tenants"] == occurrences)
+        .await;
+    let queued = agent
+        .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
+        .await;
+    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
+    let succeeded = async || {
+        let batch = agent.try_get(&path).await?;
+        batch["progress"]["succeeded"].as_u64()
+    };
+    let (mut slowest, mut acknowledged) = (Duration::ZERO, 0);
+    for time in 0..times {
+        let goal = (occurrences * (time + 1) / (times + 2)) as u64;
+        let began = Instant::now();
+        while succeeded().await.unwrap_or(0) < goal {
+            assert!(began.elapsed() < PATIENCE, "{}", agent.log().join("\n"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        acknowledged = acknowledged.max(succeeded().await.unwrap_or(0));
+        if restarts > 0 {
+            let restart = std::env::var("TEST_POSTGRES_RESTART").unwrap();
+            let status = std::process::Command::new("sh")
+                .args(["-c", &restart])
+                .status();
+            assert!(status.unwrap().success());
+        } else {
+            disconnect_all(&url).await;
+        }
+        let back = Instant::now();
+        loop {
+            if let Some(now) = succeeded().await {
+                assert!(
+                    now >= acknowledged,
+                    "{now} of {acknowledged} that were acknowledged"
+                );
+                if now > acknowledged {
+                    break;
+                }
+            }
+            assert!(back.elapsed() < PATIENCE, "{}", agent.log().join("\n"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        slowest = slowest.max(back.elapsed());
+    }
+    agent
+        .until_within(Duration::from_secs(600), &path, |batch| {
+            batch["status"] == "completed"
+        })
+        .await;
+    let results = agent.all(&format!("{path}/results"), "results").await;
+    let (called_for, more) = far_side.counts();
+    println!(
+        "{times} {}: acknowledged results lost 0, slowest recovery {slowest:.1?}, calls above one per occurrence {more}",
+        if restarts > 0 {
+            "restarts"
+        } else {
+            "disconnections"
+        },
+    );
+    assert_eq!((results.len(), called_for), (occurrences, occurrences));
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
 }
