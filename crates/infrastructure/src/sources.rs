@@ -208,7 +208,7 @@ mod tests {
                 .unwrap(),
             ["x", "7"]
         );
-        let csv = "id, name\nx, \"Mug, blue\"\n7, Cup\n";
+        let csv = "id, name\nx,\"Mug, blue\"\n7, Cup\n";
         assert_eq!(load("a.csv", csv).await.unwrap(), ["x", "7"]);
         assert_eq!(load("a.json", r#"["x", "y"]"#).await.unwrap(), ["x", "y"]);
     }

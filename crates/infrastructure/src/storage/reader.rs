@@ -1,15 +1,19 @@
 //! The port `BatchReader`, over either database: what is only read is the same SQL for both.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use punctual_application::ports::{
     BatchFilter, BatchReader, DeadLetterFilter, Page, Paged, ResultFilter, StoreError,
     StoredResult, TenantRuns,
 };
-use punctual_domain::{Batch, BatchStatus, DeadLetter, DeadLetterState, ItemStatus, TenantId};
+use punctual_domain::{
+    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemStatus, JobId, Progress, TenantId,
+};
 use sqlx::{AnyPool, AssertSqlSafe, Row, any::AnyRow};
 use uuid::Uuid;
 
-use super::rows::{self, failed, micros};
+use super::rows::{self, failed, instant, micros};
 
 /// A batch as it stands: while it is not over, what its chunks say.
 const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.scheduled_at, b.trigger, b.status, b.total, b.created_at,
@@ -46,6 +50,36 @@ pub struct SqlReader {
 impl SqlReader {
     pub(super) fn new(pool: AnyPool) -> Self {
         Self { pool }
+    }
+
+    pub(super) async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
+        let row: Option<(i64, i64, Option<i64>)> = sqlx::query_as(
+            "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until
+             FROM schedule_progress WHERE job_id = $1",
+        )
+        .bind(job_id.as_str())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?;
+        let Some((scheduled_until, furthest_until, seen_until)) = row else {
+            return Ok(None);
+        };
+        Ok(Some(Progress {
+            job_id: job_id.clone(),
+            scheduled_until: instant(scheduled_until)?,
+            furthest_until: instant(furthest_until)?,
+            seen_until: seen_until.map(instant).transpose()?,
+        }))
+    }
+
+    pub(super) async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as("SELECT job_id, reason FROM paused_jobs")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        rows.into_iter()
+            .map(|(name, reason)| Ok((JobId::new(name).map_err(failed)?, reason)))
+            .collect()
     }
 }
 

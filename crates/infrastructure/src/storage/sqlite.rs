@@ -221,6 +221,81 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_disk_takes_nothing_half_and_gives_it_once_there_is_room() {
+        use punctual_application::ports::{BatchStore, Claimant, WorkQueue};
+        use punctual_domain::{
+            Firing, ItemResult, ItemStatus, JobId, NewBatch, Priority, TenantId, Trigger,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&url(&folder, "punctual.db"))
+            .await
+            .unwrap();
+        let due = "2026-03-01T09:00:00Z".parse().unwrap();
+        let tenants: Vec<TenantId> = (0..500)
+            .map(|n| TenantId::new(format!("t{n}")).unwrap())
+            .collect();
+        let batch = NewBatch::new(
+            &JobId::new("job").unwrap(),
+            Priority::Medium,
+            "daily 09:00 UTC".to_owned(),
+            due,
+            "2026-03-01".parse().unwrap(),
+            Trigger::Schedule,
+            due,
+            &tenants,
+            500,
+        );
+        let chunk = batch.chunks[0].clone();
+        let firing = Firing {
+            batches: vec![batch.clone()],
+            progress: vec![],
+        };
+        store.enqueue(firing, due).await.unwrap();
+        let claimant = Claimant {
+            process: uuid::Uuid::from_u128(1),
+            token: uuid::Uuid::from_u128(2),
+        };
+        store.claim(&chunk, claimant, due).await.unwrap();
+        let result = |tenant_id: &TenantId| ItemResult {
+            tenant_id: tenant_id.clone(),
+            status: ItemStatus::Succeeded,
+            attempts: 1,
+            preference: None,
+            output: Some(serde_json::json!({"text": "x".repeat(2_000)})),
+            error: None,
+            started_at: due,
+            finished_at: Some(due),
+        };
+        let results: Vec<ItemResult> = tenants.iter().map(result).collect();
+        let room = async |pages: u32| {
+            let sql = format!("PRAGMA max_page_count = {pages}");
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .fetch_all(store.writer())
+                .await
+                .unwrap();
+        };
+        room(100).await;
+        let full = store.commit(&chunk, claimant.token, &results).await;
+        let error = full.unwrap_err().to_string();
+        assert!(error.contains("full"), "{error}");
+        let reader = store.reader();
+        let stored = async || reader.batch(batch.batch_id).await.unwrap().unwrap();
+        assert_eq!(stored().await.processed(), 0, "nothing half");
+        room(1_000_000).await;
+        let committed = store
+            .commit(&chunk, claimant.token, &results)
+            .await
+            .unwrap();
+        assert!(committed.taken == 500 && committed.finished);
+        assert_eq!(stored().await.succeeded, 500);
+        let whole: String = sqlx::query_scalar("PRAGMA integrity_check")
+            .fetch_one(store.writer())
+            .await
+            .unwrap();
+        assert_eq!(whole, "ok");
+    }
+
+    #[tokio::test]
     async fn only_messages_of_chunks_long_done_are_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&url(&folder, "punctual.db"))

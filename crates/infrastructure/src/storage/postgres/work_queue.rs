@@ -14,7 +14,7 @@ use super::PostgresStore;
 use crate::crash::crash_point;
 use crate::storage::{
     NOT_OPEN, message, queue_of,
-    rows::{failed, instant, micros},
+    rows::{failed, micros},
 };
 
 #[async_trait]
@@ -38,22 +38,7 @@ impl WorkQueue for PostgresStore {
     }
 
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        let row: Option<(i64, i64, Option<i64>)> = sqlx::query_as(
-            "SELECT scheduled_until, furthest_until, seen_until FROM schedule_progress WHERE job_id = $1",
-        )
-        .bind(job_id.as_str())
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed)?;
-        let Some((scheduled_until, furthest_until, seen_until)) = row else {
-            return Ok(None);
-        };
-        Ok(Some(Progress {
-            job_id: job_id.clone(),
-            scheduled_until: instant(scheduled_until)?,
-            furthest_until: instant(furthest_until)?,
-            seen_until: seen_until.map(instant).transpose()?,
-        }))
+        self.reader.progress(job_id).await
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
@@ -95,13 +80,7 @@ impl WorkQueue for PostgresStore {
     }
 
     async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as("SELECT job_id, reason FROM paused_jobs")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        rows.into_iter()
-            .map(|(name, reason)| Ok((JobId::new(name).map_err(failed)?, reason)))
-            .collect()
+        self.reader.paused().await
     }
 
     async fn set_paused(

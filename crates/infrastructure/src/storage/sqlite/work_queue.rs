@@ -8,14 +8,14 @@ use chrono::{DateTime, Utc};
 use punctual_application::ports::{Enqueued, Leadership, StoreError, WorkQueue};
 use punctual_domain::{BatchStatus, DeadLetterState, Firing, JobId, NewBatch, Progress};
 use serde_json::json;
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::crash::crash_point;
 use crate::storage::{
     NOT_OPEN, message, queue_of,
-    rows::{failed, instant, micros},
+    rows::{failed, micros},
 };
 
 #[async_trait]
@@ -26,21 +26,7 @@ impl WorkQueue for SqliteStore {
     }
 
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        let row = sqlx::query(
-            "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until FROM schedule_progress WHERE job_id = ?1",
-        )
-        .bind(job_id.as_str())
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed)?;
-        let Some(row) = row else { return Ok(None) };
-        let seen_until: Option<i64> = row.try_get(2).map_err(failed)?;
-        Ok(Some(Progress {
-            job_id: job_id.clone(),
-            scheduled_until: instant(row.try_get(0).map_err(failed)?)?,
-            furthest_until: instant(row.try_get(1).map_err(failed)?)?,
-            seen_until: seen_until.map(instant).transpose()?,
-        }))
+        self.reader.progress(job_id).await
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
@@ -82,13 +68,7 @@ impl WorkQueue for SqliteStore {
     }
 
     async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as("SELECT job_id, reason FROM paused_jobs")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        rows.into_iter()
-            .map(|(name, reason)| Ok((JobId::new(name).map_err(failed)?, reason)))
-            .collect()
+        self.reader.paused().await
     }
 
     async fn set_paused(
