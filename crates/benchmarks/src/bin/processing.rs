@@ -1,6 +1,6 @@
 //! How long users who fall due in the same minute take until every one has a durable result: the real scheduler, queue,
-//! processor and store in this process, with a handler that does nothing or waits. With `--peer` a well-known queue does
-//! as much work beside it: apalis alone with a task a user on SQLite, graphile-worker on PostgreSQL.
+//! processor and store in this process, with a handler that does nothing or waits. With `--peer` a well-known queue on
+//! the same PostgreSQL does as many jobs beside it.
 //!
 //! ```text
 //! cargo run --release -p punctual-benchmarks --bin processing -- --users 1000000
@@ -20,11 +20,6 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use apalis::{
-    layers::WorkerBuilderExt,
-    prelude::{BackendExt, BoxDynError, Strategy, TaskBuilder, WorkerBuilder},
-};
-use apalis_sqlite::SqliteStorage;
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use clap::Parser;
@@ -42,7 +37,6 @@ use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Store, Worker, telemetry,
 };
 use serde_json::{Value, json};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use tokio_util::sync::CancellationToken;
 
 /// Measures processing.
@@ -67,7 +61,7 @@ struct Options {
     #[arg(long)]
     postgres: bool,
     /// Measure a peer as well, with as many jobs that do nothing
-    #[arg(long)]
+    #[arg(long, requires = "postgres")]
     peer: bool,
     /// A process that only helps
     #[arg(long, hide = true)]
@@ -287,15 +281,12 @@ async fn main() -> anyhow::Result<()> {
     working.await?;
     scheduling.await?;
     if options.peer {
-        let (name, added, worked) = if options.postgres {
-            graphile_worker(options.users)?
-        } else {
-            apalis_alone(options.users).await?
-        };
+        let (added, worked) = graphile_worker(options.users)?;
         let both = options.users as f64 / (added + worked);
         let ours = options.users as f64 / took.as_secs_f64();
         println!(
-            "{name}: {} jobs added in {added:.2} s, done in {worked:.2} s: {both:.0} jobs/s; ours is {:.1} times that",
+            "graphile-worker 0.17.3: {} jobs added in {added:.2} s, done in {worked:.2} s: {both:.0} jobs/s; ours is \
+             {:.1} times that",
             options.users,
             ours / both
         );
@@ -303,66 +294,8 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// apalis on a SQLite file of its own, a task a user. Returns the seconds to add them and to have all done.
-async fn apalis_alone(jobs: usize) -> anyhow::Result<(&'static str, f64, f64)> {
-    const QUEUE: &str = "noop";
-    let folder = tempfile::tempdir()?;
-    let options = SqliteConnectOptions::new()
-        .filename(folder.path().join("apalis.db"))
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .busy_timeout(Duration::from_secs(30));
-    let pool = SqlitePoolOptions::new()
-        .max_connections(8)
-        .connect_with(options)
-        .await?;
-    SqliteStorage::migrations().run(&pool).await?;
-    let began = Instant::now();
-    for first in (0..jobs).step_by(1_000) {
-        let task =
-            |n: usize| TaskBuilder::new(json!({ "tenant": n }).to_string().into_bytes()).build();
-        let tasks: Vec<_> = (first..jobs.min(first + 1_000)).map(task).collect();
-        let mut transaction = pool.begin().await?;
-        apalis_sqlite::queries::push_tasks(&mut *transaction, QUEUE, &tasks).await?;
-        transaction.commit().await?;
-    }
-    let added = began.elapsed();
-    let config = apalis_sqlite::Config::default()
-        .queue(QUEUE)
-        .batch_size(100);
-    let look = Strategy::new().interval(Duration::from_millis(5));
-    let backend = SqliteStorage::<Value>::new(&pool).with_config(config);
-    let backend = BackendExt::poll_with_strategy(backend, look);
-    let worker = WorkerBuilder::new("peer")
-        .backend(backend)
-        .concurrency(25)
-        .build(nothing);
-    let running = tokio::spawn(worker.run());
-    let began = Instant::now();
-    loop {
-        let done: i64 = sqlx::query_scalar("SELECT count(*) FROM Jobs WHERE status = 'Done'")
-            .fetch_one(&pool)
-            .await?;
-        if done as usize == jobs {
-            break;
-        }
-        ensure!(!running.is_finished(), "apalis ended");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    running.abort();
-    Ok((
-        "apalis 1.0 alone",
-        added.as_secs_f64(),
-        began.elapsed().as_secs_f64(),
-    ))
-}
-
-async fn nothing(_: Value) -> Result<(), BoxDynError> {
-    Ok(())
-}
-
 /// graphile-worker on the same server. Returns the seconds to add the jobs and to have all done.
-fn graphile_worker(jobs: usize) -> anyhow::Result<(&'static str, f64, f64)> {
+fn graphile_worker(jobs: usize) -> anyhow::Result<(f64, f64)> {
     let folder = Path::new("target/graphile-worker");
     if !folder.join("node_modules").exists() {
         std::fs::create_dir_all(folder)?;
@@ -391,7 +324,7 @@ fn graphile_worker(jobs: usize) -> anyhow::Result<(&'static str, f64, f64)> {
             .context("a figure is missing")?
             .context("no figure")
     };
-    Ok(("graphile-worker 0.17.3", figure()?, figure()?))
+    Ok((figure()?, figure()?))
 }
 
 /// A process that works beside this one, and is killed when dropped.
