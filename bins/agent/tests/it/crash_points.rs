@@ -194,3 +194,62 @@ async fn sqlite_is_whole_after_death_at_every_point() {
 async fn postgresql_is_whole_after_death_at_every_point() {
     dies_at_every_point(async || Some(database().await)).await;
 }
+
+/// An item that ends the process whenever it runs: twice beside others, twice alone, and then it has failed.
+async fn a_deadly_item_is_found(store_url: Option<String>) {
+    let bench = Bench::new(store_url);
+    let deadly = "run-t33=return";
+    let mut deaths = 0;
+    let agent = loop {
+        let agent = Agent::start(bench.command(Some(deadly)));
+        let began = Instant::now();
+        let mut agent = Some(agent);
+        let over = loop {
+            let letters = match &agent {
+                Some(agent) => agent.try_get("/api/v1/dead-letters?tenant_id=t33").await,
+                None => break false,
+            };
+            match letters {
+                Some(letters) if letters["dead_letters"].as_array().unwrap().len() == 1 => {
+                    break true;
+                }
+                Some(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                None => {
+                    let status = agent.take().map(Agent::ended);
+                    assert_eq!(status.and_then(|status| status.signal()), Some(6));
+                }
+            }
+            assert!(began.elapsed() < PATIENCE);
+        };
+        if over && let Some(agent) = agent {
+            break agent;
+        }
+        deaths += 1;
+        assert!(deaths <= 4, "it goes on for ever");
+    };
+    assert_eq!(deaths, 4);
+    let finished = |list: &Value| {
+        let batches = list["batches"].as_array().unwrap();
+        !batches.is_empty() && batches.iter().all(|batch| !batch["finished_at"].is_null())
+    };
+    let list = agent.until("/api/v1/batches", finished).await;
+    let progress = &list["batches"][0]["progress"];
+    // The one without a word failed as well; everybody else has a result.
+    assert_eq!(
+        (&progress["succeeded"], &progress["failed"]),
+        (&json!(58), &json!(2))
+    );
+    let letters = agent.get("/api/v1/dead-letters?tenant_id=t33").await;
+    let reason = letters["dead_letters"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("the process ended each time"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_item_that_ends_the_process_is_found_on_sqlite() {
+    a_deadly_item_is_found(None).await;
+}
+
+#[tokio::test]
+async fn an_item_that_ends_the_process_is_found_on_postgresql() {
+    a_deadly_item_is_found(Some(database().await)).await;
+}
