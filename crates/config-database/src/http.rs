@@ -10,12 +10,9 @@ mod preferences;
 mod problem;
 mod schemas;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
-use axum::{
-    Json, Router, extract::connect_info::IntoMakeServiceWithConnectInfo, http::StatusCode,
-    middleware, routing::get,
-};
+use axum::{Json, Router, http::StatusCode, middleware, routing::get};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::watch;
@@ -65,12 +62,12 @@ impl Modify for BearerKey {
 }
 
 /// The routes, ready to be served.
-pub(crate) fn service(
+pub(crate) fn router(
     store: ConfigStore,
     admin_key: Option<&SecretString>,
     limits: Arc<Limits>,
     stopping: watch::Receiver<bool>,
-) -> IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+) -> Router {
     let app = App {
         store,
         admin_key: admin_key.map(hash),
@@ -127,7 +124,6 @@ pub(crate) fn service(
         ))
         .layer(CatchPanicLayer::new())
         .with_state(app)
-        .into_make_service_with_connect_info()
 }
 
 async fn ready(

@@ -4,11 +4,13 @@
 mod http;
 mod import;
 mod keys;
+mod serve;
 mod server;
 mod store;
 mod validate;
 
 pub use import::{ImportReport, RejectedLine};
 pub use keys::{InvalidScope, Scope};
+pub use serve::serve;
 pub use server::{Server, ServerError, ServerSettings};
 pub use store::{ApiKey, ConfigStore, KeyError, NewKey, StoreError};

@@ -9,6 +9,7 @@ use tracing::{error, info};
 
 use crate::{
     http,
+    serve::serve,
     store::{ConfigStore, StoreError},
 };
 
@@ -116,18 +117,18 @@ impl Server {
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         let limits = Arc::new(http::Limits::default());
-        let service = http::service(
+        let router = http::router(
             self.store.clone(),
             self.admin_key.as_ref(),
             limits.clone(),
             stopped,
         );
-        let serving = axum::serve(self.listener, service).with_graceful_shutdown(async move {
+        let serving = serve(self.listener, router, async move {
             stop.await;
             stopping.send_replace(true);
         });
         tokio::select! {
-            served = serving => served,
+            () = serving => Ok(()),
             () = purge(self.store.clone(), &limits) => Ok(()),
             () = follow(self.store) => Ok(()),
         }

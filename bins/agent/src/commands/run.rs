@@ -5,7 +5,7 @@ use std::{io::IsTerminal, time::Duration};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use punctual_config_database::{Server, ServerSettings};
+use punctual_config_database::{Server, ServerSettings, serve};
 use punctual_infrastructure::telemetry::{self, LogFormat};
 use tokio::{
     net::TcpListener,
@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{Failure, check};
 use crate::{
@@ -84,7 +84,8 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let config_database = config_database
         .map(|server| tokio::spawn(server.serve(stop_config_database.clone().cancelled_owned())));
     let mut parts = JoinSet::new();
-    parts.spawn(named("the API", serve(listener, router, stop.clone())));
+    let api = serve(listener, router, stop.clone().cancelled_owned());
+    parts.spawn(named("the API", api));
     parts.spawn(named("metrics upkeep", upkeep(metrics, stop.clone())));
     if settings.batch_log_format == LogFormat::Text {
         let display = Display::new(
@@ -179,15 +180,6 @@ async fn embedded_config_database(
 async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {
     part.await;
     name
-}
-
-async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
-    if let Err(failure) = axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-    {
-        error!(error = %failure, "The API ended: {failure}");
-    }
 }
 
 fn install_metrics() -> anyhow::Result<PrometheusHandle> {
