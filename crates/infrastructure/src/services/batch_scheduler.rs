@@ -119,6 +119,7 @@ impl BatchScheduler {
                 watch.ends
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(sleep) => {}
                 () = stop.cancelled() => {}
             }

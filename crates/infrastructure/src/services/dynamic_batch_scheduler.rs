@@ -113,6 +113,8 @@ impl DynamicBatchScheduler {
             let now = self.base.clock.now();
             let sleep = self.tick(now).await;
             tokio::select! {
+                // In one order, so that a simulation is the same each time; every turn of the loop plans.
+                biased;
                 () = tokio::time::sleep(sleep) => {}
                 Some(event) = events.recv() => {
                     self.take(event).await;

@@ -59,6 +59,7 @@ struct Closed;
 impl Feed {
     pub(super) async fn follow(self, stop: CancellationToken) {
         tokio::select! {
+            biased;
             Err(Closed) = self.follow_for_ever() => {}
             () = stop.cancelled() => {}
         }
