@@ -113,9 +113,9 @@ impl DynamicBatchScheduler {
             let now = self.base.clock.now();
             let sleep = self.tick(now).await;
             tokio::select! {
-                // In one order, so that a simulation is the same each time; every turn of the loop plans.
+                // In one order, so that a simulation is the same each time. News come first: it is planned with at
+                // once, while a sleep that is over at once would keep it waiting.
                 biased;
-                () = tokio::time::sleep(sleep) => {}
                 Some(event) = events.recv() => {
                     self.take(event).await;
                     while let Ok(event) = events.try_recv() {
@@ -137,6 +137,7 @@ impl DynamicBatchScheduler {
                         feeds.insert(feature_type, feed);
                     }
                 }
+                () = tokio::time::sleep(sleep) => {}
                 () = stop.cancelled() => {}
             }
         }
