@@ -30,6 +30,8 @@ struct State {
     served: u64,
     /// Whether somebody runs alone.
     exclusive: bool,
+    /// Whether there are other jobs, for whom permits are kept.
+    others: bool,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +59,7 @@ impl Permits {
             alone: VecDeque::new(),
             served: 0,
             exclusive: false,
+            others: false,
         })))
     }
 
@@ -69,12 +72,13 @@ impl Permits {
     ) -> Option<Permit> {
         let waiting = {
             let mut state = self.lock();
+            state.others = others;
             let (sender, receiver) = oneshot::channel();
             let lane = state.jobs.entry(job_id.clone()).or_default();
             lane.waiting.push_back((sender, priority, Instant::now()));
             receiver
         };
-        self.grant(others);
+        self.grant();
         waiting.await.ok()
     }
 
@@ -82,15 +86,15 @@ impl Permits {
     pub(crate) async fn acquire_alone(&self) -> Option<Permit> {
         let (sender, receiver) = oneshot::channel();
         self.lock().alone.push_back(sender);
-        self.grant(true);
+        self.grant();
         receiver.await.ok()
     }
 
     /// Gives what is free to those who wait.
-    fn grant(&self, others: bool) {
+    fn grant(&self) {
         loop {
             let mut state = self.lock();
-            let Some((sender, job_id)) = state.next(others) else {
+            let Some((sender, job_id)) = state.next() else {
                 return;
             };
             drop(state);
@@ -112,7 +116,7 @@ impl Permits {
 
 impl State {
     /// The next to run, already counted as running.
-    fn next(&mut self, others: bool) -> Option<(oneshot::Sender<Permit>, Option<JobId>)> {
+    fn next(&mut self) -> Option<(oneshot::Sender<Permit>, Option<JobId>)> {
         if self.exclusive {
             return None;
         }
@@ -126,8 +130,7 @@ impl State {
         if self.running >= self.total {
             return None;
         }
-        let others = others || self.jobs.len() > 1;
-        let kept = if others {
+        let kept = if self.others || self.jobs.len() > 1 {
             self.total / KEPT_FOR_OTHERS
         } else {
             0
@@ -176,7 +179,7 @@ impl Drop for Permit {
                 }
             }
         }
-        self.permits.grant(false);
+        self.permits.grant();
     }
 }
 
@@ -217,7 +220,8 @@ mod tests {
         let (permits, log, began) = (Permits::new(25), Arc::default(), Instant::now());
         let slow = Duration::from_secs(30);
         let huge = crowd(&permits, "huge", Priority::Medium, 1_000, slow, &log, began);
-        tokio::time::sleep(Duration::from_secs(7)).await;
+        // Permits have come back once by then.
+        tokio::time::sleep(Duration::from_secs(37)).await;
         let fast = Duration::from_millis(200);
         let small = crowd(&permits, "small", Priority::Medium, 100, fast, &log, began);
         for task in small {
@@ -228,7 +232,7 @@ mod tests {
             .unwrap()
             .iter()
             .filter(|(name, _)| *name == "small")
-            .map(|(_, at)| at - 7_000)
+            .map(|(_, at)| at - 37_000)
             .collect();
         assert_eq!(starts.len(), 100);
         assert!(starts[98] < 5_000, "p99 of the start: {} ms", starts[98]);
