@@ -11,7 +11,7 @@ use std::{collections::HashSet, sync::Arc};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use punctual_domain::{
-    Chunk, FailureLimit, ItemResult, ItemStatus, JobConfig, JobKind, Priority, SkipReason,
+    Chunk, FailureLimit, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Priority, SkipReason,
     TenantId, Zone,
 };
 use tokio::sync::watch;
@@ -70,28 +70,24 @@ struct Run<'a> {
     /// Whether there are other jobs, for whom permits are kept.
     others: bool,
     alone: bool,
-    /// Whether it is one item for everybody in the chunk.
-    of_whole: bool,
-    /// Those who have their outcome without a run.
-    skipped: HashSet<TenantId>,
+    /// Everybody who gets the result of the whole; `None`: each has one of their own.
+    everybody: Option<Vec<TenantId>>,
 }
 
 impl Run<'_> {
     /// A result, or that of the whole for everybody who is to get it.
     fn distributed(&self, result: Option<ItemResult>) -> Vec<Option<ItemResult>> {
-        match result {
-            Some(result) if self.of_whole && result.tenant_id == whole() => {
-                let skipped = |id: &TenantId| self.skipped.contains(id);
-                let everybody = self.claimed.claim.items.iter().filter(|id| !skipped(id));
+        match (&self.everybody, result) {
+            (Some(everybody), Some(result)) if result.tenant_id == whole() => {
                 let own = |id: &TenantId| {
                     Some(ItemResult {
                         tenant_id: id.clone(),
                         ..result.clone()
                     })
                 };
-                everybody.map(own).collect()
+                everybody.iter().map(own).collect()
             }
-            result => vec![result],
+            (_, result) => vec![result],
         }
     }
 }
@@ -155,7 +151,7 @@ impl EnhancedBatchProcessor {
     }
 
     /// Forgets what has failed of a job, because it goes on after a pause.
-    pub fn forgive(&self, job_id: &punctual_domain::JobId) {
+    pub fn forgive(&self, job_id: &JobId) {
         self.failures.forgive(job_id);
     }
 
@@ -175,8 +171,9 @@ impl EnhancedBatchProcessor {
             failure_limit: job.map(|job| job.failure_limit).unwrap_or_default(),
             others: jobs.jobs.len() > 1,
             alone: claimed.claim.lost >= LOST_BEFORE_ALONE,
-            skipped: prepared.iter().filter_map(Prepared::skipped).collect(),
-            of_whole: job.is_some_and(|job| job.kind != JobKind::Individual),
+            everybody: job
+                .filter(|job| job.kind != JobKind::Individual)
+                .map(|_| everybody(claimed, &prepared)),
         };
         if run.alone {
             return self.run_one_by_one(&run, prepared).await;
@@ -307,6 +304,13 @@ impl EnhancedBatchProcessor {
             Ok(_) = stopping.wait_for(|stopping| *stopping) => None,
         }
     }
+}
+
+/// The whole's items of a claim but those who have their outcome without it.
+fn everybody(claimed: &Claimed, prepared: &[Prepared]) -> Vec<TenantId> {
+    let skipped: HashSet<&TenantId> = prepared.iter().filter_map(Prepared::skipped).collect();
+    let items = claimed.claim.items.iter();
+    items.filter(|id| !skipped.contains(id)).cloned().collect()
 }
 
 /// Lets the purpose's throttle know how a call went.

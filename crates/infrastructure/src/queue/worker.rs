@@ -29,9 +29,9 @@ use crate::{
     storage::{Store, job_of},
 };
 
-/// Chunks that one worker of apalis has in work at one time. Items are bounded by the processor; a few chunks keep it busy while the last
-/// items of one are still running, and leave the rest to other processes. apalis has room for four events per fetched
-/// message, and stands still once it is used up by chunks that end while it is being stopped.
+/// Chunks that one worker of apalis has in work at one time. Items are bounded by the processor; a few chunks keep it
+/// busy while the last items of one are still running, and leave the rest to other processes. apalis has room for four
+/// events per fetched message, and stands still once it is used up by chunks that end while it is being stopped.
 const CHUNKS_AT_ONCE: usize = 4;
 /// Workers of apalis on one queue: each does one thing in the database at a time, and waits for it.
 const HANDS: usize = 2;
@@ -56,11 +56,67 @@ pub struct Worker {
     lateness: Lateness,
 }
 
+/// Who is at work on which queue.
+#[derive(Default)]
+struct Desks {
+    by_queue: HashMap<String, Desk>,
+    /// Each ends with the name of its queue.
+    at_work: JoinSet<String>,
+}
+
 /// Somebody at work on one queue.
 struct Desk {
     stop: CancellationToken,
     /// Since when there is nothing in it.
     idle_since: Option<Instant>,
+}
+
+impl Desks {
+    /// Puts somebody at work on each queue that has something waiting and nobody at it.
+    fn open(
+        &mut self,
+        worker: &Arc<Worker>,
+        waiting: &BTreeSet<String>,
+        paused: &BTreeSet<JobId>,
+        stop: &CancellationToken,
+    ) {
+        for queue in waiting.iter().filter(|queue| runs(queue, paused)) {
+            if self.by_queue.contains_key(queue) {
+                continue;
+            }
+            let (worker, queue, ends) = (Arc::clone(worker), queue.clone(), stop.child_token());
+            let desk = Desk {
+                stop: ends.clone(),
+                idle_since: None,
+            };
+            self.by_queue.insert(queue.clone(), desk);
+            self.at_work.spawn(async move {
+                let hands = (0..HANDS).map(|_| worker.work_on(&queue, &ends));
+                futures::future::join_all(hands).await;
+                queue
+            });
+        }
+    }
+
+    /// Ends the work on queues that have been empty for long, or whose job is paused.
+    fn close(&mut self, waiting: &BTreeSet<String>, paused: &BTreeSet<JobId>) {
+        for (queue, desk) in &mut self.by_queue {
+            if waiting.contains(queue) {
+                desk.idle_since = None;
+            } else {
+                desk.idle_since.get_or_insert_with(Instant::now);
+            }
+            let idle = desk.idle_since.is_some_and(|since| since.elapsed() >= IDLE);
+            if idle || !runs(queue, paused) {
+                desk.stop.cancel();
+            }
+        }
+    }
+}
+
+/// Whether what is in a queue may run.
+fn runs(queue: &str, paused: &BTreeSet<JobId>) -> bool {
+    job_of(queue).is_none_or(|job_id| !paused.contains(&job_id))
 }
 
 impl Worker {
@@ -101,47 +157,19 @@ impl Worker {
 
     /// Sees to it that somebody works on every queue that has something waiting, unless its job is paused.
     async fn work_for_ever(self: &Arc<Self>, stop: &CancellationToken) {
-        let (mut desks, mut at_work) = (HashMap::<String, Desk>::new(), JoinSet::new());
+        let mut desks = Desks::default();
         let mut paused_before = BTreeSet::new();
         let mut pushed = self.store.pushed();
         while !stop.is_cancelled() {
             pushed.borrow_and_update();
-            let looked = tokio::try_join!(self.store.waiting(), self.queue.paused());
-            match looked {
+            match tokio::try_join!(self.store.waiting(), self.queue.paused()) {
                 Ok((waiting, paused)) => {
                     let paused: BTreeSet<JobId> = paused.into_keys().collect();
                     for job_id in paused_before.difference(&paused) {
                         self.processor.forgive(job_id);
                     }
-                    let runs =
-                        |queue: &String| job_of(queue).is_none_or(|job| !paused.contains(&job));
-                    for queue in waiting.iter().filter(|queue| runs(queue)) {
-                        if !desks.contains_key(queue) {
-                            let (worker, queue, ends) =
-                                (Arc::clone(self), queue.clone(), stop.child_token());
-                            let desk = Desk {
-                                stop: ends.clone(),
-                                idle_since: None,
-                            };
-                            desks.insert(queue.clone(), desk);
-                            at_work.spawn(async move {
-                                let hands = (0..HANDS).map(|_| worker.work_on(&queue, &ends));
-                                futures::future::join_all(hands).await;
-                                queue
-                            });
-                        }
-                    }
-                    for (queue, desk) in &mut desks {
-                        desk.idle_since = match desk.idle_since {
-                            _ if waiting.contains(queue) => None,
-                            None => Some(Instant::now()),
-                            since => since,
-                        };
-                        let idle = desk.idle_since.is_some_and(|since| since.elapsed() >= IDLE);
-                        if idle || !runs(queue) {
-                            desk.stop.cancel();
-                        }
-                    }
+                    desks.open(self, &waiting, &paused, stop);
+                    desks.close(&waiting, &paused);
                     paused_before = paused;
                 }
                 Err(error) => warn!(%error, "The queues cannot be read now: {error}"),
@@ -149,13 +177,13 @@ impl Worker {
             tokio::select! {
                 () = tokio::time::sleep(POLL) => {}
                 Ok(()) = pushed.changed() => {}
-                Some(Ok(queue)) = at_work.join_next() => {
-                    desks.remove(&queue);
+                Some(Ok(queue)) = desks.at_work.join_next() => {
+                    desks.by_queue.remove(&queue);
                 }
                 () = stop.cancelled() => {}
             }
         }
-        while at_work.join_next().await.is_some() {}
+        while desks.at_work.join_next().await.is_some() {}
     }
 
     async fn work_on(&self, queue: &str, stop: &CancellationToken) {

@@ -177,11 +177,11 @@ impl EnhancedBatchProcessor {
 }
 
 impl Prepared {
-    /// Whose item is not run, if it is a whole's recipient.
-    pub(super) fn skipped(&self) -> Option<TenantId> {
+    /// Who has an outcome of their own beside the whole's.
+    pub(super) fn skipped(&self) -> Option<&TenantId> {
         match self {
-            Self::Skip(result) => Some(result.tenant_id.clone()),
-            Self::Run(_) => None,
+            Self::Skip(result) if result.tenant_id != whole() => Some(&result.tenant_id),
+            Self::Skip(_) | Self::Run(_) => None,
         }
     }
 
