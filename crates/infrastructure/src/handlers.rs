@@ -12,16 +12,13 @@ use punctual_application::{
     ports::{PurposeHandler, SystemClock},
 };
 use punctual_domain::{FieldError, HandlerConfig, PurposeConfig};
-use secrecy::SecretString;
 
 use self::{
     chat::ChatHandler,
     template::{TemplateHandler, Templates},
-    webhook::WebhookHandler,
+    webhook::{Post, WebhookHandler},
 };
-
-/// Looks up a variable of the environment.
-pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<SecretString>;
+use crate::environment::secret_at;
 
 /// Makes a purpose's handler and binds it.
 ///
@@ -31,10 +28,10 @@ pub(crate) fn bind(
     handlers: &mut Handlers,
     purpose: &PurposeConfig,
     templates: &Templates,
-    environment: Environment<'_>,
 ) -> Result<(), FieldError> {
+    let pointer = format!("/purposes/{}", purpose.purpose_id);
     let complain = |field: &str, value: &str, problem: String, remedy: &str| FieldError {
-        pointer: format!("/purposes/{}/{field}", purpose.purpose_id),
+        pointer: format!("{pointer}/{field}"),
         value: Some(format!("{value:?}")),
         problem,
         remedy: remedy.to_owned(),
@@ -43,18 +40,6 @@ pub(crate) fn bind(
         TemplateHandler::new(templates, name).map_err(|problem| {
             let remedy = "correct the template, or name another file of the folder of templates";
             complain(field, name, format!("cannot be used: {problem}"), remedy)
-        })
-    };
-    let secret = |field: &str, name: &Option<String>| {
-        let Some(name) = name else { return Ok(None) };
-        environment(name).map(Some).ok_or_else(|| {
-            let remedy = "set the variable, or take the field out if no secret is needed";
-            complain(
-                field,
-                name,
-                "is not set in the environment".to_owned(),
-                remedy,
-            )
         })
     };
     let timeout = purpose.item_timeout.unwrap_or(Handlers::DEFAULT_TIMEOUT);
@@ -66,7 +51,7 @@ pub(crate) fn bind(
                 .map(|name| template("system_template", name))
                 .transpose()?;
             let user = template("user_template", &config.user_template)?;
-            let key = secret("api_key_env", &config.api_key_env)?;
+            let key = secret_at(&pointer, "api_key_env", config.api_key_env.as_deref())?;
             let handler = ChatHandler::new(config, key, system, user, timeout);
             let remedy = "give the URL that the server documents, as https://llm.example/v1";
             Arc::new(
@@ -75,10 +60,8 @@ pub(crate) fn bind(
             )
         }
         HandlerConfig::Webhook(config) => {
-            let secret = secret("secret_env", &config.secret_env)?;
-            let handler = WebhookHandler::new(config, secret.as_ref(), Arc::new(SystemClock));
-            let remedy = "give a URL that the far side documents, and the secret as it gave it";
-            Arc::new(handler.map_err(|problem| complain("url", &config.url, problem, remedy))?)
+            let post = Post::configured(config, &pointer, Arc::new(SystemClock))?;
+            Arc::new(WebhookHandler(post))
         }
     };
     let binding = Binding {

@@ -3,11 +3,13 @@
 
 mod clients;
 mod crash;
+mod environment;
 mod handlers;
 mod json_file;
 mod lateness;
 mod project;
 mod queue;
+mod retry_after;
 mod services;
 mod sources;
 mod storage;

@@ -8,7 +8,6 @@ use punctual_domain::{
     BatchConfig, Delivery, FieldError, FieldErrors, JobKind, Location, PurposeConfig, Work, Zone,
     parse_purposes,
 };
-use secrecy::SecretString;
 
 use crate::{
     handlers::{bind, template::Templates, webhook::Post},
@@ -71,9 +70,8 @@ fn keep<T>(errors: &mut Vec<crate::FileError>, outcome: Result<T, FileErrors>) -
 fn bind_all(purposes: &[PurposeConfig], templates: &Templates) -> Result<Handlers, FieldErrors> {
     let mut handlers = Handlers::default();
     let mut errors = Vec::new();
-    let environment = |name: &str| std::env::var(name).ok().map(SecretString::from);
     for purpose in purposes {
-        errors.extend(bind(&mut handlers, purpose, templates, &environment).err());
+        errors.extend(bind(&mut handlers, purpose, templates).err());
     }
     if errors.is_empty() {
         Ok(handlers)
@@ -112,10 +110,10 @@ fn cross_check(
             });
         }
         for (place, delivery) in job.deliver.iter().enumerate() {
-            errors.extend(check_delivery(
-                delivery,
-                &format!("/{list}/{index}/deliver/{place}"),
-            ));
+            if let Delivery::Webhook { config, .. } = delivery {
+                let pointer = format!("/{list}/{index}/deliver/{place}");
+                errors.extend(Post::configured(config, &pointer, Arc::new(SystemClock)).err());
+            }
         }
         let Work::Fixed { sources, .. } = &job.work else {
             continue;
@@ -144,34 +142,4 @@ fn cross_check(
     } else {
         Err(FieldErrors(errors))
     }
-}
-
-/// What only the environment can tell of a place to deliver to.
-fn check_delivery(delivery: &Delivery, pointer: &str) -> Option<FieldError> {
-    let Delivery::Webhook { config, .. } = delivery else {
-        return None;
-    };
-    let complain = |field: &str, value: &str, problem: String, remedy: &str| FieldError {
-        pointer: format!("{pointer}/{field}"),
-        value: Some(format!("{value:?}")),
-        problem,
-        remedy: remedy.to_owned(),
-    };
-    let secret = config
-        .secret_env
-        .as_ref()
-        .map(|name| (name, std::env::var(name)));
-    let secret = match secret {
-        Some((name, Err(_))) => {
-            let remedy = "set the variable, or take the field out if no secret is needed";
-            let problem = "is not set in the environment".to_owned();
-            return Some(complain("secret_env", name, problem, remedy));
-        }
-        Some((_, Ok(secret))) => Some(SecretString::from(secret)),
-        None => None,
-    };
-    let post = Post::new(config, secret.as_ref(), Arc::new(SystemClock));
-    let remedy = "give a URL that the far side documents, and the secret as it gave it";
-    post.err()
-        .map(|problem| complain("url", &config.url, problem, remedy))
 }

@@ -10,9 +10,13 @@ use async_trait::async_trait;
 use punctual_application::ports::{ItemSource, ItemSourceError, SourceItem};
 use punctual_domain::{Location, Source, TenantId};
 use reqwest::Client;
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use crate::handlers::far_side::{self, body, unanswered};
+use crate::{
+    environment::secret,
+    handlers::far_side::{self, body, unanswered},
+};
 
 /// How long a source at a URL may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,10 +61,8 @@ impl Sources {
                 api_key_env,
             } => {
                 let mut request = self.client.get(url);
-                if let Some(name) = api_key_env {
-                    let key = std::env::var(name);
-                    let key = key.map_err(|_| format!("{name} is not set in the environment"))?;
-                    request = request.bearer_auth(key);
+                if let Some(key) = secret(api_key_env.as_deref())? {
+                    request = request.bearer_auth(key.expose_secret());
                 }
                 let response = request
                     .send()

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    far_side::{self, body, refused, retry_after, unanswered},
+    far_side::{self, asked_to_wait, body, refused, unanswered},
     template::TemplateHandler,
 };
 
@@ -140,7 +140,7 @@ impl PurposeHandler for ChatHandler {
             request = request.bearer_auth(key.expose_secret());
         }
         let response = request.send().await.map_err(unanswered)?;
-        let (status, wait) = (response.status(), retry_after(response.headers()));
+        let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let (body, longer) = body(response, LONGEST_ANSWER).await?;
         if !status.is_success() {
             return Err(refused(status, wait, &problem_of(&body)));

@@ -7,14 +7,15 @@ use std::{
     time::Duration,
 };
 
-use chrono::DateTime;
 use punctual_application::ports::HandlerError;
 use reqwest::{
     Client, Response, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{DATE, HeaderMap, RETRY_AFTER},
+    header::HeaderMap,
     redirect::Policy,
 };
+
+use crate::retry_after::retry_after;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No `Retry-After` is taken for longer.
@@ -172,19 +173,9 @@ pub(crate) fn refused(
     }
 }
 
-/// `Retry-After` in seconds or as a date, within bounds.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let header = |name| headers.get(name)?.to_str().ok();
-    let asked = header(RETRY_AFTER)?;
-    let wait = match asked.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = DateTime::parse_from_rfc2822(asked).ok()?;
-            let now = DateTime::parse_from_rfc2822(header(DATE)?).ok()?;
-            (until - now).to_std().unwrap_or_default()
-        }
-    };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+/// How long an answer asks to wait.
+pub(crate) fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(headers, LONGEST_RETRY_AFTER)
 }
 
 /// The beginning of an answer's body, and whether there was more.
@@ -312,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_whether_and_when_to_try_again() {
+    fn a_status_says_whether_to_try_again() {
         use punctual_application::ports::HandlerErrorKind::{Permanent, Retryable, Throttled};
         for (status, kind) in [
             (429, Throttled),
@@ -329,14 +320,5 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(refused(status, None, "").kind, kind, "{status}");
         }
-        let wait = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, value.parse().unwrap());
-            headers.insert(DATE, "Sun, 01 Mar 2026 09:00:00 GMT".parse().unwrap());
-            retry_after(&headers).map(|wait| wait.as_secs())
-        };
-        assert_eq!(wait("7"), Some(7));
-        assert_eq!(wait("Sun, 01 Mar 2026 09:01:30 GMT"), Some(90));
-        assert_eq!((wait("999999"), wait("soon")), (Some(3600), None));
     }
 }

@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 use punctual_application::ports::{Clock, HandlerError, PurposeHandler};
-use punctual_domain::{Item, WebhookConfig};
+use punctual_domain::{FieldError, Item, WebhookConfig};
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -13,7 +13,8 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
 };
 
-use super::far_side::{self, body, check_literal, refused, retry_after, unanswered};
+use super::far_side::{self, asked_to_wait, body, check_literal, refused, unanswered};
+use crate::environment::secret_at;
 
 /// So much of an answer is kept, in bytes.
 const KEPT: usize = 64 * 1024;
@@ -61,6 +62,25 @@ impl Post {
         })
     }
 
+    /// The sender of a configuration that stands at `pointer`, with its secret from the environment.
+    ///
+    /// # Errors
+    /// What cannot be used, at its field.
+    pub(crate) fn configured(
+        config: &WebhookConfig,
+        pointer: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, FieldError> {
+        let secret = secret_at(pointer, "secret_env", config.secret_env.as_deref())?;
+        Self::new(config, secret.as_ref(), clock).map_err(|problem| FieldError {
+            pointer: format!("{pointer}/url"),
+            value: Some(format!("{:?}", config.url)),
+            problem,
+            remedy: "give a URL that the far side documents, and the secret as it gave it"
+                .to_owned(),
+        })
+    }
+
     /// Posts `body`, once, under `id`: who gets it twice under one id has got it once.
     pub(crate) async fn send(
         &self,
@@ -84,7 +104,7 @@ impl Post {
             request = request.header(HEADER_WEBHOOK_SIGNATURE, signature);
         }
         let response = request.body(content).send().await.map_err(unanswered)?;
-        let (status, wait) = (response.status(), retry_after(response.headers()));
+        let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let (body, longer) = body(response, KEPT).await?;
         if !status.is_success() {
             return Err(refused(status, wait, &String::from_utf8_lossy(&body)));
@@ -107,7 +127,7 @@ fn signer(secret: &SecretString) -> Option<Webhook> {
 }
 
 /// Posts items.
-pub struct WebhookHandler(Post);
+pub struct WebhookHandler(pub(super) Post);
 
 impl WebhookHandler {
     /// A handler for `config`, that signs with `secret`.

@@ -9,7 +9,6 @@ use punctual_application::ports::{
     BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, StoreError, StoredResult,
 };
 use punctual_domain::{Batch, Delivery, WebhookConfig};
-use secrecy::SecretString;
 use serde_json::json;
 use tokio::{fs::OpenOptions, io::AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
@@ -178,15 +177,8 @@ impl Deliverer {
     }
 
     fn post(&self, config: &WebhookConfig) -> Result<Post, String> {
-        let secret = match &config.secret_env {
-            None => None,
-            Some(name) => {
-                let value = std::env::var(name);
-                let value = value.map_err(|_| format!("{name} is not set in the environment"))?;
-                Some(SecretString::from(value))
-            }
-        };
-        Post::new(config, secret.as_ref(), Arc::clone(&self.clock))
+        let post = Post::configured(config, "/deliver", Arc::clone(&self.clock));
+        post.map_err(|error| error.to_string())
     }
 }
 

@@ -4,11 +4,10 @@
 use std::{error::Error as _, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
-use chrono::DateTime;
 use punctual_application::ports::{ConfigDatabaseError, ConfigErrorKind};
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH},
 };
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
@@ -22,6 +21,7 @@ use super::{
     ClientOptions,
     breaker::{self, Sender},
 };
+use crate::retry_after::retry_after;
 
 /// No longer than this is waited because the server asked for it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -238,7 +238,10 @@ impl Http {
             StatusCode::NOT_MODIFIED if ask.known.is_some() => Ok(Answer::Known),
             StatusCode::NOT_FOUND if is_json => Ok(Answer::Missing),
             StatusCode::GONE => Ok(Answer::Gone),
-            status => Err(self.refused(status, retry_after(&response)).into()),
+            status => {
+                let wait = retry_after(response.headers(), LONGEST_RETRY_AFTER);
+                Err(self.refused(status, wait).into())
+            }
         }
     }
 
@@ -355,20 +358,4 @@ fn malformed(url: &str, cause: &serde_json::Error) -> ConfigDatabaseError {
              kept. Check that CONFIG_SERVICE_URL points at a Config Database"
         ),
     )
-}
-
-/// `Retry-After` in seconds or as a date, within bounds.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let header = |name| response.headers().get(name)?.to_str().ok();
-    let asked = header(RETRY_AFTER)?;
-    let wait = match asked.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = DateTime::parse_from_rfc2822(asked).ok()?;
-            let now =
-                header(reqwest::header::DATE).and_then(|d| DateTime::parse_from_rfc2822(d).ok())?;
-            (until - now).to_std().unwrap_or_default()
-        }
-    };
-    Some(wait.min(LONGEST_RETRY_AFTER))
 }
