@@ -8,6 +8,7 @@ mod deliveries;
 pub mod postgres;
 pub mod reader;
 mod rows;
+mod sql;
 pub mod sqlite;
 
 use std::{collections::BTreeSet, sync::Arc};

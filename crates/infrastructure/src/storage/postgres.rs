@@ -135,15 +135,7 @@ impl PostgresStore {
 
     /// The queues that have something waiting, or in the hands of a worker that may be dead.
     pub(crate) async fn waiting(&self) -> Result<BTreeSet<String>, StoreError> {
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT job_type FROM apalis.jobs WHERE status IN ('Pending', 'Failed', 'Queued', 'Running')
-               AND starts_with(job_type, $1)",
-        )
-        .bind(QUEUES)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed)?;
-        Ok(names.into_iter().collect())
+        self.reader.waiting("apalis.jobs").await
     }
 
     /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.

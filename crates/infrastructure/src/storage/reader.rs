@@ -1,6 +1,6 @@
 //! The port `BatchReader`, over either database: what is only read is the same SQL for both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use punctual_application::ports::{
@@ -13,7 +13,10 @@ use punctual_domain::{
 use sqlx::{AnyPool, AssertSqlSafe, Row, any::AnyRow};
 use uuid::Uuid;
 
-use super::rows::{self, failed, instant, micros};
+use super::{
+    QUEUES,
+    rows::{self, failed, instant, micros},
+};
 
 /// A batch as it stands: while it is not over, what its chunks say.
 const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.scheduled_at, b.trigger, b.status, b.total, b.created_at,
@@ -70,6 +73,20 @@ impl SqlReader {
             furthest_until: instant(furthest_until)?,
             seen_until: seen_until.map(instant).transpose()?,
         }))
+    }
+
+    /// The queues in apalis' table that have something waiting, or in the hands of a worker that may be dead.
+    pub(super) async fn waiting(&self, table: &str) -> Result<BTreeSet<String>, StoreError> {
+        let sql = format!(
+            "SELECT DISTINCT job_type FROM {table} WHERE status IN ('Pending', 'Failed', 'Queued', 'Running')
+               AND substr(job_type, 1, length($1)) = $1"
+        );
+        let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(QUEUES)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(names.into_iter().collect())
     }
 
     pub(super) async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {

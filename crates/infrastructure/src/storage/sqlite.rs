@@ -20,7 +20,6 @@ use super::{QUEUES, deliveries::SqlDeliveries, reader::SqlReader, rows::failed};
 /// The ports `WorkQueue` and `BatchStore` in one SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    pool: SqlitePool,
     /// The one connection that writes, ours and apalis': SQLite itself would have the second of two sleep and try again.
     writer: SqlitePool,
     reader: SqlReader,
@@ -67,15 +66,14 @@ impl SqliteStore {
             // written back.
             .pragma("cache_size", "-65536")
             .pragma("wal_autocheckpoint", "16384");
-        let pool = |size| {
-            SqlitePoolOptions::new()
-                .max_connections(size)
-                .acquire_timeout(Duration::from_secs(60))
-                .max_lifetime(None)
-                .idle_timeout(None)
-                .connect_with(options.clone())
-        };
-        let writer = pool(1).await.map_err(|error| fail(error.to_string()))?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(60))
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_with(options)
+            .await
+            .map_err(|error| fail(error.to_string()))?;
         SqliteStorage::migrations()
             .run(&writer)
             .await
@@ -85,14 +83,12 @@ impl SqliteStore {
         ours.run(&writer)
             .await
             .map_err(|error| fail(error.to_string()))?;
-        let pool = pool(4).await.map_err(|error| fail(error.to_string()))?;
         let reader = AnyPoolOptions::new()
             .max_connections(4)
             .connect(url)
             .await
             .map_err(|error| fail(error.to_string()))?;
         Ok(Self {
-            pool,
             writer,
             reader: SqlReader::new(reader.clone()),
             deliveries: SqlDeliveries::new(reader),
@@ -123,15 +119,7 @@ impl SqliteStore {
 
     /// The queues that have something waiting, or in the hands of a worker that may be dead.
     pub(crate) async fn waiting(&self) -> Result<BTreeSet<String>, StoreError> {
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT job_type FROM Jobs WHERE status IN ('Pending', 'Failed', 'Queued', 'Running')
-               AND substr(job_type, 1, length(?1)) = ?1",
-        )
-        .bind(QUEUES)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed)?;
-        Ok(names.into_iter().collect())
+        self.reader.waiting("Jobs").await
     }
 
     /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.

@@ -15,6 +15,7 @@ use crate::crash::crash_point;
 use crate::storage::{
     NOT_OPEN, message, queue_of,
     rows::{failed, micros},
+    sql,
 };
 
 #[async_trait]
@@ -91,18 +92,15 @@ impl WorkQueue for PostgresStore {
     ) -> Result<(), StoreError> {
         match reason {
             Some(reason) => {
-                sqlx::query(
-                    "INSERT INTO paused_jobs (job_id, paused_at, reason) VALUES ($1, $2, $3)
-                     ON CONFLICT (job_id) DO UPDATE SET reason = excluded.reason",
-                )
-                .bind(job_id.as_str())
-                .bind(micros(now))
-                .bind(reason)
-                .execute(&self.pool)
-                .await
+                sqlx::query(sql::PAUSE)
+                    .bind(job_id.as_str())
+                    .bind(micros(now))
+                    .bind(reason)
+                    .execute(&self.pool)
+                    .await
             }
             None => {
-                sqlx::query("DELETE FROM paused_jobs WHERE job_id = $1")
+                sqlx::query(sql::RESUME)
                     .bind(job_id.as_str())
                     .execute(&self.pool)
                     .await
@@ -115,13 +113,11 @@ impl WorkQueue for PostgresStore {
     }
 
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
-        let cancelled = sqlx::query(
-            "UPDATE batches SET status = 'cancelled' WHERE batch_id = $1 AND finished_at IS NULL",
-        )
-        .bind(batch_id.to_string())
-        .execute(&self.pool)
-        .await
-        .map_err(failed)?;
+        let cancelled = sqlx::query(sql::CANCEL)
+            .bind(batch_id.to_string())
+            .execute(&self.pool)
+            .await
+            .map_err(failed)?;
         Ok(cancelled.rows_affected() > 0)
     }
 
@@ -180,21 +176,18 @@ async fn insert(
     batch: &NewBatch,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let inserted = sqlx::query(
-        "INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-    )
-    .bind(batch.batch_id.to_string())
-    .bind(batch.job_id.as_str())
-    .bind(&batch.slot)
-    .bind(micros(batch.scheduled_at))
-    .bind(batch.trigger.as_str())
-    .bind(BatchStatus::Queued.as_str())
-    .bind(batch.total() as i64)
-    .bind(micros(now))
-    .execute(&mut *connection)
-    .await
-    .map_err(failed)?;
+    let inserted = sqlx::query(sql::INSERT_BATCH)
+        .bind(batch.batch_id.to_string())
+        .bind(batch.job_id.as_str())
+        .bind(&batch.slot)
+        .bind(micros(batch.scheduled_at))
+        .bind(batch.trigger.as_str())
+        .bind(BatchStatus::Queued.as_str())
+        .bind(batch.total() as i64)
+        .bind(micros(now))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     if inserted.rows_affected() == 0 {
         return Ok(false);
     }
@@ -211,7 +204,7 @@ async fn insert(
         .map_err(failed)?;
     let tasks = batch.chunks.iter().map(message).collect::<Result<_, _>>()?;
     for place in &batch.deliver_to {
-        sqlx::query("INSERT INTO deliveries (batch_id, target) VALUES ($1, $2)")
+        sqlx::query(sql::INSERT_DELIVERY)
             .bind(batch.batch_id.to_string())
             .bind(place.to_json().to_string())
             .execute(&mut *connection)

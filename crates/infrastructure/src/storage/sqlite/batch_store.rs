@@ -15,6 +15,7 @@ use crate::crash::crash_point;
 use crate::storage::{
     claim::{self, share},
     rows::{failed, micros},
+    sql,
 };
 
 /// The rows of a chunk's items. `CROSS JOIN` keeps SQLite from looking through all results of the job instead of looking
@@ -38,10 +39,7 @@ fn insert_of(rows: usize) -> String {
         let marks = ["?"; COLUMNS].join(", ");
         let _ = write!(sql, "{comma}({marks})");
     }
-    sql + " ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET status = excluded.status,
-               attempts = excluded.attempts, preference = excluded.preference, output = excluded.output,
-               error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at
-           WHERE item_results.status = 'running' AND item_results.chunk = excluded.chunk"
+    sql + sql::OR_RUN_AGAIN
 }
 
 #[async_trait]
@@ -54,24 +52,18 @@ impl BatchStore for SqliteStore {
     ) -> Result<Claim, StoreError> {
         let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
         let mut transaction = self.write().await?;
-        let row = sqlx::query(
-            "UPDATE chunks SET token = ?2, process = ?3, claimed_at = ?4, job_id = ?5, occurrence = ?6, total = ?7,
-                 lost = lost + (token IS NOT NULL AND process <> ?3)
-             WHERE chunk_id = ?1
-             RETURNING chunk, lost, suspect, suspected, done, (SELECT status = 'cancelled' FROM batches b
-                 WHERE b.batch_id = chunks.batch_id)",
-        )
-        .bind(&chunk.chunk_id)
-        .bind(claimant.token.to_string())
-        .bind(claimant.process.to_string())
-        .bind(micros(now))
-        .bind(job_id)
-        .bind(&occurrence)
-        .bind(chunk.items.len() as i64)
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(failed)?
-        .ok_or_else(|| failed(format!("there is no chunk {}", chunk.chunk_id)))?;
+        let row = sqlx::query(sql::CLAIM)
+            .bind(&chunk.chunk_id)
+            .bind(claimant.token.to_string())
+            .bind(claimant.process.to_string())
+            .bind(micros(now))
+            .bind(job_id)
+            .bind(&occurrence)
+            .bind(chunk.items.len() as i64)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed)?
+            .ok_or_else(|| failed(format!("there is no chunk {}", chunk.chunk_id)))?;
         let own: i64 = row.try_get(0).map_err(failed)?;
         let rows: Vec<(String, i64, String)> = sqlx::query_as(ROWS_OF_ITEMS)
             .bind(json!(chunk.items).to_string())
@@ -84,31 +76,26 @@ impl BatchStore for SqliteStore {
             .into_iter()
             .map(|(tenant, chunk, status)| (tenant, claim::Row::new(chunk == own, &status)))
             .collect();
-        let in_work: Vec<String> = sqlx::query_scalar(
-            "SELECT items FROM chunks WHERE job_id = ?1 AND occurrence = ?2 AND token IS NOT NULL
-               AND chunk <> ?3 AND items IS NOT NULL",
-        )
-        .bind(job_id)
-        .bind(&occurrence)
-        .bind(own)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        let in_work: Vec<String> = sqlx::query_scalar(sql::IN_WORK)
+            .bind(job_id)
+            .bind(&occurrence)
+            .bind(own)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed)?;
         let shares = share(chunk, &rows, &in_work)?;
-        sqlx::query("UPDATE chunks SET items = ?2, superseded = ?3 WHERE chunk = ?1")
+        sqlx::query(sql::GIVE)
             .bind(own)
             .bind(json!(shares.items).to_string())
             .bind(shares.superseded)
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        sqlx::query(
-            "UPDATE batches SET status = 'running' WHERE batch_id = ?1 AND status = 'queued'",
-        )
-        .bind(chunk.batch_id.to_string())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        sqlx::query(sql::BEGIN_BATCH)
+            .bind(chunk.batch_id.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         crash_point!("claim-before-commit");
         transaction.commit().await.map_err(failed)?;
         crash_point!("claim-after-commit");
@@ -119,7 +106,7 @@ impl BatchStore for SqliteStore {
             items: shares.items,
             lost: row.try_get(1).map_err(failed)?,
             suspect: suspect.transpose()?.map(|tenant| (tenant, suspected)),
-            cancelled: row.try_get(5).map_err(failed)?,
+            cancelled: row.try_get(4).map_err(failed)?,
         })
     }
 
@@ -130,16 +117,13 @@ impl BatchStore for SqliteStore {
         tenant: &TenantId,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.write().await?;
-        let noted = sqlx::query(
-            "UPDATE chunks SET suspected = CASE WHEN suspect = ?3 THEN suspected + 1 ELSE 1 END, suspect = ?3
-             WHERE chunk_id = ?1 AND token = ?2",
-        )
-        .bind(&chunk.chunk_id)
-        .bind(token.to_string())
-        .bind(tenant.as_str())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        let noted = sqlx::query(sql::SUSPECT)
+            .bind(&chunk.chunk_id)
+            .bind(token.to_string())
+            .bind(tenant.as_str())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(noted.rows_affected() > 0)
     }
@@ -158,15 +142,12 @@ impl BatchStore for SqliteStore {
             .map(|result| (text(&result.preference), text(&result.output)))
             .collect();
         let mut transaction = self.write().await?;
-        let claimed: Option<(i64, bool)> = sqlx::query_as(
-            "SELECT c.chunk, b.status = 'cancelled' FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
-             WHERE c.chunk_id = ?1 AND c.token = ?2",
-        )
-        .bind(&chunk.chunk_id)
-        .bind(token.to_string())
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        let claimed: Option<(i64, bool)> = sqlx::query_as(sql::CLAIMED)
+            .bind(&chunk.chunk_id)
+            .bind(token.to_string())
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed)?;
         let Some((own, cancelled)) = claimed else {
             return Ok(Committed::default());
         };
@@ -223,15 +204,12 @@ impl BatchStore for SqliteStore {
 
     async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        sqlx::query(
-            "UPDATE chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
-             WHERE chunk_id = ?1 AND token = ?2",
-        )
-        .bind(&chunk.chunk_id)
-        .bind(token.to_string())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        sqlx::query(sql::RELEASE)
+            .bind(&chunk.chunk_id)
+            .bind(token.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
 
@@ -255,31 +233,21 @@ async fn finish(
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let batch_id = chunk.batch_id.to_string();
-    let done = sqlx::query(
-        "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = ?1 AND token = ?2
-           AND succeeded + failed + skipped + superseded >= total",
-    )
-    .bind(&chunk.chunk_id)
-    .bind(token.to_string())
-    .execute(&mut *connection)
-    .await
-    .map_err(failed)?;
+    let done = sqlx::query(sql::FINISH_CHUNK)
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    sqlx::query(
-        "UPDATE batches SET finished_at = ?2,
-             status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
-             (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
-                                             FROM chunks WHERE batch_id = ?1)
-         WHERE batch_id = ?1 AND finished_at IS NULL
-           AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = ?1 AND done = 0)",
-    )
-    .bind(&batch_id)
-    .bind(micros(now))
-    .execute(&mut *connection)
-    .await
-    .map_err(failed)?;
+    sqlx::query(sql::FINISH_BATCH)
+        .bind(&batch_id)
+        .bind(micros(now))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     Ok(true)
 }
 
@@ -290,32 +258,24 @@ async fn add_counts(
     results: &[ItemResult],
 ) -> Result<(), StoreError> {
     let count = |wanted| results.iter().filter(|one| one.status == wanted).count() as i64;
-    sqlx::query(
-        "UPDATE chunks SET succeeded = succeeded + ?2, failed = failed + ?3, skipped = skipped + ?4
-         WHERE chunk = ?1",
-    )
-    .bind(own)
-    .bind(count(ItemStatus::Succeeded))
-    .bind(count(ItemStatus::Failed))
-    .bind(count(ItemStatus::Skipped))
-    .execute(connection)
-    .await
-    .map_err(failed)?;
+    sqlx::query(sql::ADD_COUNTS)
+        .bind(own)
+        .bind(count(ItemStatus::Succeeded))
+        .bind(count(ItemStatus::Failed))
+        .bind(count(ItemStatus::Skipped))
+        .execute(connection)
+        .await
+        .map_err(failed)?;
     Ok(())
 }
 
 /// Counts the results of a chunk, where not all that came were taken.
 async fn count_again(connection: &mut SqliteConnection, own: i64) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE chunks SET (succeeded, failed, skipped) =
-             (SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed'),
-                     count(*) FILTER (WHERE status = 'skipped') FROM item_results r WHERE r.chunk = ?1)
-         WHERE chunk = ?1",
-    )
-    .bind(own)
-    .execute(connection)
-    .await
-    .map_err(failed)?;
+    sqlx::query(sql::COUNT_AGAIN)
+        .bind(own)
+        .execute(connection)
+        .await
+        .map_err(failed)?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::crash::crash_point;
 use crate::storage::{
     NOT_OPEN, message, queue_of,
     rows::{failed, micros},
+    sql,
 };
 
 #[async_trait]
@@ -79,10 +80,9 @@ impl WorkQueue for SqliteStore {
     ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         let sql = if reason.is_some() {
-            "INSERT INTO paused_jobs (job_id, paused_at, reason) VALUES (?1, ?2, ?3)
-             ON CONFLICT (job_id) DO UPDATE SET reason = excluded.reason"
+            sql::PAUSE
         } else {
-            "DELETE FROM paused_jobs WHERE job_id = ?1"
+            sql::RESUME
         };
         sqlx::query(sql)
             .bind(job_id.as_str())
@@ -99,13 +99,11 @@ impl WorkQueue for SqliteStore {
 
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
         let mut transaction = self.write().await?;
-        let cancelled = sqlx::query(
-            "UPDATE batches SET status = 'cancelled' WHERE batch_id = ?1 AND finished_at IS NULL",
-        )
-        .bind(batch_id.to_string())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        let cancelled = sqlx::query(sql::CANCEL)
+            .bind(batch_id.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(cancelled.rows_affected() > 0)
     }
@@ -165,21 +163,18 @@ async fn insert(
     batch: &NewBatch,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let inserted = sqlx::query(
-        "INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
-    )
-    .bind(batch.batch_id.to_string())
-    .bind(batch.job_id.as_str())
-    .bind(&batch.slot)
-    .bind(micros(batch.scheduled_at))
-    .bind(batch.trigger.as_str())
-    .bind(BatchStatus::Queued.as_str())
-    .bind(batch.total() as i64)
-    .bind(micros(now))
-    .execute(&mut *connection)
-    .await
-    .map_err(failed)?;
+    let inserted = sqlx::query(sql::INSERT_BATCH)
+        .bind(batch.batch_id.to_string())
+        .bind(batch.job_id.as_str())
+        .bind(&batch.slot)
+        .bind(micros(batch.scheduled_at))
+        .bind(batch.trigger.as_str())
+        .bind(BatchStatus::Queued.as_str())
+        .bind(batch.total() as i64)
+        .bind(micros(now))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     if inserted.rows_affected() == 0 {
         return Ok(false);
     }
@@ -194,7 +189,7 @@ async fn insert(
         tasks.push(message(chunk)?);
     }
     for place in &batch.deliver_to {
-        sqlx::query("INSERT INTO deliveries (batch_id, target) VALUES (?1, ?2)")
+        sqlx::query(sql::INSERT_DELIVERY)
             .bind(batch.batch_id.to_string())
             .bind(place.to_json().to_string())
             .execute(&mut *connection)

@@ -1,0 +1,77 @@
+//! Statements that are the same in both databases, so that the two stores cannot drift apart.
+
+/// Puts a claim on a chunk. A claim that another process left open is a delivery that ended with it.
+pub(super) const CLAIM: &str = "UPDATE chunks SET token = $2, process = $3, claimed_at = $4, job_id = $5, occurrence = $6, total = $7,
+         lost = lost + CASE WHEN token IS NOT NULL AND process <> $3 THEN 1 ELSE 0 END
+     WHERE chunk_id = $1
+     RETURNING chunk, lost, suspect, suspected,
+               (SELECT status = 'cancelled' FROM batches b WHERE b.batch_id = chunks.batch_id)";
+
+/// What claims of other chunks that stand have given.
+pub(super) const IN_WORK: &str =
+    "SELECT items FROM chunks WHERE job_id = $1 AND occurrence = $2 AND token IS NOT NULL
+       AND chunk <> $3 AND items IS NOT NULL";
+
+/// Notes what a claim has given.
+pub(super) const GIVE: &str = "UPDATE chunks SET items = $2, superseded = $3 WHERE chunk = $1";
+
+pub(super) const BEGIN_BATCH: &str =
+    "UPDATE batches SET status = 'running' WHERE batch_id = $1 AND status = 'queued'";
+
+pub(super) const SUSPECT: &str = "UPDATE chunks SET suspected = CASE WHEN suspect = $3 THEN suspected + 1 ELSE 1 END, suspect = $3
+     WHERE chunk_id = $1 AND token = $2";
+
+/// The chunk, if its claim stands, and whether its batch is cancelled.
+pub(super) const CLAIMED: &str =
+    "SELECT c.chunk, b.status = 'cancelled' FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
+     WHERE c.chunk_id = $1 AND c.token = $2";
+
+pub(super) const RELEASE: &str =
+    "UPDATE chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
+     WHERE chunk_id = $1 AND token = $2";
+
+/// Ends a chunk all of whose items have an outcome.
+pub(super) const FINISH_CHUNK: &str =
+    "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
+       AND succeeded + failed + skipped + superseded >= total";
+
+/// Ends a batch all of whose chunks are done.
+pub(super) const FINISH_BATCH: &str = "UPDATE batches SET finished_at = $2,
+         status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
+         (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
+                                         FROM chunks WHERE batch_id = $1)
+     WHERE batch_id = $1 AND finished_at IS NULL
+       AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = $1 AND done = 0)";
+
+/// Adds results that were all taken to the counts of their chunk.
+pub(super) const ADD_COUNTS: &str =
+    "UPDATE chunks SET succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4
+     WHERE chunk = $1";
+
+/// Counts the results of a chunk, where not all that came were taken.
+pub(super) const COUNT_AGAIN: &str = "UPDATE chunks SET (succeeded, failed, skipped) =
+         (SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed'),
+                 count(*) FILTER (WHERE status = 'skipped') FROM item_results r WHERE r.chunk = $1)
+     WHERE chunk = $1";
+
+/// The end of an insert of results: only a row that is to run again, by the same chunk, gives way.
+pub(super) const OR_RUN_AGAIN: &str = " ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET status = excluded.status,
+         attempts = excluded.attempts, preference = excluded.preference, output = excluded.output,
+         error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at
+     WHERE item_results.status = 'running' AND item_results.chunk = excluded.chunk";
+
+pub(super) const INSERT_BATCH: &str =
+    "INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+
+pub(super) const INSERT_DELIVERY: &str =
+    "INSERT INTO deliveries (batch_id, target) VALUES ($1, $2)";
+
+pub(super) const PAUSE: &str =
+    "INSERT INTO paused_jobs (job_id, paused_at, reason) VALUES ($1, $2, $3)
+     ON CONFLICT (job_id) DO UPDATE SET reason = excluded.reason";
+
+pub(super) const RESUME: &str = "DELETE FROM paused_jobs WHERE job_id = $1";
+
+pub(super) const CANCEL: &str =
+    "UPDATE batches SET status = 'cancelled' WHERE batch_id = $1 AND finished_at IS NULL";
