@@ -7,6 +7,7 @@ mod clock;
 mod config_database;
 mod deliveries;
 mod item_source;
+mod operations;
 mod preference_mirror;
 mod purpose_handler;
 mod work_queue;
@@ -21,6 +22,7 @@ pub use config_database::{
 };
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, SourceItem};
+pub use operations::{Activity, AuditEntry, Operations, Working};
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use work_queue::{Enqueued, Leadership, WorkQueue};
@@ -29,6 +31,6 @@ pub use work_queue::{Enqueued, Leadership, WorkQueue};
 pub use self::{
     batch_reader::MockBatchReader, batch_store::MockBatchStore, clock::MockClock,
     config_database::MockConfigDatabase, deliveries::MockDeliveries, item_source::MockItemSource,
-    preference_mirror::MockPreferenceMirror, purpose_handler::MockPurposeHandler,
-    work_queue::MockWorkQueue,
+    operations::MockOperations, preference_mirror::MockPreferenceMirror,
+    purpose_handler::MockPurposeHandler, work_queue::MockWorkQueue,
 };

@@ -4,6 +4,7 @@
 
 mod claim;
 mod deliveries;
+mod operations;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod reader;
@@ -14,7 +15,9 @@ pub mod sqlite;
 use std::{collections::BTreeSet, sync::Arc};
 
 use apalis::prelude::{Task, TaskBuilder};
-use punctual_application::ports::{BatchReader, BatchStore, Deliveries, StoreError, WorkQueue};
+use punctual_application::ports::{
+    BatchReader, BatchStore, Deliveries, Operations, StoreError, WorkQueue,
+};
 use punctual_domain::{Chunk, JobId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -146,6 +149,16 @@ impl Store {
         }
     }
 
+    /// What operators see beside single batches, and what they have done.
+    #[must_use]
+    pub fn operations(&self) -> Arc<dyn Operations> {
+        match self {
+            Self::Sqlite(store) => store.operations(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.operations(),
+        }
+    }
+
     /// What has been run.
     #[must_use]
     pub fn reader(&self) -> Arc<dyn BatchReader> {
@@ -154,5 +167,109 @@ impl Store {
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => store.reader(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta, Utc};
+    use punctual_application::ports::{AuditEntry, Leadership, Page};
+    use punctual_domain::{Firing, NewBatch, Occurrence, Priority, TenantId, Trigger};
+    use uuid::Uuid;
+
+    use super::*;
+
+    async fn keeps_what_operators_see(store: Store) {
+        let operations = store.operations();
+        let now = DateTime::from_timestamp(Utc::now().timestamp(), 0).unwrap();
+        let entry = |minutes: i64| AuditEntry {
+            at: now + TimeDelta::minutes(minutes),
+            by: "page 127.0.0.1".into(),
+            action: "pause".into(),
+            subject: format!("job_{minutes}"),
+            detail: "'; DROP TABLE audit_log; --".into(),
+        };
+        for minutes in 0..3 {
+            operations.record(&entry(minutes)).await.unwrap();
+        }
+        let mut page = Page {
+            cursor: None,
+            limit: 2,
+        };
+        let (newest, next) = operations.audit_log(&page).await.unwrap();
+        assert_eq!(newest, [entry(2), entry(1)]);
+        page.cursor = next;
+        assert_eq!(
+            operations.audit_log(&page).await.unwrap(),
+            (vec![entry(0)], None)
+        );
+        page.cursor = Some("x".into());
+        assert!(operations.audit_log(&page).await.unwrap_err().invalid_input);
+
+        let job = JobId::new("job").unwrap();
+        let items = [TenantId::new("a").unwrap(), TenantId::new("b").unwrap()];
+        let due = now - TimeDelta::seconds(90);
+        let batch = |due, trigger| {
+            let date = Occurrence::Instant(due);
+            NewBatch::new(
+                &job,
+                Priority::High,
+                "daily".into(),
+                due,
+                date,
+                trigger,
+                now,
+                &items,
+                1,
+            )
+        };
+        let batches = vec![
+            batch(due, Trigger::Schedule),
+            batch(due - TimeDelta::hours(2), Trigger::Schedule),
+        ];
+        let firing = Firing {
+            batches,
+            progress: vec![],
+        };
+        store.queue().enqueue(firing, now).await.unwrap();
+        let activity = operations
+            .activity(now - TimeDelta::hours(1))
+            .await
+            .unwrap();
+        let [activity] = activity.as_slice() else {
+            panic!("{activity:?}")
+        };
+        assert_eq!(
+            (activity.batches, activity.items, activity.worst_lateness_ms),
+            (1, 0, 90_000)
+        );
+        assert!(operations.working().await.unwrap().is_empty());
+
+        let process = Uuid::new_v4();
+        let term = std::time::Duration::from_secs(60);
+        let leads = store.queue().lead(process, term).await.unwrap();
+        let leader = operations.leader().await.unwrap();
+        match leads {
+            Leadership::Granted => {
+                let (who, until) = leader.unwrap();
+                assert_eq!(who, process.to_string());
+                assert!(until > now, "{until}");
+            }
+            _ => assert_eq!(leader, None),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_keeps_what_operators_see() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/store.db", folder.path().display());
+        keeps_what_operators_see(Store::open(&url).await.unwrap()).await;
+    }
+
+    #[cfg(feature = "postgres")]
+    #[tokio::test]
+    async fn a_server_keeps_what_operators_see() {
+        let url = postgres::tests::database().await;
+        keeps_what_operators_see(Store::open(&url).await.unwrap()).await;
     }
 }

@@ -7,7 +7,7 @@ mod work_queue;
 use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_postgres::PostgresStorage;
-use punctual_application::ports::{BatchReader, Deliveries, StoreError};
+use punctual_application::ports::{BatchReader, Deliveries, Operations, StoreError};
 use sqlx::{
     ConnectOptions, Executor, PgPool,
     any::AnyPoolOptions,
@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{QUEUES, deliveries::SqlDeliveries, reader::SqlReader, rows::failed};
+use super::{
+    QUEUES, deliveries::SqlDeliveries, operations::SqlOperations, reader::SqlReader, rows::failed,
+};
 
 /// Where apalis tells of new messages.
 const CHANNEL: &str = "apalis::job::insert";
@@ -32,6 +34,7 @@ pub struct PostgresStore {
     pool: PgPool,
     reader: SqlReader,
     deliveries: SqlDeliveries,
+    operations: SqlOperations,
     pushed: watch::Sender<()>,
 }
 
@@ -82,7 +85,8 @@ impl PostgresStore {
         Ok(Self {
             pool,
             reader: SqlReader::new(reader.clone()),
-            deliveries: SqlDeliveries::new(reader),
+            deliveries: SqlDeliveries::new(reader.clone()),
+            operations: SqlOperations::new(reader, true),
             pushed: watch::Sender::new(()),
         })
     }
@@ -90,6 +94,11 @@ impl PostgresStore {
     /// What is to be delivered.
     pub(crate) fn deliveries(&self) -> Arc<dyn Deliveries> {
         Arc::new(self.deliveries.clone())
+    }
+
+    /// What operators see and do.
+    pub(crate) fn operations(&self) -> Arc<dyn Operations> {
+        Arc::new(self.operations.clone())
     }
 
     /// Reads batches and results.
@@ -183,11 +192,11 @@ fn pool(size: u32) -> PgPoolOptions {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A database of its own on the server that tests are given.
-    pub(super) async fn database() -> String {
+    pub(in crate::storage) async fn database() -> String {
         let server = std::env::var("TEST_POSTGRES_URL")
             .expect("TEST_POSTGRES_URL is set by tests/with-postgres.sh");
         let name = format!("test_{}", uuid::Uuid::new_v4().simple());

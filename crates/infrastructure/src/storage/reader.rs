@@ -258,7 +258,7 @@ fn all<T>(
     rows.iter().map(read).collect()
 }
 
-fn bad_cursor() -> StoreError {
+pub(super) fn bad_cursor() -> StoreError {
     StoreError::invalid("the cursor is none of this list; use the `next_cursor` of the page before")
 }
 
@@ -269,7 +269,11 @@ fn split(cursor: &str) -> Result<(i64, &str), StoreError> {
 }
 
 /// Cuts the one entry too many that tells whether there is a next page.
-fn paged<T>(mut entries: Vec<T>, page: &Page, cursor: impl Fn(&T) -> String) -> Paged<T> {
+pub(super) fn paged<T>(
+    mut entries: Vec<T>,
+    page: &Page,
+    cursor: impl Fn(&T) -> String,
+) -> Paged<T> {
     let more = entries.len() > page.limit as usize;
     entries.truncate(page.limit as usize);
     let next = entries.last().filter(|_| more).map(cursor);

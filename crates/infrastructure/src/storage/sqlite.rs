@@ -7,7 +7,7 @@ mod work_queue;
 use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_sqlite::SqliteStorage;
-use punctual_application::ports::{BatchReader, Deliveries, StoreError};
+use punctual_application::ports::{BatchReader, Deliveries, Operations, StoreError};
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
     any::AnyPoolOptions,
@@ -15,7 +15,9 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use super::{QUEUES, deliveries::SqlDeliveries, reader::SqlReader, rows::failed};
+use super::{
+    QUEUES, deliveries::SqlDeliveries, operations::SqlOperations, reader::SqlReader, rows::failed,
+};
 
 /// The ports `WorkQueue` and `BatchStore` in one SQLite file.
 #[derive(Debug, Clone)]
@@ -24,6 +26,7 @@ pub struct SqliteStore {
     writer: SqlitePool,
     reader: SqlReader,
     deliveries: SqlDeliveries,
+    operations: SqlOperations,
     pushed: watch::Sender<()>,
 }
 
@@ -91,7 +94,8 @@ impl SqliteStore {
         Ok(Self {
             writer,
             reader: SqlReader::new(reader.clone()),
-            deliveries: SqlDeliveries::new(reader),
+            deliveries: SqlDeliveries::new(reader.clone()),
+            operations: SqlOperations::new(reader, false),
             pushed: watch::Sender::new(()),
         })
     }
@@ -99,6 +103,11 @@ impl SqliteStore {
     /// What is to be delivered.
     pub(crate) fn deliveries(&self) -> Arc<dyn Deliveries> {
         Arc::new(self.deliveries.clone())
+    }
+
+    /// What operators see and do.
+    pub(crate) fn operations(&self) -> Arc<dyn Operations> {
+        Arc::new(self.operations.clone())
     }
 
     /// Reads batches and results.

@@ -1,0 +1,73 @@
+//! What operators see beside single batches: how each job does, who works on what, and what operators have done.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_domain::JobId;
+use serde::Serialize;
+
+use super::{Page, Paged, StoreError};
+
+/// Sums up what runs, and keeps the audit log.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait Operations: Send + Sync {
+    /// How the jobs have done with what fell due since then, by job.
+    async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<Activity>, StoreError>;
+
+    /// The processes that hold work now, by name.
+    async fn working(&self) -> Result<Vec<Working>, StoreError>;
+
+    /// The process that fires, and until when; `None` where the store is not shared, or nobody's term is running.
+    async fn leader(&self) -> Result<Option<(String, DateTime<Utc>)>, StoreError>;
+
+    /// Writes down what an operator asks for.
+    async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError>;
+
+    /// What operators have asked for, newest first.
+    async fn audit_log(&self, page: &Page) -> Result<Paged<AuditEntry>, StoreError>;
+}
+
+/// How a job has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Activity {
+    /// Which job.
+    pub job_id: JobId,
+    /// Batches that fell due.
+    pub batches: u64,
+    /// Items in those that are over.
+    pub items: u64,
+    /// Items of them that succeeded.
+    pub succeeded: u64,
+    /// Items of them that failed for good.
+    pub failed: u64,
+    /// The longest that one whose slot fell due came into the queue after it, in milliseconds.
+    pub worst_lateness_ms: u64,
+}
+
+/// What a process holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Working {
+    /// The process, by the name it claims with.
+    pub process: String,
+    /// Chunks it has claimed and not ended.
+    pub chunks: u64,
+    /// The jobs they are of.
+    pub jobs: u64,
+    /// When it claimed the oldest.
+    pub since: DateTime<Utc>,
+}
+
+/// Something an operator asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditEntry {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// From where: `page` or `api`, and the address.
+    pub by: String,
+    /// What: `pause`, `resume`, `trigger`, `cancel`, `replay`, `discard` or `backfill`.
+    pub action: String,
+    /// To what: a job, a batch or dead letters.
+    pub subject: String,
+    /// What else was said.
+    pub detail: String,
+}

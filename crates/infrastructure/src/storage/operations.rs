@@ -1,0 +1,134 @@
+//! The port `Operations`, over either database.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_application::ports::{
+    Activity, AuditEntry, Operations, Page, Paged, StoreError, Working,
+};
+use punctual_domain::JobId;
+use sqlx::AnyPool;
+
+use super::{
+    reader::{bad_cursor, paged},
+    rows::{failed, instant, micros},
+};
+
+/// Sums up what runs, and keeps the audit log.
+#[derive(Debug, Clone)]
+pub(crate) struct SqlOperations {
+    pool: AnyPool,
+    /// Whether several agents share the store, and one of them leads.
+    shared: bool,
+}
+
+impl SqlOperations {
+    pub(super) fn new(pool: AnyPool, shared: bool) -> Self {
+        Self { pool, shared }
+    }
+}
+
+#[async_trait]
+impl Operations for SqlOperations {
+    async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<Activity>, StoreError> {
+        let rows: Vec<(String, i64, i64, i64, i64, i64)> = sqlx::query_as(
+            "SELECT job_id, count(*),
+                 CAST(coalesce(sum(CASE WHEN finished_at IS NOT NULL THEN total END), 0) AS BIGINT),
+                 CAST(sum(succeeded) AS BIGINT), CAST(sum(failed) AS BIGINT),
+                 CAST(coalesce(max(CASE WHEN trigger = 'schedule' THEN created_at - scheduled_at END), 0) AS BIGINT)
+             FROM batches WHERE scheduled_at >= $1 GROUP BY job_id ORDER BY job_id",
+        )
+        .bind(micros(since))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        rows.into_iter()
+            .map(|(job_id, batches, items, succeeded, failures, lateness)| {
+                Ok(Activity {
+                    job_id: JobId::new(job_id).map_err(failed)?,
+                    batches: batches.unsigned_abs(),
+                    items: items.unsigned_abs(),
+                    succeeded: succeeded.unsigned_abs(),
+                    failed: failures.unsigned_abs(),
+                    worst_lateness_ms: lateness.max(0).unsigned_abs() / 1_000,
+                })
+            })
+            .collect()
+    }
+
+    async fn working(&self) -> Result<Vec<Working>, StoreError> {
+        let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+            "SELECT coalesce(process, ''), count(*), count(DISTINCT job_id), coalesce(min(claimed_at), 0)
+             FROM chunks WHERE token IS NOT NULL GROUP BY process ORDER BY 1",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        rows.into_iter()
+            .map(|(process, chunks, jobs, since)| {
+                Ok(Working {
+                    process,
+                    chunks: chunks.unsigned_abs(),
+                    jobs: jobs.unsigned_abs(),
+                    since: instant(since)?,
+                })
+            })
+            .collect()
+    }
+
+    async fn leader(&self) -> Result<Option<(String, DateTime<Utc>)>, StoreError> {
+        if !self.shared {
+            return Ok(None);
+        }
+        let row: Option<(String, i64)> = sqlx::query_as(
+            "SELECT process, CAST(extract(epoch FROM until) * 1000000 AS BIGINT) FROM leader
+             WHERE until > clock_timestamp()",
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?;
+        row.map(|(process, until)| Ok((process, instant(until)?)))
+            .transpose()
+    }
+
+    async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO audit_log (at, by, action, subject, detail) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(micros(entry.at))
+        .bind(entry.by.clone())
+        .bind(entry.action.clone())
+        .bind(entry.subject.clone())
+        .bind(entry.detail.clone())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn audit_log(&self, page: &Page) -> Result<Paged<AuditEntry>, StoreError> {
+        let before = match &page.cursor {
+            None => i64::MAX,
+            Some(cursor) => cursor.parse().map_err(|_| bad_cursor())?,
+        };
+        let rows: Vec<(i64, i64, String, String, String, String)> = sqlx::query_as(
+            "SELECT id, at, by, action, subject, detail FROM audit_log WHERE id < $1 ORDER BY id DESC LIMIT $2",
+        )
+        .bind(before)
+        .bind(i64::from(page.limit) + 1)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        let (rows, next) = paged(rows, page, |row| row.0.to_string());
+        let entry = |(_, at, by, action, subject, detail)| {
+            Ok(AuditEntry {
+                at: instant(at)?,
+                by,
+                action,
+                subject,
+                detail,
+            })
+        };
+        let entries: Result<Vec<_>, StoreError> = rows.into_iter().map(entry).collect();
+        Ok((entries?, next))
+    }
+}
