@@ -1,11 +1,13 @@
 //! The agent's HTTP API: health, metrics, and what has been run. JSON; errors are problem+json.
 
+mod audit;
 mod auth;
 mod batches;
 mod control;
 mod dead_letters;
 mod explain;
 mod health;
+mod page;
 mod problem;
 mod schedule;
 mod tenants;
@@ -19,7 +21,7 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use punctual_application::{
     Jobs,
-    ports::{BatchReader, ConfigDatabase, ItemSource, Page, WorkQueue},
+    ports::{BatchReader, ConfigDatabase, ItemSource, Operations, Page, WorkQueue},
 };
 use punctual_domain::Zone;
 use punctual_infrastructure::StatusHandle;
@@ -38,11 +40,14 @@ struct App {
     jobs_trouble: watch::Receiver<Option<String>>,
     preferences: Arc<dyn ConfigDatabase>,
     queue: Arc<dyn WorkQueue>,
+    operations: Arc<dyn Operations>,
     item_source: Arc<dyn ItemSource>,
     chunk_size: usize,
     zone: Zone,
     metrics: PrometheusHandle,
     api_key: Option<blake3::Hash>,
+    /// Turns true when the agent stops, and streams end.
+    stopping: watch::Receiver<bool>,
 }
 
 pub(crate) fn router(
@@ -57,10 +62,12 @@ pub(crate) fn router(
         jobs_trouble: agent.reload.trouble(),
         preferences: agent.preferences.clone(),
         queue: agent.store.queue(),
+        operations: agent.store.operations(),
         item_source: agent.item_source.clone(),
         chunk_size: agent.chunk_size,
         zone: agent.zone.clone(),
         metrics,
+        stopping: agent.stopping.subscribe(),
         api_key: api_key.map(|key| blake3::hash(key.expose_secret().as_bytes())),
     };
     let open = Router::new()
@@ -98,6 +105,7 @@ pub(crate) fn router(
             post(dead_letters::discard_one),
         )
         .route("/api/v1/batches/{batch_id}/results", get(batches::results))
+        .route("/api/v1/audit-log", get(audit::list))
         .route("/api/v1/tenants/{tenant_id}/runs", get(tenants::runs))
         .route("/api/v1/tenants/{tenant_id}/explain", get(explain::tenant))
         .fallback(problem::not_found)
@@ -107,6 +115,11 @@ pub(crate) fn router(
             auth::require_key,
         ));
     open.merge(keyed)
+        .merge(page::routes())
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            auth::refuse_other_sites,
+        ))
         .layer(CatchPanicLayer::new())
         .with_state(app)
 }

@@ -36,7 +36,7 @@ pub use mirror::{Mirror, MirrorDifference};
 pub use occurrence::Occurrence;
 pub use overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides};
 pub use planner::{CatchUp, CatchUpPolicy, DueGroup, due_instants, plan_fixed, plan_mirror};
-pub use preference::{MergedPreference, Preference};
+pub use preference::{MergedPreference, Origin, Preference};
 pub use purpose::{ChatConfig, HandlerConfig, PurposeConfig, WebhookConfig, parse_purposes};
 pub use recurrence::{MonthDays, Recurrence, Weekdays};
 pub use schedule::{CronSchedule, InvalidCron, Schedule};

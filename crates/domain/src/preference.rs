@@ -108,6 +108,17 @@ pub struct MergedPreference {
     pub other: Arc<Map<String, Value>>,
 }
 
+/// Where a value of a preference in effect came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The tenant chose it.
+    Tenant,
+    /// The job's defaults.
+    JobDefault,
+    /// Nobody chose: built in, or the agent's time zone.
+    BuiltIn,
+}
+
 impl MergedPreference {
     /// Merges `stored` over `defaults`, over time 09:00, day monday or 1, and `default_zone`.
     ///
@@ -158,6 +169,60 @@ impl MergedPreference {
             enabled: stored.enabled.or(defaults.enabled).unwrap_or(false),
             ..Self::with_slot(stored, defaults, slot)
         })
+    }
+
+    /// The fields of a preference in effect, as JSON, and where each value came from.
+    #[must_use]
+    pub fn with_origins(
+        &self,
+        stored: &Preference,
+        defaults: &Preference,
+    ) -> Vec<(&'static str, Value, Origin)> {
+        let day_of_defaults = defaults.preferred_day.as_ref().is_some_and(|days| {
+            let fits = |wanted: &Recurrence| *wanted == self.slot.recurrence;
+            let known = stored.frequency.or(defaults.frequency);
+            known
+                .and_then(|known| recurrence(known, days).ok())
+                .is_some_and(|given| fits(&given))
+        });
+        let origin = |stored: bool, defaults: bool| match (stored, defaults) {
+            (true, _) => Origin::Tenant,
+            (false, true) => Origin::JobDefault,
+            (false, false) => Origin::BuiltIn,
+        };
+        let json = self.to_json();
+        let field = |name: &'static str, stored: bool, defaults: bool| {
+            (name, json[name].clone(), origin(stored, defaults))
+        };
+        let mut fields = vec![
+            field(
+                "enabled",
+                stored.enabled.is_some(),
+                defaults.enabled.is_some(),
+            ),
+            field(
+                "frequency",
+                stored.frequency.is_some(),
+                defaults.frequency.is_some(),
+            ),
+        ];
+        if !json["preferred_day"].is_null() {
+            let stored = stored.preferred_day.is_some();
+            fields.push(field("preferred_day", stored, day_of_defaults));
+        }
+        fields.extend([
+            field(
+                "preferred_time",
+                stored.preferred_time.is_some(),
+                defaults.preferred_time.is_some(),
+            ),
+            field(
+                "timezone",
+                stored.timezone.is_some(),
+                defaults.timezone.is_some(),
+            ),
+        ]);
+        fields
     }
 
     /// What `stored` wants to be different, merged over `defaults`, for a tenant who is known to be due in `slot`.
@@ -479,5 +544,33 @@ mod tests {
             MergedPreference::merge(&again, &Preference::default(), &Zone::utc()).unwrap(),
             merged
         );
+    }
+
+    #[test]
+    fn every_value_tells_where_it_came_from() {
+        let parse = |value: Value| Preference::parse(value.as_object().unwrap()).unwrap();
+        let stored = parse(json!({"enabled": true, "frequency": "weekly"}));
+        let defaults = parse(json!({"preferred_day": "friday", "preferred_time": "10:00"}));
+        let merged = MergedPreference::merge(&stored, &defaults, &Zone::utc()).unwrap();
+        let fields = merged.with_origins(&stored, &defaults);
+        let told: Vec<_> = fields
+            .iter()
+            .map(|(name, value, origin)| format!("{name} {value} {origin:?}"))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "enabled true Tenant",
+                "frequency \"weekly\" Tenant",
+                "preferred_day \"friday\" JobDefault",
+                "preferred_time \"10:00\" JobDefault",
+                "timezone \"UTC\" BuiltIn",
+            ]
+        );
+        // A day that does not fit gives way, and is not said to be in effect.
+        let monthly = parse(json!({"frequency": "monthly"}));
+        let merged = MergedPreference::merge(&monthly, &defaults, &Zone::utc()).unwrap();
+        let day = &merged.with_origins(&monthly, &defaults)[2];
+        assert_eq!(day, &("preferred_day", json!(1), Origin::BuiltIn));
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tracing::info;
 use uuid::Uuid;
 
-use super::{App, PageQuery, problem::Problem};
+use super::{App, PageQuery, audit::By, problem::Problem};
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
@@ -46,12 +46,7 @@ pub(super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let batch = app.reader.batch(parse_id(&id)?).await?;
-    batch
-        .as_ref()
-        .map(batch_json)
-        .map(Json)
-        .ok_or_else(|| missing(&id))
+    Ok(Json(batch_json(&app.batch(&id).await?)))
 }
 
 #[derive(Deserialize)]
@@ -71,10 +66,7 @@ pub(super) async fn results(
         cursor,
         limit,
     }) = query?;
-    let batch_id = parse_id(&id)?;
-    if app.reader.batch(batch_id).await?.is_none() {
-        return Err(missing(&id));
-    }
+    let batch_id = app.batch(&id).await?.batch_id;
     let page = Page::from(PageQuery { cursor, limit });
     let (results, next_cursor) = app
         .reader
@@ -89,20 +81,35 @@ pub(super) async fn results(
 /// Cancels a batch: items that have not begun are skipped.
 pub(super) async fn cancel(
     State(app): State<App>,
+    by: By,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let batch_id = parse_id(&id)?;
-    if !app.queue.cancel(batch_id).await? {
-        return Err(match app.reader.batch(batch_id).await? {
-            Some(batch) => Problem::conflict(format!(
+    app.cancel(&by, &id).await.map(Json)
+}
+
+impl App {
+    pub(super) async fn cancel(&self, by: &By, id: &str) -> Result<Value, Problem> {
+        let batch = self.batch(id).await?;
+        let batch_id = batch.batch_id;
+        if batch.finished_at.is_none() {
+            self.audit(by, "cancel", id, &format!("a batch of {}", batch.job_id))
+                .await?;
+        }
+        if !self.queue.cancel(batch_id).await? {
+            return Err(Problem::conflict(format!(
                 "batch {id} is {}; only one that is not over can be cancelled",
-                batch.status.as_str()
-            )),
-            None => missing(&id),
-        });
+                self.batch(id).await?.status.as_str()
+            )));
+        }
+        info!(%batch_id, "Batch {batch_id} is cancelled by hand");
+        Ok(json!({ "batch_id": batch_id, "status": "cancelled" }))
     }
-    info!(%batch_id, "Batch {batch_id} is cancelled by hand");
-    Ok(Json(json!({ "batch_id": batch_id, "status": "cancelled" })))
+
+    /// The batch of that name.
+    pub(super) async fn batch(&self, id: &str) -> Result<Batch, Problem> {
+        let batch = self.reader.batch(parse_id(id)?).await?;
+        batch.ok_or_else(|| missing(id))
+    }
 }
 
 fn parse_id(id: &str) -> Result<Uuid, Problem> {

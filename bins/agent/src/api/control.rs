@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tracing::info;
 use uuid::Uuid;
 
-use super::{App, problem::Problem};
+use super::{App, audit::By, problem::Problem};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,10 +33,10 @@ struct Wanted {
 /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
 pub(super) async fn trigger(
     State(app): State<App>,
+    by: By,
     Path(job_id): Path<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let job = app.job(&id(&job_id)?)?;
     let wanted: Wanted = if body.is_empty() {
         Wanted::default()
     } else {
@@ -46,54 +46,75 @@ pub(super) async fn trigger(
             ))
         })?
     };
-    let items = app.items(&job, wanted.tenants).await?;
-    if items.is_empty() {
-        return Err(Problem::bad_request(format!(
-            "{job_id} has nobody to run for; name tenants, or check its preferences: GET /api/v1/jobs"
-        )));
-    }
-    let (now, run) = (SystemClock.now(), Occurrence::Run(Uuid::new_v4()));
-    let batch = NewBatch::new(
-        &job.job_id,
-        job.priority,
-        "manual".to_owned(),
-        now,
-        run,
-        Trigger::Manual,
-        now,
-        &items,
-        chunk_size_of(job.kind, app.chunk_size),
-    )
-    .delivered_to(&job.deliver);
-    let (batch_id, total) = (batch.batch_id, batch.total());
-    let firing = Firing {
-        batches: vec![batch],
-        progress: vec![],
-    };
-    app.queue.enqueue(firing, now).await?;
-    info!(%batch_id, %job_id, total, "Batch {batch_id} of {job_id} is queued by hand: {total} items");
-    let answer =
-        json!({"batch_id": batch_id, "job_id": job.job_id, "occurrence": run, "total": total});
+    let answer = app.trigger(&by, &job_id, wanted.tenants).await?;
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 pub(super) async fn pause(
     State(app): State<App>,
+    by: By,
     Path(job_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    app.set_paused(&job_id, true).await
+    app.set_paused(&by, &job_id, true).await
 }
 
 pub(super) async fn resume(
     State(app): State<App>,
+    by: By,
     Path(job_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    app.set_paused(&job_id, false).await
+    app.set_paused(&by, &job_id, false).await
 }
 
 impl App {
-    async fn set_paused(&self, job_id: &str, paused: bool) -> Result<Json<Value>, Problem> {
+    /// Queues a run of a job for `tenants`, or for all when none is named.
+    pub(super) async fn trigger(
+        &self,
+        by: &By,
+        job_id: &str,
+        tenants: BTreeSet<TenantId>,
+    ) -> Result<Value, Problem> {
         let job = self.job(&id(job_id)?)?;
+        let items = self.items(&job, tenants).await?;
+        if items.is_empty() {
+            return Err(Problem::bad_request(format!(
+                "{job_id} has nobody to run for; name tenants, or check its preferences: GET /api/v1/jobs"
+            )));
+        }
+        let (now, run) = (SystemClock.now(), Occurrence::Run(Uuid::new_v4()));
+        let batch = NewBatch::new(
+            &job.job_id,
+            job.priority,
+            "manual".to_owned(),
+            now,
+            run,
+            Trigger::Manual,
+            now,
+            &items,
+            chunk_size_of(job.kind, self.chunk_size),
+        )
+        .delivered_to(&job.deliver);
+        let (batch_id, total) = (batch.batch_id, batch.total());
+        let detail = format!("batch {batch_id} of {total} items");
+        self.audit(by, "trigger", job_id, &detail).await?;
+        let firing = Firing {
+            batches: vec![batch],
+            progress: vec![],
+        };
+        self.queue.enqueue(firing, now).await?;
+        info!(%batch_id, %job_id, total, "Batch {batch_id} of {job_id} is queued by hand: {total} items");
+        Ok(json!({"batch_id": batch_id, "job_id": job.job_id, "occurrence": run, "total": total}))
+    }
+
+    pub(super) async fn set_paused(
+        &self,
+        by: &By,
+        job_id: &str,
+        paused: bool,
+    ) -> Result<Json<Value>, Problem> {
+        let job = self.job(&id(job_id)?)?;
+        let action = if paused { "pause" } else { "resume" };
+        self.audit(by, action, job_id, "").await?;
         let reason = paused.then(|| "paused by hand".to_owned());
         self.queue
             .set_paused(&job.job_id, reason, SystemClock.now())

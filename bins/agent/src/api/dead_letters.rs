@@ -1,6 +1,6 @@
 //! Items that failed for good: list them, run them again, or let them go.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{App, PageQuery, problem::Problem};
+use super::{App, PageQuery, audit::By, problem::Problem};
 
 /// How many are settled in one transaction.
 const AT_ONCE: u32 = 1_000;
@@ -56,39 +56,58 @@ pub(super) async fn list(
 /// Which open ones: by number, or all of a job or a tenant, or with neither all there are.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub(super) struct Wanted {
     #[serde(default)]
-    ids: BTreeSet<i64>,
-    job_id: Option<JobId>,
-    tenant_id: Option<TenantId>,
+    pub(super) ids: BTreeSet<i64>,
+    pub(super) job_id: Option<JobId>,
+    pub(super) tenant_id: Option<TenantId>,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.ids.is_empty() {
+            let ids: Vec<String> = self.ids.iter().take(20).map(ToString::to_string).collect();
+            return write!(f, "{} of them: {}", self.ids.len(), ids.join(", "));
+        }
+        match (&self.job_id, &self.tenant_id) {
+            (None, None) => f.write_str("all that are open"),
+            (Some(job_id), None) => write!(f, "all of {job_id}"),
+            (None, Some(tenant_id)) => write!(f, "all of tenant {tenant_id}"),
+            (Some(job_id), Some(tenant_id)) => write!(f, "all of tenant {tenant_id} in {job_id}"),
+        }
+    }
 }
 
 pub(super) async fn replay_many(
     State(app): State<App>,
+    by: By,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    app.settle(wanted(&body)?, true).await
+    app.settle(&by, wanted(&body)?, true).await
 }
 
 pub(super) async fn discard_many(
     State(app): State<App>,
+    by: By,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    app.settle(wanted(&body)?, false).await
+    app.settle(&by, wanted(&body)?, false).await
 }
 
 pub(super) async fn replay_one(
     State(app): State<App>,
+    by: By,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    app.settle(one(&id)?, true).await
+    app.settle(&by, one(&id)?, true).await
 }
 
 pub(super) async fn discard_one(
     State(app): State<App>,
+    by: By,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    app.settle(one(&id)?, false).await
+    app.settle(&by, one(&id)?, false).await
 }
 
 fn one(id: &str) -> Result<Wanted, Problem> {
@@ -120,7 +139,15 @@ fn wanted(body: &[u8]) -> Result<Wanted, Problem> {
 
 impl App {
     /// Replays or discards what is wanted of the open ones, a thousand at a time.
-    async fn settle(&self, wanted: Wanted, again: bool) -> Result<Json<Value>, Problem> {
+    pub(super) async fn settle(
+        &self,
+        by: &By,
+        wanted: Wanted,
+        again: bool,
+    ) -> Result<Json<Value>, Problem> {
+        let action = if again { "replay" } else { "discard" };
+        self.audit(by, action, "dead letters", &wanted.to_string())
+            .await?;
         let filter = DeadLetterFilter {
             job_id: wanted.job_id,
             tenant_id: wanted.tenant_id,

@@ -33,60 +33,70 @@ pub(super) async fn tenant(
     let Query(ExplainQuery { job_id, date }) = query?;
     let tenant_id =
         TenantId::new(&tenant_id).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let job = app.job(&job_id)?;
-    let status = app.status.get();
-    let known = status.jobs.get(&job_id);
-    let now = SystemClock.now();
-    let choice = app.choice(&job, known, &tenant_id).await;
-    let occasion = choice.occasion(date, now);
-    let runs = TenantRuns {
-        tenant_id: tenant_id.clone(),
-        job_id: Some(job_id.clone()),
-    };
-    let page = Page {
-        cursor: None,
-        limit: BATCHES,
-    };
-    let (runs, _) = app.reader.tenant_runs(&runs, &page).await?;
-    let run = occasion.and_then(|occasion| {
-        runs.iter()
-            .find(|run| run.occurrence == occasion.occurrence)
-    });
-    let behind = match (occasion, run) {
-        (Some(occasion), None) => app.behind(&job_id, &choice, occasion).await?,
-        _ => None,
-    };
-    let planned_until = match known {
-        Some(job) => job
-            .mirror
-            .read(|mirror| mirror.horizon().map(Horizon::until)),
-        None => status.planned_until,
-    };
-    let slot = match &choice {
-        Choice::On { schedule, .. } => Some(schedule.to_string()),
-        _ => None,
-    };
-    let verdict = explain(&Facts {
-        choice,
-        catch_up: job.catch_up,
-        date,
-        now,
-        paused: app.queue.paused().await?.contains_key(&job_id),
-        planned_until,
-        run: run.map(|run| &run.result),
-        behind,
-    });
-    let mut answer = json!(verdict);
-    answer["tenant_id"] = json!(tenant_id);
-    answer["job_id"] = json!(job_id);
-    answer["slot"] = json!(slot);
-    answer["occurrence"] = json!(occasion.map(|occasion| occasion.occurrence));
-    answer["batch_id"] = json!(run.map(|run| run.batch_id));
-    answer["explanation"] = json!(verdict.to_string());
-    Ok(Json(answer))
+    app.explain(&tenant_id, &job_id, date).await.map(Json)
 }
 
 impl App {
+    /// Why a tenant ran, will run, or did not, on a date; today without one.
+    pub(super) async fn explain(
+        &self,
+        tenant_id: &TenantId,
+        job_id: &JobId,
+        date: Option<NaiveDate>,
+    ) -> Result<Value, Problem> {
+        let job = self.job(job_id)?;
+        let status = self.status.get();
+        let known = status.jobs.get(job_id);
+        let now = SystemClock.now();
+        let choice = self.choice(&job, known, tenant_id).await;
+        let occasion = choice.occasion(date, now);
+        let runs = TenantRuns {
+            tenant_id: tenant_id.clone(),
+            job_id: Some(job_id.clone()),
+        };
+        let page = Page {
+            cursor: None,
+            limit: BATCHES,
+        };
+        let (runs, _) = self.reader.tenant_runs(&runs, &page).await?;
+        let run = occasion.and_then(|occasion| {
+            runs.iter()
+                .find(|run| run.occurrence == occasion.occurrence)
+        });
+        let behind = match (occasion, run) {
+            (Some(occasion), None) => self.behind(job_id, &choice, occasion).await?,
+            _ => None,
+        };
+        let planned_until = match known {
+            Some(job) => job
+                .mirror
+                .read(|mirror| mirror.horizon().map(Horizon::until)),
+            None => status.planned_until,
+        };
+        let slot = match &choice {
+            Choice::On { schedule, .. } => Some(schedule.to_string()),
+            _ => None,
+        };
+        let verdict = explain(&Facts {
+            choice,
+            catch_up: job.catch_up,
+            date,
+            now,
+            paused: self.queue.paused().await?.contains_key(job_id),
+            planned_until,
+            run: run.map(|run| &run.result),
+            behind,
+        });
+        let mut answer = json!(verdict);
+        answer["tenant_id"] = json!(tenant_id);
+        answer["job_id"] = json!(job_id);
+        answer["slot"] = json!(slot);
+        answer["occurrence"] = json!(occasion.map(|occasion| occasion.occurrence));
+        answer["batch_id"] = json!(run.map(|run| run.batch_id));
+        answer["explanation"] = json!(verdict.to_string());
+        Ok(answer)
+    }
+
     /// The job of that name.
     pub(super) fn job(&self, job_id: &JobId) -> Result<JobConfig, Problem> {
         let jobs = self.jobs.current();

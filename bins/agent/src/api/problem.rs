@@ -27,6 +27,18 @@ impl Problem {
         Self(StatusCode::CONFLICT, detail.into())
     }
 
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self(StatusCode::FORBIDDEN, detail.into())
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.0
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.1
+    }
+
     pub(super) fn unauthorized() -> Self {
         Self(
             StatusCode::UNAUTHORIZED,

@@ -52,42 +52,53 @@ pub(super) async fn upcoming(
     let Query(UpcomingQuery { hours }) = query?;
     let from = SystemClock.now();
     let until = from + TimeDelta::hours(hours.unwrap_or(24).clamp(1, MOST_HOURS).into());
-    let (jobs, status) = (app.jobs.current(), app.status.get());
-    let counted = tokio::task::spawn_blocking(move || {
-        let mut due: BTreeMap<(DateTime<Utc>, JobId), usize> = BTreeMap::new();
-        for job in &jobs.jobs {
-            let groups: Vec<(Schedule, TimeDelta, usize)> =
-                match (&job.work, status.jobs.get(&job.job_id)) {
-                    (Work::Fixed { schedule, .. }, _) => {
-                        vec![(schedule.clone(), TimeDelta::zero(), 1)]
-                    }
-                    (Work::Preferences { .. }, None) => Vec::new(),
-                    (Work::Preferences { .. }, Some(known)) => {
-                        let groups = known.mirror.read(Mirror::groups);
-                        groups
-                            .into_iter()
-                            .map(|(slot, spread, n)| (slot.into(), spread, n))
-                            .collect()
-                    }
-                };
-            for (schedule, spread, items) in groups {
-                let next = |after: &DateTime<Utc>| schedule.next_after(*after);
-                let instants = std::iter::successors(next(&(from - spread)), next);
-                for instant in instants.take_while(|instant| *instant + spread <= until) {
-                    *due.entry((instant + spread, job.job_id.clone()))
-                        .or_default() += items;
-                }
-            }
-        }
-        due
-    });
-    let due = counted.await.unwrap_or_default();
+    let due = app.due_between(from, until).await;
     let due = due
         .into_iter()
         .map(|((at, job_id), items)| json!({ "at": at, "job_id": job_id, "items": items }));
     Ok(Json(
         json!({ "from": from, "until": until, "upcoming": due.collect::<Value>() }),
     ))
+}
+
+impl App {
+    /// How many items fall due in a stretch of time, by instant and job.
+    pub(super) async fn due_between(
+        &self,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> BTreeMap<(DateTime<Utc>, JobId), usize> {
+        let (jobs, status) = (self.jobs.current(), self.status.get());
+        let counted = tokio::task::spawn_blocking(move || {
+            let mut due: BTreeMap<(DateTime<Utc>, JobId), usize> = BTreeMap::new();
+            for job in &jobs.jobs {
+                let groups: Vec<(Schedule, TimeDelta, usize)> =
+                    match (&job.work, status.jobs.get(&job.job_id)) {
+                        (Work::Fixed { schedule, .. }, _) => {
+                            vec![(schedule.clone(), TimeDelta::zero(), 1)]
+                        }
+                        (Work::Preferences { .. }, None) => Vec::new(),
+                        (Work::Preferences { .. }, Some(known)) => {
+                            let groups = known.mirror.read(Mirror::groups);
+                            groups
+                                .into_iter()
+                                .map(|(slot, spread, n)| (slot.into(), spread, n))
+                                .collect()
+                        }
+                    };
+                for (schedule, spread, items) in groups {
+                    let next = |after: &DateTime<Utc>| schedule.next_after(*after);
+                    let instants = std::iter::successors(next(&(from - spread)), next);
+                    for instant in instants.take_while(|instant| *instant + spread <= until) {
+                        *due.entry((instant + spread, job.job_id.clone()))
+                            .or_default() += items;
+                    }
+                }
+            }
+            due
+        });
+        counted.await.unwrap_or_default()
+    }
 }
 
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {

@@ -22,7 +22,7 @@ use crate::{agent::Agent, control::told, project::Project};
 
 /// A far side that refuses tenants whose name begins with `bad`, until it is mended, and takes its time.
 #[derive(Clone, Default)]
-struct FarSide {
+pub struct FarSide {
     mended: Arc<AtomicBool>,
     takes: Duration,
     calls: Arc<Mutex<HashMap<String, u32>>>,
@@ -50,7 +50,7 @@ impl FarSide {
     }
 }
 
-async fn start(far_side: &FarSide, tenants: &[String], mut job: Value) -> (Project, Agent) {
+pub async fn start(far_side: &FarSide, tenants: &[String], mut job: Value) -> (Project, Agent) {
     let purpose = json!({"handler": "webhook", "url": far_side.serve().await, "allow_private_addresses": true});
     job["default_preferences"] = json!({"frequency": "daily"});
     let project = Project::new(purpose, job);

@@ -1,0 +1,202 @@
+//! The operations page: what runs, what is wrong, and what an operator can do about it. Rendered here, with assets of
+//! its own and nothing from elsewhere; the script only keeps it up to date.
+
+mod batches;
+mod dead_letters;
+mod jobs;
+mod overview;
+mod tenant;
+mod visitor;
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::{Query, Request, State, rejection::FormRejection, rejection::QueryRejection},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use chrono::{DateTime, Utc};
+use punctual_application::ports::{AuditEntry, StoreError, Working};
+use punctual_domain::InvalidId;
+
+use self::visitor::Visitor;
+use super::{App, PageQuery, problem::Problem};
+
+pub(super) fn routes() -> Router<App> {
+    let asset = |content_type, text| get(move || asset(content_type, text));
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/live", get(overview::live))
+        .route("/sign-in", get(visitor::form).post(visitor::sign_in))
+        .route("/sign-out", post(visitor::sign_out))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/{job_id}", get(jobs::one).post(jobs::act))
+        .route("/batches", get(batches::list))
+        .route(
+            "/batches/{batch_id}",
+            get(batches::one).post(batches::cancel),
+        )
+        .route("/tenants", get(tenant::search))
+        .route("/tenants/{tenant_id}", get(tenant::one))
+        .route(
+            "/dead-letters",
+            get(dead_letters::list).post(dead_letters::act),
+        )
+        .route("/quarantine", get(dead_letters::quarantine))
+        .route("/replicas", get(replicas))
+        .route("/audit-log", get(audit_log))
+        .route(
+            "/assets/style.css",
+            asset("text/css", include_str!("../../assets/style.css")),
+        )
+        .route(
+            "/assets/page.js",
+            asset("text/javascript", include_str!("../../assets/page.js")),
+        )
+        .layer(middleware::from_fn(with_security_headers))
+}
+
+async fn asset(content_type: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "max-age=300"),
+    ];
+    (headers, text).into_response()
+}
+
+async fn with_security_headers(request: Request, next: Next) -> Response {
+    const HEADERS: [(HeaderName, &str); 4] = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
+             frame-ancestors 'none'; base-uri 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ];
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn render(template: &impl Template) -> Result<Html<String>, PageError> {
+    template.render().map(Html).map_err(|error| {
+        tracing::error!(%error, "A page cannot be rendered: {error}");
+        PageError(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this page cannot be shown; see the log".to_owned(),
+        )
+    })
+}
+
+/// An error, as a page.
+#[derive(Debug)]
+struct PageError(StatusCode, String);
+
+impl From<Problem> for PageError {
+    fn from(problem: Problem) -> Self {
+        Self(problem.status(), problem.detail().to_owned())
+    }
+}
+
+impl From<StoreError> for PageError {
+    fn from(error: StoreError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+impl From<InvalidId> for PageError {
+    fn from(error: InvalidId) -> Self {
+        Problem::bad_request(error.to_string()).into()
+    }
+}
+
+impl From<QueryRejection> for PageError {
+    fn from(error: QueryRejection) -> Self {
+        Problem::bad_request(error.body_text()).into()
+    }
+}
+
+impl From<FormRejection> for PageError {
+    fn from(error: FormRejection) -> Self {
+        Problem::bad_request(error.body_text()).into()
+    }
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage {
+    title: &'static str,
+    detail: String,
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let Self(status, detail) = self;
+        let title = status.canonical_reason().unwrap_or("Error");
+        let page = ProblemPage { title, detail };
+        let html = page.render().unwrap_or_else(|_| title.to_owned());
+        (status, Html(html)).into_response()
+    }
+}
+
+/// Back to a page of ours, after something was done.
+fn back_to(path: &str) -> Redirect {
+    Redirect::to(path)
+}
+
+/// An instant as operators compare it with logs.
+fn utc(instant: &DateTime<Utc>) -> String {
+    instant.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+fn utc_or_dash(instant: &Option<DateTime<Utc>>) -> String {
+    instant.as_ref().map_or_else(|| "–".to_owned(), utc)
+}
+
+#[derive(Template)]
+#[template(path = "audit_log.html")]
+struct AuditLogPage {
+    visitor: Visitor,
+    entries: Vec<AuditEntry>,
+    next: Option<String>,
+}
+
+async fn audit_log(
+    State(app): State<App>,
+    visitor: Visitor,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Html<String>, PageError> {
+    let Query(page) = query?;
+    let (entries, next) = app.operations.audit_log(&page.into()).await?;
+    render(&AuditLogPage {
+        visitor,
+        entries,
+        next,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "replicas.html")]
+struct ReplicasPage {
+    visitor: Visitor,
+    leader: Option<(String, DateTime<Utc>)>,
+    working: Vec<Working>,
+}
+
+async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<String>, PageError> {
+    render(&ReplicasPage {
+        visitor,
+        leader: app.operations.leader().await?,
+        working: app.operations.working().await?,
+    })
+}

@@ -1,0 +1,153 @@
+//! What failed for good, and preferences that cannot be used.
+
+use askama::Template;
+use axum::{
+    extract::{Form, Query, State, rejection::FormRejection, rejection::QueryRejection},
+    response::{Html, Redirect},
+};
+use punctual_application::ports::{DeadLetterFilter, Page};
+use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
+use serde::Deserialize;
+
+use super::{App, PageError, Visitor, back_to, render};
+use crate::api::{audit::By, dead_letters::Wanted, problem::Problem};
+
+const SHOWN: u32 = 50;
+const QUARANTINED: usize = 500;
+
+#[derive(Template)]
+#[template(path = "dead_letters.html")]
+struct DeadLettersPage {
+    visitor: Visitor,
+    letters: Vec<DeadLetter>,
+    job: String,
+    tenant: String,
+    state: DeadLetterState,
+    next: Option<String>,
+}
+
+/// What is looked for; empty fields of a form mean nothing in particular.
+#[derive(Deserialize)]
+pub(super) struct Which {
+    #[serde(default)]
+    job: String,
+    #[serde(default)]
+    tenant: String,
+    state: Option<DeadLetterState>,
+    cursor: Option<String>,
+}
+
+impl Which {
+    fn job_id(&self) -> Result<Option<JobId>, PageError> {
+        let job = self.job.trim();
+        Ok((!job.is_empty()).then(|| JobId::new(job)).transpose()?)
+    }
+
+    fn tenant_id(&self) -> Result<Option<TenantId>, PageError> {
+        let tenant = self.tenant.trim();
+        Ok((!tenant.is_empty())
+            .then(|| TenantId::new(tenant))
+            .transpose()?)
+    }
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    visitor: Visitor,
+    query: Result<Query<Which>, QueryRejection>,
+) -> Result<Html<String>, PageError> {
+    let Query(which) = query?;
+    let state = which.state.unwrap_or(DeadLetterState::Open);
+    let filter = DeadLetterFilter {
+        job_id: which.job_id()?,
+        tenant_id: which.tenant_id()?,
+        state: Some(state),
+    };
+    let page = Page {
+        cursor: which.cursor,
+        limit: SHOWN,
+    };
+    let (letters, next) = app.reader.dead_letters(&filter, &page).await?;
+    render(&DeadLettersPage {
+        visitor,
+        letters,
+        job: which.job,
+        tenant: which.tenant,
+        state,
+        next,
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Told {
+    /// `replay` or `discard`, and a number, or `all` of what is looked for.
+    action: String,
+    #[serde(flatten)]
+    which: Which,
+}
+
+pub(super) async fn act(
+    State(app): State<App>,
+    _visitor: Visitor,
+    by: By,
+    form: Result<Form<Told>, FormRejection>,
+) -> Result<Redirect, PageError> {
+    let Form(Told { action, which }) = form?;
+    let unknown = || Problem::bad_request("a dead letter is replayed or discarded");
+    let (action, what) = action.split_once(' ').ok_or_else(unknown)?;
+    let again = match action {
+        "replay" => true,
+        "discard" => false,
+        _ => return Err(unknown().into()),
+    };
+    let wanted = match what {
+        "all" => Wanted {
+            job_id: which.job_id()?,
+            tenant_id: which.tenant_id()?,
+            ..Wanted::default()
+        },
+        id => Wanted {
+            ids: [id.parse().map_err(|_| unknown())?].into(),
+            ..Wanted::default()
+        },
+    };
+    drop(app.settle(&by, wanted, again).await?);
+    Ok(back_to("/dead-letters"))
+}
+
+#[derive(Template)]
+#[template(path = "quarantine.html")]
+struct QuarantinePage {
+    visitor: Visitor,
+    entries: Vec<(JobId, TenantId, String)>,
+    all: usize,
+}
+
+pub(super) async fn quarantine(
+    State(app): State<App>,
+    visitor: Visitor,
+) -> Result<Html<String>, PageError> {
+    let status = app.status.get();
+    let (mut entries, mut all) = (Vec::new(), 0);
+    for job in &app.jobs.current().jobs {
+        let Some(known) = status.jobs.get(&job.job_id) else {
+            continue;
+        };
+        known.mirror.read(|mirror| {
+            let quarantine = mirror.quarantine();
+            all += quarantine.len();
+            let left = QUARANTINED.saturating_sub(entries.len());
+            let shown = quarantine.iter().take(left);
+            entries.extend(
+                shown.map(|(tenant, errors)| {
+                    (job.job_id.clone(), tenant.clone(), errors.to_string())
+                }),
+            );
+        });
+    }
+    render(&QuarantinePage {
+        visitor,
+        entries,
+        all,
+    })
+}

@@ -1,0 +1,169 @@
+//! The jobs: when they fall due, how they do, and what an operator can tell them.
+
+use askama::Template;
+use axum::{
+    extract::{Form, Path, State, rejection::FormRejection},
+    response::{Html, Redirect},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::ports::{Activity, BatchFilter, Clock, Page, SystemClock};
+use punctual_domain::{Batch, JobConfig, JobId, TenantId, Work};
+use serde::Deserialize;
+
+use super::{App, PageError, Visitor, back_to, render};
+use crate::api::{audit::By, problem::Problem};
+
+/// Batches shown of a job, and slots.
+const SHOWN: u32 = 20;
+
+struct JobRow {
+    job_id: JobId,
+    schedule: String,
+    tenants: Option<usize>,
+    next: Option<DateTime<Utc>>,
+    paused: Option<String>,
+    trouble: Option<String>,
+    activity: Option<Activity>,
+}
+
+impl JobRow {
+    /// Of the items that ended in the last day, how many in a hundred succeeded.
+    fn success_rate(&self) -> String {
+        match &self.activity {
+            Some(done) if done.items > 0 => {
+                let ended = done.succeeded + done.failed;
+                let rate = done.succeeded as f64 * 100.0 / ended.max(1) as f64;
+                format!("{rate:.1} % of {ended}")
+            }
+            _ => "–".to_owned(),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "jobs.html")]
+struct JobsPage {
+    visitor: Visitor,
+    jobs: Vec<JobRow>,
+}
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct JobPage {
+    visitor: Visitor,
+    job: JobRow,
+    slots: Vec<(String, usize, Option<DateTime<Utc>>)>,
+    batches: Vec<Batch>,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    visitor: Visitor,
+) -> Result<Html<String>, PageError> {
+    let config = app.jobs.current();
+    let jobs: Vec<&JobConfig> = config.jobs.iter().collect();
+    let jobs = app.rows(&jobs).await?;
+    render(&JobsPage { visitor, jobs })
+}
+
+pub(super) async fn one(
+    State(app): State<App>,
+    visitor: Visitor,
+    Path(job_id): Path<String>,
+) -> Result<Html<String>, PageError> {
+    let job = app.job(&JobId::new(&job_id)?)?;
+    let filter = BatchFilter {
+        job_id: Some(job.job_id.clone()),
+        status: None,
+    };
+    let (batches, _) = app
+        .reader
+        .batches(
+            &filter,
+            &Page {
+                cursor: None,
+                limit: SHOWN,
+            },
+        )
+        .await?;
+    let status = app.status.get();
+    let slots = status
+        .jobs
+        .get(&job.job_id)
+        .map(|known| known.mirror.largest_slots(SHOWN as usize).0);
+    let slots = slots.into_iter().flatten();
+    let Some(row) = app.rows(&[&job]).await?.pop() else {
+        return Err(Problem::missing("the job is gone").into());
+    };
+    render(&JobPage {
+        visitor,
+        job: row,
+        slots: slots
+            .map(|slot| (slot.slot.to_string(), slot.tenants, slot.next))
+            .collect(),
+        batches,
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Told {
+    action: String,
+    tenants: Option<String>,
+}
+
+pub(super) async fn act(
+    State(app): State<App>,
+    _visitor: Visitor,
+    by: By,
+    Path(job_id): Path<String>,
+    form: Result<Form<Told>, FormRejection>,
+) -> Result<Redirect, PageError> {
+    let Form(Told { action, tenants }) = form?;
+    match action.as_str() {
+        "pause" => drop(app.set_paused(&by, &job_id, true).await?),
+        "resume" => drop(app.set_paused(&by, &job_id, false).await?),
+        "trigger" => {
+            let tenants = tenants.unwrap_or_default();
+            let named = tenants
+                .split([',', '\n', ' ', '\r'])
+                .filter(|id| !id.is_empty());
+            let named = named.map(TenantId::new).collect::<Result<_, _>>()?;
+            let batch = app.trigger(&by, &job_id, named).await?;
+            let id = batch["batch_id"].as_str().unwrap_or_default();
+            return Ok(back_to(&format!("/batches/{id}")));
+        }
+        _ => return Err(Problem::bad_request("a job is paused, resumed or triggered").into()),
+    }
+    Ok(back_to(&format!("/jobs/{job_id}")))
+}
+
+impl App {
+    async fn rows(&self, jobs: &[&JobConfig]) -> Result<Vec<JobRow>, PageError> {
+        let now = SystemClock.now();
+        let activity = self.operations.activity(now - TimeDelta::days(1)).await?;
+        let (status, paused) = (self.status.get(), self.queue.paused().await?);
+        let row = |job: &&JobConfig| {
+            let known = status.jobs.get(&job.job_id);
+            let (schedule, next) = match &job.work {
+                Work::Fixed { schedule, .. } => (schedule.to_string(), schedule.next_after(now)),
+                Work::Preferences { feature_type, .. } => (
+                    format!("as each tenant chose for {feature_type}"),
+                    known.and_then(|known| known.next_due),
+                ),
+            };
+            JobRow {
+                job_id: job.job_id.clone(),
+                schedule,
+                tenants: known.map(|known| known.tenants),
+                next,
+                paused: paused.get(&job.job_id).cloned(),
+                trouble: known.and_then(|known| known.trouble.clone()),
+                activity: activity
+                    .iter()
+                    .find(|done| done.job_id == job.job_id)
+                    .cloned(),
+            }
+        };
+        Ok(jobs.iter().map(row).collect())
+    }
+}

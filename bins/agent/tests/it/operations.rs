@@ -1,0 +1,309 @@
+//! The operations page in a real browser, on the real agent, as an operator works through a night.
+
+use reqwest::{Client, Method, StatusCode, redirect::Policy};
+use serde_json::{Value, json};
+
+use crate::{
+    agent::{Agent, command},
+    browser::Browser,
+    failures::{FarSide, start},
+};
+
+const JOB: &str = "instagram_post_preference_based";
+const KEY: &str = "the-operators-key";
+
+fn preference(time: &str, topic: &str) -> Value {
+    json!({"config_value": {"instagram_posts": {"enabled": true, "frequency": "daily", "preferred_time": time,
+        "timezone": "Europe/Berlin", "template_overrides": {"call_to_action": topic}}}})
+}
+
+async fn store(agent: &Agent, tenant: &str, preference: &Value) {
+    let path = format!("tenants/{tenant}/configs/feature_preferences");
+    agent.config(Method::PUT, &path, preference).await;
+}
+
+async fn api(agent: &Agent, method: Method, path: &str) -> Value {
+    let url = format!("{}{path}", agent.api());
+    let request = Client::new().request(method, url).bearer_auth(KEY);
+    let answer = request.send().await.unwrap().error_for_status().unwrap();
+    answer.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_goes_on_and_steers_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    command.env("BATCH_API_KEY", KEY);
+    let agent = Agent::start(command);
+    let hostile = "<script>window.pwned = 1</script><img src=x onerror=\"window.pwned = 1\">";
+    store(&agent, "user1", &preference("09:15", hostile)).await;
+    store(&agent, "user2", &preference("21:45", "plants")).await;
+    let mut known = Value::Null;
+    while known["tenants"] != 2 {
+        known = api(&agent, Method::GET, &format!("/api/v1/jobs/{JOB}")).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+
+    let browser = Browser::open(1200, 1000).await;
+    let page = |path: &str| format!("{}{path}", agent.api());
+    browser.goto(&page("/jobs")).await;
+    browser.fill("#key", "a-guess").await;
+    browser.press("main button").await;
+    assert!(
+        browser
+            .text("[role=alert]")
+            .await
+            .contains("not the agent's key")
+    );
+    browser.fill("#key", KEY).await;
+    browser.press("main button").await;
+    assert_eq!(browser.text("h1").await, "Jobs");
+
+    // What falls due in a day, by hour: both tenants' items are in the table and in the chart.
+    browser.goto(&page("/")).await;
+    let due = browser.text("#due").await;
+    assert!(due.starts_with("Due in the next 24 hours: "), "{due}");
+    let filled = format!(
+        "return [...document.querySelectorAll('.heat tr:has(a[href=\"/jobs/{JOB}\"]) td')]
+             .map(cell => cell.textContent).filter(text => text).join()"
+    );
+    assert_eq!(browser.run(&filled).await, "1,1");
+    let bars = "return document.querySelectorAll('.chart rect:not([height=\"0\"])').length >= 2";
+    assert_eq!(browser.run(bars).await, true);
+    assert!(browser.text("#live").await.contains("Nothing."));
+
+    // A job that is paused elsewhere shows up without a reload.
+    browser.run("window.stays = true").await;
+    api(&agent, Method::POST, &format!("/api/v1/jobs/{JOB}/pause")).await;
+    browser
+        .until("return window.stays && document.getElementById('live').textContent.includes('is paused: paused by hand')")
+        .await;
+    browser.press("#live a").await;
+    assert_eq!(browser.text("h1").await, JOB);
+    browser.press("button[value=resume]").await;
+    assert_eq!(
+        browser
+            .find("button[value=pause]")
+            .await
+            .text()
+            .await
+            .unwrap(),
+        "Pause"
+    );
+
+    // A run by hand of one tenant, whose result could be a script.
+    browser.fill("#tenants", "user1").await;
+    browser.press("button[value=trigger]").await;
+    let batch = browser.client.current_url().await.unwrap();
+    let batch_id = batch.path().trim_start_matches("/batches/").to_owned();
+    let mut state = Value::Null;
+    while state["status"] != "completed" {
+        state = api(&agent, Method::GET, &format!("/api/v1/batches/{batch_id}")).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    browser.goto(batch.as_str()).await;
+    assert!(browser.text("main").await.contains("completed"));
+    browser.find("summary").await.click().await.unwrap();
+    assert!(
+        browser.text("details pre").await.contains("onerror"),
+        "it is shown as text"
+    );
+    assert_eq!(
+        browser.run("return window.pwned ?? null").await,
+        Value::Null
+    );
+
+    // The tenant: what is in effect, from where, what comes next, what has run.
+    browser.press("a[href='/tenants/user1']").await;
+    let text = browser.text("main").await;
+    for part in [
+        "preferred_time 09:15 the tenant",
+        "timezone Europe/Berlin the tenant",
+        "09:15 in Europe/Berlin",
+        "will run: due at",
+        "succeeded",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in\n{text}");
+    }
+    let runs = browser
+        .run("return document.querySelectorAll('ol li').length")
+        .await;
+    assert_eq!(runs, 5);
+
+    browser.goto(&page("/quarantine")).await;
+    assert!(
+        browser
+            .text("main")
+            .await
+            .contains("Every preference can be used.")
+    );
+
+    // All of it is in the audit log, the newest first, with who did it.
+    browser.goto(&page("/audit-log")).await;
+    let told = browser.text("tbody").await;
+    let actions: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.split(' ').nth(6))
+        .collect();
+    assert_eq!(actions, ["trigger", "resume", "pause"], "{told}");
+    assert!(
+        told.contains("page from 127.0.0.1 trigger") && told.contains("api from 127.0.0.1 pause"),
+        "{told}"
+    );
+
+    // Nothing is wider than a phone, and what is in the tables scrolls by itself.
+    browser.client.set_window_size(500, 900).await.unwrap();
+    for path in [
+        "/",
+        "/jobs",
+        &format!("/jobs/{JOB}"),
+        batch.path(),
+        "/tenants/user1",
+        "/audit-log",
+        "/replicas",
+    ] {
+        browser.goto(&page(path)).await;
+        let wide = browser
+            .run("return document.documentElement.scrollWidth - innerWidth")
+            .await;
+        assert!(
+            wide.as_i64().unwrap() <= 0,
+            "{path} is {wide} pixels too wide"
+        );
+        let silent =
+            "return [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]
+            .filter(field => !field.labels.length).length";
+        assert_eq!(
+            browser.run(silent).await,
+            0,
+            "{path}: every field has a label"
+        );
+    }
+
+    browser.press("nav button").await;
+    browser.goto(&page("/jobs")).await;
+    assert_eq!(browser.text("h1").await, "Sign in");
+    browser.close().await;
+
+    // An open overview does not keep the agent from stopping.
+    let signed_in = cookie(&agent).await;
+    let mut live = Client::new()
+        .get(page("/live"))
+        .header("cookie", signed_in)
+        .send()
+        .await
+        .unwrap();
+    assert!(live.chunk().await.unwrap().is_some());
+    assert!(agent.terminate().success());
+}
+
+async fn cookie(agent: &Agent) -> String {
+    let client = Client::builder().redirect(Policy::none()).build().unwrap();
+    let form = format!("key={KEY}&next=/");
+    let url = format!("{}/sign-in", agent.api());
+    let request = client
+        .post(url)
+        .header("content-type", "application/x-www-form-urlencoded");
+    let answer = request.body(form).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn dead_letters_are_looked_through_and_settled_on_the_page() {
+    let tenants = ["bad_a", "bad_b", "bad_c"].map(str::to_owned);
+    let (_project, agent) = start(&FarSide::default(), &tenants, json!({})).await;
+    agent
+        .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
+        .await;
+    agent
+        .until("/api/v1/dead-letters", |found| {
+            found["dead_letters"].as_array().map(Vec::len) == Some(3)
+        })
+        .await;
+
+    let browser = Browser::open(1200, 1000).await;
+    browser.goto(agent.api()).await;
+    assert!(
+        browser
+            .text("#live")
+            .await
+            .contains("3 items failed for good")
+    );
+    browser.goto(&format!("{}/dead-letters", agent.api())).await;
+    browser.fill("#tenant", "bad_b").await;
+    browser.press("form[role=search] button").await;
+    assert_eq!(
+        browser
+            .run("return document.querySelectorAll('tbody tr').length")
+            .await,
+        1
+    );
+    browser
+        .press("button[value^='discard ']:not([value$=all])")
+        .await;
+    browser.press("button[value='replay all']").await;
+    let found = agent
+        .until("/api/v1/dead-letters?state=open", |found| {
+            found["dead_letters"].as_array().map(Vec::len) == Some(2)
+        })
+        .await;
+    assert!(!found.to_string().contains("bad_b"), "{found}");
+    let settled = agent.get("/api/v1/dead-letters").await.to_string();
+    assert!(
+        settled.contains("discarded") && settled.contains("replayed"),
+        "{settled}"
+    );
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn other_sites_change_nothing_and_without_a_key_read_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = Agent::start(command(folder.path()));
+    let pause = format!("{}/api/v1/jobs/{JOB}/pause", agent.api());
+    let on_page = format!("{}/jobs/{JOB}", agent.api());
+    let client = Client::new();
+    for (name, value) in [
+        ("origin", "https://elsewhere.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("host", "elsewhere.example"),
+    ] {
+        for url in [&pause, &on_page] {
+            let request = client.post(url).header(name, value);
+            let request = request
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body("action=pause");
+            let answer = request.send().await.unwrap();
+            assert_eq!(
+                answer.status(),
+                StatusCode::FORBIDDEN,
+                "{name}: {value} at {url}"
+            );
+        }
+    }
+    let rebound = client.get(format!("{}/api/v1/jobs", agent.api()));
+    let answer = rebound
+        .header("host", "elsewhere.example:8080")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert_eq!(agent.get("/api/v1/audit-log").await["entries"], json!([]));
+    let own = client.post(&on_page).header("origin", agent.api());
+    let own = own
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("action=pause");
+    assert!(own.send().await.unwrap().status().is_success());
+    assert_eq!(
+        agent.get(&format!("/api/v1/jobs/{JOB}")).await["paused"],
+        true
+    );
+}
