@@ -193,7 +193,7 @@ impl Display {
                 .await
                 .ok()
                 .and_then(|(results, _)| results.into_iter().next());
-            text.push_str("\nLook next:\n");
+            text.push_str(&format!("\nLook next:\n  {base}/ in a browser\n"));
             text.push_str(&format!("  curl {base}/api/v1/batches\n"));
             text.push_str(&format!(
                 "  curl {base}/api/v1/batches/{}/results\n",

@@ -172,8 +172,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, TimeDelta, Utc};
-    use punctual_application::ports::{AuditEntry, Leadership, Page};
+    use chrono::{DateTime, TimeDelta};
+    use punctual_application::ports::{AuditEntry, Clock, Leadership, Page, SystemClock};
     use punctual_domain::{Firing, NewBatch, Occurrence, Priority, TenantId, Trigger};
     use uuid::Uuid;
 
@@ -181,7 +181,7 @@ mod tests {
 
     async fn keeps_what_operators_see(store: Store) {
         let operations = store.operations();
-        let now = DateTime::from_timestamp(Utc::now().timestamp(), 0).unwrap();
+        let now = DateTime::from_timestamp(SystemClock.now().timestamp(), 0).unwrap();
         let entry = |minutes: i64| AuditEntry {
             at: now + TimeDelta::minutes(minutes),
             by: "page 127.0.0.1".into(),
