@@ -21,6 +21,7 @@ need python3 python3
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 need chromium chromium
 need chromedriver chromium-driver
+need promtool prometheus
 need_postgresql
 if [ -z "$missing" ]; then exit 0; fi
 

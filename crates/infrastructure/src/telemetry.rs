@@ -1,4 +1,4 @@
-//! Logs: set up once, at the start of a binary.
+//! Logs and what metrics mean: set up once, at the start of a binary.
 
 use std::str::FromStr;
 
@@ -10,6 +10,40 @@ use tracing_subscriber::{
 /// `info` by accident.
 pub const DEFAULT_FILTER: &str =
     "info,hyper=info,reqwest=info,apalis=warn,apalis_core=warn,sqlx=warn";
+
+/// Tells the recorder what each metric means. Call it once a recorder is installed.
+pub fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("punctual_items_total", "Items with an outcome.");
+    describe_counter!("punctual_batches_total", "Batches queued.");
+    describe_counter!("punctual_changes_total", "Changes of preferences taken.");
+    describe_counter!(
+        "punctual_feed_missed_total",
+        "Preferences that a full read found and the feed had not brought."
+    );
+    describe_gauge!("punctual_scheduled_tenants", "Tenants with a slot.");
+    describe_gauge!(
+        "punctual_quarantined_preferences",
+        "Preferences that cannot be used."
+    );
+    describe_gauge!(
+        "punctual_preferences_seen_timestamp_seconds",
+        "Every preference stored until then is in force."
+    );
+    describe_gauge!(
+        "punctual_planned_timestamp_seconds",
+        "Everything due until then has been planned, as far as this process knows."
+    );
+    describe_gauge!(
+        "punctual_leads",
+        "1 in the process that fires what falls due."
+    );
+    describe_histogram!(
+        "punctual_fire_lateness_seconds",
+        Unit::Seconds,
+        "From the due instant to a batch being queued and to its first item starting."
+    );
+}
 
 /// How a line of the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]

@@ -184,11 +184,13 @@ async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static s
 
 fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     let seconds = Matcher::Suffix("_seconds".to_owned());
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(seconds, &BUCKETS)
         .context("the buckets of histograms cannot be used")?
         .install_recorder()
-        .context("metrics cannot be recorded")
+        .context("metrics cannot be recorded")?;
+    telemetry::describe_metrics();
+    Ok(handle)
 }
 
 /// The exporter tidies its histograms only when told to.

@@ -19,6 +19,7 @@ mod failures;
 mod kill;
 mod last_known_good;
 mod main_job;
+mod monitoring;
 mod operations;
 mod page;
 mod postgres;

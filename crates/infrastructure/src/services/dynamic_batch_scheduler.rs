@@ -283,9 +283,14 @@ impl DynamicBatchScheduler {
             let job_id = job_id.to_string();
             metrics::gauge!("punctual_scheduled_tenants", "job_id" => job_id.clone())
                 .set(status.tenants as f64);
-            metrics::gauge!("punctual_quarantined_preferences", "job_id" => job_id)
+            metrics::gauge!("punctual_quarantined_preferences", "job_id" => job_id.clone())
                 .set(status.quarantined as f64);
+            if let Some(seen) = status.seen_until {
+                metrics::gauge!("punctual_preferences_seen_timestamp_seconds", "job_id" => job_id)
+                    .set(seen.timestamp() as f64);
+            }
         }
+        metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
         self.status.publish(SchedulerStatus {
             jobs,
             planned_until: Some(now),
