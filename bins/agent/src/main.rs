@@ -4,6 +4,7 @@ mod api;
 mod cli;
 mod commands;
 mod reload;
+mod service_manager;
 mod settings;
 mod terminal;
 mod wiring;

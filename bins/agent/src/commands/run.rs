@@ -19,6 +19,7 @@ use super::{Failure, check};
 use crate::{
     api,
     cli::RunOptions,
+    service_manager,
     settings::Settings,
     terminal::{Display, Terminal},
     wiring::Agent,
@@ -86,6 +87,10 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let mut parts = JoinSet::new();
     let api = serve(listener, router, stop.clone().cancelled_owned());
     parts.spawn(named("the API", api));
+    parts.spawn(named(
+        "the sign of life",
+        service_manager::alive(stop.clone()),
+    ));
     parts.spawn(named("metrics upkeep", upkeep(metrics, stop.clone())));
     if settings.batch_log_format == LogFormat::Text {
         let display = Display::new(
@@ -107,12 +112,14 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         agent.deliverer.run(stop.clone()),
     ));
     info!(%address, config_database = agent.config_database, "The agent has started; its API is at http://{address}");
+    service_manager::started();
 
     let died = tokio::select! {
         () = signals.recv() => None,
         Some(ended) = parts.join_next() => Some(ended.map_or_else(|error| error.to_string(), str::to_owned)),
     };
     info!("Stopping: no new work begins; a second signal ends at once");
+    service_manager::stopping();
     stop.cancel();
     agent.stopping.send_replace(true);
     let drain = async {

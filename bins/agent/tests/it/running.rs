@@ -3,7 +3,7 @@
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
-use crate::agent::{Agent, command};
+use crate::agent::{Agent, PATIENCE, command};
 
 #[tokio::test]
 async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_nowhere() {
@@ -31,7 +31,7 @@ async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_n
         "/api/v1/batches",
         "/api/v1/quarantine",
         "/api/v1/no/such",
-        "/",
+        "/no/such",
     ] {
         let url = format!("{}{path}", agent.api());
         for key in [None, Some("wrong"), Some("canary-ap"), Some("")] {
@@ -50,6 +50,37 @@ async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_n
                 "application/problem+json"
             );
         }
+    }
+    let staying = Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    for path in [
+        "/",
+        "/live",
+        "/jobs",
+        "/jobs/etsy_analysis",
+        "/batches",
+        "/tenants/user1",
+        "/dead-letters",
+        "/quarantine",
+        "/replicas",
+        "/audit-log",
+    ] {
+        for cookie in [
+            "",
+            "punctual_operator=canary-api",
+            "punctual_operator=9999999999.0.0",
+        ] {
+            let request = staying.get(format!("{}{path}", agent.api()));
+            let answer = request.header("cookie", cookie).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
+            let to = answer.headers()["location"].to_str().unwrap();
+            assert!(to.starts_with("/sign-in?next=/"), "{path} leads to {to}");
+        }
+        let posted = staying.post(format!("{}{path}", agent.api()));
+        let status = posted.body("action=pause").send().await.unwrap().status();
+        assert!(!status.is_success(), "{path}: {status}");
     }
     let metrics = http
         .get(format!("{}/metrics", agent.api()))
@@ -159,4 +190,37 @@ async fn without_its_config_database_it_says_so_and_runs_nothing() {
     );
     assert!(!log.concat().contains("canary"), "{log:#?}");
     assert!(agent.terminate().success());
+}
+
+#[tokio::test]
+async fn systemd_is_told_of_the_start_of_life_and_of_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let mut command = command(folder.path());
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "300000");
+    let agent = Agent::start(command);
+    let told = async || {
+        let mut buffer = [0; 256];
+        let received = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await;
+        let length = received.expect("nothing is told").unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let mut first = told().await;
+    // The first sign of life may be as early.
+    while first.trim() == "WATCHDOG=1" {
+        first = told().await;
+    }
+    assert_eq!(first.trim(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(told().await.trim(), "WATCHDOG=1");
+    }
+    assert!(agent.terminate().success());
+    let mut last = told().await;
+    while last.trim() == "WATCHDOG=1" {
+        last = told().await;
+    }
+    assert_eq!(last.trim(), "STOPPING=1");
 }
