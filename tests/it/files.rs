@@ -1,4 +1,5 @@
-//! The example files: what an editor is told about them agrees with what the agent reads.
+//! The files beside the code: what an editor is told about the examples agrees with what the agent reads, and links lead
+//! somewhere.
 
 use std::path::{Path, PathBuf};
 
@@ -203,4 +204,42 @@ fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
             "the schema, {pointer} = {value}"
         );
     }
+}
+
+/// Files with prose: of the repository's top, of docs and beside the crates.
+fn prose(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !matches!(name.as_str(), "target" | "var") && !name.starts_with('.') {
+                prose(&path, found);
+            }
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_link_between_files_leads_somewhere() {
+    let mut files = Vec::new();
+    prose(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+        &mut files,
+    );
+    assert!(files.len() > 10, "{files:?}");
+    let mut broken = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            let target = link.split('#').next().unwrap_or_default();
+            let outside = link.contains("://") || target.is_empty();
+            if !outside && !file.parent().unwrap().join(target).exists() {
+                broken.push(format!("{}: {link}", file.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
 }
