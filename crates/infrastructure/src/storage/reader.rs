@@ -153,9 +153,13 @@ impl BatchReader for SqlReader {
                 (chunk, tenant.to_string())
             }
         };
+        // What its chunks count says which of them need not be looked through.
         let sql = format!(
             "{RESULTS} WHERE c.batch_id = $1 AND (r.chunk, r.tenant_id) > ($2, $3)
-               AND ($4 IS NULL OR r.status = $4) ORDER BY r.chunk, r.tenant_id LIMIT $5"
+               AND ($4 IS NULL OR r.status = $4)
+               AND ($4 IS NULL OR CASE $4 WHEN 'succeeded' THEN c.succeeded WHEN 'failed' THEN c.failed
+                   WHEN 'skipped' THEN c.skipped ELSE 1 END > 0)
+             ORDER BY r.chunk, r.tenant_id LIMIT $5"
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(filter.batch_id.to_string())
