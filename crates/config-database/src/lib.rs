@@ -4,6 +4,7 @@
 mod http;
 mod import;
 mod keys;
+pub mod pages;
 mod serve;
 mod server;
 mod store;

@@ -11,21 +11,24 @@ mod visitor;
 use askama::Template;
 use axum::{
     Router,
-    extract::{Query, Request, State, rejection::FormRejection, rejection::QueryRejection},
-    http::{HeaderName, HeaderValue, StatusCode, header},
-    middleware::{self, Next},
-    response::{Html, IntoResponse, Redirect, Response},
+    extract::{
+        Query, State,
+        rejection::{FormRejection, QueryRejection},
+    },
+    http::StatusCode,
+    middleware,
+    response::{Html, IntoResponse, Response},
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{AuditEntry, StoreError, Working};
+use punctual_config_database::pages::{STYLE, asset, with_security_headers};
 use punctual_domain::InvalidId;
 
 use self::visitor::Visitor;
 use super::{App, PageQuery, problem::Problem};
 
 pub(super) fn routes() -> Router<App> {
-    let asset = |content_type, text| get(move || asset(content_type, text));
     Router::new()
         .route("/", get(overview::show))
         .route("/live", get(overview::live))
@@ -47,46 +50,22 @@ pub(super) fn routes() -> Router<App> {
         .route("/quarantine", get(dead_letters::quarantine))
         .route("/replicas", get(replicas))
         .route("/audit-log", get(audit_log))
+        .route("/assets/style.css", get(|| asset("text/css", STYLE)))
         .route(
-            "/assets/style.css",
-            asset("text/css", include_str!("../../assets/style.css")),
+            "/assets/operations.css",
+            get(|| asset("text/css", include_str!("../../assets/operations.css"))),
         )
         .route(
             "/assets/page.js",
-            asset("text/javascript", include_str!("../../assets/page.js")),
+            get(|| asset("text/javascript", include_str!("../../assets/page.js"))),
         )
-        .layer(middleware::from_fn(with_security_headers))
+        .layer(middleware::from_fn(|request, next| {
+            with_security_headers(POLICY, request, next)
+        }))
 }
 
-async fn asset(content_type: &'static str, text: &'static str) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CACHE_CONTROL, "max-age=300"),
-    ];
-    (headers, text).into_response()
-}
-
-async fn with_security_headers(request: Request, next: Next) -> Response {
-    const HEADERS: [(HeaderName, &str); 4] = [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
-             frame-ancestors 'none'; base-uri 'none'",
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ];
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    response
-}
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
+     frame-ancestors 'none'; base-uri 'none'";
 
 fn render(template: &impl Template) -> Result<Html<String>, PageError> {
     template.render().map(Html).map_err(|error| {
@@ -147,11 +126,6 @@ impl IntoResponse for PageError {
         let html = page.render().unwrap_or_else(|_| title.to_owned());
         (status, Html(html)).into_response()
     }
-}
-
-/// Back to a page of ours, after something was done.
-fn back_to(path: &str) -> Redirect {
-    Redirect::to(path)
 }
 
 /// An instant as operators compare it with logs.

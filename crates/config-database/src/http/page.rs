@@ -11,9 +11,9 @@ mod visitor;
 use askama::Template;
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, StatusCode, header},
-    middleware::{self, Next},
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    middleware,
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
@@ -21,6 +21,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use self::visitor::Visitor;
 use super::{App, BODY_BYTES, IMPORT_BYTES, problem::Problem};
+use crate::pages::{STYLE, asset, with_security_headers};
 
 pub(super) fn routes() -> Router<App> {
     let pages = Router::new()
@@ -54,10 +55,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/operators/import", post(operators::import))
         .layer(RequestBodyLimitLayer::new(IMPORT_BYTES));
     let assets = Router::new()
-        .route(
-            "/assets/style.css",
-            get(|| asset("text/css", include_str!("../../assets/style.css"))),
-        )
+        .route("/assets/style.css", get(|| asset("text/css", STYLE)))
         .route(
             "/assets/page.js",
             get(|| asset("text/javascript", include_str!("../../assets/page.js"))),
@@ -70,7 +68,9 @@ pub(super) fn routes() -> Router<App> {
         .merge(import)
         .layer(DefaultBodyLimit::disable())
         .merge(assets)
-        .layer(middleware::from_fn(with_security_headers))
+        .layer(middleware::from_fn(|request, next| {
+            with_security_headers(POLICY, request, next)
+        }))
 }
 
 async fn start(visitor: Visitor) -> Redirect {
@@ -80,36 +80,8 @@ async fn start(visitor: Visitor) -> Redirect {
     }
 }
 
-async fn asset(content_type: &'static str, text: &'static str) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CACHE_CONTROL, "max-age=300"),
-    ];
-    (headers, text).into_response()
-}
-
-async fn with_security_headers(request: Request, next: Next) -> Response {
-    const HEADERS: [(HeaderName, &str); 4] = [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
-             form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ];
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    // What a page shows belongs to who is signed in.
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    response
-}
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// A page, or the fragment of one.
 fn render(template: &impl Template) -> Result<Html<String>, PageError> {

@@ -11,7 +11,7 @@ use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult}
 use punctual_domain::{Batch, ItemStatus};
 use serde::Deserialize;
 
-use super::{App, PageError, Visitor, back_to, render};
+use super::{App, PageError, Visitor, render};
 use crate::api::{PageQuery, audit::By};
 
 const SHOWN: u32 = 50;
@@ -113,5 +113,5 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Redirect, PageError> {
     app.cancel(&by, &id).await?;
-    Ok(back_to(&format!("/batches/{id}")))
+    Ok(Redirect::to(&format!("/batches/{id}")))
 }

@@ -9,7 +9,7 @@ use punctual_application::ports::{DeadLetterFilter, Page};
 use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
 use serde::Deserialize;
 
-use super::{App, PageError, Visitor, back_to, render};
+use super::{App, PageError, Visitor, render};
 use crate::api::{audit::By, dead_letters::Wanted, problem::Problem};
 
 const SHOWN: u32 = 50;
@@ -112,7 +112,7 @@ pub(super) async fn act(
         },
     };
     drop(app.settle(&by, wanted, again).await?);
-    Ok(back_to("/dead-letters"))
+    Ok(Redirect::to("/dead-letters"))
 }
 
 #[derive(Template)]

@@ -10,7 +10,7 @@ use punctual_application::ports::{Activity, BatchFilter, Clock, Page, SystemCloc
 use punctual_domain::{Batch, JobConfig, JobId, TenantId, Work};
 use serde::Deserialize;
 
-use super::{App, PageError, Visitor, back_to, render};
+use super::{App, PageError, Visitor, render};
 use crate::api::{audit::By, problem::Problem};
 
 /// Batches shown of a job, and slots.
@@ -130,11 +130,11 @@ pub(super) async fn act(
             let named = named.map(TenantId::new).collect::<Result<_, _>>()?;
             let batch = app.trigger(&by, &job_id, named).await?;
             let id = batch["batch_id"].as_str().unwrap_or_default();
-            return Ok(back_to(&format!("/batches/{id}")));
+            return Ok(Redirect::to(&format!("/batches/{id}")));
         }
         _ => return Err(Problem::bad_request("a job is paused, resumed or triggered").into()),
     }
-    Ok(back_to(&format!("/jobs/{job_id}")))
+    Ok(Redirect::to(&format!("/jobs/{job_id}")))
 }
 
 impl App {

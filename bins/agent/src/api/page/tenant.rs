@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
-    response::{Html, IntoResponse, Response},
+    response::{Html, IntoResponse, Redirect, Response},
 };
 use chrono::{NaiveDate, TimeDelta};
 use punctual_application::ports::{Clock, Page, StoredResult, SystemClock, TenantRuns};
@@ -13,7 +13,7 @@ use punctual_domain::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{App, PageError, Visitor, back_to, render, utc};
+use super::{App, PageError, Visitor, render, utc};
 
 const NEXT_RUNS: usize = 5;
 const RUNS: u32 = 25;
@@ -54,7 +54,7 @@ pub(super) async fn search(
     Query(Wanted { id }): Query<Wanted>,
 ) -> Result<Response, PageError> {
     match id.as_deref().map(str::trim).filter(|id| !id.is_empty()) {
-        Some(id) => Ok(back_to(&format!("/tenants/{}", TenantId::new(id)?)).into_response()),
+        Some(id) => Ok(Redirect::to(&format!("/tenants/{}", TenantId::new(id)?)).into_response()),
         None => Ok(render(&TenantsPage { visitor })?.into_response()),
     }
 }

@@ -1,17 +1,15 @@
 //! Who looks at the page: signed in with the agent's key, for twelve hours. The cookie says until when, under a seal
 //! that only who knows the key can make, so every replica knows it and a new key ends it.
 
-use std::convert::Infallible;
-
 use askama::Template;
 use axum::{
-    extract::{
-        Form, FromRequestParts, OptionalFromRequestParts, Query, State, rejection::FormRejection,
-    },
+    extract::{Form, FromRequestParts, Query, State, rejection::FormRejection},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{Html, IntoResponse, Redirect, Response},
 };
+use chrono::TimeDelta;
 use punctual_application::ports::{Clock, SystemClock};
+use punctual_config_database::pages::{cookie, set_cookie, to_sign_in, within};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -19,7 +17,9 @@ use uuid::Uuid;
 use super::{App, PageError, render};
 
 const COOKIE: &str = "punctual_operator";
-const SIGNED_IN_SECONDS: i64 = 12 * 3600;
+/// The page is never opened signed in from elsewhere.
+const SAME_SITE: &str = "Strict";
+const SIGNED_IN_FOR: TimeDelta = TimeDelta::hours(12);
 
 /// Who looks at the page.
 #[derive(Debug, Clone)]
@@ -29,38 +29,22 @@ pub(super) struct Visitor {
 }
 
 impl FromRequestParts<App> for Visitor {
-    type Rejection = Response;
+    type Rejection = Redirect;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        let visitor = <Self as OptionalFromRequestParts<App>>::from_request_parts(parts, app).await;
-        let Ok(visitor) = visitor;
-        visitor.ok_or_else(|| {
-            let path = parts.uri.path();
-            let next = if parts.method.is_safe() && path != "/live" {
-                path
-            } else {
-                "/"
-            };
-            Redirect::to(&format!("/sign-in?next={next}")).into_response()
-        })
-    }
-}
-
-impl OptionalFromRequestParts<App> for Visitor {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Option<Self>, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Redirect> {
         let Some(key) = &app.api_key else {
-            return Ok(Some(Self { signed_in: false }));
+            return Ok(Self { signed_in: false });
         };
-        let sealed = cookie(&parts.headers).is_some_and(|token| is_sealed(token, key));
-        Ok(sealed.then_some(Self { signed_in: true }))
+        match cookie(&parts.headers, COOKIE) {
+            Some(token) if is_sealed(token, key) => Ok(Self { signed_in: true }),
+            _ => Err(to_sign_in(&parts.method, &parts.uri)),
+        }
     }
 }
 
 /// `until.nonce.seal`, the first in seconds since 1970.
 fn token(key: &blake3::Hash) -> String {
-    let until = SystemClock.now().timestamp() + SIGNED_IN_SECONDS;
+    let until = (SystemClock.now() + SIGNED_IN_FOR).timestamp();
     let content = format!("{until}.{}", Uuid::new_v4().simple());
     let seal = seal(&content, key);
     format!("{content}.{seal}")
@@ -84,16 +68,6 @@ fn is_sealed(token: &str, key: &blake3::Hash) -> bool {
     genuine && until.is_some_and(|until| until > SystemClock.now().timestamp())
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == COOKIE).then_some(value))
-}
-
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct SignInPage {
@@ -113,13 +87,6 @@ pub(super) async fn form(Query(Next { next }): Query<Next>) -> Result<Html<Strin
     })
 }
 
-/// An address of ours, whatever was asked for.
-fn within(next: Option<String>) -> String {
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
-    next.filter(|next| next.starts_with('/') && !next.starts_with("//") && next.bytes().all(plain))
-        .unwrap_or_else(|| "/".to_owned())
-}
-
 #[derive(Deserialize)]
 pub(super) struct SignIn {
     key: SecretString,
@@ -135,15 +102,9 @@ pub(super) async fn sign_in(
     let given = blake3::hash(key.expose_secret().as_bytes());
     match app.api_key {
         Some(own) if own == given => {
+            let cookie = set_cookie(&headers, COOKIE, &token(&own), SAME_SITE, SIGNED_IN_FOR);
             let to = Redirect::to(&within(next));
-            Ok((
-                [(
-                    header::SET_COOKIE,
-                    set_cookie(&headers, &token(&own), SIGNED_IN_SECONDS),
-                )],
-                to,
-            )
-                .into_response())
+            Ok(([(header::SET_COOKIE, cookie)], to).into_response())
         }
         Some(_) => {
             tracing::warn!(
@@ -161,20 +122,8 @@ pub(super) async fn sign_in(
 }
 
 pub(super) async fn sign_out(headers: HeaderMap) -> Response {
-    (
-        [(header::SET_COOKIE, set_cookie(&headers, "", 0))],
-        Redirect::to("/sign-in"),
-    )
-        .into_response()
-}
-
-/// Sent back only by our own pages, never shown to scripts, and only over TLS where there is TLS.
-fn set_cookie(headers: &HeaderMap, token: &str, seconds: i64) -> String {
-    let behind_tls = headers
-        .get("x-forwarded-proto")
-        .is_some_and(|protocol| protocol == "https");
-    let secure = if behind_tls { "; Secure" } else { "" };
-    format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
+    let cookie = set_cookie(&headers, COOKIE, "", SAME_SITE, TimeDelta::zero());
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response()
 }
 
 #[cfg(test)]
@@ -195,18 +144,5 @@ mod tests {
         for broken in ["", ".", "..", "x.y.z"] {
             assert!(!is_sealed(broken, &key));
         }
-    }
-
-    #[test]
-    fn a_visitor_is_sent_to_our_own_pages_only() {
-        for next in [
-            "//elsewhere.example",
-            "https://elsewhere.example",
-            "/\\elsewhere",
-            "/\r\nx",
-        ] {
-            assert_eq!(within(Some(next.into())), "/", "{next:?}");
-        }
-        assert_eq!(within(Some("/jobs".into())), "/jobs");
     }
 }

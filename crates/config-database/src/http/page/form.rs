@@ -375,14 +375,3 @@ pub(super) fn version_of(stored: Option<&Map<String, Value>>) -> String {
     });
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
-
-/// A text as part of an address.
-pub(super) fn encode(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-            (byte as char).to_string()
-        }
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}

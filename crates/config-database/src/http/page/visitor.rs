@@ -4,7 +4,7 @@ use askama::Template;
 use axum::{
     Form,
     extract::{ConnectInfo, FromRequestParts, Query, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use chrono::TimeDelta;
@@ -15,12 +15,15 @@ use uuid::Uuid;
 
 use super::{PageError, render};
 use crate::{
-    http::{App, auth::Caller, problem::Problem},
+    http::{App, auth::Caller},
     keys::{Scope, hash},
+    pages::{cookie, set_cookie, to_sign_in, within},
     store::now,
 };
 
 const COOKIE: &str = "punctual_session";
+/// Links to the pages from elsewhere find the visitor signed in.
+const SAME_SITE: &str = "Lax";
 const SIGNED_IN_FOR: TimeDelta = TimeDelta::hours(12);
 
 /// Who looks at a page.
@@ -114,7 +117,7 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        let token = cookie(&parts.headers).map(str::to_owned);
+        let token = cookie(&parts.headers, COOKIE).map(str::to_owned);
         let key = match (app.admin_key, &token) {
             (Some(_), Some(token)) => app
                 .store
@@ -128,12 +131,7 @@ impl FromRequestParts<App> for Visitor {
             .await
             .map_err(|problem| PageError::from(problem).into_response())?;
         let Some(caller) = caller else {
-            let next: String = match parts.uri.path_and_query() {
-                Some(path) if parts.method.is_safe() => path.as_str().to_owned(),
-                _ => "/".to_owned(),
-            };
-            let next = super::form::encode(&next);
-            return Err(Redirect::to(&format!("/sign-in?next={next}")).into_response());
+            return Err(to_sign_in(&parts.method, &parts.uri).into_response());
         };
         app.limits
             .known(&caller)
@@ -149,16 +147,6 @@ impl FromRequestParts<App> for Visitor {
             csrf,
         })
     }
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == COOKIE).then_some(value))
 }
 
 #[derive(Template)]
@@ -178,12 +166,6 @@ pub(super) async fn form(Query(Next { next }): Query<Next>) -> Result<Html<Strin
         next: within(next),
         problem: None,
     })
-}
-
-/// An address of ours, whatever was asked for.
-fn within(next: Option<String>) -> String {
-    next.filter(|next| next.starts_with('/') && !next.starts_with("//") && !next.contains('\\'))
-        .unwrap_or_else(|| "/".to_owned())
 }
 
 #[derive(Deserialize)]
@@ -211,7 +193,7 @@ pub(super) async fn sign_in(
     app.store
         .add_session(&blake3::hash(token.as_bytes()), &key, now() + SIGNED_IN_FOR)
         .await?;
-    let cookie = set_cookie(&headers, &token, SIGNED_IN_FOR)?;
+    let cookie = set_cookie(&headers, COOKIE, &token, SAME_SITE, SIGNED_IN_FOR);
     let to = Redirect::to(&within(next));
     Ok(([(header::SET_COOKIE, cookie)], to).into_response())
 }
@@ -233,19 +215,6 @@ pub(super) async fn sign_out(
             .end_session(&blake3::hash(token.as_bytes()))
             .await?;
     }
-    let cookie = set_cookie(&headers, "", TimeDelta::zero())?;
+    let cookie = set_cookie(&headers, COOKIE, "", SAME_SITE, TimeDelta::zero());
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response())
-}
-
-/// Sent back only by our own pages' calls, never shown to scripts, and only over TLS where there is TLS.
-fn set_cookie(headers: &HeaderMap, token: &str, age: TimeDelta) -> Result<HeaderValue, Problem> {
-    let behind_tls = headers
-        .get("x-forwarded-proto")
-        .is_some_and(|protocol| protocol == "https");
-    let secure = if behind_tls { "; Secure" } else { "" };
-    let age = age.num_seconds();
-    HeaderValue::from_str(&format!(
-        "{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}"
-    ))
-    .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
