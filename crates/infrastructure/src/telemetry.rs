@@ -32,7 +32,7 @@ pub fn describe_metrics() {
     );
     describe_gauge!(
         "punctual_planned_timestamp_seconds",
-        "Everything due until then has been planned, as far as this process knows."
+        "This process has planned everything due until then; none where another one fires."
     );
     describe_gauge!(
         "punctual_leads",

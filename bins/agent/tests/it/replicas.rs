@@ -145,6 +145,9 @@ async fn a_replica_that_is_killed_leaves_nothing_undone_and_another_one_fires() 
     let (a, b) = (bench.agent("a", 200).await, bench.agent("b", 200).await);
     let (first, second) = if leads(&a).await { (a, b) } else { (b, a) };
     assert!(leads(&first).await && !leads(&second).await, "one fires");
+    let planned = "punctual_planned_timestamp_seconds";
+    assert!(first.metric(planned).await.is_some());
+    assert_eq!(second.metric(planned).await, None, "it plans nothing");
     let path = trigger(&second).await;
     second.until(&path, |batch| processed(batch) >= 20).await;
     first.kill();

@@ -64,7 +64,7 @@ pub struct AuditEntry {
     pub at: DateTime<Utc>,
     /// From where: `page` or `api`, and the address.
     pub by: String,
-    /// What: `pause`, `resume`, `trigger`, `cancel`, `replay`, `discard` or `backfill`.
+    /// What: `pause`, `resume`, `trigger`, `cancel`, `replay` or `discard`.
     pub action: String,
     /// To what: a job, a batch or dead letters.
     pub subject: String,

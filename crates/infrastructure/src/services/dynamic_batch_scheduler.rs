@@ -218,6 +218,7 @@ impl DynamicBatchScheduler {
                         next = earlier(next, next_due);
                     }
                 }
+                metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
                 self.publish(now);
                 until(next, now).min(watch.ends)
             }
@@ -290,7 +291,6 @@ impl DynamicBatchScheduler {
                     .set(seen.timestamp() as f64);
             }
         }
-        metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
         self.status.publish(SchedulerStatus {
             jobs,
             planned_until: Some(now),
