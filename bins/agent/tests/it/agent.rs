@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 /// How long anything that must happen may take on a busy machine.
@@ -64,6 +64,7 @@ pub struct Agent {
     api: String,
     config_database: String,
     config_key: Option<&'static str>,
+    api_key: Option<&'static str>,
     http: Client,
 }
 
@@ -103,6 +104,7 @@ impl Agent {
             api: String::new(),
             config_database: String::new(),
             config_key: None,
+            api_key: None,
             http: Client::new(),
         }
     }
@@ -135,19 +137,14 @@ impl Agent {
 
     /// GETs a path of the API, unless it cannot be answered now.
     pub async fn try_get(&self, path: &str) -> Option<Value> {
-        let response = self.http.get(format!("{}{path}", self.api)).send().await;
+        let response = self.request(Method::GET, path).send().await;
         let response = response.ok()?.error_for_status().ok()?;
         response.json().await.ok()
     }
 
     /// GETs a path of the agent's API.
     pub async fn get(&self, path: &str) -> Value {
-        let response = self
-            .http
-            .get(format!("{}{path}", self.api))
-            .send()
-            .await
-            .unwrap();
+        let response = self.request(Method::GET, path).send().await.unwrap();
         let not_ready =
             path == "/health/ready" && response.status() == StatusCode::SERVICE_UNAVAILABLE;
         assert!(
@@ -177,8 +174,7 @@ impl Agent {
 
     /// Calls the API with a body, expects success and returns what it answers.
     pub async fn call(&self, method: Method, path: &str, body: &Value) -> Value {
-        let url = format!("{}{path}", self.api);
-        let call = self.http.request(method, url).body(body.to_string());
+        let call = self.request(method, path).body(body.to_string());
         let response = call.send().await.unwrap();
         let status = response.status();
         let text = response.text().await.unwrap();
@@ -188,18 +184,25 @@ impl Agent {
 
     /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> Option<f64> {
-        let url = format!("{}/metrics", self.api);
-        let text = self
-            .http
-            .get(url)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
+        let answer = self.request(Method::GET, "/metrics").send().await.unwrap();
+        let text = answer.text().await.unwrap();
         let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
         text.lines().find_map(value)
+    }
+
+    /// A call of the API, with the key if one was given.
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let call = self.http.request(method, format!("{}{path}", self.api));
+        match self.api_key {
+            Some(key) => call.bearer_auth(key),
+            None => call,
+        }
+    }
+
+    /// Calls the API with this key from now on.
+    pub fn with_api_key(mut self, key: &'static str) -> Self {
+        self.api_key = Some(key);
+        self
     }
 
     pub fn api(&self) -> &str {

@@ -22,27 +22,18 @@ async fn store(agent: &Agent, tenant: &str, preference: &Value) {
     agent.config(Method::PUT, &path, preference).await;
 }
 
-async fn api(agent: &Agent, method: Method, path: &str) -> Value {
-    let url = format!("{}{path}", agent.api());
-    let request = Client::new().request(method, url).bearer_auth(KEY);
-    let answer = request.send().await.unwrap().error_for_status().unwrap();
-    answer.json().await.unwrap()
-}
-
 #[tokio::test]
 async fn an_operator_sees_what_goes_on_and_steers_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(folder.path());
     command.env("BATCH_API_KEY", KEY);
-    let agent = Agent::start(command);
+    let agent = Agent::start(command).with_api_key(KEY);
     let hostile = "<script>window.pwned = 1</script><img src=x onerror=\"window.pwned = 1\">";
     store(&agent, "user1", &preference("09:15", hostile)).await;
     store(&agent, "user2", &preference("21:45", "plants")).await;
-    let mut known = Value::Null;
-    while known["tenants"] != 2 {
-        known = api(&agent, Method::GET, &format!("/api/v1/jobs/{JOB}")).await;
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    agent
+        .until(&format!("/api/v1/jobs/{JOB}"), |job| job["tenants"] == 2)
+        .await;
 
     let browser = Browser::open(1200, 1000).await;
     let page = |path: &str| format!("{}{path}", agent.api());
@@ -74,7 +65,8 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
 
     // A job that is paused elsewhere shows up without a reload.
     browser.run("window.stays = true").await;
-    api(&agent, Method::POST, &format!("/api/v1/jobs/{JOB}/pause")).await;
+    let pause = format!("/api/v1/jobs/{JOB}/pause");
+    agent.call(Method::POST, &pause, &json!({})).await;
     browser
         .until("return window.stays && document.getElementById('live').textContent.includes('is paused: paused by hand')")
         .await;
@@ -96,11 +88,11 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     browser.press("button[value=trigger]").await;
     let batch = browser.client.current_url().await.unwrap();
     let batch_id = batch.path().trim_start_matches("/batches/").to_owned();
-    let mut state = Value::Null;
-    while state["status"] != "completed" {
-        state = api(&agent, Method::GET, &format!("/api/v1/batches/{batch_id}")).await;
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    agent
+        .until(&format!("/api/v1/batches/{batch_id}"), |batch| {
+            batch["status"] == "completed"
+        })
+        .await;
     browser.goto(batch.as_str()).await;
     assert!(browser.text("main").await.contains("completed"));
     browser.find("summary").await.click().await.unwrap();
@@ -130,12 +122,22 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
         .await;
     assert_eq!(runs, 5);
 
+    // A day that does not fit the job's own frequency: it cannot be used, and the overview leads to it.
     browser.goto(&page("/quarantine")).await;
+    let text = browser.text("main").await;
+    assert!(text.contains("Every preference can be used."), "{text}");
+    let day =
+        json!({"config_value": {"instagram_posts": {"enabled": true, "preferred_day": "31"}}});
+    store(&agent, "user3", &day).await;
+    browser.goto(&page("/")).await;
+    browser
+        .until("return document.getElementById('live').textContent.includes('1 preferences cannot be used')")
+        .await;
+    browser.press("#live a[href='/quarantine']").await;
+    let text = browser.text("tbody").await;
     assert!(
-        browser
-            .text("main")
-            .await
-            .contains("Every preference can be used.")
+        text.contains("user3") && text.contains("preferred_day"),
+        "{text}"
     );
 
     // All of it is in the audit log, the newest first, with who did it.
