@@ -178,13 +178,10 @@ impl MergedPreference {
         stored: &Preference,
         defaults: &Preference,
     ) -> Vec<(&'static str, Value, Origin)> {
-        let day_of_defaults = defaults.preferred_day.as_ref().is_some_and(|days| {
-            let fits = |wanted: &Recurrence| *wanted == self.slot.recurrence;
-            let known = stored.frequency.or(defaults.frequency);
-            known
-                .and_then(|known| recurrence(known, days).ok())
-                .is_some_and(|given| fits(&given))
-        });
+        let frequency = stored.frequency.or(defaults.frequency);
+        let day_of_defaults = frequency
+            .zip(defaults.preferred_day.as_ref())
+            .is_some_and(|(frequency, days)| recurrence(frequency, days).is_ok());
         let origin = |stored: bool, defaults: bool| match (stored, defaults) {
             (true, _) => Origin::Tenant,
             (false, true) => Origin::JobDefault,

@@ -21,18 +21,11 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
     }
     warnings.extend(app.jobs_trouble.borrow().clone());
     for (job_id, job) in &status.jobs {
-        match (&job.trouble, job.loaded) {
-            (None, true) => {}
-            (None, false) => {
-                not_ready.push(format!("{job_id}: its preferences have not been read yet"))
-            }
-            (Some(trouble), false) => not_ready.push(format!("{job_id}: {trouble}")),
-            (Some(trouble), true) => {
-                warnings.push(format!(
-                    "{job_id}: the last known preferences are in force: {trouble}"
-                ));
-            }
-        }
+        let list = match job.loaded {
+            true => &mut warnings,
+            false => &mut not_ready,
+        };
+        list.extend(job.wrong().map(|wrong| format!("{job_id}: {wrong}")));
     }
     if let Ok(paused) = app.queue.paused().await {
         let because = paused

@@ -8,9 +8,11 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{Clock, SystemClock};
-use punctual_domain::{JobConfig, JobId, JobKind, Mirror, Schedule, Work};
-use punctual_infrastructure::{JobStatus, SchedulerStatus};
-use serde::Deserialize;
+use punctual_domain::{
+    FeatureType, FieldErrors, JobConfig, JobId, JobKind, Mirror, Schedule, TenantId, Work,
+};
+use punctual_infrastructure::SchedulerStatus;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{App, problem::Problem};
@@ -102,24 +104,41 @@ impl App {
 }
 
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
-    let status = app.status.get();
-    let mut entries = Vec::new();
-    for job in &app.jobs.current().jobs {
-        let Some(JobStatus {
-            feature_type,
-            mirror,
-            ..
-        }) = status.jobs.get(&job.job_id)
-        else {
-            continue;
-        };
-        mirror.read(|mirror| {
-            entries.extend(mirror.quarantine().iter().map(|(tenant_id, errors)| {
-                json!({ "job_id": job.job_id, "feature_type": feature_type, "tenant_id": tenant_id, "errors": errors })
-            }));
-        });
-    }
+    let (entries, _) = app.quarantined(usize::MAX);
     Json(json!({ "quarantine": entries }))
+}
+
+/// A preference that a job cannot use.
+#[derive(Serialize)]
+pub(super) struct Quarantined {
+    pub(super) job_id: JobId,
+    pub(super) feature_type: FeatureType,
+    pub(super) tenant_id: TenantId,
+    pub(super) errors: FieldErrors,
+}
+
+impl App {
+    /// The preferences that cannot be used, `most` of them, and how many there are.
+    pub(super) fn quarantined(&self, most: usize) -> (Vec<Quarantined>, usize) {
+        let status = self.status.get();
+        let (mut entries, mut all) = (Vec::new(), 0);
+        for job in &self.jobs.current().jobs {
+            let Some(known) = status.jobs.get(&job.job_id) else {
+                continue;
+            };
+            known.mirror.read(|mirror| {
+                all += mirror.quarantine().len();
+                let shown = mirror.quarantine().iter().take(most - entries.len());
+                entries.extend(shown.map(|(tenant_id, errors)| Quarantined {
+                    job_id: job.job_id.clone(),
+                    feature_type: known.feature_type.clone(),
+                    tenant_id: tenant_id.clone(),
+                    errors: errors.clone(),
+                }));
+            });
+        }
+        (entries, all)
+    }
 }
 
 fn job_json(job: &JobConfig, status: &SchedulerStatus, paused: &BTreeMap<JobId, String>) -> Value {

@@ -291,6 +291,11 @@ async fn other_sites_change_nothing_and_without_a_key_read_nothing() {
             );
         }
     }
+    let url = format!("{}/tenants/user1?date=tomorrow", agent.api());
+    let answer = client.get(url).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("date is `tomorrow`"), "{text}");
     let rebound = client.get(format!("{}/api/v1/jobs", agent.api()));
     let answer = rebound
         .header("host", "elsewhere.example:8080")

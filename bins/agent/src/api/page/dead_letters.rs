@@ -10,7 +10,7 @@ use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, render};
-use crate::api::{audit::By, dead_letters::Wanted, problem::Problem};
+use crate::api::{audit::By, dead_letters::Wanted, problem::Problem, schedule::Quarantined};
 
 const SHOWN: u32 = 50;
 const QUARANTINED: usize = 500;
@@ -119,7 +119,7 @@ pub(super) async fn act(
 #[template(path = "quarantine.html")]
 struct QuarantinePage {
     visitor: Visitor,
-    entries: Vec<(JobId, TenantId, String)>,
+    entries: Vec<Quarantined>,
     all: usize,
 }
 
@@ -127,24 +127,7 @@ pub(super) async fn quarantine(
     State(app): State<App>,
     visitor: Visitor,
 ) -> Result<Html<String>, PageError> {
-    let status = app.status.get();
-    let (mut entries, mut all) = (Vec::new(), 0);
-    for job in &app.jobs.current().jobs {
-        let Some(known) = status.jobs.get(&job.job_id) else {
-            continue;
-        };
-        known.mirror.read(|mirror| {
-            let quarantine = mirror.quarantine();
-            all += quarantine.len();
-            let left = QUARANTINED.saturating_sub(entries.len());
-            let shown = quarantine.iter().take(left);
-            entries.extend(
-                shown.map(|(tenant, errors)| {
-                    (job.job_id.clone(), tenant.clone(), errors.to_string())
-                }),
-            );
-        });
-    }
+    let (entries, all) = app.quarantined(QUARANTINED);
     render(&QuarantinePage {
         visitor,
         entries,

@@ -1,13 +1,16 @@
 //! The jobs: when they fall due, how they do, and what an operator can tell them.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use askama::Template;
 use axum::{
     extract::{Form, Path, State, rejection::FormRejection},
     response::{Html, Redirect},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{Activity, BatchFilter, Clock, Page, SystemClock};
+use punctual_application::ports::{Activity, BatchFilter, Clock, Page, StoreError, SystemClock};
 use punctual_domain::{Batch, JobConfig, JobId, TenantId, Work};
+use punctual_infrastructure::SchedulerStatus;
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, render};
@@ -60,9 +63,10 @@ pub(super) async fn list(
     State(app): State<App>,
     visitor: Visitor,
 ) -> Result<Html<String>, PageError> {
+    let facts = app.facts().await?;
     let config = app.jobs.current();
-    let jobs: Vec<&JobConfig> = config.jobs.iter().collect();
-    let jobs = app.rows(&jobs).await?;
+    let jobs = config.jobs.iter().map(|job| JobRow::of(job, &facts));
+    let jobs = jobs.collect();
     render(&JobsPage { visitor, jobs })
 }
 
@@ -86,18 +90,13 @@ pub(super) async fn one(
             },
         )
         .await?;
-    let status = app.status.get();
-    let slots = status
-        .jobs
-        .get(&job.job_id)
-        .map(|known| known.mirror.largest_slots(SHOWN as usize).0);
+    let facts = app.facts().await?;
+    let known = facts.status.jobs.get(&job.job_id);
+    let slots = known.map(|known| known.mirror.largest_slots(SHOWN as usize).0);
     let slots = slots.into_iter().flatten();
-    let Some(row) = app.rows(&[&job]).await?.pop() else {
-        return Err(Problem::missing("the job is gone").into());
-    };
     render(&JobPage {
         visitor,
-        job: row,
+        job: JobRow::of(&job, &facts),
         slots: slots
             .map(|slot| (slot.slot.to_string(), slot.tenants, slot.next))
             .collect(),
@@ -137,33 +136,45 @@ pub(super) async fn act(
     Ok(Redirect::to(&format!("/jobs/{job_id}")))
 }
 
+/// What rows are made of, read once for all of them.
+struct Facts {
+    now: DateTime<Utc>,
+    activity: Vec<Activity>,
+    paused: BTreeMap<JobId, String>,
+    status: Arc<SchedulerStatus>,
+}
+
 impl App {
-    async fn rows(&self, jobs: &[&JobConfig]) -> Result<Vec<JobRow>, PageError> {
+    async fn facts(&self) -> Result<Facts, StoreError> {
         let now = SystemClock.now();
-        let activity = self.operations.activity(now - TimeDelta::days(1)).await?;
-        let (status, paused) = (self.status.get(), self.queue.paused().await?);
-        let row = |job: &&JobConfig| {
-            let known = status.jobs.get(&job.job_id);
-            let (schedule, next) = match &job.work {
-                Work::Fixed { schedule, .. } => (schedule.to_string(), schedule.next_after(now)),
-                Work::Preferences { feature_type, .. } => (
-                    format!("as each tenant chose for {feature_type}"),
-                    known.and_then(|known| known.next_due),
-                ),
-            };
-            JobRow {
-                job_id: job.job_id.clone(),
-                schedule,
-                tenants: known.map(|known| known.tenants),
-                next,
-                paused: paused.get(&job.job_id).cloned(),
-                trouble: known.and_then(|known| known.trouble.clone()),
-                activity: activity
-                    .iter()
-                    .find(|done| done.job_id == job.job_id)
-                    .cloned(),
-            }
+        Ok(Facts {
+            now,
+            activity: self.operations.activity(now - TimeDelta::days(1)).await?,
+            paused: self.queue.paused().await?,
+            status: self.status.get(),
+        })
+    }
+}
+
+impl JobRow {
+    fn of(job: &JobConfig, facts: &Facts) -> Self {
+        let known = facts.status.jobs.get(&job.job_id);
+        let (schedule, next) = match &job.work {
+            Work::Fixed { schedule, .. } => (schedule.to_string(), schedule.next_after(facts.now)),
+            Work::Preferences { feature_type, .. } => (
+                format!("as each tenant chose for {feature_type}"),
+                known.and_then(|known| known.next_due),
+            ),
         };
-        Ok(jobs.iter().map(row).collect())
+        let mut activity = facts.activity.iter();
+        Self {
+            job_id: job.job_id.clone(),
+            schedule,
+            tenants: known.map(|known| known.tenants),
+            next,
+            paused: facts.paused.get(&job.job_id).cloned(),
+            trouble: known.and_then(|known| known.trouble.clone()),
+            activity: activity.find(|done| done.job_id == job.job_id).cloned(),
+        }
     }
 }

@@ -40,7 +40,6 @@ struct Hour {
     items: usize,
     /// Of a hundred, the fullest hour's.
     height: usize,
-    left: usize,
 }
 
 struct HeatRow {
@@ -74,7 +73,6 @@ struct Wrong {
 
 struct Running {
     batch: Batch,
-    percent: u64,
     left: String,
 }
 
@@ -98,7 +96,6 @@ pub(super) async fn show(
         label: app.hour_label(from + TimeDelta::hours(hour as i64)),
         items: *items,
         height: (items * 100).div_ceil(fullest),
-        left: hour * 30,
     });
     let most = by_job.values().flatten().copied().max().unwrap_or(0).max(1);
     let heat = by_job.iter().map(|(job_id, hours)| HeatRow {
@@ -197,24 +194,11 @@ impl App {
         let mut jobs: Vec<_> = status.jobs.iter().collect();
         jobs.sort_by_key(|(job_id, _)| job_id.as_str());
         for (job_id, job) in &jobs {
-            let page = format!("/jobs/{job_id}");
-            match (&job.trouble, job.loaded, job.seen_until) {
-                (Some(trouble), true, Some(seen)) => {
-                    let age = words(now - seen);
-                    let text = format!(
-                        "{job_id}: the last known preferences are in force, {age} old: {trouble}"
-                    );
-                    found.push(wrong(text, &page));
-                }
-                (Some(trouble), ..) => found.push(wrong(format!("{job_id}: {trouble}"), &page)),
-                (None, false, _) => {
-                    found.push(wrong(
-                        format!("{job_id}: its preferences have not been read yet"),
-                        &page,
-                    ));
-                }
-                (None, true, _) => {}
-            }
+            let Some(told) = job.wrong() else { continue };
+            let age = job.seen_until.filter(|_| job.loaded);
+            let age = age.map(|seen| format!(" ({} old)", words(now - seen)));
+            let text = format!("{job_id}: {told}{}", age.unwrap_or_default());
+            found.push(wrong(text, &format!("/jobs/{job_id}")));
         }
         for (job_id, reason) in self.queue.paused().await? {
             found.push(wrong(
@@ -258,21 +242,11 @@ impl Running {
                 format!("about {} left", words(TimeDelta::milliseconds(left as i64)))
             }
         };
-        Self {
-            percent: (done * 100).checked_div(total).unwrap_or(100),
-            batch,
-            left,
-        }
+        Self { batch, left }
     }
 }
 
-/// A length of time in its two largest units.
 fn words(length: TimeDelta) -> String {
-    let seconds = length.num_seconds().max(0);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
-    }
+    let seconds = length.num_seconds().max(0).unsigned_abs();
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }

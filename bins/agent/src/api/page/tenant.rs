@@ -5,15 +5,16 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use chrono::{NaiveDate, TimeDelta};
+use chrono::NaiveDate;
 use punctual_application::ports::{Clock, Page, StoredResult, SystemClock, TenantRuns};
 use punctual_domain::{
-    FieldErrors, JobConfig, MergedPreference, Origin, Preference, TenantId, Work,
+    FeatureType, JobId, MergedPreference, Origin, Preference, Slot, TenantId, Work,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{App, PageError, Visitor, render, utc};
+use crate::api::problem::Problem;
 
 const NEXT_RUNS: usize = 5;
 const RUNS: u32 = 25;
@@ -29,10 +30,13 @@ struct TenantPage {
     next: Option<String>,
 }
 
+/// A field of a preference, its value, and where that came from.
+type Field = (&'static str, String, &'static str);
+
 /// What a tenant is to one job.
 struct InJob {
     job_id: String,
-    fields: Vec<(&'static str, String, &'static str)>,
+    fields: Vec<Field>,
     next: Vec<String>,
     explanation: String,
 }
@@ -74,7 +78,12 @@ pub(super) async fn one(
 ) -> Result<Html<String>, PageError> {
     let Query(Which { date, cursor }) = query?;
     let tenant = TenantId::new(&tenant)?;
-    let date = date.parse::<NaiveDate>().ok();
+    let date = match date.as_str() {
+        "" => None,
+        date => Some(date.parse::<NaiveDate>().map_err(|_| {
+            Problem::bad_request(format!("date is `{date}`; use one as 2026-03-29"))
+        })?),
+    };
     let filter = TenantRuns {
         tenant_id: tenant.clone(),
         job_id: None,
@@ -91,8 +100,15 @@ pub(super) async fn one(
         .await?;
     let mut jobs = Vec::new();
     for job in &app.jobs.current().jobs {
-        if let Work::Preferences { defaults, .. } = &job.work {
-            jobs.push(app.in_job(job, defaults, &tenant, date).await?);
+        if let Work::Preferences {
+            feature_type,
+            defaults,
+            ..
+        } = &job.work
+        {
+            let preferences = (feature_type, defaults.as_ref());
+            let in_job = app.in_job(&job.job_id, preferences, &tenant, date);
+            jobs.push(in_job.await?);
         }
     }
     render(&TenantPage {
@@ -108,70 +124,62 @@ pub(super) async fn one(
 impl App {
     async fn in_job(
         &self,
-        job: &JobConfig,
-        defaults: &Preference,
+        job_id: &JobId,
+        preferences: (&FeatureType, &Preference),
         tenant: &TenantId,
         date: Option<NaiveDate>,
     ) -> Result<InJob, PageError> {
-        let explanation = self.explain(tenant, &job.job_id, date).await?;
-        let explanation = explanation["explanation"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let (fields, merged) = match self.in_effect(job, defaults, tenant).await {
-            Some(Ok((fields, merged))) => (fields, Some(merged)),
-            Some(Err(_)) | None => (Vec::new(), None),
+        let explanation = self.explain(tenant, job_id, date).await?;
+        let explanation = explanation["explanation"].as_str().unwrap_or_default();
+        let mut in_job = InJob {
+            job_id: job_id.to_string(),
+            fields: Vec::new(),
+            next: Vec::new(),
+            explanation: explanation.to_owned(),
         };
-        let status = self.status.get();
-        let spread = status
-            .jobs
-            .get(&job.job_id)
-            .map(|known| known.mirror.read(|mirror| mirror.spread_of(tenant)));
-        let spread = spread.unwrap_or_else(TimeDelta::zero);
-        let now = SystemClock.now();
-        let next = merged.filter(|merged| merged.enabled).map(|merged| {
-            let slot = merged.slot;
-            let first = slot.next_after(now - spread);
-            std::iter::successors(first, |last| slot.next_after(*last))
-                .take(NEXT_RUNS)
-                .map(|instant| {
-                    let at = instant + spread;
-                    let local = slot.zone.local(at);
-                    let local = local.map_or_else(String::new, |at| {
-                        at.format("%A, %-d %B %Y, %H:%M").to_string()
-                    });
-                    format!("{local} in {} ({})", slot.zone, utc(&at))
-                })
-                .collect()
-        });
-        Ok(InJob {
-            job_id: job.job_id.to_string(),
-            fields,
-            next: next.unwrap_or_default(),
-            explanation,
-        })
+        if let Some((fields, merged)) = self.in_effect(preferences, tenant).await {
+            in_job.fields = fields;
+            if merged.enabled {
+                in_job.next = self.next_runs(job_id, tenant, &merged.slot);
+            }
+        }
+        Ok(in_job)
     }
 
-    /// The tenant's preference as the job takes it; `None`: there is none, or it cannot be read now.
+    /// The tenant's preference as the job takes it; `None`: there is none that can be used or read now, as the
+    /// explanation says.
     async fn in_effect(
         &self,
-        job: &JobConfig,
-        defaults: &Preference,
+        (feature_type, defaults): (&FeatureType, &Preference),
         tenant: &TenantId,
-    ) -> Option<Result<(Vec<(&'static str, String, &'static str)>, MergedPreference), FieldErrors>>
-    {
-        let Work::Preferences { feature_type, .. } = &job.work else {
-            return None;
-        };
+    ) -> Option<(Vec<Field>, MergedPreference)> {
         let one = std::slice::from_ref(tenant);
         let stored = self.preferences.preferences(feature_type, one).await.ok()?;
-        let stored = Preference::parse(&stored.get(tenant)?.preference);
-        Some(stored.and_then(|stored| {
-            let merged = MergedPreference::merge(&stored, defaults, &self.zone)?;
-            let fields = merged.with_origins(&stored, defaults).into_iter();
-            let fields = fields.map(|(name, value, origin)| (name, plain(&value), words(origin)));
-            Ok((fields.collect(), merged))
-        }))
+        let stored = Preference::parse(&stored.get(tenant)?.preference).ok()?;
+        let merged = MergedPreference::merge(&stored, defaults, &self.zone).ok()?;
+        let fields = merged.with_origins(&stored, defaults).into_iter();
+        let fields = fields.map(|(name, value, origin)| (name, plain(&value), words(origin)));
+        Some((fields.collect(), merged))
+    }
+
+    /// When the tenant falls due next in a job, in the tenant's zone and in UTC.
+    fn next_runs(&self, job_id: &JobId, tenant: &TenantId, slot: &Slot) -> Vec<String> {
+        let status = self.status.get();
+        let known = status.jobs.get(job_id);
+        let spread = known.map(|known| known.mirror.read(|mirror| mirror.spread_of(tenant)));
+        let spread = spread.unwrap_or_default();
+        let first = slot.next_after(SystemClock.now() - spread);
+        std::iter::successors(first, |last| slot.next_after(*last))
+            .take(NEXT_RUNS)
+            .map(|instant| {
+                let at = instant + spread;
+                let local = slot.zone.local(at);
+                let local = local.map_or_else(String::new, |at| {
+                    at.format("%A, %-d %B %Y, %H:%M").to_string()
+                });
+                format!("{local} in {} ({})", slot.zone, utc(&at))
+            })
+            .collect()
     }
 }
 
