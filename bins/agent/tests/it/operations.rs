@@ -4,7 +4,7 @@ use reqwest::{Client, Method, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{Agent, command},
+    agent::{Agent, at_time, command},
     browser::Browser,
     failures::{FarSide, start},
 };
@@ -26,6 +26,8 @@ async fn store(agent: &Agent, tenant: &str, preference: &Value) {
 async fn an_operator_sees_what_goes_on_and_steers_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(folder.path());
+    // In the morning, before what is chosen below falls due.
+    at_time(&mut command, "2026-03-02 06:00:00");
     command.env("BATCH_API_KEY", KEY);
     let agent = Agent::start(command).with_api_key(KEY);
     let hostile = "<script>window.pwned = 1</script><img src=x onerror=\"window.pwned = 1\">";
@@ -111,8 +113,8 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     for part in [
         "preferred_time 09:15 the tenant",
         "timezone Europe/Berlin the tenant",
-        "09:15 in Europe/Berlin",
-        "will run: due at",
+        "Monday, 2 March 2026, 09:15 in Europe/Berlin (2026-03-02 08:15:00 UTC)",
+        "will run: due at 2026-03-02 08:15:00 UTC",
         "succeeded",
     ] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
