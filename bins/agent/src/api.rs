@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod backfill;
 mod batches;
 mod control;
 mod dead_letters;
@@ -79,6 +80,7 @@ pub(crate) fn router(
         .route("/api/v1/jobs", get(schedule::jobs))
         .route("/api/v1/jobs/{job_id}", get(schedule::job))
         .route("/api/v1/jobs/{job_id}/trigger", post(control::trigger))
+        .route("/api/v1/jobs/{job_id}/backfill", post(backfill::backfill))
         .route("/api/v1/jobs/{job_id}/pause", post(control::pause))
         .route("/api/v1/jobs/{job_id}/resume", post(control::resume))
         .route("/api/v1/schedule/upcoming", get(schedule::upcoming))

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Simulate(SimulateOptions),
     /// Run a job now, for all its tenants or for some; asks the running agent
     Trigger(TriggerOptions),
+    /// Run what fell due on dates that have passed and was not run; asks the running agent
+    Backfill(BackfillOptions),
     /// Let nothing of a job fall due until it is resumed; asks the running agent
     Pause {
         /// The job
@@ -167,6 +169,27 @@ pub(crate) struct TriggerOptions {
     /// Only for this tenant; may be given several times
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Vec<TenantId>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct BackfillOptions {
+    /// The job
+    pub(crate) job: JobId,
+    /// The first date, YYYY-MM-DD, in each tenant's zone
+    #[arg(long, value_name = "DATE")]
+    pub(crate) from: NaiveDate,
+    /// The last date, YYYY-MM-DD
+    #[arg(long, value_name = "DATE")]
+    pub(crate) to: NaiveDate,
+    /// Only for this tenant; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Vec<TenantId>,
+    /// Only count what would run
+    #[arg(long)]
+    pub(crate) preview: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

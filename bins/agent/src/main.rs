@@ -31,6 +31,7 @@ async fn main() -> ExitCode {
             Command::Check { json } => commands::check::check(&settings, json),
             Command::Explain(options) => commands::remote::explain(&settings, options).await,
             Command::Simulate(options) => commands::simulate::simulate(&settings, options).await,
+            Command::Backfill(options) => commands::remote::backfill(&settings, options).await,
             Command::Trigger(options) => commands::remote::trigger(&settings, options).await,
             Command::Pause { job } => commands::remote::set_paused(&settings, &job, true).await,
             Command::Resume { job } => commands::remote::set_paused(&settings, &job, false).await,

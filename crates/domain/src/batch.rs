@@ -23,16 +23,19 @@ pub enum Trigger {
     ClockStep,
     /// Somebody asked for it.
     Manual,
+    /// Somebody asked for what fell due on dates that have passed and was not run.
+    Backfill,
     /// Somebody asked for items that had failed for good to be run again.
     Replay,
 }
 
 impl Trigger {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Schedule,
         Self::LateChange,
         Self::ClockStep,
         Self::Manual,
+        Self::Backfill,
         Self::Replay,
     ];
 
@@ -44,6 +47,7 @@ impl Trigger {
             Self::LateChange => "late_change",
             Self::ClockStep => "clock_step",
             Self::Manual => "manual",
+            Self::Backfill => "backfill",
             Self::Replay => "replay",
         }
     }
@@ -101,6 +105,7 @@ impl NewBatch {
             Trigger::Schedule | Trigger::Manual => "schedule".to_owned(),
             Trigger::LateChange => format!("late {}", instant(planned_at)),
             Trigger::ClockStep => format!("again {}", instant(planned_at)),
+            Trigger::Backfill => format!("backfill {}", instant(planned_at)),
             Trigger::Replay => format!("replay {}", instant(planned_at)),
         };
         let key = format!(
@@ -185,7 +190,7 @@ pub struct Progress {
 }
 
 /// One tick's outcome: stored as a whole or not at all.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Firing {
     /// What fell due.
     pub batches: Vec<NewBatch>,

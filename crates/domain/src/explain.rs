@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::{
+    backfill::Dates,
     change::PreferenceRecord,
     item::{ItemResult, ItemStatus},
     occurrence::Occurrence,
@@ -75,27 +76,15 @@ impl Choice {
             Some(date) => date,
             None => schedule.zone().local(now)?.date(),
         };
-        let midnight = date.and_hms_opt(0, 0, 0)?.and_utc();
-        // Wherever the zone lies, its date begins and ends within these.
-        let from = midnight - TimeDelta::hours(16);
-        let until = midnight + TimeDelta::hours(40);
-        let on_date = |instant: &DateTime<Utc>| match schedule.occurrence_key(*instant) {
-            Occurrence::Date(chosen) => chosen == date,
-            Occurrence::Run(_) => false,
-            Occurrence::Instant(_) => {
-                schedule.zone().local(*instant).map(|local| local.date()) == Some(date)
-            }
-        };
-        let due: Vec<_> =
-            std::iter::successors(schedule.next_after(from), |last| schedule.next_after(*last))
-                .take_while(|instant| *instant < until)
-                .filter(on_date)
-                .collect();
-        let passed = due.iter().rev().find(|instant| **instant + *spread <= now);
-        let instant = *passed.or(due.first())?;
+        let due: Vec<_> = Dates::only(date).occurrences_of(schedule).collect();
+        let passed = due
+            .iter()
+            .rev()
+            .find(|(instant, _)| *instant + *spread <= now);
+        let (instant, occurrence) = *passed.or(due.first())?;
         Some(Occasion {
             due_at: instant + *spread,
-            occurrence: schedule.occurrence_key(instant),
+            occurrence,
         })
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod backfill;
 mod batch;
 mod change;
 mod dead_letter;
@@ -23,6 +24,7 @@ mod source;
 mod validation;
 mod zone;
 
+pub use backfill::{BackfillGroup, Dates, InvalidDates};
 pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress, Trigger};
 pub use change::{Change, ChangeKind, PreferenceRecord};
 pub use dead_letter::{DeadLetter, DeadLetterState};

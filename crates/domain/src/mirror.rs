@@ -25,6 +25,7 @@ use self::{
     tenants::Tenants,
 };
 use crate::{
+    backfill::{BackfillGroup, Dates},
     change::{Change, ChangeKind, PreferenceRecord},
     horizon::Horizon,
     ids::TenantId,
@@ -116,15 +117,20 @@ impl DueMembers<'_> {
     /// Those whose preference had been stored at `instant`.
     pub(crate) fn stored_until(&self, instant: DateTime<Utc>) -> Vec<TenantId> {
         let last = Stored::at(Some(instant)).0;
+        let stored = |tenant: &u32| self.mirror.rows.0[*tenant as usize].stored.0 <= last;
+        self.numbers()
+            .filter(stored)
+            .map(|tenant| self.mirror.tenants.id(tenant))
+            .collect()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u32> {
         // A group has a first member, or it is gone.
         let first = Some(self.mirror.groups.first_member(self.group));
-        let row = |tenant: u32| self.mirror.rows.0[tenant as usize];
         std::iter::successors(first, |tenant| {
-            Some(row(*tenant).link.after).filter(|after| *after != NONE)
+            let after = self.mirror.rows.0[*tenant as usize].link.after;
+            Some(after).filter(|after| *after != NONE)
         })
-        .filter(|tenant| row(*tenant).stored.0 <= last)
-        .map(|tenant| self.mirror.tenants.id(tenant))
-        .collect()
     }
 }
 
@@ -203,6 +209,26 @@ impl Mirror {
             (self.groups.slot(group), self.groups.spread(group), members)
         };
         self.groups.numbers().map(group).collect()
+    }
+
+    /// Who fell due together on these dates, until `until`, as what they have chosen now says. In no order.
+    #[must_use]
+    pub fn backfill(&self, dates: Dates, until: DateTime<Utc>) -> Vec<BackfillGroup> {
+        let members = self.groups.numbers().map(|group| DueMembers {
+            mirror: self,
+            group,
+        });
+        let group = |members: DueMembers<'_>| {
+            let schedule = members.slot().into();
+            let occurrences = dates.passed(&schedule, members.spread(), until);
+            let ids = members.numbers().map(|number| self.tenants.id(number));
+            (!occurrences.is_empty()).then(|| BackfillGroup {
+                tenants: ids.collect(),
+                schedule,
+                occurrences,
+            })
+        };
+        members.filter_map(group).collect()
     }
 
     /// How many groups of tenants there are who fall due together.

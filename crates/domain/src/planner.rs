@@ -244,9 +244,9 @@ mod tests {
             .into_iter()
             .map(|group| {
                 let why = match group.trigger {
-                    Trigger::Schedule | Trigger::Manual | Trigger::Replay => "",
                     Trigger::LateChange => " late",
                     Trigger::ClockStep => " again",
+                    _ => "",
                 };
                 format!("{} {}{why}", group.occurrence, group.tenants.len())
             })

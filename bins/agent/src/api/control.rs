@@ -125,7 +125,7 @@ impl App {
     }
 
     /// Whom a job runs for: those named, else all.
-    async fn items(
+    pub(super) async fn items(
         &self,
         job: &JobConfig,
         named: BTreeSet<TenantId>,
@@ -166,6 +166,6 @@ impl App {
     }
 }
 
-fn id(job_id: &str) -> Result<JobId, Problem> {
+pub(super) fn id(job_id: &str) -> Result<JobId, Problem> {
     JobId::new(job_id).map_err(|error| Problem::bad_request(error.to_string()))
 }

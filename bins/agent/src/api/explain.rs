@@ -109,7 +109,7 @@ impl App {
         })
     }
 
-    async fn choice(
+    pub(super) async fn choice(
         &self,
         job: &JobConfig,
         known: Option<&JobStatus>,

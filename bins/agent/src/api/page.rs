@@ -1,6 +1,7 @@
 //! The operations page: what runs, what is wrong, and what an operator can do about it. Rendered here, with assets of
 //! its own and nothing from elsewhere; the script only keeps it up to date.
 
+mod backfill;
 mod batches;
 mod dead_letters;
 mod jobs;
@@ -36,6 +37,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/sign-out", post(visitor::sign_out))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{job_id}", get(jobs::one).post(jobs::act))
+        .route(
+            "/jobs/{job_id}/backfill",
+            get(backfill::preview).post(backfill::run),
+        )
         .route("/batches", get(batches::list))
         .route(
             "/batches/{batch_id}",

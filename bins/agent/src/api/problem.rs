@@ -27,6 +27,10 @@ impl Problem {
         Self(StatusCode::CONFLICT, detail.into())
     }
 
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, detail.into())
+    }
+
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
         Self(StatusCode::FORBIDDEN, detail.into())
     }

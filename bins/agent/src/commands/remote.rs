@@ -9,11 +9,15 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use crate::{
-    cli::{DeadLetters, ExplainOptions, ResultsOptions, TriggerOptions, WhichLetters},
+    cli::{
+        BackfillOptions, DeadLetters, ExplainOptions, ResultsOptions, TriggerOptions, WhichLetters,
+    },
     settings::Settings,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A backfill of two million items takes minutes.
+const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE_TO_CONNECT: Duration = Duration::from_secs(10);
 
 /// Calls the agent's API. What the agent refuses is bad input.
 async fn call(
@@ -28,6 +32,7 @@ async fn call(
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(PATIENCE)
+        .connect_timeout(PATIENCE_TO_CONNECT)
         .build()
         .map_err(Failure::failed)?;
     let mut request = client.request(method, url).query(query);
@@ -103,6 +108,29 @@ pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Res
             answer["total"],
             answer["batch_id"].as_str().unwrap_or_default()
         );
+    }
+    Ok(())
+}
+
+pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> Result<(), Failure> {
+    let path = format!("jobs/{}/backfill", options.job);
+    let body = json!({
+        "from": options.from, "to": options.to, "tenants": options.tenant, "preview": options.preview
+    });
+    let answer = call(settings, Method::POST, &path, &[], Some(&body)).await?;
+    if options.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let (job, due, to_run) = (&options.job, &answer["due"], &answer["to_run"]);
+    let verb = if options.preview {
+        "would run"
+    } else {
+        "are queued"
+    };
+    println!("{job}: {due} items fell due, {to_run} have no result and {verb}");
+    for (date, items) in answer["dates"].as_object().into_iter().flatten() {
+        println!("  {date}  {items}");
     }
     Ok(())
 }

@@ -174,6 +174,104 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
     }
 }
 
+#[tokio::test]
+async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    at_time(&mut command, "2026-03-02 12:00:00");
+    let agent = Agent::start(command);
+    let at = |time: &str, zone: &str| json!({"enabled": true, "frequency": "daily", "preferred_time": time, "timezone": zone});
+    store(&agent, "a", at("09:00", "UTC")).await;
+    store(&agent, "b", at("09:00", "UTC")).await;
+    // Of this one, the last date has not come yet.
+    store(&agent, "west", at("09:00", "Pacific/Honolulu")).await;
+    agent
+        .until(&format!("/api/v1/jobs/{JOB}"), |job| job["tenants"] == 3)
+        .await;
+    let backfill = |rest: &[&str]| {
+        let words = [
+            "backfill",
+            JOB,
+            "--from",
+            "2026-02-28",
+            "--to",
+            "2026-03-02",
+        ];
+        told(&agent, &[&words, rest].concat())
+    };
+    let counted = format!(
+        "{JOB}: 8 items fell due, 8 have no result and would run\n  2026-02-28  3\n  2026-03-01  3\n  2026-03-02  2\n"
+    );
+    assert_eq!(backfill(&["--preview"]), counted);
+    assert_eq!(
+        agent.all("/api/v1/batches", "batches").await,
+        [] as [Value; 0]
+    );
+
+    let of_one = backfill(&["--tenant", "a"]);
+    assert!(
+        of_one.contains("3 items fell due, 3 have no result and are queued"),
+        "{of_one}"
+    );
+    let done = |wanted: usize| {
+        move |runs: &Value| {
+            let runs = runs["runs"].as_array().unwrap();
+            runs.iter()
+                .filter(|run| run["status"] == "succeeded")
+                .count()
+                == wanted
+        }
+    };
+    agent.until("/api/v1/tenants/a/runs", done(3)).await;
+    let of_all = backfill(&[]);
+    assert!(
+        of_all.contains("8 items fell due, 5 have no result"),
+        "{of_all}"
+    );
+    for (tenant, runs) in [("b", 3), ("west", 2), ("a", 3)] {
+        let path = format!("/api/v1/tenants/{tenant}/runs");
+        let runs = agent.until(&path, done(runs)).await;
+        assert_eq!(runs["runs"][0]["scheduled_at"].as_str().unwrap().len(), 20);
+    }
+    let again = backfill(&[]);
+    assert!(
+        again.contains("8 items fell due, 0 have no result"),
+        "{again}"
+    );
+    let batches = agent.all("/api/v1/batches", "batches").await;
+    assert!(
+        batches.iter().all(|batch| batch["trigger"] == "backfill"),
+        "{batches:?}"
+    );
+
+    for (words, reason) in [
+        (
+            &["--from", "2026-03-02", "--to", "2026-03-01"][..],
+            "from: 2026-03-02 is after to",
+        ),
+        (
+            &["--from", "2026-03-03", "--to", "2026-03-04"],
+            "a backfill is for dates that have passed",
+        ),
+        (
+            &[
+                "--from",
+                "2026-03-01",
+                "--to",
+                "2026-03-01",
+                "--tenant",
+                "nobody",
+            ],
+            "tenants: nobody is not scheduled",
+        ),
+    ] {
+        let refused = ask(&agent, &[&["backfill", JOB], words].concat());
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+    }
+}
+
 #[test]
 fn without_an_agent_the_commands_that_ask_it_say_so() {
     let output = Command::new(env!("CARGO_BIN_EXE_punctual-agent"))

@@ -1,5 +1,7 @@
 //! What has been run, is running and has failed, for the API, the display and commands.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
@@ -37,6 +39,14 @@ pub trait BatchReader: Send + Sync {
         filter: &TenantRuns,
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError>;
+
+    /// Which of these tenants have a result for an occurrence of a job, whatever it is, and do not run for it again.
+    async fn ran(
+        &self,
+        job_id: &JobId,
+        occurrence: Occurrence,
+        tenants: &[TenantId],
+    ) -> Result<BTreeSet<TenantId>, StoreError>;
 
     /// Dead letters, newest first.
     async fn dead_letters(

@@ -1,5 +1,7 @@
 //! What every store must do. Each adapter runs the suite over an empty store of its own; so does the fake.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use punctual_domain::{
     BatchStatus, Chunk, DeadLetterState, Firing, ItemResult, ItemStatus, JobId, NewBatch, Priority,
@@ -390,6 +392,13 @@ async fn one_run_per_job_tenant_and_date_whatever_the_batch<S: WorkQueue + Batch
         ),
         (BatchStatus::Completed, 1, 1, 2)
     );
+    let day = evening.chunks[0].occurrence;
+    let among = [tenants(2..3), tenants(5..1_205)].concat();
+    let ran = reader.ran(&job(), day, &among).await.expect("works");
+    assert_eq!(Vec::from_iter(ran), tenants(2..3), "of the named ones");
+    let day_before = "2025-12-31".parse().expect("a date");
+    let ran = reader.ran(&job(), day_before, &among).await;
+    assert_eq!(ran.expect("works"), BTreeSet::new(), "on that date only");
 }
 
 async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(

@@ -1,7 +1,7 @@
 //! In-memory stand-ins for the store and the Config Database, held to the same contract as the real ones.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -537,6 +537,20 @@ impl BatchReader for FakeStore {
                 stored.scheduled_at, stored.job_id, stored.occurrence
             )
         })
+    }
+
+    async fn ran(
+        &self,
+        job_id: &JobId,
+        occurrence: Occurrence,
+        tenants: &[TenantId],
+    ) -> Result<BTreeSet<TenantId>, StoreError> {
+        let tables = self.tables();
+        let ran = |tenant: &&TenantId| {
+            let key = (job_id.clone(), (*tenant).clone(), occurrence);
+            tables.runs.contains_key(&key)
+        };
+        Ok(tenants.iter().filter(ran).cloned().collect())
     }
 
     async fn dead_letters(

@@ -8,7 +8,8 @@ use punctual_application::ports::{
     StoredResult, TenantRuns,
 };
 use punctual_domain::{
-    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemStatus, JobId, Progress, TenantId,
+    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemStatus, JobId, Occurrence, Progress,
+    TenantId,
 };
 use sqlx::{AnyPool, AssertSqlSafe, Row, any::AnyRow};
 use uuid::Uuid;
@@ -43,6 +44,9 @@ const IN_WORK: &str = "SELECT $1 AS tenant_id, c.job_id, c.occurrence, 'running'
        AND ($2 IS NULL OR c.job_id = $2)
        AND NOT EXISTS (SELECT 1 FROM item_results r
                        WHERE r.tenant_id = $1 AND r.job_id = c.job_id AND r.occurrence = c.occurrence)";
+
+/// Tenants that one statement asks for.
+const TENANTS_A_QUERY: usize = 500;
 
 /// Reads batches, results and dead letters.
 #[derive(Debug, Clone)]
@@ -225,6 +229,37 @@ impl BatchReader for SqlReader {
         Ok(paged(runs, page, |stored| {
             format!("{}.{}", micros(stored.scheduled_at), stored.job_id)
         }))
+    }
+
+    async fn ran(
+        &self,
+        job_id: &JobId,
+        occurrence: Occurrence,
+        tenants: &[TenantId],
+    ) -> Result<BTreeSet<TenantId>, StoreError> {
+        let mut ran = BTreeSet::new();
+        for some in tenants.chunks(TENANTS_A_QUERY) {
+            let names: Vec<String> = (3..3 + some.len()).map(|n| format!("${n}")).collect();
+            let sql = format!(
+                "SELECT tenant_id FROM item_results WHERE job_id = $1 AND occurrence = $2 AND tenant_id IN ({})",
+                names.join(", ")
+            );
+            let query = sqlx::query_scalar(AssertSqlSafe(sql))
+                .bind(job_id.as_str().to_owned())
+                .bind(occurrence.to_string());
+            let found: Vec<String> = some
+                .iter()
+                .fold(query, |query, tenant| {
+                    query.bind(tenant.as_str().to_owned())
+                })
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed)?;
+            for id in found {
+                ran.insert(TenantId::new(id).map_err(failed)?);
+            }
+        }
+        Ok(ran)
     }
 
     async fn dead_letters(

@@ -1,6 +1,9 @@
 //! The jobs: when they fall due, how they do, and what an operator can tell them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use askama::Template;
 use axum::{
@@ -9,7 +12,7 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{Activity, BatchFilter, Clock, Page, StoreError, SystemClock};
-use punctual_domain::{Batch, JobConfig, JobId, TenantId, Work};
+use punctual_domain::{Batch, InvalidId, JobConfig, JobId, TenantId, Work};
 use punctual_infrastructure::SchedulerStatus;
 use serde::Deserialize;
 
@@ -122,11 +125,7 @@ pub(super) async fn act(
         "pause" => drop(app.set_paused(&by, &job_id, true).await?),
         "resume" => drop(app.set_paused(&by, &job_id, false).await?),
         "trigger" => {
-            let tenants = tenants.unwrap_or_default();
-            let named = tenants
-                .split([',', '\n', ' ', '\r'])
-                .filter(|id| !id.is_empty());
-            let named = named.map(TenantId::new).collect::<Result<_, _>>()?;
+            let named = named(&tenants.unwrap_or_default())?;
             let batch = app.trigger(&by, &job_id, named).await?;
             let id = batch["batch_id"].as_str().unwrap_or_default();
             return Ok(Redirect::to(&format!("/batches/{id}")));
@@ -134,6 +133,12 @@ pub(super) async fn act(
         _ => return Err(Problem::bad_request("a job is paused, resumed or triggered").into()),
     }
     Ok(Redirect::to(&format!("/jobs/{job_id}")))
+}
+
+/// The tenants that somebody wrote into a field.
+pub(super) fn named(tenants: &str) -> Result<BTreeSet<TenantId>, InvalidId> {
+    let ids = tenants.split([',', '\n', ' ', '\r']);
+    ids.filter(|id| !id.is_empty()).map(TenantId::new).collect()
 }
 
 /// What rows are made of, read once for all of them.
