@@ -24,6 +24,7 @@ setup: ## Install what the tests need from Debian's packages, where it is missin
 lint: ## Check format, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	cargo clippy --locked -p punctual-infrastructure -p punctual-agent --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
 
 clean: ## Remove what was built and what the demo stored

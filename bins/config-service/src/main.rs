@@ -74,7 +74,8 @@ enum Keys {
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let settings = Settings::load()?;
-    telemetry::init(
+    let _telemetry = telemetry::init(
+        "punctual-config-service",
         &settings.batch_log,
         settings.batch_log_format,
         std::io::stderr,

@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+/// The target of the spans that traces are made of: `batch`, `chunk`, `item` and `call`. They are for a collector; keep
+/// them out of the log.
+pub const SPANS: &str = "punctual::spans";
+
 pub mod ports;
 mod services;
 #[cfg(any(test, feature = "mocks"))]

@@ -123,6 +123,7 @@ impl NewBatch {
                 scheduled_at,
                 occurrence,
                 items: items.to_vec(),
+                traceparent: None,
             })
             .collect();
         Self {
@@ -166,6 +167,9 @@ pub struct Chunk {
     pub occurrence: Occurrence,
     /// Its items: tenants, or the ids of a plain job's items.
     pub items: Vec<TenantId>,
+    /// The trace of the batch, as the `traceparent` of W3C Trace Context; `None` where it is not traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl Chunk {

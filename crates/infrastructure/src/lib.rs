@@ -12,6 +12,7 @@ mod queue;
 mod retry_after;
 mod services;
 mod sources;
+mod spans;
 mod storage;
 pub mod telemetry;
 

@@ -114,7 +114,7 @@ impl Store {
     pub(crate) async fn listen(&self, stop: &CancellationToken) {
         match self {
             // A file belongs to one machine.
-            Self::Sqlite(_) => {}
+            Self::Sqlite(_) => stop.cancelled().await,
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => store.listen(stop).await,
         }

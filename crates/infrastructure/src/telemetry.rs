@@ -2,8 +2,13 @@
 
 use std::str::FromStr;
 
+use punctual_application::SPANS;
 use tracing_subscriber::{
-    EnvFilter, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{FilterExt, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 /// What is logged unless a filter says otherwise. HTTP clients log whole headers at `debug`; never below
@@ -68,24 +73,113 @@ impl TryFrom<String> for LogFormat {
     }
 }
 
-/// Begins to log to `writer`.
+/// What has been begun; spans that wait to be sent are sent when it is dropped.
+#[derive(Debug)]
+#[must_use = "traces end when it is dropped"]
+pub struct Telemetry {
+    #[cfg(feature = "otel")]
+    traces: Option<opentelemetry_sdk::trace::SdkTracerProvider>,
+}
+
+/// Begins to log to `writer`, and with the feature `otel` to send traces to the collector that
+/// `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` names, if one does. The other variables of
+/// OpenTelemetry hold too: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and so on;
+/// `service` is the name unless `OTEL_SERVICE_NAME` says another.
 ///
 /// # Errors
-/// When `filter` is no filter, or logging has begun already.
-pub fn init<W>(filter: &str, format: LogFormat, writer: W, colours: bool) -> Result<(), String>
+/// When `filter` is no filter, the collector's address cannot be used, or logging has begun already.
+pub fn init<W>(
+    service: &'static str,
+    filter: &str,
+    format: LogFormat,
+    writer: W,
+    colours: bool,
+) -> Result<Telemetry, String>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::from_str(filter).map_err(|error| {
         format!("BATCH_LOG is no filter ({error}); use one as info or info,sqlx=warn")
     })?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let no_spans = filter_fn(|metadata| metadata.target() != SPANS);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_target(false);
-    match format {
-        LogFormat::Text => registry.with(lines.with_ansi(colours)).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(colours).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let registry = tracing_subscriber::registry().with(lines.with_filter(filter.and(no_spans)));
+    #[cfg(feature = "otel")]
+    {
+        let traces = otlp::provider(service)?;
+        let layer = traces.as_ref().map(otlp::layer);
+        registry.with(layer).try_init().map_err(|e| e.to_string())?;
+        Ok(Telemetry { traces })
     }
-    .map_err(|error| error.to_string())
+    #[cfg(not(feature = "otel"))]
+    {
+        let _ = service;
+        registry.try_init().map_err(|e| e.to_string())?;
+        Ok(Telemetry {})
+    }
+}
+
+#[cfg(feature = "otel")]
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(traces) = &self.traces
+            && let Err(error) = traces.shutdown()
+        {
+            tracing::warn!(%error, "The last traces could not be sent: {error}");
+        }
+    }
+}
+
+#[cfg(feature = "otel")]
+mod otlp {
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+    use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+    use punctual_application::SPANS;
+    use tracing::Subscriber;
+    use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+
+    const ENDPOINTS: [&str; 2] = [
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    ];
+
+    pub(super) fn provider(service: &'static str) -> Result<Option<SdkTracerProvider>, String> {
+        let named = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+        let Some(name) = ENDPOINTS.into_iter().find(named) else {
+            return Ok(None);
+        };
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .build()
+            .map_err(|error| {
+                format!("{name} cannot be used ({error}); give the collector's address as http://HOST:4318")
+            })?;
+        let mut resource = Resource::builder();
+        if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+            resource = resource.with_service_name(service);
+        }
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource.build());
+        Ok(Some(provider.build()))
+    }
+
+    pub(super) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+    where
+        S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
+    {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("punctual"))
+            .with_location(false)
+            .with_threads(false)
+            .with_filter(filter_fn(|metadata| metadata.target() == SPANS))
+    }
 }

@@ -42,7 +42,8 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         telemetry::DEFAULT_FILTER
     };
     let filter = settings.batch_log.as_deref().unwrap_or(usual);
-    telemetry::init(
+    let _telemetry = telemetry::init(
+        "punctual-agent",
         filter,
         settings.batch_log_format,
         terminal.clone(),

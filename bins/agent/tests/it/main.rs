@@ -29,3 +29,4 @@ mod replicas;
 mod running;
 mod simulate;
 mod soak;
+mod traces;

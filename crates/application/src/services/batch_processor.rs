@@ -15,10 +15,11 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt, stream};
 use punctual_domain::{Chunk, Item, ItemResult, ItemStatus, PurposeId, TenantId};
 use serde_json::Value;
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
 
 use super::throttle::{PurposeLimits, Throttle};
+use crate::SPANS;
 use crate::ports::{
     BatchStore, Claim, Claimant, Clock, ConfigDatabaseError, HandlerError, ItemSourceError,
     PurposeHandler, StoreError,
@@ -297,15 +298,23 @@ impl BatchProcessor {
             )));
         };
         let timeout = bound.binding.timeout;
+        let span = info_span!(target: SPANS, "item", tenant_id = %item.tenant_id, occurrence = %item.occurrence,
+            attempt = item.attempt, "otel.status_code" = Empty, "otel.status_description" = Empty);
         let call = AssertUnwindSafe(bound.handler.run(item)).catch_unwind();
-        match tokio::time::timeout(timeout, call).await {
+        let call = call.instrument(span.clone());
+        let outcome = match tokio::time::timeout(timeout, call).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(HandlerError::retryable("the handler panicked; see the log")),
             Err(_elapsed) => Err(HandlerError::retryable(format!(
                 "no answer within {} ms",
                 timeout.as_millis()
             ))),
+        };
+        if let Err(error) = &outcome {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", &error.message);
         }
+        outcome
     }
 
     /// The result of an item's last attempt.

@@ -149,8 +149,14 @@ impl ItemSource for Nothing {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    telemetry::init("warn", telemetry::LogFormat::Text, std::io::stderr, false)
-        .map_err(anyhow::Error::msg)?;
+    let _telemetry = telemetry::init(
+        "benchmark",
+        "warn",
+        telemetry::LogFormat::Text,
+        std::io::stderr,
+        false,
+    )
+    .map_err(anyhow::Error::msg)?;
     let folder = tempfile::tempdir()?;
     let url = if options.postgres {
         std::env::var("TEST_POSTGRES_URL").context("run it under tests/with-postgres.sh")?

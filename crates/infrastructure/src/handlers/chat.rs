@@ -16,6 +16,7 @@ use super::{
     far_side::{self, asked_to_wait, body, refused, unanswered},
     template::TemplateHandler,
 };
+use crate::spans;
 
 /// An answer is no longer than this, in bytes.
 const LONGEST_ANSWER: usize = 1024 * 1024;
@@ -139,7 +140,7 @@ impl PurposeHandler for ChatHandler {
         if let Some(key) = &self.api_key {
             request = request.bearer_auth(key.expose_secret());
         }
-        let response = request.send().await.map_err(unanswered)?;
+        let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let (body, longer) = body(response, LONGEST_ANSWER).await?;
         if !status.is_success() {

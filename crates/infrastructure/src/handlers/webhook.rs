@@ -15,6 +15,7 @@ use standardwebhooks::{
 
 use super::far_side::{self, asked_to_wait, body, check_literal, refused, unanswered};
 use crate::environment::secret_at;
+use crate::spans;
 
 /// So much of an answer is kept, in bytes.
 const KEPT: usize = 64 * 1024;
@@ -103,7 +104,8 @@ impl Post {
                 signature.map_err(|error| HandlerError::permanent(error.to_string()))?;
             request = request.header(HEADER_WEBHOOK_SIGNATURE, signature);
         }
-        let response = request.body(content).send().await.map_err(unanswered)?;
+        let request = request.body(content);
+        let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let (body, longer) = body(response, KEPT).await?;
         if !status.is_success() {

@@ -20,12 +20,13 @@ use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, warn};
 use uuid::Uuid;
 
 use crate::{
     crash::crash_point,
     lateness::Lateness,
+    spans,
     storage::{Store, job_of},
 };
 
@@ -303,7 +304,8 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
     // A task of its own: chunks in work share the cores.
     let work = tokio::spawn({
         let (processor, chunk) = (Arc::clone(processor), chunk.clone());
-        async move { processor.process(&chunk).await }
+        let span = spans::of(&chunk);
+        async move { processor.process(&chunk).await }.instrument(span)
     });
     match AbortOnDropHandle::new(work).await? {
         Ok(report) => {

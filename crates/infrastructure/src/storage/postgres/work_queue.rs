@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::PostgresStore;
 use crate::crash::crash_point;
+use crate::spans;
 use crate::storage::{
     NOT_OPEN, message, queue_of,
     rows::{failed, micros},
@@ -45,8 +46,8 @@ impl WorkQueue for PostgresStore {
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         let mut enqueued = Enqueued::default();
-        for batch in firing.batches {
-            if insert(&mut transaction, &batch, now).await? {
+        for mut batch in firing.batches {
+            if insert(&mut transaction, &mut batch, now).await? {
                 enqueued.batches.push(batch);
             }
         }
@@ -124,7 +125,7 @@ impl WorkQueue for PostgresStore {
     async fn settle(
         &self,
         ids: &[i64],
-        batches: Vec<NewBatch>,
+        mut batches: Vec<NewBatch>,
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
@@ -145,7 +146,7 @@ impl WorkQueue for PostgresStore {
         if settled < ids.len() && state == DeadLetterState::Replayed {
             return Err(StoreError::invalid(NOT_OPEN));
         }
-        for batch in &batches {
+        for batch in &mut batches {
             insert(&mut transaction, batch, now).await?;
             for chunk in &batch.chunks {
                 let items: Vec<&str> = chunk.items.iter().map(|id| id.as_str()).collect();
@@ -173,7 +174,7 @@ impl WorkQueue for PostgresStore {
 /// Stores a batch and its chunks; `false` when it was there already.
 async fn insert(
     connection: &mut PgConnection,
-    batch: &NewBatch,
+    batch: &mut NewBatch,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let inserted = sqlx::query(sql::INSERT_BATCH)
@@ -191,6 +192,7 @@ async fn insert(
     if inserted.rows_affected() == 0 {
         return Ok(false);
     }
+    spans::begin(batch);
     let names: Vec<&str> = batch
         .chunks
         .iter()

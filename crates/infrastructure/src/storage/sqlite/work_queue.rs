@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::crash::crash_point;
+use crate::spans;
 use crate::storage::{
     NOT_OPEN, message, queue_of,
     rows::{failed, micros},
@@ -33,8 +34,8 @@ impl WorkQueue for SqliteStore {
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
         let mut transaction = self.write().await?;
         let mut enqueued = Enqueued::default();
-        for batch in firing.batches {
-            if insert(&mut transaction, &batch, now).await? {
+        for mut batch in firing.batches {
+            if insert(&mut transaction, &mut batch, now).await? {
                 enqueued.batches.push(batch);
             }
         }
@@ -111,7 +112,7 @@ impl WorkQueue for SqliteStore {
     async fn settle(
         &self,
         ids: &[i64],
-        batches: Vec<NewBatch>,
+        mut batches: Vec<NewBatch>,
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
         let mut transaction = self.write().await?;
@@ -133,7 +134,7 @@ impl WorkQueue for SqliteStore {
         if settled < ids.len() && state == DeadLetterState::Replayed {
             return Err(StoreError::invalid(NOT_OPEN));
         }
-        for batch in &batches {
+        for batch in &mut batches {
             insert(&mut transaction, batch, now).await?;
             for chunk in &batch.chunks {
                 sqlx::query(
@@ -160,7 +161,7 @@ impl WorkQueue for SqliteStore {
 /// Stores a batch and its chunks; `false` when it was there already.
 async fn insert(
     connection: &mut SqliteConnection,
-    batch: &NewBatch,
+    batch: &mut NewBatch,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let inserted = sqlx::query(sql::INSERT_BATCH)
@@ -178,6 +179,7 @@ async fn insert(
     if inserted.rows_affected() == 0 {
         return Ok(false);
     }
+    spans::begin(batch);
     let mut tasks = Vec::with_capacity(batch.chunks.len());
     for chunk in &batch.chunks {
         sqlx::query("INSERT INTO chunks (chunk_id, batch_id) VALUES (?1, ?2)")

@@ -1,0 +1,88 @@
+//! Traces: one for each batch, from its slot's firing through chunks and items to the far side's calls, whichever replicas
+//! they run on. The context travels with the chunks in the queue and goes to far sides as `traceparent` (W3C Trace
+//! Context). Nothing is recorded, and nothing sent, unless the feature `otel` is on and a collector is named.
+
+use punctual_application::SPANS;
+use punctual_domain::{Chunk, NewBatch};
+use reqwest::{RequestBuilder, Response};
+use tracing::{Instrument, Span, field::Empty, info_span};
+
+/// Begins the trace of a batch that is put in the queue.
+pub(crate) fn begin(batch: &mut NewBatch) {
+    let span = info_span!(target: SPANS, parent: None, "batch", "otel.kind" = "producer", batch_id = %batch.batch_id,
+        job_id = %batch.job_id, slot = batch.slot, scheduled_at = %batch.scheduled_at,
+        trigger = batch.trigger.as_str(), items = batch.total());
+    if let Some(traceparent) = context::traceparent(&span) {
+        for chunk in &mut batch.chunks {
+            chunk.traceparent = Some(traceparent.clone());
+        }
+    }
+}
+
+/// The span of one delivery of a chunk, in the trace of its batch.
+pub(crate) fn of(chunk: &Chunk) -> Span {
+    let span = info_span!(target: SPANS, parent: None, "chunk", "otel.kind" = "consumer", chunk_id = chunk.chunk_id,
+        batch_id = %chunk.batch_id, job_id = %chunk.job_id, items = chunk.items.len());
+    if let Some(traceparent) = &chunk.traceparent {
+        context::continue_from(&span, traceparent);
+    }
+    span
+}
+
+/// Sends a request to a far side in a span of its own, which it is told of.
+pub(crate) async fn call(request: RequestBuilder) -> reqwest::Result<Response> {
+    let span = info_span!(target: SPANS, "call", "otel.kind" = "client", "otel.status_code" = Empty,
+        "http.response.status_code" = Empty);
+    let request = match context::traceparent(&span) {
+        Some(traceparent) => request.header("traceparent", traceparent),
+        None => request,
+    };
+    let response = request.send().instrument(span.clone()).await;
+    match &response {
+        Ok(response) => {
+            let status = response.status();
+            span.record("http.response.status_code", status.as_u16());
+            if !status.is_success() {
+                span.record("otel.status_code", "ERROR");
+            }
+        }
+        Err(_) => drop(span.record("otel.status_code", "ERROR")),
+    }
+    response
+}
+
+#[cfg(feature = "otel")]
+mod context {
+    use std::collections::HashMap;
+
+    use opentelemetry::propagation::TextMapPropagator;
+    use opentelemetry_sdk::propagation::TraceContextPropagator;
+    use tracing::Span;
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+    const TRACEPARENT: &str = "traceparent";
+
+    pub(super) fn traceparent(span: &Span) -> Option<String> {
+        let mut carrier = HashMap::new();
+        TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
+        carrier.remove(TRACEPARENT)
+    }
+
+    pub(super) fn continue_from(span: &Span, traceparent: &str) {
+        let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+        let parent = TraceContextPropagator::new().extract(&carrier);
+        // A span that is not recorded has no parent.
+        let _ = span.set_parent(parent);
+    }
+}
+
+#[cfg(not(feature = "otel"))]
+mod context {
+    use tracing::Span;
+
+    pub(super) fn traceparent(_: &Span) -> Option<String> {
+        None
+    }
+
+    pub(super) fn continue_from(_: &Span, _: &str) {}
+}
