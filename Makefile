@@ -12,9 +12,14 @@ run: ## Run the agent on the sample preferences, catching up with the last day
 		BATCH_STORE_URL=sqlite://$(DEMO)/punctual.db \
 		target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h
 
+reference: ## Write docs/reference from what the code says of itself
+	cargo build --locked --bin punctual-agent
+	python3 tests/reference.py
+
 test: setup ## Set up what the tests need and run every test
 	tests/with-model.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
 	tests/with-postgres.sh tests/openapi.sh
+	python3 tests/reference.py --check
 	cargo run --locked -q -p punctual-application --example unit_test_with_mocks
 	cargo run --locked -q -p punctual-infrastructure --example own_handler
 
@@ -31,4 +36,4 @@ clean: ## Remove what was built and what the demo stored
 	cargo clean
 	rm -rf var
 
-.PHONY: help run test setup lint clean
+.PHONY: help run reference test setup lint clean

@@ -6,6 +6,7 @@ mod backfill;
 mod batches;
 mod control;
 mod dead_letters;
+mod events;
 mod explain;
 mod health;
 mod page;
@@ -15,23 +16,36 @@ mod tenants;
 
 use std::sync::Arc;
 
-use axum::{
-    Router, middleware,
-    routing::{get, post},
-};
+use axum::{Json, Router, middleware, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use punctual_application::{
     Jobs,
     ports::{BatchReader, ConfigDatabase, ItemSource, Operations, Page, WorkQueue},
 };
+use punctual_config_database::BearerKey;
 use punctual_domain::Zone;
 use punctual_infrastructure::StatusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::{IntoParams, OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::wiring::Agent;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Punctual Agent",
+        description = "What has been run, runs and will run, and telling it to. Errors are problem+json (RFC 9457). \
+                       Beside it: `/health/live`, `/health/ready`, `/version` and `/metrics`."
+    ),
+    components(schemas(problem::ProblemBody)),
+    modifiers(&BearerKey),
+    security(("key" = []))
+)]
+struct Description;
 
 #[derive(Clone)]
 struct App {
@@ -49,6 +63,38 @@ struct App {
     api_key: Option<blake3::Hash>,
     /// Turns true when the agent stops, and streams end.
     stopping: watch::Receiver<bool>,
+}
+
+/// The calls below `/api/v1`.
+fn calls() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(schedule::jobs))
+        .routes(routes!(schedule::job))
+        .routes(routes!(control::trigger))
+        .routes(routes!(backfill::backfill))
+        .routes(routes!(control::pause))
+        .routes(routes!(control::resume))
+        .routes(routes!(schedule::upcoming))
+        .routes(routes!(schedule::quarantine))
+        .routes(routes!(batches::list))
+        .routes(routes!(batches::one))
+        .routes(routes!(batches::cancel))
+        .routes(routes!(batches::results))
+        .routes(routes!(events::stream))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_many))
+        .routes(routes!(dead_letters::discard_many))
+        .routes(routes!(dead_letters::replay_one))
+        .routes(routes!(dead_letters::discard_one))
+        .routes(routes!(audit::list))
+        .routes(routes!(tenants::runs))
+        .routes(routes!(explain::tenant))
+}
+
+/// The description of the API.
+pub(crate) fn description() -> utoipa::openapi::OpenApi {
+    let (_, paths) = calls().split_for_parts();
+    Description::openapi().nest("/api/v1", paths)
 }
 
 pub(crate) fn router(
@@ -71,45 +117,19 @@ pub(crate) fn router(
         stopping: agent.stopping.subscribe(),
         api_key: api_key.map(|key| blake3::hash(key.expose_secret().as_bytes())),
     };
+    let (api, _) = calls().split_for_parts();
+    let api = api
+        .route("/batch/{batch_id}", get(batches::one))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed);
     let open = Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .route("/version", get(health::version));
+        .route("/version", get(health::version))
+        .route("/openapi.json", get(|| async { Json(description()) }));
     let keyed = Router::new()
         .route("/metrics", get(health::metrics))
-        .route("/api/v1/jobs", get(schedule::jobs))
-        .route("/api/v1/jobs/{job_id}", get(schedule::job))
-        .route("/api/v1/jobs/{job_id}/trigger", post(control::trigger))
-        .route("/api/v1/jobs/{job_id}/backfill", post(backfill::backfill))
-        .route("/api/v1/jobs/{job_id}/pause", post(control::pause))
-        .route("/api/v1/jobs/{job_id}/resume", post(control::resume))
-        .route("/api/v1/schedule/upcoming", get(schedule::upcoming))
-        .route("/api/v1/quarantine", get(schedule::quarantine))
-        .route("/api/v1/batches", get(batches::list))
-        .route("/api/v1/batches/{batch_id}", get(batches::one))
-        .route("/api/v1/batch/{batch_id}", get(batches::one))
-        .route("/api/v1/batches/{batch_id}/cancel", post(batches::cancel))
-        .route("/api/v1/dead-letters", get(dead_letters::list))
-        .route(
-            "/api/v1/dead-letters/replay",
-            post(dead_letters::replay_many),
-        )
-        .route(
-            "/api/v1/dead-letters/discard",
-            post(dead_letters::discard_many),
-        )
-        .route(
-            "/api/v1/dead-letters/{id}/replay",
-            post(dead_letters::replay_one),
-        )
-        .route(
-            "/api/v1/dead-letters/{id}/discard",
-            post(dead_letters::discard_one),
-        )
-        .route("/api/v1/batches/{batch_id}/results", get(batches::results))
-        .route("/api/v1/audit-log", get(audit::list))
-        .route("/api/v1/tenants/{tenant_id}/runs", get(tenants::runs))
-        .route("/api/v1/tenants/{tenant_id}/explain", get(explain::tenant))
+        .nest("/api/v1", api)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(middleware::from_fn_with_state(
@@ -127,9 +147,12 @@ pub(crate) fn router(
 }
 
 /// A page of a list, as asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct PageQuery {
+    /// Where the next page begins, as the last one said.
     cursor: Option<String>,
+    /// How many at most, 1 to 1000; 100 unless told.
     limit: Option<u32>,
 }
 

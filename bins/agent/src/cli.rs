@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use punctual_domain::{FeatureType, JobId, TenantId};
 
 /// Runs every user's recurring work at the time, and in the way, that user chose.
@@ -31,6 +31,11 @@ pub(crate) enum Command {
     },
     /// Say why a tenant ran, will run, or did not; asks the running agent
     Explain(ExplainOptions),
+    /// Print what there is to know of the settings, or of the HTTP API
+    Reference {
+        /// What about
+        what: Reference,
+    },
     /// Run virtual days, and show how many users fall due when and how long they would wait
     Simulate(SimulateOptions),
     /// Run a job now, for all its tenants or for some; asks the running agent
@@ -172,6 +177,16 @@ pub(crate) struct TriggerOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Reference {
+    /// The settings, with defaults, as a table in Markdown
+    Settings,
+    /// The agent's HTTP API, as OpenAPI in JSON
+    Agent,
+    /// The Config Database's HTTP API, as OpenAPI in JSON
+    ConfigDatabase,
 }
 
 #[derive(Args)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod preview;
+pub(crate) mod reference;
 pub(crate) mod remote;
 pub(crate) mod run;
 pub(crate) mod simulate;

@@ -24,28 +24,33 @@ async fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let cli = Cli::parse();
-    let outcome = match Settings::load(cli.settings.as_deref()) {
-        Err(error) => Err(Failure::BadInput(format!("{error:#}"))),
-        Ok(settings) => match cli.command.unwrap_or(Command::Run(RunOptions::default())) {
-            Command::Run(options) => commands::run::run(settings, options).await,
-            Command::Check { json } => commands::check::check(&settings, json),
-            Command::Explain(options) => commands::remote::explain(&settings, options).await,
-            Command::Simulate(options) => commands::simulate::simulate(&settings, options).await,
-            Command::Backfill(options) => commands::remote::backfill(&settings, options).await,
-            Command::Trigger(options) => commands::remote::trigger(&settings, options).await,
-            Command::Pause { job } => commands::remote::set_paused(&settings, &job, true).await,
-            Command::Resume { job } => commands::remote::set_paused(&settings, &job, false).await,
-            Command::Cancel { batch } => commands::remote::cancel(&settings, batch).await,
-            Command::DeadLetters(what) => commands::remote::dead_letters(&settings, what).await,
-            Command::Results(options) => commands::remote::results(&settings, options).await,
-            Command::Preview(options) => commands::preview::preview(&settings, options).await,
-        },
-    };
-    match outcome {
+    match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
             failure.exit_code()
         }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let settings = || {
+        Settings::load(cli.settings.as_deref())
+            .map_err(|error| Failure::BadInput(format!("{error:#}")))
+    };
+    match cli.command.unwrap_or(Command::Run(RunOptions::default())) {
+        Command::Run(options) => commands::run::run(settings()?, options).await,
+        Command::Check { json } => commands::check::check(&settings()?, json),
+        Command::Reference { what } => what.print(),
+        Command::Explain(options) => commands::remote::explain(&settings()?, options).await,
+        Command::Simulate(options) => commands::simulate::simulate(&settings()?, options).await,
+        Command::Backfill(options) => commands::remote::backfill(&settings()?, options).await,
+        Command::Trigger(options) => commands::remote::trigger(&settings()?, options).await,
+        Command::Pause { job } => commands::remote::set_paused(&settings()?, &job, true).await,
+        Command::Resume { job } => commands::remote::set_paused(&settings()?, &job, false).await,
+        Command::Cancel { batch } => commands::remote::cancel(&settings()?, batch).await,
+        Command::DeadLetters(what) => commands::remote::dead_letters(&settings()?, what).await,
+        Command::Results(options) => commands::remote::results(&settings()?, options).await,
+        Command::Preview(options) => commands::preview::preview(&settings()?, options).await,
     }
 }

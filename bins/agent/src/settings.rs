@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,26 +14,127 @@ use punctual_infrastructure::telemetry::LogFormat;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// Every name the agent knows, with its default.
-const NAMES: [(&str, Option<&str>); 18] = [
-    ("CONFIG_SERVICE_URL", None),
-    ("CONFIG_SERVICE_API_KEY", None),
-    ("CONFIG_CACHE_TTL", Some("3600")),
-    ("CONFIG_POLL_INTERVAL", Some("60")),
-    ("CONFIG_LAST_KNOWN_GOOD_PATH", Some("var/last-known-good")),
-    ("CONFIG_STORE_URL", Some("sqlite://var/config.db")),
-    ("CONFIG_HTTP_ADDR", Some("127.0.0.1:8000")),
-    ("BATCH_MAX_CONCURRENT_ITEMS", Some("25")),
-    ("BATCH_RETRY_LIMIT", Some("3")),
-    ("BATCH_CONFIG_PATH", Some("data/batch/batch_config.json")),
-    ("BATCH_PURPOSES_PATH", Some("data/batch/purposes.json")),
-    ("BATCH_STORE_URL", Some("sqlite://var/punctual.db")),
-    ("BATCH_CHUNK_SIZE", Some("500")),
-    ("BATCH_DEFAULT_TIMEZONE", Some("UTC")),
-    ("BATCH_HTTP_ADDR", Some("127.0.0.1:8080")),
-    ("BATCH_API_KEY", None),
-    ("BATCH_LOG", None),
-    ("BATCH_LOG_FORMAT", Some("text")),
+/// A setting.
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    /// What holds where none is given; `None`: it is unset.
+    pub(crate) default: Option<&'static str>,
+    /// Of numbers, which there may be.
+    pub(crate) range: Option<RangeInclusive<u64>>,
+    /// What it is for, in Markdown.
+    pub(crate) what: &'static str,
+}
+
+/// Every setting of the agent.
+pub(crate) const SETTINGS: [Setting; 18] = [
+    Setting {
+        name: "CONFIG_SERVICE_URL",
+        default: None,
+        range: None,
+        what: "the Config Database; if unset it is started inside the agent",
+    },
+    Setting {
+        name: "CONFIG_SERVICE_API_KEY",
+        default: None,
+        range: None,
+        what: "the key sent to it; for the one inside the agent also the key it asks for",
+    },
+    Setting {
+        name: "CONFIG_CACHE_TTL",
+        default: Some("3600"),
+        range: Some(1..=604_800),
+        what: "seconds a tenant's preference is used without asking again",
+    },
+    Setting {
+        name: "CONFIG_POLL_INTERVAL",
+        default: Some("60"),
+        range: Some(1..=86_400),
+        what: "seconds between looks for changes, where the server cannot hold a call",
+    },
+    Setting {
+        name: "CONFIG_LAST_KNOWN_GOOD_PATH",
+        default: Some("var/last-known-good"),
+        range: None,
+        what: "the folder where the last known preferences are kept",
+    },
+    Setting {
+        name: "CONFIG_STORE_URL",
+        default: Some("sqlite://var/config.db"),
+        range: None,
+        what: "the data of the Config Database inside the agent",
+    },
+    Setting {
+        name: "CONFIG_HTTP_ADDR",
+        default: Some("127.0.0.1:8000"),
+        range: None,
+        what: "where it listens",
+    },
+    Setting {
+        name: "BATCH_MAX_CONCURRENT_ITEMS",
+        default: Some("25"),
+        range: Some(1..=10_000),
+        what: "items running at once in the process",
+    },
+    Setting {
+        name: "BATCH_RETRY_LIMIT",
+        default: Some("3"),
+        range: Some(0..=100),
+        what: "retries of a failed item",
+    },
+    Setting {
+        name: "BATCH_CONFIG_PATH",
+        default: Some("data/batch/batch_config.json"),
+        range: None,
+        what: "the jobs",
+    },
+    Setting {
+        name: "BATCH_PURPOSES_PATH",
+        default: Some("data/batch/purposes.json"),
+        range: None,
+        what: "the purposes",
+    },
+    Setting {
+        name: "BATCH_STORE_URL",
+        default: Some("sqlite://var/punctual.db"),
+        range: None,
+        what: "queue, batches and results: a SQLite file, or `postgres://user@host/database` for many agents",
+    },
+    Setting {
+        name: "BATCH_CHUNK_SIZE",
+        default: Some("500"),
+        range: Some(1..=10_000),
+        what: "items of a chunk",
+    },
+    Setting {
+        name: "BATCH_DEFAULT_TIMEZONE",
+        default: Some("UTC"),
+        range: None,
+        what: "the zone of preferences and schedules that name none",
+    },
+    Setting {
+        name: "BATCH_HTTP_ADDR",
+        default: Some("127.0.0.1:8080"),
+        range: None,
+        what: "where the agent listens; others than loopback need a key",
+    },
+    Setting {
+        name: "BATCH_API_KEY",
+        default: None,
+        range: None,
+        what: "the key the agent asks for",
+    },
+    Setting {
+        name: "BATCH_LOG",
+        default: None,
+        range: None,
+        what: "a tracing filter; `info` if unset, on a terminal `warn`",
+    },
+    Setting {
+        name: "BATCH_LOG_FORMAT",
+        default: Some("text"),
+        range: None,
+        what: "how the log is written: `text` or `json`",
+    },
 ];
 
 #[derive(Debug, Clone, Deserialize)]
@@ -63,6 +165,31 @@ pub(crate) struct Settings {
     pub(crate) batch_log_format: LogFormat,
 }
 
+/// The settings as a table in Markdown.
+pub(crate) fn reference() -> String {
+    let row = |setting: &Setting| {
+        let Setting {
+            name,
+            default,
+            range,
+            what,
+        } = setting;
+        let default = default.map_or("unset".to_owned(), |default| format!("`{default}`"));
+        let range = range
+            .as_ref()
+            .map(|range| format!(", {} to {}", range.start(), range.end()));
+        format!(
+            "| `{name}` | {default} | {what}{} |",
+            range.unwrap_or_default()
+        )
+    };
+    let rows: Vec<String> = SETTINGS.iter().map(row).collect();
+    format!(
+        "| name | default | what |\n|---|---|---|\n{}",
+        rows.join("\n")
+    )
+}
+
 impl Settings {
     /// Reads the settings of this process.
     ///
@@ -77,7 +204,7 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<Self> {
         let mut builder = Config::builder();
-        for (name, default) in NAMES {
+        for Setting { name, default, .. } in SETTINGS {
             // One by one: the whole environment may hold what is not even Unicode. Empty means unset.
             let given = environment(name).filter(|value| !value.is_empty());
             builder = builder.set_override_option(name, given)?;
@@ -97,35 +224,23 @@ impl Settings {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let whole = |name: &str, value: usize, range: std::ops::RangeInclusive<usize>| {
-            let (from, to) = (range.start(), range.end());
-            ensure!(
-                range.contains(&value),
-                "{name} is {value}; use a whole number from {from} to {to}"
-            );
-            Ok(())
+        let number = |name: &str| match name {
+            "BATCH_MAX_CONCURRENT_ITEMS" => Some(self.batch_max_concurrent_items as u64),
+            "BATCH_RETRY_LIMIT" => Some(self.batch_retry_limit.into()),
+            "BATCH_CHUNK_SIZE" => Some(self.batch_chunk_size as u64),
+            "CONFIG_POLL_INTERVAL" => Some(self.config_poll_interval.as_secs()),
+            "CONFIG_CACHE_TTL" => Some(self.config_cache_ttl.as_secs()),
+            _ => None,
         };
-        whole(
-            "BATCH_MAX_CONCURRENT_ITEMS",
-            self.batch_max_concurrent_items,
-            1..=10_000,
-        )?;
-        whole(
-            "BATCH_RETRY_LIMIT",
-            self.batch_retry_limit as usize,
-            0..=100,
-        )?;
-        whole("BATCH_CHUNK_SIZE", self.batch_chunk_size, 1..=10_000)?;
-        whole(
-            "CONFIG_POLL_INTERVAL",
-            self.config_poll_interval.as_secs() as usize,
-            1..=86_400,
-        )?;
-        whole(
-            "CONFIG_CACHE_TTL",
-            self.config_cache_ttl.as_secs() as usize,
-            1..=604_800,
-        )?;
+        for Setting { name, range, .. } in SETTINGS {
+            if let (Some(value), Some(range)) = (number(name), range) {
+                let (from, to) = (range.start(), range.end());
+                ensure!(
+                    range.contains(&value),
+                    "{name} is {value}; use a whole number from {from} to {to}"
+                );
+            }
+        }
         ensure!(
             self.batch_api_key.is_some() || self.batch_http_addr.ip().is_loopback(),
             "BATCH_HTTP_ADDR is {}, which others can reach, and there is no key; set BATCH_API_KEY, or listen on 127.0.0.1",

@@ -51,7 +51,8 @@ struct App {
 )]
 struct Description;
 
-struct BearerKey;
+/// Describes the key that is sent as a bearer token, in a description of an HTTP API.
+pub struct BearerKey;
 
 impl Modify for BearerKey {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
@@ -61,19 +62,8 @@ impl Modify for BearerKey {
     }
 }
 
-/// The routes, ready to be served.
-pub(crate) fn router(
-    store: ConfigStore,
-    admin_key: Option<&SecretString>,
-    limits: Arc<Limits>,
-    stopping: watch::Receiver<bool>,
-) -> Router {
-    let app = App {
-        store,
-        admin_key: admin_key.map(hash),
-        limits,
-        stopping,
-    };
+/// The calls below `/api/v1`.
+fn calls() -> OpenApiRouter<App> {
     let small = OpenApiRouter::new()
         .routes(routes!(
             configs::read,
@@ -94,8 +84,30 @@ pub(crate) fn router(
     let large = OpenApiRouter::new()
         .routes(routes!(import::import))
         .layer(RequestBodyLimitLayer::new(IMPORT_BYTES));
-    let (api, paths) = small.merge(large).split_for_parts();
-    let description = Description::openapi().nest("/api/v1", paths);
+    small.merge(large)
+}
+
+/// The description of the HTTP API, as at `/openapi.json`.
+#[must_use]
+pub fn description() -> utoipa::openapi::OpenApi {
+    let (_, paths) = calls().split_for_parts();
+    Description::openapi().nest("/api/v1", paths)
+}
+
+/// The routes, ready to be served.
+pub(crate) fn router(
+    store: ConfigStore,
+    admin_key: Option<&SecretString>,
+    limits: Arc<Limits>,
+    stopping: watch::Receiver<bool>,
+) -> Router {
+    let app = App {
+        store,
+        admin_key: admin_key.map(hash),
+        limits,
+        stopping,
+    };
+    let (api, _) = calls().split_for_parts();
     let api = api
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -104,13 +116,9 @@ pub(crate) fn router(
             app.clone(),
             auth::require_key,
         ));
-    let description = Arc::new(description);
     Router::new()
         .nest("/api/v1", api)
-        .route(
-            "/openapi.json",
-            get(move || async move { Json(description.as_ref().clone()) }),
-        )
+        .route("/openapi.json", get(|| async { Json(description()) }))
         .route(
             "/health/live",
             get(|| async { Json(json!({"status": "live"})) }),

@@ -10,6 +10,7 @@ mod server;
 mod store;
 mod validate;
 
+pub use http::{BearerKey, description};
 pub use import::{ImportReport, RejectedLine};
 pub use keys::{InvalidScope, Scope};
 pub use serve::serve;

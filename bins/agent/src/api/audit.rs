@@ -4,13 +4,18 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use axum::{
     Json,
-    extract::{ConnectInfo, FromRequestParts, Query, State, rejection::QueryRejection},
+    extract::{
+        ConnectInfo, FromRequestParts, OriginalUri, Query, State, rejection::QueryRejection,
+    },
     http::request::Parts,
 };
 use punctual_application::ports::{AuditEntry, Clock, SystemClock};
 use serde_json::{Value, json};
 
-use super::{App, PageQuery, problem::Problem};
+use super::{
+    App, PageQuery,
+    problem::{AnyProblem, Problem},
+};
 
 /// Who asks: over the API or the page, and from which address.
 #[derive(Debug, Clone)]
@@ -19,8 +24,10 @@ pub(super) struct By(String);
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let way = match parts.uri.path().starts_with("/api/") {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        // Of what is nested, the path begins after its prefix.
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await?;
+        let way = match uri.path().starts_with("/api/") {
             true => "api",
             false => "page",
         };
@@ -51,6 +58,11 @@ impl App {
     }
 }
 
+/// What operators have asked for, newest first.
+#[utoipa::path(get, operation_id = "audit_log", path = "/audit-log", params(PageQuery), responses(
+    (status = 200, body = Object, description = "`audit_log`: `at`, `by`, `action`, `subject`, `detail`; and the `next_cursor`"),
+    AnyProblem
+))]
 pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<PageQuery>, QueryRejection>,

@@ -22,7 +22,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{App, audit::By, control::id, problem::Problem};
+use super::{
+    App,
+    audit::By,
+    control::id,
+    problem::{AnyProblem, Problem},
+};
 
 /// Items that one backfill looks at, at most.
 const MOST_ITEMS: usize = 2_000_000;
@@ -76,6 +81,12 @@ pub(super) struct Count {
     pub(super) dates: BTreeMap<NaiveDate, usize>,
 }
 
+/// Queues what fell due on dates that have passed and has no result, or counts it.
+#[utoipa::path(post, path = "/jobs/{job_id}/backfill", params(("job_id" = String, Path, description = "The job")), request_body(content = Object, description = "`{\"from\": DATE, \"to\": DATE, \"tenants\": [ID, …], \"preview\": true}`"), responses(
+    (status = 200, body = Object, description = "With `preview`: how much fell `due`, has `already_run`, and is `to_run`, in how many `batches`, by `dates` in UTC"),
+    (status = 202, body = Object, description = "The same, and it is queued"),
+    AnyProblem
+))]
 pub(super) async fn backfill(
     State(app): State<App>,
     by: By,

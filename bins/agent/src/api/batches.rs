@@ -9,18 +9,35 @@ use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::info;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::{App, PageQuery, audit::By, problem::Problem};
+use super::{
+    App, PageQuery,
+    audit::By,
+    problem::{AnyProblem, Problem},
+};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// Of this job only.
+    #[param(value_type = Option<String>)]
     job_id: Option<JobId>,
+    /// `queued`, `running`, `completed` or `cancelled` only.
+    #[param(value_type = Option<String>)]
     status: Option<BatchStatus>,
+    /// Where the next page begins, as the last one said.
     cursor: Option<String>,
+    /// How many at most, 1 to 1000; 100 unless told.
     limit: Option<u32>,
 }
 
+/// Batches, newest first.
+#[utoipa::path(get, operation_id = "batches", path = "/batches", params(ListQuery), responses(
+    (status = 200, body = Object, description = "`batches`, and the `next_cursor`"),
+    AnyProblem
+))]
 pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -42,6 +59,11 @@ pub(super) async fn list(
     ))
 }
 
+/// One batch.
+#[utoipa::path(get, operation_id = "batch", path = "/batches/{batch_id}", params(("batch_id" = String, Path, description = "The batch")), responses(
+    (status = 200, body = Object, description = "The batch, with its `progress`"),
+    AnyProblem
+))]
 pub(super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -49,13 +71,23 @@ pub(super) async fn one(
     Ok(Json(batch_json(&app.batch(&id).await?)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ResultsQuery {
+    /// `running`, `succeeded`, `failed` or `skipped` only.
+    #[param(value_type = Option<String>)]
     status: Option<ItemStatus>,
+    /// Where the next page begins, as the last one said.
     cursor: Option<String>,
+    /// How many at most, 1 to 1000; 100 unless told.
     limit: Option<u32>,
 }
 
+/// A batch's results, chunk by chunk, by tenant.
+#[utoipa::path(get, operation_id = "batch_results", path = "/batches/{batch_id}/results", params(("batch_id" = String, Path, description = "The batch"), ResultsQuery), responses(
+    (status = 200, body = Object, description = "`results`, and the `next_cursor`"),
+    AnyProblem
+))]
 pub(super) async fn results(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -79,6 +111,10 @@ pub(super) async fn results(
 }
 
 /// Cancels a batch: items that have not begun are skipped.
+#[utoipa::path(post, operation_id = "cancel_batch", path = "/batches/{batch_id}/cancel", params(("batch_id" = String, Path, description = "The batch")), responses(
+    (status = 200, body = Object, description = "Its `status` now"),
+    AnyProblem
+))]
 pub(super) async fn cancel(
     State(app): State<App>,
     by: By,
@@ -123,7 +159,7 @@ fn missing(id: &str) -> Problem {
     ))
 }
 
-fn batch_json(batch: &Batch) -> Value {
+pub(super) fn batch_json(batch: &Batch) -> Value {
     let (total, processed) = (batch.total, batch.processed());
     let permille = (processed * 1000).checked_div(total).unwrap_or(1000);
     let percentage = permille as f64 / 10.0;

@@ -20,7 +20,11 @@ use serde_json::{Value, json};
 use tracing::info;
 use uuid::Uuid;
 
-use super::{App, audit::By, problem::Problem};
+use super::{
+    App,
+    audit::By,
+    problem::{AnyProblem, Problem},
+};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +35,10 @@ struct Wanted {
 }
 
 /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
+#[utoipa::path(post, path = "/jobs/{job_id}/trigger", params(("job_id" = String, Path, description = "The job")), request_body(content = Option<Object>, description = "`{\"tenants\": [ID, …]}`; none named: all"), responses(
+    (status = 202, body = Object, description = "The batch that is queued: `batch_id`, `occurrence`, `total`"),
+    AnyProblem
+))]
 pub(super) async fn trigger(
     State(app): State<App>,
     by: By,
@@ -50,6 +58,11 @@ pub(super) async fn trigger(
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
+/// Lets nothing of a job fall due until it is resumed.
+#[utoipa::path(post, path = "/jobs/{job_id}/pause", params(("job_id" = String, Path, description = "The job")), responses(
+    (status = 200, body = Object, description = "`paused`: whether it is now"),
+    AnyProblem
+))]
 pub(super) async fn pause(
     State(app): State<App>,
     by: By,
@@ -58,6 +71,11 @@ pub(super) async fn pause(
     app.set_paused(&by, &job_id, true).await
 }
 
+/// Lets a paused job go on with what falls due from now on.
+#[utoipa::path(post, path = "/jobs/{job_id}/resume", params(("job_id" = String, Path, description = "The job")), responses(
+    (status = 200, body = Object, description = "`paused`: whether it is now"),
+    AnyProblem
+))]
 pub(super) async fn resume(
     State(app): State<App>,
     by: By,

@@ -15,21 +15,40 @@ use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::info;
+use utoipa::IntoParams;
 
-use super::{App, PageQuery, audit::By, problem::Problem};
+use super::{
+    App, PageQuery,
+    audit::By,
+    problem::{AnyProblem, Problem},
+};
 
 /// How many are settled in one transaction.
 const AT_ONCE: u32 = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// Of this job only.
+    #[param(value_type = Option<String>)]
     job_id: Option<JobId>,
+    /// Of this tenant only.
+    #[param(value_type = Option<String>)]
     tenant_id: Option<TenantId>,
+    /// `open`, `replayed` or `discarded` only.
+    #[param(value_type = Option<String>)]
     state: Option<DeadLetterState>,
+    /// Where the next page begins, as the last one said.
     cursor: Option<String>,
+    /// How many at most, 1 to 1000; 100 unless told.
     limit: Option<u32>,
 }
 
+/// What failed for good, newest first.
+#[utoipa::path(get, operation_id = "dead_letters", path = "/dead-letters", params(ListQuery), responses(
+    (status = 200, body = Object, description = "`dead_letters`, and the `next_cursor`"),
+    AnyProblem
+))]
 pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -78,6 +97,11 @@ impl fmt::Display for Wanted {
     }
 }
 
+/// Runs open dead letters again, as the same occurrences and with the same idempotency keys.
+#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", request_body(content = Object, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{}` for all that are open"), responses(
+    (status = 200, body = Object, description = "How many are `replayed`, which are `not_open`, and the `batches`"),
+    AnyProblem
+))]
 pub(super) async fn replay_many(
     State(app): State<App>,
     by: By,
@@ -86,6 +110,11 @@ pub(super) async fn replay_many(
     app.settle(&by, wanted(&body)?, true).await
 }
 
+/// Lets open dead letters go.
+#[utoipa::path(post, operation_id = "discard_dead_letters", path = "/dead-letters/discard", request_body(content = Object, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{}` for all that are open"), responses(
+    (status = 200, body = Object, description = "How many are `discarded`, which are `not_open`, and the `batches`"),
+    AnyProblem
+))]
 pub(super) async fn discard_many(
     State(app): State<App>,
     by: By,
@@ -94,6 +123,11 @@ pub(super) async fn discard_many(
     app.settle(&by, wanted(&body)?, false).await
 }
 
+/// Runs an open dead letter again.
+#[utoipa::path(post, operation_id = "replay_dead_letter", path = "/dead-letters/{id}/replay", params(("id" = i64, Path, description = "Its number")), responses(
+    (status = 200, body = Object, description = "How many are `replayed`, and the `batches`"),
+    AnyProblem
+))]
 pub(super) async fn replay_one(
     State(app): State<App>,
     by: By,
@@ -102,6 +136,11 @@ pub(super) async fn replay_one(
     app.settle(&by, one(&id)?, true).await
 }
 
+/// Lets an open dead letter go.
+#[utoipa::path(post, operation_id = "discard_dead_letter", path = "/dead-letters/{id}/discard", params(("id" = i64, Path, description = "Its number")), responses(
+    (status = 200, body = Object, description = "How many are `discarded`, and the `batches`"),
+    AnyProblem
+))]
 pub(super) async fn discard_one(
     State(app): State<App>,
     by: By,

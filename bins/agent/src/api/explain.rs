@@ -13,18 +13,31 @@ use punctual_domain::{
 use punctual_infrastructure::JobStatus;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
-use super::{App, problem::Problem};
+use super::{
+    App,
+    problem::{AnyProblem, Problem},
+};
 
 /// Batches that are not done and are looked through at most.
 const BATCHES: u32 = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ExplainQuery {
+    /// In which job.
+    #[param(value_type = String)]
     job_id: JobId,
+    /// On which date, where the tenant is; today unless told.
     date: Option<NaiveDate>,
 }
 
+/// Why a tenant ran, will run, or did not, on a date; today without one.
+#[utoipa::path(get, operation_id = "explain_tenant", path = "/tenants/{tenant_id}/explain", params(("tenant_id" = String, Path, description = "The tenant"), ExplainQuery), responses(
+    (status = 200, body = Object, description = "A `verdict` with its facts, and an `explanation` in words"),
+    AnyProblem
+))]
 pub(super) async fn tenant(
     State(app): State<App>,
     Path(tenant_id): Path<String>,

@@ -9,6 +9,7 @@ use axum::{
 use punctual_application::ports::StoreError;
 use serde_json::json;
 use tracing::error;
+use utoipa::{IntoResponses, ToSchema};
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -51,8 +52,45 @@ impl Problem {
     }
 }
 
+/// The body of a problem, as it is described.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is for the description alone")]
+pub(super) struct ProblemBody {
+    r#type: String,
+    title: String,
+    status: u16,
+    detail: String,
+}
+
+/// Every answer that is an error, as it is described.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is for the description alone")]
+pub(super) enum AnyProblem {
+    /// What was sent cannot be used
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(ProblemBody),
+    /// A key is needed
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(ProblemBody),
+    /// Another site asks, or another name is asked for
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(ProblemBody),
+    /// There is none
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(ProblemBody),
+    /// It cannot be done now
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(ProblemBody),
+    /// What was sent is too large
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(ProblemBody),
+    /// The store does not answer, or preferences have not been read yet
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(ProblemBody),
+}
+
 pub(super) async fn not_found() -> Problem {
-    Problem::missing("there is nothing at this address; docs/architecture lists those there are")
+    Problem::missing("there is nothing at this address; GET /openapi.json lists those there are")
 }
 
 pub(super) async fn method_not_allowed() -> Problem {

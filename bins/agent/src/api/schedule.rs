@@ -14,14 +14,23 @@ use punctual_domain::{
 use punctual_infrastructure::SchedulerStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
-use super::{App, problem::Problem};
+use super::{
+    App,
+    problem::{AnyProblem, Problem},
+};
 
 /// How far ahead may be asked for.
 const MOST_HOURS: u32 = 7 * 24;
 /// Slots shown of a job: those with the most tenants.
 const SLOTS: usize = 100;
 
+/// The jobs, with what the scheduler knows of them.
+#[utoipa::path(get, path = "/jobs", responses(
+    (status = 200, body = Object, description = "`jobs`, and until when all of them are planned, `planned_until`"),
+    AnyProblem
+))]
 pub(super) async fn jobs(State(app): State<App>) -> Result<Json<Value>, Problem> {
     let (status, paused) = (app.status.get(), app.queue.paused().await?);
     let config = app.jobs.current();
@@ -32,6 +41,11 @@ pub(super) async fn jobs(State(app): State<App>) -> Result<Json<Value>, Problem>
     ))
 }
 
+/// One job.
+#[utoipa::path(get, path = "/jobs/{job_id}", params(("job_id" = String, Path, description = "The job")), responses(
+    (status = 200, body = Object, description = "The job; of preference-based ones tenants, how current they are, and the 100 slots with the most tenants of `slot_count`"),
+    AnyProblem
+))]
 pub(super) async fn job(
     State(app): State<App>,
     Path(job_id): Path<String>,
@@ -41,12 +55,18 @@ pub(super) async fn job(
     Ok(Json(job_json(&job, &app.status.get(), &paused)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct UpcomingQuery {
+    /// How far ahead, 1 to 168; 24 unless told.
     hours: Option<u32>,
 }
 
 /// Who falls due in the next hours, by instant and job.
+#[utoipa::path(get, path = "/schedule/upcoming", params(UpcomingQuery), responses(
+    (status = 200, body = Object, description = "`upcoming`: `at`, `job_id` and how many `items`; a plain job counts as one"),
+    AnyProblem
+))]
 pub(super) async fn upcoming(
     State(app): State<App>,
     query: Result<Query<UpcomingQuery>, QueryRejection>,
@@ -103,6 +123,11 @@ impl App {
     }
 }
 
+/// Preferences that a job cannot use.
+#[utoipa::path(get, path = "/quarantine", responses(
+    (status = 200, body = Object, description = "`quarantine`: `job_id`, `feature_type`, `tenant_id` and the `errors`"),
+    AnyProblem
+))]
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
     let (entries, _) = app.quarantined(usize::MAX);
     Json(json!({ "quarantine": entries }))

@@ -8,16 +8,30 @@ use punctual_application::ports::{Page, StoredResult, TenantRuns};
 use punctual_domain::{JobId, TenantId};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
-use super::{App, PageQuery, problem::Problem};
+use super::{
+    App, PageQuery,
+    problem::{AnyProblem, Problem},
+};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct RunsQuery {
+    /// Of this job only.
+    #[param(value_type = Option<String>)]
     job_id: Option<JobId>,
+    /// Where the next page begins, as the last one said.
     cursor: Option<String>,
+    /// How many at most, 1 to 1000; 100 unless told.
     limit: Option<u32>,
 }
 
+/// A tenant's runs, newest first, those that are running now included.
+#[utoipa::path(get, operation_id = "tenant_runs", path = "/tenants/{tenant_id}/runs", params(("tenant_id" = String, Path, description = "The tenant"), RunsQuery), responses(
+    (status = 200, body = Object, description = "`runs`, and the `next_cursor`"),
+    AnyProblem
+))]
 pub(super) async fn runs(
     State(app): State<App>,
     Path(tenant_id): Path<String>,

@@ -272,6 +272,40 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
     }
 }
 
+#[tokio::test]
+async fn events_tell_of_a_batch_until_it_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    at_time(&mut command, "2026-03-02 12:00:00");
+    let agent = Agent::start(command);
+    let url = format!("{}/api/v1/events", agent.api());
+    let mut stream = reqwest::get(url).await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let queued = agent
+        .call(
+            Method::POST,
+            "/api/v1/jobs/product_digest/trigger",
+            &json!({}),
+        )
+        .await;
+    let mut told = String::new();
+    let over = |told: &str| {
+        let mut batches = told
+            .split("\n\n")
+            .filter_map(|event| event.strip_prefix("event: batch\ndata: "))
+            .filter_map(|data| serde_json::from_str::<Value>(data).ok());
+        batches
+            .any(|batch| batch["batch_id"] == queued["batch_id"] && batch["status"] == "completed")
+    };
+    while !over(&told) {
+        let piece = tokio::time::timeout(crate::agent::PATIENCE, stream.chunk()).await;
+        let piece = piece.expect("an event").unwrap().expect("no end");
+        told.push_str(std::str::from_utf8(&piece).unwrap());
+    }
+    // An open stream does not keep the agent from stopping.
+    assert!(agent.terminate().success());
+}
+
 #[test]
 fn without_an_agent_the_commands_that_ask_it_say_so() {
     let output = Command::new(env!("CARGO_BIN_EXE_punctual-agent"))

@@ -43,7 +43,7 @@ pub(super) struct History {
 }
 
 /// A tenant's configuration.
-#[utoipa::path(get, path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-None-Match" = Option<String>, Header, description = "ETags that are known")), responses(
+#[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-None-Match" = Option<String>, Header, description = "ETags that are known")), responses(
     (status = 200, body = StoredConfig),
     (status = 304, description = "It is known"),
     (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
@@ -72,7 +72,7 @@ pub(super) async fn read(
 }
 
 /// Stores a configuration in place of what is there.
-#[utoipa::path(put, path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = ConfigBody, responses(
+#[utoipa::path(put, operation_id = "store_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = ConfigBody, responses(
     (status = 200, body = StoredConfig),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
@@ -94,7 +94,7 @@ pub(super) async fn store(
 }
 
 /// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
-#[utoipa::path(patch, path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = ConfigBody, responses(
+#[utoipa::path(patch, operation_id = "patch_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = ConfigBody, responses(
     (status = 200, body = StoredConfig),
     (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
@@ -123,7 +123,7 @@ pub(super) async fn patch(
 }
 
 /// Removes a configuration.
-#[utoipa::path(delete, path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), responses(
+#[utoipa::path(delete, operation_id = "remove_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), responses(
     (status = 204, description = "It is removed"),
     (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
@@ -157,7 +157,7 @@ pub(super) struct HistoryQuery {
 }
 
 /// The versions of a configuration there have been, with who changed it when.
-#[utoipa::path(get, path = "/tenants/{tenant_id}/configs/{config_key}/history", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), HistoryQuery), responses(
+#[utoipa::path(get, operation_id = "config_history", path = "/tenants/{tenant_id}/configs/{config_key}/history", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), HistoryQuery), responses(
     (status = 200, body = History),
     AnyProblem,
 ))]
@@ -190,7 +190,7 @@ pub(super) struct Restore {
 }
 
 /// Stores an earlier version again, as a new one.
-#[utoipa::path(post, path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = Restore, responses(
+#[utoipa::path(post, operation_id = "restore_config", path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = Restore, responses(
     (status = 200, body = StoredConfig),
     (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),

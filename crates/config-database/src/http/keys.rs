@@ -59,14 +59,14 @@ pub(super) struct Made {
 }
 
 /// The keys that hold, without themselves.
-#[utoipa::path(get, path = "/keys", responses((status = 200, body = Keys), AnyProblem))]
+#[utoipa::path(get, operation_id = "keys", path = "/keys", responses((status = 200, body = Keys), AnyProblem))]
 pub(super) async fn list(State(app): State<App>) -> Result<Json<Keys>, Problem> {
     let keys = app.store.keys().await?;
     Ok(Json(Keys { keys }))
 }
 
 /// Makes a key. The answer shows it, and nothing ever again.
-#[utoipa::path(post, path = "/keys", request_body = Wanted, responses(
+#[utoipa::path(post, operation_id = "create_key", path = "/keys", request_body = Wanted, responses(
     (status = 201, body = Made),
     (status = 409, description = "There is a key of that name", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
@@ -89,7 +89,7 @@ pub(super) async fn create(
 }
 
 /// Makes a key that takes the place of the one of this name, which goes on holding for a while.
-#[utoipa::path(post, path = "/keys/{name}/rotate", params(("name" = String, Path)), request_body = Option<Rotation>, responses(
+#[utoipa::path(post, operation_id = "rotate_key", path = "/keys/{name}/rotate", params(("name" = String, Path)), request_body = Option<Rotation>, responses(
     (status = 201, body = Made),
     (status = 404, description = "There is no key of that name", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
@@ -123,7 +123,7 @@ pub(super) async fn rotate(
 }
 
 /// Takes a key back.
-#[utoipa::path(delete, path = "/keys/{name}", params(("name" = String, Path)), responses(
+#[utoipa::path(delete, operation_id = "revoke_key", path = "/keys/{name}", params(("name" = String, Path)), responses(
     (status = 204, description = "It is taken back"),
     (status = 404, description = "There is no key of that name", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The JSON Schema of a feature's `template_overrides`.
-#[utoipa::path(get, path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), responses(
+#[utoipa::path(get, operation_id = "schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), responses(
     (status = 200, body = Object),
     (status = 404, description = "It has none", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
@@ -32,7 +32,7 @@ pub(super) async fn read(
 }
 
 /// Puts a JSON Schema in force for what is stored from now on.
-#[utoipa::path(put, path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), request_body = Object, responses(
+#[utoipa::path(put, operation_id = "store_schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), request_body = Object, responses(
     (status = 204, description = "It is in force"),
     AnyProblem,
 ))]
@@ -48,7 +48,7 @@ pub(super) async fn store(
 }
 
 /// Takes a schema out of force.
-#[utoipa::path(delete, path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), responses(
+#[utoipa::path(delete, operation_id = "remove_schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), responses(
     (status = 204, description = "Overrides may be anything"),
     (status = 404, description = "It has none", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
