@@ -22,6 +22,8 @@ test: setup ## Set up what the tests need and run every test
 	python3 tests/reference.py --check
 	cargo run --locked -q -p punctual-application --example unit_test_with_mocks
 	cargo run --locked -q -p punctual-infrastructure --example own_handler
+	cargo run --locked -q -p punctual-infrastructure --example axum_service
+	cargo run --locked -q -p punctual-infrastructure --example own_result_sink
 
 setup: ## Install what the tests need from Debian's packages, where it is missing
 	@tests/setup.sh

@@ -10,6 +10,7 @@ mod item_source;
 mod operations;
 mod preference_mirror;
 mod purpose_handler;
+mod result_sink;
 mod work_queue;
 
 pub use batch_reader::{
@@ -25,6 +26,7 @@ pub use item_source::{ItemSource, ItemSourceError, SourceItem};
 pub use operations::{Activity, AuditEntry, Operations, Working};
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
+pub use result_sink::ResultSink;
 pub use work_queue::{Enqueued, Leadership, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
@@ -32,5 +34,5 @@ pub use self::{
     batch_reader::MockBatchReader, batch_store::MockBatchStore, clock::MockClock,
     config_database::MockConfigDatabase, deliveries::MockDeliveries, item_source::MockItemSource,
     operations::MockOperations, preference_mirror::MockPreferenceMirror,
-    purpose_handler::MockPurposeHandler, work_queue::MockWorkQueue,
+    purpose_handler::MockPurposeHandler, result_sink::MockResultSink, work_queue::MockWorkQueue,
 };

@@ -1,4 +1,4 @@
-//! Where a job's results go, beside the store: a file, or a URL.
+//! Where a job's results go, beside the store: a file, a URL, or a sink of the program Punctual is embedded in.
 
 use serde_json::{Map, Value, json};
 
@@ -12,6 +12,8 @@ use crate::{
 pub enum Delivery {
     /// A file of JSON lines, which grows; from the folder of `batch_config.json`.
     File(String),
+    /// A sink of the program's own, by its name.
+    Sink(String),
     /// A URL.
     Webhook {
         /// Where, and how it is signed.
@@ -22,12 +24,17 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// Reads one at `pointer`: `{"file": PATH}`, or `{"url": …, "per": "item"|"batch"}`.
+    /// Reads one at `pointer`: `{"file": PATH}`, `{"sink": NAME}`, or `{"url": …, "per": "item"|"batch"}`.
     ///
     /// # Errors
     /// Every mistake in it.
     pub fn parse(value: &Value, pointer: &str) -> Result<Self, FieldErrors> {
         let mut fields = Fields::new(object_at(value, pointer)?, pointer);
+        if value.get("sink").is_some() {
+            let sink = fields.required("sink", "give its name", text);
+            fields.deny_others();
+            return fields.finish(|| Some(Self::Sink(sink?.to_owned())));
+        }
         if value.get("url").is_none() {
             let remedy = "add the path of a file of JSON lines, or a \"url\"";
             let file = fields.required("file", remedy, text);
@@ -54,6 +61,7 @@ impl Delivery {
     pub fn to_json(&self) -> Value {
         match self {
             Self::File(path) => json!({ "file": path }),
+            Self::Sink(name) => json!({ "sink": name }),
             Self::Webhook { config, each } => {
                 let mut map = Map::new();
                 let per = if *each { "item" } else { "batch" };
@@ -78,6 +86,7 @@ mod tests {
     fn what_is_kept_with_a_batch_reads_back() {
         for value in [
             json!({"file": "../out/results.ndjson"}),
+            json!({"sink": "warehouse"}),
             json!({"url": "https://crm.example/results", "per": "item", "secret_env": "CRM_SECRET", "timeout_ms": 5}),
             json!({"url": "https://crm.example/results"}),
         ] {
@@ -86,6 +95,10 @@ mod tests {
         }
         for (value, expected) in [
             (json!({}), "/file: is missing"),
+            (
+                json!({"sink": "a", "file": "b"}),
+                "/file: \"b\" is not a known field",
+            ),
             (
                 json!({"file": "a", "per": "item"}),
                 "/per: \"item\" is not a known field",

@@ -110,9 +110,18 @@ fn cross_check(
             });
         }
         for (place, delivery) in job.deliver.iter().enumerate() {
-            if let Delivery::Webhook { config, .. } = delivery {
-                let pointer = format!("/{list}/{index}/deliver/{place}");
-                errors.extend(Post::configured(config, &pointer, Arc::new(SystemClock)).err());
+            let pointer = format!("/{list}/{index}/deliver/{place}");
+            match delivery {
+                Delivery::File(_) => {}
+                Delivery::Sink(name) => errors.push(FieldError {
+                    pointer: format!("{pointer}/sink"),
+                    value: Some(format!("{name:?}")),
+                    problem: "is a sink, and only programs that embed Punctual have any".into(),
+                    remedy: "deliver to a \"file\" or a \"url\"".into(),
+                }),
+                Delivery::Webhook { config, .. } => {
+                    errors.extend(Post::configured(config, &pointer, Arc::new(SystemClock)).err());
+                }
             }
         }
         let Work::Fixed { sources, .. } = &job.work else {

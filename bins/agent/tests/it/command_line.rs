@@ -71,7 +71,8 @@ fn check_shows_every_mistake_of_every_file_at_once() {
         &jobs,
         r#"{ "jobs": [
   { "job_id": "a", "type": "object_batch", "purpose_id": "nowhere", "priority": "high",
-    "schedule": { "frequency": "daily" }, "source": { "file": "gone.json" } }
+    "schedule": { "frequency": "daily" }, "source": { "file": "gone.json" },
+    "deliver": [{ "sink": "warehouse" }] }
 ] }"#,
     )
     .unwrap();
@@ -87,7 +88,7 @@ fn check_shows_every_mistake_of_every_file_at_once() {
     let (code, out, err) = output(&mut check);
     assert_eq!(code, 2);
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 3, "{out}");
+    assert_eq!(lines.len(), 4, "{out}");
     assert!(
         lines[0]
             .contains("purposes.json:1:59: /purposes/p/template: \"broken.j2\" cannot be used: "),
@@ -104,7 +105,13 @@ fn check_shows_every_mistake_of_every_file_at_once() {
         lines[2].contains("batch_config.json:3:63: /jobs/0/source/file: \"gone.json\" is no file"),
         "{out}"
     );
-    assert!(err.contains("3 mistakes"), "{err}");
+    assert!(
+        out.contains(
+            "/jobs/0/deliver/0/sink: \"warehouse\" is a sink, and only programs that embed"
+        ),
+        "{out}"
+    );
+    assert!(err.contains("4 mistakes"), "{err}");
 
     let mut as_json = agent(&["check", "--json"]);
     as_json

@@ -1,12 +1,13 @@
 //! Delivers the results of batches that are over to where their job says: page by page, remembering how far it has
 //! come, so that everything arrives at least once whatever happens in between.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use punctual_application::ports::{
-    BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, StoreError, StoredResult,
+    BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, ResultSink, StoreError,
+    StoredResult,
 };
 use punctual_domain::{Batch, Delivery, WebhookConfig};
 use serde_json::json;
@@ -37,6 +38,7 @@ pub struct Deliverer {
     reader: Arc<dyn BatchReader>,
     clock: Arc<dyn Clock>,
     folder: PathBuf,
+    sinks: HashMap<String, Arc<dyn ResultSink>>,
 }
 
 impl Deliverer {
@@ -52,7 +54,15 @@ impl Deliverer {
             reader,
             clock,
             folder,
+            sinks: HashMap::new(),
         }
+    }
+
+    /// The same, with a sink for jobs that deliver to `{"sink": name}`.
+    #[must_use]
+    pub fn with_sink(mut self, name: impl Into<String>, sink: Arc<dyn ResultSink>) -> Self {
+        self.sinks.insert(name.into(), sink);
+        self
     }
 
     /// Delivers until `stop` is cancelled.
@@ -133,6 +143,10 @@ impl Deliverer {
     ) -> Result<(), String> {
         match &due.target {
             Delivery::File(path) => self.append(path, results).await,
+            Delivery::Sink(name) => match self.sinks.get(name) {
+                Some(sink) => sink.take(&due.batch, results, last).await,
+                None => Err(format!("there is no sink `{name}` in this process")),
+            },
             Delivery::Webhook { config, each: true } => {
                 let post = self.post(config)?;
                 let post = &post;
