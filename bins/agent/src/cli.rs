@@ -31,6 +31,12 @@ pub(crate) enum Command {
     },
     /// Say why a tenant ran, will run, or did not; asks the running agent
     Explain(ExplainOptions),
+    /// Copy the SQLite store of BATCH_STORE_URL to an empty PostgreSQL database; stop the agent before
+    MoveStore {
+        /// The database, as postgres://user@host/database; a password is better in PGPASSWORD or ~/.pgpass
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
     /// Print what there is to know of the settings, or of the HTTP API
     Reference {
         /// What about

@@ -1,6 +1,7 @@
 //! The commands, and how they end.
 
 pub(crate) mod check;
+pub(crate) mod move_store;
 pub(crate) mod preview;
 pub(crate) mod reference;
 pub(crate) mod remote;

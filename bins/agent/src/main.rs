@@ -41,6 +41,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Run(RunOptions::default())) {
         Command::Run(options) => commands::run::run(settings()?, options).await,
         Command::Check { json } => commands::check::check(&settings()?, json),
+        Command::MoveStore { to } => commands::move_store::move_store(&settings()?, &to).await,
         Command::Reference { what } => what.print(),
         Command::Explain(options) => commands::remote::explain(&settings()?, options).await,
         Command::Simulate(options) => commands::simulate::simulate(&settings()?, options).await,

@@ -36,6 +36,9 @@ pub use services::{
     },
 };
 pub use sources::Sources;
-#[cfg(feature = "postgres")]
-pub use storage::postgres::PostgresStore;
 pub use storage::{Store, reader::SqlReader, sqlite::SqliteStore};
+#[cfg(feature = "postgres")]
+pub use storage::{
+    postgres::PostgresStore,
+    transfer::{Transferred, transfer},
+};

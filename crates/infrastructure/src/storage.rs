@@ -11,6 +11,8 @@ pub mod reader;
 mod rows;
 mod sql;
 pub mod sqlite;
+#[cfg(feature = "postgres")]
+pub mod transfer;
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -60,7 +60,7 @@ impl App {
 
 /// What operators have asked for, newest first.
 #[utoipa::path(get, operation_id = "audit_log", path = "/audit-log", params(PageQuery), responses(
-    (status = 200, body = Object, description = "`audit_log`: `at`, `by`, `action`, `subject`, `detail`; and the `next_cursor`"),
+    (status = 200, body = Object, description = "`entries`: `at`, `by`, `action`, `subject`, `detail`; and the `next_cursor`"),
     AnyProblem
 ))]
 pub(super) async fn list(

@@ -20,6 +20,7 @@ mod kill;
 mod last_known_good;
 mod main_job;
 mod monitoring;
+mod moving;
 mod operations;
 mod page;
 mod postgres;

@@ -1,0 +1,41 @@
+//! `punctual-agent move-store`: from the embedded store to PostgreSQL, without losing anything.
+
+use punctual_application::ports::StoreError;
+use punctual_infrastructure::{PostgresStore, SqliteStore, transfer};
+
+use super::Failure;
+use crate::settings::Settings;
+
+pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Failure> {
+    let from = &settings.batch_store_url;
+    let file = from
+        .strip_prefix("sqlite:")
+        .map(|path| path.trim_start_matches("//"));
+    // Opening would make an empty one.
+    if !file.is_some_and(|path| std::path::Path::new(path).is_file()) {
+        return Err(Failure::bad_input(format!(
+            "BATCH_STORE_URL names no SQLite store that is there: {file:?}; set it to the one to copy, as sqlite://var/punctual.db"
+        )));
+    }
+    let refuse = |error: StoreError| match error.invalid_input {
+        true => Failure::bad_input(error),
+        false => Failure::failed(error),
+    };
+    let source = SqliteStore::open(from).await.map_err(refuse)?;
+    let target = PostgresStore::open(to).await.map_err(|error| {
+        let told = error.to_string().replace("BATCH_STORE_URL", "--to");
+        match error.invalid_input {
+            true => Failure::bad_input(told),
+            false => Failure::failed(told),
+        }
+    })?;
+    let moved = transfer(&source, &target).await.map_err(refuse)?;
+    for (table, rows) in &moved.rows {
+        println!("{rows:>12} {table}");
+    }
+    println!("{:>12} chunks waiting in the queue", moved.waiting);
+    println!(
+        "Now start agents with BATCH_STORE_URL set to the PostgreSQL database; the file is as it was."
+    );
+    Ok(())
+}

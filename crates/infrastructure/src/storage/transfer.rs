@@ -1,0 +1,282 @@
+//! From the embedded store to PostgreSQL: everything that is stored, and what waits in the queue, in one transaction.
+
+use std::collections::BTreeMap;
+
+use futures::{TryStreamExt, stream::StreamExt};
+use punctual_application::ports::StoreError;
+use punctual_domain::Chunk;
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
+
+use super::{
+    QUEUES, message, postgres::PostgresStore, queue_of, rows::failed, sqlite::SqliteStore,
+};
+
+/// Rows that travel together.
+const ROWS_AT_ONCE: usize = 2_000;
+/// Chunks whose messages are put in their queue together.
+const CHUNKS_AT_ONCE: usize = 500;
+
+struct Table {
+    name: &'static str,
+    columns: &'static [&'static str],
+    /// The column that the database counts up by itself.
+    counted: Option<&'static str>,
+}
+
+/// In an order in which nothing points to what is not there yet.
+const TABLES: [Table; 8] = [
+    Table {
+        name: "schedule_progress",
+        columns: &["job_id", "scheduled_until", "furthest_until", "seen_until"],
+        counted: None,
+    },
+    Table {
+        name: "paused_jobs",
+        columns: &["job_id", "paused_at", "reason"],
+        counted: None,
+    },
+    Table {
+        name: "batches",
+        columns: &[
+            "batch_id",
+            "job_id",
+            "slot",
+            "scheduled_at",
+            "trigger",
+            "status",
+            "total",
+            "succeeded",
+            "failed",
+            "skipped",
+            "created_at",
+            "finished_at",
+        ],
+        counted: None,
+    },
+    Table {
+        name: "chunks",
+        columns: &[
+            "chunk",
+            "chunk_id",
+            "batch_id",
+            "job_id",
+            "occurrence",
+            "total",
+            "succeeded",
+            "failed",
+            "skipped",
+            "superseded",
+            "done",
+            "token",
+            "process",
+            "claimed_at",
+            "items",
+            "lost",
+            "suspect",
+            "suspected",
+        ],
+        counted: Some("chunk"),
+    },
+    Table {
+        name: "item_results",
+        columns: &[
+            "tenant_id",
+            "job_id",
+            "occurrence",
+            "chunk",
+            "status",
+            "attempts",
+            "preference",
+            "output",
+            "error",
+            "started_at",
+            "finished_at",
+        ],
+        counted: None,
+    },
+    Table {
+        name: "dead_letters",
+        columns: &[
+            "id",
+            "job_id",
+            "tenant_id",
+            "occurrence",
+            "batch_id",
+            "scheduled_at",
+            "attempts",
+            "reason",
+            "failed_at",
+            "state",
+            "settled_at",
+        ],
+        counted: Some("id"),
+    },
+    Table {
+        name: "deliveries",
+        columns: &[
+            "id",
+            "batch_id",
+            "target",
+            "position",
+            "state",
+            "tries",
+            "not_before",
+            "reason",
+        ],
+        counted: Some("id"),
+    },
+    Table {
+        name: "audit_log",
+        columns: &["id", "at", "by", "action", "subject", "detail"],
+        counted: Some("id"),
+    },
+];
+
+/// What has been copied.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Transferred {
+    /// Rows, by table.
+    pub rows: BTreeMap<&'static str, u64>,
+    /// Chunks that wait in the queue.
+    pub waiting: u64,
+}
+
+/// Copies everything from a SQLite store to a PostgreSQL store that has nothing yet, or nothing at all. What is being
+/// written to the SQLite store meanwhile waits, so stop the agent before.
+///
+/// # Errors
+/// An agent is at work on the SQLite store, the PostgreSQL store is not empty, or one of them fails.
+pub async fn transfer(from: &SqliteStore, to: &PostgresStore) -> Result<Transferred, StoreError> {
+    let mut source = from
+        .writer()
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(failed)?;
+    refuse_at_work(&mut source).await?;
+    let mut target = to.pool().begin().await.map_err(failed)?;
+    refuse_filled(&mut target).await?;
+    let mut transferred = Transferred::default();
+    for table in &TABLES {
+        let rows = copy(table, &mut source, &mut target).await?;
+        transferred.rows.insert(table.name, rows);
+    }
+    transferred.waiting = queue(&mut source, &mut target).await?;
+    target.commit().await.map_err(failed)?;
+    Ok(transferred)
+}
+
+async fn refuse_at_work(source: &mut SqliteConnection) -> Result<(), StoreError> {
+    let at_work: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM Workers WHERE last_seen > CAST(strftime('%s', 'now') AS INTEGER) - 10)",
+    )
+    .fetch_one(source)
+    .await
+    .map_err(failed)?;
+    if at_work {
+        return Err(StoreError::invalid(
+            "an agent was at work on the SQLite store within the last 10 s; stop it, wait, and try again",
+        ));
+    }
+    Ok(())
+}
+
+async fn refuse_filled(target: &mut PgConnection) -> Result<(), StoreError> {
+    // Nobody else fills it meanwhile.
+    sqlx::query("LOCK TABLE batches, schedule_progress IN EXCLUSIVE MODE")
+        .execute(&mut *target)
+        .await
+        .map_err(failed)?;
+    let filled: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM batches) OR EXISTS (SELECT 1 FROM schedule_progress)",
+    )
+    .fetch_one(target)
+    .await
+    .map_err(failed)?;
+    if filled {
+        return Err(StoreError::invalid(
+            "the PostgreSQL store is not empty: an agent has used it; use a new database",
+        ));
+    }
+    Ok(())
+}
+
+/// Copies the rows of a table, and returns how many there are.
+async fn copy(
+    table: &Table,
+    source: &mut SqliteConnection,
+    target: &mut PgConnection,
+) -> Result<u64, StoreError> {
+    let Table {
+        name,
+        columns,
+        counted,
+    } = table;
+    // PostgreSQL keeps no character NUL.
+    let value = |column: &&str| {
+        format!(
+            "'{column}', CASE typeof({column}) WHEN 'text' THEN replace({column}, char(0), char(65533)) ELSE {column} END"
+        )
+    };
+    let values: Vec<String> = columns.iter().map(value).collect();
+    let read = format!("SELECT json_object({}) FROM {name}", values.join(", "));
+    let listed = columns.join(", ");
+    let write = format!(
+        "INSERT INTO {name} ({listed}) OVERRIDING SYSTEM VALUE
+         SELECT {listed} FROM json_populate_recordset(NULL::{name}, $1::json)"
+    );
+    let mut rows = 0;
+    let mut pieces = sqlx::query_scalar::<_, String>(AssertSqlSafe(read))
+        .fetch(&mut *source)
+        .map_err(failed)
+        .try_chunks(ROWS_AT_ONCE);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|stopped| stopped.1)?;
+        let written = sqlx::query(AssertSqlSafe(write.clone()))
+            .bind(format!("[{}]", piece.join(",")))
+            .execute(&mut *target)
+            .await
+            .map_err(failed)?;
+        rows += written.rows_affected();
+    }
+    drop(pieces);
+    if let Some(column) = counted {
+        let count_on = format!(
+            "SELECT setval(pg_get_serial_sequence('{name}', '{column}'), max({column})) FROM {name} HAVING max({column}) > 0"
+        );
+        sqlx::query(AssertSqlSafe(count_on))
+            .execute(target)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(rows)
+}
+
+/// Puts in the queue what waits in it there, in the same order.
+async fn queue(
+    source: &mut SqliteConnection,
+    target: &mut PgConnection,
+) -> Result<u64, StoreError> {
+    let contents: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT CAST(job AS BLOB) FROM Jobs WHERE substr(job_type, 1, length(?1)) = ?1
+           AND status IN ('Pending', 'Failed', 'Queued', 'Running') ORDER BY run_at, rowid",
+    )
+    .bind(QUEUES)
+    .fetch_all(source)
+    .await
+    .map_err(failed)?;
+    let mut by_job: BTreeMap<_, Vec<Chunk>> = BTreeMap::new();
+    for content in &contents {
+        let chunk: Chunk = serde_json::from_slice(content).map_err(failed)?;
+        by_job.entry(chunk.job_id.clone()).or_default().push(chunk);
+    }
+    for (job_id, chunks) in &by_job {
+        for some in chunks.chunks(CHUNKS_AT_ONCE) {
+            let tasks = some.iter().map(message).collect::<Result<_, _>>()?;
+            apalis_postgres::queries::push_tasks(&mut *target, &queue_of(job_id), tasks)
+                .await
+                .map_err(failed)?;
+        }
+    }
+    Ok(contents.len() as u64)
+}
