@@ -12,6 +12,9 @@ run: ## Run the agent on the sample preferences, catching up with the last day
 		BATCH_STORE_URL=sqlite://$(DEMO)/punctual.db \
 		target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h
 
+scoreboard: setup ## Measure reliability and performance, and write SCOREBOARD.md
+	tests/scoreboard.sh
+
 reference: ## Write docs/reference from what the code says of itself
 	cargo build --locked --bin punctual-agent
 	python3 tests/reference.py
@@ -38,4 +41,4 @@ clean: ## Remove what was built and what the demo stored
 	cargo clean
 	rm -rf var
 
-.PHONY: help run reference test setup lint clean
+.PHONY: help run scoreboard reference test setup lint clean

@@ -175,11 +175,30 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use punctual_application::ports::{AuditEntry, Clock, Leadership, Page, SystemClock};
+    use punctual_application::ports::{AuditEntry, Claimant, Clock, Leadership, Page, SystemClock};
     use punctual_domain::{Firing, NewBatch, Occurrence, Priority, TenantId, Trigger};
     use uuid::Uuid;
 
     use super::*;
+
+    impl Store {
+        /// As apalis notes that a worker is alive.
+        async fn hear_of(&self, worker: &str) {
+            match self {
+                Self::Sqlite(store) => {
+                    let sql = "INSERT INTO Workers (id, worker_type, storage_name, layers) VALUES (?1, 'q', 's', '')";
+                    let told = sqlx::query(sql).bind(worker).execute(store.writer());
+                    told.await.unwrap();
+                }
+                #[cfg(feature = "postgres")]
+                Self::Postgres(store) => {
+                    let sql = "INSERT INTO apalis.workers (id, worker_type, storage_name) VALUES ($1, 'q', 's')";
+                    let told = sqlx::query(sql).bind(worker).execute(store.pool());
+                    told.await.unwrap();
+                }
+            }
+        }
+    }
 
     async fn keeps_what_operators_see(store: Store) {
         let operations = store.operations();
@@ -233,6 +252,7 @@ mod tests {
             batches,
             progress: vec![],
         };
+        let chunk = firing.batches[0].chunks[0].clone();
         store.queue().enqueue(firing, now).await.unwrap();
         let activity = operations
             .activity(now - TimeDelta::hours(1))
@@ -246,6 +266,30 @@ mod tests {
             (1, 0, 90_000)
         );
         assert!(operations.working().await.unwrap().is_empty());
+
+        // Who holds work, and has it been heard of?
+        let claimant = Claimant {
+            process: Uuid::new_v4(),
+            token: Uuid::new_v4(),
+        };
+        let claimed = store.batches().claim(&chunk, claimant, now).await.unwrap();
+        assert_eq!(claimed.items.len(), 1);
+        let working = operations.working().await.unwrap();
+        let [one] = working.as_slice() else {
+            panic!("{working:?}")
+        };
+        assert_eq!(
+            (one.process.as_str(), one.chunks, one.last_seen),
+            (claimant.process.to_string().as_str(), 1, None)
+        );
+        assert!(one.is_gone(now));
+        store
+            .hear_of(&format!("punctual-{}-1", claimant.process))
+            .await;
+        let heard = &operations.working().await.unwrap()[0];
+        let seen = heard.last_seen.unwrap();
+        assert!(!heard.is_gone(seen + TimeDelta::seconds(15)));
+        assert!(heard.is_gone(seen + TimeDelta::seconds(17)));
 
         let process = Uuid::new_v4();
         let term = std::time::Duration::from_secs(60);

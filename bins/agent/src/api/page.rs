@@ -22,7 +22,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{AuditEntry, StoreError, Working};
+use punctual_application::ports::{AuditEntry, Clock, StoreError, SystemClock, Working};
 use punctual_config_database::pages::{STYLE, asset, with_security_headers};
 use punctual_domain::InvalidId;
 
@@ -170,6 +170,7 @@ struct ReplicasPage {
     visitor: Visitor,
     leader: Option<(String, DateTime<Utc>)>,
     working: Vec<Working>,
+    now: DateTime<Utc>,
 }
 
 async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<String>, PageError> {
@@ -177,5 +178,6 @@ async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<Strin
         visitor,
         leader: app.operations.leader().await?,
         working: app.operations.working().await?,
+        now: SystemClock.now(),
     })
 }

@@ -1,7 +1,7 @@
 //! What operators see beside single batches: how each job does, who works on what, and what operators have done.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::JobId;
 use serde::Serialize;
 
@@ -55,6 +55,20 @@ pub struct Working {
     pub jobs: u64,
     /// When it claimed the oldest.
     pub since: DateTime<Utc>,
+    /// When it was last heard of; `None`: nothing is known any more.
+    pub last_seen: Option<DateTime<Utc>>,
+}
+
+impl Working {
+    /// How long a process that holds work may be silent before it is taken for gone, in seconds. Others have taken its
+    /// work over by then, unless its job is paused or nobody is left.
+    pub const SILENCE: TimeDelta = TimeDelta::seconds(15);
+
+    /// Whether it is gone: it holds work, and has not been heard of for too long.
+    #[must_use]
+    pub fn is_gone(&self, now: DateTime<Utc>) -> bool {
+        self.last_seen.is_none_or(|seen| now - seen > Self::SILENCE)
+    }
 }
 
 /// Something an operator asked for.
@@ -64,7 +78,7 @@ pub struct AuditEntry {
     pub at: DateTime<Utc>,
     /// From where: `page` or `api`, and the address.
     pub by: String,
-    /// What: `pause`, `resume`, `trigger`, `cancel`, `replay` or `discard`.
+    /// What: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay` or `discard`.
     pub action: String,
     /// To what: a job, a batch or dead letters.
     pub subject: String,

@@ -290,6 +290,12 @@ impl BatchProcessor {
     }
 
     /// Calls the item's handler once: within its time, and with a panic caught.
+    /// The id that this process claims with.
+    pub(crate) fn process_id(&self) -> Uuid {
+        self.process
+    }
+
+    /// One attempt at an item.
     pub(crate) async fn attempt(&self, item: &Item) -> Result<Value, HandlerError> {
         let Some(bound) = self.handlers.of(&item.purpose_id) else {
             return Err(HandlerError::permanent(format!(

@@ -150,6 +150,12 @@ impl EnhancedBatchProcessor {
         Ok(report)
     }
 
+    /// The id that this process claims chunks with.
+    #[must_use]
+    pub fn process_id(&self) -> uuid::Uuid {
+        self.base.process_id()
+    }
+
     /// Forgets what has failed of a job, because it goes on after a pause.
     pub fn forgive(&self, job_id: &JobId) {
         self.failures.forgive(job_id);

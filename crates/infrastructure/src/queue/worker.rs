@@ -190,7 +190,8 @@ impl Worker {
     async fn work_on(&self, queue: &str, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             // A name is never used twice: a worker's name is how the queue tells the living from the dead.
-            let name = format!("punctual-{}", Uuid::new_v4());
+            let process = self.processor.process_id();
+            let name = format!("punctual-{process}-{}", Uuid::new_v4());
             let outcome = match &self.store {
                 Store::Sqlite(store) => {
                     let backend = SqliteStorage::<Chunk>::new(store.writer());

@@ -6,7 +6,7 @@ use punctual_application::ports::{
     Activity, AuditEntry, Operations, Page, Paged, StoreError, Working,
 };
 use punctual_domain::JobId;
-use sqlx::AnyPool;
+use sqlx::{AnyPool, AssertSqlSafe};
 
 use super::{
     reader::{bad_cursor, paged},
@@ -56,20 +56,32 @@ impl Operations for SqlOperations {
     }
 
     async fn working(&self) -> Result<Vec<Working>, StoreError> {
-        let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
-            "SELECT coalesce(process, ''), count(*), count(DISTINCT job_id), coalesce(min(claimed_at), 0)
-             FROM chunks WHERE token IS NOT NULL GROUP BY process ORDER BY 1",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed)?;
+        // Workers' names begin with the process.
+        let last_seen = match self.shared {
+            true => {
+                "SELECT CAST(extract(epoch FROM max(last_seen)) * 1000000 AS BIGINT) FROM apalis.workers"
+            }
+            false => "SELECT max(last_seen) * 1000000 FROM Workers",
+        };
+        let sql = format!(
+            "SELECT c.process, c.chunks, c.jobs, c.since,
+                 ({last_seen} WHERE id LIKE 'punctual-' || c.process || '-%')
+             FROM (SELECT coalesce(process, '') AS process, count(*) AS chunks, count(DISTINCT job_id) AS jobs,
+                       coalesce(min(claimed_at), 0) AS since
+                   FROM chunks WHERE token IS NOT NULL GROUP BY process) c ORDER BY c.process"
+        );
+        let rows: Vec<(String, i64, i64, i64, Option<i64>)> = sqlx::query_as(AssertSqlSafe(sql))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
         rows.into_iter()
-            .map(|(process, chunks, jobs, since)| {
+            .map(|(process, chunks, jobs, since, last_seen)| {
                 Ok(Working {
                     process,
                     chunks: chunks.unsigned_abs(),
                     jobs: jobs.unsigned_abs(),
                     since: instant(since)?,
+                    last_seen: last_seen.map(instant).transpose()?,
                 })
             })
             .collect()

@@ -1,5 +1,7 @@
 //! What failed for good, and preferences that cannot be used.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use askama::Template;
 use axum::{
     extract::{Form, Query, State, rejection::FormRejection, rejection::QueryRejection},
@@ -80,10 +82,13 @@ pub(super) async fn list(
 
 #[derive(Deserialize)]
 pub(super) struct Told {
-    /// `replay` or `discard`, and a number, or `all` of what is looked for.
+    /// `replay` or `discard`, and a number, `ticked`, or `all` of what is looked for.
     action: String,
     #[serde(flatten)]
     which: Which,
+    /// `tick-NUMBER` of those that are ticked.
+    #[serde(flatten)]
+    ticks: BTreeMap<String, String>,
 }
 
 pub(super) async fn act(
@@ -92,7 +97,11 @@ pub(super) async fn act(
     by: By,
     form: Result<Form<Told>, FormRejection>,
 ) -> Result<Redirect, PageError> {
-    let Form(Told { action, which }) = form?;
+    let Form(Told {
+        action,
+        which,
+        ticks,
+    }) = form?;
     let unknown = || Problem::bad_request("a dead letter is replayed or discarded");
     let (action, what) = action.split_once(' ').ok_or_else(unknown)?;
     let again = match action {
@@ -106,6 +115,20 @@ pub(super) async fn act(
             tenant_id: which.tenant_id()?,
             ..Wanted::default()
         },
+        "ticked" => {
+            let ids = ticks.keys().filter_map(|name| name.strip_prefix("tick-"));
+            let ids: Result<BTreeSet<i64>, _> = ids.map(str::parse).collect();
+            let ids = ids.map_err(|_| unknown())?;
+            if ids.is_empty() {
+                return Err(
+                    Problem::bad_request("no dead letter is ticked; tick some first").into(),
+                );
+            }
+            Wanted {
+                ids,
+                ..Wanted::default()
+            }
+        }
         id => Wanted {
             ids: [id.parse().map_err(|_| unknown())?].into(),
             ..Wanted::default()

@@ -206,6 +206,19 @@ impl App {
                 &format!("/jobs/{job_id}"),
             ));
         }
+        for gone in self.operations.working().await? {
+            if gone.is_gone(now) {
+                let heard = gone.last_seen.map_or_else(
+                    || "no one knows when".to_owned(),
+                    |seen| format!("{} ago", words(now - seen)),
+                );
+                let text = format!(
+                    "replica {} is gone, last heard of {heard}, and holds {} chunks",
+                    gone.process, gone.chunks
+                );
+                found.push(wrong(text, "/replicas"));
+            }
+        }
         let open = DeadLetterFilter {
             state: Some(DeadLetterState::Open),
             ..DeadLetterFilter::default()

@@ -1,0 +1,59 @@
+#!/bin/bash
+# Measures reliability and performance, and writes SCOREBOARD.md: each figure with the command that gives it. Run it
+# on a machine that does nothing else; half an hour on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# Durable, as in production.
+export TEST_POSTGRES_OPTIONS=
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+cargo build --locked --release --workspace --quiet
+
+cat >"$out" <<INTRO
+# Scoreboard
+
+Written by \`make scoreboard\`: each block is a command and what it printed. Absolute figures shift between machines and hours;
+where a peer stands beside ours, both ran in the same run.
+
+- commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ', with changes'), $(date -u +%F)
+- $(nproc) cores, $(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), $(uname -sr), PostgreSQL $(psql --version | awk '{print $3}')
+- seeds: the simulation runs seeds 0 to SEEDS - 1; kills and the rest fall where the clock has them
+INTRO
+title() {
+    printf '\n## %s\n\n%s\n' "$1" "$2" >>"$out"
+}
+# What matters of what a command prints is what the pattern before it finds.
+run() {
+    local pattern=$1
+    shift
+    echo "$*" >&2
+    # A new database for each.
+    local found
+    found=$(tests/with-postgres.sh bash -c "$*" 2>&1 | tee /dev/stderr | grep -E "$pattern")
+    printf '\n```console\n$ %s\n%s\n```\n' "$*" "$found" >>"$out"
+}
+
+title "Nothing lost, nothing twice" "Days of virtual time with crashes, failing stores, clocks that step and two schedulers, judged by an oracle; \
+then real agents killed with kill -9 in mid-batch, a server that goes down, and a death at each named place between two writes."
+run 'test result' 'SEEDS=10000 cargo test --locked -q -p punctual-tests --test it simulation::many'
+run 'occurrences|restarts' 'KILLS=100 OCCURRENCES=50000 cargo test --locked --release -q -p punctual-agent --test it soak -- --nocapture --test-threads=1'
+run 'test result' 'cargo test --locked -q -p punctual-agent --all-features --test it crash_points'
+
+title "Everybody falls due in one minute" "The real scheduler, queue, processor and store, with a handler that does nothing; each result is \
+a row that survives a power cut. graphile-worker does as many empty jobs on the same server."
+run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --users 1000000'
+run 'users|graphile' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 200000 --peer'
+run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 1000000'
+
+title "A second process, a handler that waits 20 ms" "As with a language model."
+run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20'
+run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20 --processes 2'
+
+title "One schedule a user" "Loading, changing and ticking the mirror; APScheduler beside it."
+run '.' 'cargo run --locked --release -q -p punctual-benchmarks --bin schedule'
+
+title "From a change to its slot" "PUT to the Config Database until the agent says that the tenant stands in the new slot, with a million tenants."
+run 'import|snapshot|PUT|memory' 'cargo run --locked --release -q -p punctual-benchmarks --bin propagation -- --tenants 1000000'
+
+mv "$out" SCOREBOARD.md
+chmod 644 SCOREBOARD.md
