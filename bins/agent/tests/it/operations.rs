@@ -278,9 +278,8 @@ async fn dead_letters_are_looked_through_and_settled_on_the_page() {
         .await;
     assert!(!found.to_string().contains("bad_b"), "{found}");
     browser.goto(&format!("{}/dead-letters", agent.api())).await;
-    browser
-        .press("tbody tr:first-child input[type=checkbox]")
-        .await;
+    let tick = browser.find("tbody tr:first-child input[type=checkbox]");
+    tick.await.click().await.unwrap();
     browser.press("button[value='discard ticked']").await;
     let left = agent.get("/api/v1/dead-letters?state=open").await;
     assert_eq!(left["dead_letters"].as_array().unwrap().len(), 1, "{left}");
