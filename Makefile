@@ -37,8 +37,18 @@ lint: ## Check format, lints and documentation
 	cargo clippy --locked -p punctual-infrastructure -p punctual-agent --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
 
+dependencies: ## Check licences, sources and bans of what is depended on, and that all of it is used
+	@tests/tools.sh
+	target/tools/bin/cargo-deny --offline --all-features check bans licenses sources
+	target/tools/bin/cargo-machete
+
+coverage: ## Measure how much of the domain and the use cases their own tests run
+	@tests/tools.sh
+	target/tools/bin/cargo-tarpaulin --locked --packages punctual-domain --packages punctual-application --all-features \
+		--lib --exclude-files 'crates/*/src/testing/*' --target-dir target/coverage --skip-clean --fail-under 90
+
 clean: ## Remove what was built and what the demo stored
 	cargo clean
 	rm -rf var
 
-.PHONY: help run scoreboard reference test setup lint clean
+.PHONY: help run scoreboard reference test setup lint dependencies coverage clean

@@ -26,6 +26,80 @@ fn agent_accepts(document: &Value) -> bool {
     BatchConfig::parse(document, &Zone::utc()).is_ok()
 }
 
+/// The longest part of a message of the log that is always the same.
+fn fixed_part(message: &str) -> &str {
+    let first_line = message.split(['\\', '\n']).next().unwrap();
+    first_line
+        .split(['{', '}', '\n', '`'])
+        .enumerate()
+        // What stands between braces differs.
+        .filter_map(|(index, part)| (index % 2 == 0 || !message.contains('{')).then_some(part))
+        .max_by_key(|part| part.len())
+        .unwrap()
+        .trim_matches([' ', ':', '.', '(', ')', '\\', ';'])
+}
+
+#[test]
+fn the_runbook_knows_every_warning_and_error_of_the_log() {
+    let root = data("..");
+    let runbook = std::fs::read_to_string(root.join("docs/operations/runbook.md")).unwrap();
+    let mut folders = vec![
+        root.join("bins/agent/src"),
+        root.join("crates/application/src"),
+        root.join("crates/infrastructure/src"),
+        root.join("crates/config-database/src"),
+    ];
+    let (mut known, mut unknown) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            for level in ["warn!(", "error!("] {
+                for call in source.split(level).skip(1) {
+                    let mut texts = call
+                        .split(");")
+                        .next()
+                        .unwrap()
+                        .split('"')
+                        .skip(1)
+                        .step_by(2);
+                    let message = texts.find(|text| text.starts_with(char::is_uppercase));
+                    let Some(message) = message else { continue };
+                    let part = fixed_part(message);
+                    match part.len() >= 5 && runbook.contains(part) {
+                        true => known += 1,
+                        false => {
+                            unknown.push(format!("{part:?} of {message:?} in {}", path.display()))
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(known > 35, "{known}");
+    assert!(
+        unknown.is_empty(),
+        "docs/operations/runbook.md does not know\n{}",
+        unknown.join("\n")
+    );
+}
+
+#[test]
+fn the_first_steps_are_taken_as_they_stand() {
+    let steps = std::fs::read_to_string(data("../docs/first-steps.md")).unwrap();
+    let blocks = steps.split("```json\n").skip(1);
+    let mut blocks = blocks.map(|block| block.split("```").next().unwrap());
+    let jobs: Value = serde_json::from_str(blocks.next().unwrap()).unwrap();
+    assert!(schema_accepts(&jobs) && agent_accepts(&jobs));
+    let purposes = serde_json::from_str(blocks.next().unwrap()).unwrap();
+    assert!(parse_purposes(&purposes).is_ok());
+    assert_eq!(blocks.next(), None);
+}
+
 #[test]
 fn the_guides_examples_are_taken_as_they_stand() {
     let guide = data("../docs/usage/batch_configuration_guide.md");

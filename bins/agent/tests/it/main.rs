@@ -8,6 +8,7 @@
 
 mod agent;
 mod browser;
+mod canary;
 mod chat;
 mod command_line;
 mod control;

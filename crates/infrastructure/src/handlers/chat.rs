@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    far_side::{self, asked_to_wait, body, refused, unanswered},
+    far_side::{self, asked_to_wait, body, refused, unanswered, without_key},
     template::TemplateHandler,
 };
 use crate::spans;
@@ -143,6 +143,7 @@ impl PurposeHandler for ChatHandler {
         let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let (body, longer) = body(response, LONGEST_ANSWER).await?;
+        let body = without_key(body, self.api_key.as_ref());
         if !status.is_success() {
             return Err(refused(status, wait, &problem_of(&body)));
         }

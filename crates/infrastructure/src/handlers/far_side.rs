@@ -14,6 +14,7 @@ use reqwest::{
     header::HeaderMap,
     redirect::Policy,
 };
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::retry_after::retry_after;
 
@@ -194,6 +195,17 @@ pub(crate) async fn body(
     Ok((body, false))
 }
 
+/// A far side's answer without the key it was sent: some throw it back in their errors, which are kept.
+pub(crate) fn without_key(body: Vec<u8>, key: Option<&SecretString>) -> Vec<u8> {
+    let key = key.map_or("", ExposeSecret::expose_secret).as_bytes();
+    if key.is_empty() || !body.windows(key.len()).any(|part| part == key) {
+        return body;
+    }
+    let text = String::from_utf8_lossy(&body);
+    let key = String::from_utf8_lossy(key);
+    text.replace(key.as_ref(), "[key]").into_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +312,19 @@ mod tests {
             .unwrap()
             .collect();
         assert_eq!(mixed, ["8.8.8.8:0".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_key_that_is_thrown_back_is_taken_out() {
+        let key = SecretString::from("sk-4711");
+        let without = |body: &str, key: Option<&SecretString>| {
+            String::from_utf8(without_key(body.as_bytes().to_vec(), key)).unwrap()
+        };
+        let told = without("{\"error\": \"sk-4711 is no key; sk-4711\"}", Some(&key));
+        assert_eq!(told, "{\"error\": \"[key] is no key; [key]\"}");
+        assert_eq!(without("fine", Some(&key)), "fine");
+        assert_eq!(without("fine", Some(&SecretString::from(""))), "fine");
+        assert_eq!(without("fine", None), "fine");
     }
 
     #[test]
