@@ -35,8 +35,8 @@ run() {
 
 title "Nothing lost, nothing twice" "Days of virtual time with crashes, failing stores, clocks that step and two schedulers, judged by an oracle; \
 then real agents killed with kill -9 in mid-batch, a server that goes down, and a death at each named place between two writes."
-run 'test result' 'SEEDS=10000 cargo test --locked -q -p punctual-tests --test it simulation::many'
-run 'occurrences|restarts' 'KILLS=100 OCCURRENCES=50000 cargo test --locked --release -q -p punctual-agent --test it soak -- --nocapture --test-threads=1'
+run 'test result' 'SEEDS=5000 cargo test --locked -q -p punctual-tests --test it simulation::many'
+run 'occurrences|restarts' 'KILLS=50 OCCURRENCES=50000 cargo test --locked --release -q -p punctual-agent --test it soak -- --nocapture --test-threads=1'
 run 'test result' 'cargo test --locked -q -p punctual-agent --all-features --test it crash_points'
 
 title "Everybody falls due in one minute" "The real scheduler, queue, processor and store, with a handler that does nothing; each result is \
