@@ -29,7 +29,7 @@ run() {
     echo "$*" >&2
     # A new database for each.
     local found
-    found=$(tests/with-postgres.sh bash -c "$*" 2>&1 | tee /dev/stderr | grep -E "$pattern")
+    found=$(tests/with-postgres.sh bash -c "$*" 2>&1 | tee -a /dev/stderr | grep -E "$pattern")
     printf '\n```console\n$ %s\n%s\n```\n' "$*" "$found" >>"$out"
 }
 

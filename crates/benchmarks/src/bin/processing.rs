@@ -95,16 +95,12 @@ struct Everybody {
 #[async_trait]
 impl ConfigDatabase for Everybody {
     async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
-        let preference = json!({"enabled": true, "frequency": "daily", "timezone": "UTC",
-            "preferred_time": self.preferred_time, "template_overrides": {"tone": "playful"}});
-        let preference = Arc::new(preference.as_object().cloned().unwrap_or_default());
-        let record = |n| PreferenceRecord {
-            tenant_id: TenantId::new(format!("user{n:08}")).expect("a valid id"),
-            preference: Arc::clone(&preference),
-            updated_at: None,
-        };
+        let preference = self.preference();
+        let tenants = (0..self.users).map(|n| format!("user{n:08}"));
+        let tenants = tenants.map(|id| TenantId::new(id).expect("a valid id"));
+        let records = tenants.map(|tenant| record(tenant, &preference)).collect();
         Ok(Snapshot {
-            records: (0..self.users).map(record).collect(),
+            records,
             cursor: Cursor::default(),
             known_at: None,
         })
@@ -128,9 +124,31 @@ impl ConfigDatabase for Everybody {
     async fn preferences(
         &self,
         _: &FeatureType,
-        _: &[TenantId],
+        tenants: &[TenantId],
     ) -> Result<std::collections::HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
-        Ok(std::collections::HashMap::new())
+        let preference = self.preference();
+        let tenants = tenants.iter().cloned();
+        let of = |tenant: TenantId| (tenant.clone(), record(tenant, &preference));
+        Ok(tenants.map(of).collect())
+    }
+}
+
+impl Everybody {
+    fn preference(&self) -> Arc<serde_json::Map<String, Value>> {
+        let preference = json!({"enabled": true, "frequency": "daily", "timezone": "UTC",
+            "preferred_time": self.preferred_time, "template_overrides": {"tone": "playful"}});
+        Arc::new(preference.as_object().cloned().unwrap_or_default())
+    }
+}
+
+fn record(
+    tenant_id: TenantId,
+    preference: &Arc<serde_json::Map<String, Value>>,
+) -> PreferenceRecord {
+    PreferenceRecord {
+        tenant_id,
+        preference: Arc::clone(preference),
+        updated_at: None,
     }
 }
 
@@ -220,12 +238,12 @@ async fn main() -> anyhow::Result<()> {
         helpers.push(Helper::start(&options)?);
     }
     let began = Instant::now();
-    let scheduling = tokio::spawn(scheduler.run(stop.clone()));
     if options.helps {
-        // The main process ends this one.
+        // The main process plans, and ends this one.
         Worker::new(store, processor).run(stop).await;
         return Ok(());
     }
+    let scheduling = tokio::spawn(scheduler.run(stop.clone()));
     status
         .wait_for(|status| status.jobs.values().any(|job| job.loaded))
         .await;
@@ -258,9 +276,11 @@ async fn main() -> anyhow::Result<()> {
     let took = started.elapsed();
     ensure!(
         batch.succeeded == options.users as u64,
-        "{} of {} users have a result",
+        "{} of {} users have a result, {} failed, {} are skipped",
         batch.succeeded,
-        options.users
+        options.users,
+        batch.failed,
+        batch.skipped
     );
     let first = FIRST.get().context("no item ran here")?;
     println!(
