@@ -16,7 +16,7 @@ Written by \`make scoreboard\`: each block is a command and what it printed. Abs
 where a peer stands beside ours, both ran in the same run.
 
 - commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ', with changes'), $(date -u +%F)
-- $(nproc) cores, $(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), $(uname -sr), PostgreSQL $(psql --version | awk '{print $3}')
+- $(nproc) cores, $(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), $(uname -sm), PostgreSQL $(psql --version | awk '{print $3}')
 - seeds: the simulation runs seeds 0 to SEEDS - 1; kills and the rest fall where the clock has them
 INTRO
 title() {
