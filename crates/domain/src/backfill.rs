@@ -105,14 +105,8 @@ impl Dates {
         std::iter::successors(begin.and_then(next_after), move |last| next_after(*last))
             .take_while(move |instant| end.is_some_and(|end| *instant < end))
             .map(|instant| (instant, schedule.occurrence_key(instant)))
-            .filter(move |(instant, occurrence)| {
-                let date = match occurrence {
-                    Occurrence::Date(date) => Some(*date),
-                    Occurrence::Run(_) => None,
-                    Occurrence::Instant(_) => {
-                        schedule.zone().local(*instant).map(|local| local.date())
-                    }
-                };
+            .filter(move |(_, occurrence)| {
+                let date = schedule.date_of(*occurrence);
                 date.is_some_and(|date| (self.from..=self.to).contains(&date))
             })
     }

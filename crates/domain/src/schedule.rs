@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use croner::{
     Cron,
     parser::{CronParser, Seconds, Year},
@@ -117,6 +117,16 @@ impl Schedule {
         match self {
             Self::Slot(slot) => slot.occurrence_key(instant),
             Self::Cron(_) => Occurrence::Instant(instant),
+        }
+    }
+
+    /// The date in its zone to which one of its occurrences belongs; `None` for a run by hand.
+    #[must_use]
+    pub fn date_of(&self, occurrence: Occurrence) -> Option<NaiveDate> {
+        match occurrence {
+            Occurrence::Date(date) => Some(date),
+            Occurrence::Instant(instant) => self.zone().local(instant).map(|local| local.date()),
+            Occurrence::Run(_) => None,
         }
     }
 

@@ -77,13 +77,13 @@ pub(super) struct Count {
     pub(super) to_run: usize,
     /// In how many batches.
     pub(super) batches: usize,
-    /// How many run for each date in UTC.
+    /// How many run for each date, as each tenant has it.
     pub(super) dates: BTreeMap<NaiveDate, usize>,
 }
 
 /// Queues what fell due on dates that have passed and has no result, or counts it.
 #[utoipa::path(post, path = "/jobs/{job_id}/backfill", params(("job_id" = String, Path, description = "The job")), request_body(content = Object, description = "`{\"from\": DATE, \"to\": DATE, \"tenants\": [ID, …], \"preview\": true}`"), responses(
-    (status = 200, body = Object, description = "With `preview`: how much fell `due`, has `already_run`, and is `to_run`, in how many `batches`, by `dates` in UTC"),
+    (status = 200, body = Object, description = "With `preview`: how much fell `due`, has `already_run`, and is `to_run`, in how many `batches`, by `dates`"),
     (status = 202, body = Object, description = "The same, and it is queued"),
     AnyProblem
 ))]
@@ -226,7 +226,9 @@ impl App {
                 }
                 count.to_run += items.len();
                 count.batches += 1;
-                *count.dates.entry(scheduled_at.date_naive()).or_default() += items.len();
+                if let Some(date) = group.schedule.date_of(occurrence) {
+                    *count.dates.entry(date).or_default() += items.len();
+                }
                 if preview {
                     continue;
                 }
