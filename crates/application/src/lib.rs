@@ -11,6 +11,7 @@ mod services;
 pub mod testing;
 
 pub use services::{
+    backfill::{BackfillCount, backfill},
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
     dead_letters::replay,
     enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},

@@ -1,5 +1,6 @@
 //! The use cases.
 
+pub mod backfill;
 pub mod batch_processor;
 pub mod dead_letters;
 pub mod enhanced_batch_processor;

@@ -1,7 +1,7 @@
 //! Runs what fell due on dates that have passed and was not run: after an outage, or for a job that is new. It goes by
 //! what tenants have chosen now, behind everything else, and nobody runs twice for a date.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use axum::{
     Json,
@@ -11,14 +11,11 @@ use axum::{
 };
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_application::{
-    chunk_size_of,
+    BackfillCount,
     ports::{Clock, SystemClock},
 };
-use punctual_domain::{
-    BackfillGroup, Choice, Dates, Firing, JobConfig, NewBatch, Occurrence, Priority, TenantId,
-    Trigger, Work,
-};
-use serde::{Deserialize, Serialize};
+use punctual_domain::{BackfillGroup, Choice, Dates, JobConfig, TenantId, Work};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -31,54 +28,21 @@ use super::{
 
 /// Items that one backfill looks at, at most.
 const MOST_ITEMS: usize = 2_000_000;
-/// Items that are put in the queue in one transaction, about.
-const ITEMS_A_FIRING: usize = 50_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// The first date, in each tenant's zone.
-    from: NaiveDate,
+    pub(super) from: NaiveDate,
     /// The last date.
-    to: NaiveDate,
+    pub(super) to: NaiveDate,
     /// Only these; none named: all.
     #[serde(default)]
-    tenants: BTreeSet<TenantId>,
+    pub(super) tenants: BTreeSet<TenantId>,
     /// Only count.
     #[serde(default)]
-    preview: bool,
-}
-
-impl Wanted {
-    pub(super) fn new(
-        from: NaiveDate,
-        to: NaiveDate,
-        tenants: BTreeSet<TenantId>,
-        preview: bool,
-    ) -> Self {
-        Self {
-            from,
-            to,
-            tenants,
-            preview,
-        }
-    }
-}
-
-/// What a backfill comes to.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Count {
-    /// How many items fell due.
-    pub(super) due: usize,
-    /// How many of them have a result, and do not run again.
-    pub(super) already_run: usize,
-    /// How many run.
-    pub(super) to_run: usize,
-    /// In how many batches.
-    pub(super) batches: usize,
-    /// How many run for each date, as each tenant has it.
-    pub(super) dates: BTreeMap<NaiveDate, usize>,
+    pub(super) preview: bool,
 }
 
 /// Queues what fell due on dates that have passed and has no result, or counts it.
@@ -119,7 +83,7 @@ impl App {
         by: &By,
         job_id: &str,
         wanted: Wanted,
-    ) -> Result<Count, Problem> {
+    ) -> Result<BackfillCount, Problem> {
         let job = self.job(&id(job_id)?)?;
         let dates = Dates::new(wanted.from, wanted.to)
             .map_err(|error| Problem::bad_request(error.to_string()))?;
@@ -146,10 +110,20 @@ impl App {
             let range = format!("{} to {}, {due} items due", wanted.from, wanted.to);
             self.audit(by, "backfill", job_id, &range).await?;
         }
-        let app = self.clone();
-        let work = async move { app.run_missing(&job, groups, now, wanted.preview).await };
+        let (app, preview) = (self.clone(), wanted.preview);
+        let work = async move {
+            let queue = (!preview).then_some(app.queue.as_ref());
+            let reader = app.reader.as_ref();
+            punctual_application::backfill(reader, queue, &job, groups, app.chunk_size, now).await
+        };
         let done = tokio::spawn(work).await;
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let count = done?;
+        if !preview {
+            let (to_run, batches) = (count.to_run, count.batches);
+            info!(%job_id, to_run, batches, "Backfill of {job_id} is queued: {to_run} items in {batches} batches");
+        }
+        Ok(count)
     }
 
     /// Who fell due when on these dates.
@@ -204,74 +178,5 @@ impl App {
                 Ok(groups)
             }
         }
-    }
-
-    async fn run_missing(
-        &self,
-        job: &JobConfig,
-        groups: Vec<BackfillGroup>,
-        now: DateTime<Utc>,
-        preview: bool,
-    ) -> Result<Count, Problem> {
-        let chunk_size = chunk_size_of(job.kind, self.chunk_size);
-        let mut count = Count::default();
-        let mut firing = Firing::default();
-        for group in groups {
-            for (scheduled_at, occurrence) in group.occurrences {
-                let items = self.have_not_run(job, occurrence, &group.tenants).await?;
-                count.due += group.tenants.len();
-                count.already_run += group.tenants.len() - items.len();
-                if items.is_empty() {
-                    continue;
-                }
-                count.to_run += items.len();
-                count.batches += 1;
-                if let Some(date) = group.schedule.date_of(occurrence) {
-                    *count.dates.entry(date).or_default() += items.len();
-                }
-                if preview {
-                    continue;
-                }
-                let batch = NewBatch::new(
-                    &job.job_id,
-                    Priority::Low,
-                    group.schedule.to_string(),
-                    scheduled_at,
-                    occurrence,
-                    Trigger::Backfill,
-                    now,
-                    &items,
-                    chunk_size,
-                );
-                firing.batches.push(batch.delivered_to(&job.deliver));
-                if firing.batches.iter().map(NewBatch::total).sum::<usize>() >= ITEMS_A_FIRING {
-                    self.queue.enqueue(std::mem::take(&mut firing), now).await?;
-                }
-            }
-        }
-        if !firing.batches.is_empty() {
-            self.queue.enqueue(firing, now).await?;
-        }
-        if !preview {
-            let (
-                job_id,
-                Count {
-                    to_run, batches, ..
-                },
-            ) = (&job.job_id, &count);
-            info!(%job_id, to_run, batches, "Backfill of {job_id} is queued: {to_run} items in {batches} batches");
-        }
-        Ok(count)
-    }
-
-    async fn have_not_run(
-        &self,
-        job: &JobConfig,
-        occurrence: Occurrence,
-        tenants: &[TenantId],
-    ) -> Result<Vec<TenantId>, Problem> {
-        let ran = self.reader.ran(&job.job_id, occurrence, tenants).await?;
-        let left = tenants.iter().filter(|tenant| !ran.contains(*tenant));
-        Ok(left.cloned().collect())
     }
 }

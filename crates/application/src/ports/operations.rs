@@ -60,7 +60,7 @@ pub struct Working {
 }
 
 impl Working {
-    /// How long a process that holds work may be silent before it is taken for gone, in seconds. Others have taken its
+    /// How long a process that holds work may be silent before it is taken for gone. Others have taken its
     /// work over by then, unless its job is paused or nobody is left.
     pub const SILENCE: TimeDelta = TimeDelta::seconds(15);
 

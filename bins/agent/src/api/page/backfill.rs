@@ -9,13 +9,11 @@ use axum::{
     response::{Html, Redirect},
 };
 use chrono::NaiveDate;
+use punctual_application::BackfillCount;
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, jobs::named, render};
-use crate::api::{
-    audit::By,
-    backfill::{Count, Wanted},
-};
+use crate::api::{audit::By, backfill::Wanted};
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
@@ -28,7 +26,12 @@ pub(super) struct Asked {
 impl Asked {
     fn wanted(&self, preview: bool) -> Result<Wanted, PageError> {
         let tenants = named(&self.tenants)?;
-        Ok(Wanted::new(self.from, self.to, tenants, preview))
+        Ok(Wanted {
+            from: self.from,
+            to: self.to,
+            tenants,
+            preview,
+        })
     }
 }
 
@@ -38,7 +41,7 @@ struct BackfillPage {
     visitor: Visitor,
     job_id: String,
     asked: Asked,
-    count: Count,
+    count: BackfillCount,
 }
 
 pub(super) async fn preview(

@@ -1,0 +1,166 @@
+//! Runs what fell due on dates that have passed and has no result, or counts it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use punctual_domain::{BackfillGroup, Firing, JobConfig, NewBatch, Priority, TenantId, Trigger};
+use serde::Serialize;
+
+use super::source_items::chunk_size_of;
+use crate::ports::{BatchReader, StoreError, WorkQueue};
+
+/// Items that are put in the queue in one transaction, about.
+const ITEMS_A_FIRING: usize = 50_000;
+
+/// What a backfill comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct BackfillCount {
+    /// How many items fell due.
+    pub due: usize,
+    /// How many of them have a result, and do not run again.
+    pub already_run: usize,
+    /// How many run.
+    pub to_run: usize,
+    /// In how many batches.
+    pub batches: usize,
+    /// How many run for each date, as each tenant has it.
+    pub dates: BTreeMap<NaiveDate, usize>,
+}
+
+/// Puts in `queue` what a job's `groups` have not run, behind everything else; without a queue it is counted only.
+/// Occurrences keep their keys, so nobody runs twice for a date, however often this is asked for.
+///
+/// # Errors
+/// The store fails. What has been queued by then runs, and asking again goes on with the rest.
+pub async fn backfill(
+    reader: &dyn BatchReader,
+    queue: Option<&dyn WorkQueue>,
+    job: &JobConfig,
+    groups: Vec<BackfillGroup>,
+    chunk_size: usize,
+    now: DateTime<Utc>,
+) -> Result<BackfillCount, StoreError> {
+    let mut count = BackfillCount::default();
+    let (mut firing, mut waiting) = (Firing::default(), 0);
+    for group in groups {
+        for (scheduled_at, occurrence) in group.occurrences {
+            let ran = reader.ran(&job.job_id, occurrence, &group.tenants).await?;
+            let left = group.tenants.iter().filter(|tenant| !ran.contains(*tenant));
+            let items: Vec<TenantId> = left.cloned().collect();
+            count.due += group.tenants.len();
+            count.already_run += ran.len();
+            if items.is_empty() {
+                continue;
+            }
+            count.to_run += items.len();
+            count.batches += 1;
+            if let Some(date) = group.schedule.date_of(occurrence) {
+                *count.dates.entry(date).or_default() += items.len();
+            }
+            let Some(queue) = queue else { continue };
+            let batch = NewBatch::new(
+                &job.job_id,
+                Priority::Low,
+                group.schedule.to_string(),
+                scheduled_at,
+                occurrence,
+                Trigger::Backfill,
+                now,
+                &items,
+                chunk_size_of(job.kind, chunk_size),
+            );
+            firing.batches.push(batch.delivered_to(&job.deliver));
+            waiting += items.len();
+            if waiting >= ITEMS_A_FIRING {
+                queue.enqueue(std::mem::take(&mut firing), now).await?;
+                waiting = 0;
+            }
+        }
+    }
+    if let Some(queue) = queue.filter(|_| waiting > 0) {
+        queue.enqueue(firing, now).await?;
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_domain::{BatchConfig, Dates, Work, Zone};
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        ports::{BatchStore, Claimant},
+        testing::FakeStore,
+    };
+
+    #[tokio::test]
+    async fn what_has_no_result_is_counted_and_queued_once() {
+        let jobs = json!({"jobs": [{"job_id": "j", "type": "individual_batch", "purpose_id": "p",
+            "schedule": {"frequency": "daily", "preferred_time": "06:00"}, "source": {"file": "x.json"}}]});
+        let jobs = BatchConfig::parse(&jobs, &Zone::utc()).unwrap();
+        let job = &jobs.jobs[0];
+        let Work::Fixed { schedule, .. } = &job.work else {
+            panic!("it has a schedule")
+        };
+        let date = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let now: DateTime<Utc> = "2026-03-03T05:00:00Z".parse().unwrap();
+        let tenants: Vec<TenantId> = ["a", "b", "c"].map(|id| TenantId::new(id).unwrap()).into();
+        let dates = Dates::new(date("2026-03-01"), date("2026-03-03")).unwrap();
+        let groups = || {
+            vec![BackfillGroup {
+                schedule: schedule.clone(),
+                // The third date has not come yet.
+                occurrences: dates.passed(schedule, chrono::TimeDelta::zero(), now),
+                tenants: tenants.clone(),
+            }]
+        };
+        let store = FakeStore::default();
+        let queue: &dyn WorkQueue = &store;
+
+        let counted = backfill(&store, None, job, groups(), 2, now).await.unwrap();
+        assert_eq!(
+            (counted.due, counted.to_run, counted.batches),
+            (6, 6, 2),
+            "{counted:?}"
+        );
+        assert_eq!(
+            counted.dates,
+            [(date("2026-03-01"), 3), (date("2026-03-02"), 3)].into()
+        );
+        assert!(store.pending().is_empty(), "it was counted only");
+
+        let queued = backfill(&store, Some(queue), job, groups(), 2, now)
+            .await
+            .unwrap();
+        assert_eq!(queued, counted);
+        assert_eq!(store.pending().len(), 4, "two dates of two chunks");
+        // One chunk ends, and is not run again.
+        let chunk = store.pending().remove(0);
+        let claimant = Claimant {
+            process: uuid::Uuid::from_u128(1),
+            token: uuid::Uuid::from_u128(2),
+        };
+        store.claim(&chunk, claimant, now).await.unwrap();
+        let ended = chunk
+            .items
+            .iter()
+            .map(|tenant| punctual_domain::ItemResult {
+                tenant_id: tenant.clone(),
+                status: punctual_domain::ItemStatus::Succeeded,
+                attempts: 1,
+                preference: None,
+                output: None,
+                error: None,
+                started_at: now,
+                finished_at: Some(now),
+            });
+        let ended: Vec<_> = ended.collect();
+        store.commit(&chunk, claimant.token, &ended).await.unwrap();
+        let rest = backfill(&store, None, job, groups(), 2, now).await.unwrap();
+        assert_eq!(
+            (rest.due, rest.already_run, rest.to_run),
+            (6, chunk.items.len(), 6 - chunk.items.len())
+        );
+    }
+}
