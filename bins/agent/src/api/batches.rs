@@ -4,7 +4,7 @@ use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
 };
-use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult};
+use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoreError, StoredResult};
 use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -139,6 +139,23 @@ impl App {
         }
         info!(%batch_id, "Batch {batch_id} is cancelled by hand");
         Ok(json!({ "batch_id": batch_id, "status": "cancelled" }))
+    }
+
+    /// The newest batches, in one status or in any.
+    pub(super) async fn newest(
+        &self,
+        status: Option<BatchStatus>,
+        most: u32,
+    ) -> Result<Vec<Batch>, StoreError> {
+        let filter = BatchFilter {
+            job_id: None,
+            status,
+        };
+        let page = Page {
+            cursor: None,
+            limit: most,
+        };
+        Ok(self.reader.batches(&filter, &page).await?.0)
     }
 
     /// The batch of that name.

@@ -11,7 +11,7 @@ use axum::{
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, stream};
-use punctual_application::ports::{BatchFilter, Page, StoreError};
+use punctual_application::ports::StoreError;
 use punctual_domain::{Batch, BatchStatus};
 use uuid::Uuid;
 
@@ -71,15 +71,7 @@ impl Watch {
     async fn look(&mut self) -> Result<(), StoreError> {
         let mut now = HashMap::new();
         for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
-            let filter = BatchFilter {
-                job_id: None,
-                status,
-            };
-            let page = Page {
-                cursor: None,
-                limit: LOOKED_AT,
-            };
-            let (batches, _) = self.app.reader.batches(&filter, &page).await?;
+            let batches = self.app.newest(status, LOOKED_AT).await?;
             now.extend(batches.into_iter().map(|batch| (batch.batch_id, batch)));
         }
         for before in self.seen.iter().flat_map(HashMap::values) {

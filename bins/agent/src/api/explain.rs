@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
 };
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use punctual_application::ports::{BatchFilter, Clock, Page, SystemClock, TenantRuns};
+use punctual_application::ports::{Clock, Page, SystemClock, TenantRuns};
 use punctual_domain::{
     BatchStatus, Choice, Facts, FeatureType, Horizon, JobConfig, JobId, Occasion, Preference,
     TenantId, Work, explain,
@@ -196,15 +196,7 @@ impl App {
         let slot = schedule.to_string();
         let mut open: Vec<(DateTime<Utc>, bool, u64)> = Vec::new();
         for status in [BatchStatus::Queued, BatchStatus::Running] {
-            let filter = BatchFilter {
-                job_id: None,
-                status: Some(status),
-            };
-            let page = Page {
-                cursor: None,
-                limit: BATCHES,
-            };
-            let (batches, _) = self.reader.batches(&filter, &page).await?;
+            let batches = self.newest(Some(status), BATCHES).await?;
             open.extend(batches.iter().map(|batch| {
                 let is_it = batch.job_id == *job_id
                     && batch.slot == slot

@@ -1,7 +1,6 @@
 //! Health, version and metrics.
 
 use axum::{Json, extract::State, http::StatusCode, http::header, response::IntoResponse};
-use punctual_application::ports::{BatchFilter, Page};
 use punctual_domain::TZDB_VERSION;
 use serde_json::{Value, json};
 
@@ -33,17 +32,7 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
             .map(|(job_id, reason)| format!("{job_id} is paused: {reason}"));
         warnings.extend(because);
     }
-    if let Err(error) = app
-        .reader
-        .batches(
-            &BatchFilter::default(),
-            &Page {
-                cursor: None,
-                limit: 1,
-            },
-        )
-        .await
-    {
+    if let Err(error) = app.newest(None, 1).await {
         not_ready.push(format!("the store does not answer: {error}"));
     }
     let (code, word) = if not_ready.is_empty() {

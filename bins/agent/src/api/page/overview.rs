@@ -12,9 +12,7 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, Stream};
-use punctual_application::ports::{
-    BatchFilter, Clock, DeadLetterFilter, Page, StoreError, SystemClock,
-};
+use punctual_application::ports::{Clock, DeadLetterFilter, Page, StoreError, SystemClock};
 use punctual_domain::{Batch, BatchStatus, DeadLetterState, JobId};
 
 use super::{App, PageError, Visitor, render};
@@ -153,15 +151,7 @@ impl App {
         let worst = activity.iter().map(|job| job.worst_lateness_ms).max();
         let mut running = Vec::new();
         for status in [BatchStatus::Running, BatchStatus::Queued] {
-            let filter = BatchFilter {
-                job_id: None,
-                status: Some(status),
-            };
-            let page = Page {
-                cursor: None,
-                limit: RUNNING,
-            };
-            let (batches, _) = self.reader.batches(&filter, &page).await?;
+            let batches = self.newest(Some(status), RUNNING).await?;
             running.extend(batches.into_iter().map(|batch| Running::of(batch, now)));
         }
         Ok(Now {
