@@ -15,18 +15,21 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// A setting.
-pub(crate) struct Setting {
-    pub(crate) name: &'static str,
+struct Setting {
+    name: &'static str,
     /// What holds where none is given; `None`: it is unset.
-    pub(crate) default: Option<&'static str>,
-    /// Of numbers, which there may be.
-    pub(crate) range: Option<RangeInclusive<u64>>,
+    default: Option<&'static str>,
+    /// Of a whole number.
+    range: Option<Range>,
     /// What it is for, in Markdown.
-    pub(crate) what: &'static str,
+    what: &'static str,
 }
 
+/// How a whole number is read, and what it may be.
+type Range = (fn(&Settings) -> u64, RangeInclusive<u64>);
+
 /// Every setting of the agent.
-pub(crate) const SETTINGS: [Setting; 18] = [
+const SETTINGS: [Setting; 18] = [
     Setting {
         name: "CONFIG_SERVICE_URL",
         default: None,
@@ -42,13 +45,16 @@ pub(crate) const SETTINGS: [Setting; 18] = [
     Setting {
         name: "CONFIG_CACHE_TTL",
         default: Some("3600"),
-        range: Some(1..=604_800),
+        range: Some((|settings| settings.config_cache_ttl.as_secs(), 1..=604_800)),
         what: "seconds a tenant's preference is used without asking again",
     },
     Setting {
         name: "CONFIG_POLL_INTERVAL",
         default: Some("60"),
-        range: Some(1..=86_400),
+        range: Some((
+            |settings| settings.config_poll_interval.as_secs(),
+            1..=86_400,
+        )),
         what: "seconds between looks for changes, where the server cannot hold a call",
     },
     Setting {
@@ -72,13 +78,16 @@ pub(crate) const SETTINGS: [Setting; 18] = [
     Setting {
         name: "BATCH_MAX_CONCURRENT_ITEMS",
         default: Some("25"),
-        range: Some(1..=10_000),
+        range: Some((
+            |settings| settings.batch_max_concurrent_items as u64,
+            1..=10_000,
+        )),
         what: "items running at once in the process",
     },
     Setting {
         name: "BATCH_RETRY_LIMIT",
         default: Some("3"),
-        range: Some(0..=100),
+        range: Some((|settings| settings.batch_retry_limit.into(), 0..=100)),
         what: "retries of a failed item",
     },
     Setting {
@@ -102,7 +111,7 @@ pub(crate) const SETTINGS: [Setting; 18] = [
     Setting {
         name: "BATCH_CHUNK_SIZE",
         default: Some("500"),
-        range: Some(1..=10_000),
+        range: Some((|settings| settings.batch_chunk_size as u64, 1..=10_000)),
         what: "items of a chunk",
     },
     Setting {
@@ -177,7 +186,7 @@ pub(crate) fn reference() -> String {
         let default = default.map_or("unset".to_owned(), |default| format!("`{default}`"));
         let range = range
             .as_ref()
-            .map(|range| format!(", {} to {}", range.start(), range.end()));
+            .map(|(_, range)| format!(", {} to {}", range.start(), range.end()));
         format!(
             "| `{name}` | {default} | {what}{} |",
             range.unwrap_or_default()
@@ -224,22 +233,15 @@ impl Settings {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let number = |name: &str| match name {
-            "BATCH_MAX_CONCURRENT_ITEMS" => Some(self.batch_max_concurrent_items as u64),
-            "BATCH_RETRY_LIMIT" => Some(self.batch_retry_limit.into()),
-            "BATCH_CHUNK_SIZE" => Some(self.batch_chunk_size as u64),
-            "CONFIG_POLL_INTERVAL" => Some(self.config_poll_interval.as_secs()),
-            "CONFIG_CACHE_TTL" => Some(self.config_cache_ttl.as_secs()),
-            _ => None,
-        };
         for Setting { name, range, .. } in SETTINGS {
-            if let (Some(value), Some(range)) = (number(name), range) {
-                let (from, to) = (range.start(), range.end());
-                ensure!(
-                    range.contains(&value),
-                    "{name} is {value}; use a whole number from {from} to {to}"
-                );
-            }
+            let Some((value, range)) = range else {
+                continue;
+            };
+            let (value, from, to) = (value(self), range.start(), range.end());
+            ensure!(
+                range.contains(&value),
+                "{name} is {value}; use a whole number from {from} to {to}"
+            );
         }
         ensure!(
             self.batch_api_key.is_some() || self.batch_http_addr.ip().is_loopback(),
