@@ -34,7 +34,8 @@ setup: ## Install what the tests need from Debian's packages, where it is missin
 lint: ## Check format, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-	cargo clippy --locked -p punctual-infrastructure -p punctual-agent --no-default-features -- -D warnings
+	cargo clippy --locked -p punctual-infrastructure --no-default-features -- -D warnings
+	cargo clippy --locked -p punctual-agent --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
 
 dependencies: ## Check licences, sources and bans of what is depended on, and that all of it is used
