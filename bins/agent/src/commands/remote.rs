@@ -15,12 +15,23 @@ use crate::{
     settings::Settings,
 };
 
+const PATIENCE: Duration = Duration::from_secs(30);
 /// A backfill of two million items takes minutes.
-const PATIENCE: Duration = Duration::from_secs(600);
-const PATIENCE_TO_CONNECT: Duration = Duration::from_secs(10);
+const PATIENCE_TO_BACKFILL: Duration = Duration::from_secs(600);
 
 /// Calls the agent's API. What the agent refuses is bad input.
 async fn call(
+    settings: &Settings,
+    method: Method,
+    path: &str,
+    query: &[(&str, String)],
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
+    call_within(PATIENCE, settings, method, path, query, body).await
+}
+
+async fn call_within(
+    patience: Duration,
     settings: &Settings,
     method: Method,
     path: &str,
@@ -31,8 +42,8 @@ async fn call(
     let url = format!("http://{address}/api/v1/{path}");
     let client = reqwest::Client::builder()
         .no_proxy()
-        .timeout(PATIENCE)
-        .connect_timeout(PATIENCE_TO_CONNECT)
+        .timeout(patience)
+        .connect_timeout(PATIENCE)
         .build()
         .map_err(Failure::failed)?;
     let mut request = client.request(method, url).query(query);
@@ -117,7 +128,15 @@ pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> R
     let body = json!({
         "from": options.from, "to": options.to, "tenants": options.tenant, "preview": options.preview
     });
-    let answer = call(settings, Method::POST, &path, &[], Some(&body)).await?;
+    let asked = call_within(
+        PATIENCE_TO_BACKFILL,
+        settings,
+        Method::POST,
+        &path,
+        &[],
+        Some(&body),
+    );
+    let answer = asked.await?;
     if options.json {
         println!("{answer}");
         return Ok(());
