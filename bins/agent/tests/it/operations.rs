@@ -3,6 +3,7 @@
 use reqwest::{Client, Method, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
 
+use crate::project::Project;
 use crate::{
     agent::{Agent, at_time, command},
     browser::Browser,
@@ -289,6 +290,50 @@ async fn dead_letters_are_looked_through_and_settled_on_the_page() {
         "{settled}"
     );
     browser.close().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // It takes calls and answers none.
+    let router = axum::Router::new().fallback(std::future::pending::<()>);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let hook = json!({"handler": "webhook", "url": url, "timeout_ms": 600_000, "allow_private_addresses": true});
+    let project = Project::new(hook, json!({"default_preferences": {"frequency": "daily"}}));
+    let start = |instant: &str| {
+        let mut command = project.command();
+        at_time(&mut command, instant);
+        command.arg("run");
+        Agent::start(command)
+    };
+    let agent = start("2026-03-02 12:00:00");
+    let told = json!({"tenants": ["user1"]});
+    agent
+        .call(Method::POST, "/api/v1/jobs/posts/trigger", &told)
+        .await;
+    agent
+        .until("/api/v1/tenants/user1/runs", |runs| {
+            runs["runs"][0]["status"] == "running"
+        })
+        .await;
+    let overview = async |agent: &Agent| {
+        let page = reqwest::get(agent.api()).await.unwrap();
+        page.text().await.unwrap()
+    };
+    assert!(!overview(&agent).await.contains("is gone"));
+    // Nobody takes over the work of a paused job.
+    let pause = "/api/v1/jobs/posts/pause";
+    agent.call(Method::POST, pause, &json!({})).await;
+    agent.kill();
+
+    let agent = start("2026-03-02 12:05:00");
+    let page = overview(&agent).await;
+    assert!(page.contains("is gone, last heard of 5m"), "{page}");
+    assert!(page.contains("holds 1 chunks"), "{page}");
+    let replicas = reqwest::get(format!("{}/replicas", agent.api()));
+    let replicas = replicas.await.unwrap().text().await.unwrap();
+    assert!(replicas.contains(">gone</span>"), "{replicas}");
 }
 
 #[tokio::test]
