@@ -54,8 +54,6 @@ def values(schema, definitions):
         return "an object"
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"names, each with {values(schema['additionalProperties'], definitions)}"
-    if "pattern" in schema:
-        return f"text as `{schema['pattern']}`".replace("|", "\\|")
     return {"string": "text", "object": "an object"}.get(kind, "")
 
 
