@@ -31,6 +31,7 @@ async fn a_tenants_tone_reaches_the_handler_and_one_failure_is_retried() {
         tenant_id: ann.clone(),
         preference: Arc::new(preference.as_object().expect("an object").clone()),
         updated_at: None,
+        schedule_since: None,
     });
 
     // a handler that is busy at first,

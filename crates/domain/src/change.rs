@@ -17,6 +17,10 @@ pub struct PreferenceRecord {
     pub preference: Arc<Map<String, Value>>,
     /// When it was stored; `None` counts as long ago.
     pub updated_at: Option<DateTime<Utc>>,
+    /// Since when the fields that say *when* (`enabled`, frequency, time, day, zone) have been as they are;
+    /// `None`: the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_since: Option<DateTime<Utc>>,
 }
 
 /// One entry of the feed of changes.
@@ -30,6 +34,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// When it changed; `None` when the server does not say.
     pub changed_at: Option<DateTime<Utc>>,
+    /// Since when the fields that say *when* have been as they are; `None`: the server does not say.
+    pub schedule_since: Option<DateTime<Utc>>,
 }
 
 /// What a preference became.

@@ -227,6 +227,7 @@ mod tests {
                 tenant_id: TenantId::new(tenant).unwrap(),
                 preference: Arc::new(preference.as_object().unwrap().clone()),
                 updated_at: Some(at(updated_at)),
+                schedule_since: None,
             })
             .collect();
         let mut mirror = Mirror::new(Preference::default(), Zone::utc(), spread_minutes);
@@ -363,6 +364,7 @@ mod tests {
             feature_type: FeatureType::new("f").unwrap(),
             kind: ChangeKind::Upserted(Arc::new(daily().as_object().unwrap().clone())),
             changed_at: Some(at("2026-03-01T08:59:30Z")),
+            schedule_since: None,
         };
         mirror.set_planned_until(at("2026-03-01T09:00:00Z"));
         mirror.apply(&change, at("2026-03-01T09:00:20Z"));
@@ -378,6 +380,7 @@ mod tests {
             tenant_id: TenantId::new(tenant).unwrap(),
             preference: Arc::new(daily().as_object().unwrap().clone()),
             updated_at: Some(at(updated_at)),
+            schedule_since: None,
         };
         let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
         let records = [

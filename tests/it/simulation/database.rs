@@ -137,6 +137,7 @@ impl SimulatedDatabase {
                         tenant_id: entry.tenant.clone(),
                         preference: preference.clone(),
                         updated_at: Some(entry.stored_at),
+                        schedule_since: None,
                     };
                     records.insert(entry.tenant.clone(), record);
                 }
@@ -205,6 +206,7 @@ impl ConfigDatabase for SimulatedDatabase {
                         None => ChangeKind::Deleted,
                     },
                     changed_at: Some(entry.stored_at),
+                    schedule_since: None,
                 })
                 .collect::<Vec<_>>();
             Ok((changes, visible as u64))

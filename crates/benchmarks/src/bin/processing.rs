@@ -149,6 +149,7 @@ fn record(
         tenant_id,
         preference: Arc::clone(preference),
         updated_at: None,
+        schedule_since: None,
     }
 }
 

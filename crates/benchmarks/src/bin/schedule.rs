@@ -229,6 +229,7 @@ fn ours(users: usize, choice: &Choice) -> anyhow::Result<Row> {
             tenant_id: tenant(n).ok()?,
             preference: Arc::new(choice(n)),
             updated_at: Some(stored_at),
+            schedule_since: None,
         })
     };
     let before = resident()?;
@@ -262,6 +263,7 @@ fn ours(users: usize, choice: &Choice) -> anyhow::Result<Row> {
             feature_type: feature_type.clone(),
             kind: ChangeKind::Upserted(Arc::new(choice(like))),
             changed_at: Some(stored_at),
+            schedule_since: None,
         });
     }
     let began = Instant::now();

@@ -14,6 +14,7 @@ fn choice(preference: Value, stored_at: &str) -> Choice {
         tenant_id: TenantId::new("a").unwrap(),
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: Some(at(stored_at)),
+        schedule_since: None,
     };
     Choice::of(
         &record,

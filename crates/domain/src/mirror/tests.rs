@@ -9,6 +9,7 @@ fn record(tenant: &str, preference: Value, updated_at: &str) -> PreferenceRecord
         tenant_id: TenantId::new(tenant).unwrap(),
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: Some(updated_at.parse().unwrap()),
+        schedule_since: None,
     }
 }
 
@@ -18,6 +19,7 @@ fn change(tenant: &str, kind: ChangeKind) -> Change {
         feature_type: crate::FeatureType::new("instagram_posts").unwrap(),
         kind,
         changed_at: None,
+        schedule_since: None,
     }
 }
 

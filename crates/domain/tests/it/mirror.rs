@@ -183,7 +183,7 @@ proptest! {
                     } else {
                         let preference = Arc::new(preference(which));
                         let record = PreferenceRecord {
-                            tenant_id: tenant.clone(), preference: preference.clone(), updated_at: Some(changed_at),
+                            tenant_id: tenant.clone(), preference: preference.clone(), updated_at: Some(changed_at), schedule_since: None,
                         };
                         database.insert(tenant.clone(), record);
                         if model.set(&tenant, &preference, changed_at) {
@@ -192,7 +192,7 @@ proptest! {
                         ChangeKind::Upserted(preference)
                     };
                     let feature_type = FeatureType::new("f").unwrap();
-                    mirror.apply(&Change { tenant_id: tenant, feature_type, kind, changed_at: Some(changed_at) }, now);
+                    mirror.apply(&Change { tenant_id: tenant, feature_type, kind, changed_at: Some(changed_at), schedule_since: None }, now);
                 }
                 Step::Read => {
                     let difference = mirror.replace(database.values(), Some(now - TimeDelta::hours(1)));

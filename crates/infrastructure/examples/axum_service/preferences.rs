@@ -55,11 +55,13 @@ impl Preferences {
             feature_type: feature_type.clone(),
             kind: ChangeKind::Upserted(preference.clone()),
             changed_at: Some(at),
+            schedule_since: None,
         });
         let record = PreferenceRecord {
             tenant_id: tenant_id.clone(),
             preference,
             updated_at: Some(at),
+            schedule_since: None,
         };
         stored.now.insert(tenant_id, record);
         self.changes.send_replace(stored.feed.len() as u64);

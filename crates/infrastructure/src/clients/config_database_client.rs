@@ -245,10 +245,12 @@ impl ConfigDatabaseClient {
                     tenant_id: tenant_id.clone(),
                     preference: preference.into(),
                     updated_at: raw.changed_at,
+                    schedule_since: raw.schedule_since,
                 }),
                 None => self.fetch(feature, &tenant_id, None).await?.record,
             }
         };
+        let schedule_since = record.as_ref().and_then(|record| record.schedule_since);
         self.cache.put(feature, &tenant_id, record.clone().into());
         let kind = match record {
             Some(record) => ChangeKind::Upserted(record.preference),
@@ -259,6 +261,7 @@ impl ConfigDatabaseClient {
             feature_type: feature.clone(),
             kind,
             changed_at: raw.changed_at,
+            schedule_since,
         }))
     }
 }

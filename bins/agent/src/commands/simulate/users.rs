@@ -58,6 +58,7 @@ pub(super) fn of_file(
                     tenant_id,
                     preference: Arc::new(preference),
                     updated_at: None,
+                    schedule_since: None,
                 }),
                 _ => None,
             },
@@ -154,6 +155,7 @@ pub(super) fn made_up(mirror: &mut Mirror, count: usize, seed: u64) -> String {
             tenant_id: TenantId::new(format!("user{n}")).ok()?,
             preference: Arc::new(preference),
             updated_at: None,
+            schedule_since: None,
         })
     });
     mirror.replace(records, None);

@@ -43,6 +43,7 @@ fn preference(tenant: &str, preference: Value) -> PreferenceRecord {
         tenant_id: TenantId::new(tenant).unwrap(),
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: None,
+        schedule_since: None,
     }
 }
 

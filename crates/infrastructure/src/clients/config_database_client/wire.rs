@@ -1,7 +1,10 @@
 //! The Config Database's JSON, read tolerantly: what is not needed may be missing, what is unknown is passed
 //! on. Only what would be misread is refused.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{FeatureType, PreferenceRecord, TenantId};
@@ -36,6 +39,8 @@ enum Tenant {
         tenant_id: String,
         #[serde(default)]
         updated_at: Option<DateTime<Utc>>,
+        #[serde(default)]
+        schedule_since: Option<DateTime<Utc>>,
         #[serde(flatten)]
         own: Object,
     },
@@ -70,13 +75,14 @@ impl Groups {
             // Groups hold those who are switched on, and need not say so.
             shared.entry("enabled").or_insert(Value::Bool(true));
             for tenant in tenants {
-                let (id, updated_at, own) = match tenant {
-                    Tenant::Id(id) => (id, None, Object::new()),
+                let (id, updated_at, schedule_since, own) = match tenant {
+                    Tenant::Id(id) => (id, None, None, Object::new()),
                     Tenant::Object {
                         tenant_id,
                         updated_at,
+                        schedule_since,
                         own,
-                    } => (tenant_id, updated_at, own),
+                    } => (tenant_id, updated_at, schedule_since, own),
                 };
                 let Ok(tenant_id) = TenantId::new(&id) else {
                     self.left_out += 1;
@@ -89,6 +95,7 @@ impl Groups {
                     tenant_id,
                     preference,
                     updated_at,
+                    schedule_since,
                 });
             }
         }
@@ -146,6 +153,7 @@ pub(super) struct RawChange {
     change: Option<String>,
     pub(super) preference: Option<Object>,
     pub(super) changed_at: Option<DateTime<Utc>>,
+    pub(super) schedule_since: Option<DateTime<Utc>>,
 }
 
 impl RawChange {
@@ -171,6 +179,9 @@ pub(super) struct TenantConfig {
     config_value: Map<String, Value>,
     #[serde(default)]
     updated_at: Option<DateTime<Utc>>,
+    /// By feature.
+    #[serde(default)]
+    schedule_since: HashMap<String, DateTime<Utc>>,
 }
 
 impl TenantConfig {
@@ -186,6 +197,7 @@ impl TenantConfig {
             tenant_id: tenant.clone(),
             preference: Arc::new(preference),
             updated_at: self.updated_at,
+            schedule_since: self.schedule_since.remove(feature.as_str()),
         })
     }
 }

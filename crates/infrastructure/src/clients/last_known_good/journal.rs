@@ -106,6 +106,7 @@ impl Journal {
                     tenant_id,
                     preference: preference.clone(),
                     updated_at: change.changed_at,
+                    schedule_since: change.schedule_since,
                 }),
             };
             push(&mut text, &line)?;

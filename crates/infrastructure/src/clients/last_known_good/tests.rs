@@ -17,6 +17,7 @@ fn record(tenant: &str, tone: &str) -> PreferenceRecord {
         tenant_id: TenantId::new(tenant).unwrap(),
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+        schedule_since: None,
     }
 }
 
@@ -78,6 +79,7 @@ async fn an_agent_that_starts_while_the_server_is_down_goes_on_with_what_was_kno
             feature_type: feature(),
             kind,
             changed_at: Some("2026-03-01T08:00:00Z".parse().unwrap()),
+            schedule_since: None,
         };
         let bold = record("t001", "bold").preference;
         Ok(ChangePage {

@@ -45,6 +45,7 @@ impl Scripted {
             tenant_id: TenantId::new(tenant).unwrap(),
             preference: Arc::new(preference.as_object().unwrap().clone()),
             updated_at: Some(updated_at.parse().unwrap()),
+            schedule_since: None,
         });
     }
 
@@ -68,6 +69,7 @@ impl Scripted {
             feature_type: FeatureType::new("instagram_posts").unwrap(),
             kind,
             changed_at: Some(changed_at.parse().unwrap()),
+            schedule_since: None,
         }));
     }
 
