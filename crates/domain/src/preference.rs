@@ -127,7 +127,7 @@ impl Preference {
             frequency: self.frequency,
             recurrences,
             time,
-            zone: self.timezone.clone(),
+            zone: self.timezone.clone().unwrap_or_else(Zone::utc),
         }
     }
 }
@@ -139,13 +139,13 @@ struct When {
     frequency: Option<Frequency>,
     recurrences: [Option<Recurrence>; 2],
     time: TimeOfDay,
-    zone: Option<Zone>,
+    zone: Zone,
 }
 
 /// Whether two stored preferences say the same about *when*: `enabled`, frequency, time, day and zone, by their meaning.
 ///
-/// What is missing is what is built in: off, 09:00, monday or 1. Which zone and which frequency a missing one stands for
-/// is known to the job only. A preference that is not valid is compared as it is written.
+/// What is missing is what is built in: off, 09:00, monday or 1, UTC. A job's defaults may say otherwise; that errs on the
+/// side on which no run is lost. A preference that is not valid is compared as it is written.
 #[must_use]
 pub fn same_schedule(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
     match (Preference::parse(one), Preference::parse(other)) {
@@ -686,7 +686,10 @@ mod tests {
             &json!({"frequency": "monthly"}),
             &json!({"frequency": "monthly", "preferred_day": "1"})
         ));
-        assert!(same(&json!({}), &json!({"enabled": false})));
+        assert!(same(
+            &json!({}),
+            &json!({"enabled": false, "timezone": "UTC"})
+        ));
         let hourly = |time: &str| json!({"frequency": "hourly", "preferred_time": time});
         assert!(same(&hourly("03:15"), &hourly("22:15")));
         assert!(!same(&hourly("03:15"), &hourly("03:16")));
