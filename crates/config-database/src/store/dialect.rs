@@ -55,9 +55,10 @@ impl Dialect {
                   WHERE config_key = 'feature_preferences')"
             }
             Self::Postgres => {
-                "(SELECT CAST(json_object_agg(feature_type, schedule_since) AS TEXT) FROM preferences
-                  WHERE config_key = 'feature_preferences' AND preferences.tenant_id = configs.tenant_id
-                  AND feature_type IN (SELECT json_object_keys(CAST(config_value AS json))))"
+                "(SELECT CAST(json_object_agg(feature_type, schedule_since) AS TEXT)
+                  FROM json_object_keys(CAST(config_value AS json)) AS keys(key)
+                  JOIN preferences ON feature_type = key AND preferences.tenant_id = configs.tenant_id
+                  WHERE config_key = 'feature_preferences')"
             }
         };
         sql.replace("SCHEDULES", schedules)

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{ConfigStore, StoreError, configs::Room, dialect::Dialect, instant, stored::readable};
 
-/// Changes that are kept at most. Readers who have not seen those before read the groups anew, which is no more work.
+/// Changes that are kept at most. Readers who have not seen those before them read the groups anew, which costs no more.
 const CHANGES_KEPT: i64 = 2_000_000;
 
 /// A stretch of the feed.

@@ -25,7 +25,7 @@ use crate::{
 const CHECKED_WITHIN: Duration = Duration::from_secs(5);
 /// How often a pattern may try another way to match.
 const BACKTRACKS: usize = 10_000;
-/// Up to so many comparisons, every mistake is told; beyond, the first one.
+/// Up to so many comparisons, the first 100 mistakes are listed; beyond, the first one alone.
 const EVERY_MISTAKE_WITHIN: u64 = 100_000;
 /// The longest description of a mistake; the schema library quotes what was sent.
 const LONGEST_PROBLEM: usize = 300;
@@ -76,7 +76,7 @@ impl Compiled {
         if self.validator.is_valid(overrides) {
             return Vec::new();
         }
-        let told = if self.cost.saturating_mul(cost::size(overrides)) <= EVERY_MISTAKE_WITHIN {
+        let listed = if self.cost.saturating_mul(cost::size(overrides)) <= EVERY_MISTAKE_WITHIN {
             FieldErrors::LISTED
         } else {
             1
@@ -85,7 +85,7 @@ impl Compiled {
             let problem = cut(&error.to_string(), LONGEST_PROBLEM);
             (error.instance_path().to_string(), problem)
         };
-        match told {
+        match listed {
             1 => self
                 .validator
                 .validate(overrides)

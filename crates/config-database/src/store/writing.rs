@@ -286,7 +286,7 @@ fn says_the_same_when(one: &Value, other: &Value) -> bool {
 }
 
 /// Forgets old versions of `configs`, and changes of their tenants that newer ones have replaced: a reader who comes late
-/// sees the newer ones. So nobody's writes let the store grow without end.
+/// sees the newer ones. So the store does not grow without end, whatever a tenant writes.
 async fn forget_old(
     connection: &mut AnyConnection,
     dialect: Dialect,

@@ -13,7 +13,7 @@ on_both_databases! {
     pages_are_bounded_by_bytes
     what_one_tenant_writes_does_not_stay_for_ever
     many_mistakes_are_counted_and_the_first_are_listed
-    what_an_earlier_version_took_harms_nobody_else
+    what_an_earlier_version_took_does_not_harm_others
 }
 
 const PATH: &str = "tenants/a/configs/feature_preferences";
@@ -567,7 +567,7 @@ async fn many_mistakes_are_counted_and_the_first_are_listed(kind: Kind) {
     assert!(report.text().await.unwrap().len() < 2_000);
 }
 
-async fn what_an_earlier_version_took_harms_nobody_else(kind: Kind) {
+async fn what_an_earlier_version_took_does_not_harm_others(kind: Kind) {
     let server = start(kind).await;
     let on = json!({"enabled": true, "frequency": "daily"});
     for tenant in ["deep", "large", "fine"] {

@@ -234,7 +234,8 @@ impl OverrideField {
             return Ok(None);
         }
         let json_of = |what: &str| {
-            read(text.as_bytes()).map_err(|_| format!("{}: {text} is no {what}.", self.label))
+            read(text.as_bytes())
+                .map_err(|_| format!("{}: {text} cannot be read as {what}.", self.label))
         };
         Ok(Some(match &self.input {
             Input::Text => json!(text),
