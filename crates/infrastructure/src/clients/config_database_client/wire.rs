@@ -88,8 +88,7 @@ impl Groups {
                     self.left_out += 1;
                     continue;
                 };
-                let mut preference = shared.clone();
-                preference.extend(own);
+                let preference = with_own_fields(shared.clone(), own);
                 let preference = self.intern(preference);
                 self.records.push(PreferenceRecord {
                     tenant_id,
@@ -118,6 +117,22 @@ impl Groups {
         }
         self.records
     }
+}
+
+/// A tenant's preference: what the group shares and what is the tenant's own. Fields that the server does not know stand in
+/// `own_fields`, where they may have any name, or beside `tenant_id`.
+fn with_own_fields(shared: Object, mut own: Object) -> Object {
+    let fields = match own.remove("own_fields") {
+        Some(Value::Object(fields)) => fields,
+        Some(other) => Object::from_iter([("own_fields".to_owned(), other)]),
+        None => Object::new(),
+    };
+    let mut preference = shared;
+    preference.extend(own);
+    for (name, value) in fields {
+        preference.entry(name).or_insert(value);
+    }
+    preference
 }
 
 /// `GET preferences/changes`.
@@ -199,5 +214,41 @@ impl TenantConfig {
             updated_at: self.updated_at,
             schedule_since: self.schedule_since.remove(feature.as_str()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_of_a_tenants_own_are_read_from_own_fields_and_from_beside_the_id() {
+        let page = json!({"groups": [{"frequency": "daily", "count": 3, "tenants": [
+            {"tenant_id": "new", "updated_at": "2026-01-02T00:00:00Z", "schedule_since": "2026-01-01T00:00:00Z",
+             "template_overrides": {"tone": "dry"},
+             "own_fields": {"tenant_id": "victim", "count": 9, "updated_at": "x", "own_fields": 1, "frequency": "hourly"}},
+            {"tenant_id": "old", "channel": "reels", "own_fields": "a text"},
+            "plain"]}]});
+        let mut groups = Groups::default();
+        assert!(groups.add(serde_json::from_value(page).unwrap()));
+        let records = groups.into_records(&FeatureType::new("f").unwrap());
+        let read = |n: usize| Value::Object((*records[n].preference).clone());
+        assert_eq!(records[0].tenant_id.as_str(), "new");
+        assert_eq!(
+            read(0),
+            json!({"enabled": true, "frequency": "daily", "template_overrides": {"tone": "dry"},
+                   "tenant_id": "victim", "count": 9, "updated_at": "x", "own_fields": 1})
+        );
+        assert!(records[0].schedule_since < records[0].updated_at);
+        assert_eq!(
+            read(1),
+            json!({"enabled": true, "frequency": "daily", "channel": "reels", "own_fields": "a text"})
+        );
+        assert_eq!(
+            (read(2), records[2].schedule_since),
+            (json!({"enabled": true, "frequency": "daily"}), None)
+        );
     }
 }
