@@ -63,6 +63,27 @@ impl Preference {
         )
     }
 
+    /// The fields that say *when*, in one form for every way to write them: `9:00` and `09:00` are the same, and so
+    /// are `["friday", "monday"]` and `["monday", "friday"]`.
+    #[must_use]
+    pub fn when(&self) -> String {
+        let mut days = self.preferred_day.clone();
+        if let Some(days) = &mut days {
+            days.sort_by_key(|day| format!("{day:?}"));
+        }
+        let zone = self.timezone.as_ref().map(Zone::name);
+        format!(
+            "{:?}",
+            (
+                self.enabled,
+                self.frequency,
+                self.preferred_time,
+                days,
+                zone
+            )
+        )
+    }
+
     fn read(mut fields: Fields<'_>, strict: bool) -> Result<Self, FieldErrors> {
         let enabled = fields.optional("enabled", boolean);
         let frequency = fields.optional("frequency", parse_frequency);
