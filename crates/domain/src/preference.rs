@@ -63,25 +63,32 @@ impl Preference {
         )
     }
 
-    /// The fields that say *when*, in one form for every way to write them: `9:00` and `09:00` are the same, and so
-    /// are `["friday", "monday"]` and `["monday", "friday"]`.
+    /// The fields that say whether and when, as JSON that [`parse`](Self::parse) reads. Those that are missing stay so.
     #[must_use]
-    pub fn when(&self) -> String {
-        let mut days = self.preferred_day.clone();
-        if let Some(days) = &mut days {
-            days.sort_by_key(|day| format!("{day:?}"));
-        }
-        let zone = self.timezone.as_ref().map(Zone::name);
-        format!(
-            "{:?}",
+    pub fn schedule_fields(&self) -> Map<String, Value> {
+        let frequency = self.frequency.map(|frequency| {
+            let recurrence = built_in_day(frequency);
+            json!(recurrence.frequency())
+        });
+        [
+            ("enabled", self.enabled.map(Value::Bool)),
+            ("frequency", frequency),
             (
-                self.enabled,
-                self.frequency,
-                self.preferred_time,
-                days,
-                zone
-            )
-        )
+                "preferred_time",
+                self.preferred_time.map(|time| json!(time.to_string())),
+            ),
+            (
+                "preferred_day",
+                self.preferred_day.as_deref().map(days_json),
+            ),
+            (
+                "timezone",
+                self.timezone.as_ref().map(|zone| json!(zone.name())),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
     }
 
     fn read(mut fields: Fields<'_>, strict: bool) -> Result<Self, FieldErrors> {

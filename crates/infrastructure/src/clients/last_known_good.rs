@@ -96,11 +96,12 @@ impl LastKnownGood {
         feature_type: &FeatureType,
         known: &mut Known,
         mut snapshot: Snapshot,
+        read_at: DateTime<Utc>,
     ) -> Result<(Snapshot, Tenants), ConfigDatabaseError> {
         let mut before = known.tenants.take().unwrap_or_default();
         let mut now = before.empty_like();
         for record in &mut snapshot.records {
-            record.schedule_since = before.since(record);
+            record.schedule_since = before.since(record, read_at);
             now.set(record);
         }
         let expected = before.on();
@@ -224,7 +225,7 @@ fn follow(tenants: &mut Tenants, change: &mut Change, read_at: DateTime<Utc>) {
         updated_at: Some(change.changed_at.unwrap_or(read_at)),
         schedule_since: change.schedule_since,
     };
-    record.schedule_since = tenants.since(&record);
+    record.schedule_since = tenants.since(&record, read_at);
     change.schedule_since = record.schedule_since;
     tenants.set(&record);
 }
@@ -246,7 +247,7 @@ impl ConfigDatabase for LastKnownGood {
             let kept = self.read(feature_type, take).await;
             known.tenants = kept.map(|(_, tenants)| tenants);
         }
-        match read.and_then(|snapshot| self.believe(feature_type, known, snapshot)) {
+        match read.and_then(|snapshot| self.believe(feature_type, known, snapshot, read_at)) {
             Ok((snapshot, tenants)) => {
                 known.tenants = Some(tenants);
                 self.remember(feature_type, known, &snapshot, read_at).await;

@@ -58,23 +58,25 @@ impl Tenants {
     }
 
     /// Since when a record's schedule has been as it is: as the server says, or as was known when the schedule is the
-    /// same, or since the record was stored.
-    pub(super) fn since(&mut self, record: &PreferenceRecord) -> Option<DateTime<Utc>> {
-        if record.schedule_since.is_some() {
-            return record.schedule_since;
-        }
-        let schedule = self.schedules.hash(&record.preference);
-        match self
-            .by_hash
-            .get(&self.schedules.hasher.hash_one(&record.tenant_id))
-        {
-            Some(known) if known.schedule == schedule => match known.since {
-                // Long ago; without a time of its own the record says the same.
-                0 => record.updated_at.map(|_| DateTime::UNIX_EPOCH),
-                seconds => DateTime::from_timestamp(seconds.into(), 0),
-            },
-            _ => record.updated_at,
-        }
+    /// same, or since the record was stored. A clock that is ahead does not put it off.
+    pub(super) fn since(
+        &mut self,
+        record: &PreferenceRecord,
+        read_at: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let since = record.schedule_since.or_else(|| {
+            let schedule = self.schedules.hash(&record.preference);
+            let hash = self.schedules.hasher.hash_one(&record.tenant_id);
+            match self.by_hash.get(&hash) {
+                Some(known) if known.schedule == schedule => match known.since {
+                    // Long ago; without a time of its own the record says the same.
+                    0 => record.updated_at.map(|_| DateTime::UNIX_EPOCH),
+                    seconds => DateTime::from_timestamp(seconds.into(), 0),
+                },
+                _ => record.updated_at,
+            }
+        });
+        since.map(|since| since.min(read_at))
     }
 
     /// Takes a record in.
@@ -124,7 +126,9 @@ impl Schedules {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let hash = match Preference::parse(&own) {
-            Ok(preference) => self.hasher.hash_one(preference.when()),
+            Ok(preference) => self
+                .hasher
+                .hash_one(Value::Object(preference.schedule_fields())),
             Err(_) => self.hasher.hash_one(&written),
         };
         let is_on = preference.get("enabled") == Some(&Value::Bool(true));
