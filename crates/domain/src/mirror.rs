@@ -11,12 +11,14 @@ mod parameters;
 mod schedules;
 mod tenants;
 
-use std::{borrow::Borrow, collections::BTreeMap};
+use std::{
+    borrow::Borrow,
+    collections::BTreeMap,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
-pub use self::schedules::says_when;
 use self::{
     groups::{GroupKey, Groups, Link, Links, NONE},
     parameters::ParameterTable,
@@ -534,11 +536,7 @@ impl Mirror {
         };
         let Some(slot) = slot else {
             let was_on = self.remove(tenant);
-            return if was_on {
-                Changed::When
-            } else {
-                Changed::Nothing
-            };
+            return if was_on { Changed::When } else { Changed::Nothing };
         };
         let number = self.tenants.number(tenant);
         if self.rows.0.len() <= number as usize {
