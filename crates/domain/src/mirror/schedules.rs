@@ -7,21 +7,14 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use serde_json::{Map, Value};
 
 use super::{groups::Packed, parameters::write_fields};
-
-/// The fields of a preference that say whether and when.
-const WHEN: [&str; 5] = [
-    "enabled",
-    "frequency",
-    "preferred_day",
-    "preferred_time",
-    "timezone",
-];
+use crate::preference::WHEN;
 
 /// Schedules remembered at most; then all are forgotten.
 const REMEMBERED: usize = 8_192;
 
 /// Whether a field of a preference belongs to its schedule.
-pub(super) fn says_when(field: &str) -> bool {
+#[must_use]
+pub fn says_when(field: &str) -> bool {
     WHEN.contains(&field)
 }
 

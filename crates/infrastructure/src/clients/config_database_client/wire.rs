@@ -7,16 +7,18 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, FieldError, PreferenceRecord, TenantId};
+use punctual_domain::{
+    FeatureType, FieldError, MAX_DEPTH, MAX_PREFERENCE_BYTES, PreferenceRecord, TenantId,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::strict_json::{elements, members, read};
 
-/// Largest entry that is read, in bytes. A preference has half of it at most.
-const LARGEST_ENTRY: usize = 64 * 1024;
-/// Deepest nesting of an entry. A preference has half of it at most.
-const DEEPEST_ENTRY: usize = 32;
+/// Largest entry that is read, in bytes. A preference is at most half as large; what is between is quarantined later.
+const LARGEST_ENTRY: usize = 2 * MAX_PREFERENCE_BYTES;
+/// Deepest nesting of an entry. A preference nests at most half as deep.
+const DEEPEST_ENTRY: usize = 2 * MAX_DEPTH;
 /// Where the reference server puts the fields of a tenant's own that it does not know.
 const OTHER: &str = "other";
 
