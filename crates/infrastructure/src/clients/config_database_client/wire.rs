@@ -19,8 +19,10 @@ use crate::strict_json::{elements, members, read};
 const LARGEST_ENTRY: usize = 2 * MAX_PREFERENCE_BYTES;
 /// Deepest nesting of an entry. A preference nests at most half as deep.
 const DEEPEST_ENTRY: usize = 2 * MAX_DEPTH;
-/// Where the reference server puts the fields of a tenant's own that it does not know.
-const OTHER: &str = "other";
+/// Entries of one read that are kept with their reasons; more are counted.
+const MOST_MISFITS: usize = 10_000;
+/// Where the reference server puts the fields of a preference that it does not know.
+const OWN_FIELDS: &str = "own_fields";
 
 type Object = Map<String, Value>;
 
@@ -196,6 +198,8 @@ impl<'a> GroupsPage<'a> {
 pub(super) struct Groups {
     pub(super) records: Vec<PreferenceRecord>,
     pub(super) misfits: Vec<Misfit>,
+    /// Number of misfits beyond those.
+    pub(super) more_misfits: usize,
     /// Every preference there is, once: few of many tenants' differ.
     preferences: HashSet<Arc<Object>>,
     groups: usize,
@@ -215,7 +219,7 @@ impl Groups {
             let place = format!("/groups/{}", self.groups);
             self.groups += 1;
             if let Err(error) = self.add_group(&place, json) {
-                self.misfits.push(Misfit {
+                self.leave_out(Misfit {
                     tenant: None,
                     error,
                 });
@@ -226,7 +230,15 @@ impl Groups {
 
     /// Number of entries so far, those that do not fit included.
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.misfits.len()
+        self.records.len() + self.misfits.len() + self.more_misfits
+    }
+
+    fn leave_out(&mut self, misfit: Misfit) {
+        if self.misfits.len() < MOST_MISFITS {
+            self.misfits.push(misfit);
+        } else {
+            self.more_misfits += 1;
+        }
     }
 
     fn add_group(&mut self, place: &str, json: &[u8]) -> Result<(), FieldError> {
@@ -240,7 +252,7 @@ impl Groups {
         for (index, json) in tenants.into_iter().enumerate() {
             match self.tenant(&format!("{place}/tenants/{index}"), json, &shared) {
                 Ok(record) => self.records.push(record),
-                Err(misfit) => self.misfits.push(misfit),
+                Err(misfit) => self.leave_out(misfit),
             }
         }
         Ok(())
@@ -269,7 +281,7 @@ impl Groups {
                 return Ok((preference, None, None));
             };
             let mut own = entry.object(&["tenant_id", "updated_at", "schedule_since"])?;
-            if let Some(Value::Object(other)) = own.remove(OTHER) {
+            if let Some(Value::Object(other)) = own.remove(OWN_FIELDS) {
                 other.into_iter().for_each(|(name, value)| {
                     preference.entry(name).or_insert(value);
                 });
