@@ -109,12 +109,12 @@ async fn a_second_agent_on_the_same_folder_does_not_start() {
     };
     let _first = Agent::start_without_config_database(command());
     let second = command().arg("run").output().unwrap();
-    let told = String::from_utf8_lossy(&second.stderr).into_owned();
+    let errors = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success());
     assert!(
-        told.contains("is used by another agent (process ")
-            && told.contains("CONFIG_LAST_KNOWN_GOOD_PATH"),
-        "{told}"
+        errors.contains("is used by another agent (process ")
+            && errors.contains("CONFIG_LAST_KNOWN_GOOD_PATH"),
+        "{errors}"
     );
 }
 

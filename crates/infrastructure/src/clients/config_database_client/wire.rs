@@ -61,7 +61,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// The entry, if every member can be told from the others.
+    /// The entry, if every member has a name of its own.
     fn whole(self) -> Result<Self, FieldError> {
         match self.problem {
             None => Ok(self),
