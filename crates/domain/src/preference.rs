@@ -160,7 +160,7 @@ impl Preference {
 }
 
 /// What a preference says about *when*, in one form for each meaning.
-#[derive(PartialEq)]
+#[derive(Debug, PartialEq)]
 struct When {
     enabled: bool,
     frequency: Option<Frequency>,
@@ -178,6 +178,15 @@ pub fn same_schedule(one: &Map<String, Value>, other: &Map<String, Value>) -> bo
     match (Preference::parse(one), Preference::parse(other)) {
         (Ok(one), Ok(other)) => one.when() == other.when(),
         _ => WHEN.iter().all(|name| one.get(*name) == other.get(*name)),
+    }
+}
+
+/// What a stored preference says about *when*, as a text that is equal for two that [say the same](same_schedule).
+#[must_use]
+pub fn schedule_text(preference: &Map<String, Value>) -> String {
+    match Preference::parse(preference) {
+        Ok(preference) => format!("{:?}", preference.when()),
+        Err(_) => format!("{:?}", WHEN.map(|name| preference.get(name))),
     }
 }
 
