@@ -12,7 +12,7 @@ use askama::Template;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware,
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
@@ -141,6 +141,11 @@ impl IntoResponse for PageError {
             detail: self.detail,
         };
         let html = page.render().unwrap_or_else(|_| page.title.to_owned());
-        (self.status, Html(html)).into_response()
+        let mut response = (self.status, Html(html)).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        }
+        response
     }
 }
