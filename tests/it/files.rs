@@ -117,7 +117,10 @@ fn every_line_about_security_names_a_test_that_exists() {
     let rows = |line: &&str| line.starts_with("| ") && line.matches(" | ").count() >= 3;
     let claims: Vec<&str> = text.lines().filter(rows).collect();
     assert!(claims.len() > 15, "{}", claims.len());
-    for claim in claims.iter().filter(|row| !row.starts_with("| who | could want")) {
+    for claim in claims
+        .iter()
+        .filter(|row| !row.starts_with("| who | could want"))
+    {
         let shown_by = claim.rsplit(" | ").next().unwrap();
         let named = tests_named_in(shown_by);
         assert!(!named.is_empty(), "no test is named in: {claim}");

@@ -31,7 +31,10 @@ const THREADS_END_WITHIN: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     process::begin();
-    if std::env::args_os().nth(1).is_some_and(|first| first == RENDERER) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == RENDERER)
+    {
         return match serve() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,

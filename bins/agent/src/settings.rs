@@ -250,7 +250,11 @@ impl Settings {
             self.batch_http_addr
         );
         let keys = [
-            ("BATCH_API_KEY", &self.batch_api_key, Some(self.batch_http_addr)),
+            (
+                "BATCH_API_KEY",
+                &self.batch_api_key,
+                Some(self.batch_http_addr),
+            ),
             // How long the key of the embedded Config Database has to be is checked where that begins to listen.
             ("CONFIG_SERVICE_API_KEY", &self.config_service_api_key, None),
         ];
@@ -340,9 +344,16 @@ mod tests {
         }
         let open = |key| load(&[("BATCH_HTTP_ADDR", "0.0.0.0:8080"), ("BATCH_API_KEY", key)]);
         assert!(open("0123456789abcdef").is_ok());
-        for (key, expected) in [("k", "has 1 characters"), (" ", "is blank"), ("kéy", "cannot be sent")] {
+        for (key, expected) in [
+            ("k", "has 1 characters"),
+            (" ", "is blank"),
+            ("kéy", "cannot be sent"),
+        ] {
             let error = open(key).unwrap_err();
-            assert!(error.contains(&format!("BATCH_API_KEY {expected}")), "{error}");
+            assert!(
+                error.contains(&format!("BATCH_API_KEY {expected}")),
+                "{error}"
+            );
         }
         assert!(load(&[("BATCH_API_KEY", "k")]).is_ok());
         assert!(load(&[("CONFIG_SERVICE_API_KEY", "k\n")]).is_err());

@@ -176,7 +176,9 @@ fn what_cannot_be_used_is_named() {
 
 #[test]
 fn a_signal_ends_it_whatever_clients_do_and_its_files_are_its_users_alone() {
-    use std::{io::Write, net::TcpStream, os::unix::fs::PermissionsExt, time::Duration, time::Instant};
+    use std::{
+        io::Write, net::TcpStream, os::unix::fs::PermissionsExt, time::Duration, time::Instant,
+    };
     let folder = tempfile::tempdir().unwrap();
     let mut service = Service::start(folder.path());
     let address = service.1.trim_start_matches("http://");
@@ -199,6 +201,10 @@ fn a_signal_ends_it_whatever_clients_do_and_its_files_are_its_users_alone() {
     let (id, began) = (service.0.id().to_string(), Instant::now());
     let kill = Command::new("kill").args(["-TERM", &id]).status().unwrap();
     assert!(kill.success() && service.0.wait().unwrap().success());
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
     drop(held);
 }

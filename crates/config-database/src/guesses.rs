@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::serve::network;
 
 /// Wrong keys in a row from one address (IPv6: one /64), and the time after which one more is allowed.
-const BURST: u32 = 20;
+const BURST: u32 = 100;
 const ONE_MORE_AFTER: Duration = Duration::from_secs(1);
 /// How long a right key passes without being counted.
 const RIGHT_FOR: Duration = Duration::from_secs(3600);
@@ -92,7 +92,11 @@ impl Guesses {
         if !was_right {
             let taken = seen.bucket(peer, now).take(now, BURST, ONE_MORE_AFTER);
             if let Err(wait) = taken {
-                seen.log(peer, now, "too many, and further ones are refused for a while");
+                seen.log(
+                    peer,
+                    now,
+                    "too many, and further ones are refused for a while",
+                );
                 return Err(wait);
             }
         }
@@ -128,9 +132,7 @@ impl Attempt<'_> {
         let mut seen = self.guesses.seen();
         if seen.right.remove(&key).is_some() {
             // It was right until lately, and has not been counted.
-            let _ = seen
-                .bucket(self.peer, now)
-                .take(now, BURST, ONE_MORE_AFTER);
+            let _ = seen.bucket(self.peer, now).take(now, BURST, ONE_MORE_AFTER);
         }
         seen.log(self.peer, now, what);
     }
@@ -193,9 +195,18 @@ mod tests {
             .filter(|n| attempt(&guesses, "192.0.2.1", &format!("guess {n}"), false))
             .count();
         assert_eq!(tried, BURST as usize);
-        assert!(!attempt(&guesses, "192.0.2.1", "right", true), "no earlier success");
-        assert!(attempt(&guesses, "192.0.2.1", "known", true), "right lately");
-        assert!(attempt(&guesses, "192.0.2.2", "right", true), "another address");
+        assert!(
+            !attempt(&guesses, "192.0.2.1", "right", true),
+            "no earlier success"
+        );
+        assert!(
+            attempt(&guesses, "192.0.2.1", "known", true),
+            "right lately"
+        );
+        assert!(
+            attempt(&guesses, "192.0.2.2", "right", true),
+            "another address"
+        );
         tokio::time::advance(ONE_MORE_AFTER).await;
         assert!(attempt(&guesses, "192.0.2.1", "right", true));
         tokio::time::advance(RIGHT_FOR).await;

@@ -106,7 +106,20 @@ mod tests {
             let addr = addr.parse().unwrap();
             check_key(&SecretString::from(key), Some(addr))
         };
-        for key in ["", " ", "\t", " k", "k ", "k\n", "a\tb", "a\u{7f}b", "k\u{e9}y", "\u{a0}", "\u{202e}x", "\0"] {
+        for key in [
+            "",
+            " ",
+            "\t",
+            " k",
+            "k ",
+            "k\n",
+            "a\tb",
+            "a\u{7f}b",
+            "k\u{e9}y",
+            "\u{a0}",
+            "\u{202e}x",
+            "\0",
+        ] {
             let why = check(key, "127.0.0.1:80").unwrap_err();
             assert!(key.trim().is_empty() || !why.contains(key), "{why}");
         }
@@ -114,7 +127,10 @@ mod tests {
             assert!(check(key, "127.0.0.1:80").is_ok() && check(key, "[::1]:80").is_ok());
             assert!(check_key(&SecretString::from(key), None).is_ok());
             for open in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80"] {
-                assert!(check(key, open).unwrap_err().contains("characters"), "{key}");
+                assert!(
+                    check(key, open).unwrap_err().contains("characters"),
+                    "{key}"
+                );
             }
         }
         assert!(check("0123456789abcdef", "0.0.0.0:80").is_ok());

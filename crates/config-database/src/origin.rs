@@ -37,7 +37,9 @@ pub fn check(
     let site = only(headers, HeaderName::from_static("sec-fetch-site"))?;
     let other_site = site.is_some_and(|site| !matches!(site, "same-origin" | "none"));
     match other_origin || other_site {
-        true => Err("requests from pages of other sites are refused; use the server's own page".into()),
+        true => {
+            Err("requests from pages of other sites are refused; use the server's own page".into())
+        }
         false => Ok(()),
     }
 }
@@ -59,7 +61,10 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, String> {
 /// Whether a host, with or without a port, is a name of this machine that no name server decides.
 fn is_this_machine(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => (address, port.strip_prefix(':').or(port.is_empty().then_some(""))),
+        Some((address, port)) => (
+            address,
+            port.strip_prefix(':').or(port.is_empty().then_some("")),
+        ),
         None => match host.split_once(':') {
             Some((name, port)) => (name, Some(port)),
             None => (host, Some("")),
@@ -88,7 +93,14 @@ mod tests {
 
     #[test]
     fn without_a_key_only_names_of_this_machine_are_answered() {
-        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.8.9.1", "[::1]", "[::1]:80"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8080",
+            "127.8.9.1",
+            "[::1]",
+            "[::1]:80",
+        ] {
             assert!(allowed(&Method::GET, &[("host", host)], false), "{host}");
         }
         for host in [
@@ -124,9 +136,21 @@ mod tests {
             allowed(&Method::POST, &sent, true)
         };
         assert!(sent(&[]));
-        assert!(sent(&[("origin", "https://here.example:80"), ("sec-fetch-site", "same-origin")]));
-        assert!(sent(&[("origin", "http://HERE.example:80"), ("sec-fetch-site", "none")]));
-        for origin in ["null", "http://evil.example", "http://here.example", "http://here.example:81", ""] {
+        assert!(sent(&[
+            ("origin", "https://here.example:80"),
+            ("sec-fetch-site", "same-origin")
+        ]));
+        assert!(sent(&[
+            ("origin", "http://HERE.example:80"),
+            ("sec-fetch-site", "none")
+        ]));
+        for origin in [
+            "null",
+            "http://evil.example",
+            "http://here.example",
+            "http://here.example:81",
+            "",
+        ] {
             assert!(!sent(&[("origin", origin)]), "{origin}");
         }
         for site in ["cross-site", "same-site", "", "SAME-ORIGIN"] {

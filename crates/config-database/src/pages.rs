@@ -119,7 +119,8 @@ fn behind_tls(headers: &HeaderMap) -> bool {
 #[must_use]
 pub fn problem(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
-    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
+    let body =
+        json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
     let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
     (status, content_type, body.to_string()).into_response()
 }
@@ -139,12 +140,18 @@ pub async fn problems_of_text(request: Request, next: Next) -> Response {
     let text = axum::body::to_bytes(body, 4096).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let title = status.canonical_reason().unwrap_or("Error");
-    let detail = if text.trim().is_empty() { title } else { text.trim() };
+    let detail = if text.trim().is_empty() {
+        title
+    } else {
+        text.trim()
+    };
     let made = problem(status, detail);
-    let content_type = made.headers().get(header::CONTENT_TYPE).cloned();
+    let (problem, body) = made.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.extend(content_type.map(|of| (header::CONTENT_TYPE, of)));
-    Response::from_parts(parts, made.into_body())
+    for (name, value) in &problem.headers {
+        parts.headers.insert(name, value.clone());
+    }
+    Response::from_parts(parts, body)
 }
 
 #[cfg(test)]
@@ -169,7 +176,10 @@ mod tests {
         for value in ["proto=https", "for=192.0.2.1;Proto=\"https\", proto=http"] {
             assert!(secure("forwarded", value), "{value}");
         }
-        assert!(!secure("forwarded", "for=192.0.2.1;proto=http, proto=https"));
+        assert!(!secure(
+            "forwarded",
+            "for=192.0.2.1;proto=http, proto=https"
+        ));
     }
 
     #[test]

@@ -72,6 +72,9 @@ mod tests {
     fn json_that_is_escaped_is_the_same_document() {
         let value = serde_json::json!({"a": "\x1b[2J\u{202e}\u{7f}\n\u{9b}\u{e0041}"});
         let shown = visible(&value.to_string()).into_owned();
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown).unwrap(),
+            value
+        );
     }
 }

@@ -34,7 +34,11 @@ pub fn keep_database_private(url: &str) {
     let Some(path) = url.strip_prefix("sqlite:") else {
         return;
     };
-    let path = path.trim_start_matches("//").split('?').next().unwrap_or_default();
+    let path = path
+        .trim_start_matches("//")
+        .split('?')
+        .next()
+        .unwrap_or_default();
     for suffix in ["", "-wal", "-shm"] {
         keep_private(Path::new(&format!("{path}{suffix}")));
     }

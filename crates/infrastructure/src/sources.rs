@@ -63,7 +63,11 @@ impl Sources {
                 api_key_env,
                 allow_private_addresses: private,
             } => {
-                let client = if *private { &self.private } else { &self.public };
+                let client = if *private {
+                    &self.private
+                } else {
+                    &self.public
+                };
                 let mut request = client.get(outgoing(url, *private)?);
                 if let Some(key) = secret(api_key_env.as_deref())? {
                     request = request.bearer_auth(key.expose_secret());

@@ -266,7 +266,7 @@ mod tests {
             .with_writer(OneLineEach(move || Into(sink.clone())));
         let hostile = "400: \x1b[2J\n2026-11-25T00:00:00Z  INFO forged";
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::warn!(reason = hostile, error = %hostile, "Failed: {hostile}");
+            tracing::warn!(reason = hostile, error = %hostile, "failed: {hostile}");
         });
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text:?}");

@@ -56,7 +56,10 @@ impl Problem {
     }
 
     pub(super) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "a key is needed: send it as `Authorization: Bearer KEY`")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "a key is needed: send it as `Authorization: Bearer KEY`",
+        )
     }
 }
 
@@ -105,7 +108,10 @@ pub(super) async fn not_found() -> Problem {
 }
 
 pub(super) async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take this method")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this address does not take this method",
+    )
 }
 
 impl IntoResponse for Problem {
@@ -128,7 +134,10 @@ impl From<StoreError> for Problem {
             return Self::bad_request(store_error.message);
         }
         error!(error = %store_error, "The store failed: {store_error}");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store failed; try again, and see the log")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store failed; try again, and see the log",
+        )
     }
 }
 

@@ -226,9 +226,8 @@ impl Connections {
         // One of those that have just come may be closed in a moment; while all are being answered, there are the places
         // for health.
         let now = Instant::now();
-        let in_use = |one: &Arc<Connection>| {
-            one.for_health || one.waits(&self.limits, now).is_none()
-        };
+        let in_use =
+            |one: &Arc<Connection>| one.for_health || one.waits(&self.limits, now).is_none();
         open.values().all(in_use) && open.len() < self.limits.connections + self.limits.for_health
     }
 

@@ -207,7 +207,8 @@ async fn a_body_that_arrives_slowly_but_steadily_is_read() {
     })
     .await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = b"POST /body HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n";
+    let head =
+        b"POST /body HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n";
     stream.write_all(head).await.unwrap();
     // Three times as long as one wait may be, and twice as fast as needed.
     for _ in 0..20 {
@@ -228,8 +229,16 @@ async fn places_for_health_are_left_when_all_others_are_in_use() {
     sleep(Duration::from_millis(500)).await;
     let refused = ask(server.address, "/").await.unwrap();
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
-    assert!(refused.to_ascii_lowercase().contains("retry-after: 1"), "{refused}");
-    assert!(ask(server.address, "/health/live").await.unwrap().ends_with("live"));
+    assert!(
+        refused.to_ascii_lowercase().contains("retry-after: 1"),
+        "{refused}"
+    );
+    assert!(
+        ask(server.address, "/health/live")
+            .await
+            .unwrap()
+            .ends_with("live")
+    );
     for answer in in_use {
         assert!(answer.await.unwrap().unwrap().ends_with("at last"));
     }
@@ -284,9 +293,16 @@ async fn the_end_comes_whatever_clients_do() {
         held.iter().for_each(JoinHandle::abort);
     }
     // Also while a request is being answered.
-    let server = start(Limits { drain: Duration::from_millis(500), ..short() }).await;
+    let server = start(Limits {
+        drain: Duration::from_millis(500),
+        ..short()
+    })
+    .await;
     let _quiet = tokio::spawn(ask(server.address, "/quiet"));
     sleep(Duration::from_millis(200)).await;
     server.stop.send(()).unwrap();
-    timeout(Duration::from_secs(2), server.serving).await.unwrap().unwrap();
+    timeout(Duration::from_secs(2), server.serving)
+        .await
+        .unwrap()
+        .unwrap();
 }

@@ -43,9 +43,8 @@ impl ConfigStore {
     ) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = (format!("{key}{OF}{process}"), feature.to_string());
-        let of_key = |(name, of): &&(String, String)| {
-            *of == reader.1 && name.split(OF).next() == Some(key)
-        };
+        let of_key =
+            |(name, of): &&(String, String)| *of == reader.1 && name.split(OF).next() == Some(key);
         let room = || readers.len() < MOST && readers.keys().filter(of_key).count() < MOST_OF_A_KEY;
         if readers.contains_key(&reader) || room() {
             let seen_at = now();
@@ -76,7 +75,10 @@ impl ConfigStore {
             found.insert(row.try_get(0)?, at);
         }
         let here = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((reader, _), at) in here.iter().filter(|((_, of), at)| of == feature.as_str() && at.seen_at > seen_after) {
+        for ((reader, _), at) in here
+            .iter()
+            .filter(|((_, of), at)| of == feature.as_str() && at.seen_at > seen_after)
+        {
             let known = found.entry(reader.clone()).or_insert(*at);
             if known.seen_at < at.seen_at {
                 *known = *at;

@@ -71,7 +71,9 @@ pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), String> {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn outgoing(url: &str, private: bool) -> Result<Url, String> {
-    let url = url.parse().map_err(|error| format!("is not a URL: {error}"))?;
+    let url = url
+        .parse()
+        .map_err(|error| format!("is not a URL: {error}"))?;
     check_literal(&url, private)?;
     Ok(url)
 }

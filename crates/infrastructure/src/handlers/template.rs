@@ -22,8 +22,8 @@ use punctual_domain::Item;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use self::renderer::{Renderers, read_all};
 pub use self::renderer::{RENDERER, render_in, serve};
+use self::renderer::{Renderers, read_all};
 
 /// How much work one rendering may do, in instructions of the template engine: some tens of milliseconds.
 const FUEL: u64 = 200_000;
@@ -161,7 +161,10 @@ impl TemplateHandler {
         let environment = Arc::clone(&self.templates.environment);
         let text = spawn_blocking(move || rendered(&environment, &name, &item, &overrides)).await;
         let text = text.unwrap_or_else(|error| {
-            Err(format!("template `{}` cannot be rendered: {error}", self.name))
+            Err(format!(
+                "template `{}` cannot be rendered: {error}",
+                self.name
+            ))
         });
         text.map_err(HandlerError::permanent)
     }
@@ -253,7 +256,10 @@ mod tests {
     async fn the_text_is_bounded() {
         let long = "{% for a in range(99) %}{{ 'x' * 100000 }}{% endfor %}";
         let error = render(long, json!({})).await.unwrap_err();
-        assert!(error.contains("longer than") && error.contains("t.txt.j2"), "{error}");
+        assert!(
+            error.contains("longer than") && error.contains("t.txt.j2"),
+            "{error}"
+        );
         let doubled = "{% set ns = namespace(s=[1,2,3]) %}{% for i in range(30) %}{% set ns.s = [ns.s, ns.s] %}\
                        {% endfor %}{{ ns.s }}";
         let error = render(doubled, json!({})).await.unwrap_err();
@@ -274,7 +280,13 @@ mod tests {
             handler.run(&item(json!({}))).await
         };
         assert_eq!(run("t.j2").await.unwrap()["text"], "part");
-        assert!(run("o.j2").await.unwrap_err().message.contains("outside.j2"));
+        assert!(
+            run("o.j2")
+                .await
+                .unwrap_err()
+                .message
+                .contains("outside.j2")
+        );
     }
 
     #[test]

@@ -19,9 +19,7 @@ use punctual_application::ports::{
     HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock,
 };
 use punctual_domain::{ChatConfig, Item, JobId, Location, PurposeId, Source, WebhookConfig};
-use punctual_infrastructure::{
-    ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler,
-};
+use punctual_infrastructure::{ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -235,13 +233,20 @@ async fn every_url_of_jobs_and_purposes_has_one_rule() {
                 allow_private_addresses: private,
             };
             let (filters, limit) = (vec![], None);
-            let source = Source { location, filters, limit };
+            let source = Source {
+                location,
+                filters,
+                limit,
+            };
             BTreeMap::from([("items".to_owned(), source)])
         };
         let sources = Sources::in_folder(folder.path()).unwrap();
         let before = far_side.calls();
         let error = sources.load(&source(false)).await.unwrap_err().to_string();
-        assert!(error.contains("not public; if that is meant, set \"allow_private_addresses\""), "{error}");
+        assert!(
+            error.contains("not public; if that is meant, set \"allow_private_addresses\""),
+            "{error}"
+        );
         assert_eq!(far_side.calls(), before, "nothing was called");
         assert_eq!(sources.load(&source(true)).await.unwrap()["items"].len(), 1);
         let mut config = chat(&url);
@@ -252,7 +257,11 @@ async fn every_url_of_jobs_and_purposes_has_one_rule() {
         };
         assert!(model(&config).is_ok());
         config.allow_private_addresses = false;
-        assert!(model(&config).unwrap_err().contains("allow_private_addresses"));
+        assert!(
+            model(&config)
+                .unwrap_err()
+                .contains("allow_private_addresses")
+        );
     }
 }
 

@@ -87,7 +87,8 @@ fn end_with_parent() -> mpsc::SyncSender<bool> {
     let parent = getppid();
     std::thread::spawn(move || {
         while renders.recv().is_ok_and(|renders| renders) {
-            while renders.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout)
+            while renders.recv_timeout(Duration::from_secs(1))
+                == Err(mpsc::RecvTimeoutError::Timeout)
             {
                 if getppid() != parent {
                     std::process::exit(1);
@@ -105,6 +106,8 @@ pub(super) struct Renderers {
     sources: String,
     idle: Mutex<Vec<Renderer>>,
     places: Semaphore,
+    /// Processes that wait for work at most.
+    processors: usize,
     /// Templates that have taken too long or too much: they share one place, and leave the others to the rest.
     heavy: Mutex<HashSet<String>>,
     heavy_place: Semaphore,
@@ -147,12 +150,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Renderers {
     /// None where no program has been named.
     pub(super) fn of(sources: &Sources) -> Option<Self> {
-        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        let processors = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .max(2);
         Some(Self {
             program: PROGRAM.get()?.clone(),
             sources: serde_json::to_string(sources).ok()?,
             idle: Mutex::default(),
-            places: Semaphore::new(processors.max(2)),
+            // Twice as many as can run: some are held by templates that are about to be ended.
+            places: Semaphore::new(2 * processors),
+            processors,
             heavy: Mutex::default(),
             heavy_place: Semaphore::new(1),
         })
@@ -192,7 +199,11 @@ impl Renderers {
         match timeout(WITHIN, renderer.ask(request)).await {
             Ok(Ok(answer)) => {
                 unfinished.is_over = true;
-                lock(&self.idle).push(renderer);
+                let mut idle = lock(&self.idle);
+                if idle.len() < self.processors {
+                    idle.push(renderer);
+                }
+                drop(idle);
                 if is_heavy {
                     lock(&self.heavy).remove(template);
                 }
@@ -221,7 +232,8 @@ impl Renderers {
         let fail = |problem: String| {
             HandlerError::retryable(format!("a process for templates does not start: {problem}"))
         };
-        let mut renderer = Renderer::start(&self.program).map_err(|error| fail(error.to_string()))?;
+        let mut renderer =
+            Renderer::start(&self.program).map_err(|error| fail(error.to_string()))?;
         let ready = timeout(READY_WITHIN, renderer.line(self.sources.clone())).await;
         match ready {
             Ok(Ok(ready)) if ready.trim_end() == "ready" => Ok(renderer),
@@ -266,7 +278,10 @@ impl Renderer {
         let talk = spawn_blocking(move || {
             input.write_all(line.as_bytes())?;
             let mut answer = String::new();
-            output.by_ref().take(LONGEST_ANSWER).read_line(&mut answer)?;
+            output
+                .by_ref()
+                .take(LONGEST_ANSWER)
+                .read_line(&mut answer)?;
             match answer.ends_with('\n') {
                 true => Ok((input, output, answer)),
                 false => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
