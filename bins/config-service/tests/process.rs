@@ -175,6 +175,7 @@ fn what_cannot_be_used_is_named() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the process ends in real time")]
 fn a_signal_ends_it_whatever_clients_do_and_its_files_are_its_users_alone() {
     use std::{
         io::Write, net::TcpStream, os::unix::fs::PermissionsExt, time::Duration, time::Instant,
