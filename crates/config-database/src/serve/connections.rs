@@ -4,6 +4,7 @@
 //! limit. One whose request is being answered has none, so long polls and event streams live as long as they like.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{
@@ -217,10 +218,10 @@ impl Connections {
         self.open().is_empty()
     }
 
-    /// Whether one more connection may be accepted. When all places are taken, one that waits for its client is closed.
+    /// Whether one more connection may be accepted. When all places are taken, some that wait for their client are closed.
     pub(super) fn has_room(&self) -> bool {
         let mut open = self.open();
-        if open.len() < self.limits.connections || close_one(&mut open, &self.limits) {
+        if open.len() < self.limits.connections || close_some(&mut open, &self.limits) {
             return true;
         }
         // One of those that have just come may be closed in a moment; while all are being answered, there are the places
@@ -231,9 +232,9 @@ impl Connections {
         open.values().all(in_use) && open.len() < self.limits.connections + self.limits.for_health
     }
 
-    /// Closes a connection that waits for its client, if there is one.
+    /// Closes connections that wait for their client, if there are any.
     pub(super) fn make_room(&self) {
-        close_one(&mut self.open(), &self.limits);
+        close_some(&mut self.open(), &self.limits);
     }
 
     /// Takes a new connection in. When all places are taken, it may ask for `/health/*` only.
@@ -287,9 +288,10 @@ impl Connections {
     }
 }
 
-/// Closes one connection that waits for its client: of the peer with the most of them, so that one peer cannot keep
-/// others out; of those, one that has been of no use so far; of those, the one that has waited longest.
-fn close_one(open: &mut HashMap<u64, Arc<Connection>>, limits: &Limits) -> bool {
+/// Closes connections that wait for their client: of the peer with the most of them, so that one peer cannot keep others
+/// out; of those, the ones that have been of no use so far; of those, the ones that have waited longest. Some at once,
+/// because looking for them takes time that a flood of new connections does not leave.
+fn close_some(open: &mut HashMap<u64, Arc<Connection>>, limits: &Limits) -> bool {
     let now = Instant::now();
     let mut waiting = Vec::new();
     let mut of_peer: HashMap<IpAddr, usize> = HashMap::new();
@@ -298,18 +300,22 @@ fn close_one(open: &mut HashMap<u64, Arc<Connection>>, limits: &Limits) -> bool 
             && waited > limits.grace
         {
             *of_peer.entry(connection.peer).or_default() += 1;
-            waiting.push((connection, waited));
+            waiting.push((
+                connection.peer,
+                !connection.state().useful,
+                waited,
+                connection.id,
+            ));
         }
     }
-    let worst = waiting.into_iter().max_by_key(|(connection, waited)| {
-        let useless = !connection.state().useful;
-        (of_peer[&connection.peer], useless, *waited)
+    waiting.sort_unstable_by_key(|(peer, useless, waited, _)| {
+        Reverse((of_peer[peer], *useless, *waited))
     });
-    let Some(id) = worst.map(|(connection, _)| connection.id) else {
-        return false;
-    };
-    if let Some(connection) = open.remove(&id) {
-        connection.closed.notify_one();
+    let some = (limits.connections / 16).max(1);
+    for (.., id) in waiting.iter().take(some) {
+        if let Some(connection) = open.remove(id) {
+            connection.closed.notify_one();
+        }
     }
-    true
+    !waiting.is_empty()
 }

@@ -63,7 +63,7 @@ impl Kind {
                     read = stream.read(&mut buffer), if reads => {
                         if matches!(read, Ok(0) | Err(_)) { break }
                     }
-                    () = sleep(Duration::from_millis(250)) => {
+                    () = sleep(Duration::from_secs(1)), if drips || !reads => {
                         if drips && stream.write_all(b"x").await.is_err() { break }
                         // A write fails when the server has closed the connection.
                         if !reads && stream.write_all(b"\r\n").await.is_err() { break }
