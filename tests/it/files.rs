@@ -88,6 +88,49 @@ fn the_runbook_knows_every_warning_and_error_of_the_log() {
     );
 }
 
+/// The names in backticks that look like those of tests.
+fn tests_named_in(text: &str) -> Vec<&str> {
+    let is_test = |name: &&str| {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.matches('_').count() >= 2 && name.chars().all(letters)
+    };
+    text.split('`').skip(1).step_by(2).filter(is_test).collect()
+}
+
+#[test]
+fn every_line_about_security_names_a_test_that_exists() {
+    let root = data("..");
+    let text = std::fs::read_to_string(root.join("docs/operations/security.md")).unwrap();
+    let mut sources = String::new();
+    let mut folders = vec![root.join("bins"), root.join("crates"), root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                sources += &std::fs::read_to_string(&path).unwrap();
+            }
+        }
+    }
+    // The tables with a last column for it, without their heads.
+    let rows = |line: &&str| line.starts_with("| ") && line.matches(" | ").count() >= 3;
+    let claims: Vec<&str> = text.lines().filter(rows).collect();
+    assert!(claims.len() > 15, "{}", claims.len());
+    for claim in claims
+        .iter()
+        .filter(|row| !row.starts_with("| who | could want"))
+    {
+        let shown_by = claim.rsplit(" | ").next().unwrap();
+        let named = tests_named_in(shown_by);
+        assert!(!named.is_empty(), "no test is named in: {claim}");
+        for name in named {
+            let exists = sources.contains(&format!("fn {name}("));
+            assert!(exists, "there is no test `{name}`: {claim}");
+        }
+    }
+}
+
 #[test]
 fn the_first_steps_are_taken_as_they_stand() {
     let steps = std::fs::read_to_string(data("../docs/first-steps.md")).unwrap();

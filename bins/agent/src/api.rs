@@ -22,7 +22,7 @@ use punctual_application::{
     Jobs,
     ports::{BatchReader, ConfigDatabase, ItemSource, Operations, Page, WorkQueue},
 };
-use punctual_config_database::BearerKey;
+use punctual_config_database::{BearerKey, Guesses, pages::problems_of_text};
 use punctual_domain::Zone;
 use punctual_infrastructure::StatusHandle;
 use secrecy::{ExposeSecret, SecretString};
@@ -61,6 +61,8 @@ struct App {
     zone: Zone,
     metrics: PrometheusHandle,
     api_key: Option<blake3::Hash>,
+    guesses: Arc<Guesses>,
+    signed_out: Arc<page::SignedOut>,
     /// Turns true when the agent stops, and streams end.
     stopping: watch::Receiver<bool>,
 }
@@ -114,6 +116,8 @@ pub(crate) fn router(
         chunk_size: agent.chunk_size,
         zone: agent.zone.clone(),
         metrics,
+        guesses: Arc::default(),
+        signed_out: Arc::default(),
         stopping: agent.stopping.subscribe(),
         api_key: api_key.map(|key| blake3::hash(key.expose_secret().as_bytes())),
     };
@@ -143,6 +147,7 @@ pub(crate) fn router(
             auth::refuse_other_sites,
         ))
         .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn(problems_of_text))
         .with_state(app)
 }
 

@@ -9,27 +9,67 @@ mod settings;
 mod terminal;
 mod wiring;
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
+use punctual_infrastructure::{RENDERER, process, render_in, serve};
+use tokio::runtime::Runtime;
 
 use crate::{
     cli::{Cli, Command, RunOptions},
     commands::Failure,
     settings::Settings,
+    terminal::complain,
 };
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// What threads have not ended by then, such as one that waits for a disk, ends with the process.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    process::begin();
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == RENDERER)
+    {
+        return match serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let cli = Cli::parse();
-    match run(cli).await {
+    if let Some(program) = this_program() {
+        render_in(program);
+    }
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format!("error: threads cannot be started: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(cli));
+    runtime.shutdown_timeout(THREADS_END_WITHIN);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            complain(&failure);
             failure.exit_code()
         }
+    }
+}
+
+/// The program that runs, also when its file has been replaced since.
+fn this_program() -> Option<PathBuf> {
+    let link = Path::new("/proc/self/exe");
+    match link.exists() {
+        true => Some(link.to_owned()),
+        false => std::env::current_exe().ok(),
     }
 }
 

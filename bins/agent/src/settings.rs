@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use config::{Config, File};
+use punctual_config_database::check_key;
 use punctual_domain::Zone;
 use punctual_infrastructure::telemetry::LogFormat;
 use secrecy::SecretString;
@@ -130,7 +131,7 @@ const SETTINGS: [Setting; 18] = [
         name: "BATCH_API_KEY",
         default: None,
         range: None,
-        what: "the key the agent asks for",
+        what: "the key the agent asks for; 16 characters at least where others than this machine can try keys",
     },
     Setting {
         name: "BATCH_LOG",
@@ -248,6 +249,20 @@ impl Settings {
             "BATCH_HTTP_ADDR is {}, which others can reach, and there is no key; set BATCH_API_KEY, or listen on 127.0.0.1",
             self.batch_http_addr
         );
+        let keys = [
+            (
+                "BATCH_API_KEY",
+                &self.batch_api_key,
+                Some(self.batch_http_addr),
+            ),
+            // How long the key of the embedded Config Database has to be is checked where that begins to listen.
+            ("CONFIG_SERVICE_API_KEY", &self.config_service_api_key, None),
+        ];
+        for (name, key, addr) in keys {
+            if let Some(Err(problem)) = key.as_ref().map(|key| check_key(key, addr)) {
+                bail!("{name} {problem}");
+            }
+        }
         Ok(())
     }
 
@@ -327,6 +342,20 @@ mod tests {
             let error = load(&[(name, value)]).unwrap_err();
             assert!(error.contains(name), "{name}: {error}");
         }
-        assert!(load(&[("BATCH_HTTP_ADDR", "0.0.0.0:8080"), ("BATCH_API_KEY", "k")]).is_ok());
+        let open = |key| load(&[("BATCH_HTTP_ADDR", "0.0.0.0:8080"), ("BATCH_API_KEY", key)]);
+        assert!(open("0123456789abcdef").is_ok());
+        for (key, expected) in [
+            ("k", "has 1 characters"),
+            (" ", "is blank"),
+            ("kéy", "cannot be sent"),
+        ] {
+            let error = open(key).unwrap_err();
+            assert!(
+                error.contains(&format!("BATCH_API_KEY {expected}")),
+                "{error}"
+            );
+        }
+        assert!(load(&[("BATCH_API_KEY", "k")]).is_ok());
+        assert!(load(&[("CONFIG_SERVICE_API_KEY", "k\n")]).is_err());
     }
 }

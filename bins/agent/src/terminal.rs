@@ -15,11 +15,26 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use punctual_application::ports::{
     BatchFilter, BatchReader, Clock, Page, ResultFilter, SystemClock,
 };
-use punctual_domain::{Batch, BatchStatus, ItemStatus};
+use punctual_domain::{Batch, BatchStatus, ItemStatus, visible, visible_lines};
 use punctual_infrastructure::{SchedulerStatus, StatusHandle};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
+
+/// Prints a line for a person. What a terminal would act upon is escaped: there may be text from elsewhere in it.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    println!("{}", visible_lines(&text.to_string()));
+}
+
+/// The same, on standard error.
+pub(crate) fn complain(text: impl std::fmt::Display) {
+    eprintln!("{}", visible_lines(&text.to_string()));
+}
+
+/// Prints a document for a program, in a form that a terminal shows as it is.
+pub(crate) fn say_json(document: &serde_json::Value) {
+    println!("{}", visible(&document.to_string()));
+}
 
 /// How often the display looks at the batches.
 const REFRESH: Duration = Duration::from_millis(250);
@@ -48,7 +63,7 @@ impl Terminal {
     fn print(&self, text: &str) {
         // A terminal that is gone is no reason to stop working.
         self.bars.suspend(|| {
-            let _ = writeln!(io::stdout(), "{text}");
+            let _ = writeln!(io::stdout(), "{}", visible_lines(text));
         });
     }
 }

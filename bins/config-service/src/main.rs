@@ -2,16 +2,20 @@
 
 mod settings;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 use clap::{Parser, Subcommand};
 use punctual_config_database::{ConfigStore, NewKey, Scope, Server};
-use punctual_domain::TenantId;
-use punctual_infrastructure::telemetry;
+use punctual_domain::{TenantId, visible, visible_lines};
+use punctual_infrastructure::{process, telemetry};
 use secrecy::ExposeSecret;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
 
 use crate::settings::Settings;
 
@@ -70,9 +74,31 @@ enum Keys {
     },
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+/// From the signal to the end of the process, whatever is still being answered.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+/// What threads have not ended by then, such as one that waits for a disk, ends with the process.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    process::begin();
     let cli = Cli::parse();
+    let outcome = Runtime::new()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(run(cli));
+            runtime.shutdown_timeout(THREADS_END_WITHIN);
+            outcome
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", visible_lines(&format!("Error: {error:?}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
     let settings = Settings::load()?;
     let _telemetry = telemetry::init(
         "punctual-config-service",
@@ -82,14 +108,9 @@ async fn main() -> anyhow::Result<()> {
         false,
     )
     .map_err(|e| anyhow!(e))?;
+    process::keep_database_private(&settings.config_store_url);
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => {
-            let server = Server::bind(settings.server()).await?;
-            server
-                .serve(stop_signal()?)
-                .await
-                .context("the Config Database ended")
-        }
+        Command::Serve => serve(Server::bind(settings.server()).await?).await,
         Command::Import { file } => {
             let report = ConfigStore::open(&settings.config_store_url)
                 .await?
@@ -100,12 +121,9 @@ async fn main() -> anyhow::Result<()> {
                 report.imported, report.unchanged, report.rejected
             );
             for line in &report.errors {
-                eprintln!(
-                    "{}:{}: {}",
-                    file.display(),
-                    line.line,
-                    line.errors.join("; ")
-                );
+                let errors = line.errors.join("; ");
+                let text = format!("{}:{}: {errors}", file.display(), line.line);
+                eprintln!("{}", visible_lines(&text));
             }
             anyhow::ensure!(
                 report.rejected == 0,
@@ -143,7 +161,7 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
                 let until = key
                     .expires_at
                     .map_or_else(String::new, |until| format!("\tuntil {until}"));
-                println!("{}\t{}\t{tenant}{until}", key.name, key.scope);
+                println!("{}\t{}\t{tenant}{until}", visible(&key.name), key.scope);
             }
         }
         Keys::Rotate { name, overlap } => {
@@ -163,13 +181,43 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// Serves until a signal; a second one, or the deadline, ends what is still being answered.
+async fn serve(server: Server) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let (stop, stopped) = oneshot::channel();
+    let serving = server.serve(async {
+        let _ = stopped.await;
+    });
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended.context("the Config Database ended"),
+        () = signals.recv() => {}
+    }
+    let _ = stop.send(());
+    tokio::select! {
+        ended = &mut serving => ended.context("the Config Database ended"),
+        () = signals.recv() => Ok(()),
+        () = tokio::time::sleep(SHUTDOWN_DEADLINE) => Ok(()),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn recv(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }

@@ -173,3 +173,39 @@ fn what_cannot_be_used_is_named() {
     let error = String::from_utf8(wrong.output().unwrap().stderr).unwrap();
     assert!(error.contains("CONFIG_HTTP_ADDR"), "{error}");
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the process ends in real time")]
+fn a_signal_ends_it_whatever_clients_do_and_its_files_are_its_users_alone() {
+    use std::{
+        io::Write, net::TcpStream, os::unix::fs::PermissionsExt, time::Duration, time::Instant,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = Service::start(folder.path());
+    let address = service.1.trim_start_matches("http://");
+    let held: Vec<_> = [
+        "POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nk",
+        "",
+        "GET / HT",
+    ]
+    .map(|request| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    })
+    .into();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.path());
+    }
+    let (id, began) = (service.0.id().to_string(), Instant::now());
+    let kill = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+    assert!(kill.success() && service.0.wait().unwrap().success());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(held);
+}

@@ -31,7 +31,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::limits::Limits;
-use crate::{keys::hash, store::ConfigStore};
+use crate::{guesses::Guesses, keys::hash, pages::problems_of_text, store::ConfigStore};
 
 /// The largest body of a call other than an import.
 const BODY_BYTES: usize = 1024 * 1024;
@@ -43,6 +43,7 @@ struct App {
     store: ConfigStore,
     admin_key: Option<blake3::Hash>,
     limits: Arc<Limits>,
+    guesses: Arc<Guesses>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -112,6 +113,7 @@ pub(crate) fn router(
         store,
         admin_key: admin_key.map(hash),
         limits,
+        guesses: Arc::default(),
         stopping,
     };
     let (api, _) = calls().split_for_parts();
@@ -138,6 +140,7 @@ pub(crate) fn router(
             auth::refuse_other_origins,
         ))
         .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn(problems_of_text))
         .with_state(app)
 }
 

@@ -1,124 +1,303 @@
-//! Serving HTTP to whoever comes: connections are counted, and one that does not say what it wants in time is closed, so
-//! that many idle or dripping ones keep nobody out for long. `axum::serve` knows neither.
+//! Serving HTTP/1 to anyone who connects, so that no client keeps others out: connections are limited in number, each
+//! has time limits while it waits for its client, and when all places are taken the one that has waited longest makes
+//! room. `axum::serve` has neither. HTTP/2 is left out: behind a proxy it brings nothing here, and its idle connections
+//! and streams would need limits of their own.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+mod connections;
 
-use axum::{Extension, Router, extract::ConnectInfo};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    extract::{ConnectInfo, Request},
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1::Builder,
+    service::service_fn,
+};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tower::ServiceExt;
 use tracing::debug;
 
-/// Connections at one time; more wait to be accepted.
-const CONNECTIONS: usize = 1_024;
-/// How long a client may take for the head of a request, also of the next one on a connection that is kept.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) use self::connections::network;
+use self::connections::{Connection, Connections, Limits};
+use crate::pages::problem;
 
-/// Serves `router` until `stop` is done and every request that was being answered has its answer.
+/// Serves `router` until `stop` is done and every request that was being answered has its answer, 15 s later at most.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
-    serve_within(listener, router, CONNECTIONS, HEAD_WITHIN, stop).await;
+    serve_within(listener, router, Limits::default(), stop).await;
 }
 
 async fn serve_within(
     listener: TcpListener,
     router: Router,
-    connections: usize,
-    head_within: Duration,
+    limits: Limits,
     stop: impl Future<Output = ()>,
 ) {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_within);
-    let (open, graceful) = (
-        Arc::new(Semaphore::new(connections)),
-        GracefulShutdown::new(),
-    );
-    let mut stop = pin!(stop);
+    let mut builder = Builder::new();
+    // The limits of `Connections` hold for heads as well.
+    builder.header_read_timeout(None);
+    let (open, graceful) = (Arc::new(Connections::new(limits)), GracefulShutdown::new());
+    let (mut stop, mut tick) = (pin!(stop), interval(limits.sweep));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let accepted = async {
-            let place = Arc::clone(&open).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            accepted = accepted => accepted,
+        let has_room = open.has_room();
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if has_room => accepted,
+            () = open.freed.notified(), if !has_room => continue,
+            () = sleep(limits.grace / 4), if !has_room => continue,
+            _ = tick.tick(), if !open.is_empty() => {
+                open.close_overdue(None);
+                continue;
+            }
             () = &mut stop => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, as a rule: some will be free in a moment.
-                debug!(%error, "A connection cannot be accepted: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // Out of file descriptors, as a rule.
+                debug!(%error, "Failed to accept a connection: {error}");
+                open.make_room();
+                sleep(Duration::from_millis(20)).await;
                 continue;
             }
         };
         let _ = stream.set_nodelay(true);
-        let router = router.clone().layer(Extension(ConnectInfo(peer)));
-        let service = TowerToHyperService::new(router);
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection.into_owned());
+        let connection = open.admit(peer.ip());
+        let service = {
+            let (router, connection) = (router.clone(), Arc::clone(&connection));
+            service_fn(move |request| {
+                answer(router.clone(), Arc::clone(&connection), peer, request)
+            })
+        };
+        let stream = TokioIo::new(Stream {
+            stream,
+            connection: Arc::clone(&connection),
+        });
+        let serving = graceful.watch(builder.serve_connection(stream, service));
+        let open = Arc::clone(&open);
         tokio::spawn(async move {
-            // What goes wrong on a connection is the client's business.
-            let _ = connection.await;
-            drop(place);
+            tokio::select! {
+                // What goes wrong on a connection is the client's business.
+                _ = serving => {}
+                () = connection.closed.notified() => {}
+            }
+            open.remove(&connection);
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    let (mut drained, mut deadline) = (pin!(graceful.shutdown()), pin!(sleep(limits.drain)));
+    let mut tick = interval(limits.stopping / 4);
+    loop {
+        tokio::select! {
+            () = &mut drained => return,
+            _ = tick.tick() => open.close_overdue(Some(limits.stopping)),
+            () = &mut deadline => return open.close_all(),
+        }
+    }
+}
+
+/// Answers one request, and notes what its connection is waiting for meanwhile.
+async fn answer(
+    router: Router,
+    connection: Arc<Connection>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let response = if connection.for_health && !request.uri().path().starts_with("/health/") {
+        connection.answer_begins();
+        let busy = "all connections are in use; try again in 1 s";
+        let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, busy);
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    } else {
+        let mut request = request.map(|body| Body::new(Received::new(body, &connection)));
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let Ok(response) = router.oneshot(request).await;
+        response
+    };
+    let success = response.status().is_success();
+    Ok(response.map(|body| {
+        Body::new(Sent {
+            body,
+            _ended: Ended {
+                connection,
+                success,
+            },
+        })
+    }))
+}
+
+/// The body of a request.
+struct Received {
+    body: Incoming,
+    connection: Arc<Connection>,
+}
+
+impl Received {
+    fn new(body: Incoming, connection: &Arc<Connection>) -> Self {
+        match body.is_end_stream() {
+            true => connection.answer_begins(),
+            false => connection.body_begins(),
+        }
+        let connection = Arc::clone(connection);
+        Self { body, connection }
+    }
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => self.connection.body_waits(),
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.connection.body_arrives(bytes);
+            }
+            Poll::Ready(_) => self.connection.answer_begins(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.connection.answer_begins();
+    }
+}
+
+/// The body of an answer. What it holds is dropped before the end is noted.
+struct Sent {
+    body: Body,
+    _ended: Ended,
+}
+
+struct Ended {
+    connection: Arc<Connection>,
+    success: bool,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.connection.answered(self.success);
+    }
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection's stream, which notes when the client sends something or does not take anything.
+struct Stream {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+}
+
+impl Stream {
+    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Pending => self.connection.cannot_write(),
+            Poll::Ready(_) => self.connection.written(),
+        }
+        written
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        if buffer.filled().len() > before {
+            self.connection.received();
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::routing::get;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-    };
-
-    use super::*;
-
-    #[tokio::test]
-    async fn clients_that_never_finish_a_request_are_closed_and_keep_nobody_out() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(async || "here"));
-        let within = Duration::from_secs(1);
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(serve_within(listener, router, 20, within, async {
-            let _ = stopped.await;
-        }));
-        let mut dripping = Vec::new();
-        for _ in 0..19 {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(b"GET / HTTP/1.1\r\nhost").await.unwrap();
-            dripping.push(stream);
-        }
-        let ask = async || {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-            stream.write_all(request).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
-        };
-        assert!(ask().await.ends_with("here"), "there is one place left");
-        let mut one_more = TcpStream::connect(address).await.unwrap();
-        one_more.write_all(b"GET").await.unwrap();
-        // All places are taken now, until those who drip are closed.
-        let soon = within + Duration::from_secs(10);
-        let answer = tokio::time::timeout(soon, ask()).await.unwrap();
-        assert!(answer.ends_with("here"));
-        let mut rest = Vec::new();
-        let mut first = dripping.swap_remove(0);
-        let ended = tokio::time::timeout(soon, first.read_to_end(&mut rest)).await;
-        assert!(ended.is_ok(), "it is closed");
-        stop.send(()).unwrap();
-        drop((dripping, one_more));
-        serving.await.unwrap();
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use tracing::{error, info};
 
 use crate::{
     http,
+    keys::check_key,
     serve::serve,
     store::{ConfigStore, StoreError},
 };
@@ -49,6 +50,9 @@ pub enum ServerError {
         "refusing to listen on {0} without a key; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
     )]
     Open(SocketAddr),
+    /// The administrator's key cannot be used.
+    #[error("CONFIG_SERVICE_API_KEY {0}")]
+    Key(String),
 }
 
 /// A Config Database that listens.
@@ -71,7 +75,9 @@ impl Server {
             addr,
             admin_key,
         } = settings;
-        if admin_key.is_none() {
+        if let Some(key) = &admin_key {
+            check_key(key, Some(addr)).map_err(ServerError::Key)?;
+        } else {
             if !addr.ip().is_loopback() {
                 return Err(ServerError::Open(addr));
             }

@@ -27,6 +27,7 @@ pub use api_keys::{ApiKey, KeyError, NewKey};
 pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig, Versions};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage};
+pub(crate) use readers::GONE_AFTER;
 pub(crate) use schemas::{InvalidPreferences, SchemaError};
 pub(crate) use writing::Edit;
 

@@ -23,6 +23,7 @@ mod recurrence;
 mod schedule;
 mod slot;
 mod source;
+mod text;
 mod validation;
 mod zone;
 
@@ -48,5 +49,6 @@ pub use recurrence::{MonthDays, Recurrence, Weekdays};
 pub use schedule::{CronSchedule, InvalidCron, Schedule};
 pub use slot::{ClockChange, Slot, TimeOfDay};
 pub use source::{Filter, Location, Source};
+pub use text::{visible, visible_lines};
 pub use validation::{FieldError, FieldErrors, Fields, Invalid};
 pub use zone::{TZDB_VERSION, UnknownZone, Zone};

@@ -65,6 +65,8 @@ pub struct ChatConfig {
     pub max_characters: Option<u32>,
     /// Whether an answer that was cut at `max_tokens` counts.
     pub allow_truncated: bool,
+    /// Whether the URL may lead to this machine or into a private network.
+    pub allow_private_addresses: bool,
 }
 
 /// The settings of a `webhook` handler, and of results delivered to a URL.
@@ -196,6 +198,7 @@ fn parse_chat(fields: &mut Fields<'_>) -> Option<ChatConfig> {
         fields.complain("max_characters", Invalid::new("is too small", remedy));
     }
     let allow_truncated = fields.optional("allow_truncated", boolean);
+    let private = fields.optional("allow_private_addresses", boolean);
     Some(ChatConfig {
         base_url: base_url?.trim_end_matches('/').to_owned(),
         model: model?.to_owned(),
@@ -208,6 +211,7 @@ fn parse_chat(fields: &mut Fields<'_>) -> Option<ChatConfig> {
         min_characters: min_characters.unwrap_or(1),
         max_characters,
         allow_truncated: allow_truncated.unwrap_or(false),
+        allow_private_addresses: private.unwrap_or(false),
     })
 }
 
@@ -288,6 +292,7 @@ mod tests {
         };
         assert_eq!(chat.base_url, "https://llm.example/v1");
         assert_eq!((chat.min_characters, chat.allow_truncated), (1, false));
+        assert!(!chat.allow_private_addresses);
         assert_eq!(of("llm").concurrency, Some(4));
         let HandlerConfig::Webhook(webhook) = of("crm").handler else {
             panic!("webhook")

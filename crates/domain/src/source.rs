@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     purpose::http_url,
-    validation::{FieldErrors, Fields, Invalid, object_at, text, whole_number},
+    validation::{FieldErrors, Fields, Invalid, boolean, object_at, text, whole_number},
 };
 
 /// Records, and which of them are wanted.
@@ -33,6 +33,8 @@ pub enum Location {
         items: String,
         /// The environment variable that holds the key to send; `None`: none is sent.
         api_key_env: Option<String>,
+        /// Whether the URL may lead to this machine or into a private network.
+        allow_private_addresses: bool,
     },
 }
 
@@ -74,6 +76,7 @@ impl Source {
             _ => Err(Invalid::new("is no JSON pointer", "use one as /data/items")),
         });
         let api_key_env = fields.optional("api_key_env", text);
+        let private = fields.optional("allow_private_addresses", boolean);
         if file.is_some() == url.is_some() && (file.is_some() || value.get("url").is_none()) {
             let remedy =
                 "add the path from the folder of batch_config.json, or a \"url\"; one of them";
@@ -82,11 +85,10 @@ impl Source {
                 Invalid::new("is missing or given beside a url", remedy),
             );
         }
-        if file.is_some() && (items.is_some() || api_key_env.is_some()) {
-            fields.complain(
-                "file",
-                Invalid::new("goes without items and api_key_env", "take them out"),
-            );
+        let of_url = items.is_some() || api_key_env.is_some() || private.is_some();
+        if file.is_some() && of_url {
+            let problem = "goes without items, api_key_env and allow_private_addresses";
+            fields.complain("file", Invalid::new(problem, "take them out"));
         }
         let filters = fields.nested("filters", parse_filters).unwrap_or_default();
         let limit = fields.optional("limit", |value| whole_number(value, 1..=10_000_000));
@@ -98,6 +100,7 @@ impl Source {
                     url: url.to_owned(),
                     items: items.unwrap_or_default().to_owned(),
                     api_key_env: api_key_env.map(str::to_owned),
+                    allow_private_addresses: private.unwrap_or(false),
                 },
                 (None, None) => return None,
             };

@@ -7,6 +7,7 @@ mod environment;
 mod handlers;
 mod json_file;
 mod lateness;
+pub mod process;
 mod project;
 mod queue;
 mod retry_after;
@@ -23,7 +24,7 @@ pub use clients::{
 };
 pub use handlers::{
     chat::ChatHandler,
-    template::{TemplateError, TemplateHandler, Templates},
+    template::{RENDERER, TemplateError, TemplateHandler, Templates, render_in, serve},
     webhook::WebhookHandler,
 };
 pub use json_file::{FileError, FileErrors, JsonFile};

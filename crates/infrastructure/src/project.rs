@@ -10,7 +10,7 @@ use punctual_domain::{
 };
 
 use crate::{
-    handlers::{bind, template::Templates, webhook::Post},
+    handlers::{bind, far_side::outgoing, template::Templates, webhook::Post},
     json_file::{FileErrors, JsonFile},
 };
 
@@ -128,15 +128,29 @@ fn cross_check(
             continue;
         };
         for (category, source) in sources {
-            let Location::File(file) = &source.location else {
-                continue;
+            let place = match job.kind {
+                JobKind::Combined => format!("sources/{category}"),
+                JobKind::Individual | JobKind::Object => "source".to_owned(),
+            };
+            let file = match &source.location {
+                Location::File(file) => file,
+                Location::Http {
+                    url,
+                    allow_private_addresses,
+                    ..
+                } => {
+                    let checked = outgoing(url, *allow_private_addresses);
+                    errors.extend(checked.err().map(|problem| FieldError {
+                        pointer: format!("/{list}/{index}/{place}/url"),
+                        value: Some(format!("{url:?}")),
+                        problem,
+                        remedy: "give the URL of a JSON document".into(),
+                    }));
+                    continue;
+                }
             };
             let path = folder.join(file);
             if !path.is_file() {
-                let place = match job.kind {
-                    JobKind::Combined => format!("sources/{category}"),
-                    JobKind::Individual | JobKind::Object => "source".to_owned(),
-                };
                 errors.push(FieldError {
                     pointer: format!("/{list}/{index}/{place}/file"),
                     value: Some(format!("{file:?}")),

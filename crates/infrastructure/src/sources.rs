@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     environment::secret,
-    handlers::far_side::{self, body, unanswered},
+    handlers::far_side::{self, body, outgoing, unanswered},
     strict_json,
 };
 
@@ -33,7 +33,9 @@ const LARGEST: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Sources {
     folder: PathBuf,
-    client: Client,
+    /// For URLs that may lead to private addresses, and for all others.
+    private: Client,
+    public: Client,
 }
 
 impl Sources {
@@ -44,8 +46,8 @@ impl Sources {
     pub fn in_folder(folder: &Path) -> Result<Self, ItemSourceError> {
         Ok(Self {
             folder: folder.to_owned(),
-            // The operator chose where the records are.
-            client: far_side::client(PATIENCE, true).map_err(ItemSourceError)?,
+            private: far_side::client(PATIENCE, true).map_err(ItemSourceError)?,
+            public: far_side::client(PATIENCE, false).map_err(ItemSourceError)?,
         })
     }
 
@@ -65,8 +67,14 @@ impl Sources {
                 url,
                 items,
                 api_key_env,
+                allow_private_addresses: private,
             } => {
-                let mut request = self.client.get(url);
+                let client = if *private {
+                    &self.private
+                } else {
+                    &self.public
+                };
+                let mut request = client.get(outgoing(url, *private)?);
                 if let Some(key) = secret(api_key_env.as_deref())? {
                     request = request.bearer_auth(key.expose_secret());
                 }

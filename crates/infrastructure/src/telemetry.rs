@@ -1,8 +1,13 @@
 //! Logs and what metrics mean: set up once, at the start of a binary.
 
-use std::str::FromStr;
+use std::{
+    io::{self, Write},
+    str::FromStr,
+};
 
 use punctual_application::SPANS;
+use punctual_domain::visible;
+use tracing::Metadata;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, filter_fn},
@@ -103,7 +108,7 @@ where
     })?;
     let no_spans = filter_fn(|metadata| metadata.target() != SPANS);
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
+        .with_writer(OneLineEach(writer))
         .with_target(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(colours).boxed(),
@@ -123,6 +128,51 @@ where
         registry.try_init().map_err(|e| e.to_string())?;
         Ok(Telemetry {})
     }
+}
+
+/// Writes each event as one line, in which what a terminal would act upon is escaped: an event may quote text from
+/// elsewhere.
+struct OneLineEach<W>(W);
+
+impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for OneLineEach<W> {
+    type Writer = OneLine<W::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        OneLine(self.0.make_writer())
+    }
+
+    fn make_writer_for(&'w self, metadata: &Metadata<'_>) -> Self::Writer {
+        OneLine(self.0.make_writer_for(metadata))
+    }
+}
+
+/// Takes an event at a time, as the formatter writes them.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        self.0.write_all(one_line(&text).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The event with everything escaped but its end and colours, which the formatter itself writes.
+fn one_line(event: &str) -> String {
+    let mut parts = event.trim_end_matches('\n').split("\x1b[");
+    let mut line = visible(parts.next().unwrap_or_default()).into_owned();
+    for part in parts {
+        let digits = part.find(|c: char| !c.is_ascii_digit() && c != ';');
+        let is_colour = digits.is_some_and(|at| part[at..].starts_with('m'));
+        line.push_str(if is_colour { "\x1b[" } else { "\\u001b[" });
+        line.push_str(&visible(part));
+    }
+    line.push('\n');
+    line
 }
 
 #[cfg(feature = "otel")]
@@ -181,5 +231,45 @@ mod otlp {
             .with_location(false)
             .with_threads(false)
             .with_filter(filter_fn(|metadata| metadata.target() == SPANS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_that_a_terminal_only_shows() {
+        let event = "\x1b[31mERROR\x1b[0m failed: \x1b[2J\x1b]0;t\x07\r\n2026-11-25  INFO forged\u{202e}\u{9b}2J\n";
+        assert_eq!(
+            one_line(event),
+            "\x1b[31mERROR\x1b[0m failed: \\u001b[2J\\u001b]0;t\\u0007\\r\\n2026-11-25  INFO forged\\u202e\\u009b2J\n"
+        );
+        assert_eq!(one_line("Größe\n"), "Größe\n");
+    }
+
+    #[test]
+    fn what_is_logged_passes_through_it() {
+        let written = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        struct Into(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl Write for Into {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let sink = std::sync::Arc::clone(&written);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(true)
+            .with_writer(OneLineEach(move || Into(sink.clone())));
+        let hostile = "400: \x1b[2J\n2026-11-25T00:00:00Z  INFO forged";
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(reason = hostile, error = %hostile, "failed: {hostile}");
+        });
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        assert!(!text.contains("\x1b[2J"), "{text:?}");
     }
 }

@@ -16,7 +16,7 @@ use axum::{
         Query, State,
         rejection::{FormRejection, QueryRejection},
     },
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware,
     response::{Html, IntoResponse, Response},
     routing::{get, post},
@@ -26,6 +26,7 @@ use punctual_application::ports::{AuditEntry, Clock, StoreError, SystemClock, Wo
 use punctual_config_database::pages::{STYLE, asset, with_security_headers};
 use punctual_domain::InvalidId;
 
+pub(super) use self::visitor::SignedOut;
 use self::visitor::Visitor;
 use super::{App, PageQuery, problem::Problem};
 
@@ -129,7 +130,12 @@ impl IntoResponse for PageError {
         let title = status.canonical_reason().unwrap_or("Error");
         let page = ProblemPage { title, detail };
         let html = page.render().unwrap_or_else(|_| title.to_owned());
-        (status, Html(html)).into_response()
+        let mut response = (status, Html(html)).into_response();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        }
+        response
     }
 }
 

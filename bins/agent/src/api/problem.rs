@@ -1,39 +1,50 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use axum::{
-    Json,
     extract::rejection::QueryRejection,
-    http::{HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use punctual_application::ports::StoreError;
-use serde_json::json;
+use punctual_config_database::pages::problem;
 use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
 
 /// An answer that is an error.
 #[derive(Debug)]
-pub(super) struct Problem(StatusCode, String);
+pub(super) struct Problem(StatusCode, String, Option<Duration>);
 
 impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self(status, detail.into(), None)
+    }
+
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, detail.into())
+        Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     pub(super) fn missing(detail: impl Into<String>) -> Self {
-        Self(StatusCode::NOT_FOUND, detail.into())
+        Self::new(StatusCode::NOT_FOUND, detail)
     }
 
     pub(super) fn conflict(detail: impl Into<String>) -> Self {
-        Self(StatusCode::CONFLICT, detail.into())
+        Self::new(StatusCode::CONFLICT, detail)
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, detail.into())
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
-        Self(StatusCode::FORBIDDEN, detail.into())
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_secs_f64().ceil();
+        let detail = format!("too many wrong keys; try again in {seconds} s");
+        Self(StatusCode::TOO_MANY_REQUESTS, detail, Some(wait))
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -45,9 +56,9 @@ impl Problem {
     }
 
     pub(super) fn unauthorized() -> Self {
-        Self(
+        Self::new(
             StatusCode::UNAUTHORIZED,
-            "a key is needed: send it as `Authorization: Bearer KEY`".into(),
+            "a key is needed: send it as `Authorization: Bearer KEY`",
         )
     }
 }
@@ -84,6 +95,9 @@ pub(super) enum AnyProblem {
     /// What was sent is too large
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemBody),
+    /// Too many wrong keys; Retry-After says when to come back
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(ProblemBody),
     /// The store does not answer, or preferences have not been read yet
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(ProblemBody),
@@ -94,22 +108,22 @@ pub(super) async fn not_found() -> Problem {
 }
 
 pub(super) async fn method_not_allowed() -> Problem {
-    Problem(
+    Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this address does not take this method".into(),
+        "this address does not take this method",
     )
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self(status, detail) = self;
-        let title = status.canonical_reason().unwrap_or("Error");
-        let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
-        let content_type = HeaderValue::from_static("application/problem+json");
-        let mut response = (status, Json(body)).into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, content_type);
+        let Self(status, detail, retry_after) = self;
+        let mut response = problem(status, &detail);
+        if let Some(wait) = retry_after {
+            let seconds = wait.as_secs_f64().ceil() as u64;
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
 }
@@ -120,9 +134,9 @@ impl From<StoreError> for Problem {
             return Self::bad_request(store_error.message);
         }
         error!(error = %store_error, "The store failed: {store_error}");
-        Self(
+        Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the store failed; try again, and see the log".into(),
+            "the store failed; try again, and see the log",
         )
     }
 }

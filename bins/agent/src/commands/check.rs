@@ -4,27 +4,30 @@ use punctual_infrastructure::{FileErrors, Project};
 use serde_json::json;
 
 use super::Failure;
-use crate::settings::Settings;
+use crate::{
+    settings::Settings,
+    terminal::{say, say_json},
+};
 
 pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
     let outcome = load(settings);
     if as_json {
         let errors = outcome.as_ref().err().map_or(&[][..], |errors| &errors.0);
-        println!("{}", json!({ "errors": errors }));
+        say_json(&json!({ "errors": errors }));
     }
     match outcome {
         Ok(project) if !as_json => {
-            println!(
+            say(format!(
                 "{}: {} jobs, no mistakes",
                 settings.batch_config_path.display(),
                 project.config.jobs.len()
-            );
+            ));
             Ok(())
         }
         Ok(_) => Ok(()),
         Err(errors) => {
             if !as_json {
-                println!("{errors}");
+                say(&errors);
             }
             Err(Failure::BadInput(format!(
                 "{} mistakes; nothing would run",

@@ -12,7 +12,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Failure, check};
-use crate::{cli::PreviewOptions, settings::Settings, wiring};
+use crate::{
+    cli::PreviewOptions,
+    settings::Settings,
+    terminal::{say, say_json},
+    wiring,
+};
 
 pub(crate) async fn preview(settings: &Settings, options: PreviewOptions) -> Result<(), Failure> {
     let zone = &settings.batch_default_timezone;
@@ -100,13 +105,12 @@ fn show(merged: &MergedPreference, from: DateTime<Utc>, options: &PreviewOptions
     let occurrences = occurrences(merged, from, options.count);
     if options.json {
         let occurrences: Vec<String> = occurrences.iter().map(rfc3339).collect();
-        println!(
-            "{}",
-            json!({ "slot": merged.slot.to_string(), "preference": merged.to_json(), "occurrences": occurrences })
+        say_json(
+            &json!({ "slot": merged.slot.to_string(), "preference": merged.to_json(), "occurrences": occurrences }),
         );
         return;
     }
-    println!("{}", merged.slot);
+    say(&merged.slot);
     let zone = &merged.slot.zone;
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
@@ -121,9 +125,9 @@ fn show(merged: &MergedPreference, from: DateTime<Utc>, options: &PreviewOptions
             merged.slot.occurrence_key(instant).to_string(),
         ]);
     }
-    println!("{table}");
+    say(table);
     if !merged.enabled {
-        println!("The preference is off (enabled is not true): none of these would run.");
+        say("The preference is off (enabled is not true): none of these would run.");
     }
 }
 

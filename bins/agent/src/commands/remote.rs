@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use punctual_domain::JobId;
+use punctual_domain::{JobId, visible};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -13,11 +13,20 @@ use crate::{
         BackfillOptions, DeadLetters, ExplainOptions, ResultsOptions, TriggerOptions, WhichLetters,
     },
     settings::Settings,
+    terminal::{say, say_json},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A backfill of two million items takes minutes.
 const PATIENCE_TO_BACKFILL: Duration = Duration::from_secs(600);
+
+/// A value as one line of text: of an answer that may quote text from elsewhere.
+fn plain(value: &Value) -> String {
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
+    visible(&text).into_owned()
+}
 
 /// Calls the agent's API. What the agent refuses is bad input.
 async fn call(
@@ -65,12 +74,12 @@ async fn call_within(
     if status.is_success() {
         return Ok(answer);
     }
-    let detail = answer["detail"].as_str().unwrap_or("no reason is given");
+    let detail = visible(answer["detail"].as_str().unwrap_or("no reason is given"));
     Err(match status {
         StatusCode::UNAUTHORIZED => Failure::BadInput(format!(
             "the agent at {address} refuses the key; set BATCH_API_KEY"
         )),
-        status if status.is_client_error() => Failure::BadInput(detail.to_owned()),
+        status if status.is_client_error() => Failure::BadInput(detail.into_owned()),
         status => Failure::failed(format!(
             "the agent at {address} answered {status}: {detail}"
         )),
@@ -89,18 +98,18 @@ pub(crate) async fn explain(settings: &Settings, options: ExplainOptions) -> Res
     let path = format!("tenants/{tenant}/explain");
     let answer = call(settings, Method::GET, &path, &query, None).await?;
     if json {
-        println!("{answer}");
+        say_json(&answer);
         return Ok(());
     }
-    let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
-    println!("{tenant} in {job}: {}", text("explanation"));
+    let text = |field: &str| plain(&answer[field]);
+    say(format!("{tenant} in {job}: {}", text("explanation")));
     for (field, name) in [
         ("slot", "slot"),
         ("occurrence", "occurrence"),
         ("batch_id", "batch"),
     ] {
         if answer[field].is_string() {
-            println!("  {name:<11}{}", text(field));
+            say(format!("  {name:<11}{}", text(field)));
         }
     }
     Ok(())
@@ -111,14 +120,14 @@ pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Res
     let body = json!({ "tenants": options.tenant });
     let answer = call(settings, Method::POST, &path, &[], Some(&body)).await?;
     if options.json {
-        println!("{answer}");
+        say_json(&answer);
     } else {
-        println!(
+        say(format!(
             "{} is queued for {} items: GET /api/v1/batches/{}",
             options.job,
-            answer["total"],
-            answer["batch_id"].as_str().unwrap_or_default()
-        );
+            plain(&answer["total"]),
+            plain(&answer["batch_id"])
+        ));
     }
     Ok(())
 }
@@ -138,18 +147,21 @@ pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> R
     );
     let answer = asked.await?;
     if options.json {
-        println!("{answer}");
+        say_json(&answer);
         return Ok(());
     }
-    let (job, due, to_run) = (&options.job, &answer["due"], &answer["to_run"]);
+    let (due, to_run) = (plain(&answer["due"]), plain(&answer["to_run"]));
+    let job = &options.job;
     let verb = if options.preview {
         "would run"
     } else {
         "are queued"
     };
-    println!("{job}: {due} items fell due, {to_run} have no result and {verb}");
+    say(format!(
+        "{job}: {due} items fell due, {to_run} have no result and {verb}"
+    ));
     for (date, items) in answer["dates"].as_object().into_iter().flatten() {
-        println!("  {date}  {items}");
+        say(format!("  {}  {}", visible(date), plain(items)));
     }
     Ok(())
 }
@@ -173,14 +185,16 @@ pub(crate) async fn set_paused(
         None,
     )
     .await?;
-    println!("{job} is {word}");
+    say(format!("{job} is {word}"));
     Ok(())
 }
 
 pub(crate) async fn cancel(settings: &Settings, batch: uuid::Uuid) -> Result<(), Failure> {
     let path = format!("batches/{batch}/cancel");
     call(settings, Method::POST, &path, &[], None).await?;
-    println!("{batch} is cancelled: what has not begun is skipped");
+    say(format!(
+        "{batch} is cancelled: what has not begun is skipped"
+    ));
     Ok(())
 }
 
@@ -198,7 +212,7 @@ pub(crate) async fn dead_letters(settings: &Settings, what: DeadLetters) -> Resu
             query.extend((!all).then(|| ("state", "open".to_owned())));
             let letters = every(settings, "dead-letters", "dead_letters", query).await?;
             if json {
-                println!("{}", json!({ "dead_letters": letters }));
+                say_json(&json!({ "dead_letters": letters }));
                 return Ok(());
             }
             let mut table = comfy_table::Table::new();
@@ -212,11 +226,6 @@ pub(crate) async fn dead_letters(settings: &Settings, what: DeadLetters) -> Resu
                 "attempts",
                 "reason",
             ]);
-            let text = |value: &Value| {
-                value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned)
-            };
             for letter in &letters {
                 table.add_row(
                     [
@@ -228,12 +237,12 @@ pub(crate) async fn dead_letters(settings: &Settings, what: DeadLetters) -> Resu
                         "attempts",
                         "reason",
                     ]
-                    .map(|field| text(&letter[field])),
+                    .map(|field| plain(&letter[field])),
                 );
             }
             match letters.is_empty() {
-                true => println!("No dead letters"),
-                false => println!("{table}"),
+                true => say("No dead letters"),
+                false => say(table),
             }
             Ok(())
         }
@@ -279,13 +288,13 @@ async fn settle(settings: &Settings, verb: &str, which: WhichLetters) -> Result<
     } else {
         "discarded"
     };
-    println!("{} dead letters are {word}", answer[word]);
+    say(format!("{} dead letters are {word}", plain(&answer[word])));
     let list = |field: &str| answer[field].as_array().cloned().unwrap_or_default();
     for batch in list("batches") {
-        println!("  batch {}", batch.as_str().unwrap_or_default());
+        say(format!("  batch {}", plain(&batch)));
     }
     for id in list("not_open") {
-        println!("  {id} is not open");
+        say(format!("  {} is not open", plain(&id)));
     }
     Ok(())
 }
@@ -302,9 +311,7 @@ pub(crate) async fn results(settings: &Settings, options: ResultsOptions) -> Res
         &path,
         list,
         status.into_iter().collect(),
-        |entry| {
-            println!("{entry}");
-        },
+        |entry| say_json(&entry),
     )
     .await
 }

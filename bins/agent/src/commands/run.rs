@@ -6,7 +6,10 @@ use std::{io::IsTerminal, time::Duration};
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use punctual_config_database::{Server, ServerSettings, serve};
-use punctual_infrastructure::telemetry::{self, LogFormat};
+use punctual_infrastructure::{
+    process,
+    telemetry::{self, LogFormat},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -21,7 +24,7 @@ use crate::{
     cli::RunOptions,
     service_manager,
     settings::Settings,
-    terminal::{Display, Terminal},
+    terminal::{Display, Terminal, complain, say},
     wiring::Agent,
 };
 
@@ -50,6 +53,10 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         std::io::stderr().is_terminal(),
     )
     .map_err(Failure::BadInput)?;
+    for url in [&settings.batch_store_url, &settings.config_store_url] {
+        process::keep_database_private(url);
+    }
+    process::keep_folder_private(&settings.config_last_known_good_path);
     let project = check::load(&settings).map_err(Failure::bad_input)?;
     let metrics = install_metrics().map_err(Failure::failed)?;
     let mut signals = Signals::new().map_err(Failure::failed)?;
@@ -162,19 +169,19 @@ async fn embedded_config_database(
             .import_file(file)
             .await
             .map_err(Failure::bad_input)?;
-        println!(
+        say(format!(
             "Imported {} tenants from {}",
             report.imported,
             file.display()
-        );
+        ));
         if report.rejected > 0 {
             for line in &report.errors {
-                eprintln!(
+                complain(format!(
                     "{}:{}: {}",
                     file.display(),
                     line.line,
                     line.errors.join("; ")
-                );
+                ));
             }
             return Err(Failure::bad_input(format!(
                 "{} lines cannot be stored",

@@ -16,7 +16,11 @@ use self::{
     report::Report,
 };
 use super::{Failure, check};
-use crate::{cli::SimulateOptions, settings::Settings};
+use crate::{
+    cli::SimulateOptions,
+    settings::Settings,
+    terminal::{say, say_json},
+};
 
 /// Spreads that are tried beside the job's own, in minutes.
 const SPREADS: [u32; 3] = [15, 30, 60];
@@ -79,11 +83,11 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
         })?;
     }
     if options.json {
-        println!("{}", report.json());
+        say_json(&report.json());
     } else {
-        print!("{report}");
+        say(report.to_string().trim_end_matches('\n'));
         if let Some(path) = &options.html {
-            println!("\nThe chart is in {}", path.display());
+            say(format!("\nThe chart is in {}", path.display()));
         }
     }
     Ok(())

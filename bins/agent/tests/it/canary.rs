@@ -61,13 +61,13 @@ async fn no_key_is_found_anywhere_whatever_goes_wrong() {
     let jobs = json!({"jobs": [
         fixed("asks", "ask", people.clone()),
         fixed("posts", "post", people),
-        fixed("reads", "post", json!({"url": format!("{url}/people"), "items": "/data", "api_key_env": "SOURCE_KEY"})),
+        fixed("reads", "post", json!({"url": format!("{url}/people"), "items": "/data", "api_key_env": "SOURCE_KEY", "allow_private_addresses": true})),
         {"job_id": "follows", "type": "individual_batch", "purpose_id": "ask", "preference_based": true, "feature_type": "f"}
     ]});
     project.write("batch/batch_config.json", &jobs.to_string());
     project.write("batch/people.json", r#"["ann", "bob"]"#);
     let purposes = json!({"purposes": {
-        "ask": {"handler": "chat", "base_url": format!("{url}/v1"), "model": "m", "api_key_env": "LLM_KEY",
+        "ask": {"handler": "chat", "base_url": format!("{url}/v1"), "allow_private_addresses": true, "model": "m", "api_key_env": "LLM_KEY",
             "user_template": "ask.j2"},
         "post": {"handler": "webhook", "url": format!("{url}/hook"), "secret_env": "HOOK_SECRET",
             "allow_private_addresses": true}

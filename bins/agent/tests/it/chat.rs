@@ -12,7 +12,7 @@ const TONES: [&str; 5] = ["cheerful", "formal", "poetic", "grumpy", "excited"];
 #[tokio::test]
 async fn twenty_tenants_get_what_a_real_model_writes_in_their_tone() {
     let url = std::env::var("TEST_MODEL_URL").expect("run it under tests/with-model.sh");
-    let purpose = json!({"handler": "chat", "base_url": url, "model": "smollm2", "seed": 1,
+    let purpose = json!({"handler": "chat", "base_url": url, "allow_private_addresses": true, "model": "smollm2", "seed": 1,
         "system_template": "voice.txt.j2", "user_template": "post.txt.j2", "temperature": 0.3, "max_tokens": 80,
         "min_characters": 10, "max_characters": 600, "concurrency": 2, "item_timeout_ms": 120_000});
     let job = json!({"retry_limit": 6, "default_preferences": {"frequency": "daily"}});

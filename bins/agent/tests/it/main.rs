@@ -16,6 +16,7 @@ mod counting;
 #[cfg(feature = "failpoints")]
 mod crash_points;
 mod delivery;
+mod doors;
 mod failures;
 mod kill;
 mod last_known_good;

@@ -78,7 +78,7 @@ pub struct AuditEntry {
     pub at: DateTime<Utc>,
     /// From where: `page` or `api`, and the address.
     pub by: String,
-    /// What: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay` or `discard`.
+    /// What: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay`, `discard` or `sign_out`.
     pub action: String,
     /// To what: a job, a batch or dead letters.
     pub subject: String,

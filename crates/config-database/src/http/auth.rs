@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::{
     extract::{ConnectInfo, RawPathParams, Request, State},
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -12,7 +12,10 @@ use punctual_domain::TenantId;
 use secrecy::SecretString;
 
 use super::{App, problem::Problem};
-use crate::keys::{Scope, hash};
+use crate::{
+    keys::{Scope, bearer, hash},
+    origin,
+};
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -35,21 +38,39 @@ impl Caller {
 }
 
 impl App {
-    /// Who holds the key with this hash. Without an administrator's key nobody is asked for one.
-    pub(super) async fn caller(
+    /// The caller when no key is asked for.
+    pub(super) fn anonymous(&self) -> Option<Caller> {
+        self.admin_key.is_none().then(|| Caller::admin("anonymous"))
+    }
+
+    /// The holder of the key with this hash.
+    pub(super) async fn holder(&self, key: blake3::Hash) -> Result<Option<Caller>, Problem> {
+        if self.admin_key == Some(key) {
+            return Ok(Some(Caller::admin("admin")));
+        }
+        let found = self.store.find_key(&key).await?;
+        Ok(found.map(|found| Caller {
+            name: found.name,
+            scope: found.scope,
+            tenant_id: found.tenant_id,
+        }))
+    }
+
+    /// The same, within the limit on wrong keys of the address `peer`. `what` is what the key was sent for.
+    pub(super) async fn holder_at(
         &self,
-        key: Option<blake3::Hash>,
+        peer: SocketAddr,
+        key: blake3::Hash,
+        what: &str,
     ) -> Result<Option<Caller>, Problem> {
-        Ok(match (self.admin_key, key) {
-            (None, _) => Some(Caller::admin("anonymous")),
-            (Some(_), None) => None,
-            (Some(admin_key), Some(key)) if key == admin_key => Some(Caller::admin("admin")),
-            (Some(_), Some(key)) => self.store.find_key(&key).await?.map(|found| Caller {
-                name: found.name,
-                scope: found.scope,
-                tenant_id: found.tenant_id,
-            }),
-        })
+        let attempt = self.guesses.begin(peer.ip(), key);
+        let attempt = attempt.map_err(Problem::too_many)?;
+        let holder = self.holder(key).await?;
+        match holder {
+            Some(_) => attempt.right(),
+            None => attempt.wrong(what),
+        }
+        Ok(holder)
     }
 }
 
@@ -60,8 +81,15 @@ pub(super) async fn require_key(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let Some(caller) = app.caller(given_key(&request)).await? else {
-        app.limits.unknown(peer.ip())?;
+    let given = bearer(request.headers())
+        .map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why))?
+        .map(|key| hash(&SecretString::from(key)));
+    let caller = match (app.anonymous(), given) {
+        (Some(anonymous), _) => Some(anonymous),
+        (None, Some(key)) => app.holder_at(peer, key, "refused at the API").await?,
+        (None, None) => None,
+    };
+    let Some(caller) = caller else {
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "a key is needed: send it as `Authorization: Bearer KEY`",
@@ -101,51 +129,19 @@ fn needed_scope(request: &Request) -> Scope {
     }
 }
 
-fn given_key(request: &Request) -> Option<blake3::Hash> {
-    let value = request
-        .headers()
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?;
-    Some(hash(&SecretString::from(value.strip_prefix("Bearer ")?)))
-}
-
-/// Refuses what another site's page makes a browser send: calls with an origin that is not ours, and, where no key
-/// is asked for, calls by a name that is not this machine's.
+/// Refuses what the page of another site makes a browser send.
 pub(super) async fn refuse_other_origins(
     State(app): State<App>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    match foreign(&request, app.admin_key.is_some()) {
-        Some(reason) => Err(Problem::new(StatusCode::FORBIDDEN, reason)),
-        None => Ok(next.run(request).await),
-    }
-}
-
-fn foreign(request: &Request, keys_are_asked_for: bool) -> Option<&'static str> {
-    let header = |name| request.headers().get(name)?.to_str().ok();
-    let host = header(header::HOST).unwrap_or_default();
-    let origin = header(header::ORIGIN).filter(|_| !request.method().is_safe());
-    if origin.is_some_and(|origin| origin.split_once("://").map(|(_, of)| of) != Some(host)) {
-        return Some("calls from the pages of other sites are refused");
-    }
-    if !keys_are_asked_for && !is_loopback(host) {
-        return Some(
-            "without CONFIG_SERVICE_API_KEY, only calls to 127.0.0.1 or localhost are answered",
-        );
-    }
-    None
-}
-
-fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    name == "localhost"
-        || name
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    let key_setting = app.admin_key.is_none().then_some("CONFIG_SERVICE_API_KEY");
+    origin::check(
+        request.method(),
+        request.uri(),
+        request.headers(),
+        key_setting,
+    )
+    .map_err(|reason| Problem::new(StatusCode::FORBIDDEN, reason))?;
+    Ok(next.run(request).await)
 }

@@ -1,6 +1,6 @@
 //! How often anybody may call: a key that goes wild must not slow the others down.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
 
@@ -10,13 +10,10 @@ use super::{auth::Caller, problem::Problem};
 const SERVICE: (u32, u32) = (5_000, 10_000);
 /// Of a key for one tenant: a person with a page.
 const TENANT: (u32, u32) = (10, 100);
-/// Of an address that has no key.
-const UNKNOWN: (u32, u32) = (10, 100);
 
 pub(crate) struct Limits {
     services: DefaultKeyedRateLimiter<String>,
     tenants: DefaultKeyedRateLimiter<String>,
-    unknown: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 impl Default for Limits {
@@ -24,7 +21,6 @@ impl Default for Limits {
         Self {
             services: RateLimiter::keyed(quota(SERVICE)),
             tenants: RateLimiter::keyed(quota(TENANT)),
-            unknown: RateLimiter::keyed(quota(UNKNOWN)),
         }
     }
 }
@@ -38,15 +34,10 @@ impl Limits {
         check(limiter, &caller.name)
     }
 
-    pub(super) fn unknown(&self, address: IpAddr) -> Result<(), Problem> {
-        check(&self.unknown, &address)
-    }
-
     /// Forgets who has not called for a while.
     pub(crate) fn tidy(&self) {
         self.services.retain_recent();
         self.tenants.retain_recent();
-        self.unknown.retain_recent();
     }
 }
 

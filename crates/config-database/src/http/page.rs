@@ -12,7 +12,7 @@ use askama::Template;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware,
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
@@ -144,6 +144,11 @@ impl IntoResponse for PageError {
             detail: self.detail,
         };
         let html = page.render().unwrap_or_else(|_| page.title.to_owned());
-        come_back((self.status, Html(html)))
+        let mut response = come_back((self.status, Html(html)));
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        }
+        response
     }
 }

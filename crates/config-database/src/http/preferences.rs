@@ -175,13 +175,16 @@ pub(super) async fn changes(
         .unwrap_or(CHANGES_AT_ONCE)
         .clamp(1, LARGEST_PAGE);
     let wait = Duration::from_secs(query.wait.unwrap_or(0).min(LONGEST_WAIT));
-    if let (Some(feature), Some(agent)) = (&feature_type, agent_name(&headers)) {
-        let reader = format!("{} {agent}", caller.name);
-        app.store.note_reader(&reader, feature, since_id);
-    }
+    // A cursor that the feed refuses says nothing about how far its reader has come.
+    let reads = || {
+        if let (Some(feature), Some(agent)) = (&feature_type, agent_name(&headers)) {
+            app.store
+                .note_reader(&caller.name, agent, feature, since_id);
+        }
+    };
     let mut stopping = app.stopping.clone();
     tokio::select! {
-        page = app.store.changes(since_id, feature_type.as_ref(), limit, wait) => Ok(Json(page?)),
+        page = app.store.changes(since_id, feature_type.as_ref(), limit, wait, reads) => Ok(Json(page?)),
         _ = stopping.wait_for(|stopping| *stopping) => {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the Config Database is stopping; try again"))
         }

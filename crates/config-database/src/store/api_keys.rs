@@ -1,7 +1,7 @@
 //! API keys, by their hash: made, listed, followed by another with a time in which both hold, taken back.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_domain::TenantId;
+use punctual_domain::{TenantId, visible};
 use secrecy::SecretString;
 use serde::Serialize;
 use sqlx::{AnyConnection, Row, any::AnyRow};
@@ -47,7 +47,8 @@ impl ConfigStore {
     /// # Errors
     /// When the name is no usable one or is taken, or the store fails.
     pub async fn create_key(&self, new: &NewKey) -> Result<SecretString, KeyError> {
-        if new.name.trim().is_empty() || new.name.chars().count() > 128 {
+        let hidden = visible(&new.name) != new.name;
+        if hidden || new.name.trim().is_empty() || new.name.chars().count() > 128 {
             return Err(KeyError::Name);
         }
         let mut transaction = self.begin(self.dialect.begin_write()).await?;
@@ -144,7 +145,7 @@ impl ConfigStore {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum KeyError {
     /// Nobody could tell it from others.
-    #[error("a key needs a name of 1 to 128 characters")]
+    #[error("a key needs a name of 1 to 128 characters, none of them a control character")]
     Name,
     /// There is one.
     #[error("there is a key named `{0}` already; choose another name, or rotate it")]

@@ -110,20 +110,26 @@ impl ConfigStore {
         Ok(purged.rows_affected())
     }
 
-    /// The changes after `since_id`. With none, waits up to `wait` for one.
+    /// The changes after `since_id`. With none, waits up to `wait` for one. Calls `reads` once the cursor is known to be
+    /// one of this feed.
     pub(crate) async fn changes(
         &self,
         since_id: i64,
         feature_type: Option<&FeatureType>,
         limit: u32,
         wait: Duration,
+        reads: impl FnOnce(),
     ) -> Result<FeedPage, FeedError> {
         // Before the first look, so that a change between look and wait is not slept through.
         let mut seen = self.seen.subscribe();
         let deadline = tokio::time::Instant::now() + wait;
+        let mut reads = Some(reads);
         loop {
             seen.borrow_and_update();
             let page = self.read_changes(since_id, feature_type, limit).await?;
+            if let Some(reads) = reads.take() {
+                reads();
+            }
             if !page.changes.is_empty() {
                 return Ok(page);
             }

@@ -14,9 +14,13 @@ use sqlx::Row;
 use super::{ConfigStore, StoreError, instant, now};
 
 /// Who has not been seen for so long is gone.
-const GONE_AFTER: TimeDelta = TimeDelta::minutes(5);
-/// Readers known at the same time; further ones are not told of.
+pub(crate) const GONE_AFTER: TimeDelta = TimeDelta::minutes(5);
+/// Readers known at the same time, and those of one key for one feature; further ones are left out.
 const MOST: usize = 1_000;
+const MOST_OF_A_KEY: usize = 50;
+
+/// Between the name of a key and the process that reads with it. Neither holds a control character.
+const OF: char = '\n';
 
 /// How far a reader has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,29 +33,40 @@ pub(crate) struct ReaderAt {
 pub(super) type Readers = Arc<Mutex<HashMap<(String, String), ReaderAt>>>;
 
 impl ConfigStore {
-    /// Notes that a reader asks for what came after `since_id`.
-    pub(crate) fn note_reader(&self, reader: &str, feature: &FeatureType, since_id: i64) {
+    /// Notes that `process` reads with the key named `key`, and asks for what came after `since_id`.
+    pub(crate) fn note_reader(
+        &self,
+        key: &str,
+        process: &str,
+        feature: &FeatureType,
+        since_id: i64,
+    ) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (reader.to_owned(), feature.to_string());
-        if readers.len() < MOST || readers.contains_key(&key) {
+        let reader = (format!("{key}{OF}{process}"), feature.to_string());
+        let of_key =
+            |(name, of): &&(String, String)| *of == reader.1 && name.split(OF).next() == Some(key);
+        let room = || readers.len() < MOST && readers.keys().filter(of_key).count() < MOST_OF_A_KEY;
+        if readers.contains_key(&reader) || room() {
             let seen_at = now();
-            readers.insert(key, ReaderAt { since_id, seen_at });
+            readers.insert(reader, ReaderAt { since_id, seen_at });
         }
     }
 
-    /// The readers of a feature, by name.
+    /// The readers of a feature that were seen after `seen_after`, by the name of their key. Of the processes that read
+    /// with one key, the one that is furthest behind counts: what a process says of itself is not what tells two apart.
     pub(crate) async fn readers(
         &self,
         feature: &FeatureType,
+        seen_after: DateTime<Utc>,
     ) -> Result<HashMap<String, ReaderAt>, StoreError> {
         let rows = sqlx::query(
             "SELECT reader, since_id, seen_at FROM readers WHERE feature_type = $1 AND seen_at > $2",
         )
         .bind(feature.as_str())
-        .bind((now() - GONE_AFTER).timestamp_micros())
+        .bind(seen_after.timestamp_micros())
         .fetch_all(&self.pool)
         .await?;
-        let mut found = HashMap::new();
+        let mut found: HashMap<String, ReaderAt> = HashMap::new();
         for row in rows {
             let at = ReaderAt {
                 since_id: row.try_get(1)?,
@@ -60,13 +75,22 @@ impl ConfigStore {
             found.insert(row.try_get(0)?, at);
         }
         let here = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((reader, _), at) in here.iter().filter(|((_, of), _)| of == feature.as_str()) {
+        for ((reader, _), at) in here
+            .iter()
+            .filter(|((_, of), at)| of == feature.as_str() && at.seen_at > seen_after)
+        {
             let known = found.entry(reader.clone()).or_insert(*at);
             if known.seen_at < at.seen_at {
                 *known = *at;
             }
         }
-        Ok(found)
+        let mut by_key: HashMap<String, ReaderAt> = HashMap::new();
+        for (reader, at) in found {
+            let key = reader.split(OF).next().unwrap_or_default();
+            let behind = by_key.entry(key.to_owned()).or_insert(at);
+            behind.since_id = behind.since_id.min(at.since_id);
+        }
+        Ok(by_key)
     }
 
     /// Writes down what was noted since the last time, and forgets who is gone.

@@ -4,6 +4,9 @@ use chrono::{DateTime, Utc};
 
 use super::{ConfigStore, StoreError, now};
 
+/// Sessions of one key at one time.
+const SESSIONS_OF_A_KEY: i64 = 50;
+
 impl ConfigStore {
     pub(crate) async fn add_session(
         &self,
@@ -21,6 +24,15 @@ impl ConfigStore {
             .bind(expires_at.timestamp_micros())
             .execute(&self.pool)
             .await?;
+        // A key that signs in again and again ends its own oldest sessions.
+        sqlx::query(
+            "DELETE FROM sessions WHERE key_hash = $1 AND token_hash NOT IN
+                 (SELECT token_hash FROM sessions WHERE key_hash = $1 ORDER BY expires_at DESC LIMIT $2)",
+        )
+        .bind(key.to_hex().as_str())
+        .bind(SESSIONS_OF_A_KEY)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

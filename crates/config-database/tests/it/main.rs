@@ -8,6 +8,7 @@
 
 mod access;
 mod api;
+mod doors;
 mod feed;
 mod ordering;
 mod page;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    far_side::{self, asked_to_wait, body, refused, unanswered, without_key},
+    far_side::{self, asked_to_wait, body, outgoing, refused, unanswered, without_key},
     template::TemplateHandler,
 };
 use crate::spans;
@@ -67,23 +67,23 @@ impl ChatHandler {
         timeout: Duration,
     ) -> Result<Self, String> {
         let url = format!("{}/chat/completions", config.base_url);
+        let private = config.allow_private_addresses;
         Ok(Self {
-            url: url.parse().map_err(|error| format!("is no URL: {error}"))?,
+            url: outgoing(&url, private)?,
             config: config.clone(),
             api_key,
             system,
             user,
-            // The operator chose where the model is; it may well be in the next room.
-            client: far_side::client(timeout, true)?,
+            client: far_side::client(timeout, private)?,
         })
     }
 
-    fn request(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn request(&self, item: &Item) -> Result<Value, HandlerError> {
         let mut messages = Vec::new();
         if let Some(system) = &self.system {
-            messages.push(json!({ "role": "system", "content": system.render(item)? }));
+            messages.push(json!({ "role": "system", "content": system.render(item).await? }));
         }
-        messages.push(json!({ "role": "user", "content": self.user.render(item)? }));
+        messages.push(json!({ "role": "user", "content": self.user.render(item).await? }));
         let mut request = json!({ "model": self.config.model, "messages": messages });
         if let Some(temperature) = self.config.temperature {
             request["temperature"] = json!(temperature);
@@ -136,7 +136,7 @@ impl PurposeHandler for ChatHandler {
             .client
             .post(self.url.clone())
             .header("Idempotency-Key", item.idempotency_key())
-            .json(&self.request(item)?);
+            .json(&self.request(item).await?);
         if let Some(key) = &self.api_key {
             request = request.bearer_auth(key.expose_secret());
         }

@@ -22,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No `Retry-After` is taken for longer.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// A client without redirects and without a proxy. Unless `private` ones are allowed, it connects to no address of this
+/// A client without redirects and without a proxy, for every URL that a job or a purpose names. Unless `private` ones are allowed, it connects to no address of this
 /// machine or of a private network, whatever a name resolves to.
 ///
 /// # Errors
@@ -43,21 +43,39 @@ pub(crate) fn client(timeout: Duration, private: bool) -> Result<Client, String>
     builder.build().map_err(|error| error.to_string())
 }
 
-/// Refuses a URL whose host is an address that may not be connected to: the client resolves names, not addresses.
+/// Refuses a URL whose host is an address that may not be connected to (the client resolves names, not addresses), or a
+/// name that always resolves to this machine.
+///
+/// # Errors
+/// What is wrong with it, and that `allow_private_addresses` allows it.
+pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), String> {
+    let host = url.host().ok_or("has no host")?;
+    let public = match &host {
+        url::Host::Ipv4(address) => is_public((*address).into()),
+        url::Host::Ipv6(address) => is_public((*address).into()),
+        url::Host::Domain(name) => {
+            let name = name.trim_end_matches('.');
+            name != "localhost" && !name.ends_with(".localhost")
+        }
+    };
+    if private || public {
+        return Ok(());
+    }
+    Err(format!(
+        "leads to {host}, which is not public; if that is meant, set \"allow_private_addresses\": true"
+    ))
+}
+
+/// The URL of a configuration.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), String> {
-    let address = match url.host() {
-        Some(url::Host::Ipv4(address)) => IpAddr::from(address),
-        Some(url::Host::Ipv6(address)) => IpAddr::from(address),
-        Some(url::Host::Domain(_)) => return Ok(()),
-        None => return Err("has no host".to_owned()),
-    };
-    if private || is_public(address) {
-        return Ok(());
-    }
-    Err(format!("leads to {address}, which is not public"))
+pub(crate) fn outgoing(url: &str, private: bool) -> Result<Url, String> {
+    let url = url
+        .parse()
+        .map_err(|error| format!("is not a URL: {error}"))?;
+    check_literal(&url, private)?;
+    Ok(url)
 }
 
 /// Whether anybody on the internet may be behind an address.
@@ -132,7 +150,10 @@ impl<R: Resolve> Resolve for PublicOnly<R> {
                 .filter(|address| is_public(address.ip()))
                 .collect();
             if public.is_empty() {
-                return Err(format!("{host} has no public address").into());
+                let problem = format!(
+                    "{host} has no public address; if that is meant, set \"allow_private_addresses\": true"
+                );
+                return Err(problem.into());
             }
             Ok(Box::new(public.into_iter()) as Addrs)
         })
@@ -211,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_are_not_public_are_told_from_those_that_are() {
+    fn addresses_that_are_not_public_are_recognized() {
         for address in [
             "0.0.0.0",
             "10.1.2.3",
@@ -277,6 +298,9 @@ mod tests {
             "http://169.254.169.254/latest",
             "http://0/",
             "http://10.0.0.1:8080/",
+            "http://localhost/",
+            "http://LOCALHOST.:80/",
+            "http://a.localhost/",
         ] {
             let url: Url = url.parse().unwrap();
             assert!(check_literal(&url, false).is_err(), "{url}");

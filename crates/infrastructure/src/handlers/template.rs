@@ -1,8 +1,12 @@
-//! The handler `template`: renders a file of the folder of templates with the tenant's overrides. Overrides
-//! are data and never templates; a name the template uses and nobody set is an error, and fuel bounds the
-//! work one rendering may do.
+//! The handler `template`: renders a file of the folder of templates with the tenant's overrides. Overrides are data and
+//! never templates, and a name that is used and not set is an error. What one rendering may do is bounded: in
+//! steps and in the length of its text here, in time and memory by [`renderer`].
+
+mod renderer;
 
 use std::{
+    collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,9 +20,18 @@ use minijinja::{
 use punctual_application::ports::{HandlerError, PurposeHandler};
 use punctual_domain::Item;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+pub use self::renderer::{RENDERER, render_in, serve};
+use self::renderer::{Renderers, read_all};
 
 /// How much work one rendering may do, in instructions of the template engine: some tens of milliseconds.
 const FUEL: u64 = 200_000;
+/// Bytes of a rendered text.
+const LONGEST_TEXT: usize = 1024 * 1024;
+
+/// Templates by name.
+type Sources = BTreeMap<String, String>;
 
 /// A template that is missing or cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -35,26 +48,76 @@ pub struct TemplateError {
 pub struct Templates {
     folder: PathBuf,
     environment: Arc<Environment<'static>>,
+    renderers: Option<Arc<Renderers>>,
 }
 
 impl Templates {
-    /// The templates in `folder`, each read when it is first used.
+    /// The templates in `folder`, as they are now. They are rendered in processes of their own where
+    /// [a program for them](render_in) has been named, else within this process: then a template that takes too long ends
+    /// with its item, and its thread goes on.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build();
-        environment.set_syntax(syntax.expect("no delimiter is changed"));
-        environment.set_loader(minijinja::path_loader(folder));
+        let sources = read_all(folder);
         Self {
             folder: folder.to_owned(),
-            environment: Arc::new(environment),
+            renderers: Renderers::of(&sources).map(Arc::new),
+            environment: Arc::new(environment(Arc::new(sources))),
         }
+    }
+}
+
+fn environment(sources: Arc<Sources>) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    environment.set_syntax(syntax.expect("no delimiter is changed"));
+    environment.set_loader(move |name| Ok(sources.get(name).cloned()));
+    environment
+}
+
+/// The text of a template, or what is wrong and where.
+fn rendered(
+    environment: &Environment<'_>,
+    name: &str,
+    item: &Value,
+    overrides: &Value,
+) -> Result<String, String> {
+    let own = context! { item => Serde(item), overrides => Serde(overrides) };
+    // The last of two equal names counts, so no override can hide the item.
+    let values = merge_maps([minijinja::Value::from(Serde(overrides)), own]);
+    let mut text = Bounded(Vec::new());
+    let rendered = environment
+        .get_template(name)
+        .and_then(|template| template.render_captured_to(values, &mut text).map(drop));
+    match rendered {
+        Ok(_) => Ok(String::from_utf8_lossy(&text.0).trim_end().to_owned()),
+        Err(_) if text.0.len() >= LONGEST_TEXT => Err(format!(
+            "template `{name}`: the text is longer than {LONGEST_TEXT} bytes"
+        )),
+        Err(error) => Err(format!("template `{name}`: {error}")),
+    }
+}
+
+/// Takes so many bytes and no more.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = LONGEST_TEXT - self.0.len();
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        match bytes.len() > room {
+            true => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
+            false => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -85,27 +148,25 @@ impl TemplateHandler {
 
 impl TemplateHandler {
     /// The rendered text. A template sees the tenant's overrides by name, as `overrides`, and the item as `item`.
-    pub(super) fn render(&self, item: &Item) -> Result<String, HandlerError> {
+    pub(super) async fn render(&self, item: &Item) -> Result<String, HandlerError> {
         let overrides = item
             .preference
             .as_ref()
             .and_then(|preference| preference.get("template_overrides"));
-        let names = overrides.cloned().unwrap_or_else(|| json!({}));
-        let own = context! { item => Serde(item), overrides => Serde(&names) };
-        // The last of two equal names counts, so no override can hide the item.
-        let values = merge_maps([minijinja::Value::from(Serde(&names)), own]);
-        let rendered = self
-            .templates
-            .environment
-            .get_template(&self.name)
-            .and_then(|t| t.render(values));
-        match rendered {
-            Ok(text) => Ok(text.trim_end().to_owned()),
-            Err(error) => Err(HandlerError::permanent(format!(
-                "template `{}`: {error}",
-                self.name
-            ))),
+        let overrides = overrides.cloned().unwrap_or_else(|| json!({}));
+        let (name, item) = (self.name.clone(), json!(item));
+        if let Some(renderers) = &self.templates.renderers {
+            return renderers.render(&name, item, overrides).await;
         }
+        let environment = Arc::clone(&self.templates.environment);
+        let text = spawn_blocking(move || rendered(&environment, &name, &item, &overrides)).await;
+        let text = text.unwrap_or_else(|error| {
+            Err(format!(
+                "template `{}` cannot be rendered: {error}",
+                self.name
+            ))
+        });
+        text.map_err(HandlerError::permanent)
     }
 }
 
@@ -118,7 +179,7 @@ impl PurposeHandler for TemplateHandler {
         if fail::eval(&format!("run-{}", item.tenant_id), |_| ()).is_some() {
             std::process::abort();
         }
-        Ok(json!({ "text": self.render(item)? }))
+        Ok(json!({ "text": self.render(item).await? }))
     }
 }
 
@@ -188,6 +249,43 @@ mod tests {
                 .await
                 .unwrap_err()
                 .contains("fuel")
+        );
+    }
+
+    #[tokio::test]
+    async fn the_text_is_bounded() {
+        let long = "{% for a in range(99) %}{{ 'x' * 100000 }}{% endfor %}";
+        let error = render(long, json!({})).await.unwrap_err();
+        assert!(
+            error.contains("longer than") && error.contains("t.txt.j2"),
+            "{error}"
+        );
+        let doubled = "{% set ns = namespace(s=[1,2,3]) %}{% for i in range(30) %}{% set ns.s = [ns.s, ns.s] %}\
+                       {% endfor %}{{ ns.s }}";
+        let error = render(doubled, json!({})).await.unwrap_err();
+        assert!(error.contains("longer than"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn templates_include_others_of_the_folder_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("parts")).unwrap();
+        std::fs::write(folder.path().join("parts/a.j2"), "part").unwrap();
+        std::fs::write(folder.path().join("t.j2"), "{% include 'parts/a.j2' %}").unwrap();
+        let outside = "{% include '../outside.j2' %}{% include '/etc/hostname' %}";
+        std::fs::write(folder.path().join("o.j2"), outside).unwrap();
+        let templates = Templates::in_folder(folder.path());
+        let run = async |name| {
+            let handler = TemplateHandler::new(&templates, name).unwrap();
+            handler.run(&item(json!({}))).await
+        };
+        assert_eq!(run("t.j2").await.unwrap()["text"], "part");
+        assert!(
+            run("o.j2")
+                .await
+                .unwrap_err()
+                .message
+                .contains("outside.j2")
         );
     }
 

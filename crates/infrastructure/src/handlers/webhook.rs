@@ -1,7 +1,7 @@
 //! Posting to a URL, signed after the Standard Webhooks specification, and the handler `webhook` that posts an item and
 //! keeps what is answered.
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use punctual_application::ports::{Clock, HandlerError, PurposeHandler};
@@ -13,7 +13,7 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
 };
 
-use super::far_side::{self, asked_to_wait, body, check_literal, refused, unanswered};
+use super::far_side::{self, asked_to_wait, body, outgoing, refused, unanswered};
 use crate::environment::secret_at;
 use crate::spans;
 
@@ -24,7 +24,6 @@ const KEPT: usize = 64 * 1024;
 pub(crate) struct Post {
     url: Url,
     secret: Option<Webhook>,
-    private: bool,
     client: Client,
     clock: Arc<dyn Clock>,
 }
@@ -46,18 +45,14 @@ impl Post {
         secret: Option<&SecretString>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        let url = Url::from_str(&config.url).map_err(|error| format!("is no URL: {error}"))?;
         let private = config.allow_private_addresses;
-        check_literal(&url, private).map_err(|problem| {
-            format!("{problem}; if that is meant, set allow_private_addresses")
-        })?;
+        let url = outgoing(&config.url, private)?;
         let secret = secret
             .map(|secret| signer(secret).ok_or("has a secret that is not `whsec_` and base64"))
             .transpose()?;
         Ok(Self {
             url,
             secret,
-            private,
             client: far_side::client(config.timeout, private)?,
             clock,
         })
@@ -89,7 +84,6 @@ impl Post {
         content_type: &str,
         content: Vec<u8>,
     ) -> Result<Posted, HandlerError> {
-        check_literal(&self.url, self.private).map_err(HandlerError::permanent)?;
         let timestamp = self.clock.now().timestamp();
         let mut request = self
             .client

@@ -1,6 +1,7 @@
 //! The handlers `chat` and `webhook` against real servers on loopback.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -14,9 +15,11 @@ use axum::{
     response::IntoResponse,
     routing::any,
 };
-use punctual_application::ports::{HandlerError, HandlerErrorKind, PurposeHandler, SystemClock};
-use punctual_domain::{ChatConfig, Item, JobId, PurposeId, WebhookConfig};
-use punctual_infrastructure::{ChatHandler, TemplateHandler, Templates, WebhookHandler};
+use punctual_application::ports::{
+    HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock,
+};
+use punctual_domain::{ChatConfig, Item, JobId, Location, PurposeId, Source, WebhookConfig};
+use punctual_infrastructure::{ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -214,6 +217,55 @@ async fn nothing_connects_to_this_machine_however_its_address_is_written() {
 }
 
 #[tokio::test]
+async fn every_url_of_jobs_and_purposes_has_one_rule() {
+    let far_side = Script::default();
+    far_side.answer(200, &[], "[{\"id\": \"a\"}]");
+    let url = far_side.serve().await;
+    let folder = tempfile::tempdir().unwrap();
+    let port = url.rsplit(':').next().unwrap();
+    for host in ["127.0.0.1", "localhost"] {
+        let url = format!("http://{host}:{port}/");
+        let source = |private| {
+            let location = Location::Http {
+                url: url.clone(),
+                items: String::new(),
+                api_key_env: None,
+                allow_private_addresses: private,
+            };
+            let (filters, limit) = (vec![], None);
+            let source = Source {
+                location,
+                filters,
+                limit,
+            };
+            BTreeMap::from([("items".to_owned(), source)])
+        };
+        let sources = Sources::in_folder(folder.path()).unwrap();
+        let before = far_side.calls();
+        let error = sources.load(&source(false)).await.unwrap_err().to_string();
+        assert!(
+            error.contains("not public; if that is meant, set \"allow_private_addresses\""),
+            "{error}"
+        );
+        assert_eq!(far_side.calls(), before, "nothing was called");
+        assert_eq!(sources.load(&source(true)).await.unwrap()["items"].len(), 1);
+        let mut config = chat(&url);
+        std::fs::write(folder.path().join("u.j2"), "").unwrap();
+        let model = |config: &ChatConfig| {
+            let user = TemplateHandler::new(&Templates::in_folder(folder.path()), "u.j2").unwrap();
+            ChatHandler::new(config, None, None, user, Duration::from_secs(5)).map(drop)
+        };
+        assert!(model(&config).is_ok());
+        config.allow_private_addresses = false;
+        assert!(
+            model(&config)
+                .unwrap_err()
+                .contains("allow_private_addresses")
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_far_side_that_is_gone_is_told_without_what_its_url_holds() {
     let config = webhook("http://127.0.0.1:1/hook?token=canary");
     let handler = WebhookHandler::new(&config, None, Arc::new(SystemClock)).unwrap();
@@ -236,6 +288,7 @@ fn chat(base_url: &str) -> ChatConfig {
         min_characters: 5,
         max_characters: Some(500),
         allow_truncated: false,
+        allow_private_addresses: true,
     }
 }
 

@@ -1,20 +1,27 @@
 //! Who looks at the page: signed in with the agent's key, for twelve hours. The cookie says until when, under a seal
-//! that only who knows the key can make, so every replica knows it and a new key ends it.
+//! that only who knows the key can make, so every replica knows it and a new key ends it. Signing out ends it, also a
+//! copy of it: the audit log tells other replicas, and this one after a restart.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use askama::Template;
 use axum::{
-    extract::{Form, FromRequestParts, Query, State, rejection::FormRejection},
+    extract::{ConnectInfo, Form, FromRequestParts, Query, State, rejection::FormRejection},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use chrono::TimeDelta;
-use punctual_application::ports::{Clock, SystemClock};
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::ports::{Clock, Page, SystemClock};
 use punctual_config_database::pages::{cookie, set_cookie, to_sign_in, within};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{App, PageError, render};
+use super::{super::audit::By, App, PageError, render};
 
 const COOKIE: &str = "punctual_operator";
 /// The page is never opened signed in from elsewhere.
@@ -35,8 +42,12 @@ impl FromRequestParts<App> for Visitor {
         let Some(key) = &app.api_key else {
             return Ok(Self { signed_in: false });
         };
-        match cookie(&parts.headers, COOKIE) {
-            Some(token) if is_sealed(token, key) => Ok(Self { signed_in: true }),
+        let sealed = cookie(&parts.headers, COOKIE).filter(|token| is_sealed(token, key));
+        if sealed.is_some() {
+            app.follow_sign_outs().await;
+        }
+        match sealed {
+            Some(token) if !app.signed_out.holds(token) => Ok(Self { signed_in: true }),
             _ => Err(to_sign_in(&parts.method, &parts.uri)),
         }
     }
@@ -68,6 +79,89 @@ fn is_sealed(token: &str, key: &blake3::Hash) -> bool {
     genuine && until.is_some_and(|until| until > SystemClock.now().timestamp())
 }
 
+/// What a cookie says, without its seal: the seal may be written in either case.
+fn content_of(token: &str) -> &str {
+    token.rsplit_once('.').map_or(token, |(content, _)| content)
+}
+
+/// The contents of cookies that were signed out in the last twelve hours, and when.
+#[derive(Debug, Default)]
+pub(in crate::api) struct SignedOut {
+    at: Mutex<HashMap<String, DateTime<Utc>>>,
+    /// When the audit log was looked at.
+    looked_at: Mutex<Option<DateTime<Utc>>>,
+}
+
+/// Cookies remembered as signed out. Only who has the key gets cookies that are counted here.
+const REMEMBERED: usize = 10_000;
+/// The action of the audit log; its subject is the content of the cookie.
+const SIGN_OUT: &str = "sign_out";
+const LOOK_EVERY: TimeDelta = TimeDelta::seconds(10);
+/// Replicas' clocks may differ by so much.
+const OVERLAP: TimeDelta = TimeDelta::minutes(1);
+
+impl SignedOut {
+    fn holds(&self, token: &str) -> bool {
+        let ended = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.contains_key(content_of(token))
+    }
+
+    fn add(&self, content: &str, at: DateTime<Utc>) {
+        let mut ended = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.insert(content.to_owned(), at);
+        if ended.len() > REMEMBERED {
+            ended.retain(|_, ended_at| *ended_at > at - SIGNED_IN_FOR);
+        }
+        if ended.len() > REMEMBERED {
+            let first = ended.iter().min_by_key(|(_, at)| **at);
+            if let Some(first) = first.map(|(content, _)| content.clone()) {
+                ended.remove(&first);
+            }
+        }
+    }
+
+    /// Since when the audit log is to be read, if it is time to look.
+    fn read_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let mut looked_at = self
+            .looked_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match looked_at.replace(now) {
+            Some(last) if last + LOOK_EVERY > now => {
+                *looked_at = Some(last);
+                None
+            }
+            Some(last) => Some((last - OVERLAP).max(now - SIGNED_IN_FOR)),
+            None => Some(now - SIGNED_IN_FOR),
+        }
+    }
+}
+
+impl App {
+    /// Takes in who signed out at other replicas, or before this process began. When the store fails, it is asked again
+    /// with the next look: pages show its failure anyway.
+    async fn follow_sign_outs(&self) {
+        let Some(since) = self.signed_out.read_since(SystemClock.now()) else {
+            return;
+        };
+        let mut page = Page {
+            cursor: None,
+            limit: 200,
+        };
+        while let Ok((entries, next)) = self.operations.audit_log(&page).await {
+            for entry in entries.iter().take_while(|entry| entry.at >= since) {
+                if entry.action == SIGN_OUT {
+                    self.signed_out.add(&entry.subject, entry.at);
+                }
+            }
+            page.cursor = next;
+            if page.cursor.is_none() || entries.last().is_some_and(|last| last.at < since) {
+                return;
+            }
+        }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct SignInPage {
@@ -95,21 +189,21 @@ pub(super) struct SignIn {
 
 pub(super) async fn sign_in(
     State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
 ) -> Result<Response, PageError> {
     let Form(SignIn { key, next }) = form?;
-    let given = blake3::hash(key.expose_secret().as_bytes());
-    match app.api_key {
-        Some(own) if own == given => {
+    let Some(own) = app.api_key else {
+        return Ok(Redirect::to("/").into_response());
+    };
+    match app.is_own_key(peer, key.expose_secret(), "refused at the sign-in")? {
+        true => {
             let cookie = set_cookie(&headers, COOKIE, &token(&own), SAME_SITE, SIGNED_IN_FOR);
             let to = Redirect::to(&within(next));
             Ok(([(header::SET_COOKIE, cookie)], to).into_response())
         }
-        Some(_) => {
-            tracing::warn!(
-                "Somebody tried to sign in to the operations page with a key that is not BATCH_API_KEY"
-            );
+        false => {
             let problem = Some("This is not the agent's key.");
             let page = render(&SignInPage {
                 next: within(next),
@@ -117,11 +211,18 @@ pub(super) async fn sign_in(
             })?;
             Ok((StatusCode::UNAUTHORIZED, page).into_response())
         }
-        None => Ok(Redirect::to("/").into_response()),
     }
 }
 
-pub(super) async fn sign_out(headers: HeaderMap) -> Response {
+pub(super) async fn sign_out(State(app): State<App>, by: By, headers: HeaderMap) -> Response {
+    if let (Some(token), Some(key)) = (cookie(&headers, COOKIE), &app.api_key)
+        && is_sealed(token, key)
+    {
+        let content = content_of(token);
+        app.signed_out.add(content, SystemClock.now());
+        // It has ended here in any case; the store's failure is in the log.
+        let _ = app.audit(&by, SIGN_OUT, content, "").await;
+    }
     let cookie = set_cookie(&headers, COOKIE, "", SAME_SITE, TimeDelta::zero());
     ([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response()
 }
@@ -129,6 +230,20 @@ pub(super) async fn sign_out(headers: HeaderMap) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signing_out_ends_every_copy_of_a_cookie_and_no_other() {
+        let (key, signed_out) = (blake3::hash(b"key"), SignedOut::default());
+        let (one, other, now) = (token(&key), token(&key), SystemClock.now());
+        signed_out.add(content_of(&one), now);
+        assert!(signed_out.holds(&one) && !signed_out.holds(&other));
+        let (content, seal) = one.rsplit_once('.').unwrap();
+        assert!(signed_out.holds(&format!("{content}.{}", seal.to_uppercase())));
+        for n in 0..12_000 {
+            signed_out.add(&format!("{n}.x"), now + TimeDelta::seconds(n));
+        }
+        assert!(signed_out.at.lock().unwrap().len() <= REMEMBERED);
+    }
 
     #[test]
     fn only_the_key_makes_a_cookie_and_it_ends() {

@@ -16,12 +16,14 @@ use super::{PageError, form::plain, render, visitor::Visitor};
 use crate::{
     http::{App, problem::Problem},
     import::{Import, ImportReport, NewSchedules},
-    store::{InvalidPreferences, StoreError},
+    store::{GONE_AFTER, InvalidPreferences, StoreError, now},
 };
 
 const TENANTS: u32 = 60;
 const GROUPS: u32 = 500;
 const EXPORTED_AT_ONCE: u32 = 5_000;
+/// Bytes of the field `csrf` of a form with a file.
+const LONGEST_CSRF: usize = 256;
 /// Features whose readers are looked up.
 const FEATURES: usize = 100;
 
@@ -70,7 +72,8 @@ async fn show(
     tenants.truncate(TENANTS as usize);
     let mut features = Vec::new();
     for (name, enabled) in app.store.feature_types().await?.into_iter().take(FEATURES) {
-        let readers = app.store.readers(&FeatureType::new(&name)?).await?.len();
+        let feature = FeatureType::new(&name)?;
+        let readers = app.store.readers(&feature, now() - GONE_AFTER).await?.len();
         features.push(FeatureRow {
             name,
             enabled,
@@ -201,7 +204,14 @@ pub(super) async fn import(
     while let Some(mut field) = form.next_field().await.map_err(unreadable)? {
         match field.name() {
             Some("csrf") => {
-                let csrf = field.text().await.map_err(unreadable)?;
+                let mut csrf = Vec::new();
+                while let Some(piece) = field.chunk().await.map_err(unreadable)? {
+                    csrf.extend_from_slice(&piece);
+                    if csrf.len() > LONGEST_CSRF {
+                        return Err(PageError::bad("the field csrf is too long"));
+                    }
+                }
+                let csrf = String::from_utf8_lossy(&csrf);
                 visitor.may_change(Some(&csrf))?;
                 allowed = true;
             }

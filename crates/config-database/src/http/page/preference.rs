@@ -239,14 +239,10 @@ impl Arrival {
         feature: &FeatureType,
         change: i64,
     ) -> Result<Self, StoreError> {
-        let readers = store.readers(feature).await?;
-        let reading: Vec<_> = readers
-            .values()
-            .filter(|reader| reader.seen_at > now() - READS_NOW)
-            .collect();
+        let reading = store.readers(feature, now() - READS_NOW).await?;
         let all = reading.len();
         let known = reading
-            .iter()
+            .values()
             .filter(|reader| reader.since_id >= change)
             .count();
         let text = match (known, all) {

@@ -1,5 +1,7 @@
 //! Who looks at the pages: signed in with a key, for twelve hours, by a cookie of which only the hash is kept.
 
+use std::net::SocketAddr;
+
 use askama::Template;
 use axum::{
     Form,
@@ -15,7 +17,7 @@ use uuid::Uuid;
 
 use super::{PageError, render};
 use crate::{
-    http::{App, auth::Caller},
+    http::{App, auth::Caller, problem::Problem},
     keys::{Scope, hash},
     pages::{cookie, set_cookie, to_sign_in, within},
     store::now,
@@ -118,18 +120,14 @@ impl FromRequestParts<App> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
         let token = cookie(&parts.headers, COOKIE).map(str::to_owned);
-        let key = match (app.admin_key, &token) {
-            (Some(_), Some(token)) => app
-                .store
-                .session_key(&blake3::hash(token.as_bytes()))
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let caller = match (app.anonymous(), &token, peer) {
+            (Some(anonymous), ..) => Some(anonymous),
+            (None, Some(token), Some(ConnectInfo(peer))) => signed_in(app, *peer, token)
                 .await
-                .map_err(|error| PageError::from(error).into_response())?,
+                .map_err(|problem| PageError::from(problem).into_response())?,
             _ => None,
         };
-        let caller = app
-            .caller(key)
-            .await
-            .map_err(|problem| PageError::from(problem).into_response())?;
         let Some(caller) = caller else {
             return Err(to_sign_in(&parts.method, &parts.uri).into_response());
         };
@@ -147,6 +145,22 @@ impl FromRequestParts<App> for Visitor {
             csrf,
         })
     }
+}
+
+/// Whose session the token is of. Tokens that are none count as wrong keys.
+async fn signed_in(app: &App, peer: SocketAddr, token: &str) -> Result<Option<Caller>, Problem> {
+    let token = blake3::hash(token.as_bytes());
+    let attempt = app.guesses.begin(peer.ip(), token);
+    let attempt = attempt.map_err(Problem::too_many)?;
+    let caller = match app.store.session_key(&token).await? {
+        Some(key) => app.holder(key).await?,
+        None => None,
+    };
+    match caller {
+        Some(_) => attempt.right(),
+        None => attempt.wrong("not the cookie of a session"),
+    }
+    Ok(caller)
 }
 
 #[derive(Template)]
@@ -176,16 +190,19 @@ pub(super) struct SignIn {
 
 pub(super) async fn sign_in(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     Form(SignIn { key, next }): Form<SignIn>,
 ) -> Result<Response, PageError> {
+    if app.admin_key.is_none() {
+        return Ok(Redirect::to("/").into_response());
+    }
     let key = hash(&key);
-    if app.caller(Some(key)).await?.is_none() {
-        app.limits.unknown(peer.ip())?;
+    let holder = app.holder_at(peer, key, "refused at the sign-in").await?;
+    if holder.is_none() {
         let page = render(&SignInPage {
             next: within(next),
-            problem: Some("This key is not known here, or no longer."),
+            problem: Some("That key isn't valid or has been revoked."),
         })?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     }
