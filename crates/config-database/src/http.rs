@@ -10,7 +10,7 @@ mod preferences;
 mod problem;
 mod schemas;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Json, Router, http::StatusCode, middleware, routing::get};
 use secrecy::SecretString;
@@ -28,6 +28,8 @@ use crate::{keys::hash, store::ConfigStore};
 
 /// The largest body of a call other than an import.
 const BODY_BYTES: usize = 1024 * 1024;
+/// How long the store may take to answer a check of health.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest import.
 const IMPORT_BYTES: usize = 4 * 1024 * 1024 * 1024;
 
@@ -137,12 +139,19 @@ pub(crate) fn router(
 async fn ready(
     axum::extract::State(app): axum::extract::State<App>,
 ) -> (StatusCode, Json<serde_json::Value>) {
-    match app.store.refresh().await {
-        Ok(()) => (StatusCode::OK, Json(json!({"status": "ready"}))),
-        Err(error) => {
-            tracing::error!(%error, "The store does not answer: {error}");
-            let not_ready = json!({"status": "not ready", "reasons": ["the store does not answer; see the log"]});
-            (StatusCode::SERVICE_UNAVAILABLE, Json(not_ready))
+    let answer = tokio::time::timeout(STORE_TIMEOUT, app.store.refresh()).await;
+    let error = match answer {
+        // Agents are served while nothing can be stored, so that is a warning.
+        Ok(Ok(())) => {
+            let warnings: Vec<String> = app.store.write_warning().into_iter().collect();
+            let ready = json!({"status": "ready", "reasons": [], "warnings": warnings});
+            return (StatusCode::OK, Json(ready));
         }
-    }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", STORE_TIMEOUT.as_secs()),
+    };
+    tracing::error!(%error, "The store does not answer: {error}");
+    let reason = "the store does not answer; see the log, and check CONFIG_STORE_URL";
+    let not_ready = json!({"status": "not ready", "reasons": [reason], "warnings": []});
+    (StatusCode::SERVICE_UNAVAILABLE, Json(not_ready))
 }

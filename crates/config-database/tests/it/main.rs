@@ -9,6 +9,7 @@
 mod access;
 mod api;
 mod feed;
+mod health;
 mod ordering;
 mod page;
 mod replicas;
