@@ -6,6 +6,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: ## Run the agent on the sample preferences, catching up with the last day
+	@tests/setup.sh build
 	@rm -rf $(DEMO)
 	cargo build --locked --bin punctual-agent
 	CONFIG_STORE_URL=sqlite://$(DEMO)/config.db CONFIG_LAST_KNOWN_GOOD_PATH=$(DEMO)/known \
@@ -29,7 +30,10 @@ test: setup ## Set up what the tests need and run every test
 	cargo run --locked -q -p punctual-infrastructure --example own_result_sink
 
 setup: ## Install what the tests need from Debian's packages, where it is missing
-	@tests/setup.sh
+	@tests/setup.sh test
+
+fresh: ## Make a fresh Debian in a folder and run `make run` and `make test` in it, as root
+	tests/fresh.sh
 
 lint: ## Check format, lints and documentation
 	cargo fmt --all --check
@@ -53,4 +57,4 @@ clean: ## Remove what was built and what the demo stored
 	cargo clean
 	rm -rf var
 
-.PHONY: help run scoreboard reference test setup lint dependencies coverage clean
+.PHONY: help run scoreboard reference test setup fresh lint dependencies coverage clean

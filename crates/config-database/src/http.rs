@@ -11,7 +11,7 @@ mod preferences;
 mod problem;
 mod schemas;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -35,6 +35,8 @@ use crate::{guesses::Guesses, keys::hash, pages::problems_of_text, store::Config
 
 /// The largest body of a call other than an import.
 const BODY_BYTES: usize = 1024 * 1024;
+/// How long the store may take to answer a check of health.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest import.
 const IMPORT_BYTES: usize = 4 * 1024 * 1024 * 1024;
 
@@ -145,12 +147,19 @@ pub(crate) fn router(
 }
 
 async fn ready(axum::extract::State(app): axum::extract::State<App>) -> Response {
-    match app.store.refresh().await {
-        Ok(()) => Json(json!({"status": "ready"})).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "The store does not answer: {error}");
-            let not_ready = json!({"status": "not ready", "reasons": ["the store does not answer; see the log"]});
-            problem::come_back((StatusCode::SERVICE_UNAVAILABLE, Json(not_ready)))
+    let answer = tokio::time::timeout(STORE_TIMEOUT, app.store.refresh()).await;
+    let error = match answer {
+        // Agents are served while nothing can be stored, so that is a warning.
+        Ok(Ok(())) => {
+            let warnings: Vec<String> = app.store.write_warning().into_iter().collect();
+            let ready = json!({"status": "ready", "reasons": [], "warnings": warnings});
+            return Json(ready).into_response();
         }
-    }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", STORE_TIMEOUT.as_secs()),
+    };
+    tracing::error!(%error, "The store does not answer: {error}");
+    let reason = "the store does not answer; see the log, and check CONFIG_STORE_URL";
+    let not_ready = json!({"status": "not ready", "reasons": [reason], "warnings": []});
+    problem::come_back((StatusCode::SERVICE_UNAVAILABLE, Json(not_ready)))
 }

@@ -14,6 +14,7 @@ mod readers;
 mod schemas;
 mod sessions;
 mod stored;
+mod write_failure;
 mod writing;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -21,7 +22,10 @@ use secrecy::SecretString;
 use sqlx::{Any, AnyPool, Transaction};
 use tokio::sync::watch;
 
-use self::{dialect::Dialect, feed::FeedState, readers::Readers, schemas::Schemas};
+use self::{
+    dialect::Dialect, feed::FeedState, readers::Readers, schemas::Schemas,
+    write_failure::WriteFailure,
+};
 
 pub use api_keys::{ApiKey, KeyError, NewKey};
 pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig, Versions};
@@ -56,6 +60,7 @@ pub struct ConfigStore {
     url: SecretString,
     schemas: Schemas,
     readers: Readers,
+    write_failure: WriteFailure,
     /// Where the feed was seen to stand; wakes those who wait for a change.
     seen: watch::Sender<FeedState>,
 }

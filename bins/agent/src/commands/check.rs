@@ -10,7 +10,13 @@ use crate::{
 };
 
 pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
-    let outcome = load(settings);
+    let outcome = load(settings).and_then(|project| {
+        if project.missing_sources.0.is_empty() {
+            Ok(project)
+        } else {
+            Err(project.missing_sources)
+        }
+    });
     if as_json {
         let errors = outcome.as_ref().err().map_or(&[][..], |errors| &errors.0);
         say_json(&json!({ "errors": errors }));

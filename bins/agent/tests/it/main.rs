@@ -18,6 +18,7 @@ mod crash_points;
 mod delivery;
 mod doors;
 mod failures;
+mod health;
 mod kill;
 mod last_known_good;
 mod main_job;

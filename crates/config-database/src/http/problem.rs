@@ -26,6 +26,8 @@ use crate::{
     store::{ChangeError, FeedError, GroupsError, KeyError, SchemaError, StoreError},
 };
 
+/// When to try again what the store could not do.
+const STORE_RETRY_AFTER: Duration = Duration::from_secs(5);
 const CONTENT_TYPE: &str = "application/problem+json";
 /// Seconds after which it is worth trying again what could not be served.
 const COME_BACK_AFTER: u64 = 1;
@@ -196,10 +198,13 @@ pub(super) fn json_of<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 impl From<StoreError> for Problem {
     fn from(store_error: StoreError) -> Self {
         error!(error = %store_error, "The store failed: {store_error}");
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the store failed; try again, and see the log",
-        )
+        Self {
+            retry_after: Some(STORE_RETRY_AFTER),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the store failed; try again, and see the log",
+            )
+        }
     }
 }
 

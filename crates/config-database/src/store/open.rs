@@ -63,6 +63,7 @@ impl ConfigStore {
             url: url.into(),
             schemas: Default::default(),
             readers: Default::default(),
+            write_failure: Default::default(),
             seen: watch::Sender::default(),
         };
         store.refresh().await?;

@@ -58,6 +58,14 @@ pub(super) struct Write {
 
 impl Write {
     pub(super) async fn begin(store: &ConfigStore) -> Result<Self, StoreError> {
+        let begun = Self::begin_locked(store).await;
+        if begun.is_err() {
+            store.write_failure.note(&begun);
+        }
+        begun
+    }
+
+    async fn begin_locked(store: &ConfigStore) -> Result<Self, StoreError> {
         let dialect = store.dialect;
         let mut transaction = store.begin(dialect.begin_write()).await?;
         let head = sqlx::query_scalar(dialect.lock_feed())
@@ -193,14 +201,16 @@ impl Write {
     }
 
     /// Writes everything and returns the id of the newest change.
-    pub(super) async fn commit(
-        mut self,
-        store: &ConfigStore,
-        actor: &str,
-    ) -> Result<i64, StoreError> {
+    pub(super) async fn commit(self, store: &ConfigStore, actor: &str) -> Result<i64, StoreError> {
         if self.configs.is_empty() {
             return Ok(self.head);
         }
+        let written = self.write(store, actor).await;
+        store.write_failure.note(&written);
+        written
+    }
+
+    async fn write(mut self, store: &ConfigStore, actor: &str) -> Result<i64, StoreError> {
         let dialect = self.dialect;
         let connection = &mut *self.transaction;
         let configs = Value::from(self.configs).to_string();

@@ -10,6 +10,7 @@ mod access;
 mod api;
 mod doors;
 mod feed;
+mod health;
 mod ordering;
 mod page;
 mod replicas;

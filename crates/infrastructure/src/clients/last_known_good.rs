@@ -16,9 +16,12 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{
-    ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
-    Unreadable,
+use punctual_application::{
+    ActiveFailures, Operation,
+    ports::{
+        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+        Unreadable,
+    },
 };
 use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
 use tokio::{sync::Mutex, time::Instant};
@@ -44,6 +47,7 @@ pub struct LastKnownGood {
     features: Mutex<HashMap<FeatureType, Known>>,
     /// Keeps other agents out of the folder.
     _lock: Option<File>,
+    failures: ActiveFailures,
 }
 
 /// What is known of a feature.
@@ -86,7 +90,20 @@ impl LastKnownGood {
             source: source.into(),
             features: Mutex::default(),
             _lock: lock,
+            failures: ActiveFailures::default(),
         })
+    }
+
+    /// The same, which notes what fails in `failures`.
+    #[must_use]
+    pub fn with_failures(mut self, failures: ActiveFailures) -> Self {
+        self.failures = failures;
+        self
+    }
+
+    fn note<T>(&self, feature_type: &FeatureType, written: &std::io::Result<T>) {
+        let operation = Operation::WriteLastKnownGood(feature_type.clone());
+        self.failures.note(operation, written, self.clock.now());
     }
 
     /// The snapshot, unless most tenants who are on are gone at once and no second read has confirmed it. Its records
@@ -204,7 +221,9 @@ impl LastKnownGood {
         known.restored = None;
         let path = folder::path(&self.folder, feature_type);
         let (records, cursor) = (&snapshot.records, &snapshot.cursor);
-        known.journal = match Journal::begin(&path, &self.source, records, cursor, read_at).await {
+        let begun = Journal::begin(&path, &self.source, records, cursor, read_at).await;
+        self.note(feature_type, &begun);
+        known.journal = match begun {
             Ok(journal) => Some(journal),
             Err(problem) => {
                 error!(%feature_type, %problem, "The preferences for {feature_type} cannot be kept on disk: {problem}");
@@ -272,11 +291,13 @@ impl ConfigDatabase for LastKnownGood {
                 .iter_mut()
                 .for_each(|change| follow(tenants, change, read_at));
         }
-        if let Some(journal) = &mut known.journal
-            && let Err(problem) = journal.append(&page, read_at).await
-        {
-            error!(%feature_type, %problem, "Changes for {feature_type} cannot be kept on disk: {problem}");
-            known.journal = None;
+        if let Some(journal) = &mut known.journal {
+            let appended = journal.append(&page, read_at).await;
+            self.note(feature_type, &appended);
+            if let Err(problem) = appended {
+                error!(%feature_type, %problem, "Changes for {feature_type} cannot be kept on disk: {problem}");
+                known.journal = None;
+            }
         }
         Ok(page)
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_application::ports::ConfigDatabase;
+use punctual_application::{Operation, ports::ConfigDatabase};
 use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Placement, Progress, Zone};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -115,7 +115,7 @@ impl DynamicBatchScheduler {
             let feed = self.start_feed(&feature_type, &sender, &stop);
             feeds.insert(feature_type, feed);
         }
-        self.publish(self.base.clock.now());
+        self.publish(self.base.clock.now(), None);
         while !stop.is_cancelled() {
             let now = self.base.clock.now();
             let sleep = self.tick(now).await;
@@ -188,7 +188,7 @@ impl DynamicBatchScheduler {
             }
         }
         if !watch.leads {
-            self.publish(now);
+            self.publish(now, None);
             return watch.ends;
         }
         let (mut firing, mut next) = self.base.plan(now).await;
@@ -228,7 +228,7 @@ impl DynamicBatchScheduler {
                     }
                 }
                 metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
-                self.publish(now);
+                self.publish(now, next);
                 until(next, now).min(watch.ends)
             }
             Err(error) => {
@@ -280,16 +280,20 @@ impl DynamicBatchScheduler {
                     mirror.placed_as(before);
                 }
                 mirror.started = true;
+                self.base.failures.succeeded(&Operation::PlanJob(job_id));
                 true
             }
             Err(error) => {
+                self.base
+                    .failures
+                    .failed(Operation::PlanJob(job_id.clone()), &error, now);
                 error!(%job_id, %error, "Job {job_id} cannot be planned, its progress cannot be read: {error}");
                 false
             }
         }
     }
 
-    fn publish(&self, now: DateTime<Utc>) {
+    fn publish(&self, now: DateTime<Utc>, next_due: Option<DateTime<Utc>>) {
         let jobs: HashMap<JobId, JobStatus> = self
             .mirrors
             .iter()
@@ -312,6 +316,7 @@ impl DynamicBatchScheduler {
         self.status.publish(SchedulerStatus {
             jobs,
             planned_until: Some(now),
+            next_due,
         });
     }
 }
