@@ -201,11 +201,12 @@ impl<'a> GroupsPage<'a> {
     /// What makes the page as a whole unreadable.
     pub(super) fn read(body: &'a [u8]) -> Result<Self, FieldError> {
         let page = Entry::new("", body)?.whole()?;
+        let next_cursor: Option<String> = page.optional("next_cursor", "text")?;
         Ok(Self {
             groups: page.list("groups")?,
             epoch: page.optional("epoch", "text")?,
             as_of_id: page.optional("as_of_id", "a whole number")?,
-            next_cursor: page.optional("next_cursor", "text")?,
+            next_cursor: next_cursor.filter(|cursor| !cursor.is_empty()),
         })
     }
 }
