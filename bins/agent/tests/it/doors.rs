@@ -287,10 +287,6 @@ async fn a_template_that_never_ends_ends_with_its_item_and_others_go_on() {
     let hostile = [
         ("tojson", "{{ ns.s|tojson|length }}"),
         ("join", "{{ (ns.s ~ '')|length }}"),
-        (
-            "compare",
-            "{% set a = namespace(s=ns.s) %}{{ [ns.s] == [a.s, 1] or [ns.s, 1] == [a.s, 2] }}",
-        ),
         ("string", "{{ ns.s|string|upper|length }}"),
         ("capture", "{% set x %}{{ ns.s }}{% endset %}{{ x|length }}"),
         ("repeat", "{{ ('x' * 1000000000 * 9)|length }}"),
@@ -331,7 +327,7 @@ async fn a_template_that_never_ends_ends_with_its_item_and_others_go_on() {
     agent
         .until("/health/ready", |ready| ready["status"] == "ready")
         .await;
-    for (name, _) in hostile {
+    for (name, _) in &hostile {
         let path = format!("/api/v1/jobs/{name}/trigger");
         agent.call(Method::POST, &path, &json!({})).await;
     }
@@ -342,7 +338,8 @@ async fn a_template_that_never_ends_ends_with_its_item_and_others_go_on() {
     let all = agent
         .until("/api/v1/batches", |list| {
             let batches = list["batches"].as_array().unwrap();
-            batches.len() == 7 && batches.iter().all(|batch| !batch["finished_at"].is_null())
+            batches.len() == hostile.len() + 1
+                && batches.iter().all(|batch| !batch["finished_at"].is_null())
         })
         .await;
     for batch in all["batches"].as_array().unwrap() {

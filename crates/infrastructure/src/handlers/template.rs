@@ -292,6 +292,7 @@ mod tests {
     #[test]
     fn missing_and_broken_templates_name_their_file() {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("broken.j2"), "{% if %}").unwrap();
         let templates = Templates::in_folder(folder.path());
         let error = |name: &str| {
             TemplateHandler::new(&templates, name)
@@ -301,7 +302,6 @@ mod tests {
         };
         assert!(error("none.j2").contains("none.j2"));
         assert!(error("../../etc/passwd").contains("template"));
-        std::fs::write(folder.path().join("broken.j2"), "{% if %}").unwrap();
         assert!(error("broken.j2").contains("syntax error"));
     }
 }
