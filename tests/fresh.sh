@@ -18,7 +18,7 @@ possible() {
     if [ "$(id -u)" != 0 ]; then
         echo "a fresh root needs root rights"
     elif ! command -v apt-get >/dev/null; then
-        echo "a fresh root is made from Debian's packages, and there is no apt-get here"
+        echo "a fresh root is made from Debian's packages, and apt-get is missing here"
     elif [ "$sysroot" = /usr ]; then
         echo "the Rust toolchain is part of this system, and a fresh root borrows one that stands alone, as rustup installs it"
     elif ! unshare --mount --pid --fork --propagation private mount -t tmpfs fresh /mnt 2>/dev/null; then
@@ -100,7 +100,7 @@ in_root() {
 
 step() { printf '\n== %s\n' "$*"; }
 
-# A user without sudo is told what is missing and how to install it, and nothing is installed.
+# A user without sudo reads what is missing and how to install it; nothing is installed.
 check_user_without_sudo() {
     local target=$1 said
     shift

@@ -16,11 +16,20 @@ mod tenants;
 
 use std::sync::Arc;
 
-use axum::{Json, Router, middleware, routing::get};
+use axum::{
+    Json, Router,
+    http::{HeaderValue, StatusCode, header},
+    middleware,
+    response::Response,
+    routing::get,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use punctual_application::{
-    Jobs,
-    ports::{BatchReader, ConfigDatabase, ItemSource, Operations, Page, WorkQueue},
+    ActiveFailures, Jobs, Operation,
+    ports::{
+        BatchReader, Clock, ConfigDatabase, ItemSource, Operations, Page, StoreError, SystemClock,
+        WorkQueue,
+    },
 };
 use punctual_config_database::BearerKey;
 use punctual_domain::Zone;
@@ -32,7 +41,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::wiring::Agent;
+use crate::{health::Health, wiring::Agent};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -52,7 +61,8 @@ struct App {
     reader: Arc<dyn BatchReader>,
     status: StatusHandle,
     jobs: Jobs,
-    jobs_trouble: watch::Receiver<Option<String>>,
+    health: Health,
+    failures: ActiveFailures,
     preferences: Arc<dyn ConfigDatabase>,
     queue: Arc<dyn WorkQueue>,
     operations: Arc<dyn Operations>,
@@ -106,7 +116,8 @@ pub(crate) fn router(
         reader: agent.store.reader(),
         status: agent.status.clone(),
         jobs: agent.jobs.clone(),
-        jobs_trouble: agent.reload.trouble(),
+        health: agent.health.clone(),
+        failures: agent.failures.clone(),
         preferences: agent.preferences.clone(),
         queue: agent.store.queue(),
         operations: agent.store.operations(),
@@ -143,7 +154,32 @@ pub(crate) fn router(
             auth::refuse_other_sites,
         ))
         .layer(CatchPanicLayer::new())
+        .layer(middleware::map_response(retry_later))
         .with_state(app)
+}
+
+/// Seconds after which to try again what cannot be done now.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// Tells with every 503 when to try again.
+async fn retry_later(mut response: Response) -> Response {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let headers = response.headers_mut();
+        headers.entry(header::RETRY_AFTER).or_insert(RETRY_AFTER);
+    }
+    response
+}
+
+impl App {
+    /// Notes whether the store took what an operator asked for.
+    fn noted<T>(&self, stored: Result<T, StoreError>) -> Result<T, StoreError> {
+        let refused = stored.as_ref().is_err_and(|error| error.invalid_input);
+        if !refused {
+            let operation = Operation::StoreRequest;
+            self.failures.note(operation, &stored, SystemClock.now());
+        }
+        stored
+    }
 }
 
 /// A page of a list, as asked for.

@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod commands;
+mod health;
 mod reload;
 mod service_manager;
 mod settings;

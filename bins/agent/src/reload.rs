@@ -7,8 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use punctual_application::{Handlers, Jobs};
-use tokio::sync::watch;
+use punctual_application::{
+    ActiveFailures, Handlers, Jobs, Operation,
+    ports::{Clock, SystemClock},
+};
+use punctual_domain::{Location, Work};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -25,26 +28,27 @@ pub(crate) struct Reload {
     settings: Settings,
     jobs: Jobs,
     handlers: Handlers,
-    /// Why the files that are there now are not in force.
-    trouble: watch::Sender<Option<String>>,
+    failures: ActiveFailures,
 }
 
 impl Reload {
-    pub(crate) fn new(settings: Settings, jobs: Jobs, handlers: Handlers) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        jobs: Jobs,
+        handlers: Handlers,
+        failures: ActiveFailures,
+    ) -> Self {
         Self {
             settings,
             jobs,
             handlers,
-            trouble: watch::Sender::default(),
+            failures,
         }
-    }
-
-    pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
-        self.trouble.subscribe()
     }
 
     pub(crate) async fn run(self, stop: CancellationToken) {
         let (mut in_force, mut last) = (self.look(), None);
+        self.look_for_sources();
         while tokio::time::timeout(LOOK_EVERY, stop.cancelled())
             .await
             .is_err()
@@ -56,6 +60,7 @@ impl Reload {
                 in_force.clone_from(&now);
             }
             last = Some(now);
+            self.look_for_sources();
         }
     }
 
@@ -66,7 +71,7 @@ impl Reload {
                 let jobs = project.config.jobs.len();
                 self.handlers.replace(project.handlers);
                 self.jobs.replace(project.config);
-                self.trouble.send_replace(None);
+                self.failures.succeeded(&Operation::ReloadJobs);
                 info!(
                     jobs,
                     "Read {file} and its purposes again: {jobs} jobs are in force"
@@ -80,11 +85,35 @@ impl Reload {
                     .first()
                     .map_or_else(String::new, ToString::to_string);
                 let trouble = format!(
-                    "the changed job files have {count} mistakes and are not in force; run `punctual-agent check`. \
+                    "the changed job files have {count} mistakes and are not in force. \
                      The first: {first}"
                 );
-                self.trouble.send_replace(Some(trouble));
+                self.failures
+                    .failed(Operation::ReloadJobs, trouble, SystemClock.now());
             }
+        }
+    }
+
+    /// Notes the jobs whose source file is not there. They wait for it, and the others run.
+    fn look_for_sources(&self) {
+        let folder = self.settings.batch_config_path.parent();
+        let folder = folder.unwrap_or(Path::new("."));
+        for job in &self.jobs.current().jobs {
+            let Work::Fixed { sources, .. } = &job.work else {
+                continue;
+            };
+            let mut files = sources
+                .values()
+                .filter_map(|source| match &source.location {
+                    Location::File(file) => Some(folder.join(file)),
+                    Location::Http { .. } => None,
+                });
+            let found = match files.find(|path| !path.is_file()) {
+                Some(path) => Err(format!("{} does not exist", path.display())),
+                None => Ok(()),
+            };
+            let operation = Operation::FindSourceFile(job.job_id.clone());
+            self.failures.note(operation, &found, SystemClock.now());
         }
     }
 

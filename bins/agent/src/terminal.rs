@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Table;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use punctual_application::ports::{
@@ -17,12 +17,18 @@ use punctual_application::ports::{
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus};
 use punctual_infrastructure::{SchedulerStatus, StatusHandle};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
+use crate::health::Health;
+
 /// How often the display looks at the batches.
 const REFRESH: Duration = Duration::from_millis(250);
+/// How often it looks at what is wrong, and how long that must last to be shown.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+const SHOWN_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// Bars on the screen at one time, and slots listed per job.
 const BARS: usize = 8;
 const SLOTS: usize = 12;
@@ -79,8 +85,11 @@ pub(crate) struct Display {
     terminal: Terminal,
     reader: Arc<dyn BatchReader>,
     status: StatusHandle,
+    health: Health,
     address: SocketAddr,
     started_at: DateTime<Utc>,
+    /// What has been shown as wrong and still is, by the page it leads to and since when.
+    wrong: HashSet<(String, Option<DateTime<Utc>>)>,
     bars: HashMap<Uuid, ProgressBar>,
     reported: HashSet<Uuid>,
 }
@@ -90,14 +99,17 @@ impl Display {
         terminal: Terminal,
         reader: Arc<dyn BatchReader>,
         status: StatusHandle,
+        health: Health,
         address: SocketAddr,
     ) -> Self {
         Self {
             terminal,
             reader,
             status,
+            health,
             address,
             started_at: SystemClock.now(),
+            wrong: HashSet::new(),
             bars: HashMap::new(),
             reported: HashSet::new(),
         }
@@ -107,15 +119,26 @@ impl Display {
         let all_loaded = |status: &SchedulerStatus| {
             status.planned_until.is_some() && status.jobs.values().all(|job| job.loaded)
         };
-        tokio::select! {
-            status = self.status.wait_for(all_loaded) => self.terminal.print(&slots(&status)),
-            () = stop.cancelled() => return,
+        loop {
+            tokio::select! {
+                status = self.status.wait_for(all_loaded) => {
+                    self.terminal.print(&slots(&status));
+                    break;
+                }
+                () = tokio::time::sleep(HEALTH_EVERY) => self.show_wrong().await,
+                () = stop.cancelled() => return,
+            }
         }
         let mut hint_given = false;
+        let mut looked_at = Instant::now();
         while tokio::time::timeout(REFRESH, stop.cancelled())
             .await
             .is_err()
         {
+            if looked_at.elapsed() >= HEALTH_EVERY {
+                self.show_wrong().await;
+                looked_at = Instant::now();
+            }
             // The store reports its own failures; the display only has nothing new to show.
             let Ok((batches, _)) = self
                 .reader
@@ -145,6 +168,22 @@ impl Display {
         }
         for bar in self.bars.into_values() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Shows what is wrong, once while it lasts.
+    async fn show_wrong(&mut self) {
+        let now = SystemClock.now();
+        let report = self.health.report(now).await;
+        let lasts =
+            |since: Option<DateTime<Utc>>| since.is_none_or(|since| now - since >= SHOWN_AFTER);
+        let before = std::mem::take(&mut self.wrong);
+        for reason in report.all().filter(|reason| lasts(reason.since)) {
+            let key = (reason.link.clone(), reason.since);
+            if !before.contains(&key) {
+                self.terminal.print(&format!("  ! {reason}"));
+            }
+            self.wrong.insert(key);
         }
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use punctual_application::{
-    BatchProcessor, EnhancedBatchProcessor, Jobs, Limits, RetryPolicy,
+    ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Jobs, Limits, RetryPolicy,
     ports::{Clock, ConfigDatabase, ItemSource, SystemClock},
 };
 use punctual_domain::Zone;
@@ -15,7 +15,7 @@ use punctual_infrastructure::{
 };
 use tokio::sync::watch;
 
-use crate::{commands::Failure, reload::Reload, settings::Settings};
+use crate::{commands::Failure, health::Health, reload::Reload, settings::Settings};
 
 /// The agent, put together and not yet running.
 pub(crate) struct Agent {
@@ -25,6 +25,8 @@ pub(crate) struct Agent {
     pub(crate) store: Store,
     pub(crate) jobs: Jobs,
     pub(crate) reload: Reload,
+    pub(crate) health: Health,
+    pub(crate) failures: ActiveFailures,
     pub(crate) status: StatusHandle,
     pub(crate) preferences: Arc<dyn ConfigDatabase>,
     pub(crate) zone: Zone,
@@ -46,18 +48,25 @@ impl Agent {
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let jobs = Jobs::from(project.config);
-        let reload = Reload::new(settings.clone(), jobs.clone(), project.handlers.clone());
+        let failures = ActiveFailures::default();
+        let reload = Reload::new(
+            settings.clone(),
+            jobs.clone(),
+            project.handlers.clone(),
+            failures.clone(),
+        );
         let zone = settings.batch_default_timezone.clone();
         let (stopping, stopped) = watch::channel(false);
 
         let client = client(settings, config_service_url)?;
         let address = client.url();
-        let config_database = Arc::new(LastKnownGood::new(
+        let config_database = LastKnownGood::new(
             Arc::new(client),
             clock.clone(),
             &settings.config_last_known_good_path,
             &address,
-        ));
+        );
+        let config_database = Arc::new(config_database.with_failures(failures.clone()));
         let store = Store::open(&settings.batch_store_url)
             .await
             .map_err(Failure::failed)?;
@@ -88,7 +97,8 @@ impl Agent {
                     chunk_size: settings.batch_chunk_size,
                     look_back: TimeDelta::from_std(look_back).map_err(Failure::bad_input)?,
                 },
-            ),
+            )
+            .with_failures(failures.clone()),
             config_database.clone(),
             settings.config_poll_interval,
             &zone,
@@ -96,12 +106,20 @@ impl Agent {
         );
         let status = scheduler.status();
         let processor = processor.with_mirror(Arc::new(status.clone()));
-        let worker = Worker::new(store.clone(), processor);
+        let worker = Worker::new(store.clone(), processor).with_failures(failures.clone());
         let deliverer = Deliverer::new(
             store.deliveries(),
             store.reader(),
             Arc::new(SystemClock),
             folder.to_owned(),
+        )
+        .with_failures(failures.clone());
+        let health = Health::new(
+            &store,
+            status.clone(),
+            jobs.clone(),
+            failures.clone(),
+            SystemClock.now(),
         );
         Ok(Self {
             scheduler,
@@ -110,6 +128,8 @@ impl Agent {
             store,
             jobs,
             reload,
+            health,
+            failures,
             status,
             preferences: config_database,
             zone,

@@ -11,6 +11,7 @@ mod services;
 pub mod testing;
 
 pub use services::{
+    active_failures::{ActiveFailure, ActiveFailures, Operation},
     backfill::{BackfillCount, backfill},
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
     dead_letters::replay,

@@ -1,5 +1,6 @@
 //! The use cases.
 
+pub mod active_failures;
 pub mod backfill;
 pub mod batch_processor;
 pub mod dead_letters;

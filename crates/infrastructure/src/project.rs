@@ -20,20 +20,22 @@ pub struct Project {
     pub config: BatchConfig,
     /// The handler of every purpose.
     pub handlers: Handlers,
+    /// The source files of plain jobs that are not there: mistakes before a start; a running agent has their jobs wait.
+    pub missing_sources: FileErrors,
 }
 
 impl Project {
     /// Reads `batch_config.json` and `purposes.json`, with the templates in `templates`.
     ///
     /// # Errors
-    /// Every mistake in either, with line and column.
+    /// Every mistake in either, with line and column; source files that are not there are none by themselves.
     pub fn load(
         batch_config: &Path,
         purposes: &Path,
         templates: &Path,
         default_zone: &Zone,
     ) -> Result<Self, FileErrors> {
-        let mut errors = Vec::new();
+        let (mut errors, mut missing) = (Vec::new(), FileErrors(Vec::new()));
         let jobs = keep(&mut errors, JsonFile::read(batch_config));
         let purposes = keep(&mut errors, JsonFile::read(purposes));
         let config = jobs.as_ref().and_then(|file| {
@@ -53,12 +55,24 @@ impl Project {
             });
         if let (Some(config), Some(parsed), Some(file)) = (&config, &parsed, &jobs) {
             let folder = batch_config.parent().unwrap_or(Path::new("."));
-            let found = cross_check(config, parsed, folder, file.value.get("jobs").is_some());
+            let list = match file.value.get("jobs") {
+                Some(_) => "jobs",
+                None => "batch_processing_jobs",
+            };
+            let found = cross_check(config, parsed, list);
             keep(&mut errors, found.map_err(|found| file.locate(found)));
+            missing = file.locate(missing_sources(config, folder, list));
         }
         match (config, handlers) {
-            (Some(config), Some(handlers)) if errors.is_empty() => Ok(Self { config, handlers }),
-            _ => Err(FileErrors(errors)),
+            (Some(config), Some(handlers)) if errors.is_empty() => Ok(Self {
+                config,
+                handlers,
+                missing_sources: missing,
+            }),
+            _ => {
+                errors.extend(missing.0);
+                Err(FileErrors(errors))
+            }
         }
     }
 }
@@ -80,18 +94,12 @@ fn bind_all(purposes: &[PurposeConfig], templates: &Templates) -> Result<Handler
     }
 }
 
-/// What only both files, or the disk, can tell.
+/// What only both files can tell.
 fn cross_check(
     config: &BatchConfig,
     purposes: &[PurposeConfig],
-    folder: &Path,
-    is_jobs: bool,
+    list: &str,
 ) -> Result<(), FieldErrors> {
-    let list = if is_jobs {
-        "jobs"
-    } else {
-        "batch_processing_jobs"
-    };
     let mut errors = Vec::new();
     for (index, job) in config.jobs.iter().enumerate() {
         if !purposes
@@ -124,6 +132,18 @@ fn cross_check(
                 }
             }
         }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(FieldErrors(errors))
+    }
+}
+
+/// The source files that are not there.
+fn missing_sources(config: &BatchConfig, folder: &Path, list: &str) -> FieldErrors {
+    let mut errors = Vec::new();
+    for (index, job) in config.jobs.iter().enumerate() {
         let Work::Fixed { sources, .. } = &job.work else {
             continue;
         };
@@ -146,9 +166,5 @@ fn cross_check(
             }
         }
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(FieldErrors(errors))
-    }
+    FieldErrors(errors)
 }

@@ -14,7 +14,7 @@ pub mod sqlite;
 #[cfg(feature = "postgres")]
 pub mod transfer;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use apalis::prelude::{Task, TaskBuilder};
 use punctual_application::ports::{
@@ -122,8 +122,9 @@ impl Store {
         }
     }
 
-    /// The queues that have something waiting, or in the hands of a worker that may be dead.
-    pub(crate) async fn waiting(&self) -> Result<BTreeSet<String>, StoreError> {
+    /// The queues that have something waiting, or in the hands of a worker that may be dead, and whether anything of
+    /// it is in no hands.
+    pub(crate) async fn waiting(&self) -> Result<BTreeMap<String, bool>, StoreError> {
         match self {
             Self::Sqlite(store) => store.waiting().await,
             #[cfg(feature = "postgres")]
@@ -174,14 +175,30 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, TimeDelta};
+    use chrono::{DateTime, TimeDelta, Utc};
     use punctual_application::ports::{AuditEntry, Claimant, Clock, Leadership, Page, SystemClock};
-    use punctual_domain::{Firing, NewBatch, Occurrence, Priority, TenantId, Trigger};
+    use punctual_domain::{Delivery, Firing, NewBatch, Occurrence, Priority, TenantId, Trigger};
     use uuid::Uuid;
 
     use super::*;
 
     impl Store {
+        /// As if every batch had ended at the beginning of time.
+        async fn end_batches(&self) {
+            let sql = "UPDATE batches SET finished_at = 0";
+            match self {
+                Self::Sqlite(store) => {
+                    let ended = sqlx::query(sql).execute(store.writer()).await;
+                    ended.unwrap();
+                }
+                #[cfg(feature = "postgres")]
+                Self::Postgres(store) => {
+                    let ended = sqlx::query(sql).execute(store.pool()).await;
+                    ended.unwrap();
+                }
+            }
+        }
+
         /// As apalis notes that a worker is alive.
         async fn hear_of(&self, worker: &str) {
             match self {
@@ -243,6 +260,7 @@ mod tests {
                 &items,
                 1,
             )
+            .delivered_to(&[Delivery::File("out.ndjson".into())])
         };
         let batches = vec![
             batch(due, Trigger::Schedule),
@@ -290,6 +308,34 @@ mod tests {
         let seen = heard.last_seen.unwrap();
         assert!(!heard.is_gone(seen + TimeDelta::seconds(15)));
         assert!(heard.is_gone(seen + TimeDelta::seconds(17)));
+
+        // Deliveries that fail once are tried again and not shown yet; those given up long ago are no longer shown.
+        store.end_batches().await;
+        let began = DateTime::UNIX_EPOCH;
+        let fails = async |again: Option<DateTime<Utc>>| {
+            let deliveries = store.deliveries();
+            let due = deliveries.take(now, TimeDelta::zero()).await;
+            let due = due.unwrap().expect("a delivery is due");
+            let postponed = deliveries.postpone(due.id, again, "disk full");
+            postponed.await.unwrap();
+        };
+        fails(Some(began)).await;
+        assert_eq!(operations.failing_deliveries(began).await.unwrap(), []);
+        fails(Some(began)).await;
+        let failing = operations.failing_deliveries(began).await.unwrap();
+        let [one] = failing.as_slice() else {
+            panic!("{failing:?}")
+        };
+        assert_eq!(
+            (one.given_up, one.deliveries, one.since, one.reason.as_str()),
+            (false, 1, began, "disk full")
+        );
+        fails(None).await;
+        let failing = operations.failing_deliveries(began).await.unwrap();
+        assert!(failing.iter().any(|one| one.given_up), "{failing:?}");
+        let later = began + TimeDelta::seconds(1);
+        let failing = operations.failing_deliveries(later).await.unwrap();
+        assert!(failing.iter().all(|one| !one.given_up), "{failing:?}");
 
         let process = Uuid::new_v4();
         let term = std::time::Duration::from_secs(60);

@@ -54,7 +54,7 @@ impl App {
             subject: subject.to_owned(),
             detail: detail.to_owned(),
         };
-        Ok(self.operations.record(&entry).await?)
+        Ok(self.noted(self.operations.record(&entry).await)?)
     }
 }
 

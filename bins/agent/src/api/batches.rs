@@ -131,7 +131,7 @@ impl App {
             self.audit(by, "cancel", id, &format!("a batch of {}", batch.job_id))
                 .await?;
         }
-        if !self.queue.cancel(batch_id).await? {
+        if !self.noted(self.queue.cancel(batch_id).await)? {
             return Err(Problem::conflict(format!(
                 "batch {id} is {}; only one that is not over can be cancelled",
                 self.batch(id).await?.status.as_str()

@@ -119,7 +119,7 @@ impl App {
             batches: vec![batch],
             progress: vec![],
         };
-        self.queue.enqueue(firing, now).await?;
+        self.noted(self.queue.enqueue(firing, now).await)?;
         info!(%batch_id, %job_id, total, "Batch {batch_id} of {job_id} is queued by hand: {total} items");
         Ok(json!({"batch_id": batch_id, "job_id": job.job_id, "occurrence": run, "total": total}))
     }
@@ -134,9 +134,10 @@ impl App {
         let action = if paused { "pause" } else { "resume" };
         self.audit(by, action, job_id, "").await?;
         let reason = paused.then(|| "paused by hand".to_owned());
-        self.queue
-            .set_paused(&job.job_id, reason, SystemClock.now())
-            .await?;
+        let set = self
+            .queue
+            .set_paused(&job.job_id, reason, SystemClock.now());
+        self.noted(set.await)?;
         let word = if paused { "paused" } else { "resumed" };
         info!(%job_id, "Job {job_id} is {word} by hand");
         Ok(Json(json!({"job_id": job.job_id, "paused": paused})))

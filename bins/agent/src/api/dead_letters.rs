@@ -212,7 +212,7 @@ impl App {
                     Vec::new()
                 };
                 batches.extend(new.iter().map(|batch| batch.batch_id));
-                settled += self.queue.settle(&ids, new, now).await?;
+                settled += self.noted(self.queue.settle(&ids, new, now).await)?;
             }
             let all_found = !wanted.ids.is_empty() && missing.is_empty();
             match next {

@@ -1,48 +1,32 @@
 //! Health, version and metrics.
 
 use axum::{Json, extract::State, http::StatusCode, http::header, response::IntoResponse};
+use punctual_application::ports::{Clock, SystemClock};
 use punctual_domain::TZDB_VERSION;
 use serde_json::{Value, json};
 
 use super::App;
+use crate::health::Reason;
 
 pub(super) async fn live() -> Json<Value> {
     Json(json!({ "status": "live" }))
 }
 
-/// Ready once every job's preferences have been read and the store answers; says what is not.
+/// Ready while the agent does its main work; says what it does not do, since when, and the remedy.
 pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    let status = app.status.get();
-    let mut not_ready = Vec::new();
-    let mut warnings = Vec::new();
-    if status.planned_until.is_none() {
-        not_ready.push("the scheduler has not planned yet".to_owned());
-    }
-    warnings.extend(app.jobs_trouble.borrow().clone());
-    for (job_id, job) in &status.jobs {
-        let list = match job.loaded {
-            true => &mut warnings,
-            false => &mut not_ready,
-        };
-        list.extend(job.wrong().map(|wrong| format!("{job_id}: {wrong}")));
-    }
-    if let Ok(paused) = app.queue.paused().await {
-        let because = paused
-            .iter()
-            .map(|(job_id, reason)| format!("{job_id} is paused: {reason}"));
-        warnings.extend(because);
-    }
-    if let Err(error) = app.newest(None, 1).await {
-        not_ready.push(format!("the store does not answer: {error}"));
-    }
-    let (code, word) = if not_ready.is_empty() {
+    let report = app.health.report(SystemClock.now()).await;
+    let (code, word) = if report.reasons.is_empty() {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     };
+    let texts =
+        |reasons: &[Reason]| -> Vec<String> { reasons.iter().map(Reason::to_string).collect() };
     (
         code,
-        Json(json!({ "status": word, "reasons": not_ready, "warnings": warnings })),
+        Json(json!({
+            "status": word, "reasons": texts(&report.reasons), "warnings": texts(&report.warnings),
+        })),
     )
 }
 

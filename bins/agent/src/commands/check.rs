@@ -7,7 +7,13 @@ use super::Failure;
 use crate::settings::Settings;
 
 pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
-    let outcome = load(settings);
+    let outcome = load(settings).and_then(|project| {
+        if project.missing_sources.0.is_empty() {
+            Ok(project)
+        } else {
+            Err(project.missing_sources)
+        }
+    });
     if as_json {
         let errors = outcome.as_ref().err().map_or(&[][..], |errors| &errors.0);
         println!("{}", json!({ "errors": errors }));

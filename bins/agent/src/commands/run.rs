@@ -51,6 +51,9 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     )
     .map_err(Failure::BadInput)?;
     let project = check::load(&settings).map_err(Failure::bad_input)?;
+    for missing in &project.missing_sources.0 {
+        warn!(%missing, "A job waits for its source file, and the others run: {missing}");
+    }
     let metrics = install_metrics().map_err(Failure::failed)?;
     let mut signals = Signals::new().map_err(Failure::failed)?;
 
@@ -98,6 +101,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
             terminal,
             agent.store.reader(),
             agent.status.clone(),
+            agent.health.clone(),
             address,
         );
         parts.spawn(named("the display", display.run(stop.clone())));

@@ -17,6 +17,7 @@ mod counting;
 mod crash_points;
 mod delivery;
 mod failures;
+mod health;
 mod kill;
 mod last_known_good;
 mod main_job;

@@ -20,6 +20,13 @@ pub trait Operations: Send + Sync {
     /// The process that fires, and until when; `None` where the store is not shared, or nobody's term is running.
     async fn leader(&self) -> Result<Option<(String, DateTime<Utc>)>, StoreError>;
 
+    /// The deliveries that have failed more than once in a row, and those of batches that ended after
+    /// `given_up_since` that were given up, by job.
+    async fn failing_deliveries(
+        &self,
+        given_up_since: DateTime<Utc>,
+    ) -> Result<Vec<FailingDeliveries>, StoreError>;
+
     /// Writes down what an operator asks for.
     async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError>;
 
@@ -42,6 +49,21 @@ pub struct Activity {
     pub failed: u64,
     /// The longest that one whose slot fell due came into the queue after it, in milliseconds.
     pub worst_lateness_ms: u64,
+}
+
+/// Deliveries of a job that fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailingDeliveries {
+    /// The job.
+    pub job_id: JobId,
+    /// Whether they were given up; otherwise they are tried again.
+    pub given_up: bool,
+    /// Number of deliveries.
+    pub deliveries: u64,
+    /// When the oldest of their batches ended.
+    pub since: DateTime<Utc>,
+    /// Why one of them failed last.
+    pub reason: String,
 }
 
 /// What a process holds.

@@ -8,8 +8,11 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{
-    ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+use punctual_application::{
+    ActiveFailures, Operation,
+    ports::{
+        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+    },
 };
 use punctual_domain::{ChangeKind, FeatureType, PreferenceRecord, TenantId};
 use tokio::{sync::Mutex, time::Instant};
@@ -29,6 +32,7 @@ pub struct LastKnownGood {
     folder: PathBuf,
     source: String,
     features: Mutex<HashMap<FeatureType, Known>>,
+    failures: ActiveFailures,
 }
 
 /// What is known of a feature.
@@ -59,7 +63,20 @@ impl LastKnownGood {
             folder: folder.into(),
             source: source.into(),
             features: Mutex::default(),
+            failures: ActiveFailures::default(),
         }
+    }
+
+    /// The same, which notes what fails in `failures`.
+    #[must_use]
+    pub fn with_failures(mut self, failures: ActiveFailures) -> Self {
+        self.failures = failures;
+        self
+    }
+
+    fn note<T>(&self, feature_type: &FeatureType, written: &std::io::Result<T>) {
+        let operation = Operation::WriteLastKnownGood(feature_type.clone());
+        self.failures.note(operation, written, self.clock.now());
     }
 
     fn path(&self, feature_type: &FeatureType) -> PathBuf {
@@ -145,7 +162,9 @@ impl LastKnownGood {
         known.tenants = Some(snapshot.records.len());
         known.restored = None;
         let path = self.path(feature_type);
-        known.journal = match Journal::begin(&path, &self.source, snapshot, read_at).await {
+        let begun = Journal::begin(&path, &self.source, snapshot, read_at).await;
+        self.note(feature_type, &begun);
+        known.journal = match begun {
             Ok(journal) => Some(journal),
             Err(problem) => {
                 error!(%feature_type, %problem, "The preferences for {feature_type} cannot be kept on disk: {problem}");
@@ -196,11 +215,13 @@ impl ConfigDatabase for LastKnownGood {
         known.tenants = known
             .tenants
             .map(|tenants| tenants.saturating_sub(gone.count()));
-        if let Some(journal) = &mut known.journal
-            && let Err(problem) = journal.append(&page, read_at).await
-        {
-            error!(%feature_type, %problem, "Changes for {feature_type} cannot be kept on disk: {problem}");
-            known.journal = None;
+        if let Some(journal) = &mut known.journal {
+            let appended = journal.append(&page, read_at).await;
+            self.note(feature_type, &appended);
+            if let Err(problem) = appended {
+                error!(%feature_type, %problem, "Changes for {feature_type} cannot be kept on disk: {problem}");
+                known.journal = None;
+            }
         }
         Ok(page)
     }

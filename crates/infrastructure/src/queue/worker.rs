@@ -2,7 +2,7 @@
 //! chunk that could not be brought to its end is delivered again, to whoever is there.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +13,9 @@ use apalis::{
 };
 use apalis_sqlite::SqliteStorage;
 use futures::stream;
-use punctual_application::{EnhancedBatchProcessor, ProcessError, ports::WorkQueue};
+use punctual_application::{
+    ActiveFailures, EnhancedBatchProcessor, Operation, ProcessError, ports::WorkQueue,
+};
 use punctual_domain::{Chunk, JobId};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::{
@@ -55,6 +57,7 @@ pub struct Worker {
     queue: Arc<dyn WorkQueue>,
     processor: Arc<EnhancedBatchProcessor>,
     lateness: Lateness,
+    failures: ActiveFailures,
 }
 
 /// Who is at work on which queue.
@@ -68,6 +71,8 @@ struct Desks {
 /// Somebody at work on one queue.
 struct Desk {
     stop: CancellationToken,
+    /// The chunks in work.
+    busy: TaskTracker,
     /// Since when there is nothing in it.
     idle_since: Option<Instant>,
 }
@@ -77,22 +82,24 @@ impl Desks {
     fn open(
         &mut self,
         worker: &Arc<Worker>,
-        waiting: &BTreeSet<String>,
+        waiting: &BTreeMap<String, bool>,
         paused: &BTreeSet<JobId>,
         stop: &CancellationToken,
     ) {
-        for queue in waiting.iter().filter(|queue| runs(queue, paused)) {
+        for queue in waiting.keys().filter(|queue| runs(queue, paused)) {
             if self.by_queue.contains_key(queue) {
                 continue;
             }
             let (worker, queue, ends) = (Arc::clone(worker), queue.clone(), stop.child_token());
+            let busy = TaskTracker::new();
             let desk = Desk {
                 stop: ends.clone(),
+                busy: busy.clone(),
                 idle_since: None,
             };
             self.by_queue.insert(queue.clone(), desk);
             self.at_work.spawn(async move {
-                let hands = (0..HANDS).map(|_| worker.work_on(&queue, &ends));
+                let hands = (0..HANDS).map(|_| worker.work_on(&queue, &ends, &busy));
                 futures::future::join_all(hands).await;
                 queue
             });
@@ -100,9 +107,9 @@ impl Desks {
     }
 
     /// Ends the work on queues that have been empty for long, or whose job is paused.
-    fn close(&mut self, waiting: &BTreeSet<String>, paused: &BTreeSet<JobId>) {
+    fn close(&mut self, waiting: &BTreeMap<String, bool>, paused: &BTreeSet<JobId>) {
         for (queue, desk) in &mut self.by_queue {
-            if waiting.contains(queue) {
+            if waiting.contains_key(queue) {
                 desk.idle_since = None;
             } else {
                 desk.idle_since.get_or_insert_with(Instant::now);
@@ -131,7 +138,15 @@ impl Worker {
             store,
             processor: Arc::new(processor),
             lateness,
+            failures: ActiveFailures::default(),
         }
+    }
+
+    /// The same, which notes what fails in `failures`.
+    #[must_use]
+    pub fn with_failures(mut self, failures: ActiveFailures) -> Self {
+        self.failures = failures;
+        self
     }
 
     /// Works until `stop` is cancelled and the chunks in hand are given back or done. A failure of the store
@@ -163,7 +178,10 @@ impl Worker {
         let mut pushed = self.store.pushed();
         while !stop.is_cancelled() {
             pushed.borrow_and_update();
-            match tokio::try_join!(self.store.waiting(), self.queue.paused()) {
+            let read = tokio::try_join!(self.store.waiting(), self.queue.paused());
+            let now = self.processor.now();
+            self.failures.note(Operation::ReadQueues, &read, now);
+            match read {
                 Ok((waiting, paused)) => {
                     let paused: BTreeSet<JobId> = paused.into_keys().collect();
                     for job_id in paused_before.difference(&paused) {
@@ -171,6 +189,7 @@ impl Worker {
                     }
                     desks.open(self, &waiting, &paused, stop);
                     desks.close(&waiting, &paused);
+                    self.note_idle(&desks, &waiting, &paused);
                     paused_before = paused;
                 }
                 Err(error) => warn!(%error, "The queues cannot be read now: {error}"),
@@ -187,7 +206,28 @@ impl Worker {
         while desks.at_work.join_next().await.is_some() {}
     }
 
-    async fn work_on(&self, queue: &str, stop: &CancellationToken) {
+    /// Notes the jobs whose chunks wait although none is in work here. Chunks that begin clear it.
+    fn note_idle(&self, desks: &Desks, waiting: &BTreeMap<String, bool>, paused: &BTreeSet<JobId>) {
+        let now = self.processor.now();
+        let mut idle = BTreeSet::new();
+        for (queue, free) in waiting {
+            let busy = desks.by_queue.get(queue);
+            let busy = busy.is_some_and(|desk| !desk.busy.is_empty());
+            let job_id = job_of(queue).filter(|job_id| !paused.contains(job_id));
+            if let (true, false, Some(job_id)) = (*free, busy, job_id) {
+                idle.insert(Operation::BeginChunks(job_id));
+            }
+        }
+        self.failures.forget(|operation| {
+            matches!(operation, Operation::BeginChunks(_)) && !idle.contains(operation)
+        });
+        for operation in idle {
+            self.failures
+                .failed(operation, "chunks wait and none begins", now);
+        }
+    }
+
+    async fn work_on(&self, queue: &str, stop: &CancellationToken, busy: &TaskTracker) {
         while !stop.is_cancelled() {
             // A name is never used twice: a worker's name is how the queue tells the living from the dead.
             let process = self.processor.process_id();
@@ -196,13 +236,13 @@ impl Worker {
                 Store::Sqlite(store) => {
                     let backend = SqliteStorage::<Chunk>::new(store.writer());
                     let config = apalis_sqlite::Config::default();
-                    run_on!(self, backend, config, queue, name.as_str(), stop)
+                    run_on!(self, backend, config, queue, name.as_str(), stop, busy)
                 }
                 #[cfg(feature = "postgres")]
                 Store::Postgres(store) => {
                     let backend = apalis_postgres::PostgresStorage::<Chunk>::new(store.pool());
                     let config = apalis_postgres::Config::default();
-                    run_on!(self, backend, config, queue, name.as_str(), stop)
+                    run_on!(self, backend, config, queue, name.as_str(), stop, busy)
                 }
             };
             if stop.is_cancelled() {
@@ -219,12 +259,14 @@ impl Worker {
         }
     }
 
-    fn context(&self, stop: &CancellationToken) -> Context {
+    fn context(&self, stop: &CancellationToken, busy: &TaskTracker) -> Context {
         Context {
             processor: Arc::clone(&self.processor),
             queue: Arc::clone(&self.queue),
             stop: stop.clone(),
             in_work: TaskTracker::new(),
+            busy: busy.clone(),
+            failures: self.failures.clone(),
             lateness: self.lateness.clone(),
         }
     }
@@ -235,7 +277,7 @@ impl Worker {
 /// A worker of apalis that has been stopped no longer goes on with what it has begun in the database, and that may hold
 /// a lock which the chunks in work need for their results. So they end first.
 macro_rules! run_on {
-    ($worker:expr, $backend:expr, $config:expr, $queue:expr, $name:expr, $stop:expr) => {{
+    ($worker:expr, $backend:expr, $config:expr, $queue:expr, $name:expr, $stop:expr, $busy:expr) => {{
         let config = $config
             .queue($queue)
             .batch_size(FETCHED_AT_ONCE)
@@ -246,7 +288,7 @@ macro_rules! run_on {
             .stream(Box::pin(wakes($worker.store.pushed())))
             .interval(POLL);
         let backend = BackendExt::poll_with_strategy($backend.with_config(config), wake);
-        let context = $worker.context($stop);
+        let context = $worker.context($stop, $busy);
         let (stopped, in_work) = ($stop.clone(), context.in_work.clone());
         let worker = WorkerBuilder::new($name)
             .backend(backend)
@@ -277,6 +319,9 @@ struct Context {
     stop: CancellationToken,
     /// The chunks whose items may be running.
     in_work: TaskTracker,
+    /// The same, of every worker on the queue.
+    busy: TaskTracker,
+    failures: ActiveFailures,
     lateness: Lateness,
 }
 
@@ -287,13 +332,17 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
         queue,
         stop,
         in_work,
+        busy,
+        failures,
         lateness,
     } = &*context;
     if stop.is_cancelled() {
         in_work.wait().await;
         return Err(ProcessError::Interrupted.into());
     }
-    let _working = in_work.token();
+    let _working = (in_work.token(), busy.token());
+    let job_id = &chunk.job_id;
+    failures.succeeded(&Operation::BeginChunks(job_id.clone()));
     if chunk.is_first() {
         lateness.tell(
             &chunk.job_id,
@@ -311,6 +360,8 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
     match AbortOnDropHandle::new(work).await? {
         Ok(report) => {
             crash_point!("chunk-before-ack");
+            failures.succeeded(&Operation::PrepareChunks(job_id.clone()));
+            failures.succeeded(&Operation::StoreResults(job_id.clone()));
             for (status, count) in [
                 ("succeeded", report.succeeded),
                 ("failed", report.failed),
@@ -331,7 +382,6 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
         // Whoever has it now will end it.
         Err(ProcessError::Superseded) => Ok(()),
         Err(ProcessError::Failing(reason)) => {
-            let job_id = &chunk.job_id;
             error!(%job_id, reason, "Job {job_id} is paused: {reason}. Find out why, then `punctual-agent resume \
                 {job_id}`; what failed is in `punctual-agent dead-letters list --job {job_id}`");
             let pausing = queue.set_paused(job_id, Some(reason), processor.now());
@@ -341,6 +391,11 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
             Err(ProcessError::Interrupted.into())
         }
         Err(error) => {
+            let operation = match &error {
+                ProcessError::Store(_) => Operation::StoreResults(job_id.clone()),
+                _ => Operation::PrepareChunks(job_id.clone()),
+            };
+            failures.failed(operation, &error, processor.now());
             warn!(chunk_id = chunk.chunk_id, %error, "Chunk {} goes back to the queue: {error}", chunk.chunk_id);
             pause(HOLD, stop).await;
             Err(error.into())

@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
-    Jobs, chunk_size_of, item_ids,
+    ActiveFailures, Jobs, Operation, chunk_size_of, item_ids,
     ports::{Clock, Enqueued, ItemSource, Leadership, StoreError, WorkQueue},
 };
 use punctual_domain::{
@@ -56,6 +56,7 @@ pub struct BatchScheduler {
     pub(crate) queue: Arc<dyn WorkQueue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: SchedulerOptions,
+    pub(crate) failures: ActiveFailures,
     item_source: Arc<dyn ItemSource>,
     planned: HashMap<JobId, Planned>,
     lateness: Lateness,
@@ -94,11 +95,19 @@ impl BatchScheduler {
             queue,
             clock,
             options,
+            failures: ActiveFailures::default(),
             planned: HashMap::new(),
             lateness: Lateness::default(),
             process: Uuid::new_v4(),
             leads: false,
         }
+    }
+
+    /// The same, which notes what fails in `failures`.
+    #[must_use]
+    pub fn with_failures(mut self, failures: ActiveFailures) -> Self {
+        self.failures = failures;
+        self
     }
 
     /// Plans until `stop` is cancelled.
@@ -130,7 +139,10 @@ impl BatchScheduler {
     /// Whether this process is the one to fire. Who has not been until now looks up how far others have come.
     pub(crate) async fn watch(&mut self) -> Watch {
         let process = self.process;
-        let (leads, ends) = match self.queue.lead(process, TERM).await {
+        let led = self.queue.lead(process, TERM).await;
+        let now = self.clock.now();
+        self.failures.note(Operation::AcquireLeadership, &led, now);
+        let (leads, ends) = match led {
             Ok(Leadership::Always) => (true, LONGEST_SLEEP),
             Ok(Leadership::Granted) => (true, ASK_AGAIN),
             Ok(Leadership::Refused) => (false, ASK_AGAIN),
@@ -150,6 +162,15 @@ impl BatchScheduler {
         if leads != self.leads && ends < LONGEST_SLEEP {
             let word = if leads { "fires" } else { "no longer fires" };
             info!(%process, "This process {word} what falls due");
+        }
+        if !leads {
+            // Another process plans, and knows better.
+            self.failures.forget(|operation| {
+                matches!(
+                    operation,
+                    Operation::EnqueueDueBatches | Operation::PlanJob(_)
+                )
+            });
         }
         self.leads = leads;
         metrics::gauge!("punctual_leads").set(f64::from(u8::from(leads)));
@@ -194,11 +215,15 @@ impl BatchScheduler {
                 .await
             {
                 Ok((horizon, batches)) => {
+                    self.failures
+                        .succeeded(&Operation::PlanJob(job.job_id.clone()));
                     firing.batches.extend(batches);
                     firing.progress.push(progress(job, &horizon, now, None));
                     next = earlier(next, schedule.next_after(now));
                 }
                 Err(reason) => {
+                    self.failures
+                        .failed(Operation::PlanJob(job.job_id.clone()), &reason, now);
                     error!(job_id = %job.job_id, reason, "Job {} cannot be planned: {reason}", job.job_id);
                 }
             }
@@ -279,6 +304,17 @@ impl BatchScheduler {
     /// Stores a firing. Progress alone is written down now and then: without it the next start plans a
     /// stretch again in which nothing fell due.
     pub(crate) async fn fire(
+        &mut self,
+        firing: Firing,
+        now: DateTime<Utc>,
+    ) -> Result<Enqueued, StoreError> {
+        let stored = self.store(firing, now).await;
+        let operation = Operation::EnqueueDueBatches;
+        self.failures.note(operation, &stored, self.clock.now());
+        stored
+    }
+
+    async fn store(
         &mut self,
         mut firing: Firing,
         now: DateTime<Utc>,

@@ -5,9 +5,12 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
-use punctual_application::ports::{
-    BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, ResultSink, StoreError,
-    StoredResult,
+use punctual_application::{
+    ActiveFailures, Operation,
+    ports::{
+        BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, ResultSink, StoreError,
+        StoredResult,
+    },
 };
 use punctual_domain::{Batch, Delivery, WebhookConfig};
 use serde_json::json;
@@ -39,6 +42,7 @@ pub struct Deliverer {
     clock: Arc<dyn Clock>,
     folder: PathBuf,
     sinks: HashMap<String, Arc<dyn ResultSink>>,
+    failures: ActiveFailures,
 }
 
 impl Deliverer {
@@ -55,7 +59,15 @@ impl Deliverer {
             clock,
             folder,
             sinks: HashMap::new(),
+            failures: ActiveFailures::default(),
         }
+    }
+
+    /// The same, which notes what fails in `failures`.
+    #[must_use]
+    pub fn with_failures(mut self, failures: ActiveFailures) -> Self {
+        self.failures = failures;
+        self
     }
 
     /// The same, with a sink for jobs that deliver to `{"sink": name}`.
@@ -72,6 +84,8 @@ impl Deliverer {
                 step = self.step() => step,
                 () = stop.cancelled() => return,
             };
+            let operation = Operation::TrackDeliveries;
+            self.failures.note(operation, &step, self.clock.now());
             let found = match step {
                 Ok(found) => found,
                 Err(error) => {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_application::ports::ConfigDatabase;
+use punctual_application::{Operation, ports::ConfigDatabase};
 use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Zone};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -108,7 +108,7 @@ impl DynamicBatchScheduler {
             let feed = self.start_feed(&feature_type, &sender, &stop);
             feeds.insert(feature_type, feed);
         }
-        self.publish(self.base.clock.now());
+        self.publish(self.base.clock.now(), None);
         while !stop.is_cancelled() {
             let now = self.base.clock.now();
             let sleep = self.tick(now).await;
@@ -181,7 +181,7 @@ impl DynamicBatchScheduler {
             }
         }
         if !watch.leads {
-            self.publish(now);
+            self.publish(now, None);
             return watch.ends;
         }
         let (mut firing, mut next) = self.base.plan(now).await;
@@ -219,7 +219,7 @@ impl DynamicBatchScheduler {
                     }
                 }
                 metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
-                self.publish(now);
+                self.publish(now, next);
                 until(next, now).min(watch.ends)
             }
             Err(error) => {
@@ -265,16 +265,20 @@ impl DynamicBatchScheduler {
                 mirror.mirror.write(|mirror| mirror.set_horizon(horizon));
                 mirror.complete_at = mirror.complete_at.or(seen_until);
                 mirror.started = true;
+                self.base.failures.succeeded(&Operation::PlanJob(job_id));
                 true
             }
             Err(error) => {
+                self.base
+                    .failures
+                    .failed(Operation::PlanJob(job_id.clone()), &error, now);
                 error!(%job_id, %error, "Job {job_id} cannot be planned, its progress cannot be read: {error}");
                 false
             }
         }
     }
 
-    fn publish(&self, now: DateTime<Utc>) {
+    fn publish(&self, now: DateTime<Utc>, next_due: Option<DateTime<Utc>>) {
         let jobs: HashMap<JobId, JobStatus> = self
             .mirrors
             .iter()
@@ -294,6 +298,7 @@ impl DynamicBatchScheduler {
         self.status.publish(SchedulerStatus {
             jobs,
             planned_until: Some(now),
+            next_due,
         });
     }
 }

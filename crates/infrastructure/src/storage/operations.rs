@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    Activity, AuditEntry, Operations, Page, Paged, StoreError, Working,
+    Activity, AuditEntry, FailingDeliveries, Operations, Page, Paged, StoreError, Working,
 };
 use punctual_domain::JobId;
 use sqlx::{AnyPool, AssertSqlSafe};
@@ -100,6 +100,34 @@ impl Operations for SqlOperations {
         .map_err(failed)?;
         row.map(|(process, until)| Ok((process, instant(until)?)))
             .transpose()
+    }
+
+    async fn failing_deliveries(
+        &self,
+        given_up_since: DateTime<Utc>,
+    ) -> Result<Vec<FailingDeliveries>, StoreError> {
+        let rows: Vec<(String, String, i64, i64, String)> = sqlx::query_as(
+            "SELECT b.job_id, d.state, count(*), min(b.finished_at), coalesce(max(d.reason), '')
+             FROM deliveries d JOIN batches b ON b.batch_id = d.batch_id
+             WHERE b.finished_at IS NOT NULL
+               AND (d.state = 'open' AND d.tries >= 2 OR d.state = 'given_up' AND b.finished_at >= $1)
+             GROUP BY b.job_id, d.state ORDER BY b.job_id, d.state",
+        )
+        .bind(micros(given_up_since))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        rows.into_iter()
+            .map(|(job_id, state, deliveries, since, reason)| {
+                Ok(FailingDeliveries {
+                    job_id: JobId::new(job_id).map_err(failed)?,
+                    given_up: state == "given_up",
+                    deliveries: deliveries.unsigned_abs(),
+                    since: instant(since)?,
+                    reason,
+                })
+            })
+            .collect()
     }
 
     async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError> {

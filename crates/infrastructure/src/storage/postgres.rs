@@ -4,7 +4,7 @@
 mod batch_store;
 mod work_queue;
 
-use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_postgres::PostgresStorage;
 use punctual_application::ports::{BatchReader, Deliveries, Operations, StoreError};
@@ -142,8 +142,9 @@ impl PostgresStore {
         }
     }
 
-    /// The queues that have something waiting, or in the hands of a worker that may be dead.
-    pub(crate) async fn waiting(&self) -> Result<BTreeSet<String>, StoreError> {
+    /// The queues that have something waiting, or in the hands of a worker that may be dead, and whether anything of
+    /// it is in no hands.
+    pub(crate) async fn waiting(&self) -> Result<BTreeMap<String, bool>, StoreError> {
         self.reader.waiting("apalis.jobs").await
     }
 

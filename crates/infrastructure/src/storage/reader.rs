@@ -79,18 +79,21 @@ impl SqlReader {
         }))
     }
 
-    /// The queues in apalis' table that have something waiting, or in the hands of a worker that may be dead.
-    pub(super) async fn waiting(&self, table: &str) -> Result<BTreeSet<String>, StoreError> {
+    /// The queues in apalis' table that have something waiting, or in the hands of a worker that may be dead, and
+    /// whether anything of it is in no hands.
+    pub(super) async fn waiting(&self, table: &str) -> Result<BTreeMap<String, bool>, StoreError> {
         let sql = format!(
-            "SELECT DISTINCT job_type FROM {table} WHERE status IN ('Pending', 'Failed', 'Queued', 'Running')
-               AND substr(job_type, 1, length($1)) = $1"
+            "SELECT job_type, max(CASE WHEN status IN ('Pending', 'Failed') THEN 1 ELSE 0 END) FROM {table}
+             WHERE status IN ('Pending', 'Failed', 'Queued', 'Running') AND substr(job_type, 1, length($1)) = $1
+             GROUP BY job_type"
         );
-        let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+        let queues: Vec<(String, i32)> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(QUEUES)
             .fetch_all(&self.pool)
             .await
             .map_err(failed)?;
-        Ok(names.into_iter().collect())
+        let queue = |(name, free)| (name, free > 0);
+        Ok(queues.into_iter().map(queue).collect())
     }
 
     pub(super) async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {

@@ -4,7 +4,7 @@
 mod batch_store;
 mod work_queue;
 
-use std::{collections::BTreeSet, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_sqlite::SqliteStorage;
 use punctual_application::ports::{BatchReader, Deliveries, Operations, StoreError};
@@ -126,8 +126,9 @@ impl SqliteStore {
         self.pushed.subscribe()
     }
 
-    /// The queues that have something waiting, or in the hands of a worker that may be dead.
-    pub(crate) async fn waiting(&self) -> Result<BTreeSet<String>, StoreError> {
+    /// The queues that have something waiting, or in the hands of a worker that may be dead, and whether anything of
+    /// it is in no hands.
+    pub(crate) async fn waiting(&self) -> Result<BTreeMap<String, bool>, StoreError> {
         self.reader.waiting("Jobs").await
     }
 
@@ -290,6 +291,63 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(whole, "ok");
+    }
+
+    #[tokio::test]
+    async fn a_full_store_is_noted() {
+        use crate::services::batch_scheduler::{BatchScheduler, SchedulerOptions};
+        use punctual_application::{
+            ActiveFailures, Operation, ports::MockItemSource, testing::ManualClock,
+        };
+        use punctual_domain::{BatchConfig, Firing, JobId, NewBatch, Priority, TenantId, Trigger};
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&url(&folder, "punctual.db"))
+            .await
+            .unwrap();
+        let due = "2026-03-01T09:00:00Z".parse().unwrap();
+        let tenants: Vec<TenantId> = (0..2_000)
+            .map(|n| TenantId::new(format!("t{n}")).unwrap())
+            .collect();
+        let batch = NewBatch::new(
+            &JobId::new("job").unwrap(),
+            Priority::Medium,
+            "daily 09:00 UTC".to_owned(),
+            due,
+            "2026-03-01".parse().unwrap(),
+            Trigger::Schedule,
+            due,
+            &tenants,
+            1,
+        );
+        let firing = || Firing {
+            batches: vec![batch.clone()],
+            progress: vec![],
+        };
+        let options = SchedulerOptions {
+            chunk_size: 1,
+            look_back: chrono::TimeDelta::zero(),
+        };
+        let failures = ActiveFailures::default();
+        let mut scheduler = BatchScheduler::new(
+            BatchConfig { jobs: vec![] },
+            Arc::new(MockItemSource::new()),
+            Arc::new(store.clone()),
+            Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z")),
+            options,
+        )
+        .with_failures(failures.clone());
+        let room = async |pages: u32| {
+            let sql = format!("PRAGMA max_page_count = {pages}");
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .fetch_all(store.writer())
+                .await
+                .unwrap();
+        };
+        room(1).await;
+        scheduler.fire(firing(), due).await.unwrap_err();
+        let [failure] = failures.list(due).try_into().unwrap();
+        assert_eq!(failure.operation, Operation::EnqueueDueBatches);
+        assert!(failure.reason.contains("full"), "{failure:?}");
     }
 
     #[tokio::test]

@@ -8,10 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 use punctual_application::{
-    BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
+    ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, Operation,
+    RetryPolicy,
     ports::{
-        BatchFilter, HandlerError, ItemSource, ItemSourceError, Page, PurposeHandler, SourceItem,
-        SystemClock, WorkQueue,
+        BatchFilter, Clock, HandlerError, ItemSource, ItemSourceError, Page, PurposeHandler,
+        SourceItem, SystemClock, WorkQueue,
     },
     testing::FakeConfigDatabase,
 };
@@ -20,6 +21,7 @@ use punctual_domain::{
 };
 use punctual_infrastructure::{SqliteStore, Store, Worker};
 use serde_json::{Value, json};
+use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +80,7 @@ impl ItemSource for ReadableLater {
 
 /// A store in a folder of its own, with a batch of each of these jobs in its queue.
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     store: SqliteStore,
     config: Arc<BatchConfig>,
     order: Order,
@@ -117,7 +119,7 @@ impl Bench {
         };
         store.enqueue(firing, due).await.unwrap();
         Self {
-            _folder: folder,
+            folder,
             store,
             config,
             order: Order::default(),
@@ -199,6 +201,43 @@ async fn what_is_more_urgent_runs_first_and_a_chunk_that_cannot_run_yet_runs_lat
         .iter()
         .rposition(|job| job.starts_with("critical"));
     assert!(urgent.unwrap() <= 7, "{order:?}");
+}
+
+#[tokio::test]
+async fn work_that_waits_and_does_not_begin_is_noted_until_it_begins() {
+    let bench = Bench::new(&[("job".to_owned(), "medium")], 3).await;
+    let file = bench.folder.path().join("punctual.db");
+    let other = SqliteConnectOptions::new().filename(file);
+    let mut other = other.connect().await.unwrap();
+    other.execute("BEGIN EXCLUSIVE").await.unwrap();
+    let (_stopping, stopped) = watch::channel(false);
+    let (stop, failures) = (CancellationToken::new(), ActiveFailures::default());
+    let worker = bench
+        .worker(Records(3), stopped)
+        .with_failures(failures.clone());
+    let working = tokio::spawn(worker.run(stop.clone()));
+    let job_id = bench.config.jobs[0].job_id.clone();
+    let waits = Operation::BeginChunks(job_id);
+    let noted = || {
+        let active = failures.list(SystemClock.now());
+        active.iter().any(|failure| failure.operation == waits)
+    };
+    let until = async |expected: bool| {
+        let reached = async {
+            while noted() != expected {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), reached)
+            .await
+            .unwrap();
+    };
+    until(true).await;
+    other.execute("ROLLBACK").await.unwrap();
+    bench.until_completed(1).await;
+    until(false).await;
+    stop.cancel();
+    working.await.unwrap();
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use punctual_application::ports::{Clock, DeadLetterFilter, Page, StoreError, Sys
 use punctual_domain::{Batch, BatchStatus, DeadLetterState, JobId};
 
 use super::{App, PageError, Visitor, render};
+use crate::health::words;
 
 const HOURS: usize = 24;
 /// Batches shown of those that are not over.
@@ -174,28 +175,12 @@ impl App {
             link: link.to_owned(),
         };
         let mut found = Vec::new();
-        let status = self.status.get();
+        let report = self.health.report(now).await;
         found.extend(
-            self.jobs_trouble
-                .borrow()
-                .clone()
-                .map(|text| wrong(text, "/jobs")),
+            report
+                .all()
+                .map(|reason| wrong(reason.to_string(), &reason.link)),
         );
-        let mut jobs: Vec<_> = status.jobs.iter().collect();
-        jobs.sort_by_key(|(job_id, _)| job_id.as_str());
-        for (job_id, job) in &jobs {
-            let Some(told) = job.wrong() else { continue };
-            let age = job.seen_until.filter(|_| job.loaded);
-            let age = age.map(|seen| format!(" ({} old)", words(now - seen)));
-            let text = format!("{job_id}: {told}{}", age.unwrap_or_default());
-            found.push(wrong(text, &format!("/jobs/{job_id}")));
-        }
-        for (job_id, reason) in self.queue.paused().await? {
-            found.push(wrong(
-                format!("{job_id} is paused: {reason}"),
-                &format!("/jobs/{job_id}"),
-            ));
-        }
         for gone in self.operations.working().await? {
             if gone.is_gone(now) {
                 let heard = gone.last_seen.map_or_else(
@@ -222,7 +207,8 @@ impl App {
             );
             found.push(wrong(text, "/dead-letters"));
         }
-        let quarantined: usize = jobs.iter().map(|(_, job)| job.quarantined).sum();
+        let status = self.status.get();
+        let quarantined: usize = status.jobs.values().map(|job| job.quarantined).sum();
         if quarantined > 0 {
             found.push(wrong(
                 format!("{quarantined} preferences cannot be used"),
@@ -247,9 +233,4 @@ impl Running {
         };
         Self { batch, left }
     }
-}
-
-fn words(length: TimeDelta) -> String {
-    let seconds = length.num_seconds().max(0).unsigned_abs();
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }

@@ -274,3 +274,23 @@ async fn after_a_restart_a_collapse_is_measured_against_the_disk() {
         0
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_cannot_be_written_is_noted_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("new"),
+        "a file where the folder should be",
+    )
+    .unwrap();
+    let failures = ActiveFailures::default();
+    let known = around(answering(vec![Ok(snapshot(3))]), &folder, "server");
+    let known = known.with_failures(failures.clone());
+    let now = "2026-03-01T09:00:00Z".parse().unwrap();
+    known.snapshot(&feature()).await.unwrap();
+    let [failure] = failures.list(now).try_into().unwrap();
+    assert_eq!(failure.operation, Operation::WriteLastKnownGood(feature()));
+    std::fs::remove_file(folder.path().join("new")).unwrap();
+    known.snapshot(&feature()).await.unwrap();
+    assert_eq!(failures.list(now), []);
+}

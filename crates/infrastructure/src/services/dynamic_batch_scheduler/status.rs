@@ -18,6 +18,8 @@ pub struct SchedulerStatus {
     pub jobs: HashMap<JobId, JobStatus>,
     /// Until when everything has been planned; `None` before the first tick.
     pub planned_until: Option<DateTime<Utc>>,
+    /// When something falls due next, seen from then; `None` also where another process plans.
+    pub next_due: Option<DateTime<Utc>>,
 }
 
 /// One preference-based job.
