@@ -9,6 +9,7 @@ mod dead_letters;
 mod events;
 mod explain;
 mod health;
+mod once;
 mod page;
 mod problem;
 mod schedule;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use axum::{Json, Router, middleware, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use punctual_application::{
-    Jobs,
+    Handlers, Jobs,
     ports::{BatchReader, ConfigDatabase, ItemSource, Operations, Page, WorkQueue},
 };
 use punctual_config_database::BearerKey;
@@ -52,6 +53,7 @@ struct App {
     reader: Arc<dyn BatchReader>,
     status: StatusHandle,
     jobs: Jobs,
+    handlers: Handlers,
     jobs_trouble: watch::Receiver<Option<String>>,
     preferences: Arc<dyn ConfigDatabase>,
     queue: Arc<dyn WorkQueue>,
@@ -106,6 +108,7 @@ pub(crate) fn router(
         reader: agent.store.reader(),
         status: agent.status.clone(),
         jobs: agent.jobs.clone(),
+        handlers: agent.handlers.clone(),
         jobs_trouble: agent.reload.trouble(),
         preferences: agent.preferences.clone(),
         queue: agent.store.queue(),

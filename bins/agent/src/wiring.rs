@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use punctual_application::{
-    BatchProcessor, EnhancedBatchProcessor, Jobs, Limits, RetryPolicy,
+    BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy,
     ports::{Clock, ConfigDatabase, ItemSource, SystemClock},
 };
 use punctual_domain::Zone;
@@ -24,6 +24,7 @@ pub(crate) struct Agent {
     pub(crate) deliverer: Deliverer,
     pub(crate) store: Store,
     pub(crate) jobs: Jobs,
+    pub(crate) handlers: Handlers,
     pub(crate) reload: Reload,
     pub(crate) status: StatusHandle,
     pub(crate) preferences: Arc<dyn ConfigDatabase>,
@@ -46,7 +47,8 @@ impl Agent {
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let jobs = Jobs::from(project.config);
-        let reload = Reload::new(settings.clone(), jobs.clone(), project.handlers.clone());
+        let handlers = project.handlers;
+        let reload = Reload::new(settings.clone(), jobs.clone(), handlers.clone());
         let zone = settings.batch_default_timezone.clone();
         let (stopping, stopped) = watch::channel(false);
 
@@ -67,7 +69,7 @@ impl Agent {
         let items = Arc::new(items.map_err(Failure::failed)?);
 
         let processor = EnhancedBatchProcessor::new(
-            BatchProcessor::new(project.handlers, store.batches(), clock.clone()),
+            BatchProcessor::new(handlers.clone(), store.batches(), clock.clone()),
             config_database.clone(),
             items.clone(),
             jobs.clone(),
@@ -109,6 +111,7 @@ impl Agent {
             deliverer,
             store,
             jobs,
+            handlers,
             reload,
             status,
             preferences: config_database,

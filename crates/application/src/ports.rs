@@ -23,7 +23,7 @@ pub use config_database::{
 };
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, SourceItem};
-pub use operations::{Activity, AuditEntry, Operations, Working};
+pub use operations::{Activity, AuditEntry, NewRequest, Operations, Request, Working};
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use result_sink::ResultSink;

@@ -23,6 +23,7 @@ use punctual_application::ports::{
 use punctual_domain::{Chunk, JobId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
 use self::postgres::PostgresStore;
@@ -141,6 +142,24 @@ impl Store {
         }
     }
 
+    /// Holds a message of the queue back for so many seconds once its delivery has failed.
+    pub(crate) async fn hold(&self, message: &str, seconds: i64) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.hold(message, seconds).await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.hold(message, seconds).await,
+        }
+    }
+
+    /// Notes that a process works on nothing any more, so that nobody waits for its next sign of life.
+    pub(crate) async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.leave(process).await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.leave(process).await,
+        }
+    }
+
     /// What is to be delivered.
     #[must_use]
     pub fn deliveries(&self) -> Arc<dyn Deliveries> {
@@ -177,7 +196,6 @@ mod tests {
     use chrono::{DateTime, TimeDelta};
     use punctual_application::ports::{AuditEntry, Claimant, Clock, Leadership, Page, SystemClock};
     use punctual_domain::{Firing, NewBatch, Occurrence, Priority, TenantId, Trigger};
-    use uuid::Uuid;
 
     use super::*;
 

@@ -28,6 +28,10 @@ impl Problem {
         Self(StatusCode::CONFLICT, detail.into())
     }
 
+    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
+        Self(StatusCode::UNPROCESSABLE_ENTITY, detail.into())
+    }
+
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, detail.into())
     }
@@ -84,6 +88,9 @@ pub(super) enum AnyProblem {
     /// What was sent is too large
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemBody),
+    /// What was sent names tenants who have stored nothing, or reuses an `Idempotency-Key`
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unprocessable(ProblemBody),
     /// The store does not answer, or preferences have not been read yet
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(ProblemBody),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use punctual_domain::JobId;
+use punctual_domain::{JobId, TenantId};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -27,16 +27,38 @@ async fn call(
     query: &[(&str, String)],
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
-    call_within(PATIENCE, settings, method, path, query, body).await
+    request(PATIENCE, settings, method, path, query, body, None).await
 }
 
-async fn call_within(
+/// Posts something that is to be done once for a key; without one, a key is drawn.
+async fn once(
+    patience: Duration,
+    settings: &Settings,
+    path: &str,
+    body: &Value,
+    key: Option<String>,
+) -> Result<Value, Failure> {
+    let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    request(
+        patience,
+        settings,
+        Method::POST,
+        path,
+        &[],
+        Some(body),
+        Some(&key),
+    )
+    .await
+}
+
+async fn request(
     patience: Duration,
     settings: &Settings,
     method: Method,
     path: &str,
     query: &[(&str, String)],
     body: Option<&Value>,
+    key: Option<&str>,
 ) -> Result<Value, Failure> {
     let address = settings.batch_http_addr;
     let url = format!("http://{address}/api/v1/{path}");
@@ -53,12 +75,19 @@ async fn call_within(
     if let Some(body) = body {
         request = request.json(body);
     }
-    let response = request.send().await.map_err(|error| {
-        Failure::failed(format!(
+    if let Some(key) = key {
+        request = request.header("Idempotency-Key", key);
+    }
+    let response = request.send().await.map_err(|error| match key {
+        Some(key) if !error.is_connect() => Failure::failed(format!(
+            "the agent at {address} has not answered ({}); ask again with --idempotency-key {key}, and nothing runs twice",
+            error.without_url()
+        )),
+        _ => Failure::failed(format!(
             "no agent answers at {address} ({}); start one with `punctual-agent run`, or set BATCH_HTTP_ADDR to \
              where it listens",
             error.without_url()
-        ))
+        )),
     })?;
     let status = response.status();
     let answer: Value = response.json().await.unwrap_or_default();
@@ -108,8 +137,9 @@ pub(crate) async fn explain(settings: &Settings, options: ExplainOptions) -> Res
 
 pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Result<(), Failure> {
     let path = format!("jobs/{}/trigger", options.job);
-    let body = json!({ "tenants": options.tenant });
-    let answer = call(settings, Method::POST, &path, &[], Some(&body)).await?;
+    let mut body = whom(&options.tenant);
+    body["allow_unknown"] = json!(options.allow_unknown);
+    let answer = once(PATIENCE, settings, &path, &body, options.idempotency_key).await?;
     if options.json {
         println!("{answer}");
     } else {
@@ -123,20 +153,23 @@ pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Res
     Ok(())
 }
 
+/// These tenants, or all when none is named.
+fn whom(tenants: &[TenantId]) -> Value {
+    match tenants.is_empty() {
+        true => json!({ "all": true }),
+        false => json!({ "tenants": tenants }),
+    }
+}
+
 pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> Result<(), Failure> {
     let path = format!("jobs/{}/backfill", options.job);
-    let body = json!({
-        "from": options.from, "to": options.to, "tenants": options.tenant, "preview": options.preview
-    });
-    let asked = call_within(
-        PATIENCE_TO_BACKFILL,
-        settings,
-        Method::POST,
-        &path,
-        &[],
-        Some(&body),
-    );
-    let answer = asked.await?;
+    let mut body = whom(&options.tenant);
+    body["from"] = json!(options.from);
+    body["to"] = json!(options.to);
+    body["preview"] = json!(options.preview);
+    body["allow_unknown"] = json!(options.allow_unknown);
+    let key = options.idempotency_key;
+    let answer = once(PATIENCE_TO_BACKFILL, settings, &path, &body, key).await?;
     if options.json {
         println!("{answer}");
         return Ok(());
@@ -147,7 +180,7 @@ pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> R
     } else {
         "are queued"
     };
-    println!("{job}: {due} items fell due, {to_run} have no result and {verb}");
+    println!("{job}: {due} items fell due, {to_run} have not run and {verb}");
     for (date, items) in answer["dates"].as_object().into_iter().flatten() {
         println!("  {date}  {items}");
     }
@@ -237,18 +270,33 @@ pub(crate) async fn dead_letters(settings: &Settings, what: DeadLetters) -> Resu
             }
             Ok(())
         }
-        DeadLetters::Replay(which) => settle(settings, "replay", which).await,
-        DeadLetters::Discard(which) => settle(settings, "discard", which).await,
+        DeadLetters::Replay(options) => {
+            settle(settings, "replay", options.which, options.idempotency_key).await
+        }
+        DeadLetters::Discard(which) => settle(settings, "discard", which, None).await,
     }
 }
 
-async fn settle(settings: &Settings, verb: &str, which: WhichLetters) -> Result<(), Failure> {
-    let body = match which.id.is_empty() {
-        true => json!({ "job_id": which.job, "tenant_id": which.tenant }),
-        false => json!({ "ids": which.id }),
-    };
+async fn settle(
+    settings: &Settings,
+    verb: &str,
+    which: WhichLetters,
+    key: Option<String>,
+) -> Result<(), Failure> {
+    let mut body = json!({});
+    let (job, tenant) = (json!(which.job), json!(which.tenant));
+    for (field, value, given) in [
+        ("ids", json!(which.id), !which.id.is_empty()),
+        ("job_id", job, which.job.is_some()),
+        ("tenant_id", tenant, which.tenant.is_some()),
+        ("all", json!(true), which.all),
+    ] {
+        if given {
+            body[field] = value;
+        }
+    }
     let path = format!("dead-letters/{verb}");
-    let answer = call(settings, Method::POST, &path, &[], Some(&body)).await?;
+    let answer = once(PATIENCE, settings, &path, &body, key).await?;
     let word = if verb == "replay" {
         "replayed"
     } else {
@@ -261,6 +309,10 @@ async fn settle(settings: &Settings, verb: &str, which: WhichLetters) -> Result<
     }
     for id in list("not_open") {
         println!("  {id} is not open");
+    }
+    for left in list("left_out") {
+        let reason = left["reason"].as_str().unwrap_or_default();
+        println!("  {} stay open: {reason}", left["dead_letters"]);
     }
     Ok(())
 }

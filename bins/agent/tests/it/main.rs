@@ -23,6 +23,7 @@ mod main_job;
 mod monitoring;
 mod moving;
 mod operations;
+mod outcomes;
 mod page;
 mod postgres;
 mod project;

@@ -239,7 +239,7 @@ impl BatchScheduler {
                 &items,
                 chunk_size_of(job.kind, self.options.chunk_size),
             )
-            .delivered_to(&job.deliver)
+            .of_job(job, schedule.period_from(instant))
         };
         let batches = due.into_iter().map(batch).collect();
         Ok((horizon, batches))

@@ -151,10 +151,17 @@ impl WorkQueue for PostgresStore {
             for chunk in &batch.chunks {
                 let items: Vec<&str> = chunk.items.iter().map(|id| id.as_str()).collect();
                 sqlx::query(
-                    "UPDATE item_results SET status = 'running', chunk = (SELECT chunk FROM chunks WHERE chunk_id = $1)
-                     WHERE job_id = $2 AND occurrence = $3 AND tenant_id = ANY($4)",
+                    "INSERT INTO item_results (tenant_id, job_id, occurrence, chunk, status, attempts, error, started_at,
+                                               finished_at, again)
+                     SELECT d.tenant_id, d.job_id, d.occurrence, c.chunk, 'failed', d.attempts, d.reason, d.failed_at,
+                            d.failed_at, c.chunk
+                     FROM dead_letters d JOIN chunks c ON c.chunk_id = $1
+                     WHERE d.id = ANY($2) AND d.job_id = $3 AND d.occurrence = $4 AND d.tenant_id = ANY($5)
+                     ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET again = excluded.again
+                         WHERE item_results.status = 'failed'",
                 )
                 .bind(&chunk.chunk_id)
+                .bind(ids)
                 .bind(chunk.job_id.as_str())
                 .bind(chunk.occurrence.to_string())
                 .bind(&items)
@@ -186,6 +193,7 @@ async fn insert(
         .bind(BatchStatus::Queued.as_str())
         .bind(batch.total() as i64)
         .bind(micros(now))
+        .bind(batch.key_form.as_str())
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
@@ -209,6 +217,11 @@ async fn insert(
         sqlx::query(sql::INSERT_DELIVERY)
             .bind(batch.batch_id.to_string())
             .bind(place.to_json().to_string())
+            .bind(
+                batch
+                    .deliver_within
+                    .and_then(|within| within.num_microseconds()),
+            )
             .execute(&mut *connection)
             .await
             .map_err(failed)?;
