@@ -151,7 +151,7 @@ impl Store {
         }
     }
 
-    /// Notes that a process works on nothing any more, so that nobody waits for its next sign of life.
+    /// Notes that a process has stopped its work, so that no other one waits for its next heartbeat.
     pub(crate) async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.leave(process).await,

@@ -226,7 +226,7 @@ impl App {
             )));
         }
         let mut missing = wanted.ids.clone().unwrap_or_default();
-        // Who names them is told before anything is changed.
+        // A refusal comes before any change.
         if again && !missing.is_empty() {
             self.each_page(wanted, |letters| {
                 let refused = letters

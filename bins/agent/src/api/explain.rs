@@ -85,7 +85,7 @@ impl App {
             (Some(occasion), None) => self.behind(job_id, &choice, occasion).await?,
             _ => None,
         };
-        // What was skipped is no outcome while the occurrence is still to come, or is queued again.
+        // A skip counts only once the occurrence is due and no batch has it queued again.
         if behind.is_none() && occasion.is_some_and(|occasion| occasion.due_at <= now) {
             run = run.or_else(|| runs.first().copied());
         }

@@ -48,7 +48,7 @@ impl FromRequestParts<App> for Once {
         let mut keys = parts.headers.get_all(HEADER).iter();
         match (keys.next(), keys.next()) {
             (None, _) => Ok(Self(None)),
-            // What is no text has no visible characters alone.
+            // A value that is not text becomes an empty key, which is refused.
             (Some(key), None) => Self::new(key.to_str().unwrap_or_default()),
             (Some(_), Some(_)) => Err(Problem::bad_request(
                 "the header Idempotency-Key is given twice; send it once",

@@ -238,7 +238,7 @@ async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing()
     };
     let (trigger, backfill) = ("jobs/posts/trigger", "jobs/posts/backfill");
     let (replay, discard) = ("dead-letters/replay", "dead-letters/discard");
-    for (path, body, status, told) in [
+    for (path, body, status, reason) in [
         (
             trigger,
             json!({"tenants": []}),
@@ -287,7 +287,7 @@ async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing()
             .as_str()
             .unwrap()
             .replace("for posts:", "for feature posts:");
-        assert!(detail.contains(told), "{path} {body}: {detail}");
+        assert!(detail.contains(reason), "{path} {body}: {detail}");
     }
     assert_eq!(agent.all("/api/v1/batches", "batches").await.len(), 1);
     let open = agent
@@ -309,8 +309,8 @@ async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing()
             runs.len() == 2 && runs.iter().all(|run| run["status"] == "succeeded")
         })
         .await;
-    let (status, told) = post(&agent, discard, None, &json!({"all": true})).await;
-    assert_eq!((status, &told["discarded"]), (StatusCode::OK, &json!(2)));
+    let (status, answer) = post(&agent, discard, None, &json!({"all": true})).await;
+    assert_eq!((status, &answer["discarded"]), (StatusCode::OK, &json!(2)));
 }
 
 #[tokio::test]

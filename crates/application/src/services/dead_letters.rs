@@ -99,7 +99,7 @@ mod tests {
         let jobs = BatchConfig::parse(&jobs, &Zone::utc()).unwrap();
         let now = "2026-03-02T09:00:00Z".parse().unwrap();
         let batches = replay(&letters, &jobs, 10, now);
-        let told: Vec<_> = batches
+        let found: Vec<_> = batches
             .iter()
             .map(|batch| {
                 (
@@ -109,7 +109,7 @@ mod tests {
             })
             .collect();
         let expected = [("old", KeyForm::Colons), ("new", KeyForm::Slashes)];
-        assert_eq!(told, expected.map(|(id, form)| (id.to_owned(), form)));
+        assert_eq!(found, expected.map(|(id, form)| (id.to_owned(), form)));
         assert_ne!(batches[0].batch_id, batches[1].batch_id);
     }
 }

@@ -797,12 +797,12 @@ async fn what_was_skipped_is_run_by_a_later_batch_and_every_count_stays<
 
     // The earlier batch and its results are as they were.
     assert_eq!(counts(reader, new.batch_id).await, of_first);
-    let told = outcomes(reader, new.batch_id).await;
+    let found = outcomes(reader, new.batch_id).await;
     let expected = [Succeeded, Failed, Skipped, Skipped];
-    assert_eq!(told, Vec::from_iter(all.iter().cloned().zip(expected)));
-    let told = outcomes(reader, later.batch_id).await;
+    assert_eq!(found, Vec::from_iter(all.iter().cloned().zip(expected)));
+    let found = outcomes(reader, later.batch_id).await;
     assert_eq!(
-        told,
+        found,
         [(all[2].clone(), Succeeded), (all[3].clone(), Skipped)]
     );
     let of_status = ResultFilter {
@@ -914,15 +914,15 @@ async fn a_replay_that_is_skipped_opens_its_dead_letter_again<S: WorkQueue + Bat
         assert_eq!(commit(store, chunk, token(82 + round), &results).await, 2);
         let expected = if ends == Skipped { 2 } else { 1 };
         assert_eq!(open().await.len(), expected, "round {round}");
-        let told = outcomes(reader, again.batch_id).await;
-        assert_eq!(told, [(all[0].clone(), ends), (all[1].clone(), Skipped)]);
-        let told = outcomes(reader, new.batch_id).await;
+        let found = outcomes(reader, again.batch_id).await;
+        assert_eq!(found, [(all[0].clone(), ends), (all[1].clone(), Skipped)]);
+        let found = outcomes(reader, new.batch_id).await;
         assert!(
-            told.contains(&(all[1].clone(), Failed)),
+            found.contains(&(all[1].clone(), Failed)),
             "its failure is intact"
         );
         if ends == Skipped {
-            assert_eq!(told.len(), 2);
+            assert_eq!(found.len(), 2);
         }
         // A backfill does not run what has failed.
         let ran = reader.ran(&job(), chunk.occurrence, &all).await;

@@ -157,7 +157,7 @@ impl EnhancedBatchProcessor {
         })
     }
 
-    /// Whether the preference still has the chunk's occurrence by now. What somebody asked for by hand is due anyway.
+    /// Whether the preference still has the chunk's occurrence by now. Manual runs and replays are due anyway.
     fn is_due(
         &self,
         job: &JobConfig,
