@@ -9,6 +9,7 @@ mod dead_letters;
 mod events;
 mod explain;
 mod health;
+mod once;
 mod page;
 mod problem;
 mod schedule;
@@ -25,7 +26,7 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use punctual_application::{
-    ActiveFailures, Jobs, Operation,
+    ActiveFailures, Handlers, Jobs, Operation,
     ports::{
         BatchReader, Clock, ConfigDatabase, ItemSource, Operations, Page, StoreError, SystemClock,
         WorkQueue,
@@ -63,6 +64,7 @@ struct App {
     jobs: Jobs,
     health: Health,
     failures: ActiveFailures,
+    handlers: Handlers,
     preferences: Arc<dyn ConfigDatabase>,
     queue: Arc<dyn WorkQueue>,
     operations: Arc<dyn Operations>,
@@ -120,6 +122,7 @@ pub(crate) fn router(
         jobs: agent.jobs.clone(),
         health: agent.health.clone(),
         failures: agent.failures.clone(),
+        handlers: agent.handlers.clone(),
         preferences: agent.preferences.clone(),
         queue: agent.store.queue(),
         operations: agent.store.operations(),

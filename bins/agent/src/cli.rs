@@ -96,7 +96,7 @@ pub(crate) enum DeadLetters {
         json: bool,
     },
     /// Run them again
-    Replay(WhichLetters),
+    Replay(ReplayOptions),
     /// Let them go
     Discard(WhichLetters),
 }
@@ -116,6 +116,15 @@ pub(crate) struct WhichLetters {
     /// All that are open
     #[arg(long, conflicts_with_all = ["job", "tenant"])]
     pub(crate) all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ReplayOptions {
+    #[command(flatten)]
+    pub(crate) which: WhichLetters,
+    /// A repetition with the same key within 24 hours replays nothing twice
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
 }
 
 #[derive(Args)]
@@ -186,6 +195,12 @@ pub(crate) struct TriggerOptions {
     /// Only for this tenant; may be given several times
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Vec<TenantId>,
+    /// Also for named tenants who have stored no preference, with the job's defaults
+    #[arg(long)]
+    pub(crate) allow_unknown: bool,
+    /// A repetition with the same key within 24 hours is the same batch
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -214,6 +229,12 @@ pub(crate) struct BackfillOptions {
     /// Only for this tenant; may be given several times
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Vec<TenantId>,
+    /// Also for named tenants who have stored no preference, with the job's defaults
+    #[arg(long)]
+    pub(crate) allow_unknown: bool,
+    /// A repetition with the same key within 24 hours queues nothing twice
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
     /// Only count what would run
     #[arg(long)]
     pub(crate) preview: bool,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use punctual_application::{
-    ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Jobs, Limits, RetryPolicy,
+    ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy,
     ports::{Clock, ConfigDatabase, ItemSource, SystemClock},
 };
 use punctual_domain::Zone;
@@ -24,6 +24,7 @@ pub(crate) struct Agent {
     pub(crate) deliverer: Deliverer,
     pub(crate) store: Store,
     pub(crate) jobs: Jobs,
+    pub(crate) handlers: Handlers,
     pub(crate) reload: Reload,
     pub(crate) health: Health,
     pub(crate) failures: ActiveFailures,
@@ -49,10 +50,11 @@ impl Agent {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let jobs = Jobs::from(project.config);
         let failures = ActiveFailures::default();
+        let handlers = project.handlers;
         let reload = Reload::new(
             settings.clone(),
             jobs.clone(),
-            project.handlers.clone(),
+            handlers.clone(),
             failures.clone(),
         );
         let zone = settings.batch_default_timezone.clone();
@@ -77,7 +79,7 @@ impl Agent {
         let items = Arc::new(items.map_err(Failure::failed)?);
 
         let processor = EnhancedBatchProcessor::new(
-            BatchProcessor::new(project.handlers, store.batches(), clock.clone()),
+            BatchProcessor::new(handlers.clone(), store.batches(), clock.clone()),
             config_database.clone(),
             items.clone(),
             jobs.clone(),
@@ -128,6 +130,7 @@ impl Agent {
             deliverer,
             store,
             jobs,
+            handlers,
             reload,
             health,
             failures,

@@ -14,7 +14,7 @@ pub use services::{
     active_failures::{ActiveFailure, ActiveFailures, Operation},
     backfill::{BackfillCount, backfill},
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
-    dead_letters::replay,
+    dead_letters::{not_replayable, replay},
     enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},
     jobs::Jobs,
     source_items::{Categories, chunk_size_of, item_ids},

@@ -23,7 +23,9 @@ pub use config_database::{
 };
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, SourceItem};
-pub use operations::{Activity, AuditEntry, FailingDeliveries, Operations, Working};
+pub use operations::{
+    Activity, AuditEntry, FailingDeliveries, NewRequest, Operations, Request, Working,
+};
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use result_sink::ResultSink;

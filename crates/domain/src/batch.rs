@@ -1,21 +1,23 @@
 //! Batches: one job firing for one slot at one instant, cut into the chunks that the queue carries.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     delivery::Delivery,
     ids::{JobId, TenantId},
-    job::Priority,
+    item::KeyForm,
+    job::{JobConfig, Priority},
     occurrence::Occurrence,
 };
 
 /// Why a batch exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// Its slot fell due.
+    #[default]
     Schedule,
     /// A preference stored in time was seen after its slot had fired for the others.
     LateChange,
@@ -81,7 +83,16 @@ pub struct NewBatch {
     pub chunks: Vec<Chunk>,
     /// Where its results go once it is over.
     pub deliver_to: Vec<Delivery>,
+    /// How long after its end they may still be delivered; `None`: as long as deliveries are retried.
+    pub deliver_within: Option<TimeDelta>,
+    /// How the idempotency keys of its items are written.
+    pub key_form: KeyForm,
 }
+
+/// How long what somebody asked for waits at least, unless the job says otherwise.
+const ASKED_FOR: TimeDelta = TimeDelta::hours(24);
+/// A batch planned later than this after it fell due makes up for what was missed.
+const ON_TIME: TimeDelta = TimeDelta::minutes(2);
 
 impl NewBatch {
     /// Cuts `items` into chunks of at most `chunk_size`. `planned_at` tells batches of one slot apart that
@@ -124,6 +135,11 @@ impl NewBatch {
                 occurrence,
                 items: items.to_vec(),
                 traceparent: None,
+                trigger,
+                planned_at: Some(planned_at),
+                expires_at: None,
+                allow_unknown: false,
+                key_form: KeyForm::Slashes,
             })
             .collect();
         Self {
@@ -135,13 +151,50 @@ impl NewBatch {
             trigger,
             chunks,
             deliver_to: Vec::new(),
+            deliver_within: None,
+            key_form: KeyForm::Slashes,
         }
     }
 
-    /// The same, with results that go to these places once it is over.
+    /// The same, with what its job says: where its results go, and how long its items and their delivery may wait;
+    /// `period`, unless the job says otherwise.
     #[must_use]
-    pub fn delivered_to(mut self, places: &[Delivery]) -> Self {
-        self.deliver_to = places.to_vec();
+    pub fn of_job(mut self, job: &JobConfig, period: TimeDelta) -> Self {
+        let asked_for = matches!(
+            self.trigger,
+            Trigger::Manual | Trigger::Backfill | Trigger::Replay
+        );
+        let least = if asked_for {
+            ASKED_FOR
+        } else {
+            TimeDelta::zero()
+        };
+        let within = job.expires_after.unwrap_or(period.max(least));
+        for chunk in &mut self.chunks {
+            let from = chunk.planned_at.max(Some(chunk.scheduled_at));
+            chunk.expires_at = from.and_then(|from| from.checked_add_signed(within));
+        }
+        self.deliver_to.clone_from(&job.deliver);
+        self.deliver_within = Some(within);
+        self
+    }
+
+    /// The same, with idempotency keys written like this.
+    #[must_use]
+    pub fn with_keys(mut self, form: KeyForm) -> Self {
+        self.key_form = form;
+        for chunk in &mut self.chunks {
+            chunk.key_form = form;
+        }
+        self
+    }
+
+    /// The same, that also runs, with the job's defaults, for tenants who have stored no preference.
+    #[must_use]
+    pub fn allowing_unknown(mut self, allow: bool) -> Self {
+        for chunk in &mut self.chunks {
+            chunk.allow_unknown = allow;
+        }
         self
     }
 
@@ -170,9 +223,44 @@ pub struct Chunk {
     /// The trace of the batch, as the `traceparent` of W3C Trace Context; `None` where it is not traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// Why its batch exists; earlier versions did not say.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// When its batch was planned; `None`: by an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_at: Option<DateTime<Utc>>,
+    /// From when on none of its items begins; `None`: they wait for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Whether it runs for tenants who have stored no preference. Manual runs of earlier versions did.
+    #[serde(default = "yes")]
+    pub allow_unknown: bool,
+    /// How the idempotency keys of its items are written.
+    #[serde(default)]
+    pub key_form: KeyForm,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Chunk {
+    /// Whether it is too late for its items to begin.
+    #[must_use]
+    pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_some_and(|at| now >= at)
+    }
+
+    /// Whether it runs what was missed, or has failed. Such items are not given up because another occurrence of the
+    /// tenant's is running: several of them are queued at once.
+    #[must_use]
+    pub fn makes_up(&self) -> bool {
+        matches!(self.trigger, Trigger::Backfill | Trigger::Replay)
+            || self
+                .planned_at
+                .is_some_and(|planned_at| planned_at - self.scheduled_at > ON_TIME)
+    }
+
     /// Whether it is the first of its batch.
     #[must_use]
     pub fn is_first(&self) -> bool {
@@ -191,6 +279,8 @@ pub struct Progress {
     pub furthest_until: DateTime<Utc>,
     /// The preferences used were those of a full read at that time, and what the feed has brought since.
     pub seen_until: Option<DateTime<Utc>>,
+    /// When the job began: what fell due before is not made up for. `None`: before this was kept.
+    pub began: Option<DateTime<Utc>>,
     /// How the job placed its tenants, as [`Placement::to_text`](crate::Placement::to_text) says it; `None` for a job with
     /// a fixed schedule.
     pub placement: Option<String>,
@@ -309,7 +399,9 @@ mod tests {
             )
         };
         let first = batch(Trigger::Schedule, "2026-03-01T09:00:01Z");
-        assert_eq!(first, batch(Trigger::Schedule, "2026-03-01T09:00:02Z"));
+        let again = batch(Trigger::Schedule, "2026-03-01T09:00:02Z");
+        assert_eq!(first.batch_id, again.batch_id);
+        assert_eq!(first.chunks[2].chunk_id, again.chunks[2].chunk_id);
         assert_eq!(
             first
                 .chunks
@@ -325,5 +417,67 @@ mod tests {
             late.batch_id,
             batch(Trigger::LateChange, "2026-03-01T09:00:02Z").batch_id
         );
+    }
+
+    #[test]
+    fn a_batch_expires_a_period_after_it_was_due_or_planned_whichever_is_later() {
+        let mut job = crate::BatchConfig::parse(
+            &serde_json::json!({"jobs": [{"job_id": "j", "type": "individual", "purpose_id": "p",
+                "preference_based": true, "feature_type": "f"}]}),
+            &crate::Zone::utc(),
+        )
+        .unwrap()
+        .jobs
+        .remove(0);
+        let expiry = |job: &JobConfig, trigger, planned_at: &str, period| {
+            let batch = NewBatch::new(
+                &job.job_id,
+                Priority::Medium,
+                "slot".into(),
+                "2026-03-01T09:00:00Z".parse().unwrap(),
+                "2026-03-01".parse().unwrap(),
+                trigger,
+                planned_at.parse().unwrap(),
+                &[TenantId::new("a").unwrap()],
+                10,
+            );
+            let chunk = batch.of_job(job, period).chunks.remove(0);
+            let makes_up = if chunk.makes_up() { " made up" } else { "" };
+            format!("{}{makes_up}", chunk.expires_at.unwrap().format("%dT%H:%M"))
+        };
+        let (hour, day) = (TimeDelta::hours(1), TimeDelta::days(1));
+        for (trigger, planned_at, period, expected) in [
+            (Trigger::Schedule, "2026-03-01T09:00:00Z", day, "02T09:00"),
+            (Trigger::Schedule, "2026-03-01T09:00:00Z", hour, "01T10:00"),
+            (
+                Trigger::Schedule,
+                "2026-03-04T10:00:00Z",
+                day,
+                "05T10:00 made up",
+            ),
+            (
+                Trigger::Backfill,
+                "2026-03-20T10:00:00Z",
+                hour,
+                "21T10:00 made up",
+            ),
+            (Trigger::Manual, "2026-03-01T09:00:00Z", hour, "02T09:00"),
+        ] {
+            assert_eq!(expiry(&job, trigger, planned_at, period), expected);
+        }
+        job.expires_after = Some(TimeDelta::minutes(90));
+        let own = expiry(&job, Trigger::Backfill, "2026-03-20T10:00:00Z", day);
+        assert_eq!(own, "20T11:30 made up");
+    }
+
+    #[test]
+    fn a_chunk_that_an_earlier_version_queued_keeps_its_ways() {
+        let old = r#"{"chunk_id": "6ba7b811-9dad-11d1-80b4-00c04fd430c8/0",
+            "batch_id": "6ba7b811-9dad-11d1-80b4-00c04fd430c8", "job_id": "j", "occurrence": "2026-03-01",
+            "scheduled_at": "2026-03-01T09:00:00Z", "items": ["a"]}"#;
+        let chunk: Chunk = serde_json::from_str(old).unwrap();
+        assert_eq!(chunk.key_form, KeyForm::Colons);
+        assert!(!chunk.is_expired("2036-03-01T09:00:00Z".parse().unwrap()) && !chunk.makes_up());
+        assert!(chunk.allow_unknown);
     }
 }

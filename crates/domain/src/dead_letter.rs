@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     ids::{JobId, TenantId},
+    item::KeyForm,
     occurrence::Occurrence,
 };
 
@@ -34,6 +35,9 @@ pub struct DeadLetter {
     pub state: DeadLetterState,
     /// When somebody decided so.
     pub settled_at: Option<DateTime<Utc>>,
+    /// How its idempotency key was written; a replay has the same.
+    #[serde(skip)]
+    pub key_form: KeyForm,
 }
 
 /// What has become of a dead letter.
@@ -42,7 +46,8 @@ pub struct DeadLetter {
 pub enum DeadLetterState {
     /// Nobody has decided.
     Open,
-    /// It was queued again; should it fail again, that is another dead letter.
+    /// It was queued again; should it fail again, that is another dead letter. Should it be skipped, this one is open
+    /// again.
     Replayed,
     /// Let go.
     Discarded,

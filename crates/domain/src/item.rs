@@ -33,13 +33,62 @@ pub struct Item {
     pub data: Option<Value>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// How its idempotency key is written.
+    #[serde(skip)]
+    pub key_form: KeyForm,
 }
 
 impl Item {
-    /// The same on every attempt and after every crash, so that the far side can make its effect once.
+    /// The same on every attempt and after every crash, so that the remote endpoint can make its effect once.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        format!("{}:{}:{}", self.job_id, self.tenant_id, self.occurrence)
+        self.key_form
+            .key(&self.job_id, &self.tenant_id, self.occurrence)
+    }
+}
+
+/// How the idempotency key of a run is written. A batch keeps its form, so that a retry or a replay after an upgrade
+/// has the key of the first attempt.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyForm {
+    /// `job:tenant:occurrence`, of batches that earlier versions queued. Ids may contain `:`, so it is ambiguous.
+    #[default]
+    Colons,
+    /// `job/tenant/occurrence`. No id contains `/`.
+    Slashes,
+}
+
+impl KeyForm {
+    /// The idempotency key of a run.
+    #[must_use]
+    pub fn key(self, job: &JobId, tenant: &TenantId, occurrence: Occurrence) -> String {
+        match self {
+            Self::Colons => format!("{job}:{tenant}:{occurrence}"),
+            Self::Slashes => format!("{job}/{tenant}/{occurrence}"),
+        }
+    }
+
+    /// The word in tables and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Colons => "colons",
+            Self::Slashes => "slashes",
+        }
+    }
+}
+
+impl std::str::FromStr for KeyForm {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [Self::Colons, Self::Slashes]
+            .into_iter()
+            .find(|form| form.as_str() == word)
+            .ok_or(())
     }
 }
 
@@ -53,7 +102,7 @@ pub enum ItemStatus {
     Succeeded,
     /// The handler failed for good.
     Failed,
-    /// Not run, for a reason.
+    /// Not run, for a reason. The occurrence is not used up: a later batch may run it.
     Skipped,
 }
 
@@ -98,6 +147,12 @@ pub enum SkipReason {
     Cancelled,
     /// The tenant is not in the job's list of users.
     UnknownUser,
+    /// It had not begun within the job's `expires_after`.
+    Expired,
+    /// Another occurrence of the tenant's was running.
+    Overlap,
+    /// The tenant's preference has this occurrence later, or not at all, by now.
+    Rescheduled,
 }
 
 impl SkipReason {
@@ -112,6 +167,9 @@ impl SkipReason {
             Self::ItemRemoved => "item_removed",
             Self::Cancelled => "cancelled",
             Self::UnknownUser => "unknown_user",
+            Self::Expired => "expired",
+            Self::Overlap => "overlap",
+            Self::Rescheduled => "rescheduled",
         }
     }
 }
@@ -135,4 +193,32 @@ pub struct ItemResult {
     pub started_at: DateTime<Utc>,
     /// When it ended; `None` while it is running.
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_runs_share_a_key_whatever_characters_ids_have() {
+        let occurrence = "2026-03-02".parse().unwrap();
+        let key = |form: KeyForm, job: &str, tenant: &str| {
+            let (job, tenant) = (JobId::new(job).unwrap(), TenantId::new(tenant).unwrap());
+            form.key(&job, &tenant, occurrence)
+        };
+        for (one, other) in [
+            (("news", "eu:ann"), ("news:eu", "ann")),
+            (("a", "b:c"), ("a:b", "c")),
+            (("a", "b:2026-03-02"), ("a:b", "2026-03-02")),
+            (("a", ":"), ("a:", ":")),
+        ] {
+            let slashes = |(job, tenant)| key(KeyForm::Slashes, job, tenant);
+            assert_ne!(slashes(one), slashes(other));
+        }
+        assert_eq!(
+            key(KeyForm::Colons, "news", "eu:ann"),
+            "news:eu:ann:2026-03-02",
+            "what is queued keeps its key"
+        );
+    }
 }

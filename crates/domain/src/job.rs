@@ -8,11 +8,13 @@ use serde_json::Value;
 use crate::{
     delivery::Delivery,
     ids::{FeatureType, JobId, PurposeId, TenantId},
-    planner::{CatchUp, CatchUpPolicy},
+    planner::{CatchUp, CatchUpPolicy, spread_minute},
     preference::{MergedPreference, Preference, parse_zone},
     schedule::{CronSchedule, Schedule},
     source::Source,
-    validation::{FieldErrors, Fields, Invalid, boolean, id, object_at, text, whole_number},
+    validation::{
+        FieldErrors, Fields, Invalid, boolean, duration, id, object_at, text, whole_number,
+    },
     zone::Zone,
 };
 
@@ -40,6 +42,10 @@ pub struct JobConfig {
     pub catch_up: CatchUp,
     /// When so much of a batch has failed that the job is paused.
     pub failure_limit: FailureLimit,
+    /// How long after it fell due, or was asked for, an item may still begin; `None`: one period of its schedule.
+    pub expires_after: Option<TimeDelta>,
+    /// What happens to an occurrence while another one of the same tenant is running.
+    pub overlap: Overlap,
     /// Where its results go, beside the store.
     pub deliver: Vec<Delivery>,
     /// Where its items and their times come from.
@@ -70,6 +76,18 @@ impl Default for FailureLimit {
             at_least: 100,
         }
     }
+}
+
+/// What happens to an occurrence while another one of the same job and tenant is running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overlap {
+    /// It is skipped.
+    #[default]
+    Skip,
+    /// It stays queued until the other one has ended.
+    Wait,
+    /// It runs beside the other one.
+    Allow,
 }
 
 /// How the items of a job are put together.
@@ -106,6 +124,19 @@ pub enum Work {
         /// The list that items and recipients must be in; `None`: any will do.
         users: Option<Source>,
     },
+}
+
+impl Work {
+    /// By how much a tenant falls due after the slot.
+    #[must_use]
+    pub fn spread_of(&self, tenant: &TenantId) -> TimeDelta {
+        match self {
+            Self::Preferences { spread_minutes, .. } => {
+                TimeDelta::minutes(spread_minute(tenant, *spread_minutes).into())
+            }
+            Self::Fixed { .. } => TimeDelta::zero(),
+        }
+    }
 }
 
 /// Orders what falls due together.
@@ -226,6 +257,8 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
     let failure_limit = fields
         .nested("failure_limit", parse_failure_limit)
         .unwrap_or_default();
+    let expires_after = fields.optional("expires_after", duration);
+    let overlap = fields.optional("overlap", parse_overlap);
     let deliver = fields.nested("deliver", parse_deliver).unwrap_or_default();
     let work = if fields
         .optional("preference_based", boolean)
@@ -245,6 +278,8 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             retry_limit: retry_limit.map(|limit| limit as u32),
             catch_up,
             failure_limit,
+            expires_after,
+            overlap: overlap.unwrap_or_default(),
             deliver,
             work: work?,
         })
@@ -448,6 +483,18 @@ fn parse_kind(value: &Value) -> Result<JobKind, Invalid> {
     }
 }
 
+fn parse_overlap(value: &Value) -> Result<Overlap, Invalid> {
+    match text(value)? {
+        "skip" => Ok(Overlap::Skip),
+        "wait" => Ok(Overlap::Wait),
+        "allow" => Ok(Overlap::Allow),
+        _ => Err(Invalid::new(
+            "is not a way to overlap",
+            "use one of skip, wait, allow",
+        )),
+    }
+}
+
 fn parse_priority(value: &Value) -> Result<Priority, Invalid> {
     let word = text(value)?;
     [
@@ -521,6 +568,54 @@ mod tests {
             );
         }
         assert_eq!(found.len(), 15, "{found:#?}");
+    }
+
+    #[test]
+    fn how_late_an_item_may_begin_and_what_overlaps_are_read_or_refused() {
+        let job = |field: &str, value: Value| {
+            let mut job = json!({"job_id": "a", "type": "individual", "purpose_id": "p",
+                "preference_based": true, "feature_type": "f"});
+            job[field] = value;
+            BatchConfig::parse(&json!({ "jobs": [job] }), &Zone::utc())
+        };
+        for (text, minutes) in [
+            ("1m", 1),
+            ("90m", 90),
+            ("1h30m", 90),
+            ("2d", 2880),
+            ("1w", 10080),
+            ("60s", 1),
+        ] {
+            let config = job("expires_after", json!(text)).unwrap();
+            assert_eq!(
+                config.jobs[0].expires_after,
+                Some(TimeDelta::minutes(minutes)),
+                "{text}"
+            );
+        }
+        for wrong in [
+            json!(""),
+            json!("5"),
+            json!("h"),
+            json!("-1h"),
+            json!("1 h"),
+            json!("59s"),
+            json!("367d"),
+            json!("99999999999999999999w"),
+            json!("1y"),
+            json!("1h30"),
+            json!("1µ"),
+        ] {
+            let error = job("expires_after", wrong.clone()).unwrap_err().to_string();
+            assert!(error.contains("/jobs/0/expires_after"), "{wrong}: {error}");
+            assert!(error.contains("`90m`"), "{wrong}: {error}");
+        }
+        assert_eq!(
+            job("overlap", json!("wait")).unwrap().jobs[0].overlap,
+            Overlap::Wait
+        );
+        let error = job("overlap", json!("queue")).unwrap_err().to_string();
+        assert!(error.contains("use one of skip, wait, allow"), "{error}");
     }
 
     #[test]

@@ -131,6 +131,9 @@ impl Since {
     }
 }
 
+/// By how much the Config Database's clock may be ahead of ours without one of them being wrong.
+const AHEAD: TimeDelta = TimeDelta::minutes(10);
+
 /// What the Config Database says of when a preference came to be as it is.
 #[derive(Debug, Clone, Copy)]
 struct Told {
@@ -151,9 +154,12 @@ impl Told {
                 known.min(Since::at(Some(told)))
             }
             (_, told) => {
-                // A clock ahead of ours, or a hostile answer, does not put it off.
                 let told = told.or(self.stored_at);
-                Since::at(told.map(|told| told.min(self.read_at)))
+                // A clock that is a little ahead of ours puts nothing off. One that is far ahead may be right.
+                Since::at(told.map(|told| match told - self.read_at {
+                    ahead if ahead > TimeDelta::zero() && ahead <= AHEAD => self.read_at,
+                    _ => told,
+                }))
             }
         }
     }

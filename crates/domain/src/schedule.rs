@@ -139,6 +139,18 @@ impl Schedule {
         }
     }
 
+    /// How long after the occurrence at `instant` the next one falls due: one period, and of a cron expression the time
+    /// to its next instant.
+    #[must_use]
+    pub fn period_from(&self, instant: DateTime<Utc>) -> TimeDelta {
+        match self {
+            Self::Slot(_) => self.period(),
+            Self::Cron(cron) => cron
+                .next_after(instant)
+                .map_or(self.period(), |next| next - instant),
+        }
+    }
+
     /// How old a missed occurrence may be that is still made up for, unless the job says otherwise: one period, and of
     /// a cron expression a month.
     pub(crate) fn period(&self) -> TimeDelta {

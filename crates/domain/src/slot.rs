@@ -136,6 +136,22 @@ impl Slot {
         Occurrence::Date(earlier.unwrap_or(local))
     }
 
+    /// When the occurrence of this key falls due; `None` where the slot has no such occurrence.
+    #[must_use]
+    pub fn instant_of(&self, occurrence: Occurrence) -> Option<DateTime<Utc>> {
+        let hourly = self.recurrence == Recurrence::Hourly;
+        match occurrence {
+            Occurrence::Date(date) if !hourly && self.recurrence.falls_on(date) => {
+                self.zone.resolve(date, self.time.0)
+            }
+            Occurrence::Instant(instant) if hourly => {
+                let just_before = instant.checked_sub_signed(TimeDelta::seconds(1))?;
+                self.next_after(just_before).filter(|due| *due == instant)
+            }
+            Occurrence::Date(_) | Occurrence::Instant(_) | Occurrence::Run(_) => None,
+        }
+    }
+
     /// What a change of the clocks does to the occurrence at `instant`; `None` on nearly all days, and always for
     /// hourly slots, which take every hour as it comes.
     #[must_use]
@@ -191,6 +207,65 @@ impl fmt::Display for Slot {
                 write!(f, "{word} {days} {time} {zone}")
             }
             Recurrence::Monthly(days) => write!(f, "{word} {days} {time} {zone}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{MergedPreference, Preference};
+
+    fn slot(preference: serde_json::Value) -> Slot {
+        let stored = Preference::parse(preference.as_object().unwrap()).unwrap();
+        let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+        merged.unwrap().slot
+    }
+
+    #[test]
+    fn the_key_of_an_occurrence_leads_back_to_its_instant() {
+        let berlin = |frequency: &str, time: &str| {
+            slot(
+                json!({"enabled": true, "frequency": frequency, "preferred_time": time,
+                "timezone": "Europe/Berlin"}),
+            )
+        };
+        // Across the change of the clocks on 2026-03-29, when 02:30 does not exist.
+        for slot in [
+            berlin("daily", "02:30"),
+            berlin("weekly", "09:00"),
+            berlin("biweekly", "00:15"),
+            berlin("monthly", "23:59"),
+            berlin("hourly", "00:20"),
+        ] {
+            let mut instant = "2026-03-20T00:00:00Z".parse().unwrap();
+            for _ in 0..40 {
+                instant = slot.next_after(instant).unwrap();
+                assert_eq!(
+                    slot.instant_of(slot.occurrence_key(instant)),
+                    Some(instant),
+                    "{slot}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_the_slot_does_not_have_has_no_instant() {
+        let friday =
+            slot(json!({"enabled": true, "frequency": "weekly", "preferred_day": "friday"}));
+        let daily = slot(json!({"enabled": true, "frequency": "daily"}));
+        let hourly = slot(json!({"enabled": true, "frequency": "hourly"}));
+        for (slot, key) in [
+            (&friday, "2026-03-02"),
+            (&daily, "2026-03-02T09:00:00Z"),
+            (&hourly, "2026-03-02"),
+            (&hourly, "2026-03-02T09:30:00Z"),
+            (&daily, "run-6ba7b811-9dad-11d1-80b4-00c04fd430c8"),
+        ] {
+            assert_eq!(slot.instant_of(key.parse().unwrap()), None, "{slot} {key}");
         }
     }
 }

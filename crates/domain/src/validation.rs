@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use chrono::TimeDelta;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -284,6 +285,35 @@ pub(crate) fn whole_number(
                 ),
             )
         })
+}
+
+/// The value as a length of time from a minute to a year: numbers with a unit, such as `90m`, `1h30m` or `2d`.
+pub(crate) fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
+    let invalid = || {
+        Invalid::new(
+            "is not a length of time",
+            "use a text from `1m` to `366d` with the units s, m, h, d, w, such as `90m`, `12h` or `2d`",
+        )
+    };
+    let mut seconds = 0_i64;
+    for part in text(value)?.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        let (number, unit) = part.split_at_checked(part.len() - 1).ok_or_else(invalid)?;
+        let unit = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return Err(invalid()),
+        };
+        let part = number.parse::<i64>().ok().and_then(|n| n.checked_mul(unit));
+        let sum = part.and_then(|part| seconds.checked_add(part));
+        seconds = sum.ok_or_else(invalid)?;
+    }
+    match seconds {
+        60..=31_622_400 => Ok(TimeDelta::seconds(seconds)),
+        _ => Err(invalid()),
+    }
 }
 
 /// The value as an id.

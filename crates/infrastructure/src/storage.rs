@@ -23,6 +23,7 @@ use punctual_application::ports::{
 use punctual_domain::{Chunk, JobId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
 use self::postgres::PostgresStore;
@@ -142,6 +143,24 @@ impl Store {
         }
     }
 
+    /// Holds a message of the queue back for so many seconds once its delivery has failed.
+    pub(crate) async fn hold(&self, message: &str, seconds: i64) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.hold(message, seconds).await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.hold(message, seconds).await,
+        }
+    }
+
+    /// Notes that a process has stopped its work, so that no other one waits for its next heartbeat.
+    pub(crate) async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.leave(process).await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.leave(process).await,
+        }
+    }
+
     /// What is to be delivered.
     #[must_use]
     pub fn deliveries(&self) -> Arc<dyn Deliveries> {
@@ -249,18 +268,20 @@ mod tests {
         let due = now - TimeDelta::seconds(90);
         let batch = |due, trigger| {
             let date = Occurrence::Instant(due);
-            NewBatch::new(
-                &job,
-                Priority::High,
-                "daily".into(),
-                due,
-                date,
-                trigger,
-                now,
-                &items,
-                1,
-            )
-            .delivered_to(&[Delivery::File("out.ndjson".into())])
+            NewBatch {
+                deliver_to: vec![Delivery::File("out.ndjson".into())],
+                ..NewBatch::new(
+                    &job,
+                    Priority::High,
+                    "daily".into(),
+                    due,
+                    date,
+                    trigger,
+                    now,
+                    &items,
+                    1,
+                )
+            }
         };
         let batches = vec![
             batch(due, Trigger::Schedule),

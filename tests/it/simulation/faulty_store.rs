@@ -137,6 +137,16 @@ impl BatchStore for FaultyStore {
         self.result(self.inner.claim(chunk, claimant, now).await, fails)
     }
 
+    async fn running(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+        began: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.inner.running(chunk, token, tenant, began).await
+    }
+
     async fn suspect(
         &self,
         chunk: &Chunk,

@@ -8,14 +8,15 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     chunk_size_of, item_ids,
     ports::{Clock, SystemClock},
 };
 use punctual_domain::{
-    Firing, JobConfig, JobId, Mirror, NewBatch, Occurrence, TenantId, Trigger, Work,
+    FeatureType, Firing, JobConfig, JobId, Mirror, NewBatch, Occurrence, TenantId, Trigger, Work,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
 use uuid::Uuid;
@@ -23,25 +24,58 @@ use uuid::Uuid;
 use super::{
     App,
     audit::By,
+    once::Once,
     problem::{AnyProblem, Problem},
 };
 
-#[derive(Default, Deserialize)]
+/// Whom a job is to run for.
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
-    /// Only these; none named: all.
+pub(super) struct Wanted {
+    /// Only these; absent: all. An empty list is refused: it means no one.
+    #[serde(default, deserialize_with = "given")]
+    pub(super) tenants: Option<BTreeSet<TenantId>>,
+    /// All, in words.
     #[serde(default)]
-    tenants: BTreeSet<TenantId>,
+    pub(super) all: bool,
+    /// Also for tenants who have stored no preference, with the job's defaults.
+    #[serde(default)]
+    pub(super) allow_unknown: bool,
+}
+
+/// Reads a field that may be absent, but not `null`: a script that has found nothing does not mean all.
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    value: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+/// Refuses a list of nothing, and a list beside `all`.
+pub(super) fn refuse_nothing<T>(
+    field: &str,
+    list: Option<&BTreeSet<T>>,
+    all: bool,
+) -> Result<(), Problem> {
+    match list {
+        Some(list) if list.is_empty() => Err(Problem::bad_request(format!(
+            "{field} is an empty list, which means no one; name at least one, or send \"all\": true without {field}"
+        ))),
+        Some(_) if all => Err(Problem::bad_request(format!(
+            "{field} goes without all; send one or the other"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
-#[utoipa::path(post, path = "/jobs/{job_id}/trigger", params(("job_id" = String, Path, description = "The job")), request_body(content = Option<Object>, description = "`{\"tenants\": [ID, …]}`; none named: all"), responses(
+#[utoipa::path(post, path = "/jobs/{job_id}/trigger", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same batch")), request_body(content = Option<Object>, description = "`{\"tenants\": [ID, …]}`, or `{\"all\": true}`, which is the default; `\"allow_unknown\": true` also runs for named tenants who have stored no preference"), responses(
     (status = 202, body = Object, description = "The batch that is queued: `batch_id`, `occurrence`, `total`"),
     AnyProblem
 ))]
 pub(super) async fn trigger(
     State(app): State<App>,
     by: By,
+    once: Once,
     Path(job_id): Path<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
@@ -50,11 +84,11 @@ pub(super) async fn trigger(
     } else {
         serde_json::from_slice(&body).map_err(|error| {
             Problem::bad_request(format!(
-                "the body cannot be used ({error}); send {{\"tenants\": [\"ID\", …]}}, or nothing for all"
+                "the body cannot be used ({error}); send {{\"tenants\": [\"ID\", …]}}, or {{\"all\": true}}"
             ))
         })?
     };
-    let answer = app.trigger(&by, &job_id, wanted.tenants).await?;
+    let answer = app.trigger(&by, &once, &job_id, wanted).await?;
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
@@ -85,15 +119,33 @@ pub(super) async fn resume(
 }
 
 impl App {
-    /// Queues a run of a job for `tenants`, or for all when none is named.
+    /// Queues a run of a job for those who are wanted.
     pub(super) async fn trigger(
         &self,
         by: &By,
+        once: &Once,
         job_id: &str,
-        tenants: BTreeSet<TenantId>,
+        wanted: Wanted,
+    ) -> Result<Value, Problem> {
+        let scope = format!("trigger {job_id}");
+        let act = |run, now| self.trigger_as(by, job_id, &wanted, run, now);
+        self.once(once, scope, &wanted, act).await
+    }
+
+    async fn trigger_as(
+        &self,
+        by: &By,
+        job_id: &str,
+        wanted: &Wanted,
+        run: Uuid,
+        now: DateTime<Utc>,
     ) -> Result<Value, Problem> {
         let job = self.job(&id(job_id)?)?;
-        let items = self.items(&job, tenants).await?;
+        refuse_nothing("tenants", wanted.tenants.as_ref(), wanted.all)?;
+        if let (Some(named), false) = (&wanted.tenants, wanted.allow_unknown) {
+            self.refuse_unknown(&job, named).await?;
+        }
+        let items = self.items(&job, wanted.tenants.clone()).await?;
         if items.is_empty() {
             let remedy = match job.work {
                 Work::Preferences { .. } => {
@@ -105,7 +157,7 @@ impl App {
                 "{job_id} has no items to run; {remedy}"
             )));
         }
-        let (now, run) = (SystemClock.now(), Occurrence::Run(Uuid::new_v4()));
+        let run = Occurrence::Run(run);
         let batch = NewBatch::new(
             &job.job_id,
             job.priority,
@@ -117,7 +169,8 @@ impl App {
             &items,
             chunk_size_of(job.kind, self.chunk_size),
         )
-        .delivered_to(&job.deliver);
+        .of_job(&job, TimeDelta::zero())
+        .allowing_unknown(wanted.allow_unknown);
         let (batch_id, total) = (batch.batch_id, batch.total());
         let detail = format!("batch {batch_id} of {total} items");
         self.audit(by, "trigger", job_id, &detail).await?;
@@ -125,9 +178,39 @@ impl App {
             batches: vec![batch],
             progress: vec![],
         };
-        self.noted(self.queue.enqueue(firing, now).await)?;
+        self.noted(self.queue.enqueue(firing, SystemClock.now()).await)?;
         info!(%batch_id, %job_id, total, "Batch {batch_id} of {job_id} is queued by hand: {total} items");
         Ok(json!({"batch_id": batch_id, "job_id": job.job_id, "occurrence": run, "total": total}))
+    }
+
+    /// Refuses tenants who have stored no preference for a job's feature: most likely they are mistyped.
+    async fn refuse_unknown(
+        &self,
+        job: &JobConfig,
+        named: &BTreeSet<TenantId>,
+    ) -> Result<(), Problem> {
+        let Work::Preferences { feature_type, .. } = &job.work else {
+            return Ok(());
+        };
+        let status = self.status.get();
+        let others: Vec<TenantId> = match status.jobs.get(&job.job_id) {
+            Some(known) => known.mirror.read(|mirror| {
+                let is_off = |tenant: &&TenantId| mirror.slot_of(tenant).is_none();
+                named.iter().filter(is_off).cloned().collect()
+            }),
+            None => named.iter().cloned().collect(),
+        };
+        if others.is_empty() {
+            return Ok(());
+        }
+        let stored = self.preferences.preferences(feature_type, &others).await;
+        let stored = stored.map_err(|error| {
+            Problem::unavailable(format!(
+                "preferences cannot be read now: {error}; try again"
+            ))
+        })?;
+        let unknown = others.iter().filter(|tenant| !stored.contains_key(*tenant));
+        refuse_tenants(&job.job_id, feature_type, &unknown.collect::<Vec<_>>())
     }
 
     pub(super) async fn set_paused(
@@ -153,18 +236,18 @@ impl App {
     pub(super) async fn items(
         &self,
         job: &JobConfig,
-        named: BTreeSet<TenantId>,
+        named: Option<BTreeSet<TenantId>>,
     ) -> Result<Vec<TenantId>, Problem> {
         let all = match &job.work {
-            Work::Preferences { .. } if !named.is_empty() => {
-                return Ok(named.into_iter().collect());
-            }
             Work::Preferences { .. } => {
+                if let Some(named) = named {
+                    return Ok(named.into_iter().collect());
+                }
                 let status = self.status.get();
                 let known = status.jobs.get(&job.job_id);
-                known
+                return Ok(known
                     .map(|job| job.mirror.read(Mirror::tenants))
-                    .unwrap_or_default()
+                    .unwrap_or_default());
             }
             Work::Fixed {
                 sources,
@@ -180,15 +263,40 @@ impl App {
                 item_ids(job.kind, &records, distribute_to)
             }
         };
+        let Some(named) = named else { return Ok(all) };
         match named.iter().find(|id| !all.contains(id)) {
             Some(id) => Err(Problem::bad_request(format!(
                 "{} has no item `{id}`",
                 job.job_id
             ))),
-            None if named.is_empty() => Ok(all),
             None => Ok(named.into_iter().collect()),
         }
     }
+}
+
+/// How many tenants an error names.
+const NAMED: usize = 100;
+
+/// Refuses these tenants, if there are any, because they have stored nothing.
+pub(super) fn refuse_tenants(
+    job_id: &JobId,
+    feature_type: &FeatureType,
+    unknown: &[&TenantId],
+) -> Result<(), Problem> {
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = unknown.iter().take(NAMED).map(|id| id.as_str()).collect();
+    let more = match unknown.len() - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Err(Problem::unprocessable(format!(
+        "tenants: {} named for {job_id} have stored no preference for {feature_type}: {}{more}; nothing is queued. \
+         Correct them, or send \"allow_unknown\": true (--allow-unknown) to run them with the job's defaults",
+        unknown.len(),
+        names.join(", ")
+    )))
 }
 
 pub(super) fn id(job_id: &str) -> Result<JobId, Problem> {

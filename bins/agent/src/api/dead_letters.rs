@@ -1,6 +1,9 @@
 //! Items that failed for good: list them, run them again, or let them go.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use axum::{
     Json,
@@ -8,11 +11,12 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
 };
 use punctual_application::{
+    not_replayable,
     ports::{Clock, DeadLetterFilter, Page, SystemClock},
     replay,
 };
 use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
 use utoipa::IntoParams;
@@ -20,6 +24,8 @@ use utoipa::IntoParams;
 use super::{
     App, PageQuery,
     audit::By,
+    control::{given, refuse_nothing},
+    once::Once,
     problem::{AnyProblem, Problem},
 };
 
@@ -73,20 +79,26 @@ pub(super) async fn list(
 }
 
 /// Which open ones: by number, or all of a job or a tenant, or with neither all there are.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
-    #[serde(default)]
-    pub(super) ids: BTreeSet<i64>,
+    /// An empty list is refused: it means no one.
+    #[serde(default, deserialize_with = "given")]
+    pub(super) ids: Option<BTreeSet<i64>>,
+    #[serde(default, deserialize_with = "given")]
     pub(super) job_id: Option<JobId>,
+    #[serde(default, deserialize_with = "given")]
     pub(super) tenant_id: Option<TenantId>,
+    /// All that are open, in words.
+    #[serde(default)]
+    pub(super) all: bool,
 }
 
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.ids.is_empty() {
-            let ids: Vec<String> = self.ids.iter().take(20).map(ToString::to_string).collect();
-            return write!(f, "{} of them: {}", self.ids.len(), ids.join(", "));
+        if let Some(ids) = &self.ids {
+            let first: Vec<String> = ids.iter().take(20).map(ToString::to_string).collect();
+            return write!(f, "{} of them: {}", ids.len(), first.join(", "));
         }
         match (&self.job_id, &self.tenant_id) {
             (None, None) => f.write_str("all that are open"),
@@ -98,20 +110,24 @@ impl fmt::Display for Wanted {
 }
 
 /// Runs open dead letters again, as the same occurrences and with the same idempotency keys.
-#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", request_body(content = Object, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{}` for all that are open"), responses(
-    (status = 200, body = Object, description = "How many are `replayed`, which are `not_open`, and the `batches`"),
+///
+/// One that is named and whose job or purpose is gone is refused, and nothing is changed. Of all that are open, such are
+/// left out, and counted with the reason.
+#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", params(("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same replay")), request_body(content = Object, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
+    (status = 200, body = Object, description = "How many are `replayed`, which are `not_open`, the `batches`, and how many are `left_out` for which `reason`"),
     AnyProblem
 ))]
 pub(super) async fn replay_many(
     State(app): State<App>,
     by: By,
+    once: Once,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    app.settle(&by, wanted(&body)?, true).await
+    app.replay(&by, &once, wanted(&body)?).await
 }
 
 /// Lets open dead letters go.
-#[utoipa::path(post, operation_id = "discard_dead_letters", path = "/dead-letters/discard", request_body(content = Object, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{}` for all that are open"), responses(
+#[utoipa::path(post, operation_id = "discard_dead_letters", path = "/dead-letters/discard", request_body(content = Object, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
     (status = 200, body = Object, description = "How many are `discarded`, which are `not_open`, and the `batches`"),
     AnyProblem
 ))]
@@ -120,20 +136,21 @@ pub(super) async fn discard_many(
     by: By,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    app.settle(&by, wanted(&body)?, false).await
+    app.settle(&by, &wanted(&body)?, false).await.map(Json)
 }
 
 /// Runs an open dead letter again.
-#[utoipa::path(post, operation_id = "replay_dead_letter", path = "/dead-letters/{id}/replay", params(("id" = i64, Path, description = "Its number")), responses(
+#[utoipa::path(post, operation_id = "replay_dead_letter", path = "/dead-letters/{id}/replay", params(("id" = i64, Path, description = "Its number"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same replay")), responses(
     (status = 200, body = Object, description = "How many are `replayed`, and the `batches`"),
     AnyProblem
 ))]
 pub(super) async fn replay_one(
     State(app): State<App>,
     by: By,
+    once: Once,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    app.settle(&by, one(&id)?, true).await
+    app.replay(&by, &once, one(&id)?).await
 }
 
 /// Lets an open dead letter go.
@@ -146,7 +163,7 @@ pub(super) async fn discard_one(
     by: By,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    app.settle(&by, one(&id)?, false).await
+    app.settle(&by, &one(&id)?, false).await.map(Json)
 }
 
 fn one(id: &str) -> Result<Wanted, Problem> {
@@ -156,7 +173,7 @@ fn one(id: &str) -> Result<Wanted, Problem> {
         )
     })?;
     Ok(Wanted {
-        ids: [id].into(),
+        ids: Some([id].into()),
         ..Wanted::default()
     })
 }
@@ -165,60 +182,93 @@ fn wanted(body: &[u8]) -> Result<Wanted, Problem> {
     let wanted: Wanted = serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(format!(
             "the body cannot be used ({error}); send {{\"ids\": [1, 2]}}, {{\"job_id\": \"JOB\"}}, \
-             {{\"tenant_id\": \"ID\"}}, or {{}} for all that are open"
+             {{\"tenant_id\": \"ID\"}}, or {{\"all\": true}} for all that are open"
         ))
     })?;
-    if !wanted.ids.is_empty() && (wanted.job_id.is_some() || wanted.tenant_id.is_some()) {
+    refuse_nothing("ids", wanted.ids.as_ref(), wanted.all)?;
+    let of_some = wanted.job_id.is_some() || wanted.tenant_id.is_some();
+    if of_some && (wanted.ids.is_some() || wanted.all) {
         return Err(Problem::bad_request(
-            "ids go without job_id and tenant_id; send one or the other",
+            "ids and all go without job_id and tenant_id; send one or the other",
         ));
     }
     Ok(wanted)
 }
 
 impl App {
+    /// Replays what is wanted of the open ones, once for a key.
+    pub(super) async fn replay(
+        &self,
+        by: &By,
+        once: &Once,
+        wanted: Wanted,
+    ) -> Result<Json<Value>, Problem> {
+        let act = |_, _| self.settle(by, &wanted, true);
+        let done = self.once(once, "replay".to_owned(), &wanted, act);
+        done.await.map(Json)
+    }
+
     /// Replays or discards what is wanted of the open ones, a thousand at a time.
     pub(super) async fn settle(
         &self,
         by: &By,
-        wanted: Wanted,
+        wanted: &Wanted,
         again: bool,
-    ) -> Result<Json<Value>, Problem> {
+    ) -> Result<Value, Problem> {
+        let jobs = self.jobs.current();
+        let refusal = |job_id: &JobId| match again {
+            true => not_replayable(job_id, &jobs, &self.handlers),
+            false => None,
+        };
+        if let Some(reason) = wanted.job_id.as_ref().and_then(refusal) {
+            return Err(Problem::conflict(format!(
+                "{reason}; its dead letters stay open"
+            )));
+        }
+        let mut missing = wanted.ids.clone().unwrap_or_default();
+        // A refusal comes before any change.
+        if again && !missing.is_empty() {
+            self.each_page(wanted, |letters| {
+                let refused = letters
+                    .iter()
+                    .find_map(|letter| Some((letter.id, refusal(&letter.job_id)?)));
+                match refused {
+                    Some((id, reason)) => Err(Problem::conflict(format!(
+                        "dead letter {id} cannot be replayed: {reason}; nothing is changed"
+                    ))),
+                    None => Ok(()),
+                }
+            })
+            .await?;
+        }
         let action = if again { "replay" } else { "discard" };
         self.audit(by, action, "dead letters", &wanted.to_string())
             .await?;
-        let filter = DeadLetterFilter {
-            job_id: wanted.job_id,
-            tenant_id: wanted.tenant_id,
-            state: Some(DeadLetterState::Open),
-        };
-        let (mut settled, mut missing, mut batches) = (0, wanted.ids.clone(), Vec::new());
-        let mut page = Page {
-            cursor: None,
-            limit: AT_ONCE,
-        };
-        loop {
-            let (letters, next) = self.reader.dead_letters(&filter, &page).await?;
-            let is_wanted =
-                |letter: &DeadLetter| wanted.ids.is_empty() || wanted.ids.contains(&letter.id);
-            let letters: Vec<DeadLetter> = letters.into_iter().filter(is_wanted).collect();
+        let (mut settled, mut batches, mut pages) = (0, Vec::new(), Vec::new());
+        let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
+        self.each_page(wanted, |mut letters| {
+            letters.retain(|letter| {
+                missing.remove(&letter.id);
+                let reason = refusal(&letter.job_id);
+                let stays = reason.is_none();
+                if let Some(reason) = reason {
+                    *left_out.entry(reason).or_default() += 1;
+                }
+                stays
+            });
+            pages.push(letters);
+            Ok(())
+        })
+        .await?;
+        for letters in pages.iter().filter(|letters| !letters.is_empty()) {
             let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
-            missing.retain(|id| !ids.contains(id));
-            if !ids.is_empty() {
-                let now = SystemClock.now();
-                let new = if again {
-                    replay(&letters, &self.jobs.current(), self.chunk_size, now)
-                } else {
-                    Vec::new()
-                };
-                batches.extend(new.iter().map(|batch| batch.batch_id));
-                settled += self.noted(self.queue.settle(&ids, new, now).await)?;
-            }
-            let all_found = !wanted.ids.is_empty() && missing.is_empty();
-            match next {
-                Some(next) if !all_found => page.cursor = Some(next),
-                _ => break,
-            }
+            let now = SystemClock.now();
+            let new = match again {
+                true => replay(letters, &jobs, self.chunk_size, now),
+                false => Vec::new(),
+            };
+            batches.extend(new.iter().map(|batch| batch.batch_id));
+            settled += self.noted(self.queue.settle(&ids, new, now).await)?;
         }
         if let Some(id) = missing.first().filter(|_| settled == 0) {
             return Err(Problem::missing(format!(
@@ -227,8 +277,44 @@ impl App {
         }
         let word = if again { "replayed" } else { "discarded" };
         info!(settled, "{settled} dead letters are {word} by hand");
-        Ok(Json(
-            json!({ word: settled, "not_open": missing, "batches": batches }),
-        ))
+        let left_out: Vec<Value> = left_out
+            .iter()
+            .map(|(reason, count)| json!({"reason": reason, "dead_letters": count}))
+            .collect();
+        let mut answer = json!({ word: settled, "not_open": missing, "batches": batches });
+        if again {
+            answer["left_out"] = json!(left_out);
+        }
+        Ok(answer)
+    }
+
+    /// Looks at what is wanted of the open ones, a thousand at a time.
+    async fn each_page(
+        &self,
+        wanted: &Wanted,
+        mut look: impl FnMut(Vec<DeadLetter>) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let filter = DeadLetterFilter {
+            job_id: wanted.job_id.clone(),
+            tenant_id: wanted.tenant_id.clone(),
+            state: Some(DeadLetterState::Open),
+        };
+        let mut left = wanted.ids.as_ref().map(BTreeSet::len);
+        let mut page = Page {
+            cursor: None,
+            limit: AT_ONCE,
+        };
+        loop {
+            let (mut letters, next) = self.reader.dead_letters(&filter, &page).await?;
+            if let (Some(ids), Some(left)) = (&wanted.ids, &mut left) {
+                letters.retain(|letter| ids.contains(&letter.id));
+                *left -= letters.len();
+            }
+            look(letters)?;
+            match next {
+                Some(next) if left != Some(0) => page.cursor = Some(next),
+                _ => return Ok(()),
+            }
+        }
     }
 }

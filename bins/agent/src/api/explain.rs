@@ -5,10 +5,10 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
 };
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use punctual_application::ports::{Clock, Page, SystemClock, TenantRuns};
+use punctual_application::ports::{Clock, Page, StoredResult, SystemClock, TenantRuns};
 use punctual_domain::{
-    BatchStatus, Choice, Facts, FeatureType, Horizon, JobConfig, JobId, Occasion, Preference,
-    TenantId, Work, explain,
+    BatchStatus, Choice, Facts, FeatureType, Horizon, ItemStatus, JobConfig, JobId, Occasion,
+    Preference, TenantId, Work, explain,
 };
 use punctual_infrastructure::JobStatus;
 use serde::Deserialize;
@@ -74,14 +74,23 @@ impl App {
             limit: BATCHES,
         };
         let (runs, _) = self.reader.tenant_runs(&runs, &page).await?;
-        let run = occasion.and_then(|occasion| {
-            runs.iter()
-                .find(|run| run.occurrence == occasion.occurrence)
-        });
+        let of_occasion = |run: &&StoredResult| {
+            occasion.is_some_and(|occasion| run.occurrence == occasion.occurrence)
+        };
+        let runs: Vec<&StoredResult> = runs.iter().filter(of_occasion).collect();
+        let is = |run: &StoredResult, status| run.result.status == status;
+        let running = runs.iter().find(|run| is(run, ItemStatus::Running));
+        let mut run = running
+            .or_else(|| runs.iter().find(|run| !is(run, ItemStatus::Skipped)))
+            .copied();
         let behind = match (occasion, run) {
             (Some(occasion), None) => self.behind(job_id, &choice, occasion).await?,
             _ => None,
         };
+        // A skip counts only once the occurrence is due and no batch has it queued again.
+        if behind.is_none() && occasion.is_some_and(|occasion| occasion.due_at <= now) {
+            run = run.or_else(|| runs.first().copied());
+        }
         let planned_until = match known {
             Some(job) => job
                 .mirror

@@ -33,6 +33,10 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, detail)
     }
 
+    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
@@ -98,6 +102,9 @@ pub(super) enum AnyProblem {
     /// Too many wrong keys; Retry-After says when to come back
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(ProblemBody),
+    /// What was sent names tenants who have stored nothing, or reuses an `Idempotency-Key`
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unprocessable(ProblemBody),
     /// The store does not answer, or preferences have not been read yet
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(ProblemBody),

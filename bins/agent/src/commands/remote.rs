@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use punctual_domain::{JobId, visible};
+use punctual_domain::{JobId, TenantId, visible};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -36,16 +36,38 @@ async fn call(
     query: &[(&str, String)],
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
-    call_within(PATIENCE, settings, method, path, query, body).await
+    request(PATIENCE, settings, method, path, query, body, None).await
 }
 
-async fn call_within(
+/// Posts something that is to be done once for a key; without one, a key is drawn.
+async fn once(
+    patience: Duration,
+    settings: &Settings,
+    path: &str,
+    body: &Value,
+    key: Option<String>,
+) -> Result<Value, Failure> {
+    let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    request(
+        patience,
+        settings,
+        Method::POST,
+        path,
+        &[],
+        Some(body),
+        Some(&key),
+    )
+    .await
+}
+
+async fn request(
     patience: Duration,
     settings: &Settings,
     method: Method,
     path: &str,
     query: &[(&str, String)],
     body: Option<&Value>,
+    key: Option<&str>,
 ) -> Result<Value, Failure> {
     let address = settings.batch_http_addr;
     let url = format!("http://{address}/api/v1/{path}");
@@ -62,12 +84,19 @@ async fn call_within(
     if let Some(body) = body {
         request = request.json(body);
     }
-    let response = request.send().await.map_err(|error| {
-        Failure::failed(format!(
+    if let Some(key) = key {
+        request = request.header("Idempotency-Key", key);
+    }
+    let response = request.send().await.map_err(|error| match key {
+        Some(key) if !error.is_connect() => Failure::failed(format!(
+            "the agent at {address} has not answered ({}); ask again with --idempotency-key {key}, and nothing runs twice",
+            error.without_url()
+        )),
+        _ => Failure::failed(format!(
             "no agent answers at {address} ({}); start one with `punctual-agent run`, or set BATCH_HTTP_ADDR to \
              where it listens",
             error.without_url()
-        ))
+        )),
     })?;
     let status = response.status();
     let answer: Value = response.json().await.unwrap_or_default();
@@ -117,8 +146,9 @@ pub(crate) async fn explain(settings: &Settings, options: ExplainOptions) -> Res
 
 pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Result<(), Failure> {
     let path = format!("jobs/{}/trigger", options.job);
-    let body = json!({ "tenants": options.tenant });
-    let answer = call(settings, Method::POST, &path, &[], Some(&body)).await?;
+    let mut body = whom(&options.tenant);
+    body["allow_unknown"] = json!(options.allow_unknown);
+    let answer = once(PATIENCE, settings, &path, &body, options.idempotency_key).await?;
     if options.json {
         say_json(&answer);
     } else {
@@ -132,20 +162,23 @@ pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Res
     Ok(())
 }
 
+/// These tenants, or all when none is named.
+fn whom(tenants: &[TenantId]) -> Value {
+    match tenants.is_empty() {
+        true => json!({ "all": true }),
+        false => json!({ "tenants": tenants }),
+    }
+}
+
 pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> Result<(), Failure> {
     let path = format!("jobs/{}/backfill", options.job);
-    let body = json!({
-        "from": options.from, "to": options.to, "tenants": options.tenant, "preview": options.preview
-    });
-    let asked = call_within(
-        PATIENCE_TO_BACKFILL,
-        settings,
-        Method::POST,
-        &path,
-        &[],
-        Some(&body),
-    );
-    let answer = asked.await?;
+    let mut body = whom(&options.tenant);
+    body["from"] = json!(options.from);
+    body["to"] = json!(options.to);
+    body["preview"] = json!(options.preview);
+    body["allow_unknown"] = json!(options.allow_unknown);
+    let key = options.idempotency_key;
+    let answer = once(PATIENCE_TO_BACKFILL, settings, &path, &body, key).await?;
     if options.json {
         say_json(&answer);
         return Ok(());
@@ -158,7 +191,7 @@ pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> R
         "are queued"
     };
     say(format!(
-        "{job}: {due} items fell due, {to_run} have no result and {verb}"
+        "{job}: {due} items fell due, {to_run} have not run and {verb}"
     ));
     for (date, items) in answer["dates"].as_object().into_iter().flatten() {
         say(format!("  {}  {}", visible(date), plain(items)));
@@ -246,43 +279,58 @@ pub(crate) async fn dead_letters(settings: &Settings, what: DeadLetters) -> Resu
             }
             Ok(())
         }
-        DeadLetters::Replay(which) => settle(settings, "replay", which).await,
-        DeadLetters::Discard(which) => settle(settings, "discard", which).await,
+        DeadLetters::Replay(options) => {
+            settle(settings, "replay", options.which, options.idempotency_key).await
+        }
+        DeadLetters::Discard(which) => settle(settings, "discard", which, None).await,
     }
 }
 
 pub(crate) async fn quarantine(settings: &Settings, as_json: bool) -> Result<(), Failure> {
     let answer = call(settings, Method::GET, "quarantine", &[], None).await?;
     if as_json {
-        println!("{answer}");
+        say_json(&answer);
         return Ok(());
     }
     let entries = answer["quarantine"].as_array().cloned().unwrap_or_default();
     for entry in &entries {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        println!(
+        say(format!(
             "{}  tenant {}",
             text(&entry["job_id"]),
             text(&entry["tenant_id"])
-        );
+        ));
         for error in entry["errors"].as_array().into_iter().flatten() {
             let [place, value, problem, remedy] =
                 ["pointer", "value", "problem", "remedy"].map(|field| text(&error[field]));
-            println!("  {place}: {value} {problem}; {remedy}");
+            say(format!("  {place}: {value} {problem}; {remedy}"));
         }
     }
     let count = answer["count"].as_u64().unwrap_or_default();
-    println!("{count} preferences cannot be used or read");
+    say(format!("{count} preferences cannot be used or read"));
     Ok(())
 }
 
-async fn settle(settings: &Settings, verb: &str, which: WhichLetters) -> Result<(), Failure> {
-    let body = match which.id.is_empty() {
-        true => json!({ "job_id": which.job, "tenant_id": which.tenant }),
-        false => json!({ "ids": which.id }),
-    };
+async fn settle(
+    settings: &Settings,
+    verb: &str,
+    which: WhichLetters,
+    key: Option<String>,
+) -> Result<(), Failure> {
+    let mut body = json!({});
+    let (job, tenant) = (json!(which.job), json!(which.tenant));
+    for (field, value, given) in [
+        ("ids", json!(which.id), !which.id.is_empty()),
+        ("job_id", job, which.job.is_some()),
+        ("tenant_id", tenant, which.tenant.is_some()),
+        ("all", json!(true), which.all),
+    ] {
+        if given {
+            body[field] = value;
+        }
+    }
     let path = format!("dead-letters/{verb}");
-    let answer = call(settings, Method::POST, &path, &[], Some(&body)).await?;
+    let answer = once(PATIENCE, settings, &path, &body, key).await?;
     let word = if verb == "replay" {
         "replayed"
     } else {
@@ -295,6 +343,14 @@ async fn settle(settings: &Settings, verb: &str, which: WhichLetters) -> Result<
     }
     for id in list("not_open") {
         say(format!("  {} is not open", plain(&id)));
+    }
+    for left in list("left_out") {
+        let reason = left["reason"].as_str().unwrap_or_default();
+        say(format!(
+            "  {} stay open: {}",
+            plain(&left["dead_letters"]),
+            visible(reason)
+        ));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::agent::{Agent, at_time, command, repository};
 const JOB: &str = "instagram_post_preference_based";
 
 /// The agent's command line, asking this agent.
-fn ask(agent: &Agent, words: &[&str]) -> Output {
+pub fn ask(agent: &Agent, words: &[&str]) -> Output {
     let address = agent.api().trim_start_matches("http://").to_owned();
     Command::new(env!("CARGO_BIN_EXE_punctual-agent"))
         .current_dir(repository())
@@ -112,13 +112,18 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
         assert!(metrics.contains(&buckets), "{metrics}");
     }
 
-    // By hand: whoever has stored nothing gets the job's defaults, whoever is off does not run.
-    let queued = told(
-        &agent,
-        &[
-            "trigger", JOB, "--tenant", "nobody", "--tenant", "off", "--tenant", "off",
-        ],
+    // A manual run: a tenant who has stored nothing gets the job's defaults, if asked for; one who is off does not run.
+    let words = [
+        "trigger", JOB, "--tenant", "nobody", "--tenant", "off", "--tenant", "off",
+    ];
+    let refused = ask(&agent, &words);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("1 named for") && stderr.contains(": nobody; nothing is queued"),
+        "{stderr}"
     );
+    let queued = told(&agent, &[&words[..], &["--allow-unknown"]].concat());
     assert!(queued.contains("is queued for 2 items"), "{queued}");
     let by_hand = agent
         .until("/api/v1/tenants/nobody/runs", |runs| {
@@ -200,7 +205,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
         told(&agent, &[&words, rest].concat())
     };
     let counted = format!(
-        "{JOB}: 8 items fell due, 8 have no result and would run\n  2026-02-28  3\n  2026-03-01  3\n  2026-03-02  2\n"
+        "{JOB}: 8 items fell due, 8 have not run and would run\n  2026-02-28  3\n  2026-03-01  3\n  2026-03-02  2\n"
     );
     assert_eq!(backfill(&["--preview"]), counted);
     assert_eq!(
@@ -210,7 +215,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
 
     let of_one = backfill(&["--tenant", "a"]);
     assert!(
-        of_one.contains("3 items fell due, 3 have no result and are queued"),
+        of_one.contains("3 items fell due, 3 have not run and are queued"),
         "{of_one}"
     );
     let done = |wanted: usize| {
@@ -225,7 +230,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
     agent.until("/api/v1/tenants/a/runs", done(3)).await;
     let of_all = backfill(&[]);
     assert!(
-        of_all.contains("8 items fell due, 5 have no result"),
+        of_all.contains("8 items fell due, 5 have not run"),
         "{of_all}"
     );
     for (tenant, runs) in [("b", 3), ("west", 2), ("a", 3)] {
@@ -235,7 +240,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
     }
     let again = backfill(&[]);
     assert!(
-        again.contains("8 items fell due, 0 have no result"),
+        again.contains("8 items fell due, 0 have not run"),
         "{again}"
     );
     let batches = agent.all("/api/v1/batches", "batches").await;
@@ -262,7 +267,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
                 "--tenant",
                 "nobody",
             ],
-            "tenants: nobody is not scheduled",
+            "have stored no preference for instagram_posts: nobody",
         ),
     ] {
         let refused = ask(&agent, &[&["backfill", JOB], words].concat());

@@ -110,7 +110,9 @@ async fn results_arrive_in_a_file_and_at_urls_also_after_failures() {
         if path == "/each" {
             let id = headers["webhook-id"].to_str().unwrap().to_owned();
             let tenant = body["tenant_id"].as_str().unwrap().to_owned();
-            assert!(id.starts_with(&format!("posts:{tenant}:")), "{id}");
+            assert!(id.starts_with(&format!("posts/{tenant}/run-")), "{id}");
+            let batch = queued["batch_id"].as_str().unwrap();
+            assert!(id.ends_with(&format!("/{batch}")), "{id}");
             assert_eq!(body["result"]["text"], format!("Good morning, {tenant}"));
             each.insert(tenant, body);
         } else {

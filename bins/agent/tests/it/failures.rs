@@ -27,9 +27,9 @@ use crate::{
 /// A far side that refuses tenants whose name begins with `bad`, until it is mended, and takes its time.
 #[derive(Clone, Default)]
 pub struct FarSide {
-    mended: Arc<AtomicBool>,
-    takes: Duration,
-    calls: Arc<Mutex<HashMap<String, u32>>>,
+    pub mended: Arc<AtomicBool>,
+    pub takes: Duration,
+    pub calls: Arc<Mutex<HashMap<String, u32>>>,
 }
 
 impl FarSide {
@@ -39,7 +39,7 @@ impl FarSide {
         let answer = async |State(far_side): State<Self>, headers: HeaderMap| {
             tokio::time::sleep(far_side.takes).await;
             let key = headers["idempotency-key"].to_str().unwrap().to_owned();
-            let bad = key.starts_with("posts:bad") && !far_side.mended.load(Ordering::SeqCst);
+            let bad = key.starts_with("posts/bad") && !far_side.mended.load(Ordering::SeqCst);
             *far_side.calls.lock().unwrap().entry(key).or_default() += 1;
             match bad {
                 true => (StatusCode::BAD_REQUEST, "no such customer"),
@@ -76,17 +76,17 @@ pub async fn start(far_side: &FarSide, tenants: &[String], mut job: Value) -> (P
     (project, agent)
 }
 
-fn names(prefix: &str, count: usize) -> Vec<String> {
+pub fn names(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}{n:03}")).collect()
 }
 
-async fn trigger(agent: &Agent) -> String {
+pub async fn trigger(agent: &Agent) -> String {
     let path = "/api/v1/jobs/posts/trigger";
     let queued = agent.call(Method::POST, path, &json!({})).await;
     queued["batch_id"].as_str().unwrap().to_owned()
 }
 
-async fn completed(agent: &Agent, batch: &str) -> Value {
+pub async fn completed(agent: &Agent, batch: &str) -> Value {
     let path = format!("/api/v1/batches/{batch}");
     agent
         .until(&path, |batch| !batch["finished_at"].is_null())
@@ -130,7 +130,7 @@ async fn what_failed_for_good_is_listed_run_again_or_let_go() {
     let runs = runs["runs"].as_array().unwrap();
     assert_eq!((runs.len(), &runs[0]["status"]), (1, &json!("succeeded")));
     let key = first["dead_letters"][0]["occurrence"].as_str().unwrap();
-    let calls = far_side.calls.lock().unwrap()[&format!("posts:bad000:{key}")];
+    let calls = far_side.calls.lock().unwrap()[&format!("posts/bad000/{key}")];
     assert_eq!(calls, 2, "the same key as before");
 
     let shown = told(&agent, &["dead-letters", "discard", "--all"]);

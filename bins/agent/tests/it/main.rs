@@ -25,6 +25,7 @@ mod main_job;
 mod monitoring;
 mod moving;
 mod operations;
+mod outcomes;
 mod page;
 mod postgres;
 mod project;

@@ -60,8 +60,6 @@ async fn an_agent_goes_on_in_postgres_where_it_was_in_sqlite() {
     let waiting = control(&agent, "trigger").await;
     let before = seen(&agent).await;
     assert_eq!((before[0].len(), before[1].len()), (2, 1));
-    assert!(agent.terminate().success());
-
     let url = postgres::database().await;
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let early = moved(&project, "2026-03-02 12:00:01", &url);
@@ -71,11 +69,14 @@ async fn an_agent_goes_on_in_postgres_where_it_was_in_sqlite() {
         "{}",
         text(&early.stderr)
     );
-    let done = moved(&project, "2026-03-02 12:30:00", &url);
+    assert!(agent.terminate().success());
+    // Right after the stop, as the documentation shows it.
+    let done = moved(&project, "2026-03-02 12:00:01", &url);
     assert!(done.status.success(), "{}", text(&done.stderr));
     let told = text(&done.stdout);
     for line in [
         " 95 item_results",
+        " 0 skipped_items",
         " 2 batches",
         " 20 chunks\n",
         " 10 chunks waiting",

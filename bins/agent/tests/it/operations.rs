@@ -308,7 +308,7 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
         Agent::start(command)
     };
     let agent = start("2026-03-02 12:00:00");
-    let told = json!({"tenants": ["user1"]});
+    let told = json!({"tenants": ["user1"], "allow_unknown": true});
     agent
         .call(Method::POST, "/api/v1/jobs/posts/trigger", &told)
         .await;
@@ -327,7 +327,7 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
     agent.call(Method::POST, pause, &json!({})).await;
     agent.kill();
 
-    let agent = start("2026-03-02 12:05:00");
+    let agent = start("2026-03-02 12:05:30");
     let page = overview(&agent).await;
     assert!(page.contains("is gone, last heard of 5m"), "{page}");
     assert!(page.contains("holds 1 chunks"), "{page}");

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemResult, ItemStatus, JobId, Occurrence,
-    TenantId,
+    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemResult, ItemStatus, JobId, KeyForm,
+    Occurrence, TenantId,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -40,7 +40,8 @@ pub trait BatchReader: Send + Sync {
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError>;
 
-    /// Which of these tenants have a result for an occurrence of a job, whatever it is, and do not run for it again.
+    /// Which of these tenants have used an occurrence of a job up: it has succeeded, failed, or is running. What was
+    /// skipped runs when it is queued again.
     async fn ran(
         &self,
         job_id: &JobId,
@@ -125,9 +126,23 @@ pub struct StoredResult {
     pub scheduled_at: DateTime<Utc>,
     /// The outcome.
     pub result: ItemResult,
+    /// How its idempotency key is written.
+    pub key_form: KeyForm,
 }
 
 impl StoredResult {
+    /// Tells this result from every other one, and is the same each time that it is delivered. A run whose failure was
+    /// delivered has another one when a replay succeeds.
+    #[must_use]
+    pub fn delivery_id(&self) -> String {
+        let tenant = &self.result.tenant_id;
+        let key = self.key_form.key(&self.job_id, tenant, self.occurrence);
+        match self.key_form {
+            KeyForm::Colons => key,
+            KeyForm::Slashes => format!("{key}/{}", self.batch_id),
+        }
+    }
+
     /// As it is shown and delivered.
     #[must_use]
     pub fn to_json(&self) -> Value {

@@ -1,6 +1,8 @@
 //! The work itself, as the processor sees it: a chunk is claimed, its results are committed in groups, and it
 //! is finished or given back. Every write after the claim carries the claim's token.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{Chunk, ItemResult, TenantId};
@@ -10,14 +12,24 @@ use uuid::Uuid;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait BatchStore: Send + Sync {
-    /// Claims the items of a chunk that still have to run. Items with an outcome, and items that another chunk
-    /// in work runs for the same occurrence, are not claimed. A claim ends the one before it.
+    /// Claims the items of a chunk that still have to run. Items that have succeeded or failed, items that this chunk
+    /// has skipped, and items that another chunk in work has for the same occurrence, are not claimed; what another
+    /// chunk has skipped is. A claim ends the one before it.
     async fn claim(
         &self,
         chunk: &Chunk,
         claimant: Claimant,
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError>;
+
+    /// Notes that `tenant`'s item has been running since `began`, so that other occurrences of the tenant know.
+    async fn running(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+        began: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
 
     /// Notes that `tenant`'s item is about to run with nothing beside it, so that it is known should the process
     /// not outlive it. `false`: the claim has ended.
@@ -28,8 +40,9 @@ pub trait BatchStore: Send + Sync {
         tenant: &TenantId,
     ) -> Result<bool, StoreError>;
 
-    /// Commits results of a chunk's items, and a dead letter for each that failed; the last of them finish the chunk.
-    /// Nothing is taken when the claim has ended.
+    /// Commits results of a chunk's items, and a dead letter for each that failed; the last of them finish the chunk. A
+    /// dead letter whose replay is skipped is open again, with its failed result. Nothing is taken when the claim has
+    /// ended.
     async fn commit(
         &self,
         chunk: &Chunk,
@@ -70,6 +83,10 @@ pub struct Claim {
     pub suspect: Option<(TenantId, u32)>,
     /// Whether the batch has been cancelled: its items are not to be run.
     pub cancelled: bool,
+    /// Tenants of these items who have another occurrence running, as far as processes have noted it.
+    pub overlapping: BTreeSet<TenantId>,
+    /// Whether items are left out because another chunk in work has them; it may yet skip them.
+    pub waiting: bool,
 }
 
 /// What a commit did.

@@ -47,4 +47,6 @@ pub struct DueDelivery {
     pub cursor: Option<String>,
     /// How often it has failed in a row.
     pub tries: u32,
+    /// Until when it is retried; `None`: a fixed number of times.
+    pub until: Option<DateTime<Utc>>,
 }

@@ -4,6 +4,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::JobId;
 use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::{Page, Paged, StoreError};
 
@@ -30,8 +32,38 @@ pub trait Operations: Send + Sync {
     /// Writes down what an operator asks for.
     async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError>;
 
+    /// The request of an operator under this key, or, where there is none that is younger than a day, a new one.
+    async fn request(&self, new: &NewRequest, now: DateTime<Utc>) -> Result<Request, StoreError>;
+
+    /// Keeps what a request was answered with; without an answer, forgets the request.
+    async fn answer(&self, request: Uuid, answer: Option<Value>) -> Result<(), StoreError>;
+
     /// What operators have asked for, newest first.
     async fn audit_log(&self, page: &Page) -> Result<Paged<AuditEntry>, StoreError>;
+}
+
+/// What an operator asks for under an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRequest {
+    /// The call and the job.
+    pub scope: String,
+    /// The key, as it was sent.
+    pub key: String,
+    /// What is asked for, so that another request under the same key is noticed.
+    pub fingerprint: String,
+}
+
+/// A request under an idempotency key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Drawn for its first attempt, and the same for each repetition.
+    pub id: Uuid,
+    /// When it was first made.
+    pub at: DateTime<Utc>,
+    /// What was asked for.
+    pub fingerprint: String,
+    /// What it was answered with; `None`: it is being dealt with, or was when its process ended.
+    pub answer: Option<Value>,
 }
 
 /// How a job has done.

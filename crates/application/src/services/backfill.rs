@@ -1,4 +1,4 @@
-//! Runs what fell due on dates that have passed and has no result, or counts it.
+//! Runs what fell due on dates that have passed and has neither succeeded nor failed, or counts it.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const ITEMS_A_FIRING: usize = 50_000;
 pub struct BackfillCount {
     /// How many items fell due.
     pub due: usize,
-    /// How many of them have a result, and do not run again.
+    /// How many of them have succeeded, failed or are running, and do not run again.
     pub already_run: usize,
     /// How many run.
     pub to_run: usize,
@@ -30,6 +30,8 @@ pub struct BackfillCount {
 /// Puts in `queue` what a job's `groups` have not run, behind everything else; without a queue it is counted only.
 /// Occurrences keep their keys, so nobody runs twice for a date, however often this is asked for.
 ///
+/// With `allow_unknown` it also runs for tenants who have stored no preference.
+///
 /// # Errors
 /// The store fails. What has been queued by then runs, and asking again goes on with the rest.
 pub async fn backfill(
@@ -38,6 +40,7 @@ pub async fn backfill(
     job: &JobConfig,
     groups: Vec<BackfillGroup>,
     chunk_size: usize,
+    allow_unknown: bool,
     now: DateTime<Utc>,
 ) -> Result<BackfillCount, StoreError> {
     let mut count = BackfillCount::default();
@@ -68,8 +71,10 @@ pub async fn backfill(
                 now,
                 &items,
                 chunk_size_of(job.kind, chunk_size),
-            );
-            firing.batches.push(batch.delivered_to(&job.deliver));
+            )
+            .of_job(job, group.schedule.period_from(scheduled_at))
+            .allowing_unknown(allow_unknown);
+            firing.batches.push(batch);
             waiting += items.len();
             if waiting >= ITEMS_A_FIRING {
                 queue.enqueue(std::mem::take(&mut firing), now).await?;
@@ -118,7 +123,9 @@ mod tests {
         let store = FakeStore::default();
         let queue: &dyn WorkQueue = &store;
 
-        let counted = backfill(&store, None, job, groups(), 2, now).await.unwrap();
+        let counted = backfill(&store, None, job, groups(), 2, false, now)
+            .await
+            .unwrap();
         assert_eq!(
             (counted.due, counted.to_run, counted.batches),
             (6, 6, 2),
@@ -130,7 +137,7 @@ mod tests {
         );
         assert!(store.pending().is_empty(), "it was counted only");
 
-        let queued = backfill(&store, Some(queue), job, groups(), 2, now)
+        let queued = backfill(&store, Some(queue), job, groups(), 2, false, now)
             .await
             .unwrap();
         assert_eq!(queued, counted);
@@ -142,25 +149,31 @@ mod tests {
             token: uuid::Uuid::from_u128(2),
         };
         store.claim(&chunk, claimant, now).await.unwrap();
-        let ended = chunk
-            .items
-            .iter()
-            .map(|tenant| punctual_domain::ItemResult {
-                tenant_id: tenant.clone(),
-                status: punctual_domain::ItemStatus::Succeeded,
-                attempts: 1,
-                preference: None,
-                output: None,
-                error: None,
-                started_at: now,
-                finished_at: Some(now),
-            });
+        // One item succeeds; the other is skipped, which does not count as run.
+        let statuses = [
+            punctual_domain::ItemStatus::Succeeded,
+            punctual_domain::ItemStatus::Skipped,
+        ];
+        let ended =
+            chunk
+                .items
+                .iter()
+                .zip(statuses)
+                .map(|(tenant, status)| punctual_domain::ItemResult {
+                    tenant_id: tenant.clone(),
+                    status,
+                    attempts: 1,
+                    preference: None,
+                    output: None,
+                    error: None,
+                    started_at: now,
+                    finished_at: Some(now),
+                });
         let ended: Vec<_> = ended.collect();
         store.commit(&chunk, claimant.token, &ended).await.unwrap();
-        let rest = backfill(&store, None, job, groups(), 2, now).await.unwrap();
-        assert_eq!(
-            (rest.due, rest.already_run, rest.to_run),
-            (6, chunk.items.len(), 6 - chunk.items.len())
-        );
+        let rest = backfill(&store, None, job, groups(), 2, false, now)
+            .await
+            .unwrap();
+        assert_eq!((rest.due, rest.already_run, rest.to_run), (6, 1, 5));
     }
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use punctual_domain::{Chunk, Item, ItemResult, ItemStatus, PurposeId, TenantId};
 use serde_json::Value;
@@ -127,6 +128,9 @@ pub enum ProcessError {
     /// The chunk was given to somebody else meanwhile.
     #[error("the chunk was given to another worker")]
     Superseded,
+    /// Items are left that another chunk has, or that wait until another occurrence of their tenant has ended.
+    #[error("items wait until others of their tenants have ended")]
+    Waiting,
     /// So much of the batch has failed that the job should be paused.
     #[error("{0}")]
     Failing(String),
@@ -152,11 +156,11 @@ impl std::ops::AddAssign for ChunkReport {
 }
 
 impl ChunkReport {
-    fn ended(self) -> usize {
+    pub(crate) fn ended(self) -> usize {
         self.succeeded + self.failed + self.skipped
     }
 
-    fn count(&mut self, results: &[ItemResult]) {
+    pub(crate) fn count(&mut self, results: &[ItemResult]) {
         for result in results {
             match result.status {
                 ItemStatus::Succeeded => self.succeeded += 1,
@@ -175,11 +179,18 @@ pub(crate) struct Claimed {
     /// Whether the batch is found cancelled.
     cancelled: AtomicBool,
     finished: AtomicBool,
+    /// Whether items are left for later.
+    waiting: AtomicBool,
 }
 
 impl Claimed {
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an item is left for later.
+    pub(crate) fn wait(&self) {
+        self.waiting.store(true, Ordering::Relaxed);
     }
 }
 
@@ -245,6 +256,7 @@ impl BatchProcessor {
             token: claimant.token,
             cancelled: claim.cancelled.into(),
             finished: false.into(),
+            waiting: claim.waiting.into(),
             claim,
         })
     }
@@ -271,6 +283,7 @@ impl BatchProcessor {
     ) -> Result<ChunkReport, ProcessError> {
         let ended = match report {
             Ok(report) if claimed.finished.load(Ordering::Relaxed) => Ok(report),
+            Ok(_) if claimed.waiting.load(Ordering::Relaxed) => Err(ProcessError::Waiting),
             Ok(report) if report.ended() >= claimed.claim.items.len() => self
                 .store
                 .finish(chunk, claimed.token, self.clock.now())
@@ -289,13 +302,26 @@ impl BatchProcessor {
         ended
     }
 
-    /// Calls the item's handler once: within its time, and with a panic caught.
     /// The id that this process claims with.
     pub(crate) fn process_id(&self) -> Uuid {
         self.process
     }
 
-    /// One attempt at an item.
+    /// Notes that an item has been running for a while.
+    pub(crate) async fn running(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        tenant: &TenantId,
+        began: DateTime<Utc>,
+    ) {
+        let noted = self.store.running(chunk, claimed.token, tenant, began);
+        if let Err(error) = noted.await {
+            debug!(%tenant, %error, "The item of {tenant} is running, which cannot be noted: {error}");
+        }
+    }
+
+    /// Calls the item's handler once: within its time, and with a panic caught.
     pub(crate) async fn attempt(&self, item: &Item) -> Result<Value, HandlerError> {
         let Some(bound) = self.handlers.of(&item.purpose_id) else {
             return Err(HandlerError::permanent(format!(
@@ -327,7 +353,7 @@ impl BatchProcessor {
     pub(crate) fn result(
         &self,
         item: &Item,
-        started_at: chrono::DateTime<chrono::Utc>,
+        started_at: DateTime<Utc>,
         outcome: Result<Value, HandlerError>,
     ) -> ItemResult {
         let (status, output, error) = match outcome {
@@ -445,6 +471,7 @@ mod tests {
             preference: None,
             data: None,
             attempt: 1,
+            key_form: chunk.key_form,
         };
         let items = || ids.iter().map(item).collect::<Vec<_>>();
         let report = processor.process(&chunk, items()).await.unwrap();

@@ -2,11 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-use punctual_domain::{BatchConfig, DeadLetter, JobId, NewBatch, Occurrence, TenantId, Trigger};
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{
+    BatchConfig, DeadLetter, JobId, KeyForm, NewBatch, Occurrence, TenantId, Trigger,
+};
 
-/// The batches that run dead letters again: one for each firing they come from, with its occurrence and its due time,
-/// so that it is the same run for the tenant and for the far side.
+use super::batch_processor::Handlers;
+
+/// Why the dead letters of a job cannot be replayed, if they cannot.
+#[must_use]
+pub fn not_replayable(job_id: &JobId, jobs: &BatchConfig, handlers: &Handlers) -> Option<String> {
+    let Some(job) = jobs.job(job_id) else {
+        return Some(format!("there is no job `{job_id}`"));
+    };
+    let purpose = &job.purpose_id;
+    (!handlers.contains(purpose))
+        .then(|| format!("there is no purpose `{purpose}`, which job `{job_id}` runs"))
+}
+
+/// The batches that run dead letters again: one for each firing they come from, with its occurrence, its due time and
+/// its idempotency keys, so that it is the same run for the tenant and for the remote endpoint.
 #[must_use]
 pub fn replay(
     letters: &[DeadLetter],
@@ -14,34 +29,87 @@ pub fn replay(
     chunk_size: usize,
     now: DateTime<Utc>,
 ) -> Vec<NewBatch> {
-    type Firing = (JobId, DateTime<Utc>, Occurrence);
+    type Firing = (JobId, DateTime<Utc>, Occurrence, KeyForm);
     let mut firings: BTreeMap<Firing, Vec<TenantId>> = BTreeMap::new();
     for letter in letters {
         let firing = (
             letter.job_id.clone(),
             letter.scheduled_at,
             letter.occurrence,
+            letter.key_form,
         );
         firings
             .entry(firing)
             .or_default()
             .push(letter.tenant_id.clone());
     }
-    let batch = |((job_id, scheduled_at, occurrence), tenants): (Firing, Vec<TenantId>)| {
+    let batch = |(nth, (firing, tenants)): (i64, (Firing, Vec<TenantId>))| {
+        let (job_id, scheduled_at, occurrence, key_form) = firing;
         let job = jobs.job(&job_id);
-        let priority = job.map(|job| job.priority);
-        NewBatch::new(
+        let batch = NewBatch::new(
             &job_id,
-            priority.unwrap_or_default(),
+            job.map(|job| job.priority).unwrap_or_default(),
             "replay".to_owned(),
             scheduled_at,
             occurrence,
             Trigger::Replay,
-            now,
+            // Firings that differ in the form of their keys alone are batches of their own.
+            now + TimeDelta::microseconds(nth),
             &tenants,
             chunk_size,
         )
-        .delivered_to(job.map_or(&[], |job| &job.deliver))
+        .with_keys(key_form);
+        match job {
+            Some(job) => batch.of_job(job, TimeDelta::zero()),
+            None => batch,
+        }
     };
-    firings.into_iter().map(batch).collect()
+    (0..).zip(firings).map(batch).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_domain::{DeadLetterState, Zone};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_replay_keeps_the_keys_of_the_first_attempt() {
+        let letter = |id, tenant: &str, key_form| DeadLetter {
+            id,
+            job_id: JobId::new("j").unwrap(),
+            tenant_id: TenantId::new(tenant).unwrap(),
+            occurrence: "2026-03-01".parse().unwrap(),
+            batch_id: uuid::Uuid::nil(),
+            scheduled_at: "2026-03-01T09:00:00Z".parse().unwrap(),
+            attempts: 1,
+            reason: String::new(),
+            failed_at: "2026-03-01T09:00:01Z".parse().unwrap(),
+            state: DeadLetterState::Open,
+            settled_at: None,
+            key_form,
+        };
+        let letters = [
+            letter(1, "old", KeyForm::Colons),
+            letter(2, "new", KeyForm::Slashes),
+        ];
+        let jobs = json!({"jobs": [{"job_id": "j", "type": "individual", "purpose_id": "p",
+            "preference_based": true, "feature_type": "f"}]});
+        let jobs = BatchConfig::parse(&jobs, &Zone::utc()).unwrap();
+        let now = "2026-03-02T09:00:00Z".parse().unwrap();
+        let batches = replay(&letters, &jobs, 10, now);
+        let found: Vec<_> = batches
+            .iter()
+            .map(|batch| {
+                (
+                    batch.chunks[0].items[0].to_string(),
+                    batch.chunks[0].key_form,
+                )
+            })
+            .collect();
+        let expected = [("old", KeyForm::Colons), ("new", KeyForm::Slashes)];
+        assert_eq!(found, expected.map(|(id, form)| (id.to_owned(), form)));
+        assert_ne!(batches[0].batch_id, batches[1].batch_id);
+    }
 }

@@ -3,22 +3,27 @@
 //! each purpose, retries, items that the process does not outlive, and the end of the process.
 
 mod failures;
+mod overlap;
 mod prepare;
 mod retry;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
 use punctual_domain::{
-    Chunk, FailureLimit, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Priority, SkipReason,
-    TenantId, Zone,
+    Chunk, FailureLimit, Item, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Overlap,
+    Priority, SkipReason, TenantId, Zone,
 };
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 pub use self::retry::RetryPolicy;
-use self::{failures::Failures, prepare::Prepared};
+use self::{
+    failures::Failures,
+    overlap::{InWork, Running},
+    prepare::Prepared,
+};
 use crate::{
     ports::{ConfigDatabase, HandlerError, HandlerErrorKind, ItemSource, PreferenceMirror},
     services::{
@@ -34,6 +39,11 @@ use crate::{
 const LOST_BEFORE_ALONE: u32 = 2;
 /// An item that ran alone when the process died so often is what kills it.
 const DEATHS_ALONE: u32 = 2;
+
+/// An item that runs longer than this is noted in the store, so that other processes know.
+const NOTED_AFTER: Duration = Duration::from_secs(1);
+/// An item that was prepared longer ago than this takes the preference as it stands when it begins.
+const PREPARED_FOR: TimeDelta = TimeDelta::seconds(1);
 
 /// How much runs at once, and how failures are retried.
 #[derive(Clone)]
@@ -57,6 +67,7 @@ pub struct EnhancedBatchProcessor {
     permits: Permits,
     max_concurrent_items: usize,
     failures: Failures,
+    running: Running,
     stopping: watch::Receiver<bool>,
 }
 
@@ -67,6 +78,8 @@ struct Run<'a> {
     policy: RetryPolicy,
     priority: Priority,
     failure_limit: FailureLimit,
+    overlap: Overlap,
+    prepared_at: DateTime<Utc>,
     /// Whether there are other jobs, for whom permits are kept.
     others: bool,
     alone: bool,
@@ -116,6 +129,7 @@ impl EnhancedBatchProcessor {
             permits: Permits::new(max_concurrent_items),
             max_concurrent_items,
             failures: Failures::default(),
+            running: Running::default(),
             stopping,
         }
     }
@@ -166,6 +180,7 @@ impl EnhancedBatchProcessor {
         chunk: &Chunk,
         claimed: &Claimed,
     ) -> Result<ChunkReport, ProcessError> {
+        let prepared_at = self.now();
         let prepared = self.prepare(chunk, &claimed.claim.items).await?;
         let jobs = self.jobs.current();
         let job = jobs.job(&chunk.job_id);
@@ -175,6 +190,11 @@ impl EnhancedBatchProcessor {
             policy: self.retry.with_limit(job.and_then(|job| job.retry_limit)),
             priority: job.map(|job: &JobConfig| job.priority).unwrap_or_default(),
             failure_limit: job.map(|job| job.failure_limit).unwrap_or_default(),
+            overlap: match job.map(|job| job.overlap).unwrap_or_default() {
+                Overlap::Skip if chunk.makes_up() => Overlap::Wait,
+                overlap => overlap,
+            },
+            prepared_at,
             others: jobs.jobs.len() > 1,
             alone: claimed.claim.lost >= LOST_BEFORE_ALONE,
             everybody: job
@@ -245,17 +265,27 @@ impl EnhancedBatchProcessor {
         Ok(report)
     }
 
-    /// Brings one item to its end. `None` when it has not come to it because the process stops.
+    /// Brings one item to its end. `None` when it has not come to it: the process stops, or the item waits for another
+    /// occurrence of its tenant.
     async fn bring_to_end(&self, run: &Run<'_>, prepared: Prepared) -> Option<ItemResult> {
         let mut item = match prepared {
             Prepared::Skip(result) => return Some(result),
             Prepared::Run(item) => item,
         };
         let bound = self.base.handlers().of(&item.purpose_id);
-        let mut started_at = None;
+        let mut begun: Option<(DateTime<Utc>, Option<InWork>)> = None;
         loop {
-            if started_at.is_none() && run.claimed.is_cancelled() {
-                return Some(self.skipped(&item.tenant_id, SkipReason::Cancelled));
+            if begun.is_none() {
+                match self.hindrance(run, &item) {
+                    Some(Hindrance::Skip(reason)) => {
+                        return Some(self.skipped(&item.tenant_id, reason));
+                    }
+                    Some(Hindrance::Wait) => {
+                        run.claimed.wait();
+                        return None;
+                    }
+                    None => {}
+                }
             }
             // Who runs alone holds the one permit there is, and must not wait for those who wait for theirs.
             let (turn, permit) = match &bound {
@@ -268,14 +298,29 @@ impl EnhancedBatchProcessor {
                 }
                 _ => (None, None),
             };
-            if started_at.is_none() && run.claimed.is_cancelled() {
-                continue;
+            if begun.is_none() {
+                if self.hindrance(run, &item).is_some() {
+                    continue;
+                }
+                if !self.may_begin(run) {
+                    return None;
+                }
+                if self.now() - run.prepared_at > PREPARED_FOR {
+                    item = match self.prepare_again(run.chunk, item).await {
+                        Prepared::Skip(result) => return Some(result),
+                        Prepared::Run(item) => item,
+                    };
+                }
+                let in_work = self.running.begin(&item);
+                if in_work.is_none() && run.overlap != Overlap::Allow {
+                    continue;
+                }
+                begun = Some((self.now(), in_work));
             }
-            if started_at.is_none() && !self.may_begin(run) {
-                return None;
-            }
-            let began = *started_at.get_or_insert_with(|| self.now());
-            let outcome = self.base.attempt(&item).await;
+            let began = begun
+                .as_ref()
+                .map_or_else(|| self.now(), |(began, _)| *began);
+            let outcome = self.attempt(run, &item, began).await;
             drop(permit);
             if let Some(bound) = &bound {
                 tell_throttle(bound, &outcome);
@@ -296,9 +341,54 @@ impl EnhancedBatchProcessor {
                 }
                 return Some(result);
             };
+            if item.attempt == 1 {
+                self.base
+                    .running(run.chunk, run.claimed, &item.tenant_id, began)
+                    .await;
+            }
             self.unless_stopped(tokio::time::sleep(delay)).await?;
             item.attempt += 1;
         }
+    }
+
+    /// Why an item does not begin now.
+    fn hindrance(&self, run: &Run<'_>, item: &Item) -> Option<Hindrance> {
+        if run.claimed.is_cancelled() {
+            return Some(Hindrance::Skip(SkipReason::Cancelled));
+        }
+        if run.chunk.is_expired(self.now()) {
+            return Some(Hindrance::Skip(SkipReason::Expired));
+        }
+        let overlaps =
+            || run.claimed.claim.overlapping.contains(&item.tenant_id) || self.running.has(item);
+        match run.overlap {
+            Overlap::Skip if overlaps() => Some(Hindrance::Skip(SkipReason::Overlap)),
+            Overlap::Wait if overlaps() => Some(Hindrance::Wait),
+            _ => None,
+        }
+    }
+
+    /// One attempt, noted in the store if it takes long.
+    async fn attempt(
+        &self,
+        run: &Run<'_>,
+        item: &Item,
+        began: DateTime<Utc>,
+    ) -> Result<serde_json::Value, HandlerError> {
+        let mut attempt = std::pin::pin!(self.base.attempt(item));
+        if item.attempt == 1 {
+            tokio::select! {
+                biased;
+                outcome = &mut attempt => return outcome,
+                () = tokio::time::sleep(NOTED_AFTER) => {}
+            }
+            let noted = self
+                .base
+                .running(run.chunk, run.claimed, &item.tenant_id, began);
+            let (outcome, ()) = futures::join!(attempt, noted);
+            return outcome;
+        }
+        attempt.await
     }
 
     /// Waits for something, unless the process stops before.
@@ -310,6 +400,13 @@ impl EnhancedBatchProcessor {
             Ok(_) = stopping.wait_for(|stopping| *stopping) => None,
         }
     }
+}
+
+/// Why an item does not begin now.
+enum Hindrance {
+    Skip(SkipReason),
+    /// It waits for another occurrence of its tenant.
+    Wait,
 }
 
 /// The whole's items of a claim but those who have their outcome without it.

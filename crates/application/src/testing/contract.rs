@@ -49,6 +49,7 @@ fn firing(batch: &NewBatch) -> Firing {
         scheduled_until: batch.scheduled_at,
         furthest_until: batch.scheduled_at,
         seen_until: Some(batch.scheduled_at),
+        began: Some(batch.scheduled_at),
         placement: Some("{}".into()),
     };
     Firing {
@@ -95,6 +96,9 @@ pub async fn run<S: WorkQueue + BatchStore>(store: &S, reader: &dyn BatchReader)
     who_runs_alone_is_remembered(tested).await;
     a_cancelled_batch_says_so_and_ends(tested).await;
     dead_letters_are_replayed_once_or_discarded(tested).await;
+    what_was_skipped_is_run_by_a_later_batch_and_every_count_stays(tested).await;
+    a_replay_that_is_skipped_opens_its_dead_letter_again(tested).await;
+    who_is_running_is_known_to_other_occurrences(tested).await;
 }
 
 async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchStore>(
@@ -362,23 +366,35 @@ async fn one_run_per_job_tenant_and_date_whatever_the_batch<S: WorkQueue + Batch
     }
     let (first, second) = (Uuid::from_u128(21), Uuid::from_u128(22));
     assert_eq!(claim(store, &morning.chunks[0], first).await, tenants(0..2));
-    assert_eq!(
-        claim(store, &evening.chunks[0], second).await,
-        tenants(2..3),
-        "user1 is running already"
-    );
-    assert_eq!(
-        claim(store, &evening.chunks[0], second).await,
-        tenants(2..3),
-        "however often it is asked"
-    );
-
-    let result = [result(&tenants(2..3)[0], ItemStatus::Succeeded)];
-    assert_eq!(commit(store, &evening.chunks[0], second, &result).await, 1);
+    for _ in 0..2 {
+        let claim = claim_by(store, &evening.chunks[0], HERE, second).await;
+        assert_eq!(claim.items, tenants(2..3), "user1 is in work already");
+        assert!(claim.waiting, "and may yet be skipped there");
+    }
+    let began = at("2026-03-04T18:00:30Z");
     store
-        .finish(&evening.chunks[0], second, at("2026-03-04T18:01:00Z"))
+        .running(&morning.chunks[0], first, &tenants(0..1)[0], began)
         .await
         .expect("works");
+
+    let of_evening = [result(&tenants(2..3)[0], ItemStatus::Succeeded)];
+    assert_eq!(
+        commit(store, &evening.chunks[0], second, &of_evening).await,
+        1
+    );
+    let ended = at("2026-03-04T18:01:00Z");
+    let finish = || store.finish(&evening.chunks[0], second, ended);
+    finish().await.expect("works");
+    let unfinished = reader.batch(evening.batch_id).await.expect("works");
+    assert_eq!(unfinished.expect("stored").status, BatchStatus::Running);
+    let of_morning = [result(&tenants(1..2)[0], ItemStatus::Succeeded)];
+    assert_eq!(
+        commit(store, &morning.chunks[0], first, &of_morning).await,
+        1
+    );
+    let claim = claim_by(store, &evening.chunks[0], HERE, second).await;
+    assert_eq!((claim.items.len(), claim.waiting), (0, false));
+    finish().await.expect("works");
     let batch = reader
         .batch(evening.batch_id)
         .await
@@ -508,6 +524,10 @@ async fn deliveries_that_end_with_their_process_are_counted<S: WorkQueue + Batch
     let (new, claim) = claimed(store, "2026-03-05", &all, tokens[0]).await;
     let chunk = &new.chunks[0];
     assert_eq!((claim.lost, claim.cancelled), (0, false));
+    store
+        .running(chunk, tokens[0], &all[0], at("2026-03-05T09:00:01Z"))
+        .await
+        .expect("works");
     let running = TenantRuns {
         tenant_id: all[0].clone(),
         job_id: None,
@@ -692,6 +712,284 @@ async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + BatchStore>(
     assert_eq!(runs.len(), 1, "it is the same run");
     assert_eq!(runs[0].result, results[0]);
     assert_eq!(runs[0].batch_id, again.batch_id);
+}
+
+/// A batch as it counts: its status, and how many of its items succeeded, failed and were skipped.
+async fn counts(reader: &dyn BatchReader, batch_id: Uuid) -> (BatchStatus, u64, u64, u64) {
+    let batch = reader.batch(batch_id).await.expect("works");
+    let batch = batch.expect("stored");
+    (batch.status, batch.succeeded, batch.failed, batch.skipped)
+}
+
+/// The results of a batch, as tenant and status.
+async fn outcomes(reader: &dyn BatchReader, batch_id: Uuid) -> Vec<(TenantId, ItemStatus)> {
+    let filter = ResultFilter {
+        batch_id,
+        status: None,
+    };
+    let (found, _) = reader
+        .results(&filter, &Page::default())
+        .await
+        .expect("works");
+    found
+        .into_iter()
+        .map(|stored| (stored.result.tenant_id, stored.result.status))
+        .collect()
+}
+
+fn asked_for(trigger: Trigger, date: &str, items: &[TenantId]) -> NewBatch {
+    let due = at(&format!("{date}T09:00:00Z"));
+    NewBatch::new(
+        &job(),
+        Priority::Medium,
+        "asked for".to_owned(),
+        due,
+        date.parse().expect("a date"),
+        trigger,
+        due + chrono::TimeDelta::hours(9),
+        items,
+        500,
+    )
+}
+
+async fn what_was_skipped_is_run_by_a_later_batch_and_every_count_stays<
+    S: WorkQueue + BatchStore,
+>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    use ItemStatus::{Failed, Skipped, Succeeded};
+    let all = tenants(700..704);
+    let (first, second, third) = (
+        Uuid::from_u128(71),
+        Uuid::from_u128(72),
+        Uuid::from_u128(73),
+    );
+    let (new, _) = claimed(store, "2026-03-09", &all, first).await;
+    let results = [
+        result(&all[0], Succeeded),
+        result(&all[1], Failed),
+        result(&all[2], Skipped),
+        result(&all[3], Skipped),
+    ];
+    assert_eq!(commit(store, &new.chunks[0], first, &results).await, 4);
+    assert_eq!(
+        commit(store, &new.chunks[0], first, &results[2..]).await,
+        0,
+        "an outcome is final"
+    );
+    let of_first = (BatchStatus::Completed, 1, 1, 2);
+    assert_eq!(counts(reader, new.batch_id).await, of_first);
+    let day = new.chunks[0].occurrence;
+    let ran = reader.ran(&job(), day, &all).await.expect("works");
+    assert_eq!(
+        Vec::from_iter(ran),
+        all[..2],
+        "what was skipped has not run"
+    );
+
+    let later = asked_for(Trigger::Backfill, "2026-03-09", &all);
+    let now = at("2026-03-09T18:00:00Z");
+    store.enqueue(firing(&later), now).await.expect("works");
+    let claim = claim_by(store, &later.chunks[0], HERE, second).await;
+    assert_eq!((claim.items, claim.waiting), (all[2..].to_vec(), false));
+    let results = [result(&all[2], Succeeded), result(&all[3], Skipped)];
+    assert_eq!(commit(store, &later.chunks[0], second, &results).await, 2);
+    let of_later = (BatchStatus::Completed, 1, 0, 3);
+    assert_eq!(counts(reader, later.batch_id).await, of_later);
+
+    // The earlier batch and its results are as they were.
+    assert_eq!(counts(reader, new.batch_id).await, of_first);
+    let found = outcomes(reader, new.batch_id).await;
+    let expected = [Succeeded, Failed, Skipped, Skipped];
+    assert_eq!(found, Vec::from_iter(all.iter().cloned().zip(expected)));
+    let found = outcomes(reader, later.batch_id).await;
+    assert_eq!(
+        found,
+        [(all[2].clone(), Succeeded), (all[3].clone(), Skipped)]
+    );
+    let of_status = ResultFilter {
+        batch_id: new.batch_id,
+        status: Some(Skipped),
+    };
+    let mut page = Page {
+        cursor: None,
+        limit: 1,
+    };
+    let (one, next) = reader.results(&of_status, &page).await.expect("works");
+    assert_eq!(one[0].result.error.as_deref(), Some("because"));
+    page.cursor = next;
+    let (other, next) = reader.results(&of_status, &page).await.expect("works");
+    assert_eq!((&other[0].result.tenant_id, next), (&all[3], None));
+
+    // Each of the tenant's attempts is listed, also page by page, and it can be run again.
+    let filter = TenantRuns {
+        tenant_id: all[3].clone(),
+        job_id: None,
+    };
+    let mut batches = BTreeSet::new();
+    page.cursor = None;
+    loop {
+        let (runs, next) = reader.tenant_runs(&filter, &page).await.expect("works");
+        batches.extend(runs.iter().map(|run| run.batch_id));
+        page.cursor = next;
+        if page.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(batches, [new.batch_id, later.batch_id].into());
+    let mut again = asked_for(Trigger::LateChange, "2026-03-09", &all[3..]);
+    again = again.with_keys(punctual_domain::KeyForm::Colons);
+    store.enqueue(firing(&again), now).await.expect("works");
+    assert_eq!(
+        claim_by(store, &again.chunks[0], HERE, third).await.items,
+        all[3..]
+    );
+    let last = [result(&all[3], Succeeded)];
+    assert_eq!(commit(store, &again.chunks[0], third, &last).await, 1);
+    assert_eq!(counts(reader, later.batch_id).await, of_later);
+    let (runs, _) = reader
+        .tenant_runs(&filter, &Page::default())
+        .await
+        .expect("works");
+    assert_eq!(runs.len(), 3);
+    let ids: Vec<String> = runs
+        .iter()
+        .filter(|run| run.result.status == Succeeded)
+        .map(|run| run.delivery_id())
+        .collect();
+    assert_eq!(
+        ids,
+        ["job:user0703:2026-03-09"],
+        "a batch keeps its form of keys"
+    );
+}
+
+async fn a_replay_that_is_skipped_opens_its_dead_letter_again<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    use ItemStatus::{Failed, Skipped, Succeeded};
+    let all = tenants(710..712);
+    let token = Uuid::from_u128;
+    // The batch is still in work when its dead letters are replayed.
+    let more = tenants(710..713);
+    let (new, _) = claimed(store, "2026-03-10", &more, token(81)).await;
+    let failed = [result(&all[0], Failed), result(&all[1], Failed)];
+    commit(store, &new.chunks[0], token(81), &failed).await;
+    let open = || async {
+        let filter = DeadLetterFilter {
+            job_id: Some(job()),
+            tenant_id: None,
+            state: Some(DeadLetterState::Open),
+        };
+        let page = Page::default();
+        let (letters, _) = reader.dead_letters(&filter, &page).await.expect("works");
+        let ours = letters
+            .into_iter()
+            .filter(|letter| letter.batch_id == new.batch_id);
+        ours.map(|letter| letter.id).collect::<Vec<_>>()
+    };
+    let ids = open().await;
+    let now = at("2026-03-10T18:00:00Z");
+    for (round, ends) in [(0_u128, Skipped), (1, Skipped), (2, Succeeded)] {
+        let mut again = asked_for(Trigger::Replay, "2026-03-10", &all);
+        again = NewBatch::new(
+            &job(),
+            Priority::Medium,
+            "replay".to_owned(),
+            again.scheduled_at,
+            again.chunks[0].occurrence,
+            Trigger::Replay,
+            now + chrono::TimeDelta::seconds(round as i64),
+            &all,
+            500,
+        );
+        let settled = store.settle(&ids, vec![again.clone()], now).await;
+        assert_eq!(settled.expect("works"), 2);
+        assert!(open().await.is_empty());
+        let chunk = &again.chunks[0];
+        assert_eq!(
+            claim(store, chunk, token(82 + round)).await,
+            all,
+            "round {round}"
+        );
+        let results = [result(&all[0], ends), result(&all[1], Skipped)];
+        assert_eq!(commit(store, chunk, token(82 + round), &results).await, 2);
+        let expected = if ends == Skipped { 2 } else { 1 };
+        assert_eq!(open().await.len(), expected, "round {round}");
+        let found = outcomes(reader, again.batch_id).await;
+        assert_eq!(found, [(all[0].clone(), ends), (all[1].clone(), Skipped)]);
+        let found = outcomes(reader, new.batch_id).await;
+        assert!(
+            found.contains(&(all[1].clone(), Failed)),
+            "its failure is intact"
+        );
+        if ends == Skipped {
+            assert_eq!(found.len(), 2);
+        }
+        // A backfill does not run what has failed.
+        let ran = reader.ran(&job(), chunk.occurrence, &all).await;
+        assert_eq!(ran.expect("works").len(), 2);
+    }
+    assert_eq!(
+        counts(reader, new.batch_id).await,
+        (BatchStatus::Running, 0, 2, 0)
+    );
+    assert_eq!(
+        store
+            .settle(&open().await, vec![], now)
+            .await
+            .expect("works"),
+        1
+    );
+}
+
+async fn who_is_running_is_known_to_other_occurrences<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let all = tenants(720..723);
+    let token = Uuid::from_u128;
+    let (new, claim) = claimed(store, "2026-03-11", &all, token(91)).await;
+    assert_eq!(claim.overlapping, BTreeSet::new());
+    let began = at("2026-03-11T09:00:05Z");
+    let note = |by, tenant: usize| store.running(&new.chunks[0], token(by), &all[tenant], began);
+    for tenant in [0, 1, 1] {
+        note(91, tenant).await.expect("works");
+    }
+    note(99, 2)
+        .await
+        .expect("an ended claim notes nothing, without harm");
+    let done = [result(&all[1], ItemStatus::Succeeded)];
+    commit(store, &new.chunks[0], token(91), &done).await;
+    let (next, claim) = claimed(store, "2026-03-12", &all, token(92)).await;
+    assert_eq!(claim.items, all);
+    assert_eq!(
+        claim.overlapping,
+        [all[0].clone()].into(),
+        "one has ended, one has not begun"
+    );
+    let filter = TenantRuns {
+        tenant_id: all[0].clone(),
+        job_id: None,
+    };
+    let (runs, _) = reader
+        .tenant_runs(&filter, &Page::default())
+        .await
+        .expect("works");
+    assert_eq!((runs.len(), runs[0].result.started_at), (1, began));
+    let day = new.chunks[0].occurrence;
+    let ran = reader.ran(&job(), day, &all).await.expect("works");
+    assert_eq!(Vec::from_iter(ran), all[..2], "it is running or has run");
+    let again = || claim_by(store, &next.chunks[0], ELSEWHERE, token(93));
+    assert_eq!(again().await.overlapping, [all[0].clone()].into());
+    store
+        .release(&new.chunks[0], token(91))
+        .await
+        .expect("works");
+    assert_eq!(
+        again().await.overlapping,
+        BTreeSet::new(),
+        "its process has given it back"
+    );
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use punctual_domain::{
 };
 use uuid::Uuid;
 
+use crate::ChunkReport;
 use crate::ports::{
     BatchFilter, BatchReader, BatchStore, ChangePage, Claim, Claimant, Committed, ConfigDatabase,
     ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, Enqueued, Leadership, Page,
@@ -31,28 +32,20 @@ struct ChunkRow {
     items: Vec<TenantId>,
     lost: u32,
     suspect: Option<(TenantId, u32)>,
-    ended: usize,
+    /// Items that have running noted since when.
+    running: BTreeMap<TenantId, DateTime<Utc>>,
+    ended: ChunkReport,
     superseded: usize,
     done: bool,
 }
 
+/// An outcome that uses the occurrence up.
 #[derive(Debug, Clone)]
 struct Run {
     chunk_id: String,
-    /// Whether it is to run again.
-    open: bool,
+    /// The chunk that is to run it again.
+    again: Option<String>,
     stored: StoredResult,
-}
-
-impl Run {
-    /// As it reads from outside: what is to run again is running.
-    fn as_stored(&self) -> StoredResult {
-        let mut stored = self.stored.clone();
-        if self.open {
-            stored.result.status = ItemStatus::Running;
-        }
-        stored
-    }
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +55,8 @@ struct Tables {
     batches: BTreeMap<Uuid, Batch>,
     chunks: BTreeMap<String, ChunkRow>,
     runs: BTreeMap<RunKey, Run>,
+    /// What was skipped, by chunk and tenant.
+    skipped: BTreeMap<(String, TenantId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
 }
 
@@ -90,23 +85,19 @@ impl FakeStore {
 
 impl Tables {
     fn with_counts(&self, batch: &Batch) -> Batch {
-        let count = |status| {
-            let of_batch = |run: &&Run| {
-                run.stored.batch_id == batch.batch_id
-                    && !run.open
-                    && run.stored.result.status == status
-            };
-            self.runs.values().filter(of_batch).count() as u64
-        };
+        let mut counted = ChunkReport::default();
         let chunks = self
             .chunks
             .values()
             .filter(|row| row.chunk.batch_id == batch.batch_id);
-        let superseded: usize = chunks.map(|row| row.superseded).sum();
+        for row in chunks {
+            counted += row.ended;
+            counted.skipped += row.superseded;
+        }
         Batch {
-            succeeded: count(ItemStatus::Succeeded),
-            failed: count(ItemStatus::Failed),
-            skipped: count(ItemStatus::Skipped) + superseded as u64,
+            succeeded: counted.succeeded as u64,
+            failed: counted.failed as u64,
+            skipped: counted.skipped as u64,
             ..batch.clone()
         }
     }
@@ -134,7 +125,8 @@ impl Tables {
                 items: Vec::new(),
                 lost: 0,
                 suspect: None,
-                ended: 0,
+                running: BTreeMap::new(),
+                ended: ChunkReport::default(),
                 superseded: 0,
                 done: false,
             };
@@ -149,36 +141,35 @@ impl Tables {
             .filter(|row| row.claimant.is_some_and(|by| by.token == token))
     }
 
-    /// The runs of a tenant that chunks in work have not ended.
-    fn in_work(&self, tenant: &TenantId) -> Vec<StoredResult> {
-        let mut found = Vec::new();
-        for row in self.chunks.values() {
+    /// The items that chunks in work have noted as running, and have not ended.
+    fn running(&self) -> impl Iterator<Item = StoredResult> {
+        let claimed = self.chunks.values().filter(|row| row.claimant.is_some());
+        let noted = claimed.flat_map(|row| row.running.iter().map(move |noted| (row, noted)));
+        let not_ended = noted.filter(|(row, (tenant, _))| {
             let chunk = &row.chunk;
-            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
-            if let (Some(_), true, None) = (
-                row.claimant,
-                row.items.contains(tenant),
-                self.runs.get(&key),
-            ) {
-                found.push(StoredResult {
-                    job_id: chunk.job_id.clone(),
-                    batch_id: chunk.batch_id,
-                    occurrence: chunk.occurrence,
-                    scheduled_at: chunk.scheduled_at,
-                    result: ItemResult {
-                        tenant_id: tenant.clone(),
-                        status: ItemStatus::Running,
-                        attempts: 0,
-                        preference: None,
-                        output: None,
-                        error: None,
-                        started_at: chunk.scheduled_at,
-                        finished_at: None,
-                    },
-                });
-            }
-        }
-        found
+            let key = (chunk.job_id.clone(), (*tenant).clone(), chunk.occurrence);
+            let run = self.runs.get(&key);
+            run.is_none_or(|run| run.chunk_id != chunk.chunk_id)
+        });
+        not_ended.map(|(row, (tenant, began))| {
+            let result = ItemResult {
+                tenant_id: tenant.clone(),
+                status: ItemStatus::Running,
+                attempts: 0,
+                preference: None,
+                output: None,
+                error: None,
+                started_at: *began,
+                finished_at: None,
+            };
+            stored(&row.chunk, &result)
+        })
+    }
+
+    /// Every outcome.
+    fn results(&self) -> impl Iterator<Item = StoredResult> {
+        let ended = self.runs.values().map(|run| &run.stored);
+        ended.chain(self.skipped.values()).cloned()
     }
 
     /// Ends a chunk all of whose items have an outcome, and its batch with the last one.
@@ -186,7 +177,7 @@ impl Tables {
         let Some(row) = self.claimed(chunk, token) else {
             return false;
         };
-        if row.ended + row.superseded < row.chunk.items.len() {
+        if row.ended.ended() + row.superseded < row.chunk.items.len() {
             return false;
         }
         row.done = true;
@@ -205,6 +196,17 @@ impl Tables {
     fn is_cancelled(&self, batch_id: Uuid) -> bool {
         let batch = self.batches.get(&batch_id);
         batch.is_some_and(|batch| batch.status == BatchStatus::Cancelled)
+    }
+}
+
+fn stored(chunk: &Chunk, result: &ItemResult) -> StoredResult {
+    StoredResult {
+        job_id: chunk.job_id.clone(),
+        batch_id: chunk.batch_id,
+        occurrence: chunk.occurrence,
+        scheduled_at: chunk.scheduled_at,
+        result: result.clone(),
+        key_form: chunk.key_form,
     }
 }
 
@@ -294,8 +296,7 @@ impl WorkQueue for FakeStore {
                 for tenant in &chunk.items {
                     let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
                     if let Some(run) = tables.runs.get_mut(&key) {
-                        run.open = true;
-                        run.chunk_id.clone_from(&chunk.chunk_id);
+                        run.again = Some(chunk.chunk_id.clone());
                     }
                 }
             }
@@ -326,15 +327,26 @@ impl BatchStore for FakeStore {
                     && row.items.contains(tenant)
             })
         };
-        let (mut items, mut superseded) = (Vec::new(), 0);
+        let (mut items, mut superseded, mut waiting) = (Vec::new(), 0, false);
         for tenant in &chunk.items {
+            let own_skip = (chunk.chunk_id.clone(), tenant.clone());
             match tables.runs.get(&key(tenant)) {
-                Some(run) if run.chunk_id != chunk.chunk_id => superseded += 1,
-                Some(run) if !run.open => {}
-                _ if in_work_elsewhere(&tables, tenant) => superseded += 1,
-                _ => items.push(tenant.clone()),
+                _ if tables.skipped.contains_key(&own_skip) => {}
+                Some(run) if run.again.as_ref() == Some(&chunk.chunk_id) => {
+                    items.push(tenant.clone());
+                }
+                Some(run) if run.chunk_id == chunk.chunk_id => {}
+                Some(_) => superseded += 1,
+                None if in_work_elsewhere(&tables, tenant) => waiting = true,
+                None => items.push(tenant.clone()),
             }
         }
+        let others = tables.running().filter(|other| {
+            other.job_id == chunk.job_id
+                && other.occurrence != chunk.occurrence
+                && items.contains(&other.result.tenant_id)
+        });
+        let overlapping = others.map(|other| other.result.tenant_id).collect();
         let cancelled = tables.is_cancelled(chunk.batch_id);
         if let Some(batch) = tables.batches.get_mut(&chunk.batch_id)
             && batch.status == BatchStatus::Queued
@@ -351,12 +363,28 @@ impl BatchStore for FakeStore {
         row.claimant = Some(claimant);
         row.items.clone_from(&items);
         row.superseded = superseded;
+        row.running.clear();
         Ok(Claim {
             items,
             lost: row.lost,
             suspect: row.suspect.clone(),
             cancelled,
+            overlapping,
+            waiting,
         })
+    }
+
+    async fn running(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+        began: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        if let Some(row) = self.tables().claimed(chunk, token) {
+            row.running.insert(tenant.clone(), began);
+        }
+        Ok(())
     }
 
     async fn suspect(
@@ -381,33 +409,49 @@ impl BatchStore for FakeStore {
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
         let mut tables = self.tables();
+        let tables = &mut *tables;
         if tables.claimed(chunk, token).is_none() {
             return Ok(Committed::default());
         }
-        let mut taken = 0;
+        let mut taken = Vec::new();
         for result in results {
-            let key = (
-                chunk.job_id.clone(),
-                result.tenant_id.clone(),
-                chunk.occurrence,
-            );
-            let stored = StoredResult {
-                job_id: chunk.job_id.clone(),
-                batch_id: chunk.batch_id,
-                occurrence: chunk.occurrence,
-                scheduled_at: chunk.scheduled_at,
-                result: result.clone(),
-            };
-            let run = Run {
-                chunk_id: chunk.chunk_id.clone(),
-                open: false,
-                stored,
-            };
-            let known = tables.runs.get(&key);
-            if known.is_some_and(|known| !known.open || known.chunk_id != chunk.chunk_id) {
+            let tenant = &result.tenant_id;
+            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+            let known = tables.runs.get_mut(&key);
+            let again = known
+                .as_ref()
+                .is_some_and(|known| known.again.as_ref() == Some(&chunk.chunk_id));
+            if result.status == ItemStatus::Skipped {
+                let own_skip = (chunk.chunk_id.clone(), tenant.clone());
+                if let Some(known) = known.filter(|_| again) {
+                    known.again = None;
+                    let is_it = |letter: &&mut DeadLetter| {
+                        letter.job_id == chunk.job_id
+                            && letter.tenant_id == *tenant
+                            && letter.occurrence == chunk.occurrence
+                    };
+                    let letters = tables.dead_letters.iter_mut().rev();
+                    if let Some(letter) = letters.into_iter().find(is_it) {
+                        letter.state = DeadLetterState::Open;
+                        letter.settled_at = None;
+                    }
+                }
+                if tables.skipped.contains_key(&own_skip) {
+                    continue;
+                }
+                tables.skipped.insert(own_skip, stored(chunk, result));
+                taken.push(result.clone());
                 continue;
             }
-            taken += 1;
+            if known.is_some() && !again {
+                continue;
+            }
+            taken.push(result.clone());
+            let run = Run {
+                chunk_id: chunk.chunk_id.clone(),
+                again: None,
+                stored: stored(chunk, result),
+            };
             tables.runs.insert(key, run);
             if result.status == ItemStatus::Failed {
                 let letter = DeadLetter {
@@ -422,17 +466,18 @@ impl BatchStore for FakeStore {
                     failed_at: result.finished_at.unwrap_or(result.started_at),
                     state: DeadLetterState::Open,
                     settled_at: None,
+                    key_form: chunk.key_form,
                 };
                 tables.dead_letters.push(letter);
             }
         }
         if let Some(row) = tables.claimed(chunk, token) {
-            row.ended += taken;
+            row.ended.count(&taken);
         }
         let finished_at = results.iter().filter_map(|result| result.finished_at).max();
         let finished = finished_at.is_some_and(|now| tables.finish(chunk, token, now));
         Ok(Committed {
-            taken,
+            taken: taken.len(),
             claimed: true,
             cancelled: tables.is_cancelled(chunk.batch_id),
             finished,
@@ -499,9 +544,7 @@ impl BatchReader for FakeStore {
     ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
         let tables = self.tables();
         let mut found: Vec<StoredResult> = tables
-            .runs
-            .values()
-            .map(Run::as_stored)
+            .results()
             .filter(|stored| stored.batch_id == filter.batch_id)
             .filter(|stored| {
                 filter
@@ -519,9 +562,9 @@ impl BatchReader for FakeStore {
         page: &Page,
     ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
         let tables = self.tables();
-        let ended = tables.runs.values().map(Run::as_stored);
-        let mut found: Vec<StoredResult> = ended
-            .chain(tables.in_work(&filter.tenant_id))
+        let mut found: Vec<StoredResult> = tables
+            .results()
+            .chain(tables.running())
             .filter(|stored| stored.result.tenant_id == filter.tenant_id)
             .filter(|stored| {
                 filter
@@ -533,8 +576,8 @@ impl BatchReader for FakeStore {
         found.sort_by_key(|stored| std::cmp::Reverse((stored.scheduled_at, stored.job_id.clone())));
         paged(found, page, |stored| {
             format!(
-                "{} {} {}",
-                stored.scheduled_at, stored.job_id, stored.occurrence
+                "{} {} {} {}",
+                stored.scheduled_at, stored.job_id, stored.occurrence, stored.batch_id
             )
         })
     }
@@ -546,9 +589,14 @@ impl BatchReader for FakeStore {
         tenants: &[TenantId],
     ) -> Result<BTreeSet<TenantId>, StoreError> {
         let tables = self.tables();
+        let running: BTreeSet<TenantId> = tables
+            .running()
+            .filter(|run| run.job_id == *job_id && run.occurrence == occurrence)
+            .map(|run| run.result.tenant_id)
+            .collect();
         let ran = |tenant: &&TenantId| {
             let key = (job_id.clone(), (*tenant).clone(), occurrence);
-            tables.runs.contains_key(&key)
+            tables.runs.contains_key(&key) || running.contains(*tenant)
         };
         Ok(tenants.iter().filter(ran).cloned().collect())
     }

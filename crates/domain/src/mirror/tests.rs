@@ -210,7 +210,7 @@ fn only_a_change_of_when_moves_the_moment_from_which_occurrences_count() {
         mirror.replace(&[again], seen("09:21:00"));
         let expected = if said { "02 09:20:00" } else { "02 09:13:00" };
         assert_eq!(since(&mirror, "a"), expected);
-        let ahead = stored(daily("11:00", "warm"), "23:00:00", told("23:00:00"));
+        let ahead = stored(daily("11:00", "warm"), "09:35:00", told("09:35:00"));
         apply(&mut mirror, ahead, seen("09:30:00"));
         assert_eq!(
             since(&mirror, "a"),

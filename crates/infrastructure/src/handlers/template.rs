@@ -201,6 +201,7 @@ mod tests {
             preference: Some(json!({ "template_overrides": overrides })),
             data: None,
             attempt: 1,
+            key_form: punctual_domain::KeyForm::Slashes,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use apalis::{
     layers::WorkerBuilderExt,
-    prelude::{BackendExt, BoxDynError, Data, Strategy, WorkerBuilder},
+    prelude::{BackendExt, BoxDynError, Data, Strategy, TaskId, WorkerBuilder},
 };
 use apalis_sqlite::SqliteStorage;
 use futures::stream;
@@ -22,7 +22,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{Instrument, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -50,6 +50,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// How long a chunk that cannot be worked on now is held before it goes back to the queue.
 const HOLD: Duration = Duration::from_secs(5);
+
+/// How long a chunk stays in the queue whose items wait for others of their tenants, in seconds.
+const WAIT: i64 = 5;
 
 /// Works on the queues of all jobs until it is told to stop.
 pub struct Worker {
@@ -158,6 +161,9 @@ impl Worker {
             worker.tidy(&stop),
             worker.store.listen(&stop)
         );
+        if let Err(error) = worker.store.leave(worker.processor.process_id()).await {
+            debug!(%error, "That the worker stops cannot be noted: {error}");
+        }
         info!("The worker has stopped");
     }
 
@@ -261,6 +267,7 @@ impl Worker {
 
     fn context(&self, stop: &CancellationToken, busy: &TaskTracker) -> Context {
         Context {
+            store: self.store.clone(),
             processor: Arc::clone(&self.processor),
             queue: Arc::clone(&self.queue),
             stop: stop.clone(),
@@ -314,6 +321,7 @@ use run_on;
 
 #[derive(Clone)]
 struct Context {
+    store: Store,
     processor: Arc<EnhancedBatchProcessor>,
     queue: Arc<dyn WorkQueue>,
     stop: CancellationToken,
@@ -326,8 +334,9 @@ struct Context {
 }
 
 /// One delivery of a chunk. An error puts it back in the queue.
-async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError> {
+async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Result<(), BoxDynError> {
     let Context {
+        store,
         processor,
         queue,
         stop,
@@ -378,6 +387,14 @@ async fn deliver(chunk: Chunk, context: Data<Context>) -> Result<(), BoxDynError
                 "Chunk {} goes back to the queue: stopping", chunk.chunk_id
             );
             Err(ProcessError::Interrupted.into())
+        }
+        Err(ProcessError::Waiting) => {
+            debug!(
+                chunk_id = chunk.chunk_id,
+                "Items of chunk {} wait for others of their tenants", chunk.chunk_id
+            );
+            store.hold(&message.to_string(), WAIT).await?;
+            Err(ProcessError::Waiting.into())
         }
         // Whoever has it now will end it.
         Err(ProcessError::Superseded) => Ok(()),

@@ -69,6 +69,7 @@ pub struct BatchScheduler {
 #[derive(Debug, Clone)]
 struct Planned {
     horizon: Horizon,
+    began: Option<DateTime<Utc>>,
     written_down: Option<DateTime<Utc>>,
 }
 
@@ -76,7 +77,7 @@ struct Planned {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Start {
     pub(crate) horizon: Horizon,
-    /// When the job began, if it has never been planned before.
+    /// When the job began, if that is known.
     pub(crate) began: Option<DateTime<Utc>>,
     /// What the last run of the agent had seen of the preferences.
     pub(crate) seen_until: Option<DateTime<Utc>>,
@@ -268,7 +269,7 @@ impl BatchScheduler {
                 &items,
                 chunk_size_of(job.kind, self.options.chunk_size),
             )
-            .delivered_to(&job.deliver)
+            .of_job(job, schedule.period_from(instant))
         };
         let batches = due.into_iter().map(batch).collect();
         Ok((horizon, batches))
@@ -283,7 +284,7 @@ impl BatchScheduler {
         if let Some(planned) = self.planned.get(job_id) {
             return Ok(Start {
                 horizon: planned.horizon.clone(),
-                began: None,
+                began: planned.began,
                 seen_until: None,
                 placement: None,
             });
@@ -296,12 +297,16 @@ impl BatchScheduler {
         );
         // The clock may have stepped back since.
         horizon.move_to(horizon.until().min(now));
+        let began = match &stored {
+            Some(progress) => progress.began,
+            None => Some(horizon.until()),
+        };
         let planned = Planned {
             horizon: horizon.clone(),
+            began,
             written_down,
         };
         self.planned.insert(job_id.clone(), planned);
-        let began = stored.is_none().then(|| horizon.until());
         let (seen_until, placement) = stored
             .map(|progress| (progress.seen_until, progress.placement))
             .unwrap_or_default();
@@ -392,6 +397,7 @@ pub(crate) fn progress(job: &JobConfig, horizon: &Horizon, now: DateTime<Utc>) -
         scheduled_until: now,
         furthest_until: horizon.furthest_until().max(now),
         seen_until: None,
+        began: None,
         placement: None,
     }
 }

@@ -32,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The first wait after a failure; it doubles with every further one, up to an hour.
 const FIRST_WAIT: TimeDelta = TimeDelta::seconds(2);
 const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
-/// After so many failures in a row, three days or so, it is given up.
+/// A delivery that an earlier version queued is given up after so many failures in a row, three days or so.
 const TRIES: u32 = 84;
 
 /// Delivers results.
@@ -132,7 +132,7 @@ impl Deliverer {
                     .await?;
             }
             Err(reason) => {
-                let again = again(due.tries, self.clock.now());
+                let again = again(due.tries, due.until, self.clock.now());
                 match again {
                     Some(at) => {
                         warn!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} cannot \
@@ -212,7 +212,7 @@ impl Deliverer {
 
 async fn post_one(post: &Post, result: &StoredResult) -> Result<(), String> {
     let tenant = &result.result.tenant_id;
-    let id = format!("{}:{tenant}:{}", result.job_id, result.occurrence);
+    let id = result.delivery_id();
     let body = result.to_json().to_string().into_bytes();
     let sent = post.send(&id, "application/json", body).await;
     sent.map(|_| ())
@@ -230,11 +230,35 @@ fn part_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// When to try again after so many failures before this one.
-fn again(tries: u32, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    if tries + 1 >= TRIES {
-        return None;
+/// When to try again after so many failures before this one: a last time when it is given up, which is at `until`, or
+/// after a fixed number of failures.
+fn again(tries: u32, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let again = now + (FIRST_WAIT * 2_i32.pow(tries.min(12))).min(LONGEST_WAIT);
+    match until {
+        Some(until) => (now < until).then(|| again.min(until)),
+        None => (tries + 1 < TRIES).then_some(again),
     }
-    let wait = FIRST_WAIT * 2_i32.pow(tries.min(12));
-    Some(now + wait.min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_is_retried_until_its_bound_and_once_at_it() {
+        let now: DateTime<Utc> = "2026-03-01T09:00:00Z".parse().unwrap();
+        let after = |tries, until: Option<i64>| {
+            let until = until.map(|seconds| now + TimeDelta::seconds(seconds));
+            again(tries, until, now).map(|at| (at - now).num_seconds())
+        };
+        assert_eq!(after(0, Some(3600)), Some(2));
+        assert_eq!(
+            after(200, Some(7200)),
+            Some(3600),
+            "however often it has failed"
+        );
+        assert_eq!(after(9, Some(60)), Some(60));
+        assert_eq!(after(9, Some(0)), None);
+        assert_eq!((after(82, None), after(83, None)), (Some(3600), None));
+    }
 }

@@ -207,6 +207,7 @@ impl DynamicBatchScheduler {
             let horizon = horizon.unwrap_or_else(|| Horizon::at(now));
             firing.progress.push(Progress {
                 seen_until: mirror.complete_at,
+                began: mirror.began,
                 placement: Some(mirror.placement.to_text()),
                 ..progress(&mirror.job, &horizon, now)
             });

@@ -1,7 +1,8 @@
 //! Which items of a chunk a claim gives, decided the same way over either database.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::StoreError;
 use punctual_domain::{Chunk, TenantId};
 
@@ -13,10 +14,24 @@ pub(super) struct Shares {
     pub(super) items: Vec<TenantId>,
     /// Run by other chunks.
     pub(super) superseded: i64,
+    /// Whether other chunks in work have some of them.
+    pub(super) waiting: bool,
 }
 
-/// Shares out the items of `chunk`. `rows`: those that have a row, and whether it is this chunk's and to be run again,
-/// this chunk's and ended, or another's. `in_work`: what claims of other chunks that stand have given, as JSON.
+impl Shares {
+    /// Those of `running` who are among the items.
+    pub(super) fn overlapping(&self, running: &[String]) -> BTreeSet<TenantId> {
+        let running: HashSet<&str> = running.iter().map(String::as_str).collect();
+        let overlaps = |tenant: &&TenantId| running.contains(tenant.as_str());
+        match running.is_empty() {
+            true => BTreeSet::new(),
+            false => self.items.iter().filter(overlaps).cloned().collect(),
+        }
+    }
+}
+
+/// Shares out the items of `chunk`. `rows`: those that have an outcome, and whose it is. `in_work`: what claims of other
+/// chunks that stand have given, as JSON.
 pub(super) fn share(
     chunk: &Chunk,
     rows: &HashMap<String, Row>,
@@ -28,19 +43,33 @@ pub(super) fn share(
         let given: Vec<&str> = serde_json::from_str(given).map_err(failed)?;
         elsewhere.extend(given);
     }
-    let (mut items, mut superseded) = (Vec::with_capacity(chunk.items.len()), 0);
+    let mut shares = Shares {
+        items: Vec::with_capacity(chunk.items.len()),
+        superseded: 0,
+        waiting: false,
+    };
     for tenant in &chunk.items {
         match rows.get(tenant.as_str()) {
             Some(Row::Ended) => {}
-            Some(Row::OfAnother) => superseded += 1,
-            _ if elsewhere.contains(tenant.as_str()) => superseded += 1,
-            Some(Row::ToRunAgain) | None => items.push(tenant.clone()),
+            Some(Row::OfAnother) => shares.superseded += 1,
+            Some(Row::ToRunAgain) => shares.items.push(tenant.clone()),
+            None if elsewhere.contains(tenant.as_str()) => shares.waiting = true,
+            None => shares.items.push(tenant.clone()),
         }
     }
-    Ok(Shares { items, superseded })
+    Ok(shares)
 }
 
-/// What an item's row says.
+/// A process that was silent for this long has died, and its chunks are given to others.
+const DEAD: TimeDelta = TimeDelta::seconds(6);
+
+/// When a process was heard of at the latest that has items running beside those of `chunk`. What one that has died before
+/// had running does not keep them from running.
+pub(super) fn alive_since(chunk: &Chunk) -> DateTime<Utc> {
+    chunk.planned_at.unwrap_or(chunk.scheduled_at) - DEAD
+}
+
+/// What an item's outcome says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Row {
     ToRunAgain,
@@ -48,12 +77,20 @@ pub(super) enum Row {
     OfAnother,
 }
 
-impl Row {
-    pub(super) fn new(of_this_chunk: bool, status: &str) -> Self {
-        match (of_this_chunk, status) {
-            (false, _) => Self::OfAnother,
-            (true, "running") => Self::ToRunAgain,
-            (true, _) => Self::Ended,
+/// What the outcomes that are found say to the chunk `own`, by tenant: each is of the chunk `.1`, and `.2` is to bring it
+/// anew.
+pub(super) fn rows(own: i64, found: Vec<(String, i64, Option<i64>)>) -> HashMap<String, Row> {
+    let mut rows = HashMap::with_capacity(found.len());
+    for (tenant, chunk, again) in found {
+        let row = match (again == Some(own), chunk == own) {
+            (true, _) => Row::ToRunAgain,
+            (false, true) => Row::Ended,
+            (false, false) => Row::OfAnother,
+        };
+        // What a replay has skipped has an outcome of its own beside the failure.
+        if row == Row::Ended || !rows.contains_key(&tenant) {
+            rows.insert(tenant, row);
         }
     }
+    rows
 }

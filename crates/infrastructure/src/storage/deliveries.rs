@@ -9,7 +9,7 @@ use sqlx::{AnyPool, Row};
 
 use super::{
     reader::SqlReader,
-    rows::{failed, micros},
+    rows::{failed, instant, micros},
 };
 
 /// Keeps which results have been delivered where.
@@ -36,7 +36,7 @@ impl Deliveries for SqlDeliveries {
         lease: TimeDelta,
     ) -> Result<Option<DueDelivery>, StoreError> {
         let due = sqlx::query(
-            "SELECT d.id, d.batch_id, d.target, d.position, d.tries FROM deliveries d
+            "SELECT d.id, d.batch_id, d.target, d.position, d.tries, b.finished_at + d.within FROM deliveries d
              JOIN batches b ON b.batch_id = d.batch_id
              WHERE d.state = 'open' AND d.not_before <= $1 AND b.finished_at IS NOT NULL
              ORDER BY d.not_before, d.id LIMIT 1",
@@ -63,6 +63,7 @@ impl Deliveries for SqlDeliveries {
         let target: String = row.try_get(2).map_err(failed)?;
         let target: Value = serde_json::from_str(&target).map_err(failed)?;
         let tries: i64 = row.try_get(4).map_err(failed)?;
+        let until: Option<i64> = row.try_get(5).map_err(failed)?;
         let batch = self.reader.batch(batch_id.parse().map_err(failed)?).await?;
         Ok(Some(DueDelivery {
             id,
@@ -70,6 +71,7 @@ impl Deliveries for SqlDeliveries {
             target: Delivery::parse(&target, "").map_err(failed)?,
             cursor: row.try_get(3).map_err(failed)?,
             tries: u32::try_from(tries).unwrap_or(u32::MAX),
+            until: until.map(instant).transpose()?,
         }))
     }
 

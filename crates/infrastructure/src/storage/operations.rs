@@ -1,17 +1,23 @@
 //! The port `Operations`, over either database.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{
-    Activity, AuditEntry, FailingDeliveries, Operations, Page, Paged, StoreError, Working,
+    Activity, AuditEntry, FailingDeliveries, NewRequest, Operations, Page, Paged, Request,
+    StoreError, Working,
 };
 use punctual_domain::JobId;
+use serde_json::Value;
 use sqlx::{AnyPool, AssertSqlSafe};
+use uuid::Uuid;
 
 use super::{
     reader::{bad_cursor, paged},
     rows::{failed, instant, micros},
 };
+
+/// How long a request under an idempotency key is remembered.
+const REMEMBERED: TimeDelta = TimeDelta::hours(24);
 
 /// Sums up what runs, and keeps the audit log.
 #[derive(Debug, Clone)]
@@ -142,6 +148,58 @@ impl Operations for SqlOperations {
         .execute(&self.pool)
         .await
         .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn request(&self, new: &NewRequest, now: DateTime<Utc>) -> Result<Request, StoreError> {
+        sqlx::query("DELETE FROM requests WHERE at < $1")
+            .bind(micros(now - REMEMBERED))
+            .execute(&self.pool)
+            .await
+            .map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO requests (id, scope, key, fingerprint, at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (scope, key) DO NOTHING",
+        )
+        .bind(Uuid::new_v4().to_string())
+        .bind(new.scope.clone())
+        .bind(new.key.clone())
+        .bind(new.fingerprint.clone())
+        .bind(micros(now))
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        let (id, at, fingerprint, answer): (String, i64, String, Option<String>) = sqlx::query_as(
+            "SELECT id, at, fingerprint, answer FROM requests WHERE scope = $1 AND key = $2",
+        )
+        .bind(new.scope.clone())
+        .bind(new.key.clone())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(Request {
+            id: id.parse().map_err(failed)?,
+            at: instant(at)?,
+            fingerprint,
+            answer: answer
+                .map(|answer| serde_json::from_str(&answer).map_err(failed))
+                .transpose()?,
+        })
+    }
+
+    async fn answer(&self, request: Uuid, answer: Option<Value>) -> Result<(), StoreError> {
+        let sql = match answer {
+            Some(_) => "UPDATE requests SET answer = $2 WHERE id = $1",
+            None => {
+                "DELETE FROM requests WHERE id = $1 AND CAST($2 AS TEXT) IS NULL AND answer IS NULL"
+            }
+        };
+        sqlx::query(sql)
+            .bind(request.to_string())
+            .bind(answer.map(|answer| answer.to_string()))
+            .execute(&self.pool)
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use sqlx::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use uuid::Uuid;
 
 use super::{
     QUEUES, deliveries::SqlDeliveries, operations::SqlOperations, reader::SqlReader, rows::failed,
@@ -146,6 +147,29 @@ impl PostgresStore {
     /// it is in no hands.
     pub(crate) async fn waiting(&self) -> Result<BTreeMap<String, bool>, StoreError> {
         self.reader.waiting("apalis.jobs").await
+    }
+
+    pub(crate) async fn hold(&self, message: &str, seconds: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE apalis.jobs SET run_at = now() + $2 * interval '1 second' WHERE id = $1",
+        )
+        .bind(message)
+        .bind(seconds)
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    pub(crate) async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE apalis.workers SET last_seen = to_timestamp(0) WHERE id LIKE 'punctual-' || $1 || '-%'",
+        )
+        .bind(process.to_string())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(())
     }
 
     /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.

@@ -30,20 +30,27 @@ const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.scheduled_at, b.tr
          WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS BIGINT) AS skipped
      FROM batches b";
 
+/// What has succeeded or failed.
 const RESULTS: &str = "SELECT r.tenant_id, r.job_id, r.occurrence, r.chunk, r.status, r.attempts, r.preference, r.output,
-     r.error, r.started_at, r.finished_at, b.batch_id, b.scheduled_at
+     r.error, r.started_at, r.finished_at, b.batch_id, b.scheduled_at, b.key_form
      FROM item_results r JOIN chunks c ON c.chunk = r.chunk JOIN batches b ON b.batch_id = c.batch_id";
 
-/// The items of a tenant that chunks in work have not ended. What a claim gave is a JSON array of names that need no
-/// escaping, so a name in quotes is found in it as text, in both databases.
-const IN_WORK: &str = "SELECT $1 AS tenant_id, c.job_id, c.occurrence, 'running' AS status, CAST(0 AS BIGINT) AS attempts,
-     CAST(NULL AS TEXT) AS preference, CAST(NULL AS TEXT) AS output, CAST(NULL AS TEXT) AS error,
-     c.claimed_at AS started_at, CAST(NULL AS BIGINT) AS finished_at, b.batch_id, b.scheduled_at
-     FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
-     WHERE c.token IS NOT NULL AND replace(c.items, '\"' || $1 || '\"', '') <> c.items
-       AND ($2 IS NULL OR c.job_id = $2)
-       AND NOT EXISTS (SELECT 1 FROM item_results r
-                       WHERE r.tenant_id = $1 AND r.job_id = c.job_id AND r.occurrence = c.occurrence)";
+/// What was skipped.
+const SKIPPED: &str = "SELECT r.tenant_id, r.job_id, r.occurrence, r.chunk, 'skipped' AS status,
+     CAST(0 AS BIGINT) AS attempts, CAST(NULL AS TEXT) AS preference, CAST(NULL AS TEXT) AS output, r.reason AS error,
+     r.at AS started_at, r.at AS finished_at, b.batch_id, b.scheduled_at, b.key_form
+     FROM skipped_items r JOIN chunks c ON c.chunk = r.chunk JOIN batches b ON b.batch_id = c.batch_id";
+
+/// What chunks in work have noted as running, and have not ended.
+const RUNNING: &str = "SELECT r.tenant_id, r.job_id, r.occurrence, r.chunk, 'running' AS status,
+     CAST(0 AS BIGINT) AS attempts, CAST(NULL AS TEXT) AS preference, CAST(NULL AS TEXT) AS output,
+     CAST(NULL AS TEXT) AS error, r.started_at, CAST(NULL AS BIGINT) AS finished_at, b.batch_id, b.scheduled_at,
+     b.key_form
+     FROM running_items r JOIN chunks c ON c.chunk = r.chunk AND c.token = r.token
+     JOIN batches b ON b.batch_id = c.batch_id
+     WHERE r.tenant_id = $1 AND ($2 IS NULL OR r.job_id = $2)
+       AND NOT EXISTS (SELECT 1 FROM item_results e WHERE e.tenant_id = r.tenant_id AND e.job_id = r.job_id
+                       AND e.occurrence = r.occurrence AND e.chunk = r.chunk)";
 
 /// Tenants that one statement asks for.
 const TENANTS_A_QUERY: usize = 500;
@@ -60,15 +67,16 @@ impl SqlReader {
     }
 
     pub(super) async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        let row: Option<(i64, i64, Option<i64>, Option<String>)> = sqlx::query_as(
-            "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until, placement
+        let row: Option<(i64, i64, Option<i64>, Option<String>, Option<i64>)> = sqlx::query_as(
+            "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until, placement,
+                 began
              FROM schedule_progress WHERE job_id = $1",
         )
         .bind(job_id.as_str())
         .fetch_optional(&self.pool)
         .await
         .map_err(failed)?;
-        let Some((scheduled_until, furthest_until, seen_until, placement)) = row else {
+        let Some((scheduled_until, furthest_until, seen_until, placement, began)) = row else {
             return Ok(None);
         };
         Ok(Some(Progress {
@@ -77,6 +85,7 @@ impl SqlReader {
             furthest_until: instant(furthest_until)?,
             seen_until: seen_until.map(instant).transpose()?,
             placement,
+            began: began.map(instant).transpose()?,
         }))
     }
 
@@ -162,26 +171,29 @@ impl BatchReader for SqlReader {
             }
         };
         // What its chunks count says which of them need not be looked through.
-        let sql = format!(
-            "{RESULTS} WHERE c.batch_id = $1 AND (r.chunk, r.tenant_id) > ($2, $3)
-               AND ($4 IS NULL OR r.status = $4)
-               AND ($4 IS NULL OR CASE $4 WHEN 'succeeded' THEN c.succeeded WHEN 'failed' THEN c.failed
-                   WHEN 'skipped' THEN c.skipped ELSE 1 END > 0)
-             ORDER BY r.chunk, r.tenant_id LIMIT $5"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(filter.batch_id.to_string())
-            .bind(chunk)
-            .bind(tenant)
-            .bind(filter.status.map(ItemStatus::as_str))
-            .bind(i64::from(page.limit) + 1)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        let results = all(&rows, |row| {
-            let chunk: i64 = row.try_get("chunk").map_err(failed)?;
-            Ok((chunk, rows::stored_result(row)?))
-        })?;
+        let of_status = "AND ($4 IS NULL OR r.status = $4)
+               AND ($4 IS NULL OR CASE $4 WHEN 'succeeded' THEN c.succeeded WHEN 'failed' THEN c.failed ELSE 0 END > 0)";
+        let skipped = "AND ($4 IS NULL OR $4 = 'skipped') AND c.skipped > 0";
+        let mut results: Vec<(i64, StoredResult)> = Vec::new();
+        for (select, condition) in [(RESULTS, of_status), (SKIPPED, skipped)] {
+            let sql = format!(
+                "{select} WHERE c.batch_id = $1 AND (r.chunk, r.tenant_id) > ($2, $3) {condition}
+                 ORDER BY r.chunk, r.tenant_id LIMIT $5"
+            );
+            let rows = sqlx::query(AssertSqlSafe(sql))
+                .bind(filter.batch_id.to_string())
+                .bind(chunk)
+                .bind(tenant.clone())
+                .bind(filter.status.map(ItemStatus::as_str))
+                .bind(i64::from(page.limit) + 1)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed)?;
+            results.extend(all(&rows, with_chunk)?);
+        }
+        results.sort_by(|(chunk, a), (other, b)| {
+            (chunk, a.result.tenant_id.as_str()).cmp(&(other, b.result.tenant_id.as_str()))
+        });
         let (results, next) = paged(results, page, |(chunk, stored)| {
             format!("{chunk}.{}", stored.result.tenant_id)
         });
@@ -197,42 +209,44 @@ impl BatchReader for SqlReader {
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError> {
         let job_id = filter.job_id.as_ref().map(|job| job.as_str().to_owned());
-        let (mut runs, before, job) = match &page.cursor {
+        let mut runs: Vec<(i64, StoredResult)> = Vec::new();
+        let (before, chunk) = match &page.cursor {
             None => {
-                let rows = sqlx::query(IN_WORK)
+                let rows = sqlx::query(RUNNING)
                     .bind(filter.tenant_id.as_str())
                     .bind(job_id.clone())
                     .fetch_all(&self.pool)
                     .await
                     .map_err(failed)?;
-                (all(&rows, rows::stored_result)?, i64::MAX, String::new())
+                runs = all(&rows, with_chunk)?;
+                (i64::MAX, 0)
             }
             Some(cursor) => {
-                let (before, job) = split(cursor)?;
-                (Vec::new(), before, job.to_owned())
+                let (before, chunk) = split(cursor)?;
+                (before, chunk.parse().map_err(|_| bad_cursor())?)
             }
         };
-        let sql = format!(
-            "{RESULTS} WHERE r.tenant_id = $1 AND (b.scheduled_at, r.job_id) < ($2, $3)
-               AND ($4 IS NULL OR r.job_id = $4) ORDER BY b.scheduled_at DESC, r.job_id DESC LIMIT $5"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(filter.tenant_id.as_str())
-            .bind(before)
-            .bind(job)
-            .bind(job_id)
-            .bind(i64::from(page.limit) + 1)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        let newest = |stored: &StoredResult| {
-            std::cmp::Reverse((stored.scheduled_at, stored.job_id.to_string()))
-        };
-        runs.extend(all(&rows, rows::stored_result)?);
-        runs.sort_by_key(newest);
-        Ok(paged(runs, page, |stored| {
-            format!("{}.{}", micros(stored.scheduled_at), stored.job_id)
-        }))
+        for select in [RESULTS, SKIPPED] {
+            let sql = format!(
+                "{select} WHERE r.tenant_id = $1 AND (b.scheduled_at, r.chunk) < ($2, $3)
+                   AND ($4 IS NULL OR r.job_id = $4) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $5"
+            );
+            let rows = sqlx::query(AssertSqlSafe(sql))
+                .bind(filter.tenant_id.as_str())
+                .bind(before)
+                .bind(chunk)
+                .bind(job_id.clone())
+                .bind(i64::from(page.limit) + 1)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(failed)?;
+            runs.extend(all(&rows, with_chunk)?);
+        }
+        runs.sort_by_key(|(chunk, stored)| std::cmp::Reverse((stored.scheduled_at, *chunk)));
+        let (runs, next) = paged(runs, page, |(chunk, stored)| {
+            format!("{}.{chunk}", micros(stored.scheduled_at))
+        });
+        Ok((runs.into_iter().map(|(_, stored)| stored).collect(), next))
     }
 
     async fn ran(
@@ -245,8 +259,10 @@ impl BatchReader for SqlReader {
         for some in tenants.chunks(TENANTS_A_QUERY) {
             let names: Vec<String> = (3..3 + some.len()).map(|n| format!("${n}")).collect();
             let sql = format!(
-                "SELECT tenant_id FROM item_results WHERE job_id = $1 AND occurrence = $2 AND tenant_id IN ({})",
-                names.join(", ")
+                "SELECT tenant_id FROM item_results WHERE job_id = $1 AND occurrence = $2 AND tenant_id IN ({names})
+                 UNION SELECT n.tenant_id FROM running_items n JOIN chunks c ON c.chunk = n.chunk AND c.token = n.token
+                 WHERE n.job_id = $1 AND n.occurrence = $2 AND n.tenant_id IN ({names})",
+                names = names.join(", ")
             );
             let query = sqlx::query_scalar(AssertSqlSafe(sql))
                 .bind(job_id.as_str().to_owned())
@@ -277,8 +293,9 @@ impl BatchReader for SqlReader {
         };
         let rows = sqlx::query(
             "SELECT id, job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at, state,
-                    settled_at
-             FROM dead_letters WHERE id < $1 AND ($2 IS NULL OR job_id = $2) AND ($3 IS NULL OR tenant_id = $3)
+                    settled_at,
+                    coalesce((SELECT b.key_form FROM batches b WHERE b.batch_id = d.batch_id), 'colons') AS key_form
+             FROM dead_letters d WHERE id < $1 AND ($2 IS NULL OR job_id = $2) AND ($3 IS NULL OR tenant_id = $3)
                AND ($4 IS NULL OR state = $4) ORDER BY id DESC LIMIT $5",
         )
         .bind(before)
@@ -292,6 +309,11 @@ impl BatchReader for SqlReader {
         let letters = all(&rows, rows::dead_letter)?;
         Ok(paged(letters, page, |letter| letter.id.to_string()))
     }
+}
+
+fn with_chunk(row: &AnyRow) -> Result<(i64, StoredResult), StoreError> {
+    let chunk = row.try_get("chunk").map_err(failed)?;
+    Ok((chunk, rows::stored_result(row)?))
 }
 
 fn all<T>(

@@ -95,6 +95,7 @@ pub(super) fn stored_result(row: &AnyRow) -> Result<StoredResult, StoreError> {
             started_at: at(row, "started_at")?,
             finished_at: maybe_at(row, "finished_at")?,
         },
+        key_form: parse(row, "key_form")?,
     })
 }
 
@@ -111,5 +112,6 @@ pub(super) fn dead_letter(row: &AnyRow) -> Result<DeadLetter, StoreError> {
         failed_at: at(row, "failed_at")?,
         state: parse(row, "state")?,
         settled_at: maybe_at(row, "settled_at")?,
+        key_form: parse(row, "key_form")?,
     })
 }

@@ -12,6 +12,29 @@ pub(super) const IN_WORK: &str =
     "SELECT items FROM chunks WHERE job_id = $1 AND occurrence = $2 AND token IS NOT NULL
        AND chunk <> $3 AND items IS NOT NULL";
 
+/// Notes that an item is running, if the claim of its chunk stands.
+pub(super) const RUNNING: &str =
+    "INSERT INTO running_items (job_id, tenant_id, occurrence, chunk, token, started_at)
+     SELECT $3, $4, $5, chunk, token, $6 FROM chunks WHERE chunk_id = $1 AND token = $2
+     ON CONFLICT (job_id, tenant_id, chunk) DO UPDATE SET token = excluded.token, started_at = excluded.started_at";
+
+/// Tenants of a job who have an occurrence running other than this one, in a process that was alive at `$3`; `last_seen`
+/// is what apalis knows of its workers. Of a process without workers nothing else is known.
+pub(super) fn overlapping(last_seen: &str) -> String {
+    format!(
+        "SELECT DISTINCT n.tenant_id FROM running_items n
+         JOIN chunks c ON c.chunk = n.chunk AND c.token = n.token
+         WHERE n.job_id = $1 AND n.occurrence <> $2
+           AND NOT EXISTS (SELECT 1 FROM item_results r WHERE r.tenant_id = n.tenant_id AND r.job_id = n.job_id
+                           AND r.occurrence = n.occurrence AND r.chunk = n.chunk)
+           AND coalesce((SELECT {last_seen} WHERE id LIKE 'punctual-' || c.process || '-%'), $3) >= $3"
+    )
+}
+
+/// What a chunk has noted as running has ended with it.
+pub(super) const NONE_RUNNING: &str = "DELETE FROM running_items
+     WHERE chunk = (SELECT chunk FROM chunks WHERE chunk_id = $1)";
+
 /// Notes what a claim has given.
 pub(super) const GIVE: &str = "UPDATE chunks SET items = $2, superseded = $3 WHERE chunk = $1";
 
@@ -21,9 +44,9 @@ pub(super) const BEGIN_BATCH: &str =
 pub(super) const SUSPECT: &str = "UPDATE chunks SET suspected = CASE WHEN suspect = $3 THEN suspected + 1 ELSE 1 END, suspect = $3
      WHERE chunk_id = $1 AND token = $2";
 
-/// The chunk, if its claim stands, and whether its batch is cancelled.
+/// The chunk, if its claim stands, and whether its batch is cancelled, and a replay.
 pub(super) const CLAIMED: &str =
-    "SELECT c.chunk, b.status = 'cancelled' FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
+    "SELECT c.chunk, b.status = 'cancelled', b.trigger = 'replay' FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = $1 AND c.token = $2";
 
 pub(super) const RELEASE: &str =
@@ -49,23 +72,36 @@ pub(super) const ADD_COUNTS: &str =
      WHERE chunk = $1";
 
 /// Counts the results of a chunk, where not all that came were taken.
-pub(super) const COUNT_AGAIN: &str = "UPDATE chunks SET (succeeded, failed, skipped) =
-         (SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed'),
-                 count(*) FILTER (WHERE status = 'skipped') FROM item_results r WHERE r.chunk = $1)
+pub(super) const COUNT_AGAIN: &str = "UPDATE chunks SET (succeeded, failed) =
+         (SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed')
+          FROM item_results r WHERE r.chunk = $1),
+         skipped = (SELECT count(*) FROM skipped_items s WHERE s.chunk = $1)
      WHERE chunk = $1";
 
 /// The end of an insert of results: only a row that is to run again, by the same chunk, gives way.
-pub(super) const OR_RUN_AGAIN: &str = " ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET status = excluded.status,
+pub(super) const OR_RUN_AGAIN: &str = " ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET chunk = excluded.chunk,
+         again = NULL, status = excluded.status,
          attempts = excluded.attempts, preference = excluded.preference, output = excluded.output,
          error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at
-     WHERE item_results.status = 'running' AND item_results.chunk = excluded.chunk";
+     WHERE item_results.again = excluded.chunk";
 
-pub(super) const INSERT_BATCH: &str =
-    "INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+/// Opens the dead letters again whose replay by a chunk was skipped.
+pub(super) const OPEN_AGAIN: &str = "UPDATE dead_letters SET state = 'open', settled_at = NULL WHERE state = 'replayed'
+       AND id IN (SELECT max(d.id) FROM skipped_items s
+           JOIN item_results r ON r.tenant_id = s.tenant_id AND r.job_id = s.job_id AND r.occurrence = s.occurrence
+           JOIN dead_letters d ON d.tenant_id = s.tenant_id AND d.job_id = s.job_id AND d.occurrence = s.occurrence
+           WHERE s.chunk = $1 AND r.again = $1 GROUP BY s.tenant_id)";
+
+/// What a replay has skipped is not to be run again by it.
+pub(super) const NOT_AGAIN: &str = "UPDATE item_results SET again = NULL WHERE again = $1
+       AND (tenant_id, job_id, occurrence) IN
+           (SELECT s.tenant_id, s.job_id, s.occurrence FROM skipped_items s WHERE s.chunk = $1)";
+
+pub(super) const INSERT_BATCH: &str = "INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at, key_form)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
 
 pub(super) const INSERT_DELIVERY: &str =
-    "INSERT INTO deliveries (batch_id, target) VALUES ($1, $2)";
+    "INSERT INTO deliveries (batch_id, target, within) VALUES ($1, $2, $3)";
 
 pub(super) const PAUSE: &str =
     "INSERT INTO paused_jobs (job_id, paused_at, reason) VALUES ($1, $2, $3)

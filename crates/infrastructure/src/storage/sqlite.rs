@@ -14,6 +14,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::{
     QUEUES, deliveries::SqlDeliveries, operations::SqlOperations, reader::SqlReader, rows::failed,
@@ -144,6 +145,27 @@ impl SqliteStore {
         .await
         .map_err(failed)?;
         Ok(deleted.rows_affected())
+    }
+
+    pub(crate) async fn hold(&self, message: &str, seconds: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE Jobs SET run_at = CAST(strftime('%s', 'now') AS INTEGER) + ?2 WHERE id = ?1",
+        )
+        .bind(message)
+        .bind(seconds)
+        .execute(&self.writer)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    pub(crate) async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
+        sqlx::query("UPDATE Workers SET last_seen = 0 WHERE id LIKE 'punctual-' || ?1 || '-%'")
+            .bind(process.to_string())
+            .execute(&self.writer)
+            .await
+            .map_err(failed)?;
+        Ok(())
     }
 
     /// A transaction that takes the write lock at once: one that began by reading could fail when it comes

@@ -25,7 +25,7 @@ struct Table {
 }
 
 /// In an order in which nothing points to what is not there yet.
-const TABLES: [Table; 8] = [
+const TABLES: [Table; 10] = [
     Table {
         name: "schedule_progress",
         columns: &[
@@ -34,6 +34,7 @@ const TABLES: [Table; 8] = [
             "furthest_until",
             "seen_until",
             "placement",
+            "began",
         ],
         counted: None,
     },
@@ -57,6 +58,7 @@ const TABLES: [Table; 8] = [
             "skipped",
             "created_at",
             "finished_at",
+            "key_form",
         ],
         counted: None,
     },
@@ -98,7 +100,13 @@ const TABLES: [Table; 8] = [
             "error",
             "started_at",
             "finished_at",
+            "again",
         ],
+        counted: None,
+    },
+    Table {
+        name: "skipped_items",
+        columns: &["chunk", "tenant_id", "job_id", "occurrence", "reason", "at"],
         counted: None,
     },
     Table {
@@ -129,6 +137,7 @@ const TABLES: [Table; 8] = [
             "tries",
             "not_before",
             "reason",
+            "within",
         ],
         counted: Some("id"),
     },
@@ -136,6 +145,11 @@ const TABLES: [Table; 8] = [
         name: "audit_log",
         columns: &["id", "at", "by", "action", "subject", "detail"],
         counted: Some("id"),
+    },
+    Table {
+        name: "requests",
+        columns: &["id", "scope", "key", "fingerprint", "at", "answer"],
+        counted: None,
     },
 ];
 

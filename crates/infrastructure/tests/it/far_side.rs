@@ -89,6 +89,7 @@ fn item(attempt: u32) -> Item {
         ),
         data: None,
         attempt,
+        key_form: punctual_domain::KeyForm::Slashes,
     }
 }
 
@@ -120,7 +121,7 @@ async fn a_webhook_is_signed_so_that_the_reference_library_takes_it_and_has_one_
     let receiver = standardwebhooks::Webhook::new(SECRET).unwrap();
     for (headers, body) in got.iter() {
         receiver.verify(body, headers).unwrap();
-        assert_eq!(headers["idempotency-key"], "posts:ann:2026-03-01");
+        assert_eq!(headers["idempotency-key"], "posts/ann/2026-03-01");
         assert_eq!(headers["webhook-id"], headers["idempotency-key"]);
         let sent: Value = serde_json::from_slice(body).unwrap();
         assert_eq!(sent["tenant_id"], "ann");
@@ -345,7 +346,7 @@ async fn a_model_is_asked_with_the_tenants_words_as_data_and_the_next_seed_on_th
     );
     assert_eq!((&sent[0]["seed"], &sent[1]["seed"]), (&json!(7), &json!(8)));
     assert_eq!(got[0].0["authorization"], "Bearer canary-key");
-    assert_eq!(got[0].0["idempotency-key"], "posts:ann:2026-03-01");
+    assert_eq!(got[0].0["idempotency-key"], "posts/ann/2026-03-01");
 }
 
 #[tokio::test]

@@ -9,11 +9,18 @@ use axum::{
     response::{Html, Redirect},
 };
 use chrono::NaiveDate;
-use punctual_application::BackfillCount;
+use punctual_application::{
+    BackfillCount,
+    ports::{Clock, SystemClock},
+};
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, jobs::named, render};
-use crate::api::{audit::By, backfill::Wanted};
+use crate::api::{
+    audit::By,
+    backfill::Wanted,
+    once::{Once, fresh_key},
+};
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
@@ -21,6 +28,8 @@ pub(super) struct Asked {
     to: NaiveDate,
     #[serde(default)]
     tenants: String,
+    /// Drawn when the page was rendered: pressing the button twice is one backfill.
+    key: Option<String>,
 }
 
 impl Asked {
@@ -30,6 +39,8 @@ impl Asked {
             from: self.from,
             to: self.to,
             tenants,
+            all: false,
+            allow_unknown: false,
             preview,
         })
     }
@@ -42,6 +53,7 @@ struct BackfillPage {
     job_id: String,
     asked: Asked,
     count: BackfillCount,
+    key: String,
 }
 
 pub(super) async fn preview(
@@ -52,12 +64,14 @@ pub(super) async fn preview(
     query: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Html<String>, PageError> {
     let Query(asked) = query?;
-    let count = app.backfill(&by, &job_id, asked.wanted(true)?).await?;
+    let now = SystemClock.now();
+    let count = app.backfill(&by, &job_id, asked.wanted(true)?, now).await?;
     render(&BackfillPage {
         visitor,
         job_id,
         asked,
         count,
+        key: fresh_key(),
     })
 }
 
@@ -69,6 +83,7 @@ pub(super) async fn run(
     form: Result<Form<Asked>, FormRejection>,
 ) -> Result<Redirect, PageError> {
     let Form(asked) = form?;
-    app.backfill(&by, &job_id, asked.wanted(false)?).await?;
+    let (wanted, once) = (asked.wanted(false)?, Once::of_form(asked.key)?);
+    app.backfill_once(&by, &once, &job_id, wanted).await?;
     Ok(Redirect::to(&format!("/jobs/{job_id}")))
 }

@@ -12,7 +12,13 @@ use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, render};
-use crate::api::{audit::By, dead_letters::Wanted, problem::Problem, schedule::Quarantined};
+use crate::api::{
+    audit::By,
+    dead_letters::Wanted,
+    once::{Once, fresh_key},
+    problem::Problem,
+    schedule::Quarantined,
+};
 
 const SHOWN: u32 = 50;
 const QUARANTINED: usize = 500;
@@ -26,6 +32,7 @@ struct DeadLettersPage {
     tenant: String,
     state: DeadLetterState,
     next: Option<String>,
+    key: String,
 }
 
 /// What is looked for; empty fields of a form mean nothing in particular.
@@ -77,6 +84,7 @@ pub(super) async fn list(
         tenant: which.tenant,
         state,
         next,
+        key: fresh_key(),
     })
 }
 
@@ -86,6 +94,8 @@ pub(super) struct Told {
     action: String,
     #[serde(flatten)]
     which: Which,
+    /// Drawn when the page was rendered: pressing a button twice is one replay.
+    key: Option<String>,
     /// `tick-NUMBER` of those that are ticked.
     #[serde(flatten)]
     ticks: BTreeMap<String, String>,
@@ -100,6 +110,7 @@ pub(super) async fn act(
     let Form(Told {
         action,
         which,
+        key,
         ticks,
     }) = form?;
     let unknown = || Problem::bad_request("a dead letter is replayed or discarded");
@@ -125,16 +136,20 @@ pub(super) async fn act(
                 );
             }
             Wanted {
-                ids,
+                ids: Some(ids),
                 ..Wanted::default()
             }
         }
         id => Wanted {
-            ids: [id.parse().map_err(|_| unknown())?].into(),
+            ids: Some([id.parse().map_err(|_| unknown())?].into()),
             ..Wanted::default()
         },
     };
-    drop(app.settle(&by, wanted, again).await?);
+    if again {
+        drop(app.replay(&by, &Once::of_form(key)?, wanted).await?);
+    } else {
+        drop(app.settle(&by, &wanted, false).await?);
+    }
     Ok(Redirect::to("/dead-letters"))
 }
 

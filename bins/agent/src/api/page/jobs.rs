@@ -17,7 +17,12 @@ use punctual_infrastructure::SchedulerStatus;
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, render};
-use crate::api::{audit::By, problem::Problem};
+use crate::api::{
+    audit::By,
+    control::Wanted,
+    once::{Once, fresh_key},
+    problem::Problem,
+};
 
 /// Batches shown of a job, and slots.
 const SHOWN: u32 = 20;
@@ -60,6 +65,7 @@ struct JobPage {
     job: JobRow,
     slots: Vec<(String, usize, Option<DateTime<Utc>>)>,
     batches: Vec<Batch>,
+    key: String,
 }
 
 pub(super) async fn list(
@@ -104,6 +110,7 @@ pub(super) async fn one(
             .map(|slot| (slot.slot.to_string(), slot.tenants, slot.next))
             .collect(),
         batches,
+        key: fresh_key(),
     })
 }
 
@@ -111,6 +118,9 @@ pub(super) async fn one(
 pub(super) struct Told {
     action: String,
     tenants: Option<String>,
+    allow_unknown: Option<String>,
+    /// Drawn when the page was rendered: pressing the button twice is one run.
+    key: Option<String>,
 }
 
 pub(super) async fn act(
@@ -120,13 +130,23 @@ pub(super) async fn act(
     Path(job_id): Path<String>,
     form: Result<Form<Told>, FormRejection>,
 ) -> Result<Redirect, PageError> {
-    let Form(Told { action, tenants }) = form?;
+    let Form(Told {
+        action,
+        tenants,
+        allow_unknown,
+        key,
+    }) = form?;
     match action.as_str() {
         "pause" => drop(app.set_paused(&by, &job_id, true).await?),
         "resume" => drop(app.set_paused(&by, &job_id, false).await?),
         "trigger" => {
-            let named = named(&tenants.unwrap_or_default())?;
-            let batch = app.trigger(&by, &job_id, named).await?;
+            let wanted = Wanted {
+                tenants: named(&tenants.unwrap_or_default())?,
+                all: false,
+                allow_unknown: allow_unknown.is_some(),
+            };
+            let once = Once::of_form(key)?;
+            let batch = app.trigger(&by, &once, &job_id, wanted).await?;
             let id = batch["batch_id"].as_str().unwrap_or_default();
             return Ok(Redirect::to(&format!("/batches/{id}")));
         }
@@ -135,10 +155,14 @@ pub(super) async fn act(
     Ok(Redirect::to(&format!("/jobs/{job_id}")))
 }
 
-/// The tenants that somebody wrote into a field.
-pub(super) fn named(tenants: &str) -> Result<BTreeSet<TenantId>, InvalidId> {
+/// The tenants that somebody wrote into a field; `None`: it is blank, which means all.
+pub(super) fn named(tenants: &str) -> Result<Option<BTreeSet<TenantId>>, InvalidId> {
+    if tenants.trim().is_empty() {
+        return Ok(None);
+    }
     let ids = tenants.split([',', '\n', ' ', '\r']);
-    ids.filter(|id| !id.is_empty()).map(TenantId::new).collect()
+    let ids: Result<_, _> = ids.filter(|id| !id.is_empty()).map(TenantId::new).collect();
+    ids.map(Some)
 }
 
 /// What rows are made of, read once for all of them.

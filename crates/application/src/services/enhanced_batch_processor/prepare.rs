@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use punctual_domain::{
     Chunk, FeatureType, Item, ItemResult, ItemStatus, JobConfig, JobKind, MergedPreference,
-    Occurrence, Preference, PreferenceRecord, SkipReason, Source, TenantId, Work,
+    Occurrence, Preference, PreferenceRecord, SkipReason, Source, TenantId, Trigger, Work,
 };
 
 use super::EnhancedBatchProcessor;
@@ -120,13 +120,15 @@ impl EnhancedBatchProcessor {
         tenant: &TenantId,
         record: Option<&PreferenceRecord>,
     ) -> Prepared {
-        let merged = match (record, chunk.occurrence) {
-            (Some(record), _) => Preference::parse(&record.preference)
+        let asked_for = matches!(chunk.occurrence, Occurrence::Run(_))
+            || matches!(chunk.trigger, Trigger::Backfill | Trigger::Replay);
+        let merged = match record {
+            Some(record) => Preference::parse(&record.preference)
                 .and_then(|stored| MergedPreference::merge(&stored, defaults, &self.default_zone)),
-            (None, Occurrence::Run(_)) => {
+            None if asked_for && chunk.allow_unknown => {
                 MergedPreference::of_defaults(defaults, &self.default_zone)
             }
-            (None, _) => return self.skip(tenant, SkipReason::Deleted, None),
+            None => return self.skip(tenant, SkipReason::Deleted, None),
         };
         match merged {
             Err(errors) => self.skip(tenant, SkipReason::Invalid, Some(&errors.to_string())),
@@ -145,11 +147,46 @@ impl EnhancedBatchProcessor {
         if !merged.enabled {
             return self.skip(&tenant, SkipReason::Disabled, None);
         }
+        if !self.is_due(job, chunk, &tenant, merged) {
+            return self.skip(&tenant, SkipReason::Rescheduled, None);
+        }
         Prepared::Run(Item {
             feature_type: Some(feature_type.clone()),
             preference: Some(merged.to_json()),
             ..item(job, chunk, tenant)
         })
+    }
+
+    /// Whether the preference still has the chunk's occurrence by now. Manual runs and replays are due anyway.
+    fn is_due(
+        &self,
+        job: &JobConfig,
+        chunk: &Chunk,
+        tenant: &TenantId,
+        merged: &MergedPreference,
+    ) -> bool {
+        if matches!(chunk.occurrence, Occurrence::Run(_)) || chunk.trigger == Trigger::Replay {
+            return true;
+        }
+        // What was due for the process that planned it is due for one whose clock is behind.
+        let now = self.now().max(chunk.scheduled_at);
+        let due = merged.slot.instant_of(chunk.occurrence);
+        due.is_some_and(|due| due + job.work.spread_of(tenant) <= now)
+    }
+
+    /// What to do with an item that was prepared a while ago, by the tenant's preference as it stands now. While it
+    /// cannot be read, by what is known.
+    pub(super) async fn prepare_again(&self, chunk: &Chunk, item: Item) -> Prepared {
+        if item.feature_type.is_none() {
+            return Prepared::Run(item);
+        }
+        match self
+            .prepare(chunk, std::slice::from_ref(&item.tenant_id))
+            .await
+        {
+            Ok(prepared) => prepared.into_iter().next().unwrap_or(Prepared::Run(item)),
+            Err(_) => Prepared::Run(item),
+        }
     }
 
     /// The result of an item that is not run.
@@ -205,5 +242,6 @@ fn item(job: &JobConfig, chunk: &Chunk, tenant_id: TenantId) -> Item {
         preference: None,
         data: None,
         attempt: 1,
+        key_form: chunk.key_form,
     }
 }

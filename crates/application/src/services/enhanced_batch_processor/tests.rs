@@ -305,7 +305,7 @@ async fn a_failing_item_is_retried_with_the_same_key_and_only_as_often_as_allowe
             (report.succeeded, report.failed),
             (succeeded, 1 - succeeded)
         );
-        assert_eq!(*attempts.lock().unwrap(), vec!["posts:a:2026-03-01"; calls]);
+        assert_eq!(*attempts.lock().unwrap(), vec!["posts/a/2026-03-01"; calls]);
         assert_eq!(bench.results().await["a"].result.attempts as usize, calls);
     }
 }
@@ -411,6 +411,7 @@ async fn a_worker_whose_chunk_was_given_away_stops_without_committing() {
         })
     });
     store.expect_release().times(1).returning(|_, _| Ok(()));
+    store.expect_running().returning(|_, _, _, _| Ok(()));
     store
         .expect_commit()
         .times(1)
@@ -631,4 +632,195 @@ async fn the_result_of_a_whole_goes_to_everybody_on_the_list_and_strangers_are_t
         );
     }
     assert_eq!(results["eve"].result.error.as_deref(), Some("unknown_user"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queued_item_takes_the_time_in_effect_when_it_begins() {
+    // Queued for Sunday 2026-03-01 at 09:00, which is now.
+    let moved = [
+        ("stays", json!({"enabled": true})),
+        (
+            "earlier",
+            json!({"enabled": true, "preferred_time": "08:00"}),
+        ),
+        ("later", json!({"enabled": true, "preferred_time": "17:00"})),
+        (
+            "west",
+            json!({"enabled": true, "timezone": "America/New_York"}),
+        ),
+        ("east", json!({"enabled": true, "timezone": "Asia/Tokyo"})),
+        (
+            "friday",
+            json!({"enabled": true, "frequency": "weekly", "preferred_day": "friday"}),
+        ),
+        (
+            "sunday",
+            json!({"enabled": true, "frequency": "weekly", "preferred_day": "sunday"}),
+        ),
+        ("hourly", json!({"enabled": true, "frequency": "hourly"})),
+    ];
+    let tenants = moved.clone().map(|(tenant, _)| tenant);
+    let bench = bench(posts(), &tenants, Probe::default(), 0).await;
+    for (tenant, chosen) in moved {
+        bench.config_database.put(preference(tenant, chosen));
+    }
+    bench.processor.process(&bench.chunk).await.unwrap();
+    let results = bench.results().await;
+    let expected = [true, true, false, false, true, false, true, false];
+    for (tenant, runs) in tenants.into_iter().zip(expected) {
+        let reason = results[tenant].result.error.as_deref();
+        assert_eq!(reason, (!runs).then_some("rescheduled"), "{tenant}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preference_that_changes_while_an_item_waits_for_its_turn_is_seen() {
+    let ids: Vec<String> = (0..9).map(|n| format!("u{n}")).collect();
+    let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let bench = bench(posts(), &tenants, Probe::default(), 0).await;
+    for id in &ids {
+        bench.config_database.put(preference(id, on("dry")));
+    }
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let mut later = on("dry");
+        later["preferred_time"] = json!("17:00");
+        bench.config_database.put(preference("u6", later));
+        bench
+            .config_database
+            .put(preference("u7", json!({"enabled": false})));
+        bench.config_database.put(preference("u8", on("warm")));
+    };
+    let (report, ()) = tokio::join!(bench.processor.process(&bench.chunk), change);
+    assert_eq!(
+        (report.unwrap().succeeded, bench.results().await.len()),
+        (7, 9)
+    );
+    let results = bench.results().await;
+    let of = |tenant: &str| {
+        let result = &results[tenant].result;
+        result
+            .error
+            .clone()
+            .unwrap_or_else(|| result.output.clone().unwrap()["tone"].to_string())
+    };
+    assert_eq!(
+        [of("u5"), of("u6"), of("u7"), of("u8")],
+        ["\"dry\"", "rescheduled", "disabled", "\"warm\""]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_not_begun_in_time_is_skipped_and_what_has_goes_on() {
+    let probe = Probe {
+        failures: 1,
+        ..Probe::default()
+    };
+    let mut bench = bench(posts(), &["a", "b", "c", "d", "e"], probe, 2).await;
+    for tenant in ["a", "b", "c", "d", "e"] {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    // The first three begin; they fail once, and end after the bound.
+    let bound = bench.chunk.scheduled_at + TimeDelta::milliseconds(500);
+    bench.chunk.expires_at = Some(bound);
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!((report.succeeded, report.skipped), (3, 2));
+    let results = bench.results().await;
+    assert_eq!(results["e"].result.error.as_deref(), Some("expired"));
+}
+
+/// A chunk of another occurrence of the same tenants.
+async fn next_day(bench: &Bench, job: &JobConfig, tenants: &[&str], trigger: Trigger) -> Chunk {
+    let items: Vec<_> = tenants
+        .iter()
+        .map(|id| TenantId::new(id).unwrap())
+        .collect();
+    let at = "2026-02-28T09:00:00Z".parse().unwrap();
+    let batch = NewBatch::new(
+        &job.job_id,
+        Priority::High,
+        "daily 09:00 UTC".to_owned(),
+        at,
+        "2026-02-28".parse().unwrap(),
+        trigger,
+        at,
+        &items,
+        500,
+    );
+    let chunk = batch.chunks[0].clone();
+    let firing = Firing {
+        batches: vec![batch],
+        progress: vec![],
+    };
+    bench.store.enqueue(firing, at).await.unwrap();
+    chunk
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_occurrences_of_a_tenant_do_not_run_at_once_unless_the_job_says_so() {
+    for (overlap, trigger, second) in [
+        ("skip", Trigger::Schedule, "overlap"),
+        ("skip", Trigger::Backfill, "waits"),
+        ("wait", Trigger::Schedule, "waits"),
+        ("allow", Trigger::Schedule, "runs"),
+    ] {
+        let mut job = posts();
+        job["overlap"] = json!(overlap);
+        let probe = Probe::default();
+        let most_running = Arc::clone(&probe.most_running);
+        let bench = bench(job.clone(), &["a"], probe, 0).await;
+        for tenant in ["a", "b"] {
+            bench.config_database.put(preference(tenant, on("dry")));
+        }
+        let chunk = next_day(&bench, &config(job).jobs[0], &["a", "b"], trigger).await;
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            bench.processor.process(&chunk).await
+        };
+        let (first, later) = tokio::join!(bench.processor.process(&bench.chunk), later);
+        assert_eq!(first.unwrap().succeeded, 1);
+        // Another tenant's item runs meanwhile.
+        match (second, later) {
+            ("overlap", Ok(report)) => assert_eq!((report.succeeded, report.skipped), (1, 1)),
+            ("runs", Ok(report)) => assert_eq!(report.succeeded, 2),
+            ("waits", Err(ProcessError::Waiting)) => {
+                let rest = bench.processor.process(&chunk).await.unwrap();
+                assert_eq!(rest.succeeded, 1, "{overlap}: once the first has ended");
+            }
+            (_, later) => panic!("{overlap} {trigger:?}: {later:?}"),
+        }
+        let most = if overlap == "allow" { 3 } else { 2 };
+        assert_eq!(most_running.load(Ordering::SeqCst), most, "{overlap}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_occurrence_that_runs_in_another_process_is_noticed() {
+    let mut job = posts();
+    job["overlap"] = json!("wait");
+    let bench = bench(job.clone(), &["a"], Probe::default(), 0).await;
+    bench.config_database.put(preference("a", on("dry")));
+    let other = next_day(&bench, &config(job).jobs[0], &["a"], Trigger::Schedule).await;
+    let claimant = Claimant {
+        process: uuid::Uuid::new_v4(),
+        token: uuid::Uuid::new_v4(),
+    };
+    let now = bench.processor.now();
+    bench.store.claim(&other, claimant, now).await.unwrap();
+    let running = bench
+        .store
+        .running(&other, claimant.token, &other.items[0], now);
+    running.await.unwrap();
+    let outcome = bench.processor.process(&bench.chunk).await;
+    assert!(matches!(outcome, Err(ProcessError::Waiting)), "{outcome:?}");
+    bench.store.release(&other, claimant.token).await.unwrap();
+    assert_eq!(
+        bench
+            .processor
+            .process(&bench.chunk)
+            .await
+            .unwrap()
+            .succeeded,
+        1
+    );
 }

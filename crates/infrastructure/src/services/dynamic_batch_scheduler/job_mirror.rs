@@ -113,7 +113,7 @@ impl JobMirror {
                      trigger,
                      tenants,
                  }| {
-                    let slot = slot.to_string();
+                    let (period, slot) = (slot.recurrence.period(), slot.to_string());
                     NewBatch::new(
                         &job.job_id,
                         job.priority,
@@ -125,7 +125,7 @@ impl JobMirror {
                         &tenants,
                         chunk_size,
                     )
-                    .delivered_to(&job.deliver)
+                    .of_job(job, period)
                 },
             )
             .collect()

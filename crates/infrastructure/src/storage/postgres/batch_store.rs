@@ -1,6 +1,6 @@
 //! The port `BatchStore`: claims of chunks, and results of their items.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -28,6 +28,12 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
          AS new (tenant_id, status, attempts, preference, output, error, started_at, finished_at)"
         .to_owned()
         + sql::OR_RUN_AGAIN
+});
+
+static OVERLAPPING: LazyLock<String> = LazyLock::new(|| {
+    sql::overlapping(
+        "CAST(extract(epoch FROM max(last_seen)) * 1000000 AS BIGINT) FROM apalis.workers",
+    )
 });
 
 #[async_trait]
@@ -60,20 +66,18 @@ impl BatchStore for PostgresStore {
             .map_err(failed)?
             .ok_or_else(|| failed(format!("there is no chunk {}", chunk.chunk_id)))?;
         let own: i64 = row.try_get(0).map_err(failed)?;
-        let rows: Vec<(String, i64, String)> = sqlx::query_as(
-            "SELECT tenant_id, chunk, status FROM item_results
-             WHERE tenant_id = ANY($1) AND job_id = $2 AND occurrence = $3",
+        let rows = sqlx::query_as(
+            "SELECT tenant_id, chunk, again FROM item_results
+             WHERE tenant_id = ANY($1) AND job_id = $2 AND occurrence = $3
+             UNION ALL SELECT tenant_id, chunk, NULL FROM skipped_items WHERE chunk = $4",
         )
         .bind(&ids)
         .bind(job_id)
         .bind(&occurrence)
+        .bind(own)
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed)?;
-        let rows: HashMap<String, claim::Row> = rows
-            .into_iter()
-            .map(|(tenant, chunk, status)| (tenant, claim::Row::new(chunk == own, &status)))
-            .collect();
         let in_work: Vec<String> = sqlx::query_scalar(sql::IN_WORK)
             .bind(job_id)
             .bind(&occurrence)
@@ -81,7 +85,14 @@ impl BatchStore for PostgresStore {
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        let shares = share(chunk, &rows, &in_work)?;
+        let shares = share(chunk, &claim::rows(own, rows), &in_work)?;
+        let running: Vec<String> = sqlx::query_scalar(AssertSqlSafe(OVERLAPPING.as_str()))
+            .bind(job_id)
+            .bind(&occurrence)
+            .bind(micros(claim::alive_since(chunk)))
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed)?;
         sqlx::query(sql::GIVE)
             .bind(own)
             .bind(json!(shares.items).to_string())
@@ -102,6 +113,8 @@ impl BatchStore for PostgresStore {
         let suspected: i64 = row.try_get(3).map_err(failed)?;
         let suspect = suspect.map(|tenant| TenantId::new(tenant).map_err(failed));
         Ok(Claim {
+            overlapping: shares.overlapping(&running),
+            waiting: shares.waiting,
             items: shares.items,
             lost: u32::try_from(lost).unwrap_or(u32::MAX),
             suspect: suspect
@@ -109,6 +122,26 @@ impl BatchStore for PostgresStore {
                 .map(|tenant| (tenant, u32::try_from(suspected).unwrap_or(u32::MAX))),
             cancelled: row.try_get(4).map_err(failed)?,
         })
+    }
+
+    async fn running(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+        began: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(sql::RUNNING)
+            .bind(&chunk.chunk_id)
+            .bind(token.to_string())
+            .bind(chunk.job_id.as_str())
+            .bind(tenant.as_str())
+            .bind(chunk.occurrence.to_string())
+            .bind(micros(began))
+            .execute(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(())
     }
 
     async fn suspect(
@@ -135,17 +168,26 @@ impl BatchStore for PostgresStore {
     ) -> Result<Committed, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         // The lock on the row keeps the claim from ending before this does.
-        let claimed: Option<(i64, bool)> =
+        let claimed: Option<(i64, bool, bool)> =
             sqlx::query_as(AssertSqlSafe(format!("{} FOR UPDATE OF c", sql::CLAIMED)))
                 .bind(&chunk.chunk_id)
                 .bind(token.to_string())
                 .fetch_optional(&mut *transaction)
                 .await
                 .map_err(failed)?;
-        let Some((own, cancelled)) = claimed else {
+        let Some((own, cancelled, replay)) = claimed else {
             return Ok(Committed::default());
         };
-        let taken = insert(&mut transaction, chunk, own, results).await?;
+        let (skipped, ended): (Vec<_>, Vec<_>) = results
+            .iter()
+            .partition(|result| result.status == ItemStatus::Skipped);
+        let mut taken = 0;
+        if !ended.is_empty() {
+            taken += insert(&mut transaction, chunk, own, &ended).await?;
+        }
+        if !skipped.is_empty() {
+            taken += skip(&mut transaction, chunk, own, replay, &skipped).await?;
+        }
         if taken == results.len() {
             add_counts(&mut transaction, own, results).await?;
         } else {
@@ -195,14 +237,19 @@ async fn insert(
     connection: &mut PgConnection,
     chunk: &Chunk,
     own: i64,
-    results: &[ItemResult],
+    results: &[&ItemResult],
 ) -> Result<usize, StoreError> {
-    let all = |text: fn(&ItemResult) -> &str| results.iter().map(text).collect::<Vec<_>>();
+    let all = |text: fn(&ItemResult) -> &str| results.iter().copied().map(text).collect::<Vec<_>>();
     let json = |value: fn(&ItemResult) -> Option<&Value>| {
         let text = |result| value(result).map(ToString::to_string);
-        results.iter().map(text).collect::<Vec<Option<String>>>()
+        results
+            .iter()
+            .copied()
+            .map(text)
+            .collect::<Vec<Option<String>>>()
     };
-    let number = |value: fn(&ItemResult) -> i64| results.iter().map(value).collect::<Vec<_>>();
+    let number =
+        |value: fn(&ItemResult) -> i64| results.iter().copied().map(value).collect::<Vec<_>>();
     let errors: Vec<Option<String>> = results
         .iter()
         .map(|result| result.error.as_deref().map(storable))
@@ -226,6 +273,53 @@ async fn insert(
         .execute(connection)
         .await
         .map_err(failed)?;
+    Ok(inserted.rows_affected() as usize)
+}
+
+/// Keeps what is skipped. Returns how many were taken.
+async fn skip(
+    connection: &mut PgConnection,
+    chunk: &Chunk,
+    own: i64,
+    replay: bool,
+    skipped: &[&ItemResult],
+) -> Result<usize, StoreError> {
+    let tenants: Vec<&str> = skipped
+        .iter()
+        .map(|result| result.tenant_id.as_str())
+        .collect();
+    let reasons: Vec<String> = skipped
+        .iter()
+        .map(|result| storable(result.error.as_deref().unwrap_or_default()))
+        .collect();
+    let at: Vec<i64> = skipped
+        .iter()
+        .map(|result| micros(result.finished_at.unwrap_or(result.started_at)))
+        .collect();
+    let inserted = sqlx::query(
+        "INSERT INTO skipped_items (chunk, tenant_id, job_id, occurrence, reason, at)
+         SELECT $1, tenant_id, $2, $3, reason, at
+         FROM unnest($4::text[], $5::text[], $6::bigint[]) AS new (tenant_id, reason, at)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(own)
+    .bind(chunk.job_id.as_str())
+    .bind(chunk.occurrence.to_string())
+    .bind(tenants)
+    .bind(reasons)
+    .bind(at)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if replay {
+        for statement in [sql::OPEN_AGAIN, sql::NOT_AGAIN] {
+            sqlx::query(statement)
+                .bind(own)
+                .execute(&mut *connection)
+                .await
+                .map_err(failed)?;
+        }
+    }
     Ok(inserted.rows_affected() as usize)
 }
 
@@ -254,6 +348,11 @@ async fn finish(
     // One chunk of a batch at a time: the last two would not see each other.
     sqlx::query("SELECT 1 FROM batches WHERE batch_id = $1 FOR NO KEY UPDATE")
         .bind(&batch_id)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    sqlx::query(sql::NONE_RUNNING)
+        .bind(&chunk.chunk_id)
         .execute(&mut *connection)
         .await
         .map_err(failed)?;

@@ -53,19 +53,22 @@ impl WorkQueue for PostgresStore {
         }
         for progress in &firing.progress {
             sqlx::query(
-                "INSERT INTO schedule_progress (job_id, scheduled_until, furthest_until, seen_until, placement)
-                 VALUES ($1, $2, $3, $4, $5)
+                "INSERT INTO schedule_progress (job_id, scheduled_until, furthest_until, seen_until, placement,
+                     began)
+                 VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT (job_id) DO UPDATE SET
                      scheduled_until = excluded.scheduled_until,
                      furthest_until = greatest(schedule_progress.furthest_until, excluded.furthest_until),
                      seen_until = excluded.seen_until,
-                     placement = excluded.placement",
+                     placement = excluded.placement,
+                     began = coalesce(schedule_progress.began, excluded.began)",
             )
             .bind(progress.job_id.as_str())
             .bind(micros(progress.scheduled_until))
             .bind(micros(progress.furthest_until))
             .bind(progress.seen_until.map(micros))
             .bind(&progress.placement)
+            .bind(progress.began.map(micros))
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
@@ -153,10 +156,17 @@ impl WorkQueue for PostgresStore {
             for chunk in &batch.chunks {
                 let items: Vec<&str> = chunk.items.iter().map(|id| id.as_str()).collect();
                 sqlx::query(
-                    "UPDATE item_results SET status = 'running', chunk = (SELECT chunk FROM chunks WHERE chunk_id = $1)
-                     WHERE job_id = $2 AND occurrence = $3 AND tenant_id = ANY($4)",
+                    "INSERT INTO item_results (tenant_id, job_id, occurrence, chunk, status, attempts, error, started_at,
+                                               finished_at, again)
+                     SELECT d.tenant_id, d.job_id, d.occurrence, c.chunk, 'failed', d.attempts, d.reason, d.failed_at,
+                            d.failed_at, c.chunk
+                     FROM dead_letters d JOIN chunks c ON c.chunk_id = $1
+                     WHERE d.id = ANY($2) AND d.job_id = $3 AND d.occurrence = $4 AND d.tenant_id = ANY($5)
+                     ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET again = excluded.again
+                         WHERE item_results.status = 'failed'",
                 )
                 .bind(&chunk.chunk_id)
+                .bind(ids)
                 .bind(chunk.job_id.as_str())
                 .bind(chunk.occurrence.to_string())
                 .bind(&items)
@@ -188,6 +198,7 @@ async fn insert(
         .bind(BatchStatus::Queued.as_str())
         .bind(batch.total() as i64)
         .bind(micros(now))
+        .bind(batch.key_form.as_str())
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
@@ -211,6 +222,11 @@ async fn insert(
         sqlx::query(sql::INSERT_DELIVERY)
             .bind(batch.batch_id.to_string())
             .bind(place.to_json().to_string())
+            .bind(
+                batch
+                    .deliver_within
+                    .and_then(|within| within.num_microseconds()),
+            )
             .execute(&mut *connection)
             .await
             .map_err(failed)?;

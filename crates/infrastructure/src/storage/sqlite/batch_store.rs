@@ -1,6 +1,6 @@
 //! The port `BatchStore`: claims of chunks, and results of their items.
 
-use std::{collections::HashMap, fmt::Write, sync::LazyLock};
+use std::{fmt::Write, sync::LazyLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -21,8 +21,9 @@ use crate::storage::{
 /// The rows of a chunk's items. `CROSS JOIN` keeps SQLite from looking through all results of the job instead of looking
 /// up each item.
 const ROWS_OF_ITEMS: &str =
-    "SELECT r.tenant_id, r.chunk, r.status FROM json_each(?1) item CROSS JOIN item_results r
-     ON r.tenant_id = item.value AND r.job_id = ?2 AND r.occurrence = ?3";
+    "SELECT r.tenant_id, r.chunk, r.again FROM json_each(?1) item CROSS JOIN item_results r
+     ON r.tenant_id = item.value AND r.job_id = ?2 AND r.occurrence = ?3
+     UNION ALL SELECT tenant_id, chunk, NULL FROM skipped_items WHERE chunk = ?4";
 
 /// How many results one statement writes. Few sizes, so that each is prepared once.
 const BLOCKS: [usize; 4] = [250, 50, 10, 1];
@@ -41,6 +42,9 @@ fn insert_of(rows: usize) -> String {
     }
     sql + sql::OR_RUN_AGAIN
 }
+
+static OVERLAPPING: LazyLock<String> =
+    LazyLock::new(|| sql::overlapping("max(last_seen) * 1000000 FROM Workers"));
 
 #[async_trait]
 impl BatchStore for SqliteStore {
@@ -65,17 +69,14 @@ impl BatchStore for SqliteStore {
             .map_err(failed)?
             .ok_or_else(|| failed(format!("there is no chunk {}", chunk.chunk_id)))?;
         let own: i64 = row.try_get(0).map_err(failed)?;
-        let rows: Vec<(String, i64, String)> = sqlx::query_as(ROWS_OF_ITEMS)
+        let rows = sqlx::query_as(ROWS_OF_ITEMS)
             .bind(json!(chunk.items).to_string())
             .bind(job_id)
             .bind(&occurrence)
+            .bind(own)
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        let rows: HashMap<String, claim::Row> = rows
-            .into_iter()
-            .map(|(tenant, chunk, status)| (tenant, claim::Row::new(chunk == own, &status)))
-            .collect();
         let in_work: Vec<String> = sqlx::query_scalar(sql::IN_WORK)
             .bind(job_id)
             .bind(&occurrence)
@@ -83,7 +84,14 @@ impl BatchStore for SqliteStore {
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        let shares = share(chunk, &rows, &in_work)?;
+        let shares = share(chunk, &claim::rows(own, rows), &in_work)?;
+        let running: Vec<String> = sqlx::query_scalar(AssertSqlSafe(OVERLAPPING.as_str()))
+            .bind(job_id)
+            .bind(&occurrence)
+            .bind(micros(claim::alive_since(chunk)))
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed)?;
         sqlx::query(sql::GIVE)
             .bind(own)
             .bind(json!(shares.items).to_string())
@@ -103,11 +111,34 @@ impl BatchStore for SqliteStore {
         let suspected: u32 = row.try_get(3).map_err(failed)?;
         let suspect = suspect.map(|tenant| TenantId::new(tenant).map_err(failed));
         Ok(Claim {
+            overlapping: shares.overlapping(&running),
+            waiting: shares.waiting,
             items: shares.items,
             lost: row.try_get(1).map_err(failed)?,
             suspect: suspect.transpose()?.map(|tenant| (tenant, suspected)),
             cancelled: row.try_get(4).map_err(failed)?,
         })
+    }
+
+    async fn running(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+        began: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        sqlx::query(sql::RUNNING)
+            .bind(&chunk.chunk_id)
+            .bind(token.to_string())
+            .bind(chunk.job_id.as_str())
+            .bind(tenant.as_str())
+            .bind(chunk.occurrence.to_string())
+            .bind(micros(began))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     async fn suspect(
@@ -135,23 +166,26 @@ impl BatchStore for SqliteStore {
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
         let occurrence = chunk.occurrence.to_string();
+        let (skipped, ended): (Vec<_>, Vec<_>) = results
+            .iter()
+            .partition(|result| result.status == ItemStatus::Skipped);
         // Before it is our turn to write: others write meanwhile.
         let text = |value: &Option<Value>| value.as_ref().map(ToString::to_string);
-        let texts: Vec<(Option<String>, Option<String>)> = results
+        let texts: Vec<(Option<String>, Option<String>)> = ended
             .iter()
             .map(|result| (text(&result.preference), text(&result.output)))
             .collect();
         let mut transaction = self.write().await?;
-        let claimed: Option<(i64, bool)> = sqlx::query_as(sql::CLAIMED)
+        let claimed: Option<(i64, bool, bool)> = sqlx::query_as(sql::CLAIMED)
             .bind(&chunk.chunk_id)
             .bind(token.to_string())
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failed)?;
-        let Some((own, cancelled)) = claimed else {
+        let Some((own, cancelled, replay)) = claimed else {
             return Ok(Committed::default());
         };
-        let (mut taken, mut rest, mut texts) = (0, results, texts.into_iter());
+        let (mut taken, mut rest, mut texts) = (0, ended.as_slice(), texts.into_iter());
         while !rest.is_empty() {
             let size = BLOCKS.iter().position(|size| *size <= rest.len());
             let size = size.expect("a block of one fits what is not empty");
@@ -175,6 +209,9 @@ impl BatchStore for SqliteStore {
             }
             let inserted = insert.execute(&mut *transaction).await.map_err(failed)?;
             taken += inserted.rows_affected() as usize;
+        }
+        if !skipped.is_empty() {
+            taken += skip(&mut transaction, chunk, own, replay, &skipped).await?;
         }
         if taken == results.len() {
             add_counts(&mut transaction, own, results).await?;
@@ -225,6 +262,49 @@ impl BatchStore for SqliteStore {
     }
 }
 
+/// Keeps what is skipped. Returns how many were taken.
+async fn skip(
+    connection: &mut SqliteConnection,
+    chunk: &Chunk,
+    own: i64,
+    replay: bool,
+    skipped: &[&ItemResult],
+) -> Result<usize, StoreError> {
+    let rows: Vec<Value> = skipped
+        .iter()
+        .map(|result| {
+            let at = result.finished_at.unwrap_or(result.started_at);
+            json!([
+                result.tenant_id,
+                result.error.as_deref().unwrap_or_default(),
+                micros(at)
+            ])
+        })
+        .collect();
+    let inserted = sqlx::query(
+        "INSERT INTO skipped_items (chunk, tenant_id, job_id, occurrence, reason, at)
+         SELECT ?1, value ->> 0, ?2, ?3, value ->> 1, value ->> 2 FROM json_each(?4) WHERE true
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(own)
+    .bind(chunk.job_id.as_str())
+    .bind(chunk.occurrence.to_string())
+    .bind(Value::from(rows).to_string())
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if replay {
+        for statement in [sql::OPEN_AGAIN, sql::NOT_AGAIN] {
+            sqlx::query(statement)
+                .bind(own)
+                .execute(&mut *connection)
+                .await
+                .map_err(failed)?;
+        }
+    }
+    Ok(inserted.rows_affected() as usize)
+}
+
 /// Ends a chunk all of whose items have an outcome, and its batch with the last one.
 async fn finish(
     connection: &mut SqliteConnection,
@@ -242,6 +322,11 @@ async fn finish(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
+    sqlx::query(sql::NONE_RUNNING)
+        .bind(&chunk.chunk_id)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     sqlx::query(sql::FINISH_BATCH)
         .bind(&batch_id)
         .bind(micros(now))

@@ -1,0 +1,61 @@
+//! Which items are running in this process, so that two occurrences of one job and tenant do not run at the same time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use punctual_domain::{Item, JobId, Occurrence, TenantId};
+
+type Key = (JobId, TenantId);
+
+/// The occurrence that is running of each job and tenant. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Running(Arc<Mutex<HashMap<Key, Occurrence>>>);
+
+/// An item that is running, until it is dropped.
+#[derive(Debug)]
+pub(super) struct InWork {
+    running: Running,
+    /// `None`: an earlier delivery of the same item is running, and ends its note.
+    key: Option<Key>,
+}
+
+impl Running {
+    /// Whether another occurrence of the item's tenant is running.
+    pub(super) fn has(&self, item: &Item) -> bool {
+        let key = (item.job_id.clone(), item.tenant_id.clone());
+        let running = self.lock();
+        running
+            .get(&key)
+            .is_some_and(|other| *other != item.occurrence)
+    }
+
+    /// Notes that an item begins; `None`: another one of its tenant is running.
+    pub(super) fn begin(&self, item: &Item) -> Option<InWork> {
+        let key = (item.job_id.clone(), item.tenant_id.clone());
+        let mut running = self.lock();
+        let key = match running.get(&key) {
+            Some(other) if *other != item.occurrence => return None,
+            Some(_) => None,
+            None => {
+                running.insert(key.clone(), item.occurrence);
+                Some(key)
+            }
+        };
+        let running = self.clone();
+        Some(InWork { running, key })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Occurrence>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        if let Some(key) = &self.key {
+            self.running.lock().remove(key);
+        }
+    }
+}
