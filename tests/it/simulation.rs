@@ -1,15 +1,18 @@
 //! Deterministic simulation: the real schedulers and the real processor on a virtual clock, with a store and a Config
-//! Database that fail as a seed says. Days pass in a fraction of a second. Afterwards every run is held against what
-//! the users had chosen: whoever was due has run once or is accounted for, and nobody has run who should not have.
+//! Database that fail as a seed says, users who edit, and operators who act. Days pass in a fraction of a second.
+//! Afterwards every run is compared with what the users had chosen: each occurrence that was due has run once or is
+//! accounted for, and nothing else has run.
 //!
 //! ```text
 //! SEED=17 cargo test -p punctual-tests --test it simulation::replay -- --nocapture
 //! SEEDS=20000 cargo test -p punctual-tests --test it simulation::many
 //! ```
 
+mod agents;
 mod database;
 mod faults;
 mod faulty_store;
+mod operator;
 mod oracle;
 mod world;
 
@@ -58,7 +61,7 @@ fn many_seeds_of_faults_lose_nobody_and_run_nobody_wrongly() {
         panic!(
             "seeds {seeds:?}; replay the first with\n  SEED={seed} cargo test -p punctual-tests --test it \
              simulation::replay -- --nocapture\n{}",
-            outcome.violations.join("\n")
+            outcome.trace()
         );
     }
     let sum = |count: fn(&Outcome) -> usize| -> usize {
@@ -109,7 +112,7 @@ fn replay() {
         assert!(
             outcome.violations.is_empty(),
             "{}",
-            outcome.violations.join("\n")
+            outcome.trace()
         );
     }
 }

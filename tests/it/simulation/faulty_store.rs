@@ -1,7 +1,7 @@
-//! The store that outlives the agents, with errors before or after it has done its work.
+//! The store that outlives the agents, with errors before or after it has done its work, and a log of what it did.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,40 +14,81 @@ use punctual_application::{
     },
     testing::{FakeStore, ManualClock},
 };
-use punctual_domain::{Chunk, Firing, ItemResult, JobId, NewBatch, Progress, TenantId};
+use punctual_domain::{
+    Chunk, Firing, ItemResult, JobId, NewBatch, Occurrence, Progress, TenantId, Trigger,
+};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{faults::Weather, world::Bug};
+use super::{faults::FaultPlan, world::Bug};
+
+/// A batch, as it was stored.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// By the true clock.
+    pub at: DateTime<Utc>,
+    pub job_id: JobId,
+    pub trigger: Trigger,
+    pub items: usize,
+}
+
+/// A result that was committed.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    pub batch_id: Uuid,
+    pub job_id: JobId,
+    pub occurrence: Occurrence,
+    pub scheduled_at: DateTime<Utc>,
+    pub result: ItemResult,
+}
 
 /// The store, with errors before or after it has done its work.
 pub struct FaultyStore {
     pub inner: FakeStore,
     time: Arc<ManualClock>,
-    weather: Weather,
+    faults: FaultPlan,
     random: Mutex<fastrand::Rng>,
     bug: Option<Bug>,
-    /// When batches were stored, by the true clock.
-    pub queued: Mutex<Vec<(Uuid, DateTime<Utc>)>>,
+    pub queued: Mutex<HashMap<Uuid, Queued>>,
+    /// In the order of time.
+    pub commits: Mutex<Vec<Commit>>,
+    /// Told of some new batches, so that something can happen while they wait.
+    pub new_batch: Notify,
+    /// The newest batch.
+    pub newest: Mutex<Option<NewBatch>>,
 }
 
 impl FaultyStore {
-    pub fn new(time: Arc<ManualClock>, weather: Weather, seed: u64, bug: Option<Bug>) -> Self {
+    pub fn new(time: Arc<ManualClock>, faults: FaultPlan, seed: u64, bug: Option<Bug>) -> Self {
         Self {
             inner: FakeStore::default(),
             time,
-            weather,
+            faults,
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             bug,
             queued: Mutex::default(),
+            commits: Mutex::default(),
+            new_batch: Notify::new(),
+            newest: Mutex::default(),
         }
+    }
+
+    fn log(&self, batch: &NewBatch) {
+        let queued = Queued {
+            at: self.time.now(),
+            job_id: batch.job_id.clone(),
+            trigger: batch.trigger,
+            items: batch.total(),
+        };
+        self.queued.lock().unwrap().insert(batch.batch_id, queued);
     }
 
     /// Whether to fail, and whether only after the work.
     fn fails(&self) -> (bool, bool) {
         let often = self
-            .weather
+            .faults
             .at(self.time.now())
-            .map_or(0, |storm| storm.store_errors);
+            .map_or(0, |window| window.store_errors);
         let mut random = self.random.lock().unwrap();
         (random.u8(..100) < often, random.bool())
     }
@@ -96,6 +137,10 @@ impl WorkQueue for FaultyStore {
         batches: Vec<NewBatch>,
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
+        if self.bug == Some(Bug::ReplaysAreLost) {
+            return self.inner.settle(ids, Vec::new(), now).await;
+        }
+        batches.iter().for_each(|batch| self.log(batch));
         self.inner.settle(ids, batches, now).await
     }
 
@@ -118,9 +163,13 @@ impl WorkQueue for FaultyStore {
             }
         }
         let enqueued = self.inner.enqueue(firing, now).await?;
-        let at = self.time.now();
-        let new = enqueued.batches.iter().map(|batch| (batch.batch_id, at));
-        self.queued.lock().unwrap().extend(new);
+        enqueued.batches.iter().for_each(|batch| self.log(batch));
+        if let Some(newest) = enqueued.batches.last() {
+            *self.newest.lock().unwrap() = Some(newest.clone());
+            if self.random.lock().unwrap().u8(..8) == 0 {
+                self.new_batch.notify_one();
+            }
+        }
         self.result(Ok(enqueued), fails)
     }
 }
@@ -165,7 +214,19 @@ impl BatchStore for FaultyStore {
                 .iter_mut()
                 .for_each(|result| result.output = first.clone());
         }
-        self.result(self.inner.commit(chunk, token, &results).await, fails)
+        let committed = self.inner.commit(chunk, token, &results).await?;
+        if committed.claimed && committed.taken == results.len() {
+            let commit = |result| Commit {
+                batch_id: chunk.batch_id,
+                job_id: chunk.job_id.clone(),
+                occurrence: chunk.occurrence,
+                scheduled_at: chunk.scheduled_at,
+                result,
+            };
+            let commits = results.into_iter().map(commit);
+            self.commits.lock().unwrap().extend(commits);
+        }
+        self.result(Ok(committed), fails)
     }
 
     async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
