@@ -90,6 +90,8 @@ pub struct Surroundings {
     pub store: Arc<FaultyStore>,
     pub jobs: Jobs,
     pub handler: Arc<Echo>,
+    /// Whether agents keep on disk what they last knew.
+    pub remembers: bool,
     pub bug: Option<Bug>,
 }
 
@@ -111,9 +113,9 @@ impl Agent {
             folder.join(number.to_string()),
             "simulated",
         );
-        let config_database: Arc<dyn ConfigDatabase> = match around.bug {
-            Some(Bug::TruncatedReadsAreTaken) => around.database.clone(),
-            _ => Arc::new(remembering),
+        let config_database: Arc<dyn ConfigDatabase> = match around.remembers {
+            true => Arc::new(remembering),
+            false => around.database.clone(),
         };
         let base = BatchScheduler::new(
             around.jobs.clone(),
@@ -160,11 +162,8 @@ impl Agent {
                     }),
                     _ => mirror,
                 };
-                let working = tokio::spawn(work(
-                    around.clone(),
-                    self.config_database.clone(),
-                    mirror,
-                ));
+                let working =
+                    tokio::spawn(work(around.clone(), self.config_database.clone(), mirror));
                 self.worker = Some(working.abort_handle());
             }
             (Some(worker), false) => {
@@ -206,11 +205,18 @@ async fn work(
             let paused = store.inner.paused().await.unwrap();
             for chunk in store.inner.pending() {
                 // What is left is delivered again.
-                again |= paused.contains_key(&chunk.job_id)
-                    || processor.process(&chunk).await.is_err();
+                again |=
+                    paused.contains_key(&chunk.job_id) || processor.process(&chunk).await.is_err();
             }
         }
-        tokio::time::sleep(Duration::from_secs(20)).await;
+        let moment = tokio::time::sleep(Duration::from_secs(20));
+        if again {
+            moment.await;
+        } else {
+            // It looks soon after something has been queued, as a queue that is asked now and then.
+            store.work.notified().await;
+            moment.await;
+        }
     }
 }
 

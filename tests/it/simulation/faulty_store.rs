@@ -27,9 +27,7 @@ use super::{faults::FaultPlan, world::Bug};
 pub struct Queued {
     /// By the true clock.
     pub at: DateTime<Utc>,
-    pub job_id: JobId,
     pub trigger: Trigger,
-    pub items: usize,
 }
 
 /// A result that was committed.
@@ -54,6 +52,8 @@ pub struct FaultyStore {
     pub commits: Mutex<Vec<Commit>>,
     /// Told of some new batches, so that something can happen while they wait.
     pub new_batch: Notify,
+    /// Told when there is something to work on.
+    pub work: Notify,
     /// The newest batch.
     pub newest: Mutex<Option<NewBatch>>,
 }
@@ -69,6 +69,7 @@ impl FaultyStore {
             queued: Mutex::default(),
             commits: Mutex::default(),
             new_batch: Notify::new(),
+            work: Notify::new(),
             newest: Mutex::default(),
         }
     }
@@ -76,11 +77,10 @@ impl FaultyStore {
     fn log(&self, batch: &NewBatch) {
         let queued = Queued {
             at: self.time.now(),
-            job_id: batch.job_id.clone(),
             trigger: batch.trigger,
-            items: batch.total(),
         };
         self.queued.lock().unwrap().insert(batch.batch_id, queued);
+        self.work.notify_one();
     }
 
     /// Whether to fail, and whether only after the work.

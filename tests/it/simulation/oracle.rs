@@ -18,7 +18,7 @@ use super::{
     database::{Choices, SOON, Version},
     faults::{FaultPlan, FaultWindow},
     faulty_store::{Commit, Queued},
-    world::Outcome,
+    world::{Outcome, Violation},
 };
 
 type Instant = DateTime<Utc>;
@@ -129,9 +129,7 @@ impl Stretch {
                 let key = |slot: &Slot| slot.occurrence_key(instant);
                 (
                     instant + self.spread,
-                    self.slot
-                        .as_ref()
-                        .map_or(Occurrence::Instant(instant), key),
+                    self.slot.as_ref().map_or(Occurrence::Instant(instant), key),
                 )
             })
             .take_while(|(due_at, _)| *due_at < self.to)
@@ -160,11 +158,6 @@ fn overlap(range: &Range<Instant>, from: Instant, to: Instant) -> bool {
 }
 
 impl Record {
-    fn story(&self, job_id: &JobId) -> &JobStory {
-        let found = self.jobs.iter().find(|job| job.job_id == *job_id);
-        found.unwrap()
-    }
-
     /// The rules by which a tenant fell due in a job, one after the other.
     fn stretches(&self, job: &JobStory, tenant: &TenantId) -> Vec<Stretch> {
         let far = self.last_backfill.at + TimeDelta::days(400);
@@ -234,7 +227,8 @@ impl Record {
         window.map_or(instant, |window| window.to.max(instant)) + SOON
     }
 
-    fn clock_is_wrong(&self, from: Instant, to: Instant) -> bool {
+    fn clock_is_wrong(&self, a: Instant, b: Instant) -> bool {
+        let (from, to) = (a.min(b), a.max(b));
         self.faults.0.iter().any(|window| {
             window.clock != TimeDelta::zero() && overlap(&(window.from..window.to), from, to)
         })
@@ -253,6 +247,8 @@ impl Record {
         )
     }
 }
+
+const PROMISE: &str = "explain keeps its promises";
 
 type Key = (JobId, TenantId, Occurrence);
 
@@ -310,8 +306,12 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
 }
 
 impl Judge<'_> {
-    fn complain(&mut self, tenant: &TenantId, what: String) {
-        self.outcome.violations.push((tenant.to_string(), what));
+    fn complain(&mut self, rule: &'static str, about: impl ToString, what: String) {
+        self.outcome.violations.push(Violation {
+            rule,
+            about: about.to_string(),
+            what,
+        });
     }
 
     fn has_run(&self, job: &JobStory, tenant: &TenantId, occurrence: Occurrence) -> bool {
@@ -341,12 +341,16 @@ impl Judge<'_> {
                 );
                 let key = (job.job_id.clone(), tenant.clone(), occurrence);
                 match self.done.get(&key).map(|runs| runs[0]) {
-                    None => self.complain(tenant, format!("{which}, and has not run")),
+                    None => self.complain(
+                        "what is due runs",
+                        tenant,
+                        format!("{which}, and has not run"),
+                    ),
                     Some(run) => {
                         let queued_at = record.queued[&run.batch_id].at;
                         if queued_at > planned && record.is_scheduled(&run.batch_id) {
                             let what = format!("{which}, and was queued as late as {queued_at}");
-                            self.complain(tenant, what);
+                            self.complain("what is due runs in time", tenant, what);
                         }
                     }
                 }
@@ -440,7 +444,7 @@ impl Judge<'_> {
                     next + old.spread,
                     new.from
                 );
-                self.complain(tenant, what);
+                self.complain("a job edit costs no run", tenant, what);
             }
         }
     }
@@ -465,26 +469,37 @@ impl Judge<'_> {
                 .iter()
                 .filter(|stretch| stretch.due_at(occurrence) == Some(due_at))
                 .collect();
-            let index = |stretch: &&Stretch| stretches.iter().position(|s| std::ptr::eq(s, *stretch));
+            let index =
+                |stretch: &&Stretch| stretches.iter().position(|s| std::ptr::eq(s, *stretch));
             let chosen = fits.iter().any(|stretch| {
                 let index = index(stretch).unwrap_or(0);
-                let replaced = stretches.get(index + 1).is_some_and(|next| {
-                    next.known_by + SOON < queued_at && next.from <= due_at
-                });
+                let replaced = stretches
+                    .get(index + 1)
+                    .is_some_and(|next| next.known_by + SOON < queued_at && next.from <= due_at);
                 let before = index.checked_sub(1).map(|index| &stretches[index]);
                 let to_come = before.is_some_and(|before| {
                     before.spec != stretch.spec
                         && (!before.present
-                            || before.due_at(occurrence).is_some_and(|due| due > stretch.from))
+                            || before
+                                .due_at(occurrence)
+                                .is_some_and(|due| due > stretch.from))
                 });
                 stretch.since <= due_at && (stretch.from <= due_at || to_come) && !replaced
             });
             if !chosen {
-                self.complain(tenant, format!("{which}, and had not chosen it"));
+                self.complain(
+                    "only what was chosen runs",
+                    tenant,
+                    format!("{which}, and had not chosen it"),
+                );
             }
             let clock_is_wrong = record.clock_is_wrong(due_at, queued_at);
             if due_at < record.time.start - SOON && !clock_is_wrong {
-                self.complain(tenant, format!("{which}, before the job began"));
+                self.complain(
+                    "the past does not run",
+                    tenant,
+                    format!("{which}, before the job began"),
+                );
             }
             if !clock_is_wrong {
                 self.in_time(job, tenant, &fits, due_at, queued_at, &which);
@@ -517,7 +532,7 @@ impl Judge<'_> {
         };
         if window.is_some_and(|window| queued_at - due_at > window + SOON) {
             let what = format!("{which}, later than the job makes up");
-            self.complain(tenant, what);
+            self.complain("catch-up keeps its window", tenant, what);
         }
         if config.catch_up.policy == CatchUpPolicy::Latest {
             let next = |stretch: &&Stretch| {
@@ -526,14 +541,21 @@ impl Judge<'_> {
             };
             let next = fits.iter().filter_map(next).max();
             if next.is_some_and(|next| next + SOON < queued_at) {
-                self.complain(tenant, format!("{which}, and was due again since"));
+                self.complain(
+                    "catch-up makes up the latest",
+                    tenant,
+                    format!("{which}, and was due again since"),
+                );
             }
         }
-        let paused = |pause: &Range<Instant>| {
-            pause.start + SOON < due_at && queued_at + SOON < pause.end
-        };
+        let paused =
+            |pause: &Range<Instant>| pause.start + SOON < due_at && queued_at + SOON < pause.end;
         if job.pauses.iter().any(paused) {
-            self.complain(tenant, format!("{which}, while the job was paused"));
+            self.complain(
+                "a paused job rests",
+                tenant,
+                format!("{which}, while the job was paused"),
+            );
         }
     }
 
@@ -546,7 +568,11 @@ impl Judge<'_> {
             });
         if !own {
             let output = &commit.result.output;
-            self.complain(tenant, format!("{which}, and got the result {output:?}"));
+            self.complain(
+                "results are their tenant's",
+                tenant,
+                format!("{which}, and got the result {output:?}"),
+            );
         }
     }
 
@@ -584,7 +610,11 @@ impl Judge<'_> {
                 })
             };
             if !current.map(|(_, version)| version).any(has_n) {
-                self.complain(tenant, format!("{which} with the old preference {n}"));
+                self.complain(
+                    "an item takes the current preference",
+                    tenant,
+                    format!("{which} with the old preference {n}"),
+                );
             }
             if record.clock_is_wrong(call.at, call.at) {
                 continue;
@@ -592,7 +622,8 @@ impl Judge<'_> {
             let in_effect = stretches.iter().enumerate().filter(|(index, stretch)| {
                 let next = stretches.get(index + 1);
                 stretch.from <= call.at
-                    && next.is_none_or(|next| next.from > call.at || next.known_by + SOON >= call.at)
+                    && next
+                        .is_none_or(|next| next.from > call.at || next.known_by + SOON >= call.at)
             });
             let due = in_effect
                 .filter_map(|(_, stretch)| Some((stretch, stretch.due_at(occurrence)?)))
@@ -600,11 +631,11 @@ impl Judge<'_> {
             match due.map(|(stretch, due_at)| due_at + stretch.period()).max() {
                 None => {
                     let what = format!("{which}, and was not due then by what had been chosen");
-                    self.complain(tenant, what);
+                    self.complain("an item begins when it is due", tenant, what);
                 }
                 Some(expires_at) if expires_at + SOON < call.at => {
                     let what = format!("{which}, after it had expired at {expires_at}");
-                    self.complain(tenant, what);
+                    self.complain("what has expired does not begin", tenant, what);
                 }
                 Some(_) => {}
             }
@@ -615,7 +646,8 @@ impl Judge<'_> {
     fn promises(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
         let record = self.record;
         let promises = record.promises.iter();
-        let own = promises.filter(|promise| promise.tenant == *tenant && promise.job_id == job.job_id);
+        let own =
+            promises.filter(|promise| promise.tenant == *tenant && promise.job_id == job.job_id);
         for promise in own {
             let (asked_at, due_at) = (promise.asked_at, promise.due_at);
             let until = due_at.max(asked_at) + SOON * 2;
@@ -638,23 +670,32 @@ impl Judge<'_> {
             }
             self.outcome.promises += 1;
             let runs = self.done.get(&key).map_or(&[][..], Vec::as_slice);
-            let by_schedule = runs
-                .iter()
-                .find(|run| record.is_scheduled(&run.batch_id));
+            let by_schedule = runs.iter().find(|run| record.is_scheduled(&run.batch_id));
             let which = format!(
                 "at {asked_at} explain said of {tenant} in {} for {}",
                 job.job_id, promise.occurrence
             );
             match (promise.runs, by_schedule) {
                 (true, None) if runs.is_empty() => {
-                    self.complain(tenant, format!("{which} that it runs at {due_at}, and it did not"));
+                    self.complain(
+                        PROMISE,
+                        tenant,
+                        format!("{which} that it runs at {due_at}, and it did not"),
+                    );
                 }
                 (true, Some(run)) if run.scheduled_at != due_at => {
-                    let what = format!("{which} that it runs at {due_at}, and it was due {}", run.scheduled_at);
-                    self.complain(tenant, what);
+                    let what = format!(
+                        "{which} that it runs at {due_at}, and it was due {}",
+                        run.scheduled_at
+                    );
+                    self.complain(PROMISE, tenant, what);
                 }
                 (false, Some(run)) if record.queued[&run.batch_id].at > asked_at => {
-                    self.complain(tenant, format!("{which} that it is left out, and it ran"));
+                    self.complain(
+                        PROMISE,
+                        tenant,
+                        format!("{which} that it is left out, and it ran"),
+                    );
                 }
                 _ => {}
             }
@@ -678,7 +719,7 @@ impl Judge<'_> {
                     "{tenant} was due in {} at {due_at} for {occurrence}, and a backfill has not run it",
                     job.job_id
                 );
-                self.complain(tenant, what);
+                self.complain("a backfill leaves nothing out", tenant, what);
             }
         }
     }
@@ -687,35 +728,44 @@ impl Judge<'_> {
     fn at_most_once(&mut self) {
         let mut twice = Vec::new();
         for ((job_id, tenant, occurrence), runs) in &self.done {
-            let replayed = |run: &&Commit| {
-                self.record.queued[&run.batch_id].trigger == Trigger::Replay
-            };
-            let failed = runs.iter().take_while(|run| run.result.status == ItemStatus::Failed);
+            let replayed =
+                |run: &&Commit| self.record.queued[&run.batch_id].trigger == Trigger::Replay;
+            let failed = runs
+                .iter()
+                .take_while(|run| run.result.status == ItemStatus::Failed);
             if runs.len() > failed.count() + 1 || !runs[1..].iter().all(replayed) {
-                let what = format!("{tenant} ran in {job_id} for {occurrence} {} times", runs.len());
+                let what = format!(
+                    "{tenant} ran in {job_id} for {occurrence} {} times",
+                    runs.len()
+                );
                 twice.push((tenant.clone(), what));
             }
         }
         twice
             .into_iter()
-            .for_each(|(tenant, what)| self.complain(&tenant, what));
+            .for_each(|(tenant, what)| self.complain("an occurrence runs once", &tenant, what));
     }
 
     /// What failed for good stands among the dead letters until it has succeeded.
     fn dead_letters(&mut self) {
         let mut lost = Vec::new();
         for (key, runs) in &self.done {
-            let failed = runs.last().is_some_and(|run| run.result.status == ItemStatus::Failed);
+            let failed = runs
+                .last()
+                .is_some_and(|run| run.result.status == ItemStatus::Failed);
             let is_it = |letter: &DeadLetter| {
                 (&letter.job_id, &letter.tenant_id, letter.occurrence) == (&key.0, &key.1, key.2)
             };
             if failed && !self.record.open_letters.iter().any(is_it) {
-                let what = format!("{} failed in {} for {}, and no dead letter is open", key.1, key.0, key.2);
+                let what = format!(
+                    "{} failed in {} for {}, and no dead letter is open",
+                    key.1, key.0, key.2
+                );
                 lost.push((key.1.clone(), what));
             }
         }
         lost.into_iter()
-            .for_each(|(tenant, what)| self.complain(&tenant, what));
+            .for_each(|(tenant, what)| self.complain("a dead letter is not lost", &tenant, what));
     }
 
     /// The same key is the same run.
@@ -724,7 +774,7 @@ impl Judge<'_> {
             let different: BTreeSet<&Uuid> = batches.iter().collect();
             if different.len() > 1 {
                 let what = format!("the manual run {key} came to {} batches", different.len());
-                self.outcome.violations.push((key.clone(), what));
+                self.complain("a key is one manual run", key, what);
             }
         }
     }
@@ -741,8 +791,11 @@ impl Judge<'_> {
                 }
             }
             if ran_now.len() != *to_run {
-                let what = format!("the preview of a backfill of {job_id} said {to_run}, and {} ran", ran_now.len());
-                self.outcome.violations.push((job_id.to_string(), what));
+                let what = format!(
+                    "the preview of a backfill of {job_id} said {to_run}, and {} ran",
+                    ran_now.len()
+                );
+                self.complain("a backfill runs what its preview says", job_id, what);
             }
         }
     }

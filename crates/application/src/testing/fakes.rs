@@ -519,10 +519,11 @@ impl BatchReader for FakeStore {
         page: &Page,
     ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
         let tables = self.tables();
-        let ended = tables.runs.values().map(Run::as_stored);
+        let own = |(_, tenant, _): &RunKey| *tenant == filter.tenant_id;
+        let ended = tables.runs.iter().filter(|(key, _)| own(key));
+        let ended = ended.map(|(_, run)| run.as_stored());
         let mut found: Vec<StoredResult> = ended
             .chain(tables.in_work(&filter.tenant_id))
-            .filter(|stored| stored.result.tenant_id == filter.tenant_id)
             .filter(|stored| {
                 filter
                     .job_id
