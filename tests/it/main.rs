@@ -8,5 +8,6 @@
 
 mod architecture;
 mod files;
+mod hostile;
 mod simulation;
 mod whole;

@@ -191,6 +191,9 @@ pub struct Progress {
     pub furthest_until: DateTime<Utc>,
     /// The preferences used were those of a full read at that time, and what the feed has brought since.
     pub seen_until: Option<DateTime<Utc>>,
+    /// How the job placed its tenants, as [`Placement::to_text`](crate::Placement::to_text) says it; `None` for a job with
+    /// a fixed schedule.
+    pub placement: Option<String>,
 }
 
 /// One tick's outcome: stored as a whole or not at all.

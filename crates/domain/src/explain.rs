@@ -35,8 +35,8 @@ pub enum Choice {
         schedule: Schedule,
         /// By how much the tenant falls due after the slot.
         spread: TimeDelta,
-        /// When it was stored; `None`: long ago.
-        stored_at: Option<DateTime<Utc>>,
+        /// From when its occurrences count; `None`: long ago.
+        schedule_since: Option<DateTime<Utc>>,
     },
 }
 
@@ -57,7 +57,7 @@ impl Choice {
             Ok(merged) => Self::On {
                 schedule: merged.slot.into(),
                 spread,
-                stored_at: record.updated_at,
+                schedule_since: record.schedule_since.or(record.updated_at),
             },
         }
     }
@@ -111,6 +111,8 @@ pub struct Facts<'f> {
     pub now: DateTime<Utc>,
     /// Whether the job is paused.
     pub paused: bool,
+    /// Whether the job was paused when the occurrence fell due.
+    pub paused_when_due: bool,
     /// Until when the job has been planned; `None`: not yet.
     pub planned_until: Option<DateTime<Utc>>,
     /// The result of the occurrence, if it has one.
@@ -144,17 +146,24 @@ pub enum Verdict {
         /// When it falls due, or would have.
         due_at: DateTime<Utc>,
     },
+    /// The job was paused when it fell due.
+    JobWasPaused {
+        /// When it fell due.
+        due_at: DateTime<Utc>,
+        /// When it is due next.
+        next: Option<DateTime<Utc>>,
+    },
     /// It falls due later.
     WillRun {
         /// When.
         due_at: DateTime<Utc>,
     },
-    /// The preference was stored after its time had passed.
+    /// The schedule was chosen after its time had passed.
     StoredTooLate {
         /// When it would have been due.
         due_at: DateTime<Utc>,
-        /// When the preference was stored.
-        stored_at: DateTime<Utc>,
+        /// Since when the schedule is as it is.
+        schedule_since: DateTime<Utc>,
         /// When it is due next.
         next: Option<DateTime<Utc>>,
     },
@@ -209,7 +218,7 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
     if let Some(run) = facts.run {
         return of_run(run);
     }
-    let (schedule, stored_at, spread) = match &facts.choice {
+    let (schedule, schedule_since, spread) = match &facts.choice {
         Choice::Unknown => return Verdict::Unknown,
         Choice::Missing => return Verdict::NeverSeen,
         Choice::Off => return Verdict::Disabled,
@@ -220,8 +229,8 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
         Choice::On {
             schedule,
             spread,
-            stored_at,
-        } => (schedule, *stored_at, *spread),
+            schedule_since,
+        } => (schedule, *schedule_since, *spread),
     };
     let next = schedule
         .next_after(facts.now - spread)
@@ -238,13 +247,14 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
     if due_at > facts.now {
         return Verdict::WillRun { due_at };
     }
-    match stored_at {
-        Some(stored_at) if due_at - spread < stored_at => Verdict::StoredTooLate {
+    match schedule_since {
+        Some(schedule_since) if due_at < schedule_since => Verdict::StoredTooLate {
             due_at,
-            stored_at,
+            schedule_since,
             next,
         },
         _ if facts.planned_until.is_none_or(|until| until < due_at) => Verdict::DueNow { due_at },
+        _ if facts.paused_when_due => Verdict::JobWasPaused { due_at, next },
         _ => Verdict::Missed {
             due_at,
             policy: facts.catch_up.policy.as_str(),
@@ -295,15 +305,21 @@ impl fmt::Display for Verdict {
                 "not run: the job is paused, and what is due at {} is left out",
                 at(due_at)
             ),
+            Self::JobWasPaused { due_at, next } => write!(
+                f,
+                "not run: the job was paused at {}{}",
+                at(due_at),
+                then(next)
+            ),
             Self::WillRun { due_at } => write!(f, "will run: due at {}", at(due_at)),
             Self::StoredTooLate {
                 due_at,
-                stored_at,
+                schedule_since,
                 next,
             } => write!(
                 f,
-                "not run: the preference was stored at {}, after its time, {}{}",
-                at(stored_at),
+                "not run: the schedule was chosen at {}, after its time, {}{}",
+                at(schedule_since),
                 at(due_at),
                 then(next)
             ),
@@ -330,7 +346,7 @@ impl fmt::Display for Verdict {
                 next,
             } => write!(
                 f,
-                "missed: nobody planned it at {}, and catch_up is {policy}{}",
+                "missed: the agent did not plan it at {}, and this job's catch_up is {policy}{}",
                 at(due_at),
                 then(next)
             ),

@@ -6,13 +6,14 @@
 //! looks only at the groups that are due.
 
 mod groups;
+mod moved;
 mod parameters;
 mod schedules;
 mod tenants;
 
 use std::{
     borrow::Borrow,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -49,7 +50,41 @@ pub struct Mirror {
     parameters: ParameterTable,
     schedules: Schedules,
     quarantine: BTreeMap<TenantId, FieldErrors>,
-    late: BTreeSet<u32>,
+    late: BTreeMap<u32, Late>,
+}
+
+/// What of a tenant lies behind the horizon and is still to be planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// What the preference, seen late, asks for from this moment on.
+    From(DateTime<Utc>),
+    /// What was still to come when the job's defaults or spread put its time into the past. It falls due now, whatever
+    /// the job makes up for.
+    Moved(DateTime<Utc>),
+}
+
+/// When preferences were read, and what the reader had seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// When they were read. No preference has been stored later.
+    pub at: DateTime<Utc>,
+    /// Everything stored until then had been seen before: nothing from before it is planned late. `None`: nothing has
+    /// been seen before, and nothing is late.
+    pub seen_until: Option<DateTime<Utc>>,
+    /// Until when the mirror has followed every single change.
+    pub followed_until: Option<DateTime<Utc>>,
+}
+
+impl Reading {
+    /// The first one, at `at`.
+    #[must_use]
+    pub const fn first(at: DateTime<Utc>) -> Self {
+        Self {
+            at,
+            seen_until: None,
+            followed_until: None,
+        }
+    }
 }
 
 /// What is kept of the tenant of each number.
@@ -59,14 +94,14 @@ struct Rows(Vec<Row>);
 #[derive(Debug, Clone, Copy)]
 struct Row {
     link: Link,
-    stored: Stored,
+    since: Since,
     parameters: u32,
 }
 
 impl Row {
     const EMPTY: Self = Self {
         link: Link::NOWHERE,
-        stored: Stored(0),
+        since: Since(0),
         parameters: NONE,
     };
 }
@@ -77,12 +112,12 @@ impl Links for Rows {
     }
 }
 
-/// When a preference was stored, in seconds after 1970, rounded up: occurrences are on whole seconds, so it is
-/// before the same ones. 0: long ago.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stored(u32);
+/// From when a tenant's occurrences count, in seconds after 1970, rounded up: occurrences are on whole seconds, so the
+/// same ones count. 0: long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Since(u32);
 
-impl Stored {
+impl Since {
     fn at(instant: Option<DateTime<Utc>>) -> Self {
         let seconds = instant.map_or(0, |instant| {
             instant.timestamp() + i64::from(instant.timestamp_subsec_nanos() > 0)
@@ -96,6 +131,42 @@ impl Stored {
             .then(|| DateTime::from_timestamp(self.0.into(), 0))
             .flatten()
     }
+}
+
+/// What the Config Database says of when a preference came to be as it is.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    schedule_since: Option<DateTime<Utc>>,
+    stored_at: Option<DateTime<Utc>>,
+    /// When it was read.
+    read_at: DateTime<Utc>,
+    /// Until when the mirror has followed every change: it knows better whether one of them moved the schedule.
+    followed_until: Option<DateTime<Utc>>,
+}
+
+impl Told {
+    /// From when the occurrences count of a tenant whose slot is a new one, or has been theirs since `same_slot`.
+    fn since(self, same_slot: Option<Since>) -> Since {
+        match (same_slot, self.schedule_since) {
+            (Some(known), None) => known,
+            (Some(known), Some(told)) if Some(told) <= self.followed_until => {
+                known.min(Since::at(Some(told)))
+            }
+            (_, told) => {
+                // A clock ahead of ours, or a hostile answer, does not put it off.
+                let told = told.or(self.stored_at);
+                Since::at(told.map(|told| told.min(self.read_at)))
+            }
+        }
+    }
+}
+
+/// What a preference changed about a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Changed {
+    Nothing,
+    How,
+    When,
 }
 
 /// Tenants who fall due together.
@@ -114,12 +185,12 @@ impl DueMembers<'_> {
         self.mirror.groups.spread(self.group)
     }
 
-    /// Those whose preference had been stored at `instant`.
-    pub(crate) fn stored_until(&self, instant: DateTime<Utc>) -> Vec<TenantId> {
-        let last = Stored::at(Some(instant)).0;
-        let stored = |tenant: &u32| self.mirror.rows.0[*tenant as usize].stored.0 <= last;
+    /// Those of them for whom what falls due at `due_at` counts.
+    pub(crate) fn counting_at(&self, due_at: DateTime<Utc>) -> Vec<TenantId> {
+        let last = Since::at(Some(due_at));
+        let counts = |tenant: &u32| self.mirror.rows.0[*tenant as usize].since <= last;
         self.numbers()
-            .filter(stored)
+            .filter(counts)
             .map(|tenant| self.mirror.tenants.id(tenant))
             .collect()
     }
@@ -159,7 +230,7 @@ impl Mirror {
             parameters: ParameterTable::default(),
             schedules: Schedules::default(),
             quarantine: BTreeMap::new(),
-            late: BTreeSet::new(),
+            late: BTreeMap::new(),
         }
     }
 
@@ -259,11 +330,11 @@ impl Mirror {
         Some(MergedPreference::with_slot(&stored, &self.defaults, slot))
     }
 
-    /// When a scheduled tenant's preference was stored; `None` inside: long ago.
+    /// From when a scheduled tenant's occurrences count; `None` inside: long ago.
     #[must_use]
-    pub fn stored_at(&self, tenant: &TenantId) -> Option<Option<DateTime<Utc>>> {
+    pub fn schedule_since(&self, tenant: &TenantId) -> Option<Option<DateTime<Utc>>> {
         let row = self.rows.0[self.tenants.find(tenant)? as usize];
-        Some(row.stored.instant())
+        Some(row.since.instant())
     }
 
     /// By how much a tenant falls due after their slot.
@@ -340,33 +411,23 @@ impl Mirror {
         })
     }
 
-    /// Tenants whose preference came after part of its time may have been planned already, with their slot, their
-    /// spread, and when it was stored.
-    pub(crate) fn late(&self) -> impl Iterator<Item = (TenantId, Slot, TimeDelta, DateTime<Utc>)> {
-        self.late.iter().filter_map(|number| {
-            let row = self.rows.0[*number as usize];
-            let (slot, spread) = (
-                self.groups.slot(row.link.group),
-                self.groups.spread(row.link.group),
-            );
-            Some((
-                self.tenants.id(*number),
-                slot,
-                spread,
-                row.stored.instant()?,
-            ))
+    /// Tenants of whom something behind the horizon is still to be planned, with their slot and their spread.
+    pub(crate) fn late(&self) -> impl Iterator<Item = (TenantId, Slot, TimeDelta, Late)> {
+        self.late.iter().map(|(number, late)| {
+            let group = self.rows.0[*number as usize].link.group;
+            let (slot, spread) = (self.groups.slot(group), self.groups.spread(group));
+            (self.tenants.id(*number), slot, spread, *late)
         })
     }
 
     /// Takes a full read of the feature's preferences: tenants not among `records` are gone.
     ///
-    /// What differs from what was known counts as late: its time may have been planned without it. Where nothing was
-    /// known yet, that is what was stored after `seen_until`, when whoever planned before last saw everything; `None`:
-    /// nothing.
+    /// What differs in its schedule from what was known counts as late: its time may have been planned without it. Where
+    /// nothing was known yet, that is what has been stored since [`Reading::seen_until`].
     pub fn replace<R: Borrow<PreferenceRecord>>(
         &mut self,
         records: impl IntoIterator<Item = R>,
-        seen_until: Option<DateTime<Utc>>,
+        reading: Reading,
     ) -> MirrorDifference {
         let mut difference = MirrorDifference::default();
         let was_loaded = std::mem::replace(&mut self.loaded, true);
@@ -379,27 +440,28 @@ impl Mirror {
         for record in records {
             let record = record.borrow();
             let was_quarantined = quarantined_before.remove(&record.tenant_id);
-            let stored = Stored::at(record.updated_at);
-            let mut changed = self.set(&record.tenant_id, &record.preference, stored);
-            if was_quarantined.is_some() {
-                changed = was_quarantined.as_ref() != self.quarantine.get(&record.tenant_id);
+            let told = Told {
+                schedule_since: record.schedule_since,
+                stored_at: record.updated_at,
+                read_at: reading.at,
+                followed_until: reading.followed_until,
+            };
+            let mut changed = self.set(&record.tenant_id, &record.preference, told);
+            if was_quarantined.is_some()
+                && was_quarantined.as_ref() == self.quarantine.get(&record.tenant_id)
+            {
+                changed = Changed::Nothing;
             }
-            let number = self.tenants.find(&record.tenant_id);
-            if let Some(number) = number {
+            if let Some(number) = self.tenants.find(&record.tenant_id) {
                 if present.len() <= number as usize {
                     present.resize(number as usize + 1, false);
                 }
                 present[number as usize] = true;
-            }
-            if changed {
-                difference.changed += 1;
-                let unseen = was_loaded
-                    || seen_until
-                        .is_some_and(|seen| record.updated_at.is_some_and(|stored| stored > seen));
-                if let Some(number) = number.filter(|_| unseen) {
-                    self.late.insert(number);
+                if changed == Changed::When {
+                    self.is_late(number, was_loaded, reading);
                 }
             }
+            difference.changed += usize::from(changed > Changed::Nothing);
         }
         let gone = self
             .tenants
@@ -413,24 +475,45 @@ impl Mirror {
         difference
     }
 
-    /// Takes one change of the feed, seen at `now`.
-    pub fn apply(&mut self, change: &Change, now: DateTime<Utc>) {
+    /// Takes one change of the feed.
+    pub fn apply(&mut self, change: &Change, reading: Reading) {
         self.quarantine.remove(&change.tenant_id);
         match &change.kind {
             ChangeKind::Deleted => {
                 self.remove(&change.tenant_id);
             }
             ChangeKind::Upserted(preference) => {
-                let stored = Stored::at(Some(change.changed_at.unwrap_or(now)));
-                if self.set(&change.tenant_id, preference, stored) {
-                    self.late.extend(self.tenants.find(&change.tenant_id));
+                let told = Told {
+                    schedule_since: change.schedule_since,
+                    stored_at: Some(change.changed_at.unwrap_or(reading.at)),
+                    read_at: reading.at,
+                    followed_until: Some(DateTime::<Utc>::MAX_UTC),
+                };
+                let changed = self.set(&change.tenant_id, preference, told);
+                if let Some(number) = self.tenants.find(&change.tenant_id)
+                    && changed == Changed::When
+                {
+                    self.is_late(number, true, reading);
                 }
             }
         }
     }
 
-    /// Puts a tenant where their preference says. Returns whether anything changed.
-    fn set(&mut self, tenant: &TenantId, preference: &Map<String, Value>, stored: Stored) -> bool {
+    /// Plans what a tenant's new schedule asks for behind the horizon, from where it had not been seen on. Where nothing
+    /// was known before, a schedule from before that is not new.
+    fn is_late(&mut self, number: u32, was_known: bool, reading: Reading) {
+        let since = self.rows.0[number as usize].since.instant();
+        let Some(seen_until) = reading.seen_until else {
+            return;
+        };
+        if was_known || since.is_some_and(|since| since > seen_until) {
+            let from = since.map_or(seen_until, |since| since.max(seen_until));
+            self.late.insert(number, Late::From(from));
+        }
+    }
+
+    /// Puts a tenant where their preference says.
+    fn set(&mut self, tenant: &TenantId, preference: &Map<String, Value>, told: Told) -> Changed {
         // Parameters that somebody has have been found usable, and so have schedules that are remembered.
         let found = self.parameters.find(preference);
         let known = self.schedules.find(preference);
@@ -447,34 +530,43 @@ impl Mirror {
                 Err(errors) => {
                     self.remove(tenant);
                     self.quarantine.insert(tenant.clone(), errors);
-                    return true;
+                    return Changed::When;
                 }
             },
         };
         let Some(slot) = slot else {
-            return self.remove(tenant);
+            let was_on = self.remove(tenant);
+            return if was_on { Changed::When } else { Changed::Nothing };
         };
         let number = self.tenants.number(tenant);
         if self.rows.0.len() <= number as usize {
             self.rows.0.resize(number as usize + 1, Row::EMPTY);
         }
         let old = self.rows.0[number as usize];
+        let same_slot = old.link.group != NONE && self.groups.packed_slot(old.link.group) == slot;
+        let since = told.since(same_slot.then_some(old.since));
         let parameters = self.parameters.acquire(&found);
         let row = &mut self.rows.0[number as usize];
-        (row.stored, row.parameters) = (stored, parameters);
+        (row.since, row.parameters) = (since, parameters);
         if old.parameters != NONE {
             self.parameters.release(old.parameters);
         }
-        let key = GroupKey {
-            slot,
-            spread_minutes: spread_minute(tenant, self.spread_minutes),
-        };
-        let moves = old.link.group == NONE || !self.groups.has_key(old.link.group, key);
-        if moves {
+        if !same_slot {
+            let spread_minutes = spread_minute(tenant, self.spread_minutes);
+            let key = GroupKey {
+                slot,
+                spread_minutes,
+            };
             self.groups.remove(number, &mut self.rows);
             self.groups.add(key, number, &mut self.rows);
         }
-        moves || old.stored != stored || old.parameters != parameters
+        if !same_slot || old.since != since {
+            Changed::When
+        } else if old.parameters != parameters {
+            Changed::How
+        } else {
+            Changed::Nothing
+        }
     }
 
     /// The slot that a preference comes to; `None` when it is off.

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    batch::Trigger, ids::TenantId, mirror::Mirror, occurrence::Occurrence, schedule::Schedule,
+    batch::Trigger,
+    ids::TenantId,
+    mirror::{Late, Mirror},
+    occurrence::Occurrence,
+    schedule::Schedule,
     slot::Slot,
 };
 
@@ -120,8 +124,8 @@ pub fn plan_fixed(
 /// What a preference-based job has to run until `to`, beginning where it has been planned to, plus what late
 /// preferences still have to run from before. In the order of time.
 ///
-/// An occurrence earlier than the moment its preference was stored never runs. The cost grows with the tenants who
-/// are due, not with those held. Nothing is taken out of the mirror: say
+/// An occurrence that falls due before the moment from which its tenant's schedule counts never runs. The cost grows
+/// with the tenants who are due, not with those held. Nothing is taken out of the mirror: say
 /// [`set_planned_until`](Mirror::set_planned_until) once the plan has been stored.
 #[must_use]
 pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec<DueGroup> {
@@ -133,19 +137,20 @@ pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec
     for members in mirror.due_until(to) {
         let (slot, spread) = (members.slot(), members.spread());
         for instant in due_instants(&slot, catch_up, from - spread, to - spread) {
-            let trigger = horizon.trigger_at(instant + spread);
-            plan.add(
-                &slot,
-                instant,
-                spread,
-                trigger,
-                members.stored_until(instant),
-            );
+            let due_at = instant + spread;
+            let trigger = horizon.trigger_at(due_at);
+            plan.add(&slot, instant, spread, trigger, members.counting_at(due_at));
         }
     }
-    for (tenant, slot, spread, stored_at) in mirror.late() {
-        let just_before = stored_at - TimeDelta::seconds(1);
-        for instant in due_instants(&slot, catch_up, just_before, from - spread) {
+    for (tenant, slot, spread, late) in mirror.late() {
+        let instants = match late {
+            Late::From(moment) => {
+                let just_before = moment - spread - TimeDelta::seconds(1);
+                due_instants(&slot, catch_up, just_before, from - spread)
+            }
+            Late::Moved(due_at) => vec![due_at - spread],
+        };
+        for instant in instants {
             let tenants = vec![tenant.clone()];
             plan.add(&slot, instant, spread, Trigger::LateChange, tenants);
         }
@@ -208,6 +213,7 @@ mod tests {
     use crate::{
         change::{Change, ChangeKind, PreferenceRecord},
         ids::FeatureType,
+        mirror::Reading,
         preference::Preference,
         zone::Zone,
     };
@@ -231,7 +237,7 @@ mod tests {
             })
             .collect();
         let mut mirror = Mirror::new(Preference::default(), Zone::utc(), spread_minutes);
-        mirror.replace(&records, None);
+        mirror.replace(&records, Reading::first(at("2026-12-31T00:00:00Z")));
         mirror
     }
 
@@ -256,6 +262,15 @@ mod tests {
 
     fn daily() -> Value {
         json!({"enabled": true, "frequency": "daily"})
+    }
+
+    /// A reading of the feed, which had been followed until `from`.
+    fn followed(from: &str, to: &str) -> Reading {
+        Reading {
+            seen_until: Some(at(from)),
+            followed_until: Some(at(from)),
+            ..Reading::first(at(to))
+        }
     }
 
     fn policy(policy: CatchUpPolicy) -> CatchUp {
@@ -367,11 +382,76 @@ mod tests {
             schedule_since: None,
         };
         mirror.set_planned_until(at("2026-03-01T09:00:00Z"));
-        mirror.apply(&change, at("2026-03-01T09:00:20Z"));
+        mirror.apply(&change, followed("2026-03-01T08:59:20Z", "2026-03-01T09:00:20Z"));
         let plan = |mirror: &Mirror| plan_at(mirror, CatchUp::default(), "2026-03-01T09:00:20Z");
         assert_eq!(plan(&mirror), ["2026-03-01 1 late"]);
         mirror.set_planned_until(at("2026-03-01T09:00:20Z"));
         assert!(plan(&mirror).is_empty());
+    }
+
+    #[test]
+    fn a_change_of_long_ago_runs_nothing_from_before_it_came() {
+        for seen_until in ["2026-03-01T11:59:00Z", "2026-03-01T12:00:00Z"] {
+            for all in [CatchUpPolicy::All, CatchUpPolicy::Latest] {
+                let mut mirror = mirror_of(&[]);
+                mirror.set_planned_until(at("2026-03-01T12:00:00Z"));
+                for (tenant, preference, schedule_since) in [
+                    ("old", daily(), None),
+                    ("told", daily(), Some(at("2026-01-02T00:00:00Z"))),
+                    (
+                        "hourly",
+                        json!({"enabled": true, "frequency": "hourly"}),
+                        None,
+                    ),
+                ] {
+                    let change = Change {
+                        tenant_id: TenantId::new(tenant).unwrap(),
+                        feature_type: FeatureType::new("f").unwrap(),
+                        kind: ChangeKind::Upserted(Arc::new(
+                            preference.as_object().unwrap().clone(),
+                        )),
+                        changed_at: Some(at("2026-01-02T00:00:00Z")),
+                        schedule_since,
+                    };
+                    mirror.apply(&change, followed(seen_until, "2026-03-01T12:00:01Z"));
+                }
+                let planned = plan_at(&mirror, policy(all), "2026-03-01T12:00:02Z");
+                assert!(
+                    planned.len() <= 1 && planned.iter().all(|one| one.contains("T12:00:00Z")),
+                    "{planned:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_how_in_the_middle_of_the_spread_costs_no_run() {
+        let mut mirror = spread_mirror_of(&[("user2", daily(), "2026-01-01T00:00:00Z")], 60);
+        let due_at = at("2026-03-01T09:00:00Z") + mirror.spread_of(&TenantId::new("user2").unwrap());
+        mirror.set_planned_until(due_at - TimeDelta::minutes(1));
+        let mut how = daily();
+        how["template_overrides"] = json!({"tone": "dry"});
+        let mut when = daily();
+        when["preferred_time"] = json!("09:05");
+        for (preference, minutes) in [(how, 0), (when, 5)] {
+            let change = Change {
+                tenant_id: TenantId::new("user2").unwrap(),
+                feature_type: FeatureType::new("f").unwrap(),
+                kind: ChangeKind::Upserted(Arc::new(preference.as_object().unwrap().clone())),
+                changed_at: Some(due_at - TimeDelta::seconds(30)),
+                schedule_since: None,
+            };
+            let followed = Reading {
+                seen_until: Some(due_at - TimeDelta::seconds(60)),
+                ..Reading::first(due_at - TimeDelta::seconds(29))
+            };
+            mirror.apply(&change, followed);
+            let plan = plan_mirror(&mirror, CatchUp::default(), due_at + TimeDelta::hours(1));
+            assert_eq!(
+                plan[0].scheduled_at,
+                due_at + TimeDelta::minutes(minutes)
+            );
+        }
     }
 
     #[test]
@@ -388,7 +468,12 @@ mod tests {
             record("new", "2026-03-01T08:59:30Z"),
         ];
         mirror.set_planned_until(at("2026-03-01T09:00:10Z"));
-        mirror.replace(&records, Some(at("2026-03-01T08:59:00Z")));
+        let seen_until = Some(at("2026-03-01T08:59:00Z"));
+        let reading = Reading {
+            seen_until,
+            ..Reading::first(at("2026-03-01T09:04:00Z"))
+        };
+        mirror.replace(&records, reading);
         let groups = plan_mirror(&mirror, CatchUp::default(), at("2026-03-01T09:05:00Z"));
         assert_eq!(groups.len(), 1);
         assert_eq!(groups[0].tenants, [TenantId::new("new").unwrap()]);

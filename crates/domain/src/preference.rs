@@ -63,6 +63,24 @@ impl Preference {
         )
     }
 
+    /// The fields that say whether and when, as JSON that [`parse`](Self::parse) reads. Those that are missing stay so.
+    pub(crate) fn schedule_fields(&self) -> Map<String, Value> {
+        let frequency = self.frequency.map(|frequency| {
+            let recurrence = built_in_day(frequency);
+            json!(recurrence.frequency())
+        });
+        [
+            ("enabled", self.enabled.map(Value::Bool)),
+            ("frequency", frequency),
+            ("preferred_time", self.preferred_time.map(|time| json!(time.to_string()))),
+            ("preferred_day", self.preferred_day.as_deref().map(days_json)),
+            ("timezone", self.timezone.as_ref().map(|zone| json!(zone.name()))),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+    }
+
     fn read(mut fields: Fields<'_>, strict: bool) -> Result<Self, FieldErrors> {
         let enabled = fields.optional("enabled", boolean);
         let frequency = fields.optional("frequency", parse_frequency);

@@ -53,12 +53,12 @@ impl CronSchedule {
         }
     }
 
-    /// Where the hours are named, an expression means the wall clock, as slots do: what the clocks skip falls due as
-    /// much later, what they show twice is due the first time. Where they are not, as in `*/15 * * * *`, it means
-    /// real time: nothing is left out and nothing is doubled.
+    /// An expression that leaves hours out means the wall clock, like slots do, whether it lists them (`2,6,10`) or
+    /// steps through them (`2-10/4`): a time that the clocks skip falls due as much later, a time that they show twice
+    /// falls due the first time. An expression of every hour, such as `*/15 * * * *`, means real time: nothing is left
+    /// out and nothing is doubled.
     fn names_hours(&self) -> bool {
-        let hours = self.cron.as_str().split_whitespace().nth(1);
-        hours.is_some_and(|hours| !hours.contains(['*', '/']))
+        (0..24).any(|hour| !self.cron.pattern.hour_match(hour).unwrap_or(false))
     }
 
     fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -203,6 +203,32 @@ mod tests {
         );
         let autumn = due("30 2 * * *", "Europe/Berlin", "10-24T12:00", 2);
         assert_eq!(autumn, ["10-25T00:30", "10-26T01:30"]);
+    }
+
+    #[test]
+    fn stepped_hours_fall_due_like_the_same_hours_listed() {
+        for (stepped, listed) in [
+            ("30 2-22/4 * * *", "30 2,6,10,14,18,22 * * *"),
+            ("15 */2 * * *", "15 0,2,4,6,8,10,12,14,16,18,20,22 * * *"),
+            ("0 1-3,20-23/3 * * *", "0 1,2,3,20,23 * * *"),
+            ("30 0-23 * * *", "30 * * * *"),
+            ("30 */1 * * *", "30 * * * *"),
+        ] {
+            for (zone, from) in [
+                ("Europe/Berlin", "03-28T00:00"),
+                ("Europe/Berlin", "10-24T00:00"),
+                ("Australia/Lord_Howe", "04-04T00:00"),
+                ("America/Havana", "11-01T00:00"),
+            ] {
+                assert_eq!(
+                    due(stepped, zone, from, 50),
+                    due(listed, zone, from, 50),
+                    "{stepped} in {zone}"
+                );
+            }
+        }
+        let autumn = due("30 2-22/4 * * *", "Europe/Berlin", "10-24T21:00", 2);
+        assert_eq!(autumn, ["10-25T00:30", "10-25T05:30"]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ use super::{
 
 /// Batches that are not done and are looked through at most.
 const BATCHES: u32 = 1_000;
+/// Entries of the audit log that are looked through at most.
+const ENTRIES: u32 = 1_000;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -96,6 +98,12 @@ impl App {
             date,
             now,
             paused: self.queue.paused().await?.contains_key(job_id),
+            paused_when_due: match occasion {
+                Some(occasion) if occasion.due_at <= now => {
+                    self.was_paused(job_id, occasion.due_at).await?
+                }
+                _ => false,
+            },
             planned_until,
             run: run.map(|run| &run.result),
             behind,
@@ -108,6 +116,21 @@ impl App {
         answer["batch_id"] = json!(run.map(|run| run.batch_id));
         answer["explanation"] = json!(verdict.to_string());
         Ok(answer)
+    }
+
+    /// Whether an operator had paused a job at an instant.
+    async fn was_paused(&self, job_id: &JobId, at: DateTime<Utc>) -> Result<bool, Problem> {
+        let page = Page {
+            cursor: None,
+            limit: ENTRIES,
+        };
+        let (entries, _) = self.operations.audit_log(&page).await?;
+        let last = entries.iter().find(|entry| {
+            entry.at <= at
+                && entry.subject == job_id.as_str()
+                && ["pause", "resume"].contains(&entry.action.as_str())
+        });
+        Ok(last.is_some_and(|entry| entry.action == "pause"))
     }
 
     /// The job of that name.
@@ -142,7 +165,7 @@ impl App {
                 return Choice::On {
                     schedule: schedule.clone(),
                     spread: TimeDelta::zero(),
-                    stored_at: None,
+                    schedule_since: None,
                 };
             }
         };
@@ -153,7 +176,7 @@ impl App {
             Some(Choice::On {
                 schedule: mirror.slot_of(tenant)?.into(),
                 spread: mirror.spread_of(tenant),
-                stored_at: mirror.stored_at(tenant)?,
+                schedule_since: mirror.schedule_since(tenant)?,
             })
         });
         match in_mirror {

@@ -49,6 +49,7 @@ fn firing(batch: &NewBatch) -> Firing {
         scheduled_until: batch.scheduled_at,
         furthest_until: batch.scheduled_at,
         seen_until: Some(batch.scheduled_at),
+        placement: Some("{}".into()),
     };
     Firing {
         batches: vec![batch.clone()],

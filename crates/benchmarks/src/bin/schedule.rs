@@ -17,7 +17,7 @@ use anyhow::{Context, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Parser, ValueEnum};
 use punctual_domain::{
-    CatchUp, Change, ChangeKind, FeatureType, Mirror, Preference, PreferenceRecord, TenantId, Zone,
+    CatchUp, Change, ChangeKind, FeatureType, Mirror, Preference, PreferenceRecord, Reading, TenantId, Zone,
     plan_mirror,
 };
 use serde_json::{Map, Value, json};
@@ -248,7 +248,7 @@ fn ours(users: usize, choice: &Choice) -> anyhow::Result<Row> {
         }
         page[n % PAGE].clone()
     });
-    mirror.replace(records, None);
+    mirror.replace(records, Reading::first(stored_at));
     let load = began.elapsed() - making_up;
     ensure!(mirror.len() == users, "{} users are held", mirror.len());
     let bytes_a_user = resident()?.saturating_sub(before) as f64 / users as f64;
@@ -268,7 +268,7 @@ fn ours(users: usize, choice: &Choice) -> anyhow::Result<Row> {
     }
     let began = Instant::now();
     for change in &changes {
-        mirror.apply(change, stored_at);
+        mirror.apply(change, Reading::first(stored_at));
     }
     let change = began.elapsed() / CHANGES as u32;
     mirror.set_planned_until("2026-04-08T08:59:00Z".parse()?);

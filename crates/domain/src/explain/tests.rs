@@ -36,6 +36,7 @@ fn facts(choice: Choice) -> Facts<'static> {
         date: None,
         now: at("2026-03-02T12:00:00Z"),
         paused: false,
+        paused_when_due: false,
         planned_until: Some(at("2026-03-02T12:00:00Z")),
         run: None,
         behind: None,

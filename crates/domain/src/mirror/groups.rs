@@ -93,6 +93,10 @@ impl Groups {
         self.unpack(self.groups[group as usize].slot)
     }
 
+    pub(super) fn packed_slot(&self, group: u32) -> Packed {
+        self.groups[group as usize].slot
+    }
+
     /// By how much the members of a group fall due after their slot.
     pub(super) fn spread(&self, group: u32) -> TimeDelta {
         TimeDelta::minutes(self.groups[group as usize].spread_minutes.into())
@@ -313,7 +317,7 @@ impl Groups {
         Packed(kind | u64::from(days) << 3 | u64::from(minute) << 35 | u64::from(zone) << 46)
     }
 
-    fn unpack(&self, Packed(bits): Packed) -> Slot {
+    pub(super) fn unpack(&self, Packed(bits): Packed) -> Slot {
         let days = (bits >> 3) as u32;
         Slot {
             recurrence: match bits & 7 {

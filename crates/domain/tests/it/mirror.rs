@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use punctual_domain::{
     CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, Horizon, MergedPreference, Mirror,
-    Preference, PreferenceRecord, TenantId, Trigger, Zone, due_instants, plan_mirror,
+    Preference, PreferenceRecord, Reading, TenantId, Trigger, Zone, due_instants, plan_mirror,
 };
 use serde_json::{Map, Value, json};
 
@@ -79,8 +79,10 @@ type Plan = BTreeSet<(DateTime<Utc>, Trigger, String, TenantId)>;
 
 /// The obvious way.
 struct Model {
+    /// With the moment from which the slot counts.
     stored: BTreeMap<TenantId, (MergedPreference, DateTime<Utc>)>,
-    late: BTreeSet<TenantId>,
+    /// With the moment from which something late counts.
+    late: BTreeMap<TenantId, DateTime<Utc>>,
     horizon: Horizon,
     spread_minutes: u32,
 }
@@ -91,25 +93,33 @@ impl Model {
         tenant: &TenantId,
         preference: &Map<String, Value>,
         stored_at: DateTime<Utc>,
-    ) -> bool {
+        reading: Reading,
+    ) {
         let merged = Preference::parse(preference)
             .and_then(|stored| MergedPreference::merge(&stored, &defaults(), &Zone::utc()));
         match merged {
             Ok(merged) if merged.enabled => {
-                let new = (merged, stored_at);
-                self.stored.insert(tenant.clone(), new.clone()) != Some(new)
+                let mut since = stored_at.min(reading.at);
+                match self.stored.get(tenant) {
+                    // The same schedule: only how has changed.
+                    Some((known, known_since)) if known.slot == merged.slot => since = *known_since,
+                    _ => {
+                        let from = since.max(reading.seen_until.unwrap());
+                        self.late.insert(tenant.clone(), from);
+                    }
+                }
+                self.stored.insert(tenant.clone(), (merged, since));
             }
             _ => {
                 self.late.remove(tenant);
                 self.stored.remove(tenant);
-                false
             }
         }
     }
 
     fn plan(&self, mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Plan {
         let mut plan = Plan::new();
-        for (tenant, (merged, stored_at)) in &self.stored {
+        for (tenant, (merged, since)) in &self.stored {
             let spread = if self.spread_minutes > 1 {
                 mirror.spread_of(tenant)
             } else {
@@ -117,7 +127,7 @@ impl Model {
             };
             let mut add = |from: DateTime<Utc>, to: DateTime<Utc>, late: Option<Trigger>| {
                 for instant in due_instants(&merged.slot, catch_up, from - spread, to - spread) {
-                    if *stored_at <= instant {
+                    if *since <= instant + spread {
                         let occurrence = merged.slot.occurrence_key(instant).to_string();
                         let usual = self.horizon.trigger_at(instant + spread);
                         plan.insert((
@@ -130,8 +140,8 @@ impl Model {
                 }
             };
             add(self.horizon.until(), to, None);
-            if self.late.contains(tenant) {
-                let just_before = *stored_at - TimeDelta::seconds(1) + spread;
+            if let Some(from) = self.late.get(tenant) {
+                let just_before = *from - TimeDelta::seconds(1);
                 add(just_before, self.horizon.until(), Some(Trigger::LateChange));
             }
         }
@@ -166,15 +176,18 @@ proptest! {
         let catch_up = CatchUp { policy, window: window.map(TimeDelta::minutes) };
         let mut now: DateTime<Utc> = "2026-03-27T08:00:00Z".parse().unwrap();
         let mut mirror = Mirror::new(defaults(), Zone::utc(), spread_minutes);
-        mirror.replace(&[], None);
+        mirror.replace(&[], Reading::first(now));
         mirror.set_planned_until(now);
         let mut model =
-            Model { stored: BTreeMap::new(), late: BTreeSet::new(), horizon: Horizon::at(now), spread_minutes };
+            Model { stored: BTreeMap::new(), late: BTreeMap::new(), horizon: Horizon::at(now), spread_minutes };
         let mut database: BTreeMap<TenantId, PreferenceRecord> = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Change { tenant: number, preference: which, seen_after } => {
                     let (tenant, changed_at) = (tenant(number), now - TimeDelta::seconds(seen_after.into()));
+                    // The feed had been followed until a while ago.
+                    let seen_until = Some(now - TimeDelta::seconds(2_000));
+                    let reading = Reading { at: now, seen_until, followed_until: seen_until };
                     let kind = if which == 11 {
                         database.remove(&tenant);
                         model.late.remove(&tenant);
@@ -186,16 +199,14 @@ proptest! {
                             tenant_id: tenant.clone(), preference: preference.clone(), updated_at: Some(changed_at), schedule_since: None,
                         };
                         database.insert(tenant.clone(), record);
-                        if model.set(&tenant, &preference, changed_at) {
-                            model.late.insert(tenant.clone());
-                        }
+                        model.set(&tenant, &preference, changed_at, reading);
                         ChangeKind::Upserted(preference)
                     };
                     let feature_type = FeatureType::new("f").unwrap();
-                    mirror.apply(&Change { tenant_id: tenant, feature_type, kind, changed_at: Some(changed_at), schedule_since: None }, now);
+                    mirror.apply(&Change { tenant_id: tenant, feature_type, kind, changed_at: Some(changed_at), schedule_since: None }, reading);
                 }
                 Step::Read => {
-                    let difference = mirror.replace(database.values(), Some(now - TimeDelta::hours(1)));
+                    let difference = mirror.replace(database.values(), Reading { seen_until: Some(now - TimeDelta::hours(1)), ..Reading::first(now) });
                     prop_assert_eq!((difference.changed, difference.removed), (0, 0));
                 }
                 Step::Tick(seconds) => {
@@ -212,14 +223,14 @@ proptest! {
                 Some(merged.slot.next_after(model.horizon.until() - spread)? + spread)
             });
             prop_assert_eq!(mirror.next_due(), next.min());
-            for (tenant, (merged, stored_at)) in &model.stored {
+            for (tenant, (merged, since)) in &model.stored {
                 prop_assert_eq!(mirror.preference_of(tenant), Some(merged.clone()));
-                prop_assert_eq!(mirror.stored_at(tenant), Some(Some(*stored_at)));
+                prop_assert_eq!(mirror.schedule_since(tenant), Some(Some(*since)));
             }
         }
         // A mirror that begins anew, as after a restart, stands where the old one did.
         let mut anew = Mirror::new(defaults(), Zone::utc(), spread_minutes);
-        anew.replace(database.into_values(), None);
+        anew.replace(database.into_values(), Reading::first(now));
         anew.set_planned_until(model.horizon.until());
         prop_assert_eq!(anew.slots(), mirror.slots());
         prop_assert_eq!(anew.next_due(), mirror.next_due());

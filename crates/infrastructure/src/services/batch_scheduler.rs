@@ -75,8 +75,12 @@ struct Planned {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Start {
     pub(crate) horizon: Horizon,
+    /// When the job began, if it has never been planned before.
+    pub(crate) began: Option<DateTime<Utc>>,
     /// What the last run of the agent had seen of the preferences.
     pub(crate) seen_until: Option<DateTime<Utc>>,
+    /// How the last run of the agent had placed the tenants.
+    pub(crate) placement: Option<String>,
 }
 
 impl BatchScheduler {
@@ -195,7 +199,7 @@ impl BatchScheduler {
             {
                 Ok((horizon, batches)) => {
                     firing.batches.extend(batches);
-                    firing.progress.push(progress(job, &horizon, now, None));
+                    firing.progress.push(progress(job, &horizon, now));
                     next = earlier(next, schedule.next_after(now));
                 }
                 Err(reason) => {
@@ -254,7 +258,9 @@ impl BatchScheduler {
         if let Some(planned) = self.planned.get(job_id) {
             return Ok(Start {
                 horizon: planned.horizon.clone(),
+                began: None,
                 seen_until: None,
+                placement: None,
             });
         }
         let stored = self.queue.progress(job_id).await?;
@@ -270,9 +276,15 @@ impl BatchScheduler {
             written_down,
         };
         self.planned.insert(job_id.clone(), planned);
+        let began = stored.is_none().then(|| horizon.until());
+        let (seen_until, placement) = stored
+            .map(|progress| (progress.seen_until, progress.placement))
+            .unwrap_or_default();
         Ok(Start {
             horizon,
-            seen_until: stored.and_then(|progress| progress.seen_until),
+            began,
+            seen_until,
+            placement,
         })
     }
 
@@ -342,13 +354,13 @@ pub(crate) fn progress(
     job: &JobConfig,
     horizon: &Horizon,
     now: DateTime<Utc>,
-    seen_until: Option<DateTime<Utc>>,
 ) -> Progress {
     Progress {
         job_id: job.job_id.clone(),
         scheduled_until: now,
         furthest_until: horizon.furthest_until().max(now),
-        seen_until,
+        seen_until: None,
+        placement: None,
     }
 }
 

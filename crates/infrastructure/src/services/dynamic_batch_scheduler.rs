@@ -14,7 +14,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::ConfigDatabase;
-use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Zone};
+use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Placement, Progress, Zone};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -72,7 +72,7 @@ impl DynamicBatchScheduler {
         let mut before = std::mem::take(&mut self.mirrors);
         let mut to_read = BTreeSet::new();
         for job in &self.base.jobs.current().jobs {
-            let Some(new) = JobMirror::of(job, &self.default_zone) else {
+            let Some(mut new) = JobMirror::of(job, &self.default_zone) else {
                 continue;
             };
             let kept = before.iter().position(|old| old.serves_as(&new));
@@ -83,6 +83,13 @@ impl DynamicBatchScheduler {
                 },
                 None => {
                     to_read.insert(new.feature_type.clone());
+                    let same_tenants = |old: &JobMirror| {
+                        old.job.job_id == new.job.job_id && old.feature_type == new.feature_type
+                    };
+                    if let Some(index) = before.iter().position(same_tenants) {
+                        let old = before.swap_remove(index);
+                        new.placed_as(old.placed_before.unwrap_or(old.placement));
+                    }
                     new
                 }
             };
@@ -198,9 +205,11 @@ impl DynamicBatchScheduler {
                 .extend(mirror.plan(now, self.base.options.chunk_size));
             let horizon = mirror.mirror.read(|mirror| mirror.horizon().cloned());
             let horizon = horizon.unwrap_or_else(|| Horizon::at(now));
-            firing
-                .progress
-                .push(progress(&mirror.job, &horizon, now, mirror.complete_at));
+            firing.progress.push(Progress {
+                seen_until: mirror.complete_at,
+                placement: Some(mirror.placement.to_text()),
+                ..progress(&mirror.job, &horizon, now)
+            });
         }
         let planned: Vec<JobId> = firing
             .progress
@@ -259,11 +268,17 @@ impl DynamicBatchScheduler {
         match self.base.start(&job_id, now).await {
             Ok(Start {
                 horizon,
+                began,
                 seen_until,
+                placement,
             }) => {
                 let mirror = &mut self.mirrors[index];
                 mirror.mirror.write(|mirror| mirror.set_horizon(horizon));
                 mirror.complete_at = mirror.complete_at.or(seen_until);
+                mirror.began = mirror.began.or(began);
+                if let Some(before) = placement.as_deref().and_then(Placement::parse) {
+                    mirror.placed_as(before);
+                }
                 mirror.started = true;
                 true
             }

@@ -60,15 +60,15 @@ impl SqlReader {
     }
 
     pub(super) async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        let row: Option<(i64, i64, Option<i64>)> = sqlx::query_as(
-            "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until
+        let row: Option<(i64, i64, Option<i64>, Option<String>)> = sqlx::query_as(
+            "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until, placement
              FROM schedule_progress WHERE job_id = $1",
         )
         .bind(job_id.as_str())
         .fetch_optional(&self.pool)
         .await
         .map_err(failed)?;
-        let Some((scheduled_until, furthest_until, seen_until)) = row else {
+        let Some((scheduled_until, furthest_until, seen_until, placement)) = row else {
             return Ok(None);
         };
         Ok(Some(Progress {
@@ -76,6 +76,7 @@ impl SqlReader {
             scheduled_until: instant(scheduled_until)?,
             furthest_until: instant(furthest_until)?,
             seen_until: seen_until.map(instant).transpose()?,
+            placement,
         }))
     }
 

@@ -28,7 +28,13 @@ struct Table {
 const TABLES: [Table; 8] = [
     Table {
         name: "schedule_progress",
-        columns: &["job_id", "scheduled_until", "furthest_until", "seen_until"],
+        columns: &[
+            "job_id",
+            "scheduled_until",
+            "furthest_until",
+            "seen_until",
+            "placement",
+        ],
         counted: None,
     },
     Table {

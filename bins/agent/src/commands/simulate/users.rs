@@ -6,12 +6,16 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
 use punctual_application::ports::ConfigDatabase;
-use punctual_domain::{FeatureType, Mirror, PreferenceRecord, TenantId};
+use punctual_domain::{FeatureType, Mirror, PreferenceRecord, Reading, TenantId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{commands::Failure, settings::Settings, wiring};
+
+/// A simulation begins with everything known.
+const READING: Reading = Reading::first(DateTime::<Utc>::MAX_UTC);
 
 /// Reads them from the Config Database; returns where that is.
 pub(super) async fn live(
@@ -25,7 +29,7 @@ pub(super) async fn live(
             "{error}. To simulate without it, give --file FILE or --users N"
         ))
     })?;
-    mirror.replace(snapshot.records, None);
+    mirror.replace(snapshot.records, READING);
     Ok(format!("the Config Database at {}", client.url()))
 }
 
@@ -68,7 +72,7 @@ pub(super) fn of_file(
             }
         }
     });
-    mirror.replace(records, None);
+    mirror.replace(records, READING);
     match problem {
         Some(problem) => Err(fail(problem)),
         None => Ok(file.display().to_string()),
@@ -158,7 +162,7 @@ pub(super) fn made_up(mirror: &mut Mirror, count: usize, seed: u64) -> String {
             schedule_since: None,
         })
     });
-    mirror.replace(records, None);
+    mirror.replace(records, READING);
     format!("made-up users, seed {seed}")
 }
 

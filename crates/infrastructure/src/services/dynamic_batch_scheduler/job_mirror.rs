@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    DueGroup, FeatureType, JobConfig, Mirror, NewBatch, TenantId, Work, Zone, plan_mirror,
+    DueGroup, FeatureType, JobConfig, Mirror, NewBatch, Placement, Reading, TenantId, Work, Zone,
+    plan_mirror,
 };
 use tracing::{info, warn};
 
@@ -14,6 +15,8 @@ use super::{
 /// Preferences stored this long before the last full read are looked at again after a restart: a Config Database may
 /// tell what it stores a while later, and its clock is another one.
 const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
+/// A change may become visible in the feed this long after it was stored.
+const TOLD_LATE_IN_FEED: TimeDelta = TimeDelta::minutes(2);
 /// Changes that come together and are told one by one in the log; more are told by their number.
 const TOLD_ONE_BY_ONE: usize = 20;
 
@@ -21,6 +24,11 @@ const TOLD_ONE_BY_ONE: usize = 20;
 pub(super) struct JobMirror {
     pub(super) job: JobConfig,
     pub(super) feature_type: FeatureType,
+    pub(super) placement: Placement,
+    /// How the tenants were placed until the job file was edited, while that is still to be made up for.
+    pub(super) placed_before: Option<Placement>,
+    /// When the job began: nothing from before it is planned late. `None`: in an earlier run of the agent.
+    pub(super) began: Option<DateTime<Utc>>,
     pub(super) mirror: MirrorHandle,
     /// Whether the mirror knows until when the job has been planned.
     pub(super) started: bool,
@@ -43,10 +51,18 @@ impl JobMirror {
         else {
             return None;
         };
+        let placement = Placement {
+            defaults: (**defaults).clone(),
+            default_zone: default_zone.clone(),
+            spread_minutes: *spread_minutes,
+        };
         let mirror = Mirror::new((**defaults).clone(), default_zone.clone(), *spread_minutes);
         Some(Self {
             job: job.clone(),
             feature_type: feature_type.clone(),
+            placement,
+            placed_before: None,
+            began: None,
             mirror: MirrorHandle::new(mirror),
             started: false,
             seen_until: None,
@@ -58,6 +74,29 @@ impl JobMirror {
     /// Whether its tenants stand where they would stand for the other.
     pub(super) fn serves_as(&self, other: &Self) -> bool {
         self.job.job_id == other.job.job_id && self.job.work == other.job.work
+    }
+
+    /// Remembers how the tenants were placed before, if that differs.
+    pub(super) fn placed_as(&mut self, before: Placement) {
+        if before.to_text() != self.placement.to_text() {
+            self.placed_before.get_or_insert(before);
+        }
+    }
+
+    /// What has just been read, beside what had been seen before. A reader may see a preference `told_late` after it was
+    /// stored.
+    fn reading(
+        &self,
+        at: DateTime<Utc>,
+        seen_until: Option<DateTime<Utc>>,
+        told_late: TimeDelta,
+    ) -> Reading {
+        let seen_until = seen_until.map(|seen_until| seen_until - told_late);
+        Reading {
+            at,
+            seen_until: seen_until.map(|seen| self.began.map_or(seen, |began| seen.max(began))),
+            followed_until: self.seen_until,
+        }
     }
 
     pub(super) fn plan(&self, now: DateTime<Utc>, chunk_size: usize) -> Vec<NewBatch> {
@@ -96,10 +135,14 @@ impl JobMirror {
         let job_id = &self.job.job_id;
         match news {
             News::Snapshot { records, read_at } => {
-                let unseen_since = self.complete_at.map(|complete_at| complete_at - TOLD_LATE);
+                let reading = self.reading(now, self.complete_at, TOLD_LATE);
+                let placed_before = self.placed_before.take();
                 let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
                     let first = !mirror.is_loaded();
-                    let difference = mirror.replace(records, unseen_since);
+                    let difference = mirror.replace(records, reading);
+                    if let Some(before) = &placed_before {
+                        mirror.moved_from(before, records);
+                    }
                     (first, difference, mirror.len(), mirror.group_count())
                 });
                 self.complete_at = Some(*read_at);
@@ -111,15 +154,16 @@ impl JobMirror {
                         .increment((changed + removed) as u64);
                     warn!(%job_id, changed, removed,
                         "A full read for {job_id} found what the feed had not brought: {changed} changed and \
-                         {removed} removed preferences; they are in force now");
+                         {removed} removed preferences; they are in effect now");
                 }
                 self.seen_until = Some(*read_at);
                 self.trouble = None;
             }
             News::Changes { changes, read_at } => {
+                let reading = self.reading(now, self.seen_until, TOLD_LATE_IN_FEED);
                 self.mirror.write(|mirror| {
                     for change in changes {
-                        mirror.apply(change, now);
+                        mirror.apply(change, reading);
                     }
                 });
                 if changes.len() > TOLD_ONE_BY_ONE {

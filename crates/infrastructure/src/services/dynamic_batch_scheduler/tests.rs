@@ -176,6 +176,16 @@ fn start_with(
     random: fn() -> f64,
 ) -> Bench {
     let jobs = Jobs::from(BatchConfig::parse(&jobs(), &Zone::utc()).unwrap());
+    start_jobs(config_database, store, now, random, jobs)
+}
+
+fn start_jobs(
+    config_database: Arc<Scripted>,
+    store: Arc<FakeStore>,
+    now: &str,
+    random: fn() -> f64,
+    jobs: Jobs,
+) -> Bench {
     let mut items = MockItemSource::new();
     let record = SourceItem {
         id: TenantId::new("1").unwrap(),
@@ -569,6 +579,44 @@ async fn jobs_that_are_replaced_go_on_where_they_were_and_new_ones_begin_now() {
         bench.queued().await[4..],
         ["report 02 06:00 1", "posts 02 09:00 1"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spread_that_is_edited_at_its_middle_costs_and_doubles_no_run() {
+    // In the running agent, and over a restart.
+    for restart in [false, true] {
+        let scripted = Arc::new(Scripted::default());
+        for number in 0..40 {
+            scripted.store(&format!("t{number}"), daily("09:00"), LONG_AGO);
+        }
+        let file = |minutes: u32| {
+            let mut file = jobs();
+            file["jobs"][0]["spread_minutes"] = json!(minutes);
+            Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
+        };
+        let store: Arc<FakeStore> = Arc::default();
+        let begin = |jobs: Jobs, now: &str| {
+            start_jobs(scripted.clone(), store.clone(), now, || 1.0, jobs)
+        };
+        let bench = begin(file(60), "2026-03-01T08:00:00Z");
+        bench.sleep(80 * 60).await;
+        let counted = runs(&store).await.len();
+        assert!((1..39).contains(&counted), "{counted}");
+        let bench = if restart {
+            bench.stop.cancel();
+            bench.sleep(1).await;
+            begin(file(0), "2026-03-01T09:21:00Z")
+        } else {
+            bench.jobs.replace((*file(0).current()).clone());
+            bench
+        };
+        bench.sleep(60).await;
+        let counts = runs(&store).await;
+        assert_eq!(counts.len() + counted, 40, "restart: {restart}");
+        bench.sleep(3600).await;
+        assert_eq!(runs(&store).await.len(), 0, "each once");
+        bench.stop.cancel();
+    }
 }
 
 /// Runs everything that is queued, and counts the runs of each occurrence.

@@ -53,17 +53,19 @@ impl WorkQueue for PostgresStore {
         }
         for progress in &firing.progress {
             sqlx::query(
-                "INSERT INTO schedule_progress (job_id, scheduled_until, furthest_until, seen_until)
-                 VALUES ($1, $2, $3, $4)
+                "INSERT INTO schedule_progress (job_id, scheduled_until, furthest_until, seen_until, placement)
+                 VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (job_id) DO UPDATE SET
                      scheduled_until = excluded.scheduled_until,
                      furthest_until = greatest(schedule_progress.furthest_until, excluded.furthest_until),
-                     seen_until = excluded.seen_until",
+                     seen_until = excluded.seen_until,
+                     placement = excluded.placement",
             )
             .bind(progress.job_id.as_str())
             .bind(micros(progress.scheduled_until))
             .bind(micros(progress.furthest_until))
             .bind(progress.seen_until.map(micros))
+            .bind(&progress.placement)
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;

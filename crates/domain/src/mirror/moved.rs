@@ -1,0 +1,73 @@
+//! What an edit of the job file does to the tenants: whoever was still to come comes, even where the new time is past.
+
+use std::{borrow::Borrow, collections::HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Late, Mirror, groups::Packed, schedules::Schedules};
+use crate::{
+    change::PreferenceRecord,
+    horizon::Horizon,
+    placement::{Placement, still_to_come},
+    planner::spread_minute,
+    preference::{MergedPreference, Preference},
+};
+
+impl Mirror {
+    /// Plans now what was still to come while the job placed its tenants as in `before`, and whose time, as the job places
+    /// them now, lies behind the horizon. `records` are those the mirror has just been filled with.
+    pub fn moved_from<R: Borrow<PreferenceRecord>>(
+        &mut self,
+        before: &Placement,
+        records: impl IntoIterator<Item = R>,
+    ) {
+        let Some(until) = self.horizon().map(Horizon::until) else {
+            return;
+        };
+        let mut schedules = Schedules::default();
+        let mut due: HashMap<(Packed, u16, u32), Option<DateTime<Utc>>> = HashMap::new();
+        for record in records {
+            let record = record.borrow();
+            let Some(number) = self.tenants.find(&record.tenant_id) else {
+                continue;
+            };
+            let Some(old) = self.slot_before(before, record, &mut schedules) else {
+                continue;
+            };
+            let old_minute = spread_minute(&record.tenant_id, before.spread_minutes);
+            let group = self.rows.0[number as usize].link.group;
+            let due_at = *due.entry((old, old_minute, group)).or_insert_with(|| {
+                let old_spread = TimeDelta::minutes(old_minute.into());
+                still_to_come(
+                    (&self.groups.unpack(old), old_spread),
+                    (&self.groups.slot(group), self.groups.spread(group)),
+                    until,
+                )
+            });
+            if let Some(due_at) = due_at {
+                self.late.insert(number, Late::Moved(due_at));
+            }
+        }
+    }
+
+    /// The slot that a preference came to before; `None` when it was off or could not be used.
+    fn slot_before(
+        &mut self,
+        before: &Placement,
+        record: &PreferenceRecord,
+        schedules: &mut Schedules,
+    ) -> Option<Packed> {
+        if let Some(known) = schedules.find(&record.preference) {
+            return known;
+        }
+        let slot = Preference::parse(&record.preference)
+            .and_then(|stored| {
+                MergedPreference::merge(&stored, &before.defaults, &before.default_zone)
+            })
+            .ok()
+            .filter(|merged| merged.enabled)
+            .map(|merged| self.groups.pack(&merged.slot));
+        schedules.remember(slot);
+        slot
+    }
+}
