@@ -107,7 +107,11 @@ impl World {
             let answer = self.send(&request).await;
             assert!(!answer.is_server_error(), "{answer}: {}", what());
             self.store_victim(case).await;
-            assert!(self.follows(&running, &mut cursor, case).await, "{}", what());
+            assert!(
+                self.follows(&running, &mut cursor, case).await,
+                "{}",
+                what()
+            );
             let fresh = self.client().snapshot(&self.feature).await;
             let fresh = fresh.unwrap_or_else(|error| panic!("{error}: {}", what()));
             let victim = fresh
@@ -117,7 +121,14 @@ impl World {
             let victim = victim.unwrap_or_else(|| panic!("{}", what()));
             assert_eq!(victim.preference["n"], json!(case), "{}", what());
             let foreign = |id: &TenantId| !["victim", "evil"].contains(&id.as_str());
-            assert!(!fresh.records.iter().any(|record| foreign(&record.tenant_id)), "{}", what());
+            assert!(
+                !fresh
+                    .records
+                    .iter()
+                    .any(|record| foreign(&record.tenant_id)),
+                "{}",
+                what()
+            );
             if case == cases / 10 {
                 memory = resident();
             }
@@ -130,7 +141,10 @@ impl World {
     async fn store_victim(&self, n: u64) {
         let preference = json!({"enabled": true, "frequency": "daily", "n": n});
         let body = json!({"config_value": {self.feature.as_str(): preference}}).to_string();
-        let url = format!("{}/api/v1/tenants/victim/configs/feature_preferences", self.url);
+        let url = format!(
+            "{}/api/v1/tenants/victim/configs/feature_preferences",
+            self.url
+        );
         let call = self.http.put(url).bearer_auth("an administrator's key");
         let answer = call.body(body).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);

@@ -11,10 +11,7 @@ mod parameters;
 mod schedules;
 mod tenants;
 
-use std::{
-    borrow::Borrow,
-    collections::BTreeMap,
-};
+use std::{borrow::Borrow, collections::BTreeMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
@@ -536,7 +533,11 @@ impl Mirror {
         };
         let Some(slot) = slot else {
             let was_on = self.remove(tenant);
-            return if was_on { Changed::When } else { Changed::Nothing };
+            return if was_on {
+                Changed::When
+            } else {
+                Changed::Nothing
+            };
         };
         let number = self.tenants.number(tenant);
         if self.rows.0.len() <= number as usize {

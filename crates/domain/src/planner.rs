@@ -382,7 +382,10 @@ mod tests {
             schedule_since: None,
         };
         mirror.set_planned_until(at("2026-03-01T09:00:00Z"));
-        mirror.apply(&change, followed("2026-03-01T08:59:20Z", "2026-03-01T09:00:20Z"));
+        mirror.apply(
+            &change,
+            followed("2026-03-01T08:59:20Z", "2026-03-01T09:00:20Z"),
+        );
         let plan = |mirror: &Mirror| plan_at(mirror, CatchUp::default(), "2026-03-01T09:00:20Z");
         assert_eq!(plan(&mirror), ["2026-03-01 1 late"]);
         mirror.set_planned_until(at("2026-03-01T09:00:20Z"));
@@ -427,7 +430,8 @@ mod tests {
     #[test]
     fn a_change_of_how_in_the_middle_of_the_spread_costs_no_run() {
         let mut mirror = spread_mirror_of(&[("user2", daily(), "2026-01-01T00:00:00Z")], 60);
-        let due_at = at("2026-03-01T09:00:00Z") + mirror.spread_of(&TenantId::new("user2").unwrap());
+        let due_at =
+            at("2026-03-01T09:00:00Z") + mirror.spread_of(&TenantId::new("user2").unwrap());
         mirror.set_planned_until(due_at - TimeDelta::minutes(1));
         let mut how = daily();
         how["template_overrides"] = json!({"tone": "dry"});
@@ -447,10 +451,7 @@ mod tests {
             };
             mirror.apply(&change, followed);
             let plan = plan_mirror(&mirror, CatchUp::default(), due_at + TimeDelta::hours(1));
-            assert_eq!(
-                plan[0].scheduled_at,
-                due_at + TimeDelta::minutes(minutes)
-            );
+            assert_eq!(plan[0].scheduled_at, due_at + TimeDelta::minutes(minutes));
         }
     }
 

@@ -72,9 +72,18 @@ impl Preference {
         [
             ("enabled", self.enabled.map(Value::Bool)),
             ("frequency", frequency),
-            ("preferred_time", self.preferred_time.map(|time| json!(time.to_string()))),
-            ("preferred_day", self.preferred_day.as_deref().map(days_json)),
-            ("timezone", self.timezone.as_ref().map(|zone| json!(zone.name()))),
+            (
+                "preferred_time",
+                self.preferred_time.map(|time| json!(time.to_string())),
+            ),
+            (
+                "preferred_day",
+                self.preferred_day.as_deref().map(days_json),
+            ),
+            (
+                "timezone",
+                self.timezone.as_ref().map(|zone| json!(zone.name())),
+            ),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))

@@ -13,26 +13,89 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.body[..self.body.len().min(2_000)];
         let (method, path, length) = (self.method, &self.path, self.body.len());
-        write!(f, "{method} {path} ({length} bytes) {}", shown.escape_ascii())
+        write!(
+            f,
+            "{method} {path} ({length} bytes) {}",
+            shown.escape_ascii()
+        )
     }
 }
 
 /// Names that a protocol, a store or a page may take for its own.
 const NAMES: [&str; 28] = [
-    "tenant_id", "updated_at", "schedule_since", "changed_at", "count", "tenants", "groups", "preference",
-    "config_value", "config", "fields", "own", "feature_type", "id", "last_id", "has_more", "next_cursor", "epoch",
-    "enabled", "frequency", "preferred_time", "preferred_day", "timezone", "template_overrides", "__proto__", "",
-    "$ref", "\\u0000",
+    "tenant_id",
+    "updated_at",
+    "schedule_since",
+    "changed_at",
+    "count",
+    "tenants",
+    "groups",
+    "preference",
+    "config_value",
+    "config",
+    "fields",
+    "own",
+    "feature_type",
+    "id",
+    "last_id",
+    "has_more",
+    "next_cursor",
+    "epoch",
+    "enabled",
+    "frequency",
+    "preferred_time",
+    "preferred_day",
+    "timezone",
+    "template_overrides",
+    "__proto__",
+    "",
+    "$ref",
+    "\\u0000",
 ];
 /// Values of fields that mean something, usable and not.
 const TEXTS: [&str; 26] = [
-    "daily", "weekly", "monthly", "hourly", "DAILY", "09:00", "9:00", "25:00", "09:00:00", "monday", "Mon", "last",
-    "Europe/Berlin", "Berlin", "UTC", "victim", "2026-01-01T00:00:00Z", "yesterday", "\\u0000", "\\ud800",
-    "\\u202e", "\\u001b[2J", "\\u2028", "null", "../../x", "",
+    "daily",
+    "weekly",
+    "monthly",
+    "hourly",
+    "DAILY",
+    "09:00",
+    "9:00",
+    "25:00",
+    "09:00:00",
+    "monday",
+    "Mon",
+    "last",
+    "Europe/Berlin",
+    "Berlin",
+    "UTC",
+    "victim",
+    "2026-01-01T00:00:00Z",
+    "yesterday",
+    "\\u0000",
+    "\\ud800",
+    "\\u202e",
+    "\\u001b[2J",
+    "\\u2028",
+    "null",
+    "../../x",
+    "",
 ];
 const NUMBERS: [&str; 14] = [
-    "0", "-1", "1", "31", "32", "1e3", "1.5", "9007199254740993", "18446744073709551616", "-9223372036854775809",
-    "1e400", "-0", "1E-400", "123456789012345678901234567890",
+    "0",
+    "-1",
+    "1",
+    "31",
+    "32",
+    "1e3",
+    "1.5",
+    "9007199254740993",
+    "18446744073709551616",
+    "-9223372036854775809",
+    "1e400",
+    "-0",
+    "1E-400",
+    "123456789012345678901234567890",
 ];
 
 /// A request of the hostile tenant for `feature`.
@@ -50,7 +113,13 @@ pub fn hostile_request(random: &mut fastrand::Rng, feature: &str) -> Request {
     };
     let mut body = Vec::new();
     if method == "POST" {
-        body.extend(format!("{{\"version\": {}}}", NUMBERS[random.usize(..NUMBERS.len())]).bytes());
+        body.extend(
+            format!(
+                "{{\"version\": {}}}",
+                NUMBERS[random.usize(..NUMBERS.len())]
+            )
+            .bytes(),
+        );
     } else {
         body.extend(b"{\"config_value\": ");
         config_value(random, &mut body, feature);
@@ -69,7 +138,11 @@ fn config_value(random: &mut fastrand::Rng, body: &mut Vec<u8>, feature: &str) {
         if n > 0 {
             body.push(b',');
         }
-        let name = if n == 0 { feature.to_owned() } else { format!("f{n}") };
+        let name = if n == 0 {
+            feature.to_owned()
+        } else {
+            format!("f{n}")
+        };
         body.extend(format!("\"{name}\": ").bytes());
         preference(random, body);
     }
@@ -86,7 +159,11 @@ fn preference(random: &mut fastrand::Rng, body: &mut Vec<u8>) {
         return value(random, body, 1);
     }
     body.extend(b"{\"enabled\": ");
-    body.extend(if random.bool() { &b"true"[..] } else { b"false" });
+    body.extend(if random.bool() {
+        &b"true"[..]
+    } else {
+        b"false"
+    });
     if random.u8(..5) > 0 {
         body.extend(b", \"frequency\": \"daily\"");
     }
@@ -130,7 +207,11 @@ fn entry(random: &mut fastrand::Rng, body: &mut Vec<u8>, depth: u32) {
 fn value(random: &mut fastrand::Rng, body: &mut Vec<u8>, depth: u32) {
     match random.u8(..if depth > 5 { 5 } else { 7 }) {
         0 => body.extend(b"null"),
-        1 => body.extend(if random.bool() { &b"true"[..] } else { b"false" }),
+        1 => body.extend(if random.bool() {
+            &b"true"[..]
+        } else {
+            b"false"
+        }),
         2 => body.extend(NUMBERS[random.usize(..NUMBERS.len())].bytes()),
         3 | 4 => body.extend(format!("\"{}\"", TEXTS[random.usize(..TEXTS.len())]).bytes()),
         5 => {

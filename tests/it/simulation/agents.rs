@@ -106,16 +106,20 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the agent of this number, that keeps what it last knew in a folder of its own.
-    pub fn start(number: usize, around: &Surroundings, folder: &Path) -> Self {
-        let remembering = LastKnownGood::new(
-            around.database.clone(),
-            around.clock.clone(),
-            folder.join(number.to_string()),
-            "simulated",
-        );
-        let config_database: Arc<dyn ConfigDatabase> = match around.remembers {
-            true => Arc::new(remembering),
-            false => around.database.clone(),
+    pub async fn start(number: usize, around: &Surroundings, folder: &Path) -> Self {
+        let database: Arc<dyn ConfigDatabase> = around.database.clone();
+        let folder = folder.join(number.to_string());
+        let config_database = match around.bug {
+            Some(Bug::TruncatedReadsAreTaken) => database,
+            _ if around.remembers => loop {
+                let (clock, folder) = (around.clock.clone(), folder.clone());
+                match LastKnownGood::new(database.clone(), clock, folder, "simulated") {
+                    Ok(remembering) => break Arc::new(remembering) as Arc<dyn ConfigDatabase>,
+                    // The process that has crashed is not quite gone.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            },
+            _ => database,
         };
         let base = BatchScheduler::new(
             around.jobs.clone(),

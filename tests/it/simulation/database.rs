@@ -239,10 +239,10 @@ impl SimulatedDatabase {
         let now = self.time.now();
         let mut tables = self.tables.lock().unwrap();
         self.fails(&mut tables, true)?;
-        let visible = tables.feed.iter();
-        let visible = visible.filter(|entry| entry.visible_at <= now).count();
+        let since = since as usize;
+        let new = tables.feed[since..].iter();
+        let visible = since + new.take_while(|entry| entry.visible_at <= now).count();
         let repeats = self.faults.at(now).is_some_and(|window| window.repeats);
-        let since = (since as usize).min(visible);
         let from = match since < visible && repeats {
             true => since.saturating_sub(5),
             false => since,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use punctual_application::{
     BackfillCount, Jobs, backfill, chunk_size_of,
     ports::{BatchReader, Clock, ConfigDatabase, DeadLetterFilter, Page, TenantRuns, WorkQueue},
@@ -15,7 +15,7 @@ use punctual_domain::{
 use punctual_infrastructure::StatusHandle;
 use uuid::Uuid;
 
-use super::{faulty_store::FaultyStore, world::Bug};
+use super::faulty_store::FaultyStore;
 
 /// Items of a chunk.
 pub const CHUNK: usize = 3;
@@ -31,7 +31,6 @@ pub struct Operator {
     pub jobs: Jobs,
     pub status: StatusHandle,
     pub preferences: Arc<dyn ConfigDatabase>,
-    pub bug: Option<Bug>,
 }
 
 impl Operator {
@@ -39,16 +38,20 @@ impl Operator {
         self.jobs.current().job(job_id).cloned()
     }
 
-    /// Runs a job now for tenants. The same key is the same run.
-    pub async fn trigger(&self, job_id: &JobId, tenants: &[TenantId], _key: &str) -> Option<Uuid> {
+    /// Runs a job now for tenants, as the request that was first made at `now`.
+    pub async fn trigger(
+        &self,
+        job_id: &JobId,
+        tenants: &[TenantId],
+        (request, now): (Uuid, DateTime<Utc>),
+    ) -> Option<Uuid> {
         let job = self.job(job_id)?;
-        let now = self.clock.now();
         let batch = NewBatch::new(
             job_id,
             job.priority,
             "manual".to_owned(),
             now,
-            Occurrence::Run(Uuid::from_u128(fastrand::u128(..))),
+            Occurrence::Run(request),
             Trigger::Manual,
             now,
             tenants,
@@ -124,6 +127,7 @@ impl Operator {
             date: None,
             now,
             paused: self.store.inner.paused().await.ok()?.contains_key(job_id),
+            paused_when_due: false,
             planned_until: known
                 .mirror
                 .read(|mirror| mirror.horizon().map(Horizon::until)),
@@ -151,7 +155,7 @@ impl Operator {
                 Some(Choice::On {
                     schedule,
                     spread,
-                    stored_at: mirror.stored_at(tenant)?,
+                    schedule_since: mirror.schedule_since(tenant)?,
                 })
             });
             let errors = mirror.quarantine().get(tenant);

@@ -8,8 +8,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    CatchUpPolicy, Dates, DeadLetter, ItemStatus, JobConfig, JobId, MergedPreference, Occurrence,
-    Preference, Slot, TenantId, Trigger, Work, Zone,
+    CatchUpPolicy, Dates, DeadLetter, FeatureType, ItemStatus, JobConfig, JobId, MergedPreference,
+    Occurrence, Preference, Recurrence, Slot, TenantId, Trigger, Work, Zone,
 };
 use uuid::Uuid;
 
@@ -90,7 +90,8 @@ struct Stretch {
     known_by: Instant,
     /// What the job file says.
     spec: usize,
-    present: bool,
+    /// The feature that the job file names; `None`: the job is not in it.
+    feature: Option<FeatureType>,
 }
 
 impl Stretch {
@@ -103,13 +104,16 @@ impl Stretch {
     /// When the occurrence falls due, spread included.
     fn due_at(&self, occurrence: Occurrence) -> Option<Instant> {
         let slot = self.slot.clone()?;
+        let hourly = slot.recurrence == Recurrence::Hourly;
         let instant = match occurrence {
+            Occurrence::Date(_) if hourly => return None,
             Occurrence::Date(date) => {
                 Dates::only(date)
                     .occurrences_of(&slot.into())
                     .find(|(_, key)| *key == occurrence)?
                     .0
             }
+            Occurrence::Instant(_) if !hourly => return None,
             Occurrence::Instant(at) => {
                 let is_it = slot.next_after(at - TimeDelta::seconds(1)) == Some(at);
                 Some(at).filter(|_| is_it && slot.occurrence_key(at) == occurrence)?
@@ -117,6 +121,15 @@ impl Stretch {
             Occurrence::Run(_) => return None,
         };
         Some(instant + self.spread)
+    }
+
+    /// Whether the occurrence falls due in it then, spread included.
+    fn fits(&self, occurrence: Occurrence, due_at: Instant) -> bool {
+        let instant = due_at - self.spread;
+        self.slot.as_ref().is_some_and(|slot| {
+            slot.next_after(instant - TimeDelta::seconds(1)) == Some(instant)
+                && slot.occurrence_key(instant) == occurrence
+        })
     }
 
     /// What falls due in it, spread included.
@@ -178,7 +191,7 @@ impl Record {
                 since_known: *from,
                 known_by: *from + SOON,
                 spec: spec.unwrap_or(0),
-                present: false,
+                feature: None,
             };
             let spec = spec.and_then(|spec| Some((job.specs[spec].0, job.specs[spec].1.as_ref()?)));
             if let Some((edited_at, config)) = spec
@@ -189,7 +202,7 @@ impl Record {
                     ..
                 } = &config.work
             {
-                new.present = true;
+                new.feature = Some(feature_type.clone());
                 new.known_by = self.settled(edited_at) + SOON;
                 new.spread = minute(tenant, *spread_minutes);
                 let versions = self.choices.get(&(feature_type.clone(), tenant.clone()));
@@ -201,9 +214,8 @@ impl Record {
                 }
             }
             let last = stretches.last_mut().filter(|last| {
-                (&last.slot, last.spread, last.since, last.present)
-                    == (&new.slot, new.spread, new.since, new.present)
-                    && last.spec == new.spec
+                (&last.slot, last.spread, last.since, last.spec)
+                    == (&new.slot, new.spread, new.since, new.spec)
             });
             match last {
                 Some(last) => {
@@ -322,7 +334,7 @@ impl Judge<'_> {
     /// Whoever is due, and is known to have been seen in time, has run.
     fn required(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
         let record = self.record;
-        for stretch in stretches.iter().filter(|stretch| stretch.present) {
+        for stretch in stretches.iter().filter(|stretch| stretch.feature.is_some()) {
             for (due_at, occurrence) in stretch.due(record.time.start) {
                 if due_at >= record.time.end {
                     break;
@@ -412,7 +424,7 @@ impl Judge<'_> {
             let made_up = config.is_some_and(|config| {
                 config.catch_up.policy != CatchUpPolicy::Skip && config.catch_up.window.is_none()
             });
-            let edited = old.spec != new.spec && old.present && new.present;
+            let edited = old.spec != new.spec && old.feature == new.feature;
             if !edited || !made_up || old.since != new.since || old.known_by > new.from {
                 continue;
             }
@@ -467,7 +479,7 @@ impl Judge<'_> {
             );
             let fits: Vec<&Stretch> = stretches
                 .iter()
-                .filter(|stretch| stretch.due_at(occurrence) == Some(due_at))
+                .filter(|stretch| stretch.fits(occurrence, due_at))
                 .collect();
             let index =
                 |stretch: &&Stretch| stretches.iter().position(|s| std::ptr::eq(s, *stretch));
@@ -479,7 +491,7 @@ impl Judge<'_> {
                 let before = index.checked_sub(1).map(|index| &stretches[index]);
                 let to_come = before.is_some_and(|before| {
                     before.spec != stretch.spec
-                        && (!before.present
+                        && (before.feature.is_none()
                             || before
                                 .due_at(occurrence)
                                 .is_some_and(|due| due > stretch.from))
@@ -705,7 +717,7 @@ impl Judge<'_> {
     /// After a backfill, everything that was due by what is chosen now has run.
     fn backfilled(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
         let last = &self.record.last_backfill;
-        let Some(stretch) = stretches.last().filter(|stretch| stretch.present) else {
+        let Some(stretch) = stretches.last().filter(|stretch| stretch.feature.is_some()) else {
             return;
         };
         let Some(slot) = stretch.slot.clone() else {

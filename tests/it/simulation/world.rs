@@ -45,6 +45,8 @@ pub enum Bug {
     EveryEditMovesTheSchedule,
     /// An import counts from when it was stored elsewhere.
     ImportsRunThePast,
+    /// A full read that has lost most is taken.
+    TruncatedReadsAreTaken,
     /// A queued item runs with the preference that was first seen.
     ItemsKeepOldPreferences,
     /// A replay settles the dead letter and queues nothing.
@@ -54,7 +56,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ProgressWithoutBatches,
         Self::ProgressAhead,
         Self::ErrorsReadAsNobody,
@@ -63,6 +65,7 @@ impl Bug {
         Self::ClockIsOff,
         Self::EveryEditMovesTheSchedule,
         Self::ImportsRunThePast,
+        Self::TruncatedReadsAreTaken,
         Self::ItemsKeepOldPreferences,
         Self::ReplaysAreLost,
         Self::ManualRunsForgetTheirKey,
@@ -233,6 +236,15 @@ fn when(random: &mut fastrand::Rng) -> Option<Map<String, Value>> {
     when.as_object().cloned()
 }
 
+/// A run that someone asked for under a key.
+struct ManualRun {
+    job_id: JobId,
+    tenant: TenantId,
+    /// The request, drawn for the first call with the key, and when that was made.
+    request: (Uuid, DateTime<Utc>),
+    batches: Vec<Uuid>,
+}
+
 struct World {
     random: fastrand::Rng,
     time: Arc<ManualClock>,
@@ -245,7 +257,8 @@ struct World {
     agents: Vec<Agent>,
     next_n: u32,
     promises: Vec<Promise>,
-    manual: BTreeMap<String, (JobId, Vec<TenantId>, Vec<Uuid>)>,
+    /// By key.
+    manual: BTreeMap<String, ManualRun>,
     cancelled: BTreeSet<Uuid>,
     /// What ends a short move, and when.
     put_back: Option<DateTime<Utc>>,
@@ -339,7 +352,7 @@ impl World {
         }
         // An agent that schedules first looks no further back than its start.
         self.sleep(TimeDelta::seconds(60)).await;
-        self.start_agent();
+        self.start_agent().await;
         let start = self.time.now();
         let mut crash_at = None;
         while self.time.now() < end {
@@ -367,7 +380,7 @@ impl World {
             if self.random.u8(..3) == 0 {
                 self.ask().await;
             }
-            self.follow_the_faults(&mut crash_at);
+            self.follow_the_faults(&mut crash_at).await;
         }
         // Calm, until all that was late has come.
         self.jobs.iter_mut().for_each(|job| job.listed = true);
@@ -375,7 +388,7 @@ impl World {
         for index in 0..self.jobs.len() {
             self.pause(index, false).await;
         }
-        self.follow_the_faults(&mut None);
+        self.follow_the_faults(&mut None).await;
         self.sleep(SETTLE).await;
         let last_backfill = self.last_backfill().await;
         self.sleep(TimeDelta::minutes(30)).await;
@@ -579,7 +592,6 @@ impl World {
             jobs: self.around.jobs.clone(),
             status: agent.status.clone(),
             preferences: agent.config_database.clone(),
-            bug: self.around.bug,
         })
     }
 
@@ -619,24 +631,30 @@ impl World {
             return;
         };
         // Half of the time a caller is not sure whether the last call came through, and calls again.
-        let again = self
-            .manual
-            .keys()
-            .next_back()
-            .filter(|_| self.random.bool());
-        let key = again.cloned();
-        let key = key.unwrap_or_else(|| format!("key-{:04}", self.manual.len()));
-        let job_id = self.stories[index].job_id.clone();
-        let call = self
-            .manual
-            .entry(key.clone())
-            .or_insert_with(|| (job_id, vec![tenant], Vec::new()));
-        let batch = operator.trigger(&call.0, &call.1, &key).await;
-        call.2.extend(batch);
-        let (job_id, tenants) = (&call.0, &call.1);
+        let again = self.manual.keys().next_back().cloned();
+        let again = again.filter(|_| self.random.bool());
+        let key = again.unwrap_or_else(|| format!("key-{:04}", self.manual.len()));
+        let new = ManualRun {
+            job_id: self.stories[index].job_id.clone(),
+            tenant,
+            request: (
+                Uuid::from_u128(self.random.u128(..)),
+                self.around.clock.now(),
+            ),
+            batches: Vec::new(),
+        };
+        let forgets = self.around.bug == Some(Bug::ManualRunsForgetTheirKey);
+        let request = new.request;
+        let run = self.manual.entry(key.clone()).or_insert(new);
+        if forgets {
+            run.request = request;
+        }
+        let tenants = std::slice::from_ref(&run.tenant);
+        let batch = operator.trigger(&run.job_id, tenants, run.request).await;
+        run.batches.extend(batch);
         let what = format!(
-            "a manual run of {job_id} for {}, {key}: {batch:?}",
-            tenants[0]
+            "a manual run of {} for {}, {key}: {batch:?}",
+            run.job_id, run.tenant
         );
         self.tell(what);
     }
@@ -669,7 +687,7 @@ impl World {
     }
 
     /// Lets agents crash, rest, and be two, as the fault window says.
-    fn follow_the_faults(&mut self, crash_at: &mut Option<DateTime<Utc>>) {
+    async fn follow_the_faults(&mut self, crash_at: &mut Option<DateTime<Utc>>) {
         let now = self.time.now();
         let window = self.faults.at(now).copied();
         let every = window.and_then(|window| window.crash_every);
@@ -692,7 +710,7 @@ impl World {
             self.agents.remove(0).crash();
         }
         while self.agents.len() < wanted {
-            self.start_agent();
+            self.start_agent().await;
         }
         // One agent works: the queue gives a chunk to one at a time.
         let works = window.is_none_or(|window| !window.no_worker);
@@ -701,11 +719,11 @@ impl World {
         }
     }
 
-    fn start_agent(&mut self) {
+    async fn start_agent(&mut self) {
         let taken = self.agents.first().map(|agent| agent.number);
         let number = usize::from(taken == Some(0));
         self.tell(format!("agent {number} starts"));
-        let agent = Agent::start(number, &self.around, self.folder.path());
+        let agent = Agent::start(number, &self.around, self.folder.path()).await;
         self.agents.push(agent);
         if self.agents.len() == 1 {
             self.agents[0].work(true, &self.around);
@@ -759,7 +777,7 @@ impl World {
             manual: self
                 .manual
                 .iter()
-                .map(|(key, call)| (key.clone(), call.2.clone()))
+                .map(|(key, run)| (key.clone(), run.batches.clone()))
                 .collect(),
             cancelled: self.cancelled.clone(),
             last_backfill,

@@ -17,8 +17,8 @@ use anyhow::{Context, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Parser, ValueEnum};
 use punctual_domain::{
-    CatchUp, Change, ChangeKind, FeatureType, Mirror, Preference, PreferenceRecord, Reading, TenantId, Zone,
-    plan_mirror,
+    CatchUp, Change, ChangeKind, FeatureType, Mirror, Preference, PreferenceRecord, Reading,
+    TenantId, Zone, plan_mirror,
 };
 use serde_json::{Map, Value, json};
 use tokio_cron_scheduler::{JobBuilder, JobScheduler};

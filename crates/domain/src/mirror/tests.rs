@@ -230,8 +230,7 @@ fn an_edit_of_the_job_file_costs_no_run_of_those_who_were_still_to_come() {
     };
     let daily = |time: &str| json!({"frequency": "daily", "preferred_time": time});
     let hourly = |minute: &str| json!({"frequency": "hourly", "preferred_time": minute});
-    let tokyo =
-        |time: &str| json!({"frequency": "daily", "preferred_time": time, "timezone": "Asia/Tokyo"});
+    let tokyo = |time: &str| json!({"frequency": "daily", "preferred_time": time, "timezone": "Asia/Tokyo"});
     let weekly = |day: &str| json!({"frequency": "weekly", "preferred_day": day});
     for (before, after, expected) in [
         (daily("10:00"), daily("08:00"), Some("02 08:00")),
@@ -262,7 +261,10 @@ fn an_edit_of_the_job_file_costs_no_run_of_those_who_were_still_to_come() {
                 Late::From(_) => "seen late".to_owned(),
             })
             .collect();
-        let expected: Vec<_> = expected.iter().map(|due_at| format!("a {due_at}")).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|due_at| format!("a {due_at}"))
+            .collect();
         assert_eq!(moved, expected, "{before:?} to {after:?}");
     }
 }

@@ -350,11 +350,7 @@ impl BatchScheduler {
 }
 
 /// The progress of a job once everything until `now` has been planned.
-pub(crate) fn progress(
-    job: &JobConfig,
-    horizon: &Horizon,
-    now: DateTime<Utc>,
-) -> Progress {
+pub(crate) fn progress(job: &JobConfig, horizon: &Horizon, now: DateTime<Utc>) -> Progress {
     Progress {
         job_id: job.job_id.clone(),
         scheduled_until: now,

@@ -595,9 +595,8 @@ async fn a_spread_that_is_edited_at_its_middle_costs_and_doubles_no_run() {
             Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
         };
         let store: Arc<FakeStore> = Arc::default();
-        let begin = |jobs: Jobs, now: &str| {
-            start_jobs(scripted.clone(), store.clone(), now, || 1.0, jobs)
-        };
+        let begin =
+            |jobs: Jobs, now: &str| start_jobs(scripted.clone(), store.clone(), now, || 1.0, jobs);
         let bench = begin(file(60), "2026-03-01T08:00:00Z");
         bench.sleep(80 * 60).await;
         let counted = runs(&store).await.len();
