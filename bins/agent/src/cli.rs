@@ -66,6 +66,12 @@ pub(crate) enum Command {
     /// List what failed for good, run it again, or let it go; asks the running agent
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// List the preferences that cannot be used or read, with the reasons; asks the running agent
+    Quarantine {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the results of a batch or a tenant, one JSON object a line; asks the running agent
     Results(ResultsOptions),
     /// Show the next occurrences of a preference

@@ -50,6 +50,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pause { job } => commands::remote::set_paused(&settings()?, &job, true).await,
         Command::Resume { job } => commands::remote::set_paused(&settings()?, &job, false).await,
         Command::Cancel { batch } => commands::remote::cancel(&settings()?, batch).await,
+        Command::Quarantine { json } => commands::remote::quarantine(&settings()?, json).await,
         Command::DeadLetters(what) => commands::remote::dead_letters(&settings()?, what).await,
         Command::Results(options) => commands::remote::results(&settings()?, options).await,
         Command::Preview(options) => commands::preview::preview(&settings()?, options).await,

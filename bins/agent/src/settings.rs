@@ -61,7 +61,7 @@ const SETTINGS: [Setting; 18] = [
         name: "CONFIG_LAST_KNOWN_GOOD_PATH",
         default: Some("var/last-known-good"),
         range: None,
-        what: "the folder where the last known preferences are kept",
+        what: "the folder where the last known preferences are kept; each agent needs its own",
     },
     Setting {
         name: "CONFIG_STORE_URL",

@@ -52,12 +52,13 @@ impl Agent {
 
         let client = client(settings, config_service_url)?;
         let address = client.url();
-        let config_database = Arc::new(LastKnownGood::new(
+        let config_database = LastKnownGood::new(
             Arc::new(client),
             clock.clone(),
             &settings.config_last_known_good_path,
             &address,
-        ));
+        );
+        let config_database = Arc::new(config_database.map_err(Failure::bad_input)?);
         let store = Store::open(&settings.batch_store_url)
             .await
             .map_err(Failure::failed)?;

@@ -19,7 +19,7 @@ pub use batch_reader::{
 pub use batch_store::{BatchStore, Claim, Claimant, Committed, StoreError};
 pub use clock::{Clock, SystemClock};
 pub use config_database::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot, Unreadable,
 };
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, SourceItem};

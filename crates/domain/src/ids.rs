@@ -29,7 +29,9 @@ impl From<InvalidId> for Invalid {
 
 fn check(kind: &'static str, value: &str) -> Result<(), InvalidId> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:@-".contains(&b);
-    if (1..=MAX_LENGTH).contains(&value.len()) && value.bytes().all(allowed) {
+    // A path of a URL or of a file drops `.` and takes `..` for the folder above.
+    let is_step = matches!(value, "." | "..");
+    if (1..=MAX_LENGTH).contains(&value.len()) && value.bytes().all(allowed) && !is_step {
         return Ok(());
     }
     let shown: String = value
@@ -121,6 +123,8 @@ mod tests {
             " ",
             "a b",
             "../etc",
+            ".",
+            "..",
             "a/b",
             "ü",
             "a\0",

@@ -35,7 +35,7 @@ pub use horizon::Horizon;
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use item::{Item, ItemResult, ItemStatus, SkipReason};
 pub use job::{BatchConfig, FailureLimit, JobConfig, JobKind, Priority, Work};
-pub use mirror::{Mirror, MirrorDifference, Reading};
+pub use mirror::{Mirror, MirrorDifference, Reading, says_when};
 pub use occurrence::Occurrence;
 pub use overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides};
 pub use placement::Placement;

@@ -16,6 +16,7 @@ use std::{borrow::Borrow, collections::BTreeMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
+pub use self::schedules::says_when;
 use self::{
     groups::{GroupKey, Groups, Link, Links, NONE},
     parameters::ParameterTable,

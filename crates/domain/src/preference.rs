@@ -64,7 +64,8 @@ impl Preference {
     }
 
     /// The fields that say whether and when, as JSON that [`parse`](Self::parse) reads. Those that are missing stay so.
-    pub(crate) fn schedule_fields(&self) -> Map<String, Value> {
+    #[must_use]
+    pub fn schedule_fields(&self) -> Map<String, Value> {
         let frequency = self.frequency.map(|frequency| {
             let recurrence = built_in_day(frequency);
             json!(recurrence.frequency())

@@ -14,11 +14,12 @@ mod services;
 mod sources;
 mod spans;
 mod storage;
+mod strict_json;
 pub mod telemetry;
 
 pub use clients::{
     config_database_client::{ClientOptions, ConfigDatabaseClient},
-    last_known_good::LastKnownGood,
+    last_known_good::{FolderInUse, LastKnownGood},
 };
 pub use handlers::{
     chat::ChatHandler,

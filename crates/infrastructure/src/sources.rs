@@ -1,7 +1,7 @@
 //! Sources of items for plain jobs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,10 +16,15 @@ use serde_json::Value;
 use crate::{
     environment::secret,
     handlers::far_side::{self, body, unanswered},
+    strict_json,
 };
 
 /// How long a source at a URL may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The byte order mark, with which some programs begin a text.
+const MARK: &str = "\u{feff}";
+/// Deepest nesting of a document.
+const DEEPEST: usize = 100;
 /// A source at a URL is no larger, in bytes.
 const LARGEST: usize = 64 * 1024 * 1024;
 
@@ -49,10 +54,11 @@ impl Sources {
             Location::File(file) => {
                 let text = tokio::fs::read_to_string(self.folder.join(file)).await;
                 let text = text.map_err(|error| error.to_string())?;
+                let text = text.strip_prefix(MARK).unwrap_or(&text);
                 match file.rsplit('.').next() {
-                    Some("ndjson" | "jsonl") => lines(&text),
-                    Some("csv") => table(&text),
-                    _ => array(&text),
+                    Some("ndjson" | "jsonl") => lines(text),
+                    Some("csv") => table(text),
+                    _ => array(text),
                 }
             }
             Location::Http {
@@ -78,8 +84,8 @@ impl Sources {
                 if longer {
                     return Err(format!("has more than {} MiB", LARGEST / 1024 / 1024));
                 }
-                let document: Value = serde_json::from_slice(&body)
-                    .map_err(|error| format!("is no JSON: {error}"))?;
+                let document =
+                    json(&body).map_err(|error| format!("is not valid JSON: {error}"))?;
                 let list = document.pointer(items).and_then(Value::as_array).cloned();
                 list.ok_or_else(|| {
                     format!("has no array of records at {items:?}; set \"items\" to where it is")
@@ -117,19 +123,29 @@ impl ItemSource for Sources {
 
 /// CSV with a header; every field is text.
 fn table(text: &str) -> Result<Vec<Value>, String> {
+    let wrong = |error: csv::Error| format!("is not CSV with a header: {error}");
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
+    let mut names = HashSet::new();
+    for name in reader.headers().map_err(wrong)? {
+        if !names.insert(name.to_owned()) {
+            return Err(format!(
+                "has two columns `{name}`; give every column its own name"
+            ));
+        }
+    }
     let rows = reader.deserialize::<BTreeMap<String, String>>();
-    rows.map(|row| match row {
-        Ok(row) => Ok(serde_json::json!(row)),
-        Err(error) => Err(format!("is no CSV with a header: {error}")),
-    })
-    .collect()
+    rows.map(|row| row.map(|row| serde_json::json!(row)).map_err(wrong))
+        .collect()
 }
 
 fn array(text: &str) -> Result<Vec<Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("is not a JSON array of records: {error}"))
+    match json(text.as_bytes()) {
+        Ok(Value::Array(records)) => Ok(records),
+        Ok(_) => Err("is not a JSON array of records".to_owned()),
+        Err(error) => Err(format!("is not a JSON array of records: {error}")),
+    }
 }
 
 fn lines(text: &str) -> Result<Vec<Value>, String> {
@@ -137,14 +153,19 @@ fn lines(text: &str) -> Result<Vec<Value>, String> {
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(index, line)| {
-            serde_json::from_str(line)
+            json(line.as_bytes())
                 .map_err(|error| format!("line {} is not JSON: {error}", index + 1))
         })
         .collect()
 }
 
+/// JSON in which no name comes twice.
+fn json(text: &[u8]) -> Result<Value, serde_json::Error> {
+    strict_json::read(text.strip_prefix(MARK.as_bytes()).unwrap_or(text), DEEPEST)
+}
+
 fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, String> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut items = Vec::with_capacity(records.len());
     for (index, data) in records.into_iter().enumerate() {
         let record = index + 1;
@@ -213,6 +234,18 @@ mod tests {
         let csv = "id, name\nx,\"Mug, blue\"\n7, Cup\n";
         assert_eq!(load("a.csv", csv).await.unwrap(), ["x", "7"]);
         assert_eq!(load("a.json", r#"["x", "y"]"#).await.unwrap(), ["x", "y"]);
+        for (name, content) in [
+            ("a.csv", "\u{feff}id,name\nx,Mug\n"),
+            ("a.json", "\u{feff}[{\"id\": \"x\"}]"),
+            ("a.ndjson", "\u{feff}{\"id\": \"x\"}\r\n"),
+            ("a.jsonl", "\u{feff}\r\n{\"id\": \"x\"}"),
+        ] {
+            assert_eq!(
+                load(name, content).await.unwrap(),
+                ["x"],
+                "{name}: a byte order mark"
+            );
+        }
     }
 
     #[tokio::test]
@@ -226,7 +259,18 @@ mod tests {
                 r#"[{"id": "a b"}]"#,
                 "record 1: `a b` is not a valid",
             ),
-            ("a.csv", "id,name\nx\n", "is no CSV with a header"),
+            ("a.csv", "id,name\nx\n", "is not CSV with a header"),
+            ("a.csv", "id,name, id\nx,Mug,y\n", "has two columns `id`"),
+            (
+                "a.json",
+                r#"[{"id": "x", "a": {"b": 1, "b": 2}}]"#,
+                "the name \"b\" comes twice",
+            ),
+            (
+                "a.ndjson",
+                "{\"id\": \"x\", \"id\": \"y\"}",
+                "line 1 is not JSON: the name \"id\" comes twice",
+            ),
             (
                 "a.json",
                 r#"[{"id": 1}, {"id": "1"}]"#,

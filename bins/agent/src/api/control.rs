@@ -95,8 +95,14 @@ impl App {
         let job = self.job(&id(job_id)?)?;
         let items = self.items(&job, tenants).await?;
         if items.is_empty() {
+            let remedy = match job.work {
+                Work::Preferences { .. } => {
+                    "name tenants, or check its preferences: GET /api/v1/jobs"
+                }
+                Work::Fixed { .. } => "check its source and the filters of its source",
+            };
             return Err(Problem::bad_request(format!(
-                "{job_id} has nobody to run for; name tenants, or check its preferences: GET /api/v1/jobs"
+                "{job_id} has no items to run; {remedy}"
             )));
         }
         let (now, run) = (SystemClock.now(), Occurrence::Run(Uuid::new_v4()));

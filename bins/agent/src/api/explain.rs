@@ -193,6 +193,14 @@ impl App {
         known: &JobStatus,
         tenant: &TenantId,
     ) -> Choice {
+        if let Some(errors) = self
+            .preferences
+            .unreadable(feature_type)
+            .tenants
+            .get(tenant)
+        {
+            return Choice::Invalid(errors.clone());
+        }
         let read = self
             .preferences
             .preferences(feature_type, std::slice::from_ref(tenant))

@@ -125,20 +125,20 @@ impl App {
 
 /// Preferences that a job cannot use.
 #[utoipa::path(get, path = "/quarantine", responses(
-    (status = 200, body = Object, description = "`quarantine`: `job_id`, `feature_type`, `tenant_id` and the `errors`"),
+    (status = 200, body = Object, description = "`quarantine`: `job_id`, `feature_type`, `tenant_id` (null where an entry of the Config Database names none) and the `errors`; and its `count`"),
     AnyProblem
 ))]
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
-    let (entries, _) = app.quarantined(usize::MAX);
-    Json(json!({ "quarantine": entries }))
+    let (entries, count) = app.quarantined(usize::MAX);
+    Json(json!({ "quarantine": entries, "count": count }))
 }
 
-/// A preference that a job cannot use.
+/// A preference that a job cannot use, or an entry of the Config Database that cannot be read.
 #[derive(Serialize)]
 pub(super) struct Quarantined {
     pub(super) job_id: JobId,
     pub(super) feature_type: FeatureType,
-    pub(super) tenant_id: TenantId,
+    pub(super) tenant_id: Option<TenantId>,
     pub(super) errors: FieldErrors,
 }
 
@@ -151,16 +151,26 @@ impl App {
             let Some(known) = status.jobs.get(&job.job_id) else {
                 continue;
             };
+            let quarantined = |tenant_id, errors| Quarantined {
+                job_id: job.job_id.clone(),
+                feature_type: known.feature_type.clone(),
+                tenant_id,
+                errors,
+            };
             known.mirror.read(|mirror| {
                 all += mirror.quarantine().len();
                 let shown = mirror.quarantine().iter().take(most - entries.len());
-                entries.extend(shown.map(|(tenant_id, errors)| Quarantined {
-                    job_id: job.job_id.clone(),
-                    feature_type: known.feature_type.clone(),
-                    tenant_id: tenant_id.clone(),
-                    errors: errors.clone(),
-                }));
+                let shown = shown.map(|(tenant, errors)| (Some(tenant.clone()), errors.clone()));
+                entries.extend(shown.map(|(tenant, errors)| quarantined(tenant, errors)));
             });
+            let unreadable = self.preferences.unreadable(&known.feature_type);
+            all += unreadable.count();
+            let named = unreadable.tenants.iter();
+            let named = named.map(|(tenant, errors)| (Some(tenant.clone()), errors.clone()));
+            let others = unreadable.others.iter();
+            let others = others.map(|error| (None, FieldErrors(vec![error.clone()])));
+            let shown = named.chain(others).take(most - entries.len());
+            entries.extend(shown.map(|(tenant, errors)| quarantined(tenant, errors)));
         }
         (entries, all)
     }

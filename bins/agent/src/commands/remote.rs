@@ -242,6 +242,31 @@ pub(crate) async fn dead_letters(settings: &Settings, what: DeadLetters) -> Resu
     }
 }
 
+pub(crate) async fn quarantine(settings: &Settings, as_json: bool) -> Result<(), Failure> {
+    let answer = call(settings, Method::GET, "quarantine", &[], None).await?;
+    if as_json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let entries = answer["quarantine"].as_array().cloned().unwrap_or_default();
+    for entry in &entries {
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        println!(
+            "{}  tenant {}",
+            text(&entry["job_id"]),
+            text(&entry["tenant_id"])
+        );
+        for error in entry["errors"].as_array().into_iter().flatten() {
+            let [place, value, problem, remedy] =
+                ["pointer", "value", "problem", "remedy"].map(|field| text(&error[field]));
+            println!("  {place}: {value} {problem}; {remedy}");
+        }
+    }
+    let count = answer["count"].as_u64().unwrap_or_default();
+    println!("{count} preferences cannot be used or read");
+    Ok(())
+}
+
 async fn settle(settings: &Settings, verb: &str, which: WhichLetters) -> Result<(), Failure> {
     let body = match which.id.is_empty() {
         true => json!({ "job_id": which.job, "tenant_id": which.tenant }),

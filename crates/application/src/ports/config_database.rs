@@ -1,11 +1,15 @@
 //! The Config Database as the agent sees it: a snapshot of a feature, the changes after it, and single
 //! tenants. An error is never an empty answer: 'unknown' and 'nobody' are different things.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{Change, FeatureType, PreferenceRecord, TenantId};
+use punctual_domain::{Change, FeatureType, FieldError, FieldErrors, PreferenceRecord, TenantId};
 use serde::{Deserialize, Serialize};
 
 /// Reads preferences.
@@ -34,6 +38,32 @@ pub trait ConfigDatabase: Send + Sync {
         feature_type: &FeatureType,
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError>;
+
+    /// Entries that the reads so far could not read. They are left out: a snapshot does not contain them, and a
+    /// change that cannot be read is given as the tenant's removal. Each stays listed until a later read brings one
+    /// that can be read.
+    fn unreadable(&self, _feature_type: &FeatureType) -> Arc<Unreadable> {
+        Arc::default()
+    }
+}
+
+/// Entries of a Config Database's answers that cannot be read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Unreadable {
+    /// Those that name a tenant.
+    pub tenants: BTreeMap<TenantId, FieldErrors>,
+    /// Those that name none; of many, the first.
+    pub others: Vec<FieldError>,
+    /// Number of entries beyond those listed.
+    pub more: usize,
+}
+
+impl Unreadable {
+    /// Number of entries.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.tenants.len() + self.others.len() + self.more
+    }
 }
 
 /// All preferences of a feature at one moment.

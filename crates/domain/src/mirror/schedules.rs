@@ -21,7 +21,8 @@ const WHEN: [&str; 5] = [
 const REMEMBERED: usize = 8_192;
 
 /// Whether a field of a preference belongs to its schedule.
-pub(super) fn says_when(field: &str) -> bool {
+#[must_use]
+pub fn says_when(field: &str) -> bool {
     WHEN.contains(&field)
 }
 

@@ -4,29 +4,45 @@
 mod breaker;
 mod cache;
 mod http;
+mod owed;
+mod pages;
+mod quarantine;
 mod wire;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use punctual_application::ports::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot, Unreadable,
 };
-use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
+use punctual_domain::{Change, ChangeKind, FeatureType, FieldError, PreferenceRecord, TenantId};
 use secrecy::SecretString;
+use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
     cache::{Known, Lookup, PreferenceCache},
     http::{Answer, Ask, Http},
-    wire::{RawChange, TenantConfig},
+    owed::Owed,
+    pages::Pages,
+    quarantine::Quarantine,
+    wire::{Misfit, News, RawChange, What},
 };
 
 /// Tenants asked for in one page of a snapshot, where the server can page.
 const PAGE: usize = 5_000;
 /// Tenants fetched one by one at the same time.
 const FETCHES: usize = 16;
+/// Time for one fetch of a tenant whose change came without a preference; then it is retried aside.
+const FETCH_WITHIN: Duration = Duration::from_secs(5);
+/// Time for all such fetches of a page.
+const FETCHES_WITHIN: Duration = Duration::from_secs(30);
+/// Time for finding the end of a plain server's feed.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// The shortest time a server is asked to hold a call.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How to reach a Config Database.
 #[derive(Debug, Clone)]
@@ -66,6 +82,8 @@ impl ClientOptions {
 pub struct ConfigDatabaseClient {
     http: Http,
     cache: PreferenceCache,
+    quarantine: Quarantine,
+    owed: Owed,
 }
 
 impl ConfigDatabaseClient {
@@ -78,6 +96,8 @@ impl ConfigDatabaseClient {
         Ok(Self {
             http: Http::new(options)?,
             cache,
+            quarantine: Quarantine::default(),
+            owed: Owed::default(),
         })
     }
 
@@ -93,6 +113,7 @@ impl ConfigDatabaseClient {
         feature: &FeatureType,
     ) -> Result<wire::Groups, ConfigDatabaseError> {
         let mut all = wire::Groups::default();
+        let mut pages = Pages::new();
         let mut page_cursor: Option<String> = None;
         loop {
             let mut query = vec![
@@ -104,42 +125,87 @@ impl ConfigDatabaseClient {
                 .http
                 .get("preferences/groups", &query, Ask::default())
                 .await?;
-            let page: wire::GroupsPage = answer.json()?;
-            let next = page.next_cursor.clone();
+            let page = answer.read(wire::GroupsPage::read)?;
+            let (next, content) = (page.next_cursor.clone(), page.content());
+            let before = all.len();
             if !all.add(page) {
                 return Err(self.cursor_lost("was replaced by another while it was read"));
             }
-            match next {
-                Some(next) => page_cursor = Some(next),
-                None => return Ok(all),
-            }
+            let Some(next) = next else { return Ok(all) };
+            let content = (all.len() > before).then_some(content);
+            pages
+                .go_on(&next, content, all.len())
+                .map_err(|why| self.endless("groups", &why))?;
+            page_cursor = Some(next);
         }
     }
 
+    /// A page of the feed, with nothing in it that was read before.
     async fn read_changes(
         &self,
         feature: &FeatureType,
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<wire::Changes, ConfigDatabaseError> {
+        let since = cursor.since_id;
         let mut query = vec![
-            ("since_id", cursor.since_id.to_string()),
+            ("since_id", since.to_string()),
             ("feature_type", feature.to_string()),
         ];
         // Only a server that names its epoch is ours to ask for more than the plain GET.
         if cursor.epoch.is_some() && !wait.is_zero() {
-            query.push(("wait", wait.as_secs().to_string()));
+            query.push(("wait", wait.as_secs().max(1).to_string()));
         }
-        let ask = Ask { wait, known: None };
-        let changes: wire::Changes = match self.http.get("preferences/changes", &query, ask).await?
-        {
-            Answer::Gone => return Err(self.cursor_lost("no longer keeps changes that old")),
-            answer => answer.json()?,
+        let ask = Ask {
+            wait,
+            ..Ask::default()
         };
-        if cursor.epoch.is_some() && changes.epoch != cursor.epoch {
+        let answer = self.http.get("preferences/changes", &query, ask).await?;
+        if matches!(answer, Answer::Gone) {
+            return Err(self.cursor_lost("no longer keeps changes that old"));
+        }
+        let mut page = answer.read(|body| wire::Changes::read(body, feature))?;
+        if cursor.epoch.is_some() && page.epoch != cursor.epoch {
             return Err(self.cursor_lost("was replaced by another"));
         }
-        Ok(changes)
+        if page
+            .last_id
+            .or(page.newest())
+            .is_some_and(|last| last < since)
+        {
+            return Err(
+                self.cursor_lost(&format!("has begun its feed again before change {since}"))
+            );
+        }
+        let repeated = page
+            .changes
+            .iter()
+            .filter(|change| change.id.is_some_and(|id| id < since))
+            .count();
+        page.changes
+            .retain(|change| change.id.is_none_or(|id| id > since));
+        if repeated > 0 {
+            warn!(%feature, repeated, since,
+                "The feed of {feature} repeats {repeated} changes from before change {since}; they are left out");
+        }
+        let is_new = |change: &RawChange| change.id.is_some_and(|id| id > since);
+        if page.has_more && !page.changes.iter().any(is_new) {
+            warn!(%feature, since,
+                "The feed of {feature} promises more after change {since} and brings nothing new; it is read again later");
+            page.has_more = false;
+        }
+        Ok(page)
+    }
+
+    fn endless(&self, what: &str, why: &str) -> ConfigDatabaseError {
+        ConfigDatabaseError {
+            kind: ConfigErrorKind::Malformed,
+            message: format!(
+                "Config Database at {} sends {what} without end: {why}; what was known before is kept. Check its paging",
+                self.http.shown_url()
+            ),
+            retry_after: None,
+        }
     }
 
     fn cursor_lost(&self, what: &str) -> ConfigDatabaseError {
@@ -153,45 +219,60 @@ impl ConfigDatabaseClient {
         }
     }
 
-    /// The place in the feed that a plain server has reached, found by reading to its end.
+    /// The place in the feed that a plain server has reached, found by reading to its end. Where that cannot be
+    /// reached, the feed is followed from as far as it could be read.
     async fn head(&self, feature: &FeatureType) -> Result<Cursor, ConfigDatabaseError> {
         let mut cursor = Cursor::default();
+        let began = Instant::now();
         loop {
-            let changes = self.read_changes(feature, &cursor, Duration::ZERO).await?;
-            let last = changes.last_id(cursor.since_id);
-            if !changes.has_more || last == cursor.since_id {
-                return Ok(Cursor {
-                    since_id: last,
-                    epoch: changes.epoch,
-                });
+            let page = match self.read_changes(feature, &cursor, Duration::ZERO).await {
+                Ok(page) => page,
+                // Its snapshots still tell everything.
+                Err(error) if error.kind == ConfigErrorKind::CursorLost => return Ok(cursor),
+                Err(error) if error.kind == ConfigErrorKind::Malformed => {
+                    warn!(%feature, %error, "The end of the feed of {feature} is not known: {error}");
+                    return Ok(cursor);
+                }
+                Err(error) => return Err(error),
+            };
+            cursor.since_id = page.newest().unwrap_or_default().max(cursor.since_id);
+            cursor.epoch = page.epoch;
+            if !page.has_more {
+                return Ok(cursor);
             }
-            cursor.since_id = last;
+            if began.elapsed() > HEAD_WITHIN {
+                let error = self.endless("changes", "the end is not reached in time");
+                warn!(%feature, %error, "The end of the feed of {feature} is not known: {error}");
+                return Ok(cursor);
+            }
         }
     }
 
-    /// One tenant's preference from the server itself; with no record when the server says there is none.
+    /// One tenant's preference from the server itself; with no record when the server says there is none, or one that
+    /// cannot be read.
     async fn fetch(
         &self,
         feature: &FeatureType,
         tenant: &TenantId,
         known: Option<Known>,
-    ) -> Result<Known, ConfigDatabaseError> {
+        once: bool,
+    ) -> Result<Result<Known, Misfit>, ConfigDatabaseError> {
         let path = format!("tenants/{tenant}/configs/feature_preferences");
         let ask = Ask {
             known: known.as_ref().and_then(|known| known.etag.as_ref()),
+            once,
             ..Ask::default()
         };
         let answer = self.http.get(&path, &[], ask).await?;
         let etag = match &answer {
             Answer::Json { etag, .. } => etag.clone(),
-            Answer::Missing => return Ok(Known::default()),
+            Answer::Missing => return Ok(Ok(Known::default())),
             // Only who sent an ETag is answered so.
-            Answer::Known => return Ok(known.unwrap_or_default()),
+            Answer::Known => return Ok(Ok(known.unwrap_or_default())),
             Answer::Gone => None,
         };
-        let config: TenantConfig = answer.json()?;
-        let record = config.preference(feature, tenant);
-        Ok(Known { record, etag })
+        let record = answer.read(|body| wire::tenant_config(body, feature, tenant))?;
+        Ok(record.map(|record| Known { record, etag }))
     }
 
     /// One tenant's preference, for everybody who asks for it at the same time.
@@ -207,8 +288,16 @@ impl ConfigDatabaseClient {
             Lookup::Stale(known) => Some(known),
             Lookup::Unknown => None,
         };
-        let record = match (self.fetch(feature, &tenant, stale.clone()).await, stale) {
-            (Ok(known), _) => {
+        let record = match (
+            self.fetch(feature, &tenant, stale.clone(), false).await,
+            stale,
+        ) {
+            (Ok(Err(misfit)), _) => {
+                quarantine::log(feature, std::slice::from_ref(&misfit));
+                self.quarantine.hold(feature, misfit);
+                None
+            }
+            (Ok(Ok(known)), _) => {
                 self.cache.put(feature, &tenant, known.clone());
                 known.record
             }
@@ -221,49 +310,192 @@ impl ConfigDatabaseClient {
         Ok(record.map(|record| (tenant, record)))
     }
 
-    /// A raw entry of the feed as a change; `None` when it is about something else.
-    async fn to_change(
+    /// Retries tenants whose preference could not be fetched when it changed.
+    async fn fetch_owed(&self, feature: &FeatureType) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut misfits = Vec::new();
+        for (tenant_id, debt) in self.owed.due(feature) {
+            let change = FetchedChange {
+                fetched: self
+                    .fetch_until(Instant::now() + FETCH_WITHIN, feature, &tenant_id)
+                    .await,
+                tenant_id,
+                changed_at: debt.changed_at,
+            };
+            changes.extend(self.take_fetched(feature, change, &mut misfits));
+        }
+        quarantine::log(feature, &misfits);
+        changes
+    }
+
+    /// One tenant's preference, asked for once.
+    async fn fetch_until(
+        &self,
+        deadline: Instant,
+        feature: &FeatureType,
+        tenant: &TenantId,
+    ) -> Fetched {
+        let fetch = self.fetch(feature, tenant, None, true);
+        match tokio::time::timeout_at(deadline, fetch).await {
+            Ok(Ok(fetched)) => Ok(fetched.map(|known| known.record)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    /// The change that was fetched. While its preference cannot be had, the tenant keeps the one known before, and
+    /// is shown with those that cannot be read.
+    fn take_fetched(
         &self,
         feature: &FeatureType,
-        raw: RawChange,
-    ) -> Result<Option<Change>, ConfigDatabaseError> {
-        if !raw.is_about(feature) {
-            return Ok(None);
-        }
-        let Ok(tenant_id) = TenantId::new(&raw.tenant_id) else {
-            warn!(
-                change_id = raw.id,
-                "Change {} names a tenant that cannot be one; it is left out", raw.id
-            );
-            return Ok(None);
-        };
-        let record = if raw.is_deletion() {
-            None
-        } else {
-            match raw.preference {
-                Some(preference) => Some(PreferenceRecord {
-                    tenant_id: tenant_id.clone(),
-                    preference: preference.into(),
-                    updated_at: raw.changed_at,
-                    schedule_since: raw.schedule_since,
-                }),
-                None => self.fetch(feature, &tenant_id, None).await?.record,
+        FetchedChange {
+            tenant_id,
+            changed_at,
+            fetched,
+        }: FetchedChange,
+        misfits: &mut Vec<Misfit>,
+    ) -> Option<Change> {
+        match fetched {
+            Ok(Ok(record)) => Some(self.changed(feature, tenant_id, record, changed_at)),
+            Ok(Err(misfit)) => {
+                self.quarantine.hold(feature, misfit.clone());
+                misfits.push(misfit);
+                Some(self.unreadable_change(feature, tenant_id, changed_at))
             }
-        };
-        let schedule_since = record.as_ref().and_then(|record| record.schedule_since);
+            Err(reason) => {
+                self.owed.add(feature, &tenant_id, changed_at);
+                let misfit = Misfit {
+                    error: FieldError {
+                        pointer: format!("/tenants/{tenant_id}/configs/feature_preferences"),
+                        value: None,
+                        problem: format!("has changed and cannot be fetched: {reason}"),
+                        remedy:
+                            "the preference known before is used meanwhile, and the agent retries"
+                                .into(),
+                    },
+                    tenant: Some(tenant_id),
+                };
+                self.quarantine.hold(feature, misfit.clone());
+                misfits.push(misfit);
+                None
+            }
+        }
+    }
+
+    /// A change that can be read.
+    fn changed(
+        &self,
+        feature: &FeatureType,
+        tenant_id: TenantId,
+        record: Option<PreferenceRecord>,
+        changed_at: Option<DateTime<Utc>>,
+    ) -> Change {
+        self.owed.settle(feature, &tenant_id);
+        self.quarantine.release(feature, &tenant_id);
         self.cache.put(feature, &tenant_id, record.clone().into());
-        let kind = match record {
-            Some(record) => ChangeKind::Upserted(record.preference),
-            None => ChangeKind::Deleted,
-        };
-        Ok(Some(Change {
+        let schedule_since = record.as_ref().and_then(|record| record.schedule_since);
+        Change {
             tenant_id,
             feature_type: feature.clone(),
-            kind,
-            changed_at: raw.changed_at,
+            kind: match record {
+                Some(record) => ChangeKind::Upserted(record.preference),
+                None => ChangeKind::Deleted,
+            },
+            changed_at,
             schedule_since,
-        }))
+        }
     }
+
+    /// A change that cannot be read: what was known of the tenant no longer holds.
+    fn unreadable_change(
+        &self,
+        feature: &FeatureType,
+        tenant_id: TenantId,
+        changed_at: Option<DateTime<Utc>>,
+    ) -> Change {
+        self.owed.settle(feature, &tenant_id);
+        self.cache.forget(feature, &tenant_id);
+        Change {
+            tenant_id,
+            feature_type: feature.clone(),
+            kind: ChangeKind::Deleted,
+            changed_at,
+            schedule_since: None,
+        }
+    }
+
+    /// The changes of a page, in their order. An entry that cannot be read spoils no other.
+    async fn to_changes(&self, feature: &FeatureType, raw: Vec<RawChange>) -> Vec<Change> {
+        let page_ends = Instant::now() + FETCHES_WITHIN;
+        let read = stream::iter(raw).map(|raw| async move {
+            let (tenant_id, changed_at) = match &raw.what {
+                What::Change {
+                    tenant_id,
+                    news: News::NotSaid,
+                    changed_at,
+                    ..
+                } => (tenant_id.clone(), *changed_at),
+                _ => return Err(raw.what),
+            };
+            let deadline = page_ends.min(Instant::now() + FETCH_WITHIN);
+            let fetched = self.fetch_until(deadline, feature, &tenant_id).await;
+            Ok(FetchedChange {
+                tenant_id,
+                changed_at,
+                fetched,
+            })
+        });
+        let mut read = read.buffered(FETCHES);
+        let (mut changes, mut misfits) = (Vec::new(), Vec::new());
+        while let Some(read) = read.next().await {
+            let what = match read {
+                Ok(fetched) => {
+                    changes.extend(self.take_fetched(feature, fetched, &mut misfits));
+                    continue;
+                }
+                Err(what) => what,
+            };
+            match what {
+                What::Other => {}
+                What::Change {
+                    tenant_id,
+                    news,
+                    changed_at,
+                    schedule_since,
+                } => {
+                    let record = match news {
+                        News::Preference(preference) => Some(PreferenceRecord {
+                            tenant_id: tenant_id.clone(),
+                            preference,
+                            updated_at: changed_at,
+                            schedule_since,
+                        }),
+                        News::Deleted | News::NotSaid => None,
+                    };
+                    changes.push(self.changed(feature, tenant_id, record, changed_at));
+                }
+                What::Misfit(misfit) => {
+                    let tenant = misfit.tenant.clone();
+                    changes
+                        .extend(tenant.map(|tenant| self.unreadable_change(feature, tenant, None)));
+                    self.quarantine.hold(feature, misfit.clone());
+                    misfits.push(misfit);
+                }
+            }
+        }
+        quarantine::log(feature, &misfits);
+        changes
+    }
+}
+
+/// A tenant's record, what is wrong with it, or why it cannot be had now.
+type Fetched = Result<Result<Option<PreferenceRecord>, Misfit>, String>;
+
+/// A change whose preference had to be fetched.
+struct FetchedChange {
+    tenant_id: TenantId,
+    changed_at: Option<DateTime<Utc>>,
+    fetched: Fetched,
 }
 
 #[async_trait]
@@ -278,16 +510,16 @@ impl ConfigDatabase for ConfigDatabaseClient {
             None => {
                 // A plain server does not say where its snapshot stands in the feed: take the feed's end
                 // first, so that whatever changes meanwhile comes again as a change.
-                let head = match self.head(feature_type).await {
-                    // It keeps too little of its feed to be followed; its snapshots still tell everything.
-                    Err(error) if error.kind == ConfigErrorKind::CursorLost => Cursor::default(),
-                    head => head?,
-                };
+                let head = self.head(feature_type).await?;
                 groups = self.read_groups(feature_type).await?;
                 head
             }
         };
-        let records = groups.into_records(feature_type);
+        let wire::Groups {
+            records, misfits, ..
+        } = groups;
+        self.owed.settle_all(feature_type);
+        self.quarantine.replace(feature_type, misfits);
         for record in &records {
             let known = Some(record.clone()).into();
             self.cache.put(feature_type, &record.tenant_id, known);
@@ -305,23 +537,47 @@ impl ConfigDatabase for ConfigDatabaseClient {
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
-        let raw = self.read_changes(feature_type, cursor, wait).await?;
-        let since_id = raw.last_id(cursor.since_id);
-        let (has_more, epoch) = (
-            raw.has_more && since_id > cursor.since_id,
-            raw.epoch.clone(),
-        );
-        let changes: Vec<Option<Change>> = stream::iter(raw.changes)
-            .map(|change| self.to_change(feature_type, change))
-            .buffered(FETCHES)
-            .try_collect()
-            .await?;
-        Ok(ChangePage {
-            changes: changes.into_iter().flatten().collect(),
-            cursor: Cursor { since_id, epoch },
-            has_more,
-            waited: cursor.epoch.is_some(),
-        })
+        let mut cursor = cursor.clone();
+        let waited = cursor.epoch.is_some();
+        let ends = Instant::now() + wait;
+        if self.owed.is_full(feature_type) {
+            return Err(self.cursor_lost("cannot give the preferences of too many tenants"));
+        }
+        loop {
+            let changes = self.fetch_owed(feature_type).await;
+            if !changes.is_empty() {
+                return Ok(ChangePage {
+                    changes,
+                    cursor,
+                    has_more: true,
+                    waited,
+                });
+            }
+            // A long poll ends in time for the next retry.
+            let left = ends.saturating_duration_since(Instant::now());
+            let retry_in = self
+                .owed
+                .next_in(feature_type)
+                .unwrap_or(left)
+                .max(SHORTEST_WAIT);
+            let wait = left.min(retry_in);
+            let began = Instant::now();
+            let page = self.read_changes(feature_type, &cursor, wait).await?;
+            cursor = Cursor {
+                since_id: page.newest().unwrap_or_default().max(cursor.since_id),
+                epoch: page.epoch,
+            };
+            let was_held = waited && began.elapsed() >= wait / 2;
+            if page.changes.is_empty() && wait < left && was_held {
+                continue;
+            }
+            return Ok(ChangePage {
+                changes: self.to_changes(feature_type, page.changes).await,
+                cursor,
+                has_more: page.has_more,
+                waited,
+            });
+        }
     }
 
     async fn preferences(
@@ -346,5 +602,9 @@ impl ConfigDatabase for ConfigDatabaseClient {
             .await?;
         found.extend(fetched.into_iter().flatten());
         Ok(found)
+    }
+
+    fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
+        self.quarantine.of(feature_type)
     }
 }

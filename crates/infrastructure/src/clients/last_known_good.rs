@@ -2,25 +2,38 @@
 //! while the Config Database is down goes on with it, and a snapshot that is hard to believe is held back
 //! until a second read confirms it. It wraps any other [`ConfigDatabase`].
 
+mod folder;
 mod journal;
+mod tenants;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
     ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+    Unreadable,
 };
-use punctual_domain::{ChangeKind, FeatureType, PreferenceRecord, TenantId};
+use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::{error, warn};
 
-use self::journal::Journal;
+pub use self::folder::FolderInUse;
+use self::{
+    journal::{Damage, Found, Journal, Kept},
+    tenants::Tenants,
+};
 
-/// With fewer tenants than this, losing most of them is nothing unusual.
-const SMALLEST_GUARDED: usize = 10;
 /// A snapshot that is hard to believe is taken once it is read again after this time.
 const CONFIRM_AFTER: Duration = Duration::from_secs(60);
+
+type Records = BTreeMap<TenantId, PreferenceRecord>;
 
 /// Wraps a Config Database; see the module's head.
 pub struct LastKnownGood {
@@ -29,74 +42,117 @@ pub struct LastKnownGood {
     folder: PathBuf,
     source: String,
     features: Mutex<HashMap<FeatureType, Known>>,
+    /// Keeps other agents out of the folder.
+    _lock: Option<File>,
 }
 
 /// What is known of a feature.
 #[derive(Default)]
 struct Known {
-    /// Tenants that should be there, as far as snapshots and changes tell; `None` before the first.
-    tenants: Option<usize>,
+    /// Its tenants, as far as snapshots and changes tell; `None` before the first.
+    tenants: Option<Tenants>,
     /// When a snapshot that is hard to believe was first read.
     suspicious_since: Option<Instant>,
     /// Where changes are written down; `None` when that failed.
     journal: Option<Journal>,
     /// What was read from the disk, while nothing better is known.
-    restored: Option<HashMap<TenantId, PreferenceRecord>>,
+    restored: Option<Records>,
 }
 
 impl LastKnownGood {
     /// Remembers in `folder` what `inner` says. `source` names the Config Database: what is known of one is
     /// never used for another.
+    ///
+    /// # Errors
+    /// When another agent uses the folder. A folder that cannot be used at all costs the memory, not the work.
     pub fn new(
         inner: Arc<dyn ConfigDatabase>,
         clock: Arc<dyn Clock>,
         folder: impl Into<PathBuf>,
         source: impl Into<String>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, FolderInUse> {
+        let folder = folder.into();
+        let lock = match folder::lock(&folder) {
+            Ok(lock) => Some(lock?),
+            Err(problem) => {
+                error!(%problem, "The folder {} of the last known preferences cannot be used: {problem}", folder.display());
+                None
+            }
+        };
+        Ok(Self {
             inner,
             clock,
-            folder: folder.into(),
+            folder,
             source: source.into(),
             features: Mutex::default(),
-        }
+            _lock: lock,
+        })
     }
 
-    fn path(&self, feature_type: &FeatureType) -> PathBuf {
-        self.folder.join(format!("{feature_type}.ndjson"))
-    }
-
-    /// The snapshot, unless most tenants are gone at once and no second read has confirmed it.
+    /// The snapshot, unless most tenants who are on are gone at once and no second read has confirmed it. Its records
+    /// say since when their schedules have been as they are.
     fn believe(
         &self,
         feature_type: &FeatureType,
         known: &mut Known,
-        snapshot: Snapshot,
-    ) -> Result<Snapshot, ConfigDatabaseError> {
-        let found = snapshot.records.len();
-        let Some(expected) = known
-            .tenants
-            .filter(|tenants| *tenants >= SMALLEST_GUARDED && found * 2 < *tenants)
-        else {
+        mut snapshot: Snapshot,
+        read_at: DateTime<Utc>,
+    ) -> Result<(Snapshot, Tenants), ConfigDatabaseError> {
+        let mut before = known.tenants.take().unwrap_or_default();
+        let mut now = before.empty_like();
+        for record in &mut snapshot.records {
+            record.schedule_since = before.since(record, read_at);
+            now.set(record);
+        }
+        let expected = before.on();
+        let lost = expected - before.still_on(&now);
+        let found = now.on();
+        known.tenants = Some(before);
+        if lost * 2 <= expected {
             known.suspicious_since = None;
-            return Ok(snapshot);
-        };
+            return Ok((snapshot, now));
+        }
         let since = *known.suspicious_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= CONFIRM_AFTER {
-            warn!(%feature_type, expected, found,
-                "A second read confirms that {feature_type} has {found} tenants instead of {expected}; it is taken");
+            warn!(%feature_type, expected, lost, found,
+                "A second read confirms that {feature_type} has lost {lost} of {expected} tenants; it is taken");
             known.suspicious_since = None;
-            return Ok(snapshot);
+            return Ok((snapshot, now));
         }
         Err(ConfigDatabaseError {
             kind: ConfigErrorKind::Suspicious,
             message: format!(
-                "Config Database has {found} tenants for {feature_type} where there were {expected}; this is held \
-                 back until a read {} s later confirms it. Check that nothing was deleted by mistake",
+                "Config Database has lost {lost} of the {expected} tenants for {feature_type}, and has {found}; this is \
+                 held back until a read {} s later confirms it. Check that nothing was deleted by mistake",
                 CONFIRM_AFTER.as_secs()
             ),
             retry_after: None,
         })
+    }
+
+    /// What is on the disk, taken in record by record.
+    async fn read<T: Default + Send + 'static>(
+        &self,
+        feature_type: &FeatureType,
+        take: fn(&mut T, Kept),
+    ) -> Option<(Found, T)> {
+        let path = folder::path(&self.folder, feature_type);
+        let found = match journal::read(&path, &self.source, take).await {
+            Ok(found) => found?,
+            Err(problem) => {
+                error!(%feature_type, problem, "What was last known of {feature_type} cannot be used: {problem}");
+                return None;
+            }
+        };
+        let (known_at, path) = (found.0.known_at, path.display());
+        match found.0.damage {
+            None => {}
+            Some(Damage::CutOff) => warn!(%feature_type, %known_at,
+                "The end of {path} is cut off, as a crash leaves it; what was known until {known_at} is whole"),
+            Some(Damage::Changed) => error!(%feature_type, %known_at,
+                "The file {path} is damaged: what changed after {known_at} is lost, and what was known then is whole"),
+        }
+        Some(found)
     }
 
     /// What is on the disk, the first time it is asked for and nothing better has been known.
@@ -109,29 +165,32 @@ impl LastKnownGood {
         if known.journal.is_some() || known.restored.is_some() {
             return None;
         }
-        let path = self.path(feature_type);
-        let restored = match journal::read(&path, &self.source).await {
-            Ok(restored) => restored?,
-            Err(problem) => {
-                error!(%feature_type, problem, "What was last known of {feature_type} cannot be used: {problem}");
-                return None;
+        let take = |records: &mut Records, kept| match kept {
+            Kept::Set(record) => {
+                records.insert(record.tenant_id.clone(), record);
+            }
+            Kept::Remove(tenant) => {
+                records.remove(&tenant);
             }
         };
-        let (tenants, age_seconds) = (
-            restored.records.len(),
-            (self.clock.now() - restored.known_at).num_seconds(),
-        );
-        warn!(%feature_type, tenants, age_seconds, known_at = %restored.known_at,
-            "The last known preferences for {feature_type} are used, {tenants} tenants as of {} ({age_seconds} s ago): {cause}",
-            restored.known_at);
-        let by_tenant = |record: &PreferenceRecord| (record.tenant_id.clone(), record.clone());
-        known.tenants = Some(tenants);
-        known.restored = Some(restored.records.iter().map(by_tenant).collect());
-        Some(Snapshot {
-            records: restored.records,
-            cursor: restored.cursor,
-            known_at: Some(restored.known_at),
-        })
+        let (
+            Found {
+                cursor, known_at, ..
+            },
+            records,
+        ) = self.read(feature_type, take).await?;
+        let (tenants, age_seconds) = (records.len(), (self.clock.now() - known_at).num_seconds());
+        warn!(%feature_type, tenants, age_seconds, %known_at,
+            "The last known preferences for {feature_type} are used, {tenants} tenants as of {known_at} ({age_seconds} s ago): {cause}");
+        let snapshot = Snapshot {
+            records: records.values().cloned().collect(),
+            cursor,
+            known_at: Some(known_at),
+        };
+        let tenants = known.tenants.get_or_insert_default();
+        records.values().for_each(|record| tenants.set(record));
+        known.restored = Some(records);
+        Some(snapshot)
     }
 
     /// Writes a snapshot down. A disk that fails costs the memory, not the work.
@@ -142,10 +201,10 @@ impl LastKnownGood {
         snapshot: &Snapshot,
         read_at: DateTime<Utc>,
     ) {
-        known.tenants = Some(snapshot.records.len());
         known.restored = None;
-        let path = self.path(feature_type);
-        known.journal = match Journal::begin(&path, &self.source, snapshot, read_at).await {
+        let path = folder::path(&self.folder, feature_type);
+        let (records, cursor) = (&snapshot.records, &snapshot.cursor);
+        known.journal = match Journal::begin(&path, &self.source, records, cursor, read_at).await {
             Ok(journal) => Some(journal),
             Err(problem) => {
                 error!(%feature_type, %problem, "The preferences for {feature_type} cannot be kept on disk: {problem}");
@@ -153,6 +212,22 @@ impl LastKnownGood {
             }
         };
     }
+}
+
+/// Takes a change in, and has it say since when the tenant's schedule has been as it is.
+fn follow(tenants: &mut Tenants, change: &mut Change, read_at: DateTime<Utc>) {
+    let ChangeKind::Upserted(preference) = &change.kind else {
+        return tenants.remove(&change.tenant_id);
+    };
+    let mut record = PreferenceRecord {
+        tenant_id: change.tenant_id.clone(),
+        preference: Arc::clone(preference),
+        updated_at: Some(change.changed_at.unwrap_or(read_at)),
+        schedule_since: change.schedule_since,
+    };
+    record.schedule_since = tenants.since(&record, read_at);
+    change.schedule_since = record.schedule_since;
+    tenants.set(&record);
 }
 
 #[async_trait]
@@ -163,15 +238,18 @@ impl ConfigDatabase for LastKnownGood {
         let mut features = self.features.lock().await;
         let known = features.entry(feature_type.clone()).or_default();
         if known.tenants.is_none() && read.is_ok() {
-            // After a restart, too, a collapse is measured against what was known before.
-            let before = journal::read(&self.path(feature_type), &self.source)
-                .await
-                .ok()
-                .flatten();
-            known.tenants = before.map(|before| before.records.len());
+            // After a restart, too, a collapse is measured against what was known before, and a schedule that is the
+            // same keeps its time.
+            let take = |tenants: &mut Tenants, kept| match kept {
+                Kept::Set(record) => tenants.set(&record),
+                Kept::Remove(tenant) => tenants.remove(&tenant),
+            };
+            let kept = self.read(feature_type, take).await;
+            known.tenants = kept.map(|(_, tenants)| tenants);
         }
-        match read.and_then(|snapshot| self.believe(feature_type, known, snapshot)) {
-            Ok(snapshot) => {
+        match read.and_then(|snapshot| self.believe(feature_type, known, snapshot, read_at)) {
+            Ok((snapshot, tenants)) => {
+                known.tenants = Some(tenants);
                 self.remember(feature_type, known, &snapshot, read_at).await;
                 Ok(snapshot)
             }
@@ -186,16 +264,14 @@ impl ConfigDatabase for LastKnownGood {
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
         let read_at = self.clock.now();
-        let page = self.inner.changes(feature_type, cursor, wait).await?;
+        let mut page = self.inner.changes(feature_type, cursor, wait).await?;
         let mut features = self.features.lock().await;
         let known = features.entry(feature_type.clone()).or_default();
-        let gone = page.changes.iter().filter(|change| match &change.kind {
-            ChangeKind::Deleted => true,
-            ChangeKind::Upserted(preference) => preference.get("enabled") != Some(&true.into()),
-        });
-        known.tenants = known
-            .tenants
-            .map(|tenants| tenants.saturating_sub(gone.count()));
+        if let Some(tenants) = &mut known.tenants {
+            page.changes
+                .iter_mut()
+                .for_each(|change| follow(tenants, change, read_at));
+        }
         if let Some(journal) = &mut known.journal
             && let Err(problem) = journal.append(&page, read_at).await
         {
@@ -223,6 +299,10 @@ impl ConfigDatabase for LastKnownGood {
             .iter()
             .filter_map(|tenant| Some((tenant.clone(), restored.get(tenant)?.clone())))
             .collect())
+    }
+
+    fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
+        self.inner.unreadable(feature_type)
     }
 }
 

@@ -293,7 +293,10 @@ impl DynamicBatchScheduler {
         let jobs: HashMap<JobId, JobStatus> = self
             .mirrors
             .iter()
-            .map(|mirror| (mirror.job.job_id.clone(), mirror.status()))
+            .map(|mirror| {
+                let unreadable = self.config_database.unreadable(&mirror.feature_type);
+                (mirror.job.job_id.clone(), mirror.status(unreadable.count()))
+            })
             .collect();
         for (job_id, status) in &jobs {
             let job_id = job_id.to_string();

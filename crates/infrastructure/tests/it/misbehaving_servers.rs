@@ -371,3 +371,351 @@ async fn a_dead_server_sees_little_more_than_the_calls_that_were_meant_for_it() 
         "{seen} calls were seen for {CALLS}"
     );
 }
+
+/// A server whose answers to `groups` and `changes` are these texts.
+async fn texts(groups: &'static str, changes: &'static str) -> (String, crate::server::Calls) {
+    start(move |request| {
+        let path = request.uri().path();
+        let text = match path.rsplit('/').next() {
+            Some("groups") => groups,
+            Some("changes") => changes,
+            _ => return answer(404, &json!({})),
+        };
+        Response::builder()
+            .header("content-type", "application/json")
+            .body(Body::from(text))
+            .unwrap()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_entry_of_the_groups_that_does_not_fit_is_named_and_spoils_no_other() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let large = "x".repeat(70_000);
+    let groups = format!(
+        r#"{{"epoch": "e", "as_of_id": 7, "groups": [
+            {{"frequency": "daily", "tenants": [
+                {{"tenant_id": "good1", "x": "\u00fc", "updated_at": null}}, "good2", 17, null, {{"tenant_id": 4711}},
+                {{"tenant_id": "date", "updated_at": "2026-01-01 00:00:00"}},
+                {{"tenant_id": "since", "schedule_since": "soon"}},
+                {{"tenant_id": "deep", "x": {deep}}}, {{"tenant_id": "large", "x": "{large}"}},
+                {{"tenant_id": "twice", "tenant_id": "victim"}}, {{"tenant_id": "twice", "x": 1, "x": 2}},
+                {{"tenant_id": "nan", "x": NaN}}, {{"tenant_id": "control", "x": "{control}"}},
+                {{"tenant_id": ".."}}, {{}}, , {{"tenant_id": "huge", "x": 1e999}}
+            ]}},
+            {{"frequency": "daily", "tenants": null}}, 7, {{"frequency": "daily"}},
+            {{"frequency": {deep}, "tenants": ["shared"]}},
+            {{"frequency": "weekly", "preferred_day": "monday", "tenants": [{{"tenant_id": "good3"}}], "count": 1}}
+        ]}}"#,
+        control = '\u{1}',
+    );
+    let (url, _) = texts(groups.leak(), "{}").await;
+    let client = client(&url);
+    let snapshot = client.snapshot(&feature()).await.unwrap();
+    let read: Vec<&str> = snapshot
+        .records
+        .iter()
+        .map(|record| record.tenant_id.as_str())
+        .collect();
+    assert_eq!(read, ["good1", "good2", "good3"]);
+    let unreadable = client.unreadable(&feature());
+    let named: Vec<&str> = unreadable
+        .tenants
+        .keys()
+        .map(|tenant| tenant.as_str())
+        .collect();
+    assert_eq!(
+        named,
+        [
+            "control", "date", "deep", "huge", "large", "nan", "shared", "since", "twice"
+        ]
+    );
+    let reason = |id: &str| unreadable.tenants[&tenant(id)].to_string();
+    assert!(
+        reason("date")
+            .contains(r#"/groups/0/tenants/5/updated_at: "2026-01-01 00:00:00" cannot be read"#),
+        "{}",
+        reason("date")
+    );
+    assert!(
+        reason("deep").contains("nests more than"),
+        "{}",
+        reason("deep")
+    );
+    assert!(
+        reason("large").contains("is too large"),
+        "{}",
+        reason("large")
+    );
+    let others: Vec<&str> = unreadable
+        .others
+        .iter()
+        .map(|error| error.pointer.as_str())
+        .collect();
+    assert_eq!(
+        others,
+        [
+            "/groups/0/tenants/2",
+            "/groups/0/tenants/3",
+            "/groups/0/tenants/4/tenant_id",
+            "/groups/0/tenants/9",
+            "/groups/0/tenants/13/tenant_id",
+            "/groups/0/tenants/14/tenant_id",
+            "/groups/0/tenants/15",
+            "/groups/1/tenants",
+            "/groups/2",
+            "/groups/3/tenants",
+        ]
+    );
+    assert_eq!(unreadable.others[0].value.as_deref(), Some("17"));
+    assert!(
+        unreadable.others[3]
+            .to_string()
+            .contains("\"tenant_id\" twice")
+    );
+}
+
+#[tokio::test]
+async fn an_entry_of_the_changes_that_does_not_fit_is_named_and_stops_no_other() {
+    let changes = r#"{"last_id": 30, "changes": [
+        {"id": 11, "tenant_id": "date", "changed_at": "yesterday", "preference": {"enabled": true}},
+        {"id": 12, "tenant_id": "text", "preference": "daily"},
+        {"id": "13", "tenant_id": "number", "preference": {}},
+        {"id": 14, "tenant_id": 14, "preference": {}}, {"id": 15}, null,
+        {"id": 16, "tenant_id": "mended", "preference": []},
+        {"id": 17, "tenant_id": "mended", "preference": {"enabled": true}},
+        {"id": 18, "tenant_id": "spoilt", "preference": {"enabled": true}},
+        {"id": 19, "tenant_id": "spoilt", "preference": {"enabled": true, "enabled": false}},
+        {"id": 20, "tenant_id": "x", "feature_type": "another", "preference": 5},
+        {"id": 21, "tenant_id": "gone", "change": "deleted", "preference": null},
+        {"id": 22, "tenant_id": "good", "preference": {"enabled": true, "x": {"y": []}}}
+    ]}"#;
+    let (url, _) = texts("{}", changes).await;
+    let client = client(&url);
+    let cursor = Cursor {
+        since_id: 10,
+        epoch: None,
+    };
+    let page = client
+        .changes(&feature(), &cursor, Duration::ZERO)
+        .await
+        .unwrap();
+    let seen: Vec<String> = page
+        .changes
+        .iter()
+        .map(|change| {
+            let on = matches!(change.kind, punctual_domain::ChangeKind::Upserted(_));
+            format!("{} {on}", change.tenant_id)
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            "date false",
+            "text false",
+            "number false",
+            "mended false",
+            "mended true",
+            "spoilt true",
+            "spoilt false",
+            "gone false",
+            "good true"
+        ],
+        "what cannot be read leaves no stale preference"
+    );
+    assert_eq!(page.cursor.since_id, 30);
+    let unreadable = client.unreadable(&feature());
+    let named: Vec<&str> = unreadable
+        .tenants
+        .keys()
+        .map(|tenant| tenant.as_str())
+        .collect();
+    assert_eq!(named, ["date", "number", "spoilt", "text"]);
+    assert_eq!(unreadable.others.len(), 3);
+    let reason = unreadable.tenants[&tenant("date")].to_string();
+    assert!(
+        reason.contains("\"yesterday\" cannot be read") && reason.contains("(change 11)"),
+        "{reason}"
+    );
+    // A full read that brings them all releases them.
+    client.snapshot(&feature()).await.unwrap_err();
+    assert_eq!(client.unreadable(&feature()).count(), 7, "not an error");
+}
+
+#[tokio::test]
+async fn a_tenant_that_cannot_be_fetched_is_retried_aside() {
+    let works = Arc::new(AtomicUsize::new(0));
+    let switch = Arc::clone(&works);
+    let (url, _) = start(move |request| {
+        let query = request.uri().query().unwrap_or_default();
+        match request.uri().path().rsplit('/').nth(2) {
+            Some("bad") if switch.load(Ordering::SeqCst) == 0 => answer(500, &json!({})),
+            Some("odd") => answer(200, &json!({"config_value": {"instagram_posts": "daily"}})),
+            Some("bad") => answer(
+                200,
+                &json!({"config_value": {"instagram_posts": {"enabled": false}}}),
+            ),
+            _ if query.contains("since_id=0") => answer(
+                200,
+                &json!({"changes": [
+                    {"id": 1, "tenant_id": "bad", "changed_at": "2026-03-01T09:00:00Z"},
+                    {"id": 2, "tenant_id": "odd"},
+                    {"id": 3, "tenant_id": "good", "preference": {"enabled": true}}
+                ]}),
+            ),
+            _ => answer(200, &json!({"changes": []})),
+        }
+    })
+    .await;
+    let client = client(&url);
+    let page = client
+        .changes(&feature(), &Cursor::default(), Duration::ZERO)
+        .await
+        .unwrap();
+    let ids: Vec<&str> = page
+        .changes
+        .iter()
+        .map(|change| change.tenant_id.as_str())
+        .collect();
+    assert_eq!(
+        (ids.as_slice(), page.cursor.since_id),
+        (["odd", "good"].as_slice(), 3)
+    );
+    let shown = client.unreadable(&feature());
+    assert!(
+        shown.tenants[&tenant("bad")]
+            .to_string()
+            .contains("cannot be fetched"),
+        "{shown:?}"
+    );
+    assert!(shown.tenants.contains_key(&tenant("odd")));
+
+    works.store(1, Ordering::SeqCst);
+    let began = Instant::now();
+    let fetched = loop {
+        let page = client
+            .changes(&feature(), &page.cursor, Duration::ZERO)
+            .await
+            .unwrap();
+        if let Some(change) = page.changes.into_iter().next() {
+            break change;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(fetched.tenant_id, tenant("bad"));
+    assert_eq!(
+        fetched.changed_at,
+        Some("2026-03-01T09:00:00Z".parse().unwrap())
+    );
+    assert!(
+        !client
+            .unreadable(&feature())
+            .tenants
+            .contains_key(&tenant("bad"))
+    );
+}
+
+#[tokio::test]
+async fn groups_without_end_are_given_up() {
+    type Page = fn(usize) -> serde_json::Value;
+    let pages: [(&str, Page); 4] = [
+        (
+            "a cursor comes twice",
+            |n| json!({"next_cursor": "same", "groups": [{"tenants": [format!("t{n}")]}]}),
+        ),
+        (
+            "a page comes twice",
+            |n| json!({"next_cursor": format!("{n}"), "groups": [{"tenants": ["a"]}]}),
+        ),
+        (
+            "101 pages in a row bring nothing",
+            |n| json!({"next_cursor": format!("{n}"), "groups": []}),
+        ),
+        (
+            "a cursor has",
+            |_| json!({"next_cursor": "x".repeat(10_000), "groups": []}),
+        ),
+    ];
+    for (why, page) in pages {
+        let count = AtomicUsize::new(0);
+        let count = Arc::new(count);
+        let served = Arc::clone(&count);
+        let (url, _) =
+            start(move |_| answer(200, &page(served.fetch_add(1, Ordering::SeqCst)))).await;
+        let error = snapshot_error(options(&url)).await;
+        assert_eq!(error.kind, ConfigErrorKind::Malformed);
+        assert!(
+            error.message.contains("without end") && error.message.contains(why),
+            "{error}"
+        );
+        assert!(count.load(Ordering::SeqCst) <= 102);
+    }
+    // Some empty pages on the way are none of that.
+    let count = Arc::new(AtomicUsize::new(0));
+    let (url, _) = start(move |_| {
+        let n = count.fetch_add(1, Ordering::SeqCst);
+        let tenants = if n % 50 == 0 { json!([format!("t{n}")]) } else { json!([]) };
+        let next = (n < 200).then(|| n.to_string());
+        answer(200, &json!({"epoch": "e", "as_of_id": 1, "next_cursor": next, "groups": [{"tenants": tenants}]}))
+    })
+    .await;
+    assert_eq!(
+        client(&url)
+            .snapshot(&feature())
+            .await
+            .unwrap()
+            .records
+            .len(),
+        5
+    );
+}
+
+#[tokio::test]
+async fn a_feed_that_goes_backwards_or_repeats_itself_is_not_followed() {
+    let cursor = Cursor {
+        since_id: 16,
+        epoch: None,
+    };
+    let change =
+        |id: u64| json!({"id": id, "tenant_id": format!("t{id}"), "preference": {"enabled": true}});
+    let read = async |page: serde_json::Value| {
+        let (url, _) = start(move |_| answer(200, &page)).await;
+        client(&url)
+            .changes(&feature(), &cursor, Duration::ZERO)
+            .await
+    };
+    for lost in [
+        json!({"changes": [], "last_id": 3}),
+        json!({"changes": [change(3)], "last_id": 3}),
+        json!({"changes": [change(3), change(5)]}),
+        json!({"changes": [change(3)], "last_id": 15, "has_more": true}),
+    ] {
+        assert_eq!(
+            read(lost).await.unwrap_err().kind,
+            ConfigErrorKind::CursorLost
+        );
+    }
+    let page = read(json!({"changes": [change(3), change(16), change(17)]}))
+        .await
+        .unwrap();
+    let ids: Vec<&str> = page
+        .changes
+        .iter()
+        .map(|change| change.tenant_id.as_str())
+        .collect();
+    assert_eq!(
+        (ids.as_slice(), page.cursor.since_id),
+        (["t17"].as_slice(), 17)
+    );
+    for nothing_new in [
+        json!({"changes": [], "last_id": 16, "has_more": true}),
+        json!({"changes": [], "last_id": 20, "has_more": true}),
+        json!({"changes": [change(16)], "has_more": true}),
+        json!({"changes": [change(2)], "last_id": 16, "has_more": true}),
+    ] {
+        let page = read(nothing_new).await.unwrap();
+        assert!(page.changes.is_empty() && !page.has_more, "{page:?}");
+    }
+}

@@ -177,3 +177,29 @@ async fn a_plain_server_that_no_longer_keeps_its_first_changes_still_gives_its_s
         (1, Cursor::default())
     );
 }
+
+#[tokio::test]
+async fn a_plain_server_whose_feed_cannot_be_read_still_gives_its_snapshot() {
+    for changes in [
+        json!({"changes": [], "has_more": true}),
+        json!({"changes": "none"}),
+        json!({"changes": [null, {"id": "x"}], "has_more": true}),
+    ] {
+        let (url, calls) = start(move |request| {
+            if request.uri().path().ends_with("changes") {
+                return answer(200, &changes);
+            }
+            answer(
+                200,
+                &json!({"groups": [{"frequency": "daily", "tenants": ["a"]}]}),
+            )
+        })
+        .await;
+        let snapshot = client(&url).snapshot(&feature()).await.unwrap();
+        assert_eq!(
+            (snapshot.records.len(), snapshot.cursor),
+            (1, Cursor::default())
+        );
+        assert!(calls.lock().unwrap().len() <= 4);
+    }
+}

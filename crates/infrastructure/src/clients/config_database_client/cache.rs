@@ -109,6 +109,10 @@ impl PreferenceCache {
         };
         self.entries.set((feature.clone(), tenant.clone()), entry);
     }
+
+    pub(super) fn forget(&self, feature: &FeatureType, tenant: &TenantId) {
+        self.entries.remove(&(feature.clone(), tenant.clone()));
+    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use std::{error::Error as _, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use punctual_application::ports::{ConfigDatabaseError, ConfigErrorKind};
+use punctual_domain::FieldError;
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH},
 };
 use secrecy::ExposeSecret;
-use serde::de::DeserializeOwned;
 use tower::{
     ServiceExt,
     retry::budget::{Budget, TpsBudget},
@@ -50,12 +50,13 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// The document.
-    pub(super) fn json<T: DeserializeOwned>(self) -> Result<T, ConfigDatabaseError> {
+    /// What `read` makes of the document.
+    pub(super) fn read<'a, T>(
+        &'a self,
+        read: impl FnOnce(&'a [u8]) -> Result<T, FieldError>,
+    ) -> Result<T, ConfigDatabaseError> {
         match self {
-            Self::Json { body, url, .. } => {
-                serde_json::from_slice(&body).map_err(|error| malformed(&url, &error))
-            }
+            Self::Json { body, url, .. } => read(body).map_err(|error| malformed(url, &error)),
             Self::Known | Self::Missing | Self::Gone => Err(error(
                 ConfigErrorKind::Malformed,
                 "Config Database has no such address; check that CONFIG_SERVICE_URL points at one"
@@ -72,6 +73,8 @@ pub(super) struct Ask<'a> {
     pub(super) wait: Duration,
     /// The ETag of what is known already.
     pub(super) known: Option<&'a HeaderValue>,
+    /// Whether the call is made only once: the caller retries later.
+    pub(super) once: bool,
 }
 
 /// A call that failed, and whether it may be made again at once.
@@ -179,7 +182,7 @@ impl Http {
         self.retries.deposit();
         (|| self.try_get(path, query, ask))
             .retry(backoff)
-            .when(|failed| failed.again && self.retries.withdraw())
+            .when(|failed| failed.again && !ask.once && self.retries.withdraw())
             .adjust(|failed, delay| {
                 let asked = failed.error.retry_after.unwrap_or_default();
                 delay.map(|delay| delay.max(asked))
@@ -350,7 +353,7 @@ fn error(kind: ConfigErrorKind, message: String) -> ConfigDatabaseError {
     }
 }
 
-fn malformed(url: &str, cause: &serde_json::Error) -> ConfigDatabaseError {
+fn malformed(url: &str, cause: &FieldError) -> ConfigDatabaseError {
     error(
         ConfigErrorKind::Malformed,
         format!(

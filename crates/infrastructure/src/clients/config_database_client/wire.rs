@@ -1,105 +1,296 @@
-//! The Config Database's JSON, read tolerantly: what is not needed may be missing, what is unknown is passed
-//! on. Only what would be misread is refused.
+//! The Config Database's JSON, read tolerantly and entry by entry: what is not needed may be missing, what is unknown is
+//! passed on, and an entry that does not fit is left out with its reason while all others are read.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, PreferenceRecord, TenantId};
-use serde::Deserialize;
+use punctual_domain::{FeatureType, FieldError, PreferenceRecord, TenantId};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tracing::warn;
+
+use crate::strict_json::{elements, members, read};
+
+/// Largest entry that is read, in bytes. A preference has half of it at most.
+const LARGEST_ENTRY: usize = 64 * 1024;
+/// Deepest nesting of an entry. A preference has half of it at most.
+const DEEPEST_ENTRY: usize = 32;
+/// Where the reference server puts the fields of a tenant's own that it does not know.
+const OTHER: &str = "other";
 
 type Object = Map<String, Value>;
 
+/// An entry that is left out.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Misfit {
+    /// Whose it is, if that can be read.
+    pub(super) tenant: Option<TenantId>,
+    /// Where it stands, and what is wrong with it.
+    pub(super) error: FieldError,
+}
+
+/// An object of an answer: its members, not yet read, and where it stands.
+struct Entry<'a> {
+    place: String,
+    members: BTreeMap<String, &'a [u8]>,
+}
+
+impl<'a> Entry<'a> {
+    fn new(place: &str, json: &'a [u8]) -> Result<Self, FieldError> {
+        let remedy = "send an object with every name once";
+        let members =
+            members(json).map_err(|problem| misfit(place, Some(json), &problem, remedy))?;
+        Ok(Self {
+            place: place.to_owned(),
+            members,
+        })
+    }
+
+    /// A member that may be missing or null.
+    fn optional<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        expected: &str,
+    ) -> Result<Option<T>, FieldError> {
+        let Some(json) = self.members.get(name) else {
+            return Ok(None);
+        };
+        let value = read(json, DEEPEST_ENTRY).and_then(serde_json::from_value);
+        value.map_err(|error| {
+            let remedy = format!("send {expected}");
+            misfit(&self.pointer(name), Some(json), &broken(&error), &remedy)
+        })
+    }
+
+    fn required<T: DeserializeOwned>(&self, name: &str, expected: &str) -> Result<T, FieldError> {
+        self.optional(name, expected)?.ok_or_else(|| {
+            misfit(
+                &self.pointer(name),
+                None,
+                "is missing",
+                &format!("send {expected}"),
+            )
+        })
+    }
+
+    fn instant(&self, name: &str) -> Result<Option<DateTime<Utc>>, FieldError> {
+        self.optional(name, "an instant such as 2026-03-01T09:00:00Z, or null")
+    }
+
+    fn tenant(&self) -> Result<TenantId, FieldError> {
+        let id: String = self.required("tenant_id", "the tenant's id as text")?;
+        tenant(&self.pointer("tenant_id"), self.members["tenant_id"], &id)
+    }
+
+    /// The members but for those of these names, as a whole.
+    fn object(&self, without: &[&str]) -> Result<Object, FieldError> {
+        let remedy =
+            format!("send at most {DEEPEST_ENTRY} levels and {LARGEST_ENTRY} bytes of valid JSON");
+        let members = self
+            .members
+            .iter()
+            .filter(|(name, _)| !without.contains(&name.as_str()));
+        let mut object = Object::new();
+        let mut left = LARGEST_ENTRY;
+        for (name, json) in members {
+            let wrong = |problem: &str| misfit(&self.pointer(name), Some(json), problem, &remedy);
+            left = left
+                .checked_sub(name.len() + json.len())
+                .ok_or_else(|| wrong("is too large"))?;
+            let value = read(json, DEEPEST_ENTRY).map_err(|error| wrong(&broken(&error)))?;
+            object.insert(name.clone(), value);
+        }
+        Ok(object)
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<&'a [u8]>, FieldError> {
+        let json = self.members.get(name).copied().unwrap_or(b"null");
+        elements(json)
+            .map_err(|problem| misfit(&self.pointer(name), Some(json), &problem, "send a list"))
+    }
+
+    fn pointer(&self, name: &str) -> String {
+        format!(
+            "{}/{}",
+            self.place,
+            name.replace('~', "~0").replace('/', "~1")
+        )
+    }
+}
+
+fn tenant(place: &str, json: &[u8], id: &str) -> Result<TenantId, FieldError> {
+    let remedy = "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -";
+    TenantId::new(id).map_err(|_| misfit(place, Some(json), "is not a valid tenant_id", remedy))
+}
+
+fn misfit(place: &str, json: Option<&[u8]>, problem: &str, remedy: &str) -> FieldError {
+    FieldError {
+        pointer: plain(place, 200),
+        value: json.map(|json| plain(&String::from_utf8_lossy(&json[..json.len().min(240)]), 60)),
+        problem: plain(problem, 200),
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// The beginning of a text, with nothing in it that a log or a terminal would obey.
+fn plain(text: &str, most: usize) -> String {
+    let mut letters = text.chars();
+    let clean = |letter: char| {
+        if letter.is_control() {
+            '\u{fffd}'
+        } else {
+            letter
+        }
+    };
+    let mut plain: String = letters.by_ref().take(most).map(clean).collect();
+    if letters.next().is_some() {
+        plain.push('…');
+    }
+    plain
+}
+
+fn broken(error: &serde_json::Error) -> String {
+    let error = error.to_string();
+    let reason = error.split(" at line ").next().unwrap_or_default();
+    format!("cannot be read: {reason}")
+}
+
 /// One page of `GET preferences/groups`.
-#[derive(Debug, Deserialize)]
-pub(super) struct GroupsPage {
-    groups: Vec<Group>,
+pub(super) struct GroupsPage<'a> {
+    groups: Vec<&'a [u8]>,
     epoch: Option<String>,
     as_of_id: Option<u64>,
     pub(super) next_cursor: Option<String>,
 }
 
-/// Tenants who share everything but their overrides.
-#[derive(Debug, Deserialize)]
-struct Group {
-    tenants: Vec<Tenant>,
-    #[serde(flatten)]
-    shared: Object,
-}
+impl<'a> GroupsPage<'a> {
+    /// What tells it from other pages.
+    pub(super) fn content(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        self.groups.iter().for_each(|group| {
+            hasher.update(group);
+        });
+        hasher.finalize()
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Tenant {
-    Id(String),
-    Object {
-        tenant_id: String,
-        #[serde(default)]
-        updated_at: Option<DateTime<Utc>>,
-        #[serde(default)]
-        schedule_since: Option<DateTime<Utc>>,
-        #[serde(flatten)]
-        own: Object,
-    },
+    /// # Errors
+    /// What makes the page as a whole unreadable.
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, FieldError> {
+        let page = Entry::new("", body)?;
+        Ok(Self {
+            groups: page.list("groups")?,
+            epoch: page.optional("epoch", "text")?,
+            as_of_id: page.optional("as_of_id", "a whole number")?,
+            next_cursor: page.optional("next_cursor", "text")?,
+        })
+    }
 }
 
 /// All pages together. The first says where the snapshot stands in the feed: what changed while the others
 /// were read comes again as a change.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    records: Vec<PreferenceRecord>,
+    pub(super) records: Vec<PreferenceRecord>,
+    pub(super) misfits: Vec<Misfit>,
     /// Every preference there is, once: few of many tenants' differ.
     preferences: HashSet<Arc<Object>>,
-    left_out: usize,
+    groups: usize,
     pub(super) epoch: Option<String>,
     pub(super) as_of_id: Option<u64>,
 }
 
 impl Groups {
     /// Adds a page. Returns whether it is of the same database as those before.
-    pub(super) fn add(&mut self, page: GroupsPage) -> bool {
+    pub(super) fn add(&mut self, page: GroupsPage<'_>) -> bool {
         if self.epoch.is_some() && self.epoch != page.epoch {
             return false;
         }
         self.epoch = page.epoch;
         self.as_of_id = self.as_of_id.or(page.as_of_id);
-        for Group {
-            mut shared,
-            tenants,
-        } in page.groups
-        {
-            shared.remove("count");
-            // Groups hold those who are switched on, and need not say so.
-            shared.entry("enabled").or_insert(Value::Bool(true));
-            for tenant in tenants {
-                let (id, updated_at, schedule_since, own) = match tenant {
-                    Tenant::Id(id) => (id, None, None, Object::new()),
-                    Tenant::Object {
-                        tenant_id,
-                        updated_at,
-                        schedule_since,
-                        own,
-                    } => (tenant_id, updated_at, schedule_since, own),
-                };
-                let Ok(tenant_id) = TenantId::new(&id) else {
-                    self.left_out += 1;
-                    continue;
-                };
-                let mut preference = shared.clone();
-                preference.extend(own);
-                let preference = self.intern(preference);
-                self.records.push(PreferenceRecord {
-                    tenant_id,
-                    preference,
-                    updated_at,
-                    schedule_since,
+        for json in page.groups {
+            let place = format!("/groups/{}", self.groups);
+            self.groups += 1;
+            if let Err(error) = self.add_group(&place, json) {
+                self.misfits.push(Misfit {
+                    tenant: None,
+                    error,
                 });
             }
         }
         true
+    }
+
+    /// Number of entries so far, those that do not fit included.
+    pub(super) fn len(&self) -> usize {
+        self.records.len() + self.misfits.len()
+    }
+
+    fn add_group(&mut self, place: &str, json: &[u8]) -> Result<(), FieldError> {
+        let group = Entry::new(place, json)?;
+        let tenants = group.list("tenants")?;
+        let shared = group.object(&["tenants", "count"]).map(|mut shared| {
+            // Groups hold those who are switched on, and need not say so.
+            shared.entry("enabled").or_insert(Value::Bool(true));
+            shared
+        });
+        for (index, json) in tenants.into_iter().enumerate() {
+            match self.tenant(&format!("{place}/tenants/{index}"), json, &shared) {
+                Ok(record) => self.records.push(record),
+                Err(misfit) => self.misfits.push(misfit),
+            }
+        }
+        Ok(())
+    }
+
+    fn tenant(
+        &mut self,
+        place: &str,
+        json: &[u8],
+        shared: &Result<Object, FieldError>,
+    ) -> Result<PreferenceRecord, Misfit> {
+        let nameless = |error| Misfit {
+            tenant: None,
+            error,
+        };
+        let (tenant_id, entry) = match read(json, 0) {
+            Ok(Value::String(id)) => (tenant(place, json, &id).map_err(nameless)?, None),
+            _ => {
+                let entry = Entry::new(place, json).map_err(nameless)?;
+                (entry.tenant().map_err(nameless)?, Some(entry))
+            }
+        };
+        let fields = || -> Result<_, FieldError> {
+            let mut preference = shared.clone()?;
+            let Some(entry) = entry else {
+                return Ok((preference, None, None));
+            };
+            let mut own = entry.object(&["tenant_id", "updated_at", "schedule_since"])?;
+            if let Some(Value::Object(other)) = own.remove(OTHER) {
+                other.into_iter().for_each(|(name, value)| {
+                    preference.entry(name).or_insert(value);
+                });
+            }
+            preference.extend(own);
+            Ok((
+                preference,
+                entry.instant("updated_at")?,
+                entry.instant("schedule_since")?,
+            ))
+        };
+        match fields() {
+            Ok((preference, updated_at, schedule_since)) => Ok(PreferenceRecord {
+                tenant_id,
+                preference: self.intern(preference),
+                updated_at,
+                schedule_since,
+            }),
+            Err(error) => Err(Misfit {
+                tenant: Some(tenant_id),
+                error,
+            }),
+        }
     }
 
     fn intern(&mut self, preference: Object) -> Arc<Object> {
@@ -110,94 +301,199 @@ impl Groups {
         self.preferences.insert(Arc::clone(&preference));
         preference
     }
-
-    pub(super) fn into_records(self, feature: &FeatureType) -> Vec<PreferenceRecord> {
-        let left_out = self.left_out;
-        if left_out > 0 {
-            warn!(%feature, left_out, "{left_out} tenants of {feature} have ids that cannot be; they are left out");
-        }
-        self.records
-    }
 }
 
 /// `GET preferences/changes`.
-#[derive(Debug, Deserialize)]
 pub(super) struct Changes {
     pub(super) changes: Vec<RawChange>,
     pub(super) epoch: Option<String>,
-    last_id: Option<u64>,
-    #[serde(default)]
+    pub(super) last_id: Option<u64>,
     pub(super) has_more: bool,
 }
 
-impl Changes {
-    /// The id to go on from; never before `since`.
-    pub(super) fn last_id(&self, since: u64) -> u64 {
-        let seen = self.changes.iter().map(|change| change.id).max();
-        self.last_id
-            .into_iter()
-            .chain(seen)
-            .chain([since])
-            .max()
-            .unwrap_or(since)
-    }
+/// One entry of the feed.
+pub(super) struct RawChange {
+    pub(super) id: Option<u64>,
+    pub(super) what: What,
 }
 
-/// One entry of the feed.
-#[derive(Debug, Deserialize)]
-pub(super) struct RawChange {
-    pub(super) id: u64,
-    pub(super) tenant_id: String,
-    config_key: Option<String>,
-    feature_type: Option<String>,
-    change: Option<String>,
-    pub(super) preference: Option<Object>,
-    pub(super) changed_at: Option<DateTime<Utc>>,
-    pub(super) schedule_since: Option<DateTime<Utc>>,
+/// What an entry of the feed says.
+pub(super) enum What {
+    /// Something about another feature or another configuration.
+    Other,
+    /// A tenant's preference changed.
+    Change {
+        tenant_id: TenantId,
+        news: News,
+        changed_at: Option<DateTime<Utc>>,
+        schedule_since: Option<DateTime<Utc>>,
+    },
+    /// Nothing that can be read.
+    Misfit(Misfit),
+}
+
+/// What a preference became.
+pub(super) enum News {
+    Deleted,
+    Preference(Arc<Object>),
+    /// The server must be asked.
+    NotSaid,
+}
+
+impl Changes {
+    /// # Errors
+    /// What makes the page as a whole unreadable.
+    pub(super) fn read(body: &[u8], feature: &FeatureType) -> Result<Self, FieldError> {
+        let page = Entry::new("", body)?;
+        let changes = page.list("changes")?.into_iter().enumerate();
+        Ok(Self {
+            changes: changes
+                .map(|(index, json)| RawChange::read(&format!("/changes/{index}"), json, feature))
+                .collect(),
+            epoch: page.optional("epoch", "text")?,
+            last_id: page.optional("last_id", "a whole number")?,
+            has_more: page.optional("has_more", "true or false")?.unwrap_or(false),
+        })
+    }
+
+    /// The id to go on from.
+    pub(super) fn newest(&self) -> Option<u64> {
+        let seen = self.changes.iter().filter_map(|change| change.id);
+        seen.chain(self.last_id).max()
+    }
 }
 
 impl RawChange {
-    /// A change that does not say what it is about may be about anything.
-    pub(super) fn is_about(&self, feature: &FeatureType) -> bool {
-        self.feature_type
-            .as_deref()
-            .is_none_or(|named| named == feature.as_str())
-            && self
-                .config_key
-                .as_deref()
-                .is_none_or(|key| key == "feature_preferences")
-    }
-
-    pub(super) fn is_deletion(&self) -> bool {
-        self.change.as_deref() == Some("deleted")
-    }
-}
-
-/// `GET tenants/{tenant_id}/configs/feature_preferences`.
-#[derive(Debug, Deserialize)]
-pub(super) struct TenantConfig {
-    config_value: Map<String, Value>,
-    #[serde(default)]
-    updated_at: Option<DateTime<Utc>>,
-    /// By feature.
-    #[serde(default)]
-    schedule_since: HashMap<String, DateTime<Utc>>,
-}
-
-impl TenantConfig {
-    pub(super) fn preference(
-        mut self,
-        feature: &FeatureType,
-        tenant: &TenantId,
-    ) -> Option<PreferenceRecord> {
-        let Some(Value::Object(preference)) = self.config_value.remove(feature.as_str()) else {
-            return None;
+    fn read(place: &str, json: &[u8], feature: &FeatureType) -> Self {
+        let entry = match Entry::new(place, json) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let what = What::Misfit(Misfit {
+                    tenant: None,
+                    error,
+                });
+                return Self { id: None, what };
+            }
         };
-        Some(PreferenceRecord {
+        let id: Result<u64, _> = entry.required("id", "the change's number");
+        let mut what = match entry.tenant() {
+            _ if is_about_another(&entry, feature) => What::Other,
+            Err(error) => What::Misfit(Misfit {
+                tenant: None,
+                error,
+            }),
+            Ok(tenant_id) => match id
+                .as_ref()
+                .map_err(FieldError::clone)
+                .and_then(|_| News::read(&entry))
+            {
+                Ok((news, changed_at, schedule_since)) => What::Change {
+                    tenant_id,
+                    news,
+                    changed_at,
+                    schedule_since,
+                },
+                Err(error) => What::Misfit(Misfit {
+                    tenant: Some(tenant_id),
+                    error,
+                }),
+            },
+        };
+        let id = id.ok();
+        if let (What::Misfit(misfit), Some(id)) = (&mut what, id) {
+            misfit.error.problem += &format!(" (change {id})");
+        }
+        Self { id, what }
+    }
+}
+
+/// A change that does not say what it is about may be about anything.
+fn is_about_another(entry: &Entry<'_>, feature: &FeatureType) -> bool {
+    let names_another = |name, own: &str| {
+        let named: Result<Option<String>, _> = entry.optional(name, "text");
+        matches!(named, Ok(Some(named)) if named != own)
+    };
+    names_another("feature_type", feature.as_str())
+        || names_another("config_key", "feature_preferences")
+}
+
+type Instant = Option<DateTime<Utc>>;
+
+impl News {
+    fn read(entry: &Entry<'_>) -> Result<(Self, Instant, Instant), FieldError> {
+        for name in ["feature_type", "config_key"] {
+            let _: Option<String> = entry.optional(name, "text")?;
+        }
+        let change: Option<String> = entry.optional("change", "\"upserted\" or \"deleted\"")?;
+        let preference = entry
+            .members
+            .get("preference")
+            .filter(|json| **json != b"null");
+        let news = match preference {
+            _ if change.as_deref() == Some("deleted") => Self::Deleted,
+            Some(json) => {
+                let preference = Entry::new(&entry.pointer("preference"), json)?;
+                Self::Preference(Arc::new(preference.object(&[])?))
+            }
+            None => Self::NotSaid,
+        };
+        Ok((
+            news,
+            entry.instant("changed_at")?,
+            entry.instant("schedule_since")?,
+        ))
+    }
+}
+
+/// The preference for `feature` in `GET tenants/{tenant_id}/configs/feature_preferences`; `None` if there is none.
+///
+/// # Errors
+/// What makes the answer as a whole unreadable. What is wrong with the tenant's preference alone is inside.
+pub(super) fn tenant_config(
+    body: &[u8],
+    feature: &FeatureType,
+    tenant: &TenantId,
+) -> Result<Result<Option<PreferenceRecord>, Misfit>, FieldError> {
+    let config = Entry::new("", body)?;
+    let Some(values) = config
+        .members
+        .get("config_value")
+        .filter(|json| json.starts_with(b"{"))
+    else {
+        return Err(misfit(
+            "/config_value",
+            None,
+            "is missing",
+            "send an object",
+        ));
+    };
+    let record = || -> Result<_, FieldError> {
+        let values = Entry::new("/config_value", values)?;
+        let Some(json) = values
+            .members
+            .get(feature.as_str())
+            .filter(|json| **json != b"null")
+        else {
+            return Ok(None);
+        };
+        let preference = Entry::new(&values.pointer(feature.as_str()), json)?.object(&[])?;
+        let since: Option<BTreeMap<String, Value>> = config.optional(
+            "schedule_since",
+            "an object with an instant for each feature",
+        )?;
+        let since = since.and_then(|mut since| since.remove(feature.as_str()));
+        Ok(Some(PreferenceRecord {
             tenant_id: tenant.clone(),
             preference: Arc::new(preference),
-            updated_at: self.updated_at,
-            schedule_since: self.schedule_since.remove(feature.as_str()),
-        })
-    }
+            updated_at: config.instant("updated_at")?,
+            schedule_since: since.and_then(|since| serde_json::from_value(since).ok()),
+        }))
+    };
+    Ok(record().map_err(|error| Misfit {
+        tenant: Some(tenant.clone()),
+        error,
+    }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,42 @@
-//! The file of a feature: a head, the records of a snapshot, and the changes since, one JSON object a line.
-//! A new snapshot replaces the file as a whole; a line that a crash cut off is as if it had not been written.
+//! The file of a feature: a head, the records of a snapshot, and the changes since, one JSON object a line. Every block of
+//! lines ends with a seal, the hash of all that stands above it. A new snapshot replaces the file as a whole; a block
+//! that a crash cut off is as if it had not been written, and damage is told from that.
 
 use std::{
-    collections::BTreeMap,
-    io::{self, ErrorKind},
+    fs::File as StdFile,
+    io::{self, BufRead, BufReader, ErrorKind, Read},
     path::Path,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{ChangePage, Cursor, Snapshot};
+use punctual_application::ports::{ChangePage, Cursor};
 use punctual_domain::{ChangeKind, PreferenceRecord, TenantId};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::AsyncWriteExt,
 };
 
+use super::folder;
+
 /// How old the file may become, by its own word, while nothing changes.
 const CONTACT_EVERY: TimeDelta = TimeDelta::seconds(60);
+/// Bytes that are written at once.
+const PIECE: usize = 1024 * 1024;
+/// The version of the file. The one before had no seals; it is still read.
+const VERSION: u32 = 2;
+/// How a seal begins.
+const SEAL: &[u8] = br#"{"line":"seal""#;
 
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "line", rename_all = "snake_case")]
-enum Line {
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Line {
     /// The first line: whose preferences these are.
-    Head { source: String },
+    Head {
+        source: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u32>,
+    },
     /// A tenant's preference.
     Set(PreferenceRecord),
     /// A tenant without one.
@@ -33,19 +46,17 @@ enum Line {
         cursor: Cursor,
         known_at: DateTime<Utc>,
     },
-}
-
-/// What a file holds.
-#[derive(Debug)]
-pub(super) struct Restored {
-    pub(super) records: Vec<PreferenceRecord>,
-    pub(super) cursor: Cursor,
-    pub(super) known_at: DateTime<Utc>,
+    /// The hash of everything above.
+    Seal { hash: String },
 }
 
 /// A file that changes are appended to.
 pub(super) struct Journal {
     file: File,
+    /// What is written next.
+    text: Vec<u8>,
+    /// Of everything so far.
+    hasher: blake3::Hasher,
     written_until: DateTime<Utc>,
 }
 
@@ -54,38 +65,60 @@ impl Journal {
     pub(super) async fn begin(
         path: &Path,
         source: &str,
-        snapshot: &Snapshot,
+        records: &[PreferenceRecord],
+        cursor: &Cursor,
         read_at: DateTime<Utc>,
     ) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).await?;
+            folder::create(folder)?;
         }
-        let mut text = Vec::new();
-        push(
-            &mut text,
-            &Line::Head {
-                source: source.to_owned(),
-            },
-        )?;
-        for record in &snapshot.records {
-            push(&mut text, &Line::Set(record.clone()))?;
-        }
-        push(
-            &mut text,
-            &Line::Until {
-                cursor: snapshot.cursor.clone(),
-                known_at: read_at,
-            },
-        )?;
-        let new = path.with_extension("new");
-        let mut file = File::create(&new).await?;
-        file.write_all(&text).await?;
-        file.sync_all().await?;
-        fs::rename(&new, path).await?;
-        Ok(Self {
+        let new = folder::beside(path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)
+            .await?;
+        let mut journal = Self {
             file,
+            text: Vec::new(),
+            hasher: blake3::Hasher::new(),
             written_until: read_at,
-        })
+        };
+        let written = journal.write(source, records, cursor, read_at).await;
+        let written = match written {
+            Ok(()) => fs::rename(&new, path).await,
+            failed => failed,
+        };
+        match written {
+            Ok(()) => Ok(journal),
+            Err(error) => {
+                let _ = fs::remove_file(&new).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(
+        &mut self,
+        source: &str,
+        records: &[PreferenceRecord],
+        cursor: &Cursor,
+        read_at: DateTime<Utc>,
+    ) -> io::Result<()> {
+        self.push(&Line::Head {
+            source: source.to_owned(),
+            version: Some(VERSION),
+        })?;
+        for record in records {
+            self.push(&Line::Set(record.clone()))?;
+            if self.text.len() >= PIECE {
+                self.file.write_all(&self.text).await?;
+                self.text.clear();
+            }
+        }
+        self.seal(cursor, read_at).await?;
+        self.file.sync_all().await
     }
 
     /// Adds a page of changes.
@@ -97,10 +130,9 @@ impl Journal {
         if page.changes.is_empty() && read_at - self.written_until < CONTACT_EVERY {
             return Ok(());
         }
-        let mut text = Vec::new();
         for change in &page.changes {
             let tenant_id = change.tenant_id.clone();
-            let line = match &change.kind {
+            self.push(&match &change.kind {
                 ChangeKind::Deleted => Line::Remove { tenant_id },
                 ChangeKind::Upserted(preference) => Line::Set(PreferenceRecord {
                     tenant_id,
@@ -108,75 +140,162 @@ impl Journal {
                     updated_at: change.changed_at,
                     schedule_since: change.schedule_since,
                 }),
-            };
-            push(&mut text, &line)?;
+            })?;
         }
-        push(
-            &mut text,
-            &Line::Until {
-                cursor: page.cursor.clone(),
-                known_at: read_at,
-            },
-        )?;
-        self.file.write_all(&text).await?;
+        self.seal(&page.cursor, read_at).await
+    }
+
+    /// Ends a block and writes it.
+    async fn seal(&mut self, cursor: &Cursor, known_at: DateTime<Utc>) -> io::Result<()> {
+        self.push(&Line::Until {
+            cursor: cursor.clone(),
+            known_at,
+        })?;
+        let hash = self.hasher.finalize().to_string();
+        write_line(&mut self.text, &Line::Seal { hash })?;
+        self.file.write_all(&self.text).await?;
         self.file.flush().await?;
-        self.written_until = read_at;
+        self.text.clear();
+        self.written_until = known_at;
+        Ok(())
+    }
+
+    fn push(&mut self, line: &Line) -> io::Result<()> {
+        let begins = self.text.len();
+        write_line(&mut self.text, line)?;
+        self.hasher.update(&self.text[begins..]);
         Ok(())
     }
 }
 
-fn push(text: &mut Vec<u8>, line: &Line) -> io::Result<()> {
+fn write_line(text: &mut Vec<u8>, line: &Line) -> io::Result<()> {
     serde_json::to_writer(&mut *text, line)?;
     text.push(b'\n');
     Ok(())
 }
 
-/// Reads a file; `None` when there is none, or it is about another source.
-pub(super) async fn read(path: &Path, source: &str) -> Result<Option<Restored>, String> {
-    let text = match fs::read_to_string(path).await {
-        Ok(text) => text,
+/// What stands in a file, its records aside.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) cursor: Cursor,
+    pub(super) known_at: DateTime<Utc>,
+    /// What is wrong behind the last state that is whole.
+    pub(super) damage: Option<Damage>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Damage {
+    /// The last block is not whole, as a crash leaves it.
+    CutOff,
+    /// A block is not as it was written.
+    Changed,
+}
+
+/// A record or the end of one.
+pub(super) enum Kept {
+    Set(PreferenceRecord),
+    Remove(TenantId),
+}
+
+/// Reads the last whole state of a file, record by record in their order; `None` when there is no file, or it is about
+/// another source.
+///
+/// # Errors
+/// Why there is no whole state.
+pub(super) async fn read<T: Default + Send + 'static>(
+    path: &Path,
+    source: &str,
+    take: fn(&mut T, Kept),
+) -> Result<Option<(Found, T)>, String> {
+    let (path, source) = (path.to_owned(), source.to_owned());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut records = T::default();
+        let found = read_file(&path, &source, |kept| take(&mut records, kept));
+        found.map(|found| found.map(|found| (found, records)))
+    });
+    read.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+fn read_file(
+    path: &Path,
+    source: &str,
+    mut take: impl FnMut(Kept),
+) -> Result<Option<Found>, String> {
+    let told = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
+    let open = || StdFile::open(path).map(BufReader::new);
+    let file = match open() {
+        Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("{}: {error}", path.display())),
+        Err(error) => return Err(told(&error)),
     };
-    let mut lines = text.lines();
-    match lines.next().map(serde_json::from_str) {
-        Some(Ok(Line::Head { source: named })) if named == source => {}
-        Some(Ok(Line::Head { .. })) => return Ok(None),
-        _ => {
-            return Err(format!(
-                "{} does not begin as a file of preferences",
-                path.display()
-            ));
+    let (whole, damage) = whole(file).map_err(|error| told(&error))?;
+    let mut found = None;
+    for line in lines(open().map_err(|error| told(&error))?.take(whole)) {
+        match line.and_then(|line| Ok(serde_json::from_slice(&line)?)) {
+            Ok(Line::Head { source: named, .. }) if named != source => return Ok(None),
+            Ok(Line::Head { .. } | Line::Seal { .. }) => {}
+            Ok(Line::Set(record)) => take(Kept::Set(record)),
+            Ok(Line::Remove { tenant_id }) => take(Kept::Remove(tenant_id)),
+            Ok(Line::Until { cursor, known_at }) => found = Some((cursor, known_at)),
+            Err(error) => return Err(told(&error)),
         }
     }
-    let mut records: BTreeMap<TenantId, PreferenceRecord> = BTreeMap::new();
-    let mut waiting = Vec::new();
-    let mut until = None;
-    for line in lines {
-        match serde_json::from_str(line) {
-            Ok(Line::Until { cursor, known_at }) => {
-                until = Some((cursor, known_at));
-                for line in waiting.drain(..) {
-                    match line {
-                        Line::Set(record) => {
-                            records.insert(record.tenant_id.clone(), record);
-                        }
-                        Line::Remove { tenant_id } => {
-                            records.remove(&tenant_id);
-                        }
-                        Line::Head { .. } | Line::Until { .. } => {}
-                    }
-                }
-            }
-            Ok(line) => waiting.push(line),
-            // Cut off by a crash: what came after the last `until` is not known to be whole.
-            Err(_) => break,
-        }
-    }
-    let (cursor, known_at) = until.ok_or_else(|| format!("{} ends too early", path.display()))?;
-    Ok(Some(Restored {
-        records: records.into_values().collect(),
+    let (cursor, known_at) = found.ok_or_else(|| match damage {
+        Some(Damage::Changed) => told(&"is not as it was written"),
+        _ => told(&"ends too early"),
+    })?;
+    Ok(Some(Found {
         cursor,
         known_at,
+        damage,
     }))
+}
+
+/// How many bytes of a file are whole, and what is wrong with the others.
+fn whole(file: BufReader<StdFile>) -> io::Result<(u64, Option<Damage>)> {
+    let mut lines = lines(file);
+    let head = lines.next().transpose()?.unwrap_or_default();
+    let is_sealed = match serde_json::from_slice(&head) {
+        Ok(Line::Head { version: None, .. }) => false,
+        Ok(Line::Head {
+            version: Some(VERSION),
+            ..
+        }) => true,
+        _ => return Err(io::Error::other("does not begin as a file of preferences")),
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&head);
+    let (mut read, mut whole) = (head.len() as u64, 0);
+    let mut broken = false;
+    for line in lines {
+        let line = line?;
+        read += line.len() as u64;
+        // Only seals count in a file that has them: what stands between two is as it was written, or the second is
+        // broken.
+        if is_sealed && !line.starts_with(SEAL) {
+            hasher.update(&line);
+            continue;
+        }
+        match serde_json::from_slice(&line) {
+            // A crash leaves nothing behind a line that it cut off.
+            Ok(_) if broken => return Ok((whole, Some(Damage::Changed))),
+            Ok(Line::Seal { hash }) if hasher.finalize().to_string() == hash => whole = read,
+            Ok(Line::Seal { .. }) => return Ok((whole, Some(Damage::Changed))),
+            Ok(Line::Until { .. }) => whole = read,
+            Ok(_) => {}
+            Err(_) => broken = true,
+        }
+    }
+    Ok((whole, (whole < read).then_some(Damage::CutOff)))
+}
+
+/// The lines of a file with their ends.
+fn lines(mut file: impl BufRead) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        match file.read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            read => Some(read.map(|_| line)),
+        }
+    })
 }

@@ -61,7 +61,60 @@ fn answering(answers: Vec<Result<Snapshot, ConfigDatabaseError>>) -> MockConfigD
 
 fn around(inner: MockConfigDatabase, folder: &tempfile::TempDir, source: &str) -> LastKnownGood {
     let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
-    LastKnownGood::new(Arc::new(inner), clock, folder.path().join("new"), source)
+    LastKnownGood::new(Arc::new(inner), clock, folder.path().join("new"), source).unwrap()
+}
+
+/// The tenants of the last whole state, and what is wrong behind it.
+async fn kept(path: &std::path::Path) -> Result<Option<(Vec<String>, Option<Damage>)>, String> {
+    let take = |records: &mut Records, kept| match kept {
+        Kept::Set(record) => {
+            records.insert(record.tenant_id.clone(), record);
+        }
+        Kept::Remove(tenant) => {
+            records.remove(&tenant);
+        }
+    };
+    let read = journal::read(path, "server", take).await?;
+    Ok(read.map(|(found, records)| {
+        (
+            records.keys().map(ToString::to_string).collect(),
+            found.damage,
+        )
+    }))
+}
+
+fn changed(tenant: &str, preference: Option<Value>, changed_at: &str) -> Change {
+    Change {
+        tenant_id: TenantId::new(tenant).unwrap(),
+        feature_type: feature(),
+        kind: preference.map_or(ChangeKind::Deleted, |preference| {
+            ChangeKind::Upserted(Arc::new(preference.as_object().unwrap().clone()))
+        }),
+        changed_at: Some(changed_at.parse().unwrap()),
+        schedule_since: None,
+    }
+}
+
+/// What the Config Database answers to `changes`, call by call; then nothing.
+fn then_changes(mut inner: MockConfigDatabase, pages: Vec<Vec<Change>>) -> MockConfigDatabase {
+    let pages = std::sync::Mutex::new(std::collections::VecDeque::from(pages));
+    inner.expect_changes().returning(move |_, cursor, _| {
+        Ok(ChangePage {
+            changes: pages.lock().unwrap().pop_front().unwrap_or_default(),
+            cursor: cursor.clone(),
+            has_more: false,
+            waited: true,
+        })
+    });
+    inner
+}
+
+async fn next_changes(known: &LastKnownGood) -> Vec<Change> {
+    known
+        .changes(&feature(), &Cursor::default(), Duration::ZERO)
+        .await
+        .unwrap()
+        .changes
 }
 
 fn tone(records: &HashMap<TenantId, PreferenceRecord>, tenant: &str) -> Option<Value> {
@@ -101,6 +154,7 @@ async fn an_agent_that_starts_while_the_server_is_down_goes_on_with_what_was_kno
         .changes(&feature(), &read.cursor, Duration::ZERO)
         .await
         .unwrap();
+    drop(first);
 
     let second = around(
         answering(vec![Err(down()), Err(down()), Ok(snapshot(3))]),
@@ -155,12 +209,14 @@ async fn without_a_file_of_this_very_server_nothing_is_invented() {
         cold.snapshot(&feature()).await.unwrap_err().kind,
         ConfigErrorKind::Unavailable
     );
+    drop(cold);
     around(answering(vec![Ok(snapshot(3))]), &folder, "server")
         .snapshot(&feature())
         .await
         .unwrap();
     let other = around(answering(vec![Err(down())]), &folder, "another server");
     assert!(other.snapshot(&feature()).await.is_err());
+    drop(other);
 
     for damage in [
         "",
@@ -184,33 +240,276 @@ async fn a_file_that_a_crash_cut_off_anywhere_gives_a_whole_state_or_none() {
     let whole = std::fs::read(&path).unwrap();
     for cut in 0..whole.len() {
         std::fs::write(&path, &whole[..cut]).unwrap();
-        let read = journal::read(&path, "server").await.ok().flatten();
+        let read = kept(&path).await.ok().flatten();
+        // All but the line's end is there.
         let complete = cut == whole.len() - 1;
         assert_eq!(
-            read.map(|read| read.records.len()),
-            complete.then_some(12),
+            read.map(|(records, damage)| (records.len(), damage)),
+            complete.then_some((12, None)),
             "cut at {cut}"
         );
     }
+    for half in [
+        "{\"line\":\"remove\",\"tenant_id\":\"t001\"}\n{\"li",
+        "\0\0\0\0\0\0",
+        "{\"line\":\"seal\",\"ha",
+    ] {
+        std::fs::write(&path, [&whole[..], half.as_bytes()].concat()).unwrap();
+        let (records, damage) = kept(&path).await.unwrap().unwrap();
+        assert_eq!(
+            (records.len(), damage),
+            (12, Some(Damage::CutOff)),
+            "half a page of changes is no page"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_with_one_bit_changed_is_never_used_behind_the_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let on = json!({"enabled": true, "frequency": "daily"});
+    let pages = vec![
+        vec![changed("t000", None, "2026-03-01T09:00:00Z")],
+        vec![changed("t009", Some(on), "2026-03-01T09:00:00Z")],
+    ];
+    let known = around(
+        then_changes(answering(vec![Ok(snapshot(3))]), pages),
+        &folder,
+        "server",
+    );
+    known.snapshot(&feature()).await.unwrap();
+    let path = folder.path().join("new/posts.ndjson");
+    let first = std::fs::read(&path).unwrap().len();
+    next_changes(&known).await;
+    let second = std::fs::read(&path).unwrap().len();
+    next_changes(&known).await;
+    let whole = std::fs::read(&path).unwrap();
+    let states = [
+        (whole.len(), vec!["t001", "t002", "t009"]),
+        (second, vec!["t001", "t002"]),
+        (first, vec!["t000", "t001", "t002"]),
+        (0, vec![]),
+    ];
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&path, &bytes).unwrap();
+        let (_, expected) = states.iter().find(|(ends, _)| *ends <= at).unwrap();
+        match kept(&path).await {
+            Ok(Some((records, damage))) => {
+                assert_eq!(&records, expected, "byte {at}");
+                assert!(damage.is_some(), "byte {at} is told");
+            }
+            Ok(None) => panic!("byte {at}: taken for another server's"),
+            Err(_) => assert!(expected.is_empty(), "byte {at}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_of_the_version_before_is_still_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = concat!(
+        "{\"line\":\"head\",\"source\":\"server\"}\n",
+        "{\"line\":\"set\",\"tenant_id\":\"a\",\"preference\":{\"enabled\":true,\"frequency\":\"daily\"},\"updated_at\":null}\n",
+        "{\"line\":\"set\",\"tenant_id\":\"b\",\"preference\":{\"enabled\":true},\"updated_at\":\"2026-01-01T00:00:00Z\"}\n",
+        "{\"line\":\"until\",\"cursor\":{\"since_id\":7,\"epoch\":null},\"known_at\":\"2026-03-01T08:00:00Z\"}\n",
+        "{\"line\":\"remove\",\"tenant_id\":\"b\"}\n",
+        "{\"line\":\"until\",\"cursor\":{\"since_id\":8,\"epoch\":null},\"known_at\":\"2026-03-01T08:30:00Z\"}\n",
+    );
+    std::fs::create_dir(folder.path().join("new")).unwrap();
+    let path = folder.path().join("new/posts.ndjson");
+    std::fs::write(&path, old).unwrap();
+    let down = around(answering(vec![Err(down())]), &folder, "server");
+    let restored = down.snapshot(&feature()).await.unwrap();
+    assert_eq!((restored.records.len(), restored.cursor.since_id), (1, 8));
+    drop(down);
+    // A broken line before good ones is damage: b, who is gone, is back, and it is told.
     std::fs::write(
         &path,
-        [
-            &whole[..],
-            b"{\"line\":\"remove\",\"tenant_id\":\"t001\"}\n{\"li",
-        ]
-        .concat(),
+        old.replace("{\"line\":\"remove\"", "{\"line\":\"remo"),
     )
     .unwrap();
-    let read = journal::read(&path, "server").await.unwrap().unwrap();
-    assert_eq!(read.records.len(), 12, "half a page of changes is no page");
+    let (records, damage) = kept(&path).await.unwrap().unwrap();
+    assert_eq!((records.len(), damage), (2, Some(Damage::Changed)));
+    // A full read writes it anew.
+    let up = around(answering(vec![Ok(snapshot(3))]), &folder, "server");
+    assert_eq!(
+        up.snapshot(&feature()).await.unwrap().records.len(),
+        2,
+        "held back"
+    );
+    tokio::time::advance(CONFIRM_AFTER).await;
+    up.snapshot(&feature()).await.unwrap();
+    assert!(
+        std::fs::read_to_string(&path)
+            .unwrap()
+            .contains("\"line\":\"seal\"")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_folder_is_for_one_agent_and_for_no_other_user() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let first = around(answering(vec![Ok(snapshot(3))]), &folder, "server");
+    first.snapshot(&feature()).await.unwrap();
+    let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+    let inner = Arc::new(answering(vec![Ok(snapshot(3))]));
+    let path = folder.path().join("new");
+    let second = LastKnownGood::new(inner, clock, &path, "server")
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        second.contains(&format!("process {}", std::process::id()))
+            && second.contains("CONFIG_LAST_KNOWN_GOOD_PATH"),
+        "{second}"
+    );
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    for name in [".lock", "posts.ndjson"] {
+        assert_eq!(mode(&path.join(name)), 0o600, "{name}");
+    }
+    drop(first);
+    std::fs::write(path.join("posts.ndjson.1.new"), "left by a crash").unwrap();
+    around(answering(vec![Ok(snapshot(3))]), &folder, "server");
+    assert!(!path.join("posts.ndjson.1.new").exists());
+}
+
+#[test]
+fn no_feature_leads_out_of_the_folder_or_shares_a_file() {
+    let names = [".", "..", ".lock", "a", "a.", "a.new", ".a", "%2E"];
+    let paths: std::collections::HashSet<PathBuf> = names
+        .iter()
+        .filter_map(|name| FeatureType::new(name).ok())
+        .map(|name| folder::path(std::path::Path::new("f"), &name))
+        .collect();
+    assert_eq!(paths.len(), 5, "{paths:?}");
+    for path in paths {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(
+            !name.starts_with('.') && path.parent() == Some(std::path::Path::new("f")),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_stays_the_same_keeps_its_time_also_over_restarts() {
+    let preference = |time: &str, tone: &str| {
+        json!({"enabled": true, "frequency": "daily",
+        "preferred_time": time, "template_overrides": {"tone": tone}})
+    };
+    let read = |time: &str, tone: &str, updated_at: Option<&str>| {
+        let record = PreferenceRecord {
+            tenant_id: TenantId::new("t").unwrap(),
+            preference: Arc::new(preference(time, tone).as_object().unwrap().clone()),
+            updated_at: updated_at.map(|at| at.parse().unwrap()),
+            schedule_since: None,
+        };
+        Ok(Snapshot {
+            records: vec![record],
+            ..snapshot(0)
+        })
+    };
+    let since = |snapshot: Snapshot| {
+        snapshot.records[0]
+            .schedule_since
+            .map(|since| since.to_rfc3339())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let answers = vec![
+        read("09:00", "dry", Some("2026-01-01T00:00:00Z")),
+        read("9:00", "bold", Some("2026-01-02T00:00:00Z")),
+        read("10:00", "bold", Some("2026-01-03T00:00:00Z")),
+    ];
+    let pages = vec![
+        vec![changed(
+            "t",
+            Some(preference("10:00", "soft")),
+            "2026-01-04T00:00:00Z",
+        )],
+        vec![changed(
+            "t",
+            Some(preference("11:00", "soft")),
+            "2026-01-05T00:00:00Z",
+        )],
+        vec![changed(
+            "t",
+            Some(preference("11:00", "loud")),
+            "2026-01-06T00:00:00Z",
+        )],
+    ];
+    let known = around(then_changes(answering(answers), pages), &folder, "server");
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(since(known.snapshot(&feature()).await.unwrap()).unwrap());
+    }
+    for _ in 0..3 {
+        let change = next_changes(&known).await.remove(0);
+        seen.push(change.schedule_since.unwrap().to_rfc3339());
+    }
+    let days: Vec<&str> = seen.iter().map(|since| &since[8..10]).collect();
+    let expected = match preference("9:00", "") {
+        // A time without its zero is the same time, where it is one at all.
+        one if punctual_domain::Preference::parse(one.as_object().unwrap()).is_ok() => "01",
+        _ => "02",
+    };
+    assert_eq!(days, ["01", expected, "03", "03", "05", "05"]);
+    drop(known);
+
+    let restarted = around(answering(vec![Err(down())]), &folder, "server");
+    let restored = restarted.snapshot(&feature()).await.unwrap();
+    assert_eq!(since(restored).unwrap(), "2026-01-05T00:00:00+00:00");
+    drop(restarted);
+    let answers = vec![
+        read("11:00", "new", Some("2026-01-07T00:00:00Z")),
+        read("12:00", "new", None),
+        read("12:00", "new", Some("2026-01-08T00:00:00Z")),
+    ];
+    let restarted = around(answering(answers), &folder, "server");
+    assert_eq!(
+        since(restarted.snapshot(&feature()).await.unwrap()).unwrap(),
+        "2026-01-05T00:00:00+00:00"
+    );
+    assert_eq!(
+        since(restarted.snapshot(&feature()).await.unwrap()),
+        None,
+        "long ago"
+    );
+    assert_eq!(
+        since(restarted.snapshot(&feature()).await.unwrap()).unwrap(),
+        "1970-01-01T00:00:00+00:00",
+        "still long ago"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_says_of_a_schedule_is_kept_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = snapshot(1);
+    let at = Some("2026-02-03T04:05:06.789Z".parse().unwrap());
+    said.records[0].schedule_since = at;
+    let known = around(
+        answering(vec![Ok(snapshot(1)), Ok(said)]),
+        &folder,
+        "server",
+    );
+    known.snapshot(&feature()).await.unwrap();
+    assert_eq!(
+        known.snapshot(&feature()).await.unwrap().records[0].schedule_since,
+        at
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_collapse_is_held_back_until_a_later_read_confirms_it() {
-    for left in [0, 4] {
+    for (before, left) in [(10, 0), (10, 4), (9, 0), (9, 4), (3, 1), (2, 0), (1, 0)] {
         let folder = tempfile::tempdir().unwrap();
         let guarded = around(
-            answering(vec![Ok(snapshot(10)), Ok(snapshot(left))]),
+            answering(vec![Ok(snapshot(before)), Ok(snapshot(left))]),
             &folder,
             "server",
         );
@@ -218,8 +517,9 @@ async fn a_collapse_is_held_back_until_a_later_read_confirms_it() {
         for _ in 0..5 {
             let error = guarded.snapshot(&feature()).await.unwrap_err();
             assert_eq!(error.kind, ConfigErrorKind::Suspicious);
+            let lost = format!("lost {} of the {before} tenants", before - left);
             assert!(
-                error.message.contains("10") && error.message.contains("deleted by mistake"),
+                error.message.contains(&lost) && error.message.contains("deleted by mistake"),
                 "{error}"
             );
             tokio::time::advance(Duration::from_secs(10)).await;
@@ -238,17 +538,95 @@ async fn a_collapse_that_heals_or_is_none_is_not_held_back() {
     let answers = vec![
         Ok(snapshot(10)),
         Ok(snapshot(5)),
-        Ok(snapshot(2)),
+        Ok(snapshot(3)),
         Ok(snapshot(10)),
         Ok(snapshot(4)),
     ];
     let guarded = around(answering(answers), &folder, "server");
-    for expected in [10, 5, 2, 10] {
+    for expected in [10, 5, 3, 10] {
         assert_eq!(
             guarded.snapshot(&feature()).await.unwrap().records.len(),
             expected
         );
     }
+    assert!(guarded.snapshot(&feature()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_counts_who_is_on_now() {
+    let on = || Some(json!({"enabled": true, "frequency": "daily"}));
+    let off = || Some(json!({"enabled": false, "frequency": "daily"}));
+    let at = "2026-03-01T09:00:00Z";
+    // 1 in the snapshot, and 200 who come with changes: a full read that has the 1 again has lost them.
+    let grown: Vec<Change> = (0..200)
+        .map(|n| changed(&format!("new{n}"), on(), at))
+        .collect();
+    // Changed again, they are no more of them.
+    let again = grown.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let guarded = around(
+        then_changes(answering(vec![Ok(snapshot(1))]), vec![grown, again]),
+        &folder,
+        "server",
+    );
+    guarded.snapshot(&feature()).await.unwrap();
+    next_changes(&guarded).await;
+    next_changes(&guarded).await;
+    let held = guarded.snapshot(&feature()).await.unwrap_err();
+    assert!(
+        held.message.contains("lost 200 of the 201 tenants"),
+        "{held}"
+    );
+    drop(guarded);
+    // Also after a restart.
+    let restarted = around(answering(vec![Ok(snapshot(1))]), &folder, "server");
+    assert_eq!(
+        restarted.snapshot(&feature()).await.unwrap().records.len(),
+        201
+    );
+    drop(restarted);
+
+    // Those whom changes have switched off or removed are not lost.
+    let folder = tempfile::tempdir().unwrap();
+    let gone = (0..9).map(|n| {
+        changed(
+            &format!("t{n:03}"),
+            if n % 2 == 0 { off() } else { None },
+            at,
+        )
+    });
+    let guarded = around(
+        then_changes(
+            answering(vec![
+                Ok(snapshot(10)),
+                Ok(Snapshot {
+                    records: vec![record("t009", "dry")],
+                    ..snapshot(0)
+                }),
+            ]),
+            vec![gone.collect()],
+        ),
+        &folder,
+        "server",
+    );
+    guarded.snapshot(&feature()).await.unwrap();
+    next_changes(&guarded).await;
+    assert_eq!(guarded.snapshot(&feature()).await.unwrap().records.len(), 1);
+
+    // Others in their place do not make up for those who are lost.
+    let folder = tempfile::tempdir().unwrap();
+    let others = Snapshot {
+        records: (0..10)
+            .map(|n| record(&format!("other{n}"), "dry"))
+            .collect(),
+        ..snapshot(0)
+    };
+    let guarded = around(
+        answering(vec![Ok(snapshot(10)), Ok(others)]),
+        &folder,
+        "server",
+    );
+    guarded.snapshot(&feature()).await.unwrap();
     assert!(guarded.snapshot(&feature()).await.is_err());
 }
 

@@ -10,12 +10,14 @@ use punctual_application::ports::{
 use punctual_domain::{Change, FeatureType, PreferenceRecord};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How often everything is read again although changes have been followed.
 const RECONCILE_EVERY: Duration = Duration::from_secs(3600);
 /// The longest a server is asked to hold a call.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Pages of changes one after the other that promise more. A feed that does not end then is read as a whole.
+const MOST_PAGES: usize = 10_000;
 /// The wait after a failed read; it doubles up to the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
@@ -69,6 +71,7 @@ impl Feed {
         let mut cursor: Option<Cursor> = None;
         let mut reconcile_at = Instant::now();
         let mut retry = FIRST_RETRY;
+        let mut pages = 0;
         loop {
             let due = Instant::now() >= reconcile_at;
             let old = cursor.take();
@@ -77,18 +80,24 @@ impl Feed {
                 _ => (false, self.read_all().await?),
             };
             let error = match read {
+                Ok(progress) if following && progress.has_more && pages == MOST_PAGES => {
+                    pages = 0;
+                    self.endless()
+                }
                 Ok(Progress {
                     cursor: next,
                     known_before,
+                    has_more,
                 }) => {
                     cursor = Some(next);
+                    pages = if has_more { pages + 1 } else { 0 };
                     if known_before {
                         reconcile_at = Instant::now() + self.poll_interval;
                     } else if due {
                         reconcile_at = Instant::now() + RECONCILE_EVERY;
                     }
                     // A snapshot alone does not show that the feed can be followed again.
-                    if following {
+                    if following && !has_more {
                         retry = FIRST_RETRY;
                     }
                     continue;
@@ -96,21 +105,38 @@ impl Feed {
                 Err(error) => error,
             };
             let feature_type = &self.feature_type;
-            if error.kind == ConfigErrorKind::CursorLost {
-                info!(%feature_type, "{error}");
-            } else {
-                error!(%feature_type, %error, retry_in_ms = retry.as_millis() as u64,
-                    "Preferences not being detected for {feature_type}: {error}");
-                self.send(News::Trouble(error.to_string())).await?;
-                // A full read that fails does not end the following of changes.
-                if old.is_some() && due {
-                    reconcile_at = Instant::now() + self.poll_interval;
+            let retry_in_ms = retry.as_millis() as u64;
+            match error.kind {
+                ConfigErrorKind::CursorLost if retry == FIRST_RETRY => {
+                    info!(%feature_type, "{error}")
                 }
-                cursor = old;
+                ConfigErrorKind::CursorLost => warn!(%feature_type, retry_in_ms,
+                    "The feed of {feature_type} cannot be followed: {error}"),
+                kind => {
+                    error!(%feature_type, %error, retry_in_ms,
+                        "Preferences not being detected for {feature_type}: {error}");
+                    self.send(News::Trouble(error.to_string())).await?;
+                    if following && kind == ConfigErrorKind::Malformed {
+                        // Whatever stands in the feed there, a full read leads past it.
+                        reconcile_at = Instant::now();
+                    } else if old.is_some() && due {
+                        // A full read that fails does not end the following of changes.
+                        reconcile_at = Instant::now() + self.poll_interval;
+                    }
+                    cursor = old;
+                }
             }
             let asked = error.retry_after.unwrap_or_default();
             tokio::time::sleep(self.at_most(retry).max(asked)).await;
             retry = (retry * 2).min(self.poll_interval.max(FIRST_RETRY));
+        }
+    }
+
+    fn endless(&self) -> ConfigDatabaseError {
+        ConfigDatabaseError {
+            kind: ConfigErrorKind::CursorLost,
+            message: format!("{MOST_PAGES} pages in a row promise more; a new snapshot is taken"),
+            retry_after: None,
         }
     }
 
@@ -134,6 +160,7 @@ impl Feed {
         Ok(Ok(Progress {
             cursor: snapshot.cursor,
             known_before: known_at.is_some(),
+            has_more: false,
         }))
     }
 
@@ -160,6 +187,7 @@ impl Feed {
                 Ok(Ok(Progress {
                     cursor: page.cursor,
                     known_before: false,
+                    has_more: page.has_more,
                 }))
             }
             Err(error) => Ok(Err(error)),
@@ -186,6 +214,8 @@ struct Progress {
     cursor: Cursor,
     /// Whether it only told what was known before, because nothing newer can be read.
     known_before: bool,
+    /// Whether more changes are waiting already.
+    has_more: bool,
 }
 
 type Read = Result<Progress, ConfigDatabaseError>;

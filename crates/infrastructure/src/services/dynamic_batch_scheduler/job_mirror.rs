@@ -202,12 +202,13 @@ impl JobMirror {
         }
     }
 
-    pub(super) fn status(&self) -> JobStatus {
+    /// What is known of the job, with so many entries that cannot be read.
+    pub(super) fn status(&self, unreadable: usize) -> JobStatus {
         self.mirror.read(|mirror| JobStatus {
             feature_type: self.feature_type.clone(),
             loaded: mirror.is_loaded(),
             tenants: mirror.len(),
-            quarantined: mirror.quarantine().len(),
+            quarantined: mirror.quarantine().len() + unreadable,
             next_due: mirror.next_due(),
             seen_until: self.seen_until,
             trouble: self.trouble.clone(),

@@ -33,6 +33,8 @@ struct Scripted {
     /// It gives no changes.
     unreachable: std::sync::atomic::AtomicBool,
     holds_nothing: std::sync::atomic::AtomicBool,
+    /// Every page promises more.
+    promises_more: std::sync::atomic::AtomicBool,
     /// When it was asked for anything.
     calls: Mutex<Vec<tokio::time::Instant>>,
 }
@@ -115,7 +117,12 @@ impl ConfigDatabase for Scripted {
             return Err(trouble(ConfigErrorKind::Unavailable));
         }
         let holds_nothing = self.holds_nothing.load(std::sync::atomic::Ordering::SeqCst);
-        let wait = if holds_nothing { Duration::ZERO } else { wait };
+        let has_more = self.promises_more.load(std::sync::atomic::Ordering::SeqCst);
+        let wait = if holds_nothing || has_more {
+            Duration::ZERO
+        } else {
+            wait
+        };
         let _ = tokio::time::timeout(wait, async {
             while self.changes.lock().unwrap().is_empty() {
                 self.pushed.notified().await;
@@ -132,7 +139,7 @@ impl ConfigDatabase for Scripted {
         Ok(ChangePage {
             changes: next.into_iter().collect(),
             cursor: cursor.clone(),
-            has_more: false,
+            has_more,
             waited: true,
         })
     }
@@ -383,11 +390,7 @@ async fn errors_of_the_feed_change_nothing_and_a_lost_cursor_takes_a_new_snapsho
     scripted.store("a", daily("09:00"), LONG_AGO);
     let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
     bench.sleep(1).await;
-    for kind in [
-        ConfigErrorKind::Unavailable,
-        ConfigErrorKind::Malformed,
-        ConfigErrorKind::Unauthorized,
-    ] {
+    for kind in [ConfigErrorKind::Unavailable, ConfigErrorKind::Unauthorized] {
         bench.config_database.push(Err(kind));
         bench.sleep(1).await;
         let status = bench.status.get();
@@ -413,6 +416,52 @@ async fn errors_of_the_feed_change_nothing_and_a_lost_cursor_takes_a_new_snapsho
             .load(std::sync::atomic::Ordering::SeqCst),
         2
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_cannot_be_read_leads_to_a_full_read() {
+    let scripted = Arc::new(Scripted::default());
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    bench.sleep(1).await;
+    bench
+        .config_database
+        .store("b", daily("09:00"), "2026-03-01T08:01:00Z");
+    bench.config_database.push(Err(ConfigErrorKind::Malformed));
+    bench.sleep(5).await;
+    assert_eq!(
+        bench.status.get().jobs[&JobId::new("posts").unwrap()].tenants,
+        1
+    );
+    // With a page that stays so, there are no more full reads than polls.
+    for _ in 0..1000 {
+        bench.config_database.push(Err(ConfigErrorKind::Malformed));
+    }
+    bench.sleep(600).await;
+    let snapshots = bench
+        .config_database
+        .snapshots
+        .load(std::sync::atomic::Ordering::SeqCst);
+    assert!(
+        (8..=20).contains(&snapshots),
+        "{snapshots} snapshots in ten minutes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_promises_more_for_ever_is_read_as_a_whole() {
+    let scripted = Arc::new(Scripted::default());
+    scripted
+        .promises_more
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    bench.sleep(60).await;
+    let calls = bench.config_database.calls.lock().unwrap().len();
+    let snapshots = bench
+        .config_database
+        .snapshots
+        .load(std::sync::atomic::Ordering::SeqCst);
+    assert!((4..=10).contains(&snapshots), "{snapshots} snapshots");
+    assert!(calls <= snapshots * 10_002, "{calls} calls");
 }
 
 #[tokio::test(start_paused = true)]

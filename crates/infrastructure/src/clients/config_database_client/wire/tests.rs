@@ -1,0 +1,155 @@
+//! Pages with anything in them: nothing panics, and what is good always comes through.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn feature() -> FeatureType {
+    FeatureType::new("posts").unwrap()
+}
+
+/// Entries whose brackets and quotes are closed; all else about them may be wrong.
+fn hostile() -> impl Strategy<Value = Vec<u8>> {
+    let scalar = prop_oneof![
+        Just("null".to_owned()),
+        Just("NaN".to_owned()),
+        Just("-".to_owned()),
+        Just("1e999".to_owned()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| number.to_string()),
+        "\"[^\"\\\\]{0,20}\"",
+        "\"(\\\\.){1,5}\"",
+    ];
+    let name = prop_oneof![
+        Just("\"tenant_id\"".to_owned()),
+        Just("\"id\"".to_owned()),
+        Just("\"updated_at\"".to_owned()),
+        Just("\"changed_at\"".to_owned()),
+        Just("\"schedule_since\"".to_owned()),
+        Just("\"preference\"".to_owned()),
+        Just("\"tenants\"".to_owned()),
+        Just("\"other\"".to_owned()),
+        "\"[^\"\\\\]{0,5}\"",
+        Just(String::new()),
+    ];
+    let value = scalar.prop_recursive(6, 40, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5)
+                .prop_map(|list| format!("[{}]", list.join(","))),
+            prop::collection::vec((name.clone(), inner.clone()), 0..6).prop_map(|members| {
+                let member = |(name, value): &(String, String)| format!("{name}:{value}");
+                format!(
+                    "{{{}}}",
+                    members.iter().map(member).collect::<Vec<_>>().join(" , ")
+                )
+            }),
+            (inner, 1..300_usize).prop_map(|(inner, levels)| {
+                format!("{}{inner}{}", "[".repeat(levels), "]".repeat(levels))
+            }),
+        ]
+    });
+    let bytes = any::<Vec<u8>>().prop_map(|mut bytes| {
+        bytes.retain(|byte| !b"\"[]{}".contains(byte));
+        bytes
+    });
+    prop_oneof![4 => value.prop_map(String::into_bytes), 1 => bytes]
+}
+
+/// Good entries among hostile ones, in an order that is drawn.
+fn among(good: impl Fn(usize) -> String) -> impl Strategy<Value = (Vec<u8>, usize)> {
+    let entries = prop::collection::vec(prop::option::of(hostile()), 0..12);
+    entries.prop_map(move |entries| {
+        let mut count = 0;
+        let pieces: Vec<Vec<u8>> = entries
+            .into_iter()
+            .map(|entry| {
+                entry.unwrap_or_else(|| {
+                    count += 1;
+                    good(count).into_bytes()
+                })
+            })
+            .collect();
+        (pieces.join(&b','), count)
+    })
+}
+
+fn good_tenant(n: usize) -> String {
+    json!({"tenant_id": format!("good{n}"), "updated_at": "2026-01-01T00:00:00Z", "x": {"y": [n]}})
+        .to_string()
+}
+
+fn good_change(n: usize) -> String {
+    json!({"id": n, "tenant_id": format!("good{n}"), "preference": {"enabled": true}}).to_string()
+}
+
+fn is_good(tenant: &TenantId) -> bool {
+    tenant.as_str().starts_with("good")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn good_tenants_of_the_groups_come_through((tenants, count) in among(good_tenant), group in hostile()) {
+        let page = [b"{\"groups\": [{\"frequency\": \"daily\", \"tenants\": [", &*tenants, b"]}, ", &*group, b"]}"].concat();
+        let mut groups = Groups::default();
+        groups.add(GroupsPage::read(&page).unwrap());
+        let good: Vec<_> = groups.records.iter().filter(|record| is_good(&record.tenant_id)).collect();
+        prop_assert_eq!(good.len(), count);
+        for (n, record) in good.iter().enumerate() {
+            prop_assert_eq!(&record.preference["x"]["y"][0], n + 1);
+            prop_assert_eq!(&record.preference["frequency"], "daily");
+        }
+    }
+
+    #[test]
+    fn good_changes_come_through((changes, count) in among(good_change)) {
+        let page = [b"{\"changes\": [", &*changes, b"]}"].concat();
+        let page = Changes::read(&page, &feature()).unwrap();
+        let is_good = |change: &&RawChange| matches!(
+            &change.what,
+            What::Change { tenant_id, news: News::Preference(preference), .. }
+                if is_good(tenant_id) && preference["enabled"] == true
+        );
+        prop_assert_eq!(page.changes.iter().filter(is_good).count(), count);
+    }
+
+    #[test]
+    fn nothing_panics(page in any::<Vec<u8>>(), (tenants, _) in among(good_tenant), cut in any::<prop::sample::Index>(), byte: u8) {
+        let mut whole = [b"{\"groups\": [{\"tenants\": [", &*tenants, b"]}], \"changes\": [", &*tenants, b"]}"].concat();
+        let at = cut.index(whole.len());
+        whole[at] = byte;
+        for page in [&page, &whole, &whole[..at].to_vec()] {
+            if let Ok(page) = GroupsPage::read(page) {
+                Groups::default().add(page);
+            }
+            let _ = Changes::read(page, &feature());
+            let _ = tenant_config(page, &feature(), &TenantId::new("a").unwrap());
+        }
+    }
+}
+
+#[test]
+fn fields_of_a_tenants_own_are_read_beside_and_under_a_roof() {
+    let page = json!({"groups": [{"frequency": "daily", "count": 9, "tenants": [
+        {"tenant_id": "a", "template_overrides": {"tone": "dry"}, "color": "red"},
+        {"tenant_id": "b", "other": {"color": "red", "tenant_id": "victim", "updated_at": 5}}
+    ]}]})
+    .to_string();
+    let mut groups = Groups::default();
+    groups.add(GroupsPage::read(page.as_bytes()).unwrap());
+    assert!(groups.misfits.is_empty());
+    let [a, b] = groups.records.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        json!(a.preference),
+        json!({"enabled": true, "frequency": "daily", "template_overrides": {"tone": "dry"}, "color": "red"})
+    );
+    assert_eq!(
+        json!(b.preference),
+        json!({"enabled": true, "frequency": "daily", "color": "red", "tenant_id": "victim", "updated_at": 5})
+    );
+    assert_eq!((b.tenant_id.as_str(), b.updated_at), ("b", None));
+}
