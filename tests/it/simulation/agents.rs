@@ -25,7 +25,10 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    database::SimulatedDatabase, faults::FaultPlan, faulty_store::FaultyStore, operator::CHUNK,
+    database::SimulatedDatabase,
+    faults::{FaultPlan, chance},
+    faulty_store::FaultyStore,
+    operator::CHUNK,
     world::Bug,
 };
 
@@ -58,7 +61,7 @@ pub struct Call {
 /// Writes its calls down, answers with whose item and parameters it was given, and fails now and then.
 pub struct Echo {
     pub time: Arc<ManualClock>,
-    pub random: Mutex<fastrand::Rng>,
+    pub seed: u64,
     pub calls: Mutex<Vec<Call>>,
 }
 
@@ -70,7 +73,8 @@ impl PurposeHandler for Echo {
             item: item.clone(),
         };
         self.calls.lock().unwrap().push(call);
-        if self.random.lock().unwrap().u8(..20) == 0 {
+        let what = (&item.job_id, &item.tenant_id, item.occurrence);
+        if chance(self.seed, self.time.now(), what).u8(..20) == 0 {
             return Err(HandlerError::permanent("simulated"));
         }
         let preference = item.preference.clone().unwrap_or_default();
@@ -99,6 +103,8 @@ pub struct Surroundings {
 pub struct Agent {
     pub number: usize,
     scheduler: AbortHandle,
+    /// Ends the feeds, which the scheduler's task does not take with it.
+    stop: CancellationToken,
     worker: Option<AbortHandle>,
     pub status: StatusHandle,
     pub config_database: Arc<dyn ConfigDatabase>,
@@ -116,7 +122,7 @@ impl Agent {
                 match LastKnownGood::new(database.clone(), clock, folder, "simulated") {
                     Ok(remembering) => break Arc::new(remembering) as Arc<dyn ConfigDatabase>,
                     // The process that has crashed is not quite gone.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                 }
             },
             _ => database,
@@ -136,13 +142,15 @@ impl Agent {
             config_database.clone(),
             Duration::from_secs(60),
             &Zone::utc(),
-            fastrand::f64,
+            || 0.5,
         );
         let status = scheduler.status();
-        let running = tokio::spawn(scheduler.run(CancellationToken::new()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(scheduler.run(stop.clone()));
         Self {
             number,
             scheduler: running.abort_handle(),
+            stop,
             worker: None,
             status,
             config_database,
@@ -151,6 +159,7 @@ impl Agent {
 
     pub fn crash(&self) {
         self.scheduler.abort();
+        self.stop.cancel();
         self.worker.iter().for_each(AbortHandle::abort);
     }
 
@@ -196,7 +205,7 @@ async fn work(
         Zone::utc(),
         Limits {
             max_concurrent_items: 2,
-            retry: RetryPolicy::new(0, fastrand::f64),
+            retry: RetryPolicy::new(0, || 0.5),
         },
         tokio::sync::watch::channel(false).1,
     )

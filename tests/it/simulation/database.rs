@@ -2,7 +2,7 @@
 //! during a fault window.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,7 +15,10 @@ use punctual_application::ports::{
 use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
 use serde_json::{Map, Value, json};
 
-use super::{faults::FaultPlan, world::Bug};
+use super::{
+    faults::{FaultPlan, chance},
+    world::Bug,
+};
 
 /// How long an agent may take to learn of a change in calm times.
 pub const SOON: TimeDelta = TimeDelta::seconds(150);
@@ -70,9 +73,10 @@ struct Entry {
 struct Tables {
     choices: Choices,
     feed: Vec<Entry>,
-    random: fastrand::Rng,
     /// Until when snapshots hold only part of the records: one in so many, or none with 0.
     truncated: Option<(DateTime<Utc>, usize)>,
+    /// Features whose place in the feed is lost once.
+    lost: BTreeSet<FeatureType>,
 }
 
 pub struct SimulatedDatabase {
@@ -81,6 +85,7 @@ pub struct SimulatedDatabase {
     /// True time: the database's own clock is right.
     time: Arc<dyn Clock>,
     faults: FaultPlan,
+    seed: u64,
     bug: Option<Bug>,
 }
 
@@ -100,15 +105,12 @@ impl SimulatedDatabase {
         seed: u64,
         bug: Option<Bug>,
     ) -> Self {
-        let tables = Tables {
-            random: fastrand::Rng::with_seed(seed),
-            ..Tables::default()
-        };
         Self {
             kind,
-            tables: Mutex::new(tables),
+            tables: Mutex::default(),
             time,
             faults,
+            seed,
             bug,
         }
     }
@@ -171,9 +173,11 @@ impl SimulatedDatabase {
         });
     }
 
-    /// Until then, the place in the feed is lost, and snapshots hold one record in `one_in`, or none with 0.
-    pub fn truncate_until(&self, until: DateTime<Utc>, one_in: usize) {
-        self.tables.lock().unwrap().truncated = Some((until, one_in));
+    /// Loses the place in the feed once; until then, snapshots hold one record in `one_in`, or none with 0.
+    pub fn truncate_until(&self, until: DateTime<Utc>, one_in: usize, features: &[FeatureType]) {
+        let mut tables = self.tables.lock().unwrap();
+        tables.truncated = Some((until, one_in));
+        tables.lost = features.iter().cloned().collect();
     }
 
     pub fn current(&self, feature: &FeatureType, tenant: &TenantId) -> Option<Object> {
@@ -187,7 +191,12 @@ impl SimulatedDatabase {
     }
 
     /// An error, where a fault window wants one.
-    fn fails(&self, tables: &mut Tables, follows: bool) -> Result<(), ConfigDatabaseError> {
+    fn fails(
+        &self,
+        tables: &mut Tables,
+        feature: &FeatureType,
+        follows: bool,
+    ) -> Result<(), ConfigDatabaseError> {
         let now = self.time.now();
         let error = |kind| {
             Err(ConfigDatabaseError {
@@ -196,15 +205,17 @@ impl SimulatedDatabase {
                 retry_after: None,
             })
         };
-        if follows && tables.truncated.is_some_and(|(until, _)| now < until) {
+        let truncated = tables.truncated.is_some_and(|(until, _)| now < until);
+        if follows && truncated && tables.lost.remove(feature) {
             return error(ConfigErrorKind::CursorLost);
         }
         let window = self.faults.at(now);
         let often = window.map_or(0, |window| window.database_errors);
-        if tables.random.u8(..100) >= often {
+        let mut random = chance(self.seed, now, (feature, follows));
+        if random.u8(..100) >= often {
             return Ok(());
         }
-        error(match tables.random.u8(..4) {
+        error(match random.u8(..4) {
             0 if follows => ConfigErrorKind::CursorLost,
             1 => ConfigErrorKind::Malformed,
             _ => ConfigErrorKind::Unavailable,
@@ -238,7 +249,7 @@ impl SimulatedDatabase {
     ) -> Result<(Vec<Change>, u64), ConfigDatabaseError> {
         let now = self.time.now();
         let mut tables = self.tables.lock().unwrap();
-        self.fails(&mut tables, true)?;
+        self.fails(&mut tables, feature, true)?;
         let since = since as usize;
         let new = tables.feed[since..].iter();
         let visible = since + new.take_while(|entry| entry.visible_at <= now).count();
@@ -272,7 +283,7 @@ impl ConfigDatabase for SimulatedDatabase {
     async fn snapshot(&self, feature: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
         let now = self.time.now();
         let mut tables = self.tables.lock().unwrap();
-        let failed = self.fails(&mut tables, false);
+        let failed = self.fails(&mut tables, feature, false);
         // Only those who are switched on, as the groups of the documented call.
         let on = |record: &PreferenceRecord| record.preference.get("enabled") == Some(&json!(true));
         let records = self.records(&tables, feature).into_values();
@@ -325,7 +336,7 @@ impl ConfigDatabase for SimulatedDatabase {
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         let mut tables = self.tables.lock().unwrap();
-        self.fails(&mut tables, false)?;
+        self.fails(&mut tables, feature, false)?;
         let mut records = self.records(&tables, feature);
         Ok(tenants
             .iter()

@@ -1,6 +1,15 @@
 //! What goes wrong, and when: fault windows, drawn from a seed, with calm between them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use chrono::{DateTime, TimeDelta, Utc};
+
+/// Chance at a moment, for one thing: the same in whatever order things happen at that moment.
+pub fn chance(seed: u64, now: DateTime<Utc>, what: impl Hash) -> fastrand::Rng {
+    let mut hasher = DefaultHasher::new();
+    (seed, now, what).hash(&mut hasher);
+    fastrand::Rng::with_seed(hasher.finish())
+}
 
 /// A stretch of time in which things fail.
 #[derive(Debug, Clone, Copy, PartialEq)]

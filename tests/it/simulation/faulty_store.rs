@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::Hash,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,7 +21,10 @@ use punctual_domain::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{faults::FaultPlan, world::Bug};
+use super::{
+    faults::{FaultPlan, chance},
+    world::Bug,
+};
 
 /// A batch, as it was stored.
 #[derive(Debug, Clone)]
@@ -45,7 +49,7 @@ pub struct FaultyStore {
     pub inner: FakeStore,
     time: Arc<ManualClock>,
     faults: FaultPlan,
-    random: Mutex<fastrand::Rng>,
+    seed: u64,
     bug: Option<Bug>,
     pub queued: Mutex<HashMap<Uuid, Queued>>,
     /// In the order of time.
@@ -64,7 +68,7 @@ impl FaultyStore {
             inner: FakeStore::default(),
             time,
             faults,
-            random: Mutex::new(fastrand::Rng::with_seed(seed)),
+            seed,
             bug,
             queued: Mutex::default(),
             commits: Mutex::default(),
@@ -84,12 +88,10 @@ impl FaultyStore {
     }
 
     /// Whether to fail, and whether only after the work.
-    fn fails(&self) -> (bool, bool) {
-        let often = self
-            .faults
-            .at(self.time.now())
-            .map_or(0, |window| window.store_errors);
-        let mut random = self.random.lock().unwrap();
+    fn fails(&self, what: impl Hash) -> (bool, bool) {
+        let now = self.time.now();
+        let often = self.faults.at(now).map_or(0, |window| window.store_errors);
+        let mut random = chance(self.seed, now, what);
         (random.u8(..100) < often, random.bool())
     }
 
@@ -104,17 +106,17 @@ impl FaultyStore {
 #[async_trait]
 impl WorkQueue for FaultyStore {
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("progress", job_id));
         self.result(self.inner.progress(job_id).await, fails)
     }
 
     async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails("lead");
         self.result(self.inner.lead(process, term).await, fails)
     }
 
     async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails("paused");
         self.result(self.inner.paused().await, fails)
     }
 
@@ -149,7 +151,7 @@ impl WorkQueue for FaultyStore {
         mut firing: Firing,
         now: DateTime<Utc>,
     ) -> Result<Enqueued, StoreError> {
-        let (fails, after) = self.fails();
+        let (fails, after) = self.fails(("enqueue", firing.batches.len()));
         if fails && !after {
             if self.bug == Some(Bug::ProgressWithoutBatches) {
                 firing.batches.clear();
@@ -166,7 +168,7 @@ impl WorkQueue for FaultyStore {
         enqueued.batches.iter().for_each(|batch| self.log(batch));
         if let Some(newest) = enqueued.batches.last() {
             *self.newest.lock().unwrap() = Some(newest.clone());
-            if self.random.lock().unwrap().u8(..8) == 0 {
+            if chance(self.seed, self.time.now(), "meet").u8(..8) == 0 {
                 self.new_batch.notify_one();
             }
         }
@@ -182,7 +184,7 @@ impl BatchStore for FaultyStore {
         claimant: Claimant,
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("claim", &chunk.chunk_id));
         self.result(self.inner.claim(chunk, claimant, now).await, fails)
     }
 
@@ -192,7 +194,7 @@ impl BatchStore for FaultyStore {
         token: Uuid,
         tenant: &TenantId,
     ) -> Result<bool, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("suspect", &chunk.chunk_id));
         self.result(self.inner.suspect(chunk, token, tenant).await, fails)
     }
 
@@ -202,7 +204,7 @@ impl BatchStore for FaultyStore {
         token: Uuid,
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
-        let (fails, after) = self.fails();
+        let (fails, after) = self.fails(("commit", &chunk.chunk_id));
         if fails && !after {
             return Err(StoreError::unavailable("simulated"));
         }
@@ -230,7 +232,7 @@ impl BatchStore for FaultyStore {
     }
 
     async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("release", &chunk.chunk_id));
         self.result(self.inner.release(chunk, token).await, fails)
     }
 
@@ -240,7 +242,7 @@ impl BatchStore for FaultyStore {
         token: Uuid,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("finish", &chunk.chunk_id));
         self.result(self.inner.finish(chunk, token, now).await, fails)
     }
 }

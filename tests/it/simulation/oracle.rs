@@ -640,7 +640,11 @@ impl Judge<'_> {
             let due = in_effect
                 .filter_map(|(_, stretch)| Some((stretch, stretch.due_at(occurrence)?)))
                 .filter(|(_, due_at)| *due_at <= call.at);
-            match due.map(|(stretch, due_at)| due_at + stretch.period()).max() {
+            // What was planned late has its time from then on.
+            let queued_at = record.queued[&call.item.batch_id].at;
+            let expires_at =
+                |(stretch, due_at): (&Stretch, Instant)| due_at.max(queued_at) + stretch.period();
+            match due.map(expires_at).max() {
                 None => {
                     let what = format!("{which}, and was not due then by what had been chosen");
                     self.complain("an item begins when it is due", tenant, what);

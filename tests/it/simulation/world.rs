@@ -267,7 +267,6 @@ struct World {
 
 impl World {
     fn new(seed: u64, bug: Option<Bug>) -> Self {
-        fastrand::seed(seed);
         let mut random = fastrand::Rng::with_seed(seed);
         let start = STARTS[random.usize(..STARTS.len())];
         let time = Arc::new(ManualClock::starting_at(start));
@@ -288,7 +287,7 @@ impl World {
         let store = FaultyStore::new(time.clone(), faults.clone(), b, bug);
         let handler = Echo {
             time: time.clone(),
-            random: Mutex::new(fastrand::Rng::with_seed(random.u64(..))),
+            seed: random.u64(..),
             calls: Mutex::default(),
         };
         let count = 1 + usize::from(random.u8(..3) == 0);
@@ -544,7 +543,10 @@ impl World {
             29 if self.around.remembers => {
                 let until = self.time.now() + TimeDelta::seconds(self.random.i64(5..35));
                 let one_in = self.random.usize(..4).saturating_sub(1) * 3;
-                self.around.database.truncate_until(until, one_in);
+                let features = FEATURES.map(feature_type);
+                self.around
+                    .database
+                    .truncate_until(until, one_in, &features);
                 self.tell(format!("snapshots are truncated until {until}"));
             }
             _ => {}
