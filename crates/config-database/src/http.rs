@@ -1,6 +1,7 @@
 //! The HTTP side: routes, their description as OpenAPI, and what every call goes through.
 
 mod auth;
+mod conditions;
 mod configs;
 mod import;
 mod keys;
@@ -12,7 +13,13 @@ mod schemas;
 
 use std::sync::Arc;
 
-use axum::{Json, Router, http::StatusCode, middleware, routing::get};
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::watch;
@@ -134,15 +141,13 @@ pub(crate) fn router(
         .with_state(app)
 }
 
-async fn ready(
-    axum::extract::State(app): axum::extract::State<App>,
-) -> (StatusCode, Json<serde_json::Value>) {
+async fn ready(axum::extract::State(app): axum::extract::State<App>) -> Response {
     match app.store.refresh().await {
-        Ok(()) => (StatusCode::OK, Json(json!({"status": "ready"}))),
+        Ok(()) => Json(json!({"status": "ready"})).into_response(),
         Err(error) => {
             tracing::error!(%error, "The store does not answer: {error}");
             let not_ready = json!({"status": "not ready", "reasons": ["the store does not answer; see the log"]});
-            (StatusCode::SERVICE_UNAVAILABLE, Json(not_ready))
+            problem::come_back((StatusCode::SERVICE_UNAVAILABLE, Json(not_ready)))
         }
     }
 }

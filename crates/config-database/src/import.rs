@@ -1,23 +1,31 @@
-//! Import of many configurations, one JSON object a line. Valid lines are kept, invalid ones are listed.
+//! Import of many configurations, one JSON object a line. Valid lines are kept, invalid ones are listed; a line is wrong
+//! for itself alone, whatever is wrong with it.
 
 use std::{collections::HashSet, path::Path};
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FieldErrors, TenantId};
+use punctual_domain::{FeatureType, FieldErrors, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::AsyncReadExt;
 use utoipa::ToSchema;
 
 use crate::{
+    json::read_as,
     store::{ConfigId, ConfigStore, Edit, StoreError, now},
     validate::FEATURE_PREFERENCES,
 };
 
 /// Lines stored in one transaction.
 const LINES_AT_ONCE: usize = 5_000;
+/// Bytes of lines stored in one transaction.
+const BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
+/// The longest line.
+const LINE_BYTES: usize = 1024 * 1024;
 /// Rejected lines that are listed; further ones are only counted.
-const LISTED: usize = 100_000;
+const LISTED: usize = 100;
+/// Reasons that are listed for one line.
+const LISTED_OF_A_LINE: usize = 10;
 
 /// What an import did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -28,7 +36,7 @@ pub struct ImportReport {
     pub unchanged: usize,
     /// Lines that cannot be stored.
     pub rejected: usize,
-    /// The first 100,000 of them, with the reasons.
+    /// The first 100 of them, with the reasons.
     pub errors: Vec<RejectedLine>,
 }
 
@@ -44,13 +52,22 @@ pub struct RejectedLine {
 #[derive(Deserialize)]
 struct Line {
     tenant_id: TenantId,
-    config_key: Option<String>,
+    config_key: Option<FeatureType>,
     config_value: Value,
     updated_at: Option<DateTime<Utc>>,
 }
 
+/// Since when a schedule counts that an import brings and that was not stored before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewSchedules {
+    /// Since it is stored: an import into a running system never runs the past.
+    SinceNow,
+    /// Since the line's `updated_at`: an import at the start brings along what has been so for long.
+    SinceUpdatedAt,
+}
+
 impl ConfigStore {
-    /// Imports a file of lines.
+    /// Imports a file of lines. A preference that is new here counts since its line's `updated_at`.
     ///
     /// # Errors
     /// When the file cannot be read or the store fails; a wrong line is no error but in the report.
@@ -58,50 +75,82 @@ impl ConfigStore {
         let unreadable = |error: std::io::Error| {
             StoreError::new(format!("cannot read {}: {error}", path.display()))
         };
-        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-        let mut lines = BufReader::new(file).lines();
-        let mut import = Import::new(self, "import");
-        while let Some(line) = lines.next_line().await.map_err(unreadable)? {
-            import.line(&line).await?;
+        let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        let mut import = Import::new(self, "import", NewSchedules::SinceUpdatedAt);
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            match file.read(&mut piece).await.map_err(unreadable)? {
+                0 => return import.finish().await,
+                read => import.take(&piece[..read]).await?,
+            }
         }
-        import.finish().await
     }
 }
 
-/// An import under way, fed line by line.
+/// An import under way, fed whatever pieces arrive.
 pub(crate) struct Import<'a> {
     store: &'a ConfigStore,
     actor: &'a str,
+    new_schedules: NewSchedules,
+    /// The beginning of a line whose end has not arrived; of one that is too long, no more than that.
+    rest: Vec<u8>,
     number: usize,
     waiting: Vec<Edit>,
     waiting_ids: HashSet<ConfigId>,
+    waiting_bytes: usize,
     report: ImportReport,
 }
 
 impl<'a> Import<'a> {
-    pub(crate) fn new(store: &'a ConfigStore, actor: &'a str) -> Self {
+    pub(crate) fn new(store: &'a ConfigStore, actor: &'a str, new_schedules: NewSchedules) -> Self {
         Self {
             store,
             actor,
+            new_schedules,
+            rest: Vec::new(),
             number: 0,
             waiting: Vec::new(),
             waiting_ids: HashSet::new(),
+            waiting_bytes: 0,
             report: ImportReport::default(),
         }
     }
 
-    pub(crate) async fn line(&mut self, line: &str) -> Result<(), StoreError> {
+    pub(crate) async fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
+        let mut lines = piece.split(|byte| *byte == b'\n').peekable();
+        while let Some(part) = lines.next() {
+            let room = (LINE_BYTES + 1).saturating_sub(self.rest.len());
+            self.rest.extend_from_slice(&part[..part.len().min(room)]);
+            if lines.peek().is_some() {
+                self.end_line().await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<ImportReport, StoreError> {
+        self.end_line().await?;
+        self.flush().await?;
+        if self.report.imported - self.report.unchanged >= LINES_AT_ONCE {
+            self.store.analyze().await?;
+        }
+        Ok(self.report)
+    }
+
+    async fn end_line(&mut self) -> Result<(), StoreError> {
         self.number += 1;
-        if line.trim().is_empty() {
+        let line = std::mem::take(&mut self.rest);
+        if line.trim_ascii().is_empty() {
             return Ok(());
         }
-        match parse(self.store, line) {
+        match self.parse(&line).await {
             Ok(edit) => {
                 // Of two lines about the same, the later one counts: it comes after the other is stored.
-                if !self.waiting_ids.insert(edit.id.clone()) {
+                if self.waiting_ids.contains(&edit.id) {
                     self.flush().await?;
-                    self.waiting_ids.insert(edit.id.clone());
                 }
+                self.waiting_ids.insert(edit.id.clone());
+                self.waiting_bytes += line.len();
                 self.waiting.push(edit);
             }
             Err(errors) => {
@@ -114,53 +163,62 @@ impl<'a> Import<'a> {
                 }
             }
         }
-        if self.waiting.len() >= LINES_AT_ONCE {
-            self.flush().await
-        } else {
-            Ok(())
+        if self.waiting.len() >= LINES_AT_ONCE || self.waiting_bytes >= BYTES_AT_ONCE {
+            self.flush().await?;
         }
+        Ok(())
     }
 
-    pub(crate) async fn finish(mut self) -> Result<ImportReport, StoreError> {
-        self.flush().await?;
-        if self.report.imported - self.report.unchanged >= LINES_AT_ONCE {
-            self.store.analyze().await?;
+    async fn parse(&self, line: &[u8]) -> Result<Edit, Vec<String>> {
+        if line.len() > LINE_BYTES {
+            return Err(vec![format!(
+                "the line is longer than {LINE_BYTES} bytes; send one tenant a line"
+            )]);
         }
-        Ok(self.report)
+        let Line {
+            tenant_id,
+            config_key,
+            config_value,
+            updated_at,
+        } = read_as(line).map_err(|error| {
+            vec![format!(
+                "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
+            )]
+        })?;
+        let config_key = config_key.map_or_else(
+            || FEATURE_PREFERENCES.to_owned(),
+            |config_key| config_key.to_string(),
+        );
+        let config = self.store.check(&config_key, config_value).await;
+        let config = config.map_err(|FieldErrors(errors)| {
+            let more = errors.len().saturating_sub(LISTED_OF_A_LINE);
+            errors
+                .iter()
+                .take(LISTED_OF_A_LINE)
+                .map(ToString::to_string)
+                .chain((more > 0).then(|| format!("and {more} more")))
+                .collect::<Vec<_>>()
+        })?;
+        let updated_at = updated_at.unwrap_or_else(now);
+        Ok(Edit {
+            id: ConfigId {
+                tenant_id,
+                config_key,
+            },
+            config: Some(config),
+            updated_at,
+            new_schedules: self.new_schedules,
+        })
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {
         let edits = std::mem::take(&mut self.waiting);
         self.waiting_ids.clear();
+        self.waiting_bytes = 0;
         let lines = edits.len();
         let changed = self.store.import(edits, self.actor).await?;
         self.report.imported += lines;
         self.report.unchanged += lines - changed;
         Ok(())
     }
-}
-
-fn parse(store: &ConfigStore, line: &str) -> Result<Edit, Vec<String>> {
-    let line: Line = serde_json::from_str(line).map_err(|error| {
-        vec![format!(
-            "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
-        )]
-    })?;
-    let config_key = line
-        .config_key
-        .unwrap_or_else(|| FEATURE_PREFERENCES.to_owned());
-    let config = store
-        .check(&config_key, &line.config_value)
-        .map_err(|FieldErrors(errors)| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
-        })?;
-    let id = ConfigId {
-        tenant_id: line.tenant_id,
-        config_key,
-    };
-    Ok(Edit {
-        id,
-        config: Some(config),
-        updated_at: line.updated_at.unwrap_or_else(now),
-    })
 }

@@ -3,6 +3,7 @@
 
 mod http;
 mod import;
+mod json;
 mod keys;
 pub mod pages;
 mod serve;

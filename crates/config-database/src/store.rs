@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use self::{dialect::Dialect, feed::FeedState, readers::Readers, schemas::Schemas};
 
 pub use api_keys::{ApiKey, KeyError, NewKey};
-pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig};
+pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig, Versions};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage};
 pub(crate) use schemas::{InvalidPreferences, SchemaError};

@@ -1,11 +1,23 @@
-//! What may be stored: `feature_preferences` is checked feature by feature, so that nobody can store what
-//! the agent would have to quarantine.
+//! What may be stored: `feature_preferences` is checked feature by feature, so that nothing is stored that the agent
+//! would have to quarantine. What one tenant stores is bounded, because everybody else's reads carry it.
 
-use punctual_domain::{FeatureType, FieldError, FieldErrors, Invalid, Preference};
+use punctual_domain::{
+    FeatureType, FieldError, FieldErrors, Invalid, Preference, check_content, check_size,
+};
 use serde_json::{Map, Value};
 
 /// The key under which a tenant's preferences are kept, by feature.
 pub(crate) const FEATURE_PREFERENCES: &str = "feature_preferences";
+
+/// Largest configuration, in bytes of compact JSON.
+const MAX_CONFIG_BYTES: usize = 512 * 1024;
+/// Largest configuration under another key than `feature_preferences`.
+const MAX_OTHER_CONFIG_BYTES: usize = 32 * 1024;
+/// Features of one tenant.
+const MAX_FEATURES: usize = 100;
+
+/// Where the value stands in what is sent.
+const POINTER: &str = "/config_value";
 
 /// A configuration that may be stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,30 +28,54 @@ pub(crate) struct CheckedConfig {
 }
 
 /// Checks the `config_value` of a configuration.
-pub(crate) fn check(config_key: &str, value: &Value) -> Result<CheckedConfig, FieldErrors> {
-    let Some(object) = value.as_object() else {
-        let error = Invalid::wrong_type("an object, { … }").at("/config_value", Some(value));
-        return Err(FieldErrors(vec![error]));
+pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, FieldErrors> {
+    let preferences = config_key == FEATURE_PREFERENCES;
+    let longest = match preferences {
+        true => MAX_CONFIG_BYTES,
+        false => MAX_OTHER_CONFIG_BYTES,
     };
-    let mut checked = CheckedConfig {
-        value: object.clone(),
-        features: Vec::new(),
-    };
-    if config_key != FEATURE_PREFERENCES {
-        return Ok(checked);
+    if let Some(too_large) = check_size(&value, POINTER, longest) {
+        return Err(FieldErrors(vec![too_large]));
     }
-    let mut errors: Vec<FieldError> = Vec::new();
-    for (name, preference) in object {
-        let pointer = format!(
-            "/config_value/{}",
-            name.replace('~', "~0").replace('/', "~1")
-        );
+    let mut errors = Vec::new();
+    if !preferences {
+        check_content(&value, POINTER, &mut errors);
+    }
+    let value = match value {
+        Value::Object(object) => object,
+        other => {
+            errors.push(Invalid::wrong_type("an object, { … }").at(POINTER, Some(&other)));
+            return Err(FieldErrors(errors));
+        }
+    };
+    let features = match preferences {
+        true => check_features(&value, &mut errors),
+        false => Vec::new(),
+    };
+    if errors.is_empty() {
+        Ok(CheckedConfig { value, features })
+    } else {
+        Err(FieldErrors(errors))
+    }
+}
+
+fn check_features(
+    preferences: &Map<String, Value>,
+    errors: &mut Vec<FieldError>,
+) -> Vec<(FeatureType, bool)> {
+    let mut features = Vec::new();
+    if preferences.len() > MAX_FEATURES {
+        let problem = format!("has {} features", preferences.len());
+        let remedy = format!("keep at most {MAX_FEATURES} of them");
+        errors.push(Invalid::new(problem, remedy).at(POINTER, None));
+        return features;
+    }
+    for (name, preference) in preferences {
+        let pointer = format!("{POINTER}/{}", name.replace('~', "~0").replace('/', "~1"));
         let feature = FeatureType::new(name);
         match (feature, preference.as_object().map(Preference::parse)) {
             (Ok(feature), Some(Ok(preference))) => {
-                checked
-                    .features
-                    .push((feature, preference.enabled == Some(true)));
+                features.push((feature, preference.enabled == Some(true)));
             }
             (Err(error), _) => {
                 errors.push(Invalid::from(error).at(&pointer, Some(&Value::from(name.as_str()))));
@@ -53,9 +89,5 @@ pub(crate) fn check(config_key: &str, value: &Value) -> Result<CheckedConfig, Fi
             })),
         }
     }
-    if errors.is_empty() {
-        Ok(checked)
-    } else {
-        Err(FieldErrors(errors))
-    }
+    features
 }

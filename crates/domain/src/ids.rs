@@ -9,10 +9,11 @@ use crate::validation::Invalid;
 
 /// Longest id, in characters.
 const MAX_LENGTH: usize = 128;
+const RULE: &str = "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -, but neither `.` nor `..`";
 
-/// A name that breaks the rule of 1–128 characters of `A–Z a–z 0–9 . _ : @ -`.
+/// A name that breaks the rule of 1–128 characters of `A–Z a–z 0–9 . _ : @ -`, not `.` and not `..`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{value}` is not a valid {kind}; use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -")]
+#[error("`{value}` is not a valid {kind}; {RULE}")]
 pub struct InvalidId {
     kind: &'static str,
     value: String,
@@ -20,18 +21,15 @@ pub struct InvalidId {
 
 impl From<InvalidId> for Invalid {
     fn from(error: InvalidId) -> Self {
-        Invalid::new(
-            format!("is not a valid {}", error.kind),
-            "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -",
-        )
+        Invalid::new(format!("is not a valid {}", error.kind), RULE)
     }
 }
 
 fn check(kind: &'static str, value: &str) -> Result<(), InvalidId> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:@-".contains(&b);
-    // A path of a URL or of a file drops `.` and takes `..` for the folder above.
-    let is_step = matches!(value, "." | "..");
-    if (1..=MAX_LENGTH).contains(&value.len()) && value.bytes().all(allowed) && !is_step {
+    // URLs and file systems take the names `.` and `..` for something else.
+    let usable = (1..=MAX_LENGTH).contains(&value.len()) && !matches!(value, "." | "..");
+    if usable && value.bytes().all(allowed) {
         return Ok(());
     }
     let shown: String = value
@@ -53,7 +51,7 @@ macro_rules! id {
             /// Checks a name and takes it.
             ///
             /// # Errors
-            /// [`InvalidId`] unless it is 1–128 characters of `A–Z a–z 0–9 . _ : @ -`.
+            /// [`InvalidId`] unless it is 1–128 characters of `A–Z a–z 0–9 . _ : @ -` and neither `.` nor `..`.
             pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidId> {
                 check($kind, value.as_ref())?;
                 Ok(Self(value.as_ref().into()))
@@ -111,7 +109,14 @@ mod tests {
 
     #[test]
     fn accepts_the_documented_alphabet() {
-        for name in ["user123", "a", "org:42@eu-west.prod_1", &"x".repeat(128)] {
+        for name in [
+            "user123",
+            "a",
+            "...",
+            ".a",
+            "org:42@eu-west.prod_1",
+            &"x".repeat(128),
+        ] {
             assert_eq!(TenantId::new(name).unwrap().as_str(), name);
         }
     }
@@ -122,9 +127,9 @@ mod tests {
             "",
             " ",
             "a b",
-            "../etc",
             ".",
             "..",
+            "../etc",
             "a/b",
             "ü",
             "a\0",

@@ -2,69 +2,29 @@
 
 use serde_json::{Map, Value};
 
-use crate::validation::{FieldErrors, Invalid, object_at};
+use crate::{
+    limits::{MAX_DEPTH, check_content, check_size},
+    validation::{FieldErrors, object_at},
+};
 
-/// Largest overrides, in bytes of compact JSON with sorted keys.
+/// Largest overrides, in bytes of compact JSON.
 pub const MAX_OVERRIDES_BYTES: usize = 16 * 1024;
 /// Deepest nesting of overrides; the object itself is level 1.
-pub const MAX_OVERRIDES_DEPTH: usize = 16;
-/// Largest integer that survives every JSON reader: 2^53 − 1.
-const MAX_INTEGER: u64 = (1 << 53) - 1;
+pub const MAX_OVERRIDES_DEPTH: usize = MAX_DEPTH;
 
 /// Checks overrides that stand at `pointer`.
 ///
 /// # Errors
-/// Everything that breaks a limit: not an object, deeper than [`MAX_OVERRIDES_DEPTH`], larger than
-/// [`MAX_OVERRIDES_BYTES`], an integer outside ±(2^53−1).
+/// Everything that breaks a limit: not an object, larger than [`MAX_OVERRIDES_BYTES`], or what no field may hold
+/// ([`check_content`]).
 pub fn parse_overrides(value: &Value, pointer: &str) -> Result<Map<String, Value>, FieldErrors> {
     let object = object_at(value, pointer)?;
-    let mut errors = Vec::new();
-    check(value, pointer, 1, &mut errors);
-    let bytes = value.to_string().len();
-    if bytes > MAX_OVERRIDES_BYTES {
-        let invalid = Invalid::new(
-            format!("is {bytes} bytes long"),
-            format!("keep it within {MAX_OVERRIDES_BYTES} bytes of compact JSON"),
-        );
-        errors.push(invalid.at(pointer, Some(value)));
-    }
+    let mut errors = Vec::from_iter(check_size(value, pointer, MAX_OVERRIDES_BYTES));
+    check_content(value, pointer, &mut errors);
     if errors.is_empty() {
         Ok(object.clone())
     } else {
         Err(FieldErrors(errors))
-    }
-}
-
-fn check(value: &Value, pointer: &str, depth: usize, errors: &mut Vec<crate::FieldError>) {
-    let is_container = value.is_object() || value.is_array();
-    if is_container && depth > MAX_OVERRIDES_DEPTH {
-        let remedy = format!("nest at most {MAX_OVERRIDES_DEPTH} levels");
-        errors.push(Invalid::new("is nested too deep", remedy).at(pointer, Some(value)));
-        return;
-    }
-    match value {
-        Value::Object(object) => {
-            for (key, inner) in object {
-                let key = key.replace('~', "~0").replace('/', "~1");
-                check(inner, &format!("{pointer}/{key}"), depth + 1, errors);
-            }
-        }
-        Value::Array(list) => {
-            for (index, inner) in list.iter().enumerate() {
-                check(inner, &format!("{pointer}/{index}"), depth + 1, errors);
-            }
-        }
-        Value::Number(number) => {
-            let too_large = number.as_u64().is_some_and(|n| n > MAX_INTEGER)
-                || number
-                    .as_i64()
-                    .is_some_and(|n| n.unsigned_abs() > MAX_INTEGER);
-            if too_large {
-                let remedy = "use an integer within ±9007199254740991, or text";
-                errors.push(Invalid::new("loses digits in JSON", remedy).at(pointer, Some(value)));
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 

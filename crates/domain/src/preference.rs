@@ -1,15 +1,20 @@
 //! A preference as a tenant stored it (fields may be missing), and merged with a job's defaults (none are).
 
+mod parse;
+
 use std::sync::Arc;
 
 use chrono::Weekday;
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::parse::parse_zone;
+use self::parse::{FREQUENCIES, parse_days, parse_frequency, parse_time};
 use crate::{
+    limits::{MAX_PREFERENCE_BYTES, check_content, check_name, check_size},
     overrides::{merge_objects, parse_overrides},
     recurrence::{MonthDays, Recurrence, Weekdays},
     slot::{Slot, TimeOfDay},
-    validation::{FieldErrors, Fields, Invalid, boolean, text},
+    validation::{FieldErrors, Fields, Invalid, boolean},
     zone::Zone,
 };
 
@@ -52,20 +57,16 @@ impl Preference {
     /// # Errors
     /// Everything that is wrong with it, with pointers from the object.
     pub fn parse(object: &Map<String, Value>) -> Result<Self, FieldErrors> {
-        Self::read(Fields::new(object, ""), false)
+        Self::read(object, "", false)
     }
 
     /// Reads a preference that stands at `pointer` of a document in which unknown fields are mistakes.
     pub(crate) fn parse_strictly(value: &Value, pointer: &str) -> Result<Self, FieldErrors> {
-        Self::read(
-            Fields::new(crate::validation::object_at(value, pointer)?, pointer),
-            true,
-        )
+        Self::read(crate::validation::object_at(value, pointer)?, pointer, true)
     }
 
     /// The fields that say whether and when, as JSON that [`parse`](Self::parse) reads. Those that are missing stay so.
-    #[must_use]
-    pub fn schedule_fields(&self) -> Map<String, Value> {
+    pub(crate) fn schedule_fields(&self) -> Map<String, Value> {
         let frequency = self.frequency.map(|frequency| {
             let recurrence = built_in_day(frequency);
             json!(recurrence.frequency())
@@ -91,7 +92,11 @@ impl Preference {
         .collect()
     }
 
-    fn read(mut fields: Fields<'_>, strict: bool) -> Result<Self, FieldErrors> {
+    fn read(object: &Map<String, Value>, pointer: &str, strict: bool) -> Result<Self, FieldErrors> {
+        if let Some(too_large) = check_size(object, pointer, MAX_PREFERENCE_BYTES) {
+            return Err(FieldErrors(vec![too_large]));
+        }
+        let mut fields = Fields::new(object, pointer);
         let enabled = fields.optional("enabled", boolean);
         let frequency = fields.optional("frequency", parse_frequency);
         let preferred_time = fields.optional("preferred_time", parse_time);
@@ -109,6 +114,13 @@ impl Preference {
             fields.deny_others();
         }
         let other = fields.others();
+        let mut errors = Vec::new();
+        for (name, value) in &other {
+            let place = fields.pointer_of(name);
+            check_name(name, &place, &mut errors);
+            check_content(value, &place, &mut errors);
+        }
+        fields.add(errors);
         fields.finish(|| {
             Some(Self {
                 enabled,
@@ -121,7 +133,71 @@ impl Preference {
             })
         })
     }
+
+    fn when(&self) -> When {
+        let days = |frequency| match &self.preferred_day {
+            Some(days) => recurrence(frequency, days).ok(),
+            None => Some(built_in_day(frequency)),
+        };
+        // Without a frequency, the days may be of a week or of a month.
+        let recurrences = match self.frequency {
+            Some(frequency) => [days(frequency), None],
+            None => [Frequency::Weekly, Frequency::Monthly].map(days),
+        };
+        let time = self.preferred_time.unwrap_or_default();
+        let time = match self.frequency {
+            Some(Frequency::Hourly) => time.in_first_hour(),
+            _ => time,
+        };
+        When {
+            enabled: self.enabled.unwrap_or(false),
+            frequency: self.frequency,
+            recurrences,
+            time,
+            zone: self.timezone.clone().unwrap_or_else(Zone::utc),
+        }
+    }
 }
+
+/// What a preference says about *when*, in one form for each meaning.
+#[derive(Debug, PartialEq)]
+struct When {
+    enabled: bool,
+    frequency: Option<Frequency>,
+    recurrences: [Option<Recurrence>; 2],
+    time: TimeOfDay,
+    zone: Zone,
+}
+
+/// Whether two stored preferences say the same about *when*: `enabled`, frequency, time, day and zone, by their meaning.
+///
+/// What is missing is what is built in: off, 09:00, monday or 1, UTC. A job's defaults may say otherwise; that errs on the
+/// side on which no run is lost. A preference that is not valid is compared as it is written.
+#[must_use]
+pub fn same_schedule(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+    match (Preference::parse(one), Preference::parse(other)) {
+        (Ok(one), Ok(other)) => one.when() == other.when(),
+        _ => WHEN.iter().all(|name| one.get(*name) == other.get(*name)),
+    }
+}
+
+/// What a stored preference says about *when*, as a text that is equal for two that [say the same](same_schedule).
+#[must_use]
+pub fn schedule_text(preference: &Map<String, Value>) -> String {
+    match Preference::parse(preference) {
+        Ok(preference) => format!("{:?}", preference.when()),
+        Err(_) => format!("{:?}", WHEN.map(|name| preference.get(name))),
+    }
+}
+
+/// The fields of a preference that say whether and when.
+pub(crate) const WHEN: [&str; 5] = [
+    "enabled",
+    "frequency",
+    "preferred_day",
+    "preferred_time",
+    "timezone",
+];
 
 /// A preference with nothing missing: the tenant's choice over the job's defaults over the built-in ones.
 #[derive(Debug, Clone, PartialEq)]
@@ -324,7 +400,6 @@ fn days_json(days: &[Day]) -> Value {
     }))
 }
 
-const FREQUENCIES: &str = "use one of hourly, daily, weekly, biweekly, monthly";
 const WEEKDAYS: &str = "use a weekday as monday, or a list of them";
 const MONTH_DAYS: &str = "use a day from 1 to 31, last, or a list of them";
 
@@ -359,70 +434,6 @@ fn built_in_day(frequency: Frequency) -> Recurrence {
         Frequency::Weekly => Recurrence::Weekly(monday()),
         Frequency::Biweekly => Recurrence::Biweekly(monday()),
         Frequency::Monthly => Recurrence::Monthly(MonthDays::of([1])),
-    }
-}
-
-fn parse_frequency(value: &Value) -> Result<Frequency, Invalid> {
-    match text(value)? {
-        "hourly" => Ok(Frequency::Hourly),
-        "daily" => Ok(Frequency::Daily),
-        "weekly" => Ok(Frequency::Weekly),
-        "biweekly" => Ok(Frequency::Biweekly),
-        "monthly" => Ok(Frequency::Monthly),
-        _ => Err(Invalid::new("is not a frequency", FREQUENCIES)),
-    }
-}
-
-fn parse_time(value: &Value) -> Result<TimeOfDay, Invalid> {
-    text(value)?.parse().map_err(|()| {
-        Invalid::new(
-            "is not a time of day",
-            "use HH:MM from 00:00 to 23:59, as 09:00",
-        )
-    })
-}
-
-pub(crate) fn parse_zone(value: &Value) -> Result<Zone, Invalid> {
-    text(value)?.parse().map_err(|_| {
-        Invalid::new(
-            "is not a time zone",
-            "use an IANA name as Europe/Berlin, America/New_York or UTC",
-        )
-    })
-}
-
-fn parse_days(value: &Value) -> Result<Vec<Day>, Invalid> {
-    match value {
-        Value::Array(list) if list.is_empty() => Err(Invalid::new(
-            "is an empty list",
-            format!("{WEEKDAYS}; monthly: {MONTH_DAYS}"),
-        )),
-        // There are 31 days in a month, and `last`.
-        Value::Array(list) if list.len() > 32 => Err(Invalid::new(
-            "is too long a list",
-            "name each day once, 32 entries at most",
-        )),
-        Value::Array(list) => list.iter().map(parse_day).collect(),
-        single => parse_day(single).map(|day| vec![day]),
-    }
-}
-
-fn parse_day(value: &Value) -> Result<Day, Invalid> {
-    let unknown = || Invalid::new("is not a day", format!("{WEEKDAYS}; monthly: {MONTH_DAYS}"));
-    let of_month = |number: u64| match u8::try_from(number) {
-        Ok(day @ 1..=31) => Ok(Day::OfMonth(day)),
-        _ => Err(unknown()),
-    };
-    match value {
-        Value::Number(number) => of_month(number.as_u64().ok_or_else(unknown)?),
-        Value::String(text) if text.eq_ignore_ascii_case("last") => {
-            Ok(Day::OfMonth(MonthDays::LAST))
-        }
-        Value::String(text) => match Weekdays::parse(text) {
-            Some(day) => Ok(Day::OfWeek(day)),
-            None => of_month(text.parse().map_err(|_| unknown())?),
-        },
-        _ => Err(unknown()),
     }
 }
 
@@ -509,7 +520,7 @@ mod tests {
     #[test]
     fn every_mistake_is_reported_with_field_value_and_remedy() {
         let errors = parse(json!({
-            "enabled": "yes", "frequency": "dayly", "preferred_time": "9:00", "preferred_day": [],
+            "enabled": "yes", "frequency": "dayly", "preferred_time": "9am", "preferred_day": [],
             "timezone": "Mars/Olympus", "template_overrides": []
         }))
         .unwrap_err();
@@ -519,9 +530,9 @@ mod tests {
             [
                 "/enabled: \"yes\" has the wrong type; use true or false",
                 "/frequency: \"dayly\" is not a frequency; use one of hourly, daily, weekly, biweekly, monthly",
-                "/preferred_time: \"9:00\" is not a time of day; use HH:MM from 00:00 to 23:59, as 09:00",
+                "/preferred_time: \"9am\" is not a time of day; use HH:MM from 00:00 to 23:59, such as 09:00",
                 "/preferred_day: [] is an empty list; use a weekday as monday, or a list of them; monthly: use a day from 1 to 31, last, or a list of them",
-                "/timezone: \"Mars/Olympus\" is not a time zone; use an IANA name as Europe/Berlin, America/New_York or UTC",
+                "/timezone: \"Mars/Olympus\" is not a time zone; use an IANA name such as Europe/Berlin, America/New_York or UTC",
                 "/template_overrides: [] has the wrong type; use an object, { … }",
             ]
         );
@@ -534,6 +545,197 @@ mod tests {
                 .to_string()
                 .contains("/frequency: is missing")
         );
+    }
+
+    #[test]
+    fn a_time_a_day_or_a_word_with_one_meaning_is_taken_however_it_is_written() {
+        for (field, values, meaning) in [
+            (
+                "preferred_time",
+                vec![
+                    json!("09:00"),
+                    json!("9:00"),
+                    json!("09:00:00"),
+                    json!("9:00:00"),
+                    json!(" 09:00\n"),
+                ],
+                "weekly monday 09:00 UTC",
+            ),
+            (
+                "preferred_day",
+                vec![
+                    json!("mon"),
+                    json!("Mon"),
+                    json!("MONDAY"),
+                    json!(" monday "),
+                    json!(["mon", "Monday"]),
+                ],
+                "weekly monday 09:00 UTC",
+            ),
+            (
+                "frequency",
+                vec![json!("Weekly"), json!("WEEKLY"), json!(" weekly")],
+                "weekly monday 09:00 UTC",
+            ),
+            (
+                "timezone",
+                vec![json!(" utc "), json!("UTC")],
+                "weekly monday 09:00 UTC",
+            ),
+        ] {
+            for value in values {
+                let mut stored = json!({"frequency": "weekly"});
+                stored[field] = value.clone();
+                assert_eq!(slot(stored, json!({})), meaning, "{field} {value}");
+            }
+        }
+        for day in [
+            json!(3),
+            json!(3.0),
+            json!("3"),
+            json!(" 3 "),
+            json!("03"),
+            json!([3, 3.0]),
+        ] {
+            let stored = json!({"frequency": "monthly", "preferred_day": day});
+            assert_eq!(slot(stored, json!({})), "monthly 3 09:00 UTC", "{day}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_meaning_or_several_stays_refused() {
+        let blanks = " ".repeat(30_000) + "09:00";
+        for (field, value) in [
+            ("preferred_time", json!("0900")),
+            ("preferred_time", json!("9")),
+            ("preferred_time", json!("9:0")),
+            ("preferred_time", json!("009:00")),
+            ("preferred_time", json!("+9:00")),
+            ("preferred_time", json!("09:00:30")),
+            ("preferred_time", json!("09:00:00:00")),
+            ("preferred_time", json!("09:00:")),
+            ("preferred_time", json!("9:00 pm")),
+            ("preferred_time", json!("24:00")),
+            ("preferred_time", json!("09:60")),
+            ("preferred_time", json!("٠٩:٠٠")),
+            ("preferred_time", json!("")),
+            ("preferred_time", json!(blanks)),
+            ("preferred_time", json!(9)),
+            ("preferred_day", json!("mo")),
+            ("preferred_day", json!("tues")),
+            ("preferred_day", json!("m")),
+            ("preferred_day", json!("")),
+            ("preferred_day", json!(3.5)),
+            ("preferred_day", json!(0)),
+            ("preferred_day", json!(-1)),
+            ("preferred_day", json!(259)),
+            ("preferred_day", json!(1e300)),
+            ("preferred_day", json!("3.0")),
+            ("preferred_day", json!("32")),
+            ("preferred_day", json!([["mon"]])),
+            ("frequency", json!("day")),
+            ("frequency", json!("")),
+            ("timezone", json!("")),
+            ("timezone", json!("Berlin")),
+        ] {
+            let mut stored = json!({});
+            stored[field] = value.clone();
+            let errors = parse(stored).unwrap_err().0;
+            assert_eq!(errors.len(), 1, "{field} {value}");
+            assert!(errors[0].remedy.starts_with("use "), "{}", errors[0]);
+        }
+    }
+
+    #[test]
+    fn a_preference_is_bounded_whatever_its_fields_are_called() {
+        let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        assert!(parse(json!({"x": deep(16)})).is_ok());
+        let refused = |value: Value| parse(value).unwrap_err().to_string();
+        assert!(refused(json!({"x": deep(17)})).contains("/x/0/0/0"));
+        assert!(refused(json!({"a/b": deep(124)})).starts_with("/a~1b/0"));
+        assert!(refused(json!({"x": 1e300})).contains("/x: 1e+300 loses digits"));
+        assert!(refused(json!({"x\0": 1})).contains("U+0000"));
+        assert!(refused(json!({"x": {"y": "\0"}})).contains("/x/y"));
+        assert!(
+            refused(json!({"x": "y".repeat(MAX_PREFERENCE_BYTES)}))
+                .contains("keep it within 32768 bytes")
+        );
+        let many: Map<String, Value> = (0..900).map(|n| (format!("x{n}"), json!(1e300))).collect();
+        let errors = parse(Value::Object(many)).unwrap_err();
+        assert_eq!(errors.0.len(), 900);
+        assert!(errors.to_string().ends_with("| and 800 more"));
+    }
+
+    #[test]
+    fn schedules_are_compared_by_what_they_mean() {
+        let same = |one: &Value, other: &Value| {
+            same_schedule(one.as_object().unwrap(), other.as_object().unwrap())
+        };
+        let daily = json!({"enabled": true, "frequency": "daily", "timezone": "Europe/Berlin"});
+        let with = |base: &Value, field: &str, value: Value| {
+            let mut changed = base.clone();
+            changed[field] = value;
+            changed
+        };
+        for (field, value) in [
+            ("template_overrides", json!({"tone": "dry"})),
+            ("channel", json!("reels")),
+            ("preferred_time", json!("9:00")),
+            ("preferred_time", Value::Null),
+            ("preferred_day", json!("friday")),
+            ("frequency", json!("Daily")),
+            ("timezone", json!("europe/berlin")),
+        ] {
+            assert!(
+                same(&daily, &with(&daily, field, value.clone())),
+                "{field} {value}"
+            );
+        }
+        for (field, value) in [
+            ("enabled", json!(false)),
+            ("enabled", Value::Null),
+            ("frequency", json!("weekly")),
+            ("frequency", Value::Null),
+            ("preferred_time", json!("09:01")),
+            ("timezone", json!("UTC")),
+            ("timezone", Value::Null),
+        ] {
+            assert!(
+                !same(&daily, &with(&daily, field, value.clone())),
+                "{field} {value}"
+            );
+        }
+        let monthly = json!({"frequency": "monthly", "preferred_day": ["3", 31]});
+        assert!(same(
+            &monthly,
+            &json!({"frequency": "monthly", "preferred_day": [31, 3, 3.0]})
+        ));
+        assert!(!same(
+            &monthly,
+            &json!({"frequency": "monthly", "preferred_day": [3]})
+        ));
+        assert!(same(
+            &json!({"frequency": "weekly"}),
+            &json!({"frequency": "weekly", "preferred_day": "Mon"})
+        ));
+        assert!(same(
+            &json!({"frequency": "monthly"}),
+            &json!({"frequency": "monthly", "preferred_day": "1"})
+        ));
+        assert!(same(
+            &json!({}),
+            &json!({"enabled": false, "timezone": "UTC"})
+        ));
+        let hourly = |time: &str| json!({"frequency": "hourly", "preferred_time": time});
+        assert!(same(&hourly("03:15"), &hourly("22:15")));
+        assert!(!same(&hourly("03:15"), &hourly("03:16")));
+        // What cannot be read is compared as it is written.
+        let broken = json!({"frequency": "dayly", "preferred_time": "9:00"});
+        assert!(same(&broken, &with(&broken, "channel", json!(1))));
+        assert!(!same(
+            &broken,
+            &with(&broken, "preferred_time", json!("09:00"))
+        ));
     }
 
     #[test]

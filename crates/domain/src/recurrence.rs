@@ -112,11 +112,11 @@ impl Weekdays {
         }
     }
 
-    /// The day of an English name, in any case.
+    /// The day of an English name or of its first three letters, in any case.
     pub(crate) fn parse(name: &str) -> Option<Weekday> {
-        Self::ALL
-            .into_iter()
-            .find(|day| Self::name(*day).eq_ignore_ascii_case(name))
+        let is =
+            |full: &str| full.eq_ignore_ascii_case(name) || full[..3].eq_ignore_ascii_case(name);
+        Self::ALL.into_iter().find(|day| is(Self::name(*day)))
     }
 }
 

@@ -48,18 +48,19 @@ impl Default for TimeOfDay {
 impl FromStr for TimeOfDay {
     type Err = ();
 
-    /// Reads exactly `HH:MM`.
+    /// Reads `HH:MM`, also as `H:MM` or with `:00` seconds.
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (hour, minute) = text.split_once(':').ok_or(())?;
-        let two_digits = |part: &str| {
-            let digits = part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
-            if digits {
+        let (hour, rest) = text.split_once(':').ok_or(())?;
+        let minute = rest.strip_suffix(":00").unwrap_or(rest);
+        let number = |part: &str, shortest: usize| {
+            let digits = part.bytes().all(|b| b.is_ascii_digit());
+            if digits && (shortest..=2).contains(&part.len()) {
                 part.parse().map_err(|_| ())
             } else {
                 Err(())
             }
         };
-        Self::new(two_digits(hour)?, two_digits(minute)?).ok_or(())
+        Self::new(number(hour, 1)?, number(minute, 2)?).ok_or(())
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 /// One mistake in input from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// Where, as a JSON pointer (`/jobs/0/priority`).
+    /// Where, as a JSON pointer (`/jobs/0/priority`), cut to 256 characters.
     pub pointer: String,
     /// The value that was given, as JSON, cut to 60 characters; `None` when it is missing.
     pub value: Option<String>,
@@ -36,9 +36,27 @@ impl fmt::Display for FieldError {
 
 /// Everything that is wrong with one document; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))]
+#[error("{}", self.listed())]
 #[serde(transparent)]
 pub struct FieldErrors(pub Vec<FieldError>);
+
+impl FieldErrors {
+    /// How many mistakes are listed wherever they are shown; further ones are only counted.
+    pub const LISTED: usize = 100;
+
+    fn listed(&self) -> String {
+        let mut lines: Vec<String> = self
+            .0
+            .iter()
+            .take(Self::LISTED)
+            .map(ToString::to_string)
+            .collect();
+        if self.0.len() > Self::LISTED {
+            lines.push(format!("and {} more", self.0.len() - Self::LISTED));
+        }
+        lines.join(" | ")
+    }
+}
 
 /// What is wrong with one value, before anybody says where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +83,9 @@ impl Invalid {
     /// The complaint that stands at `pointer` about `value`.
     #[must_use]
     pub fn at(self, pointer: impl Into<String>, value: Option<&Value>) -> FieldError {
+        let pointer: String = pointer.into();
         FieldError {
-            pointer: pointer.into(),
+            pointer: cut(&pointer, MAX_POINTER),
             value: value.map(shorten),
             problem: self.problem,
             remedy: self.remedy,
@@ -74,12 +93,18 @@ impl Invalid {
     }
 }
 
+const MAX_POINTER: usize = 256;
+
 fn shorten(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 60 {
-        return text;
+    cut(&value.to_string(), 60)
+}
+
+/// `text`, or its beginning and `…`: `longest` characters at most.
+fn cut(text: &str, longest: usize) -> String {
+    if text.chars().nth(longest).is_none() {
+        return text.to_owned();
     }
-    text.chars().take(59).chain(['…']).collect()
+    text.chars().take(longest - 1).chain(['…']).collect()
 }
 
 /// Reads the fields of one JSON object and collects what is wrong with them. `null` counts as absent.
@@ -167,6 +192,11 @@ impl<'a> Fields<'a> {
     pub fn complain(&mut self, name: &'static str, invalid: Invalid) {
         let value = self.raw(name);
         self.errors.push(invalid.at(self.pointer_of(name), value));
+    }
+
+    /// Records complaints that have their full pointers.
+    pub(crate) fn add(&mut self, errors: Vec<FieldError>) {
+        self.errors.extend(errors);
     }
 
     /// The fields nobody has asked for.

@@ -2,7 +2,10 @@
 //! it, so that one entry that is broken, nested too deep or not UTF-8 spoils that entry alone. A value is then read
 //! without guessing: a name that comes twice is refused.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -23,16 +26,33 @@ pub(crate) fn elements(json: &[u8]) -> Result<Vec<&[u8]>, String> {
     split(json, b'[', b']', "is not a list")
 }
 
-/// The members of an object by their names.
-pub(crate) fn members(json: &[u8]) -> Result<BTreeMap<String, &[u8]>, String> {
-    let mut members = BTreeMap::new();
+/// The members of an object.
+pub(crate) struct Members<'j> {
+    /// By name. One that comes twice has no value that can be read.
+    pub(crate) by_name: BTreeMap<String, &'j [u8]>,
+    /// What is wrong with one of them.
+    pub(crate) problem: Option<String>,
+}
+
+/// The members of an object.
+pub(crate) fn members(json: &[u8]) -> Result<Members<'_>, String> {
+    let (mut by_name, mut problem) = (BTreeMap::new(), None);
     for member in split(json, b'{', b'}', "is not an object")? {
-        let (name, value) = name_and_value(member).ok_or("has a member without a name")?;
-        if members.insert(name.clone(), value).is_some() {
-            return Err(format!("has the name {name:?} twice"));
+        let Some((name, value)) = name_and_value(member) else {
+            problem.get_or_insert_with(|| "has a member without a name".to_owned());
+            continue;
+        };
+        match by_name.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(value);
+            }
+            Entry::Occupied(mut place) => {
+                problem.get_or_insert_with(|| format!("has the name {:?} twice", place.key()));
+                place.insert(b"");
+            }
         }
     }
-    Ok(members)
+    Ok(Members { by_name, problem })
 }
 
 fn name_and_value(member: &[u8]) -> Option<(String, &[u8])> {
@@ -200,8 +220,9 @@ mod tests {
             assert!(texts(broken).is_err(), "{broken}");
         }
         let object = members(r#"{"a": 1, "b\"\u0063" : {"d": [1]}}"#.as_bytes()).unwrap();
-        assert_eq!(object["a"], b"1");
-        assert_eq!(object["b\"c"], br#"{"d": [1]}"#);
+        assert_eq!(object.by_name["a"], b"1");
+        assert_eq!(object.by_name["b\"c"], br#"{"d": [1]}"#);
+        assert_eq!(object.problem, None);
         for broken in [
             r#"{"a": 1, "\u0061": 2}"#,
             "{a: 1}",
@@ -210,7 +231,11 @@ mod tests {
             "[]",
             r#"{"a}"#,
         ] {
-            assert!(members(broken.as_bytes()).is_err(), "{broken}");
+            let members = members(broken.as_bytes());
+            assert!(
+                members.is_err() || members.unwrap().problem.is_some(),
+                "{broken}"
+            );
         }
     }
 

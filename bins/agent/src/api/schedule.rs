@@ -123,9 +123,9 @@ impl App {
     }
 }
 
-/// Preferences that a job cannot use.
+/// Preferences that a job cannot use, and entries of the Config Database that cannot be read.
 #[utoipa::path(get, path = "/quarantine", responses(
-    (status = 200, body = Object, description = "`quarantine`: `job_id`, `feature_type`, `tenant_id` (null where an entry of the Config Database names none) and the `errors`; and its `count`"),
+    (status = 200, body = Object, description = "`quarantine`: `job_id`, `feature_type`, `tenant_id` (null where an entry names none) and the `errors`; and their `count`"),
     AnyProblem
 ))]
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {

@@ -97,3 +97,76 @@ async fn an_agent_that_starts_without_its_config_database_runs_what_it_knew() {
     );
     assert!(agent.terminate().success());
 }
+
+#[tokio::test]
+async fn a_second_agent_on_the_same_folder_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, _stop, _serving) = config_database(&folder).await;
+    let command = || {
+        let mut command: Command = command(folder.path());
+        command.env("CONFIG_SERVICE_URL", &url);
+        command
+    };
+    let _first = Agent::start_without_config_database(command());
+    let second = command().arg("run").output().unwrap();
+    let errors = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success());
+    assert!(
+        errors.contains("is used by another agent (process ")
+            && errors.contains("CONFIG_LAST_KNOWN_GOOD_PATH"),
+        "{errors}"
+    );
+}
+
+/// A foreign Config Database whose groups hold entries that do not fit, and a feed that begins again.
+async fn foreign() -> String {
+    let groups = r#"{"groups": [{"frequency": "daily", "preferred_time": "09:00", "tenants": [
+        "good", 17, {"tenant_id": "bad", "updated_at": "yesterday", "x": NaN}]}, {"tenants": null}]}"#;
+    let answer = move |request: axum::extract::Request| async move {
+        let path = request.uri().path();
+        let body = match path.rsplit('/').next() {
+            Some("groups") => groups,
+            Some("changes") => {
+                r#"{"changes": [null, {"id": 1, "tenant_id": "good2", "changed_at": 5}]}"#
+            }
+            _ => "{}",
+        };
+        ([("content-type", "application/json")], body)
+    };
+    let router = axum::Router::new().fallback(answer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test]
+async fn entries_that_cannot_be_read_are_shown_and_all_others_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command: Command = command(folder.path());
+    command.env("CONFIG_SERVICE_URL", foreign().await);
+    at_time(&mut command, "2026-03-02 08:59:55");
+    let agent = Agent::start_without_config_database(command);
+    let runs = agent
+        .until("/api/v1/tenants/good/runs", |answer| {
+            !answer["runs"].as_array().unwrap().is_empty()
+        })
+        .await;
+    assert_eq!(runs["runs"][0]["tenant_id"], "good");
+    let quarantine: Value = agent.get("/api/v1/quarantine").await;
+    let shown = quarantine.to_string();
+    for expected in ["\"bad\"", "yesterday", "\"17\"", "/groups/1/tenants"] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let explained: Value = agent
+        .get("/api/v1/tenants/bad/explain?job_id=instagram_post_preference_based")
+        .await;
+    assert!(
+        explained["explanation"]
+            .as_str()
+            .unwrap()
+            .contains("quarantined"),
+        "{explained}"
+    );
+    assert!(agent.terminate().success());
+}

@@ -16,12 +16,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     auth::Caller,
+    conditions::{etag, expected},
     problem::{self, AnyProblem, JsonBody, Problem, ProblemBody},
 };
-use crate::{
-    store::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig},
-    validate::CheckedConfig,
-};
+use crate::store::{ChangeError, ConfigId, PastConfig, StoredConfig};
 
 pub(super) type Address = Path<(String, String)>;
 
@@ -43,10 +41,11 @@ pub(super) struct History {
 }
 
 /// A tenant's configuration.
-#[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-None-Match" = Option<String>, Header, description = "ETags that are known")), responses(
+#[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags that are known")), responses(
     (status = 200, body = StoredConfig),
     (status = 304, description = "It is known"),
     (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn read(
@@ -54,25 +53,22 @@ pub(super) async fn read(
     address: Address,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let config = app
-        .store
-        .config(&parse(address)?)
-        .await?
-        .ok_or(ChangeError::Missing)?;
-    let known = text(&headers, &header::IF_NONE_MATCH);
-    if known.is_some_and(|known| known == "*" || tags(known).any(|tag| tag == etag(config.version)))
-    {
-        return Ok((
-            StatusCode::NOT_MODIFIED,
-            [(header::ETAG, etag(config.version))],
-        )
-            .into_response());
+    let expected = expected(&headers)?;
+    let config = app.store.config(&parse(address)?).await?;
+    let config = config.ok_or(ChangeError::Missing)?;
+    let version = Some(config.version);
+    if expected.one_of.is_some_and(|tags| !tags.contain(version)) {
+        return Err(ChangeError::Unexpected(version).into());
+    }
+    if expected.none_of.is_some_and(|tags| tags.contain(version)) {
+        let etag = [(header::ETAG, etag(config.version))];
+        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
     }
     Ok(stored(config))
 }
 
 /// Stores a configuration in place of what is there.
-#[utoipa::path(put, operation_id = "store_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = ConfigBody, responses(
+#[utoipa::path(put, operation_id = "store_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), request_body = ConfigBody, responses(
     (status = 200, body = StoredConfig),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
@@ -85,16 +81,20 @@ pub(super) async fn store(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
-    let config = app.store.check(&id.config_key, &config_value(&body)?)?;
+    let expected = expected(&headers)?;
+    let config = app
+        .store
+        .check(&id.config_key, config_value(&body)?)
+        .await?;
     let (changed, _) = app
         .store
-        .change(&id, expected(&headers)?, &caller.name, |_| Ok(Some(config)))
+        .change(&id, &expected, &caller.name, Some(config))
         .await?;
     Ok(stored(changed.ok_or(ChangeError::Missing)?))
 }
 
 /// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
-#[utoipa::path(patch, operation_id = "patch_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = ConfigBody, responses(
+#[utoipa::path(patch, operation_id = "patch_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), request_body = ConfigBody, responses(
     (status = 200, body = StoredConfig),
     (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
@@ -109,21 +109,21 @@ pub(super) async fn patch(
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
     let patch = config_value(&body)?;
-    let patched = |current: Option<&StoredConfig>| -> Result<Option<CheckedConfig>, ChangeError> {
+    let patched = |current: Option<&StoredConfig>| {
         let current = current.ok_or(ChangeError::Missing)?;
         let mut value = Value::Object(current.config_value.clone());
         merge_patch(&mut value, &patch);
-        Ok(Some(app.store.check(&id.config_key, &value)?))
+        Ok(value)
     };
     let (changed, _) = app
         .store
-        .change(&id, expected(&headers)?, &caller.name, patched)
+        .edit(&id, &expected(&headers)?, &caller.name, patched)
         .await?;
     Ok(stored(changed.ok_or(ChangeError::Missing)?))
 }
 
 /// Removes a configuration.
-#[utoipa::path(delete, operation_id = "remove_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), responses(
+#[utoipa::path(delete, operation_id = "remove_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), responses(
     (status = 204, description = "It is removed"),
     (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
@@ -135,12 +135,8 @@ pub(super) async fn remove(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let there = |current: Option<&StoredConfig>| match current {
-        Some(_) => Ok(None),
-        None => Err(ChangeError::Missing),
-    };
     app.store
-        .change(&parse(address)?, expected(&headers)?, &caller.name, there)
+        .change(&parse(address)?, &expected(&headers)?, &caller.name, None)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -168,18 +164,14 @@ pub(super) async fn history(
 ) -> Result<Json<History>, Problem> {
     let Query(HistoryQuery { before, limit }) = query?;
     let limit = limit.unwrap_or(50).clamp(1, 1_000);
-    let versions = app
+    let (versions, more) = app
         .store
         .history(&parse(address)?, before.unwrap_or(i64::MAX), limit)
         .await?;
-    let full = versions.len() == limit as usize;
-    let next = versions
-        .last()
-        .map(|last| last.version)
-        .filter(|version| full && *version > 1);
+    let next_before = versions.last().map(|last| last.version).filter(|_| more);
     Ok(Json(History {
         versions,
-        next_before: next,
+        next_before,
     }))
 }
 
@@ -190,7 +182,7 @@ pub(super) struct Restore {
 }
 
 /// Stores an earlier version again, as a new one.
-#[utoipa::path(post, operation_id = "restore_config", path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "The ETag it must have, or *"), ("If-None-Match" = Option<String>, Header, description = "*: it must not be there")), request_body = Restore, responses(
+#[utoipa::path(post, operation_id = "restore_config", path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), request_body = Restore, responses(
     (status = 200, body = StoredConfig),
     (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
@@ -204,6 +196,7 @@ pub(super) async fn restore(
     JsonBody(Restore { version }): JsonBody<Restore>,
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
+    let expected = expected(&headers)?;
     let value = app.store.past_value(&id, version).await?.ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
@@ -212,10 +205,13 @@ pub(super) async fn restore(
             ),
         )
     })?;
-    let config = app.store.check(&id.config_key, &Value::Object(value))?;
+    let config = app
+        .store
+        .check(&id.config_key, Value::Object(value))
+        .await?;
     let (changed, _) = app
         .store
-        .change(&id, expected(&headers)?, &caller.name, |_| Ok(Some(config)))
+        .change(&id, &expected, &caller.name, Some(config))
         .await?;
     Ok(stored(changed.ok_or(ChangeError::Missing)?))
 }
@@ -224,45 +220,13 @@ fn stored(config: StoredConfig) -> Response {
     ([(header::ETAG, etag(config.version))], Json(config)).into_response()
 }
 
-fn etag(version: i64) -> String {
-    format!("\"{version}\"")
-}
-
-fn tags(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',')
-        .map(|tag| tag.trim().trim_start_matches("W/"))
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// The condition in `If-Match` or `If-None-Match`.
-fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
-    let bad = |name: &str| {
-        let hint = format!("{name} is not usable here; send the ETag of a version, or *");
-        Problem::new(StatusCode::BAD_REQUEST, hint)
-    };
-    match (
-        text(headers, &header::IF_MATCH),
-        text(headers, &header::IF_NONE_MATCH),
-    ) {
-        (None, None) => Ok(Expected::Anything),
-        (Some("*"), None) => Ok(Expected::Existing),
-        (None, Some("*")) => Ok(Expected::Missing),
-        (Some(tag), None) => tag
-            .trim_matches('"')
-            .parse()
-            .map(Expected::Version)
-            .map_err(|_| bad("If-Match")),
-        (_, Some(_)) => Err(bad("If-None-Match")),
-    }
-}
-
 /// The `config_value` of a body.
 fn config_value(body: &[u8]) -> Result<Value, Problem> {
-    let body: Value = problem::json_of(body)?;
-    body.get("config_value").cloned().ok_or_else(|| {
+    let mut body: Value = problem::json_of(body)?;
+    let value = body
+        .as_object_mut()
+        .and_then(|body| body.remove("config_value"));
+    value.ok_or_else(|| {
         let remedy = "send {\"config_value\": {feature: preference}}";
         FieldErrors(vec![
             Invalid::new("is missing", remedy).at("/config_value", None),

@@ -20,7 +20,10 @@ use axum::{
 use tower_http::limit::RequestBodyLimitLayer;
 
 use self::visitor::Visitor;
-use super::{App, BODY_BYTES, IMPORT_BYTES, problem::Problem};
+use super::{
+    App, BODY_BYTES, IMPORT_BYTES,
+    problem::{Problem, come_back},
+};
 use crate::pages::{STYLE, asset, with_security_headers};
 
 pub(super) fn routes() -> Router<App> {
@@ -141,6 +144,6 @@ impl IntoResponse for PageError {
             detail: self.detail,
         };
         let html = page.render().unwrap_or_else(|_| page.title.to_owned());
-        (self.status, Html(html)).into_response()
+        come_back((self.status, Html(html)))
     }
 }

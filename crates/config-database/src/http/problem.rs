@@ -21,16 +21,24 @@ use utoipa::{
     openapi::{ContentBuilder, RefOr, ResponseBuilder},
 };
 
-use crate::store::{ChangeError, FeedError, GroupsError, KeyError, SchemaError, StoreError};
+use crate::{
+    json::{cut, read_as},
+    store::{ChangeError, FeedError, GroupsError, KeyError, SchemaError, StoreError},
+};
 
 const CONTENT_TYPE: &str = "application/problem+json";
+/// Seconds after which it is worth trying again what could not be served.
+const COME_BACK_AFTER: u64 = 1;
+/// The longest detail. What is quoted in one was sent by the caller.
+const LONGEST_DETAIL: usize = 2_000;
 
 /// An answer that is an error.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    errors: Option<Value>,
+    /// What is wrong field by field, and how many mistakes there are in all.
+    errors: Option<(Value, usize)>,
     retry_after: Option<Duration>,
 }
 
@@ -44,17 +52,20 @@ pub(super) struct ProblemBody {
     status: u16,
     /// What is wrong, and what to do.
     detail: String,
-    /// Everything that is wrong with what was sent, field by field.
+    /// What is wrong with what was sent, field by field: the first 100 mistakes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Object>>)]
     errors: Option<Value>,
+    /// How many mistakes there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors_total: Option<usize>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
-            detail: detail.into(),
+            detail: cut(&detail.into(), LONGEST_DETAIL),
             errors: None,
             retry_after: None,
         }
@@ -95,16 +106,28 @@ pub(super) async fn method_not_allowed() -> Problem {
     )
 }
 
+/// The response, with `Retry-After` where it says that the server cannot serve now.
+pub(super) fn come_back(response: impl IntoResponse) -> Response {
+    let mut response = response.into_response();
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, COME_BACK_AFTER.into());
+    }
+    response
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let (errors, errors_total) = self.errors.unzip();
         let body = ProblemBody {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: self.detail,
-            errors: self.errors,
+            errors,
+            errors_total,
         };
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = come_back((self.status, Json(body)));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if let Some(wait) = self.retry_after {
@@ -162,7 +185,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 }
 
 pub(super) fn json_of<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+    read_as(body).map_err(|error| {
         Problem::new(
             StatusCode::BAD_REQUEST,
             format!("the body cannot be used: {error}; see /openapi.json for what it may be"),
@@ -182,8 +205,9 @@ impl From<StoreError> for Problem {
 
 impl From<FieldErrors> for Problem {
     fn from(errors: FieldErrors) -> Self {
+        let listed = &errors.0[..errors.0.len().min(FieldErrors::LISTED)];
         Self {
-            errors: Some(json!(errors)),
+            errors: Some((json!(listed), errors.0.len())),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, errors.to_string())
         }
     }
@@ -205,6 +229,7 @@ impl From<ChangeError> for Problem {
                 let detail = format!("{error}: its version is {current}; read it again");
                 Self::new(StatusCode::PRECONDITION_FAILED, detail)
             }
+            ChangeError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             ChangeError::Invalid(errors) => errors.into(),
             ChangeError::Store(error) => error.into(),
         }

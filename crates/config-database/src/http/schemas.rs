@@ -31,7 +31,9 @@ pub(super) async fn read(
         .ok_or_else(|| missing(&feature))
 }
 
-/// Puts a JSON Schema in force for what is stored from now on.
+/// Puts a JSON Schema into effect for what is stored from now on.
+///
+/// It stays within itself and within 10,000 values, each counted as often as a `$ref` leads to it.
 #[utoipa::path(put, operation_id = "store_schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), request_body = Object, responses(
     (status = 204, description = "It is in force"),
     AnyProblem,

@@ -1,10 +1,13 @@
 //! Tenants' configurations: read, changed under a condition, imported, and their history.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use punctual_domain::{FieldErrors, TenantId};
+use futures::TryStreamExt;
+use punctual_domain::{FieldErrors, Invalid, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 use utoipa::ToSchema;
 
 use super::{
@@ -12,7 +15,14 @@ use super::{
     stored::Stored,
     writing::{Edit, Write},
 };
-use crate::validate::CheckedConfig;
+use crate::{import::NewSchedules, validate::CheckedConfig};
+
+/// Configurations of one tenant, those that were removed among them.
+const CONFIGS_OF_A_TENANT: i64 = 100;
+/// Bytes of a page of the history or of an export, where more than one entry is on it.
+pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// How often a change is made anew because another one came between.
+const ATTEMPTS: usize = 100;
 
 /// Which configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,6 +42,9 @@ pub(crate) struct StoredConfig {
     /// Grows with every change; never comes again, not even after a removal.
     pub(crate) version: i64,
     pub(crate) updated_at: DateTime<Utc>,
+    /// Of each feature, since when the fields that say when it falls due have been as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) schedule_since: BTreeMap<String, DateTime<Utc>>,
 }
 
 /// A version there has been.
@@ -47,22 +60,54 @@ pub(crate) struct PastConfig {
 }
 
 /// What must be true of the stored configuration for a change to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expected {
-    Anything,
-    Missing,
-    Existing,
-    Version(i64),
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// It is one of these.
+    pub(crate) one_of: Option<Versions>,
+    /// It is none of these.
+    pub(crate) none_of: Option<Versions>,
+}
+
+/// Versions of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// Whichever there is.
+    Any,
+    Listed(Vec<i64>),
+}
+
+impl Versions {
+    pub(crate) fn contain(&self, current: Option<i64>) -> bool {
+        match self {
+            Self::Any => current.is_some(),
+            Self::Listed(versions) => current.is_some_and(|current| versions.contains(&current)),
+        }
+    }
 }
 
 impl Expected {
-    fn holds(self, current: Option<&StoredConfig>) -> bool {
-        match self {
-            Self::Anything => true,
-            Self::Missing => current.is_none(),
-            Self::Existing => current.is_some(),
-            Self::Version(version) => current.is_some_and(|current| current.version == version),
+    /// Exactly what was seen.
+    fn seen(config: Option<&StoredConfig>) -> Self {
+        match config {
+            Some(config) => Self {
+                one_of: Some(Versions::Listed(vec![config.version])),
+                none_of: None,
+            },
+            None => Self {
+                one_of: None,
+                none_of: Some(Versions::Any),
+            },
         }
+    }
+
+    fn check(&self, current: Option<&StoredConfig>) -> Result<(), ChangeError> {
+        let current = current.map(|current| current.version);
+        let is_among = |versions: &Versions| versions.contain(current);
+        if self.one_of.as_ref().is_none_or(is_among) && !self.none_of.as_ref().is_some_and(is_among)
+        {
+            return Ok(());
+        }
+        Err(ChangeError::Unexpected(current))
     }
 }
 
@@ -74,6 +119,8 @@ pub(crate) enum ChangeError {
     /// It is not what the caller took it for; the version it has, if any.
     #[error("the configuration has changed meanwhile")]
     Unexpected(Option<i64>),
+    #[error("others change the configuration all the time; try again")]
+    Busy,
     #[error(transparent)]
     Invalid(#[from] FieldErrors),
     #[error(transparent)]
@@ -83,33 +130,59 @@ pub(crate) enum ChangeError {
 impl ConfigStore {
     pub(crate) async fn config(&self, id: &ConfigId) -> Result<Option<StoredConfig>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        Ok(Stored::read(&mut connection, id).await?.into_config(id))
+        let stored = Stored::read(&mut connection, self.dialect, id).await?;
+        Ok(stored.into_config(id))
     }
 
-    /// Changes a configuration to what `change` makes of it: another, or `None` to remove it. Returns what is
-    /// stored now, and the newest change of the feed. Nothing else is written between what `change` sees and what
-    /// it returns.
+    /// Stores a configuration, or removes it. Returns what is stored now, and the newest change of the feed.
     pub(crate) async fn change(
         &self,
         id: &ConfigId,
-        expected: Expected,
+        expected: &Expected,
         actor: &str,
-        change: impl FnOnce(Option<&StoredConfig>) -> Result<Option<CheckedConfig>, ChangeError>,
+        config: Option<CheckedConfig>,
     ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
         let mut write = Write::begin(self).await?;
-        let stored = Stored::read(write.connection(), id).await?;
+        let stored = Stored::read(write.connection(), self.dialect, id).await?;
         let old = stored.clone().into_config(id);
-        if !expected.holds(old.as_ref()) {
-            return Err(ChangeError::Unexpected(old.map(|old| old.version)));
+        expected.check(old.as_ref())?;
+        if config.is_none() && old.is_none() {
+            return Err(ChangeError::Missing);
+        }
+        if stored.version == 0 {
+            may_have_one_more(write.connection(), id).await?;
         }
         let edit = Edit {
             id: id.clone(),
-            config: change(old.as_ref())?,
+            config,
             updated_at: now(),
+            new_schedules: NewSchedules::SinceNow,
         };
         let after = write.add(edit, stored);
         let head = write.commit(self, actor).await?;
         Ok((after.into_config(id), head))
+    }
+
+    /// Changes a configuration to what `make` makes of the one that is stored. It is made and checked before the store
+    /// is locked, and made anew when another write comes between.
+    pub(crate) async fn edit(
+        &self,
+        id: &ConfigId,
+        expected: &Expected,
+        actor: &str,
+        make: impl Fn(Option<&StoredConfig>) -> Result<Value, ChangeError>,
+    ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
+        for _ in 0..ATTEMPTS {
+            let seen = self.config(id).await?;
+            expected.check(seen.as_ref())?;
+            let config = self.check(&id.config_key, make(seen.as_ref())?).await?;
+            let seen = Expected::seen(seen.as_ref());
+            match self.change(id, &seen, actor, Some(config)).await {
+                Err(ChangeError::Unexpected(_)) => {}
+                changed => return changed,
+            }
+        }
+        Err(ChangeError::Busy)
     }
 
     /// Stores configurations, all or none of them; none comes twice. Returns how many were not stored already.
@@ -131,24 +204,31 @@ impl ConfigStore {
         Ok(())
     }
 
-    /// The versions before `before`, newest first.
+    /// The versions before `before`, newest first, and whether there are more.
     pub(crate) async fn history(
         &self,
         id: &ConfigId,
         before: i64,
         limit: u32,
-    ) -> Result<Vec<PastConfig>, StoreError> {
-        let rows = sqlx::query(
+    ) -> Result<(Vec<PastConfig>, bool), StoreError> {
+        let mut rows = sqlx::query(
             "SELECT version, config_value, changed_at, actor FROM config_history
              WHERE tenant_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4",
         )
         .bind(id.tenant_id.as_str())
         .bind(&id.config_key)
         .bind(before)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(past).collect()
+        .bind(i64::from(limit) + 1)
+        .fetch(&self.pool);
+        let (mut versions, mut room) = (Vec::new(), Room::new(limit));
+        while let Some(row) = rows.try_next().await? {
+            let value: Option<&str> = row.try_get(1)?;
+            if !room.takes(value.map_or(0, str::len)) {
+                return Ok((versions, true));
+            }
+            versions.push(past(&row)?);
+        }
+        Ok((versions, false))
     }
 
     /// The value of a version; `None` when there is none, or it was a removal.
@@ -157,7 +237,7 @@ impl ConfigStore {
         id: &ConfigId,
         version: i64,
     ) -> Result<Option<Map<String, Value>>, StoreError> {
-        let past = self.history(id, version.saturating_add(1), 1).await?;
+        let (past, _) = self.history(id, version.saturating_add(1), 1).await?;
         Ok(past
             .into_iter()
             .find(|past| past.version == version)
@@ -171,27 +251,29 @@ impl ConfigStore {
         after_key: &str,
         limit: u32,
     ) -> Result<Vec<StoredConfig>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT config_value, version, updated_at, tenant_id, config_key FROM configs
+        // An import takes no `schedule_since`, so an export has none.
+        let mut rows = sqlx::query(
+            "SELECT config_value, version, updated_at, CAST(NULL AS TEXT), tenant_id, config_key FROM configs
              WHERE (tenant_id, config_key) > ($1, $2) AND config_value IS NOT NULL
              ORDER BY tenant_id, config_key LIMIT $3",
         )
         .bind(after_tenant)
         .bind(after_key)
         .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
-        let config = |row: &AnyRow| {
-            let tenant: &str = row.try_get(3)?;
+        .fetch(&self.pool);
+        let (mut configs, mut room) = (Vec::new(), Room::new(limit));
+        while let Some(row) = rows.try_next().await? {
+            let (value, tenant): (&str, &str) = (row.try_get(0)?, row.try_get(4)?);
+            if !room.takes(value.len()) {
+                break;
+            }
             let id = ConfigId {
                 tenant_id: TenantId::new(tenant).map_err(StoreError::new)?,
-                config_key: row.try_get(4)?,
+                config_key: row.try_get(5)?,
             };
-            Ok(Stored::of(row, 0)?.into_config(&id))
-        };
-        rows.iter()
-            .filter_map(|row| config(row).transpose())
-            .collect()
+            configs.extend(Stored::of(&row, 0)?.into_config(&id));
+        }
+        Ok(configs)
     }
 
     /// The tenants whose id begins with `prefix`, after `after`, with whatever configurations they have.
@@ -201,6 +283,10 @@ impl ConfigStore {
         after: &str,
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
+        if [prefix, after].iter().any(|text| text.contains('\0')) {
+            // No id has this character, and PostgreSQL takes no text with it.
+            return Ok(Vec::new());
+        }
         // The character after all those of an id ends the range, so that the index serves it.
         Ok(sqlx::query_scalar(
             "SELECT DISTINCT tenant_id FROM configs
@@ -214,6 +300,54 @@ impl ConfigStore {
         .fetch_all(&self.pool)
         .await?)
     }
+}
+
+/// What a page still has room for: a number of entries, and their bytes. The first entry always finds room.
+pub(super) struct Room {
+    entries: u32,
+    bytes: usize,
+    empty: bool,
+}
+
+impl Room {
+    pub(super) fn new(entries: u32) -> Self {
+        Self {
+            entries,
+            bytes: PAGE_BYTES,
+            empty: true,
+        }
+    }
+
+    /// Whether an entry of this length goes on the page; then it is on it.
+    pub(super) fn takes(&mut self, bytes: usize) -> bool {
+        let fits = self.entries > 0 && (bytes <= self.bytes || self.empty);
+        if fits {
+            self.entries -= 1;
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.empty = false;
+        }
+        fits
+    }
+}
+
+async fn may_have_one_more(
+    connection: &mut AnyConnection,
+    id: &ConfigId,
+) -> Result<(), ChangeError> {
+    let configs: i64 = sqlx::query_scalar("SELECT count(*) FROM configs WHERE tenant_id = $1")
+        .bind(id.tenant_id.as_str())
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::new)?;
+    if configs < CONFIGS_OF_A_TENANT {
+        return Ok(());
+    }
+    let problem = Invalid::new(
+        format!("is one more than the {CONFIGS_OF_A_TENANT} configurations that a tenant may have"),
+        "use one of those there are",
+    );
+    let error = problem.at("/config_key", Some(&Value::from(id.config_key.as_str())));
+    Err(FieldErrors(vec![error]).into())
 }
 
 fn past(row: &AnyRow) -> Result<PastConfig, StoreError> {

@@ -45,10 +45,29 @@ impl Dialect {
         }
     }
 
+    /// SQL with `SCHEDULES` standing for what a row of `configs` says of its preferences: a JSON object with the
+    /// `schedule_since` of each feature.
+    pub(super) fn configs(self, sql: &str) -> String {
+        let schedules = match self {
+            Self::Sqlite => {
+                "(SELECT json_group_object(feature_type, schedule_since) FROM json_each(config_value)
+                  JOIN preferences ON feature_type = key AND preferences.tenant_id = configs.tenant_id
+                  WHERE config_key = 'feature_preferences')"
+            }
+            Self::Postgres => {
+                "(SELECT CAST(json_object_agg(feature_type, schedule_since) AS TEXT)
+                  FROM json_object_keys(CAST(config_value AS json)) AS keys(key)
+                  JOIN preferences ON feature_type = key AND preferences.tenant_id = configs.tenant_id
+                  WHERE config_key = 'feature_preferences')"
+            }
+        };
+        sql.replace("SCHEDULES", schedules)
+    }
+
     /// SQL with `ROWS` standing for the elements of `$1`, a JSON array of arrays; `value ->> N` is a field of one.
     pub(super) fn rows(self, sql: &str) -> SqlStr {
         let rows = match self {
-            Self::Sqlite => "json_each($1)",
+            Self::Sqlite => "json_each($1) AS rows",
             Self::Postgres => "json_array_elements(CAST($1 AS json)) AS rows(value)",
         };
         AssertSqlSafe(sql.replace("ROWS", rows)).into_sql_str()

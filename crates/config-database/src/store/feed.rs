@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use punctual_domain::FeatureType;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ConfigStore, StoreError, dialect::Dialect, instant};
+use super::{ConfigStore, StoreError, configs::Room, dialect::Dialect, instant, stored::readable};
+
+/// Changes that are kept at most. Readers who have not seen those before them read the groups anew, which costs no more.
+const CHANGES_KEPT: i64 = 2_000_000;
 
 /// A stretch of the feed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,8 +37,11 @@ struct FeedEntry {
     change: String,
     /// What is stored since; `null` when it was deleted.
     #[schema(value_type = Option<Object>)]
-    preference: Option<Value>,
+    preference: Option<Map<String, Value>>,
+    /// When it was recorded here.
     changed_at: DateTime<Utc>,
+    /// Since when the fields that say when it falls due have been as they are; `null` when it was deleted.
+    schedule_since: Option<DateTime<Utc>>,
 }
 
 /// Why a stretch of the feed cannot be given.
@@ -72,8 +79,8 @@ impl FeedState {
 }
 
 impl ConfigStore {
-    /// Forgets the changes that were recorded before `until`. Readers who have not seen them read the groups
-    /// anew. Returns how many there were.
+    /// Forgets the changes that were recorded before `until`, and all but the newest 2,000,000. Readers who have not
+    /// seen them read the groups anew. Returns how many there were.
     ///
     /// # Errors
     /// When the store fails.
@@ -84,11 +91,17 @@ impl ConfigStore {
                 .bind(until.timestamp_micros())
                 .fetch_one(&mut *transaction)
                 .await?;
-        let Some(last) = last else { return Ok(0) };
+        let head: i64 = sqlx::query_scalar("SELECT head FROM feed")
+            .fetch_one(&mut *transaction)
+            .await?;
+        let last = last.unwrap_or(0).max(head - CHANGES_KEPT);
         let purged = sqlx::query("DELETE FROM changes WHERE id <= $1")
             .bind(last)
             .execute(&mut *transaction)
             .await?;
+        if purged.rows_affected() == 0 {
+            return Ok(0);
+        }
         sqlx::query("UPDATE feed SET purged_until = $1")
             .bind(last)
             .execute(&mut *transaction)
@@ -142,23 +155,27 @@ impl ConfigStore {
                 purged_until: state.purged_until,
             });
         }
-        let rows = sqlx::query(
-            "SELECT id, tenant_id, config_key, feature_type, change, preference, changed_at FROM changes
+        let mut rows = sqlx::query(
+            "SELECT id, tenant_id, config_key, feature_type, change, preference, changed_at, schedule_since
+             FROM changes
              WHERE id > $1 AND ($2 = '' OR feature_type = $2) ORDER BY id LIMIT $3",
         )
         .bind(since_id)
         .bind(feature_type.map_or("", FeatureType::as_str))
         .bind(i64::from(limit) + 1)
-        .fetch_all(&mut *snapshot)
-        .await
-        .map_err(StoreError::new)?;
+        .fetch(&mut *snapshot);
+        let (mut changes, mut has_more) = (Vec::new(), false);
+        let mut room = Room::new(limit);
+        while let Some(row) = rows.try_next().await.map_err(StoreError::new)? {
+            let preference: Option<&str> = row.try_get(5).map_err(StoreError::new)?;
+            if !room.takes(preference.map_or(0, str::len)) {
+                has_more = true;
+                break;
+            }
+            changes.push(entry(&row)?);
+        }
+        drop(rows);
         snapshot.rollback().await.map_err(StoreError::new)?;
-        let has_more = rows.len() > limit as usize;
-        let changes = rows
-            .iter()
-            .take(limit as usize)
-            .map(entry)
-            .collect::<Result<Vec<_>, _>>()?;
         // Up to the newest id nothing of this feature is left, whatever there is of others.
         let last_id = match changes.last() {
             Some(last) if has_more => last.id,
@@ -227,10 +244,8 @@ fn entry(row: &AnyRow) -> Result<FeedEntry, StoreError> {
         config_key: row.try_get(2)?,
         feature_type: row.try_get(3)?,
         change: row.try_get(4)?,
-        preference: preference
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(StoreError::new)?,
+        preference: preference.map(readable).transpose()?,
         changed_at: instant(row.try_get(6)?)?,
+        schedule_since: row.try_get::<Option<i64>, _>(7)?.map(instant).transpose()?,
     })
 }

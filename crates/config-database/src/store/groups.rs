@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use punctual_domain::{FeatureType, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{Row, any::AnyRow};
 use utoipa::ToSchema;
 
-use super::{ConfigStore, StoreError, feed::FeedState, instant};
+use super::{ConfigStore, StoreError, configs::Room, feed::FeedState, instant, stored::readable};
 
 const SHARED: [&str; 4] = ["frequency", "preferred_time", "preferred_day", "timezone"];
 
@@ -36,14 +37,20 @@ pub(crate) struct Group {
     tenants: Vec<Tenant>,
 }
 
-/// A tenant with what is their own: overrides, and fields this version does not know.
+/// A tenant with what is their own.
 #[derive(Debug, Serialize, ToSchema)]
 struct Tenant {
     tenant_id: String,
     updated_at: DateTime<Utc>,
-    #[serde(flatten)]
-    #[schema(value_type = Object)]
-    own: Map<String, Value>,
+    /// Since when the fields that say when the preference falls due have been as they are.
+    schedule_since: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    template_overrides: Option<Value>,
+    /// The fields of the preference that this version does not know, whatever their names are.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Option<Object>)]
+    own_fields: Map<String, Value>,
 }
 
 /// Why the groups cannot be given.
@@ -56,7 +63,7 @@ pub(crate) enum GroupsError {
 }
 
 impl ConfigStore {
-    /// The groups of a feature: all of them, or at most `limit` tenants after `cursor`.
+    /// The groups of a feature: all of them, or at most `limit` tenants after `cursor` and fewer where they are large.
     pub(crate) async fn groups(
         &self,
         feature_type: &FeatureType,
@@ -69,24 +76,28 @@ impl ConfigStore {
         let after = after.transpose()?;
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
         let state = FeedState::read(&mut snapshot).await?;
-        let rows = sqlx::query(
-            "SELECT tenant_id, preference, updated_at FROM preferences
+        let mut rows = sqlx::query(
+            "SELECT tenant_id, preference, updated_at, schedule_since FROM preferences
              WHERE feature_type = $1 AND enabled = 1 AND tenant_id > $2 ORDER BY tenant_id LIMIT $3",
         )
         .bind(feature_type.as_str())
         .bind(after.as_ref().map_or("", |(_, tenant)| tenant.as_str()))
         .bind(limit.map_or(i64::MAX, |limit| i64::from(limit) + 1))
-        .fetch_all(&mut *snapshot)
-        .await
-        .map_err(StoreError::new)?;
-        snapshot.rollback().await.map_err(StoreError::new)?;
-
+        .fetch(&mut *snapshot);
         let as_of_id = after.map_or(state.head, |(as_of_id, _)| as_of_id);
-        let shown = limit.map_or(rows.len(), |limit| rows.len().min(limit as usize));
+        let mut room = limit.map(Room::new);
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-        let mut last = None;
-        for row in &rows[..shown] {
-            let (shared, tenant) = split(row)?;
+        let (mut last, mut more) = (None, false);
+        while let Some(row) = rows.try_next().await.map_err(StoreError::new)? {
+            let preference: &str = row.try_get(1).map_err(StoreError::new)?;
+            if room
+                .as_mut()
+                .is_some_and(|room| !room.takes(preference.len()))
+            {
+                more = true;
+                break;
+            }
+            let (shared, tenant) = split(&row)?;
             last = Some(tenant.tenant_id.clone());
             let key = Value::Object(shared.clone()).to_string();
             let group = groups.entry(key).or_insert_with(|| Group {
@@ -97,13 +108,15 @@ impl ConfigStore {
             group.count += 1;
             group.tenants.push(tenant);
         }
+        drop(rows);
+        snapshot.rollback().await.map_err(StoreError::new)?;
         Ok(GroupsPage {
             feature_type: feature_type.clone(),
             epoch: state.epoch,
             as_of_id,
             groups: groups.into_values().collect(),
             next_cursor: last
-                .filter(|_| rows.len() > shown)
+                .filter(|_| more)
                 .map(|tenant| format!("{as_of_id}.{tenant}")),
         })
     }
@@ -157,7 +170,7 @@ pub(super) fn slot_of(preference: &Value) -> String {
 
 fn split(row: &AnyRow) -> Result<(Map<String, Value>, Tenant), StoreError> {
     let preference: &str = row.try_get(1)?;
-    let mut own: Map<String, Value> = serde_json::from_str(preference).map_err(StoreError::new)?;
+    let mut own = readable(preference)?;
     own.remove("enabled");
     let shared = SHARED
         .into_iter()
@@ -166,7 +179,9 @@ fn split(row: &AnyRow) -> Result<(Map<String, Value>, Tenant), StoreError> {
     let tenant = Tenant {
         tenant_id: row.try_get(0)?,
         updated_at: instant(row.try_get(2)?)?,
-        own,
+        schedule_since: instant(row.try_get(3)?)?,
+        template_overrides: own.remove("template_overrides"),
+        own_fields: own,
     };
     Ok((shared, tenant))
 }

@@ -1,38 +1,105 @@
 //! JSON Schemas of features: what their `template_overrides` may be. They are checked on every write; what is
 //! stored already is left as it is. They are never fetched from anywhere: a `$ref` stays within its schema.
 
+mod cost;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use futures::TryStreamExt;
-use jsonschema::Validator;
-use punctual_domain::{FeatureType, FieldError, FieldErrors};
+use jsonschema::{PatternOptions, Validator};
+use punctual_domain::{FeatureType, FieldError, FieldErrors, Invalid};
 use serde_json::Value;
 use sqlx::{AnyConnection, Row};
 
 use super::{ConfigStore, StoreError};
-use crate::validate::{CheckedConfig, FEATURE_PREFERENCES, check};
+use crate::{
+    json::cut,
+    validate::{CheckedConfig, FEATURE_PREFERENCES, check},
+};
 
-/// The schemas in force, by feature.
+/// How long overrides may be checked. What takes longer is refused.
+const CHECKED_WITHIN: Duration = Duration::from_secs(5);
+/// How often a pattern may try another way to match.
+const BACKTRACKS: usize = 10_000;
+/// Up to so many comparisons, the first 100 mistakes are listed; beyond, the first one alone.
+const EVERY_MISTAKE_WITHIN: u64 = 100_000;
+/// The longest description of a mistake; the schema library quotes what was sent.
+const LONGEST_PROBLEM: usize = 300;
+
+/// The schemas in effect, by feature.
 pub(super) type Schemas = Arc<RwLock<BTreeMap<String, Schema>>>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Schema {
     text: String,
-    compiled: Arc<Validator>,
+    /// `None`: it was stored by a version that took what this one does not, and checks nothing.
+    compiled: Option<Arc<Compiled>>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    validator: Validator,
+    cost: u64,
 }
 
 impl Schema {
-    fn compile(text: String) -> Result<Self, SchemaError> {
-        let invalid = |error: &dyn std::fmt::Display| SchemaError::Invalid(error.to_string());
-        let document = serde_json::from_str(&text).map_err(|error| invalid(&error))?;
-        let compiled = jsonschema::validator_for(&document).map_err(|error| invalid(&error))?;
-        Ok(Self {
+    /// One that was accepted once.
+    fn stored(feature: &str, text: String) -> Self {
+        let document = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let compiled = Compiled::of(&document).inspect_err(|error| {
+            tracing::warn!(feature, %error, "Stored schema of {feature} is not used: {error}");
+        });
+        Self {
             text,
-            compiled: Arc::new(compiled),
-        })
+            compiled: compiled.ok().map(Arc::new),
+        }
+    }
+}
+
+impl Compiled {
+    fn of(document: &Value) -> Result<Self, SchemaError> {
+        let cost = cost::of(document).map_err(SchemaError::Invalid)?;
+        let validator = jsonschema::options()
+            .offline()
+            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS))
+            .build(document)
+            .map_err(|error| SchemaError::Invalid(cut(&error.to_string(), LONGEST_PROBLEM)))?;
+        Ok(Self { validator, cost })
+    }
+
+    /// What is wrong with overrides, and where in them. Takes time, and no lock.
+    fn mistakes(&self, overrides: &Value) -> Vec<(String, String)> {
+        if self.validator.is_valid(overrides) {
+            return Vec::new();
+        }
+        let listed = if self.cost.saturating_mul(cost::size(overrides)) <= EVERY_MISTAKE_WITHIN {
+            FieldErrors::LISTED
+        } else {
+            1
+        };
+        let mistake = |error: jsonschema::ValidationError<'_>| {
+            let problem = cut(&error.to_string(), LONGEST_PROBLEM);
+            (error.instance_path().to_string(), problem)
+        };
+        match listed {
+            1 => self
+                .validator
+                .validate(overrides)
+                .err()
+                .map(mistake)
+                .into_iter()
+                .collect(),
+            many => self
+                .validator
+                .iter_errors(overrides)
+                .take(many)
+                .map(mistake)
+                .collect(),
+        }
     }
 }
 
@@ -52,7 +119,7 @@ impl InvalidPreferences {
 /// Why a schema cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SchemaError {
-    #[error("this is no JSON Schema: {0}; see json-schema.org for what one looks like")]
+    #[error("this schema cannot be used: {0}; see json-schema.org for what one looks like")]
     Invalid(String),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,38 +127,52 @@ pub(crate) enum SchemaError {
 
 impl ConfigStore {
     /// Checks the `config_value` of a configuration, schemas included.
-    pub(crate) fn check(
+    pub(crate) async fn check(
         &self,
         config_key: &str,
-        value: &Value,
+        value: Value,
     ) -> Result<CheckedConfig, FieldErrors> {
         let checked = check(config_key, value)?;
+        let to_check = self.to_check(&checked);
+        if to_check.is_empty() {
+            return Ok(checked);
+        }
+        let mistakes = tokio::task::spawn_blocking(move || {
+            let of = |(feature, overrides, schema): &(FeatureType, Value, Arc<Compiled>)| {
+                let mistakes = schema.mistakes(overrides);
+                (!mistakes.is_empty()).then(|| (feature.clone(), mistakes))
+            };
+            to_check.iter().filter_map(of).collect::<Vec<_>>()
+        });
+        let Ok(Ok(mistakes)) = tokio::time::timeout(CHECKED_WITHIN, mistakes).await else {
+            let invalid = Invalid::new(
+                "cannot be checked against the schema in time",
+                "store less at once, or let the schema be made simpler",
+            );
+            return Err(FieldErrors(vec![invalid.at("/config_value", None)]));
+        };
+        if mistakes.is_empty() {
+            return Ok(checked);
+        }
+        let errors = mistakes.into_iter().flat_map(|(feature, mistakes)| {
+            mistakes.into_iter().map(move |(place, problem)| {
+                let remedy = format!("see GET /api/v1/feature-types/{feature}/schema");
+                let pointer = format!("/config_value/{feature}/template_overrides{place}");
+                Invalid::new(problem, remedy).at(pointer, None)
+            })
+        });
+        Err(FieldErrors(errors.collect::<Vec<FieldError>>()))
+    }
+
+    /// The overrides that have a schema, with it.
+    fn to_check(&self, checked: &CheckedConfig) -> Vec<(FeatureType, Value, Arc<Compiled>)> {
         let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
-        let mut errors = Vec::new();
-        for (feature, _) in &checked.features {
-            let overrides = checked.value[feature.as_str()].get("template_overrides");
-            if let (Some(schema), Some(overrides)) = (schemas.get(feature.as_str()), overrides) {
-                errors.extend(
-                    schema
-                        .compiled
-                        .iter_errors(overrides)
-                        .map(|error| FieldError {
-                            pointer: format!(
-                                "/config_value/{feature}/template_overrides{}",
-                                error.instance_path()
-                            ),
-                            value: None,
-                            problem: error.to_string(),
-                            remedy: format!("see GET /api/v1/feature-types/{feature}/schema"),
-                        }),
-                );
-            }
-        }
-        if errors.is_empty() {
-            Ok(checked)
-        } else {
-            Err(FieldErrors(errors))
-        }
+        let with_schema = |(feature, _): &(FeatureType, bool)| {
+            let schema = schemas.get(feature.as_str())?.compiled.clone()?;
+            let overrides = checked.value[feature.as_str()].get("template_overrides")?;
+            Some((feature.clone(), overrides.clone(), schema))
+        };
+        checked.features.iter().filter_map(with_schema).collect()
     }
 
     /// Looks for stored preferences that are not valid under the rules and schemas of today.
@@ -105,7 +186,7 @@ impl ConfigStore {
             let preference: Value = serde_json::from_str(text).map_err(StoreError::new)?;
             let config = Value::Object([(feature.clone(), preference)].into_iter().collect());
             found.checked += 1;
-            if let Err(errors) = self.check(FEATURE_PREFERENCES, &config) {
+            if let Err(errors) = self.check(FEATURE_PREFERENCES, config).await {
                 found.invalid += 1;
                 if found.first.len() < InvalidPreferences::LISTED {
                     found.first.push((tenant, feature, errors.to_string()));
@@ -115,13 +196,16 @@ impl ConfigStore {
         Ok(found)
     }
 
-    /// Puts a schema in force.
+    /// Puts a schema into effect.
     pub(crate) async fn set_schema(
         &self,
         feature: &FeatureType,
         schema: &Value,
     ) -> Result<(), SchemaError> {
-        let schema = Schema::compile(schema.to_string())?;
+        let schema = Schema {
+            compiled: Some(Arc::new(Compiled::of(schema)?)),
+            text: schema.to_string(),
+        };
         sqlx::query(
             "INSERT INTO feature_schemas (feature_type, schema) VALUES ($1, $2)
              ON CONFLICT (feature_type) DO UPDATE SET schema = excluded.schema",
@@ -163,7 +247,7 @@ impl ConfigStore {
         Ok(deleted.rows_affected() > 0)
     }
 
-    /// Puts in force what is stored; what is in force already is not compiled again.
+    /// Puts into effect what is stored; what is known already is not compiled again.
     pub(super) async fn load_schemas(
         &self,
         connection: &mut AnyConnection,
@@ -181,7 +265,7 @@ impl ConfigStore {
             let (feature, text): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let schema = match in_force.get(&feature) {
                 Some(known) if known.text == text => known.clone(),
-                _ => Schema::compile(text).map_err(StoreError::new)?,
+                _ => Schema::stored(&feature, text),
             };
             schemas.insert(feature, schema);
         }

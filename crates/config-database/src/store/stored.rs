@@ -1,12 +1,41 @@
 //! A configuration's row, also of one that was removed or never was.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
+use punctual_domain::{MAX_DEPTH, MAX_PREFERENCE_BYTES};
 use serde_json::{Map, Value, json};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
 use super::{ConfigId, StoreError, StoredConfig, dialect::Dialect, instant, writing::Edit};
+
+/// A stored preference as it is given to everybody. One that an earlier version took although it is larger or deeper than
+/// what readers must take is empty: they find it to be not valid, and the others' are not affected.
+pub(super) fn readable(preference: &str) -> Result<Map<String, Value>, StoreError> {
+    if preference.len() > MAX_PREFERENCE_BYTES || depth_of(preference) > MAX_DEPTH + 1 {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(preference).map_err(StoreError::new)
+}
+
+/// How deep a JSON document is nested.
+fn depth_of(document: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in document.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
 
 /// What stands in the row.
 #[derive(Debug, Clone, Default)]
@@ -15,16 +44,20 @@ pub(super) struct Stored {
     /// 0: it never was.
     pub(super) version: i64,
     pub(super) updated_at: DateTime<Utc>,
+    /// Of each feature, since when its schedule is as it is.
+    pub(super) schedule_since: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl Stored {
     pub(super) async fn read(
         connection: &mut AnyConnection,
+        dialect: Dialect,
         id: &ConfigId,
     ) -> Result<Self, StoreError> {
-        let row = sqlx::query(
-            "SELECT config_value, version, updated_at FROM configs WHERE tenant_id = $1 AND config_key = $2",
-        )
+        let row = sqlx::query(AssertSqlSafe(dialect.configs(
+            "SELECT config_value, version, updated_at, SCHEDULES FROM configs
+             WHERE tenant_id = $1 AND config_key = $2",
+        )))
         .bind(id.tenant_id.as_str())
         .bind(&id.config_key)
         .fetch_optional(connection)
@@ -42,10 +75,10 @@ impl Stored {
             .iter()
             .map(|edit| json!([edit.id.tenant_id, edit.id.config_key]))
             .collect();
-        let rows = sqlx::query(dialect.rows(
-            "SELECT tenant_id, config_key, config_value, version, updated_at FROM ROWS
-             JOIN configs ON tenant_id = value ->> 0 AND config_key = value ->> 1",
-        ))
+        let rows = sqlx::query(dialect.rows(&dialect.configs(
+            "SELECT tenant_id, config_key, config_value, version, updated_at, SCHEDULES FROM ROWS
+             JOIN configs ON tenant_id = rows.value ->> 0 AND config_key = rows.value ->> 1",
+        )))
         .bind(Value::from(ids).to_string())
         .fetch_all(connection)
         .await?;
@@ -69,12 +102,19 @@ impl Stored {
             config_value: self.value?,
             version: self.version,
             updated_at: self.updated_at,
+            schedule_since: self.schedule_since,
         })
     }
 
-    /// The value, version and time in three columns, from the column `first`.
+    /// The value, version, time and schedules in four columns, from the column `first`.
     pub(super) fn of(row: &AnyRow, first: usize) -> Result<Self, StoreError> {
         let value: Option<&str> = row.try_get(first)?;
+        let schedules: Option<&str> = row.try_get(first + 3)?;
+        let schedules: BTreeMap<String, i64> = schedules
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(StoreError::new)?
+            .unwrap_or_default();
         Ok(Self {
             value: value
                 .map(serde_json::from_str)
@@ -82,6 +122,10 @@ impl Stored {
                 .map_err(StoreError::new)?,
             version: row.try_get(first + 1)?,
             updated_at: instant(row.try_get(first + 2)?)?,
+            schedule_since: schedules
+                .into_iter()
+                .map(|(feature, micros)| Ok((feature, instant(micros)?)))
+                .collect::<Result<_, StoreError>>()?,
         })
     }
 }

@@ -1,8 +1,10 @@
 //! A write: configurations, their history, the preferences in them, and the feed, in bulk. Features are compared
 //! before and after; every difference, and only differences, enters the feed.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use punctual_domain::TenantId;
+use punctual_domain::{TenantId, same_schedule};
 use serde_json::{Map, Value, json};
 use sqlx::{Any, AnyConnection, Transaction};
 
@@ -10,7 +12,22 @@ use super::{
     ConfigId, ConfigStore, StoreError, dialect::Dialect, feed::FeedState, groups::slot_of, now,
     stored::Stored,
 };
-use crate::validate::{CheckedConfig, FEATURE_PREFERENCES};
+use crate::{
+    import::NewSchedules,
+    validate::{CheckedConfig, FEATURE_PREFERENCES},
+};
+
+/// Versions of a configuration that are kept, beside the one that is stored.
+const VERSIONS_KEPT: i64 = 1_000;
+/// Characters of a configuration's kept versions together, and of one tenant's changes in the feed that newer ones have
+/// replaced.
+const CHARACTERS_KEPT: i64 = 4 * 1024 * 1024;
+/// Changes of one tenant that are kept although newer ones have replaced them.
+const REPLACED_CHANGES_KEPT: i64 = 1_000;
+/// How far back changes are looked at for that.
+const CHANGES_LOOKED_AT: i64 = 100_000;
+/// Old versions and changes are looked for with every so many versions of a configuration.
+const TIDIED_EVERY: i64 = 16;
 
 /// What a configuration is to become.
 #[derive(Debug, Clone)]
@@ -18,8 +35,9 @@ pub(crate) struct Edit {
     pub(crate) id: ConfigId,
     /// `None`: it is removed.
     pub(crate) config: Option<CheckedConfig>,
-    /// When the system it comes from stored it. Later than now counts as now.
+    /// When the system it comes from stored it. Later than now counts as now, before 1970 as 1970.
     pub(crate) updated_at: DateTime<Utc>,
+    pub(crate) new_schedules: NewSchedules,
 }
 
 /// A write under way: the only one there is.
@@ -34,6 +52,8 @@ pub(super) struct Write {
     stored_preferences: Vec<Value>,
     removed_preferences: Vec<Value>,
     changes: Vec<Value>,
+    /// What old versions and changes are to be looked for of.
+    to_tidy: Vec<Value>,
 }
 
 impl Write {
@@ -52,6 +72,7 @@ impl Write {
             stored_preferences: Vec::new(),
             removed_preferences: Vec::new(),
             changes: Vec::new(),
+            to_tidy: Vec::new(),
         })
     }
 
@@ -65,13 +86,14 @@ impl Write {
             id,
             config,
             updated_at,
+            new_schedules,
         } = edit;
         let value = config.as_ref().map(|config| &config.value);
         if value == stored.value.as_ref() {
             return stored;
         }
         let version = stored.version + 1;
-        let at = updated_at.min(self.now);
+        let at = updated_at.clamp(DateTime::UNIX_EPOCH, self.now);
         self.configs.push(json!([
             id.tenant_id,
             id.config_key,
@@ -79,24 +101,37 @@ impl Write {
             version,
             at.timestamp_micros()
         ]));
+        if version % TIDIED_EVERY == 0 {
+            self.to_tidy.push(json!([id.tenant_id, id.config_key]));
+        }
+        let mut schedule_since = BTreeMap::new();
         if id.config_key == FEATURE_PREFERENCES {
-            let before = stored.value.unwrap_or_default();
-            self.compare(&id.tenant_id, &before, config.as_ref(), at);
+            let new_since = match new_schedules {
+                NewSchedules::SinceNow => self.now,
+                NewSchedules::SinceUpdatedAt => at,
+            };
+            schedule_since = self.compare(&id.tenant_id, &stored, config.as_ref(), at, new_since);
         }
         Stored {
             value: config.map(|config| config.value),
             version,
             updated_at: at,
+            schedule_since,
         }
     }
 
+    /// Finds what differs, feature by feature. Returns since when each schedule is as it is.
     fn compare(
         &mut self,
         tenant_id: &TenantId,
-        before: &Map<String, Value>,
+        stored: &Stored,
         config: Option<&CheckedConfig>,
         at: DateTime<Utc>,
-    ) {
+        new_since: DateTime<Utc>,
+    ) -> BTreeMap<String, DateTime<Utc>> {
+        let none = Map::new();
+        let before = stored.value.as_ref().unwrap_or(&none);
+        let mut schedules = BTreeMap::new();
         let features = config.map_or(&[][..], |config| &config.features);
         let after = config.map(|config| &config.value);
         for (feature, enabled) in features {
@@ -104,31 +139,42 @@ impl Write {
             let Some(preference) = after.and_then(|after| after.get(feature)) else {
                 continue;
             };
-            if before.get(feature) != Some(preference) {
+            let old = before.get(feature);
+            let since = match old {
+                None => new_since,
+                Some(old) if says_the_same_when(old, preference) => {
+                    let since = stored.schedule_since.get(feature);
+                    since.copied().unwrap_or(stored.updated_at)
+                }
+                Some(_) => self.now,
+            };
+            schedules.insert(feature.to_owned(), since);
+            if old != Some(preference) {
                 self.stored_preferences.push(json!([
                     feature,
                     tenant_id,
                     u8::from(*enabled),
                     slot_of(preference),
                     preference,
-                    at.timestamp_micros()
+                    at.timestamp_micros(),
+                    since.timestamp_micros()
                 ]));
-                self.change(tenant_id, feature, Some(preference), at);
+                self.change(tenant_id, feature, Some((preference, since)));
             }
         }
         let gone = |feature: &&String| after.is_none_or(|after| !after.contains_key(*feature));
         for feature in before.keys().filter(gone) {
             self.removed_preferences.push(json!([feature, tenant_id]));
-            self.change(tenant_id, feature, None, at);
+            self.change(tenant_id, feature, None);
         }
+        schedules
     }
 
     fn change(
         &mut self,
         tenant_id: &TenantId,
         feature: &str,
-        preference: Option<&Value>,
-        at: DateTime<Utc>,
+        preference: Option<(&Value, DateTime<Utc>)>,
     ) {
         self.head += 1;
         self.changes.push(json!([
@@ -140,8 +186,9 @@ impl Write {
             } else {
                 "deleted"
             },
-            preference,
-            at.timestamp_micros()
+            preference.map(|(preference, _)| preference),
+            self.now.timestamp_micros(),
+            preference.map(|(_, since)| since.timestamp_micros())
         ]));
     }
 
@@ -154,7 +201,6 @@ impl Write {
         if self.configs.is_empty() {
             return Ok(self.head);
         }
-        let recorded_at = self.now.timestamp_micros();
         let dialect = self.dialect;
         let connection = &mut *self.transaction;
         let configs = Value::from(self.configs).to_string();
@@ -179,12 +225,14 @@ impl Write {
         .await?;
         if !self.stored_preferences.is_empty() {
             sqlx::query(dialect.rows(
-                "INSERT INTO preferences (feature_type, tenant_id, enabled, slot, preference, updated_at)
+                "INSERT INTO preferences
+                     (feature_type, tenant_id, enabled, slot, preference, updated_at, schedule_since)
                  SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), value ->> 3, value ->> 4,
-                     CAST(value ->> 5 AS BIGINT)
+                     CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT)
                  FROM ROWS WHERE true
                  ON CONFLICT (feature_type, tenant_id) DO UPDATE SET enabled = excluded.enabled,
-                     slot = excluded.slot, preference = excluded.preference, updated_at = excluded.updated_at",
+                     slot = excluded.slot, preference = excluded.preference, updated_at = excluded.updated_at,
+                     schedule_since = excluded.schedule_since",
             ))
             .bind(Value::from(self.stored_preferences).to_string())
             .execute(&mut *connection)
@@ -202,14 +250,14 @@ impl Write {
         if !self.changes.is_empty() {
             sqlx::query(dialect.rows(
                 "INSERT INTO changes
-                     (id, tenant_id, config_key, feature_type, change, preference, changed_at, recorded_at)
+                     (id, tenant_id, config_key, feature_type, change, preference, changed_at, recorded_at,
+                      schedule_since)
                  SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, $2, value ->> 2, value ->> 3, value ->> 4,
-                     CAST(value ->> 5 AS BIGINT), $3
+                     CAST(value ->> 5 AS BIGINT), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT)
                  FROM ROWS",
             ))
             .bind(Value::from(self.changes).to_string())
             .bind(FEATURE_PREFERENCES)
-            .bind(recorded_at)
             .execute(&mut *connection)
             .await?;
             sqlx::query("UPDATE feed SET head = $1")
@@ -218,9 +266,61 @@ impl Write {
                 .await?;
             store.announce(connection).await?;
         }
+        if !self.to_tidy.is_empty() {
+            let configs = Value::from(self.to_tidy).to_string();
+            forget_old(connection, dialect, configs, self.head).await?;
+        }
         let state = FeedState::read(connection).await?;
         self.transaction.commit().await?;
         store.saw(state);
         Ok(self.head)
     }
+}
+
+/// Whether two stored preferences say the same about when.
+fn says_the_same_when(one: &Value, other: &Value) -> bool {
+    match (one.as_object(), other.as_object()) {
+        (Some(one), Some(other)) => same_schedule(one, other),
+        _ => false,
+    }
+}
+
+/// Forgets old versions of `configs`, and changes of their tenants that newer ones have replaced: a reader who comes late
+/// sees the newer ones. So the store does not grow without end, whatever a tenant writes.
+async fn forget_old(
+    connection: &mut AnyConnection,
+    dialect: Dialect,
+    configs: String,
+    head: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(dialect.rows(
+        "DELETE FROM config_history WHERE (tenant_id, config_key, version) IN (
+             SELECT tenant_id, config_key, version FROM (
+                 SELECT tenant_id, config_key, version,
+                     row_number() OVER newest_first AS place, sum(length(config_value)) OVER newest_first AS total
+                 FROM ROWS JOIN config_history ON tenant_id = rows.value ->> 0 AND config_key = rows.value ->> 1
+                 WINDOW newest_first AS (PARTITION BY tenant_id, config_key ORDER BY version DESC)) AS versions
+             WHERE place > 1 AND (place > $2 OR total > $3))",
+    ))
+    .bind(configs.as_str())
+    .bind(VERSIONS_KEPT)
+    .bind(CHARACTERS_KEPT)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(dialect.rows(
+        "DELETE FROM changes WHERE id IN (
+             SELECT id FROM (
+                 SELECT id, row_number() OVER newest_first AS place, sum(length(preference)) OVER newest_first AS total,
+                     row_number() OVER (PARTITION BY tenant_id, feature_type ORDER BY id DESC) AS of_feature
+                 FROM changes WHERE tenant_id IN (SELECT rows.value ->> 0 FROM ROWS) AND id > $4
+                 WINDOW newest_first AS (PARTITION BY tenant_id ORDER BY id DESC)) AS own
+             WHERE of_feature > 1 AND (place > $2 OR total > $3))",
+    ))
+    .bind(configs)
+    .bind(REPLACED_CHANGES_KEPT)
+    .bind(CHARACTERS_KEPT)
+    .bind(head - CHANGES_LOOKED_AT)
+    .execute(connection)
+    .await?;
+    Ok(())
 }

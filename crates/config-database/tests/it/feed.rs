@@ -141,7 +141,11 @@ async fn a_held_call_does_not_hold_up_the_end_of_the_server(kind: Kind) {
     let began = Instant::now();
     server.stop().await;
     assert!(began.elapsed() < Duration::from_secs(5));
-    assert_eq!(waiting.await.unwrap().unwrap().status(), 503);
+    let stopped = waiting.await.unwrap().unwrap();
+    assert_eq!(
+        (stopped.status().as_u16(), &stopped.headers()["retry-after"]),
+        (503, &"1".parse().unwrap())
+    );
 }
 
 async fn a_reader_loses_nothing_while_many_write(kind: Kind) {

@@ -12,6 +12,8 @@ mod feed;
 mod ordering;
 mod page;
 mod replicas;
+mod schedule_since;
 mod schemas;
 mod server;
+mod verdicts;
 mod versions;

@@ -8,6 +8,7 @@ use crate::server::{Kind, Running, on_both_databases, start, start_in};
 on_both_databases! {
     overrides_are_held_to_the_schema_of_their_feature_on_every_way_in
     what_is_no_schema_is_refused_and_nothing_is_fetched
+    a_schema_that_could_take_for_ever_is_refused_and_an_expensive_one_is_bounded
 }
 
 const SCHEMA: &str = "feature-types/posts/schema";
@@ -134,4 +135,55 @@ async fn what_is_no_schema_is_refused_and_nothing_is_fetched(kind: Kind) {
             .status(),
         400
     );
+}
+
+async fn a_schema_that_could_take_for_ever_is_refused_and_an_expensive_one_is_bounded(kind: Kind) {
+    let server = start(kind).await;
+    let doubling = |levels: usize| {
+        let mut definitions = json!({"d0": {"const": 1}});
+        for level in 1..=levels {
+            let before = json!({"$ref": format!("#/$defs/d{}", level - 1)});
+            definitions[format!("d{level}")] = json!({"anyOf": [before, before]});
+        }
+        json!({"$defs": definitions, "properties": {"a": {"$ref": format!("#/$defs/d{levels}")}}})
+    };
+    let upload = |schema: Value| {
+        let server = &server;
+        async move {
+            let answer = server.call(Method::PUT, SCHEMA, &schema.to_string()).await;
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        }
+    };
+    let (status, problem) = upload(doubling(24)).await;
+    assert_eq!(status, 422);
+    assert!(problem.contains("references multiply"), "{problem}");
+    let twice = json!({"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}});
+    assert_eq!(upload(twice).await.0, 422);
+
+    // The most expensive one that is accepted, and what is worst for it.
+    let tries: Vec<Value> = (0..1_500)
+        .map(|n| json!({"const": format!("c{n}")}))
+        .collect();
+    let expensive = json!({"properties": {"list": {"items": {"anyOf": tries}}}});
+    assert_eq!(upload(expensive).await.0, 204);
+    let began = std::time::Instant::now();
+    let (status, problem) = put(&server, json!({"list": vec![0; 7_000]})).await;
+    assert_eq!(status, 422);
+    assert!(problem.to_string().len() < 2_000, "{problem}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+
+    // A pattern is tried for so long and no longer.
+    assert_eq!(
+        upload(json!({"properties": {"a": {"pattern": "^(a|a)*(?=b)$"}}}))
+            .await
+            .0,
+        204
+    );
+    assert_eq!(put(&server, json!({"a": "a".repeat(10_000)})).await.0, 422);
+
+    let many = json!({"properties": {"a": {"items": {"type": "string"}}}});
+    assert_eq!(upload(many).await.0, 204);
+    let (status, problem) = put(&server, json!({"a": vec![0; 5_000]})).await;
+    assert_eq!(status, 422);
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 100);
 }

@@ -8,6 +8,8 @@ use crate::server::{Kind, Running, on_both_databases, start, start_in};
 on_both_databases! {
     what_is_known_is_not_sent_again_and_what_has_changed_is_not_overwritten
     of_many_who_saw_the_same_version_one_writes
+    conditions_are_read_as_the_standard_has_them_and_never_ignored
+    of_many_patches_at_once_none_is_lost
     a_merge_patch_changes_what_it_names_and_nothing_else
     every_version_is_kept_with_its_actor_and_can_be_restored
     forgotten_changes_make_their_readers_read_anew_and_nobody_else
@@ -124,6 +126,139 @@ async fn what_is_known_is_not_sent_again_and_what_has_changed_is_not_overwritten
         "\"4\"",
         "a version never comes again, so an old ETag never fits a new value"
     );
+}
+
+async fn conditions_are_read_as_the_standard_has_them_and_never_ignored(kind: Kind) {
+    let server = start(kind).await;
+    server.put("a", json!({"f": on("09:00")})).await;
+    server.put("a", json!({"f": on("09:01")})).await;
+    let call =
+        |method: Method, path: &'static str, conditions: &[(&'static str, &[u8])], body: &str| {
+            let url = format!("{}/api/v1/{path}", server.url);
+            let mut request = server.http.request(method, url).body(body.to_owned());
+            for (name, value) in conditions {
+                let value = reqwest::header::HeaderValue::from_bytes(value).unwrap();
+                request = request.header(*name, value);
+            }
+            async move { request.send().await.unwrap().status().as_u16() }
+        };
+    let same = json!({"config_value": {"f": on("09:01")}}).to_string();
+    for (value, if_match, if_none_match) in [
+        (&b"*"[..], 200, 412),
+        (b"\"2\"", 200, 412),
+        (b"\"1\", \"2\"", 200, 412),
+        (b",\"2\" ,", 200, 412),
+        (b"W/\"2\"", 412, 412),
+        (b"W/\"2\", \"7\"", 412, 412),
+        (b"\"1\"", 412, 200),
+        (b"\"02\"", 412, 200),
+        (b"\"+2\"", 412, 200),
+        (b"\"\"", 412, 200),
+        (b"\"of another\"", 400, 400),
+        (b"\"1,2\"", 412, 200),
+        (b"\"99999999999999999999\"", 412, 200),
+        (b"\"-1\"", 412, 200),
+        (b"2", 400, 400),
+        (b"\"2", 400, 400),
+        (b"*, \"2\"", 400, 400),
+        (b"w/\"2\"", 400, 400),
+        (b"", 400, 400),
+        (b"nonsense", 400, 400),
+        (b"\xff", 400, 400),
+        (b"\"2\xff\"", 400, 400),
+        (b"\"999\xff\"", 400, 400),
+    ] {
+        let shown = String::from_utf8_lossy(value);
+        let put = |name| call(Method::PUT, PATH, &[(name, value)], &same);
+        assert_eq!(put("if-match").await, if_match, "If-Match: {shown}");
+        assert_eq!(
+            put("if-none-match").await,
+            if_none_match,
+            "If-None-Match: {shown}"
+        );
+        let read = |name| call(Method::GET, PATH, &[(name, value)], "");
+        assert_eq!(
+            read("if-match").await,
+            if_match,
+            "GET with If-Match: {shown}"
+        );
+        let known = if if_none_match == 412 {
+            304
+        } else {
+            if_none_match
+        };
+        assert_eq!(
+            read("if-none-match").await,
+            known,
+            "GET with If-None-Match: {shown}"
+        );
+    }
+    let other = json!({"config_value": {"f": on("23:00")}}).to_string();
+    let restore = format!("{PATH}/restore");
+    for method in [Method::PUT, Method::PATCH, Method::DELETE] {
+        for conditions in [
+            &[("if-match", &b"\"1\""[..]), ("if-match", b"\"2\"")][..],
+            &[("if-none-match", b"\"7\""), ("if-none-match", b"\"8\"")],
+            &[("if-match", b"\"2\""), ("if-none-match", b"\xff")],
+        ] {
+            assert_eq!(
+                call(method.clone(), PATH, conditions, &other).await,
+                400,
+                "{method} {conditions:?}"
+            );
+        }
+        let both: &[(_, &[u8])] = &[("if-match", b"\"2\""), ("if-none-match", b"\"2\"")];
+        assert_eq!(
+            call(method.clone(), PATH, both, &other).await,
+            412,
+            "both are heeded"
+        );
+        assert_eq!(
+            call(method, PATH, &[("if-match", b"\"1\"")], &other).await,
+            412
+        );
+    }
+    let url = format!("{}/api/v1/{restore}", server.url);
+    let weak = server
+        .http
+        .post(url)
+        .header("if-match", "W/\"2\"")
+        .body("{\"version\": 1}");
+    assert_eq!(weak.send().await.unwrap().status(), 412);
+    let now = server.get(PATH).await;
+    assert_eq!(
+        (&now["version"], &now["config_value"]["f"]),
+        (&json!(2), &on("09:01"))
+    );
+    let missing = "tenants/none/configs/feature_preferences";
+    assert_eq!(
+        call(Method::PUT, missing, &[("if-match", b"*")], &same).await,
+        412
+    );
+    assert_eq!(
+        call(Method::PUT, missing, &[("if-match", b"\"1\"")], &same).await,
+        412
+    );
+    assert_eq!(
+        call(Method::PUT, missing, &[("if-none-match", b"\"1\"")], &same).await,
+        200
+    );
+}
+
+async fn of_many_patches_at_once_none_is_lost(kind: Kind) {
+    const PATCHES: usize = 12;
+    let server = start(kind).await;
+    server.put("a", json!({})).await;
+    let patches = (0..PATCHES).map(|n| {
+        let value = json!({format!("f{n}"): on("09:00")});
+        send(&server, Method::PATCH, PATH, ("x-none", ""), value)
+    });
+    for response in futures::future::join_all(patches).await {
+        assert_eq!(response.status(), 200);
+    }
+    let config = server.get(PATH).await;
+    assert_eq!(config["config_value"].as_object().unwrap().len(), PATCHES);
+    assert_eq!(config["version"], 1 + PATCHES);
 }
 
 async fn of_many_who_saw_the_same_version_one_writes(kind: Kind) {

@@ -67,12 +67,12 @@ fn every_reason_is_told_in_a_sentence() {
         ),
         (
             facts(choice(late, "2026-03-02T10:00:00Z")),
-            "not run: the preference was stored at 2026-03-02 10:00:00 UTC, after its time, 2026-03-02 09:00:00 \
+            "not run: the schedule was chosen at 2026-03-02 10:00:00 UTC, after its time, 2026-03-02 09:00:00 \
              UTC; due next at 2026-03-03 09:00:00 UTC",
         ),
         (
             facts(daily()),
-            "missed: nobody planned it at 2026-03-02 00:00:00 UTC, and catch_up is latest; due next at 2026-03-03 \
+            "missed: the agent did not plan it at 2026-03-02 00:00:00 UTC, and this job's catch_up is latest; due next at 2026-03-03 \
              00:00:00 UTC",
         ),
         (
@@ -81,6 +81,13 @@ fn every_reason_is_told_in_a_sentence() {
                 ..facts(daily())
             },
             "not run: the job is paused, and what is due at 2026-03-02 00:00:00 UTC is left out",
+        ),
+        (
+            Facts {
+                paused_when_due: true,
+                ..facts(daily())
+            },
+            "not run: the job was paused at 2026-03-02 00:00:00 UTC; due next at 2026-03-03 00:00:00 UTC",
         ),
         (
             Facts {

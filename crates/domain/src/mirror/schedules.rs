@@ -7,15 +7,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use serde_json::{Map, Value};
 
 use super::{groups::Packed, parameters::write_fields};
-
-/// The fields of a preference that say whether and when.
-const WHEN: [&str; 5] = [
-    "enabled",
-    "frequency",
-    "preferred_day",
-    "preferred_time",
-    "timezone",
-];
+use crate::preference::WHEN;
 
 /// Schedules remembered at most; then all are forgotten.
 const REMEMBERED: usize = 8_192;

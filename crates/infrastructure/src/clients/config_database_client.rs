@@ -293,7 +293,7 @@ impl ConfigDatabaseClient {
             stale,
         ) {
             (Ok(Err(misfit)), _) => {
-                quarantine::log(feature, std::slice::from_ref(&misfit));
+                quarantine::log(feature, std::slice::from_ref(&misfit), 0);
                 self.quarantine.hold(feature, misfit);
                 None
             }
@@ -324,7 +324,7 @@ impl ConfigDatabaseClient {
             };
             changes.extend(self.take_fetched(feature, change, &mut misfits));
         }
-        quarantine::log(feature, &misfits);
+        quarantine::log(feature, &misfits, 0);
         changes
     }
 
@@ -483,7 +483,7 @@ impl ConfigDatabaseClient {
                 }
             }
         }
-        quarantine::log(feature, &misfits);
+        quarantine::log(feature, &misfits, 0);
         changes
     }
 }
@@ -516,10 +516,13 @@ impl ConfigDatabase for ConfigDatabaseClient {
             }
         };
         let wire::Groups {
-            records, misfits, ..
+            records,
+            misfits,
+            more_misfits,
+            ..
         } = groups;
         self.owed.settle_all(feature_type);
-        self.quarantine.replace(feature_type, misfits);
+        self.quarantine.replace(feature_type, misfits, more_misfits);
         for record in &records {
             let known = Some(record.clone()).into();
             self.cache.put(feature_type, &record.tenant_id, known);

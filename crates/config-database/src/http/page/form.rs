@@ -5,6 +5,7 @@ use punctual_domain::{FieldErrors, MergedPreference};
 use serde_json::{Map, Value, json};
 
 use super::runs::merged;
+use crate::json::{read, read_as};
 
 pub(super) const FREQUENCIES: [(&str, &str); 5] = [
     ("hourly", "Every hour"),
@@ -175,7 +176,7 @@ impl PreferenceForm {
         let mut errors = Vec::new();
         let mut overrides = match self.raw.as_str() {
             "" => Map::new(),
-            raw => serde_json::from_str(raw).unwrap_or_else(|error| {
+            raw => read_as(raw.as_bytes()).unwrap_or_else(|error| {
                 errors.push(format!("The overrides are no JSON object: {error}."));
                 Map::new()
             }),
@@ -233,7 +234,8 @@ impl OverrideField {
             return Ok(None);
         }
         let json_of = |what: &str| {
-            serde_json::from_str(text).map_err(|_| format!("{}: {text} is no {what}.", self.label))
+            read(text.as_bytes())
+                .map_err(|_| format!("{}: {text} cannot be read as {what}.", self.label))
         };
         Ok(Some(match &self.input {
             Input::Text => json!(text),

@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 use super::{PageError, form::plain, render, visitor::Visitor};
 use crate::{
-    http::{App, import::Lines, problem::Problem},
-    import::{Import, ImportReport},
+    http::{App, problem::Problem},
+    import::{Import, ImportReport, NewSchedules},
     store::{InvalidPreferences, StoreError},
 };
 
@@ -206,11 +206,11 @@ pub(super) async fn import(
                 allowed = true;
             }
             Some("file") if allowed => {
-                let mut lines = Lines::new(Import::new(&app.store, visitor.name()));
+                let mut import = Import::new(&app.store, visitor.name(), NewSchedules::SinceNow);
                 while let Some(piece) = field.chunk().await.map_err(unreadable)? {
-                    lines.take(&piece).await?;
+                    import.take(&piece).await?;
                 }
-                let report = lines.finish().await?;
+                let report = import.finish().await?;
                 return show(&app, visitor.clone(), Search::default(), Some(report)).await;
             }
             _ => {}

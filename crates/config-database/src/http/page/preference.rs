@@ -204,7 +204,8 @@ async fn store(
         tenant, feature, ..
     } = subject;
     let id = id_of(tenant);
-    let changed = store.change(&id, Expected::Anything, visitor.name(), |current| {
+    let anything = Expected::default();
+    let changed = store.edit(&id, &anything, visitor.name(), |current| {
         let mut value = current.map_or_else(Map::new, |config| config.config_value.clone());
         let stored = own(&value, feature);
         if version_of(stored) != form.version {
@@ -215,9 +216,7 @@ async fn store(
         // What the form cannot say was found out before.
         let preference = form.preference(stored).map_err(|_| ChangeError::Missing)?;
         value.insert(feature.to_string(), Value::Object(preference));
-        Ok(Some(
-            store.check(FEATURE_PREFERENCES, &Value::Object(value))?,
-        ))
+        Ok(Value::Object(value))
     });
     let (_, change) = changed.await?;
     Ok(change)

@@ -139,14 +139,11 @@ pub(super) async fn history(
     Query(Before { before }): Query<Before>,
 ) -> Result<Html<String>, PageError> {
     let tenant = visitor.may_see(&tenant)?;
-    let versions = app
+    let (versions, more) = app
         .store
         .history(&id_of(&tenant), before.unwrap_or(i64::MAX), VERSIONS)
         .await?;
-    let next_before = versions
-        .last()
-        .map(|last| last.version)
-        .filter(|version| *version > 1);
+    let next_before = versions.last().map(|last| last.version).filter(|_| more);
     render(&HistoryPage {
         visitor,
         tenant,
@@ -176,11 +173,11 @@ pub(super) async fn restore(
         .ok_or_else(|| PageError::bad("there is no such version to restore"))?;
     let config = app
         .store
-        .check(FEATURE_PREFERENCES, &Value::Object(value))?;
+        .check(FEATURE_PREFERENCES, Value::Object(value))
+        .await?;
+    let anything = Expected::default();
     app.store
-        .change(&id_of(&tenant), Expected::Anything, visitor.name(), |_| {
-            Ok(Some(config))
-        })
+        .change(&id_of(&tenant), &anything, visitor.name(), Some(config))
         .await?;
     Ok(Redirect::to(&format!("/tenants/{tenant}/history")))
 }

@@ -26,9 +26,13 @@ impl Quarantine {
     }
 
     /// Takes those of a full read, in place of all before.
-    pub(super) fn replace(&self, feature: &FeatureType, misfits: Vec<Misfit>) {
-        self.with(feature, |list| *list = Arc::default());
-        log(feature, &misfits);
+    pub(super) fn replace(&self, feature: &FeatureType, misfits: Vec<Misfit>, more: usize) {
+        let list = Unreadable {
+            more,
+            ..Unreadable::default()
+        };
+        self.with(feature, |all| *all = Arc::new(list));
+        log(feature, &misfits, more);
         misfits
             .into_iter()
             .for_each(|misfit| self.hold(feature, misfit));
@@ -67,12 +71,12 @@ impl Quarantine {
     }
 }
 
-/// Logs the entries of one read in one line.
-pub(super) fn log(feature: &FeatureType, misfits: &[Misfit]) {
+/// Logs the entries of one read, and how many more there are, in one line.
+pub(super) fn log(feature: &FeatureType, misfits: &[Misfit], more: usize) {
     if misfits.is_empty() {
         return;
     }
-    let count = misfits.len();
+    let count = misfits.len() + more;
     let mut entries: Vec<String> = misfits.iter().take(LOGGED).map(Misfit::to_string).collect();
     if count > LOGGED {
         entries.push(format!("and {} more", count - LOGGED));

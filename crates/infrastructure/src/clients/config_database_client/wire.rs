@@ -7,18 +7,22 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, FieldError, PreferenceRecord, TenantId};
+use punctual_domain::{
+    FeatureType, FieldError, MAX_DEPTH, MAX_PREFERENCE_BYTES, PreferenceRecord, TenantId,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::strict_json::{elements, members, read};
+use crate::strict_json::{Members, elements, members, read};
 
-/// Largest entry that is read, in bytes. A preference has half of it at most.
-const LARGEST_ENTRY: usize = 64 * 1024;
-/// Deepest nesting of an entry. A preference has half of it at most.
-const DEEPEST_ENTRY: usize = 32;
-/// Where the reference server puts the fields of a tenant's own that it does not know.
-const OTHER: &str = "other";
+/// Largest entry that is read, in bytes. A preference is at most half as large; what is between is quarantined later.
+const LARGEST_ENTRY: usize = 2 * MAX_PREFERENCE_BYTES;
+/// Deepest nesting of an entry. A preference nests at most half as deep.
+const DEEPEST_ENTRY: usize = 2 * MAX_DEPTH;
+/// Entries of one read that are kept with their reasons; more are counted.
+const MOST_MISFITS: usize = 10_000;
+/// Where the reference server puts the fields of a preference that it does not know.
+const OWN_FIELDS: &str = "own_fields";
 
 type Object = Map<String, Value>;
 
@@ -35,17 +39,34 @@ pub(super) struct Misfit {
 struct Entry<'a> {
     place: String,
     members: BTreeMap<String, &'a [u8]>,
+    /// What is wrong with one of the members.
+    problem: Option<FieldError>,
 }
 
 impl<'a> Entry<'a> {
     fn new(place: &str, json: &'a [u8]) -> Result<Self, FieldError> {
-        let remedy = "send an object with every name once";
-        let members =
-            members(json).map_err(|problem| misfit(place, Some(json), &problem, remedy))?;
+        let wrong = |problem: &str| {
+            misfit(
+                place,
+                Some(json),
+                problem,
+                "send an object with every name once",
+            )
+        };
+        let Members { by_name, problem } = members(json).map_err(|problem| wrong(&problem))?;
         Ok(Self {
             place: place.to_owned(),
-            members,
+            members: by_name,
+            problem: problem.map(|problem| wrong(&problem)),
         })
+    }
+
+    /// The entry, if every member has a name of its own.
+    fn whole(self) -> Result<Self, FieldError> {
+        match self.problem {
+            None => Ok(self),
+            Some(problem) => Err(problem),
+        }
     }
 
     /// A member that may be missing or null.
@@ -80,7 +101,8 @@ impl<'a> Entry<'a> {
     }
 
     fn tenant(&self) -> Result<TenantId, FieldError> {
-        let id: String = self.required("tenant_id", "the tenant's id as text")?;
+        let id = self.required("tenant_id", "the tenant's id as text");
+        let id: String = id.map_err(|error| self.problem.clone().unwrap_or(error))?;
         tenant(&self.pointer("tenant_id"), self.members["tenant_id"], &id)
     }
 
@@ -178,7 +200,7 @@ impl<'a> GroupsPage<'a> {
     /// # Errors
     /// What makes the page as a whole unreadable.
     pub(super) fn read(body: &'a [u8]) -> Result<Self, FieldError> {
-        let page = Entry::new("", body)?;
+        let page = Entry::new("", body)?.whole()?;
         Ok(Self {
             groups: page.list("groups")?,
             epoch: page.optional("epoch", "text")?,
@@ -194,6 +216,8 @@ impl<'a> GroupsPage<'a> {
 pub(super) struct Groups {
     pub(super) records: Vec<PreferenceRecord>,
     pub(super) misfits: Vec<Misfit>,
+    /// Number of misfits beyond those.
+    pub(super) more_misfits: usize,
     /// Every preference there is, once: few of many tenants' differ.
     preferences: HashSet<Arc<Object>>,
     groups: usize,
@@ -213,7 +237,7 @@ impl Groups {
             let place = format!("/groups/{}", self.groups);
             self.groups += 1;
             if let Err(error) = self.add_group(&place, json) {
-                self.misfits.push(Misfit {
+                self.leave_out(Misfit {
                     tenant: None,
                     error,
                 });
@@ -224,13 +248,23 @@ impl Groups {
 
     /// Number of entries so far, those that do not fit included.
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.misfits.len()
+        self.records.len() + self.misfits.len() + self.more_misfits
+    }
+
+    fn leave_out(&mut self, misfit: Misfit) {
+        if self.misfits.len() < MOST_MISFITS {
+            self.misfits.push(misfit);
+        } else {
+            self.more_misfits += 1;
+        }
     }
 
     fn add_group(&mut self, place: &str, json: &[u8]) -> Result<(), FieldError> {
         let group = Entry::new(place, json)?;
         let tenants = group.list("tenants")?;
-        let shared = group.object(&["tenants", "count"]).map(|mut shared| {
+        let group = group.whole();
+        let shared = group.and_then(|group| group.object(&["tenants", "count"]));
+        let shared = shared.map(|mut shared| {
             // Groups hold those who are switched on, and need not say so.
             shared.entry("enabled").or_insert(Value::Bool(true));
             shared
@@ -238,7 +272,7 @@ impl Groups {
         for (index, json) in tenants.into_iter().enumerate() {
             match self.tenant(&format!("{place}/tenants/{index}"), json, &shared) {
                 Ok(record) => self.records.push(record),
-                Err(misfit) => self.misfits.push(misfit),
+                Err(misfit) => self.leave_out(misfit),
             }
         }
         Ok(())
@@ -261,13 +295,14 @@ impl Groups {
                 (entry.tenant().map_err(nameless)?, Some(entry))
             }
         };
-        let fields = || -> Result<_, FieldError> {
+        let fields = move || -> Result<_, FieldError> {
             let mut preference = shared.clone()?;
             let Some(entry) = entry else {
                 return Ok((preference, None, None));
             };
+            let entry = entry.whole()?;
             let mut own = entry.object(&["tenant_id", "updated_at", "schedule_since"])?;
-            if let Some(Value::Object(other)) = own.remove(OTHER) {
+            if let Some(Value::Object(other)) = own.remove(OWN_FIELDS) {
                 other.into_iter().for_each(|(name, value)| {
                     preference.entry(name).or_insert(value);
                 });
@@ -344,7 +379,7 @@ impl Changes {
     /// # Errors
     /// What makes the page as a whole unreadable.
     pub(super) fn read(body: &[u8], feature: &FeatureType) -> Result<Self, FieldError> {
-        let page = Entry::new("", body)?;
+        let page = Entry::new("", body)?.whole()?;
         let changes = page.list("changes")?.into_iter().enumerate();
         Ok(Self {
             changes: changes
@@ -421,6 +456,9 @@ type Instant = Option<DateTime<Utc>>;
 
 impl News {
     fn read(entry: &Entry<'_>) -> Result<(Self, Instant, Instant), FieldError> {
+        if let Some(problem) = &entry.problem {
+            return Err(problem.clone());
+        }
         for name in ["feature_type", "config_key"] {
             let _: Option<String> = entry.optional(name, "text")?;
         }
@@ -432,7 +470,7 @@ impl News {
         let news = match preference {
             _ if change.as_deref() == Some("deleted") => Self::Deleted,
             Some(json) => {
-                let preference = Entry::new(&entry.pointer("preference"), json)?;
+                let preference = Entry::new(&entry.pointer("preference"), json)?.whole()?;
                 Self::Preference(Arc::new(preference.object(&[])?))
             }
             None => Self::NotSaid,
@@ -468,6 +506,9 @@ pub(super) fn tenant_config(
         ));
     };
     let record = || -> Result<_, FieldError> {
+        if let Some(problem) = &config.problem {
+            return Err(problem.clone());
+        }
         let values = Entry::new("/config_value", values)?;
         let Some(json) = values
             .members
@@ -476,7 +517,8 @@ pub(super) fn tenant_config(
         else {
             return Ok(None);
         };
-        let preference = Entry::new(&values.pointer(feature.as_str()), json)?.object(&[])?;
+        let preference = Entry::new(&values.pointer(feature.as_str()), json)?;
+        let preference = preference.whole()?.object(&[])?;
         let since: Option<BTreeMap<String, Value>> = config.optional(
             "schedule_since",
             "an object with an instant for each feature",

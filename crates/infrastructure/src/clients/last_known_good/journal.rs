@@ -1,6 +1,6 @@
 //! The file of a feature: a head, the records of a snapshot, and the changes since, one JSON object a line. Every block of
 //! lines ends with a seal, the hash of all that stands above it. A new snapshot replaces the file as a whole; a block
-//! that a crash cut off is as if it had not been written, and damage is told from that.
+//! that a crash cut off is as if it had not been written, and damage is something else.
 
 use std::{
     fs::File as StdFile,
@@ -197,11 +197,11 @@ pub(super) enum Kept {
     Remove(TenantId),
 }
 
-/// Reads the last whole state of a file, record by record in their order; `None` when there is no file, or it is about
+/// Reads the last whole state of a file, record by record in their order; `None` when there is none, or it belongs to
 /// another source.
 ///
 /// # Errors
-/// Why there is no whole state.
+/// Why no state is whole.
 pub(super) async fn read<T: Default + Send + 'static>(
     path: &Path,
     source: &str,
@@ -221,28 +221,28 @@ fn read_file(
     source: &str,
     mut take: impl FnMut(Kept),
 ) -> Result<Option<Found>, String> {
-    let told = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
+    let named = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let open = || StdFile::open(path).map(BufReader::new);
     let file = match open() {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(told(&error)),
+        Err(error) => return Err(named(&error)),
     };
-    let (whole, damage) = whole(file).map_err(|error| told(&error))?;
+    let (whole, damage) = whole(file).map_err(|error| named(&error))?;
     let mut found = None;
-    for line in lines(open().map_err(|error| told(&error))?.take(whole)) {
+    for line in lines(open().map_err(|error| named(&error))?.take(whole)) {
         match line.and_then(|line| Ok(serde_json::from_slice(&line)?)) {
             Ok(Line::Head { source: named, .. }) if named != source => return Ok(None),
             Ok(Line::Head { .. } | Line::Seal { .. }) => {}
             Ok(Line::Set(record)) => take(Kept::Set(record)),
             Ok(Line::Remove { tenant_id }) => take(Kept::Remove(tenant_id)),
             Ok(Line::Until { cursor, known_at }) => found = Some((cursor, known_at)),
-            Err(error) => return Err(told(&error)),
+            Err(error) => return Err(named(&error)),
         }
     }
     let (cursor, known_at) = found.ok_or_else(|| match damage {
-        Some(Damage::Changed) => told(&"is not as it was written"),
-        _ => told(&"ends too early"),
+        Some(Damage::Changed) => named(&"is not as it was written"),
+        _ => named(&"ends too early"),
     })?;
     Ok(Some(Found {
         cursor,

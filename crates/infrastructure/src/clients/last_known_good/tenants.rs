@@ -7,11 +7,14 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{Preference, PreferenceRecord, TenantId, says_when};
+use punctual_domain::{PreferenceRecord, TenantId, says_when, schedule_text};
 use serde_json::{Map, Value};
 
 /// Ways to write a schedule that are remembered; then all are forgotten.
 const REMEMBERED: usize = 8_192;
+
+/// Bytes of a schedule that is remembered.
+const USUAL_LENGTH: usize = 512;
 
 /// The tenants of a feature, by the hash of their id.
 #[derive(Debug, Default)]
@@ -125,18 +128,15 @@ impl Schedules {
         let own: Map<String, Value> = fields()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        let hash = match Preference::parse(&own) {
-            Ok(preference) => self
-                .hasher
-                .hash_one(Value::Object(preference.schedule_fields())),
-            Err(_) => self.hasher.hash_one(&written),
-        };
+        let hash = self.hasher.hash_one(schedule_text(&own));
         let is_on = preference.get("enabled") == Some(&Value::Bool(true));
         let hash = (hash as u32) & !1 | u32::from(is_on);
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
+        if written.len() <= USUAL_LENGTH {
+            if self.known.len() >= REMEMBERED {
+                self.known.clear();
+            }
+            self.known.insert(written, hash);
         }
-        self.known.insert(written, hash);
         hash
     }
 }

@@ -259,7 +259,7 @@ async fn a_file_that_a_crash_cut_off_anywhere_gives_a_whole_state_or_none() {
         assert_eq!(
             (records.len(), damage),
             (12, Some(Damage::CutOff)),
-            "half a page of changes is no page"
+            "half a page of changes does not count"
         );
     }
 }
@@ -298,7 +298,7 @@ async fn a_file_with_one_bit_changed_is_never_used_behind_the_change() {
         match kept(&path).await {
             Ok(Some((records, damage))) => {
                 assert_eq!(&records, expected, "byte {at}");
-                assert!(damage.is_some(), "byte {at} is told");
+                assert!(damage.is_some(), "byte {at} is reported");
             }
             Ok(None) => panic!("byte {at}: taken for another server's"),
             Err(_) => assert!(expected.is_empty(), "byte {at}"),
@@ -324,7 +324,7 @@ async fn a_file_of_the_version_before_is_still_read() {
     let restored = down.snapshot(&feature()).await.unwrap();
     assert_eq!((restored.records.len(), restored.cursor.since_id), (1, 8));
     drop(down);
-    // A broken line before good ones is damage: b, who is gone, is back, and it is told.
+    // A broken line before good ones is damage: b, who is gone, is back, and it is reported.
     std::fs::write(
         &path,
         old.replace("{\"line\":\"remove\"", "{\"line\":\"remo"),

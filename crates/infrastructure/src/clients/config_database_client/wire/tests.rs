@@ -29,7 +29,7 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
         Just("\"schedule_since\"".to_owned()),
         Just("\"preference\"".to_owned()),
         Just("\"tenants\"".to_owned()),
-        Just("\"other\"".to_owned()),
+        Just("\"own_fields\"".to_owned()),
         "\"[^\"\\\\]{0,5}\"",
         Just(String::new()),
     ];
@@ -134,7 +134,7 @@ proptest! {
 fn fields_of_a_tenants_own_are_read_beside_and_under_a_roof() {
     let page = json!({"groups": [{"frequency": "daily", "count": 9, "tenants": [
         {"tenant_id": "a", "template_overrides": {"tone": "dry"}, "color": "red"},
-        {"tenant_id": "b", "other": {"color": "red", "tenant_id": "victim", "updated_at": 5}}
+        {"tenant_id": "b", "own_fields": {"color": "red", "tenant_id": "victim", "updated_at": 5}}
     ]}]})
     .to_string();
     let mut groups = Groups::default();
