@@ -153,11 +153,6 @@ impl SimulatedDatabase {
             preference: preference.clone(),
             known_by,
         });
-        let served = match self.bug {
-            Some(Bug::EveryEditMovesTheSchedule) => now,
-            Some(Bug::ImportsRunThePast) => stored_at.unwrap_or(since),
-            _ => since,
-        };
         tables.feed.push(Entry {
             feature: feature.clone(),
             removed: preference.is_none(),
@@ -165,7 +160,7 @@ impl SimulatedDatabase {
                 tenant_id: tenant.clone(),
                 preference: preference.unwrap_or_default(),
                 updated_at: Some(stored_at.unwrap_or(now)),
-                schedule_since: (self.kind == Kind::Reference).then_some(served),
+                schedule_since: (self.kind == Kind::Reference).then_some(since),
             },
             came_at: now,
             visible_at,
@@ -289,7 +284,7 @@ impl ConfigDatabase for SimulatedDatabase {
         let records = self.records(&tables, feature).into_values();
         let mut records: Vec<_> = records.filter(on).collect();
         match self.bug {
-            Some(Bug::ErrorsReadAsNobody) if failed.is_err() => records.clear(),
+            Some(Bug::ErrorsReadAsEmpty) if failed.is_err() => records.clear(),
             _ => failed?,
         }
         if let Some((_, one_in)) = tables.truncated.filter(|(until, _)| now < *until) {

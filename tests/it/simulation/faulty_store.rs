@@ -54,9 +54,9 @@ pub struct FaultyStore {
     pub queued: Mutex<HashMap<Uuid, Queued>>,
     /// In the order of time.
     pub commits: Mutex<Vec<Commit>>,
-    /// Told of some new batches, so that something can happen while they wait.
+    /// Notified of some new batches, so that something can happen while they wait.
     pub new_batch: Notify,
-    /// Told when there is something to work on.
+    /// Notified when there is something to work on.
     pub work: Notify,
     /// The newest batch.
     pub newest: Mutex<Option<NewBatch>>,

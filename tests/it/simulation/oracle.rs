@@ -331,7 +331,7 @@ impl Judge<'_> {
         self.done.contains_key(&key)
     }
 
-    /// Whoever is due, and is known to have been seen in time, has run.
+    /// A tenant who is due, and is known to have been seen in time, has run.
     fn required(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
         let record = self.record;
         for stretch in stretches.iter().filter(|stretch| stretch.feature.is_some()) {
@@ -415,7 +415,7 @@ impl Judge<'_> {
             || self.cancelled.contains(&key)
     }
 
-    /// Whoever was still to come when the job file was edited comes, although the new rule would have run them before.
+    /// A tenant who was still to come when the job file was edited comes, although the new rule would have run them before.
     fn not_lost_by_job_edits(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
         let record = self.record;
         for pair in stretches.windows(2) {
