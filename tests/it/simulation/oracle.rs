@@ -483,6 +483,8 @@ impl Judge<'_> {
                 .collect();
             let index =
                 |stretch: &&Stretch| stretches.iter().position(|s| std::ptr::eq(s, *stretch));
+            // On a clock that is behind, what was due before a job was edited is yet to come.
+            let clock_is_wrong = record.clock_is_wrong(due_at, queued_at);
             let chosen = fits.iter().any(|stretch| {
                 let index = index(stretch).unwrap_or(0);
                 let replaced = stretches
@@ -496,7 +498,9 @@ impl Judge<'_> {
                                 .due_at(occurrence)
                                 .is_some_and(|due| due > stretch.from))
                 });
-                stretch.since <= due_at && (stretch.from <= due_at || to_come) && !replaced
+                stretch.since <= due_at
+                    && (stretch.from <= due_at || to_come || clock_is_wrong)
+                    && !replaced
             });
             if !chosen {
                 self.complain(
@@ -505,7 +509,6 @@ impl Judge<'_> {
                     format!("{which}, and had not chosen it"),
                 );
             }
-            let clock_is_wrong = record.clock_is_wrong(due_at, queued_at);
             if due_at < record.time.start - SOON && !clock_is_wrong {
                 self.complain(
                     "the past does not run",
@@ -628,7 +631,8 @@ impl Judge<'_> {
                     format!("{which} with the old preference {n}"),
                 );
             }
-            if record.clock_is_wrong(call.at, call.at) {
+            let queued_at = record.queued[&call.item.batch_id].at;
+            if record.clock_is_wrong(queued_at, call.at) {
                 continue;
             }
             let in_effect = stretches.iter().enumerate().filter(|(index, stretch)| {
@@ -641,7 +645,6 @@ impl Judge<'_> {
                 .filter_map(|(_, stretch)| Some((stretch, stretch.due_at(occurrence)?)))
                 .filter(|(_, due_at)| *due_at <= call.at);
             // What was planned late has its time from then on.
-            let queued_at = record.queued[&call.item.batch_id].at;
             let expires_at =
                 |(stretch, due_at): (&Stretch, Instant)| due_at.max(queued_at) + stretch.period();
             match due.map(expires_at).max() {
