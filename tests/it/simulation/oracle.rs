@@ -709,7 +709,9 @@ impl Judge<'_> {
                     );
                     self.complain(PROMISE, tenant, what);
                 }
-                (false, Some(run)) if record.queued[&run.batch_id].at > asked_at => {
+                (false, Some(run))
+                    if run.scheduled_at == due_at && record.queued[&run.batch_id].at > asked_at =>
+                {
                     self.complain(
                         PROMISE,
                         tenant,
