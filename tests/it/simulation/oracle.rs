@@ -498,9 +498,8 @@ impl Judge<'_> {
                                 .due_at(occurrence)
                                 .is_some_and(|due| due > stretch.from))
                 });
-                stretch.since <= due_at
-                    && (stretch.from <= due_at || to_come || clock_is_wrong)
-                    && !replaced
+                let in_time = stretch.since <= due_at && (stretch.from <= due_at || to_come);
+                (in_time || clock_is_wrong) && !replaced
             });
             if !chosen {
                 self.complain(
