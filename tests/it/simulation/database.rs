@@ -1,8 +1,8 @@
-//! A Config Database that knows all that users have ever chosen, and tells it late, in part, or not at all while there
-//! is a storm.
+//! A Config Database that keeps all that users have ever chosen, and serves it late, in part, repeated, or not at all
+//! during a fault window.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,153 +13,283 @@ use punctual_application::ports::{
     ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
 };
 use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{faults::Weather, world::Bug};
+use super::{
+    faults::{FaultPlan, chance},
+    world::Bug,
+};
 
 /// How long an agent may take to learn of a change in calm times.
 pub const SOON: TimeDelta = TimeDelta::seconds(150);
-/// How long it may take where the feed has left it out: until everything is read anew.
+/// How long it may take where the feed has left it out: until the next full read.
 const NEXT_READ: TimeDelta = TimeDelta::minutes(70);
+/// The fields of a preference that say when it falls due.
+const WHEN: [&str; 5] = [
+    "enabled",
+    "frequency",
+    "preferred_time",
+    "preferred_day",
+    "timezone",
+];
+
+pub type Object = Arc<Map<String, Value>>;
 
 /// What a tenant chose at some moment.
 #[derive(Debug, Clone)]
 pub struct Version {
-    pub stored_at: DateTime<Utc>,
+    /// When the Config Database got it.
+    pub came_at: DateTime<Utc>,
+    /// Since when its fields that say *when* have been as they are.
+    pub since: DateTime<Utc>,
     /// `None`: the preference was removed.
-    pub preference: Option<Arc<Map<String, Value>>>,
+    pub preference: Option<Object>,
     /// When every agent that works knows it.
     pub known_by: DateTime<Utc>,
 }
 
+/// Everything ever chosen, by feature and tenant.
+pub type Choices = BTreeMap<(FeatureType, TenantId), Vec<Version>>;
+
+/// What a Config Database can do beyond the documented calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As the reference server: it says since when a schedule has been as it is, and holds calls for changes.
+    Reference,
+    /// Any other one: neither.
+    Plain,
+}
+
 struct Entry {
-    tenant: TenantId,
-    preference: Option<Arc<Map<String, Value>>>,
-    stored_at: DateTime<Utc>,
+    feature: FeatureType,
+    record: PreferenceRecord,
+    removed: bool,
+    came_at: DateTime<Utc>,
     visible_at: DateTime<Utc>,
     left_out: bool,
 }
 
 #[derive(Default)]
 struct Tables {
-    versions: BTreeMap<TenantId, Vec<Version>>,
+    choices: Choices,
     feed: Vec<Entry>,
-    random: fastrand::Rng,
+    /// Until when snapshots hold only part of the records: one in so many, or none with 0.
+    truncated: Option<(DateTime<Utc>, usize)>,
+    /// Features whose place in the feed is lost once.
+    lost: BTreeSet<FeatureType>,
 }
 
 pub struct SimulatedDatabase {
+    pub kind: Kind,
     tables: Mutex<Tables>,
     /// True time: the database's own clock is right.
     time: Arc<dyn Clock>,
-    weather: Weather,
+    faults: FaultPlan,
+    seed: u64,
     bug: Option<Bug>,
 }
 
+fn same_when(old: Option<&Version>, new: Option<&Object>) -> bool {
+    let old = old.and_then(|version| version.preference.as_ref());
+    let (Some(old), Some(new)) = (old, new) else {
+        return false;
+    };
+    WHEN.iter().all(|field| old.get(*field) == new.get(*field))
+}
+
 impl SimulatedDatabase {
-    pub fn new(time: Arc<dyn Clock>, weather: Weather, seed: u64, bug: Option<Bug>) -> Self {
-        let tables = Tables {
-            random: fastrand::Rng::with_seed(seed),
-            ..Tables::default()
-        };
+    pub fn new(
+        kind: Kind,
+        time: Arc<dyn Clock>,
+        faults: FaultPlan,
+        seed: u64,
+        bug: Option<Bug>,
+    ) -> Self {
         Self {
-            tables: Mutex::new(tables),
+            kind,
+            tables: Mutex::default(),
             time,
-            weather,
+            faults,
+            seed,
             bug,
         }
     }
 
-    /// A tenant chooses.
-    pub fn store(&self, tenant: &TenantId, preference: Option<Map<String, Value>>) {
+    /// Stores a preference. An import brings the moment at which it was stored elsewhere, `stored_at`.
+    pub fn store(
+        &self,
+        feature: &FeatureType,
+        tenant: &TenantId,
+        preference: Option<Object>,
+        stored_at: Option<DateTime<Utc>>,
+    ) {
         let now = self.time.now();
-        let preference = preference.map(Arc::new);
-        let storm = self.weather.at(now);
-        let left_out = storm.is_some_and(|storm| storm.gaps);
-        let lag = storm.map_or(TimeDelta::zero(), |storm| storm.lag);
+        let window = self.faults.at(now);
+        let left_out = window.is_some_and(|window| window.gaps);
+        let lag = window.map_or(TimeDelta::zero(), |window| window.lag);
         let mut tables = self.tables.lock().unwrap();
         // Changes become visible in their order.
         let before = tables.feed.last().map_or(now, |last| last.visible_at);
         let visible_at = before.max(now + lag);
-        let known_by =
-            storm.map_or(visible_at, |storm| visible_at.max(storm.to + storm.lag)) + SOON;
-        let version = Version {
-            stored_at: now,
-            preference: preference.clone(),
-            known_by: if left_out {
-                known_by + NEXT_READ
+        let known_by = window.map_or(visible_at, |window| visible_at.max(window.to + window.lag))
+            + SOON
+            + if left_out {
+                NEXT_READ
             } else {
-                known_by
-            },
+                TimeDelta::zero()
+            };
+        let versions = tables
+            .choices
+            .entry((feature.clone(), tenant.clone()))
+            .or_default();
+        let kept = same_when(versions.last(), preference.as_ref());
+        let since = match versions.last() {
+            Some(last) if kept => last.since,
+            _ => now,
         };
-        tables
-            .versions
-            .entry(tenant.clone())
-            .or_default()
-            .push(version);
+        versions.push(Version {
+            came_at: now,
+            since,
+            preference: preference.clone(),
+            known_by,
+        });
         tables.feed.push(Entry {
-            tenant: tenant.clone(),
-            preference,
-            stored_at: now,
+            feature: feature.clone(),
+            removed: preference.is_none(),
+            record: PreferenceRecord {
+                tenant_id: tenant.clone(),
+                preference: preference.unwrap_or_default(),
+                updated_at: Some(stored_at.unwrap_or(now)),
+                schedule_since: (self.kind == Kind::Reference).then_some(since),
+            },
+            came_at: now,
             visible_at,
             left_out,
         });
     }
 
-    /// All that was ever chosen.
-    pub fn versions(&self) -> BTreeMap<TenantId, Vec<Version>> {
-        self.tables.lock().unwrap().versions.clone()
+    /// Loses the place in the feed once; until then, snapshots hold one record in `one_in`, or none with 0.
+    pub fn truncate_until(&self, until: DateTime<Utc>, one_in: usize, features: &[FeatureType]) {
+        let mut tables = self.tables.lock().unwrap();
+        tables.truncated = Some((until, one_in));
+        tables.lost = features.iter().cloned().collect();
     }
 
-    fn fails(&self, tables: &mut Tables) -> Result<(), ConfigDatabaseError> {
+    pub fn current(&self, feature: &FeatureType, tenant: &TenantId) -> Option<Object> {
+        let tables = self.tables.lock().unwrap();
+        let versions = tables.choices.get(&(feature.clone(), tenant.clone()))?;
+        versions.last()?.preference.clone()
+    }
+
+    pub fn choices(&self) -> Choices {
+        self.tables.lock().unwrap().choices.clone()
+    }
+
+    /// An error, where a fault window wants one.
+    fn fails(
+        &self,
+        tables: &mut Tables,
+        feature: &FeatureType,
+        follows: bool,
+    ) -> Result<(), ConfigDatabaseError> {
         let now = self.time.now();
-        let often = self
-            .weather
-            .at(now)
-            .map_or(0, |storm| storm.database_errors);
-        if tables.random.u8(..100) < often {
-            return Err(ConfigDatabaseError {
-                kind: ConfigErrorKind::Unavailable,
+        let error = |kind| {
+            Err(ConfigDatabaseError {
+                kind,
                 message: "simulated".into(),
                 retry_after: None,
-            });
+            })
+        };
+        let truncated = tables.truncated.is_some_and(|(until, _)| now < until);
+        if follows && truncated && tables.lost.remove(feature) {
+            return error(ConfigErrorKind::CursorLost);
         }
-        Ok(())
+        let window = self.faults.at(now);
+        let often = window.map_or(0, |window| window.database_errors);
+        let mut random = chance(self.seed, now, (feature, follows));
+        if random.u8(..100) >= often {
+            return Ok(());
+        }
+        error(match random.u8(..4) {
+            0 if follows => ConfigErrorKind::CursorLost,
+            1 => ConfigErrorKind::Malformed,
+            _ => ConfigErrorKind::Unavailable,
+        })
     }
 
     /// What is stored, as far as it is visible.
-    fn records(&self, tables: &Tables) -> BTreeMap<TenantId, PreferenceRecord> {
+    fn records(
+        &self,
+        tables: &Tables,
+        feature: &FeatureType,
+    ) -> BTreeMap<TenantId, PreferenceRecord> {
         let now = self.time.now();
         let mut records = BTreeMap::new();
-        for entry in tables.feed.iter().filter(|entry| entry.visible_at <= now) {
-            match &entry.preference {
-                Some(preference) => {
-                    let record = PreferenceRecord {
-                        tenant_id: entry.tenant.clone(),
-                        preference: preference.clone(),
-                        updated_at: Some(entry.stored_at),
-                        schedule_since: None,
-                    };
-                    records.insert(entry.tenant.clone(), record);
-                }
-                None => {
-                    records.remove(&entry.tenant);
-                }
+        let visible = |entry: &&Entry| entry.visible_at <= now && entry.feature == *feature;
+        for entry in tables.feed.iter().filter(visible) {
+            let tenant = entry.record.tenant_id.clone();
+            if entry.removed {
+                records.remove(&tenant);
+            } else {
+                records.insert(tenant, entry.record.clone());
             }
         }
         records
+    }
+
+    fn page(
+        &self,
+        feature: &FeatureType,
+        since: u64,
+    ) -> Result<(Vec<Change>, u64), ConfigDatabaseError> {
+        let now = self.time.now();
+        let mut tables = self.tables.lock().unwrap();
+        self.fails(&mut tables, feature, true)?;
+        let since = since as usize;
+        let new = tables.feed[since..].iter();
+        let visible = since + new.take_while(|entry| entry.visible_at <= now).count();
+        let repeats = self.faults.at(now).is_some_and(|window| window.repeats);
+        let from = match since < visible && repeats {
+            true => since.saturating_sub(5),
+            false => since,
+        };
+        let lost = |entry: &Entry| {
+            let bug = self.bug == Some(Bug::FeedLosesChanges);
+            entry.left_out || bug && entry.came_at.timestamp() % 5 == 0
+        };
+        let change = |entry: &Entry| Change {
+            tenant_id: entry.record.tenant_id.clone(),
+            feature_type: feature.clone(),
+            kind: match entry.removed {
+                true => ChangeKind::Deleted,
+                false => ChangeKind::Upserted(entry.record.preference.clone()),
+            },
+            changed_at: entry.record.updated_at,
+            schedule_since: entry.record.schedule_since,
+        };
+        let entries = tables.feed[from..visible].iter();
+        let entries = entries.filter(|entry| entry.feature == *feature && !lost(entry));
+        Ok((entries.map(change).collect(), visible as u64))
     }
 }
 
 #[async_trait]
 impl ConfigDatabase for SimulatedDatabase {
-    async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(&self, feature: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
         let now = self.time.now();
         let mut tables = self.tables.lock().unwrap();
-        let failed = self.fails(&mut tables);
-        let mut records: Vec<_> = self.records(&tables).into_values().collect();
+        let failed = self.fails(&mut tables, feature, false);
+        // Only those who are switched on, as the groups of the documented call.
+        let on = |record: &PreferenceRecord| record.preference.get("enabled") == Some(&json!(true));
+        let records = self.records(&tables, feature).into_values();
+        let mut records: Vec<_> = records.filter(on).collect();
         match self.bug {
-            Some(Bug::ErrorsReadAsNobody) if failed.is_err() => records.clear(),
+            Some(Bug::ErrorsReadAsEmpty) if failed.is_err() => records.clear(),
             _ => failed?,
+        }
+        if let Some((_, one_in)) = tables.truncated.filter(|(until, _)| now < *until) {
+            let keep = records.len().checked_div(one_in).unwrap_or(0);
+            records.truncate(keep);
         }
         let visible = tables.feed.iter().filter(|entry| entry.visible_at <= now);
         Ok(Snapshot {
@@ -178,43 +308,11 @@ impl ConfigDatabase for SimulatedDatabase {
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
-        let read = || {
-            let now = self.time.now();
-            let mut tables = self.tables.lock().unwrap();
-            self.fails(&mut tables)?;
-            let visible = tables
-                .feed
-                .iter()
-                .filter(|entry| entry.visible_at <= now)
-                .count();
-            let since = cursor.since_id as usize;
-            let bug = self.bug;
-            let left_out = move |entry: &&Entry| match bug {
-                Some(Bug::FeedLosesChanges) => {
-                    !entry.left_out && entry.stored_at.timestamp() % 5 > 0
-                }
-                _ => !entry.left_out,
-            };
-            let changes = tables.feed[since.min(visible)..visible]
-                .iter()
-                .filter(left_out)
-                .map(|entry| Change {
-                    tenant_id: entry.tenant.clone(),
-                    feature_type: feature.clone(),
-                    kind: match &entry.preference {
-                        Some(preference) => ChangeKind::Upserted(preference.clone()),
-                        None => ChangeKind::Deleted,
-                    },
-                    changed_at: Some(entry.stored_at),
-                    schedule_since: None,
-                })
-                .collect::<Vec<_>>();
-            Ok((changes, visible as u64))
-        };
-        let (mut changes, mut last) = read()?;
-        if changes.is_empty() {
+        let holds = self.kind == Kind::Reference;
+        let (mut changes, mut last) = self.page(feature, cursor.since_id)?;
+        if changes.is_empty() && holds {
             tokio::time::sleep(wait).await;
-            (changes, last) = read()?;
+            (changes, last) = self.page(feature, last)?;
         }
         Ok(ChangePage {
             changes,
@@ -223,18 +321,18 @@ impl ConfigDatabase for SimulatedDatabase {
                 epoch: None,
             },
             has_more: false,
-            waited: true,
+            waited: holds,
         })
     }
 
     async fn preferences(
         &self,
-        _: &FeatureType,
+        feature: &FeatureType,
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         let mut tables = self.tables.lock().unwrap();
-        self.fails(&mut tables)?;
-        let mut records = self.records(&tables);
+        self.fails(&mut tables, feature, false)?;
+        let mut records = self.records(&tables, feature);
         Ok(tenants
             .iter()
             .filter_map(|tenant| Some((tenant.clone(), records.remove(tenant)?)))

@@ -1,7 +1,8 @@
-//! The store that outlives the agents, with errors before or after it has done its work.
+//! The store that outlives the agents, with errors before or after it has done its work, and a log of what it did.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,41 +15,83 @@ use punctual_application::{
     },
     testing::{FakeStore, ManualClock},
 };
-use punctual_domain::{Chunk, Firing, ItemResult, JobId, NewBatch, Progress, TenantId};
+use punctual_domain::{
+    Chunk, Firing, ItemResult, JobId, NewBatch, Occurrence, Progress, TenantId, Trigger,
+};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{faults::Weather, world::Bug};
+use super::{
+    faults::{FaultPlan, chance},
+    world::Bug,
+};
+
+/// A batch, as it was stored.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// By the true clock.
+    pub at: DateTime<Utc>,
+    pub trigger: Trigger,
+}
+
+/// A result that was committed.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    pub batch_id: Uuid,
+    pub job_id: JobId,
+    pub occurrence: Occurrence,
+    pub scheduled_at: DateTime<Utc>,
+    pub result: ItemResult,
+}
 
 /// The store, with errors before or after it has done its work.
 pub struct FaultyStore {
     pub inner: FakeStore,
     time: Arc<ManualClock>,
-    weather: Weather,
-    random: Mutex<fastrand::Rng>,
+    faults: FaultPlan,
+    seed: u64,
     bug: Option<Bug>,
-    /// When batches were stored, by the true clock.
-    pub queued: Mutex<Vec<(Uuid, DateTime<Utc>)>>,
+    pub queued: Mutex<HashMap<Uuid, Queued>>,
+    /// In the order of time.
+    pub commits: Mutex<Vec<Commit>>,
+    /// Notified of some new batches, so that something can happen while they wait.
+    pub new_batch: Notify,
+    /// Notified when there is something to work on.
+    pub work: Notify,
+    /// The newest batch.
+    pub newest: Mutex<Option<NewBatch>>,
 }
 
 impl FaultyStore {
-    pub fn new(time: Arc<ManualClock>, weather: Weather, seed: u64, bug: Option<Bug>) -> Self {
+    pub fn new(time: Arc<ManualClock>, faults: FaultPlan, seed: u64, bug: Option<Bug>) -> Self {
         Self {
             inner: FakeStore::default(),
             time,
-            weather,
-            random: Mutex::new(fastrand::Rng::with_seed(seed)),
+            faults,
+            seed,
             bug,
             queued: Mutex::default(),
+            commits: Mutex::default(),
+            new_batch: Notify::new(),
+            work: Notify::new(),
+            newest: Mutex::default(),
         }
     }
 
+    fn log(&self, batch: &NewBatch) {
+        let queued = Queued {
+            at: self.time.now(),
+            trigger: batch.trigger,
+        };
+        self.queued.lock().unwrap().insert(batch.batch_id, queued);
+        self.work.notify_one();
+    }
+
     /// Whether to fail, and whether only after the work.
-    fn fails(&self) -> (bool, bool) {
-        let often = self
-            .weather
-            .at(self.time.now())
-            .map_or(0, |storm| storm.store_errors);
-        let mut random = self.random.lock().unwrap();
+    fn fails(&self, what: impl Hash) -> (bool, bool) {
+        let now = self.time.now();
+        let often = self.faults.at(now).map_or(0, |window| window.store_errors);
+        let mut random = chance(self.seed, now, what);
         (random.u8(..100) < often, random.bool())
     }
 
@@ -63,17 +106,17 @@ impl FaultyStore {
 #[async_trait]
 impl WorkQueue for FaultyStore {
     async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("progress", job_id));
         self.result(self.inner.progress(job_id).await, fails)
     }
 
     async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails("lead");
         self.result(self.inner.lead(process, term).await, fails)
     }
 
     async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails("paused");
         self.result(self.inner.paused().await, fails)
     }
 
@@ -96,6 +139,10 @@ impl WorkQueue for FaultyStore {
         batches: Vec<NewBatch>,
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
+        if self.bug == Some(Bug::ReplaysAreLost) {
+            return self.inner.settle(ids, Vec::new(), now).await;
+        }
+        batches.iter().for_each(|batch| self.log(batch));
         self.inner.settle(ids, batches, now).await
     }
 
@@ -104,7 +151,7 @@ impl WorkQueue for FaultyStore {
         mut firing: Firing,
         now: DateTime<Utc>,
     ) -> Result<Enqueued, StoreError> {
-        let (fails, after) = self.fails();
+        let (fails, after) = self.fails(("enqueue", firing.batches.len()));
         if fails && !after {
             if self.bug == Some(Bug::ProgressWithoutBatches) {
                 firing.batches.clear();
@@ -118,9 +165,13 @@ impl WorkQueue for FaultyStore {
             }
         }
         let enqueued = self.inner.enqueue(firing, now).await?;
-        let at = self.time.now();
-        let new = enqueued.batches.iter().map(|batch| (batch.batch_id, at));
-        self.queued.lock().unwrap().extend(new);
+        enqueued.batches.iter().for_each(|batch| self.log(batch));
+        if let Some(newest) = enqueued.batches.last() {
+            *self.newest.lock().unwrap() = Some(newest.clone());
+            if chance(self.seed, self.time.now(), "meet").u8(..8) == 0 {
+                self.new_batch.notify_one();
+            }
+        }
         self.result(Ok(enqueued), fails)
     }
 }
@@ -133,7 +184,7 @@ impl BatchStore for FaultyStore {
         claimant: Claimant,
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("claim", &chunk.chunk_id));
         self.result(self.inner.claim(chunk, claimant, now).await, fails)
     }
 
@@ -153,7 +204,7 @@ impl BatchStore for FaultyStore {
         token: Uuid,
         tenant: &TenantId,
     ) -> Result<bool, StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("suspect", &chunk.chunk_id));
         self.result(self.inner.suspect(chunk, token, tenant).await, fails)
     }
 
@@ -163,7 +214,7 @@ impl BatchStore for FaultyStore {
         token: Uuid,
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
-        let (fails, after) = self.fails();
+        let (fails, after) = self.fails(("commit", &chunk.chunk_id));
         if fails && !after {
             return Err(StoreError::unavailable("simulated"));
         }
@@ -175,11 +226,23 @@ impl BatchStore for FaultyStore {
                 .iter_mut()
                 .for_each(|result| result.output = first.clone());
         }
-        self.result(self.inner.commit(chunk, token, &results).await, fails)
+        let committed = self.inner.commit(chunk, token, &results).await?;
+        if committed.claimed && committed.taken == results.len() {
+            let commit = |result| Commit {
+                batch_id: chunk.batch_id,
+                job_id: chunk.job_id.clone(),
+                occurrence: chunk.occurrence,
+                scheduled_at: chunk.scheduled_at,
+                result,
+            };
+            let commits = results.into_iter().map(commit);
+            self.commits.lock().unwrap().extend(commits);
+        }
+        self.result(Ok(committed), fails)
     }
 
     async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("release", &chunk.chunk_id));
         self.result(self.inner.release(chunk, token).await, fails)
     }
 
@@ -189,7 +252,7 @@ impl BatchStore for FaultyStore {
         token: Uuid,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let (fails, _) = self.fails();
+        let (fails, _) = self.fails(("finish", &chunk.chunk_id));
         self.result(self.inner.finish(chunk, token, now).await, fails)
     }
 }

@@ -1,188 +1,822 @@
-//! What had to happen, from what users chose alone. It knows the rules, the storms, and nothing of how the schedule is
-//! kept.
+//! What had to happen, from what users chose and operators did alone. It knows the rules and the fault windows, and
+//! nothing of how the schedule is kept.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::StoredResult;
-use punctual_domain::{ItemStatus, MergedPreference, Preference, Slot, TenantId, Zone};
-use serde_json::{Map, Value};
+use punctual_domain::{
+    CatchUpPolicy, Dates, DeadLetter, FeatureType, ItemStatus, JobConfig, JobId, MergedPreference,
+    Occurrence, Preference, Recurrence, Slot, TenantId, Trigger, Work, Zone,
+};
+use uuid::Uuid;
 
 use super::{
-    database::{SOON, Version},
-    faults::{Storm, Weather},
-    world::Outcome,
+    agents::Call,
+    database::{Choices, SOON, Version},
+    faults::{FaultPlan, FaultWindow},
+    faulty_store::{Commit, Queued},
+    world::{Outcome, Violation},
 };
 
-/// A run, and when it was put in the queue by the true clock.
-pub struct Ran {
-    pub stored: StoredResult,
-    pub queued_at: DateTime<Utc>,
+type Instant = DateTime<Utc>;
+
+/// What was done to a job.
+#[derive(Debug, Clone)]
+pub struct JobStory {
+    pub job_id: JobId,
+    /// What the job file says of it, from when on; `None`: nothing.
+    pub specs: Vec<(Instant, Option<JobConfig>)>,
+    pub pauses: Vec<Range<Instant>>,
+}
+
+/// What `explain` said of an occurrence.
+#[derive(Debug, Clone)]
+pub struct Promise {
+    pub asked_at: Instant,
+    pub job_id: JobId,
+    pub tenant: TenantId,
+    pub occurrence: Occurrence,
+    pub due_at: Instant,
+    /// Whether it will run, or has been left out.
+    pub runs: bool,
+}
+
+/// A backfill at the end, in calm.
+#[derive(Debug, Clone)]
+pub struct LastBackfill {
+    pub at: Instant,
+    pub dates: Dates,
+    /// What the preview said that it would run, by job.
+    pub to_run: BTreeMap<JobId, usize>,
+    /// What it then queued.
+    pub batches: BTreeSet<Uuid>,
+}
+
+/// All that happened.
+pub struct Record {
+    pub choices: Choices,
+    /// Whether the Config Database says since when a schedule has been as it is.
+    pub says_since: bool,
+    pub jobs: Vec<JobStory>,
+    pub faults: FaultPlan,
+    pub queued: HashMap<Uuid, Queued>,
+    pub commits: Vec<Commit>,
+    pub calls: Vec<Call>,
+    pub open_letters: Vec<DeadLetter>,
+    pub promises: Vec<Promise>,
+    /// The key of each manual run with its batches and tenants.
+    pub manual: BTreeMap<String, Vec<Uuid>>,
+    pub cancelled: BTreeSet<Uuid>,
+    pub last_backfill: LastBackfill,
+    /// From the first plan to the end of the moves.
+    pub time: Range<Instant>,
+}
+
+/// A stretch of time in which a tenant falls due in a job by the same rule.
+#[derive(Debug, Clone)]
+struct Stretch {
+    from: Instant,
+    to: Instant,
+    /// `None`: not at all.
+    slot: Option<Slot>,
+    spread: TimeDelta,
+    /// From when on occurrences count.
+    since: Instant,
+    /// The latest moment from when on an agent may think that they count.
+    since_known: Instant,
+    known_by: Instant,
+    /// What the job file says.
+    spec: usize,
+    /// The feature that the job file names; `None`: the job is not in it.
+    feature: Option<FeatureType>,
+}
+
+impl Stretch {
+    fn period(&self) -> TimeDelta {
+        self.slot
+            .as_ref()
+            .map_or(TimeDelta::MAX, |slot| slot.recurrence.period())
+    }
+
+    /// When the occurrence falls due, spread included.
+    fn due_at(&self, occurrence: Occurrence) -> Option<Instant> {
+        let slot = self.slot.clone()?;
+        let hourly = slot.recurrence == Recurrence::Hourly;
+        let instant = match occurrence {
+            Occurrence::Date(_) if hourly => return None,
+            Occurrence::Date(date) => {
+                Dates::only(date)
+                    .occurrences_of(&slot.into())
+                    .find(|(_, key)| *key == occurrence)?
+                    .0
+            }
+            Occurrence::Instant(_) if !hourly => return None,
+            Occurrence::Instant(at) => {
+                let is_it = slot.next_after(at - TimeDelta::seconds(1)) == Some(at);
+                Some(at).filter(|_| is_it && slot.occurrence_key(at) == occurrence)?
+            }
+            Occurrence::Run(_) => return None,
+        };
+        Some(instant + self.spread)
+    }
+
+    /// Whether the occurrence falls due in it then, spread included.
+    fn fits(&self, occurrence: Occurrence, due_at: Instant) -> bool {
+        let instant = due_at - self.spread;
+        self.slot.as_ref().is_some_and(|slot| {
+            slot.next_after(instant - TimeDelta::seconds(1)) == Some(instant)
+                && slot.occurrence_key(instant) == occurrence
+        })
+    }
+
+    /// What falls due in it, spread included.
+    fn due(&self, from: Instant) -> impl Iterator<Item = (Instant, Occurrence)> {
+        let next = |after| self.slot.as_ref()?.next_after(after);
+        let first = from.max(self.from) - self.spread;
+        let first = first.max(self.since_known) - TimeDelta::microseconds(1);
+        std::iter::successors(next(first), move |last| next(*last))
+            .map(|instant| {
+                let key = |slot: &Slot| slot.occurrence_key(instant);
+                (
+                    instant + self.spread,
+                    self.slot.as_ref().map_or(Occurrence::Instant(instant), key),
+                )
+            })
+            .take_while(|(due_at, _)| *due_at < self.to)
+    }
+}
+
+fn minute(tenant: &TenantId, minutes: u32) -> TimeDelta {
+    // The promise is that a tenant's minute lasts, so the mirror may say which it is.
+    let mirror = punctual_domain::Mirror::new(Preference::default(), Zone::utc(), minutes);
+    mirror.spread_of(tenant)
 }
 
 /// The slot of a preference, when it is on.
-fn slot(preference: &Option<std::sync::Arc<Map<String, Value>>>) -> Option<Slot> {
-    let stored = Preference::parse(preference.as_ref()?).ok()?;
-    let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc()).ok()?;
+fn slot(version: &Version, defaults: &Preference) -> Option<Slot> {
+    let stored = Preference::parse(version.preference.as_ref()?).ok()?;
+    let merged = MergedPreference::merge(&stored, defaults, &Zone::utc()).ok()?;
     merged.enabled.then_some(merged.slot)
 }
 
-/// Until when whatever happened at `instant` may have been seen late.
-fn settled(weather: &Weather, instant: DateTime<Utc>) -> DateTime<Utc> {
-    let storm = weather.0.iter().rev().find(|storm| near(storm, instant));
-    storm.map_or(instant, |storm| storm.to.max(instant)) + SOON
+fn near(window: &FaultWindow, instant: Instant) -> bool {
+    window.from - SOON <= instant && instant < window.to + SOON
 }
 
-fn near(storm: &Storm, instant: DateTime<Utc>) -> bool {
-    storm.from - SOON <= instant && instant < storm.to + SOON
+fn overlap(range: &Range<Instant>, from: Instant, to: Instant) -> bool {
+    range.start - SOON <= to && from <= range.end + SOON
 }
 
-pub fn judge(
-    versions: &BTreeMap<TenantId, Vec<Version>>,
-    runs: &[Ran],
-    weather: &Weather,
-    time: Range<DateTime<Utc>>,
-    outcome: &mut Outcome,
-) {
-    let done: BTreeSet<(TenantId, String)> = runs
-        .iter()
-        .map(|ran| {
-            let tenant = ran.stored.result.tenant_id.clone();
-            (tenant, ran.stored.occurrence.to_string())
-        })
-        .collect();
-    let ended: Vec<_> = runs
-        .iter()
-        .filter(|ran| ran.stored.result.status != ItemStatus::Skipped)
-        .map(|ran| (&ran.stored.result.tenant_id, ran.stored.occurrence))
-        .collect();
-    if BTreeSet::from_iter(&ended).len() != ended.len() {
-        outcome
-            .violations
-            .push("an occurrence has two results".into());
-    }
-    for (tenant, versions) in versions {
-        for (index, version) in versions.iter().enumerate() {
-            let next = versions.get(index + 1);
-            required(tenant, version, next, &done, weather, &time, outcome);
-        }
-    }
-    for ran in runs {
-        allowed(ran, versions, outcome);
-        latest(ran, versions, weather, outcome);
-    }
-}
-
-/// Of several occurrences that were missed, the latest is made up: whoever runs late has not been due again meanwhile.
-fn latest(
-    ran: &Ran,
-    versions: &BTreeMap<TenantId, Vec<Version>>,
-    weather: &Weather,
-    outcome: &mut Outcome,
-) {
-    let clock_is_wrong =
-        |storm: &Storm| storm.clock != TimeDelta::zero() && near(storm, ran.queued_at);
-    if weather.0.iter().any(clock_is_wrong) {
-        return;
-    }
-    let (tenant, scheduled_at) = (&ran.stored.result.tenant_id, ran.stored.scheduled_at);
-    let was_due = |version: &Version| {
-        let slot = slot(&version.preference)?;
-        let is_it = slot.next_after(scheduled_at - TimeDelta::seconds(1)) == Some(scheduled_at);
-        slot.next_after(scheduled_at).filter(|_| is_it)
-    };
-    let next = versions[tenant].iter().filter_map(was_due).max();
-    if next.is_some_and(|next| next + SOON < ran.queued_at) {
-        outcome.violations.push(format!(
-            "{tenant} ran for {scheduled_at} as late as {}, and was due again since",
-            ran.queued_at
-        ));
-    }
-}
-
-/// Whoever was due, and is known to have been seen in time, has run.
-fn required(
-    tenant: &TenantId,
-    version: &Version,
-    next: Option<&Version>,
-    done: &BTreeSet<(TenantId, String)>,
-    weather: &Weather,
-    time: &Range<DateTime<Utc>>,
-    outcome: &mut Outcome,
-) {
-    let Some(slot) = slot(&version.preference) else {
-        return;
-    };
-    let replaced_at = next.map_or(time.end, |next| next.stored_at);
-    let just_before = version.stored_at.max(time.start) - TimeDelta::microseconds(1);
-    let due = std::iter::successors(slot.next_after(just_before), |last| slot.next_after(*last));
-    for instant in due.take_while(|instant| *instant < replaced_at) {
-        // By then whoever schedules has planned it, and by the true preference.
-        let planned = settled(weather, instant).max(version.known_by + SOON);
-        // Whoever starts while the clock is wrong cannot know what it was before.
-        let lost = weather.0.iter().any(|storm| {
-            let restarts = storm.down || storm.two_schedulers || storm.crash_every.is_some();
-            near(storm, instant) && restarts && storm.clock > TimeDelta::zero()
-        });
-        // Of several that were missed together only the latest is made up.
-        let later = slot
-            .next_after(instant)
-            .is_some_and(|later| later <= planned);
-        if replaced_at <= planned || later || lost {
-            outcome.excused += 1;
-            continue;
-        }
-        outcome.required += 1;
-        let occurrence = slot.occurrence_key(instant).to_string();
-        if !done.contains(&(tenant.clone(), occurrence.clone())) {
-            outcome.violations.push(format!(
-                "{tenant} was due {slot} at {instant} (stored {}, replaced {replaced_at}) and has not run for \
-                 {occurrence}",
-                version.stored_at
-            ));
-        }
-    }
-}
-
-/// Whoever has run had chosen that time, before it, and had not been known to have chosen another.
-fn allowed(ran: &Ran, versions: &BTreeMap<TenantId, Vec<Version>>, outcome: &mut Outcome) {
-    let StoredResult {
-        result,
-        occurrence,
-        scheduled_at,
-        ..
-    } = &ran.stored;
-    let versions = &versions[&result.tenant_id];
-    let chosen = versions.iter().enumerate().any(|(index, version)| {
-        let fits = version.stored_at <= *scheduled_at
-            && slot(&version.preference).is_some_and(|slot| {
-                slot.next_after(*scheduled_at - TimeDelta::seconds(1)) == Some(*scheduled_at)
-                    && slot.occurrence_key(*scheduled_at) == *occurrence
+impl Record {
+    /// The rules by which a tenant fell due in a job, one after the other.
+    fn stretches(&self, job: &JobStory, tenant: &TenantId) -> Vec<Stretch> {
+        let far = self.last_backfill.at + TimeDelta::days(400);
+        let mut edges: BTreeSet<Instant> = job.specs.iter().map(|(at, _)| *at).collect();
+        let own = self.choices.iter().filter(|((_, of), _)| of == tenant);
+        edges.extend(own.flat_map(|(_, versions)| versions.iter().map(|v| v.came_at)));
+        let edges: Vec<Instant> = edges.into_iter().collect();
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for (index, from) in edges.iter().enumerate() {
+            let to = edges.get(index + 1).copied().unwrap_or(far);
+            let spec = job.specs.iter().rposition(|(at, _)| at <= from);
+            let mut new = Stretch {
+                from: *from,
+                to,
+                slot: None,
+                spread: TimeDelta::zero(),
+                since: *from,
+                since_known: *from,
+                known_by: *from + SOON,
+                spec: spec.unwrap_or(0),
+                feature: None,
+            };
+            let spec = spec.and_then(|spec| Some((job.specs[spec].0, job.specs[spec].1.as_ref()?)));
+            if let Some((edited_at, config)) = spec
+                && let Work::Preferences {
+                    feature_type,
+                    defaults,
+                    spread_minutes,
+                    ..
+                } = &config.work
+            {
+                new.feature = Some(feature_type.clone());
+                new.known_by = self.settled(edited_at) + SOON;
+                new.spread = minute(tenant, *spread_minutes);
+                let versions = self.choices.get(&(feature_type.clone(), tenant.clone()));
+                let versions = versions.map_or(&[][..], Vec::as_slice);
+                if let Some(version) = versions.iter().rfind(|version| version.came_at <= *from) {
+                    new.slot = slot(version, defaults);
+                    new.known_by = new.known_by.max(version.known_by);
+                    (new.since, new.since_known) = (version.since, version.since);
+                }
+            }
+            let last = stretches.last_mut().filter(|last| {
+                (&last.slot, last.spread, last.since, last.spec)
+                    == (&new.slot, new.spread, new.since, new.spec)
             });
-        let known_to_be_replaced = versions.get(index + 1).is_some_and(|next| {
-            next.known_by + SOON < ran.queued_at && next.stored_at <= *scheduled_at
-        });
-        fits && !known_to_be_replaced
-    });
-    if !chosen {
-        outcome.violations.push(format!(
-            "{} ran for {occurrence}, due {scheduled_at}, queued {}, and had not chosen it",
-            result.tenant_id, ran.queued_at
-        ));
+            match last {
+                Some(last) => {
+                    last.to = to;
+                    if !self.says_since && last.known_by > *from {
+                        // What was not known when it was edited may count from the edit on.
+                        last.since_known = *from;
+                    }
+                    last.known_by = last.known_by.min(new.known_by);
+                }
+                None => stretches.push(new),
+            }
+        }
+        stretches
     }
-    let own = result.status != ItemStatus::Succeeded
-        || result.output.as_ref().is_some_and(|output| {
-            output["tenant"] == result.tenant_id.as_str()
-                && output["of"] == result.tenant_id.as_str()
-                && output["enabled"] == true
+
+    /// Until when what happened at `instant` may have been seen late.
+    fn settled(&self, instant: Instant) -> Instant {
+        let mut windows = self.faults.0.iter().rev();
+        let window = windows.find(|window| near(window, instant));
+        window.map_or(instant, |window| window.to.max(instant)) + SOON
+    }
+
+    fn clock_is_wrong(&self, a: Instant, b: Instant) -> bool {
+        let (from, to) = (a.min(b), a.max(b));
+        self.faults.0.iter().any(|window| {
+            window.clock != TimeDelta::zero() && overlap(&(window.from..window.to), from, to)
+        })
+    }
+
+    fn is_paused(&self, job: &JobStory, from: Instant, to: Instant) -> bool {
+        job.pauses.iter().any(|pause| overlap(pause, from, to))
+    }
+
+    /// Whether a schedule, rather than an operator, has brought a batch.
+    fn is_scheduled(&self, batch_id: &Uuid) -> bool {
+        let trigger = self.queued.get(batch_id).map(|queued| queued.trigger);
+        !matches!(
+            trigger,
+            None | Some(Trigger::Manual | Trigger::Backfill | Trigger::Replay)
+        )
+    }
+}
+
+const PROMISE: &str = "explain keeps its promises";
+
+type Key = (JobId, TenantId, Occurrence);
+
+fn key(commit: &Commit) -> Key {
+    (
+        commit.job_id.clone(),
+        commit.result.tenant_id.clone(),
+        commit.occurrence,
+    )
+}
+
+fn ran(status: ItemStatus) -> bool {
+    matches!(status, ItemStatus::Succeeded | ItemStatus::Failed)
+}
+
+struct Judge<'r> {
+    record: &'r Record,
+    /// What has run for each occurrence, in the order of time.
+    done: BTreeMap<Key, Vec<&'r Commit>>,
+    cancelled: BTreeSet<Key>,
+    outcome: &'r mut Outcome,
+}
+
+pub fn judge(record: &Record, outcome: &mut Outcome) {
+    let mut done: BTreeMap<Key, Vec<&Commit>> = BTreeMap::new();
+    for commit in &record.commits {
+        if ran(commit.result.status) {
+            done.entry(key(commit)).or_default().push(commit);
+        }
+    }
+    let cancelled = record.commits.iter();
+    let cancelled = cancelled.filter(|commit| record.cancelled.contains(&commit.batch_id));
+    let mut judge = Judge {
+        record,
+        done,
+        cancelled: cancelled.map(key).collect(),
+        outcome,
+    };
+    let tenants: BTreeSet<&TenantId> = record.choices.keys().map(|(_, tenant)| tenant).collect();
+    for job in &record.jobs {
+        for tenant in &tenants {
+            let stretches = record.stretches(job, tenant);
+            judge.required(job, tenant, &stretches);
+            judge.not_lost_by_job_edits(job, tenant, &stretches);
+            judge.calls(job, tenant, &stretches);
+            judge.allowed(job, tenant, &stretches);
+            judge.promises(job, tenant, &stretches);
+            judge.backfilled(job, tenant, &stretches);
+        }
+    }
+    judge.at_most_once();
+    judge.dead_letters();
+    judge.manual_runs();
+    judge.preview();
+}
+
+impl Judge<'_> {
+    fn complain(&mut self, rule: &'static str, about: impl ToString, what: String) {
+        self.outcome.violations.push(Violation {
+            rule,
+            about: about.to_string(),
+            what,
         });
-    if !own {
-        outcome.violations.push(format!(
-            "{} got the result {:?}",
-            result.tenant_id, result.output
-        ));
+    }
+
+    fn has_run(&self, job: &JobStory, tenant: &TenantId, occurrence: Occurrence) -> bool {
+        let key = (job.job_id.clone(), tenant.clone(), occurrence);
+        self.done.contains_key(&key)
+    }
+
+    /// A tenant who is due, and is known to have been seen in time, has run.
+    fn required(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+        let record = self.record;
+        for stretch in stretches.iter().filter(|stretch| stretch.feature.is_some()) {
+            for (due_at, occurrence) in stretch.due(record.time.start) {
+                if due_at >= record.time.end {
+                    break;
+                }
+                // By then an agent has planned it, by the true preference, and begun it.
+                let planned = record.settled(due_at).max(stretch.known_by + SOON) + SOON;
+                let replaced = stretch.to <= planned;
+                if replaced || self.excused(job, tenant, stretch, due_at, occurrence, planned) {
+                    self.outcome.excused += 1;
+                    continue;
+                }
+                self.outcome.required += 1;
+                let which = format!(
+                    "{tenant} was due in {} at {due_at} for {occurrence}, chosen since {} and until {}",
+                    job.job_id, stretch.since, stretch.to
+                );
+                let key = (job.job_id.clone(), tenant.clone(), occurrence);
+                match self.done.get(&key).map(|runs| runs[0]) {
+                    None => self.complain(
+                        "what is due runs",
+                        tenant,
+                        format!("{which}, and has not run"),
+                    ),
+                    Some(run) => {
+                        let queued_at = record.queued[&run.batch_id].at;
+                        if queued_at > planned && record.is_scheduled(&run.batch_id) {
+                            let what = format!("{which}, and was queued as late as {queued_at}");
+                            self.complain("what is due runs in time", tenant, what);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether faults, moves or the job's own rules may have kept an occurrence from running.
+    fn excused(
+        &self,
+        job: &JobStory,
+        tenant: &TenantId,
+        stretch: &Stretch,
+        due_at: Instant,
+        occurrence: Occurrence,
+        planned: Instant,
+    ) -> bool {
+        let record = self.record;
+        let Some(config) = &job.specs[stretch.spec].1 else {
+            return true;
+        };
+        // An agent that starts while the clock is wrong cannot know what it was before.
+        let lost = record.faults.0.iter().any(|window| {
+            let restarts = window.down || window.two_agents || window.crash_every.is_some();
+            near(window, due_at) && restarts && window.clock > TimeDelta::zero()
+        });
+        let late = planned - due_at;
+        // Of several that were missed together only the latest is made up.
+        let next = stretch.slot.as_ref().and_then(|slot| {
+            let next = slot.next_after(due_at - stretch.spread)?;
+            Some(next + stretch.spread)
+        });
+        let again = next.is_some_and(|next| next <= planned);
+        let calm = late <= SOON * 2;
+        let dropped = match config.catch_up.policy {
+            CatchUpPolicy::All => false,
+            CatchUpPolicy::Latest => again,
+            CatchUpPolicy::Skip => !calm,
+        };
+        let too_old = !calm
+            && config
+                .catch_up
+                .window
+                .is_some_and(|window| late > window - SOON);
+        let key = (job.job_id.clone(), tenant.clone(), occurrence);
+        lost || dropped
+            || too_old
+            || late > stretch.period() - SOON
+            || record.is_paused(job, due_at, planned)
+            || self.cancelled.contains(&key)
+    }
+
+    /// A tenant who was still to come when the job file was edited comes, although the new rule would have run them before.
+    fn not_lost_by_job_edits(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+        let record = self.record;
+        for pair in stretches.windows(2) {
+            let [old, new] = pair else { continue };
+            let config = job.specs[new.spec].1.as_ref();
+            let made_up = config.is_some_and(|config| {
+                config.catch_up.policy != CatchUpPolicy::Skip && config.catch_up.window.is_none()
+            });
+            let edited = old.spec != new.spec && old.feature == new.feature;
+            if !edited || !made_up || old.since != new.since || old.known_by > new.from {
+                continue;
+            }
+            let Some(before) = &old.slot else { continue };
+            let next = before.next_after(new.from - old.spread);
+            let Some(next) = next.filter(|next| *next - new.from < TimeDelta::hours(26)) else {
+                continue;
+            };
+            let occurrence = before.occurrence_key(next);
+            let Some(due_at) = new.due_at(occurrence) else {
+                continue;
+            };
+            let planned = record.settled(new.from).max(new.known_by + SOON) + SOON;
+            if due_at > new.from
+                || due_at - new.spread < new.since
+                || new.to <= planned
+                || new.from < record.time.start
+                || planned - due_at > new.period() - SOON * 2
+                || self.excused(job, tenant, new, new.from, occurrence, planned)
+            {
+                continue;
+            }
+            self.outcome.required += 1;
+            if !self.has_run(job, tenant, occurrence) {
+                let what = format!(
+                    "{tenant} was to come in {} at {} for {occurrence} when the job file was edited at {}, and has not \
+                     run",
+                    job.job_id,
+                    next + old.spread,
+                    new.from
+                );
+                self.complain("a job edit costs no run", tenant, what);
+            }
+        }
+    }
+
+    /// What a schedule has run was chosen, in time, and had not been known to be replaced.
+    fn allowed(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+        let record = self.record;
+        let commits = record.commits.iter().filter(|commit| {
+            ran(commit.result.status)
+                && commit.result.tenant_id == *tenant
+                && commit.job_id == job.job_id
+                && record.is_scheduled(&commit.batch_id)
+        });
+        for commit in commits {
+            let (due_at, occurrence) = (commit.scheduled_at, commit.occurrence);
+            let queued_at = record.queued[&commit.batch_id].at;
+            let which = format!(
+                "{tenant} ran in {} for {occurrence}, due {due_at}, queued {queued_at}",
+                job.job_id
+            );
+            let fits: Vec<&Stretch> = stretches
+                .iter()
+                .filter(|stretch| stretch.fits(occurrence, due_at))
+                .collect();
+            let index =
+                |stretch: &&Stretch| stretches.iter().position(|s| std::ptr::eq(s, *stretch));
+            // On a clock that is behind, what was due before a job was edited is yet to come.
+            let clock_is_wrong = record.clock_is_wrong(due_at, queued_at);
+            let chosen = fits.iter().any(|stretch| {
+                let index = index(stretch).unwrap_or(0);
+                let replaced = stretches
+                    .get(index + 1)
+                    .is_some_and(|next| next.known_by + SOON < queued_at && next.from <= due_at);
+                let before = index.checked_sub(1).map(|index| &stretches[index]);
+                let to_come = before.is_some_and(|before| {
+                    before.spec != stretch.spec
+                        && (before.feature.is_none()
+                            || before
+                                .due_at(occurrence)
+                                .is_some_and(|due| due > stretch.from))
+                });
+                let in_time = stretch.since <= due_at && (stretch.from <= due_at || to_come);
+                (in_time || clock_is_wrong) && !replaced
+            });
+            if !chosen {
+                self.complain(
+                    "only what was chosen runs",
+                    tenant,
+                    format!("{which}, and had not chosen it"),
+                );
+            }
+            if due_at < record.time.start - SOON && !clock_is_wrong {
+                self.complain(
+                    "the past does not run",
+                    tenant,
+                    format!("{which}, before the job began"),
+                );
+            }
+            if !clock_is_wrong {
+                self.in_time(job, tenant, &fits, due_at, queued_at, &which);
+            }
+            self.right_result(tenant, commit, &which);
+        }
+    }
+
+    /// Catch-up has kept within its policy and its window.
+    fn in_time(
+        &mut self,
+        job: &JobStory,
+        tenant: &TenantId,
+        fits: &[&Stretch],
+        due_at: Instant,
+        queued_at: Instant,
+        which: &str,
+    ) {
+        let spec = job.specs.iter().rev().find(|(at, _)| *at <= due_at);
+        let unchanged = job
+            .specs
+            .iter()
+            .all(|(at, _)| *at <= due_at || *at > queued_at);
+        let Some((_, Some(config))) = spec.filter(|_| unchanged) else {
+            return;
+        };
+        let window = match config.catch_up.policy {
+            CatchUpPolicy::Skip => Some(TimeDelta::minutes(2)),
+            _ => config.catch_up.window,
+        };
+        if window.is_some_and(|window| queued_at - due_at > window + SOON) {
+            let what = format!("{which}, later than the job makes up");
+            self.complain("catch-up keeps its window", tenant, what);
+        }
+        if config.catch_up.policy == CatchUpPolicy::Latest {
+            let next = |stretch: &&Stretch| {
+                let next = stretch.slot.as_ref()?.next_after(due_at - stretch.spread)?;
+                Some(next + stretch.spread)
+            };
+            let next = fits.iter().filter_map(next).max();
+            if next.is_some_and(|next| next + SOON < queued_at) {
+                self.complain(
+                    "catch-up makes up the latest",
+                    tenant,
+                    format!("{which}, and was due again since"),
+                );
+            }
+        }
+        let paused =
+            |pause: &Range<Instant>| pause.start + SOON < due_at && queued_at + SOON < pause.end;
+        if job.pauses.iter().any(paused) {
+            self.complain(
+                "a paused job rests",
+                tenant,
+                format!("{which}, while the job was paused"),
+            );
+        }
+    }
+
+    fn right_result(&mut self, tenant: &TenantId, commit: &Commit, which: &str) {
+        let own = commit.result.status != ItemStatus::Succeeded
+            || commit.result.output.as_ref().is_some_and(|output| {
+                output["tenant"] == tenant.as_str()
+                    && output["of"] == tenant.as_str()
+                    && output["enabled"] == true
+            });
+        if !own {
+            let output = &commit.result.output;
+            self.complain(
+                "results are their tenant's",
+                tenant,
+                format!("{which}, and got the result {output:?}"),
+            );
+        }
+    }
+
+    /// An item begins by the preference in effect, and not before it is due by it, nor when it is too old.
+    fn calls(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+        let record = self.record;
+        let calls = record.calls.iter().filter(|call| {
+            call.item.tenant_id == *tenant
+                && call.item.job_id == job.job_id
+                && record.is_scheduled(&call.item.batch_id)
+        });
+        for call in calls {
+            let occurrence = call.item.occurrence;
+            let which = format!(
+                "{tenant} was called in {} for {occurrence} at {}",
+                job.job_id, call.at
+            );
+            let n = &call.item.preference.as_ref().unwrap()["template_overrides"]["n"];
+            let of_feature = record.choices.iter().filter(|((feature, of), _)| {
+                of == tenant && Some(feature) == call.item.feature_type.as_ref()
+            });
+            let current = of_feature.flat_map(|(_, versions)| {
+                let next = |index: usize| versions.get(index + 1).map(|next| next.known_by + SOON);
+                let versions = versions.iter().enumerate();
+                versions.filter(move |(index, version)| {
+                    version.came_at <= call.at && next(*index).is_none_or(|known| known >= call.at)
+                })
+            });
+            let has_n = |version: &Version| {
+                let preference = version.preference.as_ref();
+                preference.is_some_and(|preference| {
+                    preference
+                        .get("template_overrides")
+                        .is_some_and(|o| o["n"] == *n)
+                })
+            };
+            if !current.map(|(_, version)| version).any(has_n) {
+                self.complain(
+                    "an item takes the current preference",
+                    tenant,
+                    format!("{which} with the old preference {n}"),
+                );
+            }
+            let queued_at = record.queued[&call.item.batch_id].at;
+            if record.clock_is_wrong(queued_at, call.at) {
+                continue;
+            }
+            let in_effect = stretches.iter().enumerate().filter(|(index, stretch)| {
+                let next = stretches.get(index + 1);
+                stretch.from <= call.at
+                    && next
+                        .is_none_or(|next| next.from > call.at || next.known_by + SOON >= call.at)
+            });
+            let due = in_effect
+                .filter_map(|(_, stretch)| Some((stretch, stretch.due_at(occurrence)?)))
+                .filter(|(_, due_at)| *due_at <= call.at);
+            // What was planned late has its time from then on.
+            let expires_at =
+                |(stretch, due_at): (&Stretch, Instant)| due_at.max(queued_at) + stretch.period();
+            match due.map(expires_at).max() {
+                None => {
+                    let what = format!("{which}, and was not due then by what had been chosen");
+                    self.complain("an item begins when it is due", tenant, what);
+                }
+                Some(expires_at) if expires_at + SOON < call.at => {
+                    let what = format!("{which}, after it had expired at {expires_at}");
+                    self.complain("what has expired does not begin", tenant, what);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What `explain` said before is what happened.
+    fn promises(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+        let record = self.record;
+        let promises = record.promises.iter();
+        let own =
+            promises.filter(|promise| promise.tenant == *tenant && promise.job_id == job.job_id);
+        for promise in own {
+            let (asked_at, due_at) = (promise.asked_at, promise.due_at);
+            let until = due_at.max(asked_at) + SOON * 2;
+            let holds = stretches.iter().find(|stretch| {
+                stretch.from <= asked_at && stretch.known_by <= asked_at && until < stretch.to
+            });
+            let calm = !record
+                .faults
+                .0
+                .iter()
+                .any(|window| near(window, due_at) || near(window, asked_at));
+            let key = (job.job_id.clone(), tenant.clone(), promise.occurrence);
+            if holds.is_none()
+                || !calm
+                || until > record.time.end
+                || record.is_paused(job, asked_at.min(due_at), until)
+                || self.cancelled.contains(&key)
+            {
+                continue;
+            }
+            self.outcome.promises += 1;
+            let runs = self.done.get(&key).map_or(&[][..], Vec::as_slice);
+            let by_schedule = runs.iter().find(|run| record.is_scheduled(&run.batch_id));
+            let which = format!(
+                "at {asked_at} explain said of {tenant} in {} for {}",
+                job.job_id, promise.occurrence
+            );
+            match (promise.runs, by_schedule) {
+                (true, None) if runs.is_empty() => {
+                    self.complain(
+                        PROMISE,
+                        tenant,
+                        format!("{which} that it runs at {due_at}, and it did not"),
+                    );
+                }
+                (true, Some(run)) if run.scheduled_at != due_at => {
+                    let what = format!(
+                        "{which} that it runs at {due_at}, and it was due {}",
+                        run.scheduled_at
+                    );
+                    self.complain(PROMISE, tenant, what);
+                }
+                (false, Some(run))
+                    if run.scheduled_at == due_at && record.queued[&run.batch_id].at > asked_at =>
+                {
+                    self.complain(
+                        PROMISE,
+                        tenant,
+                        format!("{which} that it is left out, and it ran"),
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// After a backfill, everything that was due by what is chosen now has run.
+    fn backfilled(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+        let last = &self.record.last_backfill;
+        let Some(stretch) = stretches.last().filter(|stretch| stretch.feature.is_some()) else {
+            return;
+        };
+        let Some(slot) = stretch.slot.clone() else {
+            return;
+        };
+        let due = last.dates.passed(&slot.into(), stretch.spread, last.at);
+        for (due_at, occurrence) in due {
+            self.outcome.required += 1;
+            if !self.has_run(job, tenant, occurrence) {
+                let what = format!(
+                    "{tenant} was due in {} at {due_at} for {occurrence}, and a backfill has not run it",
+                    job.job_id
+                );
+                self.complain("a backfill leaves nothing out", tenant, what);
+            }
+        }
+    }
+
+    /// An occurrence runs once, and again only where it had failed and was replayed.
+    fn at_most_once(&mut self) {
+        let mut twice = Vec::new();
+        for ((job_id, tenant, occurrence), runs) in &self.done {
+            let replayed =
+                |run: &&Commit| self.record.queued[&run.batch_id].trigger == Trigger::Replay;
+            let failed = runs
+                .iter()
+                .take_while(|run| run.result.status == ItemStatus::Failed);
+            if runs.len() > failed.count() + 1 || !runs[1..].iter().all(replayed) {
+                let what = format!(
+                    "{tenant} ran in {job_id} for {occurrence} {} times",
+                    runs.len()
+                );
+                twice.push((tenant.clone(), what));
+            }
+        }
+        twice
+            .into_iter()
+            .for_each(|(tenant, what)| self.complain("an occurrence runs once", &tenant, what));
+    }
+
+    /// What failed for good stands among the dead letters until it has succeeded.
+    fn dead_letters(&mut self) {
+        let mut lost = Vec::new();
+        for (key, runs) in &self.done {
+            let failed = runs
+                .last()
+                .is_some_and(|run| run.result.status == ItemStatus::Failed);
+            let is_it = |letter: &DeadLetter| {
+                (&letter.job_id, &letter.tenant_id, letter.occurrence) == (&key.0, &key.1, key.2)
+            };
+            if failed && !self.record.open_letters.iter().any(is_it) {
+                let what = format!(
+                    "{} failed in {} for {}, and no dead letter is open",
+                    key.1, key.0, key.2
+                );
+                lost.push((key.1.clone(), what));
+            }
+        }
+        lost.into_iter()
+            .for_each(|(tenant, what)| self.complain("a dead letter is not lost", &tenant, what));
+    }
+
+    /// The same key is the same run.
+    fn manual_runs(&mut self) {
+        for (key, batches) in &self.record.manual {
+            let different: BTreeSet<&Uuid> = batches.iter().collect();
+            if different.len() > 1 {
+                let what = format!("the manual run {key} came to {} batches", different.len());
+                self.complain("a key is one manual run", key, what);
+            }
+        }
+    }
+
+    /// A backfill runs as much as its preview says.
+    fn preview(&mut self) {
+        let last = &self.record.last_backfill;
+        for (job_id, to_run) in &last.to_run {
+            let mut ran_now: BTreeSet<Key> = BTreeSet::new();
+            for commit in &self.record.commits {
+                let of_it = last.batches.contains(&commit.batch_id) && commit.job_id == *job_id;
+                if of_it && ran(commit.result.status) {
+                    ran_now.insert(key(commit));
+                }
+            }
+            if ran_now.len() != *to_run {
+                let what = format!(
+                    "the preview of a backfill of {job_id} said {to_run}, and {} ran",
+                    ran_now.len()
+                );
+                self.complain("a backfill runs what its preview says", job_id, what);
+            }
+        }
     }
 }

@@ -1,0 +1,252 @@
+//! Agents: each a scheduler, a worker and what it keeps on disk, wired as the agent's process wires them.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::{
+    BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy,
+    ports::{
+        Clock, ConfigDatabase, HandlerError, MockItemSource, PreferenceMirror, PurposeHandler,
+        WorkQueue,
+    },
+    testing::ManualClock,
+};
+use punctual_domain::{Item, JobId, MergedPreference, PurposeId, TenantId, Zone};
+use punctual_infrastructure::{
+    BatchScheduler, DynamicBatchScheduler, LastKnownGood, SchedulerOptions, StatusHandle,
+};
+use serde_json::{Value, json};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    database::SimulatedDatabase,
+    faults::{FaultPlan, chance},
+    faulty_store::FaultyStore,
+    operator::CHUNK,
+    world::Bug,
+};
+
+/// An agent's clock: the true time, and what a fault window adds to it.
+pub struct AgentClock {
+    pub time: Arc<ManualClock>,
+    pub faults: FaultPlan,
+    pub bug: Option<Bug>,
+}
+
+impl Clock for AgentClock {
+    fn now(&self) -> DateTime<Utc> {
+        let now = self.time.now();
+        let off = match self.bug {
+            Some(Bug::ClockIsOff) => TimeDelta::hours(-1),
+            _ => TimeDelta::zero(),
+        };
+        let window = self.faults.at(now);
+        now + off + window.map_or(TimeDelta::zero(), |window| window.clock)
+    }
+}
+
+/// A handler's call, by the true clock.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub at: DateTime<Utc>,
+    pub item: Item,
+}
+
+/// Writes its calls down, answers with whose item and parameters it was given, and fails now and then.
+pub struct Echo {
+    pub time: Arc<ManualClock>,
+    pub seed: u64,
+    pub calls: Mutex<Vec<Call>>,
+}
+
+#[async_trait]
+impl PurposeHandler for Echo {
+    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+        let call = Call {
+            at: self.time.now(),
+            item: item.clone(),
+        };
+        self.calls.lock().unwrap().push(call);
+        let what = (&item.job_id, &item.tenant_id, item.occurrence);
+        if chance(self.seed, self.time.now(), what).u8(..20) == 0 {
+            return Err(HandlerError::permanent("simulated"));
+        }
+        let preference = item.preference.clone().unwrap_or_default();
+        let overrides = &preference["template_overrides"];
+        Ok(
+            json!({"tenant": item.tenant_id, "of": overrides["of"], "n": overrides["n"],
+            "enabled": preference["enabled"]}),
+        )
+    }
+}
+
+/// What agents have in common.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub clock: Arc<AgentClock>,
+    pub database: Arc<SimulatedDatabase>,
+    pub store: Arc<FaultyStore>,
+    pub jobs: Jobs,
+    pub handler: Arc<Echo>,
+    /// Whether agents keep on disk what they last knew.
+    pub remembers: bool,
+    pub bug: Option<Bug>,
+}
+
+/// A process.
+pub struct Agent {
+    pub number: usize,
+    scheduler: AbortHandle,
+    /// Ends the feeds, which the scheduler's task does not take with it.
+    stop: CancellationToken,
+    worker: Option<AbortHandle>,
+    pub status: StatusHandle,
+    pub config_database: Arc<dyn ConfigDatabase>,
+}
+
+impl Agent {
+    /// Starts the agent of this number, that keeps what it last knew in a folder of its own.
+    pub async fn start(number: usize, around: &Surroundings, folder: &Path) -> Self {
+        let database: Arc<dyn ConfigDatabase> = around.database.clone();
+        let folder = folder.join(number.to_string());
+        let config_database = match around.bug {
+            Some(Bug::TruncatedReadsAreTaken) => database,
+            _ if around.remembers => loop {
+                let (clock, folder) = (around.clock.clone(), folder.clone());
+                match LastKnownGood::new(database.clone(), clock, folder, "simulated") {
+                    Ok(remembering) => break Arc::new(remembering) as Arc<dyn ConfigDatabase>,
+                    // The process that has crashed is not quite gone.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            },
+            _ => database,
+        };
+        let base = BatchScheduler::new(
+            around.jobs.clone(),
+            Arc::new(MockItemSource::new()),
+            around.store.clone(),
+            around.clock.clone(),
+            SchedulerOptions {
+                chunk_size: CHUNK,
+                look_back: TimeDelta::zero(),
+            },
+        );
+        let scheduler = DynamicBatchScheduler::new(
+            base,
+            config_database.clone(),
+            Duration::from_secs(60),
+            &Zone::utc(),
+            || 0.5,
+        );
+        let status = scheduler.status();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(scheduler.run(stop.clone()));
+        Self {
+            number,
+            scheduler: running.abort_handle(),
+            stop,
+            worker: None,
+            status,
+            config_database,
+        }
+    }
+
+    pub fn crash(&self) {
+        self.scheduler.abort();
+        self.stop.cancel();
+        self.worker.iter().for_each(AbortHandle::abort);
+    }
+
+    /// Works on what is queued, or stops to.
+    pub fn work(&mut self, works: bool, around: &Surroundings) {
+        match (&self.worker, works) {
+            (None, true) => {
+                let mirror: Arc<dyn PreferenceMirror> = Arc::new(self.status.clone());
+                let mirror = match around.bug {
+                    Some(Bug::ItemsKeepOldPreferences) => Arc::new(OldPreferences {
+                        mirror,
+                        first: Mutex::default(),
+                    }),
+                    _ => mirror,
+                };
+                let working =
+                    tokio::spawn(work(around.clone(), self.config_database.clone(), mirror));
+                self.worker = Some(working.abort_handle());
+            }
+            (Some(worker), false) => {
+                worker.abort();
+                self.worker = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn work(
+    around: Surroundings,
+    config_database: Arc<dyn ConfigDatabase>,
+    mirror: Arc<dyn PreferenceMirror>,
+) {
+    let mut handlers = Handlers::default();
+    let purpose = PurposeId::new("echo").unwrap();
+    handlers.bind(purpose, around.handler.clone(), Handlers::DEFAULT_TIMEOUT);
+    let store = around.store;
+    let processor = EnhancedBatchProcessor::new(
+        BatchProcessor::new(handlers, store.clone(), around.clock.clone()),
+        config_database,
+        Arc::new(MockItemSource::new()),
+        around.jobs,
+        Zone::utc(),
+        Limits {
+            max_concurrent_items: 2,
+            retry: RetryPolicy::new(0, || 0.5),
+        },
+        tokio::sync::watch::channel(false).1,
+    )
+    .with_mirror(mirror);
+    let (mut seen, mut again) = (0, true);
+    loop {
+        let queued = store.queued.lock().unwrap().len();
+        if again || queued > seen {
+            (seen, again) = (queued, false);
+            let paused = store.inner.paused().await.unwrap();
+            for chunk in store.inner.pending() {
+                // What is left is delivered again.
+                again |=
+                    paused.contains_key(&chunk.job_id) || processor.process(&chunk).await.is_err();
+            }
+        }
+        let moment = tokio::time::sleep(Duration::from_secs(20));
+        if again {
+            moment.await;
+        } else {
+            // It looks soon after something has been queued, as a queue that is asked now and then.
+            store.work.notified().await;
+            moment.await;
+        }
+    }
+}
+
+/// A mirror that never learns of a change.
+struct OldPreferences {
+    mirror: Arc<dyn PreferenceMirror>,
+    first: Mutex<std::collections::HashMap<(JobId, TenantId), Option<MergedPreference>>>,
+}
+
+impl PreferenceMirror for OldPreferences {
+    fn preferences(&self, job_id: &JobId, tenants: &[TenantId]) -> Vec<Option<MergedPreference>> {
+        let now = self.mirror.preferences(job_id, tenants);
+        let mut first = self.first.lock().unwrap();
+        let mut old = |(tenant, now): (&TenantId, Option<MergedPreference>)| {
+            let key = (job_id.clone(), tenant.clone());
+            first.entry(key).or_insert(now).clone()
+        };
+        tenants.iter().zip(now).map(&mut old).collect()
+    }
+}
