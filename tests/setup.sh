@@ -66,7 +66,7 @@ test) target=test ;;
     ;;
 esac
 if ! command -v cargo >/dev/null 2>&1; then
-    echo "cargo is not installed; install a Rust toolchain, 1.95 or later (https://rustup.rs)" >&2
+    echo "cargo is not installed; install a Rust toolchain, 1.95 or later" >&2
     exit 1
 fi
 find_missing

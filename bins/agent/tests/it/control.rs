@@ -85,7 +85,7 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
     assert!(before.contains("daily 09:00 UTC"), "{before}");
     let late = of_today("too_late");
     assert!(
-        late.contains("not run: the preference was stored at 2026-03-02 08:59:"),
+        late.contains("not run: the schedule was chosen at 2026-03-02 08:59:"),
         "{late}"
     );
     assert!(

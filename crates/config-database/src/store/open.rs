@@ -124,6 +124,9 @@ async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool
         .after_connect(move |connection, _| {
             Box::pin(async move { connection.execute(settings).await.map(drop) })
         })
+        // SQLite ends a transaction by itself when the disk is full, which sqlx does not notice: the connection would refuse
+        // every later one.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
         .await
 }
