@@ -126,7 +126,10 @@ async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool
         })
         // SQLite ends a transaction by itself when the disk is full, which sqlx does not notice: the connection would refuse
         // every later one.
-        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+        .before_acquire(|connection, _| {
+            let usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(usable) })
+        })
         .connect_with(options)
         .await
 }
