@@ -67,7 +67,8 @@ impl SqlReader {
     }
 
     pub(super) async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        let row: Option<(i64, i64, Option<i64>, Option<String>, Option<i64>)> = sqlx::query_as(
+        type Row = (i64, i64, Option<i64>, Option<String>, Option<i64>);
+        let row: Option<Row> = sqlx::query_as(
             "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until, placement,
                  began
              FROM schedule_progress WHERE job_id = $1",

@@ -659,7 +659,7 @@ async fn groups_without_end_are_given_up() {
     let count = Arc::new(AtomicUsize::new(0));
     let (url, _) = start(move |_| {
         let n = count.fetch_add(1, Ordering::SeqCst);
-        let tenants = if n % 50 == 0 { json!([format!("t{n}")]) } else { json!([]) };
+        let tenants = if n.is_multiple_of(50) { json!([format!("t{n}")]) } else { json!([]) };
         let next = (n < 200).then(|| n.to_string());
         answer(200, &json!({"epoch": "e", "as_of_id": 1, "next_cursor": next, "groups": [{"tenants": tenants}]}))
     })
