@@ -20,6 +20,8 @@ use self::requests::{Request, hostile_request};
 
 /// Calls with one key before the next one is made: fewer than the rate limit lets through at once.
 const CALLS_PER_KEY: usize = 90;
+/// Cases after which everything is read by a new client. In between, one that remembers nothing of its reads does it.
+const NEW_READER_AFTER: u64 = 50;
 /// Memory that the server and both readers may take more at the end than after a tenth of the cases.
 const MORE_MEMORY: usize = 256 << 20;
 
@@ -97,10 +99,10 @@ impl World {
     async fn run(mut self) {
         let (seed, cases) = (number("HOSTILE_SEED", 1), number("HOSTILE_CASES", 400));
         let mut random = fastrand::Rng::with_seed(seed);
-        self.store_victim(u64::MAX).await;
+        self.store_victim(999_999_999).await;
         let running = self.client();
         let mut cursor = running.snapshot(&self.feature).await.unwrap().cursor;
-        let mut memory = 0;
+        let (mut reader, mut memory) = (self.client(), 0);
         for case in 0..cases {
             let request = hostile_request(&mut random, self.feature.as_str());
             let what = || format!("case {case} of seed {seed}: {request:?}");
@@ -112,7 +114,10 @@ impl World {
                 "{}",
                 what()
             );
-            let fresh = self.client().snapshot(&self.feature).await;
+            if case.is_multiple_of(NEW_READER_AFTER) {
+                reader = self.client();
+            }
+            let fresh = reader.snapshot(&self.feature).await;
             let fresh = fresh.unwrap_or_else(|error| panic!("{error}: {}", what()));
             let victim = fresh
                 .records
