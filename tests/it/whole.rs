@@ -16,7 +16,7 @@ use punctual_application::{
         SystemClock,
     },
 };
-use punctual_config_database::{Server, ServerSettings};
+use punctual_config_database::{ConfigStore, Server, ServerSettings};
 use punctual_domain::{BatchConfig, ChangeKind, FeatureType, Item, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, SchedulerOptions,
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 struct ConfigServer {
     url: String,
+    store: ConfigStore,
     stop: CancellationToken,
 }
 
@@ -39,12 +40,10 @@ async fn config_server(folder: &TempDir) -> ConfigServer {
         admin_key: Some("key".into()),
     };
     let server = Server::bind(settings).await.unwrap();
-    let (url, stop) = (
-        format!("http://{}", server.addr()),
-        CancellationToken::new(),
-    );
+    let (url, store) = (format!("http://{}", server.addr()), server.store().clone());
+    let stop = CancellationToken::new();
     tokio::spawn(server.serve(stop.clone().cancelled_owned()));
-    ConfigServer { url, stop }
+    ConfigServer { url, store, stop }
 }
 
 impl ConfigServer {
@@ -217,13 +216,9 @@ async fn preferences_become_runs_through_every_real_part() {
     let line = |tenant: &str, tone: &str| {
         json!({"tenant_id": tenant, "updated_at": "2026-01-01T00:00:00Z", "config_value": {"posts": daily(tone)}}).to_string()
     };
-    Client::new()
-        .post(format!("{}/api/v1/preferences/import", server.url))
-        .bearer_auth("key")
-        .body([line("a", "dry"), line("b", "bold")].join("\n"))
-        .send()
-        .await
-        .unwrap();
+    let lines = folder.path().join("preferences.ndjson");
+    std::fs::write(&lines, [line("a", "dry"), line("b", "bold")].join("\n")).unwrap();
+    server.store.import_file(&lines).await.unwrap();
 
     let config = json!({"jobs": [{
         "job_id": "posts", "type": "individual_batch", "purpose_id": "note", "preference_based": true,
