@@ -294,7 +294,7 @@ impl World {
             specs: Vec::new(),
             pauses: Vec::new(),
         };
-        let tenants = (0..random.usize(4..12)).map(|n| TenantId::new(&format!("t{n}")).unwrap());
+        let tenants = (0..random.usize(4..12)).map(|n| TenantId::new(format!("t{n}")).unwrap());
         let around = Surroundings {
             clock: Arc::new(clock),
             database: Arc::new(database),
