@@ -1,6 +1,6 @@
 //! How a job places its tenants: the defaults that say when, the default zone, and the spread. An edit of the job file
-//! changes it for everybody at once, so it is kept beside the job's progress: whoever plans next, in this process or the
-//! next one, knows who was still to come.
+//! changes it for all of them at once, so it is kept beside the job's progress: the scheduler, in this process or the next
+//! one, then knows who was still to come.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};

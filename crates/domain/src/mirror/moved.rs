@@ -1,4 +1,4 @@
-//! What an edit of the job file does to the tenants: whoever was still to come comes, even where the new time is past.
+//! What an edit of the job file does to the tenants: those who were still to come run, even where the new time is past.
 
 use std::{borrow::Borrow, collections::HashMap};
 

@@ -205,7 +205,7 @@ fn only_a_change_of_when_moves_the_moment_from_which_occurrences_count() {
         let back = stored(daily("09:00", "warm"), "09:13:00", told("09:13:00"));
         mirror.replace(&[back], seen("09:14:00"));
         assert_eq!(since(&mirror, "a"), "02 09:13:00");
-        // Off and on again while the mirror was not looking: the server knows, nobody else does.
+        // Off and on again while the mirror was not looking: only the server knows.
         let again = stored(daily("09:00", "warm"), "09:20:00", told("09:20:00"));
         mirror.replace(&[again], seen("09:21:00"));
         let expected = if said { "02 09:20:00" } else { "02 09:13:00" };
