@@ -15,13 +15,16 @@ use uuid::Uuid;
 
 use super::{
     agents::Call,
-    database::{Choices, SOON, Version},
+    database::{Choices, NEXT_READ, SOON, Version},
     faults::{FaultPlan, FaultWindow},
     faulty_store::{Commit, Queued},
     world::{Outcome, Violation},
 };
 
 type Instant = DateTime<Utc>;
+
+/// How far behind the last full read an agent looks for preferences that it has overlooked.
+const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
 
 /// What was done to a job.
 #[derive(Debug, Clone)]
@@ -85,6 +88,8 @@ struct Stretch {
     spread: TimeDelta,
     /// From when on occurrences count.
     since: Instant,
+    /// The earliest moment from when on an agent may think that they count, where it cannot know better.
+    since_at_most: Instant,
     /// The latest moment from when on an agent may think that they count.
     since_known: Instant,
     known_by: Instant,
@@ -188,6 +193,7 @@ impl Record {
                 slot: None,
                 spread: TimeDelta::zero(),
                 since: *from,
+                since_at_most: *from,
                 since_known: *from,
                 known_by: *from + SOON,
                 spec: spec.unwrap_or(0),
@@ -211,6 +217,12 @@ impl Record {
                     new.slot = slot(version, defaults);
                     new.known_by = new.known_by.max(version.known_by);
                     (new.since, new.since_known) = (version.since, version.since);
+                    // A full read that finds a preference of long ago does not tell whether it came just now or was
+                    // overlooked since the last one, unless the server says since when it counts.
+                    new.since_at_most = match version.imported && !self.says_since {
+                        true => version.since - NEXT_READ - TOLD_LATE,
+                        false => version.since,
+                    };
                 }
             }
             let last = stretches.last_mut().filter(|last| {
@@ -485,21 +497,24 @@ impl Judge<'_> {
                 |stretch: &&Stretch| stretches.iter().position(|s| std::ptr::eq(s, *stretch));
             // On a clock that is behind, what was due before a job was edited is yet to come.
             let clock_is_wrong = record.clock_is_wrong(due_at, queued_at);
+            let before = |stretch: &&Stretch| {
+                let before = index(stretch)?.checked_sub(1)?;
+                Some(&stretches[before]).filter(|before| before.spec != stretch.spec)
+            };
+            // What was to come when the job file was edited comes, also where the new rule has it in the past.
+            let moved = |stretch: &&Stretch| {
+                before(stretch)
+                    .and_then(|before| before.due_at(occurrence))
+                    .is_some_and(|due_at| due_at > stretch.from)
+            };
             let chosen = fits.iter().any(|stretch| {
-                let index = index(stretch).unwrap_or(0);
-                let replaced = stretches
-                    .get(index + 1)
+                let next = index(stretch).and_then(|index| stretches.get(index + 1));
+                let replaced = next
                     .is_some_and(|next| next.known_by + SOON < queued_at && next.from <= due_at);
-                let before = index.checked_sub(1).map(|index| &stretches[index]);
-                let to_come = before.is_some_and(|before| {
-                    before.spec != stretch.spec
-                        && (before.feature.is_none()
-                            || before
-                                .due_at(occurrence)
-                                .is_some_and(|due| due > stretch.from))
-                });
-                let in_time = stretch.since <= due_at && (stretch.from <= due_at || to_come);
-                (in_time || clock_is_wrong) && !replaced
+                let came_back = before(stretch).is_some_and(|before| before.feature.is_none());
+                let in_time = stretch.since <= due_at && (stretch.from <= due_at || came_back);
+                let overlooked = (stretch.since_at_most..stretch.since).contains(&due_at);
+                (in_time || overlooked || moved(stretch) || clock_is_wrong) && !replaced
             });
             if !chosen {
                 self.complain(
@@ -508,7 +523,8 @@ impl Judge<'_> {
                     format!("{which}, and had not chosen it"),
                 );
             }
-            if due_at < record.time.start - SOON && !clock_is_wrong {
+            let to_come = clock_is_wrong || fits.iter().any(moved);
+            if due_at < record.time.start - SOON && !to_come {
                 self.complain(
                     "the past does not run",
                     tenant,
@@ -708,8 +724,11 @@ impl Judge<'_> {
                     );
                     self.complain(PROMISE, tenant, what);
                 }
+                // A clock that steps back makes up what was left out, when its time comes again.
                 (false, Some(run))
-                    if run.scheduled_at == due_at && record.queued[&run.batch_id].at > asked_at =>
+                    if run.scheduled_at == due_at
+                        && record.queued[&run.batch_id].at > asked_at
+                        && !record.clock_is_wrong(asked_at, record.queued[&run.batch_id].at) =>
                 {
                     self.complain(
                         PROMISE,
