@@ -6,7 +6,7 @@ use std::{
     ops::Range,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use punctual_domain::{
     CatchUpPolicy, Dates, DeadLetter, FeatureType, ItemStatus, JobConfig, JobId, MergedPreference,
     Occurrence, Preference, Recurrence, Slot, TenantId, Trigger, Work, Zone,
@@ -126,6 +126,18 @@ impl Stretch {
             Occurrence::Run(_) => return None,
         };
         Some(instant + self.spread)
+    }
+
+    /// When it has what another rule has at `instant`: the same occurrence, or for hourly ones that of the same hour.
+    fn due_in_place_of(&self, occurrence: Occurrence, instant: Instant) -> Option<Instant> {
+        let slot = self.slot.as_ref()?;
+        if slot.recurrence != Recurrence::Hourly || !matches!(occurrence, Occurrence::Instant(_)) {
+            return self.due_at(occurrence);
+        }
+        let minute = slot.zone.local(instant)?.minute();
+        let hour = instant - TimeDelta::minutes(minute.into());
+        let own = slot.next_after(hour - TimeDelta::seconds(1))?;
+        (own < hour + TimeDelta::hours(1)).then_some(own + self.spread)
     }
 
     /// Whether the occurrence falls due in it then, spread included.
@@ -347,7 +359,9 @@ impl Judge<'_> {
     fn required(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
         let record = self.record;
         for stretch in stretches.iter().filter(|stretch| stretch.feature.is_some()) {
-            for (due_at, occurrence) in stretch.due(record.time.start) {
+            // The first plan reaches from just after the agent's start on.
+            let start = record.time.start + TimeDelta::microseconds(1);
+            for (due_at, occurrence) in stretch.due(start) {
                 if due_at >= record.time.end {
                     break;
                 }
@@ -396,10 +410,14 @@ impl Judge<'_> {
         let Some(config) = &job.specs[stretch.spec].1 else {
             return true;
         };
-        // An agent that starts while the clock is wrong cannot know what it was before.
+        // An agent that starts while the clock is wrong cannot know what it was before, nor where a job that was out of
+        // the file meanwhile had been: the time without it is the latest jump.
         let lost = record.faults.0.iter().any(|window| {
             let restarts = window.down || window.two_agents || window.crash_every.is_some();
-            near(window, due_at) && restarts && window.clock > TimeDelta::zero()
+            let away = job.specs.windows(2).any(|pair| {
+                pair[0].1.is_none() && overlap(&(pair[0].0..pair[1].0), window.from, window.to)
+            });
+            near(window, due_at) && (restarts || away) && window.clock > TimeDelta::zero()
         });
         let late = planned - due_at;
         // Of several that were missed together only the latest is made up.
@@ -501,11 +519,12 @@ impl Judge<'_> {
                 let before = index(stretch)?.checked_sub(1)?;
                 Some(&stretches[before]).filter(|before| before.spec != stretch.spec)
             };
-            // What was to come when the job file was edited comes, also where the new rule has it in the past.
+            // What was to come, or not yet planned, when the job file was edited comes, also where the new rule has it
+            // in the past.
             let moved = |stretch: &&Stretch| {
                 before(stretch)
-                    .and_then(|before| before.due_at(occurrence))
-                    .is_some_and(|due_at| due_at > stretch.from)
+                    .and_then(|old| old.due_in_place_of(occurrence, due_at - stretch.spread))
+                    .is_some_and(|due_at| record.settled(due_at) > stretch.from)
             };
             let chosen = fits.iter().any(|stretch| {
                 let next = index(stretch).and_then(|index| stretches.get(index + 1));
