@@ -2,7 +2,7 @@
 //! changes it for all of them at once, so it is kept beside the job's progress: the scheduler, in this process or the next
 //! one, then knows who was still to come.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -74,9 +74,11 @@ fn is_as_late(new: &Slot, instant: DateTime<Utc>, old: &Slot, next: DateTime<Utc
     match (new.occurrence_key(instant), old.occurrence_key(next)) {
         (Occurrence::Date(date), Occurrence::Date(next)) => date >= next,
         _ if new.recurrence == Recurrence::Hourly && old.recurrence == Recurrence::Hourly => {
-            let hour = |slot: &Slot, instant| {
+            // When the local hour began: an hour that a clock change repeats begins twice.
+            let hour = |slot: &Slot, instant: DateTime<Utc>| {
                 let local = slot.zone.local(instant)?;
-                Some(local.and_utc().timestamp().div_euclid(3600))
+                let passed = TimeDelta::minutes(local.minute().into());
+                Some(instant - passed - TimeDelta::seconds(local.second().into()))
             };
             hour(new, instant) >= hour(old, next)
         }

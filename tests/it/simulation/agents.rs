@@ -1,6 +1,7 @@
 //! Agents: each a scheduler, a worker and what it keeps on disk, wired as the agent's process wires them.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,12 +12,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy,
     ports::{
-        Clock, ConfigDatabase, HandlerError, MockItemSource, PreferenceMirror, PurposeHandler,
-        WorkQueue,
+        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
+        MockItemSource, PreferenceMirror, PurposeHandler, Snapshot, WorkQueue,
     },
     testing::ManualClock,
 };
-use punctual_domain::{Item, JobId, MergedPreference, PurposeId, TenantId, Zone};
+use punctual_domain::{
+    FeatureType, Item, JobId, MergedPreference, PreferenceRecord, PurposeId, TenantId, Zone,
+};
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, LastKnownGood, SchedulerOptions, StatusHandle,
 };
@@ -120,7 +123,10 @@ impl Agent {
             _ if around.remembers => loop {
                 let (clock, folder) = (around.clock.clone(), folder.clone());
                 match LastKnownGood::new(database.clone(), clock, folder, "simulated") {
-                    Ok(remembering) => break Arc::new(remembering) as Arc<dyn ConfigDatabase>,
+                    Ok(remembering) => {
+                        let inner: Arc<dyn ConfigDatabase> = Arc::new(remembering);
+                        break Arc::new(InOrder { inner, number }) as Arc<dyn ConfigDatabase>;
+                    }
                     // The process that has crashed is not quite gone.
                     Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                 }
@@ -233,10 +239,56 @@ async fn work(
     }
 }
 
+/// What an agent remembers is read and written by other threads. An answer waits until the virtual clock has moved on,
+/// which it does only when those have ended, so the order of answers does not depend on the speed of the machine.
+struct InOrder {
+    inner: Arc<dyn ConfigDatabase>,
+    /// The agent's.
+    number: usize,
+}
+
+impl InOrder {
+    /// Ends at another moment for each agent and feature.
+    async fn turn(&self, feature: &FeatureType) {
+        let place = 2 * self.number as u64 + u64::from(feature.as_str() == "mail");
+        tokio::time::sleep(Duration::from_millis(1 + place)).await;
+    }
+}
+
+#[async_trait]
+impl ConfigDatabase for InOrder {
+    async fn snapshot(&self, feature: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+        let snapshot = self.inner.snapshot(feature).await;
+        self.turn(feature).await;
+        snapshot
+    }
+
+    async fn changes(
+        &self,
+        feature: &FeatureType,
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<ChangePage, ConfigDatabaseError> {
+        let page = self.inner.changes(feature, cursor, wait).await;
+        self.turn(feature).await;
+        page
+    }
+
+    async fn preferences(
+        &self,
+        feature: &FeatureType,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+        let read = self.inner.preferences(feature, tenants).await;
+        self.turn(feature).await;
+        read
+    }
+}
+
 /// A mirror that never learns of a change.
 struct OldPreferences {
     mirror: Arc<dyn PreferenceMirror>,
-    first: Mutex<std::collections::HashMap<(JobId, TenantId), Option<MergedPreference>>>,
+    first: Mutex<HashMap<(JobId, TenantId), Option<MergedPreference>>>,
 }
 
 impl PreferenceMirror for OldPreferences {

@@ -23,7 +23,7 @@ use super::{
 /// How long an agent may take to learn of a change in calm times.
 pub const SOON: TimeDelta = TimeDelta::seconds(150);
 /// How long it may take where the feed has left it out: until the next full read.
-const NEXT_READ: TimeDelta = TimeDelta::minutes(70);
+pub const NEXT_READ: TimeDelta = TimeDelta::minutes(70);
 /// The fields of a preference that say when it falls due.
 const WHEN: [&str; 5] = [
     "enabled",
@@ -42,6 +42,8 @@ pub struct Version {
     pub came_at: DateTime<Utc>,
     /// Since when its fields that say *when* have been as they are.
     pub since: DateTime<Utc>,
+    /// Whether it came with the time at which it was stored elsewhere.
+    pub imported: bool,
     /// `None`: the preference was removed.
     pub preference: Option<Object>,
     /// When every agent that works knows it.
@@ -150,6 +152,7 @@ impl SimulatedDatabase {
         versions.push(Version {
             came_at: now,
             since,
+            imported: stored_at.is_some(),
             preference: preference.clone(),
             known_by,
         });

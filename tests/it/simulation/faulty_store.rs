@@ -166,7 +166,8 @@ impl WorkQueue for FaultyStore {
         }
         let enqueued = self.inner.enqueue(firing, now).await?;
         enqueued.batches.iter().for_each(|batch| self.log(batch));
-        if let Some(newest) = enqueued.batches.last() {
+        // The groups of a backfill come in no order.
+        if let Some(newest) = enqueued.batches.iter().max_by_key(|batch| batch.batch_id) {
             *self.newest.lock().unwrap() = Some(newest.clone());
             if chance(self.seed, self.time.now(), "meet").u8(..8) == 0 {
                 self.new_batch.notify_one();

@@ -6,7 +6,7 @@ use std::{
     ops::Range,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use punctual_domain::{
     CatchUpPolicy, Dates, DeadLetter, FeatureType, ItemStatus, JobConfig, JobId, MergedPreference,
     Occurrence, Preference, Recurrence, Slot, TenantId, Trigger, Work, Zone,
@@ -15,13 +15,16 @@ use uuid::Uuid;
 
 use super::{
     agents::Call,
-    database::{Choices, SOON, Version},
+    database::{Choices, NEXT_READ, SOON, Version},
     faults::{FaultPlan, FaultWindow},
     faulty_store::{Commit, Queued},
     world::{Outcome, Violation},
 };
 
 type Instant = DateTime<Utc>;
+
+/// How far behind the last full read an agent looks for preferences that it has overlooked.
+const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
 
 /// What was done to a job.
 #[derive(Debug, Clone)]
@@ -85,6 +88,8 @@ struct Stretch {
     spread: TimeDelta,
     /// From when on occurrences count.
     since: Instant,
+    /// The earliest moment from when on an agent may think that they count, where it cannot know better.
+    since_at_most: Instant,
     /// The latest moment from when on an agent may think that they count.
     since_known: Instant,
     known_by: Instant,
@@ -121,6 +126,18 @@ impl Stretch {
             Occurrence::Run(_) => return None,
         };
         Some(instant + self.spread)
+    }
+
+    /// When it has what another rule has at `instant`: the same occurrence, or for hourly ones that of the same hour.
+    fn due_in_place_of(&self, occurrence: Occurrence, instant: Instant) -> Option<Instant> {
+        let slot = self.slot.as_ref()?;
+        if slot.recurrence != Recurrence::Hourly || !matches!(occurrence, Occurrence::Instant(_)) {
+            return self.due_at(occurrence);
+        }
+        let minute = slot.zone.local(instant)?.minute();
+        let hour = instant - TimeDelta::minutes(minute.into());
+        let own = slot.next_after(hour - TimeDelta::seconds(1))?;
+        (own < hour + TimeDelta::hours(1)).then_some(own + self.spread)
     }
 
     /// Whether the occurrence falls due in it then, spread included.
@@ -188,6 +205,7 @@ impl Record {
                 slot: None,
                 spread: TimeDelta::zero(),
                 since: *from,
+                since_at_most: *from,
                 since_known: *from,
                 known_by: *from + SOON,
                 spec: spec.unwrap_or(0),
@@ -211,6 +229,12 @@ impl Record {
                     new.slot = slot(version, defaults);
                     new.known_by = new.known_by.max(version.known_by);
                     (new.since, new.since_known) = (version.since, version.since);
+                    // A full read that finds a preference of long ago does not tell whether it came just now or was
+                    // overlooked since the last one, unless the server says since when it counts.
+                    new.since_at_most = match version.imported && !self.says_since {
+                        true => version.since - NEXT_READ - TOLD_LATE,
+                        false => version.since,
+                    };
                 }
             }
             let last = stretches.last_mut().filter(|last| {
@@ -335,7 +359,9 @@ impl Judge<'_> {
     fn required(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
         let record = self.record;
         for stretch in stretches.iter().filter(|stretch| stretch.feature.is_some()) {
-            for (due_at, occurrence) in stretch.due(record.time.start) {
+            // The first plan reaches from just after the agent's start on.
+            let start = record.time.start + TimeDelta::microseconds(1);
+            for (due_at, occurrence) in stretch.due(start) {
                 if due_at >= record.time.end {
                     break;
                 }
@@ -384,10 +410,14 @@ impl Judge<'_> {
         let Some(config) = &job.specs[stretch.spec].1 else {
             return true;
         };
-        // An agent that starts while the clock is wrong cannot know what it was before.
+        // An agent that starts while the clock is wrong cannot know what it was before, nor where a job that was out of
+        // the file meanwhile had been: the time without it is the latest jump.
         let lost = record.faults.0.iter().any(|window| {
             let restarts = window.down || window.two_agents || window.crash_every.is_some();
-            near(window, due_at) && restarts && window.clock > TimeDelta::zero()
+            let away = job.specs.windows(2).any(|pair| {
+                pair[0].1.is_none() && overlap(&(pair[0].0..pair[1].0), window.from, window.to)
+            });
+            near(window, due_at) && (restarts || away) && window.clock > TimeDelta::zero()
         });
         let late = planned - due_at;
         // Of several that were missed together only the latest is made up.
@@ -485,21 +515,25 @@ impl Judge<'_> {
                 |stretch: &&Stretch| stretches.iter().position(|s| std::ptr::eq(s, *stretch));
             // On a clock that is behind, what was due before a job was edited is yet to come.
             let clock_is_wrong = record.clock_is_wrong(due_at, queued_at);
+            let before = |stretch: &&Stretch| {
+                let before = index(stretch)?.checked_sub(1)?;
+                Some(&stretches[before]).filter(|before| before.spec != stretch.spec)
+            };
+            // What was to come, or not yet planned, when the job file was edited comes, also where the new rule has it
+            // in the past.
+            let moved = |stretch: &&Stretch| {
+                before(stretch)
+                    .and_then(|old| old.due_in_place_of(occurrence, due_at - stretch.spread))
+                    .is_some_and(|due_at| record.settled(due_at) > stretch.from)
+            };
             let chosen = fits.iter().any(|stretch| {
-                let index = index(stretch).unwrap_or(0);
-                let replaced = stretches
-                    .get(index + 1)
+                let next = index(stretch).and_then(|index| stretches.get(index + 1));
+                let replaced = next
                     .is_some_and(|next| next.known_by + SOON < queued_at && next.from <= due_at);
-                let before = index.checked_sub(1).map(|index| &stretches[index]);
-                let to_come = before.is_some_and(|before| {
-                    before.spec != stretch.spec
-                        && (before.feature.is_none()
-                            || before
-                                .due_at(occurrence)
-                                .is_some_and(|due| due > stretch.from))
-                });
-                let in_time = stretch.since <= due_at && (stretch.from <= due_at || to_come);
-                (in_time || clock_is_wrong) && !replaced
+                let came_back = before(stretch).is_some_and(|before| before.feature.is_none());
+                let in_time = stretch.since <= due_at && (stretch.from <= due_at || came_back);
+                let overlooked = (stretch.since_at_most..stretch.since).contains(&due_at);
+                (in_time || overlooked || moved(stretch) || clock_is_wrong) && !replaced
             });
             if !chosen {
                 self.complain(
@@ -508,7 +542,8 @@ impl Judge<'_> {
                     format!("{which}, and had not chosen it"),
                 );
             }
-            if due_at < record.time.start - SOON && !clock_is_wrong {
+            let to_come = clock_is_wrong || fits.iter().any(moved);
+            if due_at < record.time.start - SOON && !to_come {
                 self.complain(
                     "the past does not run",
                     tenant,
@@ -708,8 +743,11 @@ impl Judge<'_> {
                     );
                     self.complain(PROMISE, tenant, what);
                 }
+                // A clock that steps back makes up what was left out, when its time comes again.
                 (false, Some(run))
-                    if run.scheduled_at == due_at && record.queued[&run.batch_id].at > asked_at =>
+                    if run.scheduled_at == due_at
+                        && record.queued[&run.batch_id].at > asked_at
+                        && !record.clock_is_wrong(asked_at, record.queued[&run.batch_id].at) =>
                 {
                     self.complain(
                         PROMISE,

@@ -4,5 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod mirror;
+mod moved;
 mod promises;
 mod recurrence;
