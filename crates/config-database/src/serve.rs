@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -62,7 +62,7 @@ async fn serve_within(
         let accepted = tokio::select! {
             accepted = listener.accept(), if has_room => accepted,
             () = open.freed.notified(), if !has_room => continue,
-            () = sleep(limits.grace / 4), if !has_room => continue,
+            () = sleep(Duration::from_millis(5)), if !has_room => continue,
             _ = tick.tick(), if !open.is_empty() => {
                 open.close_overdue(None);
                 continue;
@@ -259,11 +259,13 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        if buffer.filled().len() > before {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_pending() {
+            self.connection.nothing_to_read();
+        } else if buffer.filled().len() > before {
             self.connection.received();
         }
-        Poll::Ready(read)
+        read
     }
 }
 

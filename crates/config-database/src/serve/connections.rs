@@ -23,8 +23,6 @@ pub(super) struct Limits {
     pub(super) connections: usize,
     /// Further connections, for `/health/*` only.
     pub(super) for_health: usize,
-    /// Before a connection that waits may be closed to make room: time enough for a client that means to ask.
-    pub(super) grace: Duration,
     /// From the first byte of a head to its last, and from a new connection to its first head.
     pub(super) head: Duration,
     /// From an answer to the next request. Longer than the minute after which load balancers drop idle connections.
@@ -48,7 +46,6 @@ impl Default for Limits {
         Self {
             connections: 1_024,
             for_health: 64,
-            grace: Duration::from_millis(200),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
@@ -87,6 +84,8 @@ enum Phase {
 struct State {
     phase: Phase,
     since: Instant,
+    /// Whether all that has arrived was read. Before, the client waits for the server.
+    all_read: bool,
     /// When the first byte of this head arrived.
     head_began: Option<Instant>,
     body_bytes: u64,
@@ -113,8 +112,13 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn nothing_to_read(&self) {
+        self.state().all_read = true;
+    }
+
     pub(super) fn received(&self) {
         let mut state = self.state();
+        state.all_read = false;
         if state.phase == Phase::Head {
             state.head_began.get_or_insert_with(Instant::now);
         }
@@ -168,13 +172,15 @@ impl Connection {
         state.useful |= success;
     }
 
-    /// How long it has been waiting for its client, and how long it may; `None` while it is being answered.
+    /// How long it has been waiting for its client, and how long it may; `None` while it is being answered. No time at
+    /// all while what has arrived is still to be read.
     fn waits(&self, limits: &Limits, now: Instant) -> Option<(Duration, Duration)> {
         let state = self.state();
         if let Some(since) = state.write_waits_since {
             return Some((now - since, limits.write));
         }
         match (state.phase, state.head_began) {
+            (Phase::Head, _) if !state.all_read => Some((Duration::ZERO, limits.head)),
             (Phase::Head, Some(began)) => Some((now - began, limits.head)),
             (Phase::Head, None) if state.useful => Some((now - state.since, limits.idle)),
             (Phase::Head, None) => Some((now - state.since, limits.head)),
@@ -218,29 +224,45 @@ impl Connections {
         self.open().is_empty()
     }
 
-    /// Whether one more connection may be accepted. When all places are taken, some that wait for their client are closed.
+    /// Whether one more connection may be accepted. Only when all places are in use it may not, or for the moment in
+    /// which nothing of what came last has been read.
     pub(super) fn has_room(&self) -> bool {
-        let mut open = self.open();
-        if open.len() < self.limits.connections || close_some(&mut open, &self.limits) {
+        let (open, limits, now) = (self.open(), &self.limits, Instant::now());
+        if open.len() < limits.connections {
             return true;
         }
-        // One of those that have just come may be closed in a moment; while all are being answered, there are the places
-        // for health.
-        let now = Instant::now();
-        let in_use =
-            |one: &Arc<Connection>| one.for_health || one.waits(&self.limits, now).is_none();
-        open.values().all(in_use) && open.len() < self.limits.connections + self.limits.for_health
+        let (mut in_use, mut ordinary) = (true, 0);
+        for connection in open.values() {
+            let waits = connection.waits(limits, now);
+            if waits.is_some_and(|(waited, _)| !waited.is_zero()) {
+                return true;
+            }
+            ordinary += usize::from(!connection.for_health);
+            in_use &= connection.for_health || waits.is_none();
+        }
+        ordinary < limits.connections
+            || in_use && open.len() < limits.connections + limits.for_health
     }
 
     /// Closes connections that wait for their client, if there are any.
     pub(super) fn make_room(&self) {
-        close_some(&mut self.open(), &self.limits);
+        let mut open = self.open();
+        let _ =
+            close_some(&mut open, &self.limits, false) || close_some(&mut open, &self.limits, true);
     }
 
-    /// Takes a new connection in. When all places are taken, it may ask for `/health/*` only.
+    /// Takes a new connection in. When all places are taken, some that wait for their client are closed; when none does,
+    /// the new one may ask for `/health/*` only.
     pub(super) fn admit(&self, peer: IpAddr) -> Arc<Connection> {
-        let mut open = self.open();
-        let full = open.len() >= self.limits.connections;
+        let (mut open, limits) = (self.open(), &self.limits);
+        let ordinary = match open.len() < limits.connections {
+            true => open.len(),
+            false => open.values().filter(|one| !one.for_health).count(),
+        };
+        let full = ordinary >= limits.connections && !close_some(&mut open, limits, false);
+        if full && open.len() >= limits.connections + limits.for_health {
+            close_some(&mut open, limits, true);
+        }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection {
             id,
@@ -250,6 +272,7 @@ impl Connections {
             state: Mutex::new(State {
                 phase: Phase::Head,
                 since: Instant::now(),
+                all_read: false,
                 head_began: None,
                 body_bytes: 0,
                 body_waited: Duration::ZERO,
@@ -289,30 +312,22 @@ impl Connections {
 }
 
 /// Closes connections that wait for their client: of the peer with the most of them, so that one peer cannot keep others
-/// out; of those, the ones that have been of no use so far; of those, the ones that have waited longest. Some at once,
-/// because looking for them takes time that a flood of new connections does not leave.
-fn close_some(open: &mut HashMap<u64, Arc<Connection>>, limits: &Limits) -> bool {
+/// out; of those, the ones that have waited longest. A sixteenth at once, because looking for them takes time that a
+/// flood of new connections does not leave.
+fn close_some(open: &mut HashMap<u64, Arc<Connection>>, limits: &Limits, for_health: bool) -> bool {
     let now = Instant::now();
     let mut waiting = Vec::new();
     let mut of_peer: HashMap<IpAddr, usize> = HashMap::new();
-    for connection in open.values() {
+    for connection in open.values().filter(|one| one.for_health == for_health) {
         if let Some((waited, _)) = connection.waits(limits, now)
-            && waited > limits.grace
+            && !waited.is_zero()
         {
             *of_peer.entry(connection.peer).or_default() += 1;
-            waiting.push((
-                connection.peer,
-                !connection.state().useful,
-                waited,
-                connection.id,
-            ));
+            waiting.push((connection.peer, waited, connection.id));
         }
     }
-    waiting.sort_unstable_by_key(|(peer, useless, waited, _)| {
-        Reverse((of_peer[peer], *useless, *waited))
-    });
-    let some = (limits.connections / 16).max(1);
-    for (.., id) in waiting.iter().take(some) {
+    waiting.sort_unstable_by_key(|(peer, waited, _)| Reverse((of_peer[peer], *waited)));
+    for (.., id) in waiting.iter().take(waiting.len().div_ceil(16)) {
         if let Some(connection) = open.remove(id) {
             connection.closed.notify_one();
         }
