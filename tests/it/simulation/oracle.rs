@@ -533,7 +533,12 @@ impl Judge<'_> {
                 let came_back = before(stretch).is_some_and(|before| before.feature.is_none());
                 let in_time = stretch.since <= due_at && (stretch.from <= due_at || came_back);
                 let overlooked = (stretch.since_at_most..stretch.since).contains(&due_at);
-                (in_time || overlooked || moved(stretch) || clock_is_wrong) && !replaced
+                // What an outage has kept from being planned is planned by the job file as it was edited meanwhile.
+                let edited_meanwhile = stretch.since <= due_at
+                    && before(stretch).is_some()
+                    && record.settled(due_at) > stretch.from;
+                (in_time || overlooked || edited_meanwhile || moved(stretch) || clock_is_wrong)
+                    && !replaced
             });
             if !chosen {
                 self.complain(
