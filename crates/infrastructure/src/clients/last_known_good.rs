@@ -287,9 +287,11 @@ impl ConfigDatabase for LastKnownGood {
         let mut features = self.features.lock().await;
         let known = features.entry(feature_type.clone()).or_default();
         if let Some(tenants) = &mut known.tenants {
+            // The server may have held the call: what is stored meanwhile is newer than the call.
+            let answered_at = self.clock.now();
             page.changes
                 .iter_mut()
-                .for_each(|change| follow(tenants, change, read_at));
+                .for_each(|change| follow(tenants, change, answered_at));
         }
         if let Some(journal) = &mut known.journal {
             let appended = journal.append(&page, read_at).await;
