@@ -181,7 +181,6 @@ async fn clients_that_only_take_places_keep_no_client_out() {
     let most = Duration::from_millis(250).max(alone * 10);
     for kind in KINDS {
         let p99 = p99_amid(kind, 300, short(), Duration::from_secs(2)).await;
-        eprintln!("{kind:?}: {p99:?}, alone {alone:?}");
         assert!(p99 < most, "{kind:?}: {p99:?}, alone {alone:?}");
     }
 }
