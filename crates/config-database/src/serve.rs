@@ -28,6 +28,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -51,6 +52,16 @@ async fn serve_within(
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) {
+    let socket = SockRef::from(&listener);
+    // The 128 that a listener has by itself overflow with the first wave of clients, and then a client tries again only
+    // after a second. The system may allow less. What connections inherit keeps clients that read nothing from taking
+    // megabytes of the system's memory each, and the time to fill them.
+    if let Err(error) = socket
+        .listen(4_096)
+        .and_then(|()| socket.set_send_buffer_size(128 * 1024))
+    {
+        debug!(%error, "Failed to prepare the listener: {error}");
+    }
     let mut builder = Builder::new();
     // The limits of `Connections` hold for heads as well.
     builder.header_read_timeout(None);

@@ -153,8 +153,8 @@ async fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// The 99th percentile of how long a good client waits while others hold places. It is never refused.
-async fn p99_amid(kind: Kind, others: usize, limits: Limits, lasting: Duration) -> Duration {
+/// How long a good client waits while others hold places, sorted. It is never refused.
+async fn waits_amid(kind: Kind, others: usize, limits: Limits, lasting: Duration) -> Vec<Duration> {
     let server = start(limits).await;
     let held: Vec<_> = (0..others)
         .map(|_| tokio::spawn(kind.hold(server.address)))
@@ -171,18 +171,23 @@ async fn p99_amid(kind: Kind, others: usize, limits: Limits, lasting: Duration) 
     }
     held.iter().for_each(JoinHandle::abort);
     took.sort_unstable();
-    took[took.len() * 99 / 100]
+    took
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[sorted.len() * percent / 100]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_only_take_places_keep_no_client_out() {
-    // On a machine that is busy with other things, everything takes longer.
-    let alone = p99_amid(Kind::Silent, 0, short(), Duration::from_secs(1)).await;
-    let most = Duration::from_millis(250).max(alone * 10);
     for kind in KINDS {
-        let p99 = p99_amid(kind, 300, short(), Duration::from_secs(2)).await;
-        eprintln!("{kind:?}: {p99:?}, alone {alone:?}");
-        assert!(p99 < most, "{kind:?}: {p99:?}, alone {alone:?}");
+        let waits = waits_amid(kind, 300, short(), Duration::from_secs(2)).await;
+        // Of less than a hundred, the 99th percentile is the longest, which a busy machine decides.
+        let p90 = percentile(&waits, 90);
+        assert!(
+            p90 < Duration::from_millis(250),
+            "{kind:?}: {p90:?} of {waits:?}"
+        );
     }
 }
 
@@ -193,7 +198,10 @@ async fn two_thousand_clients_of_each_kind_keep_no_client_out() {
     let seconds = std::env::var("DOORS_SECONDS").map_or(120, |seconds| seconds.parse().unwrap());
     let lasting = Duration::from_secs(seconds);
     for kind in KINDS {
-        let p99 = p99_amid(kind, 2_000, Limits::default(), lasting).await;
+        let p99 = percentile(
+            &waits_amid(kind, 2_000, Limits::default(), lasting).await,
+            99,
+        );
         eprintln!("{kind:?}: p99 {p99:?}");
         assert!(p99 < Duration::from_millis(250), "{kind:?}: {p99:?}");
     }
