@@ -526,17 +526,16 @@ impl Judge<'_> {
                     .and_then(|old| old.due_in_place_of(occurrence, due_at - stretch.spread))
                     .is_some_and(|due_at| record.settled(due_at) > stretch.from)
             };
-            // An agent that starts while the Config Database fails goes on with what its own folder last knew.
+            // An agent that starts while the Config Database fails goes on with what its own folder last knew, however long
+            // ago, by the job file as it is now: no stretch of the story has both.
             let restored = record.faults.0.iter().any(|window| {
                 let starts = window.down || window.two_agents || window.crash_every.is_some();
                 near(window, queued_at) && starts && window.database_errors > 0
             });
             let chosen = fits.iter().any(|stretch| {
                 let next = index(stretch).and_then(|index| stretches.get(index + 1));
-                let replaced = !restored
-                    && next.is_some_and(|next| {
-                        next.known_by + SOON < queued_at && next.from <= due_at
-                    });
+                let replaced = next
+                    .is_some_and(|next| next.known_by + SOON < queued_at && next.from <= due_at);
                 let came_back = before(stretch).is_some_and(|before| before.feature.is_none());
                 let in_time = stretch.since <= due_at && (stretch.from <= due_at || came_back);
                 let overlooked = (stretch.since_at_most..stretch.since).contains(&due_at);
@@ -547,7 +546,7 @@ impl Judge<'_> {
                 (in_time || overlooked || edited_meanwhile || moved(stretch) || clock_is_wrong)
                     && !replaced
             });
-            if !chosen {
+            if !chosen && !restored {
                 self.complain(
                     "only what was chosen runs",
                     tenant,
