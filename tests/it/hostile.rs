@@ -56,6 +56,8 @@ struct World {
     url: String,
     store: ConfigStore,
     http: Client,
+    /// The hostile tenant's own: the server closes its connections at times.
+    hostile: Client,
     feature: FeatureType,
     calls: usize,
     key: String,
@@ -76,10 +78,8 @@ impl World {
         Self {
             url,
             store,
-            http: Client::builder()
-                .timeout(Duration::from_secs(20))
-                .build()
-                .unwrap(),
+            http: http(),
+            hostile: http(),
             feature: FeatureType::new("posts").unwrap(),
             calls: 0,
             key: String::new(),
@@ -190,11 +190,16 @@ impl World {
         self.calls += 1;
         let method = Method::from_bytes(request.method.as_bytes()).unwrap();
         let url = format!("{}/api/v1/tenants/evil/{}", self.url, request.path);
-        let call = self.http.request(method, url).bearer_auth(&self.key);
+        let call = self.hostile.request(method, url).bearer_auth(&self.key);
         let answer = call.body(request.body.clone()).send().await;
         // A server may close the connection on what it does not want to read.
         answer.map_or(StatusCode::BAD_REQUEST, |answer| answer.status())
     }
+}
+
+fn http() -> Client {
+    let client = Client::builder().timeout(Duration::from_secs(20));
+    client.build().unwrap()
 }
 
 /// Bytes of memory that this process holds.
