@@ -44,6 +44,7 @@ lint: ## Check format, lints and documentation
 
 dependencies: ## Check licences, sources and bans of what is depended on, and that all of it is used
 	@tests/tools.sh
+	cargo fetch --locked # Of every platform: a build fetches only its own.
 	target/tools/bin/cargo-deny --offline --all-features check bans licenses sources
 	target/tools/bin/cargo-machete
 
