@@ -359,11 +359,14 @@ impl EnhancedBatchProcessor {
         if run.chunk.is_expired(self.now()) {
             return Some(Hindrance::Skip(SkipReason::Expired));
         }
-        let overlaps =
-            || run.claimed.claim.overlapping.contains(&item.tenant_id) || self.running.has(item);
+        // Only the store knows whether a run counts: what this process still has running may have been given to another
+        // one long ago. So such an item waits, and its next claim asks the store.
+        let noted = run.claimed.claim.overlapping.contains(&item.tenant_id);
         match run.overlap {
-            Overlap::Skip if overlaps() => Some(Hindrance::Skip(SkipReason::Overlap)),
-            Overlap::Wait if overlaps() => Some(Hindrance::Wait),
+            Overlap::Skip if noted => Some(Hindrance::Skip(SkipReason::Overlap)),
+            Overlap::Skip | Overlap::Wait if noted || self.running.has(item) => {
+                Some(Hindrance::Wait)
+            }
             _ => None,
         }
     }

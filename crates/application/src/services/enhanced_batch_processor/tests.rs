@@ -759,7 +759,8 @@ async fn next_day(bench: &Bench, job: &JobConfig, tenants: &[&str], trigger: Tri
 #[tokio::test(start_paused = true)]
 async fn two_occurrences_of_a_tenant_do_not_run_at_once_unless_the_job_says_so() {
     for (overlap, trigger, second) in [
-        ("skip", Trigger::Schedule, "overlap"),
+        // Whether the first one counts, its next claim asks the store.
+        ("skip", Trigger::Schedule, "waits"),
         ("skip", Trigger::Backfill, "waits"),
         ("wait", Trigger::Schedule, "waits"),
         ("allow", Trigger::Schedule, "runs"),
@@ -781,7 +782,6 @@ async fn two_occurrences_of_a_tenant_do_not_run_at_once_unless_the_job_says_so()
         assert_eq!(first.unwrap().succeeded, 1);
         // Another tenant's item runs meanwhile.
         match (second, later) {
-            ("overlap", Ok(report)) => assert_eq!((report.succeeded, report.skipped), (1, 1)),
             ("runs", Ok(report)) => assert_eq!(report.succeeded, 2),
             ("waits", Err(ProcessError::Waiting)) => {
                 let rest = bench.processor.process(&chunk).await.unwrap();
@@ -796,31 +796,53 @@ async fn two_occurrences_of_a_tenant_do_not_run_at_once_unless_the_job_says_so()
 
 #[tokio::test(start_paused = true)]
 async fn an_occurrence_that_runs_in_another_process_is_noticed() {
-    let mut job = posts();
-    job["overlap"] = json!("wait");
-    let bench = bench(job.clone(), &["a"], Probe::default(), 0).await;
+    for overlap in ["skip", "wait"] {
+        let mut job = posts();
+        job["overlap"] = json!(overlap);
+        let bench = bench(job.clone(), &["a"], Probe::default(), 0).await;
+        bench.config_database.put(preference("a", on("dry")));
+        let other = next_day(&bench, &config(job).jobs[0], &["a"], Trigger::Schedule).await;
+        let claimant = Claimant {
+            process: uuid::Uuid::new_v4(),
+            token: uuid::Uuid::new_v4(),
+        };
+        let now = bench.processor.now();
+        bench.store.claim(&other, claimant, now).await.unwrap();
+        let running = bench
+            .store
+            .running(&other, claimant.token, &other.items[0], now);
+        running.await.unwrap();
+        let outcome = bench.processor.process(&bench.chunk).await;
+        if overlap == "skip" {
+            assert_eq!(outcome.unwrap().skipped, 1);
+            continue;
+        }
+        assert!(matches!(outcome, Err(ProcessError::Waiting)), "{outcome:?}");
+        bench.store.release(&other, claimant.token).await.unwrap();
+        let report = bench.processor.process(&bench.chunk).await.unwrap();
+        assert_eq!(report.succeeded, 1);
+    }
+}
+
+/// A process that was stopped and goes on still has items running that another process has long ended.
+#[tokio::test(start_paused = true)]
+async fn what_another_process_has_ended_keeps_no_later_occurrence_from_running() {
+    let bench = bench(posts(), &["a"], Probe::default(), 0).await;
     bench.config_database.put(preference("a", on("dry")));
-    let other = next_day(&bench, &config(job).jobs[0], &["a"], Trigger::Schedule).await;
-    let claimant = Claimant {
-        process: uuid::Uuid::new_v4(),
-        token: uuid::Uuid::new_v4(),
+    let later = next_day(&bench, &config(posts()).jobs[0], &["a"], Trigger::Schedule).await;
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let claimant = Claimant {
+            process: uuid::Uuid::new_v4(),
+            token: uuid::Uuid::new_v4(),
+        };
+        let now = bench.processor.now();
+        bench.store.claim(&bench.chunk, claimant, now).await.unwrap();
+        bench.processor.process(&later).await
     };
-    let now = bench.processor.now();
-    bench.store.claim(&other, claimant, now).await.unwrap();
-    let running = bench
-        .store
-        .running(&other, claimant.token, &other.items[0], now);
-    running.await.unwrap();
-    let outcome = bench.processor.process(&bench.chunk).await;
+    let (lost, outcome) = tokio::join!(bench.processor.process(&bench.chunk), meanwhile);
+    assert!(matches!(lost, Err(ProcessError::Superseded)), "{lost:?}");
     assert!(matches!(outcome, Err(ProcessError::Waiting)), "{outcome:?}");
-    bench.store.release(&other, claimant.token).await.unwrap();
-    assert_eq!(
-        bench
-            .processor
-            .process(&bench.chunk)
-            .await
-            .unwrap()
-            .succeeded,
-        1
-    );
+    let report = bench.processor.process(&later).await.unwrap();
+    assert_eq!((report.succeeded, report.skipped), (1, 0));
 }
