@@ -6,12 +6,15 @@ use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    occurrence::Occurrence, preference::Preference, recurrence::Recurrence, slot::Slot, zone::Zone,
+    ids::FeatureType, occurrence::Occurrence, preference::Preference, recurrence::Recurrence,
+    slot::Slot, zone::Zone,
 };
 
 /// How a job places its tenants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
+    /// Whose preferences they are; `None`: an earlier version has not said.
+    pub feature_type: Option<FeatureType>,
     /// What a preference leaves out. Only the fields that say when count.
     pub defaults: Preference,
     /// The zone where neither the tenant nor the job names one.
@@ -25,11 +28,13 @@ impl Placement {
     #[must_use]
     pub fn to_text(&self) -> String {
         let Self {
+            feature_type,
             defaults,
             default_zone,
             spread_minutes,
         } = self;
         json!({
+            "feature_type": feature_type,
             "defaults": defaults.schedule_fields(),
             "timezone": default_zone.name(),
             "spread_minutes": spread_minutes.max(&1),
@@ -37,12 +42,25 @@ impl Placement {
         .to_string()
     }
 
+    /// Whether it places the tenants of the same feature, as far as is known.
+    #[must_use]
+    pub fn is_of_feature(&self, feature_type: &FeatureType) -> bool {
+        self.feature_type
+            .as_ref()
+            .is_none_or(|own| own == feature_type)
+    }
+
     /// Reads a placement; `None` when the text is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
         let defaults: &Map<String, Value> = value["defaults"].as_object()?;
+        let feature_type = match &value["feature_type"] {
+            Value::Null => None,
+            name => Some(FeatureType::new(name.as_str()?).ok()?),
+        };
         Some(Self {
+            feature_type,
             defaults: Preference::parse(defaults).ok()?,
             default_zone: value["timezone"].as_str()?.parse().ok()?,
             spread_minutes: value["spread_minutes"].as_u64()?.try_into().ok()?,
@@ -50,14 +68,17 @@ impl Placement {
     }
 }
 
-/// When a tenant falls due whose next occurrence after `until` was still to come in `old`, and whose time for the same
-/// date, or for the same hour, is not later than `until` in `new`. Slots come with their spread.
+/// When a tenant falls due whose next occurrence after `until`, and after `since` if the schedule counts only from then on,
+/// was still to come in `old`, and whose time for the same date, or for the same hour, is not later than `until` in `new`.
+/// Slots come with their spread.
 pub(crate) fn still_to_come(
     old: (&Slot, TimeDelta),
     new: (&Slot, TimeDelta),
     until: DateTime<Utc>,
+    since: Option<DateTime<Utc>>,
 ) -> Option<DateTime<Utc>> {
-    let next = old.0.next_after(until.checked_sub_signed(old.1)?)?;
+    let counting = since.map_or(until, |since| until.max(since - TimeDelta::seconds(1)));
+    let next = old.0.next_after(counting.checked_sub_signed(old.1)?)?;
     let last = until.checked_sub_signed(new.1)?;
     // A date begins and ends in one zone a day before or after another, and a spread is a day at most.
     let start = last.checked_sub_signed(TimeDelta::days(3))?;

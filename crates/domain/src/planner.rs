@@ -148,7 +148,13 @@ pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec
                 let just_before = moment - spread - TimeDelta::seconds(1);
                 due_instants(&slot, catch_up, just_before, from - spread)
             }
-            Late::Moved(due_at) => vec![due_at - spread],
+            // An edit costs nothing, so the rest of those that were still to come comes too.
+            Late::Moved(due_at) => {
+                let next = |instant: &DateTime<Utc>| slot.next_after(*instant);
+                std::iter::successors(Some(due_at - spread), next)
+                    .take_while(|instant| *instant <= from - spread)
+                    .collect()
+            }
         };
         for instant in instants {
             let tenants = vec![tenant.clone()];
@@ -268,6 +274,7 @@ mod tests {
     fn followed(from: &str, to: &str) -> Reading {
         Reading {
             seen_until: Some(at(from)),
+            complete_until: None,
             followed_until: Some(at(from)),
             ..Reading::first(at(to))
         }

@@ -4,7 +4,7 @@ use std::{borrow::Borrow, collections::HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Late, Mirror, groups::Packed, schedules::Schedules};
+use super::{Late, Mirror, Since, groups::Packed, schedules::Schedules};
 use crate::{
     change::PreferenceRecord,
     horizon::Horizon,
@@ -25,7 +25,7 @@ impl Mirror {
             return;
         };
         let mut schedules = Schedules::default();
-        let mut due: HashMap<(Packed, u16, u32), Option<DateTime<Utc>>> = HashMap::new();
+        let mut due: HashMap<(Packed, u16, u32, Since), Option<DateTime<Utc>>> = HashMap::new();
         for record in records {
             let record = record.borrow();
             let Some(number) = self.tenants.find(&record.tenant_id) else {
@@ -35,13 +35,21 @@ impl Mirror {
                 continue;
             };
             let old_minute = spread_minute(&record.tenant_id, before.spread_minutes);
-            let group = self.rows.0[number as usize].link.group;
-            let due_at = *due.entry((old, old_minute, group)).or_insert_with(|| {
+            let row = self.rows.0[number as usize];
+            let group = row.link.group;
+            // Most count from long ago, and then it makes no difference since when.
+            let since = match row.since.instant() {
+                Some(since) if since > until => row.since,
+                _ => Since::at(None),
+            };
+            let key = (old, old_minute, group, since);
+            let due_at = *due.entry(key).or_insert_with(|| {
                 let old_spread = TimeDelta::minutes(old_minute.into());
                 still_to_come(
                     (&self.groups.unpack(old), old_spread),
                     (&self.groups.slot(group), self.groups.spread(group)),
                     until,
+                    since.instant(),
                 )
             });
             if let Some(due_at) = due_at {

@@ -8,33 +8,52 @@ use punctual_domain::{
 };
 use serde_json::json;
 
-#[test]
-fn the_second_of_two_equal_hours_is_not_taken_for_the_first() {
-    let at = |time: &str| -> DateTime<Utc> { format!("2026-10-25T{time}:00Z").parse().unwrap() };
+/// A tenant who is spread by between `least` and 30 minutes more, of 240.
+fn spread_by(least: i64) -> TenantId {
+    let spread = Mirror::new(Preference::default(), Zone::utc(), 240);
+    (0..)
+        .map(|number| TenantId::new(format!("t{number}")).unwrap())
+        .find(|tenant| (least..least + 30).contains(&spread.spread_of(tenant).num_minutes()))
+        .unwrap()
+}
+
+/// What is planned late for an hourly tenant when the spread of 240 minutes goes, everything until then being planned.
+fn planned(tenant_id: TenantId, minute: u32, zone: &str, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
     let before = Placement {
+        feature_type: None,
         defaults: Preference::default(),
         default_zone: Zone::utc(),
         spread_minutes: 240,
     };
-    let spread = Mirror::new(Preference::default(), Zone::utc(), before.spread_minutes);
-    // Whose 02:15 in summer time has run by 01:36 UTC, and whose 02:15 in winter time is to come.
-    let tenant_id = (0..)
-        .map(|number| TenantId::new(format!("t{number}")).unwrap())
-        .find(|tenant| (30..60).contains(&spread.spread_of(tenant).num_minutes()))
-        .unwrap();
-    let preference = json!({"enabled": true, "frequency": "hourly", "preferred_time": "00:15",
-        "timezone": "Europe/Berlin"});
+    let preference = json!({"enabled": true, "frequency": "hourly",
+        "preferred_time": format!("00:{minute:02}"), "timezone": zone});
     let record = PreferenceRecord {
         tenant_id,
         preference: Arc::new(preference.as_object().unwrap().clone()),
-        updated_at: Some(at("00:00") - TimeDelta::days(9)),
+        updated_at: Some(now - TimeDelta::days(9)),
         schedule_since: None,
     };
     let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
-    mirror.set_planned_until(at("01:36"));
-    mirror.replace([&record], Reading::first(at("01:36")));
+    mirror.set_planned_until(now);
+    mirror.replace([&record], Reading::first(now));
     mirror.moved_from(&before, [&record]);
-    let planned = plan_mirror(&mirror, CatchUp::default(), at("01:36"));
-    let due: Vec<_> = planned.iter().map(|group| group.scheduled_at).collect();
+    let planned = plan_mirror(&mirror, CatchUp::default(), now);
+    planned.iter().map(|group| group.scheduled_at).collect()
+}
+
+#[test]
+fn the_second_of_two_equal_hours_is_not_taken_for_the_first() {
+    let at = |time: &str| -> DateTime<Utc> { format!("2026-10-25T{time}:00Z").parse().unwrap() };
+    // Whose 02:15 in summer time has run by 01:36 UTC, and whose 02:15 in winter time is to come.
+    let due = planned(spread_by(30), 15, "Europe/Berlin", at("01:36"));
     assert_eq!(due, [at("01:15")]);
+}
+
+#[test]
+fn all_that_were_still_to_come_come() {
+    let at =
+        |hour: u32| -> DateTime<Utc> { format!("2026-06-15T{hour:02}:00:00Z").parse().unwrap() };
+    // Three hours late: 9:00, due after 12:00, and what followed it.
+    let due = planned(spread_by(181), 0, "UTC", at(12));
+    assert_eq!(due, [at(9), at(10), at(11), at(12)]);
 }

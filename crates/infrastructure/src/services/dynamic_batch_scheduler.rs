@@ -275,10 +275,17 @@ impl DynamicBatchScheduler {
             }) => {
                 let mirror = &mut self.mirrors[index];
                 mirror.mirror.write(|mirror| mirror.set_horizon(horizon));
-                mirror.complete_at = mirror.complete_at.or(seen_until);
-                mirror.began = mirror.began.or(began);
-                if let Some(before) = placement.as_deref().and_then(Placement::parse) {
-                    mirror.placed_as(before);
+                let before = placement.as_deref().and_then(Placement::parse);
+                let is_same = |before: &Placement| before.is_of_feature(&mirror.feature_type);
+                if before.as_ref().is_none_or(is_same) {
+                    mirror.complete_at = mirror.complete_at.or(seen_until);
+                    mirror.began = mirror.began.or(began);
+                    if let Some(before) = before {
+                        mirror.placed_as(before);
+                    }
+                } else {
+                    // With the tenants of another feature it begins anew.
+                    mirror.began = Some(now);
                 }
                 mirror.started = true;
                 self.base.failures.succeeded(&Operation::PlanJob(job_id));

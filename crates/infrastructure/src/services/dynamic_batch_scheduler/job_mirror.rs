@@ -52,6 +52,7 @@ impl JobMirror {
             return None;
         };
         let placement = Placement {
+            feature_type: Some(feature_type.clone()),
             defaults: (**defaults).clone(),
             default_zone: default_zone.clone(),
             spread_minutes: *spread_minutes,
@@ -91,10 +92,14 @@ impl JobMirror {
         seen_until: Option<DateTime<Utc>>,
         told_late: TimeDelta,
     ) -> Reading {
-        let seen_until = seen_until.map(|seen_until| seen_until - told_late);
+        let not_before =
+            |instant: DateTime<Utc>| self.began.map_or(instant, |began| instant.max(began));
         Reading {
             at,
-            seen_until: seen_until.map(|seen| self.began.map_or(seen, |began| seen.max(began))),
+            seen_until: seen_until.map(|seen_until| not_before(seen_until - told_late)),
+            complete_until: self
+                .complete_at
+                .map(|complete_at| not_before(complete_at - TOLD_LATE)),
             followed_until: self.seen_until,
         }
     }

@@ -671,6 +671,42 @@ async fn a_spread_that_is_edited_at_its_middle_costs_and_doubles_no_run() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_that_takes_up_another_feature_begins_anew_with_its_tenants() {
+    // In the running agent, and over a restart.
+    for restart in [false, true] {
+        let scripted = Arc::new(Scripted::default());
+        let file = |feature: &str| {
+            let mut file = jobs();
+            file["jobs"][0]["feature_type"] = json!(feature);
+            Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
+        };
+        let store: Arc<FakeStore> = Arc::default();
+        let begin =
+            |jobs: Jobs, now: &str| start_jobs(scripted.clone(), store.clone(), now, || 1.0, jobs);
+        let bench = begin(file("instagram_posts"), "2026-03-01T08:00:00Z");
+        bench.sleep(50 * 60).await;
+        // Tenants of the other feature: the feed of this one does not tell of them.
+        scripted.store("a", daily("08:45"), "2026-03-01T08:40:00Z");
+        scripted.store("b", daily("09:00"), "2026-03-01T08:40:00Z");
+        let bench = if restart {
+            bench.stop.cancel();
+            bench.sleep(1).await;
+            begin(file("mail"), "2026-03-01T08:51:00Z")
+        } else {
+            bench.jobs.replace((*file("mail").current()).clone());
+            bench
+        };
+        bench.sleep(3600).await;
+        assert_eq!(
+            bench.queued().await,
+            ["posts 01 09:00 1"],
+            "restart: {restart}"
+        );
+        bench.stop.cancel();
+    }
+}
+
 /// Runs everything that is queued, and counts the runs of each occurrence.
 async fn runs(store: &FakeStore) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
