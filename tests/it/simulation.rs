@@ -24,10 +24,7 @@ use self::{
     world::{Bug, Outcome, simulate},
 };
 
-/// How many seeds a usual run takes: about a minute on two cores. Of the seeds after them up to 650, two are open, each
-/// with "only what was chosen runs": 390 (the job file and a tenant's choice are edited in one outage: what the new choice
-/// would have had under the old file is run) and 508 (an agent that starts on truncated snapshots plans by an older choice;
-/// it also shows "an item takes the current preference"). Whether the product or the oracle is wrong is not known yet.
+/// How many seeds a usual run takes: about a minute on two cores.
 const SEEDS: u64 = 200;
 /// Within so many seeds a seeded bug is found.
 const BUG_SEEDS: u64 = 2_000;

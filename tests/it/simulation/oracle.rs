@@ -65,6 +65,10 @@ pub struct Record {
     pub says_since: bool,
     pub jobs: Vec<JobStory>,
     pub faults: FaultPlan,
+    /// When an agent started.
+    pub starts: Vec<Instant>,
+    /// When full reads held only part of the records.
+    pub truncated: Vec<Range<Instant>>,
     pub queued: HashMap<Uuid, Queued>,
     pub commits: Vec<Commit>,
     pub calls: Vec<Call>,
@@ -97,9 +101,28 @@ struct Stretch {
     spec: usize,
     /// The feature that the job file names; `None`: the job is not in it.
     feature: Option<FeatureType>,
+    choice: Option<Version>,
 }
 
 impl Stretch {
+    /// The same choice under another job file; `None`: of another feature.
+    fn under(&self, job: &JobStory, tenant: &TenantId, spec: usize) -> Option<Self> {
+        let Work::Preferences {
+            feature_type,
+            defaults,
+            spread_minutes,
+        } = &job.specs[spec].1.as_ref()?.work
+        else {
+            return None;
+        };
+        (Some(feature_type) == self.feature.as_ref()).then_some(())?;
+        Some(Self {
+            slot: slot(self.choice.as_ref()?, defaults),
+            spread: minute(tenant, *spread_minutes),
+            ..self.clone()
+        })
+    }
+
     fn period(&self) -> TimeDelta {
         self.slot
             .as_ref()
@@ -142,11 +165,8 @@ impl Stretch {
 
     /// Whether the occurrence falls due in it then, spread included.
     fn fits(&self, occurrence: Occurrence, due_at: Instant) -> bool {
-        let instant = due_at - self.spread;
-        self.slot.as_ref().is_some_and(|slot| {
-            slot.next_after(instant - TimeDelta::seconds(1)) == Some(instant)
-                && slot.occurrence_key(instant) == occurrence
-        })
+        let slot = self.slot.as_ref();
+        slot.is_some_and(|slot| fits(slot, self.spread, occurrence, due_at))
     }
 
     /// What falls due in it, spread included.
@@ -166,6 +186,12 @@ impl Stretch {
     }
 }
 
+fn fits(slot: &Slot, spread: TimeDelta, occurrence: Occurrence, due_at: Instant) -> bool {
+    let instant = due_at - spread;
+    slot.next_after(instant - TimeDelta::seconds(1)) == Some(instant)
+        && slot.occurrence_key(instant) == occurrence
+}
+
 fn minute(tenant: &TenantId, minutes: u32) -> TimeDelta {
     // The promise is that a tenant's minute lasts, so the mirror may say which it is.
     let mirror = punctual_domain::Mirror::new(Preference::default(), Zone::utc(), minutes);
@@ -177,6 +203,13 @@ fn slot(version: &Version, defaults: &Preference) -> Option<Slot> {
     let stored = Preference::parse(version.preference.as_ref()?).ok()?;
     let merged = MergedPreference::merge(&stored, defaults, &Zone::utc()).ok()?;
     merged.enabled.then_some(merged.slot)
+}
+
+/// Whether a tenant was switched on then.
+fn is_on(versions: &[Version], then: Instant) -> bool {
+    let current = versions.iter().rfind(|version| version.came_at <= then);
+    let preference = current.and_then(|version| version.preference.as_ref());
+    preference.is_some_and(|preference| preference.get("enabled") == Some(&true.into()))
 }
 
 fn near(window: &FaultWindow, instant: Instant) -> bool {
@@ -210,6 +243,7 @@ impl Record {
                 known_by: *from + SOON,
                 spec: spec.unwrap_or(0),
                 feature: None,
+                choice: None,
             };
             let spec = spec.and_then(|spec| Some((job.specs[spec].0, job.specs[spec].1.as_ref()?)));
             if let Some((edited_at, config)) = spec
@@ -227,6 +261,7 @@ impl Record {
                 let versions = versions.map_or(&[][..], Vec::as_slice);
                 if let Some(version) = versions.iter().rfind(|version| version.came_at <= *from) {
                     new.slot = slot(version, defaults);
+                    new.choice = Some(version.clone());
                     new.known_by = new.known_by.max(version.known_by);
                     (new.since, new.since_known) = (version.since, version.since);
                     // A full read that finds a preference of long ago does not tell whether it came just now or was
@@ -268,6 +303,103 @@ impl Record {
         self.faults.0.iter().any(|window| {
             window.clock != TimeDelta::zero() && overlap(&(window.from..window.to), from, to)
         })
+    }
+
+    /// Whether an agent may go on with what its own folder last knew, however long ago, by the job file as it is now: no
+    /// stretch of the story has both. It does so from its start until it can read everything.
+    fn goes_by_memory(&self, instant: Instant) -> bool {
+        let failing = self
+            .faults
+            .0
+            .iter()
+            .filter(|window| window.database_errors > 0);
+        let failing = failing.map(|window| window.from..window.to);
+        let mut unreadable = failing.chain(self.truncated.iter().cloned());
+        let starts_blind = unreadable.any(|unreadable| {
+            let until = unreadable.end + SOON;
+            let starts_in = |start: &Instant| unreadable.contains(start) && *start <= instant;
+            instant < until && self.starts.iter().any(starts_in)
+        });
+        starts_blind
+            || self
+                .jobs
+                .iter()
+                .any(|job| self.remembers_more(job, instant))
+    }
+
+    /// Whether the job has just come to a feature of which an agent may remember so many who are off now that it asks
+    /// again before it believes that.
+    fn remembers_more(&self, job: &JobStory, instant: Instant) -> bool {
+        job.specs.windows(2).any(|pair| {
+            let feature = |spec: &Option<JobConfig>| match &spec.as_ref()?.work {
+                Work::Preferences { feature_type, .. } => Some(feature_type.clone()),
+                _ => None,
+            };
+            let ((_, before), (edited_at, after)) = (&pair[0], &pair[1]);
+            let just_now = *edited_at <= instant && instant < self.settled(*edited_at) + SOON;
+            let Some(new) =
+                feature(after).filter(|_| just_now && feature(before) != feature(after))
+            else {
+                return false;
+            };
+            let of_feature = self
+                .choices
+                .iter()
+                .filter(|((feature, _), _)| *feature == new);
+            let versions: Vec<&[Version]> = of_feature.map(|(_, versions)| &**versions).collect();
+            let moments = versions.iter().flat_map(|versions| versions.iter());
+            let mut moments = moments.map(|version| version.came_at);
+            moments.any(|then| {
+                let was_on = versions.iter().filter(|versions| is_on(versions, then));
+                let off = |versions: &&&[Version]| !is_on(versions, *edited_at);
+                then < *edited_at && was_on.clone().filter(off).count() * 2 > was_on.count()
+            })
+        })
+    }
+
+    /// Whether an agent may have queued it by a choice whose replacement it had not seen yet, under a job file that came
+    /// after that: no stretch of the story has both.
+    fn replaced_unseen(
+        &self,
+        job: &JobStory,
+        tenant: &TenantId,
+        occurrence: Occurrence,
+        due_at: Instant,
+        queued_at: Instant,
+    ) -> bool {
+        job.specs
+            .iter()
+            .enumerate()
+            .any(|(index, (edited_at, spec))| {
+                let Some(Work::Preferences {
+                    feature_type,
+                    defaults,
+                    spread_minutes,
+                    ..
+                }) = spec.as_ref().map(|spec| &spec.work)
+                else {
+                    return false;
+                };
+                let next = job.specs.get(index + 1);
+                let in_force = *edited_at <= queued_at
+                    && next.is_none_or(|(next, _)| self.settled(*next) >= queued_at);
+                let came_back = index > 0 && job.specs[index - 1].1.is_none();
+                let in_time =
+                    *edited_at <= due_at || came_back || self.settled(due_at) > *edited_at;
+                let versions = self.choices.get(&(feature_type.clone(), tenant.clone()));
+                let versions = versions.map_or(&[][..], Vec::as_slice);
+                let mut unseen = versions.windows(2).filter(|pair| {
+                    pair[1].came_at <= *edited_at && pair[1].known_by + SOON >= queued_at
+                });
+                let spread = minute(tenant, *spread_minutes);
+                in_force
+                    && in_time
+                    && unseen.any(|pair| {
+                        pair[0].since <= due_at
+                            && slot(&pair[0], defaults)
+                                .is_some_and(|slot| fits(&slot, spread, occurrence, due_at))
+                    })
+            })
     }
 
     fn is_paused(&self, job: &JobStory, from: Instant, to: Instant) -> bool {
@@ -438,7 +570,13 @@ impl Judge<'_> {
                 .window
                 .is_some_and(|window| late > window - SOON);
         let key = (job.job_id.clone(), tenant.clone(), occurrence);
-        lost || dropped
+        // Who starts for the first time on part of the records cannot know of the others.
+        let part = record.truncated.iter().any(|part| {
+            let blind = |start: &Instant| part.contains(start) && (due_at..planned).contains(start);
+            record.starts.iter().any(blind)
+        });
+        lost || part
+            || dropped
             || too_old
             || late > stretch.period() - SOON
             || record.is_paused(job, due_at, planned)
@@ -520,18 +658,29 @@ impl Judge<'_> {
                 Some(&stretches[before]).filter(|before| before.spec != stretch.spec)
             };
             // What was to come, or not yet planned, when the job file was edited comes, also where the new rule has it
-            // in the past.
+            // in the past. Of several edits in one outage the agent sees the last.
             let moved = |stretch: &&Stretch| {
-                before(stretch)
-                    .and_then(|old| old.due_in_place_of(occurrence, due_at - stretch.spread))
-                    .is_some_and(|due_at| record.settled(due_at) > stretch.from)
+                let index = index(stretch).unwrap_or(0);
+                let seen_with = |next: &Stretch| record.settled(next.from) > stretch.from;
+                let earlier = (0..index).rev();
+                let mut earlier = earlier
+                    .take_while(|at| *at + 1 == index || seen_with(&stretches[at + 1]))
+                    .map(|at| &stretches[at])
+                    .filter(|old| old.spec != stretch.spec);
+                earlier.any(|old| {
+                    let instant = due_at - stretch.spread;
+                    let to_come = |old: &Stretch| {
+                        old.due_in_place_of(occurrence, instant)
+                            .is_some_and(|due_at| record.settled(due_at) > stretch.from)
+                    };
+                    // It may also have been chosen before the edit was seen.
+                    to_come(old)
+                        || stretch
+                            .under(job, tenant, old.spec)
+                            .as_ref()
+                            .is_some_and(to_come)
+                })
             };
-            // An agent that starts while the Config Database fails goes on with what its own folder last knew, however long
-            // ago, by the job file as it is now: no stretch of the story has both.
-            let restored = record.faults.0.iter().any(|window| {
-                let starts = window.down || window.two_agents || window.crash_every.is_some();
-                near(window, queued_at) && starts && window.database_errors > 0
-            });
             let chosen = fits.iter().any(|stretch| {
                 let next = index(stretch).and_then(|index| stretches.get(index + 1));
                 let replaced = next
@@ -546,7 +695,10 @@ impl Judge<'_> {
                 (in_time || overlooked || edited_meanwhile || moved(stretch) || clock_is_wrong)
                     && !replaced
             });
-            if !chosen && !restored {
+            if !chosen
+                && !record.goes_by_memory(queued_at)
+                && !record.replaced_unseen(job, tenant, occurrence, due_at, queued_at)
+            {
                 self.complain(
                     "only what was chosen runs",
                     tenant,
@@ -669,7 +821,7 @@ impl Judge<'_> {
                         .is_some_and(|o| o["n"] == *n)
                 })
             };
-            if !current.map(|(_, version)| version).any(has_n) {
+            if !current.map(|(_, version)| version).any(has_n) && !record.goes_by_memory(call.at) {
                 self.complain(
                     "an item takes the current preference",
                     tenant,
@@ -693,6 +845,13 @@ impl Judge<'_> {
             let expires_at =
                 |(stretch, due_at): (&Stretch, Instant)| due_at.max(queued_at) + stretch.period();
             match due.map(expires_at).max() {
+                None if record.replaced_unseen(
+                    job,
+                    tenant,
+                    occurrence,
+                    call.item.scheduled_at,
+                    queued_at,
+                ) => {}
                 None => {
                     let what = format!("{which}, and was not due then by what had been chosen");
                     self.complain("an item begins when it is due", tenant, what);
@@ -724,8 +883,8 @@ impl Judge<'_> {
                 .iter()
                 .any(|window| near(window, due_at) || near(window, asked_at));
             let key = (job.job_id.clone(), tenant.clone(), promise.occurrence);
-            if holds.is_none()
-                || !calm
+            let Some(stretch) = holds else { continue };
+            if !calm
                 || until > record.time.end
                 || record.is_paused(job, asked_at.min(due_at), until)
                 || self.cancelled.contains(&key)
@@ -757,7 +916,7 @@ impl Judge<'_> {
                 // A clock that steps back makes up what was left out, when its time comes again.
                 (false, Some(run))
                     if run.scheduled_at == due_at
-                        && record.queued[&run.batch_id].at > asked_at
+                        && (asked_at..stretch.to).contains(&record.queued[&run.batch_id].at)
                         && !record.clock_is_wrong(asked_at, record.queued[&run.batch_id].at) =>
                 {
                     self.complain(

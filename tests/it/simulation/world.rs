@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::{Arc, Mutex},
 };
 
@@ -254,6 +255,8 @@ struct World {
     /// By key.
     manual: BTreeMap<String, ManualRun>,
     cancelled: BTreeSet<Uuid>,
+    starts: Vec<DateTime<Utc>>,
+    truncated: Vec<Range<DateTime<Utc>>>,
     /// What ends a short move, and when.
     put_back: Option<DateTime<Utc>>,
     history: Vec<String>,
@@ -329,6 +332,8 @@ impl World {
             promises: Vec::new(),
             manual: BTreeMap::new(),
             cancelled: BTreeSet::new(),
+            starts: Vec::new(),
+            truncated: Vec::new(),
             put_back: None,
         };
         world.note(format!("the Config Database is {kind:?}"));
@@ -535,7 +540,9 @@ impl World {
             24..27 => self.replay().await,
             27..29 => self.trigger(index, tenant).await,
             29 if self.around.remembers => {
-                let until = self.time.now() + TimeDelta::seconds(self.random.i64(5..35));
+                let now = self.time.now();
+                let until = now + TimeDelta::seconds(self.random.i64(5..35));
+                self.truncated.push(now..until);
                 let one_in = self.random.usize(..4).saturating_sub(1) * 3;
                 let features = FEATURES.map(feature_type);
                 self.around
@@ -719,6 +726,7 @@ impl World {
         let taken = self.agents.first().map(|agent| agent.number);
         let number = usize::from(taken == Some(0));
         self.note(format!("agent {number} starts"));
+        self.starts.push(self.time.now());
         let agent = Agent::start(number, &self.around, self.folder.path()).await;
         self.agents.push(agent);
         if self.agents.len() == 1 {
@@ -751,11 +759,7 @@ impl World {
         self.around.store.queued.lock().unwrap().clone()
     }
 
-    async fn judge(
-        mut self,
-        time: std::ops::Range<DateTime<Utc>>,
-        last_backfill: LastBackfill,
-    ) -> Outcome {
+    async fn judge(mut self, time: Range<DateTime<Utc>>, last_backfill: LastBackfill) -> Outcome {
         let operator = self.operator().unwrap();
         let open_letters = operator.dead_letters(DeadLetterState::Open).await;
         self.agents.iter().for_each(Agent::crash);
@@ -776,6 +780,8 @@ impl World {
                 .map(|(key, run)| (key.clone(), run.batches.clone()))
                 .collect(),
             cancelled: self.cancelled.clone(),
+            starts: std::mem::take(&mut self.starts),
+            truncated: std::mem::take(&mut self.truncated),
             last_backfill,
             time,
         };
