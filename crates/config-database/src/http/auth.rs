@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::{
-    extract::{ConnectInfo, RawPathParams, Request, State},
+    extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State},
     http::{Method, StatusCode},
     middleware::Next,
     response::Response,
@@ -116,15 +116,16 @@ pub(super) async fn require_key(
     Ok(next.run(request).await)
 }
 
+/// Decided by the route, so that no name in a path is taken for a part of it.
 fn needed_scope(request: &Request) -> Scope {
-    let path = request.uri().path();
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("", MatchedPath::as_str);
     match *request.method() {
-        _ if path.ends_with("/preferences/import") => Scope::Admin,
-        // `keys` is a collection, not only the end of some name.
-        _ if path.split('/').any(|part| part == "keys") => Scope::Admin,
+        _ if route.ends_with("/preferences/import") => Scope::Admin,
+        _ if route.starts_with("/api/v1/keys") => Scope::Admin,
         Method::GET | Method::HEAD => Scope::Read,
         // A schema decides what everybody else may store.
-        _ if path.contains("/feature-types/") => Scope::Admin,
+        _ if route.starts_with("/api/v1/feature-types/") => Scope::Admin,
         _ => Scope::Write,
     }
 }

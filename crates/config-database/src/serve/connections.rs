@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Resource, getrlimit};
 use tokio::{sync::Notify, time::Instant};
 
 /// How many connections there may be, and how long each may wait for its client.
@@ -44,7 +45,7 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1_024,
+            connections: places(),
             for_health: 64,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
@@ -56,6 +57,13 @@ impl Default for Limits {
             sweep: Duration::from_secs(1),
         }
     }
+}
+
+/// Room for thousands of clients who only wait, so that making room is seldom needed, and half of the files that the
+/// process may open for everything else.
+fn places() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 2).map_or(4_096, |half| half.clamp(64, 4_096))
 }
 
 /// Addresses that one client has at its disposal: an IPv4 address, or the /64 of an IPv6 address.

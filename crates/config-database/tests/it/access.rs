@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::server::{Kind, Running, key, on_both_databases, start, start_in};
 
 on_both_databases! {
+    a_name_in_a_path_is_not_taken_for_a_part_of_it
     a_tenants_key_sees_that_tenant_and_nothing_else
     a_key_and_the_one_that_takes_its_place_hold_together_for_a_while
     who_calls_too_often_is_told_when_to_come_back_and_others_are_served
@@ -173,6 +174,23 @@ fn key_of_tenant(tenant: &str) -> NewKey {
         name: format!("key of {tenant}"),
         scope: Scope::Write,
         tenant_id: Some(TenantId::new(tenant).unwrap()),
+    }
+}
+
+async fn a_name_in_a_path_is_not_taken_for_a_part_of_it(kind: Kind) {
+    let server = start_in(kind.place().await, Some("admin")).await;
+    for name in ["keys", "feature-types", "import", "preferences", "..."] {
+        let key = server.store.create_key(&key_of_tenant(name)).await.unwrap();
+        for path in [
+            format!("tenants/{name}/configs/{name}"),
+            format!("tenants/{name}/configs/feature_{name}"),
+        ] {
+            for method in [Method::PUT, Method::GET, Method::DELETE] {
+                let status =
+                    status(&server, Some(key.expose_secret()), method.clone(), &path).await;
+                assert!(status < 300, "{method} {path}: {status}");
+            }
+        }
     }
 }
 

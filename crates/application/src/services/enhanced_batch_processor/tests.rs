@@ -837,7 +837,11 @@ async fn what_another_process_has_ended_keeps_no_later_occurrence_from_running()
             token: uuid::Uuid::new_v4(),
         };
         let now = bench.processor.now();
-        bench.store.claim(&bench.chunk, claimant, now).await.unwrap();
+        bench
+            .store
+            .claim(&bench.chunk, claimant, now)
+            .await
+            .unwrap();
         bench.processor.process(&later).await
     };
     let (lost, outcome) = tokio::join!(bench.processor.process(&bench.chunk), meanwhile);
