@@ -46,6 +46,8 @@ pub struct Version {
     pub imported: bool,
     /// `None`: the preference was removed.
     pub preference: Option<Object>,
+    /// When reads bring it.
+    pub visible_at: DateTime<Utc>,
     /// When every agent that works knows it.
     pub known_by: DateTime<Utc>,
 }
@@ -154,6 +156,7 @@ impl SimulatedDatabase {
             since,
             imported: stored_at.is_some(),
             preference: preference.clone(),
+            visible_at,
             known_by,
         });
         tables.feed.push(Entry {

@@ -1,30 +1,37 @@
 //! What had to happen, from what users chose and operators did alone. It knows the rules and the fault windows, and
 //! nothing of how the schedule is kept.
 
+mod stretch;
+mod unseen;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
 };
 
-use chrono::{DateTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    CatchUpPolicy, Dates, DeadLetter, FeatureType, ItemStatus, JobConfig, JobId, MergedPreference,
-    Occurrence, Preference, Recurrence, Slot, TenantId, Trigger, Work, Zone,
+    CatchUpPolicy, Dates, DeadLetter, ItemStatus, JobConfig, JobId, Occurrence, TenantId, Trigger,
 };
 use uuid::Uuid;
 
 use super::{
     agents::Call,
-    database::{Choices, NEXT_READ, SOON, Version},
-    faults::{FaultPlan, FaultWindow},
+    database::{Choices, SOON, Version},
+    faults::FaultPlan,
     faulty_store::{Commit, Queued},
     world::{Outcome, Violation},
 };
 
+use self::{
+    stretch::Stretch,
+    unseen::{near, overlap},
+};
+
 type Instant = DateTime<Utc>;
 
-/// How far behind the last full read an agent looks for preferences that it has overlooked.
-const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
+/// How far behind the last call an agent looks for what the feed brings late.
+const TOLD_LATE_IN_FEED: TimeDelta = TimeDelta::minutes(2);
 
 /// What was done to a job.
 #[derive(Debug, Clone)]
@@ -82,330 +89,7 @@ pub struct Record {
     pub time: Range<Instant>,
 }
 
-/// A stretch of time in which a tenant falls due in a job by the same rule.
-#[derive(Debug, Clone)]
-struct Stretch {
-    from: Instant,
-    to: Instant,
-    /// `None`: not at all.
-    slot: Option<Slot>,
-    spread: TimeDelta,
-    /// From when on occurrences count.
-    since: Instant,
-    /// The earliest moment from when on an agent may think that they count, where it cannot know better.
-    since_at_most: Instant,
-    /// The latest moment from when on an agent may think that they count.
-    since_known: Instant,
-    known_by: Instant,
-    /// What the job file says.
-    spec: usize,
-    /// The feature that the job file names; `None`: the job is not in it.
-    feature: Option<FeatureType>,
-    choice: Option<Version>,
-}
-
-impl Stretch {
-    /// The same choice under another job file; `None`: of another feature.
-    fn under(&self, job: &JobStory, tenant: &TenantId, spec: usize) -> Option<Self> {
-        let Work::Preferences {
-            feature_type,
-            defaults,
-            spread_minutes,
-        } = &job.specs[spec].1.as_ref()?.work
-        else {
-            return None;
-        };
-        (Some(feature_type) == self.feature.as_ref()).then_some(())?;
-        Some(Self {
-            slot: slot(self.choice.as_ref()?, defaults),
-            spread: minute(tenant, *spread_minutes),
-            ..self.clone()
-        })
-    }
-
-    fn period(&self) -> TimeDelta {
-        self.slot
-            .as_ref()
-            .map_or(TimeDelta::MAX, |slot| slot.recurrence.period())
-    }
-
-    /// When the occurrence falls due, spread included.
-    fn due_at(&self, occurrence: Occurrence) -> Option<Instant> {
-        let slot = self.slot.clone()?;
-        let hourly = slot.recurrence == Recurrence::Hourly;
-        let instant = match occurrence {
-            Occurrence::Date(_) if hourly => return None,
-            Occurrence::Date(date) => {
-                Dates::only(date)
-                    .occurrences_of(&slot.into())
-                    .find(|(_, key)| *key == occurrence)?
-                    .0
-            }
-            Occurrence::Instant(_) if !hourly => return None,
-            Occurrence::Instant(at) => {
-                let is_it = slot.next_after(at - TimeDelta::seconds(1)) == Some(at);
-                Some(at).filter(|_| is_it && slot.occurrence_key(at) == occurrence)?
-            }
-            Occurrence::Run(_) => return None,
-        };
-        Some(instant + self.spread)
-    }
-
-    /// When it has what another rule has at `instant`: the same occurrence, or for hourly ones that of the same hour.
-    fn due_in_place_of(&self, occurrence: Occurrence, instant: Instant) -> Option<Instant> {
-        let slot = self.slot.as_ref()?;
-        if slot.recurrence != Recurrence::Hourly || !matches!(occurrence, Occurrence::Instant(_)) {
-            return self.due_at(occurrence);
-        }
-        let minute = slot.zone.local(instant)?.minute();
-        let hour = instant - TimeDelta::minutes(minute.into());
-        let own = slot.next_after(hour - TimeDelta::seconds(1))?;
-        (own < hour + TimeDelta::hours(1)).then_some(own + self.spread)
-    }
-
-    /// Whether the occurrence falls due in it then, spread included.
-    fn fits(&self, occurrence: Occurrence, due_at: Instant) -> bool {
-        let slot = self.slot.as_ref();
-        slot.is_some_and(|slot| fits(slot, self.spread, occurrence, due_at))
-    }
-
-    /// What falls due in it, spread included.
-    fn due(&self, from: Instant) -> impl Iterator<Item = (Instant, Occurrence)> {
-        let next = |after| self.slot.as_ref()?.next_after(after);
-        let first = from.max(self.from) - self.spread;
-        let first = first.max(self.since_known) - TimeDelta::microseconds(1);
-        std::iter::successors(next(first), move |last| next(*last))
-            .map(|instant| {
-                let key = |slot: &Slot| slot.occurrence_key(instant);
-                (
-                    instant + self.spread,
-                    self.slot.as_ref().map_or(Occurrence::Instant(instant), key),
-                )
-            })
-            .take_while(|(due_at, _)| *due_at < self.to)
-    }
-}
-
-fn fits(slot: &Slot, spread: TimeDelta, occurrence: Occurrence, due_at: Instant) -> bool {
-    let instant = due_at - spread;
-    slot.next_after(instant - TimeDelta::seconds(1)) == Some(instant)
-        && slot.occurrence_key(instant) == occurrence
-}
-
-fn minute(tenant: &TenantId, minutes: u32) -> TimeDelta {
-    // The promise is that a tenant's minute lasts, so the mirror may say which it is.
-    let mirror = punctual_domain::Mirror::new(Preference::default(), Zone::utc(), minutes);
-    mirror.spread_of(tenant)
-}
-
-/// The slot of a preference, when it is on.
-fn slot(version: &Version, defaults: &Preference) -> Option<Slot> {
-    let stored = Preference::parse(version.preference.as_ref()?).ok()?;
-    let merged = MergedPreference::merge(&stored, defaults, &Zone::utc()).ok()?;
-    merged.enabled.then_some(merged.slot)
-}
-
-/// Whether a tenant was switched on then.
-fn is_on(versions: &[Version], then: Instant) -> bool {
-    let current = versions.iter().rfind(|version| version.came_at <= then);
-    let preference = current.and_then(|version| version.preference.as_ref());
-    preference.is_some_and(|preference| preference.get("enabled") == Some(&true.into()))
-}
-
-fn near(window: &FaultWindow, instant: Instant) -> bool {
-    window.from - SOON <= instant && instant < window.to + SOON
-}
-
-fn overlap(range: &Range<Instant>, from: Instant, to: Instant) -> bool {
-    range.start - SOON <= to && from <= range.end + SOON
-}
-
 impl Record {
-    /// The rules by which a tenant fell due in a job, one after the other.
-    fn stretches(&self, job: &JobStory, tenant: &TenantId) -> Vec<Stretch> {
-        let far = self.last_backfill.at + TimeDelta::days(400);
-        let mut edges: BTreeSet<Instant> = job.specs.iter().map(|(at, _)| *at).collect();
-        let own = self.choices.iter().filter(|((_, of), _)| of == tenant);
-        edges.extend(own.flat_map(|(_, versions)| versions.iter().map(|v| v.came_at)));
-        let edges: Vec<Instant> = edges.into_iter().collect();
-        let mut stretches: Vec<Stretch> = Vec::new();
-        for (index, from) in edges.iter().enumerate() {
-            let to = edges.get(index + 1).copied().unwrap_or(far);
-            let spec = job.specs.iter().rposition(|(at, _)| at <= from);
-            let mut new = Stretch {
-                from: *from,
-                to,
-                slot: None,
-                spread: TimeDelta::zero(),
-                since: *from,
-                since_at_most: *from,
-                since_known: *from,
-                known_by: *from + SOON,
-                spec: spec.unwrap_or(0),
-                feature: None,
-                choice: None,
-            };
-            let spec = spec.and_then(|spec| Some((job.specs[spec].0, job.specs[spec].1.as_ref()?)));
-            if let Some((edited_at, config)) = spec
-                && let Work::Preferences {
-                    feature_type,
-                    defaults,
-                    spread_minutes,
-                    ..
-                } = &config.work
-            {
-                new.feature = Some(feature_type.clone());
-                new.known_by = self.settled(edited_at) + SOON;
-                new.spread = minute(tenant, *spread_minutes);
-                let versions = self.choices.get(&(feature_type.clone(), tenant.clone()));
-                let versions = versions.map_or(&[][..], Vec::as_slice);
-                if let Some(version) = versions.iter().rfind(|version| version.came_at <= *from) {
-                    new.slot = slot(version, defaults);
-                    new.choice = Some(version.clone());
-                    new.known_by = new.known_by.max(version.known_by);
-                    (new.since, new.since_known) = (version.since, version.since);
-                    // A full read that finds a preference of long ago does not tell whether it came just now or was
-                    // overlooked since the last one, unless the server says since when it counts.
-                    new.since_at_most = match version.imported && !self.says_since {
-                        true => version.since - NEXT_READ - TOLD_LATE,
-                        false => version.since,
-                    };
-                }
-            }
-            let last = stretches.last_mut().filter(|last| {
-                (&last.slot, last.spread, last.since, last.spec)
-                    == (&new.slot, new.spread, new.since, new.spec)
-            });
-            match last {
-                Some(last) => {
-                    last.to = to;
-                    if !self.says_since && last.known_by > *from {
-                        // What was not known when it was edited may count from the edit on.
-                        last.since_known = *from;
-                    }
-                    last.known_by = last.known_by.min(new.known_by);
-                }
-                None => stretches.push(new),
-            }
-        }
-        stretches
-    }
-
-    /// Until when what happened at `instant` may have been seen late.
-    fn settled(&self, instant: Instant) -> Instant {
-        let mut windows = self.faults.0.iter().rev();
-        let window = windows.find(|window| near(window, instant));
-        window.map_or(instant, |window| window.to.max(instant)) + SOON
-    }
-
-    fn clock_is_wrong(&self, a: Instant, b: Instant) -> bool {
-        let (from, to) = (a.min(b), a.max(b));
-        self.faults.0.iter().any(|window| {
-            window.clock != TimeDelta::zero() && overlap(&(window.from..window.to), from, to)
-        })
-    }
-
-    /// Whether an agent may go on with what its own folder last knew, however long ago, by the job file as it is now: no
-    /// stretch of the story has both. It does so from its start until it can read everything.
-    fn goes_by_memory(&self, instant: Instant) -> bool {
-        let failing = self
-            .faults
-            .0
-            .iter()
-            .filter(|window| window.database_errors > 0);
-        let failing = failing.map(|window| window.from..window.to);
-        let mut unreadable = failing.chain(self.truncated.iter().cloned());
-        let starts_blind = unreadable.any(|unreadable| {
-            let until = unreadable.end + SOON;
-            let starts_in = |start: &Instant| unreadable.contains(start) && *start <= instant;
-            instant < until && self.starts.iter().any(starts_in)
-        });
-        starts_blind
-            || self
-                .jobs
-                .iter()
-                .any(|job| self.remembers_more(job, instant))
-    }
-
-    /// Whether the job has just come to a feature of which an agent may remember so many who are off now that it asks
-    /// again before it believes that.
-    fn remembers_more(&self, job: &JobStory, instant: Instant) -> bool {
-        job.specs.windows(2).any(|pair| {
-            let feature = |spec: &Option<JobConfig>| match &spec.as_ref()?.work {
-                Work::Preferences { feature_type, .. } => Some(feature_type.clone()),
-                _ => None,
-            };
-            let ((_, before), (edited_at, after)) = (&pair[0], &pair[1]);
-            let just_now = *edited_at <= instant && instant < self.settled(*edited_at) + SOON;
-            let Some(new) =
-                feature(after).filter(|_| just_now && feature(before) != feature(after))
-            else {
-                return false;
-            };
-            let of_feature = self
-                .choices
-                .iter()
-                .filter(|((feature, _), _)| *feature == new);
-            let versions: Vec<&[Version]> = of_feature.map(|(_, versions)| &**versions).collect();
-            let moments = versions.iter().flat_map(|versions| versions.iter());
-            let mut moments = moments.map(|version| version.came_at);
-            moments.any(|then| {
-                let was_on = versions.iter().filter(|versions| is_on(versions, then));
-                let off = |versions: &&&[Version]| !is_on(versions, *edited_at);
-                then < *edited_at && was_on.clone().filter(off).count() * 2 > was_on.count()
-            })
-        })
-    }
-
-    /// Whether an agent may have queued it by a choice whose replacement it had not seen yet, under a job file that came
-    /// after that: no stretch of the story has both.
-    fn replaced_unseen(
-        &self,
-        job: &JobStory,
-        tenant: &TenantId,
-        occurrence: Occurrence,
-        due_at: Instant,
-        queued_at: Instant,
-    ) -> bool {
-        job.specs
-            .iter()
-            .enumerate()
-            .any(|(index, (edited_at, spec))| {
-                let Some(Work::Preferences {
-                    feature_type,
-                    defaults,
-                    spread_minutes,
-                    ..
-                }) = spec.as_ref().map(|spec| &spec.work)
-                else {
-                    return false;
-                };
-                let next = job.specs.get(index + 1);
-                let in_force = *edited_at <= queued_at
-                    && next.is_none_or(|(next, _)| self.settled(*next) >= queued_at);
-                let came_back = index > 0 && job.specs[index - 1].1.is_none();
-                let in_time =
-                    *edited_at <= due_at || came_back || self.settled(due_at) > *edited_at;
-                let versions = self.choices.get(&(feature_type.clone(), tenant.clone()));
-                let versions = versions.map_or(&[][..], Vec::as_slice);
-                let mut unseen = versions.windows(2).filter(|pair| {
-                    pair[1].came_at <= *edited_at && pair[1].known_by + SOON >= queued_at
-                });
-                let spread = minute(tenant, *spread_minutes);
-                in_force
-                    && in_time
-                    && unseen.any(|pair| {
-                        pair[0].since <= due_at
-                            && slot(&pair[0], defaults)
-                                .is_some_and(|slot| fits(&slot, spread, occurrence, due_at))
-                    })
-            })
-    }
-
-    fn is_paused(&self, job: &JobStory, from: Instant, to: Instant) -> bool {
-        job.pauses.iter().any(|pause| overlap(pause, from, to))
-    }
-
     /// Whether a schedule, rather than an operator, has brought a batch.
     fn is_scheduled(&self, batch_id: &Uuid) -> bool {
         let trigger = self.queued.get(batch_id).map(|queued| queued.trigger);
@@ -575,7 +259,12 @@ impl Judge<'_> {
             let blind = |start: &Instant| part.contains(start) && (due_at..planned).contains(start);
             record.starts.iter().any(blind)
         });
+        // What the feed brings later than this after it was stored runs nothing from before.
+        let told_late = stretch.choice.as_ref().is_some_and(|choice| {
+            choice.visible_at > choice.came_at + TOLD_LATE_IN_FEED && due_at < choice.visible_at
+        });
         lost || part
+            || told_late
             || dropped
             || too_old
             || late > stretch.period() - SOON
@@ -671,6 +360,7 @@ impl Judge<'_> {
                     let instant = due_at - stretch.spread;
                     let to_come = |old: &Stretch| {
                         old.due_in_place_of(occurrence, instant)
+                            .filter(|due_at| old.since_at_most <= *due_at)
                             .is_some_and(|due_at| record.settled(due_at) > stretch.from)
                     };
                     // It may also have been chosen before the edit was seen.
@@ -696,7 +386,7 @@ impl Judge<'_> {
                     && !replaced
             });
             if !chosen
-                && !record.goes_by_memory(queued_at)
+                && !record.goes_by_memory(job, queued_at)
                 && !record.replaced_unseen(job, tenant, occurrence, due_at, queued_at)
             {
                 self.complain(
@@ -821,7 +511,9 @@ impl Judge<'_> {
                         .is_some_and(|o| o["n"] == *n)
                 })
             };
-            if !current.map(|(_, version)| version).any(has_n) && !record.goes_by_memory(call.at) {
+            if !current.map(|(_, version)| version).any(has_n)
+                && !record.goes_by_memory(job, call.at)
+            {
                 self.complain(
                     "an item takes the current preference",
                     tenant,

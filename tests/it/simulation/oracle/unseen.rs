@@ -1,0 +1,144 @@
+//! What agents may not have seen, or seen late, and what was in the way.
+
+use std::ops::Range;
+
+use chrono::TimeDelta;
+use punctual_domain::{FeatureType, JobConfig, Occurrence, TenantId, Work};
+
+use super::{
+    super::{
+        database::{SOON, Version},
+        faults::FaultWindow,
+    },
+    Instant, JobStory, Record,
+    stretch::Stretch,
+};
+
+/// The feature that a job follows.
+fn feature_of(config: &JobConfig) -> Option<FeatureType> {
+    match &config.work {
+        Work::Preferences { feature_type, .. } => Some(feature_type.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a tenant was switched on then.
+fn is_on(versions: &[Version], then: Instant) -> bool {
+    let current = versions.iter().rfind(|version| version.came_at <= then);
+    let preference = current.and_then(|version| version.preference.as_ref());
+    preference.is_some_and(|preference| preference.get("enabled") == Some(&true.into()))
+}
+
+pub(super) fn near(window: &FaultWindow, instant: Instant) -> bool {
+    window.from - SOON <= instant && instant < window.to + SOON
+}
+
+pub(super) fn overlap(range: &Range<Instant>, from: Instant, to: Instant) -> bool {
+    range.start - SOON <= to && from <= range.end + SOON
+}
+
+impl Record {
+    /// Until when what happened at `instant` may have been seen late.
+    pub(super) fn settled(&self, instant: Instant) -> Instant {
+        let mut windows = self.faults.0.iter().rev();
+        let window = windows.find(|window| near(window, instant));
+        window.map_or(instant, |window| window.to.max(instant)) + SOON
+    }
+
+    pub(super) fn clock_is_wrong(&self, a: Instant, b: Instant) -> bool {
+        let (from, to) = (a.min(b), a.max(b));
+        self.faults.0.iter().any(|window| {
+            window.clock != TimeDelta::zero() && overlap(&(window.from..window.to), from, to)
+        })
+    }
+
+    /// Whether an agent may go on with what its own folder last knew, however long ago, by the job file as it is now: no
+    /// stretch of the story has both. It does so from its start until it can read everything.
+    pub(super) fn goes_by_memory(&self, job: &JobStory, instant: Instant) -> bool {
+        let failing = self
+            .faults
+            .0
+            .iter()
+            .filter(|window| window.database_errors > 0);
+        let failing = failing.map(|window| window.from..window.to);
+        let mut unreadable = failing.chain(self.truncated.iter().cloned());
+        let starts_blind = unreadable.any(|unreadable| {
+            let until = unreadable.end + SOON;
+            let starts_in = |start: &Instant| unreadable.contains(start) && *start <= instant;
+            instant < until && self.starts.iter().any(starts_in)
+        });
+        starts_blind || self.remembers_more(job, instant)
+    }
+
+    /// Whether the job has just come to a feature of which an agent may remember so many who are off now that it asks
+    /// again before it believes that.
+    pub(super) fn remembers_more(&self, job: &JobStory, instant: Instant) -> bool {
+        job.specs.windows(2).any(|pair| {
+            let feature = |spec: &Option<JobConfig>| spec.as_ref().and_then(feature_of);
+            let ((_, before), (edited_at, after)) = (&pair[0], &pair[1]);
+            let just_now = *edited_at <= instant && instant < self.settled(*edited_at) + SOON;
+            let Some(new) =
+                feature(after).filter(|_| just_now && feature(before) != feature(after))
+            else {
+                return false;
+            };
+            let of_feature = self
+                .choices
+                .iter()
+                .filter(|((feature, _), _)| *feature == new);
+            let versions: Vec<&[Version]> = of_feature.map(|(_, versions)| &**versions).collect();
+            let moments = versions.iter().flat_map(|versions| versions.iter());
+            let mut moments = moments.map(|version| version.came_at);
+            moments.any(|then| {
+                let was_on = versions.iter().filter(|versions| is_on(versions, then));
+                let off = |versions: &&&[Version]| !is_on(versions, *edited_at);
+                then < *edited_at && was_on.clone().filter(off).count() * 2 > was_on.count()
+            })
+        })
+    }
+
+    /// Whether an agent may have queued it by a choice whose replacement it had not seen yet, under a job file that came
+    /// after that: no stretch of the story has both.
+    pub(super) fn replaced_unseen(
+        &self,
+        job: &JobStory,
+        tenant: &TenantId,
+        occurrence: Occurrence,
+        due_at: Instant,
+        queued_at: Instant,
+    ) -> bool {
+        let specs = job.specs.iter().enumerate();
+        let mut in_force = specs.filter(|(index, (edited_at, _))| {
+            let next = job.specs.get(index + 1);
+            *edited_at <= queued_at && next.is_none_or(|(next, _)| self.settled(*next) >= queued_at)
+        });
+        in_force.any(|(index, (edited_at, spec))| {
+            let Some(feature) = spec.as_ref().and_then(feature_of) else {
+                return false;
+            };
+            let came_back = index > 0 && job.specs[index - 1].1.is_none();
+            let in_time = *edited_at <= due_at || came_back || self.settled(due_at) > *edited_at;
+            let versions = self.choices.get(&(feature, tenant.clone()));
+            let versions = versions.map_or(&[][..], Vec::as_slice);
+            let mut unseen = versions.windows(2).filter(|pair| {
+                pair[1].came_at <= *edited_at && pair[1].known_by + SOON >= queued_at
+            });
+            unseen.any(|pair| {
+                let Some(stretch) = Stretch::of(&pair[0], job, tenant, index) else {
+                    return false;
+                };
+                let old = index
+                    .checked_sub(1)
+                    .and_then(|old| stretch.under(job, tenant, old));
+                let to_come = old
+                    .and_then(|old| old.due_in_place_of(occurrence, due_at - stretch.spread))
+                    .is_some_and(|due_at| self.settled(due_at) > *edited_at);
+                stretch.fits(occurrence, due_at) && (to_come || in_time && stretch.since <= due_at)
+            })
+        })
+    }
+
+    pub(super) fn is_paused(&self, job: &JobStory, from: Instant, to: Instant) -> bool {
+        job.pauses.iter().any(|pause| overlap(pause, from, to))
+    }
+}
