@@ -69,9 +69,6 @@ pub struct Reading {
     /// Everything stored until then had been seen before: nothing from before it is planned late. `None`: nothing has
     /// been seen before, and nothing is late.
     pub seen_until: Option<DateTime<Utc>>,
-    /// Everything stored until then had been read as a whole. What a feed has brought since may have come late, so a
-    /// schedule that the server dates after it is planned late from its date on. `None`: as `seen_until`.
-    pub complete_until: Option<DateTime<Utc>>,
     /// Until when the mirror has followed every single change.
     pub followed_until: Option<DateTime<Utc>>,
 }
@@ -83,7 +80,6 @@ impl Reading {
         Self {
             at,
             seen_until: None,
-            complete_until: None,
             followed_until: None,
         }
     }
@@ -466,7 +462,7 @@ impl Mirror {
                 }
                 present[number as usize] = true;
                 if changed == Changed::When {
-                    self.is_late(number, was_loaded, told, reading);
+                    self.is_late(number, was_loaded, reading);
                 }
             }
             difference.changed += usize::from(changed > Changed::Nothing);
@@ -501,7 +497,7 @@ impl Mirror {
                 if let Some(number) = self.tenants.find(&change.tenant_id)
                     && changed == Changed::When
                 {
-                    self.is_late(number, true, told, reading);
+                    self.is_late(number, true, reading);
                 }
             }
         }
@@ -509,21 +505,15 @@ impl Mirror {
 
     /// Plans what a tenant's new schedule asks for behind the horizon, from where it had not been seen on. Where nothing
     /// was known before, a schedule from before that is not new.
-    fn is_late(&mut self, number: u32, was_known: bool, told: Told, reading: Reading) {
+    fn is_late(&mut self, number: u32, was_known: bool, reading: Reading) {
         let since = self.rows.0[number as usize].since.instant();
         let Some(seen_until) = reading.seen_until else {
             return;
         };
-        if !was_known && since.is_none_or(|since| since <= seen_until) {
-            return;
+        if was_known || since.is_some_and(|since| since > seen_until) {
+            let from = since.map_or(seen_until, |since| since.max(seen_until));
+            self.late.insert(number, Late::From(from));
         }
-        // When a preference was stored may tell of another store, or of another field. Since when a schedule counts does not.
-        let unseen_from = match told.schedule_since {
-            Some(_) => reading.complete_until.unwrap_or(seen_until),
-            None => seen_until,
-        };
-        let from = since.map_or(unseen_from, |since| since.max(unseen_from));
-        self.late.insert(number, Late::From(from));
     }
 
     /// Puts a tenant where their preference says.

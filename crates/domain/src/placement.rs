@@ -13,7 +13,7 @@ use crate::{
 /// How a job places its tenants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
-    /// Whose preferences they are; `None`: an earlier version has not said.
+    /// The feature whose preferences place the tenants; `None`: an earlier version stored the placement without it.
     pub feature_type: Option<FeatureType>,
     /// What a preference leaves out. Only the fields that say when count.
     pub defaults: Preference,
@@ -42,7 +42,7 @@ impl Placement {
         .to_string()
     }
 
-    /// Whether it places the tenants of the same feature, as far as is known.
+    /// Whether it places the tenants of this feature, as far as is known.
     #[must_use]
     pub fn is_of_feature(&self, feature_type: &FeatureType) -> bool {
         self.feature_type

@@ -274,7 +274,6 @@ mod tests {
     fn followed(from: &str, to: &str) -> Reading {
         Reading {
             seen_until: Some(at(from)),
-            complete_until: None,
             followed_until: Some(at(from)),
             ..Reading::first(at(to))
         }

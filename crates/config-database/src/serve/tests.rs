@@ -239,6 +239,7 @@ async fn every_wait_for_a_client_ends_and_no_other() {
 async fn a_body_that_arrives_slowly_but_steadily_is_read() {
     let server = start(Limits {
         rate: 100.0,
+        body: Duration::from_secs(1),
         ..short()
     })
     .await;
@@ -246,10 +247,10 @@ async fn a_body_that_arrives_slowly_but_steadily_is_read() {
     let head =
         b"POST /body HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n";
     stream.write_all(head).await.unwrap();
-    // Three times as long as one wait may be, and twice as fast as needed.
+    // Four times as long as one wait may be, and more than twice as fast as needed.
     for _ in 0..20 {
         stream.write_all(&[b'x'; 50]).await.unwrap();
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(200)).await;
     }
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -106,6 +106,18 @@ async fn a_key_may_do_what_its_scope_says_until_it_is_taken_back(kind: Kind) {
     assert_eq!(may(keys[0].clone()).await, [200, 403, 403]);
     assert_eq!(may(keys[1].clone()).await, [200, 200, 403]);
     assert_eq!(may(keys[2].clone()).await, [200, 200, 200]);
+    for (method, path) in [
+        (Method::GET, "keys"),
+        (Method::POST, "keys"),
+        (Method::DELETE, "keys/r"),
+        (Method::POST, "keys/r/rotate"),
+        (Method::PUT, "feature-types/f/schema"),
+        (Method::DELETE, "feature-types/f/schema"),
+    ] {
+        let key = Some(keys[1].expose_secret());
+        let status = status(&server, key, method.clone(), path).await;
+        assert_eq!(status, 403, "{method} {path}");
+    }
     assert!(
         server
             .store

@@ -163,7 +163,6 @@ fn only_a_change_of_when_moves_the_moment_from_which_occurrences_count() {
     let seen = |time: &str| Reading {
         at: at(time),
         seen_until: Some(at("08:00:00")),
-        complete_until: None,
         followed_until: Some(at("08:00:00")),
     };
     let daily = |time: &str, tone: &str| {
@@ -218,36 +217,6 @@ fn only_a_change_of_when_moves_the_moment_from_which_occurrences_count() {
             "02 09:30:00",
             "a server's clock that is ahead puts nothing off"
         );
-    }
-}
-
-#[test]
-fn a_schedule_that_is_seen_late_counts_from_the_moment_the_server_names() {
-    let at = |time: &str| -> DateTime<Utc> { format!("2026-03-02T{time}:00Z").parse().unwrap() };
-    let hourly = json!({"enabled": true, "frequency": "hourly"});
-    for (told, complete, from) in [
-        (true, Some("10:30"), "10:54"),
-        (true, Some("10:57"), "10:57"),
-        (true, None, "11:02"),
-        // When it was stored may tell of another store: no further back than what had been seen.
-        (false, Some("10:30"), "11:02"),
-    ] {
-        let mut mirror = mirror(&[record("a", json!({"enabled": true}), DAY)]);
-        mirror.set_planned_until(at("11:04"));
-        let change = Change {
-            changed_at: Some(at("10:54")),
-            schedule_since: told.then(|| at("10:54")),
-            ..change("a", upserted(hourly.clone()))
-        };
-        let reading = Reading {
-            at: at("11:04"),
-            seen_until: Some(at("11:02")),
-            complete_until: complete.map(at),
-            followed_until: Some(at("11:02")),
-        };
-        mirror.apply(&change, reading);
-        let late: Vec<_> = mirror.late().map(|(.., late)| late).collect();
-        assert_eq!(late, [Late::From(at(from))], "{told} {complete:?}");
     }
 }
 

@@ -187,7 +187,7 @@ proptest! {
                     let (tenant, changed_at) = (tenant(number), now - TimeDelta::seconds(seen_after.into()));
                     // The feed had been followed until a while ago.
                     let seen_until = Some(now - TimeDelta::seconds(2_000));
-                    let reading = Reading { at: now, seen_until, complete_until: None, followed_until: seen_until };
+                    let reading = Reading { at: now, seen_until, followed_until: seen_until };
                     let kind = if which == 11 {
                         database.remove(&tenant);
                         model.late.remove(&tenant);

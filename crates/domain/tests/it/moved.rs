@@ -19,6 +19,17 @@ fn spread_by(least: i64) -> TenantId {
 
 /// What is planned late for an hourly tenant when the spread of 240 minutes goes, everything until then being planned.
 fn planned(tenant_id: TenantId, minute: u32, zone: &str, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    planned_since(now - TimeDelta::days(9), tenant_id, minute, zone, now)
+}
+
+/// The same for a tenant who has chosen it at `since`.
+fn planned_since(
+    since: DateTime<Utc>,
+    tenant_id: TenantId,
+    minute: u32,
+    zone: &str,
+    now: DateTime<Utc>,
+) -> Vec<DateTime<Utc>> {
     let before = Placement {
         feature_type: None,
         defaults: Preference::default(),
@@ -30,7 +41,7 @@ fn planned(tenant_id: TenantId, minute: u32, zone: &str, now: DateTime<Utc>) -> 
     let record = PreferenceRecord {
         tenant_id,
         preference: Arc::new(preference.as_object().unwrap().clone()),
-        updated_at: Some(now - TimeDelta::days(9)),
+        updated_at: Some(since),
         schedule_since: None,
     };
     let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
@@ -56,4 +67,16 @@ fn all_that_were_still_to_come_come() {
     // Three hours late: 9:00, due after 12:00, and what followed it.
     let due = planned(spread_by(181), 0, "UTC", at(12));
     assert_eq!(due, [at(9), at(10), at(11), at(12)]);
+}
+
+#[test]
+fn what_was_to_come_before_the_tenant_chose_it_does_not() {
+    let at = |hour: u32, minute: u32| -> DateTime<Utc> {
+        format!("2026-06-15T{hour:02}:{minute:02}:00Z")
+            .parse()
+            .unwrap()
+    };
+    // 9:00 would have been due soon after 12:00, and 10:00 soon after 13:00.
+    let due = planned_since(at(12, 45), spread_by(181), 0, "UTC", at(12, 0));
+    assert_eq!(due, [at(10, 0), at(11, 0), at(12, 0)]);
 }

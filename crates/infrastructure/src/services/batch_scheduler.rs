@@ -68,8 +68,7 @@ pub struct BatchScheduler {
 /// How far a job has been planned, and how much of that is written down.
 #[derive(Debug, Clone)]
 struct Planned {
-    horizon: Horizon,
-    began: Option<DateTime<Utc>>,
+    next: Start,
     written_down: Option<DateTime<Utc>>,
 }
 
@@ -79,9 +78,9 @@ pub(crate) struct Start {
     pub(crate) horizon: Horizon,
     /// When the job began, if that is known.
     pub(crate) began: Option<DateTime<Utc>>,
-    /// What the last run of the agent had seen of the preferences.
+    /// What the last plan had seen of the preferences.
     pub(crate) seen_until: Option<DateTime<Utc>>,
-    /// How the last run of the agent had placed the tenants.
+    /// How the last plan had placed the tenants.
     pub(crate) placement: Option<String>,
 }
 
@@ -282,12 +281,7 @@ impl BatchScheduler {
         now: DateTime<Utc>,
     ) -> Result<Start, StoreError> {
         if let Some(planned) = self.planned.get(job_id) {
-            return Ok(Start {
-                horizon: planned.horizon.clone(),
-                began: planned.began,
-                seen_until: None,
-                placement: None,
-            });
+            return Ok(planned.next.clone());
         }
         let stored = self.queue.progress(job_id).await?;
         let written_down = stored.as_ref().map(|progress| progress.scheduled_until);
@@ -301,21 +295,21 @@ impl BatchScheduler {
             Some(progress) => progress.began,
             None => Some(horizon.until()),
         };
-        let planned = Planned {
-            horizon: horizon.clone(),
-            began,
-            written_down,
-        };
-        self.planned.insert(job_id.clone(), planned);
         let (seen_until, placement) = stored
             .map(|progress| (progress.seen_until, progress.placement))
             .unwrap_or_default();
-        Ok(Start {
+        let next = Start {
             horizon,
             began,
             seen_until,
             placement,
-        })
+        };
+        let planned = Planned {
+            next: next.clone(),
+            written_down,
+        };
+        self.planned.insert(job_id.clone(), planned);
+        Ok(next)
     }
 
     /// Stores a firing. Progress alone is written down now and then: without it the next start plans a
@@ -363,16 +357,14 @@ impl BatchScheduler {
         } else {
             Enqueued::default()
         };
-        for Progress {
-            job_id,
-            scheduled_until,
-            ..
-        } in progress
-        {
-            if let Some(planned) = self.planned.get_mut(&job_id) {
-                planned.horizon.move_to(scheduled_until);
+        for progress in progress {
+            if let Some(planned) = self.planned.get_mut(&progress.job_id) {
+                planned.next.horizon.move_to(progress.scheduled_until);
+                planned.next.began = progress.began.or(planned.next.began);
+                planned.next.seen_until = progress.seen_until;
+                planned.next.placement = progress.placement;
                 if worth_writing {
-                    planned.written_down = Some(scheduled_until);
+                    planned.written_down = Some(progress.scheduled_until);
                 }
             }
         }

@@ -72,7 +72,7 @@ impl DynamicBatchScheduler {
         let mut before = std::mem::take(&mut self.mirrors);
         let mut to_read = BTreeSet::new();
         for job in &self.base.jobs.current().jobs {
-            let Some(mut new) = JobMirror::of(job, &self.default_zone) else {
+            let Some(new) = JobMirror::of(job, &self.default_zone) else {
                 continue;
             };
             let kept = before.iter().position(|old| old.serves_as(&new));
@@ -83,13 +83,6 @@ impl DynamicBatchScheduler {
                 },
                 None => {
                     to_read.insert(new.feature_type.clone());
-                    let same_tenants = |old: &JobMirror| {
-                        old.job.job_id == new.job.job_id && old.feature_type == new.feature_type
-                    };
-                    if let Some(index) = before.iter().position(same_tenants) {
-                        let old = before.swap_remove(index);
-                        new.placed_as(old.placed_before.unwrap_or(old.placement));
-                    }
                     new
                 }
             };

@@ -759,7 +759,7 @@ async fn next_day(bench: &Bench, job: &JobConfig, tenants: &[&str], trigger: Tri
 #[tokio::test(start_paused = true)]
 async fn two_occurrences_of_a_tenant_do_not_run_at_once_unless_the_job_says_so() {
     for (overlap, trigger, second) in [
-        // Whether the first one counts, its next claim asks the store.
+        // The next claim asks the store whether the first one counts.
         ("skip", Trigger::Schedule, "waits"),
         ("skip", Trigger::Backfill, "waits"),
         ("wait", Trigger::Schedule, "waits"),
@@ -824,9 +824,9 @@ async fn an_occurrence_that_runs_in_another_process_is_noticed() {
     }
 }
 
-/// A process that was stopped and goes on still has items running that another process has long ended.
+/// A process that was stopped and goes on still has items running that were given to another process long ago.
 #[tokio::test(start_paused = true)]
-async fn what_another_process_has_ended_keeps_no_later_occurrence_from_running() {
+async fn what_was_given_to_another_process_keeps_no_later_occurrence_from_running() {
     let bench = bench(posts(), &["a"], Probe::default(), 0).await;
     bench.config_database.put(preference("a", on("dry")));
     let later = next_day(&bench, &config(posts()).jobs[0], &["a"], Trigger::Schedule).await;

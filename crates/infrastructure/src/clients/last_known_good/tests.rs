@@ -1,5 +1,6 @@
 //! What is kept on disk, what is given back, and what is held back.
 
+use chrono::TimeDelta;
 use punctual_application::{ports::MockConfigDatabase, testing::ManualClock};
 use punctual_domain::Change;
 use serde_json::{Value, json};
@@ -673,4 +674,31 @@ async fn a_folder_that_cannot_be_written_is_noted_until_it_can() {
     std::fs::remove_file(folder.path().join("new")).unwrap();
     known.snapshot(&feature()).await.unwrap();
     assert_eq!(failures.list(now), []);
+}
+
+#[tokio::test]
+async fn a_schedule_stored_while_the_server_held_the_call_dates_from_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+    let mut inner = answering(vec![Ok(snapshot(1))]);
+    let held = Arc::clone(&clock);
+    inner.expect_changes().returning(move |_, cursor, _| {
+        held.step(TimeDelta::seconds(28));
+        let preference = json!({"enabled": true, "frequency": "hourly"});
+        let mut change = changed("t000", Some(preference), "2026-03-01T09:00:00Z");
+        change.changed_at = None;
+        Ok(ChangePage {
+            changes: vec![change],
+            cursor: cursor.clone(),
+            has_more: false,
+            waited: true,
+        })
+    });
+    let reading = LastKnownGood::new(Arc::new(inner), clock, folder.path(), "server").unwrap();
+    let cursor = reading.snapshot(&feature()).await.unwrap().cursor;
+    let wait = std::time::Duration::from_secs(30);
+    let page = reading.changes(&feature(), &cursor, wait).await.unwrap();
+    let since = page.changes[0].schedule_since.unwrap();
+    let answered_at = "2026-03-01T09:00:28Z".parse::<DateTime<Utc>>().unwrap();
+    assert!(since >= answered_at, "{since}");
 }

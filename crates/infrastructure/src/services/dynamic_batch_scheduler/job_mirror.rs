@@ -80,7 +80,7 @@ impl JobMirror {
     /// Remembers how the tenants were placed before, if that differs.
     pub(super) fn placed_as(&mut self, before: Placement) {
         if before.to_text() != self.placement.to_text() {
-            self.placed_before.get_or_insert(before);
+            self.placed_before = Some(before);
         }
     }
 
@@ -92,14 +92,10 @@ impl JobMirror {
         seen_until: Option<DateTime<Utc>>,
         told_late: TimeDelta,
     ) -> Reading {
-        let not_before =
-            |instant: DateTime<Utc>| self.began.map_or(instant, |began| instant.max(began));
+        let seen_until = seen_until.map(|seen_until| seen_until - told_late);
         Reading {
             at,
-            seen_until: seen_until.map(|seen_until| not_before(seen_until - told_late)),
-            complete_until: self
-                .complete_at
-                .map(|complete_at| not_before(complete_at - TOLD_LATE)),
+            seen_until: seen_until.map(|seen| self.began.map_or(seen, |began| seen.max(began))),
             followed_until: self.seen_until,
         }
     }

@@ -632,8 +632,11 @@ async fn jobs_that_are_replaced_go_on_where_they_were_and_new_ones_begin_now() {
 
 #[tokio::test(start_paused = true)]
 async fn a_spread_that_is_edited_at_its_middle_costs_and_doubles_no_run() {
-    // In the running agent, and over a restart.
-    for restart in [false, true] {
+    for how in [
+        "while it runs",
+        "over a restart",
+        "out of the file and back",
+    ] {
         let scripted = Arc::new(Scripted::default());
         for number in 0..40 {
             scripted.store(&format!("t{number}"), daily("09:00"), LONG_AGO);
@@ -650,22 +653,26 @@ async fn a_spread_that_is_edited_at_its_middle_costs_and_doubles_no_run() {
         bench.sleep(80 * 60).await;
         let before = bench.queued().await.len();
         assert!((1..21).contains(&before), "{before} minutes");
-        let bench = if restart {
+        let bench = if how == "over a restart" {
             bench.stop.cancel();
             bench.sleep(1).await;
             begin(file(0), "2026-03-01T09:21:00Z")
         } else {
+            if how == "out of the file and back" {
+                bench.jobs.replace(BatchConfig::default());
+                bench.sleep(5).await;
+            }
             bench.jobs.replace((*file(0).current()).clone());
             bench
         };
         bench.sleep(60).await;
         let at_once = bench.queued().await;
-        assert_eq!(at_once.len(), before + 1, "restart: {restart}: {at_once:?}");
+        assert_eq!(at_once.len(), before + 1, "{how}: {at_once:?}");
         bench.sleep(3600).await;
         let runs = runs(&store).await;
         assert!(
             runs.len() == 40 && runs.values().all(|count| *count == 1),
-            "{runs:?}"
+            "{how}: {runs:?}"
         );
         bench.stop.cancel();
     }

@@ -61,7 +61,7 @@ impl WorkQueue for PostgresStore {
                      furthest_until = greatest(schedule_progress.furthest_until, excluded.furthest_until),
                      seen_until = excluded.seen_until,
                      placement = excluded.placement,
-                     began = coalesce(schedule_progress.began, excluded.began)",
+                     began = coalesce(excluded.began, schedule_progress.began)",
             )
             .bind(progress.job_id.as_str())
             .bind(micros(progress.scheduled_until))

@@ -49,7 +49,7 @@ impl WorkQueue for SqliteStore {
                      furthest_until = max(coalesce(furthest_until, scheduled_until), excluded.furthest_until),
                      seen_until = excluded.seen_until,
                      placement = excluded.placement,
-                     began = coalesce(schedule_progress.began, excluded.began)",
+                     began = coalesce(excluded.began, schedule_progress.began)",
             )
             .bind(progress.job_id.as_str())
             .bind(micros(progress.scheduled_until))
