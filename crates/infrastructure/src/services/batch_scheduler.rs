@@ -78,7 +78,7 @@ pub(crate) struct Start {
     pub(crate) horizon: Horizon,
     /// When the job began, if that is known.
     pub(crate) began: Option<DateTime<Utc>>,
-    /// What the last plan had seen of the preferences.
+    /// What the last run of the agent had seen of the preferences.
     pub(crate) seen_until: Option<DateTime<Utc>>,
     /// How the last plan had placed the tenants.
     pub(crate) placement: Option<String>,
@@ -304,8 +304,13 @@ impl BatchScheduler {
             seen_until,
             placement,
         };
+        // From now on the feed tells this process of every change, so nothing that was chosen before is late.
+        let later = Start {
+            seen_until: None,
+            ..next.clone()
+        };
         let planned = Planned {
-            next: next.clone(),
+            next: later,
             written_down,
         };
         self.planned.insert(job_id.clone(), planned);
@@ -361,7 +366,6 @@ impl BatchScheduler {
             if let Some(planned) = self.planned.get_mut(&progress.job_id) {
                 planned.next.horizon.move_to(progress.scheduled_until);
                 planned.next.began = progress.began.or(planned.next.began);
-                planned.next.seen_until = progress.seen_until;
                 planned.next.placement = progress.placement;
                 if worth_writing {
                     planned.written_down = Some(progress.scheduled_until);
