@@ -347,13 +347,17 @@ impl Judge<'_> {
                 Some(&stretches[before]).filter(|before| before.spec != stretch.spec)
             };
             // What was to come, or not yet planned, when the job file was edited comes, also where the new rule has it
-            // in the past. Of several edits in one outage the agent sees the last.
+            // in the past. Of several edits in one outage the agent sees the last, and a job that was out of the file is
+            // taken up where it was.
             let moved = |stretch: &&Stretch| {
                 let index = index(stretch).unwrap_or(0);
                 let seen_with = |next: &Stretch| record.settled(next.from) > stretch.from;
                 let earlier = (0..index).rev();
                 let mut earlier = earlier
-                    .take_while(|at| *at + 1 == index || seen_with(&stretches[at + 1]))
+                    .take_while(|at| {
+                        let next = &stretches[at + 1];
+                        *at + 1 == index || next.feature.is_none() || seen_with(next)
+                    })
                     .map(|at| &stretches[at])
                     .filter(|old| old.spec != stretch.spec);
                 earlier.any(|old| {

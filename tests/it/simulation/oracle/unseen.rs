@@ -22,6 +22,16 @@ fn feature_of(config: &JobConfig) -> Option<FeatureType> {
     }
 }
 
+/// When a job came to a feature that it had not followed just before, and to which.
+fn takes_up(job: &JobStory) -> impl Iterator<Item = (Instant, FeatureType)> {
+    let feature = |spec: &Option<JobConfig>| spec.as_ref().and_then(feature_of);
+    job.specs.windows(2).filter_map(move |pair| {
+        let ((_, before), (edited_at, after)) = (&pair[0], &pair[1]);
+        let new = feature(after).filter(|_| feature(before) != feature(after))?;
+        Some((*edited_at, new))
+    })
+}
+
 /// Whether a tenant was switched on then.
 fn is_on(versions: &[Version], then: Instant) -> bool {
     let current = versions.iter().rfind(|version| version.came_at <= then);
@@ -53,7 +63,8 @@ impl Record {
     }
 
     /// Whether an agent may go on with what its own folder last knew, however long ago, by the job file as it is now: no
-    /// stretch of the story has both. It does so from its start until it can read everything.
+    /// stretch of the story has both. It does so from its start, or from when the job came to the feature, until it can
+    /// read everything.
     pub(super) fn goes_by_memory(&self, job: &JobStory, instant: Instant) -> bool {
         let failing = self
             .faults
@@ -62,10 +73,12 @@ impl Record {
             .filter(|window| window.database_errors > 0);
         let failing = failing.map(|window| window.from..window.to);
         let mut unreadable = failing.chain(self.truncated.iter().cloned());
+        let taken_up = takes_up(job).map(|(at, _)| at);
+        let starts: Vec<Instant> = self.starts.iter().copied().chain(taken_up).collect();
         let starts_blind = unreadable.any(|unreadable| {
             let until = unreadable.end + SOON;
             let starts_in = |start: &Instant| unreadable.contains(start) && *start <= instant;
-            instant < until && self.starts.iter().any(starts_in)
+            instant < until && starts.iter().any(starts_in)
         });
         starts_blind || self.remembers_more(job, instant)
     }
@@ -73,15 +86,10 @@ impl Record {
     /// Whether the job has just come to a feature of which an agent may remember so many who are off now that it asks
     /// again before it believes that.
     pub(super) fn remembers_more(&self, job: &JobStory, instant: Instant) -> bool {
-        job.specs.windows(2).any(|pair| {
-            let feature = |spec: &Option<JobConfig>| spec.as_ref().and_then(feature_of);
-            let ((_, before), (edited_at, after)) = (&pair[0], &pair[1]);
-            let just_now = *edited_at <= instant && instant < self.settled(*edited_at) + SOON;
-            let Some(new) =
-                feature(after).filter(|_| just_now && feature(before) != feature(after))
-            else {
+        takes_up(job).any(|(edited_at, new)| {
+            if instant < edited_at || self.settled(edited_at) + SOON <= instant {
                 return false;
-            };
+            }
             let of_feature = self
                 .choices
                 .iter()
@@ -91,8 +99,8 @@ impl Record {
             let mut moments = moments.map(|version| version.came_at);
             moments.any(|then| {
                 let was_on = versions.iter().filter(|versions| is_on(versions, then));
-                let off = |versions: &&&[Version]| !is_on(versions, *edited_at);
-                then < *edited_at && was_on.clone().filter(off).count() * 2 > was_on.count()
+                let off = |versions: &&&[Version]| !is_on(versions, edited_at);
+                then < edited_at && was_on.clone().filter(off).count() * 2 > was_on.count()
             })
         })
     }
