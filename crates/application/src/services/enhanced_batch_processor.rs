@@ -239,6 +239,7 @@ impl EnhancedBatchProcessor {
             if !self.may_begin(run) {
                 break;
             }
+            let mut alone = None;
             let result = match prepared {
                 Prepared::Run(item) if killer.is_some_and(|(id, _)| *id == item.tenant_id) => {
                     error!(tenant_id = %item.tenant_id, job_id = %item.job_id,
@@ -249,18 +250,19 @@ impl EnhancedBatchProcessor {
                     Some(self.base.result(&item, self.now(), outcome))
                 }
                 Prepared::Run(item) => {
-                    let Some(permit) = self.permits.acquire_alone().await else {
+                    alone = self.permits.acquire_alone().await;
+                    if alone.is_none() {
                         break;
-                    };
+                    }
                     self.base.suspect(chunk, claimed, &item.tenant_id).await?;
-                    let result = self.bring_to_end(run, Prepared::Run(item)).await;
-                    drop(permit);
-                    result
+                    self.bring_to_end(run, Prepared::Run(item)).await
                 }
                 skip @ Prepared::Skip(_) => self.bring_to_end(run, skip).await,
             };
             let one = stream::iter(run.distributed(result));
             report += self.base.commit_all(chunk, claimed, one).await?;
+            // Until its result is stored it is under suspicion, so no other one may end the process.
+            drop(alone);
         }
         Ok(report)
     }

@@ -22,7 +22,7 @@ use super::{LONGEST_TEXT, Sources, environment, rendered};
 pub const RENDERER: &str = "render-templates";
 
 /// How long one rendering may take. What a template may do by steps is over in a fraction of it.
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_secs(3);
 /// How long a process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Memory of one process, in bytes.
