@@ -260,9 +260,10 @@ impl Judge<'_> {
             record.starts.iter().any(blind)
         });
         // What the feed brings later than this after it was stored runs nothing from before.
-        let told_late = stretch.choice.as_ref().is_some_and(|choice| {
-            choice.visible_at > choice.came_at + TOLD_LATE_IN_FEED && due_at < choice.visible_at
-        });
+        let told_late = stretch
+            .choice
+            .as_ref()
+            .is_some_and(|choice| due_at < choice.visible_at - TOLD_LATE_IN_FEED);
         lost || part
             || told_late
             || dropped

@@ -145,7 +145,20 @@ async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchS
         furthest_until: progress.furthest_until,
         ..back
     };
-    assert_eq!(after, Some(furthest), "how far it has been is kept");
+    assert_eq!(after, Some(furthest.clone()), "how far it has been is kept");
+    for (told, kept) in [(Some(earlier), earlier), (None, earlier), (Some(now), now)] {
+        let firing = Firing {
+            batches: vec![],
+            progress: vec![Progress {
+                began: told,
+                ..furthest.clone()
+            }],
+        };
+        store.enqueue(firing, now).await.expect("works");
+        let after = store.progress(&job()).await.expect("works");
+        let began = after.expect("stored").began;
+        assert_eq!(began, Some(kept), "the last begin that was told");
+    }
     let paused = || async {
         store
             .paused()

@@ -233,6 +233,7 @@ impl WorkQueue for FakeStore {
         for mut progress in firing.progress {
             if let Some(known) = tables.progress.get(&progress.job_id) {
                 progress.furthest_until = progress.furthest_until.max(known.furthest_until);
+                progress.began = progress.began.or(known.began);
             }
             tables.progress.insert(progress.job_id.clone(), progress);
         }
