@@ -2,7 +2,7 @@
 //! and now is asked of the planner and handed to the queue together with the new progress.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -317,6 +317,11 @@ impl BatchScheduler {
         Ok(next)
     }
 
+    /// When a job began, if that is known.
+    pub(crate) fn began(&self, job_id: &JobId) -> Option<DateTime<Utc>> {
+        self.planned.get(job_id)?.next.began
+    }
+
     /// Stores a firing. Progress alone is written down now and then: without it the next start plans a
     /// stretch again in which nothing fell due.
     pub(crate) async fn fire(
@@ -335,6 +340,7 @@ impl BatchScheduler {
         mut firing: Firing,
         now: DateTime<Utc>,
     ) -> Result<Enqueued, StoreError> {
+        let mut rested = BTreeSet::new();
         if !firing.batches.is_empty() {
             let paused = self.queue.paused().await?;
             firing.batches.retain(|batch| {
@@ -342,10 +348,16 @@ impl BatchScheduler {
                 let runs = !paused.contains_key(job_id);
                 if !runs {
                     info!(%job_id, slot, "Job {job_id} is paused: {slot} of {} is left out", batch.scheduled_at);
+                    rested.insert(job_id.clone());
                 }
                 runs
             });
         }
+        // A later start must not take what was left out for what was overlooked.
+        let of_rested = firing.progress.iter_mut();
+        of_rested
+            .filter(|progress| rested.contains(&progress.job_id))
+            .for_each(|progress| progress.began = Some(now));
         let fresh = |progress: &Progress| {
             self.planned
                 .get(&progress.job_id)
@@ -355,7 +367,8 @@ impl BatchScheduler {
                     (TimeDelta::zero()..WRITE_DOWN_EVERY).contains(&since)
                 })
         };
-        let worth_writing = !firing.batches.is_empty() || !firing.progress.iter().all(fresh);
+        let nothing_happened = firing.batches.is_empty() && rested.is_empty();
+        let worth_writing = !nothing_happened || !firing.progress.iter().all(fresh);
         let progress = firing.progress.clone();
         let enqueued = if worth_writing {
             self.queue.enqueue(firing, now).await?

@@ -212,8 +212,9 @@ impl DynamicBatchScheduler {
             .collect();
         match self.base.fire(firing, now).await {
             Ok(_) => {
-                for mirror in &self.mirrors {
+                for mirror in &mut self.mirrors {
                     if planned.contains(&mirror.job.job_id) {
+                        mirror.began = self.base.began(&mirror.job.job_id);
                         let next_due = mirror.mirror.write(|mirror| {
                             mirror.set_planned_until(now);
                             mirror.next_due()

@@ -27,7 +27,8 @@ pub(super) struct JobMirror {
     pub(super) placement: Placement,
     /// How the tenants were placed until the job file was edited, while that is still to be made up for.
     pub(super) placed_before: Option<Placement>,
-    /// When the job began: nothing from before it is planned late. `None`: in an earlier run of the agent.
+    /// When the job began, or last rested while something fell due: nothing from before it is planned late. `None`: in an
+    /// earlier run of the agent.
     pub(super) began: Option<DateTime<Utc>>,
     pub(super) mirror: MirrorHandle,
     /// Whether the mirror knows until when the job has been planned.

@@ -591,6 +591,35 @@ async fn what_falls_due_while_a_job_is_paused_is_left_out_and_not_made_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_pause_has_left_out_is_not_made_up_after_a_restart() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    let store: Arc<FakeStore> = Arc::default();
+    let bench = start(scripted.clone(), store.clone(), "2026-03-01T08:30:00Z");
+    bench.sleep(25 * 60).await;
+    scripted.change("b", Some(daily("09:02")), "2026-03-01T08:55:00Z");
+    bench.sleep(2 * 60).await;
+    let job = JobId::new("posts").unwrap();
+    let reason = Some("a test".to_owned());
+    let now = "2026-03-01T08:57:00Z".parse().unwrap();
+    store.set_paused(&job, reason, now).await.unwrap();
+    bench.sleep(10 * 60).await;
+    store.set_paused(&job, None, now).await.unwrap();
+    bench.stop.cancel();
+    bench.sleep(1).await;
+    assert_eq!(bench.queued().await, [""; 0]);
+
+    let restarted = start(scripted, store, "2026-03-01T09:08:00Z");
+    restarted.sleep(60).await;
+    assert_eq!(restarted.queued().await, [""; 0]);
+    restarted.sleep(24 * 3600).await;
+    assert_eq!(
+        restarted.queued().await,
+        ["report 02 06:00 1", "posts 02 09:00 1", "posts 02 09:02 1"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn jobs_that_are_replaced_go_on_where_they_were_and_new_ones_begin_now() {
     let scripted = Arc::new(Scripted::default());
     scripted.store(
