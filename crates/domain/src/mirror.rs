@@ -52,13 +52,13 @@ pub struct Mirror {
 }
 
 /// What of a tenant lies behind the horizon and is still to be planned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Late {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Late {
     /// What the preference, seen late, asks for from this moment on.
-    From(DateTime<Utc>),
+    pub(crate) chosen: Option<DateTime<Utc>>,
     /// What was still to come when the job's defaults or spread put its time into the past, from this moment on. It falls
     /// due now, whatever the job makes up for.
-    Moved(DateTime<Utc>),
+    pub(crate) moved: Option<DateTime<Utc>>,
 }
 
 /// When preferences were read, and what the reader had seen before.
@@ -512,7 +512,7 @@ impl Mirror {
         };
         if was_known || since.is_some_and(|since| since > seen_until) {
             let from = since.map_or(seen_until, |since| since.max(seen_until));
-            self.late.insert(number, Late::From(from));
+            self.late.entry(number).or_default().chosen = Some(from);
         }
     }
 

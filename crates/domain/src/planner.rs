@@ -1,16 +1,12 @@
 //! The planner: what falls due between two instants. Pure: the schedulers ask it once a tick and hand the
 //! answer to the queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    batch::Trigger,
-    ids::TenantId,
-    mirror::{Late, Mirror},
-    occurrence::Occurrence,
-    schedule::Schedule,
+    batch::Trigger, ids::TenantId, mirror::Mirror, occurrence::Occurrence, schedule::Schedule,
     slot::Slot,
 };
 
@@ -143,19 +139,16 @@ pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec
         }
     }
     for (tenant, slot, spread, late) in mirror.late() {
-        let instants = match late {
-            Late::From(moment) => {
-                let just_before = moment - spread - TimeDelta::seconds(1);
-                due_instants(&slot, catch_up, just_before, from - spread)
-            }
-            // An edit costs nothing, so the rest of those that were still to come comes too.
-            Late::Moved(due_at) => {
-                let next = |instant: &DateTime<Utc>| slot.next_after(*instant);
-                std::iter::successors(Some(due_at - spread), next)
-                    .take_while(|instant| *instant <= from - spread)
-                    .collect()
-            }
-        };
+        let chosen = late.chosen.map_or_else(Vec::new, |moment| {
+            let just_before = moment - spread - TimeDelta::seconds(1);
+            due_instants(&slot, catch_up, just_before, to - spread)
+        });
+        // An edit costs nothing, so the rest of those that were still to come comes too.
+        let first = late.moved.map(|due_at| due_at - spread);
+        let moved = std::iter::successors(first, |instant| slot.next_after(*instant));
+        let is_behind = |instant: &DateTime<Utc>| *instant <= from - spread;
+        let chosen = chosen.into_iter().take_while(is_behind);
+        let instants: BTreeSet<DateTime<Utc>> = chosen.chain(moved.take_while(is_behind)).collect();
         for instant in instants {
             let tenants = vec![tenant.clone()];
             plan.add(&slot, instant, spread, Trigger::LateChange, tenants);

@@ -4,7 +4,7 @@ use std::{borrow::Borrow, collections::HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Late, Mirror, Since, groups::Packed, schedules::Schedules};
+use super::{Mirror, Since, groups::Packed, schedules::Schedules};
 use crate::{
     change::PreferenceRecord,
     horizon::Horizon,
@@ -52,8 +52,8 @@ impl Mirror {
                     since.instant(),
                 )
             });
-            if let Some(due_at) = due_at {
-                self.late.insert(number, Late::Moved(due_at));
+            if due_at.is_some() {
+                self.late.entry(number).or_default().moved = due_at;
             }
         }
     }

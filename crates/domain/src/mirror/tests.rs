@@ -257,9 +257,9 @@ fn an_edit_of_the_job_file_costs_no_run_of_those_who_were_still_to_come() {
         mirror.moved_from(&before, &records);
         let moved: Vec<_> = mirror
             .late()
-            .map(|(tenant, _, _, late)| match late {
-                Late::Moved(due_at) => format!("{tenant} {}", due_at.format("%d %H:%M")),
-                Late::From(_) => "seen late".to_owned(),
+            .map(|(tenant, _, _, late)| {
+                assert_eq!(late.chosen, None);
+                format!("{tenant} {}", late.moved.unwrap().format("%d %H:%M"))
             })
             .collect();
         let expected: Vec<_> = expected

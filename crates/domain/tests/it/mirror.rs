@@ -125,9 +125,9 @@ impl Model {
             } else {
                 TimeDelta::zero()
             };
-            let mut add = |from: DateTime<Utc>, to: DateTime<Utc>, late: Option<Trigger>| {
+            let mut add = |from: DateTime<Utc>, until: DateTime<Utc>, late: Option<Trigger>| {
                 for instant in due_instants(&merged.slot, catch_up, from - spread, to - spread) {
-                    if *since <= instant + spread {
+                    if *since <= instant + spread && instant + spread <= until {
                         let occurrence = merged.slot.occurrence_key(instant).to_string();
                         let usual = self.horizon.trigger_at(instant + spread);
                         plan.insert((

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    CatchUp, Mirror, Placement, Preference, PreferenceRecord, Reading, TenantId, Zone, plan_mirror,
+    CatchUp, CatchUpPolicy, Mirror, Placement, Preference, PreferenceRecord, Reading, TenantId,
+    Zone, plan_mirror,
 };
 use serde_json::json;
 
@@ -30,6 +31,19 @@ fn planned_since(
     zone: &str,
     now: DateTime<Utc>,
 ) -> Vec<DateTime<Utc>> {
+    let reading = Reading::first(now);
+    planned_after(since, tenant_id, minute, zone, reading, CatchUp::default())
+}
+
+/// The same after such a reading, for a job that makes up so much.
+fn planned_after(
+    since: DateTime<Utc>,
+    tenant_id: TenantId,
+    minute: u32,
+    zone: &str,
+    reading: Reading,
+    catch_up: CatchUp,
+) -> Vec<DateTime<Utc>> {
     let before = Placement {
         feature_type: None,
         defaults: Preference::default(),
@@ -45,10 +59,10 @@ fn planned_since(
         schedule_since: None,
     };
     let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
-    mirror.set_planned_until(now);
-    mirror.replace([&record], Reading::first(now));
+    mirror.set_planned_until(reading.at);
+    mirror.replace([&record], reading);
     mirror.moved_from(&before, [&record]);
-    let planned = plan_mirror(&mirror, CatchUp::default(), now);
+    let planned = plan_mirror(&mirror, catch_up, reading.at);
     planned.iter().map(|group| group.scheduled_at).collect()
 }
 
@@ -79,4 +93,23 @@ fn what_was_to_come_before_the_tenant_chose_it_does_not() {
     // 9:00 would have been due soon after 12:00, and 10:00 soon after 13:00.
     let due = planned_since(at(12, 45), spread_by(181), 0, "UTC", at(12, 0));
     assert_eq!(due, [at(10, 0), at(11, 0), at(12, 0)]);
+}
+
+#[test]
+fn a_choice_seen_late_keeps_its_own_when_the_job_file_was_edited_too() {
+    let at =
+        |hour: u32| -> DateTime<Utc> { format!("2026-06-15T{hour:02}:00:00Z").parse().unwrap() };
+    let tenant = spread_by(30);
+    let reading = Reading {
+        seen_until: Some(at(9)),
+        ..Reading::first(at(12))
+    };
+    let all = CatchUp {
+        policy: CatchUpPolicy::All,
+        window: None,
+    };
+    // By the old file 12:00 was still to come; 10:00 and 11:00 had been chosen, and nobody had seen it.
+    let since = at(9) + TimeDelta::minutes(45);
+    let due = planned_after(since, tenant, 0, "UTC", reading, all);
+    assert_eq!(due, [at(10), at(11), at(12)]);
 }
