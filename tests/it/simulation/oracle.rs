@@ -349,7 +349,7 @@ impl Judge<'_> {
             };
             // What was to come, or not yet planned, when the job file was edited comes, also where the new rule has it
             // in the past. Of several edits in one outage the agent sees the last, and a job that was out of the file is
-            // taken up where it was.
+            // taken up where it left it.
             let moved = |stretch: &&Stretch| {
                 let index = index(stretch).unwrap_or(0);
                 let seen_with = |next: &Stretch| record.settled(next.from) > stretch.from;
@@ -359,14 +359,18 @@ impl Judge<'_> {
                         let next = &stretches[at + 1];
                         *at + 1 == index || next.feature.is_none() || seen_with(next)
                     })
-                    .map(|at| &stretches[at])
-                    .filter(|old| old.spec != stretch.spec);
-                earlier.any(|old| {
+                    .map(|at| (&stretches[at], &stretches[at + 1]))
+                    .filter(|(old, _)| old.spec != stretch.spec);
+                earlier.any(|(old, next)| {
+                    let left_at = match next.feature {
+                        None => next.from,
+                        Some(_) => stretch.from,
+                    };
                     let instant = due_at - stretch.spread;
                     let to_come = |old: &Stretch| {
                         old.due_in_place_of(occurrence, instant)
                             .filter(|due_at| old.since_at_most <= *due_at)
-                            .is_some_and(|due_at| record.settled(due_at) > stretch.from)
+                            .is_some_and(|due_at| record.settled(due_at) > left_at)
                     };
                     // It may also have been chosen before the edit was seen.
                     to_come(old)
@@ -542,13 +546,14 @@ impl Judge<'_> {
             let expires_at =
                 |(stretch, due_at): (&Stretch, Instant)| due_at.max(queued_at) + stretch.period();
             match due.map(expires_at).max() {
-                None if record.replaced_unseen(
-                    job,
-                    tenant,
-                    occurrence,
-                    call.item.scheduled_at,
-                    queued_at,
-                ) => {}
+                None if record.goes_by_memory(job, queued_at)
+                    || record.replaced_unseen(
+                        job,
+                        tenant,
+                        occurrence,
+                        call.item.scheduled_at,
+                        queued_at,
+                    ) => {}
                 None => {
                     let what = format!("{which}, and was not due then by what had been chosen");
                     self.complain("an item begins when it is due", tenant, what);
