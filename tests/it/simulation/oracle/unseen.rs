@@ -85,7 +85,7 @@ impl Record {
 
     /// Whether the job has just come to a feature of which an agent may remember so many who are off now that it asks
     /// again before it believes that.
-    pub(super) fn remembers_more(&self, job: &JobStory, instant: Instant) -> bool {
+    fn remembers_more(&self, job: &JobStory, instant: Instant) -> bool {
         takes_up(job).any(|(edited_at, new)| {
             if instant < edited_at || self.settled(edited_at) + SOON <= instant {
                 return false;
