@@ -213,7 +213,7 @@ impl Record {
                     // A full read that finds a preference of long ago does not tell whether it came just now or was
                     // overlooked since the last one, unless the server says since when it counts.
                     new.since_at_most = match version.imported && !self.says_since {
-                        true => version.since - NEXT_READ - TOLD_LATE,
+                        true => self.last_calm(version.since) - NEXT_READ - TOLD_LATE,
                         false => version.since,
                     };
                 }
@@ -229,7 +229,10 @@ impl Record {
                         // What was not known when it was edited may count from the edit on.
                         last.since_known = *from;
                     }
-                    last.known_by = last.known_by.min(new.known_by);
+                    // What the feed has lost is seen with what comes next.
+                    if new.known_by < last.known_by {
+                        (last.known_by, last.choice) = (new.known_by, new.choice);
+                    }
                 }
                 None => stretches.push(new),
             }

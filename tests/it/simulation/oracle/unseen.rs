@@ -55,6 +55,12 @@ impl Record {
         window.map_or(instant, |window| window.to.max(instant)) + SOON
     }
 
+    /// When it was last calm before `instant`.
+    pub(super) fn last_calm(&self, instant: Instant) -> Instant {
+        let window = self.faults.0.iter().find(|window| near(window, instant));
+        window.map_or(instant, |window| window.from.min(instant))
+    }
+
     pub(super) fn clock_is_wrong(&self, a: Instant, b: Instant) -> bool {
         let (from, to) = (a.min(b), a.max(b));
         self.faults.0.iter().any(|window| {
