@@ -195,7 +195,10 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
-    use punctual_application::ports::{AuditEntry, Claimant, Clock, Leadership, Page, SystemClock};
+    use punctual_application::{
+        ports::{Claimant, Clock, Leadership, SystemClock},
+        testing::contract,
+    };
     use punctual_domain::{Delivery, Firing, NewBatch, Occurrence, Priority, TenantId, Trigger};
     use uuid::Uuid;
 
@@ -239,29 +242,7 @@ mod tests {
     async fn keeps_what_operators_see(store: Store) {
         let operations = store.operations();
         let now = DateTime::from_timestamp(SystemClock.now().timestamp(), 0).unwrap();
-        let entry = |minutes: i64| AuditEntry {
-            at: now + TimeDelta::minutes(minutes),
-            by: "page 127.0.0.1".into(),
-            action: "pause".into(),
-            subject: format!("job_{minutes}"),
-            detail: "'; DROP TABLE audit_log; --".into(),
-        };
-        for minutes in 0..3 {
-            operations.record(&entry(minutes)).await.unwrap();
-        }
-        let mut page = Page {
-            cursor: None,
-            limit: 2,
-        };
-        let (newest, next) = operations.audit_log(&page).await.unwrap();
-        assert_eq!(newest, [entry(2), entry(1)]);
-        page.cursor = next;
-        assert_eq!(
-            operations.audit_log(&page).await.unwrap(),
-            (vec![entry(0)], None)
-        );
-        page.cursor = Some("x".into());
-        assert!(operations.audit_log(&page).await.unwrap_err().invalid_input);
+        contract::operations(operations.as_ref()).await;
 
         let job = JobId::new("job").unwrap();
         let items = [TenantId::new("a").unwrap(), TenantId::new("b").unwrap()];

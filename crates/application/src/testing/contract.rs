@@ -1,5 +1,7 @@
 //! What every store must do. Each adapter runs the suite over an empty store of its own; so does the fake.
 
+mod operations;
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
@@ -10,6 +12,7 @@ use punctual_domain::{
 use serde_json::json;
 use uuid::Uuid;
 
+pub use self::operations::operations;
 use crate::ports::{
     BatchFilter, BatchReader, BatchStore, Claim, Claimant, DeadLetterFilter, Page, ResultFilter,
     TenantRuns, WorkQueue,

@@ -1,5 +1,7 @@
 //! In-memory stand-ins for the store and the Config Database, held to the same contract as the real ones.
 
+mod operations;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard},
@@ -14,6 +16,7 @@ use punctual_domain::{
 };
 use uuid::Uuid;
 
+use self::operations::Asked;
 use crate::ChunkReport;
 use crate::ports::{
     BatchFilter, BatchReader, BatchStore, ChangePage, Claim, Claimant, Committed, ConfigDatabase,
@@ -28,6 +31,7 @@ type RunKey = (JobId, TenantId, Occurrence);
 struct ChunkRow {
     chunk: Chunk,
     claimant: Option<Claimant>,
+    claimed_at: DateTime<Utc>,
     /// What the claim gave.
     items: Vec<TenantId>,
     lost: u32,
@@ -58,6 +62,7 @@ struct Tables {
     /// What was skipped, by chunk and tenant.
     skipped: BTreeMap<(String, TenantId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
+    asked: Asked,
 }
 
 /// A queue and a store in memory.
@@ -122,6 +127,7 @@ impl Tables {
             let row = ChunkRow {
                 chunk: chunk.clone(),
                 claimant: None,
+                claimed_at: now,
                 items: Vec::new(),
                 lost: 0,
                 suspect: None,
@@ -315,7 +321,7 @@ impl BatchStore for FakeStore {
         &self,
         chunk: &Chunk,
         claimant: Claimant,
-        _now: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
         let mut tables = self.tables();
         let key = |tenant: &TenantId| (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
@@ -362,6 +368,7 @@ impl BatchStore for FakeStore {
                 .is_some_and(|by| by.process != claimant.process),
         );
         row.claimant = Some(claimant);
+        row.claimed_at = now;
         row.items.clone_from(&items);
         row.superseded = superseded;
         row.running.clear();
@@ -722,5 +729,22 @@ impl ConfigDatabase for FakeConfigDatabase {
             .iter()
             .filter_map(|tenant| records.remove_entry(tenant))
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::contract;
+
+    #[tokio::test]
+    async fn the_fake_store_keeps_the_contract() {
+        let store = FakeStore::default();
+        contract::run(&store, &store).await;
+    }
+
+    #[tokio::test]
+    async fn the_fake_store_keeps_what_operators_ask_for() {
+        contract::operations(&FakeStore::default()).await;
     }
 }

@@ -1,0 +1,100 @@
+//! What the port [`Operations`] promises of the audit log and of idempotency keys.
+
+use chrono::TimeDelta;
+use serde_json::json;
+
+use super::at;
+use crate::ports::{AuditEntry, NewRequest, Operations, Page};
+
+/// Checks an empty store.
+///
+/// # Panics
+/// It breaks a promise.
+pub async fn operations(store: &dyn Operations) {
+    audit_log(store).await;
+    requests(store).await;
+}
+
+async fn audit_log(store: &dyn Operations) {
+    let now = at("2026-03-01T09:00:00Z");
+    let entry = |minutes: i64| AuditEntry {
+        at: now + TimeDelta::minutes(minutes),
+        by: "page 127.0.0.1".into(),
+        action: "pause".into(),
+        subject: format!("job_{minutes}"),
+        detail: "'; DROP TABLE audit_log; --".into(),
+    };
+    for minutes in 0..3 {
+        store
+            .record(&entry(minutes))
+            .await
+            .expect("the store answers");
+    }
+    let mut page = Page {
+        cursor: None,
+        limit: 2,
+    };
+    let (newest, next) = store.audit_log(&page).await.expect("the store answers");
+    assert_eq!(newest, [entry(2), entry(1)], "the newest come first");
+    page.cursor = next;
+    assert_eq!(
+        store.audit_log(&page).await.expect("the store answers"),
+        (vec![entry(0)], None)
+    );
+    page.cursor = Some("x".into());
+    let refused = store
+        .audit_log(&page)
+        .await
+        .expect_err("a cursor of no list");
+    assert!(refused.invalid_input, "{refused:?}");
+}
+
+async fn requests(store: &dyn Operations) {
+    let now = at("2026-03-01T09:00:00Z");
+    let new = |scope: &str, key: &str, fingerprint: &str| NewRequest {
+        scope: scope.into(),
+        key: key.into(),
+        fingerprint: fingerprint.into(),
+    };
+    let first = store.request(&new("trigger a", "k", "f"), now).await;
+    let first = first.expect("the store answers");
+    assert_eq!((first.at, first.answer.clone()), (now, None));
+
+    let later = now + TimeDelta::hours(1);
+    let again = store.request(&new("trigger a", "k", "g"), later).await;
+    assert_eq!(
+        again.expect("the store answers"),
+        first,
+        "it is the same, and says for what"
+    );
+    let other = store.request(&new("trigger b", "k", "f"), later).await;
+    assert_ne!(
+        other.expect("the store answers").id,
+        first.id,
+        "another scope"
+    );
+
+    // What was refused is forgotten, and what was answered is not.
+    store
+        .answer(first.id, None)
+        .await
+        .expect("the store answers");
+    let anew = store.request(&new("trigger a", "k", "g"), later).await;
+    let anew = anew.expect("the store answers");
+    assert_eq!((anew.at, anew.fingerprint.as_str()), (later, "g"));
+    let answer = json!({"batch_id": 7});
+    store
+        .answer(anew.id, Some(answer.clone()))
+        .await
+        .expect("the store answers");
+    store
+        .answer(anew.id, None)
+        .await
+        .expect("the store answers");
+    let known = store.request(&new("trigger a", "k", "g"), later).await;
+    assert_eq!(known.expect("the store answers").answer, Some(answer));
+
+    let next_day = later + TimeDelta::hours(24) + TimeDelta::seconds(1);
+    let forgotten = store.request(&new("trigger a", "k", "g"), next_day).await;
+    assert_eq!(forgotten.expect("the store answers").answer, None);
+}
