@@ -13,7 +13,6 @@ mod database;
 mod faults;
 mod faulty_store;
 mod lying_server;
-mod operator;
 mod oracle;
 mod world;
 

@@ -25,16 +25,8 @@ use axum::{
     routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use punctual_application::{
-    ActiveFailures, Handlers, Jobs, Operation,
-    ports::{
-        BatchReader, Clock, ConfigDatabase, ItemSource, Operations, Page, StoreError, SystemClock,
-        WorkQueue,
-    },
-};
+use punctual_application::{Operator, ports::Page};
 use punctual_config_database::{BearerKey, Guesses, pages::problems_of_text};
-use punctual_domain::Zone;
-use punctual_infrastructure::StatusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -59,18 +51,8 @@ struct Description;
 
 #[derive(Clone)]
 struct App {
-    reader: Arc<dyn BatchReader>,
-    status: StatusHandle,
-    jobs: Jobs,
+    operator: Operator,
     health: Health,
-    failures: ActiveFailures,
-    handlers: Handlers,
-    preferences: Arc<dyn ConfigDatabase>,
-    queue: Arc<dyn WorkQueue>,
-    operations: Arc<dyn Operations>,
-    item_source: Arc<dyn ItemSource>,
-    chunk_size: usize,
-    zone: Zone,
     metrics: PrometheusHandle,
     api_key: Option<blake3::Hash>,
     guesses: Arc<Guesses>,
@@ -117,18 +99,8 @@ pub(crate) fn router(
     metrics: PrometheusHandle,
 ) -> Router {
     let app = App {
-        reader: agent.store.reader(),
-        status: agent.status.clone(),
-        jobs: agent.jobs.clone(),
+        operator: agent.operator(),
         health: agent.health.clone(),
-        failures: agent.failures.clone(),
-        handlers: agent.handlers.clone(),
-        preferences: agent.preferences.clone(),
-        queue: agent.store.queue(),
-        operations: agent.store.operations(),
-        item_source: agent.item_source.clone(),
-        chunk_size: agent.chunk_size,
-        zone: agent.zone.clone(),
         metrics,
         guesses: Arc::default(),
         signed_out: Arc::default(),
@@ -176,18 +148,6 @@ async fn retry_later(mut response: Response) -> Response {
         headers.entry(header::RETRY_AFTER).or_insert(RETRY_AFTER);
     }
     response
-}
-
-impl App {
-    /// Notes whether the store took what an operator asked for.
-    fn noted<T>(&self, stored: Result<T, StoreError>) -> Result<T, StoreError> {
-        let refused = stored.as_ref().is_err_and(|error| error.invalid_input);
-        if !refused {
-            let operation = Operation::StoreRequest;
-            self.failures.note(operation, &stored, SystemClock.now());
-        }
-        stored
-    }
 }
 
 /// A page of a list, as asked for.

@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use punctual_application::{
-    ActiveFailure, ActiveFailures, Jobs, Operation,
+    ActiveFailure, ActiveFailures, Jobs, Operation, SchedulerStatus, StatusHandle,
     ports::{BatchFilter, BatchReader, Operations, Page, StoreError, WorkQueue},
 };
-use punctual_infrastructure::{SchedulerStatus, StatusHandle, Store};
+use punctual_infrastructure::Store;
 
 /// How long the store may take to answer a health check.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -12,11 +12,11 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Table;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use punctual_application::ports::{
-    BatchFilter, BatchReader, Clock, Page, ResultFilter, SystemClock,
+use punctual_application::{
+    SchedulerStatus, StatusHandle,
+    ports::{BatchFilter, BatchReader, Clock, Page, ResultFilter, SystemClock},
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus, visible, visible_lines};
-use punctual_infrastructure::{SchedulerStatus, StatusHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use punctual_application::{
-    ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy,
+    ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, Operator,
+    RetryPolicy, StatusHandle,
     ports::{Clock, ConfigDatabase, ItemSource, SystemClock},
 };
 use punctual_domain::Zone;
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, Deliverer, DynamicBatchScheduler,
-    LastKnownGood, Project, SchedulerOptions, Sources, StatusHandle, Store, Worker,
+    LastKnownGood, Project, SchedulerOptions, Sources, Store, Worker,
 };
 use tokio::sync::watch;
 
@@ -142,6 +143,26 @@ impl Agent {
             config_database: address,
             stopping,
         })
+    }
+}
+
+impl Agent {
+    /// What operators ask of this agent.
+    pub(crate) fn operator(&self) -> Operator {
+        Operator {
+            reader: self.store.reader(),
+            queue: self.store.queue(),
+            operations: self.store.operations(),
+            preferences: self.preferences.clone(),
+            item_source: self.item_source.clone(),
+            jobs: self.jobs.clone(),
+            handlers: self.handlers.clone(),
+            status: self.status.clone(),
+            failures: self.failures.clone(),
+            clock: Arc::new(SystemClock),
+            zone: self.zone.clone(),
+            chunk_size: self.chunk_size,
+        }
     }
 }
 

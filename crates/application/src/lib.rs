@@ -17,6 +17,12 @@ pub use services::{
     dead_letters::{not_replayable, replay},
     enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},
     jobs::Jobs,
+    operator::{
+        Actor, BackfillReport, BackfillRequest, DeadLetterSelection, DiscardReport, Explanation,
+        IdempotencyKey, LeftOut, Operator, OperatorError, Quarantined, ReplayReport,
+        TriggerRequest, TriggeredBatch,
+    },
+    schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},
     source_items::{Categories, chunk_size_of, item_ids},
     throttle::PurposeLimits,
 };

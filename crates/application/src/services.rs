@@ -6,6 +6,8 @@ pub mod batch_processor;
 pub mod dead_letters;
 pub mod enhanced_batch_processor;
 pub mod jobs;
+pub mod operator;
 mod permits;
+pub mod schedule_status;
 pub mod source_items;
 pub mod throttle;

@@ -33,9 +33,7 @@ pub use queue::worker::Worker;
 pub use services::{
     batch_scheduler::{BatchScheduler, SchedulerOptions},
     delivery::Deliverer,
-    dynamic_batch_scheduler::{
-        DynamicBatchScheduler, JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle,
-    },
+    dynamic_batch_scheduler::DynamicBatchScheduler,
 };
 pub use sources::Sources;
 pub use storage::{Store, reader::SqlReader, sqlite::SqliteStore};

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
-    BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy,
+    BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy, StatusHandle,
     ports::{
         ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
         MockItemSource, PreferenceMirror, PurposeHandler, Snapshot, WorkQueue,
@@ -21,7 +21,7 @@ use punctual_domain::{
     FeatureType, Item, JobId, MergedPreference, PreferenceRecord, PurposeId, TenantId, Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, DynamicBatchScheduler, LastKnownGood, SchedulerOptions, StatusHandle,
+    BatchScheduler, DynamicBatchScheduler, LastKnownGood, SchedulerOptions,
 };
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
@@ -31,7 +31,6 @@ use super::{
     database::SimulatedDatabase,
     faults::{FaultPlan, chance},
     faulty_store::FaultyStore,
-    operator::CHUNK,
     world::Bug,
 };
 
@@ -101,6 +100,18 @@ pub struct Surroundings {
     pub remembers: bool,
     pub bug: Option<Bug>,
 }
+
+impl Surroundings {
+    pub fn handlers(&self) -> Handlers {
+        let mut handlers = Handlers::default();
+        let purpose = PurposeId::new("echo").unwrap();
+        handlers.bind(purpose, self.handler.clone(), Handlers::DEFAULT_TIMEOUT);
+        handlers
+    }
+}
+
+/// Items of a chunk.
+pub const CHUNK: usize = 3;
 
 /// A process.
 pub struct Agent {
@@ -199,9 +210,7 @@ async fn work(
     config_database: Arc<dyn ConfigDatabase>,
     mirror: Arc<dyn PreferenceMirror>,
 ) {
-    let mut handlers = Handlers::default();
-    let purpose = PurposeId::new("echo").unwrap();
-    handlers.bind(purpose, around.handler.clone(), Handlers::DEFAULT_TIMEOUT);
+    let handlers = around.handlers();
     let store = around.store;
     let processor = EnhancedBatchProcessor::new(
         BatchProcessor::new(handlers, store.clone(), around.clock.clone()),

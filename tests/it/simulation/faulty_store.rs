@@ -46,7 +46,7 @@ pub struct Commit {
 
 /// The store, with errors before or after it has done its work.
 pub struct FaultyStore {
-    pub inner: FakeStore,
+    pub inner: Arc<FakeStore>,
     time: Arc<ManualClock>,
     faults: FaultPlan,
     seed: u64,
@@ -65,7 +65,7 @@ pub struct FaultyStore {
 impl FaultyStore {
     pub fn new(time: Arc<ManualClock>, faults: FaultPlan, seed: u64, bug: Option<Bug>) -> Self {
         Self {
-            inner: FakeStore::default(),
+            inner: Arc::default(),
             time,
             faults,
             seed,

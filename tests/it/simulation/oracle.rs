@@ -74,6 +74,8 @@ pub struct Record {
     pub faults: FaultPlan,
     /// When an agent started.
     pub starts: Vec<Instant>,
+    /// When one did that remembered nothing.
+    pub first_starts: Vec<Instant>,
     /// When full reads held only part of the records.
     pub truncated: Vec<Range<Instant>>,
     pub queued: HashMap<Uuid, Queued>,
@@ -269,6 +271,7 @@ impl Judge<'_> {
             || dropped
             || too_old
             || late > stretch.period() - SOON
+            || record.knows_part(job, due_at)
             || record.is_paused(job, due_at, planned)
             || self.cancelled.contains(&key)
     }

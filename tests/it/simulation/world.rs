@@ -6,24 +6,24 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_application::{
-    Jobs,
-    ports::{Clock, WorkQueue},
+    ActiveFailures, Actor, BackfillRequest, DeadLetterSelection, IdempotencyKey, Jobs, Operator,
+    TriggerRequest,
+    ports::{BatchReader, Clock, DeadLetterFilter, MockItemSource, Page},
     testing::ManualClock,
 };
 use punctual_domain::{
-    BatchConfig, Dates, DeadLetterState, FeatureType, JobId, TenantId, Verdict, Zone,
+    BatchConfig, Dates, DeadLetter, DeadLetterState, FeatureType, JobId, TenantId, Verdict, Zone,
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    agents::{Agent, AgentClock, Echo, Surroundings},
+    agents::{Agent, AgentClock, CHUNK, Echo, Surroundings},
     database::{Kind, Object, SimulatedDatabase},
     faults::FaultPlan,
     faulty_store::FaultyStore,
-    operator::Operator,
     oracle::{JobStory, LastBackfill, Promise, Record, judge},
 };
 
@@ -235,8 +235,7 @@ fn when(random: &mut fastrand::Rng) -> Option<Map<String, Value>> {
 struct ManualRun {
     job_id: JobId,
     tenant: TenantId,
-    /// The request, drawn for the first call with the key, and when that was made.
-    request: (Uuid, DateTime<Utc>),
+    first_at: DateTime<Utc>,
     batches: Vec<Uuid>,
 }
 
@@ -250,16 +249,39 @@ struct World {
     jobs: Vec<Job>,
     stories: Vec<JobStory>,
     agents: Vec<Agent>,
+    /// The agent that ran last, whose folder is up to date.
+    last_agent: usize,
     next_n: u32,
     promises: Vec<Promise>,
     /// By key.
     manual: BTreeMap<String, ManualRun>,
     cancelled: BTreeSet<Uuid>,
     starts: Vec<DateTime<Utc>>,
+    /// Of those, the starts of agents that remembered nothing.
+    first_starts: Vec<DateTime<Utc>>,
     truncated: Vec<Range<DateTime<Utc>>>,
     /// What ends a short move, and when.
     put_back: Option<DateTime<Utc>>,
     history: Vec<String>,
+}
+
+/// How long a key is the same request, on a clock that may be an hour ahead.
+const KEYS_LAST: TimeDelta = TimeDelta::hours(22);
+
+/// The operator of the agents.
+fn somebody() -> Actor {
+    Actor("somebody".to_owned())
+}
+
+fn backfill(from: NaiveDate, to: NaiveDate, preview: bool) -> BackfillRequest {
+    BackfillRequest {
+        from,
+        to,
+        tenants: None,
+        all: true,
+        allow_unknown: false,
+        preview,
+    }
 }
 
 impl World {
@@ -328,11 +350,13 @@ impl World {
             around,
             folder: folder.unwrap(),
             agents: Vec::new(),
+            last_agent: 0,
             next_n: 0,
             promises: Vec::new(),
             manual: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             starts: Vec::new(),
+            first_starts: Vec::new(),
             truncated: Vec::new(),
             put_back: None,
         };
@@ -383,10 +407,10 @@ impl World {
         // Calm, until all that was late has come.
         self.jobs.iter_mut().for_each(|job| job.listed = true);
         self.write_jobs();
+        self.follow_the_faults(&mut None).await;
         for index in 0..self.jobs.len() {
             self.pause(index, false).await;
         }
-        self.follow_the_faults(&mut None).await;
         self.sleep(SETTLE).await;
         let last_backfill = self.last_backfill().await;
         self.sleep(TimeDelta::minutes(30)).await;
@@ -492,14 +516,22 @@ impl World {
 
     async fn pause(&mut self, index: usize, paused: bool) {
         let now = self.time.now();
-        let job = &mut self.jobs[index];
-        if std::mem::replace(&mut job.paused, paused) == paused {
+        let Some(operator) = self.operator() else {
+            return;
+        };
+        if self.jobs[index].paused == paused {
             return;
         }
         let story = &mut self.stories[index];
-        let reason = paused.then(|| "by an operator".to_owned());
-        let store = &self.around.store;
-        store.set_paused(&story.job_id, reason, now).await.unwrap();
+        let done = match paused {
+            true => operator.pause(&somebody(), &story.job_id).await,
+            false => operator.resume(&somebody(), &story.job_id).await,
+        };
+        // A job that is not in the file is refused.
+        if done.is_err() {
+            return;
+        }
+        self.jobs[index].paused = paused;
         if paused {
             story.pauses.push(now..DateTime::<Utc>::MAX_UTC);
         } else if let Some(pause) = story.pauses.last_mut() {
@@ -569,9 +601,13 @@ impl World {
         let feature = feature_type(self.jobs[index].feature);
         match self.random.u8(..8) {
             0 => {
-                self.note(format!("an operator cancels {}", batch.batch_id));
-                self.cancelled.insert(batch.batch_id);
-                self.around.store.cancel(batch.batch_id).await.unwrap();
+                let Some(operator) = self.operator() else {
+                    return;
+                };
+                if operator.cancel(&somebody(), batch.batch_id).await.is_ok() {
+                    self.note(format!("an operator cancels {}", batch.batch_id));
+                    self.cancelled.insert(batch.batch_id);
+                }
             }
             1 => self.take_out(index, TimeDelta::seconds(40)),
             2 => self.replay().await,
@@ -589,13 +625,34 @@ impl World {
     /// Someone who acts on the first agent.
     fn operator(&self) -> Option<Operator> {
         let agent = self.agents.first()?;
+        let store = &self.around.store;
         Some(Operator {
-            store: self.around.store.clone(),
-            clock: self.around.clock.clone(),
-            jobs: self.around.jobs.clone(),
-            status: agent.status.clone(),
+            reader: store.inner.clone(),
+            queue: store.clone(),
+            operations: store.inner.clone(),
             preferences: agent.config_database.clone(),
+            item_source: Arc::new(MockItemSource::new()),
+            jobs: self.around.jobs.clone(),
+            handlers: self.around.handlers(),
+            status: agent.status.clone(),
+            failures: ActiveFailures::default(),
+            clock: self.around.clock.clone(),
+            zone: Zone::utc(),
+            chunk_size: CHUNK,
         })
+    }
+
+    async fn open_letters(&self) -> Vec<DeadLetter> {
+        let filter = DeadLetterFilter {
+            state: Some(DeadLetterState::Open),
+            ..DeadLetterFilter::default()
+        };
+        let many = Page {
+            cursor: None,
+            limit: 1_000,
+        };
+        let store = &self.around.store.inner;
+        store.dead_letters(&filter, &many).await.unwrap().0
     }
 
     async fn backfill(&mut self, index: usize) {
@@ -605,8 +662,11 @@ impl World {
         let today = self.around.clock.now().date_naive();
         let from = today - TimeDelta::days(self.random.i64(0..3));
         let job_id = self.stories[index].job_id.clone();
-        let count = operator.backfill(&job_id, from, today, false).await;
-        let count = count.map(|count| count.to_run);
+        let request = backfill(from, today, false);
+        let report = operator
+            .backfill(&somebody(), None, &job_id, &request)
+            .await;
+        let count = report.ok().map(|report| report.count.to_run);
         self.note(format!("a backfill of {job_id} from {from}: {count:?}"));
     }
 
@@ -614,13 +674,21 @@ impl World {
         let Some(operator) = self.operator() else {
             return;
         };
-        let letters = operator.dead_letters(DeadLetterState::Open).await;
+        let letters = self.open_letters().await;
         let all = self.random.bool();
         let letters: Vec<_> = letters
             .into_iter()
             .take(if all { 100 } else { 1 })
             .collect();
-        let done = operator.replay(&letters).await;
+        if letters.is_empty() {
+            return;
+        }
+        let selection = DeadLetterSelection {
+            ids: Some(letters.iter().map(|letter| letter.id).collect()),
+            ..DeadLetterSelection::default()
+        };
+        let replayed = operator.replay(&somebody(), None, &selection).await;
+        let done = replayed.is_ok();
         for letter in letters {
             self.note(format!(
                 "a replay of {} in {} for {}: {done}",
@@ -634,26 +702,38 @@ impl World {
             return;
         };
         // Half of the time a caller is not sure whether the last call came through, and calls again.
-        let again = self.manual.keys().next_back().cloned();
+        let now = self.time.now();
+        let last = self.manual.iter().next_back();
+        // A clock that steps by a day forgets every key.
+        let jumped = |since: DateTime<Utc>| {
+            let windows = &mut self.faults.0.iter();
+            windows.any(|window| {
+                window.clock.abs() > TimeDelta::hours(1) && window.from <= now && since <= window.to
+            })
+        };
+        let last = last.filter(|(_, run)| now < run.first_at + KEYS_LAST && !jumped(run.first_at));
+        let again = last.map(|(key, _)| key.clone());
         let again = again.filter(|_| self.random.bool());
         let key = again.unwrap_or_else(|| format!("key-{:04}", self.manual.len()));
         let new = ManualRun {
             job_id: self.stories[index].job_id.clone(),
             tenant,
-            request: (
-                Uuid::from_u128(self.random.u128(..)),
-                self.around.clock.now(),
-            ),
+            first_at: now,
             batches: Vec::new(),
         };
         let forgets = self.around.bug == Some(Bug::ManualRunsForgetTheirKey);
-        let request = new.request;
         let run = self.manual.entry(key.clone()).or_insert(new);
-        if forgets {
-            run.request = request;
-        }
-        let tenants = std::slice::from_ref(&run.tenant);
-        let batch = operator.trigger(&run.job_id, tenants, run.request).await;
+        let request = TriggerRequest {
+            tenants: Some([run.tenant.clone()].into()),
+            all: false,
+            allow_unknown: true,
+        };
+        let idempotency_key = IdempotencyKey::new(&key).unwrap();
+        let idempotency_key = Some(&idempotency_key).filter(|_| !forgets);
+        let triggered = operator
+            .trigger(&somebody(), idempotency_key, &run.job_id, &request)
+            .await;
+        let batch = triggered.ok().map(|triggered| triggered.batch_id);
         run.batches.extend(batch);
         let what = format!(
             "a manual run of {} for {}, {key}: {batch:?}",
@@ -671,20 +751,25 @@ impl World {
         let job_id = self.stories[self.random.usize(..self.stories.len())]
             .job_id
             .clone();
-        let Some((verdict, Some(occasion))) = operator.explain(&job_id, &tenant).await else {
+        let Ok(explained) = operator.explain(&tenant, &job_id, None).await else {
             return;
         };
-        let runs = match verdict {
-            Verdict::WillRun { due_at } if due_at == occasion.due_at => true,
-            Verdict::StoredTooLate { .. } | Verdict::Missed { .. } => false,
+        let Some(occurrence) = explained.occurrence else {
+            return;
+        };
+        let (due_at, runs) = match explained.verdict {
+            Verdict::WillRun { due_at } => (due_at, true),
+            Verdict::StoredTooLate { due_at, .. }
+            | Verdict::Missed { due_at, .. }
+            | Verdict::JobWasPaused { due_at, .. } => (due_at, false),
             _ => return,
         };
         self.promises.push(Promise {
             asked_at: self.time.now(),
             job_id,
             tenant,
-            occurrence: occasion.occurrence,
-            due_at: occasion.due_at,
+            occurrence,
+            due_at,
             runs,
         });
     }
@@ -710,7 +795,9 @@ impl World {
             _ => 1,
         };
         while self.agents.len() > wanted {
-            self.agents.remove(0).crash();
+            let ended = self.agents.remove(0);
+            ended.crash();
+            self.last_agent = self.agents.first().unwrap_or(&ended).number;
         }
         while self.agents.len() < wanted {
             self.start_agent().await;
@@ -723,10 +810,15 @@ impl World {
     }
 
     async fn start_agent(&mut self) {
-        let taken = self.agents.first().map(|agent| agent.number);
-        let number = usize::from(taken == Some(0));
+        let number = match self.agents.first() {
+            Some(other) => 1 - other.number,
+            None => self.last_agent,
+        };
         self.note(format!("agent {number} starts"));
         self.starts.push(self.time.now());
+        if !self.folder.path().join(number.to_string()).exists() {
+            self.first_starts.push(self.time.now());
+        }
         let agent = Agent::start(number, &self.around, self.folder.path()).await;
         self.agents.push(agent);
         if self.agents.len() == 1 {
@@ -741,9 +833,17 @@ impl World {
         let before: BTreeSet<Uuid> = self.queued().into_keys().collect();
         let mut to_run = BTreeMap::new();
         for story in &self.stories {
-            let counted = operator.backfill(&story.job_id, from, to, true).await;
-            to_run.extend(counted.map(|count| (story.job_id.clone(), count.to_run)));
-            operator.backfill(&story.job_id, from, to, false).await;
+            for preview in [true, false] {
+                let request = backfill(from, to, preview);
+                let report = operator
+                    .backfill(&somebody(), None, &story.job_id, &request)
+                    .await;
+                if let Ok(report) = report
+                    && preview
+                {
+                    to_run.insert(story.job_id.clone(), report.count.to_run);
+                }
+            }
         }
         self.note(format!("a backfill of everything from {from}: {to_run:?}"));
         let after = self.queued().into_keys();
@@ -760,8 +860,7 @@ impl World {
     }
 
     async fn judge(mut self, time: Range<DateTime<Utc>>, last_backfill: LastBackfill) -> Outcome {
-        let operator = self.operator().unwrap();
-        let open_letters = operator.dead_letters(DeadLetterState::Open).await;
+        let open_letters = self.open_letters().await;
         self.agents.iter().for_each(Agent::crash);
         let store = self.around.store.clone();
         let record = Record {
@@ -781,6 +880,7 @@ impl World {
                 .collect(),
             cancelled: self.cancelled.clone(),
             starts: std::mem::take(&mut self.starts),
+            first_starts: std::mem::take(&mut self.first_starts),
             truncated: std::mem::take(&mut self.truncated),
             last_backfill,
             time,

@@ -1,4 +1,4 @@
-//! The audit log: what operators ask for is written down before it is done.
+//! Who asks, and the audit log of what was asked for.
 
 use std::{convert::Infallible, net::SocketAddr};
 
@@ -9,7 +9,7 @@ use axum::{
     },
     http::request::Parts,
 };
-use punctual_application::ports::{AuditEntry, Clock, SystemClock};
+use punctual_application::Actor;
 use serde_json::{Value, json};
 
 use super::{
@@ -18,8 +18,7 @@ use super::{
 };
 
 /// Who asks: over the API or the page, and from which address.
-#[derive(Debug, Clone)]
-pub(super) struct By(String);
+pub(super) struct By(pub(super) Actor);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = Infallible;
@@ -32,29 +31,10 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
             false => "page",
         };
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(match peer {
+        Ok(Self(Actor(match peer {
             Some(ConnectInfo(peer)) => format!("{way} from {}", peer.ip()),
             None => way.to_owned(),
-        }))
-    }
-}
-
-impl App {
-    pub(super) async fn audit(
-        &self,
-        by: &By,
-        action: &str,
-        subject: &str,
-        detail: &str,
-    ) -> Result<(), Problem> {
-        let entry = AuditEntry {
-            at: SystemClock.now(),
-            by: by.0.clone(),
-            action: action.to_owned(),
-            subject: subject.to_owned(),
-            detail: detail.to_owned(),
-        };
-        Ok(self.noted(self.operations.record(&entry).await)?)
+        })))
     }
 }
 
@@ -68,7 +48,7 @@ pub(super) async fn list(
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(page) = query?;
-    let (entries, next_cursor) = app.operations.audit_log(&page.into()).await?;
+    let (entries, next_cursor) = app.operator.operations.audit_log(&page.into()).await?;
     Ok(Json(
         json!({ "entries": entries, "next_cursor": next_cursor }),
     ))

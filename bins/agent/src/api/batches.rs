@@ -4,11 +4,10 @@ use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
 };
-use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoreError, StoredResult};
+use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult};
 use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tracing::info;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -50,6 +49,7 @@ pub(super) async fn list(
     }) = query?;
     let page = Page::from(PageQuery { cursor, limit });
     let (batches, next_cursor) = app
+        .operator
         .reader
         .batches(&BatchFilter { job_id, status }, &page)
         .await?;
@@ -68,7 +68,8 @@ pub(super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(batch_json(&app.batch(&id).await?)))
+    let batch = app.operator.batch(parse_id(&id)?).await?;
+    Ok(Json(batch_json(&batch)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -98,9 +99,10 @@ pub(super) async fn results(
         cursor,
         limit,
     }) = query?;
-    let batch_id = app.batch(&id).await?.batch_id;
+    let batch_id = app.operator.batch(parse_id(&id)?).await?.batch_id;
     let page = Page::from(PageQuery { cursor, limit });
     let (results, next_cursor) = app
+        .operator
         .reader
         .results(&ResultFilter { batch_id, status }, &page)
         .await?;
@@ -117,63 +119,17 @@ pub(super) async fn results(
 ))]
 pub(super) async fn cancel(
     State(app): State<App>,
-    by: By,
+    By(actor): By,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    app.cancel(&by, &id).await.map(Json)
+    let batch_id = parse_id(&id)?;
+    app.operator.cancel(&actor, batch_id).await?;
+    Ok(Json(json!({ "batch_id": batch_id, "status": "cancelled" })))
 }
 
-impl App {
-    pub(super) async fn cancel(&self, by: &By, id: &str) -> Result<Value, Problem> {
-        let batch = self.batch(id).await?;
-        let batch_id = batch.batch_id;
-        if batch.finished_at.is_none() {
-            self.audit(by, "cancel", id, &format!("a batch of {}", batch.job_id))
-                .await?;
-        }
-        if !self.noted(self.queue.cancel(batch_id).await)? {
-            return Err(Problem::conflict(format!(
-                "batch {id} is {}; only one that is not over can be cancelled",
-                self.batch(id).await?.status.as_str()
-            )));
-        }
-        info!(%batch_id, "Batch {batch_id} is cancelled by hand");
-        Ok(json!({ "batch_id": batch_id, "status": "cancelled" }))
-    }
-
-    /// The newest batches, in one status or in any.
-    pub(super) async fn newest(
-        &self,
-        status: Option<BatchStatus>,
-        most: u32,
-    ) -> Result<Vec<Batch>, StoreError> {
-        let filter = BatchFilter {
-            job_id: None,
-            status,
-        };
-        let page = Page {
-            cursor: None,
-            limit: most,
-        };
-        Ok(self.reader.batches(&filter, &page).await?.0)
-    }
-
-    /// The batch of that name.
-    pub(super) async fn batch(&self, id: &str) -> Result<Batch, Problem> {
-        let batch = self.reader.batch(parse_id(id)?).await?;
-        batch.ok_or_else(|| missing(id))
-    }
-}
-
-fn parse_id(id: &str) -> Result<Uuid, Problem> {
+pub(super) fn parse_id(id: &str) -> Result<Uuid, Problem> {
     id.parse()
         .map_err(|_| Problem::bad_request("a batch_id is a UUID; GET /api/v1/batches lists them"))
-}
-
-fn missing(id: &str) -> Problem {
-    Problem::missing(format!(
-        "there is no batch {id}; GET /api/v1/batches lists them"
-    ))
 }
 
 pub(super) fn batch_json(batch: &Batch) -> Value {

@@ -71,13 +71,13 @@ impl Watch {
     async fn look(&mut self) -> Result<(), StoreError> {
         let mut now = HashMap::new();
         for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
-            let batches = self.app.newest(status, LOOKED_AT).await?;
+            let batches = self.app.operator.newest(status, LOOKED_AT).await?;
             now.extend(batches.into_iter().map(|batch| (batch.batch_id, batch)));
         }
         for before in self.seen.iter().flat_map(HashMap::values) {
             if before.finished_at.is_none() && !now.contains_key(&before.batch_id) {
                 self.told
-                    .extend(self.app.reader.batch(before.batch_id).await?);
+                    .extend(self.app.operator.reader.batch(before.batch_id).await?);
             }
         }
         let changed = now.values().filter(|batch| match &self.seen {

@@ -1,7 +1,6 @@
 //! Health, version and metrics.
 
 use axum::{Json, extract::State, http::StatusCode, http::header, response::IntoResponse};
-use punctual_application::ports::{Clock, SystemClock};
 use punctual_domain::TZDB_VERSION;
 use serde_json::{Value, json};
 
@@ -14,7 +13,7 @@ pub(super) async fn live() -> Json<Value> {
 
 /// Ready while the agent does its main work; says what it does not do, since when, and the remedy.
 pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    let report = app.health.report(SystemClock.now()).await;
+    let report = app.health.report(app.operator.clock.now()).await;
     let (code, word) = if report.reasons.is_empty() {
         (StatusCode::OK, "ready")
     } else {

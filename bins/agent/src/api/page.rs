@@ -22,7 +22,10 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{AuditEntry, Clock, StoreError, SystemClock, Working};
+use punctual_application::{
+    OperatorError,
+    ports::{AuditEntry, StoreError, Working},
+};
 use punctual_config_database::pages::{STYLE, asset, with_security_headers};
 use punctual_domain::InvalidId;
 
@@ -99,6 +102,12 @@ impl From<StoreError> for PageError {
     }
 }
 
+impl From<OperatorError> for PageError {
+    fn from(error: OperatorError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
 impl From<InvalidId> for PageError {
     fn from(error: InvalidId) -> Self {
         Problem::bad_request(error.to_string()).into()
@@ -162,7 +171,7 @@ async fn audit_log(
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Html<String>, PageError> {
     let Query(page) = query?;
-    let (entries, next) = app.operations.audit_log(&page.into()).await?;
+    let (entries, next) = app.operator.operations.audit_log(&page.into()).await?;
     render(&AuditLogPage {
         visitor,
         entries,
@@ -182,8 +191,8 @@ struct ReplicasPage {
 async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<String>, PageError> {
     render(&ReplicasPage {
         visitor,
-        leader: app.operations.leader().await?,
-        working: app.operations.working().await?,
-        now: SystemClock.now(),
+        leader: app.operator.operations.leader().await?,
+        working: app.operator.operations.working().await?,
+        now: app.operator.clock.now(),
     })
 }

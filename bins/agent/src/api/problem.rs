@@ -7,7 +7,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use punctual_application::ports::StoreError;
+use punctual_application::{OperatorError, ports::StoreError};
 use punctual_config_database::pages::problem;
 use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
@@ -27,18 +27,6 @@ impl Problem {
 
     pub(super) fn missing(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
-    }
-
-    pub(super) fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, detail)
-    }
-
-    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-    }
-
-    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
@@ -145,6 +133,21 @@ impl From<StoreError> for Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             "the store failed; try again, and see the log",
         )
+    }
+}
+
+impl From<OperatorError> for Problem {
+    fn from(error: OperatorError) -> Self {
+        let status = match error {
+            OperatorError::Store(error) => return error.into(),
+            OperatorError::Invalid(_) => StatusCode::BAD_REQUEST,
+            OperatorError::NotFound(_) => StatusCode::NOT_FOUND,
+            OperatorError::Conflict(_) => StatusCode::CONFLICT,
+            OperatorError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            OperatorError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

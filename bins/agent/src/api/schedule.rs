@@ -6,13 +6,10 @@ use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
 };
-use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{Clock, SystemClock};
-use punctual_domain::{
-    FeatureType, FieldErrors, JobConfig, JobId, JobKind, Mirror, Schedule, TenantId, Work,
-};
-use punctual_infrastructure::SchedulerStatus;
-use serde::{Deserialize, Serialize};
+use chrono::TimeDelta;
+use punctual_application::SchedulerStatus;
+use punctual_domain::{JobConfig, JobId, JobKind, Work};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
@@ -32,8 +29,11 @@ const SLOTS: usize = 100;
     AnyProblem
 ))]
 pub(super) async fn jobs(State(app): State<App>) -> Result<Json<Value>, Problem> {
-    let (status, paused) = (app.status.get(), app.queue.paused().await?);
-    let config = app.jobs.current();
+    let (status, paused) = (
+        app.operator.status.get(),
+        app.operator.queue.paused().await?,
+    );
+    let config = app.operator.jobs.current();
     let jobs = config.jobs.iter();
     let jobs: Vec<Value> = jobs.map(|job| job_json(job, &status, &paused)).collect();
     Ok(Json(
@@ -51,8 +51,11 @@ pub(super) async fn job(
     Path(job_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let job_id = JobId::new(&job_id).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let (job, paused) = (app.job(&job_id)?, app.queue.paused().await?);
-    Ok(Json(job_json(&job, &app.status.get(), &paused)))
+    let (job, paused) = (
+        app.operator.job(&job_id)?,
+        app.operator.queue.paused().await?,
+    );
+    Ok(Json(job_json(&job, &app.operator.status.get(), &paused)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -72,9 +75,9 @@ pub(super) async fn upcoming(
     query: Result<Query<UpcomingQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(UpcomingQuery { hours }) = query?;
-    let from = SystemClock.now();
+    let from = app.operator.clock.now();
     let until = from + TimeDelta::hours(hours.unwrap_or(24).clamp(1, MOST_HOURS).into());
-    let due = app.due_between(from, until).await;
+    let due = app.operator.due_between(from, until).await;
     let due = due
         .into_iter()
         .map(|((at, job_id), items)| json!({ "at": at, "job_id": job_id, "items": items }));
@@ -83,97 +86,14 @@ pub(super) async fn upcoming(
     ))
 }
 
-impl App {
-    /// How many items fall due in a stretch of time, by instant and job.
-    pub(super) async fn due_between(
-        &self,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> BTreeMap<(DateTime<Utc>, JobId), usize> {
-        let (jobs, status) = (self.jobs.current(), self.status.get());
-        let counted = tokio::task::spawn_blocking(move || {
-            let mut due: BTreeMap<(DateTime<Utc>, JobId), usize> = BTreeMap::new();
-            for job in &jobs.jobs {
-                let groups: Vec<(Schedule, TimeDelta, usize)> =
-                    match (&job.work, status.jobs.get(&job.job_id)) {
-                        (Work::Fixed { schedule, .. }, _) => {
-                            vec![(schedule.clone(), TimeDelta::zero(), 1)]
-                        }
-                        (Work::Preferences { .. }, None) => Vec::new(),
-                        (Work::Preferences { .. }, Some(known)) => {
-                            let groups = known.mirror.read(Mirror::groups);
-                            groups
-                                .into_iter()
-                                .map(|(slot, spread, n)| (slot.into(), spread, n))
-                                .collect()
-                        }
-                    };
-                for (schedule, spread, items) in groups {
-                    let next = |after: &DateTime<Utc>| schedule.next_after(*after);
-                    let instants = std::iter::successors(next(&(from - spread)), next);
-                    for instant in instants.take_while(|instant| *instant + spread <= until) {
-                        *due.entry((instant + spread, job.job_id.clone()))
-                            .or_default() += items;
-                    }
-                }
-            }
-            due
-        });
-        counted.await.unwrap_or_default()
-    }
-}
-
 /// Preferences that a job cannot use, and entries of the Config Database that cannot be read.
 #[utoipa::path(get, path = "/quarantine", responses(
     (status = 200, body = Object, description = "`quarantine`: `job_id`, `feature_type`, `tenant_id` (null where an entry names none) and the `errors`; and their `count`"),
     AnyProblem
 ))]
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Value> {
-    let (entries, count) = app.quarantined(usize::MAX);
+    let (entries, count) = app.operator.quarantined(usize::MAX);
     Json(json!({ "quarantine": entries, "count": count }))
-}
-
-/// A preference that a job cannot use, or an entry of the Config Database that cannot be read.
-#[derive(Serialize)]
-pub(super) struct Quarantined {
-    pub(super) job_id: JobId,
-    pub(super) feature_type: FeatureType,
-    pub(super) tenant_id: Option<TenantId>,
-    pub(super) errors: FieldErrors,
-}
-
-impl App {
-    /// The preferences that cannot be used, `most` of them, and how many there are.
-    pub(super) fn quarantined(&self, most: usize) -> (Vec<Quarantined>, usize) {
-        let status = self.status.get();
-        let (mut entries, mut all) = (Vec::new(), 0);
-        for job in &self.jobs.current().jobs {
-            let Some(known) = status.jobs.get(&job.job_id) else {
-                continue;
-            };
-            let quarantined = |tenant_id, errors| Quarantined {
-                job_id: job.job_id.clone(),
-                feature_type: known.feature_type.clone(),
-                tenant_id,
-                errors,
-            };
-            known.mirror.read(|mirror| {
-                all += mirror.quarantine().len();
-                let shown = mirror.quarantine().iter().take(most - entries.len());
-                let shown = shown.map(|(tenant, errors)| (Some(tenant.clone()), errors.clone()));
-                entries.extend(shown.map(|(tenant, errors)| quarantined(tenant, errors)));
-            });
-            let unreadable = self.preferences.unreadable(&known.feature_type);
-            all += unreadable.count();
-            let named = unreadable.tenants.iter();
-            let named = named.map(|(tenant, errors)| (Some(tenant.clone()), errors.clone()));
-            let others = unreadable.others.iter();
-            let others = others.map(|error| (None, FieldErrors(vec![error.clone()])));
-            let shown = named.chain(others).take(most - entries.len());
-            entries.extend(shown.map(|(tenant, errors)| quarantined(tenant, errors)));
-        }
-        (entries, all)
-    }
 }
 
 fn job_json(job: &JobConfig, status: &SchedulerStatus, paused: &BTreeMap<JobId, String>) -> Value {

@@ -46,6 +46,7 @@ pub(super) async fn runs(
         TenantId::new(&tenant_id).map_err(|error| Problem::bad_request(error.to_string()))?;
     let page = Page::from(PageQuery { cursor, limit });
     let (runs, next_cursor) = app
+        .operator
         .reader
         .tenant_runs(&TenantRuns { tenant_id, job_id }, &page)
         .await?;

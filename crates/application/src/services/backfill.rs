@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use punctual_domain::{BackfillGroup, Firing, JobConfig, NewBatch, Priority, TenantId, Trigger};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::source_items::chunk_size_of;
 use crate::ports::{BatchReader, StoreError, WorkQueue};
@@ -13,7 +13,7 @@ use crate::ports::{BatchReader, StoreError, WorkQueue};
 const ITEMS_A_FIRING: usize = 50_000;
 
 /// What a backfill comes to.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BackfillCount {
     /// How many items fell due.
     pub due: usize,

@@ -17,14 +17,14 @@ use axum::{
 use chrono::TimeDelta;
 use preferences::Preferences;
 use punctual_application::{
-    BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
+    BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy, StatusHandle,
     ports::{BatchReader, Clock, HandlerError, Page, PurposeHandler, SystemClock, TenantRuns},
 };
 use punctual_domain::{
     BatchConfig, FeatureType, Item, JobId, MergedPreference, Preference, PurposeId, TenantId, Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Sources, StatusHandle, Store, Worker,
+    BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Sources, Store, Worker,
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;

@@ -4,7 +4,6 @@
 
 mod feed;
 mod job_mirror;
-mod status;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,13 +12,14 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_application::{Operation, ports::ConfigDatabase};
+use punctual_application::{
+    JobStatus, Operation, SchedulerStatus, StatusHandle, ports::ConfigDatabase,
+};
 use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Placement, Progress, Zone};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use self::status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle};
 use self::{
     feed::{FeedEvent, News},
     job_mirror::JobMirror,

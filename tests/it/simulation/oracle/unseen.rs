@@ -7,7 +7,7 @@ use punctual_domain::{FeatureType, JobConfig, Occurrence, TenantId, Work};
 
 use super::{
     super::{
-        database::{SOON, Version},
+        database::{NEXT_READ, SOON, Version},
         faults::FaultWindow,
     },
     Instant, JobStory, Record,
@@ -108,6 +108,17 @@ impl Record {
                 let off = |versions: &&&[Version]| !is_on(versions, edited_at);
                 then < edited_at && was_on.clone().filter(off).count() * 2 > was_on.count()
             })
+        })
+    }
+
+    /// Whether an agent without a memory started, or the job came to its feature, on part of the records, and the next
+    /// full read was still to come at `due_at`.
+    pub(super) fn knows_part(&self, job: &JobStory, due_at: Instant) -> bool {
+        let taken_up = takes_up(job).map(|(edited_at, _)| edited_at);
+        let mut begins = self.first_starts.iter().copied().chain(taken_up);
+        begins.any(|at| {
+            let mut parts = self.truncated.iter();
+            (at..at + NEXT_READ).contains(&due_at) && parts.any(|part| part.contains(&at))
         })
     }
 

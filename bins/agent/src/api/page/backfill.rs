@@ -9,18 +9,12 @@ use axum::{
     response::{Html, Redirect},
 };
 use chrono::NaiveDate;
-use punctual_application::{
-    BackfillCount,
-    ports::{Clock, SystemClock},
-};
+use punctual_application::{BackfillCount, BackfillRequest, IdempotencyKey};
+use punctual_domain::JobId;
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, jobs::named, render};
-use crate::api::{
-    audit::By,
-    backfill::Wanted,
-    once::{Once, fresh_key},
-};
+use crate::api::{audit::By, once::Once};
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
@@ -33,9 +27,9 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn wanted(&self, preview: bool) -> Result<Wanted, PageError> {
+    fn request(&self, preview: bool) -> Result<BackfillRequest, PageError> {
         let tenants = named(&self.tenants)?;
-        Ok(Wanted {
+        Ok(BackfillRequest {
             from: self.from,
             to: self.to,
             tenants,
@@ -53,37 +47,42 @@ struct BackfillPage {
     job_id: String,
     asked: Asked,
     count: BackfillCount,
-    key: String,
+    key: IdempotencyKey,
 }
 
 pub(super) async fn preview(
     State(app): State<App>,
     visitor: Visitor,
-    by: By,
+    By(actor): By,
     Path(job_id): Path<String>,
     query: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Html<String>, PageError> {
     let Query(asked) = query?;
-    let now = SystemClock.now();
-    let count = app.backfill(&by, &job_id, asked.wanted(true)?, now).await?;
+    let request = asked.request(true)?;
+    let report = app
+        .operator
+        .backfill(&actor, None, &JobId::new(&job_id)?, &request)
+        .await?;
     render(&BackfillPage {
         visitor,
         job_id,
         asked,
-        count,
-        key: fresh_key(),
+        count: report.count,
+        key: IdempotencyKey::random(),
     })
 }
 
 pub(super) async fn run(
     State(app): State<App>,
     _visitor: Visitor,
-    by: By,
+    By(actor): By,
     Path(job_id): Path<String>,
     form: Result<Form<Asked>, FormRejection>,
 ) -> Result<Redirect, PageError> {
     let Form(asked) = form?;
-    let (wanted, once) = (asked.wanted(false)?, Once::of_form(asked.key)?);
-    app.backfill_once(&by, &once, &job_id, wanted).await?;
+    let (request, Once(key)) = (asked.request(false)?, Once::of_form(asked.key)?);
+    app.operator
+        .backfill(&actor, key.as_ref(), &JobId::new(&job_id)?, &request)
+        .await?;
     Ok(Redirect::to(&format!("/jobs/{job_id}")))
 }

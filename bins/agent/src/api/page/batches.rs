@@ -12,7 +12,7 @@ use punctual_domain::{Batch, ItemStatus};
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, render};
-use crate::api::{PageQuery, audit::By};
+use crate::api::{PageQuery, audit::By, batches::parse_id};
 
 const SHOWN: u32 = 50;
 /// Failures that are looked through for their kinds.
@@ -47,7 +47,11 @@ pub(super) async fn list(
         cursor,
         limit: SHOWN,
     };
-    let (batches, next) = app.reader.batches(&BatchFilter::default(), &page).await?;
+    let (batches, next) = app
+        .operator
+        .reader
+        .batches(&BatchFilter::default(), &page)
+        .await?;
     render(&BatchesPage {
         visitor,
         batches,
@@ -68,13 +72,14 @@ pub(super) async fn one(
     query: Result<Query<Which>, QueryRejection>,
 ) -> Result<Html<String>, PageError> {
     let Query(Which { status, cursor }) = query?;
-    let batch = app.batch(&id).await?;
+    let batch = app.operator.batch(parse_id(&id)?).await?;
     let batch_id = batch.batch_id;
     let page = Page {
         cursor,
         limit: SHOWN,
     };
     let (results, next) = app
+        .operator
         .reader
         .results(&ResultFilter { batch_id, status }, &page)
         .await?;
@@ -88,7 +93,7 @@ pub(super) async fn one(
             cursor: None,
             limit: FAILURES,
         };
-        for stored in app.reader.results(&failed, &page).await?.0 {
+        for stored in app.operator.reader.results(&failed, &page).await?.0 {
             *errors
                 .entry(stored.result.error.unwrap_or_default())
                 .or_insert(0_usize) += 1;
@@ -109,9 +114,9 @@ pub(super) async fn one(
 pub(super) async fn cancel(
     State(app): State<App>,
     _visitor: Visitor,
-    by: By,
+    By(actor): By,
     Path(id): Path<String>,
 ) -> Result<Redirect, PageError> {
-    app.cancel(&by, &id).await?;
+    app.operator.cancel(&actor, parse_id(&id)?).await?;
     Ok(Redirect::to(&format!("/batches/{id}")))
 }

@@ -7,18 +7,15 @@ use axum::{
     extract::{Form, Query, State, rejection::FormRejection, rejection::QueryRejection},
     response::{Html, Redirect},
 };
-use punctual_application::ports::{DeadLetterFilter, Page};
+use punctual_application::{
+    DeadLetterSelection, IdempotencyKey, Quarantined,
+    ports::{DeadLetterFilter, Page},
+};
 use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, render};
-use crate::api::{
-    audit::By,
-    dead_letters::Wanted,
-    once::{Once, fresh_key},
-    problem::Problem,
-    schedule::Quarantined,
-};
+use crate::api::{audit::By, once::Once, problem::Problem};
 
 const SHOWN: u32 = 50;
 const QUARANTINED: usize = 500;
@@ -32,7 +29,7 @@ struct DeadLettersPage {
     tenant: String,
     state: DeadLetterState,
     next: Option<String>,
-    key: String,
+    key: IdempotencyKey,
 }
 
 /// What is looked for; empty fields of a form mean nothing in particular.
@@ -76,7 +73,7 @@ pub(super) async fn list(
         cursor: which.cursor,
         limit: SHOWN,
     };
-    let (letters, next) = app.reader.dead_letters(&filter, &page).await?;
+    let (letters, next) = app.operator.reader.dead_letters(&filter, &page).await?;
     render(&DeadLettersPage {
         visitor,
         letters,
@@ -84,7 +81,7 @@ pub(super) async fn list(
         tenant: which.tenant,
         state,
         next,
-        key: fresh_key(),
+        key: IdempotencyKey::random(),
     })
 }
 
@@ -104,7 +101,7 @@ pub(super) struct Told {
 pub(super) async fn act(
     State(app): State<App>,
     _visitor: Visitor,
-    by: By,
+    By(actor): By,
     form: Result<Form<Told>, FormRejection>,
 ) -> Result<Redirect, PageError> {
     let Form(Told {
@@ -120,11 +117,11 @@ pub(super) async fn act(
         "discard" => false,
         _ => return Err(unknown().into()),
     };
-    let wanted = match what {
-        "all" => Wanted {
+    let selection = match what {
+        "all" => DeadLetterSelection {
             job_id: which.job_id()?,
             tenant_id: which.tenant_id()?,
-            ..Wanted::default()
+            ..DeadLetterSelection::default()
         },
         "ticked" => {
             let ids = ticks.keys().filter_map(|name| name.strip_prefix("tick-"));
@@ -135,20 +132,20 @@ pub(super) async fn act(
                     Problem::bad_request("no dead letter is ticked; tick some first").into(),
                 );
             }
-            Wanted {
+            DeadLetterSelection {
                 ids: Some(ids),
-                ..Wanted::default()
+                ..DeadLetterSelection::default()
             }
         }
-        id => Wanted {
-            ids: Some([id.parse().map_err(|_| unknown())?].into()),
-            ..Wanted::default()
-        },
+        id => DeadLetterSelection::one(id.parse().map_err(|_| unknown())?),
     };
     if again {
-        drop(app.replay(&by, &Once::of_form(key)?, wanted).await?);
+        let Once(key) = Once::of_form(key)?;
+        app.operator
+            .replay(&actor, key.as_ref(), &selection)
+            .await?;
     } else {
-        drop(app.settle(&by, &wanted, false).await?);
+        app.operator.discard(&actor, &selection).await?;
     }
     Ok(Redirect::to("/dead-letters"))
 }
@@ -165,7 +162,7 @@ pub(super) async fn quarantine(
     State(app): State<App>,
     visitor: Visitor,
 ) -> Result<Html<String>, PageError> {
-    let (entries, all) = app.quarantined(QUARANTINED);
+    let (entries, all) = app.operator.quarantined(QUARANTINED);
     render(&QuarantinePage {
         visitor,
         entries,

@@ -11,18 +11,15 @@ use axum::{
     response::{Html, Redirect},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{Activity, BatchFilter, Clock, Page, StoreError, SystemClock};
+use punctual_application::{
+    IdempotencyKey, SchedulerStatus, TriggerRequest,
+    ports::{Activity, BatchFilter, Page, StoreError},
+};
 use punctual_domain::{Batch, InvalidId, JobConfig, JobId, TenantId, Work};
-use punctual_infrastructure::SchedulerStatus;
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, render};
-use crate::api::{
-    audit::By,
-    control::Wanted,
-    once::{Once, fresh_key},
-    problem::Problem,
-};
+use crate::api::{audit::By, once::Once, problem::Problem};
 
 /// Batches shown of a job, and slots.
 const SHOWN: u32 = 20;
@@ -65,7 +62,7 @@ struct JobPage {
     job: JobRow,
     slots: Vec<(String, usize, Option<DateTime<Utc>>)>,
     batches: Vec<Batch>,
-    key: String,
+    key: IdempotencyKey,
 }
 
 pub(super) async fn list(
@@ -73,7 +70,7 @@ pub(super) async fn list(
     visitor: Visitor,
 ) -> Result<Html<String>, PageError> {
     let facts = app.facts().await?;
-    let config = app.jobs.current();
+    let config = app.operator.jobs.current();
     let jobs = config.jobs.iter().map(|job| JobRow::of(job, &facts));
     let jobs = jobs.collect();
     render(&JobsPage { visitor, jobs })
@@ -84,12 +81,13 @@ pub(super) async fn one(
     visitor: Visitor,
     Path(job_id): Path<String>,
 ) -> Result<Html<String>, PageError> {
-    let job = app.job(&JobId::new(&job_id)?)?;
+    let job = app.operator.job(&JobId::new(&job_id)?)?;
     let filter = BatchFilter {
         job_id: Some(job.job_id.clone()),
         status: None,
     };
     let (batches, _) = app
+        .operator
         .reader
         .batches(
             &filter,
@@ -110,7 +108,7 @@ pub(super) async fn one(
             .map(|slot| (slot.slot.to_string(), slot.tenants, slot.next))
             .collect(),
         batches,
-        key: fresh_key(),
+        key: IdempotencyKey::random(),
     })
 }
 
@@ -126,7 +124,7 @@ pub(super) struct Told {
 pub(super) async fn act(
     State(app): State<App>,
     _visitor: Visitor,
-    by: By,
+    By(actor): By,
     Path(job_id): Path<String>,
     form: Result<Form<Told>, FormRejection>,
 ) -> Result<Redirect, PageError> {
@@ -136,19 +134,23 @@ pub(super) async fn act(
         allow_unknown,
         key,
     }) = form?;
+    let job_id = JobId::new(&job_id)?;
     match action.as_str() {
-        "pause" => drop(app.set_paused(&by, &job_id, true).await?),
-        "resume" => drop(app.set_paused(&by, &job_id, false).await?),
+        "pause" => app.operator.pause(&actor, &job_id).await?,
+        "resume" => app.operator.resume(&actor, &job_id).await?,
         "trigger" => {
-            let wanted = Wanted {
+            let request = TriggerRequest {
                 tenants: named(&tenants.unwrap_or_default())?,
                 all: false,
                 allow_unknown: allow_unknown.is_some(),
             };
-            let once = Once::of_form(key)?;
-            let batch = app.trigger(&by, &once, &job_id, wanted).await?;
-            let id = batch["batch_id"].as_str().unwrap_or_default();
-            return Ok(Redirect::to(&format!("/batches/{id}")));
+            let Once(key) = Once::of_form(key)?;
+            let triggered = app
+                .operator
+                .trigger(&actor, key.as_ref(), &job_id, &request)
+                .await?;
+            let batch = triggered.batch_id;
+            return Ok(Redirect::to(&format!("/batches/{batch}")));
         }
         _ => return Err(Problem::bad_request("a job is paused, resumed or triggered").into()),
     }
@@ -175,12 +177,16 @@ struct Facts {
 
 impl App {
     async fn facts(&self) -> Result<Facts, StoreError> {
-        let now = SystemClock.now();
+        let now = self.operator.clock.now();
         Ok(Facts {
             now,
-            activity: self.operations.activity(now - TimeDelta::days(1)).await?,
-            paused: self.queue.paused().await?,
-            status: self.status.get(),
+            activity: self
+                .operator
+                .operations
+                .activity(now - TimeDelta::days(1))
+                .await?,
+            paused: self.operator.queue.paused().await?,
+            status: self.operator.status.get(),
         })
     }
 }

@@ -12,7 +12,7 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, Stream};
-use punctual_application::ports::{Clock, DeadLetterFilter, Page, StoreError, SystemClock};
+use punctual_application::ports::{DeadLetterFilter, Page, StoreError};
 use punctual_domain::{Batch, BatchStatus, DeadLetterState, JobId};
 
 use super::{App, PageError, Visitor, render};
@@ -79,8 +79,9 @@ pub(super) async fn show(
     State(app): State<App>,
     visitor: Visitor,
 ) -> Result<Html<String>, PageError> {
-    let from = SystemClock.now();
+    let from = app.operator.clock.now();
     let due = app
+        .operator
         .due_between(from, from + TimeDelta::hours(HOURS as i64))
         .await;
     let mut by_job: BTreeMap<JobId, [usize; HOURS]> = BTreeMap::new();
@@ -142,17 +143,21 @@ pub(super) async fn live(
 
 impl App {
     fn hour_label(&self, at: DateTime<Utc>) -> String {
-        let local = self.zone.local(at);
+        let local = self.operator.zone.local(at);
         local.map_or_else(String::new, |local| local.format("%H:%M").to_string())
     }
 
     async fn now(&self) -> Result<Now, StoreError> {
-        let now = SystemClock.now();
-        let activity = self.operations.activity(now - TimeDelta::hours(1)).await?;
+        let now = self.operator.clock.now();
+        let activity = self
+            .operator
+            .operations
+            .activity(now - TimeDelta::hours(1))
+            .await?;
         let worst = activity.iter().map(|job| job.worst_lateness_ms).max();
         let mut running = Vec::new();
         for status in [BatchStatus::Running, BatchStatus::Queued] {
-            let batches = self.newest(Some(status), RUNNING).await?;
+            let batches = self.operator.newest(Some(status), RUNNING).await?;
             running.extend(batches.into_iter().map(|batch| Running::of(batch, now)));
         }
         Ok(Now {
@@ -181,7 +186,7 @@ impl App {
                 .all()
                 .map(|reason| wrong(reason.to_string(), &reason.link)),
         );
-        for gone in self.operations.working().await? {
+        for gone in self.operator.operations.working().await? {
             if gone.is_gone(now) {
                 let heard = gone.last_seen.map_or_else(
                     || "no one knows when".to_owned(),
@@ -198,7 +203,11 @@ impl App {
             state: Some(DeadLetterState::Open),
             ..DeadLetterFilter::default()
         };
-        let (letters, more) = self.reader.dead_letters(&open, &Page::default()).await?;
+        let (letters, more) = self
+            .operator
+            .reader
+            .dead_letters(&open, &Page::default())
+            .await?;
         if !letters.is_empty() {
             let or_more = if more.is_some() { " or more" } else { "" };
             let text = format!(
@@ -207,7 +216,7 @@ impl App {
             );
             found.push(wrong(text, "/dead-letters"));
         }
-        let status = self.status.get();
+        let status = self.operator.status.get();
         let quarantined: usize = status.jobs.values().map(|job| job.quarantined).sum();
         if quarantined > 0 {
             found.push(wrong(

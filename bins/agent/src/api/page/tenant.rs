@@ -6,7 +6,7 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
 };
 use chrono::NaiveDate;
-use punctual_application::ports::{Clock, Page, StoredResult, SystemClock, TenantRuns};
+use punctual_application::ports::{Page, StoredResult, TenantRuns};
 use punctual_domain::{
     FeatureType, JobId, MergedPreference, Origin, Preference, Slot, TenantId, Work,
 };
@@ -89,6 +89,7 @@ pub(super) async fn one(
         job_id: None,
     };
     let (runs, next) = app
+        .operator
         .reader
         .tenant_runs(
             &filter,
@@ -99,7 +100,7 @@ pub(super) async fn one(
         )
         .await?;
     let mut jobs = Vec::new();
-    for job in &app.jobs.current().jobs {
+    for job in &app.operator.jobs.current().jobs {
         if let Work::Preferences {
             feature_type,
             defaults,
@@ -129,13 +130,12 @@ impl App {
         tenant: &TenantId,
         date: Option<NaiveDate>,
     ) -> Result<InJob, PageError> {
-        let explanation = self.explain(tenant, job_id, date).await?;
-        let explanation = explanation["explanation"].as_str().unwrap_or_default();
+        let explained = self.operator.explain(tenant, job_id, date).await?;
         let mut in_job = InJob {
             job_id: job_id.to_string(),
             fields: Vec::new(),
             next: Vec::new(),
-            explanation: explanation.to_owned(),
+            explanation: explained.explanation,
         };
         if let Some((fields, merged)) = self.in_effect(preferences, tenant).await {
             in_job.fields = fields;
@@ -154,9 +154,14 @@ impl App {
         tenant: &TenantId,
     ) -> Option<(Vec<Field>, MergedPreference)> {
         let one = std::slice::from_ref(tenant);
-        let stored = self.preferences.preferences(feature_type, one).await.ok()?;
+        let stored = self
+            .operator
+            .preferences
+            .preferences(feature_type, one)
+            .await
+            .ok()?;
         let stored = Preference::parse(&stored.get(tenant)?.preference).ok()?;
-        let merged = MergedPreference::merge(&stored, defaults, &self.zone).ok()?;
+        let merged = MergedPreference::merge(&stored, defaults, &self.operator.zone).ok()?;
         let fields = merged.with_origins(&stored, defaults).into_iter();
         let fields = fields.map(|(name, value, origin)| (name, plain(&value), words(origin)));
         Some((fields.collect(), merged))
@@ -164,11 +169,11 @@ impl App {
 
     /// When the tenant falls due next in a job, in the tenant's zone and in UTC.
     fn next_runs(&self, job_id: &JobId, tenant: &TenantId, slot: &Slot) -> Vec<String> {
-        let status = self.status.get();
+        let status = self.operator.status.get();
         let known = status.jobs.get(job_id);
         let spread = known.map(|known| known.mirror.read(|mirror| mirror.spread_of(tenant)));
         let spread = spread.unwrap_or_default();
-        let first = slot.next_after(SystemClock.now() - spread);
+        let first = slot.next_after(self.operator.clock.now() - spread);
         std::iter::successors(first, |last| slot.next_after(*last))
             .take(NEXT_RUNS)
             .map(|instant| {

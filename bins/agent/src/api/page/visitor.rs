@@ -15,7 +15,7 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{Clock, Page, SystemClock};
+use punctual_application::ports::Page;
 use punctual_config_database::pages::{cookie, set_cookie, to_sign_in, within};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -42,7 +42,8 @@ impl FromRequestParts<App> for Visitor {
         let Some(key) = &app.api_key else {
             return Ok(Self { signed_in: false });
         };
-        let sealed = cookie(&parts.headers, COOKIE).filter(|token| is_sealed(token, key));
+        let sealed = cookie(&parts.headers, COOKIE);
+        let sealed = sealed.filter(|token| is_sealed(token, key, app.operator.clock.now()));
         if sealed.is_some() {
             app.follow_sign_outs().await;
         }
@@ -54,8 +55,8 @@ impl FromRequestParts<App> for Visitor {
 }
 
 /// `until.nonce.seal`, the first in seconds since 1970.
-fn token(key: &blake3::Hash) -> String {
-    let until = (SystemClock.now() + SIGNED_IN_FOR).timestamp();
+fn token(key: &blake3::Hash, now: DateTime<Utc>) -> String {
+    let until = (now + SIGNED_IN_FOR).timestamp();
     let content = format!("{until}.{}", Uuid::new_v4().simple());
     let seal = seal(&content, key);
     format!("{content}.{seal}")
@@ -66,7 +67,7 @@ fn seal(content: &str, key: &blake3::Hash) -> blake3::Hash {
     blake3::keyed_hash(&own, content.as_bytes())
 }
 
-fn is_sealed(token: &str, key: &blake3::Hash) -> bool {
+fn is_sealed(token: &str, key: &blake3::Hash, now: DateTime<Utc>) -> bool {
     let Some((content, given)) = token.rsplit_once('.') else {
         return false;
     };
@@ -76,7 +77,7 @@ fn is_sealed(token: &str, key: &blake3::Hash) -> bool {
         .and_then(|until| until.parse::<i64>().ok());
     // Comparing two hashes takes the same time whatever they are.
     let genuine = blake3::Hash::from_hex(given).is_ok_and(|given| given == seal(content, key));
-    genuine && until.is_some_and(|until| until > SystemClock.now().timestamp())
+    genuine && until.is_some_and(|until| until > now.timestamp())
 }
 
 /// What a cookie says, without its seal: the seal may be written in either case.
@@ -141,14 +142,14 @@ impl App {
     /// Takes in who signed out at other replicas, or before this process began. When the store fails, it is asked again
     /// with the next look: pages show its failure anyway.
     async fn follow_sign_outs(&self) {
-        let Some(since) = self.signed_out.read_since(SystemClock.now()) else {
+        let Some(since) = self.signed_out.read_since(self.operator.clock.now()) else {
             return;
         };
         let mut page = Page {
             cursor: None,
             limit: 200,
         };
-        while let Ok((entries, next)) = self.operations.audit_log(&page).await {
+        while let Ok((entries, next)) = self.operator.operations.audit_log(&page).await {
             for entry in entries.iter().take_while(|entry| entry.at >= since) {
                 if entry.action == SIGN_OUT {
                     self.signed_out.add(&entry.subject, entry.at);
@@ -199,7 +200,13 @@ pub(super) async fn sign_in(
     };
     match app.is_own_key(peer, key.expose_secret(), "refused at the sign-in")? {
         true => {
-            let cookie = set_cookie(&headers, COOKIE, &token(&own), SAME_SITE, SIGNED_IN_FOR);
+            let cookie = set_cookie(
+                &headers,
+                COOKIE,
+                &token(&own, app.operator.clock.now()),
+                SAME_SITE,
+                SIGNED_IN_FOR,
+            );
             let to = Redirect::to(&within(next));
             Ok(([(header::SET_COOKIE, cookie)], to).into_response())
         }
@@ -214,14 +221,18 @@ pub(super) async fn sign_in(
     }
 }
 
-pub(super) async fn sign_out(State(app): State<App>, by: By, headers: HeaderMap) -> Response {
+pub(super) async fn sign_out(
+    State(app): State<App>,
+    By(actor): By,
+    headers: HeaderMap,
+) -> Response {
     if let (Some(token), Some(key)) = (cookie(&headers, COOKIE), &app.api_key)
-        && is_sealed(token, key)
+        && is_sealed(token, key, app.operator.clock.now())
     {
         let content = content_of(token);
-        app.signed_out.add(content, SystemClock.now());
+        app.signed_out.add(content, app.operator.clock.now());
         // It has ended here in any case; the store's failure is in the log.
-        let _ = app.audit(&by, SIGN_OUT, content, "").await;
+        let _ = app.operator.record(&actor, SIGN_OUT, content, "").await;
     }
     let cookie = set_cookie(&headers, COOKIE, "", SAME_SITE, TimeDelta::zero());
     ([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response()
@@ -234,7 +245,8 @@ mod tests {
     #[test]
     fn signing_out_ends_every_copy_of_a_cookie_and_no_other() {
         let (key, signed_out) = (blake3::hash(b"key"), SignedOut::default());
-        let (one, other, now) = (token(&key), token(&key), SystemClock.now());
+        let now = "2026-03-01T09:00:00Z".parse().unwrap();
+        let (one, other) = (token(&key, now), token(&key, now));
         signed_out.add(content_of(&one), now);
         assert!(signed_out.holds(&one) && !signed_out.holds(&other));
         let (content, seal) = one.rsplit_once('.').unwrap();
@@ -248,16 +260,18 @@ mod tests {
     #[test]
     fn only_the_key_makes_a_cookie_and_it_ends() {
         let (key, other) = (blake3::hash(b"key"), blake3::hash(b"other"));
-        let token = token(&key);
-        assert!(is_sealed(&token, &key));
-        assert!(!is_sealed(&token, &other));
+        let now = "2026-03-01T09:00:00Z".parse().unwrap();
+        let token = token(&key, now);
+        assert!(is_sealed(&token, &key, now));
+        assert!(!is_sealed(&token, &other, now));
+        assert!(!is_sealed(&token, &key, now + SIGNED_IN_FOR));
         let (until, rest) = token.split_once('.').unwrap();
         let longer = format!("{}.{rest}", until.parse::<i64>().unwrap() + 1);
-        assert!(!is_sealed(&longer, &key));
+        assert!(!is_sealed(&longer, &key, now));
         let old = "1000000000.0";
-        assert!(!is_sealed(&format!("{old}.{}", seal(old, &key)), &key));
+        assert!(!is_sealed(&format!("{old}.{}", seal(old, &key)), &key, now));
         for broken in ["", ".", "..", "x.y.z"] {
-            assert!(!is_sealed(broken, &key));
+            assert!(!is_sealed(broken, &key, now));
         }
     }
 }

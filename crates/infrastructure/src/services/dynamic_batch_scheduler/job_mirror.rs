@@ -1,16 +1,14 @@
 //! A preference-based job with the mirror of its tenants: takes what the feed brings, and says what is due.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::{JobStatus, MirrorHandle};
 use punctual_domain::{
     DueGroup, FeatureType, JobConfig, Mirror, NewBatch, Placement, Reading, TenantId, Work, Zone,
     plan_mirror,
 };
 use tracing::{info, warn};
 
-use super::{
-    feed::News,
-    status::{JobStatus, MirrorHandle},
-};
+use super::feed::News;
 
 /// Preferences stored this long before the last full read are looked at again after a restart: a Config Database may
 /// tell what it stores a while later, and its clock is another one.

@@ -1,4 +1,5 @@
-//! What the scheduler knows, as data that others may read at any time.
+//! What the scheduler knows, as data that others may read at any time. The scheduler writes it; the operator, the pages
+//! and the health checks read it.
 
 use std::{
     collections::HashMap,
@@ -7,9 +8,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_application::ports::PreferenceMirror;
 use punctual_domain::{FeatureType, Horizon, JobId, MergedPreference, Mirror, Slot, TenantId};
 use tokio::sync::watch;
+
+use crate::ports::PreferenceMirror;
 
 /// The scheduler's state after its last tick.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +65,9 @@ impl JobStatus {
 pub struct MirrorHandle(Arc<RwLock<Mirror>>);
 
 impl MirrorHandle {
-    pub(super) fn new(mirror: Mirror) -> Self {
+    /// A handle on a mirror, for the scheduler that keeps it.
+    #[must_use]
+    pub fn new(mirror: Mirror) -> Self {
         Self(Arc::new(RwLock::new(mirror)))
     }
 
@@ -72,7 +76,8 @@ impl MirrorHandle {
         look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn write<T>(&self, change: impl FnOnce(&mut Mirror) -> T) -> T {
+    /// Changes it. Only the scheduler that keeps it does.
+    pub fn write<T>(&self, change: impl FnOnce(&mut Mirror) -> T) -> T {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -146,7 +151,8 @@ impl StatusHandle {
         }
     }
 
-    pub(super) fn publish(&self, status: SchedulerStatus) {
+    /// Shows a new state to everybody. Only the scheduler does.
+    pub fn publish(&self, status: SchedulerStatus) {
         self.0.send_replace(Arc::new(status));
     }
 }

@@ -1,0 +1,196 @@
+//! What operators do: run a job now, pause it, cancel a batch, backfill dates that have passed, replay what failed, and
+//! ask why a tenant ran or did not.
+//!
+//! The HTTP API, the operations page and whoever embeds the crates are callers of the one [`Operator`]. To add an action,
+//! write a file beside these with an `impl Operator` that takes an [`Actor`], records it with [`Operator::record`] before
+//! anything is changed, and returns a type that can be serialized.
+
+mod backfill;
+mod batches;
+mod dead_letters;
+mod explain;
+mod idempotency;
+mod pause;
+mod quarantine;
+mod trigger;
+mod upcoming;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use punctual_domain::{JobConfig, JobId, Zone};
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+pub use self::{
+    backfill::{BackfillReport, BackfillRequest},
+    dead_letters::{DeadLetterSelection, DiscardReport, LeftOut, ReplayReport},
+    explain::Explanation,
+    idempotency::IdempotencyKey,
+    quarantine::Quarantined,
+    trigger::{TriggerRequest, TriggeredBatch},
+};
+use super::{
+    active_failures::{ActiveFailures, Operation},
+    batch_processor::Handlers,
+    jobs::Jobs,
+    schedule_status::StatusHandle,
+};
+use crate::ports::{
+    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, Operations, StoreError, WorkQueue,
+};
+
+/// Who asks, as the audit log names them: `api from 10.0.0.7`, `page from 10.0.0.7`, or a name of the caller's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor(pub String);
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why what an operator asked for was not done.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OperatorError {
+    /// The request cannot be used.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such job, batch or dead letter.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done as things are now.
+    #[error("{0}")]
+    Conflict(String),
+    /// The request is well-formed, and doing it would most likely be a mistake.
+    #[error("{0}")]
+    Refused(String),
+    /// Preferences cannot be read now. The same request may succeed later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The store failed, or refused a cursor.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OperatorError {
+    /// Whether the caller can mend the request.
+    #[must_use]
+    pub fn is_callers(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::NotFound(_) | Self::Conflict(_) | Self::Refused(_) => true,
+            Self::Unavailable(_) => false,
+            Self::Store(error) => error.invalid_input,
+        }
+    }
+}
+
+/// Does what operators ask for.
+///
+/// Every field is one of the parts that the agent is made of, so that an embedder fills in those of their own.
+#[derive(Clone)]
+pub struct Operator {
+    /// Reads batches, results and dead letters.
+    pub reader: Arc<dyn BatchReader>,
+    /// Takes batches, and knows which jobs are paused.
+    pub queue: Arc<dyn WorkQueue>,
+    /// Keeps the audit log and idempotency keys.
+    pub operations: Arc<dyn Operations>,
+    /// Where preferences are read.
+    pub preferences: Arc<dyn ConfigDatabase>,
+    /// Where the items of plain jobs are read.
+    pub item_source: Arc<dyn ItemSource>,
+    /// The jobs in force.
+    pub jobs: Jobs,
+    /// What the jobs run.
+    pub handlers: Handlers,
+    /// What the scheduler knows.
+    pub status: StatusHandle,
+    /// Where it is noted that the store refuses what operators ask for.
+    pub failures: ActiveFailures,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The zone where neither tenant nor job names one.
+    pub zone: Zone,
+    /// How many items a chunk holds at most.
+    pub chunk_size: usize,
+}
+
+impl Operator {
+    /// The job of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn job(&self, job_id: &JobId) -> Result<JobConfig, OperatorError> {
+        let jobs = self.jobs.current();
+        jobs.job(job_id).cloned().ok_or_else(|| {
+            let names: Vec<_> = jobs.jobs.iter().map(|job| job.job_id.as_str()).collect();
+            OperatorError::NotFound(format!(
+                "there is no job `{job_id}`; the jobs are {}",
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// Writes down what is asked for, before it is done. Actions that are not of this type, such as signing out, do it too.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn record(
+        &self,
+        actor: &Actor,
+        action: &str,
+        subject: &str,
+        detail: &str,
+    ) -> Result<(), OperatorError> {
+        let entry = AuditEntry {
+            at: self.clock.now(),
+            by: actor.0.clone(),
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            detail: detail.to_owned(),
+        };
+        Ok(self.noted(self.operations.record(&entry).await)?)
+    }
+
+    /// Notes whether the store took what an operator asked for.
+    fn noted<T>(&self, stored: Result<T, StoreError>) -> Result<T, StoreError> {
+        let refused = stored.as_ref().is_err_and(|error| error.invalid_input);
+        if !refused {
+            let now = self.clock.now();
+            self.failures.note(Operation::StoreRequest, &stored, now);
+        }
+        stored
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator").finish_non_exhaustive()
+    }
+}
+
+/// Reads a field that may be absent, but not `null`: a script that has found nothing does not mean all.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+/// Refuses an empty list, which means no one, and a list beside `all`.
+fn refuse_empty<T>(
+    field: &str,
+    list: Option<&BTreeSet<T>>,
+    all: bool,
+) -> Result<(), OperatorError> {
+    match list {
+        Some(list) if list.is_empty() => Err(OperatorError::Invalid(format!(
+            "{field} is an empty list, which means no one; name at least one, or send \"all\": true without {field}"
+        ))),
+        Some(_) if all => Err(OperatorError::Invalid(format!(
+            "{field} goes without all; send one or the other"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

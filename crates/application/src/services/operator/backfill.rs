@@ -1,0 +1,215 @@
+//! Runs what fell due on dates that have passed and has neither succeeded nor failed: after an outage, or for a job that
+//! is new. It goes by what tenants have chosen now, behind everything else, and no tenant runs twice for a date.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use punctual_domain::{
+    BackfillGroup, Choice, Dates, JobConfig, JobId, MergedPreference, Schedule, TenantId, Work,
+};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::{
+    Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty, trigger::refuse_tenants,
+};
+use crate::services::backfill::{BackfillCount, backfill};
+
+/// Items that one backfill looks at, at most.
+const MOST_ITEMS: usize = 2_000_000;
+
+/// What is to be made up for.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackfillRequest {
+    /// The first date, in each tenant's zone.
+    pub from: NaiveDate,
+    /// The last date.
+    pub to: NaiveDate,
+    /// Only these; absent: all. An empty list is refused: it means no one.
+    #[serde(default, deserialize_with = "given")]
+    pub tenants: Option<BTreeSet<TenantId>>,
+    /// All, in words.
+    #[serde(default)]
+    pub all: bool,
+    /// Also for named tenants who have stored no preference, with the job's defaults.
+    #[serde(default)]
+    pub allow_unknown: bool,
+    /// Only count.
+    #[serde(default)]
+    pub preview: bool,
+}
+
+/// What a backfill comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackfillReport {
+    /// Of which job.
+    pub job_id: JobId,
+    /// Whether it was only counted.
+    pub preview: bool,
+    /// How much it is.
+    #[serde(flatten)]
+    pub count: BackfillCount,
+}
+
+impl Operator {
+    /// Queues what a job has not run on dates that have passed, or only counts it if the request says so. What has begun
+    /// goes on when whoever asked goes away.
+    ///
+    /// # Errors
+    /// The job does not exist, nothing or too much fell due, a tenant cannot be run, or the store fails.
+    pub async fn backfill(
+        &self,
+        actor: &Actor,
+        key: Option<&IdempotencyKey>,
+        job_id: &JobId,
+        request: &BackfillRequest,
+    ) -> Result<BackfillReport, OperatorError> {
+        if request.preview {
+            return self
+                .backfill_as(actor, job_id, request, self.clock.now())
+                .await;
+        }
+        let scope = format!("backfill {job_id}");
+        let act = |_, now| self.backfill_as(actor, job_id, request, now);
+        self.once(key, scope, request, act).await
+    }
+
+    async fn backfill_as(
+        &self,
+        actor: &Actor,
+        job_id: &JobId,
+        request: &BackfillRequest,
+        now: DateTime<Utc>,
+    ) -> Result<BackfillReport, OperatorError> {
+        let job = self.job(job_id)?;
+        refuse_empty("tenants", request.tenants.as_ref(), request.all)?;
+        let (from, to, preview) = (request.from, request.to, request.preview);
+        let dates =
+            Dates::new(from, to).map_err(|error| OperatorError::Invalid(error.to_string()))?;
+        let groups = self.fell_due(&job, dates, request, now).await?;
+        let due = groups
+            .iter()
+            .map(|group| group.occurrences.len() * group.tenants.len());
+        let due: usize = due.sum();
+        if due == 0 {
+            return Err(OperatorError::Invalid(format!(
+                "nothing of {job_id} fell due from {from} to {to}; a backfill is for dates that have passed"
+            )));
+        }
+        if due > MOST_ITEMS {
+            return Err(OperatorError::Invalid(format!(
+                "{due} items of {job_id} fell due from {from} to {to}, and a backfill takes {MOST_ITEMS}; ask for fewer \
+                 dates or tenants"
+            )));
+        }
+        if !preview {
+            let range = format!("{from} to {to}, {due} items due");
+            self.record(actor, "backfill", job_id.as_str(), &range)
+                .await?;
+        }
+        let (operator, allow_unknown) = (self.clone(), request.allow_unknown);
+        let work = async move {
+            let queue = (!preview).then_some(operator.queue.as_ref());
+            let (reader, size) = (operator.reader.as_ref(), operator.chunk_size);
+            backfill(reader, queue, &job, groups, size, allow_unknown, now).await
+        };
+        let done = tokio::spawn(work).await;
+        let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let count = done?;
+        if !preview {
+            let (to_run, batches) = (count.to_run, count.batches);
+            info!(%job_id, to_run, batches, "Backfill of {job_id} is queued: {to_run} items in {batches} batches");
+        }
+        Ok(BackfillReport {
+            job_id: job_id.clone(),
+            preview,
+            count,
+        })
+    }
+
+    /// Who fell due when on these dates.
+    async fn fell_due(
+        &self,
+        job: &JobConfig,
+        dates: Dates,
+        request: &BackfillRequest,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<BackfillGroup>, OperatorError> {
+        match (&job.work, &request.tenants) {
+            (Work::Fixed { schedule, .. }, named) => Ok(vec![BackfillGroup {
+                schedule: schedule.clone(),
+                occurrences: dates.passed(schedule, TimeDelta::zero(), now),
+                tenants: self.items(job, named.clone()).await?,
+            }]),
+            (Work::Preferences { .. }, None) => {
+                let status = self.status.get();
+                match status.jobs.get(&job.job_id).filter(|known| known.loaded) {
+                    Some(known) => Ok(known.mirror.read(|mirror| mirror.backfill(dates, now))),
+                    None => Err(OperatorError::Unavailable(format!(
+                        "the preferences of {} have not been read yet; ask again in a moment",
+                        job.job_id
+                    ))),
+                }
+            }
+            (Work::Preferences { .. }, Some(named)) => {
+                self.named_fell_due(job, dates, named, request.allow_unknown, now)
+                    .await
+            }
+        }
+    }
+
+    /// The same for named tenants of a job that follows preferences.
+    async fn named_fell_due(
+        &self,
+        job: &JobConfig,
+        dates: Dates,
+        named: &BTreeSet<TenantId>,
+        allow_unknown: bool,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<BackfillGroup>, OperatorError> {
+        let Work::Preferences {
+            feature_type,
+            defaults,
+            ..
+        } = &job.work
+        else {
+            return Ok(Vec::new());
+        };
+        let status = self.status.get();
+        let known = status.jobs.get(&job.job_id);
+        let (mut groups, mut unknown) = (Vec::new(), Vec::new());
+        for tenant in named {
+            let schedule: Schedule = match self.choice(job, known, tenant).await {
+                Choice::On { schedule, .. } => schedule,
+                Choice::Missing if allow_unknown => {
+                    let merged = MergedPreference::of_defaults(defaults, &self.zone);
+                    let merged = merged.map_err(|errors| {
+                        OperatorError::Invalid(format!(
+                            "the defaults of {} name no time: {errors}",
+                            job.job_id
+                        ))
+                    })?;
+                    merged.slot.into()
+                }
+                Choice::Missing => {
+                    unknown.push(tenant);
+                    continue;
+                }
+                _ => {
+                    return Err(OperatorError::Invalid(format!(
+                        "tenants: {tenant} is not scheduled in {}; `punctual-agent explain` says why",
+                        job.job_id
+                    )));
+                }
+            };
+            groups.push(BackfillGroup {
+                occurrences: dates.passed(&schedule, job.work.spread_of(tenant), now),
+                schedule,
+                tenants: vec![tenant.clone()],
+            });
+        }
+        refuse_tenants(&job.job_id, feature_type, &unknown)?;
+        Ok(groups)
+    }
+}

@@ -1,0 +1,60 @@
+//! Finds batches, and cancels them.
+
+use punctual_domain::{Batch, BatchStatus};
+use tracing::info;
+use uuid::Uuid;
+
+use super::{Actor, Operator, OperatorError};
+use crate::ports::{BatchFilter, Page, StoreError};
+
+impl Operator {
+    /// The batch of that id.
+    ///
+    /// # Errors
+    /// There is none, or the store fails.
+    pub async fn batch(&self, batch_id: Uuid) -> Result<Batch, OperatorError> {
+        let batch = self.reader.batch(batch_id).await?;
+        batch.ok_or_else(|| OperatorError::NotFound(format!("there is no batch {batch_id}")))
+    }
+
+    /// Cancels a batch: items that have not begun are skipped.
+    ///
+    /// # Errors
+    /// There is no such batch, it is over, or the store fails.
+    pub async fn cancel(&self, actor: &Actor, batch_id: Uuid) -> Result<(), OperatorError> {
+        let batch = self.batch(batch_id).await?;
+        if batch.finished_at.is_none() {
+            let detail = format!("a batch of {}", batch.job_id);
+            self.record(actor, "cancel", &batch_id.to_string(), &detail)
+                .await?;
+        }
+        if !self.noted(self.queue.cancel(batch_id).await)? {
+            return Err(OperatorError::Conflict(format!(
+                "batch {batch_id} is {}; only one that is not over can be cancelled",
+                self.batch(batch_id).await?.status.as_str()
+            )));
+        }
+        info!(%batch_id, "Batch {batch_id} is cancelled by hand");
+        Ok(())
+    }
+
+    /// The newest batches, in one status or in any.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn newest(
+        &self,
+        status: Option<BatchStatus>,
+        most: u32,
+    ) -> Result<Vec<Batch>, StoreError> {
+        let filter = BatchFilter {
+            job_id: None,
+            status,
+        };
+        let page = Page {
+            cursor: None,
+            limit: most,
+        };
+        Ok(self.reader.batches(&filter, &page).await?.0)
+    }
+}

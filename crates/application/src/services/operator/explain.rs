@@ -1,0 +1,225 @@
+//! Why a tenant ran, will run, or did not.
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use punctual_domain::{
+    BatchStatus, Choice, Facts, FeatureType, Horizon, ItemStatus, JobConfig, JobId, Occasion,
+    Occurrence, Preference, TenantId, Verdict, Work, explain,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Operator, OperatorError};
+use crate::{
+    ports::{Page, StoredResult, TenantRuns},
+    services::schedule_status::JobStatus,
+};
+
+/// Batches that are not done, runs, and entries of the audit log that are looked through at most.
+const LOOKED_THROUGH: Page = Page {
+    cursor: None,
+    limit: 1_000,
+};
+
+/// Why a tenant ran, will run, or did not, on a date.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// What it comes to, with its facts.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Whom it is about.
+    pub tenant_id: TenantId,
+    /// In which job.
+    pub job_id: JobId,
+    /// The schedule that the tenant has chosen, in words; `None`: none that can be used.
+    pub slot: Option<String>,
+    /// The run that it is about.
+    pub occurrence: Option<Occurrence>,
+    /// The batch in which it ran.
+    pub batch_id: Option<Uuid>,
+    /// The verdict in words.
+    pub explanation: String,
+}
+
+impl Operator {
+    /// Why a tenant ran, will run, or did not, on a date; today without one.
+    ///
+    /// # Errors
+    /// There is no such job, or the store fails.
+    pub async fn explain(
+        &self,
+        tenant_id: &TenantId,
+        job_id: &JobId,
+        date: Option<NaiveDate>,
+    ) -> Result<Explanation, OperatorError> {
+        let job = self.job(job_id)?;
+        let status = self.status.get();
+        let known = status.jobs.get(job_id);
+        let now = self.clock.now();
+        let choice = self.choice(&job, known, tenant_id).await;
+        let occasion = choice.occasion(date, now);
+        let runs = TenantRuns {
+            tenant_id: tenant_id.clone(),
+            job_id: Some(job_id.clone()),
+        };
+        let (runs, _) = self.reader.tenant_runs(&runs, &LOOKED_THROUGH).await?;
+        let of_occasion = |run: &&StoredResult| {
+            occasion.is_some_and(|occasion| run.occurrence == occasion.occurrence)
+        };
+        let runs: Vec<&StoredResult> = runs.iter().filter(of_occasion).collect();
+        let is = |run: &StoredResult, status| run.result.status == status;
+        let running = runs.iter().find(|run| is(run, ItemStatus::Running));
+        let mut run = running
+            .or_else(|| runs.iter().find(|run| !is(run, ItemStatus::Skipped)))
+            .copied();
+        let behind = match (occasion, run) {
+            (Some(occasion), None) => self.behind(job_id, &choice, occasion).await?,
+            _ => None,
+        };
+        // A skip counts only once the occurrence is due and no batch has it queued again.
+        if behind.is_none() && occasion.is_some_and(|occasion| occasion.due_at <= now) {
+            run = run.or_else(|| runs.first().copied());
+        }
+        let planned_until = match known {
+            Some(job) => job
+                .mirror
+                .read(|mirror| mirror.horizon().map(Horizon::until)),
+            None => status.planned_until,
+        };
+        let slot = match &choice {
+            Choice::On { schedule, .. } => Some(schedule.to_string()),
+            _ => None,
+        };
+        let verdict = explain(&Facts {
+            choice,
+            catch_up: job.catch_up,
+            date,
+            now,
+            paused: self.queue.paused().await?.contains_key(job_id),
+            paused_when_due: match occasion {
+                Some(occasion) if occasion.due_at <= now => {
+                    self.was_paused(job_id, occasion.due_at).await?
+                }
+                _ => false,
+            },
+            planned_until,
+            run: run.map(|run| &run.result),
+            behind,
+        });
+        Ok(Explanation {
+            tenant_id: tenant_id.clone(),
+            job_id: job_id.clone(),
+            slot,
+            occurrence: occasion.map(|occasion| occasion.occurrence),
+            batch_id: run.map(|run| run.batch_id),
+            explanation: verdict.to_string(),
+            verdict,
+        })
+    }
+
+    /// What a tenant has chosen for a job, as the scheduler knows it, else as it is stored.
+    pub(super) async fn choice(
+        &self,
+        job: &JobConfig,
+        known: Option<&JobStatus>,
+        tenant: &TenantId,
+    ) -> Choice {
+        let (feature_type, defaults, known) = match (&job.work, known) {
+            (
+                Work::Preferences {
+                    feature_type,
+                    defaults,
+                    ..
+                },
+                Some(known),
+            ) => (feature_type, defaults, known),
+            (Work::Preferences { .. }, None) => return Choice::Unknown,
+            (Work::Fixed { schedule, .. }, _) => {
+                return Choice::On {
+                    schedule: schedule.clone(),
+                    spread: TimeDelta::zero(),
+                    schedule_since: None,
+                };
+            }
+        };
+        let in_mirror = known.mirror.read(|mirror| {
+            if let Some(errors) = mirror.quarantine().get(tenant) {
+                return Some(Choice::Invalid(errors.clone()));
+            }
+            Some(Choice::On {
+                schedule: mirror.slot_of(tenant)?.into(),
+                spread: mirror.spread_of(tenant),
+                schedule_since: mirror.schedule_since(tenant)?,
+            })
+        });
+        match in_mirror {
+            Some(choice) => choice,
+            None => {
+                self.stored_choice(feature_type, defaults, known, tenant)
+                    .await
+            }
+        }
+    }
+
+    /// What is stored of a tenant who is not scheduled.
+    async fn stored_choice(
+        &self,
+        feature_type: &FeatureType,
+        defaults: &Preference,
+        known: &JobStatus,
+        tenant: &TenantId,
+    ) -> Choice {
+        let unreadable = self.preferences.unreadable(feature_type);
+        if let Some(errors) = unreadable.tenants.get(tenant) {
+            return Choice::Invalid(errors.clone());
+        }
+        let one = std::slice::from_ref(tenant);
+        match self.preferences.preferences(feature_type, one).await {
+            Ok(stored) => stored.get(tenant).map_or(Choice::Missing, |record| {
+                let spread = known.mirror.read(|mirror| mirror.spread_of(tenant));
+                Choice::of(record, defaults, &self.zone, spread)
+            }),
+            Err(_) => Choice::Unknown,
+        }
+    }
+
+    /// Whether an operator had paused a job at an instant.
+    async fn was_paused(&self, job_id: &JobId, at: DateTime<Utc>) -> Result<bool, OperatorError> {
+        let (entries, _) = self.operations.audit_log(&LOOKED_THROUGH).await?;
+        let last = entries.iter().find(|entry| {
+            entry.at <= at
+                && entry.subject == job_id.as_str()
+                && ["pause", "resume"].contains(&entry.action.as_str())
+        });
+        Ok(last.is_some_and(|entry| entry.action == "pause"))
+    }
+
+    /// How many items stand before an occasion that is in the queue; `None` when it is in no batch that is not done.
+    async fn behind(
+        &self,
+        job_id: &JobId,
+        choice: &Choice,
+        occasion: Occasion,
+    ) -> Result<Option<u64>, OperatorError> {
+        let Choice::On { schedule, .. } = choice else {
+            return Ok(None);
+        };
+        let slot = schedule.to_string();
+        let mut open: Vec<(DateTime<Utc>, bool, u64)> = Vec::new();
+        for status in [BatchStatus::Queued, BatchStatus::Running] {
+            let batches = self.newest(Some(status), LOOKED_THROUGH.limit).await?;
+            open.extend(batches.iter().map(|batch| {
+                let is_it = batch.job_id == *job_id
+                    && batch.slot == slot
+                    && batch.scheduled_at == occasion.due_at;
+                (batch.created_at, is_it, batch.total - batch.processed())
+            }));
+        }
+        let own = open.iter().find(|(_, is_it, _)| *is_it);
+        Ok(own.map(|(created_at, ..)| {
+            let before = open
+                .iter()
+                .filter(|(other, is_it, _)| !is_it && other <= created_at);
+            before.map(|(.., left)| left).sum()
+        }))
+    }
+}

@@ -1,0 +1,100 @@
+//! Requests under an idempotency key: the same key within 24 hours is the same request, with the same answer.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Operator, OperatorError};
+use crate::ports::NewRequest;
+
+const LONGEST: usize = 255;
+
+/// A key that makes a request the same request when it is sent again within 24 hours: 1 to 255 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key of that text.
+    ///
+    /// # Errors
+    /// It is empty, too long, or has other characters.
+    pub fn new(key: &str) -> Result<Self, OperatorError> {
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if !visible || !(1..=LONGEST).contains(&key.len()) {
+            return Err(OperatorError::Invalid(format!(
+                "invalid Idempotency-Key; use 1 to {LONGEST} visible ASCII characters, such as a UUID"
+            )));
+        }
+        Ok(Self(key.to_owned()))
+    }
+
+    /// A new one, that no other request has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().to_string())
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Operator {
+    /// Does what is asked for once for a key, and answers each repetition alike. `act` is given an id and an instant
+    /// that are the same for each attempt, so that a repetition after a crash queues nothing twice.
+    pub(super) async fn once<T, F>(
+        &self,
+        key: Option<&IdempotencyKey>,
+        scope: String,
+        asked: &impl Serialize,
+        act: impl FnOnce(Uuid, DateTime<Utc>) -> F,
+    ) -> Result<T, OperatorError>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, OperatorError>> + Send,
+    {
+        let now = self.clock.now();
+        let Some(IdempotencyKey(key)) = key else {
+            return act(Uuid::new_v4(), now).await;
+        };
+        let new = NewRequest {
+            scope,
+            key: key.clone(),
+            fingerprint: blake3::hash(json!(asked).to_string().as_bytes())
+                .to_hex()
+                .to_string(),
+        };
+        let request = self.operations.request(&new, now).await?;
+        if request.fingerprint != new.fingerprint {
+            return Err(OperatorError::Refused(format!(
+                "the Idempotency-Key `{key}` was used within 24 hours for another request; send a new key"
+            )));
+        }
+        if let Some(answer) = request.answer {
+            return serde_json::from_value(answer).map_err(|_| {
+                OperatorError::Conflict(format!(
+                    "the request with the Idempotency-Key `{key}` was done by another version, whose answer cannot be \
+                     read; send a new key to do it again"
+                ))
+            });
+        }
+        let done = act(request.id, request.at).await;
+        match &done {
+            Ok(answer) => {
+                let answer = Some(json!(answer));
+                self.operations.answer(request.id, answer).await?;
+            }
+            // What was refused may be corrected under the same key.
+            Err(error) if error.is_callers() => {
+                self.operations.answer(request.id, None).await?;
+            }
+            Err(_) => {}
+        }
+        done
+    }
+}

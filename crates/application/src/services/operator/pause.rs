@@ -1,0 +1,41 @@
+//! Pauses a job, and lets it go on.
+
+use punctual_domain::JobId;
+use tracing::info;
+
+use super::{Actor, Operator, OperatorError};
+
+impl Operator {
+    /// Lets nothing of a job fall due until it is resumed. What falls due meanwhile is left out.
+    ///
+    /// # Errors
+    /// There is no such job, or the store fails.
+    pub async fn pause(&self, actor: &Actor, job_id: &JobId) -> Result<(), OperatorError> {
+        self.set_paused(actor, job_id, true).await
+    }
+
+    /// Lets a paused job go on with what falls due from now on.
+    ///
+    /// # Errors
+    /// There is no such job, or the store fails.
+    pub async fn resume(&self, actor: &Actor, job_id: &JobId) -> Result<(), OperatorError> {
+        self.set_paused(actor, job_id, false).await
+    }
+
+    async fn set_paused(
+        &self,
+        actor: &Actor,
+        job_id: &JobId,
+        paused: bool,
+    ) -> Result<(), OperatorError> {
+        let job = self.job(job_id)?;
+        let action = if paused { "pause" } else { "resume" };
+        self.record(actor, action, job_id.as_str(), "").await?;
+        let reason = paused.then(|| "paused by hand".to_owned());
+        let set = self.queue.set_paused(&job.job_id, reason, self.clock.now());
+        self.noted(set.await)?;
+        let word = if paused { "paused" } else { "resumed" };
+        info!(%job_id, "Job {job_id} is {word} by hand");
+        Ok(())
+    }
+}

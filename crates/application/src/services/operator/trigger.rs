@@ -1,0 +1,211 @@
+//! Runs a job now, whatever its schedule says.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{
+    FeatureType, Firing, JobConfig, JobId, Mirror, NewBatch, Occurrence, TenantId, Trigger, Work,
+};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+use uuid::Uuid;
+
+use super::{Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty};
+use crate::services::source_items::{chunk_size_of, item_ids};
+
+/// How many tenants an error names.
+const NAMED: usize = 100;
+
+/// Whom a job is to run for.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriggerRequest {
+    /// Only these; absent: all. An empty list is refused: it means no one.
+    #[serde(default, deserialize_with = "given")]
+    pub tenants: Option<BTreeSet<TenantId>>,
+    /// All, in words.
+    #[serde(default)]
+    pub all: bool,
+    /// Also for tenants who have stored no preference, with the job's defaults.
+    #[serde(default)]
+    pub allow_unknown: bool,
+}
+
+/// A run that an operator has asked for, in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggeredBatch {
+    /// The batch that is queued.
+    pub batch_id: Uuid,
+    /// Of which job.
+    pub job_id: JobId,
+    /// The key of this run.
+    pub occurrence: Occurrence,
+    /// How many items it has.
+    pub total: usize,
+}
+
+impl Operator {
+    /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
+    ///
+    /// # Errors
+    /// The job does not exist or has nothing to run, a tenant has stored no preference, or the store fails.
+    pub async fn trigger(
+        &self,
+        actor: &Actor,
+        key: Option<&IdempotencyKey>,
+        job_id: &JobId,
+        request: &TriggerRequest,
+    ) -> Result<TriggeredBatch, OperatorError> {
+        let scope = format!("trigger {job_id}");
+        let act = |run, now| self.trigger_as(actor, job_id, request, run, now);
+        self.once(key, scope, request, act).await
+    }
+
+    async fn trigger_as(
+        &self,
+        actor: &Actor,
+        job_id: &JobId,
+        request: &TriggerRequest,
+        run: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<TriggeredBatch, OperatorError> {
+        let job = self.job(job_id)?;
+        refuse_empty("tenants", request.tenants.as_ref(), request.all)?;
+        if let (Some(named), false) = (&request.tenants, request.allow_unknown) {
+            self.refuse_unknown(&job, named).await?;
+        }
+        let items = self.items(&job, request.tenants.clone()).await?;
+        if items.is_empty() {
+            let remedy = match job.work {
+                Work::Preferences { .. } => "name tenants, or check which preferences are stored",
+                Work::Fixed { .. } => "check its source and the filters of its source",
+            };
+            return Err(OperatorError::Invalid(format!(
+                "{job_id} has no items to run; {remedy}"
+            )));
+        }
+        let occurrence = Occurrence::Run(run);
+        let batch = NewBatch::new(
+            &job.job_id,
+            job.priority,
+            "manual".to_owned(),
+            now,
+            occurrence,
+            Trigger::Manual,
+            now,
+            &items,
+            chunk_size_of(job.kind, self.chunk_size),
+        )
+        .of_job(&job, TimeDelta::zero())
+        .allowing_unknown(request.allow_unknown);
+        let (batch_id, total) = (batch.batch_id, batch.total());
+        let detail = format!("batch {batch_id} of {total} items");
+        self.record(actor, "trigger", job_id.as_str(), &detail)
+            .await?;
+        let firing = Firing {
+            batches: vec![batch],
+            progress: vec![],
+        };
+        self.noted(self.queue.enqueue(firing, self.clock.now()).await)?;
+        info!(%batch_id, %job_id, total, "Batch {batch_id} of {job_id} is queued by hand: {total} items");
+        Ok(TriggeredBatch {
+            batch_id,
+            job_id: job.job_id,
+            occurrence,
+            total,
+        })
+    }
+
+    /// Refuses tenants who have stored no preference for a job's feature: most likely they are mistyped.
+    async fn refuse_unknown(
+        &self,
+        job: &JobConfig,
+        named: &BTreeSet<TenantId>,
+    ) -> Result<(), OperatorError> {
+        let Work::Preferences { feature_type, .. } = &job.work else {
+            return Ok(());
+        };
+        let status = self.status.get();
+        let others: Vec<TenantId> = match status.jobs.get(&job.job_id) {
+            Some(known) => known.mirror.read(|mirror| {
+                let is_off = |tenant: &&TenantId| mirror.slot_of(tenant).is_none();
+                named.iter().filter(is_off).cloned().collect()
+            }),
+            None => named.iter().cloned().collect(),
+        };
+        if others.is_empty() {
+            return Ok(());
+        }
+        let stored = self.preferences.preferences(feature_type, &others).await;
+        let stored = stored.map_err(|error| {
+            OperatorError::Unavailable(format!(
+                "preferences cannot be read now: {error}; try again"
+            ))
+        })?;
+        let unknown = others.iter().filter(|tenant| !stored.contains_key(*tenant));
+        refuse_tenants(&job.job_id, feature_type, &unknown.collect::<Vec<_>>())
+    }
+
+    /// Whom a job runs for: those named, else all.
+    pub(super) async fn items(
+        &self,
+        job: &JobConfig,
+        named: Option<BTreeSet<TenantId>>,
+    ) -> Result<Vec<TenantId>, OperatorError> {
+        let all = match &job.work {
+            Work::Preferences { .. } => {
+                if let Some(named) = named {
+                    return Ok(named.into_iter().collect());
+                }
+                let status = self.status.get();
+                let known = status.jobs.get(&job.job_id);
+                return Ok(known
+                    .map(|job| job.mirror.read(Mirror::tenants))
+                    .unwrap_or_default());
+            }
+            Work::Fixed {
+                sources,
+                distribute_to,
+                ..
+            } => {
+                let records = self.item_source.load(sources).await.map_err(|error| {
+                    OperatorError::Invalid(format!(
+                        "the items of {} cannot be read: {error}",
+                        job.job_id
+                    ))
+                })?;
+                item_ids(job.kind, &records, distribute_to)
+            }
+        };
+        let Some(named) = named else { return Ok(all) };
+        match named.iter().find(|id| !all.contains(id)) {
+            Some(id) => Err(OperatorError::Invalid(format!(
+                "{} has no item `{id}`",
+                job.job_id
+            ))),
+            None => Ok(named.into_iter().collect()),
+        }
+    }
+}
+
+/// Refuses these tenants, if there are any, because they have stored nothing.
+pub(super) fn refuse_tenants(
+    job_id: &JobId,
+    feature_type: &FeatureType,
+    unknown: &[&TenantId],
+) -> Result<(), OperatorError> {
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = unknown.iter().take(NAMED).map(|id| id.as_str()).collect();
+    let more = match unknown.len() - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Err(OperatorError::Refused(format!(
+        "tenants: {} named for {job_id} have stored no preference for {feature_type}: {}{more}; nothing is queued. \
+         Correct them, or send \"allow_unknown\": true (--allow-unknown) to run them with the job's defaults",
+        unknown.len(),
+        names.join(", ")
+    )))
+}
