@@ -25,8 +25,8 @@ pub(super) struct JobMirror {
     pub(super) placement: Placement,
     /// How the tenants were placed until the job file was edited, while that is still to be made up for.
     pub(super) placed_before: Option<Placement>,
-    /// When the job began, or last rested while something fell due: nothing from before it is planned late. `None`: in an
-    /// earlier run of the agent.
+    /// When the job began, came to place its tenants as it does, or last rested while something fell due: nothing from
+    /// before it is planned late. `None`: in an earlier run of the agent.
     pub(super) began: Option<DateTime<Utc>>,
     pub(super) mirror: MirrorHandle,
     /// Whether the mirror knows until when the job has been planned.
@@ -145,6 +145,10 @@ impl JobMirror {
                     }
                     (first, difference, mirror.len(), mirror.group_count())
                 });
+                if placed_before.is_some() {
+                    // What fell due before by the new placement fell due under the old one, or not at all.
+                    self.began = Some(now);
+                }
                 self.complete_at = Some(*read_at);
                 if first {
                     info!(%job_id, tenants, groups, "Job {job_id} serves {tenants} tenants in {groups} groups");
