@@ -281,7 +281,10 @@ impl BatchScheduler {
         now: DateTime<Utc>,
     ) -> Result<Start, StoreError> {
         if let Some(planned) = self.planned.get(job_id) {
-            return Ok(planned.next.clone());
+            let mut next = planned.next.clone();
+            // The clock may have stepped back while the job was out of the file.
+            next.horizon.move_to(next.horizon.until().min(now));
+            return Ok(next);
         }
         let stored = self.queue.progress(job_id).await?;
         let written_down = stored.as_ref().map(|progress| progress.scheduled_until);

@@ -708,6 +708,65 @@ async fn a_spread_that_is_edited_at_its_middle_costs_and_doubles_no_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_choice_from_before_an_edit_of_the_job_file_is_not_late_after_a_restart() {
+    let scripted = Arc::new(Scripted::default());
+    let file = |time: &str| {
+        let mut file = jobs();
+        file["jobs"][0]["default_preferences"] = json!({"preferred_time": time});
+        Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
+    };
+    let store: Arc<FakeStore> = Arc::default();
+    let begin =
+        |jobs: Jobs, now: &str| start_jobs(scripted.clone(), store.clone(), now, || 1.0, jobs);
+    let bench = begin(file("09:00"), "2026-03-01T09:00:30Z");
+    bench.sleep(90).await;
+    // 09:00 has passed when it is chosen; by the new file it would be 09:04.
+    let on = json!({"enabled": true, "frequency": "daily"});
+    scripted.change("a", Some(on), "2026-03-01T09:02:00Z");
+    bench.sleep(5 * 60).await;
+    bench.jobs.replace((*file("09:04").current()).clone());
+    bench.sleep(2 * 60).await;
+    assert_eq!(bench.queued().await, [""; 0]);
+    bench.stop.cancel();
+    bench.sleep(1).await;
+
+    let restarted = begin(file("09:04"), "2026-03-01T09:10:00Z");
+    restarted.sleep(60).await;
+    assert_eq!(restarted.queued().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_back_after_a_step_of_the_clock_runs_nothing_early() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    let file = |minutes: u32| {
+        let mut file = jobs();
+        file["jobs"][0]["spread_minutes"] = json!(minutes);
+        Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
+    };
+    let jobs = file(240);
+    let bench = start_jobs(
+        scripted,
+        Arc::default(),
+        "2026-03-01T08:30:00Z",
+        || 1.0,
+        jobs,
+    );
+    bench.sleep(25 * 60).await;
+    // By a clock that is ten minutes ahead 09:00 has passed, and the spread leaves the tenant to come.
+    bench.clock.step(TimeDelta::minutes(10));
+    bench.sleep(120).await;
+    bench.jobs.replace(BatchConfig::default());
+    bench.sleep(5).await;
+    bench.clock.step(TimeDelta::minutes(-10));
+    bench.jobs.replace((*file(0).current()).clone());
+    bench.sleep(60).await;
+    assert_eq!(bench.queued().await, [""; 0], "it is 08:58");
+    bench.sleep(5 * 60).await;
+    assert_eq!(bench.queued().await, ["posts 01 09:00 1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_takes_up_another_feature_begins_anew_with_its_tenants() {
     for how in ["over a restart", "while it runs, and a restart follows"] {
         let scripted = Arc::new(Scripted::default());
