@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    CatchUp, CatchUpPolicy, Mirror, Placement, Preference, PreferenceRecord, Reading, TenantId,
-    Zone, plan_mirror,
+    CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, Mirror, Placement, Preference,
+    PreferenceRecord, Reading, TenantId, Zone, plan_mirror,
 };
 use serde_json::json;
 
@@ -112,4 +112,40 @@ fn a_choice_seen_late_keeps_its_own_when_the_job_file_was_edited_too() {
     let since = at(9) + TimeDelta::minutes(45);
     let due = planned_after(since, tenant, 0, "UTC", reading, all);
     assert_eq!(due, [at(10), at(11), at(12)]);
+}
+
+#[test]
+fn who_chooses_another_time_after_an_edit_runs_at_that_alone() {
+    let now: DateTime<Utc> = "2026-06-15T09:04:00Z".parse().unwrap();
+    let preference = |time: &str| {
+        let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": time});
+        Arc::new(preference.as_object().unwrap().clone())
+    };
+    let record = PreferenceRecord {
+        tenant_id: spread_by(30),
+        preference: preference("09:00"),
+        updated_at: Some(now - TimeDelta::days(9)),
+        schedule_since: None,
+    };
+    let before = Placement {
+        feature_type: None,
+        defaults: Preference::default(),
+        default_zone: Zone::utc(),
+        spread_minutes: 240,
+    };
+    let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
+    mirror.set_planned_until(now);
+    mirror.replace([&record], Reading::first(now));
+    mirror.moved_from(&before, [&record]);
+    assert_eq!(plan_mirror(&mirror, CatchUp::default(), now).len(), 1);
+
+    let change = Change {
+        tenant_id: record.tenant_id.clone(),
+        feature_type: FeatureType::new("posts").unwrap(),
+        kind: ChangeKind::Upserted(preference("20:00")),
+        changed_at: Some(now),
+        schedule_since: None,
+    };
+    mirror.apply(&change, Reading::first(now));
+    assert_eq!(plan_mirror(&mirror, CatchUp::default(), now), []);
 }
