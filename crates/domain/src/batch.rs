@@ -279,8 +279,8 @@ pub struct Progress {
     pub furthest_until: DateTime<Utc>,
     /// The preferences used were those of a full read at that time, and what the feed has brought since.
     pub seen_until: Option<DateTime<Utc>>,
-    /// When the job began, came to place its tenants as it does, or last left something out because it was paused: what
-    /// fell due before is not made up for. `None`: before this was kept.
+    /// When the job began, last had its placement edited, or last left something out because it was paused: what fell due
+    /// before is not made up for. `None`: before this was kept.
     pub began: Option<DateTime<Utc>>,
     /// How the job placed its tenants, as [`Placement::to_text`](crate::Placement::to_text) says it; `None` for a job with
     /// a fixed schedule.

@@ -280,11 +280,10 @@ impl BatchScheduler {
         job_id: &JobId,
         now: DateTime<Utc>,
     ) -> Result<Start, StoreError> {
-        if let Some(planned) = self.planned.get(job_id) {
-            let mut next = planned.next.clone();
+        if let Some(Planned { next, .. }) = self.planned.get_mut(job_id) {
             // The clock may have stepped back while the job was out of the file.
             next.horizon.move_to(next.horizon.until().min(now));
-            return Ok(next);
+            return Ok(next.clone());
         }
         let stored = self.queue.progress(job_id).await?;
         let written_down = stored.as_ref().map(|progress| progress.scheduled_until);
@@ -343,7 +342,7 @@ impl BatchScheduler {
         mut firing: Firing,
         now: DateTime<Utc>,
     ) -> Result<Enqueued, StoreError> {
-        let mut rested = BTreeSet::new();
+        let mut left_out = BTreeSet::new();
         if !firing.batches.is_empty() {
             let paused = self.queue.paused().await?;
             firing.batches.retain(|batch| {
@@ -351,15 +350,15 @@ impl BatchScheduler {
                 let runs = !paused.contains_key(job_id);
                 if !runs {
                     info!(%job_id, slot, "Job {job_id} is paused: {slot} of {} is left out", batch.scheduled_at);
-                    rested.insert(job_id.clone());
+                    left_out.insert(job_id.clone());
                 }
                 runs
             });
         }
         // A later start must not take what was left out for what was overlooked.
-        let of_rested = firing.progress.iter_mut();
-        of_rested
-            .filter(|progress| rested.contains(&progress.job_id))
+        let paused = firing.progress.iter_mut();
+        paused
+            .filter(|progress| left_out.contains(&progress.job_id))
             .for_each(|progress| progress.began = Some(now));
         let fresh = |progress: &Progress| {
             self.planned
@@ -370,8 +369,8 @@ impl BatchScheduler {
                     (TimeDelta::zero()..WRITE_DOWN_EVERY).contains(&since)
                 })
         };
-        let nothing_happened = firing.batches.is_empty() && rested.is_empty();
-        let worth_writing = !nothing_happened || !firing.progress.iter().all(fresh);
+        let something_fell_due = !firing.batches.is_empty() || !left_out.is_empty();
+        let worth_writing = something_fell_due || !firing.progress.iter().all(fresh);
         let progress = firing.progress.clone();
         let enqueued = if worth_writing {
             self.queue.enqueue(firing, now).await?

@@ -273,7 +273,7 @@ impl DynamicBatchScheduler {
                 let is_same = |before: &Placement| before.is_of_feature(&mirror.feature_type);
                 if before.as_ref().is_none_or(is_same) {
                     mirror.complete_at = mirror.complete_at.or(seen_until);
-                    mirror.began = mirror.began.or(began);
+                    mirror.began = mirror.began.max(began);
                     if let Some(before) = before {
                         mirror.placed_as(before);
                     }

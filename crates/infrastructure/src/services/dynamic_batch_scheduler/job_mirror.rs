@@ -25,8 +25,8 @@ pub(super) struct JobMirror {
     pub(super) placement: Placement,
     /// How the tenants were placed until the job file was edited, while that is still to be made up for.
     pub(super) placed_before: Option<Placement>,
-    /// When the job began, came to place its tenants as it does, or last rested while something fell due: nothing from
-    /// before it is planned late. `None`: in an earlier run of the agent.
+    /// When the job began, last had its placement edited, or last left something out for a pause: nothing from before it is
+    /// planned late. `None`: in an earlier run of the agent.
     pub(super) began: Option<DateTime<Utc>>,
     pub(super) mirror: MirrorHandle,
     /// Whether the mirror knows until when the job has been planned.
@@ -92,9 +92,11 @@ impl JobMirror {
         told_late: TimeDelta,
     ) -> Reading {
         let seen_until = seen_until.map(|seen_until| seen_until - told_late);
+        // A clock that was ahead when the job began says nothing.
+        let began = self.began.filter(|began| *began <= at);
         Reading {
             at,
-            seen_until: seen_until.map(|seen| self.began.map_or(seen, |began| seen.max(began))),
+            seen_until: seen_until.map(|seen| began.map_or(seen, |began| seen.max(began))),
             followed_until: self.seen_until,
         }
     }
@@ -146,8 +148,8 @@ impl JobMirror {
                     (first, difference, mirror.len(), mirror.group_count())
                 });
                 if placed_before.is_some() {
-                    // What fell due before by the new placement fell due under the old one, or not at all.
-                    self.began = Some(now);
+                    // What had been seen by then fell due by the old placement, or not at all.
+                    self.began = self.began.max(Some(*read_at - TOLD_LATE_IN_FEED));
                 }
                 self.complete_at = Some(*read_at);
                 if first {
