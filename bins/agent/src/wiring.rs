@@ -144,9 +144,7 @@ impl Agent {
             stopping,
         })
     }
-}
 
-impl Agent {
     /// What operators ask of this agent.
     pub(crate) fn operator(&self) -> Operator {
         Operator {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
-    BackfillGroup, Choice, Dates, JobConfig, JobId, MergedPreference, Schedule, TenantId, Work,
+    BackfillGroup, Choice, Dates, JobConfig, JobId, MergedPreference, Preference, Schedule,
+    TenantId, Work,
 };
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -152,64 +153,60 @@ impl Operator {
                     ))),
                 }
             }
-            (Work::Preferences { .. }, Some(named)) => {
-                self.named_fell_due(job, dates, named, request.allow_unknown, now)
-                    .await
+            (
+                Work::Preferences {
+                    feature_type,
+                    defaults,
+                    ..
+                },
+                Some(named),
+            ) => {
+                let (mut groups, mut unknown) = (Vec::new(), Vec::new());
+                for tenant in named {
+                    let schedule = self.schedule_of(job, defaults, tenant, request.allow_unknown);
+                    let Some(schedule) = schedule.await? else {
+                        unknown.push(tenant);
+                        continue;
+                    };
+                    groups.push(BackfillGroup {
+                        occurrences: dates.passed(&schedule, job.work.spread_of(tenant), now),
+                        schedule,
+                        tenants: vec![tenant.clone()],
+                    });
+                }
+                refuse_tenants(&job.job_id, feature_type, &unknown)?;
+                Ok(groups)
             }
         }
     }
 
-    /// The same for named tenants of a job that follows preferences.
-    async fn named_fell_due(
+    /// What a named tenant has chosen, or the job's defaults say; `None`: nothing is stored.
+    async fn schedule_of(
         &self,
         job: &JobConfig,
-        dates: Dates,
-        named: &BTreeSet<TenantId>,
+        defaults: &Preference,
+        tenant: &TenantId,
         allow_unknown: bool,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<BackfillGroup>, OperatorError> {
-        let Work::Preferences {
-            feature_type,
-            defaults,
-            ..
-        } = &job.work
-        else {
-            return Ok(Vec::new());
-        };
+    ) -> Result<Option<Schedule>, OperatorError> {
         let status = self.status.get();
         let known = status.jobs.get(&job.job_id);
-        let (mut groups, mut unknown) = (Vec::new(), Vec::new());
-        for tenant in named {
-            let schedule: Schedule = match self.choice(job, known, tenant).await {
-                Choice::On { schedule, .. } => schedule,
-                Choice::Missing if allow_unknown => {
-                    let merged = MergedPreference::of_defaults(defaults, &self.zone);
-                    let merged = merged.map_err(|errors| {
-                        OperatorError::Invalid(format!(
-                            "the defaults of {} name no time: {errors}",
-                            job.job_id
-                        ))
-                    })?;
-                    merged.slot.into()
-                }
-                Choice::Missing => {
-                    unknown.push(tenant);
-                    continue;
-                }
-                _ => {
-                    return Err(OperatorError::Invalid(format!(
-                        "tenants: {tenant} is not scheduled in {}; `punctual-agent explain` says why",
+        match self.choice(job, known, tenant).await {
+            Choice::On { schedule, .. } => Ok(Some(schedule)),
+            Choice::Missing if allow_unknown => {
+                let merged = MergedPreference::of_defaults(defaults, &self.zone);
+                let merged = merged.map_err(|errors| {
+                    OperatorError::Invalid(format!(
+                        "the defaults of {} name no time: {errors}",
                         job.job_id
-                    )));
-                }
-            };
-            groups.push(BackfillGroup {
-                occurrences: dates.passed(&schedule, job.work.spread_of(tenant), now),
-                schedule,
-                tenants: vec![tenant.clone()],
-            });
+                    ))
+                })?;
+                Ok(Some(merged.slot.into()))
+            }
+            Choice::Missing => Ok(None),
+            _ => Err(OperatorError::Invalid(format!(
+                "tenants: {tenant} is not scheduled in {0}; `punctual-agent explain --tenant {tenant} --job {0}` says why",
+                job.job_id
+            ))),
         }
-        refuse_tenants(&job.job_id, feature_type, &unknown)?;
-        Ok(groups)
     }
 }

@@ -14,7 +14,11 @@ impl Operator {
     /// There is none, or the store fails.
     pub async fn batch(&self, batch_id: Uuid) -> Result<Batch, OperatorError> {
         let batch = self.reader.batch(batch_id).await?;
-        batch.ok_or_else(|| OperatorError::NotFound(format!("there is no batch {batch_id}")))
+        batch.ok_or_else(|| {
+            OperatorError::NotFound(format!(
+                "there is no batch {batch_id}; the list of batches has those there are"
+            ))
+        })
     }
 
     /// Cancels a batch: items that have not begun are skipped.

@@ -259,7 +259,7 @@ fn missing(
     }
     match missing.first() {
         Some(id) if pages.iter().all(Vec::is_empty) => Err(OperatorError::NotFound(format!(
-            "dead letter {id} is not open"
+            "dead letter {id} is not open; list those with the state `open`"
         ))),
         _ => Ok(missing),
     }

@@ -79,7 +79,7 @@ impl Operator {
             return serde_json::from_value(answer).map_err(|_| {
                 OperatorError::Conflict(format!(
                     "the request with the Idempotency-Key `{key}` was done by another version, whose answer cannot be \
-                     read; send a new key to do it again"
+                     read; look at what it did before you send it again under a new key"
                 ))
             });
         }

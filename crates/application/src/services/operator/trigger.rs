@@ -77,7 +77,9 @@ impl Operator {
         let items = self.items(&job, request.tenants.clone()).await?;
         if items.is_empty() {
             let remedy = match job.work {
-                Work::Preferences { .. } => "name tenants, or check which preferences are stored",
+                Work::Preferences { .. } => {
+                    "name tenants, or check that preferences for its feature are stored and enabled"
+                }
                 Work::Fixed { .. } => "check its source and the filters of its source",
             };
             return Err(OperatorError::Invalid(format!(
