@@ -28,6 +28,8 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
         &["punctual-domain"],
         Some(&[
             "async-trait",
+            // Tells requests under an idempotency key apart.
+            "blake3",
             "chrono",
             "futures",
             "mockall",

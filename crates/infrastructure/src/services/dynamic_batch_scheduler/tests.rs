@@ -325,6 +325,24 @@ async fn a_preference_stored_in_time_but_seen_late_still_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_was_ahead_when_the_job_began_keeps_no_choice_from_being_late() {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    let bench = start(scripted, Arc::default(), "2026-03-01T12:00:00Z");
+    bench.sleep(5).await;
+    bench.clock.step(TimeDelta::minutes(-182));
+    bench.sleep(140).await;
+    bench
+        .config_database
+        .change("b", Some(daily("09:00")), "2026-03-01T08:59:50Z");
+    bench.sleep(5).await;
+    assert_eq!(
+        bench.queued().await,
+        ["posts 01 09:00 1", "posts 01 09:00 1 late"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_an_outage_the_latest_missed_run_is_made_once_and_nothing_twice() {
     let store = Arc::new(FakeStore::default());
     let scripted = Arc::new(Scripted::default());
