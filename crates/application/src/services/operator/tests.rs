@@ -1,12 +1,16 @@
 //! The operator over fakes, on a clock that moves when told to.
 
-use chrono::TimeDelta;
-use punctual_domain::{BatchConfig, Verdict};
-use serde_json::json;
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{
+    BatchConfig, FeatureType, ItemResult, ItemStatus, Mirror, Preference, PreferenceRecord,
+    PurposeId, Reading, TenantId, Verdict,
+};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    ports::{MockItemSource, Page},
+    ports::{BatchStore, Claimant, MockItemSource, MockPurposeHandler, Page},
+    services::schedule_status::{JobStatus, MirrorHandle, SchedulerStatus},
     testing::{FakeConfigDatabase, FakeStore, ManualClock},
 };
 
@@ -39,7 +43,7 @@ fn posts() -> JobId {
 
 fn of(tenant: &str) -> TriggerRequest {
     TriggerRequest {
-        tenants: Some([punctual_domain::TenantId::new(tenant).unwrap()].into()),
+        tenants: Some([TenantId::new(tenant).unwrap()].into()),
         all: false,
         allow_unknown: true,
     }
@@ -104,7 +108,7 @@ async fn who_asked_is_written_down_before_it_is_done() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = operator(&store);
     operator.pause(&actor(), &posts()).await.unwrap();
-    let tenant = punctual_domain::TenantId::new("ann").unwrap();
+    let tenant = TenantId::new("ann").unwrap();
     let explained = operator.explain(&tenant, &posts(), None).await.unwrap();
     assert_eq!(explained.verdict, Verdict::Unknown, "nothing is known yet");
     let triggered = operator.trigger(&actor(), None, &posts(), &of("ann")).await;
@@ -115,4 +119,236 @@ async fn who_asked_is_written_down_before_it_is_done() {
     let actions: Vec<_> = entries.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["cancel", "trigger", "pause"]);
     assert!(entries.iter().all(|entry| entry.by == "a test"));
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn record(tenant: &str, preference: Value) -> PreferenceRecord {
+    PreferenceRecord {
+        tenant_id: TenantId::new(tenant).unwrap(),
+        preference: Arc::new(preference.as_object().unwrap().clone()),
+        updated_at: Some(at("2026-01-01T00:00:00Z")),
+        schedule_since: None,
+    }
+}
+
+/// An operator of a job that serves Ann at 9:00 each day, and cannot use what Bad has stored.
+fn serving(store: &Arc<FakeStore>) -> Operator {
+    let config_database = FakeConfigDatabase::default();
+    config_database.put(record(
+        "off",
+        json!({"enabled": false, "frequency": "daily"}),
+    ));
+    let operator = Operator {
+        preferences: Arc::new(config_database),
+        ..operator(store)
+    };
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let broken = json!({"enabled": true, "frequency": "daily", "preferred_time": "nine"});
+    let now = at("2026-03-01T09:00:00Z");
+    let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
+    mirror.set_planned_until(now);
+    let records = [record("ann", daily), record("bad", broken)];
+    mirror.replace(&records, Reading::first(now));
+    let status = JobStatus {
+        feature_type: FeatureType::new("posts").unwrap(),
+        loaded: true,
+        tenants: 1,
+        quarantined: 1,
+        next_due: mirror.next_due(),
+        seen_until: Some(now),
+        trouble: None,
+        mirror: MirrorHandle::new(mirror),
+    };
+    operator.status.publish(SchedulerStatus {
+        jobs: [(posts(), status)].into(),
+        planned_until: Some(now),
+        next_due: None,
+    });
+    operator
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backfill_is_counted_then_queued_once_for_a_key() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = serving(&store);
+    let key = IdempotencyKey::new("february").unwrap();
+    let request = |preview: bool, tenant: Option<&str>| BackfillRequest {
+        from: "2026-02-26".parse().unwrap(),
+        to: "2026-02-28".parse().unwrap(),
+        tenants: tenant.map(|tenant| [TenantId::new(tenant).unwrap()].into()),
+        all: false,
+        allow_unknown: false,
+        preview,
+    };
+    let backfill = async |request: &BackfillRequest| {
+        operator
+            .backfill(&actor(), Some(&key), &posts(), request)
+            .await
+    };
+    let counted = backfill(&request(true, None)).await.unwrap().count;
+    assert_eq!((counted.due, counted.to_run, counted.batches), (3, 3, 3));
+    assert!(store.pending().is_empty(), "it was only counted");
+    for _ in 0..2 {
+        let queued = backfill(&request(false, None)).await.unwrap();
+        assert_eq!((queued.preview, queued.count), (false, counted.clone()));
+    }
+    assert_eq!(store.pending().len(), 3);
+
+    let named = backfill(&request(true, Some("ann"))).await.unwrap();
+    assert_eq!(named.count.due, 3);
+    let unknown = backfill(&request(true, Some("nobody"))).await;
+    assert!(matches!(unknown, Err(OperatorError::Refused(_))));
+    let allowed = BackfillRequest {
+        allow_unknown: true,
+        ..request(true, Some("nobody"))
+    };
+    assert_eq!(backfill(&allowed).await.unwrap().count.due, 3);
+    let off = backfill(&request(true, Some("off"))).await.unwrap_err();
+    assert!(
+        off.to_string().contains("--tenant off --job posts"),
+        "{off}"
+    );
+    let to_come = BackfillRequest {
+        from: "2026-03-02".parse().unwrap(),
+        to: "2026-03-03".parse().unwrap(),
+        ..request(true, None)
+    };
+    let to_come = backfill(&to_come).await;
+    assert!(matches!(to_come, Err(OperatorError::Invalid(_))));
+
+    operator.status.publish(SchedulerStatus::default());
+    let unread = backfill(&request(true, None)).await;
+    assert!(matches!(unread, Err(OperatorError::Unavailable(_))));
+}
+
+/// Runs for a tenant, and has all that is queued fail for good.
+async fn fail(operator: &Operator, store: &FakeStore, tenant: &str) {
+    let now = operator.clock.now();
+    operator
+        .trigger(&actor(), None, &posts(), &of(tenant))
+        .await
+        .unwrap();
+    let claimant = Claimant {
+        process: uuid::Uuid::from_u128(1),
+        token: uuid::Uuid::from_u128(2),
+    };
+    for chunk in store.pending() {
+        store.claim(&chunk, claimant, now).await.unwrap();
+        let failed = ItemResult {
+            tenant_id: chunk.items[0].clone(),
+            status: ItemStatus::Failed,
+            attempts: 1,
+            preference: None,
+            output: None,
+            error: Some("down".to_owned()),
+            started_at: now,
+            finished_at: Some(now),
+        };
+        store
+            .commit(&chunk, claimant.token, &[failed])
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_replayed_or_discarded_and_refused_without_a_change() {
+    let store: Arc<FakeStore> = Arc::default();
+    let mut operator = serving(&store);
+    for tenant in ["ann", "bob"] {
+        fail(&operator, &store, tenant).await;
+    }
+    let all = DeadLetterSelection {
+        all: true,
+        ..DeadLetterSelection::default()
+    };
+    let both = DeadLetterSelection {
+        job_id: Some(posts()),
+        ..all.clone()
+    };
+    let replay = async |operator: &Operator, selection: &DeadLetterSelection| {
+        operator.replay(&actor(), None, selection).await
+    };
+    let unclear = replay(&operator, &both).await;
+    assert!(matches!(unclear, Err(OperatorError::Invalid(_))));
+
+    // Nothing runs them: named ones are refused, and of all they are left out.
+    let one = replay(&operator, &DeadLetterSelection::one(1)).await;
+    assert!(matches!(one, Err(OperatorError::Conflict(_))));
+    let of_job = DeadLetterSelection {
+        job_id: Some(posts()),
+        ..DeadLetterSelection::default()
+    };
+    let of_job = replay(&operator, &of_job).await;
+    assert!(matches!(of_job, Err(OperatorError::Conflict(_))));
+    let report = replay(&operator, &all).await.unwrap();
+    assert_eq!((report.replayed, report.left_out[0].dead_letters), (0, 2));
+
+    let mut handlers = Handlers::default();
+    let purpose = PurposeId::new("p").unwrap();
+    let handler = Arc::new(MockPurposeHandler::new());
+    handlers.bind(purpose, handler, Handlers::DEFAULT_TIMEOUT);
+    operator.handlers = handlers;
+    let two = DeadLetterSelection {
+        ids: Some([1, 9].into()),
+        ..DeadLetterSelection::default()
+    };
+    let report = replay(&operator, &two).await.unwrap();
+    assert_eq!((report.replayed, report.batches.len()), (1, 1));
+    assert_eq!(report.not_open, [9].into());
+    let again = replay(&operator, &DeadLetterSelection::one(1)).await;
+    assert!(matches!(again, Err(OperatorError::NotFound(_))));
+
+    let tenant = DeadLetterSelection {
+        tenant_id: Some(TenantId::new("bob").unwrap()),
+        ..DeadLetterSelection::default()
+    };
+    let discarded = operator.discard(&actor(), &tenant).await.unwrap();
+    assert_eq!((discarded.discarded, discarded.not_open.len()), (1, 0));
+    let (entries, _) = store.audit_log(&Page::default()).await.unwrap();
+    assert_eq!(entries[0].detail, "all of tenant bob");
+    assert_eq!(entries[1].detail, "2 of them: 1, 9");
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_is_told_why_they_run_or_do_not() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = serving(&store);
+    let explain = async |tenant: &str, date: Option<&str>| {
+        let (tenant, date) = (
+            TenantId::new(tenant).unwrap(),
+            date.map(|date| date.parse()),
+        );
+        operator
+            .explain(&tenant, &posts(), date.map(Result::unwrap))
+            .await
+            .unwrap()
+    };
+    let tomorrow = Some("2026-03-02");
+    let due_at = at("2026-03-02T09:00:00Z");
+    let will_run = explain("ann", tomorrow).await;
+    assert_eq!(will_run.verdict, Verdict::WillRun { due_at });
+    assert_eq!(will_run.slot.as_deref(), Some("daily 09:00 UTC"));
+    let missed = explain("ann", None).await.verdict;
+    assert!(matches!(missed, Verdict::Missed { .. }), "{missed:?}");
+    let quarantined = explain("bad", None).await.verdict;
+    assert!(matches!(quarantined, Verdict::Quarantined { .. }));
+    assert_eq!(explain("off", None).await.verdict, Verdict::Disabled);
+    assert_eq!(explain("nobody", None).await.verdict, Verdict::NeverSeen);
+    operator.pause(&actor(), &posts()).await.unwrap();
+    let paused = explain("ann", tomorrow).await.verdict;
+    assert_eq!(paused, Verdict::JobPaused { due_at });
+    operator.resume(&actor(), &posts()).await.unwrap();
+
+    let (entries, count) = operator.quarantined(10);
+    assert_eq!(
+        (entries[0].tenant_id.as_ref().unwrap().as_str(), count),
+        ("bad", 1)
+    );
+    let now = operator.clock.now();
+    let due = operator.due_between(now, now + TimeDelta::days(2)).await;
+    assert_eq!(due.into_iter().next(), Some(((due_at, posts()), 1)));
 }
