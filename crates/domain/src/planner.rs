@@ -139,7 +139,7 @@ pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec
         }
     }
     for (tenant, slot, spread, late) in mirror.late() {
-        let chosen = late.chosen.map_or_else(Vec::new, |moment| {
+        let chosen = late.chosen.into_iter().flat_map(|moment| {
             let just_before = moment - spread - TimeDelta::seconds(1);
             due_instants(&slot, catch_up, just_before, to - spread)
         });
@@ -147,8 +147,10 @@ pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec
         let first = late.moved.map(|due_at| due_at - spread);
         let moved = std::iter::successors(first, |instant| slot.next_after(*instant));
         let is_behind = |instant: &DateTime<Utc>| *instant <= from - spread;
-        let chosen = chosen.into_iter().take_while(is_behind);
-        let instants: BTreeSet<DateTime<Utc>> = chosen.chain(moved.take_while(is_behind)).collect();
+        let instants: BTreeSet<DateTime<Utc>> = chosen
+            .take_while(is_behind)
+            .chain(moved.take_while(is_behind))
+            .collect();
         for instant in instants {
             let tenants = vec![tenant.clone()];
             plan.add(&slot, instant, spread, Trigger::LateChange, tenants);
