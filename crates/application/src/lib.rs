@@ -12,14 +12,12 @@ pub mod testing;
 
 pub use services::{
     active_failures::{ActiveFailure, ActiveFailures, Operation},
-    backfill::{BackfillCount, backfill},
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
-    dead_letters::{not_replayable, replay},
     enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},
     jobs::Jobs,
     operator::{
-        Actor, BackfillReport, BackfillRequest, DeadLetterSelection, DiscardReport, Explanation,
-        IdempotencyKey, LeftOut, Operator, OperatorError, Quarantined, ReplayReport,
+        Actor, BackfillCount, BackfillReport, BackfillRequest, DeadLetterSelection, DiscardReport,
+        Explanation, IdempotencyKey, LeftOut, Operator, OperatorError, Quarantined, ReplayReport,
         TriggerRequest, TriggeredBatch,
     },
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},

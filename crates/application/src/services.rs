@@ -1,9 +1,7 @@
 //! The use cases.
 
 pub mod active_failures;
-pub mod backfill;
 pub mod batch_processor;
-pub mod dead_letters;
 pub mod enhanced_batch_processor;
 pub mod jobs;
 pub mod operator;

@@ -7,11 +7,11 @@ use axum::{
     http::StatusCode,
 };
 use punctual_application::{BackfillReport, BackfillRequest};
+use punctual_domain::JobId;
 
 use super::{
     App,
     audit::By,
-    control::id,
     once::Once,
     problem::{AnyProblem, Problem},
 };
@@ -37,7 +37,7 @@ pub(super) async fn backfill(
     })?;
     let report = app
         .operator
-        .backfill(&actor, key.as_ref(), &id(&job_id)?, &request)
+        .backfill(&actor, key.as_ref(), &JobId::new(&job_id)?, &request)
         .await?;
     let status = match report.preview {
         true => StatusCode::OK,

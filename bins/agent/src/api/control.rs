@@ -40,7 +40,7 @@ pub(super) async fn trigger(
     };
     let triggered = app
         .operator
-        .trigger(&actor, key.as_ref(), &id(&job_id)?, &request)
+        .trigger(&actor, key.as_ref(), &JobId::new(&job_id)?, &request)
         .await?;
     Ok((StatusCode::ACCEPTED, Json(triggered)))
 }
@@ -55,7 +55,7 @@ pub(super) async fn pause(
     By(actor): By,
     Path(job_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let job_id = id(&job_id)?;
+    let job_id = JobId::new(&job_id)?;
     app.operator.pause(&actor, &job_id).await?;
     Ok(Json(json!({"job_id": job_id, "paused": true})))
 }
@@ -70,11 +70,7 @@ pub(super) async fn resume(
     By(actor): By,
     Path(job_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let job_id = id(&job_id)?;
+    let job_id = JobId::new(&job_id)?;
     app.operator.resume(&actor, &job_id).await?;
     Ok(Json(json!({"job_id": job_id, "paused": false})))
-}
-
-pub(super) fn id(job_id: &str) -> Result<JobId, Problem> {
-    JobId::new(job_id).map_err(|error| Problem::bad_request(error.to_string()))
 }

@@ -36,8 +36,7 @@ pub(super) async fn tenant(
     query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Result<Json<Explanation>, Problem> {
     let Query(ExplainQuery { job_id, date }) = query?;
-    let tenant_id =
-        TenantId::new(&tenant_id).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let tenant_id = TenantId::new(&tenant_id)?;
     let explained = app.operator.explain(&tenant_id, &job_id, date);
     Ok(Json(explained.await?))
 }

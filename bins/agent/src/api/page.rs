@@ -110,7 +110,7 @@ impl From<OperatorError> for PageError {
 
 impl From<InvalidId> for PageError {
     fn from(error: InvalidId) -> Self {
-        Problem::bad_request(error.to_string()).into()
+        Problem::from(error).into()
     }
 }
 

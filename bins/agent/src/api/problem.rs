@@ -9,6 +9,7 @@ use axum::{
 };
 use punctual_application::{OperatorError, ports::StoreError};
 use punctual_config_database::pages::problem;
+use punctual_domain::InvalidId;
 use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
 
@@ -148,6 +149,12 @@ impl From<OperatorError> for Problem {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<InvalidId> for Problem {
+    fn from(error: InvalidId) -> Self {
+        Self::bad_request(error.to_string())
     }
 }
 

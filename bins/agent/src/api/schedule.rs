@@ -50,7 +50,7 @@ pub(super) async fn job(
     State(app): State<App>,
     Path(job_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let job_id = JobId::new(&job_id).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let job_id = JobId::new(&job_id)?;
     let (job, paused) = (
         app.operator.job(&job_id)?,
         app.operator.queue.paused().await?,

@@ -42,8 +42,7 @@ pub(super) async fn runs(
         cursor,
         limit,
     }) = query?;
-    let tenant_id =
-        TenantId::new(&tenant_id).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let tenant_id = TenantId::new(&tenant_id)?;
     let page = Page::from(PageQuery { cursor, limit });
     let (runs, next_cursor) = app
         .operator

@@ -1,7 +1,7 @@
 //! What operators do: run a job now, pause it, cancel a batch, backfill dates that have passed, replay what failed, and
 //! ask why a tenant ran or did not.
 //!
-//! The HTTP API, the operations page and whoever embeds the crates are callers of the one [`Operator`]. To add an action,
+//! The HTTP API, the operations page and embedding services are callers of the one [`Operator`]. To add an action,
 //! write a file beside these with an `impl Operator` that takes an [`Actor`], records it with [`Operator::record`] before
 //! anything is changed, and returns a type that can be serialized.
 
@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use self::{
-    backfill::{BackfillReport, BackfillRequest},
+    backfill::{BackfillCount, BackfillReport, BackfillRequest},
     dead_letters::{DeadLetterSelection, DiscardReport, LeftOut, ReplayReport},
     explain::Explanation,
     idempotency::IdempotencyKey,
@@ -56,7 +56,7 @@ pub enum OperatorError {
     /// The request cannot be used.
     #[error("{0}")]
     Invalid(String),
-    /// There is no such job, batch or dead letter.
+    /// The job, batch or dead letter does not exist.
     #[error("{0}")]
     NotFound(String),
     /// It cannot be done as things are now.
@@ -100,7 +100,7 @@ pub struct Operator {
     pub preferences: Arc<dyn ConfigDatabase>,
     /// Where the items of plain jobs are read.
     pub item_source: Arc<dyn ItemSource>,
-    /// The jobs in force.
+    /// The jobs in effect.
     pub jobs: Jobs,
     /// What the jobs run.
     pub handlers: Handlers,
@@ -120,7 +120,7 @@ impl Operator {
     /// The job of that name.
     ///
     /// # Errors
-    /// There is none.
+    /// The job does not exist.
     pub fn job(&self, job_id: &JobId) -> Result<JobConfig, OperatorError> {
         let jobs = self.jobs.current();
         jobs.job(job_id).cloned().ok_or_else(|| {

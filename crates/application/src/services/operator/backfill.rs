@@ -1,6 +1,8 @@
 //! Runs what fell due on dates that have passed and has neither succeeded nor failed: after an outage, or for a job that
 //! is new. It goes by what tenants have chosen now, behind everything else, and no tenant runs twice for a date.
 
+mod enqueue;
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -11,10 +13,11 @@ use punctual_domain::{
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+pub use self::enqueue::BackfillCount;
+use self::enqueue::backfill;
 use super::{
     Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty, trigger::refuse_tenants,
 };
-use crate::services::backfill::{BackfillCount, backfill};
 
 /// Items that one backfill looks at, at most.
 const MOST_ITEMS: usize = 2_000_000;
@@ -55,7 +58,7 @@ pub struct BackfillReport {
 
 impl Operator {
     /// Queues what a job has not run on dates that have passed, or only counts it if the request says so. What has begun
-    /// goes on when whoever asked goes away.
+    /// continues when the caller disconnects.
     ///
     /// # Errors
     /// The job does not exist, nothing or too much fell due, a tenant cannot be run, or the store fails.

@@ -11,7 +11,7 @@ impl Operator {
     /// The batch of that id.
     ///
     /// # Errors
-    /// There is none, or the store fails.
+    /// The batch does not exist, or the store fails.
     pub async fn batch(&self, batch_id: Uuid) -> Result<Batch, OperatorError> {
         let batch = self.reader.batch(batch_id).await?;
         batch.ok_or_else(|| {
@@ -24,7 +24,7 @@ impl Operator {
     /// Cancels a batch: items that have not begun are skipped.
     ///
     /// # Errors
-    /// There is no such batch, it is over, or the store fails.
+    /// The batch does not exist or is over, or the store fails.
     pub async fn cancel(&self, actor: &Actor, batch_id: Uuid) -> Result<(), OperatorError> {
         let batch = self.batch(batch_id).await?;
         if batch.finished_at.is_none() {

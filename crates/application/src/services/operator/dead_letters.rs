@@ -1,5 +1,7 @@
 //! Items that failed for good: run them again, or let them go.
 
+mod replay;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -10,11 +12,9 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
 
+use self::replay::{not_replayable, replay};
 use super::{Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty};
-use crate::{
-    ports::{DeadLetterFilter, Page},
-    services::dead_letters::{not_replayable, replay},
-};
+use crate::ports::{DeadLetterFilter, Page};
 
 /// How many are settled in one transaction.
 const AT_ONCE: u32 = 1_000;

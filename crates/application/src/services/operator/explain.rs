@@ -44,7 +44,7 @@ impl Operator {
     /// Why a tenant ran, will run, or did not, on a date; today without one.
     ///
     /// # Errors
-    /// There is no such job, or the store fails.
+    /// The job does not exist, or the store fails.
     pub async fn explain(
         &self,
         tenant_id: &TenantId,

@@ -9,7 +9,7 @@ impl Operator {
     /// Lets nothing of a job fall due until it is resumed. What falls due meanwhile is left out.
     ///
     /// # Errors
-    /// There is no such job, or the store fails.
+    /// The job does not exist, or the store fails.
     pub async fn pause(&self, actor: &Actor, job_id: &JobId) -> Result<(), OperatorError> {
         self.set_paused(actor, job_id, true).await
     }
@@ -17,7 +17,7 @@ impl Operator {
     /// Lets a paused job go on with what falls due from now on.
     ///
     /// # Errors
-    /// There is no such job, or the store fails.
+    /// The job does not exist, or the store fails.
     pub async fn resume(&self, actor: &Actor, job_id: &JobId) -> Result<(), OperatorError> {
         self.set_paused(actor, job_id, false).await
     }

@@ -6,8 +6,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use punctual_domain::{BackfillGroup, Firing, JobConfig, NewBatch, Priority, TenantId, Trigger};
 use serde::{Deserialize, Serialize};
 
-use super::source_items::chunk_size_of;
-use crate::ports::{BatchReader, StoreError, WorkQueue};
+use crate::{
+    ports::{BatchReader, StoreError, WorkQueue},
+    services::source_items::chunk_size_of,
+};
 
 /// Items that are put in the queue in one transaction, about.
 const ITEMS_A_FIRING: usize = 50_000;

@@ -7,7 +7,7 @@ use punctual_domain::{
     BatchConfig, DeadLetter, JobId, KeyForm, NewBatch, Occurrence, TenantId, Trigger,
 };
 
-use super::batch_processor::Handlers;
+use crate::services::batch_processor::Handlers;
 
 /// Why the dead letters of a job cannot be replayed, if they cannot.
 #[must_use]
