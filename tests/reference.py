@@ -88,6 +88,68 @@ def batch_config():
     return text
 
 
+def link(reference):
+    """The schema that a `$ref` names, as a link to its section."""
+    name = reference.rsplit("/", 1)[1]
+    return f"[{name}](#{name.lower()})"
+
+
+def type_of(schema):
+    """The type of a value in a request or an answer, in words."""
+    if "$ref" in schema:
+        return link(schema["$ref"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    for word in ("oneOf", "anyOf", "allOf"):
+        if word in schema:
+            return " or ".join(dict.fromkeys(type_of(part) for part in schema[word]))
+    kinds = schema.get("type", "any JSON")
+    if isinstance(kinds, list):
+        return " or ".join(type_of({**schema, "type": kind}) for kind in kinds)
+    if kinds == "array":
+        return f"a list of {type_of(schema['items'])}"
+    if kinds == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"names, each with {type_of(schema['additionalProperties'])}"
+    named = {"date-time": "an instant, RFC 3339", "date": "a date", "uuid": "a UUID"}
+    words = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "`true`, `false`",
+             "null": "`null`", "object": "an object"}
+    return named.get(schema.get("format"), words.get(kinds, kinds)) if kinds == "string" else words.get(kinds, kinds)
+
+
+def one_line(text):
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def type_fields(schema, name=None):
+    """The rows of the table of a type's fields; those of the types that it contains follow."""
+    for part in schema.get("allOf", []):
+        yield from type_fields(part)
+    if "$ref" in schema and name is None:
+        yield f"| | as {link(schema['$ref'])} | |"
+    for part in schema.get("oneOf", []):
+        tag = [one for one in part.get("properties", {}).values() if len(one.get("enum", [])) == 1]
+        if tag:
+            rest = [field for field in part["properties"] if part["properties"][field] is not tag[0]]
+            also = f", with {', '.join(f'`{field}`' for field in rest)}" if rest else ""
+            yield f"| | `{tag[0]['enum'][0]}`{also} | {one_line(part.get('description', ''))} |"
+        else:
+            yield from type_fields(part)
+    for field, value in schema.get("properties", {}).items():
+        yield f"| `{field}` | {type_of(value)} | {one_line(value.get('description', ''))} |"
+
+
+def types(schemas):
+    text = "\n## Types\n"
+    for name, schema in sorted(schemas.items()):
+        text += f"\n### {name}\n\n{schema.get('description', '').strip()}\n".replace("\n\n\n", "\n\n")
+        rows = list(type_fields(schema))
+        if rows:
+            text += "\n| field | type | what |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        else:
+            text += f"\n{type_of(schema)}\n"
+    return text
+
+
 def http(title, what):
     api = json.loads(of_agent(what))
     text = f"# {title}\n\n{NOTE}\n{api['info']['description']} The same as OpenAPI: `GET /openapi.json`.\n"
@@ -104,14 +166,19 @@ def http(title, what):
             body = call.get("requestBody")
             if body:
                 kinds = ", ".join(f"`{kind}`" for kind in body["content"])
-                lines.append(f"- body, {kinds}: {body.get('description', '')}".rstrip(": "))
+                lines.append(f"- body, {kinds}{of_types(body)}: {body.get('description', '')}".rstrip(": "))
             text += "\n" + "\n".join(lines) + "\n" if lines else ""
             for status, answer in call["responses"].items():
                 if status.startswith("2") or status == "304":
-                    kinds = [one.get("schema", {}).get("$ref", "") for one in answer.get("content", {}).values()]
-                    names = [f"`{kind.rsplit('/', 1)[1]}`" for kind in kinds if kind]
-                    text += f"\n**{status}**: {answer.get('description') or ', '.join(names)}\n"
-    return text
+                    text += f"\n**{status}**{of_types(answer)}: {answer.get('description', '')}".rstrip(": ") + "\n"
+    return text + types(api.get("components", {}).get("schemas", {}))
+
+
+def of_types(message):
+    """The types of the bodies of a request or an answer."""
+    schemas = [one.get("schema", {}) for one in message.get("content", {}).values()]
+    named = dict.fromkeys(type_of(schema) for schema in schemas if schema)
+    return f", {' or '.join(named)}" if named else ""
 
 
 def main():

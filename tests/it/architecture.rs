@@ -20,6 +20,8 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
             "serde",
             "serde_json",
             "thiserror",
+            // Only with the feature `openapi`: schemas of the types that APIs answer with.
+            "utoipa",
             "uuid",
         ]),
     ),
@@ -32,6 +34,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
             "blake3",
             "chrono",
             "futures",
+            "humantime",
             "mockall",
             "serde",
             "serde_json",
@@ -39,6 +42,8 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
             "tokio",
             "tokio-stream",
             "tracing",
+            // Only with the feature `openapi`.
+            "utoipa",
             "uuid",
         ]),
     ),

@@ -9,6 +9,7 @@ mod dead_letters;
 mod events;
 mod explain;
 mod health;
+pub(crate) mod model;
 mod once;
 mod page;
 mod problem;
@@ -34,14 +35,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{health::Health, wiring::Agent};
-
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Punctual Agent",
         description = "What has been run, runs and will run, and telling it to. Errors are problem+json (RFC 9457). \
-                       Beside it: `/health/live`, `/health/ready`, `/version` and `/metrics`."
+                       Beside it: `/metrics`, for Prometheus."
     ),
     components(schemas(problem::ProblemBody)),
     modifiers(&BearerKey),
@@ -52,13 +51,20 @@ struct Description;
 #[derive(Clone)]
 struct App {
     operator: Operator,
-    health: Health,
     metrics: PrometheusHandle,
     api_key: Option<blake3::Hash>,
     guesses: Arc<Guesses>,
     signed_out: Arc<page::SignedOut>,
     /// Turns true when the agent stops, and streams end.
     stopping: watch::Receiver<bool>,
+}
+
+/// The calls that need no key.
+fn open_calls() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::version))
 }
 
 /// The calls below `/api/v1`.
@@ -89,22 +95,25 @@ fn calls() -> OpenApiRouter<App> {
 
 /// The description of the API.
 pub(crate) fn description() -> utoipa::openapi::OpenApi {
-    let (_, paths) = calls().split_for_parts();
-    Description::openapi().nest("/api/v1", paths)
+    let (_, open) = open_calls().split_for_parts();
+    let (_, keyed) = calls().split_for_parts();
+    Description::openapi()
+        .merge_from(open)
+        .nest("/api/v1", keyed)
 }
 
 pub(crate) fn router(
-    agent: &Agent,
+    operator: Operator,
+    stopping: watch::Receiver<bool>,
     api_key: Option<&SecretString>,
     metrics: PrometheusHandle,
 ) -> Router {
     let app = App {
-        operator: agent.operator(),
-        health: agent.health.clone(),
+        operator,
         metrics,
         guesses: Arc::default(),
         signed_out: Arc::default(),
-        stopping: agent.stopping.subscribe(),
+        stopping,
         api_key: api_key.map(|key| blake3::hash(key.expose_secret().as_bytes())),
     };
     let (api, _) = calls().split_for_parts();
@@ -112,11 +121,8 @@ pub(crate) fn router(
         .route("/batch/{batch_id}", get(batches::one))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed);
-    let open = Router::new()
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/version", get(health::version))
-        .route("/openapi.json", get(|| async { Json(description()) }));
+    let (open, _) = open_calls().split_for_parts();
+    let open = open.route("/openapi.json", get(|| async { Json(description()) }));
     let keyed = Router::new()
         .route("/metrics", get(health::metrics))
         .nest("/api/v1", api)

@@ -2,9 +2,10 @@
 
 mod api;
 mod cli;
+mod client;
 mod commands;
-mod health;
 mod reload;
+mod remedies;
 mod service_manager;
 mod settings;
 mod terminal;

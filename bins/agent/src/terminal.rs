@@ -5,7 +5,6 @@ use std::{
     collections::{HashMap, HashSet},
     io::{self, IsTerminal, Write},
     net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -13,16 +12,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Table;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use punctual_application::{
-    SchedulerStatus, StatusHandle,
-    ports::{BatchFilter, BatchReader, Clock, Page, ResultFilter, SystemClock},
+    Operator, SchedulerStatus,
+    ports::{BatchFilter, Page, ResultFilter},
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus, visible, visible_lines};
+use serde::Serialize;
+use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
-use crate::health::Health;
+use crate::remedies;
 
 /// Prints a line for a person. What a terminal would act upon is escaped: there may be text from elsewhere in it.
 pub(crate) fn say(text: impl std::fmt::Display) {
@@ -35,8 +36,8 @@ pub(crate) fn complain(text: impl std::fmt::Display) {
 }
 
 /// Prints a document for a program, in a form that a terminal shows as it is.
-pub(crate) fn say_json(document: &serde_json::Value) {
-    println!("{}", visible(&document.to_string()));
+pub(crate) fn say_json(document: &impl Serialize) {
+    println!("{}", visible(&json!(document).to_string()));
 }
 
 /// How often the display looks at the batches.
@@ -98,11 +99,8 @@ impl Write for LogLine<'_> {
 /// Shows what the agent does.
 pub(crate) struct Display {
     terminal: Terminal,
-    reader: Arc<dyn BatchReader>,
-    status: StatusHandle,
-    health: Health,
+    operator: Operator,
     address: SocketAddr,
-    started_at: DateTime<Utc>,
     /// What has been shown as wrong and still is, by the page it leads to and since when.
     wrong: HashSet<(String, Option<DateTime<Utc>>)>,
     bars: HashMap<Uuid, ProgressBar>,
@@ -110,20 +108,11 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    pub(crate) fn new(
-        terminal: Terminal,
-        reader: Arc<dyn BatchReader>,
-        status: StatusHandle,
-        health: Health,
-        address: SocketAddr,
-    ) -> Self {
+    pub(crate) fn new(terminal: Terminal, operator: Operator, address: SocketAddr) -> Self {
         Self {
             terminal,
-            reader,
-            status,
-            health,
+            operator,
             address,
-            started_at: SystemClock.now(),
             wrong: HashSet::new(),
             bars: HashMap::new(),
             reported: HashSet::new(),
@@ -136,7 +125,7 @@ impl Display {
         };
         loop {
             tokio::select! {
-                status = self.status.wait_for(all_loaded) => {
+                status = self.operator.status.wait_for(all_loaded) => {
                     self.terminal.print(&slots(&status));
                     break;
                 }
@@ -156,6 +145,7 @@ impl Display {
             }
             // The store reports its own failures; the display only has nothing new to show.
             let Ok((batches, _)) = self
+                .operator
                 .reader
                 .batches(
                     &BatchFilter::default(),
@@ -188,15 +178,16 @@ impl Display {
 
     /// Shows what is wrong, once while it lasts.
     async fn show_wrong(&mut self) {
-        let now = SystemClock.now();
-        let report = self.health.report(now).await;
+        let now = self.operator.clock.now();
+        let findings = self.operator.readiness().await;
         let lasts =
             |since: Option<DateTime<Utc>>| since.is_none_or(|since| now - since >= SHOWN_AFTER);
         let before = std::mem::take(&mut self.wrong);
-        for reason in report.all().filter(|reason| lasts(reason.since)) {
-            let key = (reason.link.clone(), reason.since);
+        for finding in findings.all().filter(|finding| lasts(finding.since)) {
+            let key = (remedies::link(&finding.kind), finding.since);
             if !before.contains(&key) {
-                self.terminal.print(&format!("  ! {reason}"));
+                self.terminal
+                    .print(&format!("  ! {}", remedies::in_words(finding)));
             }
             self.wrong.insert(key);
         }
@@ -210,7 +201,7 @@ impl Display {
             }
             let recent = batch
                 .finished_at
-                .is_some_and(|finished| finished >= self.started_at);
+                .is_some_and(|finished| finished >= self.operator.started_at);
             if recent && self.reported.insert(id) {
                 self.terminal.print(&done(batch));
             }
@@ -242,6 +233,7 @@ impl Display {
                 limit: 1,
             };
             let sample = self
+                .operator
                 .reader
                 .results(&filter, &page)
                 .await
@@ -270,6 +262,7 @@ impl Display {
             text.push_str("\nNothing is due now. ");
         }
         let next = self
+            .operator
             .status
             .get()
             .jobs

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, Operator,
     RetryPolicy, StatusHandle,
@@ -16,7 +16,7 @@ use punctual_infrastructure::{
 };
 use tokio::sync::watch;
 
-use crate::{commands::Failure, health::Health, reload::Reload, settings::Settings};
+use crate::{commands::Failure, reload::Reload, settings::Settings};
 
 /// The agent, put together and not yet running.
 pub(crate) struct Agent {
@@ -27,7 +27,7 @@ pub(crate) struct Agent {
     pub(crate) jobs: Jobs,
     pub(crate) handlers: Handlers,
     pub(crate) reload: Reload,
-    pub(crate) health: Health,
+    pub(crate) started_at: DateTime<Utc>,
     pub(crate) failures: ActiveFailures,
     pub(crate) status: StatusHandle,
     pub(crate) preferences: Arc<dyn ConfigDatabase>,
@@ -118,13 +118,6 @@ impl Agent {
             folder.to_owned(),
         )
         .with_failures(failures.clone());
-        let health = Health::new(
-            &store,
-            status.clone(),
-            jobs.clone(),
-            failures.clone(),
-            SystemClock.now(),
-        );
         Ok(Self {
             scheduler,
             worker,
@@ -133,7 +126,7 @@ impl Agent {
             jobs,
             handlers,
             reload,
-            health,
+            started_at: SystemClock.now(),
             failures,
             status,
             preferences: config_database,
@@ -158,6 +151,7 @@ impl Agent {
             status: self.status.clone(),
             failures: self.failures.clone(),
             clock: Arc::new(SystemClock),
+            started_at: self.started_at,
             zone: self.zone.clone(),
             chunk_size: self.chunk_size,
         }

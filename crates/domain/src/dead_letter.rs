@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// An item that failed for good.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeadLetter {
     /// Its number, in the order of failing.
     pub id: i64,
@@ -42,6 +43,7 @@ pub struct DeadLetter {
 
 /// What has become of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterState {
     /// Nobody has decided.

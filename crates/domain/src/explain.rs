@@ -4,14 +4,14 @@
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     backfill::Dates,
     change::PreferenceRecord,
     item::{ItemResult, ItemStatus},
     occurrence::Occurrence,
-    planner::CatchUp,
+    planner::{CatchUp, CatchUpPolicy},
     preference::{MergedPreference, Preference},
     schedule::Schedule,
     validation::FieldErrors,
@@ -122,7 +122,8 @@ pub struct Facts<'f> {
 }
 
 /// Why a tenant ran, will run, or did not.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     /// The preference cannot be read now, and nothing is known of it: nothing runs on a guess.
@@ -206,7 +207,7 @@ pub enum Verdict {
         /// When it fell due.
         due_at: DateTime<Utc>,
         /// The job's policy.
-        policy: &'static str,
+        policy: CatchUpPolicy,
         /// When it is due next.
         next: Option<DateTime<Utc>>,
     },
@@ -257,7 +258,7 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
         _ if facts.paused_when_due => Verdict::JobWasPaused { due_at, next },
         _ => Verdict::Missed {
             due_at,
-            policy: facts.catch_up.policy.as_str(),
+            policy: facts.catch_up.policy,
             next,
         },
     }
@@ -346,8 +347,9 @@ impl fmt::Display for Verdict {
                 next,
             } => write!(
                 f,
-                "missed: the agent did not plan it at {}, and this job's catch_up is {policy}{}",
+                "missed: the agent did not plan it at {}, and this job's catch_up is {}{}",
                 at(due_at),
+                policy.as_str(),
                 then(next)
             ),
         }

@@ -40,6 +40,15 @@ fn check(kind: &'static str, value: &str) -> Result<(), InvalidId> {
     Err(InvalidId { kind, value: shown })
 }
 
+#[cfg(feature = "openapi")]
+fn id_schema(kind: &str) -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+    use utoipa::openapi::schema::{ObjectBuilder, Type};
+    let object = ObjectBuilder::new().schema_type(Type::String);
+    let object = object.min_length(Some(1)).max_length(Some(MAX_LENGTH));
+    let object = object.pattern(Some("^(?!\\.{1,2}$)[A-Za-z0-9._:@-]+$"));
+    object.description(Some(format!("A {kind}"))).into()
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
@@ -63,6 +72,16 @@ macro_rules! id {
                 &self.0
             }
         }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                id_schema($kind)
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for $name {}
 
         impl TryFrom<String> for $name {
             type Error = InvalidId;

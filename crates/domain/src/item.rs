@@ -94,6 +94,7 @@ impl std::str::FromStr for KeyForm {
 
 /// How an item ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ItemStatus {
     /// Begun, not ended.
@@ -175,17 +176,19 @@ impl SkipReason {
 }
 
 /// An item's durable outcome.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ItemResult {
-    /// Whose.
+    /// The tenant, or the item of a job with a fixed schedule.
     pub tenant_id: TenantId,
-    /// How it ended.
+    /// How it ended, or that it is running.
     pub status: ItemStatus,
-    /// How often the handler was called, in this delivery of the chunk.
+    /// Number of calls of the handler, in the last delivery of its chunk.
     pub attempts: u32,
-    /// The merged preference it ran with.
+    /// The effective preference it ran with, for preference-based jobs.
     pub preference: Option<Value>,
     /// What the handler returned.
+    #[serde(rename = "result")]
     pub output: Option<Value>,
     /// Why it failed or was skipped.
     pub error: Option<String>,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -91,13 +92,17 @@ pub enum Overlap {
 }
 
 /// How the items of a job are put together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum JobKind {
-    /// One item a tenant, or a record of the source.
+    /// One item per tenant, or per record of the source.
+    #[serde(rename = "individual_batch")]
     Individual,
     /// All records of the source as one item.
+    #[serde(rename = "object_batch")]
     Object,
     /// All records of several sources as one item.
+    #[serde(rename = "combined_batch")]
     Combined,
 }
 
@@ -140,7 +145,9 @@ impl Work {
 }
 
 /// Orders what falls due together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// After everything else.
     Low,

@@ -20,6 +20,22 @@ pub enum Occurrence {
     Instant(DateTime<Utc>),
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Occurrence {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let object = utoipa::openapi::schema::ObjectBuilder::new();
+        let object = object.schema_type(utoipa::openapi::schema::Type::String);
+        let text =
+            "The run: a local date, an instant for hourly and cron schedules, or `run-` and a UUID";
+        let object = object.description(Some(text));
+        let (date, run) = ("2026-11-25", "run-6ba7b811-9dad-11d1-80b4-00c04fd430c8");
+        object.examples([date, run]).into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Occurrence {}
+
 impl fmt::Display for Occurrence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

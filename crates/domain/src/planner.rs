@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     batch::Trigger, ids::TenantId, mirror::Mirror, occurrence::Occurrence, schedule::Schedule,
@@ -20,7 +21,9 @@ pub struct CatchUp {
 }
 
 /// Which missed occurrences are made up for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum CatchUpPolicy {
     /// The latest one.
     #[default]

@@ -4,11 +4,12 @@
 use std::fmt;
 
 use chrono::TimeDelta;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// One mistake in input from outside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldError {
     /// Where, as a JSON pointer (`/jobs/0/priority`), cut to 256 characters.
     pub pointer: String,
@@ -36,7 +37,8 @@ impl fmt::Display for FieldError {
 }
 
 /// Everything that is wrong with one document; never empty.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{}", self.listed())]
 #[serde(transparent)]
 pub struct FieldErrors(pub Vec<FieldError>);

@@ -636,6 +636,7 @@ impl World {
             handlers: self.around.handlers(),
             status: agent.status.clone(),
             failures: ActiveFailures::default(),
+            started_at: DateTime::UNIX_EPOCH,
             clock: self.around.clock.clone(),
             zone: Zone::utc(),
             chunk_size: CHUNK,

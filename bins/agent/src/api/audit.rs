@@ -10,10 +10,10 @@ use axum::{
     http::request::Parts,
 };
 use punctual_application::Actor;
-use serde_json::{Value, json};
 
 use super::{
     App, PageQuery,
+    model::AuditLog,
     problem::{AnyProblem, Problem},
 };
 
@@ -40,16 +40,17 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
 
 /// What operators have asked for, newest first.
 #[utoipa::path(get, operation_id = "audit_log", path = "/audit-log", params(PageQuery), responses(
-    (status = 200, body = Object, description = "`entries`: `at`, `by`, `action`, `subject`, `detail`; and the `next_cursor`"),
+    (status = 200, body = AuditLog, description = "The entries"),
     AnyProblem
 ))]
 pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<AuditLog>, Problem> {
     let Query(page) = query?;
     let (entries, next_cursor) = app.operator.operations.audit_log(&page.into()).await?;
-    Ok(Json(
-        json!({ "entries": entries, "next_cursor": next_cursor }),
-    ))
+    Ok(Json(AuditLog {
+        entries,
+        next_cursor,
+    }))
 }

@@ -17,9 +17,9 @@ use super::{
 };
 
 /// Queues what fell due on dates that have passed and has neither succeeded nor failed, or counts it.
-#[utoipa::path(post, path = "/jobs/{job_id}/backfill", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same backfill")), request_body(content = Object, description = "`{\"from\": DATE, \"to\": DATE, \"tenants\": [ID, …], \"preview\": true}`; without `tenants`, or with `\"all\": true`, for all; `\"allow_unknown\": true` also runs for named tenants who have stored no preference"), responses(
-    (status = 200, body = Object, description = "With `preview`: how much fell `due`, has `already_run` (succeeded, failed or running), and is `to_run`, in how many `batches`, by `dates`"),
-    (status = 202, body = Object, description = "The same, and it is queued"),
+#[utoipa::path(post, path = "/jobs/{job_id}/backfill", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same backfill")), request_body(content = BackfillRequest, description = "`{\"from\": DATE, \"to\": DATE, \"tenants\": [ID, …], \"preview\": true}`; without `tenants`, or with `\"all\": true`, for all; `\"allow_unknown\": true` also runs for named tenants who have stored no preference"), responses(
+    (status = 200, body = BackfillReport, description = "With `preview`: what would run"),
+    (status = 202, body = BackfillReport, description = "What is queued"),
     AnyProblem
 ))]
 pub(super) async fn backfill(

@@ -4,16 +4,16 @@ use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
 };
-use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult};
-use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId};
+use punctual_application::ports::{BatchFilter, Page, ResultFilter};
+use punctual_domain::{BatchStatus, ItemStatus, JobId};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
     App, PageQuery,
     audit::By,
+    model::{Batch, Batches, CancelledBatch, Results},
     problem::{AnyProblem, Problem},
 };
 
@@ -34,13 +34,13 @@ pub(super) struct ListQuery {
 
 /// Batches, newest first.
 #[utoipa::path(get, operation_id = "batches", path = "/batches", params(ListQuery), responses(
-    (status = 200, body = Object, description = "`batches`, and the `next_cursor`"),
+    (status = 200, body = Batches, description = "The batches"),
     AnyProblem
 ))]
 pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Batches>, Problem> {
     let Query(ListQuery {
         job_id,
         status,
@@ -53,23 +53,23 @@ pub(super) async fn list(
         .reader
         .batches(&BatchFilter { job_id, status }, &page)
         .await?;
-    let batches: Vec<Value> = batches.iter().map(batch_json).collect();
-    Ok(Json(
-        json!({ "batches": batches, "next_cursor": next_cursor }),
-    ))
+    Ok(Json(Batches {
+        batches: batches.iter().map(Batch::from).collect(),
+        next_cursor,
+    }))
 }
 
 /// One batch.
 #[utoipa::path(get, operation_id = "batch", path = "/batches/{batch_id}", params(("batch_id" = String, Path, description = "The batch")), responses(
-    (status = 200, body = Object, description = "The batch, with its `progress`"),
+    (status = 200, body = Batch, description = "The batch"),
     AnyProblem
 ))]
 pub(super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Batch>, Problem> {
     let batch = app.operator.batch(parse_id(&id)?).await?;
-    Ok(Json(batch_json(&batch)))
+    Ok(Json(Batch::from(&batch)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -86,14 +86,14 @@ pub(super) struct ResultsQuery {
 
 /// A batch's results, chunk by chunk, by tenant.
 #[utoipa::path(get, operation_id = "batch_results", path = "/batches/{batch_id}/results", params(("batch_id" = String, Path, description = "The batch"), ResultsQuery), responses(
-    (status = 200, body = Object, description = "`results`, and the `next_cursor`"),
+    (status = 200, body = Results, description = "The results"),
     AnyProblem
 ))]
 pub(super) async fn results(
     State(app): State<App>,
     Path(id): Path<String>,
     query: Result<Query<ResultsQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Results>, Problem> {
     let Query(ResultsQuery {
         status,
         cursor,
@@ -106,43 +106,32 @@ pub(super) async fn results(
         .reader
         .results(&ResultFilter { batch_id, status }, &page)
         .await?;
-    let results: Vec<Value> = results.iter().map(StoredResult::to_json).collect();
-    Ok(Json(
-        json!({ "batch_id": batch_id, "results": results, "next_cursor": next_cursor }),
-    ))
+    Ok(Json(Results {
+        batch_id,
+        results,
+        next_cursor,
+    }))
 }
 
 /// Cancels a batch: items that have not begun are skipped.
 #[utoipa::path(post, operation_id = "cancel_batch", path = "/batches/{batch_id}/cancel", params(("batch_id" = String, Path, description = "The batch")), responses(
-    (status = 200, body = Object, description = "Its `status` now"),
+    (status = 200, body = CancelledBatch, description = "The batch is cancelled"),
     AnyProblem
 ))]
 pub(super) async fn cancel(
     State(app): State<App>,
     By(actor): By,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<CancelledBatch>, Problem> {
     let batch_id = parse_id(&id)?;
     app.operator.cancel(&actor, batch_id).await?;
-    Ok(Json(json!({ "batch_id": batch_id, "status": "cancelled" })))
+    Ok(Json(CancelledBatch {
+        batch_id,
+        status: BatchStatus::Cancelled,
+    }))
 }
 
 pub(super) fn parse_id(id: &str) -> Result<Uuid, Problem> {
     id.parse()
         .map_err(|_| Problem::bad_request("a batch_id is a UUID; GET /api/v1/batches lists them"))
-}
-
-pub(super) fn batch_json(batch: &Batch) -> Value {
-    let (total, processed) = (batch.total, batch.processed());
-    let permille = (processed * 1000).checked_div(total).unwrap_or(1000);
-    let percentage = permille as f64 / 10.0;
-    json!({
-        "batch_id": batch.batch_id, "job_id": batch.job_id, "slot": batch.slot,
-        "scheduled_at": batch.scheduled_at, "trigger": batch.trigger, "status": batch.status,
-        "progress": {
-            "total": total, "processed": processed, "succeeded": batch.succeeded, "failed": batch.failed,
-            "skipped": batch.skipped, "percentage": percentage,
-        },
-        "created_at": batch.created_at, "finished_at": batch.finished_at,
-    })
 }

@@ -8,18 +8,18 @@ use axum::{
 };
 use punctual_application::{TriggerRequest, TriggeredBatch};
 use punctual_domain::JobId;
-use serde_json::{Value, json};
 
 use super::{
     App,
     audit::By,
+    model::PausedJob,
     once::Once,
     problem::{AnyProblem, Problem},
 };
 
 /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
-#[utoipa::path(post, path = "/jobs/{job_id}/trigger", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same batch")), request_body(content = Option<Object>, description = "`{\"tenants\": [ID, …]}`, or `{\"all\": true}`, which is the default; `\"allow_unknown\": true` also runs for named tenants who have stored no preference"), responses(
-    (status = 202, body = Object, description = "The batch that is queued: `batch_id`, `occurrence`, `total`"),
+#[utoipa::path(post, path = "/jobs/{job_id}/trigger", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same batch")), request_body(content = Option<TriggerRequest>, description = "`{\"tenants\": [ID, …]}`, or `{\"all\": true}`, which is the default; `\"allow_unknown\": true` also runs for named tenants who have stored no preference"), responses(
+    (status = 202, body = TriggeredBatch, description = "The batch is queued"),
     AnyProblem
 ))]
 pub(super) async fn trigger(
@@ -47,30 +47,36 @@ pub(super) async fn trigger(
 
 /// Lets nothing of a job fall due until it is resumed.
 #[utoipa::path(post, path = "/jobs/{job_id}/pause", params(("job_id" = String, Path, description = "The job")), responses(
-    (status = 200, body = Object, description = "`paused`: whether it is now"),
+    (status = 200, body = PausedJob, description = "Whether it is paused now"),
     AnyProblem
 ))]
 pub(super) async fn pause(
     State(app): State<App>,
     By(actor): By,
     Path(job_id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<PausedJob>, Problem> {
     let job_id = JobId::new(&job_id)?;
     app.operator.pause(&actor, &job_id).await?;
-    Ok(Json(json!({"job_id": job_id, "paused": true})))
+    Ok(Json(PausedJob {
+        job_id,
+        paused: true,
+    }))
 }
 
 /// Lets a paused job go on with what falls due from now on.
 #[utoipa::path(post, path = "/jobs/{job_id}/resume", params(("job_id" = String, Path, description = "The job")), responses(
-    (status = 200, body = Object, description = "`paused`: whether it is now"),
+    (status = 200, body = PausedJob, description = "Whether it is paused now"),
     AnyProblem
 ))]
 pub(super) async fn resume(
     State(app): State<App>,
     By(actor): By,
     Path(job_id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<PausedJob>, Problem> {
     let job_id = JobId::new(&job_id)?;
     app.operator.resume(&actor, &job_id).await?;
-    Ok(Json(json!({"job_id": job_id, "paused": false})))
+    Ok(Json(PausedJob {
+        job_id,
+        paused: false,
+    }))
 }

@@ -11,12 +11,12 @@ use punctual_application::{
 };
 use punctual_domain::{DeadLetterState, JobId, TenantId};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use utoipa::IntoParams;
 
 use super::{
     App, PageQuery,
     audit::By,
+    model::DeadLetters,
     once::Once,
     problem::{AnyProblem, Problem},
 };
@@ -41,13 +41,13 @@ pub(super) struct ListQuery {
 
 /// What failed for good, newest first.
 #[utoipa::path(get, operation_id = "dead_letters", path = "/dead-letters", params(ListQuery), responses(
-    (status = 200, body = Object, description = "`dead_letters`, and the `next_cursor`"),
+    (status = 200, body = DeadLetters, description = "The dead letters"),
     AnyProblem
 ))]
 pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<DeadLetters>, Problem> {
     let Query(ListQuery {
         job_id,
         tenant_id,
@@ -61,18 +61,19 @@ pub(super) async fn list(
         state,
     };
     let page = Page::from(PageQuery { cursor, limit });
-    let (letters, next_cursor) = app.operator.reader.dead_letters(&filter, &page).await?;
-    Ok(Json(
-        json!({ "dead_letters": letters, "next_cursor": next_cursor }),
-    ))
+    let (dead_letters, next_cursor) = app.operator.reader.dead_letters(&filter, &page).await?;
+    Ok(Json(DeadLetters {
+        dead_letters,
+        next_cursor,
+    }))
 }
 
 /// Runs open dead letters again, as the same occurrences and with the same idempotency keys.
 ///
 /// One that is named and whose job or purpose is gone is refused, and nothing is changed. Of all that are open, such are
 /// left out, and counted with the reason.
-#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", params(("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same replay")), request_body(content = Object, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
-    (status = 200, body = Object, description = "How many are `replayed`, which are `not_open`, the `batches`, and how many are `left_out` for which `reason`"),
+#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", params(("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same replay")), request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
+    (status = 200, body = ReplayReport, description = "What runs again"),
     AnyProblem
 ))]
 pub(super) async fn replay_many(
@@ -87,8 +88,8 @@ pub(super) async fn replay_many(
 }
 
 /// Lets open dead letters go.
-#[utoipa::path(post, operation_id = "discard_dead_letters", path = "/dead-letters/discard", request_body(content = Object, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
-    (status = 200, body = Object, description = "How many are `discarded`, which are `not_open`, and the `batches`"),
+#[utoipa::path(post, operation_id = "discard_dead_letters", path = "/dead-letters/discard", request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
+    (status = 200, body = DiscardReport, description = "What is discarded"),
     AnyProblem
 ))]
 pub(super) async fn discard_many(
@@ -102,7 +103,7 @@ pub(super) async fn discard_many(
 
 /// Runs an open dead letter again.
 #[utoipa::path(post, operation_id = "replay_dead_letter", path = "/dead-letters/{id}/replay", params(("id" = i64, Path, description = "Its number"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same replay")), responses(
-    (status = 200, body = Object, description = "How many are `replayed`, and the `batches`"),
+    (status = 200, body = ReplayReport, description = "It runs again"),
     AnyProblem
 ))]
 pub(super) async fn replay_one(
@@ -118,7 +119,7 @@ pub(super) async fn replay_one(
 
 /// Lets an open dead letter go.
 #[utoipa::path(post, operation_id = "discard_dead_letter", path = "/dead-letters/{id}/discard", params(("id" = i64, Path, description = "Its number")), responses(
-    (status = 200, body = Object, description = "How many are `discarded`, and the `batches`"),
+    (status = 200, body = DiscardReport, description = "It is discarded"),
     AnyProblem
 ))]
 pub(super) async fn discard_one(

@@ -15,7 +15,7 @@ use punctual_application::ports::StoreError;
 use punctual_domain::{Batch, BatchStatus};
 use uuid::Uuid;
 
-use super::{App, batches::batch_json, problem::AnyProblem};
+use super::{App, model, problem::AnyProblem};
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -44,9 +44,11 @@ pub(super) async fn stream(
     let events = stream::unfold(watch, |mut watch| async move {
         loop {
             if let Some(batch) = watch.told.pop_front() {
-                let event = Event::default()
-                    .event("batch")
-                    .data(batch_json(&batch).to_string());
+                let event = Event::default().event("batch");
+                // Nothing in a batch cannot be written as JSON.
+                let Ok(event) = event.json_data(model::Batch::from(&batch)) else {
+                    continue;
+                };
                 return Some((Ok(event), watch));
             }
             let stops = watch.app.stopping.wait_for(|stops| *stops);

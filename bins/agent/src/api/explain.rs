@@ -27,7 +27,7 @@ pub(super) struct ExplainQuery {
 
 /// Why a tenant ran, will run, or did not, on a date; today without one.
 #[utoipa::path(get, operation_id = "explain_tenant", path = "/tenants/{tenant_id}/explain", params(("tenant_id" = String, Path, description = "The tenant"), ExplainQuery), responses(
-    (status = 200, body = Object, description = "A `verdict` with its facts, and an `explanation` in words"),
+    (status = 200, body = Explanation, description = "The verdict, its facts, and an explanation in words"),
     AnyProblem
 ))]
 pub(super) async fn tenant(

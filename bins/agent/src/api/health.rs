@@ -1,36 +1,55 @@
 //! Health, version and metrics.
 
 use axum::{Json, extract::State, http::StatusCode, http::header, response::IntoResponse};
+use punctual_application::Finding;
 use punctual_domain::TZDB_VERSION;
-use serde_json::{Value, json};
 
-use super::App;
-use crate::health::Reason;
+use super::{
+    App,
+    model::{Liveness, Readiness, Version},
+};
+use crate::remedies;
 
-pub(super) async fn live() -> Json<Value> {
-    Json(json!({ "status": "live" }))
+/// Whether the process runs.
+#[utoipa::path(get, operation_id = "live", path = "/health/live", security(()), responses(
+    (status = 200, body = Liveness, description = "It runs")
+))]
+pub(super) async fn live() -> Json<Liveness> {
+    Json(Liveness {
+        status: "live".to_owned(),
+    })
 }
 
-/// Ready while the agent does its main work; says what it does not do, since when, and the remedy.
-pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    let report = app.health.report(app.operator.clock.now()).await;
-    let (code, word) = if report.reasons.is_empty() {
+/// Whether the agent does its main work, and what it does not do, since when, and the remedy.
+#[utoipa::path(get, operation_id = "ready", path = "/health/ready", security(()), responses(
+    (status = 200, body = Readiness, description = "The agent does its main work"),
+    (status = 503, body = Readiness, description = "It does not, for these reasons")
+))]
+pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
+    let findings = app.operator.readiness().await;
+    let (code, status) = if findings.not_ready.is_empty() {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     };
-    let texts =
-        |reasons: &[Reason]| -> Vec<String> { reasons.iter().map(Reason::to_string).collect() };
-    (
-        code,
-        Json(json!({
-            "status": word, "reasons": texts(&report.reasons), "warnings": texts(&report.warnings),
-        })),
-    )
+    let texts = |findings: &[Finding]| findings.iter().map(remedies::in_words).collect();
+    let readiness = Readiness {
+        status: status.to_owned(),
+        reasons: texts(&findings.not_ready),
+        warnings: texts(&findings.warnings),
+    };
+    (code, Json(readiness))
 }
 
-pub(super) async fn version() -> Json<Value> {
-    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "tzdb": TZDB_VERSION }))
+/// Which version runs.
+#[utoipa::path(get, operation_id = "version", path = "/version", security(()), responses(
+    (status = 200, body = Version, description = "The versions")
+))]
+pub(super) async fn version() -> Json<Version> {
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        tzdb: TZDB_VERSION.to_owned(),
+    })
 }
 
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {

@@ -4,14 +4,14 @@ use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
 };
-use punctual_application::ports::{Page, StoredResult, TenantRuns};
+use punctual_application::ports::{Page, TenantRuns};
 use punctual_domain::{JobId, TenantId};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use utoipa::IntoParams;
 
 use super::{
     App, PageQuery,
+    model::Runs,
     problem::{AnyProblem, Problem},
 };
 
@@ -29,14 +29,14 @@ pub(super) struct RunsQuery {
 
 /// A tenant's runs, newest first, those that are running now included.
 #[utoipa::path(get, operation_id = "tenant_runs", path = "/tenants/{tenant_id}/runs", params(("tenant_id" = String, Path, description = "The tenant"), RunsQuery), responses(
-    (status = 200, body = Object, description = "`runs`, and the `next_cursor`"),
+    (status = 200, body = Runs, description = "The runs"),
     AnyProblem
 ))]
 pub(super) async fn runs(
     State(app): State<App>,
     Path(tenant_id): Path<String>,
     query: Result<Query<RunsQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Runs>, Problem> {
     let Query(RunsQuery {
         job_id,
         cursor,
@@ -49,6 +49,5 @@ pub(super) async fn runs(
         .reader
         .tenant_runs(&TenantRuns { tenant_id, job_id }, &page)
         .await?;
-    let runs: Vec<Value> = runs.iter().map(StoredResult::to_json).collect();
-    Ok(Json(json!({ "runs": runs, "next_cursor": next_cursor })))
+    Ok(Json(Runs { runs, next_cursor }))
 }

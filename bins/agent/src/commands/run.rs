@@ -91,7 +91,12 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
             ))
         })?;
     let address = listener.local_addr().map_err(Failure::failed)?;
-    let router = api::router(&agent, settings.batch_api_key.as_ref(), metrics.clone());
+    let router = api::router(
+        agent.operator(),
+        agent.stopping.subscribe(),
+        settings.batch_api_key.as_ref(),
+        metrics.clone(),
+    );
 
     let config_database = config_database
         .map(|server| tokio::spawn(server.serve(stop_config_database.clone().cancelled_owned())));
@@ -104,13 +109,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     ));
     parts.spawn(named("metrics upkeep", upkeep(metrics, stop.clone())));
     if settings.batch_log_format == LogFormat::Text {
-        let display = Display::new(
-            terminal,
-            agent.store.reader(),
-            agent.status.clone(),
-            agent.health.clone(),
-            address,
-        );
+        let display = Display::new(terminal, agent.operator(), address);
         parts.spawn(named("the display", display.run(stop.clone())));
     }
     parts.spawn(named(

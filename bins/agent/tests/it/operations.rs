@@ -321,7 +321,7 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
         let page = reqwest::get(agent.api()).await.unwrap();
         page.text().await.unwrap()
     };
-    assert!(!overview(&agent).await.contains("is gone"));
+    assert!(!overview(&agent).await.contains("is unresponsive"));
     // Nobody takes over the work of a paused job.
     let pause = "/api/v1/jobs/posts/pause";
     agent.call(Method::POST, pause, &json!({})).await;
@@ -329,7 +329,10 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
 
     let agent = start("2026-03-02 12:05:30");
     let page = overview(&agent).await;
-    assert!(page.contains("is gone, last heard of 5m"), "{page}");
+    assert!(
+        page.contains("is unresponsive (last heartbeat 5m"),
+        "{page}"
+    );
     assert!(page.contains("holds 1 chunks"), "{page}");
     let replicas = reqwest::get(format!("{}/replicas", agent.api()));
     let replicas = replicas.await.unwrap().text().await.unwrap();

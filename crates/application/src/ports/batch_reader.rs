@@ -8,7 +8,7 @@ use punctual_domain::{
     Batch, BatchStatus, DeadLetter, DeadLetterState, ItemResult, ItemStatus, JobId, KeyForm,
     Occurrence, TenantId,
 };
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -113,20 +113,23 @@ impl Default for Page {
     }
 }
 
-/// A result as it stands in the store.
-#[derive(Debug, Clone, PartialEq)]
+/// A result as it stands in the store, and as it is shown and delivered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StoredResult {
-    /// Which job.
+    /// The job that ran.
     pub job_id: JobId,
-    /// Which batch ran it.
+    /// The batch that ran it.
     pub batch_id: Uuid,
-    /// Which run.
+    /// The run of the job for this tenant.
     pub occurrence: Occurrence,
     /// When it fell due.
     pub scheduled_at: DateTime<Utc>,
     /// The outcome.
+    #[serde(flatten)]
     pub result: ItemResult,
     /// How its idempotency key is written.
+    #[serde(skip)]
     pub key_form: KeyForm,
 }
 
@@ -141,18 +144,5 @@ impl StoredResult {
             KeyForm::Colons => key,
             KeyForm::Slashes => format!("{key}/{}", self.batch_id),
         }
-    }
-
-    /// As it is shown and delivered.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let result = &self.result;
-        json!({
-            "tenant_id": result.tenant_id, "job_id": self.job_id, "batch_id": self.batch_id,
-            "occurrence": self.occurrence, "scheduled_at": self.scheduled_at,
-            "started_at": result.started_at, "finished_at": result.finished_at, "status": result.status,
-            "attempts": result.attempts, "preference": result.preference, "result": result.output,
-            "error": result.error,
-        })
     }
 }

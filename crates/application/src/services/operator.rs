@@ -9,7 +9,9 @@ mod backfill;
 mod batches;
 mod dead_letters;
 mod explain;
+mod findings;
 mod idempotency;
+mod jobs;
 mod pause;
 mod quarantine;
 mod trigger;
@@ -17,6 +19,7 @@ mod upcoming;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use punctual_domain::{JobConfig, JobId, Zone};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
@@ -25,9 +28,12 @@ pub use self::{
     backfill::{BackfillCount, BackfillReport, BackfillRequest},
     dead_letters::{DeadLetterSelection, DiscardReport, LeftOut, ReplayReport},
     explain::Explanation,
+    findings::{Finding, FindingKind, Findings, length_in_words},
     idempotency::IdempotencyKey,
+    jobs::{FixedTiming, JobTiming, JobView, PreferenceTiming},
     quarantine::Quarantined,
     trigger::{TriggerRequest, TriggeredBatch},
+    upcoming::DueItems,
 };
 use super::{
     active_failures::{ActiveFailures, Operation},
@@ -110,6 +116,8 @@ pub struct Operator {
     pub failures: ActiveFailures,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// When the process started.
+    pub started_at: DateTime<Utc>,
     /// The zone where neither tenant nor job names one.
     pub zone: Zone,
     /// How many items a chunk holds at most.

@@ -9,6 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{FeatureType, Horizon, JobId, MergedPreference, Mirror, Slot, TenantId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::ports::PreferenceMirror;
@@ -91,7 +92,7 @@ impl MirrorHandle {
         slots.truncate(most);
         let status = |(slot, tenants): (Slot, usize)| SlotStatus {
             next: now.and_then(|now| slot.next_after(now)),
-            slot,
+            slot: slot.to_string(),
             tenants,
         };
         (slots.into_iter().map(status).collect(), all)
@@ -104,12 +105,13 @@ impl fmt::Debug for MirrorHandle {
     }
 }
 
-/// One slot.
-#[derive(Debug, Clone)]
+/// A slot, and how many tenants stand in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SlotStatus {
-    /// The slot.
-    pub slot: Slot,
-    /// Tenants in it.
+    /// The slot, in words.
+    pub slot: String,
+    /// Number of tenants in it.
     pub tenants: usize,
     /// When it falls due next.
     pub next: Option<DateTime<Utc>>,

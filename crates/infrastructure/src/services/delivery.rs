@@ -198,7 +198,7 @@ impl Deliverer {
             .map_err(fail)?;
         let lines: String = results
             .iter()
-            .map(|result| format!("{}\n", result.to_json()))
+            .map(|result| format!("{}\n", json!(result)))
             .collect();
         file.write_all(lines.as_bytes()).await.map_err(fail)?;
         file.sync_all().await.map_err(fail)
@@ -213,14 +213,13 @@ impl Deliverer {
 async fn post_one(post: &Post, result: &StoredResult) -> Result<(), String> {
     let tenant = &result.result.tenant_id;
     let id = result.delivery_id();
-    let body = result.to_json().to_string().into_bytes();
+    let body = json!(result).to_string().into_bytes();
     let sent = post.send(&id, "application/json", body).await;
     sent.map(|_| ())
         .map_err(|error| format!("{tenant}: {}", error.message))
 }
 
 fn part_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
-    let results: Vec<_> = results.iter().map(StoredResult::to_json).collect();
     json!({
         "batch_id": batch.batch_id, "job_id": batch.job_id, "scheduled_at": batch.scheduled_at,
         "status": batch.status, "total": batch.total, "succeeded": batch.succeeded, "failed": batch.failed,

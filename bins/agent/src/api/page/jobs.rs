@@ -1,40 +1,55 @@
 //! The jobs: when they fall due, how they do, and what an operator can tell them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
 use askama::Template;
 use axum::{
     extract::{Form, Path, State, rejection::FormRejection},
     response::{Html, Redirect},
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use punctual_application::{
-    IdempotencyKey, SchedulerStatus, TriggerRequest,
+    IdempotencyKey, JobView, SlotStatus, TriggerRequest,
     ports::{Activity, BatchFilter, Page, StoreError},
 };
-use punctual_domain::{Batch, InvalidId, JobConfig, JobId, TenantId, Work};
+use punctual_domain::{Batch, InvalidId, JobId, TenantId};
 use serde::Deserialize;
 
 use super::{App, PageError, Visitor, render};
 use crate::api::{audit::By, once::Once, problem::Problem};
 
-/// Batches shown of a job, and slots.
-const SHOWN: u32 = 20;
+/// Number of batches, and of slots, shown of a job.
+const SHOWN: usize = 20;
 
 struct JobRow {
-    job_id: JobId,
-    schedule: String,
-    tenants: Option<usize>,
-    next: Option<DateTime<Utc>>,
-    paused: Option<String>,
-    trouble: Option<String>,
+    job: JobView,
     activity: Option<Activity>,
 }
 
 impl JobRow {
+    fn of(job: JobView, activity: &[Activity]) -> Self {
+        let activity = activity.iter().find(|done| done.job_id == job.job_id);
+        let activity = activity.cloned();
+        Self { job, activity }
+    }
+
+    fn tenants(&self) -> Option<usize> {
+        self.job.preferences().map(|follows| follows.tenants)
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.job.preferences()?.trouble.as_deref()
+    }
+
+    fn slots(&self) -> &[SlotStatus] {
+        let all = self
+            .job
+            .preferences()
+            .map(|follows| follows.slots.as_slice());
+        let all = all.unwrap_or_default();
+        &all[..all.len().min(SHOWN)]
+    }
+
     /// Of the items that ended in the last day, how many in a hundred succeeded.
     fn success_rate(&self) -> String {
         match &self.activity {
@@ -52,15 +67,14 @@ impl JobRow {
 #[template(path = "jobs.html")]
 struct JobsPage {
     visitor: Visitor,
-    jobs: Vec<JobRow>,
+    rows: Vec<JobRow>,
 }
 
 #[derive(Template)]
 #[template(path = "job.html")]
 struct JobPage {
     visitor: Visitor,
-    job: JobRow,
-    slots: Vec<(String, usize, Option<DateTime<Utc>>)>,
+    row: JobRow,
     batches: Vec<Batch>,
     key: IdempotencyKey,
 }
@@ -69,11 +83,10 @@ pub(super) async fn list(
     State(app): State<App>,
     visitor: Visitor,
 ) -> Result<Html<String>, PageError> {
-    let facts = app.facts().await?;
-    let config = app.operator.jobs.current();
-    let jobs = config.jobs.iter().map(|job| JobRow::of(job, &facts));
-    let jobs = jobs.collect();
-    render(&JobsPage { visitor, jobs })
+    let (jobs, activity) = (app.operator.jobs().await?, app.last_day().await?);
+    let rows = jobs.into_iter().map(|job| JobRow::of(job, &activity));
+    let rows = rows.collect();
+    render(&JobsPage { visitor, rows })
 }
 
 pub(super) async fn one(
@@ -81,7 +94,7 @@ pub(super) async fn one(
     visitor: Visitor,
     Path(job_id): Path<String>,
 ) -> Result<Html<String>, PageError> {
-    let job = app.operator.job(&JobId::new(&job_id)?)?;
+    let job = app.operator.job_view(&JobId::new(&job_id)?).await?;
     let filter = BatchFilter {
         job_id: Some(job.job_id.clone()),
         status: None,
@@ -93,20 +106,13 @@ pub(super) async fn one(
             &filter,
             &Page {
                 cursor: None,
-                limit: SHOWN,
+                limit: SHOWN as u32,
             },
         )
         .await?;
-    let facts = app.facts().await?;
-    let known = facts.status.jobs.get(&job.job_id);
-    let slots = known.map(|known| known.mirror.largest_slots(SHOWN as usize).0);
-    let slots = slots.into_iter().flatten();
     render(&JobPage {
         visitor,
-        job: JobRow::of(&job, &facts),
-        slots: slots
-            .map(|slot| (slot.slot.to_string(), slot.tenants, slot.next))
-            .collect(),
+        row: JobRow::of(job, &app.last_day().await?),
         batches,
         key: IdempotencyKey::random(),
     })
@@ -167,49 +173,10 @@ pub(super) fn named(tenants: &str) -> Result<Option<BTreeSet<TenantId>>, Invalid
     ids.map(Some)
 }
 
-/// What rows are made of, read once for all of them.
-struct Facts {
-    now: DateTime<Utc>,
-    activity: Vec<Activity>,
-    paused: BTreeMap<JobId, String>,
-    status: Arc<SchedulerStatus>,
-}
-
 impl App {
-    async fn facts(&self) -> Result<Facts, StoreError> {
-        let now = self.operator.clock.now();
-        Ok(Facts {
-            now,
-            activity: self
-                .operator
-                .operations
-                .activity(now - TimeDelta::days(1))
-                .await?,
-            paused: self.operator.queue.paused().await?,
-            status: self.operator.status.get(),
-        })
-    }
-}
-
-impl JobRow {
-    fn of(job: &JobConfig, facts: &Facts) -> Self {
-        let known = facts.status.jobs.get(&job.job_id);
-        let (schedule, next) = match &job.work {
-            Work::Fixed { schedule, .. } => (schedule.to_string(), schedule.next_after(facts.now)),
-            Work::Preferences { feature_type, .. } => (
-                format!("as each tenant chose for {feature_type}"),
-                known.and_then(|known| known.next_due),
-            ),
-        };
-        let mut activity = facts.activity.iter();
-        Self {
-            job_id: job.job_id.clone(),
-            schedule,
-            tenants: known.map(|known| known.tenants),
-            next,
-            paused: facts.paused.get(&job.job_id).cloned(),
-            trouble: known.and_then(|known| known.trouble.clone()),
-            activity: activity.find(|done| done.job_id == job.job_id).cloned(),
-        }
+    /// How the jobs have done in the last day.
+    async fn last_day(&self) -> Result<Vec<Activity>, StoreError> {
+        let since = self.operator.clock.now() - TimeDelta::days(1);
+        self.operator.operations.activity(since).await
     }
 }

@@ -12,11 +12,11 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, Stream};
-use punctual_application::ports::{DeadLetterFilter, Page, StoreError};
-use punctual_domain::{Batch, BatchStatus, DeadLetterState, JobId};
+use punctual_application::{DueItems, Finding, length_in_words, ports::StoreError};
+use punctual_domain::{Batch, BatchStatus, JobId};
 
 use super::{App, PageError, Visitor, render};
-use crate::health::words;
+use crate::remedies;
 
 const HOURS: usize = 24;
 /// Batches shown of those that are not over.
@@ -70,6 +70,15 @@ struct Wrong {
     link: String,
 }
 
+impl Wrong {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            text: remedies::in_words(finding),
+            link: remedies::link(&finding.kind),
+        }
+    }
+}
+
 struct Running {
     batch: Batch,
     left: String,
@@ -85,7 +94,7 @@ pub(super) async fn show(
         .due_between(from, from + TimeDelta::hours(HOURS as i64))
         .await;
     let mut by_job: BTreeMap<JobId, [usize; HOURS]> = BTreeMap::new();
-    for ((at, job_id), items) in due {
+    for DueItems { at, job_id, items } in due {
         let hour = (at - from).num_hours().clamp(0, HOURS as i64 - 1) as usize;
         by_job.entry(job_id).or_default()[hour] += items;
     }
@@ -161,7 +170,13 @@ impl App {
             running.extend(batches.into_iter().map(|batch| Running::of(batch, now)));
         }
         Ok(Now {
-            wrong: self.wrong(now).await?,
+            wrong: self
+                .operator
+                .findings()
+                .await?
+                .all()
+                .map(Wrong::of)
+                .collect(),
             running,
             batches: activity.iter().map(|job| job.batches).sum(),
             items: activity.iter().map(|job| job.items).sum(),
@@ -171,60 +186,6 @@ impl App {
                 |ms| format!("{:.1} s", ms as f64 / 1000.0),
             ),
         })
-    }
-
-    /// What an operator should look at, the worst first.
-    async fn wrong(&self, now: DateTime<Utc>) -> Result<Vec<Wrong>, StoreError> {
-        let wrong = |text: String, link: &str| Wrong {
-            text,
-            link: link.to_owned(),
-        };
-        let mut found = Vec::new();
-        let report = self.health.report(now).await;
-        found.extend(
-            report
-                .all()
-                .map(|reason| wrong(reason.to_string(), &reason.link)),
-        );
-        for gone in self.operator.operations.working().await? {
-            if gone.is_gone(now) {
-                let heard = gone.last_seen.map_or_else(
-                    || "no one knows when".to_owned(),
-                    |seen| format!("{} ago", words(now - seen)),
-                );
-                let text = format!(
-                    "replica {} is gone, last heard of {heard}, and holds {} chunks",
-                    gone.process, gone.chunks
-                );
-                found.push(wrong(text, "/replicas"));
-            }
-        }
-        let open = DeadLetterFilter {
-            state: Some(DeadLetterState::Open),
-            ..DeadLetterFilter::default()
-        };
-        let (letters, more) = self
-            .operator
-            .reader
-            .dead_letters(&open, &Page::default())
-            .await?;
-        if !letters.is_empty() {
-            let or_more = if more.is_some() { " or more" } else { "" };
-            let text = format!(
-                "{}{or_more} items failed for good and wait in the dead letters",
-                letters.len()
-            );
-            found.push(wrong(text, "/dead-letters"));
-        }
-        let status = self.operator.status.get();
-        let quarantined: usize = status.jobs.values().map(|job| job.quarantined).sum();
-        if quarantined > 0 {
-            found.push(wrong(
-                format!("{quarantined} preferences cannot be used"),
-                "/quarantine",
-            ));
-        }
-        Ok(found)
     }
 }
 
@@ -237,7 +198,10 @@ impl Running {
             _ => {
                 let taken = (now - batch.created_at).num_milliseconds().max(0) as f64;
                 let left = taken / done as f64 * (total - done) as f64;
-                format!("about {} left", words(TimeDelta::milliseconds(left as i64)))
+                format!(
+                    "about {} left",
+                    length_in_words(TimeDelta::milliseconds(left as i64))
+                )
             }
         };
         Self { batch, left }

@@ -24,6 +24,7 @@ const MOST_ITEMS: usize = 2_000_000;
 
 /// What is to be made up for.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BackfillRequest {
     /// The first date, in each tenant's zone.
@@ -46,6 +47,7 @@ pub struct BackfillRequest {
 
 /// What a backfill comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackfillReport {
     /// Of which job.
     pub job_id: JobId,

@@ -21,6 +21,7 @@ const AT_ONCE: u32 = 1_000;
 
 /// Which open dead letters: by number, or all of a job or a tenant, or with neither all there are.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetterSelection {
     /// These. An empty list is refused: it means no one.
@@ -76,6 +77,7 @@ impl fmt::Display for DeadLetterSelection {
 
 /// What became of a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplayReport {
     /// How many run again.
     pub replayed: usize,
@@ -89,6 +91,7 @@ pub struct ReplayReport {
 
 /// Dead letters that cannot run again, and stay open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeftOut {
     /// Why.
     pub reason: String,
@@ -98,6 +101,7 @@ pub struct LeftOut {
 
 /// What became of dead letters that were to be let go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiscardReport {
     /// How many are let go.
     pub discarded: usize,

@@ -5,7 +5,7 @@ use punctual_domain::{
     BatchStatus, Choice, Facts, FeatureType, Horizon, ItemStatus, JobConfig, JobId, Occasion,
     Occurrence, Preference, TenantId, Verdict, Work, explain,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Operator, OperatorError};
@@ -21,7 +21,8 @@ const LOOKED_THROUGH: Page = Page {
 };
 
 /// Why a tenant ran, will run, or did not, on a date.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Explanation {
     /// What it comes to, with its facts.
     #[serde(flatten)]

@@ -1,12 +1,13 @@
 //! Preferences that cannot be used.
 
 use punctual_domain::{FeatureType, FieldErrors, JobId, TenantId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Operator;
 
 /// A preference that a job cannot use, or an entry of the Config Database that cannot be read.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Quarantined {
     /// The job that cannot use it.
     pub job_id: JobId,

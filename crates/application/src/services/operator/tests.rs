@@ -1,6 +1,6 @@
 //! The operator over fakes, on a clock that moves when told to.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use punctual_domain::{
     BatchConfig, FeatureType, ItemResult, ItemStatus, Mirror, Preference, PreferenceRecord,
     PurposeId, Reading, TenantId, Verdict,
@@ -28,6 +28,7 @@ fn operator(store: &Arc<FakeStore>) -> Operator {
         status: StatusHandle::default(),
         failures: ActiveFailures::default(),
         clock: Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z")),
+        started_at: "2026-03-01T09:00:00Z".parse().unwrap(),
         zone: Zone::utc(),
         chunk_size: 10,
     }
@@ -350,5 +351,10 @@ async fn everybody_is_told_why_they_run_or_do_not() {
     );
     let now = operator.clock.now();
     let due = operator.due_between(now, now + TimeDelta::days(2)).await;
-    assert_eq!(due.into_iter().next(), Some(((due_at, posts()), 1)));
+    let first = DueItems {
+        at: due_at,
+        job_id: posts(),
+        items: 1,
+    };
+    assert_eq!(due.into_iter().next(), Some(first));
 }

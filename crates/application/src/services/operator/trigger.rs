@@ -18,6 +18,7 @@ const NAMED: usize = 100;
 
 /// Whom a job is to run for.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TriggerRequest {
     /// Only these; absent: all. An empty list is refused: it means no one.
@@ -33,6 +34,7 @@ pub struct TriggerRequest {
 
 /// A run that an operator has asked for, in the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TriggeredBatch {
     /// The batch that is queued.
     pub batch_id: Uuid,

@@ -4,16 +4,25 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{JobId, Mirror, Schedule, Work};
+use serde::{Deserialize, Serialize};
 
 use super::Operator;
 
+/// Items of a job that fall due together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DueItems {
+    /// When they fall due.
+    pub at: DateTime<Utc>,
+    /// The job.
+    pub job_id: JobId,
+    /// Number of items; a job with a fixed schedule counts as one.
+    pub items: usize,
+}
+
 impl Operator {
-    /// How many items fall due in a stretch of time, by instant and job. A plain job counts as one.
-    pub async fn due_between(
-        &self,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> BTreeMap<(DateTime<Utc>, JobId), usize> {
+    /// What falls due after `from` and until `until`, by instant and job.
+    pub async fn due_between(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> Vec<DueItems> {
         let (jobs, status) = (self.jobs.current(), self.status.get());
         let counted = tokio::task::spawn_blocking(move || {
             let mut due: BTreeMap<(DateTime<Utc>, JobId), usize> = BTreeMap::new();
@@ -41,7 +50,9 @@ impl Operator {
                     }
                 }
             }
-            due
+            let due = due.into_iter();
+            due.map(|((at, job_id), items)| DueItems { at, job_id, items })
+                .collect()
         });
         counted
             .await

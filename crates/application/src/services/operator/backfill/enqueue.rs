@@ -16,6 +16,7 @@ const ITEMS_A_FIRING: usize = 50_000;
 
 /// What a backfill comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackfillCount {
     /// How many items fell due.
     pub due: usize,

@@ -1,0 +1,145 @@
+//! The client of the agent's HTTP API, at `BATCH_HTTP_ADDR`. It reads the types that the server writes
+//! ([`crate::api::model`]), so that a renamed field does not compile.
+
+use std::{net::SocketAddr, time::Duration};
+
+use punctual_domain::visible;
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{commands::Failure, settings::Settings};
+
+/// How long the agent may take to answer, and to accept a connection.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may take for what works through everything: a backfill of two million items takes minutes.
+pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(600);
+/// Entries asked for at a time.
+const PAGE: &str = "1000";
+
+/// A client of the agent.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    address: SocketAddr,
+    api_key: Option<SecretString>,
+}
+
+/// The part of an error that is shown.
+#[derive(Deserialize, Default)]
+struct Problem {
+    detail: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(TIMEOUT)
+            .build()
+            .map_err(Failure::failed)?;
+        Ok(Self {
+            http,
+            address: settings.batch_http_addr,
+            api_key: settings.batch_api_key.clone(),
+        })
+    }
+
+    /// Reads what is at `path`, below `/api/v1/`.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        let request = self.request(Method::GET, path).query(query);
+        self.send(request.timeout(TIMEOUT), None).await
+    }
+
+    /// Reads every page at `path`; `entries_of` takes a page apart into its entries and its `next_cursor`.
+    pub(crate) async fn pages<P: DeserializeOwned, T>(
+        &self,
+        path: &str,
+        mut query: Vec<(&str, String)>,
+        entries_of: impl Fn(P) -> (Vec<T>, Option<String>),
+        mut take: impl FnMut(T),
+    ) -> Result<(), Failure> {
+        query.push(("limit", PAGE.to_owned()));
+        loop {
+            let (entries, next) = entries_of(self.get(path, &query).await?);
+            entries.into_iter().for_each(&mut take);
+            let Some(next) = next else { return Ok(()) };
+            query.retain(|(name, _)| *name != "cursor");
+            query.push(("cursor", next));
+        }
+    }
+
+    /// Posts to `path` without a body: what may be done twice.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self.request(Method::POST, path).timeout(TIMEOUT);
+        self.send(request, None).await
+    }
+
+    /// Posts something that is to be done once per key; without one, a key is drawn.
+    pub(crate) async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        key: Option<String>,
+        timeout: Duration,
+    ) -> Result<T, Failure> {
+        let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let request = self.request(Method::POST, path).json(body);
+        let request = request.header("Idempotency-Key", &key).timeout(timeout);
+        self.send(request, Some(&key)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        let request = self.http.request(method, url);
+        match &self.api_key {
+            Some(key) => request.bearer_auth(key.expose_secret()),
+            None => request,
+        }
+    }
+
+    /// What the agent refuses is bad input.
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        key: Option<&str>,
+    ) -> Result<T, Failure> {
+        let address = self.address;
+        let response = request.send().await.map_err(|error| match key {
+            Some(key) if !error.is_connect() => Failure::failed(format!(
+                "the agent at {address} has not answered ({}); ask again with --idempotency-key {key}, and nothing runs twice",
+                error.without_url()
+            )),
+            _ => Failure::failed(format!(
+                "no agent answers at {address} ({}); start one with `punctual-agent run`, or set BATCH_HTTP_ADDR to \
+                 where it listens",
+                error.without_url()
+            )),
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            let answer = response.json().await;
+            return answer.map_err(|error| {
+                Failure::failed(format!(
+                    "cannot read the answer of the agent at {address} ({}); is it an agent of this version?",
+                    error.without_url()
+                ))
+            });
+        }
+        let problem: Problem = response.json().await.unwrap_or_default();
+        let detail = problem.detail.as_deref().unwrap_or("no reason is given");
+        let detail = visible(detail);
+        Err(match status {
+            StatusCode::UNAUTHORIZED => Failure::BadInput(format!(
+                "the agent at {address} refuses the key; set BATCH_API_KEY"
+            )),
+            status if status.is_client_error() => Failure::BadInput(detail.into_owned()),
+            status => Failure::failed(format!(
+                "the agent at {address} answered {status}: {detail}"
+            )),
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! The jobs in effect, with what the scheduler knows of each.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use punctual_domain::{FeatureType, JobConfig, JobId, JobKind, Priority, PurposeId, Work};
+use serde::{Deserialize, Serialize};
+
+use super::{Operator, OperatorError};
+use crate::services::schedule_status::{JobStatus, SlotStatus};
+
+/// Number of slots listed per job: those with the most tenants.
+const SLOTS: usize = 100;
+
+/// A job in effect, with what the scheduler knows of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobView {
+    /// The job's name in `batch_config.json`.
+    pub job_id: JobId,
+    /// How its items are put together.
+    #[serde(rename = "type")]
+    pub kind: JobKind,
+    /// The purpose it runs; `purposes.json` binds it to a handler.
+    pub purpose_id: PurposeId,
+    /// The order among items that fall due together.
+    pub priority: Priority,
+    /// Whether it is paused: nothing of it falls due.
+    pub paused: bool,
+    /// Why it is paused.
+    pub paused_because: Option<String>,
+    /// When it falls due.
+    #[serde(flatten)]
+    pub timing: JobTiming,
+}
+
+/// When a job falls due: by a schedule of its own, or by its tenants' preferences.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum JobTiming {
+    /// By each tenant's preference.
+    Preferences(PreferenceTiming),
+    /// By a schedule of its own.
+    Fixed(FixedTiming),
+}
+
+/// The schedule of a job that has one of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FixedTiming {
+    /// The schedule in words, or its cron expression, with its time zone.
+    pub schedule: String,
+    /// When it falls due next; `null`: never again.
+    pub next: Option<DateTime<Utc>>,
+}
+
+/// The state of a job that follows preferences.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PreferenceTiming {
+    /// The feature whose preferences it follows.
+    pub feature_type: FeatureType,
+    /// Whether its preferences have been read. Until then nothing of it runs.
+    pub loaded: bool,
+    /// Number of tenants scheduled.
+    pub tenants: usize,
+    /// Number of tenants whose preference cannot be used.
+    pub quarantined: usize,
+    /// Every preference stored until then is in effect.
+    pub seen_until: Option<DateTime<Utc>>,
+    /// Why preferences cannot be read now; `null`: they can.
+    pub trouble: Option<String>,
+    /// Number of slots that the tenants stand in.
+    pub slot_count: usize,
+    /// When the next tenant falls due.
+    pub next_due: Option<DateTime<Utc>>,
+    /// The 100 slots with the most tenants.
+    pub slots: Vec<SlotStatus>,
+}
+
+impl JobView {
+    fn of(
+        job: &JobConfig,
+        known: Option<&JobStatus>,
+        paused: &BTreeMap<JobId, String>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let timing = match &job.work {
+            Work::Fixed { schedule, .. } => JobTiming::Fixed(FixedTiming {
+                schedule: schedule.to_string(),
+                next: schedule.next_after(now),
+            }),
+            Work::Preferences { feature_type, .. } => {
+                JobTiming::Preferences(PreferenceTiming::of(feature_type, known))
+            }
+        };
+        Self {
+            job_id: job.job_id.clone(),
+            kind: job.kind,
+            purpose_id: job.purpose_id.clone(),
+            priority: job.priority,
+            paused: paused.contains_key(&job.job_id),
+            paused_because: paused.get(&job.job_id).cloned(),
+            timing,
+        }
+    }
+
+    /// When the job falls due, in words.
+    #[must_use]
+    pub fn schedule(&self) -> String {
+        match &self.timing {
+            JobTiming::Fixed(fixed) => fixed.schedule.clone(),
+            JobTiming::Preferences(follows) => {
+                format!("as each tenant chose for {}", follows.feature_type)
+            }
+        }
+    }
+
+    /// When the job, or the next of its tenants, falls due.
+    #[must_use]
+    pub fn next(&self) -> Option<DateTime<Utc>> {
+        match &self.timing {
+            JobTiming::Fixed(fixed) => fixed.next,
+            JobTiming::Preferences(follows) => follows.next_due,
+        }
+    }
+
+    /// The state of its preferences, if it follows preferences.
+    #[must_use]
+    pub fn preferences(&self) -> Option<&PreferenceTiming> {
+        match &self.timing {
+            JobTiming::Fixed(_) => None,
+            JobTiming::Preferences(follows) => Some(follows),
+        }
+    }
+}
+
+impl PreferenceTiming {
+    fn of(feature_type: &FeatureType, known: Option<&JobStatus>) -> Self {
+        let slots = known.map(|known| known.mirror.largest_slots(SLOTS));
+        let (slots, slot_count) = slots.unwrap_or_default();
+        Self {
+            feature_type: feature_type.clone(),
+            loaded: known.is_some_and(|known| known.loaded),
+            tenants: known.map_or(0, |known| known.tenants),
+            quarantined: known.map_or(0, |known| known.quarantined),
+            seen_until: known.and_then(|known| known.seen_until),
+            trouble: known.and_then(|known| known.trouble.clone()),
+            slot_count,
+            next_due: known.and_then(|known| known.next_due),
+            slots,
+        }
+    }
+}
+
+impl Operator {
+    /// The jobs in effect, in the order of their file.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn jobs(&self) -> Result<Vec<JobView>, OperatorError> {
+        let (status, paused) = (self.status.get(), self.queue.paused().await?);
+        let (config, now) = (self.jobs.current(), self.clock.now());
+        let view = |job: &JobConfig| JobView::of(job, status.jobs.get(&job.job_id), &paused, now);
+        Ok(config.jobs.iter().map(view).collect())
+    }
+
+    /// One job in effect.
+    ///
+    /// # Errors
+    /// The job does not exist, or the store fails.
+    pub async fn job_view(&self, job_id: &JobId) -> Result<JobView, OperatorError> {
+        let (job, paused) = (self.job(job_id)?, self.queue.paused().await?);
+        let status = self.status.get();
+        let known = status.jobs.get(job_id);
+        Ok(JobView::of(&job, known, &paused, self.clock.now()))
+    }
+}
