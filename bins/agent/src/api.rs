@@ -174,3 +174,6 @@ impl From<PageQuery> for Page {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
