@@ -8,8 +8,9 @@ use crate::{
     delivery::Delivery,
     ids::{JobId, TenantId},
     item::KeyForm,
-    job::{JobConfig, Priority},
+    job::JobConfig,
     occurrence::Occurrence,
+    priority::Priority,
 };
 
 /// Why a batch exists.

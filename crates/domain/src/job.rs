@@ -10,6 +10,7 @@ use crate::{
     ids::{FeatureType, JobId, PurposeId, TenantId},
     planner::{CatchUp, CatchUpPolicy, spread_minute},
     preference::{MergedPreference, Preference, parse_zone},
+    priority::Priority,
     schedule::{CronSchedule, Schedule},
     source::Source,
     validation::{
@@ -135,33 +136,6 @@ impl Work {
                 TimeDelta::minutes(spread_minute(tenant, *spread_minutes).into())
             }
             Self::Fixed { .. } => TimeDelta::zero(),
-        }
-    }
-}
-
-/// Orders what falls due together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Priority {
-    /// After everything else.
-    Low,
-    /// The default.
-    #[default]
-    Medium,
-    /// Before medium.
-    High,
-    /// First.
-    Critical,
-}
-
-impl Priority {
-    /// The word in files and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
         }
     }
 }

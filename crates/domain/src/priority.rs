@@ -1,0 +1,28 @@
+//! How urgent a job is.
+
+/// Orders what falls due together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Priority {
+    /// After everything else.
+    Low,
+    /// The default.
+    #[default]
+    Medium,
+    /// Before medium.
+    High,
+    /// First.
+    Critical,
+}
+
+impl Priority {
+    /// The word in files and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
