@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::batch::{Progress, Trigger};
+use crate::{batch::Progress, trigger::Trigger};
 
 /// A clock that goes back by less has not stepped.
 const UNSTEADY: TimeDelta = TimeDelta::seconds(1);

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    batch::Trigger, ids::TenantId, mirror::Mirror, occurrence::Occurrence, schedule::Schedule,
-    slot::Slot,
+    ids::TenantId, mirror::Mirror, occurrence::Occurrence, schedule::Schedule, slot::Slot,
+    trigger::Trigger,
 };
 
 /// What happens to occurrences that were missed, because nobody was there to plan them.
