@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::{
     backfill::Dates,
+    catch_up::CatchUp,
     change::PreferenceRecord,
     item::{ItemResult, ItemStatus},
     occurrence::Occurrence,
-    planner::CatchUp,
     preference::{MergedPreference, Preference},
     schedule::Schedule,
     validation::FieldErrors,

@@ -6,13 +6,14 @@ use chrono::TimeDelta;
 use serde_json::Value;
 
 use crate::{
+    catch_up::{CatchUp, CatchUpPolicy},
     delivery::Delivery,
     ids::{FeatureType, JobId, PurposeId, TenantId},
-    planner::{CatchUp, CatchUpPolicy, spread_minute},
     preference::{MergedPreference, Preference, parse_zone},
     priority::Priority,
     schedule::{CronSchedule, Schedule},
     source::Source,
+    spread::spread_minute,
     validation::{
         FieldErrors, Fields, Invalid, boolean, duration, id, object_at, text, whole_number,
     },

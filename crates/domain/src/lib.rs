@@ -3,6 +3,7 @@
 
 mod backfill;
 mod batch;
+mod catch_up;
 mod change;
 mod dead_letter;
 mod delivery;
@@ -24,6 +25,7 @@ mod recurrence;
 mod schedule;
 mod slot;
 mod source;
+mod spread;
 mod text;
 mod trigger;
 mod validation;
@@ -31,6 +33,7 @@ mod zone;
 
 pub use backfill::{BackfillGroup, Dates, InvalidDates};
 pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress};
+pub use catch_up::{CatchUp, CatchUpPolicy, due_instants};
 pub use change::{Change, ChangeKind, PreferenceRecord};
 pub use dead_letter::{DeadLetter, DeadLetterState};
 pub use delivery::Delivery;
@@ -44,7 +47,7 @@ pub use mirror::{Mirror, MirrorDifference, Reading, says_when};
 pub use occurrence::Occurrence;
 pub use overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides};
 pub use placement::Placement;
-pub use planner::{CatchUp, CatchUpPolicy, DueGroup, due_instants, plan_fixed, plan_mirror};
+pub use planner::{DueGroup, plan_fixed, plan_mirror};
 pub use preference::{MergedPreference, Origin, Preference, same_schedule, schedule_text};
 pub use priority::Priority;
 pub use purpose::{ChatConfig, HandlerConfig, PurposeConfig, WebhookConfig, parse_purposes};

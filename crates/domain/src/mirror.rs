@@ -28,9 +28,9 @@ use crate::{
     change::{Change, ChangeKind, PreferenceRecord},
     horizon::Horizon,
     ids::TenantId,
-    planner::spread_minute,
     preference::{MergedPreference, Preference},
     slot::Slot,
+    spread::spread_minute,
     validation::FieldErrors,
     zone::Zone,
 };

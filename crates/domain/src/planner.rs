@@ -6,45 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    ids::TenantId, mirror::Mirror, occurrence::Occurrence, schedule::Schedule, slot::Slot,
+    catch_up::{CatchUp, due_instants, due_of},
+    ids::TenantId,
+    mirror::Mirror,
+    occurrence::Occurrence,
+    schedule::Schedule,
+    slot::Slot,
     trigger::Trigger,
 };
-
-/// What happens to occurrences that were missed, because nobody was there to plan them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CatchUp {
-    /// Which of them are made up for.
-    pub policy: CatchUpPolicy,
-    /// How old they may be; `None`: one period of the recurrence for `latest`, without limit for `all`.
-    pub window: Option<TimeDelta>,
-}
-
-/// Which missed occurrences are made up for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CatchUpPolicy {
-    /// The latest one.
-    #[default]
-    Latest,
-    /// Every one.
-    All,
-    /// None.
-    Skip,
-}
-
-impl CatchUpPolicy {
-    /// The word in files and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Latest => "latest",
-            Self::All => "all",
-            Self::Skip => "skip",
-        }
-    }
-}
-
-/// An occurrence planned later than this has been missed; `skip` drops it.
-const ON_TIME: TimeDelta = TimeDelta::minutes(2);
 
 /// Tenants of one slot that fall due together: a batch to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,47 +28,6 @@ pub struct DueGroup {
     pub trigger: Trigger,
     /// Who.
     pub tenants: Vec<TenantId>,
-}
-
-/// The instants in (`from`, `to`] at which `slot` falls due and is still to be run.
-#[must_use]
-pub fn due_instants(
-    slot: &Slot,
-    catch_up: CatchUp,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-) -> Vec<DateTime<Utc>> {
-    due_of(
-        |after| slot.next_after(after),
-        slot.recurrence.period(),
-        catch_up,
-        from,
-        to,
-    )
-}
-
-fn due_of(
-    next_after: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
-    period: TimeDelta,
-    catch_up: CatchUp,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-) -> Vec<DateTime<Utc>> {
-    let window = match catch_up.policy {
-        CatchUpPolicy::Skip => Some(ON_TIME),
-        CatchUpPolicy::Latest => catch_up.window.or(Some(period)),
-        CatchUpPolicy::All => catch_up.window,
-    };
-    let earliest = window
-        .and_then(|window| to.checked_sub_signed(window))
-        .map_or(from, |w| w.max(from));
-    let mut due: Vec<_> = std::iter::successors(next_after(earliest), |last| next_after(*last))
-        .take_while(|instant| *instant <= to)
-        .collect();
-    if catch_up.policy == CatchUpPolicy::Latest {
-        due.drain(..due.len().saturating_sub(1));
-    }
-    due
 }
 
 /// What a job with a fixed schedule has to run in (`from`, `to`].
@@ -189,21 +117,6 @@ impl Plan {
     }
 }
 
-/// A tenant's minute within the spread: the same for ever, for the same tenant and number of minutes.
-pub(crate) fn spread_minute(tenant: &TenantId, spread_minutes: u32) -> u16 {
-    if spread_minutes <= 1 {
-        return 0;
-    }
-    // FNV-1a: the standard library's hashers do not promise the same value in the next release.
-    let hash = tenant
-        .as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
-    (hash % u64::from(spread_minutes)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -212,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        catch_up::CatchUpPolicy,
         change::{Change, ChangeKind, PreferenceRecord},
         ids::FeatureType,
         mirror::Reading,
@@ -506,6 +420,5 @@ mod tests {
             minutes.len() > 50 && minutes.values().all(|n| *n < 40),
             "{minutes:?}"
         );
-        assert_eq!(spread_minute(&TenantId::new("user123").unwrap(), 60), 2);
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     change::PreferenceRecord,
     horizon::Horizon,
     placement::{Placement, still_to_come},
-    planner::spread_minute,
     preference::{MergedPreference, Preference},
+    spread::spread_minute,
 };
 
 impl Mirror {
