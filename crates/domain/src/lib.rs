@@ -43,12 +43,14 @@ pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use item::{Item, ItemResult, ItemStatus, KeyForm, SkipReason};
 pub use job::{BatchConfig, FailureLimit, JobConfig, JobKind, Overlap, Work};
 pub use limits::{MAX_DEPTH, MAX_PREFERENCE_BYTES, check_content, check_size};
-pub use mirror::{Mirror, MirrorDifference, Reading, says_when};
+pub use mirror::{Mirror, MirrorDifference, Reading};
 pub use occurrence::Occurrence;
 pub use overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides};
 pub use placement::Placement;
 pub use planner::{DueGroup, plan_fixed, plan_mirror};
-pub use preference::{MergedPreference, Origin, Preference, same_schedule, schedule_text};
+pub use preference::{
+    MergedPreference, Origin, Preference, same_schedule, says_when, schedule_text,
+};
 pub use priority::Priority;
 pub use purpose::{ChatConfig, HandlerConfig, PurposeConfig, WebhookConfig, parse_purposes};
 pub use recurrence::{MonthDays, Recurrence, Weekdays};

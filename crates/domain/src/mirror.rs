@@ -5,6 +5,7 @@
 //! tenants who fall due together is a list of numbers. A change moves one number from one list to another; a tick
 //! looks only at the groups that are due.
 
+mod canonical;
 mod groups;
 mod moved;
 mod parameters;
@@ -16,7 +17,6 @@ use std::{borrow::Borrow, collections::BTreeMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
-pub use self::schedules::says_when;
 use self::{
     groups::{GroupKey, Groups, Link, Links, NONE},
     parameters::ParameterTable,

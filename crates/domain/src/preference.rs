@@ -191,13 +191,19 @@ pub fn schedule_text(preference: &Map<String, Value>) -> String {
 }
 
 /// The fields of a preference that say whether and when.
-pub(crate) const WHEN: [&str; 5] = [
+const WHEN: [&str; 5] = [
     "enabled",
     "frequency",
     "preferred_day",
     "preferred_time",
     "timezone",
 ];
+
+/// Whether a field of a preference belongs to its schedule.
+#[must_use]
+pub fn says_when(field: &str) -> bool {
+    WHEN.contains(&field)
+}
 
 /// A preference with nothing missing: the tenant's choice over the job's defaults over the built-in ones.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,10 +5,10 @@
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use serde::Serializer;
 use serde_json::{Map, Value};
 
-use super::schedules::says_when;
+use super::canonical::write_fields;
+use crate::preference::says_when;
 
 /// Parameters by number, counted: the last to give one back removes it.
 #[derive(Debug, Default)]
@@ -88,18 +88,6 @@ impl ParameterTable {
         self.kept[number as usize].0 = Box::default();
         self.free.push(number);
     }
-}
-
-/// Writes some fields of a preference as an object, in place of what was there.
-pub(super) fn write_fields(
-    json: &mut Vec<u8>,
-    preference: &Map<String, Value>,
-    which: impl Fn(&str) -> bool,
-) {
-    json.clear();
-    serde_json::Serializer::new(json)
-        .collect_map(preference.iter().filter(|(name, _)| which(name)))
-        .expect("JSON can be written to memory");
 }
 
 #[cfg(test)]

@@ -6,17 +6,11 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use serde_json::{Map, Value};
 
-use super::{groups::Packed, parameters::write_fields};
-use crate::preference::WHEN;
+use super::{canonical::write_fields, groups::Packed};
+use crate::preference::says_when;
 
 /// Schedules remembered at most; then all are forgotten.
 const REMEMBERED: usize = 8_192;
-
-/// Whether a field of a preference belongs to its schedule.
-#[must_use]
-pub fn says_when(field: &str) -> bool {
-    WHEN.contains(&field)
-}
 
 /// What schedules, as canonical JSON, come to.
 #[derive(Debug, Default)]
