@@ -218,34 +218,6 @@ impl Chunk {
     }
 }
 
-/// How far a job has been planned.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
-    /// Which job.
-    pub job_id: JobId,
-    /// Everything due until then has been put in the queue.
-    pub scheduled_until: DateTime<Utc>,
-    /// The latest it has ever been scheduled until: later than `scheduled_until` once the clock has stepped back.
-    pub furthest_until: DateTime<Utc>,
-    /// The preferences used were those of a full read at that time, and what the feed has brought since.
-    pub seen_until: Option<DateTime<Utc>>,
-    /// When the job began, last had its placement edited, or last left something out because it was paused: what fell due
-    /// before is not made up for. `None`: before this was kept.
-    pub began: Option<DateTime<Utc>>,
-    /// How the job placed its tenants, as [`Placement::to_text`](crate::Placement::to_text) says it; `None` for a job with
-    /// a fixed schedule.
-    pub placement: Option<String>,
-}
-
-/// One tick's outcome: stored as a whole or not at all.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Firing {
-    /// What fell due.
-    pub batches: Vec<NewBatch>,
-    /// How far each job has been planned now.
-    pub progress: Vec<Progress>,
-}
-
 /// Where a batch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -32,13 +32,13 @@ mod validation;
 mod zone;
 
 pub use backfill::{BackfillGroup, Dates, InvalidDates};
-pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress};
+pub use batch::{Batch, BatchStatus, Chunk, NewBatch};
 pub use catch_up::{CatchUp, CatchUpPolicy, due_instants};
 pub use change::{Change, ChangeKind, PreferenceRecord};
 pub use dead_letter::{DeadLetter, DeadLetterState};
 pub use delivery::Delivery;
 pub use explain::{Choice, Facts, Occasion, Verdict, explain};
-pub use horizon::Horizon;
+pub use horizon::{Firing, Horizon, Progress};
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use item::{Item, ItemResult, ItemStatus, KeyForm, SkipReason};
 pub use job::{BatchConfig, FailureLimit, JobConfig, JobKind, Overlap, Work};
