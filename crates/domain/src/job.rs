@@ -15,7 +15,7 @@ use crate::{
     source::Source,
     spread::spread_minute,
     validation::{
-        FieldErrors, Fields, Invalid, boolean, duration, id, object_at, text, whole_number,
+        FieldErrors, Fields, Invalid, boolean, duration, object_at, parsed, text, whole_number,
     },
     zone::Zone,
 };
@@ -214,12 +214,12 @@ fn parse_jobs(
 
 fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobConfig, FieldErrors> {
     let mut fields = Fields::new(object_at(value, pointer)?, pointer);
-    let job_id = fields.required("job_id", "add a name for the job", id::<JobId>);
+    let job_id = fields.required("job_id", "add a name for the job", parsed::<JobId>);
     let kind = fields.required("type", KINDS, parse_kind);
     let purpose_id = fields.required(
         "purpose_id",
         "add a purpose of purposes.json",
-        id::<PurposeId>,
+        parsed::<PurposeId>,
     );
     fields.optional("description", text);
     let priority = fields
@@ -270,7 +270,7 @@ fn preference_work(fields: &mut Fields<'_>, kind: Option<JobKind>) -> Option<Wor
         );
     }
     let remedy = "add the feature whose preferences drive the job, as instagram_posts";
-    let feature_type = fields.required("feature_type", remedy, id::<FeatureType>);
+    let feature_type = fields.required("feature_type", remedy, parsed::<FeatureType>);
     let defaults = fields
         .nested("default_preferences", Preference::parse_strictly)
         .unwrap_or_default();
@@ -330,7 +330,7 @@ fn parse_tenants(value: &Value) -> Result<Vec<TenantId>, Invalid> {
         list.ok_or_else(|| Invalid::wrong_type("a list of tenants, as [\"ann\", \"bob\"]"))?;
     let mut tenants = list
         .iter()
-        .map(id::<TenantId>)
+        .map(parsed::<TenantId>)
         .collect::<Result<Vec<_>, _>>()?;
     tenants.sort();
     tenants.dedup();

@@ -1,7 +1,7 @@
 //! Reading JSON that people wrote: every mistake is collected, not only the first, and each names the
 //! field, the value that was given and the remedy. Preferences, jobs and purposes are all read this way.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use chrono::TimeDelta;
 use serde::Serialize;
@@ -316,9 +316,10 @@ pub(crate) fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
     }
 }
 
-/// The value as an id.
-pub(crate) fn id<T: std::str::FromStr<Err = crate::InvalidId>>(
-    value: &Value,
-) -> Result<T, Invalid> {
-    text(value)?.parse().map_err(Invalid::from)
+/// The value as a text that parses, such as an id.
+pub(crate) fn parsed<T: FromStr>(value: &Value) -> Result<T, Invalid>
+where
+    Invalid: From<T::Err>,
+{
+    Ok(text(value)?.parse()?)
 }
