@@ -8,7 +8,6 @@ use crate::{
     delivery::Delivery,
     ids::{JobId, TenantId},
     item::KeyForm,
-    job::JobConfig,
     occurrence::Occurrence,
     priority::Priority,
     trigger::Trigger,
@@ -106,10 +105,10 @@ impl NewBatch {
         }
     }
 
-    /// The same, with what its job says: where its results go, and how long its items and their delivery may wait;
-    /// `period`, unless the job says otherwise.
+    /// The same, whose items may wait so long before they begin, and whose results before they are delivered; `None`: for
+    /// one `period`, and for 24 hours at least where somebody asked for the batch.
     #[must_use]
-    pub fn of_job(mut self, job: &JobConfig, period: TimeDelta) -> Self {
+    pub(crate) fn expiring_after(mut self, within: Option<TimeDelta>, period: TimeDelta) -> Self {
         let asked_for = matches!(
             self.trigger,
             Trigger::Manual | Trigger::Backfill | Trigger::Replay
@@ -119,12 +118,11 @@ impl NewBatch {
         } else {
             TimeDelta::zero()
         };
-        let within = job.expires_after.unwrap_or(period.max(least));
+        let within = within.unwrap_or(period.max(least));
         for chunk in &mut self.chunks {
             let from = chunk.planned_at.max(Some(chunk.scheduled_at));
             chunk.expires_at = from.and_then(|from| from.checked_add_signed(within));
         }
-        self.deliver_to.clone_from(&job.deliver);
         self.deliver_within = Some(within);
         self
     }
@@ -344,17 +342,10 @@ mod tests {
 
     #[test]
     fn a_batch_expires_a_period_after_it_was_due_or_planned_whichever_is_later() {
-        let mut job = crate::BatchConfig::parse(
-            &serde_json::json!({"jobs": [{"job_id": "j", "type": "individual", "purpose_id": "p",
-                "preference_based": true, "feature_type": "f"}]}),
-            &crate::Zone::utc(),
-        )
-        .unwrap()
-        .jobs
-        .remove(0);
-        let expiry = |job: &JobConfig, trigger, planned_at: &str, period| {
+        let job = JobId::new("j").unwrap();
+        let expiry = |within, trigger, planned_at: &str, period| {
             let batch = NewBatch::new(
-                &job.job_id,
+                &job,
                 Priority::Medium,
                 "slot".into(),
                 "2026-03-01T09:00:00Z".parse().unwrap(),
@@ -364,7 +355,7 @@ mod tests {
                 &[TenantId::new("a").unwrap()],
                 10,
             );
-            let chunk = batch.of_job(job, period).chunks.remove(0);
+            let chunk = batch.expiring_after(within, period).chunks.remove(0);
             let makes_up = if chunk.makes_up() { " made up" } else { "" };
             format!("{}{makes_up}", chunk.expires_at.unwrap().format("%dT%H:%M"))
         };
@@ -386,10 +377,10 @@ mod tests {
             ),
             (Trigger::Manual, "2026-03-01T09:00:00Z", hour, "02T09:00"),
         ] {
-            assert_eq!(expiry(&job, trigger, planned_at, period), expected);
+            assert_eq!(expiry(None, trigger, planned_at, period), expected);
         }
-        job.expires_after = Some(TimeDelta::minutes(90));
-        let own = expiry(&job, Trigger::Backfill, "2026-03-20T10:00:00Z", day);
+        let own = Some(TimeDelta::minutes(90));
+        let own = expiry(own, Trigger::Backfill, "2026-03-20T10:00:00Z", day);
         assert_eq!(own, "20T11:30 made up");
     }
 

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use serde_json::Value;
 
 use crate::{
+    batch::NewBatch,
     catch_up::{CatchUp, CatchUpPolicy},
     delivery::Delivery,
     ids::{FeatureType, JobId, PurposeId, TenantId},
@@ -137,6 +138,18 @@ impl Work {
                 TimeDelta::minutes(spread_minute(tenant, *spread_minutes).into())
             }
             Self::Fixed { .. } => TimeDelta::zero(),
+        }
+    }
+}
+
+impl NewBatch {
+    /// The same, with what its job says: where its results go, and how long its items and their delivery may wait;
+    /// `period`, unless the job says otherwise.
+    #[must_use]
+    pub fn of_job(self, job: &JobConfig, period: TimeDelta) -> Self {
+        Self {
+            deliver_to: job.deliver.clone(),
+            ..self.expiring_after(job.expires_after, period)
         }
     }
 }
