@@ -24,15 +24,18 @@ use self::{
     tenants::Tenants,
 };
 use crate::{
-    backfill::{BackfillGroup, Dates},
-    change::{Change, ChangeKind, PreferenceRecord},
-    horizon::Horizon,
     ids::TenantId,
-    preference::{MergedPreference, Preference},
-    slot::Slot,
-    spread::spread_minute,
-    validation::FieldErrors,
-    zone::Zone,
+    input::fields::FieldErrors,
+    planning::{
+        backfill::{BackfillGroup, Dates},
+        position::Horizon,
+        spread::spread_minute,
+    },
+    preference::{
+        change::{Change, ChangeKind, PreferenceRecord},
+        stored::{MergedPreference, Preference},
+    },
+    time::{slot::Slot, zone::Zone},
 };
 
 /// All tenants that a preference-based job serves, grouped by the slot they chose.

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    catch_up::{CatchUp, due_instants, due_of},
     ids::TenantId,
-    mirror::Mirror,
-    occurrence::Occurrence,
-    schedule::Schedule,
-    slot::Slot,
-    trigger::Trigger,
+    planning::{
+        catch_up::{CatchUp, due_instants, due_of},
+        mirror::Mirror,
+    },
+    time::{occurrence::Occurrence, schedule::Schedule, slot::Slot},
+    work::trigger::Trigger,
 };
 
 /// Tenants of one slot that fall due together: a batch to be.
@@ -125,12 +125,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        catch_up::CatchUpPolicy,
-        change::{Change, ChangeKind, PreferenceRecord},
         ids::FeatureType,
-        mirror::Reading,
-        preference::Preference,
-        zone::Zone,
+        planning::{catch_up::CatchUpPolicy, mirror::Reading},
+        preference::{
+            change::{Change, ChangeKind, PreferenceRecord},
+            stored::Preference,
+        },
+        time::zone::Zone,
     };
 
     fn at(text: &str) -> DateTime<Utc> {

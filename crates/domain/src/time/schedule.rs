@@ -8,7 +8,7 @@ use croner::{
     parser::{CronParser, Seconds, Year},
 };
 
-use crate::{occurrence::Occurrence, slot::Slot, zone::Zone};
+use crate::time::{occurrence::Occurrence, slot::Slot, zone::Zone};
 
 /// When a plain job falls due.
 #[derive(Debug, Clone, PartialEq)]

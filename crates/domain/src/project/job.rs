@@ -6,19 +6,25 @@ use chrono::TimeDelta;
 use serde_json::Value;
 
 use crate::{
-    batch::NewBatch,
-    catch_up::{CatchUp, CatchUpPolicy},
-    delivery::Delivery,
     ids::{FeatureType, JobId, PurposeId, TenantId},
-    preference::{MergedPreference, Preference, parse_zone},
-    priority::Priority,
-    schedule::{CronSchedule, Schedule},
-    source::Source,
-    spread::spread_minute,
-    validation::{
-        FieldErrors, Fields, Invalid, boolean, duration, object_at, parsed, text, whole_number,
+    input::fields::{
+        FieldError, FieldErrors, Fields, Invalid, boolean, duration, object_at, parsed, text,
+        whole_number,
     },
-    zone::Zone,
+    planning::{
+        catch_up::{CatchUp, CatchUpPolicy},
+        spread::spread_minute,
+    },
+    preference::{
+        stored::{MergedPreference, Preference},
+        values::parse_zone,
+    },
+    project::{delivery::Delivery, source::Source},
+    time::{
+        schedule::{CronSchedule, Schedule},
+        zone::Zone,
+    },
+    work::{batch::NewBatch, priority::Priority},
 };
 
 /// Every job of an agent, in the order of the file.
@@ -362,7 +368,7 @@ fn parse_schedule(
     MergedPreference::merge(&stored, &Preference::default(), default_zone)
         .map(|merged| merged.slot.into())
         .map_err(|errors| {
-            let below = |mut error: crate::FieldError| {
+            let below = |mut error: FieldError| {
                 error.pointer = format!("{pointer}{}", error.pointer);
                 error
             };

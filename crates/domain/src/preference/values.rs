@@ -3,12 +3,14 @@
 
 use serde_json::Value;
 
-use super::{Day, Frequency, MONTH_DAYS, WEEKDAYS};
+use super::stored::{Day, Frequency, MONTH_DAYS, WEEKDAYS};
 use crate::{
-    recurrence::{MonthDays, Weekdays},
-    slot::TimeOfDay,
-    validation::{Invalid, text},
-    zone::Zone,
+    input::fields::{Invalid, text},
+    time::{
+        recurrence::{MonthDays, Weekdays},
+        slot::TimeOfDay,
+        zone::Zone,
+    },
 };
 
 pub(super) const FREQUENCIES: &str = "use one of hourly, daily, weekly, biweekly, monthly";

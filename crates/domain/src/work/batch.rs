@@ -5,12 +5,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    delivery::Delivery,
     ids::{JobId, TenantId},
-    item::KeyForm,
-    occurrence::Occurrence,
-    priority::Priority,
-    trigger::Trigger,
+    project::delivery::Delivery,
+    time::occurrence::Occurrence,
+    work::{item::KeyForm, priority::Priority, trigger::Trigger},
 };
 
 /// A batch about to be put in the queue.

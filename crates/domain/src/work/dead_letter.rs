@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::{
     ids::{JobId, TenantId},
-    item::KeyForm,
-    occurrence::Occurrence,
+    time::occurrence::Occurrence,
+    work::item::KeyForm,
 };
 
 /// An item that failed for good.

@@ -6,11 +6,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Mirror, Since, groups::Packed, schedules::Schedules};
 use crate::{
-    change::PreferenceRecord,
-    horizon::Horizon,
-    placement::{Placement, still_to_come},
-    preference::{MergedPreference, Preference},
-    spread::spread_minute,
+    planning::{
+        placement::{Placement, still_to_come},
+        position::Horizon,
+        spread::spread_minute,
+    },
+    preference::{
+        change::PreferenceRecord,
+        stored::{MergedPreference, Preference},
+    },
 };
 
 impl Mirror {

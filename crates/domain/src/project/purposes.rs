@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     ids::PurposeId,
-    validation::{FieldErrors, Fields, Invalid, boolean, object_at, text, whole_number},
+    input::fields::{FieldErrors, Fields, Invalid, boolean, object_at, text, whole_number},
 };
 
 /// One purpose and how it is run.

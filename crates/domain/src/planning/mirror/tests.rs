@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::placement::Placement;
+use crate::planning::placement::Placement;
 
 fn record(tenant: &str, preference: Value, updated_at: &str) -> PreferenceRecord {
     PreferenceRecord {
@@ -17,7 +17,7 @@ fn record(tenant: &str, preference: Value, updated_at: &str) -> PreferenceRecord
 fn change(tenant: &str, kind: ChangeKind) -> Change {
     Change {
         tenant_id: TenantId::new(tenant).unwrap(),
-        feature_type: crate::FeatureType::new("instagram_posts").unwrap(),
+        feature_type: crate::ids::FeatureType::new("instagram_posts").unwrap(),
         kind,
         changed_at: None,
         schedule_since: None,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     ids::{FeatureType, JobId, PurposeId, TenantId},
-    occurrence::Occurrence,
+    time::occurrence::Occurrence,
 };
 
 /// What a handler is given.

@@ -5,7 +5,10 @@ use std::fmt;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use crate::{ids::TenantId, occurrence::Occurrence, schedule::Schedule};
+use crate::{
+    ids::TenantId,
+    time::{occurrence::Occurrence, schedule::Schedule},
+};
 
 /// Dates from one to another, both included, each in the zone of whoever it concerns; at most
 /// [`MOST_DAYS`](Self::MOST_DAYS) of them.
@@ -119,9 +122,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        preference::{MergedPreference, Preference},
-        schedule::CronSchedule,
-        zone::Zone,
+        preference::stored::{MergedPreference, Preference},
+        time::{schedule::CronSchedule, zone::Zone},
     };
 
     fn date(text: &str) -> NaiveDate {

@@ -6,8 +6,9 @@ use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    ids::FeatureType, occurrence::Occurrence, preference::Preference, recurrence::Recurrence,
-    slot::Slot, zone::Zone,
+    ids::FeatureType,
+    preference::stored::Preference,
+    time::{occurrence::Occurrence, recurrence::Recurrence, slot::Slot, zone::Zone},
 };
 
 /// How a job places its tenants.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::slot::Slot;
+use crate::time::slot::Slot;
 
 /// What happens to occurrences that were missed, because nobody was there to plan them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    purpose::{WebhookConfig, parse_webhook},
-    validation::{FieldErrors, Fields, Invalid, object_at, text},
+    input::fields::{FieldErrors, Fields, Invalid, object_at, text},
+    project::purposes::{WebhookConfig, parse_webhook},
 };
 
 /// One place to which the results of a job's batches are delivered, at least once.

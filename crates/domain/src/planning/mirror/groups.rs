@@ -11,10 +11,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::{
-    horizon::Horizon,
-    recurrence::{MonthDays, Recurrence, Weekdays},
-    slot::{Slot, TimeOfDay},
-    zone::Zone,
+    planning::position::Horizon,
+    time::{
+        recurrence::{MonthDays, Recurrence, Weekdays},
+        slot::{Slot, TimeOfDay},
+        zone::Zone,
+    },
 };
 
 /// No number.

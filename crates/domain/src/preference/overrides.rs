@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::{
+use crate::input::{
+    fields::{FieldErrors, object_at},
     limits::{MAX_DEPTH, check_content, check_size},
-    validation::{FieldErrors, object_at},
 };
 
 /// Largest overrides, in bytes of compact JSON.

@@ -4,7 +4,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{batch::NewBatch, ids::JobId, trigger::Trigger};
+use crate::{
+    ids::JobId,
+    work::{batch::NewBatch, trigger::Trigger},
+};
 
 /// A clock that goes back by less has not stepped.
 const UNSTEADY: TimeDelta = TimeDelta::seconds(1);

@@ -7,15 +7,14 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::{
-    backfill::Dates,
-    catch_up::CatchUp,
-    change::PreferenceRecord,
-    item::{ItemResult, ItemStatus},
-    occurrence::Occurrence,
-    preference::{MergedPreference, Preference},
-    schedule::Schedule,
-    validation::FieldErrors,
-    zone::Zone,
+    input::fields::FieldErrors,
+    planning::{backfill::Dates, catch_up::CatchUp},
+    preference::{
+        change::PreferenceRecord,
+        stored::{MergedPreference, Preference},
+    },
+    time::{occurrence::Occurrence, schedule::Schedule, zone::Zone},
+    work::item::{ItemResult, ItemStatus},
 };
 
 /// What is known of a tenant's preference.

@@ -4,8 +4,8 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde_json::Value;
 
 use crate::{
-    purpose::http_url,
-    validation::{FieldErrors, Fields, Invalid, boolean, object_at, text, whole_number},
+    input::fields::{FieldErrors, Fields, Invalid, boolean, object_at, text, whole_number},
+    project::purposes::http_url,
 };
 
 /// Records, and which of them are wanted.

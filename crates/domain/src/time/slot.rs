@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc};
 
-use crate::{occurrence::Occurrence, recurrence::Recurrence, zone::Zone};
+use crate::time::{occurrence::Occurrence, recurrence::Recurrence, zone::Zone};
 
 /// A time of day, `HH:MM`. An hourly slot uses its minute only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
