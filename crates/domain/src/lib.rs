@@ -28,8 +28,10 @@ pub use planning::{
 };
 pub use preference::{
     change::{Change, ChangeKind, PreferenceRecord},
+    effective::{MergedPreference, Origin},
     overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides},
-    stored::{MergedPreference, Origin, Preference, same_schedule, says_when, schedule_text},
+    stored::Preference,
+    when::{same_schedule, says_when, schedule_text},
 };
 pub use project::{
     delivery::Delivery,

@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        preference::stored::{MergedPreference, Preference},
+        preference::{effective::MergedPreference, stored::Preference},
         time::{schedule::CronSchedule, zone::Zone},
     };
 

@@ -9,10 +9,7 @@ use serde::Serialize;
 use crate::{
     input::fields::FieldErrors,
     planning::{backfill::Dates, catch_up::CatchUp},
-    preference::{
-        change::PreferenceRecord,
-        stored::{MergedPreference, Preference},
-    },
+    preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
     time::{occurrence::Occurrence, schedule::Schedule, zone::Zone},
     work::item::{ItemResult, ItemStatus},
 };

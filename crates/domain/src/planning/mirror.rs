@@ -33,7 +33,8 @@ use crate::{
     },
     preference::{
         change::{Change, ChangeKind, PreferenceRecord},
-        stored::{MergedPreference, Preference},
+        effective::MergedPreference,
+        stored::Preference,
     },
     time::{slot::Slot, zone::Zone},
 };

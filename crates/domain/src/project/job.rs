@@ -15,10 +15,7 @@ use crate::{
         catch_up::{CatchUp, CatchUpPolicy},
         spread::spread_minute,
     },
-    preference::{
-        stored::{MergedPreference, Preference},
-        values::parse_zone,
-    },
+    preference::{effective::MergedPreference, stored::Preference, values::parse_zone},
     project::{delivery::Delivery, source::Source},
     time::{
         schedule::{CronSchedule, Schedule},

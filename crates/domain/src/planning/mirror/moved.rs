@@ -11,10 +11,7 @@ use crate::{
         position::Horizon,
         spread::spread_minute,
     },
-    preference::{
-        change::PreferenceRecord,
-        stored::{MergedPreference, Preference},
-    },
+    preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
 };
 
 impl Mirror {

@@ -8,7 +8,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use serde_json::{Map, Value};
 
 use super::canonical::write_fields;
-use crate::preference::stored::says_when;
+use crate::preference::when::says_when;
 
 /// Parameters by number, counted: the last to give one back removes it.
 #[derive(Debug, Default)]

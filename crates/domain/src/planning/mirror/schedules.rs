@@ -7,7 +7,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use serde_json::{Map, Value};
 
 use super::{canonical::write_fields, groups::Packed};
-use crate::preference::stored::says_when;
+use crate::preference::when::says_when;
 
 /// Schedules remembered at most; then all are forgotten.
 const REMEMBERED: usize = 8_192;
