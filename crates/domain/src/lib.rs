@@ -34,9 +34,8 @@ pub use preference::{
     when::{same_schedule, says_when, schedule_text},
 };
 pub use project::{
-    delivery::Delivery,
     job::{BatchConfig, FailureLimit, JobConfig, JobKind, Overlap, Work},
-    purposes::{ChatConfig, HandlerConfig, PurposeConfig, WebhookConfig, parse_purposes},
+    purposes::{ChatConfig, HandlerConfig, PurposeConfig, parse_purposes},
     source::{Filter, Location, Source},
 };
 pub use time::{
@@ -47,9 +46,13 @@ pub use time::{
     zone::{TZDB_VERSION, UnknownZone, Zone},
 };
 pub use work::{
-    batch::{Batch, BatchStatus, Chunk, NewBatch},
+    batch::{Batch, BatchStatus, NewBatch},
+    chunk::Chunk,
     dead_letter::{DeadLetter, DeadLetterState},
-    item::{Item, ItemResult, ItemStatus, KeyForm, SkipReason},
+    delivery::Delivery,
+    item::{Item, KeyForm},
+    outcome::{ItemResult, ItemStatus, SkipReason},
     priority::Priority,
     trigger::Trigger,
+    webhook::WebhookConfig,
 };

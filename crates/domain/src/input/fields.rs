@@ -323,3 +323,36 @@ where
 {
     Ok(text(value)?.parse()?)
 }
+
+/// A URL without user and password: those would stand in logs.
+pub(crate) fn http_url(value: &Value) -> Result<&str, Invalid> {
+    let url = text(value)?;
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    match authority {
+        Some(authority) if authority.contains('@') => Err(Invalid::new(
+            "holds a user or password",
+            "take it out of the URL, and name a variable of the environment instead",
+        )),
+        Some(authority) if !authority.is_empty() => Ok(url),
+        _ => Err(Invalid::new(
+            "is no URL",
+            "use one that begins with https:// or http://",
+        )),
+    }
+}
+
+/// The name of an environment variable.
+pub(crate) fn variable(value: &Value) -> Result<&str, Invalid> {
+    let name = text(value)?;
+    let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if !name.is_empty() && name.chars().all(allowed) {
+        return Ok(name);
+    }
+    Err(Invalid::new(
+        "is not the name of a variable",
+        "use one of the characters A-Z 0-9 _, and put the secret itself into the environment",
+    ))
+}

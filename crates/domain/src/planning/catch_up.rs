@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::time::slot::Slot;
+use crate::{time::slot::Slot, work::chunk::ON_TIME};
 
 /// What happens to occurrences that were missed, because nobody was there to plan them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,9 +36,6 @@ impl CatchUpPolicy {
         }
     }
 }
-
-/// An occurrence planned later than this has been missed; `skip` drops it.
-const ON_TIME: TimeDelta = TimeDelta::minutes(2);
 
 /// The instants in (`from`, `to`] at which `slot` falls due and is still to be run.
 #[must_use]

@@ -11,7 +11,7 @@ use crate::{
     planning::{backfill::Dates, catch_up::CatchUp},
     preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
     time::{occurrence::Occurrence, schedule::Schedule, zone::Zone},
-    work::item::{ItemResult, ItemStatus},
+    work::outcome::{ItemResult, ItemStatus},
 };
 
 /// What is known of a tenant's preference.

@@ -8,14 +8,19 @@ use super::{
 };
 use crate::time::{recurrence::Recurrence, slot::TimeOfDay, zone::Zone};
 
-/// What a preference says about *when*, in one form for each meaning.
-#[derive(Debug, PartialEq)]
-struct When {
-    enabled: bool,
-    frequency: Option<Frequency>,
-    recurrences: [Option<Recurrence>; 2],
-    time: TimeOfDay,
-    zone: Zone,
+/// The fields of a preference that say whether and when.
+const WHEN: [&str; 5] = [
+    "enabled",
+    "frequency",
+    "preferred_day",
+    "preferred_time",
+    "timezone",
+];
+
+/// Whether a field of a preference belongs to its schedule.
+#[must_use]
+pub fn says_when(field: &str) -> bool {
+    WHEN.contains(&field)
 }
 
 /// Whether two stored preferences say the same about *when*: `enabled`, frequency, time, day and zone, by their meaning.
@@ -39,19 +44,14 @@ pub fn schedule_text(preference: &Map<String, Value>) -> String {
     }
 }
 
-/// The fields of a preference that say whether and when.
-const WHEN: [&str; 5] = [
-    "enabled",
-    "frequency",
-    "preferred_day",
-    "preferred_time",
-    "timezone",
-];
-
-/// Whether a field of a preference belongs to its schedule.
-#[must_use]
-pub fn says_when(field: &str) -> bool {
-    WHEN.contains(&field)
+/// What a preference says about *when*, in one form for each meaning.
+#[derive(Debug, PartialEq)]
+struct When {
+    enabled: bool,
+    frequency: Option<Frequency>,
+    recurrences: [Option<Recurrence>; 2],
+    time: TimeOfDay,
+    zone: Zone,
 }
 
 impl When {

@@ -16,12 +16,12 @@ use crate::{
         spread::spread_minute,
     },
     preference::{effective::MergedPreference, stored::Preference, values::parse_zone},
-    project::{delivery::Delivery, source::Source},
+    project::source::Source,
     time::{
         schedule::{CronSchedule, Schedule},
         zone::Zone,
     },
-    work::{batch::NewBatch, priority::Priority},
+    work::{batch::NewBatch, delivery::Delivery, priority::Priority},
 };
 
 /// Every job of an agent, in the order of the file.

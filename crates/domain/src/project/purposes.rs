@@ -6,7 +6,10 @@ use serde_json::Value;
 
 use crate::{
     ids::PurposeId,
-    input::fields::{FieldErrors, Fields, Invalid, boolean, object_at, text, whole_number},
+    input::fields::{
+        FieldErrors, Fields, Invalid, boolean, http_url, object_at, text, variable, whole_number,
+    },
+    work::webhook::{WebhookConfig, parse_webhook},
 };
 
 /// One purpose and how it is run.
@@ -65,19 +68,6 @@ pub struct ChatConfig {
     pub max_characters: Option<u32>,
     /// Whether an answer that was cut at `max_tokens` counts.
     pub allow_truncated: bool,
-    /// Whether the URL may lead to this machine or into a private network.
-    pub allow_private_addresses: bool,
-}
-
-/// The settings of a `webhook` handler, and of results delivered to a URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookConfig {
-    /// Where to post to.
-    pub url: String,
-    /// The environment variable that holds the secret to sign with; `None`: not signed.
-    pub secret_env: Option<String>,
-    /// How long one call may take.
-    pub timeout: Duration,
     /// Whether the URL may lead to this machine or into a private network.
     pub allow_private_addresses: bool,
 }
@@ -213,56 +203,6 @@ fn parse_chat(fields: &mut Fields<'_>) -> Option<ChatConfig> {
         allow_truncated: allow_truncated.unwrap_or(false),
         allow_private_addresses: private.unwrap_or(false),
     })
-}
-
-/// Reads the settings of a webhook among the fields of something larger.
-pub(crate) fn parse_webhook(fields: &mut Fields<'_>) -> Option<WebhookConfig> {
-    let url = fields.required(
-        "url",
-        "add where to post to, as \"https://crm.example/hook\"",
-        http_url,
-    );
-    let secret_env = fields.optional("secret_env", variable);
-    let timeout = fields.optional("timeout_ms", |value| whole_number(value, 1..=600_000));
-    let private = fields.optional("allow_private_addresses", boolean);
-    Some(WebhookConfig {
-        url: url?.to_owned(),
-        secret_env: secret_env.map(str::to_owned),
-        timeout: Duration::from_millis(timeout.unwrap_or(10_000)),
-        allow_private_addresses: private.unwrap_or(false),
-    })
-}
-
-/// A URL without user and password: those would stand in logs.
-pub(crate) fn http_url(value: &Value) -> Result<&str, Invalid> {
-    let url = text(value)?;
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"));
-    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
-    match authority {
-        Some(authority) if authority.contains('@') => Err(Invalid::new(
-            "holds a user or password",
-            "take it out of the URL, and name a variable of the environment instead",
-        )),
-        Some(authority) if !authority.is_empty() => Ok(url),
-        _ => Err(Invalid::new(
-            "is no URL",
-            "use one that begins with https:// or http://",
-        )),
-    }
-}
-
-fn variable(value: &Value) -> Result<&str, Invalid> {
-    let name = text(value)?;
-    let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-    if !name.is_empty() && name.chars().all(allowed) {
-        return Ok(name);
-    }
-    Err(Invalid::new(
-        "is not the name of a variable",
-        "use one of the characters A-Z 0-9 _, and put the secret itself into the environment",
-    ))
 }
 
 const HANDLERS: &str = "use one of template, chat, webhook";

@@ -3,9 +3,8 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde_json::Value;
 
-use crate::{
-    input::fields::{FieldErrors, Fields, Invalid, boolean, object_at, text, whole_number},
-    project::purposes::http_url,
+use crate::input::fields::{
+    FieldErrors, Fields, Invalid, boolean, http_url, object_at, text, whole_number,
 };
 
 /// Records, and which of them are wanted.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     input::fields::{FieldErrors, Fields, Invalid, object_at, text},
-    project::purposes::{WebhookConfig, parse_webhook},
+    work::webhook::{WebhookConfig, parse_webhook},
 };
 
 /// One place to which the results of a job's batches are delivered, at least once.
