@@ -13,7 +13,8 @@ mod work;
 
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use input::{
-    fields::{FieldError, FieldErrors, Fields, Invalid},
+    errors::{FieldError, FieldErrors, Invalid},
+    fields::Fields,
     limits::{MAX_DEPTH, MAX_PREFERENCE_BYTES, check_content, check_size},
     text::{visible, visible_lines},
 };

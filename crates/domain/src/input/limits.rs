@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::input::fields::{FieldError, Invalid};
+use crate::input::errors::{FieldError, Invalid};
 
 /// Largest preference, in bytes of compact JSON.
 pub const MAX_PREFERENCE_BYTES: usize = 32 * 1024;

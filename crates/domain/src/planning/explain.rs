@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::{
-    input::fields::FieldErrors,
+    input::errors::FieldErrors,
     planning::{backfill::Dates, catch_up::CatchUp},
     preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
     time::{occurrence::Occurrence, schedule::Schedule, zone::Zone},

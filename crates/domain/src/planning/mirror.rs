@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     ids::TenantId,
-    input::fields::FieldErrors,
+    input::errors::FieldErrors,
     planning::{
         backfill::{BackfillGroup, Dates},
         position::Horizon,

@@ -4,7 +4,7 @@ use chrono::Weekday;
 use serde_json::{Value, json};
 
 use crate::{
-    input::fields::Invalid,
+    input::errors::Invalid,
     time::recurrence::{MonthDays, Recurrence, Weekdays},
 };
 

@@ -11,7 +11,7 @@ use super::{
     values::FREQUENCIES,
 };
 use crate::{
-    input::fields::{FieldErrors, Invalid},
+    input::errors::{FieldErrors, Invalid},
     time::{
         recurrence::{Recurrence, Weekdays},
         slot::Slot,

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::input::{
-    fields::{FieldErrors, object_at},
+    errors::FieldErrors,
+    fields::object_at,
     limits::{MAX_DEPTH, check_content, check_size},
 };
 

@@ -9,8 +9,10 @@ use super::{
 };
 use crate::{
     input::{
-        fields::{FieldErrors, Fields, boolean, object_at},
+        errors::FieldErrors,
+        fields::{Fields, object_at},
         limits::{MAX_PREFERENCE_BYTES, check_content, check_name, check_size},
+        values::boolean,
     },
     time::{slot::TimeOfDay, zone::Zone},
 };

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::day::{Day, Frequency, MONTH_DAYS, WEEKDAYS};
 use crate::{
-    input::fields::{Invalid, text},
+    input::{errors::Invalid, values::text},
     time::{
         recurrence::{MonthDays, Weekdays},
         slot::TimeOfDay,

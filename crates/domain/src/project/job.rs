@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use crate::{
     ids::{FeatureType, JobId, PurposeId, TenantId},
-    input::fields::{
-        FieldError, FieldErrors, Fields, Invalid, boolean, duration, object_at, parsed, text,
-        whole_number,
+    input::{
+        errors::{FieldError, FieldErrors, Invalid},
+        fields::{Fields, object_at},
+        values::{boolean, duration, parsed, text, whole_number},
     },
     planning::{
         catch_up::{CatchUp, CatchUpPolicy},

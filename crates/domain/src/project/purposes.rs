@@ -6,8 +6,10 @@ use serde_json::Value;
 
 use crate::{
     ids::PurposeId,
-    input::fields::{
-        FieldErrors, Fields, Invalid, boolean, http_url, object_at, text, variable, whole_number,
+    input::{
+        errors::{FieldErrors, Invalid},
+        fields::{Fields, object_at},
+        values::{boolean, http_url, text, variable, whole_number},
     },
     work::webhook::{WebhookConfig, parse_webhook},
 };

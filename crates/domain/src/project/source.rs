@@ -3,8 +3,10 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde_json::Value;
 
-use crate::input::fields::{
-    FieldErrors, Fields, Invalid, boolean, http_url, object_at, text, whole_number,
+use crate::input::{
+    errors::{FieldErrors, Invalid},
+    fields::{Fields, object_at},
+    values::{boolean, http_url, text, whole_number},
 };
 
 /// Records, and which of them are wanted.

@@ -3,7 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    input::fields::{FieldErrors, Fields, Invalid, object_at, text},
+    input::{
+        errors::{FieldErrors, Invalid},
+        fields::{Fields, object_at},
+        values::text,
+    },
     work::webhook::{WebhookConfig, parse_webhook},
 };
 

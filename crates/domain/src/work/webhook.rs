@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::input::fields::{Fields, boolean, http_url, variable, whole_number};
+use crate::input::{
+    fields::Fields,
+    values::{boolean, http_url, variable, whole_number},
+};
 
 /// The settings of a `webhook` handler, and of results delivered to a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
