@@ -35,14 +35,16 @@ pub use preference::{
     when::{same_schedule, says_when, schedule_text},
 };
 pub use project::{
-    job::{BatchConfig, FailureLimit, JobConfig, JobKind, Overlap, Work},
+    batch_config::BatchConfig,
+    job::{JobConfig, Work},
     purposes::{ChatConfig, HandlerConfig, PurposeConfig, parse_purposes},
     source::{Filter, Location, Source},
 };
 pub use time::{
+    cron::{CronSchedule, InvalidCron},
     occurrence::Occurrence,
     recurrence::{MonthDays, Recurrence, Weekdays},
-    schedule::{CronSchedule, InvalidCron, Schedule},
+    schedule::Schedule,
     slot::{ClockChange, Slot, TimeOfDay},
     zone::{TZDB_VERSION, UnknownZone, Zone},
 };
@@ -52,6 +54,7 @@ pub use work::{
     dead_letter::{DeadLetter, DeadLetterState},
     delivery::Delivery,
     item::{Item, KeyForm},
+    job::{FailureLimit, JobKind, Overlap},
     outcome::{ItemResult, ItemStatus, SkipReason},
     priority::Priority,
     trigger::Trigger,

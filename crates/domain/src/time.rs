@@ -1,13 +1,14 @@
 //! Time: from a recurrence, a time of day and a zone to instants, and from an instant to the key of its run.
 //!
 //! [`zone`] is the only module on the time zone database, [`recurrence`] is calendar arithmetic without time or zone,
-//! [`slot`] joins both, [`schedule`] is a slot or a cron expression, and [`occurrence`] is the key under which a run
+//! [`slot`] joins both, [`schedule`] is a slot or an expression of [`cron`], and [`occurrence`] is the key under which a run
 //! happens at most once. Nothing here knows tenants or JSON.
 //!
 //! To add a recurrence, add a variant to [`recurrence::Recurrence`]; the compiler names the other places: the words of
 //! a preference in [`preference::day`](crate::preference::day) and the packed form in the mirror's groups. Give it a
 //! second, slower definition in `tests/it/recurrence.rs`, against which it is tested.
 
+pub(crate) mod cron;
 pub(crate) mod occurrence;
 pub(crate) mod recurrence;
 pub(crate) mod schedule;

@@ -2,7 +2,8 @@
 //!
 //! A [`batch`] is one firing of a job. The queue carries it in [`chunk`]s, a handler gets it item by item ([`item`]), and
 //! what became of each item is an [`outcome`]; one that failed for good is a [`dead_letter`] too. A [`delivery`]
-//! says where the results of a batch go. [`priority`] and [`trigger`] are words that all of them share.
+//! says where the results of a batch go. [`job`], [`priority`] and
+//! [`trigger`] are the words of a job and a batch that say how items are treated.
 //!
 //! To add a reason for which an item is skipped, add a variant and its word to [`outcome::SkipReason`]. To add a reason for
 //! which a batch exists, add it to [`trigger::Trigger`] and say in [`batch::NewBatch::new`] how its batches are told apart.
@@ -13,6 +14,7 @@ pub(crate) mod chunk;
 pub(crate) mod dead_letter;
 pub(crate) mod delivery;
 pub(crate) mod item;
+pub(crate) mod job;
 pub(crate) mod outcome;
 pub(crate) mod priority;
 pub(crate) mod trigger;

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::{
         preference::{effective::MergedPreference, stored::Preference},
-        time::{schedule::CronSchedule, zone::Zone},
+        time::{cron::CronSchedule, zone::Zone},
     };
 
     fn date(text: &str) -> NaiveDate {
