@@ -22,7 +22,10 @@ pub use planning::{
     backfill::{BackfillGroup, Dates, InvalidDates},
     catch_up::{CatchUp, CatchUpPolicy, due_instants},
     explain::{Choice, Facts, Occasion, Verdict, explain},
-    mirror::{Mirror, MirrorDifference, Reading},
+    mirror::{
+        Mirror,
+        update::{MirrorDifference, Reading},
+    },
     placement::Placement,
     planner::{DueGroup, plan_fixed, plan_mirror},
     position::{Firing, Horizon, Progress},

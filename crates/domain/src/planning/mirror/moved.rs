@@ -4,7 +4,7 @@ use std::{borrow::Borrow, collections::HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Mirror, Since, groups::Packed, schedules::Schedules};
+use super::{Mirror, groups::Packed, schedules::Schedules, since::Since};
 use crate::{
     planning::{
         placement::{Placement, still_to_come},
@@ -41,7 +41,7 @@ impl Mirror {
             // Most count from long ago, and then it makes no difference since when.
             let since = match row.since.instant() {
                 Some(since) if since > until => row.since,
-                _ => Since::at(None),
+                _ => Since::LONG_AGO,
             };
             let key = (old, old_minute, group, since);
             let due_at = *due.entry(key).or_insert_with(|| {

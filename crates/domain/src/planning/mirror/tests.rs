@@ -1,9 +1,15 @@
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::*;
-use crate::planning::placement::Placement;
+use super::{
+    update::{MirrorDifference, Reading},
+    *,
+};
+use crate::{
+    planning::placement::Placement,
+    preference::change::{Change, ChangeKind, PreferenceRecord},
+};
 
 fn record(tenant: &str, preference: Value, updated_at: &str) -> PreferenceRecord {
     PreferenceRecord {
