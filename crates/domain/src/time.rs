@@ -4,9 +4,9 @@
 //! [`slot`] joins both, [`schedule`] is a slot or an expression of [`cron`], and [`occurrence`] is the key under which a run
 //! happens at most once. Nothing here knows tenants or JSON.
 //!
-//! To add a recurrence, add a variant to [`recurrence::Recurrence`]; the compiler names the other places: the words of
-//! a preference in [`preference::day`](crate::preference::day) and the packed form in the mirror's groups. Give it a
-//! second, slower definition in `tests/it/recurrence.rs`, against which it is tested.
+//! To add a recurrence, add a variant to [`recurrence::Recurrence`]; the compiler then names what else must know it, such
+//! as the packed form in the mirror. Give it a word in [`preference::day`](crate::preference::day), and a second, slower
+//! definition in `tests/it/recurrence.rs`, against which it is tested.
 
 pub(crate) mod cron;
 pub(crate) mod occurrence;

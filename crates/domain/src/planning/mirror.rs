@@ -4,6 +4,10 @@
 //! Ten million tenants fit into a gigabyte: ids stand in one block, equal parameters are kept once, and a group of
 //! tenants who fall due together is a list of numbers. A change moves one number from one list to another; a tick
 //! looks only at the groups that are due.
+//!
+//! [`update`] keeps it current, [`due`] is what the planner asks of it, and the private modules are the tables behind both.
+//! What else is kept of every tenant goes into [`Row`], where four bytes cost forty megabytes with ten million tenants.
+//! `tests/it/mirror.rs` holds every way of changing it against a plain map of tenants that is walked whole.
 
 pub(crate) mod due;
 pub(crate) mod update;

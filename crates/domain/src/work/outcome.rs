@@ -1,4 +1,4 @@
-//! Outcomes: how an item ended, kept for ever as the proof that its occurrence has run, or why not.
+//! Outcomes: how an item ended. It is the proof that its occurrence has run, or tells why it has not.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
