@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::validation::Invalid;
+use crate::input::errors::Invalid;
 
 /// Longest id, in characters.
 const MAX_LENGTH: usize = 128;

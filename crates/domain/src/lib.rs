@@ -1,54 +1,65 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
-mod backfill;
-mod batch;
-mod change;
-mod dead_letter;
-mod delivery;
-mod explain;
-mod horizon;
+// Each may use those before it and none after: input, ids, time, preference, work, planning, project.
+// `tests/it/architecture.rs` holds this order.
 mod ids;
-mod item;
-mod job;
-mod limits;
-mod mirror;
-mod occurrence;
-mod overrides;
-mod placement;
-mod planner;
+mod input;
+mod planning;
 mod preference;
-mod purpose;
-mod recurrence;
-mod schedule;
-mod slot;
-mod source;
-mod text;
-mod validation;
-mod zone;
+mod project;
+mod time;
+mod work;
 
-pub use backfill::{BackfillGroup, Dates, InvalidDates};
-pub use batch::{Batch, BatchStatus, Chunk, Firing, NewBatch, Progress, Trigger};
-pub use change::{Change, ChangeKind, PreferenceRecord};
-pub use dead_letter::{DeadLetter, DeadLetterState};
-pub use delivery::Delivery;
-pub use explain::{Choice, Facts, Occasion, Verdict, explain};
-pub use horizon::Horizon;
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
-pub use item::{Item, ItemResult, ItemStatus, KeyForm, SkipReason};
-pub use job::{BatchConfig, FailureLimit, JobConfig, JobKind, Overlap, Priority, Work};
-pub use limits::{MAX_DEPTH, MAX_PREFERENCE_BYTES, check_content, check_size};
-pub use mirror::{Mirror, MirrorDifference, Reading, says_when};
-pub use occurrence::Occurrence;
-pub use overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides};
-pub use placement::Placement;
-pub use planner::{CatchUp, CatchUpPolicy, DueGroup, due_instants, plan_fixed, plan_mirror};
-pub use preference::{MergedPreference, Origin, Preference, same_schedule, schedule_text};
-pub use purpose::{ChatConfig, HandlerConfig, PurposeConfig, WebhookConfig, parse_purposes};
-pub use recurrence::{MonthDays, Recurrence, Weekdays};
-pub use schedule::{CronSchedule, InvalidCron, Schedule};
-pub use slot::{ClockChange, Slot, TimeOfDay};
-pub use source::{Filter, Location, Source};
-pub use text::{visible, visible_lines};
-pub use validation::{FieldError, FieldErrors, Fields, Invalid};
-pub use zone::{TZDB_VERSION, UnknownZone, Zone};
+pub use input::{
+    errors::{FieldError, FieldErrors, Invalid},
+    fields::Fields,
+    limits::{MAX_DEPTH, MAX_PREFERENCE_BYTES, check_content, check_size},
+    text::{visible, visible_lines},
+};
+pub use planning::{
+    backfill::{BackfillGroup, Dates, InvalidDates},
+    catch_up::{CatchUp, CatchUpPolicy, due_instants},
+    explain::{Choice, Facts, Occasion, Verdict, explain},
+    mirror::{
+        Mirror,
+        update::{MirrorDifference, Reading},
+    },
+    placement::Placement,
+    planner::{DueGroup, plan_fixed, plan_mirror},
+    position::{Firing, Horizon, Progress},
+};
+pub use preference::{
+    change::{Change, ChangeKind, PreferenceRecord},
+    effective::{MergedPreference, Origin},
+    overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides},
+    stored::Preference,
+    when::{same_schedule, says_when, schedule_text},
+};
+pub use project::{
+    batch_config::BatchConfig,
+    job::{JobConfig, Work},
+    purposes::{ChatConfig, HandlerConfig, PurposeConfig, parse_purposes},
+    source::{Filter, Location, Source},
+};
+pub use time::{
+    cron::{CronSchedule, InvalidCron},
+    occurrence::Occurrence,
+    recurrence::{MonthDays, Recurrence, Weekdays},
+    schedule::Schedule,
+    slot::{ClockChange, Slot, TimeOfDay},
+    zone::{TZDB_VERSION, UnknownZone, Zone},
+};
+pub use work::{
+    batch::{Batch, BatchStatus, NewBatch},
+    chunk::Chunk,
+    dead_letter::{DeadLetter, DeadLetterState},
+    delivery::Delivery,
+    item::{Item, KeyForm},
+    job::{FailureLimit, JobKind, Overlap},
+    outcome::{ItemResult, ItemStatus, SkipReason},
+    priority::Priority,
+    trigger::Trigger,
+    webhook::WebhookConfig,
+};

@@ -1,0 +1,109 @@
+//! What is wrong with input: where, with which value, and what to write instead.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One mistake in input from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FieldError {
+    /// Where, as a JSON pointer (`/jobs/0/priority`), cut to 256 characters.
+    pub pointer: String,
+    /// The value that was given, as JSON, cut to 60 characters; `None` when it is missing.
+    pub value: Option<String>,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What to write instead.
+    pub remedy: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pointer = if self.pointer.is_empty() {
+            "/"
+        } else {
+            &self.pointer
+        };
+        write!(f, "{pointer}: ")?;
+        if let Some(value) = &self.value {
+            write!(f, "{value} ")?;
+        }
+        write!(f, "{}; {}", self.problem, self.remedy)
+    }
+}
+
+/// Everything that is wrong with one document; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[error("{}", self.listed())]
+#[serde(transparent)]
+pub struct FieldErrors(pub Vec<FieldError>);
+
+impl FieldErrors {
+    /// How many mistakes are listed wherever they are shown; further ones are only counted.
+    pub const LISTED: usize = 100;
+
+    fn listed(&self) -> String {
+        let mut lines: Vec<String> = self
+            .0
+            .iter()
+            .take(Self::LISTED)
+            .map(ToString::to_string)
+            .collect();
+        if self.0.len() > Self::LISTED {
+            lines.push(format!("and {} more", self.0.len() - Self::LISTED));
+        }
+        lines.join(" | ")
+    }
+}
+
+/// What is wrong with one value, before anybody says where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    problem: String,
+    remedy: String,
+}
+
+impl Invalid {
+    /// A problem (`is not a frequency`) and its remedy (`use one of daily, weekly`).
+    pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// The usual complaint about a JSON value of the wrong type.
+    #[must_use]
+    pub fn wrong_type(expected: &str) -> Self {
+        Self::new("has the wrong type", format!("use {expected}"))
+    }
+
+    /// The complaint that stands at `pointer` about `value`.
+    #[must_use]
+    pub fn at(self, pointer: impl Into<String>, value: Option<&Value>) -> FieldError {
+        let pointer: String = pointer.into();
+        FieldError {
+            pointer: cut(&pointer, MAX_POINTER),
+            value: value.map(shorten),
+            problem: self.problem,
+            remedy: self.remedy,
+        }
+    }
+}
+
+const MAX_POINTER: usize = 256;
+
+fn shorten(value: &Value) -> String {
+    cut(&value.to_string(), 60)
+}
+
+/// `text`, or its beginning and `…`: `longest` characters at most.
+fn cut(text: &str, longest: usize) -> String {
+    if text.chars().nth(longest).is_none() {
+        return text.to_owned();
+    }
+    text.chars().take(longest - 1).chain(['…']).collect()
+}

@@ -1,0 +1,113 @@
+//! Reading single values that several documents have. Each reader says what is wrong; [`Fields`](super::fields::Fields)
+//! adds where.
+
+use std::str::FromStr;
+
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use super::errors::Invalid;
+
+/// The value as text.
+pub(crate) fn text(value: &Value) -> Result<&str, Invalid> {
+    value
+        .as_str()
+        .ok_or_else(|| Invalid::wrong_type("text in quotes"))
+}
+
+/// The value as `true` or `false`.
+pub(crate) fn boolean(value: &Value) -> Result<bool, Invalid> {
+    value
+        .as_bool()
+        .ok_or_else(|| Invalid::wrong_type("true or false"))
+}
+
+/// The value as a whole number within `range`.
+pub(crate) fn whole_number(
+    value: &Value,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<u64, Invalid> {
+    value
+        .as_u64()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            Invalid::new(
+                "is out of range",
+                format!(
+                    "use a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                ),
+            )
+        })
+}
+
+/// The value as a length of time from a minute to a year: numbers with a unit, such as `90m`, `1h30m` or `2d`.
+pub(crate) fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
+    let invalid = || {
+        Invalid::new(
+            "is not a length of time",
+            "use a text from `1m` to `366d` with the units s, m, h, d, w, such as `90m`, `12h` or `2d`",
+        )
+    };
+    let mut seconds = 0_i64;
+    for part in text(value)?.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        let (number, unit) = part.split_at_checked(part.len() - 1).ok_or_else(invalid)?;
+        let unit = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return Err(invalid()),
+        };
+        let part = number.parse::<i64>().ok().and_then(|n| n.checked_mul(unit));
+        let sum = part.and_then(|part| seconds.checked_add(part));
+        seconds = sum.ok_or_else(invalid)?;
+    }
+    match seconds {
+        60..=31_622_400 => Ok(TimeDelta::seconds(seconds)),
+        _ => Err(invalid()),
+    }
+}
+
+/// The value as a text that parses, such as an id.
+pub(crate) fn parsed<T: FromStr>(value: &Value) -> Result<T, Invalid>
+where
+    Invalid: From<T::Err>,
+{
+    Ok(text(value)?.parse()?)
+}
+
+/// A URL without user and password: those would stand in logs.
+pub(crate) fn http_url(value: &Value) -> Result<&str, Invalid> {
+    let url = text(value)?;
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    match authority {
+        Some(authority) if authority.contains('@') => Err(Invalid::new(
+            "holds a user or password",
+            "take it out of the URL, and name a variable of the environment instead",
+        )),
+        Some(authority) if !authority.is_empty() => Ok(url),
+        _ => Err(Invalid::new(
+            "is no URL",
+            "use one that begins with https:// or http://",
+        )),
+    }
+}
+
+/// The name of an environment variable.
+pub(crate) fn variable(value: &Value) -> Result<&str, Invalid> {
+    let name = text(value)?;
+    let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if !name.is_empty() && name.chars().all(allowed) {
+        return Ok(name);
+    }
+    Err(Invalid::new(
+        "is not the name of a variable",
+        "use one of the characters A-Z 0-9 _, and put the secret itself into the environment",
+    ))
+}

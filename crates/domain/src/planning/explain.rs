@@ -1,0 +1,359 @@
+//! Why a tenant ran, will run, or did not: told from what was chosen, how far the schedule has been planned, and what
+//! has been run. Pure; whoever asks brings the facts.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    input::errors::FieldErrors,
+    planning::{
+        backfill::Dates,
+        catch_up::{CatchUp, CatchUpPolicy},
+    },
+    preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
+    time::{occurrence::Occurrence, schedule::Schedule, zone::Zone},
+    work::outcome::{ItemResult, ItemStatus},
+};
+
+/// What is known of a tenant's preference.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Choice {
+    /// Nothing: it cannot be read now, and never has been.
+    Unknown,
+    /// There is none.
+    Missing,
+    /// It cannot be used.
+    Invalid(FieldErrors),
+    /// It is off.
+    Off,
+    /// It is on.
+    On {
+        /// When it falls due.
+        schedule: Schedule,
+        /// By how much the tenant falls due after the slot.
+        spread: TimeDelta,
+        /// From when its occurrences count; `None`: long ago.
+        schedule_since: Option<DateTime<Utc>>,
+    },
+}
+
+impl Choice {
+    /// What a stored preference comes to in a job with these defaults, that spreads this tenant by `spread`.
+    #[must_use]
+    pub fn of(
+        record: &PreferenceRecord,
+        defaults: &Preference,
+        zone: &Zone,
+        spread: TimeDelta,
+    ) -> Self {
+        let merged = Preference::parse(&record.preference)
+            .and_then(|stored| MergedPreference::merge(&stored, defaults, zone));
+        match merged {
+            Err(errors) => Self::Invalid(errors),
+            Ok(merged) if !merged.enabled => Self::Off,
+            Ok(merged) => Self::On {
+                schedule: merged.slot.into(),
+                spread,
+                schedule_since: record.schedule_since.or(record.updated_at),
+            },
+        }
+    }
+
+    /// The occurrence that a question about `date` means, in the tenant's zone; today without one. Of several on one
+    /// date it is the last one that has passed, else the first.
+    #[must_use]
+    pub fn occasion(&self, date: Option<NaiveDate>, now: DateTime<Utc>) -> Option<Occasion> {
+        let Self::On {
+            schedule, spread, ..
+        } = self
+        else {
+            return None;
+        };
+        let date = match date {
+            Some(date) => date,
+            None => schedule.zone().local(now)?.date(),
+        };
+        let due: Vec<_> = Dates::only(date).occurrences_of(schedule).collect();
+        let passed = due
+            .iter()
+            .rev()
+            .find(|(instant, _)| *instant + *spread <= now);
+        let (instant, occurrence) = *passed.or(due.first())?;
+        Some(Occasion {
+            due_at: instant + *spread,
+            occurrence,
+        })
+    }
+}
+
+/// An occurrence that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Occasion {
+    /// When it falls due.
+    pub due_at: DateTime<Utc>,
+    /// Its key.
+    pub occurrence: Occurrence,
+}
+
+/// Everything a verdict rests on.
+#[derive(Debug)]
+pub struct Facts<'f> {
+    /// What the tenant chose.
+    pub choice: Choice,
+    /// What happens to missed occurrences of the job.
+    pub catch_up: CatchUp,
+    /// The date asked about; `None`: today.
+    pub date: Option<NaiveDate>,
+    /// The time now.
+    pub now: DateTime<Utc>,
+    /// Whether the job is paused.
+    pub paused: bool,
+    /// Whether the job was paused when the occurrence fell due.
+    pub paused_when_due: bool,
+    /// Until when the job has been planned; `None`: not yet.
+    pub planned_until: Option<DateTime<Utc>>,
+    /// The result of the occurrence, if it has one.
+    pub run: Option<&'f ItemResult>,
+    /// Whether it stands in a batch that is not done, and how many items do before it.
+    pub behind: Option<u64>,
+}
+
+/// Why a tenant ran, will run, or did not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The preference cannot be read now, and nothing is known of it: nothing runs on a guess.
+    Unknown,
+    /// No preference of this tenant for the feature has ever been seen.
+    NeverSeen,
+    /// The preference is off.
+    Disabled,
+    /// The preference cannot be used.
+    Quarantined {
+        /// What is wrong with it.
+        errors: FieldErrors,
+    },
+    /// The job has nothing to do on the date.
+    NotDue {
+        /// When it has next.
+        next: Option<DateTime<Utc>>,
+    },
+    /// The job is paused.
+    JobPaused {
+        /// When it falls due, or would have.
+        due_at: DateTime<Utc>,
+    },
+    /// The job was paused when it fell due.
+    JobWasPaused {
+        /// When it fell due.
+        due_at: DateTime<Utc>,
+        /// When it is due next.
+        next: Option<DateTime<Utc>>,
+    },
+    /// It falls due later.
+    WillRun {
+        /// When.
+        due_at: DateTime<Utc>,
+    },
+    /// The schedule was chosen after its time had passed.
+    StoredTooLate {
+        /// When it would have been due.
+        due_at: DateTime<Utc>,
+        /// Since when the schedule is as it is.
+        schedule_since: DateTime<Utc>,
+        /// When it is due next.
+        next: Option<DateTime<Utc>>,
+    },
+    /// It is due and has not been planned yet.
+    DueNow {
+        /// When it fell due.
+        due_at: DateTime<Utc>,
+    },
+    /// It is in the queue.
+    Waiting {
+        /// When it fell due.
+        due_at: DateTime<Utc>,
+        /// Items before it.
+        behind: u64,
+    },
+    /// It is running.
+    Running {
+        /// Since when.
+        started_at: DateTime<Utc>,
+    },
+    /// It ran.
+    Ran {
+        /// When it ended.
+        finished_at: Option<DateTime<Utc>>,
+    },
+    /// It failed for good.
+    Failed {
+        /// How often it was tried.
+        attempts: u32,
+        /// Why.
+        error: String,
+    },
+    /// It was queued and then left out.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody planned it in time, and the job does not make it up.
+    Missed {
+        /// When it fell due.
+        due_at: DateTime<Utc>,
+        /// The job's policy.
+        policy: CatchUpPolicy,
+        /// When it is due next.
+        next: Option<DateTime<Utc>>,
+    },
+}
+
+/// The verdict on an occasion; see [`Choice::occasion`].
+#[must_use]
+pub fn explain(facts: &Facts<'_>) -> Verdict {
+    if let Some(run) = facts.run {
+        return of_run(run);
+    }
+    let (schedule, schedule_since, spread) = match &facts.choice {
+        Choice::Unknown => return Verdict::Unknown,
+        Choice::Missing => return Verdict::NeverSeen,
+        Choice::Off => return Verdict::Disabled,
+        Choice::Invalid(errors) => {
+            let errors = errors.clone();
+            return Verdict::Quarantined { errors };
+        }
+        Choice::On {
+            schedule,
+            spread,
+            schedule_since,
+        } => (schedule, *schedule_since, *spread),
+    };
+    let next = schedule
+        .next_after(facts.now - spread)
+        .map(|next| next + spread);
+    let Some(Occasion { due_at, .. }) = facts.choice.occasion(facts.date, facts.now) else {
+        return Verdict::NotDue { next };
+    };
+    if let Some(behind) = facts.behind {
+        return Verdict::Waiting { due_at, behind };
+    }
+    if facts.paused {
+        return Verdict::JobPaused { due_at };
+    }
+    if due_at > facts.now {
+        return Verdict::WillRun { due_at };
+    }
+    match schedule_since {
+        Some(schedule_since) if due_at < schedule_since => Verdict::StoredTooLate {
+            due_at,
+            schedule_since,
+            next,
+        },
+        _ if facts.planned_until.is_none_or(|until| until < due_at) => Verdict::DueNow { due_at },
+        _ if facts.paused_when_due => Verdict::JobWasPaused { due_at, next },
+        _ => Verdict::Missed {
+            due_at,
+            policy: facts.catch_up.policy,
+            next,
+        },
+    }
+}
+
+fn of_run(run: &ItemResult) -> Verdict {
+    let error = run.error.clone().unwrap_or_default();
+    match run.status {
+        ItemStatus::Running => Verdict::Running {
+            started_at: run.started_at,
+        },
+        ItemStatus::Succeeded => Verdict::Ran {
+            finished_at: run.finished_at,
+        },
+        ItemStatus::Failed => Verdict::Failed {
+            attempts: run.attempts,
+            error,
+        },
+        ItemStatus::Skipped => Verdict::Skipped { reason: error },
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// The verdict as a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |instant: &DateTime<Utc>| instant.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+        let then = |next: &Option<DateTime<Utc>>| match next {
+            Some(next) => format!("; due next at {}", at(next)),
+            None => String::new(),
+        };
+        match self {
+            Self::Unknown => f.write_str(
+                "nothing is known of the preference, so nothing runs; check that the Config Database answers",
+            ),
+            Self::NeverSeen => f.write_str(
+                "never seen: the Config Database has no preference of this tenant for the job's feature",
+            ),
+            Self::Disabled => f.write_str("disabled: the preference is switched off"),
+            Self::Quarantined { errors } => {
+                write!(f, "quarantined: the preference cannot be used: {errors}")
+            }
+            Self::NotDue { next } => write!(f, "not due on that date{}", then(next)),
+            Self::JobPaused { due_at } => write!(
+                f,
+                "not run: the job is paused, and what is due at {} is left out",
+                at(due_at)
+            ),
+            Self::JobWasPaused { due_at, next } => write!(
+                f,
+                "not run: the job was paused at {}{}",
+                at(due_at),
+                then(next)
+            ),
+            Self::WillRun { due_at } => write!(f, "will run: due at {}", at(due_at)),
+            Self::StoredTooLate {
+                due_at,
+                schedule_since,
+                next,
+            } => write!(
+                f,
+                "not run: the schedule was chosen at {}, after its time, {}{}",
+                at(schedule_since),
+                at(due_at),
+                then(next)
+            ),
+            Self::DueNow { due_at } => write!(
+                f,
+                "due at {} and not planned yet; check that an agent is running and ready",
+                at(due_at)
+            ),
+            Self::Waiting { due_at, behind } => {
+                write!(f, "due at {}, waiting in the queue behind {behind} items", at(due_at))
+            }
+            Self::Running { started_at } => write!(f, "running since {}", at(started_at)),
+            Self::Ran { finished_at } => match finished_at {
+                Some(finished_at) => write!(f, "ran, done at {}", at(finished_at)),
+                None => f.write_str("ran"),
+            },
+            Self::Failed { attempts, error } => {
+                write!(f, "failed after {attempts} attempts: {error}")
+            }
+            Self::Skipped { reason } => write!(f, "skipped: {reason}"),
+            Self::Missed {
+                due_at,
+                policy,
+                next,
+            } => write!(
+                f,
+                "missed: the agent did not plan it at {}, and this job's catch_up is {}{}",
+                at(due_at),
+                policy.as_str(),
+                then(next)
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

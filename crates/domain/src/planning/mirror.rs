@@ -1,0 +1,249 @@
+//! The mirror: one job's tenants by what they have in common, kept current by a snapshot and the changes after it.
+//! It keeps who falls due when; the [planner](crate::plan_mirror) decides what of it is to be run.
+//!
+//! Ten million tenants fit into a gigabyte: ids stand in one block, equal parameters are kept once, and a group of
+//! tenants who fall due together is a list of numbers. A change moves one number from one list to another; a tick
+//! looks only at the groups that are due.
+//!
+//! [`update`] keeps it current, [`due`] is what the planner asks of it, and the private modules are the tables behind both.
+//! What else is kept of every tenant goes into [`Row`], where four bytes cost forty megabytes with ten million tenants.
+//! `tests/it/mirror.rs` holds every way of changing it against a plain map of tenants that is walked whole.
+
+pub(crate) mod due;
+pub(crate) mod update;
+
+mod canonical;
+mod groups;
+mod moved;
+mod parameters;
+mod schedules;
+mod since;
+mod tenants;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use self::{
+    groups::{Groups, Link, Links, NONE},
+    parameters::ParameterTable,
+    schedules::Schedules,
+    since::Since,
+    tenants::Tenants,
+};
+use crate::{
+    ids::TenantId,
+    input::errors::FieldErrors,
+    planning::{position::Horizon, spread::spread_minute},
+    preference::{effective::MergedPreference, stored::Preference},
+    time::{slot::Slot, zone::Zone},
+};
+
+/// All tenants that a preference-based job serves, grouped by the slot they chose.
+#[derive(Debug)]
+pub struct Mirror {
+    defaults: Preference,
+    default_zone: Zone,
+    spread_minutes: u32,
+    loaded: bool,
+    tenants: Tenants,
+    rows: Rows,
+    groups: Groups,
+    parameters: ParameterTable,
+    schedules: Schedules,
+    quarantine: BTreeMap<TenantId, FieldErrors>,
+    late: BTreeMap<u32, Late>,
+}
+
+/// What of a tenant lies behind the horizon and is still to be planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Late {
+    /// What the preference, seen late, asks for from this moment on.
+    pub(crate) chosen: Option<DateTime<Utc>>,
+    /// What was still to come when the job's defaults or spread put its time into the past, from this moment on. It falls
+    /// due now, whatever the job makes up for.
+    pub(crate) moved: Option<DateTime<Utc>>,
+}
+
+/// What is kept of the tenant of each number.
+#[derive(Debug, Default)]
+struct Rows(Vec<Row>);
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    link: Link,
+    since: Since,
+    parameters: u32,
+}
+
+impl Row {
+    const EMPTY: Self = Self {
+        link: Link::NOWHERE,
+        since: Since::LONG_AGO,
+        parameters: NONE,
+    };
+}
+
+impl Links for Rows {
+    fn link(&mut self, tenant: u32) -> &mut Link {
+        &mut self.0[tenant as usize].link
+    }
+}
+
+impl Mirror {
+    /// An empty mirror for a job with these defaults, that spreads its tenants over so many minutes; 0 and 1: not
+    /// at all.
+    #[must_use]
+    pub fn new(defaults: Preference, default_zone: Zone, spread_minutes: u32) -> Self {
+        Self {
+            defaults,
+            default_zone,
+            spread_minutes,
+            loaded: false,
+            tenants: Tenants::default(),
+            rows: Rows::default(),
+            groups: Groups::default(),
+            parameters: ParameterTable::default(),
+            schedules: Schedules::default(),
+            quarantine: BTreeMap::new(),
+            late: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a snapshot has been read. Before that nothing is known, so nothing may run.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// How many tenants are scheduled.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// Whether nobody is scheduled.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every scheduled tenant, in no order.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.tenants
+            .all()
+            .map(|number| self.tenants.id(number))
+            .collect()
+    }
+
+    /// The slots with how many tenants stand in each, in no order.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(Slot, usize)> {
+        let mut slots: BTreeMap<Slot, usize> = BTreeMap::new();
+        for (slot, _, members) in self.groups() {
+            *slots.entry(slot).or_default() += members;
+        }
+        slots.into_iter().collect()
+    }
+
+    /// The groups of tenants who fall due together, in no order: their slot, by how much they fall due after it, and how
+    /// many they are.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(Slot, TimeDelta, usize)> {
+        let group = |group| {
+            let members = self.groups.members(group) as usize;
+            (self.groups.slot(group), self.groups.spread(group), members)
+        };
+        self.groups.numbers().map(group).collect()
+    }
+
+    /// How many groups of tenants there are who fall due together.
+    #[must_use]
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// How many different sets of parameters the tenants have.
+    #[must_use]
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.len()
+    }
+
+    /// The slot a tenant stands in.
+    #[must_use]
+    pub fn slot_of(&self, tenant: &TenantId) -> Option<Slot> {
+        let number = self.tenants.find(tenant)?;
+        Some(self.groups.slot(self.rows.0[number as usize].link.group))
+    }
+
+    /// A scheduled tenant's preference, merged with the job's defaults.
+    #[must_use]
+    pub fn preference_of(&self, tenant: &TenantId) -> Option<MergedPreference> {
+        let row = self.rows.0[self.tenants.find(tenant)? as usize];
+        let stored = Preference::parse(&self.parameters.get(row.parameters)).ok()?;
+        let slot = self.groups.slot(row.link.group);
+        Some(MergedPreference::with_slot(&stored, &self.defaults, slot))
+    }
+
+    /// From when a scheduled tenant's occurrences count; `None` inside: long ago.
+    #[must_use]
+    pub fn schedule_since(&self, tenant: &TenantId) -> Option<Option<DateTime<Utc>>> {
+        let row = self.rows.0[self.tenants.find(tenant)? as usize];
+        Some(row.since.instant())
+    }
+
+    /// By how much a tenant falls due after their slot.
+    #[must_use]
+    pub fn spread_of(&self, tenant: &TenantId) -> TimeDelta {
+        TimeDelta::minutes(spread_minute(tenant, self.spread_minutes).into())
+    }
+
+    /// Tenants whose preference cannot be used, with what is wrong.
+    #[must_use]
+    pub fn quarantine(&self) -> &BTreeMap<TenantId, FieldErrors> {
+        &self.quarantine
+    }
+
+    /// When somebody falls due next; `None` while nobody does.
+    #[must_use]
+    pub fn next_due(&self) -> Option<DateTime<Utc>> {
+        self.groups.next_due()
+    }
+
+    /// When somebody falls due next, and how many do then, whenever their preference was stored.
+    #[must_use]
+    pub fn next_due_count(&self) -> Option<(DateTime<Utc>, usize)> {
+        let due = self.next_due()?;
+        let groups = self.groups.due_until(due);
+        Some((
+            due,
+            groups
+                .map(|group| self.groups.members(group) as usize)
+                .sum(),
+        ))
+    }
+
+    /// Until when everything due has been planned; `None` before anybody has said.
+    #[must_use]
+    pub fn horizon(&self) -> Option<&Horizon> {
+        self.groups.horizon()
+    }
+
+    /// Takes over how far whoever planned before has come.
+    pub fn set_horizon(&mut self, horizon: Horizon) {
+        self.late.clear();
+        self.groups.set_horizon(horizon);
+    }
+
+    /// Says that everything due until `until` has been planned, here or by whoever planned before. Nothing falls
+    /// due before the first call. A moment earlier than the last one means that the clock has
+    /// [stepped back](Horizon::move_to).
+    pub fn set_planned_until(&mut self, until: DateTime<Utc>) {
+        self.late.clear();
+        self.groups.plan_from(until);
+    }
+}
+
+#[cfg(test)]
+mod tests;

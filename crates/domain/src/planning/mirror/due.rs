@@ -1,0 +1,85 @@
+//! What the mirror gives to the planner: who falls due, whom a late change concerns, and who fell due on past dates.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Late, Mirror, groups::NONE, since::Since};
+use crate::{
+    ids::TenantId,
+    planning::backfill::{BackfillGroup, Dates},
+    time::slot::Slot,
+};
+
+/// Tenants who fall due together.
+pub(crate) struct DueMembers<'m> {
+    mirror: &'m Mirror,
+    group: u32,
+}
+
+impl DueMembers<'_> {
+    pub(crate) fn slot(&self) -> Slot {
+        self.mirror.groups.slot(self.group)
+    }
+
+    /// By how much they fall due after their slot.
+    pub(crate) fn spread(&self) -> TimeDelta {
+        self.mirror.groups.spread(self.group)
+    }
+
+    /// Those of them for whom what falls due at `due_at` counts.
+    pub(crate) fn counting_at(&self, due_at: DateTime<Utc>) -> Vec<TenantId> {
+        let last = Since::at(Some(due_at));
+        let counts = |tenant: &u32| self.mirror.rows.0[*tenant as usize].since <= last;
+        self.numbers()
+            .filter(counts)
+            .map(|tenant| self.mirror.tenants.id(tenant))
+            .collect()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u32> {
+        // A group has a first member, or it is gone.
+        let first = Some(self.mirror.groups.first_member(self.group));
+        std::iter::successors(first, |tenant| {
+            let after = self.mirror.rows.0[*tenant as usize].link.after;
+            Some(after).filter(|after| *after != NONE)
+        })
+    }
+}
+
+impl Mirror {
+    /// Who falls due until `to`, in the order of time.
+    pub(crate) fn due_until(&self, to: DateTime<Utc>) -> impl Iterator<Item = DueMembers<'_>> {
+        self.groups.due_until(to).map(|group| DueMembers {
+            mirror: self,
+            group,
+        })
+    }
+
+    /// Tenants of whom something behind the horizon is still to be planned, with their slot and their spread.
+    pub(crate) fn late(&self) -> impl Iterator<Item = (TenantId, Slot, TimeDelta, Late)> {
+        self.late.iter().map(|(number, late)| {
+            let group = self.rows.0[*number as usize].link.group;
+            let (slot, spread) = (self.groups.slot(group), self.groups.spread(group));
+            (self.tenants.id(*number), slot, spread, *late)
+        })
+    }
+
+    /// Who fell due together on these dates, until `until`, as what they have chosen now says. In no order.
+    #[must_use]
+    pub fn backfill(&self, dates: Dates, until: DateTime<Utc>) -> Vec<BackfillGroup> {
+        let members = self.groups.numbers().map(|group| DueMembers {
+            mirror: self,
+            group,
+        });
+        let group = |members: DueMembers<'_>| {
+            let schedule = members.slot().into();
+            let occurrences = dates.passed(&schedule, members.spread(), until);
+            let ids = members.numbers().map(|number| self.tenants.id(number));
+            (!occurrences.is_empty()).then(|| BackfillGroup {
+                tenants: ids.collect(),
+                schedule,
+                occurrences,
+            })
+        };
+        members.filter_map(group).collect()
+    }
+}

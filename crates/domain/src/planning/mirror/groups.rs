@@ -1,0 +1,350 @@
+//! Groups: tenants who fall due together, and the order in which the groups do. A group is a slot and, where a job
+//! spreads its tenants, a number of minutes after it. Its members and its place in the due queue are links between
+//! numbers, so a group of one costs 32 bytes and its entry in an index, and moving a tenant is constant work.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::{
+    planning::position::Horizon,
+    time::{
+        recurrence::{MonthDays, Recurrence, Weekdays},
+        slot::{Slot, TimeOfDay},
+        zone::Zone,
+    },
+};
+
+/// No number.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A slot in eight bytes: the kind of recurrence, its days, the minute of the day, and the number of the zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Packed(u64);
+
+/// What tenants have in common who fall due together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct GroupKey {
+    pub(super) slot: Packed,
+    pub(super) spread_minutes: u16,
+}
+
+#[derive(Debug)]
+struct Group {
+    slot: Packed,
+    /// When it falls due next, in seconds after 1970; `NONE`: never.
+    due: u32,
+    first_member: u32,
+    members: u32,
+    /// Its neighbours among those who fall due at the same second.
+    before: u32,
+    after: u32,
+    spread_minutes: u16,
+}
+
+/// A tenant's place in the list of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    pub(super) group: u32,
+    before: u32,
+    pub(super) after: u32,
+}
+
+impl Link {
+    pub(super) const NOWHERE: Self = Self {
+        group: NONE,
+        before: NONE,
+        after: NONE,
+    };
+}
+
+/// Where the links of tenants are kept.
+pub(super) trait Links {
+    fn link(&mut self, tenant: u32) -> &mut Link;
+}
+
+/// All groups.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    groups: Vec<Group>,
+    by_key: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    free: Vec<u32>,
+    zones: Vec<Zone>,
+    zone_numbers: HashMap<Zone, u32>,
+    /// The first group of those that fall due at each second.
+    due: BTreeMap<u32, u32>,
+    /// Until when everything due has been planned; `None`: nobody has said, and nothing falls due.
+    horizon: Option<Horizon>,
+}
+
+impl Groups {
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(super) fn horizon(&self) -> Option<&Horizon> {
+        self.horizon.as_ref()
+    }
+
+    pub(super) fn slot(&self, group: u32) -> Slot {
+        self.unpack(self.groups[group as usize].slot)
+    }
+
+    pub(super) fn packed_slot(&self, group: u32) -> Packed {
+        self.groups[group as usize].slot
+    }
+
+    /// By how much the members of a group fall due after their slot.
+    pub(super) fn spread(&self, group: u32) -> TimeDelta {
+        TimeDelta::minutes(self.groups[group as usize].spread_minutes.into())
+    }
+
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.by_key.iter().copied()
+    }
+
+    pub(super) fn members(&self, group: u32) -> u32 {
+        self.groups[group as usize].members
+    }
+
+    pub(super) fn first_member(&self, group: u32) -> u32 {
+        self.groups[group as usize].first_member
+    }
+
+    /// When the next group falls due.
+    pub(super) fn next_due(&self) -> Option<DateTime<Utc>> {
+        let (due, _) = self.due.first_key_value()?;
+        DateTime::from_timestamp((*due).into(), 0)
+    }
+
+    /// The groups that fall due until `to`, in the order of time.
+    pub(super) fn due_until(&self, to: DateTime<Utc>) -> impl Iterator<Item = u32> {
+        let last = seconds(to).unwrap_or(0);
+        self.due.range(..=last).flat_map(|(_, first)| {
+            std::iter::successors(Some(*first), |group| {
+                Some(self.groups[*group as usize].after).filter(|after| *after != NONE)
+            })
+        })
+    }
+
+    pub(super) fn set_horizon(&mut self, horizon: Horizon) {
+        self.horizon = Some(horizon);
+        let all: Vec<u32> = self.numbers().collect();
+        self.queue_anew(&all);
+    }
+
+    /// From now on, what falls due after the horizon is due.
+    pub(super) fn plan_from(&mut self, until: DateTime<Utc>) {
+        let Some(horizon) = &mut self.horizon else {
+            return self.set_horizon(Horizon::at(until));
+        };
+        let passed: Vec<u32> = if horizon.move_to(until) {
+            self.numbers().collect()
+        } else {
+            self.due_until(until).collect()
+        };
+        self.queue_anew(&passed);
+    }
+
+    fn queue_anew(&mut self, groups: &[u32]) {
+        for group in groups {
+            self.leave_queue(*group);
+            self.enter_queue(*group);
+        }
+    }
+
+    /// The key of a group with the same slot and another spread.
+    pub(super) fn key_with(&self, group: u32, spread_minutes: u16) -> GroupKey {
+        GroupKey {
+            slot: self.groups[group as usize].slot,
+            spread_minutes,
+        }
+    }
+
+    pub(super) fn has_key(&self, group: u32, key: GroupKey) -> bool {
+        self.key_of(group) == key
+    }
+
+    /// Puts a tenant, who stands in no group, into the group with this key.
+    pub(super) fn add(&mut self, key: GroupKey, tenant: u32, links: &mut impl Links) {
+        let group = self.find_or_make(key);
+        let entry = &mut self.groups[group as usize];
+        let after = entry.first_member;
+        entry.first_member = tenant;
+        entry.members += 1;
+        *links.link(tenant) = Link {
+            group,
+            before: NONE,
+            after,
+        };
+        if after != NONE {
+            links.link(after).before = tenant;
+        }
+    }
+
+    /// Takes a tenant out of their group; one without members is gone.
+    pub(super) fn remove(&mut self, tenant: u32, links: &mut impl Links) {
+        let Link {
+            group,
+            before,
+            after,
+        } = std::mem::replace(links.link(tenant), Link::NOWHERE);
+        if group == NONE {
+            return;
+        }
+        if before != NONE {
+            links.link(before).after = after;
+        } else {
+            self.groups[group as usize].first_member = after;
+        }
+        if after != NONE {
+            links.link(after).before = before;
+        }
+        let entry = &mut self.groups[group as usize];
+        entry.members -= 1;
+        if entry.members == 0 {
+            self.forget(group);
+        }
+    }
+
+    fn find_or_make(&mut self, key: GroupKey) -> u32 {
+        let hash = self.hasher.hash_one(key);
+        let found = self
+            .by_key
+            .find(hash, |group| self.key_of(*group) == key)
+            .copied();
+        if let Some(group) = found {
+            return group;
+        }
+        let new = Group {
+            slot: key.slot,
+            due: NONE,
+            first_member: NONE,
+            members: 0,
+            before: NONE,
+            after: NONE,
+            spread_minutes: key.spread_minutes,
+        };
+        let group = match self.free.pop() {
+            Some(group) => {
+                self.groups[group as usize] = new;
+                group
+            }
+            None => {
+                self.groups.push(new);
+                (self.groups.len() - 1) as u32
+            }
+        };
+        let (groups, hasher) = (&self.groups, &self.hasher);
+        self.by_key.insert_unique(hash, group, |group| {
+            hasher.hash_one(key_of(&groups[*group as usize]))
+        });
+        self.enter_queue(group);
+        group
+    }
+
+    fn forget(&mut self, group: u32) {
+        self.leave_queue(group);
+        let hash = self.hasher.hash_one(self.key_of(group));
+        if let Ok(entry) = self.by_key.find_entry(hash, |known| *known == group) {
+            entry.remove();
+            self.free.push(group);
+        }
+    }
+
+    fn enter_queue(&mut self, group: u32) {
+        let Some(planned_until) = self.horizon.as_ref().map(Horizon::until) else {
+            return;
+        };
+        let spread = self.spread(group);
+        let next = planned_until
+            .checked_sub_signed(spread)
+            .and_then(|from| self.slot(group).next_after(from))
+            .and_then(|due| due.checked_add_signed(spread));
+        let Some(due) = next.and_then(seconds) else {
+            return;
+        };
+        let after = self.due.insert(due, group).unwrap_or(NONE);
+        if after != NONE {
+            self.groups[after as usize].before = group;
+        }
+        let entry = &mut self.groups[group as usize];
+        (entry.due, entry.before, entry.after) = (due, NONE, after);
+    }
+
+    fn leave_queue(&mut self, group: u32) {
+        let entry = &mut self.groups[group as usize];
+        let (due, before, after) = (entry.due, entry.before, entry.after);
+        (entry.due, entry.before, entry.after) = (NONE, NONE, NONE);
+        if due == NONE {
+            return;
+        }
+        if after != NONE {
+            self.groups[after as usize].before = before;
+        }
+        if before != NONE {
+            self.groups[before as usize].after = after;
+        } else if after != NONE {
+            self.due.insert(due, after);
+        } else {
+            self.due.remove(&due);
+        }
+    }
+
+    fn key_of(&self, group: u32) -> GroupKey {
+        key_of(&self.groups[group as usize])
+    }
+
+    pub(super) fn pack(&mut self, slot: &Slot) -> Packed {
+        let (kind, days) = match slot.recurrence {
+            Recurrence::Hourly => (0_u64, 0),
+            Recurrence::Daily => (1, 0),
+            Recurrence::Weekly(days) => (2, days.bits().into()),
+            Recurrence::Biweekly(days) => (3, days.bits().into()),
+            Recurrence::Monthly(days) => (4, days.bits()),
+        };
+        let known = self.zone_numbers.get(&slot.zone).copied();
+        let zone = known.unwrap_or_else(|| {
+            let number = self.zones.len() as u32;
+            self.zones.push(slot.zone.clone());
+            self.zone_numbers.insert(slot.zone.clone(), number);
+            number
+        });
+        let minute = slot.time.minute_of_day();
+        Packed(kind | u64::from(days) << 3 | u64::from(minute) << 35 | u64::from(zone) << 46)
+    }
+
+    pub(super) fn unpack(&self, Packed(bits): Packed) -> Slot {
+        let days = (bits >> 3) as u32;
+        Slot {
+            recurrence: match bits & 7 {
+                0 => Recurrence::Hourly,
+                1 => Recurrence::Daily,
+                2 => Recurrence::Weekly(Weekdays::from_bits(days as u8)),
+                3 => Recurrence::Biweekly(Weekdays::from_bits(days as u8)),
+                _ => Recurrence::Monthly(MonthDays::from_bits(days)),
+            },
+            time: TimeOfDay::from_minute_of_day((bits >> 35) as u16 & 0x7ff),
+            zone: self.zones[(bits >> 46) as usize].clone(),
+        }
+    }
+}
+
+fn key_of(group: &Group) -> GroupKey {
+    GroupKey {
+        slot: group.slot,
+        spread_minutes: group.spread_minutes,
+    }
+}
+
+/// Whole seconds after 1970, where they fit: until the year 2106.
+fn seconds(instant: DateTime<Utc>) -> Option<u32> {
+    u32::try_from(instant.timestamp())
+        .ok()
+        .filter(|seconds| *seconds != NONE)
+}

@@ -1,0 +1,82 @@
+//! What an edit of the job file does to the tenants: those who were still to come run, even where the new time is past.
+
+use std::{borrow::Borrow, collections::HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Mirror, groups::Packed, schedules::Schedules, since::Since};
+use crate::{
+    planning::{
+        placement::{Placement, still_to_come},
+        position::Horizon,
+        spread::spread_minute,
+    },
+    preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
+};
+
+impl Mirror {
+    /// Plans now what was still to come while the job placed its tenants as in `before`, and whose time, as the job places
+    /// them now, lies behind the horizon. `records` are those the mirror has just been filled with.
+    pub fn moved_from<R: Borrow<PreferenceRecord>>(
+        &mut self,
+        before: &Placement,
+        records: impl IntoIterator<Item = R>,
+    ) {
+        let Some(until) = self.horizon().map(Horizon::until) else {
+            return;
+        };
+        let mut schedules = Schedules::default();
+        let mut due: HashMap<(Packed, u16, u32, Since), Option<DateTime<Utc>>> = HashMap::new();
+        for record in records {
+            let record = record.borrow();
+            let Some(number) = self.tenants.find(&record.tenant_id) else {
+                continue;
+            };
+            let Some(old) = self.slot_before(before, record, &mut schedules) else {
+                continue;
+            };
+            let old_minute = spread_minute(&record.tenant_id, before.spread_minutes);
+            let row = self.rows.0[number as usize];
+            let group = row.link.group;
+            // Most count from long ago, and then it makes no difference since when.
+            let since = match row.since.instant() {
+                Some(since) if since > until => row.since,
+                _ => Since::LONG_AGO,
+            };
+            let key = (old, old_minute, group, since);
+            let due_at = *due.entry(key).or_insert_with(|| {
+                let old_spread = TimeDelta::minutes(old_minute.into());
+                still_to_come(
+                    (&self.groups.unpack(old), old_spread),
+                    (&self.groups.slot(group), self.groups.spread(group)),
+                    until,
+                    since.instant(),
+                )
+            });
+            if due_at.is_some() {
+                self.late.entry(number).or_default().moved = due_at;
+            }
+        }
+    }
+
+    /// The slot that a preference came to before; `None` when it was off or could not be used.
+    fn slot_before(
+        &mut self,
+        before: &Placement,
+        record: &PreferenceRecord,
+        schedules: &mut Schedules,
+    ) -> Option<Packed> {
+        if let Some(known) = schedules.find(&record.preference) {
+            return known;
+        }
+        let slot = Preference::parse(&record.preference)
+            .and_then(|stored| {
+                MergedPreference::merge(&stored, &before.defaults, &before.default_zone)
+            })
+            .ok()
+            .filter(|merged| merged.enabled)
+            .map(|merged| self.groups.pack(&merged.slot));
+        schedules.remember(slot);
+        slot
+    }
+}

@@ -1,0 +1,319 @@
+//! A preference in effect: what a tenant stored, merged over a job's defaults and what is built in. Nothing is missing.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    day::{Frequency, built_in_day, days_json, month_day_json, one_or_many, recurrence},
+    overrides::merge_objects,
+    stored::Preference,
+    values::FREQUENCIES,
+};
+use crate::{
+    input::errors::{FieldErrors, Invalid},
+    time::{
+        recurrence::{Recurrence, Weekdays},
+        slot::Slot,
+        zone::Zone,
+    },
+};
+
+/// A preference with nothing missing: the tenant's choice over the job's defaults over the built-in ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MergedPreference {
+    /// On or off.
+    pub enabled: bool,
+    /// When it falls due.
+    pub slot: Slot,
+    /// The tenant's overrides merged over the job's.
+    pub template_overrides: Arc<Map<String, Value>>,
+    /// Fields this version does not know, passed through as they came.
+    pub other: Arc<Map<String, Value>>,
+}
+
+/// Where a value of a preference in effect came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The tenant chose it.
+    Tenant,
+    /// The job's defaults.
+    JobDefault,
+    /// Nobody chose: built in, or the agent's time zone.
+    BuiltIn,
+}
+
+impl MergedPreference {
+    /// Merges `stored` over `defaults`, over time 09:00, day monday or 1, and `default_zone`.
+    ///
+    /// A default day that does not fit the frequency (`monday` for a tenant who chose monthly) gives way to
+    /// the built-in one. Without `enabled` in either, it is off.
+    ///
+    /// # Errors
+    /// When no frequency is known, or the tenant's own day does not fit it.
+    pub fn merge(
+        stored: &Preference,
+        defaults: &Preference,
+        default_zone: &Zone,
+    ) -> Result<Self, FieldErrors> {
+        let frequency = stored.frequency.or(defaults.frequency).ok_or_else(|| {
+            FieldErrors(vec![
+                Invalid::new("is missing", FREQUENCIES).at("/frequency", None),
+            ])
+        })?;
+        let recurrence = match &stored.preferred_day {
+            Some(days) => recurrence(frequency, days).map_err(|invalid| {
+                FieldErrors(vec![invalid.at("/preferred_day", Some(&days_json(days)))])
+            })?,
+            None => defaults
+                .preferred_day
+                .as_ref()
+                .and_then(|days| recurrence(frequency, days).ok())
+                .unwrap_or_else(|| built_in_day(frequency)),
+        };
+        let zone = stored
+            .timezone
+            .as_ref()
+            .or(defaults.timezone.as_ref())
+            .unwrap_or(default_zone);
+        let time = stored
+            .preferred_time
+            .or(defaults.preferred_time)
+            .unwrap_or_default();
+        let slot = Slot {
+            recurrence,
+            // Two who want the same minute of every hour fall due together, whatever hour they wrote.
+            time: match recurrence {
+                Recurrence::Hourly => time.in_first_hour(),
+                _ => time,
+            },
+            zone: zone.clone(),
+        };
+        Ok(Self {
+            enabled: stored.enabled.or(defaults.enabled).unwrap_or(false),
+            ..Self::with_slot(stored, defaults, slot)
+        })
+    }
+
+    /// The fields of a preference in effect, as JSON, and where each value came from.
+    #[must_use]
+    pub fn with_origins(
+        &self,
+        stored: &Preference,
+        defaults: &Preference,
+    ) -> Vec<(&'static str, Value, Origin)> {
+        let frequency = stored.frequency.or(defaults.frequency);
+        let day_of_defaults = frequency
+            .zip(defaults.preferred_day.as_ref())
+            .is_some_and(|(frequency, days)| recurrence(frequency, days).is_ok());
+        let origin = |stored: bool, defaults: bool| match (stored, defaults) {
+            (true, _) => Origin::Tenant,
+            (false, true) => Origin::JobDefault,
+            (false, false) => Origin::BuiltIn,
+        };
+        let json = self.to_json();
+        let field = |name: &'static str, stored: bool, defaults: bool| {
+            (name, json[name].clone(), origin(stored, defaults))
+        };
+        let mut fields = vec![
+            field(
+                "enabled",
+                stored.enabled.is_some(),
+                defaults.enabled.is_some(),
+            ),
+            field(
+                "frequency",
+                stored.frequency.is_some(),
+                defaults.frequency.is_some(),
+            ),
+        ];
+        if !json["preferred_day"].is_null() {
+            let stored = stored.preferred_day.is_some();
+            fields.push(field("preferred_day", stored, day_of_defaults));
+        }
+        fields.extend([
+            field(
+                "preferred_time",
+                stored.preferred_time.is_some(),
+                defaults.preferred_time.is_some(),
+            ),
+            field(
+                "timezone",
+                stored.timezone.is_some(),
+                defaults.timezone.is_some(),
+            ),
+        ]);
+        fields
+    }
+
+    /// What `stored` wants to be different, merged over `defaults`, for a tenant who is known to be due in `slot`.
+    pub(crate) fn with_slot(stored: &Preference, defaults: &Preference, slot: Slot) -> Self {
+        let overrides = merge_objects(&defaults.template_overrides, &stored.template_overrides);
+        Self {
+            enabled: true,
+            slot,
+            template_overrides: Arc::new(overrides),
+            other: Arc::new(merge_objects(&defaults.other, &stored.other)),
+        }
+    }
+
+    /// What a tenant gets who has stored nothing and for whom the job is run by hand.
+    ///
+    /// # Errors
+    /// When the defaults cannot be used by themselves.
+    pub fn of_defaults(defaults: &Preference, default_zone: &Zone) -> Result<Self, FieldErrors> {
+        let stored = Preference {
+            enabled: defaults.enabled.or(Some(true)),
+            // A run by hand has no schedule to be without.
+            frequency: defaults.frequency.or(Some(Frequency::Daily)),
+            ..Preference::default()
+        };
+        Self::merge(&stored, defaults, default_zone)
+    }
+
+    /// The preference as JSON, in the form tenants store it, with every field present.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut object = (*self.other).clone();
+        let preferred_day = match self.slot.recurrence {
+            Recurrence::Hourly | Recurrence::Daily => Value::Null,
+            Recurrence::Weekly(days) | Recurrence::Biweekly(days) => {
+                one_or_many(days.iter().map(|day| json!(Weekdays::name(day))))
+            }
+            Recurrence::Monthly(days) => one_or_many(days.iter().map(month_day_json)),
+        };
+        object.insert("enabled".into(), json!(self.enabled));
+        object.insert("frequency".into(), json!(self.slot.recurrence.frequency()));
+        object.insert("preferred_time".into(), json!(self.slot.time.to_string()));
+        object.insert("preferred_day".into(), preferred_day);
+        object.insert("timezone".into(), json!(self.slot.zone.name()));
+        object.insert(
+            "template_overrides".into(),
+            Value::Object((*self.template_overrides).clone()),
+        );
+        Value::Object(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(value: Value) -> Result<Preference, FieldErrors> {
+        Preference::parse(value.as_object().unwrap())
+    }
+
+    fn merged(stored: Value, defaults: Value) -> Result<MergedPreference, FieldErrors> {
+        MergedPreference::merge(
+            &parse(stored).unwrap(),
+            &parse(defaults).unwrap(),
+            &Zone::utc(),
+        )
+    }
+
+    fn slot(stored: Value, defaults: Value) -> String {
+        merged(stored, defaults).unwrap().slot.to_string()
+    }
+
+    #[test]
+    fn missing_fields_come_from_the_job_and_then_from_the_documented_defaults() {
+        let job =
+            json!({"frequency": "weekly", "preferred_day": "Monday", "preferred_time": "10:00"});
+        assert_eq!(slot(json!({}), job.clone()), "weekly monday 10:00 UTC");
+        assert_eq!(
+            slot(json!({"frequency": "daily"}), json!({})),
+            "daily 09:00 UTC"
+        );
+        assert_eq!(
+            slot(json!({"frequency": "weekly"}), json!({})),
+            "weekly monday 09:00 UTC"
+        );
+        assert_eq!(
+            slot(json!({"frequency": "monthly"}), json!({})),
+            "monthly 1 09:00 UTC"
+        );
+        assert_eq!(
+            slot(json!({"timezone": "asia/tokyo"}), job.clone()),
+            "weekly monday 10:00 Asia/Tokyo"
+        );
+        // The job's monday does not fit a tenant who chose monthly.
+        assert_eq!(
+            slot(json!({"frequency": "monthly"}), job),
+            "monthly 1 10:00 UTC"
+        );
+    }
+
+    #[test]
+    fn off_unless_somebody_says_on_and_the_tenant_has_the_last_word() {
+        let enabled = |stored: Value, defaults: Value| merged(stored, defaults).unwrap().enabled;
+        assert!(!enabled(json!({"frequency": "daily"}), json!({})));
+        assert!(enabled(
+            json!({"frequency": "daily"}),
+            json!({"enabled": true})
+        ));
+        assert!(!enabled(
+            json!({"frequency": "daily", "enabled": false}),
+            json!({"enabled": true})
+        ));
+    }
+
+    #[test]
+    fn unknown_fields_pass_through_and_json_reads_back_as_the_same_preference() {
+        let merged = merged(
+            json!({"enabled": true, "frequency": "monthly", "preferred_day": [3, "last"], "channel": "reels",
+                   "template_overrides": {"tone": {"mood": "dry"}}}),
+            json!({"template_overrides": {"tone": {"mood": "warm", "emoji": 1}, "length": "short"}}),
+        )
+        .unwrap();
+        let json = merged.to_json();
+        assert_eq!(json["channel"], "reels");
+        assert_eq!(
+            json["template_overrides"],
+            json!({"tone": {"mood": "dry", "emoji": 1}, "length": "short"})
+        );
+        let again = parse(json).unwrap();
+        assert_eq!(
+            MergedPreference::merge(&again, &Preference::default(), &Zone::utc()).unwrap(),
+            merged
+        );
+    }
+
+    #[test]
+    fn every_value_tells_where_it_came_from() {
+        let parse = |value: Value| Preference::parse(value.as_object().unwrap()).unwrap();
+        let stored = parse(json!({"enabled": true, "frequency": "weekly"}));
+        let defaults = parse(json!({"preferred_day": "friday", "preferred_time": "10:00"}));
+        let merged = MergedPreference::merge(&stored, &defaults, &Zone::utc()).unwrap();
+        let fields = merged.with_origins(&stored, &defaults);
+        let told: Vec<_> = fields
+            .iter()
+            .map(|(name, value, origin)| format!("{name} {value} {origin:?}"))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "enabled true Tenant",
+                "frequency \"weekly\" Tenant",
+                "preferred_day \"friday\" JobDefault",
+                "preferred_time \"10:00\" JobDefault",
+                "timezone \"UTC\" BuiltIn",
+            ]
+        );
+        // A day that does not fit gives way, and is not said to be in effect.
+        let monthly = parse(json!({"frequency": "monthly"}));
+        let merged = MergedPreference::merge(&monthly, &defaults, &Zone::utc()).unwrap();
+        let day = &merged.with_origins(&monthly, &defaults)[2];
+        assert_eq!(day, &("preferred_day", json!(1), Origin::BuiltIn));
+    }
+
+    #[test]
+    fn a_frequency_must_come_from_somewhere_and_the_tenants_own_day_must_fit_it() {
+        assert!(merged(json!({"preferred_day": 3}), json!({"frequency": "weekly"})).is_err());
+        assert!(
+            merged(json!({}), json!({}))
+                .unwrap_err()
+                .to_string()
+                .contains("/frequency: is missing")
+        );
+    }
+}

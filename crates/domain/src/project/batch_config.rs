@@ -1,0 +1,494 @@
+//! `batch_config.json`: the jobs, read strictly, every mistake reported at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use crate::{
+    ids::{FeatureType, JobId, PurposeId, TenantId},
+    input::{
+        errors::{FieldError, FieldErrors, Invalid},
+        fields::{Fields, object_at},
+        values::{boolean, duration, parsed, text, whole_number},
+    },
+    planning::catch_up::{CatchUp, CatchUpPolicy},
+    preference::{effective::MergedPreference, stored::Preference, values::parse_zone},
+    project::{
+        job::{JobConfig, Work},
+        source::Source,
+    },
+    time::{cron::CronSchedule, schedule::Schedule, zone::Zone},
+    work::{
+        delivery::Delivery,
+        job::{FailureLimit, JobKind, Overlap},
+        priority::Priority,
+    },
+};
+
+/// Every job of an agent, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BatchConfig {
+    /// The jobs; their ids are unique.
+    pub jobs: Vec<JobConfig>,
+}
+
+impl BatchConfig {
+    /// Reads the content of `batch_config.json`: `{"jobs": […]}`, or the older `batch_processing_jobs`.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn parse(document: &Value, default_zone: &Zone) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::new(object_at(document, "")?, "");
+        fields.raw("$schema");
+        let older = fields.raw("batch_processing_jobs").is_some();
+        let name = if older {
+            "batch_processing_jobs"
+        } else {
+            "jobs"
+        };
+        if fields.raw("jobs").is_some() == older {
+            fields.complain(
+                "jobs",
+                Invalid::new("is missing or given twice", "add \"jobs\": [ … ], once"),
+            );
+        }
+        let jobs = fields.nested(name, |list, pointer| {
+            parse_jobs(list, pointer, default_zone)
+        });
+        fields.deny_others();
+        fields.finish(|| jobs.map(|jobs| Self { jobs }))
+    }
+
+    /// The job of that name.
+    #[must_use]
+    pub fn job(&self, job_id: &JobId) -> Option<&JobConfig> {
+        self.jobs.iter().find(|job| job.job_id == *job_id)
+    }
+}
+
+fn parse_jobs(
+    list: &Value,
+    pointer: &str,
+    default_zone: &Zone,
+) -> Result<Vec<JobConfig>, FieldErrors> {
+    let Some(list) = list.as_array() else {
+        return Err(FieldErrors(vec![
+            Invalid::wrong_type("a list, [ … ]").at(pointer, Some(list)),
+        ]));
+    };
+    let mut jobs = Vec::new();
+    let mut errors = Vec::new();
+    let mut names = BTreeSet::new();
+    for (index, value) in list.iter().enumerate() {
+        let pointer = format!("{pointer}/{index}");
+        match parse_job(value, &pointer, default_zone) {
+            Ok(job) => jobs.push(job),
+            Err(found) => errors.extend(found.0),
+        }
+        let name = value.get("job_id").filter(|name| name.is_string());
+        if let Some(name) = name
+            && !names.insert(name.to_string())
+        {
+            let invalid = Invalid::new(
+                "is the name of an earlier job",
+                "give every job its own name",
+            );
+            errors.push(invalid.at(format!("{pointer}/job_id"), Some(name)));
+        }
+    }
+    if errors.is_empty() {
+        Ok(jobs)
+    } else {
+        Err(FieldErrors(errors))
+    }
+}
+
+fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobConfig, FieldErrors> {
+    let mut fields = Fields::new(object_at(value, pointer)?, pointer);
+    let job_id = fields.required("job_id", "add a name for the job", parsed::<JobId>);
+    let kind = fields.required("type", KINDS, parse_kind);
+    let purpose_id = fields.required(
+        "purpose_id",
+        "add a purpose of purposes.json",
+        parsed::<PurposeId>,
+    );
+    fields.optional("description", text);
+    let priority = fields
+        .optional("priority", parse_priority)
+        .unwrap_or_default();
+    let retry_limit = fields.optional("retry_limit", |value| whole_number(value, 0..=100));
+    let catch_up = fields
+        .nested("catch_up", parse_catch_up)
+        .unwrap_or_default();
+    let failure_limit = fields
+        .nested("failure_limit", parse_failure_limit)
+        .unwrap_or_default();
+    let expires_after = fields.optional("expires_after", duration);
+    let overlap = fields.optional("overlap", parse_overlap);
+    let deliver = fields.nested("deliver", parse_deliver).unwrap_or_default();
+    let work = if fields
+        .optional("preference_based", boolean)
+        .unwrap_or(false)
+    {
+        preference_work(&mut fields, kind)
+    } else {
+        fixed_work(&mut fields, kind, default_zone)
+    };
+    fields.deny_others();
+    fields.finish(|| {
+        Some(JobConfig {
+            job_id: job_id?,
+            kind: kind?,
+            purpose_id: purpose_id?,
+            priority,
+            retry_limit: retry_limit.map(|limit| limit as u32),
+            catch_up,
+            failure_limit,
+            expires_after,
+            overlap: overlap.unwrap_or_default(),
+            deliver,
+            work: work?,
+        })
+    })
+}
+
+fn preference_work(fields: &mut Fields<'_>, kind: Option<JobKind>) -> Option<Work> {
+    if kind.is_some_and(|kind| kind != JobKind::Individual) {
+        let remedy = "use individual_batch, or remove preference_based";
+        fields.complain(
+            "type",
+            Invalid::new("does not go with preference_based", remedy),
+        );
+    }
+    let remedy = "add the feature whose preferences drive the job, as instagram_posts";
+    let feature_type = fields.required("feature_type", remedy, parsed::<FeatureType>);
+    let defaults = fields
+        .nested("default_preferences", Preference::parse_strictly)
+        .unwrap_or_default();
+    let spread_minutes = fields.optional("spread_minutes", |value| whole_number(value, 0..=1440));
+    Some(Work::Preferences {
+        feature_type: feature_type?,
+        defaults: Box::new(defaults),
+        spread_minutes: spread_minutes.unwrap_or(0) as u32,
+    })
+}
+
+fn fixed_work(fields: &mut Fields<'_>, kind: Option<JobKind>, default_zone: &Zone) -> Option<Work> {
+    if fields.raw("schedule").is_none() {
+        let remedy =
+            "add a schedule, or \"preference_based\": true for a job that follows preferences";
+        fields.complain("schedule", Invalid::new("is missing", remedy));
+    }
+    let schedule = fields.nested("schedule", |value, pointer| {
+        parse_schedule(value, pointer, default_zone)
+    });
+    let sources = if kind == Some(JobKind::Combined) {
+        fields.required(
+            "sources",
+            "add the files by category, as {\"orders\": {\"file\": \"orders.json\"}}",
+            Ok,
+        );
+        fields.nested("sources", parse_sources)
+    } else {
+        fields.required(
+            "source",
+            "add the file of records, as {\"file\": \"items.ndjson\"}",
+            Ok,
+        );
+        let source = fields.nested("source", Source::parse);
+        source.map(|source| BTreeMap::from([("items".to_owned(), source)]))
+    };
+    let distribute_to = fields.optional("distribute_to", parse_tenants);
+    if kind == Some(JobKind::Individual) && distribute_to.is_some() {
+        let remedy = "use object_batch or combined_batch, or take it out";
+        fields.complain(
+            "distribute_to",
+            Invalid::new("does not go with individual_batch", remedy),
+        );
+    }
+    let users = fields.nested("users", Source::parse);
+    Some(Work::Fixed {
+        schedule: schedule?,
+        sources: sources?,
+        distribute_to: distribute_to.unwrap_or_default(),
+        users,
+    })
+}
+
+fn parse_tenants(value: &Value) -> Result<Vec<TenantId>, Invalid> {
+    let list = value.as_array().filter(|list| !list.is_empty());
+    let list =
+        list.ok_or_else(|| Invalid::wrong_type("a list of tenants, as [\"ann\", \"bob\"]"))?;
+    let mut tenants = list
+        .iter()
+        .map(parsed::<TenantId>)
+        .collect::<Result<Vec<_>, _>>()?;
+    tenants.sort();
+    tenants.dedup();
+    Ok(tenants)
+}
+
+fn parse_schedule(
+    value: &Value,
+    pointer: &str,
+    default_zone: &Zone,
+) -> Result<Schedule, FieldErrors> {
+    if value.get("cron").is_some() {
+        return parse_cron(value, pointer, default_zone);
+    }
+    let stored = Preference::parse_strictly(value, pointer)?;
+    MergedPreference::merge(&stored, &Preference::default(), default_zone)
+        .map(|merged| merged.slot.into())
+        .map_err(|errors| {
+            let below = |mut error: FieldError| {
+                error.pointer = format!("{pointer}{}", error.pointer);
+                error
+            };
+            FieldErrors(errors.0.into_iter().map(below).collect())
+        })
+}
+
+fn parse_cron(value: &Value, pointer: &str, default_zone: &Zone) -> Result<Schedule, FieldErrors> {
+    let mut fields = Fields::new(object_at(value, pointer)?, pointer);
+    let zone = fields.optional("timezone", parse_zone);
+    let zone = zone.unwrap_or_else(|| default_zone.clone());
+    let cron = fields.optional("cron", |value| {
+        CronSchedule::new(text(value)?, zone).map_err(|error| {
+            Invalid::new(
+                format!("is no cron expression: {error}"),
+                "use five fields, minute hour day month weekday, as \"30 9 * * 1-5\"",
+            )
+        })
+    });
+    fields.deny_others();
+    fields.finish(|| cron.map(Schedule::Cron))
+}
+
+fn parse_sources(value: &Value, pointer: &str) -> Result<BTreeMap<String, Source>, FieldErrors> {
+    let object = object_at(value, pointer)?;
+    if object.is_empty() {
+        return Err(FieldErrors(vec![
+            Invalid::new("is empty", "name at least one category").at(pointer, None),
+        ]));
+    }
+    object
+        .iter()
+        .map(|(category, source)| {
+            Ok((
+                category.clone(),
+                Source::parse(source, &format!("{pointer}/{category}"))?,
+            ))
+        })
+        .collect()
+}
+
+fn parse_catch_up(value: &Value, pointer: &str) -> Result<CatchUp, FieldErrors> {
+    let mut fields = Fields::new(object_at(value, pointer)?, pointer);
+    let policy = fields.optional("policy", |value| match text(value)? {
+        "latest" => Ok(CatchUpPolicy::Latest),
+        "all" => Ok(CatchUpPolicy::All),
+        "skip" => Ok(CatchUpPolicy::Skip),
+        _ => Err(Invalid::new(
+            "is not a policy",
+            "use one of latest, all, skip",
+        )),
+    });
+    let window = fields.optional("window_minutes", |value| whole_number(value, 1..=527_040));
+    fields.deny_others();
+    fields.finish(|| {
+        Some(CatchUp {
+            policy: policy.unwrap_or_default(),
+            window: window.map(|minutes| TimeDelta::minutes(minutes as i64)),
+        })
+    })
+}
+
+fn parse_deliver(value: &Value, pointer: &str) -> Result<Vec<Delivery>, FieldErrors> {
+    let Some(list) = value.as_array() else {
+        return Err(FieldErrors(vec![
+            Invalid::wrong_type("a list, [ … ]").at(pointer, Some(value)),
+        ]));
+    };
+    let mut errors = Vec::new();
+    let mut places = Vec::new();
+    for (index, value) in list.iter().enumerate() {
+        match Delivery::parse(value, &format!("{pointer}/{index}")) {
+            Ok(place) => places.push(place),
+            Err(found) => errors.extend(found.0),
+        }
+    }
+    if errors.is_empty() {
+        Ok(places)
+    } else {
+        Err(FieldErrors(errors))
+    }
+}
+
+fn parse_failure_limit(value: &Value, pointer: &str) -> Result<FailureLimit, FieldErrors> {
+    let usual = FailureLimit::default();
+    let mut fields = Fields::new(object_at(value, pointer)?, pointer);
+    let percent = fields.optional("percent", |value| whole_number(value, 1..=100));
+    let at_least = fields.optional("at_least", |value| whole_number(value, 1..=1_000_000_000));
+    fields.deny_others();
+    fields.finish(|| {
+        Some(FailureLimit {
+            percent: percent.map_or(usual.percent, |percent| percent as u32),
+            at_least: at_least.unwrap_or(usual.at_least),
+        })
+    })
+}
+
+const KINDS: &str = "use one of individual_batch, object_batch, combined_batch";
+
+fn parse_kind(value: &Value) -> Result<JobKind, Invalid> {
+    match text(value)? {
+        "individual_batch" | "individual" => Ok(JobKind::Individual),
+        "object_batch" | "object" => Ok(JobKind::Object),
+        "combined_batch" | "combined" => Ok(JobKind::Combined),
+        _ => Err(Invalid::new("is not a type of job", KINDS)),
+    }
+}
+
+fn parse_overlap(value: &Value) -> Result<Overlap, Invalid> {
+    match text(value)? {
+        "skip" => Ok(Overlap::Skip),
+        "wait" => Ok(Overlap::Wait),
+        "allow" => Ok(Overlap::Allow),
+        _ => Err(Invalid::new(
+            "is not a way to overlap",
+            "use one of skip, wait, allow",
+        )),
+    }
+}
+
+fn parse_priority(value: &Value) -> Result<Priority, Invalid> {
+    let word = text(value)?;
+    [
+        Priority::Low,
+        Priority::Medium,
+        Priority::High,
+        Priority::Critical,
+    ]
+    .into_iter()
+    .find(|priority| priority.as_str() == word)
+    .ok_or_else(|| {
+        Invalid::new(
+            "is not a priority",
+            "use one of low, medium, high, critical",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn errors(document: Value) -> Vec<String> {
+        let errors = BatchConfig::parse(&document, &Zone::utc()).unwrap_err();
+        errors.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_older_names_are_accepted() {
+        let config = BatchConfig::parse(
+            &json!({"batch_processing_jobs": [{
+                "job_id": "a", "type": "individual", "purpose_id": "p", "preference_based": true, "feature_type": "f"
+            }]}),
+            &Zone::utc(),
+        )
+        .unwrap();
+        assert_eq!(config.jobs[0].kind, JobKind::Individual);
+    }
+
+    #[test]
+    fn every_mistake_in_every_job_is_reported_at_once() {
+        let found = errors(json!({"jobs": [
+            {"job_id": "a b", "type": "batch", "preference_based": true, "priority": "urgent", "retries": 3,
+             "default_preferences": {"frequency": "weekly", "day": "monday"}},
+            {"job_id": "b", "type": "object_batch", "purpose_id": "p", "schedule": {"preferred_time": "06:00"},
+             "source": {"path": "x"}, "catch_up": {"policy": "never", "window_minutes": 0}},
+            {"job_id": "b", "type": "individual_batch", "purpose_id": "p"}
+        ]}));
+        for expected in [
+            "/jobs/0/job_id: \"a b\" is not a valid job_id",
+            "/jobs/0/type: \"batch\" is not a type of job; use one of individual_batch",
+            "/jobs/0/purpose_id: is missing; add a purpose",
+            "/jobs/0/priority: \"urgent\" is not a priority; use one of low, medium, high, critical",
+            "/jobs/0/feature_type: is missing",
+            "/jobs/0/default_preferences/day: \"monday\" is not a known field; remove it or use one of enabled",
+            "/jobs/0/retries: 3 is not a known field",
+            "/jobs/1/schedule/frequency: is missing; use one of hourly",
+            "/jobs/1/source/file: is missing or given beside a url",
+            "/jobs/1/source/path: \"x\" is not a known field",
+            "/jobs/1/catch_up/policy: \"never\" is not a policy",
+            "/jobs/1/catch_up/window_minutes: 0 is out of range",
+            "/jobs/2/job_id: \"b\" is the name of an earlier job",
+            "/jobs/2/schedule: is missing",
+            "/jobs/2/source: is missing",
+        ] {
+            assert!(
+                found.iter().any(|line| line.starts_with(expected)),
+                "{expected}\nin {found:#?}"
+            );
+        }
+        assert_eq!(found.len(), 15, "{found:#?}");
+    }
+
+    #[test]
+    fn how_late_an_item_may_begin_and_what_overlaps_are_read_or_refused() {
+        let job = |field: &str, value: Value| {
+            let mut job = json!({"job_id": "a", "type": "individual", "purpose_id": "p",
+                "preference_based": true, "feature_type": "f"});
+            job[field] = value;
+            BatchConfig::parse(&json!({ "jobs": [job] }), &Zone::utc())
+        };
+        for (text, minutes) in [
+            ("1m", 1),
+            ("90m", 90),
+            ("1h30m", 90),
+            ("2d", 2880),
+            ("1w", 10080),
+            ("60s", 1),
+        ] {
+            let config = job("expires_after", json!(text)).unwrap();
+            assert_eq!(
+                config.jobs[0].expires_after,
+                Some(TimeDelta::minutes(minutes)),
+                "{text}"
+            );
+        }
+        for wrong in [
+            json!(""),
+            json!("5"),
+            json!("h"),
+            json!("-1h"),
+            json!("1 h"),
+            json!("59s"),
+            json!("367d"),
+            json!("99999999999999999999w"),
+            json!("1y"),
+            json!("1h30"),
+            json!("1µ"),
+        ] {
+            let error = job("expires_after", wrong.clone()).unwrap_err().to_string();
+            assert!(error.contains("/jobs/0/expires_after"), "{wrong}: {error}");
+            assert!(error.contains("`90m`"), "{wrong}: {error}");
+        }
+        assert_eq!(
+            job("overlap", json!("wait")).unwrap().jobs[0].overlap,
+            Overlap::Wait
+        );
+        let error = job("overlap", json!("queue")).unwrap_err().to_string();
+        assert!(error.contains("use one of skip, wait, allow"), "{error}");
+    }
+
+    #[test]
+    fn a_document_without_jobs_says_so() {
+        assert!(errors(json!({}))[0].starts_with("/jobs: is missing or given twice"));
+        assert!(errors(json!([]))[0].contains("use an object"));
+        assert!(errors(json!({"jobs": {}}))[0].contains("use a list"));
+    }
+}

@@ -1,0 +1,96 @@
+//! A job: what is to run, for whom, when, and where its results go.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+
+use crate::{
+    ids::{FeatureType, JobId, PurposeId, TenantId},
+    planning::{catch_up::CatchUp, spread::spread_minute},
+    preference::stored::Preference,
+    project::source::Source,
+    time::schedule::Schedule,
+    work::{
+        batch::NewBatch,
+        delivery::Delivery,
+        job::{FailureLimit, JobKind, Overlap},
+        priority::Priority,
+    },
+};
+
+/// One job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobConfig {
+    /// Its name, unique in the file.
+    pub job_id: JobId,
+    /// How its items are put together.
+    pub kind: JobKind,
+    /// What it runs.
+    pub purpose_id: PurposeId,
+    /// Orders what falls due together.
+    pub priority: Priority,
+    /// How often a failed item is tried again; `None`: as `BATCH_RETRY_LIMIT` says.
+    pub retry_limit: Option<u32>,
+    /// What happens to missed occurrences.
+    pub catch_up: CatchUp,
+    /// When so much of a batch has failed that the job is paused.
+    pub failure_limit: FailureLimit,
+    /// How long after it fell due, or was asked for, an item may still begin; `None`: one period of its schedule.
+    pub expires_after: Option<TimeDelta>,
+    /// What happens to an occurrence while another one of the same tenant is running.
+    pub overlap: Overlap,
+    /// Where its results go, beside the store.
+    pub deliver: Vec<Delivery>,
+    /// Where its items and their times come from.
+    pub work: Work,
+}
+
+/// Where the items of a job come from, and when they fall due.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Each tenant with this feature, at the time they chose.
+    Preferences {
+        /// The feature.
+        feature_type: FeatureType,
+        /// What a preference leaves out.
+        defaults: Box<Preference>,
+        /// Over how many minutes after the slot the tenants are spread; 0 and 1: not at all.
+        spread_minutes: u32,
+    },
+    /// Records of files, at one fixed time.
+    Fixed {
+        /// When.
+        schedule: Schedule,
+        /// The sources by category; one, named `items`, unless the job is combined.
+        sources: BTreeMap<String, Source>,
+        /// Who gets the result of an object or combined batch under their own runs.
+        distribute_to: Vec<TenantId>,
+        /// The list that items and recipients must be in; `None`: any will do.
+        users: Option<Source>,
+    },
+}
+
+impl Work {
+    /// By how much a tenant falls due after the slot.
+    #[must_use]
+    pub fn spread_of(&self, tenant: &TenantId) -> TimeDelta {
+        match self {
+            Self::Preferences { spread_minutes, .. } => {
+                TimeDelta::minutes(spread_minute(tenant, *spread_minutes).into())
+            }
+            Self::Fixed { .. } => TimeDelta::zero(),
+        }
+    }
+}
+
+impl NewBatch {
+    /// The same, with what its job says: where its results go, and how long its items and their delivery may wait;
+    /// `period`, unless the job says otherwise.
+    #[must_use]
+    pub fn of_job(self, job: &JobConfig, period: TimeDelta) -> Self {
+        Self {
+            deliver_to: job.deliver.clone(),
+            ..self.expiring_after(job.expires_after, period)
+        }
+    }
+}

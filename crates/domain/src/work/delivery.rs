@@ -1,0 +1,119 @@
+//! Where a job's results go, beside the store: a file, a URL, or a sink of the program Punctual is embedded in.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    input::{
+        errors::{FieldErrors, Invalid},
+        fields::{Fields, object_at},
+        values::text,
+    },
+    work::webhook::{WebhookConfig, parse_webhook},
+};
+
+/// One place to which the results of a job's batches are delivered, at least once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// A file of JSON lines, which grows; from the folder of `batch_config.json`.
+    File(String),
+    /// A sink of the program's own, by its name.
+    Sink(String),
+    /// A URL.
+    Webhook {
+        /// Where, and how it is signed.
+        config: WebhookConfig,
+        /// Whether every result is posted by itself; otherwise in parts of a batch.
+        each: bool,
+    },
+}
+
+impl Delivery {
+    /// Reads one at `pointer`: `{"file": PATH}`, `{"sink": NAME}`, or `{"url": …, "per": "item"|"batch"}`.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn parse(value: &Value, pointer: &str) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::new(object_at(value, pointer)?, pointer);
+        if value.get("sink").is_some() {
+            let sink = fields.required("sink", "give its name", text);
+            fields.deny_others();
+            return fields.finish(|| Some(Self::Sink(sink?.to_owned())));
+        }
+        if value.get("url").is_none() {
+            let remedy = "add the path of a file of JSON lines, or a \"url\"";
+            let file = fields.required("file", remedy, text);
+            fields.deny_others();
+            return fields.finish(|| Some(Self::File(file?.to_owned())));
+        }
+        let each = fields.optional("per", |value| match text(value)? {
+            "item" => Ok(true),
+            "batch" => Ok(false),
+            _ => Err(Invalid::new("is not a way to post", "use item or batch")),
+        });
+        let config = parse_webhook(&mut fields);
+        fields.deny_others();
+        fields.finish(|| {
+            Some(Self::Webhook {
+                config: config?,
+                each: each.unwrap_or(false),
+            })
+        })
+    }
+
+    /// As it is kept with a batch: [`parse`](Self::parse) reads it back.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::File(path) => json!({ "file": path }),
+            Self::Sink(name) => json!({ "sink": name }),
+            Self::Webhook { config, each } => {
+                let mut map = Map::new();
+                let per = if *each { "item" } else { "batch" };
+                map.insert("url".into(), json!(config.url));
+                map.insert("per".into(), json!(per));
+                map.insert("secret_env".into(), json!(config.secret_env));
+                let timeout = config.timeout.as_millis() as u64;
+                map.insert("timeout_ms".into(), json!(timeout));
+                let private = config.allow_private_addresses;
+                map.insert("allow_private_addresses".into(), json!(private));
+                Value::Object(map)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_with_a_batch_reads_back() {
+        for value in [
+            json!({"file": "../out/results.ndjson"}),
+            json!({"sink": "warehouse"}),
+            json!({"url": "https://crm.example/results", "per": "item", "secret_env": "CRM_SECRET", "timeout_ms": 5}),
+            json!({"url": "https://crm.example/results"}),
+        ] {
+            let delivery = Delivery::parse(&value, "").unwrap();
+            assert_eq!(Delivery::parse(&delivery.to_json(), "").unwrap(), delivery);
+        }
+        for (value, expected) in [
+            (json!({}), "/file: is missing"),
+            (
+                json!({"sink": "a", "file": "b"}),
+                "/file: \"b\" is not a known field",
+            ),
+            (
+                json!({"file": "a", "per": "item"}),
+                "/per: \"item\" is not a known field",
+            ),
+            (
+                json!({"url": "https://x", "per": "day"}),
+                "/per: \"day\" is not a way to post",
+            ),
+        ] {
+            let error = Delivery::parse(&value, "").unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}

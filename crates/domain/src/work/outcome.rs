@@ -1,0 +1,113 @@
+//! Outcomes: how an item ended. It is the proof that its occurrence has run, or tells why it has not.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::TenantId;
+
+/// How an item ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ItemStatus {
+    /// Begun, not ended.
+    Running,
+    /// The handler returned a result.
+    Succeeded,
+    /// The handler failed for good.
+    Failed,
+    /// Not run, for a reason. The occurrence is not used up: a later batch may run it.
+    Skipped,
+}
+
+impl ItemStatus {
+    /// The word in tables and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+impl std::str::FromStr for ItemStatus {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [Self::Running, Self::Succeeded, Self::Failed, Self::Skipped]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+            .ok_or(())
+    }
+}
+
+/// Why an item was not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SkipReason {
+    /// The tenant switched the feature off after the item was queued.
+    Disabled,
+    /// The tenant's preference is gone.
+    Deleted,
+    /// The tenant's preference cannot be used any more.
+    Invalid,
+    /// The job is no longer in `batch_config.json`.
+    JobRemoved,
+    /// The item is no longer in the job's source.
+    ItemRemoved,
+    /// An operator has cancelled the batch.
+    Cancelled,
+    /// The tenant is not in the job's list of users.
+    UnknownUser,
+    /// It had not begun within the job's `expires_after`.
+    Expired,
+    /// Another occurrence of the tenant's was running.
+    Overlap,
+    /// The tenant's preference has this occurrence later, or not at all, by now.
+    Rescheduled,
+}
+
+impl SkipReason {
+    /// The word in tables and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Deleted => "deleted",
+            Self::Invalid => "invalid_preference",
+            Self::JobRemoved => "job_removed",
+            Self::ItemRemoved => "item_removed",
+            Self::Cancelled => "cancelled",
+            Self::UnknownUser => "unknown_user",
+            Self::Expired => "expired",
+            Self::Overlap => "overlap",
+            Self::Rescheduled => "rescheduled",
+        }
+    }
+}
+
+/// An item's durable outcome.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ItemResult {
+    /// The tenant, or the item of a job with a fixed schedule.
+    pub tenant_id: TenantId,
+    /// How it ended, or that it is running.
+    pub status: ItemStatus,
+    /// Number of calls of the handler, in the last delivery of its chunk.
+    pub attempts: u32,
+    /// The effective preference it ran with, for preference-based jobs.
+    pub preference: Option<Value>,
+    /// What the handler returned.
+    #[serde(rename = "result")]
+    pub output: Option<Value>,
+    /// Why it failed or was skipped.
+    pub error: Option<String>,
+    /// When its first attempt began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended; `None` while it is running.
+    pub finished_at: Option<DateTime<Utc>>,
+}
