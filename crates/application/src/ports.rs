@@ -3,6 +3,7 @@
 
 mod batch_reader;
 mod batch_store;
+mod cause;
 mod clock;
 mod config_database;
 mod deliveries;
@@ -11,12 +12,15 @@ mod operations;
 mod preference_mirror;
 mod purpose_handler;
 mod result_sink;
+mod store_error;
 mod work_queue;
 
 pub use batch_reader::{
     BatchFilter, BatchReader, DeadLetterFilter, Page, Paged, ResultFilter, StoredResult, TenantRuns,
 };
-pub use batch_store::{BatchStore, Claim, Claimant, Committed, StoreError};
+pub use batch_store::{BatchStore, Claim, Claimant, Committed};
+pub use cause::error_chain;
+use cause::{Cause, shared};
 pub use clock::{Clock, SystemClock};
 pub use config_database::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot, Unreadable,
@@ -29,6 +33,7 @@ pub use operations::{
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use result_sink::ResultSink;
+pub use store_error::{StoreError, StoreErrorKind};
 pub use work_queue::{Enqueued, Leadership, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]

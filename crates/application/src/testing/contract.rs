@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub use self::operations::operations;
 use crate::ports::{
     BatchFilter, BatchReader, BatchStore, Claim, Claimant, DeadLetterFilter, Page, ResultFilter,
-    TenantRuns, WorkQueue,
+    StoreErrorKind, TenantRuns, WorkQueue,
 };
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -524,11 +524,8 @@ async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + BatchStore>(
         reader.results(&filter, &nonsense).await.err(),
     ];
     for error in errors {
-        assert!(
-            error
-                .expect("a cursor that is none is refused")
-                .invalid_input
-        );
+        let error = error.expect("a cursor that is none is refused");
+        assert_eq!(error.kind(), StoreErrorKind::InvalidCursor);
     }
 }
 
@@ -695,7 +692,8 @@ async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + BatchStore>(
         500,
     );
     let refused = store.settle(&ids, vec![again.clone()], now).await;
-    assert!(refused.expect_err("one is settled already").invalid_input);
+    let refused = refused.expect_err("one is settled already");
+    assert_eq!(refused.kind(), StoreErrorKind::Conflict);
     assert_eq!(open().await.len(), 2, "all or nothing");
     let replay = || store.settle(&ids[1..], vec![again.clone()], now);
     assert_eq!(replay().await.expect("works"), 2);

@@ -21,7 +21,7 @@ use crate::ChunkReport;
 use crate::ports::{
     BatchFilter, BatchReader, BatchStore, ChangePage, Claim, Claimant, Committed, ConfigDatabase,
     ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, Enqueued, Leadership, Page,
-    Paged, ResultFilter, Snapshot, StoreError, StoredResult, TenantRuns, WorkQueue,
+    Paged, ResultFilter, Snapshot, StoreError, StoreErrorKind, StoredResult, TenantRuns, WorkQueue,
 };
 
 type RunKey = (JobId, TenantId, Occurrence);
@@ -287,7 +287,7 @@ impl WorkQueue for FakeStore {
         let replay = !batches.is_empty();
         let settled = tables.dead_letters.iter_mut().filter(open).count();
         if replay && settled < ids.len() {
-            return Err(StoreError::invalid(NOT_OPEN));
+            return Err(StoreError::new(StoreErrorKind::Conflict, NOT_OPEN));
         }
         for letter in tables.dead_letters.iter_mut().filter(open) {
             letter.settled_at = Some(now);
@@ -361,7 +361,10 @@ impl BatchStore for FakeStore {
             batch.status = BatchStatus::Running;
         }
         let Some(row) = tables.chunks.get_mut(&chunk.chunk_id) else {
-            return Err(StoreError::unavailable("there is no such chunk"));
+            return Err(StoreError::new(
+                StoreErrorKind::NotFound,
+                "there is no such chunk",
+            ));
         };
         row.lost += u32::from(
             row.claimant
@@ -635,7 +638,12 @@ fn paged<T>(
         None => 0,
         Some(after) => {
             let last = found.iter().position(|entry| cursor(entry) == *after);
-            last.ok_or_else(|| StoreError::invalid("the cursor is none of this list"))? + 1
+            last.ok_or_else(|| {
+                StoreError::new(
+                    StoreErrorKind::InvalidCursor,
+                    "the cursor is none of this list",
+                )
+            })? + 1
         }
     };
     let more = found.len() > start + page.limit as usize;

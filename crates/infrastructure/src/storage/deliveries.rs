@@ -8,8 +8,9 @@ use serde_json::Value;
 use sqlx::{AnyPool, Row};
 
 use super::{
+    errors::failed,
     reader::SqlReader,
-    rows::{failed, instant, micros},
+    rows::{instant, micros},
 };
 
 /// Keeps which results have been delivered where.
