@@ -20,19 +20,18 @@ pub use batch_reader::{
 };
 pub use batch_store::{BatchStore, Claim, Claimant, Committed};
 pub use cause::error_chain;
-use cause::{Cause, shared};
 pub use clock::{Clock, SystemClock};
 pub use config_database::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot, Unreadable,
 };
 pub use deliveries::{Deliveries, DueDelivery};
-pub use item_source::{ItemSource, ItemSourceError, SourceItem};
+pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 pub use operations::{
     Activity, AuditEntry, FailingDeliveries, NewRequest, Operations, Request, Working,
 };
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
-pub use result_sink::ResultSink;
+pub use result_sink::{ResultSink, SinkError};
 pub use store_error::{StoreError, StoreErrorKind};
 pub use work_queue::{Enqueued, Leadership, WorkQueue};
 

@@ -4,6 +4,7 @@
 mod clients;
 mod crash;
 mod environment;
+mod guard;
 mod handlers;
 mod json_file;
 mod lateness;

@@ -315,7 +315,7 @@ mod tests {
         let began = DateTime::UNIX_EPOCH;
         let fails = async |again: Option<DateTime<Utc>>| {
             let deliveries = store.deliveries();
-            let due = deliveries.take(now, TimeDelta::zero()).await;
+            let due = deliveries.take(now, TimeDelta::zero(), &[]).await;
             let due = due.unwrap().expect("a delivery is due");
             let postponed = deliveries.postpone(due.id, again, "disk full");
             postponed.await.unwrap();

@@ -1,15 +1,28 @@
 //! What an error of a port was caused by.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, ops::Deref, sync::Arc};
 
 /// The error beneath an error of a port. It is shared, so that errors of ports can be cloned.
-pub(super) type Cause = Arc<dyn Error + Send + Sync>;
+#[derive(Debug, Clone)]
+pub(super) struct Cause(Arc<dyn Error + Send + Sync>);
 
-pub(super) fn shared(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Cause {
-    Arc::from(cause.into())
+impl Cause {
+    pub(super) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Arc::from(error.into()))
+    }
 }
 
-/// The text of an error and of all that caused it. A cause whose text the error repeats, as many do, is not told twice.
+/// `source()` of an error gives the cause itself, so that it can be downcast.
+impl Deref for Cause {
+    type Target = dyn Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+/// The text of an error and of all that caused it. A cause whose text is in it already, as with many errors, is not
+/// repeated.
 #[must_use]
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

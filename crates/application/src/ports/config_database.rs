@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    error::Error,
     sync::Arc,
     time::Duration,
 };
@@ -11,6 +12,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{Change, FeatureType, FieldError, FieldErrors, PreferenceRecord, TenantId};
 use serde::{Deserialize, Serialize};
+
+use super::cause::Cause;
 
 /// Reads preferences.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -102,6 +105,7 @@ pub struct ChangePage {
 /// Why preferences cannot be read. Carries no secret.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct ConfigDatabaseError {
     /// What kind of trouble it is.
     pub kind: ConfigErrorKind,
@@ -109,10 +113,38 @@ pub struct ConfigDatabaseError {
     pub message: String,
     /// How long the server asked us to wait.
     pub retry_after: Option<Duration>,
+    #[source]
+    cause: Option<Cause>,
+}
+
+impl ConfigDatabaseError {
+    /// An error of this kind; `message` says what happened, and where to look next.
+    pub fn new(kind: ConfigErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            retry_after: None,
+            cause: None,
+        }
+    }
+
+    /// The same, with the least time until the next call.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = retry_after.into();
+        self
+    }
+
+    /// The same, with the error that caused it. `message` should contain its text, without secrets.
+    #[must_use]
+    pub fn with_source(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(Cause::new(cause));
+        self
+    }
 }
 
 /// The kinds of trouble a caller can act on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConfigErrorKind {
     /// Not reachable, too slow, overloaded or broken for now.
     Unavailable,

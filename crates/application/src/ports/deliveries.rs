@@ -10,11 +10,12 @@ use super::StoreError;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait Deliveries: Send + Sync {
-    /// Takes one that is due, and keeps others from it for `lease`.
+    /// Takes the one that has been due longest and goes to none of `busy`, and keeps others from it for `lease`.
     async fn take(
         &self,
         now: DateTime<Utc>,
         lease: TimeDelta,
+        busy: &[Delivery],
     ) -> Result<Option<DueDelivery>, StoreError>;
 
     /// Notes that everything up to `cursor` has arrived; with `None` all of it.

@@ -1,17 +1,19 @@
 //! Why a store failed: the one error of the ports [`WorkQueue`](super::WorkQueue), [`BatchStore`](super::BatchStore),
 //! [`BatchReader`](super::BatchReader), [`Deliveries`](super::Deliveries) and [`Operations`](super::Operations).
 
-use std::{error::Error, fmt};
+use std::error::Error;
 
-use super::{Cause, shared};
+use super::cause::Cause;
 
 /// Why the store failed: what happened, of which kind it is, and the error of the database beneath.
 ///
 /// Its text is complete, so a log needs nothing else; [`source`](Error::source) is for code that looks for one cause.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
 pub struct StoreError {
     kind: StoreErrorKind,
     message: String,
+    #[source]
     cause: Option<Cause>,
 }
 
@@ -61,7 +63,7 @@ impl StoreError {
     /// The same, with the error that caused it. `message` should contain its text.
     #[must_use]
     pub fn with_source(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.cause = Some(shared(cause));
+        self.cause = Some(Cause::new(cause));
         self
     }
 
@@ -87,17 +89,5 @@ impl StoreError {
             self.kind,
             StoreErrorKind::InvalidCursor | StoreErrorKind::InvalidUrl | StoreErrorKind::Conflict
         )
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Error for StoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.as_deref().map(|cause| cause as _)
     }
 }

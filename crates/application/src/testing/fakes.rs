@@ -687,11 +687,10 @@ impl FakeConfigDatabase {
             .lock()
             .expect("nothing panics while it holds the lock")
         {
-            return Err(ConfigDatabaseError {
-                kind: ConfigErrorKind::Unavailable,
-                message: "Error connecting to Config Database at fake: it is down".into(),
-                retry_after: None,
-            });
+            return Err(ConfigDatabaseError::new(
+                ConfigErrorKind::Unavailable,
+                "Error connecting to Config Database at fake: it is down",
+            ));
         }
         Ok(self
             .records

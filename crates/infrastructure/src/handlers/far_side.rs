@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use punctual_application::ports::HandlerError;
+use punctual_application::ports::{HandlerError, error_chain};
 use reqwest::{
     Client, Response, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -163,13 +163,8 @@ impl<R: Resolve> Resolve for PublicOnly<R> {
 /// Why a call that got no answer failed; without its URL, which may hold what nobody should read.
 pub(crate) fn unanswered(error: reqwest::Error) -> HandlerError {
     let error = error.without_url();
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        reason = format!("{reason}: {cause}");
-        source = cause.source();
-    }
-    HandlerError::retryable(format!("the far side did not answer: {reason}"))
+    let message = format!("the far side did not answer: {}", error_chain(&error));
+    HandlerError::retryable(message).with_source(error)
 }
 
 /// What an answer other than success means.
@@ -186,10 +181,9 @@ pub(crate) fn refused(
     };
     match status.as_u16() {
         429 | 503 | 529 => HandlerError::throttled(message, retry_after),
-        408 | 409 | 425 | 500..=599 => HandlerError {
-            retry_after,
-            ..HandlerError::retryable(message)
-        },
+        408 | 409 | 425 | 500..=599 => {
+            HandlerError::retryable(message).with_retry_after(retry_after)
+        }
         300..=399 => HandlerError::permanent(format!("{message}; redirects are not followed")),
         _ => HandlerError::permanent(message),
     }
