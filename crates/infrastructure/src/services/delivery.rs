@@ -316,31 +316,4 @@ fn again(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_delivery_is_retried_until_its_bound_and_once_at_it() {
-        let now: DateTime<Utc> = "2026-03-01T09:00:00Z".parse().unwrap();
-        let after = |tries, until: Option<i64>| {
-            let until = until.map(|seconds| now + TimeDelta::seconds(seconds));
-            let error = SinkError::retryable("closed");
-            again(&error, tries, until, now).map(|at| (at - now).num_seconds())
-        };
-        assert_eq!(after(0, Some(3600)), Some(2));
-        assert_eq!(
-            after(200, Some(7200)),
-            Some(3600),
-            "however often it has failed"
-        );
-        assert_eq!(after(9, Some(60)), Some(60));
-        assert_eq!(after(9, Some(0)), None);
-        assert_eq!((after(82, None), after(83, None)), (Some(3600), None));
-        let asked = SinkError::retryable("busy").with_retry_after(Duration::from_secs(60));
-        let until = Some(now + TimeDelta::hours(1));
-        let at = now + TimeDelta::seconds(60);
-        assert_eq!(again(&asked, 0, until, now), Some(at), "as the place asks");
-        let permanent = SinkError::permanent("no such table");
-        assert_eq!(again(&permanent, 0, until, now), None);
-    }
-}
+mod tests;

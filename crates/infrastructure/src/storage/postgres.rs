@@ -220,6 +220,8 @@ fn pool(size: u32) -> PgPoolOptions {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use punctual_application::testing::contract;
+
     use super::*;
 
     /// A database of its own on the server that tests are given.
@@ -237,7 +239,13 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_real_database_keeps_the_contract() {
         let store = PostgresStore::open(&database().await).await.unwrap();
-        punctual_application::testing::contract::run(&store, &*store.reader()).await;
+        contract::store(&store, &*store.reader()).await;
+    }
+
+    #[tokio::test]
+    async fn a_real_database_keeps_what_is_to_be_delivered() {
+        let store = PostgresStore::open(&database().await).await.unwrap();
+        contract::deliveries(&store, &*store.deliveries()).await;
     }
 
     #[tokio::test]

@@ -186,6 +186,8 @@ impl SqliteStore {
 
 #[cfg(test)]
 mod tests {
+    use punctual_application::testing::contract;
+
     use super::*;
 
     fn url(folder: &tempfile::TempDir, name: &str) -> String {
@@ -198,7 +200,15 @@ mod tests {
         let store = SqliteStore::open(&url(&folder, "new/folder/punctual.db"))
             .await
             .unwrap();
-        punctual_application::testing::contract::run(&store, &*store.reader()).await;
+        contract::store(&store, &*store.reader()).await;
+    }
+
+    #[tokio::test]
+    async fn a_real_file_keeps_what_is_to_be_delivered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&url(&folder, "punctual.db")).await;
+        let store = store.unwrap();
+        contract::deliveries(&store, &*store.deliveries()).await;
     }
 
     #[tokio::test]
