@@ -1,5 +1,33 @@
-//! The ports: what the use cases need from outside, each a trait with an error of its own. An adapter never
-//! appears in a port's signature; an `if` about dates or preferences never appears in an adapter.
+//! The ports: what the use cases need from outside, each a trait with typed errors. An adapter never appears in a port's
+//! signature; an `if` about dates or preferences never appears in an adapter.
+//!
+//! | you bring | implement | check it with |
+//! |---|---|---|
+//! | work of your own for an item | [`PurposeHandler`] | a unit test; `MockPurposeHandler` shows the calls |
+//! | a place for results | [`ResultSink`] | a unit test |
+//! | preferences from your own tables | [`ConfigDatabase`] | `testing::contract::config_database` |
+//! | records of plain jobs | [`ItemSource`] | a unit test |
+//! | a store | [`WorkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
+//! | | [`Deliveries`] | `testing::contract::deliveries` |
+//! | | [`Operations`] | `testing::contract::operations` |
+//!
+//! The module of each port says what an implementation must keep to.
+//!
+//! # Errors
+//!
+//! An error of a port has a kind for code, a text for people, and the error beneath it as its `source()`. The text is
+//! complete: it names what failed and why, so a log prints nothing else. Errors that only embedders create,
+//! [`HandlerError`] and [`SinkError`], are made from any error by `?`.
+//!
+//! # Adding a port
+//!
+//! 1. A file here with the trait: `Send + Sync`, object-safe (`async_trait`), with
+//!    `#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]`, types of the domain in its signatures, and an error
+//!    of the form above. Re-export the trait, its types and its mock below.
+//! 2. A file of the same name in `testing/contract`, with what every implementation promises, and one in `testing/fakes`
+//!    where code on the port is tested by behaviour rather than by calls. The fake runs the suite.
+//! 3. The adapter in `punctual-infrastructure`, whose tests run the suite too.
+//! 4. A line in the table of this crate's README.
 
 mod batch_reader;
 mod batch_store;

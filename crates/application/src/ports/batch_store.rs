@@ -1,5 +1,8 @@
 //! The work itself, as the processor sees it: a chunk is claimed, its results are committed in groups, and it
 //! is finished or given back. Every write after the claim carries the claim's token.
+//!
+//! An implementation answers for "one outcome per job, tenant and occurrence, whatever happens". It is one of three ports
+//! of a store; `testing::contract::store` checks them together.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,12 @@
 //! The Config Database as the agent sees it: a snapshot of a feature, the changes after it, and single
 //! tenants. An error is never an empty answer: 'unknown' and 'nobody' are different things.
+//!
+//! Implement it over your own tables when you have no Config Database to call: a snapshot is a query, and the feed needs a
+//! growing id for each change (a table of changes, or a sequence). Two promises matter most: the cursor of a snapshot
+//! leaves no change out, and a tenant's newest change comes last. A feed that cannot keep them answers
+//! [`ConfigErrorKind::CursorLost`]; the caller reads a new snapshot then. `testing::contract::config_database` checks it
+//! all. A panic, or a call that takes longer than an hour for a snapshot or ten minutes beyond `wait` for changes, is an
+//! error of that call; it is retried.
 
 use std::{
     collections::{BTreeMap, HashMap},

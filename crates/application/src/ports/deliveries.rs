@@ -1,4 +1,8 @@
 //! What is still to be delivered of the results of batches that are over.
+//!
+//! Deliveries are stored with their batch ([`NewBatch::deliver_to`](punctual_domain::NewBatch)) and become due when it
+//! ends. A lease keeps other processes from a page; one that is not noted as delivered within it is given again.
+//! `testing::contract::deliveries` checks an implementation.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -1,4 +1,8 @@
 //! The records that a plain job works on.
+//!
+//! An implementation reads all categories or fails: records that are missing because a file cannot be read would be taken
+//! for records that are gone. Ids are unique within a category. A call is repeated for each chunk, so it should be cheap
+//! or cached.
 
 use std::{collections::BTreeMap, error::Error};
 

@@ -1,4 +1,8 @@
-//! What runs for an item. The one trait to implement for work of your own.
+//! What runs for an item. The trait to implement for work of your own.
+//!
+//! Implement [`run`](PurposeHandler::run) and bind it to a purpose with [`Handlers::bind`](crate::Handlers::bind). A call is
+//! dropped at the time limit of its binding, and a panic is caught; both count as retryable errors. To test a handler,
+//! call `run` with an [`Item`]; to test what is around it, `testing::FakeStore::work` runs a whole batch.
 
 use std::{error::Error, fmt, time::Duration};
 

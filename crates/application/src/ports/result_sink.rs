@@ -1,4 +1,8 @@
 //! A place for results of one's own: a warehouse, a topic, a table.
+//!
+//! Implement [`take`](ResultSink::take) so that results that come twice do no harm:
+//! [`StoredResult::delivery_id`] is the same each time. Name the sink in a job's `deliver` and give it to the deliverer
+//! under that name. To test one, call `take` twice with the same results.
 
 use std::{error::Error, fmt, time::Duration};
 
