@@ -25,6 +25,7 @@ pub use clients::{
 };
 pub use handlers::{
     chat::ChatHandler,
+    far_side::EndpointError,
     template::{RENDERER, TemplateError, TemplateHandler, Templates, render_in, serve},
     webhook::WebhookHandler,
 };

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     environment::secret,
-    handlers::far_side::{self, body, outgoing, unanswered},
+    handlers::far_side::{self, EndpointError, body, outgoing, unanswered},
     strict_json,
 };
 
@@ -48,10 +48,7 @@ impl Sources {
     /// # Errors
     /// When no client for URLs can be made.
     pub fn in_folder(folder: &Path) -> Result<Self, ItemSourceError> {
-        let client = |private| {
-            far_side::client(PATIENCE, private)
-                .map_err(|error| ItemSourceError::new(ItemSourceErrorKind::Unavailable, error))
-        };
+        let client = |private| far_side::client(PATIENCE, private).map_err(unusable);
         Ok(Self {
             folder: folder.to_owned(),
             private: client(true)?,
@@ -82,7 +79,7 @@ impl Sources {
                 } else {
                     &self.public
                 };
-                let mut request = client.get(outgoing(url, *private).map_err(invalid)?);
+                let mut request = client.get(outgoing(url, *private).map_err(unusable)?);
                 if let Some(key) = secret(api_key_env.as_deref()).map_err(invalid)? {
                     request = request.bearer_auth(key.expose_secret());
                 }
@@ -143,6 +140,10 @@ fn invalid(message: impl Into<String>) -> ItemSourceError {
 /// What is there is not what it should be.
 fn wrong(what: &str, error: impl Error + Send + Sync + 'static) -> ItemSourceError {
     invalid(format!("{what}: {error}")).with_source(error)
+}
+
+fn unusable(error: EndpointError) -> ItemSourceError {
+    invalid(error.to_string()).with_source(error)
 }
 
 fn unreadable(error: io::Error) -> ItemSourceError {

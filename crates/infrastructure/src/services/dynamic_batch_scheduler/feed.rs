@@ -222,10 +222,7 @@ impl Feed {
 }
 
 fn no_answer(call: &str, unanswered: &Unanswered) -> ConfigDatabaseError {
-    ConfigDatabaseError::new(
-        ConfigErrorKind::Unavailable,
-        format!("{call} {unanswered}"),
-    )
+    ConfigDatabaseError::new(ConfigErrorKind::Unavailable, format!("{call} {unanswered}"))
 }
 
 /// Where a read has led.
