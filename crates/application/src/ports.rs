@@ -1,8 +1,37 @@
-//! The ports: what the use cases need from outside, each a trait with an error of its own. An adapter never
-//! appears in a port's signature; an `if` about dates or preferences never appears in an adapter.
+//! The ports: what the use cases need from outside, each a trait with typed errors. An adapter never appears in a port's
+//! signature; an `if` about dates or preferences never appears in an adapter.
+//!
+//! | you bring | implement | check it with |
+//! |---|---|---|
+//! | work of your own for an item | [`PurposeHandler`] | a unit test; `MockPurposeHandler` shows the calls |
+//! | a place for results | [`ResultSink`] | a unit test |
+//! | preferences from your own tables | [`ConfigDatabase`] | `testing::contract::config_database` |
+//! | records of plain jobs | [`ItemSource`] | a unit test |
+//! | a store | [`WorkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
+//! | | [`Deliveries`] | `testing::contract::deliveries` |
+//! | | [`Operations`] | `testing::contract::operations` |
+//!
+//! The module of each port says what an implementation must keep to.
+//!
+//! # Errors
+//!
+//! An error of a port has a kind for code, a text for people, and the error beneath it as its `source()`. The text is
+//! complete: it names what failed and why, so a log prints nothing else. Errors that only embedders create,
+//! [`HandlerError`] and [`SinkError`], are made from any error by `?`.
+//!
+//! # Adding a port
+//!
+//! 1. A file here with the trait: `Send + Sync`, object-safe (`async_trait`), with
+//!    `#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]`, types of the domain in its signatures, and an error
+//!    of the form above. Re-export the trait, its types and its mock below.
+//! 2. A file of the same name in `testing/contract`, with what every implementation promises, and one in `testing/fakes`
+//!    where code on the port is tested by behaviour rather than by calls. The fake runs the suite.
+//! 3. The adapter in `punctual-infrastructure`, whose tests run the suite too.
+//! 4. A line in the table of this crate's README.
 
 mod batch_reader;
 mod batch_store;
+mod cause;
 mod clock;
 mod config_database;
 mod deliveries;
@@ -11,24 +40,27 @@ mod operations;
 mod preference_mirror;
 mod purpose_handler;
 mod result_sink;
+mod store_error;
 mod work_queue;
 
 pub use batch_reader::{
     BatchFilter, BatchReader, DeadLetterFilter, Page, Paged, ResultFilter, StoredResult, TenantRuns,
 };
-pub use batch_store::{BatchStore, Claim, Claimant, Committed, StoreError};
+pub use batch_store::{BatchStore, Claim, Claimant, Committed};
+pub use cause::error_chain;
 pub use clock::{Clock, SystemClock};
 pub use config_database::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot, Unreadable,
 };
 pub use deliveries::{Deliveries, DueDelivery};
-pub use item_source::{ItemSource, ItemSourceError, SourceItem};
+pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 pub use operations::{
     Activity, AuditEntry, FailingDeliveries, NewRequest, Operations, Request, Working,
 };
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
-pub use result_sink::ResultSink;
+pub use result_sink::{ResultSink, SinkError};
+pub use store_error::{StoreError, StoreErrorKind};
 pub use work_queue::{Enqueued, Leadership, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]

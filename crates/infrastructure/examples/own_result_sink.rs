@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
-    ports::{HandlerError, PurposeHandler, ResultSink, StoredResult, SystemClock},
+    ports::{HandlerError, PurposeHandler, ResultSink, SinkError, StoredResult, SystemClock},
 };
 use punctual_domain::{Batch, BatchConfig, Item, PurposeId, Zone};
 use punctual_infrastructure::{
@@ -37,13 +37,18 @@ struct Warehouse {
 
 #[async_trait]
 impl ResultSink for Warehouse {
-    async fn take(&self, batch: &Batch, results: &[StoredResult], _: bool) -> Result<(), String> {
+    async fn take(
+        &self,
+        batch: &Batch,
+        results: &[StoredResult],
+        _: bool,
+    ) -> Result<(), SinkError> {
         if self
             .calls
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
             == 0
         {
-            return Err("the warehouse is closed".to_owned());
+            return Err(SinkError::retryable("the warehouse is closed"));
         }
         for result in results {
             let item = &result.result;
@@ -54,10 +59,7 @@ impl ResultSink for Warehouse {
                 batch.slot,
                 json!(item.output)
             );
-            self.rows
-                .send((key, row))
-                .await
-                .map_err(|_| "the warehouse is gone".to_owned())?;
+            self.rows.send((key, row)).await?;
         }
         Ok(())
     }

@@ -54,10 +54,9 @@ pub(crate) fn bind(
             let key = secret_at(&pointer, "api_key_env", config.api_key_env.as_deref())?;
             let handler = ChatHandler::new(config, key, system, user, timeout);
             let remedy = "give the URL that the server documents, as https://llm.example/v1";
-            Arc::new(
-                handler
-                    .map_err(|problem| complain("base_url", &config.base_url, problem, remedy))?,
-            )
+            Arc::new(handler.map_err(|error| {
+                complain("base_url", &config.base_url, error.to_string(), remedy)
+            })?)
         }
         HandlerConfig::Webhook(config) => {
             let post = Post::configured(config, &pointer, Arc::new(SystemClock))?;

@@ -4,6 +4,7 @@
 mod clients;
 mod crash;
 mod environment;
+mod guard;
 mod handlers;
 mod json_file;
 mod lateness;
@@ -24,6 +25,7 @@ pub use clients::{
 };
 pub use handlers::{
     chat::ChatHandler,
+    far_side::EndpointError,
     template::{RENDERER, TemplateError, TemplateHandler, Templates, render_in, serve},
     webhook::WebhookHandler,
 };

@@ -160,10 +160,10 @@ fn missing_sources(config: &BatchConfig, folder: &Path, list: &str) -> FieldErro
                     ..
                 } => {
                     let checked = outgoing(url, *allow_private_addresses);
-                    errors.extend(checked.err().map(|problem| FieldError {
+                    errors.extend(checked.err().map(|error| FieldError {
                         pointer: format!("/{list}/{index}/{place}/url"),
                         value: Some(format!("{url:?}")),
-                        problem,
+                        problem: error.to_string(),
                         remedy: "give the URL of a JSON document".into(),
                     }));
                     continue;

@@ -2,20 +2,24 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    error::Error,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use punctual_application::ports::{ItemSource, ItemSourceError, SourceItem};
+use punctual_application::ports::{
+    HandlerError, ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem,
+};
 use punctual_domain::{Location, Source, TenantId};
-use reqwest::Client;
+use reqwest::{Client, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::{
     environment::secret,
-    handlers::far_side::{self, body, outgoing, unanswered},
+    handlers::far_side::{self, EndpointError, body, outgoing, unanswered},
     strict_json,
 };
 
@@ -44,18 +48,19 @@ impl Sources {
     /// # Errors
     /// When no client for URLs can be made.
     pub fn in_folder(folder: &Path) -> Result<Self, ItemSourceError> {
+        let client = |private| far_side::client(PATIENCE, private).map_err(unusable);
         Ok(Self {
             folder: folder.to_owned(),
-            private: far_side::client(PATIENCE, true).map_err(ItemSourceError)?,
-            public: far_side::client(PATIENCE, false).map_err(ItemSourceError)?,
+            private: client(true)?,
+            public: client(false)?,
         })
     }
 
-    async fn records(&self, source: &Source) -> Result<Vec<Value>, String> {
+    async fn records(&self, source: &Source) -> Result<Vec<Value>, ItemSourceError> {
         match &source.location {
             Location::File(file) => {
                 let text = tokio::fs::read_to_string(self.folder.join(file)).await;
-                let text = text.map_err(|error| error.to_string())?;
+                let text = text.map_err(unreadable)?;
                 let text = text.strip_prefix(MARK).unwrap_or(&text);
                 match file.rsplit('.').next() {
                     Some("ndjson" | "jsonl") => lines(text),
@@ -74,29 +79,28 @@ impl Sources {
                 } else {
                     &self.public
                 };
-                let mut request = client.get(outgoing(url, *private)?);
-                if let Some(key) = secret(api_key_env.as_deref())? {
+                let mut request = client.get(outgoing(url, *private).map_err(unusable)?);
+                if let Some(key) = secret(api_key_env.as_deref()).map_err(invalid)? {
                     request = request.bearer_auth(key.expose_secret());
                 }
-                let response = request
-                    .send()
-                    .await
-                    .map_err(|error| unanswered(error).message)?;
+                let response = request.send().await;
+                let response = response.map_err(|error| unavailable(unanswered(error)))?;
                 let status = response.status();
-                let (body, longer) = body(response, LARGEST)
-                    .await
-                    .map_err(|error| error.message)?;
+                let (body, longer) = body(response, LARGEST).await.map_err(unavailable)?;
                 if !status.is_success() {
-                    return Err(format!("the far side answered {status}"));
+                    let message = format!("the far side answered {status}");
+                    return Err(ItemSourceError::new(kind_of(status), message));
                 }
                 if longer {
-                    return Err(format!("has more than {} MiB", LARGEST / 1024 / 1024));
+                    let limit = LARGEST / 1024 / 1024;
+                    return Err(invalid(format!("has more than {limit} MiB")));
                 }
-                let document =
-                    json(&body).map_err(|error| format!("is not valid JSON: {error}"))?;
+                let document = json(&body).map_err(|error| wrong("is not valid JSON", error))?;
                 let list = document.pointer(items).and_then(Value::as_array).cloned();
                 list.ok_or_else(|| {
-                    format!("has no array of records at {items:?}; set \"items\" to where it is")
+                    invalid(format!(
+                        "has no array of records at {items:?}; set \"items\" to where it is"
+                    ))
                 })
             }
         }
@@ -122,25 +126,59 @@ impl ItemSource for Sources {
                 .await
                 .map(|records| source.choose(records));
             let items = records.and_then(items);
-            let items = items.map_err(|problem| ItemSourceError(format!("{place}: {problem}")))?;
+            let items = items.map_err(|error| error.at(&place))?;
             categories.insert(category.clone(), items);
         }
         Ok(categories)
     }
 }
 
+fn invalid(message: impl Into<String>) -> ItemSourceError {
+    ItemSourceError::new(ItemSourceErrorKind::Invalid, message)
+}
+
+/// What is there is not what it should be.
+fn wrong(what: &str, error: impl Error + Send + Sync + 'static) -> ItemSourceError {
+    invalid(format!("{what}: {error}")).with_source(error)
+}
+
+fn unusable(error: EndpointError) -> ItemSourceError {
+    invalid(error.to_string()).with_source(error)
+}
+
+fn unreadable(error: io::Error) -> ItemSourceError {
+    let kind = match error.kind() {
+        io::ErrorKind::NotFound => ItemSourceErrorKind::Missing,
+        io::ErrorKind::InvalidData => ItemSourceErrorKind::Invalid,
+        _ => ItemSourceErrorKind::Unavailable,
+    };
+    ItemSourceError::new(kind, error.to_string()).with_source(error)
+}
+
+fn unavailable(error: HandlerError) -> ItemSourceError {
+    ItemSourceError::new(ItemSourceErrorKind::Unavailable, error.message)
+}
+
+fn kind_of(status: StatusCode) -> ItemSourceErrorKind {
+    match status.as_u16() {
+        404 | 410 => ItemSourceErrorKind::Missing,
+        408 | 425 | 429 | 500.. => ItemSourceErrorKind::Unavailable,
+        _ => ItemSourceErrorKind::Invalid,
+    }
+}
+
 /// CSV with a header; every field is text.
-fn table(text: &str) -> Result<Vec<Value>, String> {
-    let wrong = |error: csv::Error| format!("is not CSV with a header: {error}");
+fn table(text: &str) -> Result<Vec<Value>, ItemSourceError> {
+    let wrong = |error: csv::Error| wrong("is not CSV with a header", error);
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
     let mut names = HashSet::new();
     for name in reader.headers().map_err(wrong)? {
         if !names.insert(name.to_owned()) {
-            return Err(format!(
+            return Err(invalid(format!(
                 "has two columns `{name}`; give every column its own name"
-            ));
+            )));
         }
     }
     let rows = reader.deserialize::<BTreeMap<String, String>>();
@@ -148,21 +186,22 @@ fn table(text: &str) -> Result<Vec<Value>, String> {
         .collect()
 }
 
-fn array(text: &str) -> Result<Vec<Value>, String> {
+fn array(text: &str) -> Result<Vec<Value>, ItemSourceError> {
+    let what = "is not a JSON array of records";
     match json(text.as_bytes()) {
         Ok(Value::Array(records)) => Ok(records),
-        Ok(_) => Err("is not a JSON array of records".to_owned()),
-        Err(error) => Err(format!("is not a JSON array of records: {error}")),
+        Ok(_) => Err(invalid(what)),
+        Err(error) => Err(wrong(what, error)),
     }
 }
 
-fn lines(text: &str) -> Result<Vec<Value>, String> {
+fn lines(text: &str) -> Result<Vec<Value>, ItemSourceError> {
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(index, line)| {
             json(line.as_bytes())
-                .map_err(|error| format!("line {} is not JSON: {error}", index + 1))
+                .map_err(|error| wrong(&format!("line {} is not JSON", index + 1), error))
         })
         .collect()
 }
@@ -172,7 +211,7 @@ fn json(text: &[u8]) -> Result<Value, serde_json::Error> {
     strict_json::read(text.strip_prefix(MARK.as_bytes()).unwrap_or(text), DEEPEST)
 }
 
-fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, String> {
+fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, ItemSourceError> {
     let mut seen = HashSet::new();
     let mut items = Vec::with_capacity(records.len());
     for (index, data) in records.into_iter().enumerate() {
@@ -182,16 +221,16 @@ fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, String> {
             Some(Value::Number(id)) if id.is_u64() => id.to_string(),
             None if data.is_string() => data.as_str().unwrap_or_default().to_owned(),
             _ => {
-                return Err(format!(
+                return Err(invalid(format!(
                     "record {record} has no `id`; give every record its own"
-                ));
+                )));
             }
         };
-        let id = TenantId::new(&id).map_err(|error| format!("record {record}: {error}"))?;
+        let id = TenantId::new(&id).map_err(|error| wrong(&format!("record {record}"), error))?;
         if !seen.insert(id.clone()) {
-            return Err(format!(
+            return Err(invalid(format!(
                 "record {record} has the id `{id}` of an earlier one; give every record its own"
-            ));
+            )));
         }
         items.push(SourceItem { id, data });
     }

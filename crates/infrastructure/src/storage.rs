@@ -4,6 +4,7 @@
 
 mod claim;
 mod deliveries;
+mod errors;
 mod operations;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -25,9 +26,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::errors::failed;
 #[cfg(feature = "postgres")]
 use self::postgres::PostgresStore;
-use self::rows::failed;
 use self::sqlite::SqliteStore;
 
 /// What the names of queues begin with; the job follows.
@@ -35,8 +36,6 @@ pub(crate) const QUEUES: &str = "punctual.chunks";
 
 /// The priority of a batch's first chunk in its queue.
 const FIRST: usize = 1_000_000;
-
-const NOT_OPEN: &str = "a dead letter of these is not open any more; list them again";
 
 fn queue_of(job_id: &JobId) -> String {
     format!("{QUEUES}/{job_id}")
@@ -316,7 +315,7 @@ mod tests {
         let began = DateTime::UNIX_EPOCH;
         let fails = async |again: Option<DateTime<Utc>>| {
             let deliveries = store.deliveries();
-            let due = deliveries.take(now, TimeDelta::zero()).await;
+            let due = deliveries.take(now, TimeDelta::zero(), &[]).await;
             let due = due.unwrap().expect("a delivery is due");
             let postponed = deliveries.postpone(due.id, again, "disk full");
             postponed.await.unwrap();

@@ -31,6 +31,10 @@ pub fn describe_metrics() {
         "punctual_feed_missed_total",
         "Preferences that a full read found and the feed had not brought."
     );
+    describe_counter!(
+        "punctual_unanswered_calls_total",
+        "Calls of a Config Database or a result sink that panicked or took too long."
+    );
     describe_gauge!("punctual_scheduled_tenants", "Tenants with a slot.");
     describe_gauge!(
         "punctual_quarantined_preferences",

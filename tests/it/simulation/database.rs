@@ -199,13 +199,7 @@ impl SimulatedDatabase {
         follows: bool,
     ) -> Result<(), ConfigDatabaseError> {
         let now = self.time.now();
-        let error = |kind| {
-            Err(ConfigDatabaseError {
-                kind,
-                message: "simulated".into(),
-                retry_after: None,
-            })
-        };
+        let error = |kind| Err(ConfigDatabaseError::new(kind, "simulated"));
         let truncated = tables.truncated.is_some_and(|(until, _)| now < until);
         if follows && truncated && tables.lost.remove(feature) {
             return error(ConfigErrorKind::CursorLost);

@@ -126,8 +126,8 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(store_error: StoreError) -> Self {
-        if store_error.invalid_input {
-            return Self::bad_request(store_error.message);
+        if store_error.is_callers() {
+            return Self::bad_request(store_error.to_string());
         }
         error!(error = %store_error, "The store failed: {store_error}");
         Self::new(

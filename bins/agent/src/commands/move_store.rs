@@ -17,14 +17,14 @@ pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Fail
             "BATCH_STORE_URL names no SQLite store that is there: {file:?}; set it to the one to copy, as sqlite://var/punctual.db"
         )));
     }
-    let refuse = |error: StoreError| match error.invalid_input {
+    let refuse = |error: StoreError| match error.is_callers() {
         true => Failure::bad_input(error),
         false => Failure::failed(error),
     };
     let source = SqliteStore::open(from).await.map_err(refuse)?;
     let target = PostgresStore::open(to).await.map_err(|error| {
         let told = error.to_string().replace("BATCH_STORE_URL", "--to");
-        match error.invalid_input {
+        match error.is_callers() {
             true => Failure::bad_input(told),
             false => Failure::failed(told),
         }

@@ -1,4 +1,8 @@
 //! What has been run, is running and has failed, for the API, the display and commands.
+//!
+//! Lists are paged by a cursor that the implementation chooses; it refuses one of another list with
+//! [`StoreErrorKind::InvalidCursor`](super::StoreErrorKind::InvalidCursor). An implementation is one of three ports of a
+//! store; `testing::contract::store` checks them together.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,8 @@
 //! The work itself, as the processor sees it: a chunk is claimed, its results are committed in groups, and it
 //! is finished or given back. Every write after the claim carries the claim's token.
+//!
+//! An implementation answers for "one outcome per job, tenant and occurrence, whatever happens". It is one of three ports
+//! of a store; `testing::contract::store` checks them together.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +10,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{Chunk, ItemResult, TenantId};
 use uuid::Uuid;
+
+use super::StoreError;
 
 /// Keeps who works on what, and the result of every item.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -100,32 +105,4 @@ pub struct Committed {
     pub cancelled: bool,
     /// Whether the chunk is done with these.
     pub finished: bool,
-}
-
-/// Why the store failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct StoreError {
-    /// What happened.
-    pub message: String,
-    /// Whether the caller gave something wrong (a cursor that is none), rather than the store failing.
-    pub invalid_input: bool,
-}
-
-impl StoreError {
-    /// The store failed; trying later may help.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            invalid_input: false,
-        }
-    }
-
-    /// The caller asked for something that makes no sense.
-    pub fn invalid(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            invalid_input: true,
-        }
-    }
 }

@@ -1,4 +1,6 @@
 //! The time, as a port, so that tests and simulations can set it.
+//!
+//! In tests, `testing::ManualClock` shows a fixed start plus tokio's time, paused or not.
 
 use chrono::{DateTime, SubsecRound, Utc};
 

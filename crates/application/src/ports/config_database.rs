@@ -1,8 +1,16 @@
 //! The Config Database as the agent sees it: a snapshot of a feature, the changes after it, and single
 //! tenants. An error is never an empty answer: 'unknown' and 'nobody' are different things.
+//!
+//! Implement it over your own tables when you have no Config Database to call: a snapshot is a query, and the feed needs a
+//! growing id for each change (a table of changes, or a sequence). Two promises matter most: the cursor of a snapshot
+//! leaves no change out, and a tenant's newest change comes last. A feed that cannot keep them answers
+//! [`ConfigErrorKind::CursorLost`]; the caller reads a new snapshot then. `testing::contract::config_database` checks it
+//! all. A panic, or a call that takes longer than an hour for a snapshot or ten minutes beyond `wait` for changes, is an
+//! error of that call; it is retried.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    error::Error,
     sync::Arc,
     time::Duration,
 };
@@ -11,6 +19,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{Change, FeatureType, FieldError, FieldErrors, PreferenceRecord, TenantId};
 use serde::{Deserialize, Serialize};
+
+use super::cause::Cause;
 
 /// Reads preferences.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -102,6 +112,7 @@ pub struct ChangePage {
 /// Why preferences cannot be read. Carries no secret.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct ConfigDatabaseError {
     /// What kind of trouble it is.
     pub kind: ConfigErrorKind,
@@ -109,10 +120,38 @@ pub struct ConfigDatabaseError {
     pub message: String,
     /// How long the server asked us to wait.
     pub retry_after: Option<Duration>,
+    #[source]
+    cause: Option<Cause>,
+}
+
+impl ConfigDatabaseError {
+    /// An error of this kind; `message` says what happened, and where to look next.
+    pub fn new(kind: ConfigErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            retry_after: None,
+            cause: None,
+        }
+    }
+
+    /// The same, with the least time until the next call.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = retry_after.into();
+        self
+    }
+
+    /// The same, with the error that caused it. `message` should contain its text, without secrets.
+    #[must_use]
+    pub fn with_source(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(Cause::new(cause));
+        self
+    }
 }
 
 /// The kinds of trouble a caller can act on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConfigErrorKind {
     /// Not reachable, too slow, overloaded or broken for now.
     Unavailable,

@@ -1,4 +1,8 @@
 //! What is still to be delivered of the results of batches that are over.
+//!
+//! Deliveries are stored with their batch ([`NewBatch::deliver_to`](punctual_domain::NewBatch)) and become due when it
+//! ends. A lease keeps other processes from a page; one that is not noted as delivered within it is given again.
+//! `testing::contract::deliveries` checks an implementation.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,11 +14,12 @@ use super::StoreError;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait Deliveries: Send + Sync {
-    /// Takes one that is due, and keeps others from it for `lease`.
+    /// Takes the one that has been due longest and goes to none of `busy`, and keeps others from it for `lease`.
     async fn take(
         &self,
         now: DateTime<Utc>,
         lease: TimeDelta,
+        busy: &[Delivery],
     ) -> Result<Option<DueDelivery>, StoreError>;
 
     /// Notes that everything up to `cursor` has arrived; with `None` all of it.

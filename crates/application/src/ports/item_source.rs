@@ -1,10 +1,16 @@
 //! The records that a plain job works on.
+//!
+//! An implementation reads all categories or fails: records that are missing because a file cannot be read would be taken
+//! for records that are gone. Ids are unique within a category. A call is repeated for each chunk, so it should be cheap
+//! or cached.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, error::Error};
 
 use async_trait::async_trait;
 use punctual_domain::{Source, TenantId};
 use serde_json::Value;
+
+use super::cause::Cause;
 
 /// Reads the records of plain jobs.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -26,7 +32,61 @@ pub struct SourceItem {
     pub data: Value,
 }
 
-/// Why the records cannot be read.
+/// Why the records cannot be read: what happened, of which kind it is, and the error beneath. Its text is complete.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct ItemSourceError(pub String);
+#[error("{message}")]
+pub struct ItemSourceError {
+    kind: ItemSourceErrorKind,
+    message: String,
+    #[source]
+    cause: Option<Cause>,
+}
+
+/// The kinds of an [`ItemSourceError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ItemSourceErrorKind {
+    /// There is nothing where the job says that the records are.
+    Missing,
+    /// The records, or what the job says of their place, are not valid: somebody has to correct them.
+    Invalid,
+    /// The records cannot be read for now.
+    Unavailable,
+}
+
+impl ItemSourceError {
+    /// An error of this kind; `message` says which source it is and what happened.
+    pub fn new(kind: ItemSourceErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            cause: None,
+        }
+    }
+
+    /// The same, with the error that caused it. `message` should contain its text.
+    #[must_use]
+    pub fn with_source(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(Cause::new(cause));
+        self
+    }
+
+    /// The same, of the source `place`.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> ItemSourceErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later although nobody corrects the source.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind == ItemSourceErrorKind::Unavailable
+    }
+}

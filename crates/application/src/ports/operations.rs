@@ -1,4 +1,6 @@
 //! What operators see beside single batches: how each job does, who works on what, and what operators have done.
+//!
+//! `testing::contract::operations` checks what an implementation keeps: the audit log and idempotency keys.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};

@@ -1,4 +1,7 @@
 //! What the scheduler already knows of the tenants, so that a million due users are not a million questions.
+//!
+//! The scheduler's [`StatusHandle`](crate::StatusHandle) implements it. An implementation answers from memory, and
+//! `None` rather than a guess: the processor asks the Config Database then.
 
 use punctual_domain::{JobId, MergedPreference, TenantId};
 

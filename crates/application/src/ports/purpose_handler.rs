@@ -1,10 +1,16 @@
-//! What runs for an item. The one trait to implement for work of your own.
+//! What runs for an item. The trait to implement for work of your own.
+//!
+//! Implement [`run`](PurposeHandler::run) and bind it to a purpose with [`Handlers::bind`](crate::Handlers::bind). A call is
+//! dropped at the time limit of its binding, and a panic is caught; both count as retryable errors. To test a handler,
+//! call `run` with an [`Item`]; to test what is around it, `testing::FakeStore::work` runs a whole batch.
 
-use std::time::Duration;
+use std::{error::Error, fmt, time::Duration};
 
 use async_trait::async_trait;
 use punctual_domain::Item;
 use serde_json::Value;
+
+use super::cause::{Cause, error_chain};
 
 /// Runs one purpose.
 ///
@@ -21,8 +27,11 @@ pub trait PurposeHandler: Send + Sync {
 }
 
 /// Why an item's work failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
+///
+/// Any error becomes a retryable one by `?`. Therefore it is no [`Error`] itself; [`source`](Self::source) gives the one
+/// it was made from.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct HandlerError {
     /// What happened; stored with the result, so without secrets.
     pub message: String,
@@ -30,10 +39,11 @@ pub struct HandlerError {
     pub kind: HandlerErrorKind,
     /// How long the far side asked us to wait.
     pub retry_after: Option<Duration>,
+    cause: Option<Cause>,
 }
 
 /// What can be done about an item's failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HandlerErrorKind {
     /// Another attempt may succeed.
     Retryable,
@@ -64,6 +74,39 @@ impl HandlerError {
             message,
             kind,
             retry_after,
+            cause: None,
         }
+    }
+
+    /// The same, with the least time until the next attempt.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = retry_after.into();
+        self
+    }
+
+    /// The same, with the error that caused it. `message` should contain its text.
+    #[must_use]
+    pub fn with_source(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(Cause::new(cause));
+        self
+    }
+
+    /// The error that caused it.
+    #[must_use]
+    pub fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::retryable(error_chain(&error)).with_source(error)
     }
 }

@@ -1,4 +1,8 @@
 //! Where the schedulers put what fell due, and what operators do to it.
+//!
+//! A tick's batches and the progress of its jobs are stored in one transaction: a process that dies in between plans
+//! nothing twice and forgets nothing. An implementation is one of three ports of a store;
+//! `testing::contract::store` checks them together.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -23,7 +23,7 @@ use super::throttle::{PurposeLimits, Throttle};
 use crate::SPANS;
 use crate::ports::{
     BatchStore, Claim, Claimant, Clock, ConfigDatabaseError, HandlerError, ItemSourceError,
-    PurposeHandler, StoreError,
+    PurposeHandler, StoreError, StoreErrorKind,
 };
 
 /// How many results are committed together at most, and how long the first of them may wait.
@@ -397,7 +397,7 @@ impl BatchProcessor {
             if committed.taken < results.len() {
                 let message =
                     "items of the chunk have an outcome that was not there when it was claimed";
-                return Err(StoreError::unavailable(message).into());
+                return Err(StoreError::new(StoreErrorKind::Conflict, message).into());
             }
             claimed
                 .cancelled

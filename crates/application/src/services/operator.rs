@@ -86,7 +86,7 @@ impl OperatorError {
         match self {
             Self::Invalid(_) | Self::NotFound(_) | Self::Conflict(_) | Self::Refused(_) => true,
             Self::Unavailable(_) => false,
-            Self::Store(error) => error.invalid_input,
+            Self::Store(error) => error.is_callers(),
         }
     }
 }
@@ -163,7 +163,7 @@ impl Operator {
 
     /// Notes whether the store took what an operator asked for.
     fn noted<T>(&self, stored: Result<T, StoreError>) -> Result<T, StoreError> {
-        let refused = stored.as_ref().is_err_and(|error| error.invalid_input);
+        let refused = stored.as_ref().is_err_and(StoreError::is_callers);
         if !refused {
             let now = self.clock.now();
             self.failures.note(Operation::StoreRequest, &stored, now);

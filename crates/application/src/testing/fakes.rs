@@ -1,27 +1,30 @@
-//! In-memory stand-ins for the store and the Config Database, held to the same contract as the real ones.
+//! In-memory stand-ins for the store and the Config Database, one file per port. They are held to the contract suites
+//! of their ports, as the real ones are.
 
+mod batch_reader;
+mod batch_store;
+mod config_database;
+mod deliveries;
 mod operations;
+mod work_queue;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard},
-    time::Duration,
 };
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    Batch, BatchStatus, Chunk, DeadLetter, DeadLetterState, FeatureType, Firing, ItemResult,
-    ItemStatus, JobId, NewBatch, Occurrence, PreferenceRecord, Progress, TenantId,
+    Batch, BatchStatus, Chunk, DeadLetter, ItemResult, ItemStatus, JobId, NewBatch, Occurrence,
+    Progress, TenantId,
 };
 use uuid::Uuid;
 
-use self::operations::Asked;
-use crate::ChunkReport;
-use crate::ports::{
-    BatchFilter, BatchReader, BatchStore, ChangePage, Claim, Claimant, Committed, ConfigDatabase,
-    ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, Enqueued, Leadership, Page,
-    Paged, ResultFilter, Snapshot, StoreError, StoredResult, TenantRuns, WorkQueue,
+pub use self::config_database::FakeConfigDatabase;
+use self::{deliveries::DeliveryRow, operations::Asked};
+use crate::{
+    ChunkReport, EnhancedBatchProcessor, ProcessError,
+    ports::{Claimant, Page, StoreError, StoreErrorKind, StoredResult},
 };
 
 type RunKey = (JobId, TenantId, Occurrence);
@@ -62,10 +65,11 @@ struct Tables {
     /// What was skipped, by chunk and tenant.
     skipped: BTreeMap<(String, TenantId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
+    deliveries: Vec<DeliveryRow>,
     asked: Asked,
 }
 
-/// A queue and a store in memory.
+/// A store in memory, with all of its ports: queue, claims and results, lists, deliveries, and what operators ask for.
 #[derive(Debug, Default)]
 pub struct FakeStore(Mutex<Tables>);
 
@@ -85,6 +89,35 @@ impl FakeStore {
             .filter(|row| !row.done)
             .map(|row| row.chunk.clone())
             .collect()
+    }
+
+    /// Has `processor`, which must work on this store, process the chunks of jobs that are not paused, until none is
+    /// left or all that are left wait for something. Returns how their items ended.
+    ///
+    /// # Errors
+    /// The first error of a chunk, other than that its items have to wait.
+    pub async fn work(
+        &self,
+        processor: &EnhancedBatchProcessor,
+    ) -> Result<ChunkReport, ProcessError> {
+        let mut report = ChunkReport::default();
+        loop {
+            let mut chunks = self.pending();
+            chunks.retain(|chunk| !self.tables().paused.contains_key(&chunk.job_id));
+            let before = chunks.len();
+            for chunk in chunks {
+                match processor.process(&chunk).await {
+                    Ok(ended) => report += ended,
+                    Err(ProcessError::Waiting) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            let mut left = self.pending();
+            left.retain(|chunk| !self.tables().paused.contains_key(&chunk.job_id));
+            if left.is_empty() || left.len() == before {
+                return Ok(report);
+            }
+        }
     }
 }
 
@@ -123,6 +156,10 @@ impl Tables {
             finished_at: None,
         };
         self.batches.insert(batch.batch_id, row);
+        for target in &batch.deliver_to {
+            let id = self.deliveries.len() as i64 + 1;
+            self.deliveries.push(DeliveryRow::new(id, batch, target));
+        }
         for chunk in &batch.chunks {
             let row = ChunkRow {
                 chunk: chunk.clone(),
@@ -216,416 +253,6 @@ fn stored(chunk: &Chunk, result: &ItemResult) -> StoredResult {
     }
 }
 
-#[async_trait]
-impl WorkQueue for FakeStore {
-    /// Always: what is in memory belongs to one process.
-    async fn lead(&self, _process: Uuid, _term: Duration) -> Result<Leadership, StoreError> {
-        Ok(Leadership::Always)
-    }
-
-    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        Ok(self.tables().progress.get(job_id).cloned())
-    }
-
-    async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
-        let mut tables = self.tables();
-        let mut enqueued = Enqueued::default();
-        for batch in firing.batches {
-            if !tables.batches.contains_key(&batch.batch_id) {
-                tables.insert(&batch, now);
-                enqueued.batches.push(batch);
-            }
-        }
-        for mut progress in firing.progress {
-            if let Some(known) = tables.progress.get(&progress.job_id) {
-                progress.furthest_until = progress.furthest_until.max(known.furthest_until);
-                progress.began = progress.began.or(known.began);
-            }
-            tables.progress.insert(progress.job_id.clone(), progress);
-        }
-        Ok(enqueued)
-    }
-
-    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
-        Ok(self.tables().paused.clone())
-    }
-
-    async fn set_paused(
-        &self,
-        job_id: &JobId,
-        reason: Option<String>,
-        _now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let mut tables = self.tables();
-        match reason {
-            Some(reason) => tables.paused.insert(job_id.clone(), reason),
-            None => tables.paused.remove(job_id),
-        };
-        Ok(())
-    }
-
-    async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
-        let mut tables = self.tables();
-        let batch = tables.batches.get_mut(&batch_id);
-        let Some(batch) = batch.filter(|batch| batch.finished_at.is_none()) else {
-            return Ok(false);
-        };
-        batch.status = BatchStatus::Cancelled;
-        Ok(true)
-    }
-
-    async fn settle(
-        &self,
-        ids: &[i64],
-        batches: Vec<NewBatch>,
-        now: DateTime<Utc>,
-    ) -> Result<usize, StoreError> {
-        let mut tables = self.tables();
-        let open = |letter: &&mut DeadLetter| {
-            ids.contains(&letter.id) && letter.state == DeadLetterState::Open
-        };
-        let replay = !batches.is_empty();
-        let settled = tables.dead_letters.iter_mut().filter(open).count();
-        if replay && settled < ids.len() {
-            return Err(StoreError::invalid(NOT_OPEN));
-        }
-        for letter in tables.dead_letters.iter_mut().filter(open) {
-            letter.settled_at = Some(now);
-            letter.state = if replay {
-                DeadLetterState::Replayed
-            } else {
-                DeadLetterState::Discarded
-            };
-        }
-        for batch in &batches {
-            tables.insert(batch, now);
-            for chunk in &batch.chunks {
-                for tenant in &chunk.items {
-                    let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
-                    if let Some(run) = tables.runs.get_mut(&key) {
-                        run.again = Some(chunk.chunk_id.clone());
-                    }
-                }
-            }
-        }
-        Ok(settled)
-    }
-}
-
-/// What a store says to a replay of a dead letter that somebody else has settled.
-pub(crate) const NOT_OPEN: &str = "a dead letter of these is not open any more";
-
-#[async_trait]
-impl BatchStore for FakeStore {
-    async fn claim(
-        &self,
-        chunk: &Chunk,
-        claimant: Claimant,
-        now: DateTime<Utc>,
-    ) -> Result<Claim, StoreError> {
-        let mut tables = self.tables();
-        let key = |tenant: &TenantId| (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
-        let in_work_elsewhere = |tables: &Tables, tenant: &TenantId| {
-            tables.chunks.values().any(|row| {
-                row.chunk.chunk_id != chunk.chunk_id
-                    && row.chunk.job_id == chunk.job_id
-                    && row.chunk.occurrence == chunk.occurrence
-                    && row.claimant.is_some()
-                    && row.items.contains(tenant)
-            })
-        };
-        let (mut items, mut superseded, mut waiting) = (Vec::new(), 0, false);
-        for tenant in &chunk.items {
-            let own_skip = (chunk.chunk_id.clone(), tenant.clone());
-            match tables.runs.get(&key(tenant)) {
-                _ if tables.skipped.contains_key(&own_skip) => {}
-                Some(run) if run.again.as_ref() == Some(&chunk.chunk_id) => {
-                    items.push(tenant.clone());
-                }
-                Some(run) if run.chunk_id == chunk.chunk_id => {}
-                Some(_) => superseded += 1,
-                None if in_work_elsewhere(&tables, tenant) => waiting = true,
-                None => items.push(tenant.clone()),
-            }
-        }
-        let others = tables.running().filter(|other| {
-            other.job_id == chunk.job_id
-                && other.occurrence != chunk.occurrence
-                && items.contains(&other.result.tenant_id)
-        });
-        let overlapping = others.map(|other| other.result.tenant_id).collect();
-        let cancelled = tables.is_cancelled(chunk.batch_id);
-        if let Some(batch) = tables.batches.get_mut(&chunk.batch_id)
-            && batch.status == BatchStatus::Queued
-        {
-            batch.status = BatchStatus::Running;
-        }
-        let Some(row) = tables.chunks.get_mut(&chunk.chunk_id) else {
-            return Err(StoreError::unavailable("there is no such chunk"));
-        };
-        row.lost += u32::from(
-            row.claimant
-                .is_some_and(|by| by.process != claimant.process),
-        );
-        row.claimant = Some(claimant);
-        row.claimed_at = now;
-        row.items.clone_from(&items);
-        row.superseded = superseded;
-        row.running.clear();
-        Ok(Claim {
-            items,
-            lost: row.lost,
-            suspect: row.suspect.clone(),
-            cancelled,
-            overlapping,
-            waiting,
-        })
-    }
-
-    async fn running(
-        &self,
-        chunk: &Chunk,
-        token: Uuid,
-        tenant: &TenantId,
-        began: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        if let Some(row) = self.tables().claimed(chunk, token) {
-            row.running.insert(tenant.clone(), began);
-        }
-        Ok(())
-    }
-
-    async fn suspect(
-        &self,
-        chunk: &Chunk,
-        token: Uuid,
-        tenant: &TenantId,
-    ) -> Result<bool, StoreError> {
-        let mut tables = self.tables();
-        let Some(row) = tables.claimed(chunk, token) else {
-            return Ok(false);
-        };
-        let before = row.suspect.take().filter(|(before, _)| before == tenant);
-        row.suspect = Some((tenant.clone(), before.map_or(1, |(_, times)| times + 1)));
-        Ok(true)
-    }
-
-    async fn commit(
-        &self,
-        chunk: &Chunk,
-        token: Uuid,
-        results: &[ItemResult],
-    ) -> Result<Committed, StoreError> {
-        let mut tables = self.tables();
-        let tables = &mut *tables;
-        if tables.claimed(chunk, token).is_none() {
-            return Ok(Committed::default());
-        }
-        let mut taken = Vec::new();
-        for result in results {
-            let tenant = &result.tenant_id;
-            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
-            let known = tables.runs.get_mut(&key);
-            let again = known
-                .as_ref()
-                .is_some_and(|known| known.again.as_ref() == Some(&chunk.chunk_id));
-            if result.status == ItemStatus::Skipped {
-                let own_skip = (chunk.chunk_id.clone(), tenant.clone());
-                if let Some(known) = known.filter(|_| again) {
-                    known.again = None;
-                    let is_it = |letter: &&mut DeadLetter| {
-                        letter.job_id == chunk.job_id
-                            && letter.tenant_id == *tenant
-                            && letter.occurrence == chunk.occurrence
-                    };
-                    let letters = tables.dead_letters.iter_mut().rev();
-                    if let Some(letter) = letters.into_iter().find(is_it) {
-                        letter.state = DeadLetterState::Open;
-                        letter.settled_at = None;
-                    }
-                }
-                if tables.skipped.contains_key(&own_skip) {
-                    continue;
-                }
-                tables.skipped.insert(own_skip, stored(chunk, result));
-                taken.push(result.clone());
-                continue;
-            }
-            if known.is_some() && !again {
-                continue;
-            }
-            taken.push(result.clone());
-            let run = Run {
-                chunk_id: chunk.chunk_id.clone(),
-                again: None,
-                stored: stored(chunk, result),
-            };
-            tables.runs.insert(key, run);
-            if result.status == ItemStatus::Failed {
-                let letter = DeadLetter {
-                    id: tables.dead_letters.len() as i64 + 1,
-                    job_id: chunk.job_id.clone(),
-                    tenant_id: result.tenant_id.clone(),
-                    occurrence: chunk.occurrence,
-                    batch_id: chunk.batch_id,
-                    scheduled_at: chunk.scheduled_at,
-                    attempts: result.attempts,
-                    reason: result.error.clone().unwrap_or_default(),
-                    failed_at: result.finished_at.unwrap_or(result.started_at),
-                    state: DeadLetterState::Open,
-                    settled_at: None,
-                    key_form: chunk.key_form,
-                };
-                tables.dead_letters.push(letter);
-            }
-        }
-        if let Some(row) = tables.claimed(chunk, token) {
-            row.ended.count(&taken);
-        }
-        let finished_at = results.iter().filter_map(|result| result.finished_at).max();
-        let finished = finished_at.is_some_and(|now| tables.finish(chunk, token, now));
-        Ok(Committed {
-            taken: taken.len(),
-            claimed: true,
-            cancelled: tables.is_cancelled(chunk.batch_id),
-            finished,
-        })
-    }
-
-    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
-        if let Some(row) = self.tables().claimed(chunk, token) {
-            row.claimant = None;
-            row.suspect = None;
-        }
-        Ok(())
-    }
-
-    async fn finish(
-        &self,
-        chunk: &Chunk,
-        token: Uuid,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let mut tables = self.tables();
-        tables.finish(chunk, token, now);
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl BatchReader for FakeStore {
-    async fn batches(
-        &self,
-        filter: &BatchFilter,
-        page: &Page,
-    ) -> Result<(Vec<Batch>, Option<String>), StoreError> {
-        let tables = self.tables();
-        let wanted = |batch: &&Batch| {
-            filter
-                .job_id
-                .as_ref()
-                .is_none_or(|job| *job == batch.job_id)
-                && filter.status.is_none_or(|status| status == batch.status)
-        };
-        let mut found: Vec<Batch> = tables
-            .batches
-            .values()
-            .filter(wanted)
-            .map(|batch| tables.with_counts(batch))
-            .collect();
-        found.sort_by_key(|batch| std::cmp::Reverse((batch.scheduled_at, batch.batch_id)));
-        paged(found, page, |batch| batch.batch_id.to_string())
-    }
-
-    async fn batch(&self, batch_id: Uuid) -> Result<Option<Batch>, StoreError> {
-        let tables = self.tables();
-        Ok(tables
-            .batches
-            .get(&batch_id)
-            .map(|batch| tables.with_counts(batch)))
-    }
-
-    async fn results(
-        &self,
-        filter: &ResultFilter,
-        page: &Page,
-    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
-        let tables = self.tables();
-        let mut found: Vec<StoredResult> = tables
-            .results()
-            .filter(|stored| stored.batch_id == filter.batch_id)
-            .filter(|stored| {
-                filter
-                    .status
-                    .is_none_or(|status| status == stored.result.status)
-            })
-            .collect();
-        found.sort_by(|a, b| a.result.tenant_id.cmp(&b.result.tenant_id));
-        paged(found, page, |stored| stored.result.tenant_id.to_string())
-    }
-
-    async fn tenant_runs(
-        &self,
-        filter: &TenantRuns,
-        page: &Page,
-    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
-        let tables = self.tables();
-        let mut found: Vec<StoredResult> = tables
-            .results()
-            .chain(tables.running())
-            .filter(|stored| stored.result.tenant_id == filter.tenant_id)
-            .filter(|stored| {
-                filter
-                    .job_id
-                    .as_ref()
-                    .is_none_or(|job| *job == stored.job_id)
-            })
-            .collect();
-        found.sort_by_key(|stored| std::cmp::Reverse((stored.scheduled_at, stored.job_id.clone())));
-        paged(found, page, |stored| {
-            format!(
-                "{} {} {} {}",
-                stored.scheduled_at, stored.job_id, stored.occurrence, stored.batch_id
-            )
-        })
-    }
-
-    async fn ran(
-        &self,
-        job_id: &JobId,
-        occurrence: Occurrence,
-        tenants: &[TenantId],
-    ) -> Result<BTreeSet<TenantId>, StoreError> {
-        let tables = self.tables();
-        let running: BTreeSet<TenantId> = tables
-            .running()
-            .filter(|run| run.job_id == *job_id && run.occurrence == occurrence)
-            .map(|run| run.result.tenant_id)
-            .collect();
-        let ran = |tenant: &&TenantId| {
-            let key = (job_id.clone(), (*tenant).clone(), occurrence);
-            tables.runs.contains_key(&key) || running.contains(*tenant)
-        };
-        Ok(tenants.iter().filter(ran).cloned().collect())
-    }
-
-    async fn dead_letters(
-        &self,
-        filter: &DeadLetterFilter,
-        page: &Page,
-    ) -> Result<Paged<DeadLetter>, StoreError> {
-        let tables = self.tables();
-        let wanted = |letter: &&DeadLetter| {
-            let (job_id, tenant_id) = (&filter.job_id, &filter.tenant_id);
-            job_id.as_ref().is_none_or(|job| *job == letter.job_id)
-                && tenant_id.as_ref().is_none_or(|id| *id == letter.tenant_id)
-                && filter.state.is_none_or(|state| state == letter.state)
-        };
-        let found = tables.dead_letters.iter().rev().filter(wanted).cloned();
-        paged(found.collect(), page, |letter| letter.id.to_string())
-    }
-}
-
 fn paged<T>(
     found: Vec<T>,
     page: &Page,
@@ -635,7 +262,12 @@ fn paged<T>(
         None => 0,
         Some(after) => {
             let last = found.iter().position(|entry| cursor(entry) == *after);
-            last.ok_or_else(|| StoreError::invalid("the cursor is none of this list"))? + 1
+            last.ok_or_else(|| {
+                StoreError::new(
+                    StoreErrorKind::InvalidCursor,
+                    "the cursor is none of this list",
+                )
+            })? + 1
         }
     };
     let more = found.len() > start + page.limit as usize;
@@ -648,90 +280,6 @@ fn paged<T>(
     Ok((entries, next))
 }
 
-/// A Config Database in memory, which a test can also switch off.
-#[derive(Debug, Default)]
-pub struct FakeConfigDatabase {
-    records: Mutex<HashMap<TenantId, PreferenceRecord>>,
-    down: Mutex<bool>,
-}
-
-impl FakeConfigDatabase {
-    /// Stores a preference.
-    pub fn put(&self, record: PreferenceRecord) {
-        let mut records = self
-            .records
-            .lock()
-            .expect("nothing panics while it holds the lock");
-        records.insert(record.tenant_id.clone(), record);
-    }
-
-    /// Makes every call fail, or work again.
-    pub fn set_down(&self, down: bool) {
-        *self
-            .down
-            .lock()
-            .expect("nothing panics while it holds the lock") = down;
-    }
-
-    fn read(&self) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
-        if *self
-            .down
-            .lock()
-            .expect("nothing panics while it holds the lock")
-        {
-            return Err(ConfigDatabaseError {
-                kind: ConfigErrorKind::Unavailable,
-                message: "Error connecting to Config Database at fake: it is down".into(),
-                retry_after: None,
-            });
-        }
-        Ok(self
-            .records
-            .lock()
-            .expect("nothing panics while it holds the lock")
-            .clone())
-    }
-}
-
-#[async_trait]
-impl ConfigDatabase for FakeConfigDatabase {
-    async fn snapshot(&self, _feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
-        Ok(Snapshot {
-            records: self.read()?.into_values().collect(),
-            cursor: Cursor::default(),
-            known_at: None,
-        })
-    }
-
-    async fn changes(
-        &self,
-        _feature_type: &FeatureType,
-        cursor: &Cursor,
-        wait: Duration,
-    ) -> Result<ChangePage, ConfigDatabaseError> {
-        self.read()?;
-        tokio::time::sleep(wait).await;
-        Ok(ChangePage {
-            changes: Vec::new(),
-            cursor: cursor.clone(),
-            has_more: false,
-            waited: true,
-        })
-    }
-
-    async fn preferences(
-        &self,
-        _feature_type: &FeatureType,
-        tenants: &[TenantId],
-    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
-        let mut records = self.read()?;
-        Ok(tenants
-            .iter()
-            .filter_map(|tenant| records.remove_entry(tenant))
-            .collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -740,11 +288,17 @@ mod tests {
     #[tokio::test]
     async fn the_fake_store_keeps_the_contract() {
         let store = FakeStore::default();
-        contract::run(&store, &store).await;
+        contract::store(&store, &store).await;
     }
 
     #[tokio::test]
     async fn the_fake_store_keeps_what_operators_ask_for() {
         contract::operations(&FakeStore::default()).await;
+    }
+
+    #[tokio::test]
+    async fn the_fake_store_keeps_what_is_to_be_delivered() {
+        let store = FakeStore::default();
+        contract::deliveries(&store, &store).await;
     }
 }

@@ -198,25 +198,23 @@ impl ConfigDatabaseClient {
     }
 
     fn endless(&self, what: &str, why: &str) -> ConfigDatabaseError {
-        ConfigDatabaseError {
-            kind: ConfigErrorKind::Malformed,
-            message: format!(
+        ConfigDatabaseError::new(
+            ConfigErrorKind::Malformed,
+            format!(
                 "Config Database at {} sends {what} without end: {why}; what was known before is kept. Check its paging",
                 self.http.shown_url()
             ),
-            retry_after: None,
-        }
+        )
     }
 
     fn cursor_lost(&self, what: &str) -> ConfigDatabaseError {
-        ConfigDatabaseError {
-            kind: ConfigErrorKind::CursorLost,
-            message: format!(
+        ConfigDatabaseError::new(
+            ConfigErrorKind::CursorLost,
+            format!(
                 "Config Database at {} {what}; a new snapshot is taken",
                 self.http.shown_url()
             ),
-            retry_after: None,
-        }
+        )
     }
 
     /// The place in the feed that a plain server has reached, found by reading to its end. Where that cannot be

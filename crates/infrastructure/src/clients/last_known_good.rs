@@ -136,15 +136,14 @@ impl LastKnownGood {
             known.suspicious_since = None;
             return Ok((snapshot, now));
         }
-        Err(ConfigDatabaseError {
-            kind: ConfigErrorKind::Suspicious,
-            message: format!(
+        Err(ConfigDatabaseError::new(
+            ConfigErrorKind::Suspicious,
+            format!(
                 "Config Database has lost {lost} of the {expected} tenants for {feature_type}, and has {found}; this is \
                  held back until a read {} s later confirms it. Check that nothing was deleted by mistake",
                 CONFIRM_AFTER.as_secs()
             ),
-            retry_after: None,
-        })
+        ))
     }
 
     /// What is on the disk, taken in record by record.

@@ -13,7 +13,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    far_side::{self, asked_to_wait, body, outgoing, refused, unanswered, without_key},
+    far_side::{
+        self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered, without_key,
+    },
     template::TemplateHandler,
 };
 use crate::spans;
@@ -58,14 +60,14 @@ impl ChatHandler {
     /// A handler that may take `timeout` for a call.
     ///
     /// # Errors
-    /// When the client cannot be built, or the URL is none.
+    /// [`EndpointError`]: the URL cannot be used, or no client can be built.
     pub fn new(
         config: &ChatConfig,
         api_key: Option<SecretString>,
         system: Option<TemplateHandler>,
         user: TemplateHandler,
         timeout: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, EndpointError> {
         let url = format!("{}/chat/completions", config.base_url);
         let private = config.allow_private_addresses;
         Ok(Self {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use punctual_application::ports::HandlerError;
+use punctual_application::ports::{HandlerError, error_chain};
 use reqwest::{
     Client, Response, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -22,12 +22,35 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No `Retry-After` is taken for longer.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
+/// Why calls to a URL that a job or a purpose names cannot be set up. Without the secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// The URL is not one.
+    #[error("is not a URL: {0}")]
+    InvalidUrl(#[from] url::ParseError),
+    /// The URL names no host.
+    #[error("has no host")]
+    NoHost,
+    /// The URL leads to this machine or to a private network, and nobody has allowed that.
+    #[error(
+        "leads to {0}, which is not public; if that is meant, set \"allow_private_addresses\": true"
+    )]
+    NotPublic(String),
+    /// The secret for signatures has the prefix `whsec_` and is not base64.
+    #[error("has a secret that is not `whsec_` and base64")]
+    InvalidSecret,
+    /// No HTTP client can be built, for example without TLS roots.
+    #[error("{0}")]
+    NoClient(#[source] reqwest::Error),
+}
+
 /// A client without redirects and without a proxy, for every URL that a job or a purpose names. Unless `private` ones are allowed, it connects to no address of this
 /// machine or of a private network, whatever a name resolves to.
 ///
 /// # Errors
 /// When it cannot be built.
-pub(crate) fn client(timeout: Duration, private: bool) -> Result<Client, String> {
+pub(crate) fn client(timeout: Duration, private: bool) -> Result<Client, EndpointError> {
     let builder = Client::builder()
         .timeout(timeout)
         .connect_timeout(CONNECT_TIMEOUT)
@@ -40,7 +63,7 @@ pub(crate) fn client(timeout: Duration, private: bool) -> Result<Client, String>
     } else {
         builder.dns_resolver(Arc::new(PublicOnly(SystemResolver)))
     };
-    builder.build().map_err(|error| error.to_string())
+    builder.build().map_err(EndpointError::NoClient)
 }
 
 /// Refuses a URL whose host is an address that may not be connected to (the client resolves names, not addresses), or a
@@ -48,8 +71,8 @@ pub(crate) fn client(timeout: Duration, private: bool) -> Result<Client, String>
 ///
 /// # Errors
 /// What is wrong with it, and that `allow_private_addresses` allows it.
-pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), String> {
-    let host = url.host().ok_or("has no host")?;
+pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), EndpointError> {
+    let host = url.host().ok_or(EndpointError::NoHost)?;
     let public = match &host {
         url::Host::Ipv4(address) => is_public((*address).into()),
         url::Host::Ipv6(address) => is_public((*address).into()),
@@ -61,19 +84,15 @@ pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), String> {
     if private || public {
         return Ok(());
     }
-    Err(format!(
-        "leads to {host}, which is not public; if that is meant, set \"allow_private_addresses\": true"
-    ))
+    Err(EndpointError::NotPublic(host.to_string()))
 }
 
 /// The URL of a configuration.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn outgoing(url: &str, private: bool) -> Result<Url, String> {
-    let url = url
-        .parse()
-        .map_err(|error| format!("is not a URL: {error}"))?;
+pub(crate) fn outgoing(url: &str, private: bool) -> Result<Url, EndpointError> {
+    let url = url.parse()?;
     check_literal(&url, private)?;
     Ok(url)
 }
@@ -163,13 +182,8 @@ impl<R: Resolve> Resolve for PublicOnly<R> {
 /// Why a call that got no answer failed; without its URL, which may hold what nobody should read.
 pub(crate) fn unanswered(error: reqwest::Error) -> HandlerError {
     let error = error.without_url();
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        reason = format!("{reason}: {cause}");
-        source = cause.source();
-    }
-    HandlerError::retryable(format!("the far side did not answer: {reason}"))
+    let message = format!("the far side did not answer: {}", error_chain(&error));
+    HandlerError::retryable(message).with_source(error)
 }
 
 /// What an answer other than success means.
@@ -186,10 +200,9 @@ pub(crate) fn refused(
     };
     match status.as_u16() {
         429 | 503 | 529 => HandlerError::throttled(message, retry_after),
-        408 | 409 | 425 | 500..=599 => HandlerError {
-            retry_after,
-            ..HandlerError::retryable(message)
-        },
+        408 | 409 | 425 | 500..=599 => {
+            HandlerError::retryable(message).with_retry_after(retry_after)
+        }
         300..=399 => HandlerError::permanent(format!("{message}; redirects are not followed")),
         _ => HandlerError::permanent(message),
     }

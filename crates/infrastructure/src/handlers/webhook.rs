@@ -13,7 +13,7 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
 };
 
-use super::far_side::{self, asked_to_wait, body, outgoing, refused, unanswered};
+use super::far_side::{self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered};
 use crate::environment::secret_at;
 use crate::spans;
 
@@ -39,16 +39,16 @@ impl Post {
     /// A sender for `config`, that signs with `secret`.
     ///
     /// # Errors
-    /// What is wrong with the URL or the secret; without the secret.
+    /// The URL or the secret cannot be used.
     pub(crate) fn new(
         config: &WebhookConfig,
         secret: Option<&SecretString>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, EndpointError> {
         let private = config.allow_private_addresses;
         let url = outgoing(&config.url, private)?;
         let secret = secret
-            .map(|secret| signer(secret).ok_or("has a secret that is not `whsec_` and base64"))
+            .map(|secret| signer(secret).ok_or(EndpointError::InvalidSecret))
             .transpose()?;
         Ok(Self {
             url,
@@ -68,10 +68,10 @@ impl Post {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FieldError> {
         let secret = secret_at(pointer, "secret_env", config.secret_env.as_deref())?;
-        Self::new(config, secret.as_ref(), clock).map_err(|problem| FieldError {
+        Self::new(config, secret.as_ref(), clock).map_err(|error| FieldError {
             pointer: format!("{pointer}/url"),
             value: Some(format!("{:?}", config.url)),
-            problem,
+            problem: error.to_string(),
             remedy: "give a URL that the far side documents, and the secret as it gave it"
                 .to_owned(),
         })
@@ -129,12 +129,12 @@ impl WebhookHandler {
     /// A handler for `config`, that signs with `secret`.
     ///
     /// # Errors
-    /// What is wrong with the URL or the secret; without the secret.
+    /// [`EndpointError`]: the URL or the secret cannot be used.
     pub fn new(
         config: &WebhookConfig,
         secret: Option<&SecretString>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, EndpointError> {
         Post::new(config, secret, clock).map(Self)
     }
 }

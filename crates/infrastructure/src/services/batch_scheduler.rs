@@ -10,7 +10,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ActiveFailures, Jobs, Operation, chunk_size_of, item_ids,
-    ports::{Clock, Enqueued, ItemSource, Leadership, StoreError, WorkQueue},
+    ports::{Clock, Enqueued, ItemSource, ItemSourceError, Leadership, StoreError, WorkQueue},
 };
 use punctual_domain::{
     Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Source, TenantId, Work,
@@ -82,6 +82,15 @@ pub(crate) struct Start {
     pub(crate) seen_until: Option<DateTime<Utc>>,
     /// How the last plan had placed the tenants.
     pub(crate) placement: Option<String>,
+}
+
+/// Why a job with a fixed schedule cannot be planned now.
+#[derive(Debug, thiserror::Error)]
+enum PlanError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Source(#[from] ItemSourceError),
 }
 
 impl BatchScheduler {
@@ -225,10 +234,10 @@ impl BatchScheduler {
                     firing.progress.push(progress(job, &horizon, now));
                     next = earlier(next, schedule.next_after(now));
                 }
-                Err(reason) => {
+                Err(error) => {
                     self.failures
-                        .failed(Operation::PlanJob(job.job_id.clone()), &reason, now);
-                    error!(job_id = %job.job_id, reason, "Job {} cannot be planned: {reason}", job.job_id);
+                        .failed(Operation::PlanJob(job.job_id.clone()), &error, now);
+                    error!(job_id = %job.job_id, reason = %error, "Job {} cannot be planned: {error}", job.job_id);
                 }
             }
         }
@@ -242,15 +251,13 @@ impl BatchScheduler {
         sources: &BTreeMap<String, Source>,
         recipients: &[TenantId],
         now: DateTime<Utc>,
-    ) -> Result<(Horizon, Vec<NewBatch>), String> {
-        let start = self.start(&job.job_id, now).await;
-        let horizon = start.map_err(|error| error.to_string())?.horizon;
+    ) -> Result<(Horizon, Vec<NewBatch>), PlanError> {
+        let horizon = self.start(&job.job_id, now).await?.horizon;
         let due = plan_fixed(schedule, job.catch_up, horizon.until(), now);
         if due.is_empty() {
             return Ok((horizon, Vec::new()));
         }
-        let categories = self.item_source.load(sources).await;
-        let categories = categories.map_err(|error| error.to_string())?;
+        let categories = self.item_source.load(sources).await?;
         let items = item_ids(job.kind, &categories, recipients);
         if items.is_empty() {
             info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);

@@ -8,17 +8,21 @@ use futures::{StreamExt, TryStreamExt, stream};
 use punctual_application::{
     ActiveFailures, Operation,
     ports::{
-        BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, ResultSink, StoreError,
-        StoredResult,
+        BatchReader, Clock, Deliveries, DueDelivery, HandlerError, Page, ResultFilter, ResultSink,
+        SinkError, StoreError, StoredResult,
     },
 };
-use punctual_domain::{Batch, Delivery, WebhookConfig};
+use punctual_domain::{Batch, Delivery, TenantId, WebhookConfig};
 use serde_json::json;
-use tokio::{fs::OpenOptions, io::AsyncWriteExt};
+use tokio::{
+    fs::OpenOptions,
+    io::AsyncWriteExt,
+    task::{self, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{crash::crash_point, handlers::webhook::Post};
+use crate::{crash::crash_point, guard::guarded, handlers::webhook::Post};
 
 /// Results that travel together, and those that are posted one by one before it is noted.
 const PAGE: u32 = 500;
@@ -32,10 +36,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The first wait after a failure; it doubles with every further one, up to an hour.
 const FIRST_WAIT: TimeDelta = TimeDelta::seconds(2);
 const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
+/// The longest wait that a place may ask for.
+const LONGEST_RETRY_AFTER: TimeDelta = TimeDelta::days(1);
+/// The time limit of a sink for one page. It is shorter than the lease, so that nobody else takes the page meanwhile.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(240);
+/// Places that are delivered to at one time, by this process.
+const PLACES_AT_ONCE: usize = 32;
 /// A delivery that an earlier version queued is given up after so many failures in a row, three days or so.
 const TRIES: u32 = 84;
 
-/// Delivers results.
+/// A page of results on its way.
+struct Part {
+    due: DueDelivery,
+    results: Vec<StoredResult>,
+    /// Where the next page begins.
+    next: Option<String>,
+}
+
+/// Delivers results: to each place one page after the other, to different places at one time.
 pub struct Deliverer {
     deliveries: Arc<dyn Deliveries>,
     reader: Arc<dyn BatchReader>,
@@ -77,36 +95,53 @@ impl Deliverer {
         self
     }
 
-    /// Delivers until `stop` is cancelled.
+    /// Delivers until `stop` is cancelled. A place that is slow, hangs or fails keeps no other one waiting.
     pub async fn run(self, stop: CancellationToken) {
+        let deliverer = Arc::new(self);
+        let mut at_work = JoinSet::new();
+        let mut busy: HashMap<task::Id, Delivery> = HashMap::new();
         while !stop.is_cancelled() {
-            let step = tokio::select! {
-                step = self.step() => step,
-                () = stop.cancelled() => return,
-            };
-            let operation = Operation::TrackDeliveries;
-            self.failures.note(operation, &step, self.clock.now());
-            let found = match step {
-                Ok(found) => found,
-                Err(error) => {
-                    warn!(%error, "What is to be delivered cannot be read now: {error}");
-                    false
+            if busy.len() < PLACES_AT_ONCE {
+                let places = Vec::from_iter(busy.values().cloned());
+                let begun = tokio::select! {
+                    begun = deliverer.begin(&places) => begun,
+                    () = stop.cancelled() => return,
+                };
+                deliverer.note(&begun);
+                match begun {
+                    Ok(Some(part)) => {
+                        let place = part.due.target.clone();
+                        let deliverer = Arc::clone(&deliverer);
+                        let task = at_work.spawn(async move { deliverer.end(part).await });
+                        busy.insert(task.id(), place);
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        warn!(%error, "What is to be delivered cannot be read now: {error}");
+                    }
                 }
-            };
-            if !found {
-                tokio::select! {
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                    () = stop.cancelled() => {}
+            }
+            tokio::select! {
+                Some(ended) = at_work.join_next_with_id() => {
+                    let task = ended.map_or_else(|error| error.id(), |(task, ())| task);
+                    busy.remove(&task);
                 }
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = stop.cancelled() => {}
             }
         }
     }
 
-    /// Delivers one page of one batch. Returns whether there was any.
-    async fn step(&self) -> Result<bool, StoreError> {
-        let Some(due) = self.deliveries.take(self.clock.now(), LEASE).await? else {
-            return Ok(false);
-        };
+    fn note<T>(&self, outcome: &Result<T, StoreError>) {
+        let operation = Operation::TrackDeliveries;
+        self.failures.note(operation, outcome, self.clock.now());
+    }
+
+    /// Takes the next page that is due for a place that is not `busy`.
+    async fn begin(&self, busy: &[Delivery]) -> Result<Option<Part>, StoreError> {
+        let due = self.deliveries.take(self.clock.now(), LEASE, busy).await?;
+        let Some(due) = due else { return Ok(None) };
         let filter = ResultFilter {
             batch_id: due.batch.batch_id,
             status: None,
@@ -120,33 +155,42 @@ impl Deliverer {
             limit,
         };
         let (results, next) = self.reader.results(&filter, &page).await?;
+        Ok(Some(Part { due, results, next }))
+    }
+
+    /// Delivers a page and notes how it went.
+    async fn end(&self, part: Part) {
+        let noted = self.deliver_and_note(&part).await;
+        self.note(&noted);
+        if let Err(error) = noted {
+            warn!(%error, "What is to be delivered cannot be read now: {error}");
+        }
+    }
+
+    async fn deliver_and_note(&self, part: &Part) -> Result<(), StoreError> {
+        let Part { due, results, next } = part;
         let (batch_id, job_id) = (due.batch.batch_id, &due.batch.job_id);
-        match self.deliver(&due, &results, next.is_none()).await {
-            Ok(()) => {
-                if next.is_none() {
-                    info!(%batch_id, %job_id, "The results of batch {batch_id} of {job_id} are delivered");
-                }
-                crash_point!("delivery-before-note");
-                self.deliveries
-                    .advance(due.id, next, self.clock.now())
-                    .await?;
+        let Err(error) = self.deliver(due, results, next.is_none()).await else {
+            if next.is_none() {
+                info!(%batch_id, %job_id, "The results of batch {batch_id} of {job_id} are delivered");
             }
-            Err(reason) => {
-                let again = again(due.tries, due.until, self.clock.now());
-                match again {
-                    Some(at) => {
-                        warn!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} cannot \
-                        be delivered ({reason}); again at {at}")
-                    }
-                    None => {
-                        error!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} are not \
-                        delivered: {reason}. It is not tried again; `punctual-agent results --batch` prints them")
-                    }
-                }
-                self.deliveries.postpone(due.id, again, &reason).await?;
+            crash_point!("delivery-before-note");
+            let now = self.clock.now();
+            return self.deliveries.advance(due.id, next.clone(), now).await;
+        };
+        let reason = error.to_string();
+        let again = again(&error, due.tries, due.until, self.clock.now());
+        match again {
+            Some(at) => {
+                warn!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} cannot \
+                be delivered ({reason}); again at {at}")
+            }
+            None => {
+                error!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} are not \
+                delivered: {reason}. It is not tried again; `punctual-agent results --batch` prints them")
             }
         }
-        Ok(true)
+        self.deliveries.postpone(due.id, again, &reason).await
     }
 
     async fn deliver(
@@ -154,13 +198,23 @@ impl Deliverer {
         due: &DueDelivery,
         results: &[StoredResult],
         last: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), SinkError> {
         match &due.target {
             Delivery::File(path) => self.append(path, results).await,
-            Delivery::Sink(name) => match self.sinks.get(name) {
-                Some(sink) => sink.take(&due.batch, results, last).await,
-                None => Err(format!("there is no sink `{name}` in this process")),
-            },
+            Delivery::Sink(name) => {
+                let Some(sink) = self.sinks.get(name) else {
+                    let message = format!("there is no sink `{name}` in this process");
+                    return Err(SinkError::retryable(message));
+                };
+                let taken = async { sink.take(&due.batch, results, last).await };
+                match guarded("ResultSink::take", TAKE_TIMEOUT, taken).await {
+                    Ok(taken) => taken,
+                    Err(unanswered) => {
+                        let message = format!("the sink `{name}` {unanswered}");
+                        Err(SinkError::retryable(message))
+                    }
+                }
+            }
             Delivery::Webhook { config, each: true } => {
                 let post = self.post(config)?;
                 let post = &post;
@@ -179,14 +233,16 @@ impl Deliverer {
                 let id = format!("{}/{part}", due.batch.batch_id);
                 let body = part_of(&due.batch, results, last);
                 let sent = post.send(&id, "application/json", body).await;
-                sent.map(|_| ()).map_err(|error| error.message)
+                sent.map(drop).map_err(|error| refused(error, None))
             }
         }
     }
 
-    async fn append(&self, path: &str, results: &[StoredResult]) -> Result<(), String> {
+    async fn append(&self, path: &str, results: &[StoredResult]) -> Result<(), SinkError> {
         let path = self.folder.join(path);
-        let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+        let fail = |error: std::io::Error| {
+            SinkError::retryable(format!("{}: {error}", path.display())).with_source(error)
+        };
         if let Some(folder) = path.parent() {
             tokio::fs::create_dir_all(folder).await.map_err(fail)?;
         }
@@ -204,19 +260,27 @@ impl Deliverer {
         file.sync_all().await.map_err(fail)
     }
 
-    fn post(&self, config: &WebhookConfig) -> Result<Post, String> {
+    fn post(&self, config: &WebhookConfig) -> Result<Post, SinkError> {
         let post = Post::configured(config, "/deliver", Arc::clone(&self.clock));
-        post.map_err(|error| error.to_string())
+        post.map_err(|error| SinkError::retryable(error.to_string()))
     }
 }
 
-async fn post_one(post: &Post, result: &StoredResult) -> Result<(), String> {
+async fn post_one(post: &Post, result: &StoredResult) -> Result<(), SinkError> {
     let tenant = &result.result.tenant_id;
     let id = result.delivery_id();
     let body = json!(result).to_string().into_bytes();
     let sent = post.send(&id, "application/json", body).await;
-    sent.map(|_| ())
-        .map_err(|error| format!("{tenant}: {}", error.message))
+    sent.map(drop).map_err(|error| refused(error, Some(tenant)))
+}
+
+/// A call that failed, whatever it failed of: the place that the job names can be mended while it is retried.
+fn refused(error: HandlerError, tenant: Option<&TenantId>) -> SinkError {
+    let message = match tenant {
+        Some(tenant) => format!("{tenant}: {error}"),
+        None => error.message,
+    };
+    SinkError::retryable(message).with_retry_after(error.retry_after)
 }
 
 fn part_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
@@ -230,9 +294,20 @@ fn part_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
 }
 
 /// When to try again after so many failures before this one: a last time when it is given up, which is at `until`, or
-/// after a fixed number of failures.
-fn again(tries: u32, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let again = now + (FIRST_WAIT * 2_i32.pow(tries.min(12))).min(LONGEST_WAIT);
+/// after a fixed number of failures. Never after an error that is permanent.
+fn again(
+    error: &SinkError,
+    tries: u32,
+    until: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    if !error.is_retryable() {
+        return None;
+    }
+    let wait = (FIRST_WAIT * 2_i32.pow(tries.min(12))).min(LONGEST_WAIT);
+    let asked = error.retry_after().unwrap_or_default();
+    let asked = TimeDelta::from_std(asked).unwrap_or(LONGEST_RETRY_AFTER);
+    let again = now + wait.max(asked.min(LONGEST_RETRY_AFTER));
     match until {
         Some(until) => (now < until).then(|| again.min(until)),
         None => (tries + 1 < TRIES).then_some(again),
@@ -240,24 +315,4 @@ fn again(tries: u32, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_delivery_is_retried_until_its_bound_and_once_at_it() {
-        let now: DateTime<Utc> = "2026-03-01T09:00:00Z".parse().unwrap();
-        let after = |tries, until: Option<i64>| {
-            let until = until.map(|seconds| now + TimeDelta::seconds(seconds));
-            again(tries, until, now).map(|at| (at - now).num_seconds())
-        };
-        assert_eq!(after(0, Some(3600)), Some(2));
-        assert_eq!(
-            after(200, Some(7200)),
-            Some(3600),
-            "however often it has failed"
-        );
-        assert_eq!(after(9, Some(60)), Some(60));
-        assert_eq!(after(9, Some(0)), None);
-        assert_eq!((after(82, None), after(83, None)), (Some(3600), None));
-    }
-}
+mod tests;

@@ -143,7 +143,7 @@ impl DynamicBatchScheduler {
         }
         self.base.step_down().await;
         for (_, feed) in feeds.into_values() {
-            // A feed ends with `stop`; one that panicked has been reported by the runtime.
+            // A feed ends with `stop`; panics of the Config Database are errors of their calls.
             let _ = feed.await;
         }
         info!("The scheduler has stopped");

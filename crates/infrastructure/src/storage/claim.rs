@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::StoreError;
 use punctual_domain::{Chunk, TenantId};
 
-use super::rows::failed;
+use super::errors::failed;
 
 /// What a chunk's items came to.
 pub(super) struct Shares {

@@ -5,11 +5,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{BatchReader, Deliveries, DueDelivery, StoreError};
 use punctual_domain::Delivery;
 use serde_json::Value;
-use sqlx::{AnyPool, Row};
+use sqlx::{AnyPool, AssertSqlSafe, Row};
 
 use super::{
+    errors::failed,
     reader::SqlReader,
-    rows::{failed, instant, micros},
+    rows::{instant, micros},
 };
 
 /// Keeps which results have been delivered where.
@@ -34,17 +35,22 @@ impl Deliveries for SqlDeliveries {
         &self,
         now: DateTime<Utc>,
         lease: TimeDelta,
+        busy: &[Delivery],
     ) -> Result<Option<DueDelivery>, StoreError> {
-        let due = sqlx::query(
+        let not_busy: String = (0..busy.len())
+            .map(|index| format!(" AND d.target <> ${}", index + 2))
+            .collect();
+        let due = format!(
             "SELECT d.id, d.batch_id, d.target, d.position, d.tries, b.finished_at + d.within FROM deliveries d
              JOIN batches b ON b.batch_id = d.batch_id
-             WHERE d.state = 'open' AND d.not_before <= $1 AND b.finished_at IS NOT NULL
-             ORDER BY d.not_before, d.id LIMIT 1",
-        )
-        .bind(micros(now))
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed)?;
+             WHERE d.state = 'open' AND d.not_before <= $1 AND b.finished_at IS NOT NULL{not_busy}
+             ORDER BY d.not_before, d.id LIMIT 1"
+        );
+        let mut due = sqlx::query(AssertSqlSafe(due)).bind(micros(now));
+        for target in busy {
+            due = due.bind(target.to_json().to_string());
+        }
+        let due = due.fetch_optional(&self.pool).await.map_err(failed)?;
         let Some(row) = due else { return Ok(None) };
         let id: i64 = row.try_get(0).map_err(failed)?;
         // Somebody else may have been as quick.

@@ -12,8 +12,9 @@ use sqlx::{AnyPool, AssertSqlSafe};
 use uuid::Uuid;
 
 use super::{
+    errors::failed,
     reader::{bad_cursor, paged},
-    rows::{failed, instant, micros},
+    rows::{instant, micros},
 };
 
 /// How long a request under an idempotency key is remembered.

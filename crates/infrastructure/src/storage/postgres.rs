@@ -7,7 +7,9 @@ mod work_queue;
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_postgres::PostgresStorage;
-use punctual_application::ports::{BatchReader, Deliveries, Operations, StoreError};
+use punctual_application::ports::{
+    BatchReader, Deliveries, Operations, StoreError, StoreErrorKind,
+};
 use sqlx::{
     ConnectOptions, Executor, PgPool,
     any::AnyPoolOptions,
@@ -19,7 +21,11 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    QUEUES, deliveries::SqlDeliveries, operations::SqlOperations, reader::SqlReader, rows::failed,
+    QUEUES,
+    deliveries::SqlDeliveries,
+    errors::{BoxError, cannot_open, failed},
+    operations::SqlOperations,
+    reader::SqlReader,
 };
 
 /// Where apalis tells of new messages.
@@ -47,42 +53,38 @@ impl PostgresStore {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let options = PgConnectOptions::from_str(url).map_err(|_| {
-            StoreError::invalid(
+            StoreError::new(
+                StoreErrorKind::InvalidUrl,
                 "BATCH_STORE_URL is not usable; use a URL as postgres://user:password@host:5432/database",
             )
         })?;
-        let place = format!("{}:{}", options.get_host(), options.get_port());
-        let fail = |problem: String| {
-            StoreError::unavailable(format!(
-                "cannot open the store at {place}: {problem}; check BATCH_STORE_URL, and that the database exists"
-            ))
-        };
+        let place = format!("at {}:{}", options.get_host(), options.get_port());
+        let remedy = "check BATCH_STORE_URL, and that the database exists";
+        let fail = |error: BoxError| cannot_open(&place, error, remedy);
         let options = options.application_name("punctual-agent").options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("idle_in_transaction_session_timeout", FORGOTTEN_TRANSACTION),
         ]);
         // A pool would try for long: what cannot be reached now is told now.
         let connection = options.connect().await;
-        drop(connection.map_err(|error| fail(error.to_string()))?);
+        drop(connection.map_err(|error| fail(error.into()))?);
         let pool = pool(12)
             .connect_with(options.clone())
             .await
-            .map_err(|error| fail(error.to_string()))?;
+            .map_err(|error| fail(error.into()))?;
         PostgresStorage::migrations()
             .run(&pool)
             .await
-            .map_err(|error| fail(error.to_string()))?;
+            .map_err(|error| fail(error.into()))?;
         let mut ours = sqlx::migrate!("./migrations/postgres");
         ours.dangerous_set_table_name("punctual_migrations");
-        ours.run(&pool)
-            .await
-            .map_err(|error| fail(error.to_string()))?;
+        ours.run(&pool).await.map_err(|error| fail(error.into()))?;
         let reader = AnyPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect(options.to_url_lossy().as_str())
             .await
-            .map_err(|error| fail(error.to_string()))?;
+            .map_err(|error| fail(error.into()))?;
         Ok(Self {
             pool,
             reader: SqlReader::new(reader.clone()),
@@ -218,6 +220,8 @@ fn pool(size: u32) -> PgPoolOptions {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use punctual_application::testing::contract;
+
     use super::*;
 
     /// A database of its own on the server that tests are given.
@@ -235,7 +239,13 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_real_database_keeps_the_contract() {
         let store = PostgresStore::open(&database().await).await.unwrap();
-        punctual_application::testing::contract::run(&store, &*store.reader()).await;
+        contract::store(&store, &*store.reader()).await;
+    }
+
+    #[tokio::test]
+    async fn a_real_database_keeps_what_is_to_be_delivered() {
+        let store = PostgresStore::open(&database().await).await.unwrap();
+        contract::deliveries(&store, &*store.deliveries()).await;
     }
 
     #[tokio::test]

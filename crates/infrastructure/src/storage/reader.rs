@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use punctual_application::ports::{
     BatchFilter, BatchReader, DeadLetterFilter, Page, Paged, ResultFilter, StoreError,
-    StoredResult, TenantRuns,
+    StoreErrorKind, StoredResult, TenantRuns,
 };
 use punctual_domain::{
     Batch, BatchStatus, DeadLetter, DeadLetterState, ItemStatus, JobId, Occurrence, Progress,
@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::{
     QUEUES,
-    rows::{self, failed, instant, micros},
+    errors::failed,
+    rows::{self, instant, micros},
 };
 
 /// A batch as it stands: while it is not over, what its chunks say.
@@ -325,7 +326,10 @@ fn all<T>(
 }
 
 pub(super) fn bad_cursor() -> StoreError {
-    StoreError::invalid("the cursor is none of this list; use the `next_cursor` of the page before")
+    StoreError::new(
+        StoreErrorKind::InvalidCursor,
+        "the cursor is none of this list; use the `next_cursor` of the page before",
+    )
 }
 
 /// A cursor of a number and an id, in characters that need no escaping in a URL.

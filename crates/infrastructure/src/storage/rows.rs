@@ -9,9 +9,7 @@ use punctual_domain::{Batch, DeadLetter, ItemResult, ItemStatus};
 use serde_json::Value;
 use sqlx::{Row, any::AnyRow};
 
-pub(super) fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError::unavailable(error.to_string())
-}
+use super::errors::failed;
 
 pub(super) fn micros(instant: DateTime<Utc>) -> i64 {
     instant.timestamp_micros()

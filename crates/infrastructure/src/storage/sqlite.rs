@@ -7,7 +7,9 @@ mod work_queue;
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_sqlite::SqliteStorage;
-use punctual_application::ports::{BatchReader, Deliveries, Operations, StoreError};
+use punctual_application::ports::{
+    BatchReader, Deliveries, Operations, StoreError, StoreErrorKind,
+};
 use sqlx::{
     Connection, Sqlite, SqlitePool, Transaction,
     any::AnyPoolOptions,
@@ -17,7 +19,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    QUEUES, deliveries::SqlDeliveries, operations::SqlOperations, reader::SqlReader, rows::failed,
+    QUEUES,
+    deliveries::SqlDeliveries,
+    errors::{BoxError, cannot_open, failed},
+    operations::SqlOperations,
+    reader::SqlReader,
 };
 
 /// The ports `WorkQueue` and `BatchStore` in one SQLite file.
@@ -43,22 +49,19 @@ impl SqliteStore {
             .filter(|url| url.starts_with("sqlite:"))
             .and_then(|url| SqliteConnectOptions::from_str(url).ok())
             .ok_or_else(|| {
-                StoreError::invalid(
+                StoreError::new(
+                    StoreErrorKind::InvalidUrl,
                     "BATCH_STORE_URL is not usable; use a URL as sqlite://var/punctual.db",
                 )
             })?;
         sqlx::any::install_default_drivers();
         let path = options.get_filename().to_owned();
-        let fail = |problem: String| {
-            StoreError::unavailable(format!(
-                "cannot open the store {}: {problem}; check BATCH_STORE_URL",
-                path.display()
-            ))
-        };
+        let place = path.display().to_string();
+        let fail = |error: BoxError| cannot_open(&place, error, "check BATCH_STORE_URL");
         if let Some(folder) = path.parent() {
             tokio::fs::create_dir_all(folder)
                 .await
-                .map_err(|error| fail(error.to_string()))?;
+                .map_err(|error| fail(error.into()))?;
         }
         let options = options
             .create_if_missing(true)
@@ -80,21 +83,21 @@ impl SqliteStore {
             .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(options)
             .await
-            .map_err(|error| fail(error.to_string()))?;
+            .map_err(|error| fail(error.into()))?;
         SqliteStorage::migrations()
             .run(&writer)
             .await
-            .map_err(|error| fail(error.to_string()))?;
+            .map_err(|error| fail(error.into()))?;
         let mut ours = sqlx::migrate!("./migrations/sqlite");
         ours.dangerous_set_table_name("punctual_migrations");
         ours.run(&writer)
             .await
-            .map_err(|error| fail(error.to_string()))?;
+            .map_err(|error| fail(error.into()))?;
         let reader = AnyPoolOptions::new()
             .max_connections(4)
             .connect(url)
             .await
-            .map_err(|error| fail(error.to_string()))?;
+            .map_err(|error| fail(error.into()))?;
         Ok(Self {
             writer,
             reader: SqlReader::new(reader.clone()),
@@ -183,6 +186,8 @@ impl SqliteStore {
 
 #[cfg(test)]
 mod tests {
+    use punctual_application::testing::contract;
+
     use super::*;
 
     fn url(folder: &tempfile::TempDir, name: &str) -> String {
@@ -195,7 +200,15 @@ mod tests {
         let store = SqliteStore::open(&url(&folder, "new/folder/punctual.db"))
             .await
             .unwrap();
-        punctual_application::testing::contract::run(&store, &*store.reader()).await;
+        contract::store(&store, &*store.reader()).await;
+    }
+
+    #[tokio::test]
+    async fn a_real_file_keeps_what_is_to_be_delivered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&url(&folder, "punctual.db")).await;
+        let store = store.unwrap();
+        contract::deliveries(&store, &*store.deliveries()).await;
     }
 
     #[tokio::test]

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use futures::{TryStreamExt, stream::StreamExt};
-use punctual_application::ports::StoreError;
+use punctual_application::ports::{StoreError, StoreErrorKind};
 use punctual_domain::Chunk;
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 
 use super::{
-    QUEUES, message, postgres::PostgresStore, queue_of, rows::failed, sqlite::SqliteStore,
+    QUEUES, errors::failed, message, postgres::PostgresStore, queue_of, sqlite::SqliteStore,
 };
 
 /// Rows that travel together.
@@ -194,7 +194,8 @@ async fn refuse_at_work(source: &mut SqliteConnection) -> Result<(), StoreError>
     .await
     .map_err(failed)?;
     if at_work {
-        return Err(StoreError::invalid(
+        return Err(StoreError::new(
+            StoreErrorKind::Conflict,
             "an agent was at work on the SQLite store within the last 10 s; stop it, wait, and try again",
         ));
     }
@@ -214,7 +215,8 @@ async fn refuse_filled(target: &mut PgConnection) -> Result<(), StoreError> {
     .await
     .map_err(failed)?;
     if filled {
-        return Err(StoreError::invalid(
+        return Err(StoreError::new(
+            StoreErrorKind::Conflict,
             "the PostgreSQL store is not empty: an agent has used it; use a new database",
         ));
     }

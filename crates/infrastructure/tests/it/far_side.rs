@@ -261,6 +261,7 @@ async fn every_url_of_jobs_and_purposes_has_one_rule() {
         assert!(
             model(&config)
                 .unwrap_err()
+                .to_string()
                 .contains("allow_private_addresses")
         );
     }

@@ -1,4 +1,4 @@
-//! The Config Database client against real local HTTP servers.
+//! The adapters against real local servers and files.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(
@@ -7,6 +7,7 @@
 )]
 
 mod client_cache;
+mod contract;
 mod far_side;
 mod misbehaving_servers;
 mod plain_server;

@@ -11,8 +11,8 @@ use punctual_application::{
     ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, Operation,
     RetryPolicy,
     ports::{
-        BatchFilter, Clock, HandlerError, ItemSource, ItemSourceError, Page, PurposeHandler,
-        SourceItem, SystemClock, WorkQueue,
+        BatchFilter, Clock, HandlerError, ItemSource, ItemSourceError, ItemSourceErrorKind, Page,
+        PurposeHandler, SourceItem, SystemClock, WorkQueue,
     },
     testing::FakeConfigDatabase,
 };
@@ -72,7 +72,10 @@ impl ItemSource for ReadableLater {
     ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
         let first = std::mem::replace(&mut *self.0.lock().unwrap(), false);
         if first {
-            return Err(ItemSourceError("not there yet".into()));
+            return Err(ItemSourceError::new(
+                ItemSourceErrorKind::Missing,
+                "not there yet",
+            ));
         }
         Records(1).load(sources).await
     }

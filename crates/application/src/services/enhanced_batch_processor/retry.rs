@@ -102,10 +102,7 @@ mod tests {
     #[test]
     fn a_permanent_error_is_not_retried_and_a_hint_is_kept_within_bounds() {
         assert_eq!(delays(1.0, &HandlerError::permanent("no")), [None; 4]);
-        let hint = |secs| HandlerError {
-            retry_after: Some(Duration::from_secs(secs)),
-            ..HandlerError::retryable("")
-        };
+        let hint = |secs| HandlerError::retryable("").with_retry_after(Duration::from_secs(secs));
         assert_eq!(delays(0.0, &hint(7))[0], Some(7_000));
         assert_eq!(delays(0.0, &hint(86_400))[0], Some(60_000));
     }

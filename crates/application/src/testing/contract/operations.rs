@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use super::at;
-use crate::ports::{AuditEntry, NewRequest, Operations, Page};
+use crate::ports::{AuditEntry, NewRequest, Operations, Page, StoreErrorKind};
 
 /// Checks an empty store.
 ///
@@ -46,7 +46,7 @@ async fn audit_log(store: &dyn Operations) {
         .audit_log(&page)
         .await
         .expect_err("a cursor of no list");
-    assert!(refused.invalid_input, "{refused:?}");
+    assert_eq!(refused.kind(), StoreErrorKind::InvalidCursor);
 }
 
 async fn requests(store: &dyn Operations) {

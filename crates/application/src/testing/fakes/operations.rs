@@ -8,7 +8,7 @@ use punctual_domain::{JobId, Trigger};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{FakeStore, paged};
+use super::{FakeStore, deliveries::State, paged};
 use crate::ports::{
     Activity, AuditEntry, FailingDeliveries, NewRequest, Operations, Page, Paged, Request,
     StoreError, Working,
@@ -92,12 +92,35 @@ impl Operations for FakeStore {
         Ok(None)
     }
 
-    /// Nothing is delivered from here.
     async fn failing_deliveries(
         &self,
-        _given_up_since: DateTime<Utc>,
+        given_up_since: DateTime<Utc>,
     ) -> Result<Vec<FailingDeliveries>, StoreError> {
-        Ok(Vec::new())
+        let tables = self.tables();
+        let mut failing: BTreeMap<(JobId, State), FailingDeliveries> = BTreeMap::new();
+        for row in &tables.deliveries {
+            let batch = &tables.batches[&row.batch_id];
+            let Some(since) = batch.finished_at else {
+                continue;
+            };
+            match row.state {
+                State::Open if row.tries >= 2 => {}
+                State::GivenUp if since >= given_up_since => {}
+                _ => continue,
+            }
+            let of_job = failing.entry((batch.job_id.clone(), row.state));
+            let of_job = of_job.or_insert_with(|| FailingDeliveries {
+                job_id: batch.job_id.clone(),
+                given_up: row.state == State::GivenUp,
+                deliveries: 0,
+                since,
+                reason: String::new(),
+            });
+            of_job.deliveries += 1;
+            of_job.since = of_job.since.min(since);
+            of_job.reason = std::mem::take(&mut of_job.reason).max(row.reason.clone());
+        }
+        Ok(failing.into_values().collect())
     }
 
     async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError> {

@@ -213,10 +213,10 @@ impl Http {
         if let Some(etag) = ask.known {
             request = request.header(IF_NONE_MATCH, etag.clone());
         }
-        let request = request.build().map_err(|e| self.connecting(&e))?;
+        let request = request.build().map_err(|e| self.connecting(e))?;
         let response = match self.sender.clone().oneshot(request).await {
             Ok(response) => response,
-            Err(CircuitBreakerError::Inner(cause)) => return Err(self.connecting(&cause).into()),
+            Err(CircuitBreakerError::Inner(cause)) => return Err(self.connecting(cause).into()),
             Err(CircuitBreakerError::OpenCircuit) => {
                 return Err(Failed {
                     error: self.left_alone(),
@@ -250,7 +250,7 @@ impl Http {
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConfigDatabaseError> {
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|e| self.connecting(&e))? {
+        while let Some(piece) = response.chunk().await.map_err(|e| self.connecting(e))? {
             if body.len() + piece.len() > self.options.max_answer_bytes {
                 let limit = self.options.max_answer_bytes;
                 return Err(error(
@@ -267,7 +267,7 @@ impl Http {
         Ok(body)
     }
 
-    fn connecting(&self, cause: &reqwest::Error) -> ConfigDatabaseError {
+    fn connecting(&self, cause: reqwest::Error) -> ConfigDatabaseError {
         // The innermost cause says most; the outer ones repeat the URL.
         let mut reason = cause.to_string();
         let mut inner = cause.source();
@@ -286,6 +286,7 @@ impl Http {
                 self.shown_url()
             ),
         )
+        .with_source(cause.without_url())
     }
 
     fn left_alone(&self) -> ConfigDatabaseError {
@@ -327,11 +328,7 @@ impl Http {
                 ),
             ),
         };
-        ConfigDatabaseError {
-            kind,
-            message,
-            retry_after,
-        }
+        ConfigDatabaseError::new(kind, message).with_retry_after(retry_after)
     }
 }
 
@@ -346,11 +343,7 @@ fn user_agent() -> String {
 }
 
 fn error(kind: ConfigErrorKind, message: String) -> ConfigDatabaseError {
-    ConfigDatabaseError {
-        kind,
-        message,
-        retry_after: None,
-    }
+    ConfigDatabaseError::new(kind, message)
 }
 
 fn malformed(url: &str, cause: &FieldError) -> ConfigDatabaseError {

@@ -37,11 +37,7 @@ fn snapshot(tenants: usize) -> Snapshot {
 
 fn down() -> ConfigDatabaseError {
     let message = "Error connecting to Config Database at http://x: refused".to_owned();
-    ConfigDatabaseError {
-        kind: ConfigErrorKind::Unavailable,
-        message,
-        retry_after: None,
-    }
+    ConfigDatabaseError::new(ConfigErrorKind::Unavailable, message)
 }
 
 /// What the Config Database answers to `snapshot`, call by call; the last for ever.

@@ -12,10 +12,16 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::guard::{Unanswered, guarded};
+
 /// How often everything is read again although changes have been followed.
 const RECONCILE_EVERY: Duration = Duration::from_secs(3600);
 /// The longest a server is asked to hold a call.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The time limit of a full read. Beyond it, the call is taken for one that never ends.
+const LONGEST_SNAPSHOT: Duration = Duration::from_secs(3600);
+/// The time limit of a read of changes, beside the time for which it may wait for one.
+const LONGEST_READ: Duration = Duration::from_secs(600);
 /// Pages of changes one after the other that promise more. A feed that does not end then is read as a whole.
 const MOST_PAGES: usize = 10_000;
 /// The wait after a failed read; it doubles up to the poll interval.
@@ -133,18 +139,20 @@ impl Feed {
     }
 
     fn endless(&self) -> ConfigDatabaseError {
-        ConfigDatabaseError {
-            kind: ConfigErrorKind::CursorLost,
-            message: format!("{MOST_PAGES} pages in a row promise more; a new snapshot is taken"),
-            retry_after: None,
-        }
+        ConfigDatabaseError::new(
+            ConfigErrorKind::CursorLost,
+            format!("{MOST_PAGES} pages in a row promise more; a new snapshot is taken"),
+        )
     }
 
     async fn read_all(&self) -> Result<Read, Closed> {
         let read_at = self.clock.now();
-        let snapshot = match self.config_database.snapshot(&self.feature_type).await {
-            Ok(snapshot) => snapshot,
-            Err(error) => return Ok(Err(error)),
+        let snapshot = async { self.config_database.snapshot(&self.feature_type).await };
+        let call = "ConfigDatabase::snapshot";
+        let snapshot = match guarded(call, LONGEST_SNAPSHOT, snapshot).await {
+            Ok(Ok(snapshot)) => snapshot,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(unanswered) => return Ok(Err(no_answer(call, &unanswered))),
         };
         let known_at = snapshot.known_at;
         let news = News::Snapshot {
@@ -168,12 +176,17 @@ impl Feed {
         let read_at = self.clock.now();
         let wait = self.poll_interval.min(LONGEST_WAIT);
         let began = Instant::now();
-        match self
-            .config_database
-            .changes(&self.feature_type, cursor, wait)
-            .await
-        {
-            Ok(page) => {
+        let changes = async {
+            let changes = self
+                .config_database
+                .changes(&self.feature_type, cursor, wait);
+            changes.await
+        };
+        let call = "ConfigDatabase::changes";
+        match guarded(call, wait + LONGEST_READ, changes).await {
+            Err(unanswered) => Ok(Err(no_answer(call, &unanswered))),
+            Ok(Err(error)) => Ok(Err(error)),
+            Ok(Ok(page)) => {
                 // A server may promise to hold the call and not do it.
                 let held = page.waited && (!page.changes.is_empty() || began.elapsed() >= wait / 2);
                 self.send(News::Changes {
@@ -190,7 +203,6 @@ impl Feed {
                     has_more: page.has_more,
                 }))
             }
-            Err(error) => Ok(Err(error)),
         }
     }
 
@@ -207,6 +219,10 @@ impl Feed {
         };
         self.events.send(event).await.map_err(|_| Closed)
     }
+}
+
+fn no_answer(call: &str, unanswered: &Unanswered) -> ConfigDatabaseError {
+    ConfigDatabaseError::new(ConfigErrorKind::Unavailable, format!("{call} {unanswered}"))
 }
 
 /// Where a read has led.

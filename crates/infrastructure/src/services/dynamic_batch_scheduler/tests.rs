@@ -35,6 +35,9 @@ struct Scripted {
     holds_nothing: std::sync::atomic::AtomicBool,
     /// Every page promises more.
     promises_more: std::sync::atomic::AtomicBool,
+    /// Number of calls that will panic, and after these of calls that will never end.
+    panics: std::sync::atomic::AtomicUsize,
+    hangs: std::sync::atomic::AtomicUsize,
     /// When it was asked for anything.
     calls: Mutex<Vec<tokio::time::Instant>>,
 }
@@ -75,6 +78,18 @@ impl Scripted {
         }));
     }
 
+    /// Panics or hangs where it was told to.
+    async fn misbehave(&self) {
+        let one_less = |calls: usize| calls.checked_sub(1);
+        let order = std::sync::atomic::Ordering::SeqCst;
+        if self.panics.fetch_update(order, order, one_less).is_ok() {
+            panic!("this test makes the Config Database panic");
+        }
+        if self.hangs.fetch_update(order, order, one_less).is_ok() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn push(&self, entry: Result<Change, ConfigErrorKind>) {
         self.changes.lock().unwrap().push_back(entry);
         self.pushed.notify_one();
@@ -83,17 +98,14 @@ impl Scripted {
 
 fn trouble(kind: ConfigErrorKind) -> ConfigDatabaseError {
     let message = "Error connecting to Config Database at http://x: refused".to_owned();
-    ConfigDatabaseError {
-        kind,
-        message,
-        retry_after: None,
-    }
+    ConfigDatabaseError::new(kind, message)
 }
 
 #[async_trait]
 impl ConfigDatabase for Scripted {
     async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
         self.calls.lock().unwrap().push(tokio::time::Instant::now());
+        self.misbehave().await;
         self.snapshots
             .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if self.down.load(std::sync::atomic::Ordering::SeqCst) {
@@ -113,6 +125,7 @@ impl ConfigDatabase for Scripted {
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
         self.calls.lock().unwrap().push(tokio::time::Instant::now());
+        self.misbehave().await;
         if self.unreachable.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(trouble(ConfigErrorKind::Unavailable));
         }
@@ -400,6 +413,35 @@ async fn without_a_snapshot_nothing_of_the_feature_runs_and_fixed_schedules_go_o
             .await
             .contains(&"posts 02 05:30 1".to_owned())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_config_database_that_panics_or_hangs_is_asked_again() {
+    let order = std::sync::atomic::Ordering::SeqCst;
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    scripted.panics.store(2, order);
+    scripted.hangs.store(1, order);
+    let bench = start(scripted, Arc::default(), "2026-03-01T06:30:00Z");
+    bench.sleep(60).await;
+    let status = bench.status.get();
+    assert!(!status.jobs[&JobId::new("posts").unwrap()].loaded);
+    // Two snapshots panic, the third never ends and is given up after an hour.
+    bench.sleep(3600).await;
+    let status = bench.status.get();
+    assert!(status.jobs[&JobId::new("posts").unwrap()].loaded);
+
+    bench.config_database.panics.store(1, order);
+    bench.config_database.hangs.store(1, order);
+    bench.sleep(900).await;
+    assert_eq!(bench.config_database.panics.load(order), 0);
+    assert_eq!(bench.config_database.hangs.load(order), 0);
+    bench
+        .config_database
+        .change("a", Some(daily("08:30")), "2026-03-01T07:50:00Z");
+    bench.sleep(3600).await;
+    assert_eq!(bench.queued().await, ["posts 01 08:30 1"]);
+    bench.stop.cancel();
 }
 
 #[tokio::test(start_paused = true)]

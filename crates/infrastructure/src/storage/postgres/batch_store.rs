@@ -14,7 +14,8 @@ use super::PostgresStore;
 use crate::crash::crash_point;
 use crate::storage::{
     claim::{self, share},
-    rows::{failed, micros},
+    errors::{failed, no_chunk},
+    rows::micros,
     sql,
 };
 
@@ -64,7 +65,7 @@ impl BatchStore for PostgresStore {
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failed)?
-            .ok_or_else(|| failed(format!("there is no chunk {}", chunk.chunk_id)))?;
+            .ok_or_else(|| no_chunk(chunk))?;
         let own: i64 = row.try_get(0).map_err(failed)?;
         let rows = sqlx::query_as(
             "SELECT tenant_id, chunk, again FROM item_results

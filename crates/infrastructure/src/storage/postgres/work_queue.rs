@@ -14,8 +14,9 @@ use super::PostgresStore;
 use crate::crash::crash_point;
 use crate::spans;
 use crate::storage::{
-    NOT_OPEN, message, queue_of,
-    rows::{failed, micros},
+    errors::{failed, not_open},
+    message, queue_of,
+    rows::micros,
     sql,
 };
 
@@ -149,7 +150,7 @@ impl WorkQueue for PostgresStore {
         .map_err(failed)?
         .rows_affected() as usize;
         if settled < ids.len() && state == DeadLetterState::Replayed {
-            return Err(StoreError::invalid(NOT_OPEN));
+            return Err(not_open());
         }
         for batch in &mut batches {
             insert(&mut transaction, batch, now).await?;

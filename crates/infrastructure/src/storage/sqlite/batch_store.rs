@@ -14,7 +14,8 @@ use super::SqliteStore;
 use crate::crash::crash_point;
 use crate::storage::{
     claim::{self, share},
-    rows::{failed, micros},
+    errors::{failed, no_chunk},
+    rows::micros,
     sql,
 };
 
@@ -67,7 +68,7 @@ impl BatchStore for SqliteStore {
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failed)?
-            .ok_or_else(|| failed(format!("there is no chunk {}", chunk.chunk_id)))?;
+            .ok_or_else(|| no_chunk(chunk))?;
         let own: i64 = row.try_get(0).map_err(failed)?;
         let rows = sqlx::query_as(ROWS_OF_ITEMS)
             .bind(json!(chunk.items).to_string())

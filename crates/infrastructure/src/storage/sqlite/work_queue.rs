@@ -15,8 +15,9 @@ use super::SqliteStore;
 use crate::crash::crash_point;
 use crate::spans;
 use crate::storage::{
-    NOT_OPEN, message, queue_of,
-    rows::{failed, micros},
+    errors::{failed, not_open},
+    message, queue_of,
+    rows::micros,
     sql,
 };
 
@@ -137,7 +138,7 @@ impl WorkQueue for SqliteStore {
         .map_err(failed)?
         .rows_affected() as usize;
         if settled < ids.len() && state == DeadLetterState::Replayed {
-            return Err(StoreError::invalid(NOT_OPEN));
+            return Err(not_open());
         }
         for batch in &mut batches {
             insert(&mut transaction, batch, now).await?;

@@ -1,0 +1,317 @@
+//! What the port [`WorkQueue`] promises.
+
+use chrono::TimeDelta;
+use punctual_domain::{
+    BatchStatus, DeadLetterState, Firing, ItemStatus, NewBatch, Priority, Progress, Trigger,
+};
+use uuid::Uuid;
+
+use super::{
+    ENDED, HERE, Tested, asked_for, at, batch, claim, claim_by, claimed, commit, counts, firing,
+    job, outcomes, result, tenants,
+};
+use crate::ports::{BatchStore, DeadLetterFilter, Page, StoreErrorKind, TenantRuns, WorkQueue};
+
+pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let now = at("2026-03-01T09:00:00Z");
+    assert_eq!(store.progress(&job()).await.expect("works"), None);
+    let new = batch(
+        "daily 09:00 UTC",
+        "2026-03-01T09:00:00Z",
+        "2026-03-01",
+        &tenants(0..1200),
+    );
+    let first = store.enqueue(firing(&new), now).await.expect("works");
+    assert_eq!(first.batches, std::slice::from_ref(&new));
+    let again = store.enqueue(firing(&new), now).await.expect("works");
+    assert!(
+        again.batches.is_empty(),
+        "a batch that is there already is not new"
+    );
+
+    let progress = store
+        .progress(&job())
+        .await
+        .expect("works")
+        .expect("stored");
+    assert_eq!(
+        (progress.scheduled_until, progress.seen_until),
+        (now, Some(now))
+    );
+    let earlier = at("2026-03-01T08:00:00Z");
+    let back = Progress {
+        scheduled_until: earlier,
+        furthest_until: earlier,
+        ..progress.clone()
+    };
+    let firing = Firing {
+        batches: vec![],
+        progress: vec![back.clone()],
+    };
+    store.enqueue(firing, earlier).await.expect("works");
+    let after = store.progress(&job()).await.expect("works");
+    let furthest = Progress {
+        furthest_until: progress.furthest_until,
+        ..back
+    };
+    assert_eq!(after, Some(furthest.clone()), "how far it has been is kept");
+    for (told, kept) in [(Some(earlier), earlier), (None, earlier), (Some(now), now)] {
+        let firing = Firing {
+            batches: vec![],
+            progress: vec![Progress {
+                began: told,
+                ..furthest.clone()
+            }],
+        };
+        store.enqueue(firing, now).await.expect("works");
+        let after = store.progress(&job()).await.expect("works");
+        let began = after.expect("stored").began;
+        assert_eq!(began, Some(kept), "the last begin that was told");
+    }
+    let paused = || async {
+        store
+            .paused()
+            .await
+            .expect("works")
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    assert!(paused().await.is_empty());
+    let because = |reason: &str| Some(reason.to_owned());
+    for (pause, expected) in [
+        (because("a"), vec![(job(), "a".to_owned())]),
+        (because("b"), vec![(job(), "b".to_owned())]),
+        (None, vec![]),
+    ] {
+        store
+            .set_paused(&job(), pause, earlier)
+            .await
+            .expect("works");
+        assert_eq!(paused().await, expected);
+    }
+    let stored = reader
+        .batch(new.batch_id)
+        .await
+        .expect("works")
+        .expect("stored");
+    assert_eq!(
+        (stored.status, stored.total, stored.processed()),
+        (BatchStatus::Queued, 1200, 0)
+    );
+    assert_eq!(reader.batch(Uuid::nil()).await.expect("works"), None);
+}
+
+pub(super) async fn a_cancelled_batch_says_so_and_ends<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let all = tenants(0..501);
+    let (first, second) = (Uuid::from_u128(51), Uuid::from_u128(52));
+    let (new, _) = claimed(store, "2026-03-07", &all, first).await;
+    assert!(store.cancel(new.batch_id).await.expect("works"));
+    let results: Vec<_> = new.chunks[0]
+        .items
+        .iter()
+        .map(|tenant| result(tenant, ItemStatus::Skipped))
+        .collect();
+    let committed = store
+        .commit(&new.chunks[0], first, &results)
+        .await
+        .expect("works");
+    assert!(committed.cancelled && committed.claimed);
+    assert_eq!(committed.taken, 500);
+    let claim = claim_by(store, &new.chunks[1], HERE, second).await;
+    assert!(claim.cancelled);
+    let status = || async {
+        let batch = reader.batch(new.batch_id).await.expect("works");
+        let batch = batch.expect("stored");
+        (batch.status, batch.skipped, batch.finished_at)
+    };
+    let ended = at(ENDED);
+    store
+        .finish(&new.chunks[0], first, ended)
+        .await
+        .expect("works");
+    assert_eq!(status().await, (BatchStatus::Cancelled, 500, None));
+    let last = [result(&all[500], ItemStatus::Skipped)];
+    assert_eq!(commit(store, &new.chunks[1], second, &last).await, 1);
+    store
+        .finish(&new.chunks[1], second, ended)
+        .await
+        .expect("works");
+    assert_eq!(status().await, (BatchStatus::Cancelled, 501, Some(ended)));
+    assert!(
+        !store.cancel(new.batch_id).await.expect("works"),
+        "it is over"
+    );
+    assert!(!store.cancel(Uuid::nil()).await.expect("works"));
+}
+
+pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let all = tenants(600..603);
+    let token = Uuid::from_u128(61);
+    let (new, _) = claimed(store, "2026-03-08", &all, token).await;
+    let chunk = &new.chunks[0];
+    let results: Vec<_> = all
+        .iter()
+        .map(|tenant| result(tenant, ItemStatus::Failed))
+        .collect();
+    commit(store, chunk, token, &results).await;
+    let now = at("2026-03-08T10:00:00Z");
+    store.finish(chunk, token, now).await.expect("works");
+    let open = || async {
+        let filter = DeadLetterFilter {
+            job_id: Some(job()),
+            tenant_id: None,
+            state: Some(DeadLetterState::Open),
+        };
+        let page = Page::default();
+        let (letters, _) = reader.dead_letters(&filter, &page).await.expect("works");
+        let ours = letters.into_iter();
+        ours.filter(|letter| letter.batch_id == new.batch_id)
+            .collect::<Vec<_>>()
+    };
+    let letters = open().await;
+    let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+    assert_eq!(ids.len(), 3);
+    assert!(ids[0] > ids[1], "newest first");
+    assert_eq!(letters[2].tenant_id, all[0]);
+    assert_eq!(
+        (letters[2].reason.as_str(), letters[2].attempts),
+        ("because", 1)
+    );
+    assert_eq!(letters[2].failed_at, at(ENDED));
+
+    let settled = store.settle(&ids[..1], vec![], now).await.expect("works");
+    assert_eq!((settled, open().await.len()), (1, 2));
+    let again = NewBatch::new(
+        &job(),
+        Priority::Medium,
+        "replay".to_owned(),
+        new.scheduled_at,
+        chunk.occurrence,
+        Trigger::Replay,
+        now,
+        &all[..2],
+        500,
+    );
+    let refused = store.settle(&ids, vec![again.clone()], now).await;
+    let refused = refused.expect_err("one is settled already");
+    assert_eq!(refused.kind(), StoreErrorKind::Conflict);
+    assert_eq!(open().await.len(), 2, "all or nothing");
+    let replay = || store.settle(&ids[1..], vec![again.clone()], now);
+    assert_eq!(replay().await.expect("works"), 2);
+    assert!(replay().await.is_err(), "only once");
+    assert!(open().await.is_empty());
+
+    let chunk = &again.chunks[0];
+    assert_eq!(claim(store, chunk, token).await, all[..2]);
+    let results = [
+        result(&all[0], ItemStatus::Succeeded),
+        result(&all[1], ItemStatus::Failed),
+    ];
+    assert_eq!(commit(store, chunk, token, &results).await, 2);
+    store.finish(chunk, token, now).await.expect("works");
+    let replayed = reader.batch(again.batch_id).await.expect("works");
+    let replayed = replayed.expect("stored");
+    assert_eq!(
+        (replayed.status, replayed.trigger),
+        (BatchStatus::Completed, Trigger::Replay)
+    );
+    assert_eq!((replayed.succeeded, replayed.failed), (1, 1));
+    let runs = TenantRuns {
+        tenant_id: all[0].clone(),
+        job_id: Some(job()),
+    };
+    let (runs, _) = reader
+        .tenant_runs(&runs, &Page::default())
+        .await
+        .expect("works");
+    assert_eq!(runs.len(), 1, "it is the same run");
+    assert_eq!(runs[0].result, results[0]);
+    assert_eq!(runs[0].batch_id, again.batch_id);
+}
+
+pub(super) async fn a_replay_that_is_skipped_opens_its_dead_letter_again<
+    S: WorkQueue + BatchStore,
+>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    use ItemStatus::{Failed, Skipped, Succeeded};
+    let all = tenants(710..712);
+    let token = Uuid::from_u128;
+    // The batch is still in work when its dead letters are replayed.
+    let more = tenants(710..713);
+    let (new, _) = claimed(store, "2026-03-10", &more, token(81)).await;
+    let failed = [result(&all[0], Failed), result(&all[1], Failed)];
+    commit(store, &new.chunks[0], token(81), &failed).await;
+    let open = || async {
+        let filter = DeadLetterFilter {
+            job_id: Some(job()),
+            tenant_id: None,
+            state: Some(DeadLetterState::Open),
+        };
+        let page = Page::default();
+        let (letters, _) = reader.dead_letters(&filter, &page).await.expect("works");
+        let ours = letters
+            .into_iter()
+            .filter(|letter| letter.batch_id == new.batch_id);
+        ours.map(|letter| letter.id).collect::<Vec<_>>()
+    };
+    let ids = open().await;
+    let now = at("2026-03-10T18:00:00Z");
+    for (round, ends) in [(0_u128, Skipped), (1, Skipped), (2, Succeeded)] {
+        let mut again = asked_for(Trigger::Replay, "2026-03-10", &all);
+        again = NewBatch::new(
+            &job(),
+            Priority::Medium,
+            "replay".to_owned(),
+            again.scheduled_at,
+            again.chunks[0].occurrence,
+            Trigger::Replay,
+            now + TimeDelta::seconds(round as i64),
+            &all,
+            500,
+        );
+        let settled = store.settle(&ids, vec![again.clone()], now).await;
+        assert_eq!(settled.expect("works"), 2);
+        assert!(open().await.is_empty());
+        let chunk = &again.chunks[0];
+        assert_eq!(
+            claim(store, chunk, token(82 + round)).await,
+            all,
+            "round {round}"
+        );
+        let results = [result(&all[0], ends), result(&all[1], Skipped)];
+        assert_eq!(commit(store, chunk, token(82 + round), &results).await, 2);
+        let expected = if ends == Skipped { 2 } else { 1 };
+        assert_eq!(open().await.len(), expected, "round {round}");
+        let found = outcomes(reader, again.batch_id).await;
+        assert_eq!(found, [(all[0].clone(), ends), (all[1].clone(), Skipped)]);
+        let found = outcomes(reader, new.batch_id).await;
+        assert!(
+            found.contains(&(all[1].clone(), Failed)),
+            "its failure is intact"
+        );
+        if ends == Skipped {
+            assert_eq!(found.len(), 2);
+        }
+        // A backfill does not run what has failed.
+        let ran = reader.ran(&job(), chunk.occurrence, &all).await;
+        assert_eq!(ran.expect("works").len(), 2);
+    }
+    assert_eq!(
+        counts(reader, new.batch_id).await,
+        (BatchStatus::Running, 0, 2, 0)
+    );
+    assert_eq!(
+        store
+            .settle(&open().await, vec![], now)
+            .await
+            .expect("works"),
+        1
+    );
+}

@@ -1,0 +1,127 @@
+//! The port `BatchReader`, in memory.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use punctual_domain::{Batch, DeadLetter, JobId, Occurrence, TenantId};
+use uuid::Uuid;
+
+use super::{FakeStore, paged};
+use crate::ports::{
+    BatchFilter, BatchReader, DeadLetterFilter, Page, Paged, ResultFilter, StoreError,
+    StoredResult, TenantRuns,
+};
+
+#[async_trait]
+impl BatchReader for FakeStore {
+    async fn batches(
+        &self,
+        filter: &BatchFilter,
+        page: &Page,
+    ) -> Result<(Vec<Batch>, Option<String>), StoreError> {
+        let tables = self.tables();
+        let wanted = |batch: &&Batch| {
+            filter
+                .job_id
+                .as_ref()
+                .is_none_or(|job| *job == batch.job_id)
+                && filter.status.is_none_or(|status| status == batch.status)
+        };
+        let mut found: Vec<Batch> = tables
+            .batches
+            .values()
+            .filter(wanted)
+            .map(|batch| tables.with_counts(batch))
+            .collect();
+        found.sort_by_key(|batch| std::cmp::Reverse((batch.scheduled_at, batch.batch_id)));
+        paged(found, page, |batch| batch.batch_id.to_string())
+    }
+
+    async fn batch(&self, batch_id: Uuid) -> Result<Option<Batch>, StoreError> {
+        let tables = self.tables();
+        Ok(tables
+            .batches
+            .get(&batch_id)
+            .map(|batch| tables.with_counts(batch)))
+    }
+
+    async fn results(
+        &self,
+        filter: &ResultFilter,
+        page: &Page,
+    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
+        let tables = self.tables();
+        let mut found: Vec<StoredResult> = tables
+            .results()
+            .filter(|stored| stored.batch_id == filter.batch_id)
+            .filter(|stored| {
+                filter
+                    .status
+                    .is_none_or(|status| status == stored.result.status)
+            })
+            .collect();
+        found.sort_by(|a, b| a.result.tenant_id.cmp(&b.result.tenant_id));
+        paged(found, page, |stored| stored.result.tenant_id.to_string())
+    }
+
+    async fn tenant_runs(
+        &self,
+        filter: &TenantRuns,
+        page: &Page,
+    ) -> Result<(Vec<StoredResult>, Option<String>), StoreError> {
+        let tables = self.tables();
+        let mut found: Vec<StoredResult> = tables
+            .results()
+            .chain(tables.running())
+            .filter(|stored| stored.result.tenant_id == filter.tenant_id)
+            .filter(|stored| {
+                filter
+                    .job_id
+                    .as_ref()
+                    .is_none_or(|job| *job == stored.job_id)
+            })
+            .collect();
+        found.sort_by_key(|stored| std::cmp::Reverse((stored.scheduled_at, stored.job_id.clone())));
+        paged(found, page, |stored| {
+            format!(
+                "{} {} {} {}",
+                stored.scheduled_at, stored.job_id, stored.occurrence, stored.batch_id
+            )
+        })
+    }
+
+    async fn ran(
+        &self,
+        job_id: &JobId,
+        occurrence: Occurrence,
+        tenants: &[TenantId],
+    ) -> Result<BTreeSet<TenantId>, StoreError> {
+        let tables = self.tables();
+        let running: BTreeSet<TenantId> = tables
+            .running()
+            .filter(|run| run.job_id == *job_id && run.occurrence == occurrence)
+            .map(|run| run.result.tenant_id)
+            .collect();
+        let ran = |tenant: &&TenantId| {
+            let key = (job_id.clone(), (*tenant).clone(), occurrence);
+            tables.runs.contains_key(&key) || running.contains(*tenant)
+        };
+        Ok(tenants.iter().filter(ran).cloned().collect())
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        page: &Page,
+    ) -> Result<Paged<DeadLetter>, StoreError> {
+        let tables = self.tables();
+        let wanted = |letter: &&DeadLetter| {
+            let (job_id, tenant_id) = (&filter.job_id, &filter.tenant_id);
+            job_id.as_ref().is_none_or(|job| *job == letter.job_id)
+                && tenant_id.as_ref().is_none_or(|id| *id == letter.tenant_id)
+                && filter.state.is_none_or(|state| state == letter.state)
+        };
+        let found = tables.dead_letters.iter().rev().filter(wanted).cloned();
+        paged(found.collect(), page, |letter| letter.id.to_string())
+    }
+}

@@ -1,0 +1,211 @@
+//! The port `BatchStore`, in memory.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_domain::{
+    BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemResult, ItemStatus, TenantId,
+};
+use uuid::Uuid;
+
+use super::{FakeStore, Run, Tables, stored};
+use crate::ports::{BatchStore, Claim, Claimant, Committed, StoreError, StoreErrorKind};
+
+#[async_trait]
+impl BatchStore for FakeStore {
+    async fn claim(
+        &self,
+        chunk: &Chunk,
+        claimant: Claimant,
+        now: DateTime<Utc>,
+    ) -> Result<Claim, StoreError> {
+        let mut tables = self.tables();
+        let key = |tenant: &TenantId| (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+        let in_work_elsewhere = |tables: &Tables, tenant: &TenantId| {
+            tables.chunks.values().any(|row| {
+                row.chunk.chunk_id != chunk.chunk_id
+                    && row.chunk.job_id == chunk.job_id
+                    && row.chunk.occurrence == chunk.occurrence
+                    && row.claimant.is_some()
+                    && row.items.contains(tenant)
+            })
+        };
+        let (mut items, mut superseded, mut waiting) = (Vec::new(), 0, false);
+        for tenant in &chunk.items {
+            let own_skip = (chunk.chunk_id.clone(), tenant.clone());
+            match tables.runs.get(&key(tenant)) {
+                _ if tables.skipped.contains_key(&own_skip) => {}
+                Some(run) if run.again.as_ref() == Some(&chunk.chunk_id) => {
+                    items.push(tenant.clone());
+                }
+                Some(run) if run.chunk_id == chunk.chunk_id => {}
+                Some(_) => superseded += 1,
+                None if in_work_elsewhere(&tables, tenant) => waiting = true,
+                None => items.push(tenant.clone()),
+            }
+        }
+        let others = tables.running().filter(|other| {
+            other.job_id == chunk.job_id
+                && other.occurrence != chunk.occurrence
+                && items.contains(&other.result.tenant_id)
+        });
+        let overlapping = others.map(|other| other.result.tenant_id).collect();
+        let cancelled = tables.is_cancelled(chunk.batch_id);
+        if let Some(batch) = tables.batches.get_mut(&chunk.batch_id)
+            && batch.status == BatchStatus::Queued
+        {
+            batch.status = BatchStatus::Running;
+        }
+        let Some(row) = tables.chunks.get_mut(&chunk.chunk_id) else {
+            return Err(StoreError::new(
+                StoreErrorKind::NotFound,
+                "there is no such chunk",
+            ));
+        };
+        row.lost += u32::from(
+            row.claimant
+                .is_some_and(|by| by.process != claimant.process),
+        );
+        row.claimant = Some(claimant);
+        row.claimed_at = now;
+        row.items.clone_from(&items);
+        row.superseded = superseded;
+        row.running.clear();
+        Ok(Claim {
+            items,
+            lost: row.lost,
+            suspect: row.suspect.clone(),
+            cancelled,
+            overlapping,
+            waiting,
+        })
+    }
+
+    async fn running(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+        began: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        if let Some(row) = self.tables().claimed(chunk, token) {
+            row.running.insert(tenant.clone(), began);
+        }
+        Ok(())
+    }
+
+    async fn suspect(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &TenantId,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let Some(row) = tables.claimed(chunk, token) else {
+            return Ok(false);
+        };
+        let before = row.suspect.take().filter(|(before, _)| before == tenant);
+        row.suspect = Some((tenant.clone(), before.map_or(1, |(_, times)| times + 1)));
+        Ok(true)
+    }
+
+    async fn commit(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        results: &[ItemResult],
+    ) -> Result<Committed, StoreError> {
+        let mut tables = self.tables();
+        let tables = &mut *tables;
+        if tables.claimed(chunk, token).is_none() {
+            return Ok(Committed::default());
+        }
+        let mut taken = Vec::new();
+        for result in results {
+            let tenant = &result.tenant_id;
+            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+            let known = tables.runs.get_mut(&key);
+            let again = known
+                .as_ref()
+                .is_some_and(|known| known.again.as_ref() == Some(&chunk.chunk_id));
+            if result.status == ItemStatus::Skipped {
+                let own_skip = (chunk.chunk_id.clone(), tenant.clone());
+                if let Some(known) = known.filter(|_| again) {
+                    known.again = None;
+                    let is_it = |letter: &&mut DeadLetter| {
+                        letter.job_id == chunk.job_id
+                            && letter.tenant_id == *tenant
+                            && letter.occurrence == chunk.occurrence
+                    };
+                    let letters = tables.dead_letters.iter_mut().rev();
+                    if let Some(letter) = letters.into_iter().find(is_it) {
+                        letter.state = DeadLetterState::Open;
+                        letter.settled_at = None;
+                    }
+                }
+                if tables.skipped.contains_key(&own_skip) {
+                    continue;
+                }
+                tables.skipped.insert(own_skip, stored(chunk, result));
+                taken.push(result.clone());
+                continue;
+            }
+            if known.is_some() && !again {
+                continue;
+            }
+            taken.push(result.clone());
+            let run = Run {
+                chunk_id: chunk.chunk_id.clone(),
+                again: None,
+                stored: stored(chunk, result),
+            };
+            tables.runs.insert(key, run);
+            if result.status == ItemStatus::Failed {
+                let letter = DeadLetter {
+                    id: tables.dead_letters.len() as i64 + 1,
+                    job_id: chunk.job_id.clone(),
+                    tenant_id: result.tenant_id.clone(),
+                    occurrence: chunk.occurrence,
+                    batch_id: chunk.batch_id,
+                    scheduled_at: chunk.scheduled_at,
+                    attempts: result.attempts,
+                    reason: result.error.clone().unwrap_or_default(),
+                    failed_at: result.finished_at.unwrap_or(result.started_at),
+                    state: DeadLetterState::Open,
+                    settled_at: None,
+                    key_form: chunk.key_form,
+                };
+                tables.dead_letters.push(letter);
+            }
+        }
+        if let Some(row) = tables.claimed(chunk, token) {
+            row.ended.count(&taken);
+        }
+        let finished_at = results.iter().filter_map(|result| result.finished_at).max();
+        let finished = finished_at.is_some_and(|now| tables.finish(chunk, token, now));
+        Ok(Committed {
+            taken: taken.len(),
+            claimed: true,
+            cancelled: tables.is_cancelled(chunk.batch_id),
+            finished,
+        })
+    }
+
+    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
+        if let Some(row) = self.tables().claimed(chunk, token) {
+            row.claimant = None;
+            row.suspect = None;
+        }
+        Ok(())
+    }
+
+    async fn finish(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.finish(chunk, token, now);
+        Ok(())
+    }
+}

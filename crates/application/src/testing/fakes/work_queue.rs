@@ -1,0 +1,112 @@
+//! The port `WorkQueue`, in memory.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_domain::{
+    BatchStatus, DeadLetter, DeadLetterState, Firing, JobId, NewBatch, Progress,
+};
+use uuid::Uuid;
+
+use super::FakeStore;
+use crate::ports::{Enqueued, Leadership, StoreError, StoreErrorKind, WorkQueue};
+
+#[async_trait]
+impl WorkQueue for FakeStore {
+    /// Always: what is in memory belongs to one process.
+    async fn lead(&self, _process: Uuid, _term: Duration) -> Result<Leadership, StoreError> {
+        Ok(Leadership::Always)
+    }
+
+    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
+        Ok(self.tables().progress.get(job_id).cloned())
+    }
+
+    async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
+        let mut tables = self.tables();
+        let mut enqueued = Enqueued::default();
+        for batch in firing.batches {
+            if !tables.batches.contains_key(&batch.batch_id) {
+                tables.insert(&batch, now);
+                enqueued.batches.push(batch);
+            }
+        }
+        for mut progress in firing.progress {
+            if let Some(known) = tables.progress.get(&progress.job_id) {
+                progress.furthest_until = progress.furthest_until.max(known.furthest_until);
+                progress.began = progress.began.or(known.began);
+            }
+            tables.progress.insert(progress.job_id.clone(), progress);
+        }
+        Ok(enqueued)
+    }
+
+    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
+        Ok(self.tables().paused.clone())
+    }
+
+    async fn set_paused(
+        &self,
+        job_id: &JobId,
+        reason: Option<String>,
+        _now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        match reason {
+            Some(reason) => tables.paused.insert(job_id.clone(), reason),
+            None => tables.paused.remove(job_id),
+        };
+        Ok(())
+    }
+
+    async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let batch = tables.batches.get_mut(&batch_id);
+        let Some(batch) = batch.filter(|batch| batch.finished_at.is_none()) else {
+            return Ok(false);
+        };
+        batch.status = BatchStatus::Cancelled;
+        Ok(true)
+    }
+
+    async fn settle(
+        &self,
+        ids: &[i64],
+        batches: Vec<NewBatch>,
+        now: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        let mut tables = self.tables();
+        let open = |letter: &&mut DeadLetter| {
+            ids.contains(&letter.id) && letter.state == DeadLetterState::Open
+        };
+        let replay = !batches.is_empty();
+        let settled = tables.dead_letters.iter_mut().filter(open).count();
+        if replay && settled < ids.len() {
+            return Err(StoreError::new(
+                StoreErrorKind::Conflict,
+                "a dead letter of these is not open any more",
+            ));
+        }
+        for letter in tables.dead_letters.iter_mut().filter(open) {
+            letter.settled_at = Some(now);
+            letter.state = if replay {
+                DeadLetterState::Replayed
+            } else {
+                DeadLetterState::Discarded
+            };
+        }
+        for batch in &batches {
+            tables.insert(batch, now);
+            for chunk in &batch.chunks {
+                for tenant in &chunk.items {
+                    let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+                    if let Some(run) = tables.runs.get_mut(&key) {
+                        run.again = Some(chunk.chunk_id.clone());
+                    }
+                }
+            }
+        }
+        Ok(settled)
+    }
+}

@@ -1,0 +1,210 @@
+//! Deliveries of a fake store to sinks that fail, on paused time.
+
+use std::{collections::VecDeque, sync::Mutex};
+
+use async_trait::async_trait;
+use punctual_application::{
+    ports::{BatchStore, Claimant, Operations, WorkQueue},
+    testing::{FakeStore, ManualClock},
+};
+use punctual_domain::{
+    Firing, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::*;
+
+/// What a sink does with a call.
+enum Does {
+    Refuse(SinkError),
+    Panic,
+    Hang,
+}
+
+/// Does what it is told, call by call, and then takes everything.
+#[derive(Default)]
+struct Sink {
+    told: Mutex<VecDeque<Does>>,
+    /// When it took something, in seconds since its start.
+    taken: Mutex<Vec<u64>>,
+}
+
+impl Sink {
+    fn told(told: impl Into<VecDeque<Does>>) -> Arc<Self> {
+        Arc::new(Self {
+            told: Mutex::new(told.into()),
+            ..Self::default()
+        })
+    }
+
+    fn taken(&self) -> Vec<u64> {
+        self.taken.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl ResultSink for Timed {
+    async fn take(&self, _: &Batch, _: &[StoredResult], _: bool) -> Result<(), SinkError> {
+        let does = self.sink.told.lock().unwrap().pop_front();
+        match does {
+            Some(Does::Refuse(error)) => return Err(error),
+            Some(Does::Panic) => panic!("this test makes the sink panic"),
+            Some(Does::Hang) => std::future::pending().await,
+            None => {}
+        }
+        let seconds = self.began.elapsed().as_secs();
+        self.sink.taken.lock().unwrap().push(seconds);
+        Ok(())
+    }
+}
+
+struct Timed {
+    sink: Arc<Sink>,
+    began: Instant,
+}
+
+/// Delivers `batches` batches of one result each to these sinks, for ever.
+async fn deliver(batches: i64, sinks: &[(&str, &Arc<Sink>)]) -> Arc<FakeStore> {
+    let store = Arc::new(FakeStore::default());
+    let clock = Arc::new(ManualClock::starting_at("2026-03-01T10:00:00Z"));
+    let targets = sinks.iter().map(|(name, _)| Delivery::Sink((*name).into()));
+    let targets = Vec::from_iter(targets);
+    for day in 0..batches {
+        finish(&store, &targets, clock.now() - TimeDelta::days(day)).await;
+    }
+    let mut deliverer = Deliverer::new(store.clone(), store.clone(), clock, PathBuf::from("."));
+    for (name, sink) in sinks {
+        let sink = Timed {
+            sink: Arc::clone(sink),
+            began: Instant::now(),
+        };
+        deliverer = deliverer.with_sink(*name, Arc::new(sink));
+    }
+    tokio::spawn(deliverer.run(CancellationToken::new()));
+    store
+}
+
+/// Stores a batch that has ended at `now`.
+async fn finish(store: &FakeStore, targets: &[Delivery], now: DateTime<Utc>) {
+    let tenant_id = TenantId::new("ann").unwrap();
+    let job_id = JobId::new("job").unwrap();
+    let batch = NewBatch {
+        deliver_to: targets.to_vec(),
+        deliver_within: Some(TimeDelta::days(30)),
+        ..NewBatch::new(
+            &job_id,
+            Priority::High,
+            "daily".into(),
+            now,
+            Occurrence::Instant(now),
+            Trigger::Schedule,
+            now,
+            std::slice::from_ref(&tenant_id),
+            500,
+        )
+    };
+    let chunk = batch.chunks[0].clone();
+    let firing = Firing {
+        batches: vec![batch],
+        progress: vec![],
+    };
+    store.enqueue(firing, now).await.unwrap();
+    let claimant = Claimant {
+        process: Uuid::from_u128(1),
+        token: Uuid::from_u128(2),
+    };
+    store.claim(&chunk, claimant, now).await.unwrap();
+    let result = ItemResult {
+        tenant_id,
+        status: ItemStatus::Succeeded,
+        attempts: 1,
+        preference: None,
+        output: None,
+        error: None,
+        started_at: now,
+        finished_at: Some(now),
+    };
+    let committed = store.commit(&chunk, claimant.token, &[result]).await;
+    assert!(committed.unwrap().finished);
+}
+
+async fn sleep(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_given_up_at_once_after_a_permanent_error() {
+    let permanent = SinkError::permanent("there is no such table");
+    let sink = Sink::told([Does::Refuse(permanent)]);
+    let store = deliver(1, &[("warehouse", &sink)]).await;
+    sleep(24 * 3600).await;
+    assert!(sink.taken().is_empty());
+    let failing = store
+        .failing_deliveries(DateTime::UNIX_EPOCH)
+        .await
+        .unwrap();
+    let [one] = failing.as_slice() else {
+        panic!("{failing:?}")
+    };
+    assert_eq!(
+        (one.given_up, one.reason.as_str()),
+        (true, "there is no such table")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retryable_error_is_retried_no_sooner_than_it_asks() {
+    let closed = std::io::Error::other("closed");
+    let busy = SinkError::retryable("busy").with_retry_after(Duration::from_secs(600));
+    let sink = Sink::told([Does::Refuse(closed.into()), Does::Refuse(busy)]);
+    deliver(1, &[("warehouse", &sink)]).await;
+    sleep(3600).await;
+    let taken = sink.taken();
+    assert!(matches!(taken[..], [602..=605]), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_panics_or_hangs_is_called_again() {
+    let sink = Sink::told([Does::Panic, Does::Hang]);
+    deliver(1, &[("warehouse", &sink)]).await;
+    sleep(3600).await;
+    // 2 s after the panic, 240 s in which it hangs, 4 s more.
+    let taken = sink.taken();
+    assert!(matches!(taken[..], [246..=250]), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_hangs_keeps_no_other_one_waiting() {
+    let (slow, quick) = (Sink::told([Does::Hang]), Sink::told([]));
+    deliver(40, &[("slow", &slow), ("quick", &quick)]).await;
+    sleep(10).await;
+    assert_eq!((slow.taken().len(), quick.taken().len()), (0, 40));
+    sleep(600).await;
+    assert_eq!(slow.taken().len(), 40);
+}
+
+#[test]
+fn a_delivery_is_retried_until_its_bound_and_once_at_it() {
+    let now: DateTime<Utc> = "2026-03-01T09:00:00Z".parse().unwrap();
+    let after = |tries, until: Option<i64>| {
+        let until = until.map(|seconds| now + TimeDelta::seconds(seconds));
+        let error = SinkError::retryable("closed");
+        again(&error, tries, until, now).map(|at| (at - now).num_seconds())
+    };
+    assert_eq!(after(0, Some(3600)), Some(2));
+    assert_eq!(
+        after(200, Some(7200)),
+        Some(3600),
+        "however often it has failed"
+    );
+    assert_eq!(after(9, Some(60)), Some(60));
+    assert_eq!(after(9, Some(0)), None);
+    assert_eq!((after(82, None), after(83, None)), (Some(3600), None));
+    let asked = SinkError::retryable("busy").with_retry_after(Duration::from_secs(60));
+    let until = Some(now + TimeDelta::hours(1));
+    let at = now + TimeDelta::seconds(60);
+    assert_eq!(again(&asked, 0, until, now), Some(at), "as the place asks");
+    let permanent = SinkError::permanent("no such table");
+    assert_eq!(again(&permanent, 0, until, now), None);
+}
