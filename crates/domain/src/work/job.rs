@@ -1,5 +1,7 @@
 //! What a job says about its items, wherever they come from and whenever they are due.
 
+use serde::{Deserialize, Serialize};
+
 /// When so much of a batch has failed that the job is paused: both must be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailureLimit {
