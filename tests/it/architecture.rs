@@ -7,7 +7,7 @@ use serde_json::Value;
 type Names = &'static [&'static str];
 
 /// What a crate may depend on: siblings, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 5] = [
     (
         "punctual-domain",
         &[],
@@ -44,9 +44,15 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
     ),
     (
         "punctual-infrastructure",
-        &["punctual-application", "punctual-domain"],
+        // Telemetry carries the context of traces, behind the feature `otel`.
+        &[
+            "punctual-application",
+            "punctual-domain",
+            "punctual-telemetry",
+        ],
         None,
     ),
+    ("punctual-telemetry", &["punctual-domain"], None),
     ("punctual-config-database", &["punctual-domain"], None),
 ];
 
@@ -129,4 +135,10 @@ fn the_mocks_are_no_part_of_what_users_link() {
             package["name"]
         );
     }
+}
+
+/// Telemetry keeps these spans out of the log, and must not depend on the application to know them.
+#[test]
+fn the_spans_of_traces_have_one_target() {
+    assert_eq!(punctual_application::SPANS, punctual_telemetry::SPANS);
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use config::{Config, File};
 use punctual_config_database::check_key;
 use punctual_domain::Zone;
-use punctual_infrastructure::telemetry::LogFormat;
+use punctual_telemetry::LogFormat;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
 

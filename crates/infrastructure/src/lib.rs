@@ -16,7 +16,6 @@ mod sources;
 mod spans;
 mod storage;
 mod strict_json;
-pub mod telemetry;
 
 pub use clients::{
     config_database_client::{ClientOptions, ConfigDatabaseClient},
