@@ -7,7 +7,7 @@ use serde_json::Value;
 type Names = &'static [&'static str];
 
 /// What a crate may depend on: siblings, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 5] = [
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 7] = [
     (
         "punctual-domain",
         &[],
@@ -53,7 +53,22 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 5] = [
         None,
     ),
     ("punctual-telemetry", &["punctual-domain"], None),
-    ("punctual-config-database", &["punctual-domain"], None),
+    ("punctual-web", &["punctual-domain"], None),
+    (
+        "punctual-config-database",
+        &["punctual-domain", "punctual-web"],
+        None,
+    ),
+    (
+        "punctual-config-service",
+        &[
+            "punctual-config-database",
+            "punctual-domain",
+            "punctual-telemetry",
+            "punctual-web",
+        ],
+        None,
+    ),
 ];
 
 fn packages() -> Vec<Value> {
@@ -135,6 +150,22 @@ fn the_mocks_are_no_part_of_what_users_link() {
             package["name"]
         );
     }
+}
+
+/// The Config Database runs beside a product's web service, on its own.
+#[test]
+fn the_config_service_links_no_queue() {
+    let packages = packages();
+    let mut linked = BTreeSet::from(["punctual-config-service".to_owned()]);
+    let mut to_visit: Vec<String> = linked.iter().cloned().collect();
+    while let Some(name) = to_visit.pop() {
+        assert!(!name.starts_with("apalis"), "it links {name}");
+        if let Some(package) = packages.iter().find(|package| package["name"] == *name) {
+            let new = dependencies(package).into_iter();
+            to_visit.extend(new.filter(|name| linked.insert(name.clone())));
+        }
+    }
+    assert!(linked.contains("punctual-web"), "{linked:?}");
 }
 
 /// Telemetry keeps these spans out of the log, and must not depend on the application to know them.

@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 use clap::{Parser, Subcommand};
 use punctual_config_database::{ConfigStore, NewKey, Scope, Server};
 use punctual_domain::{TenantId, visible, visible_lines};
-use punctual_infrastructure::process;
 use punctual_telemetry::TelemetryError;
+use punctual_web::process;
 use secrecy::ExposeSecret;
 use tokio::{
     runtime::Runtime,

@@ -7,7 +7,6 @@ mod environment;
 mod handlers;
 mod json_file;
 mod lateness;
-pub mod process;
 mod project;
 mod queue;
 mod retry_after;

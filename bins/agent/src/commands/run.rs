@@ -5,9 +5,9 @@ use std::{io::IsTerminal, time::Duration};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use punctual_config_database::{Server, ServerSettings, serve};
-use punctual_infrastructure::process;
+use punctual_config_database::{Server, ServerSettings};
 use punctual_telemetry::{LogFormat, TelemetryError};
+use punctual_web::{process, serve};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
