@@ -12,7 +12,7 @@ use serde_json::Value;
 type Names = &'static [&'static str];
 
 /// What a crate may depend on: siblings, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 7] = [
     (
         "punctual-domain",
         &[],
@@ -54,10 +54,31 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 4] = [
     ),
     (
         "punctual-infrastructure",
-        &["punctual-application", "punctual-domain"],
+        // Telemetry carries the context of traces, behind the feature `otel`.
+        &[
+            "punctual-application",
+            "punctual-domain",
+            "punctual-telemetry",
+        ],
         None,
     ),
-    ("punctual-config-database", &["punctual-domain"], None),
+    ("punctual-telemetry", &["punctual-domain"], None),
+    ("punctual-web", &["punctual-domain"], None),
+    (
+        "punctual-config-database",
+        &["punctual-domain", "punctual-web"],
+        None,
+    ),
+    (
+        "punctual-config-service",
+        &[
+            "punctual-config-database",
+            "punctual-domain",
+            "punctual-telemetry",
+            "punctual-web",
+        ],
+        None,
+    ),
 ];
 
 fn packages() -> Vec<Value> {
@@ -319,4 +340,26 @@ fn cycle(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
             return Some(path.split_off(start));
         }
     }
+}
+
+/// The Config Database runs beside a product's web service, on its own.
+#[test]
+fn the_config_service_links_no_queue() {
+    let packages = packages();
+    let mut linked = BTreeSet::from(["punctual-config-service".to_owned()]);
+    let mut to_visit: Vec<String> = linked.iter().cloned().collect();
+    while let Some(name) = to_visit.pop() {
+        assert!(!name.starts_with("apalis"), "it links {name}");
+        if let Some(package) = packages.iter().find(|package| package["name"] == *name) {
+            let new = dependencies(package).into_iter();
+            to_visit.extend(new.filter(|name| linked.insert(name.clone())));
+        }
+    }
+    assert!(linked.contains("punctual-web"), "{linked:?}");
+}
+
+/// Telemetry keeps these spans out of the log, and must not depend on the application to know them.
+#[test]
+fn the_spans_of_traces_have_one_target() {
+    assert_eq!(punctual_application::SPANS, punctual_telemetry::SPANS);
 }

@@ -18,17 +18,16 @@ mod tenants;
 
 use std::sync::Arc;
 
-use axum::{
-    Json, Router,
-    http::{HeaderValue, StatusCode, header},
-    middleware,
-    response::Response,
-    routing::get,
-};
+use axum::{Json, Router, middleware, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use punctual_application::{Operator, ports::Page};
-use punctual_config_database::{BearerKey, Guesses, pages::problems_of_text};
-use secrecy::{ExposeSecret, SecretString};
+use punctual_web::{
+    Guesses, ProblemBody,
+    key::{BearerKey, hash},
+    origin::refuse_other_sites,
+    problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
+};
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -42,7 +41,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         description = "What has been run, runs and will run, and telling it to. Errors are problem+json (RFC 9457). \
                        Beside it: `/metrics`, for Prometheus."
     ),
-    components(schemas(problem::ProblemBody)),
+    components(schemas(ProblemBody)),
     modifiers(&BearerKey),
     security(("key" = []))
 )]
@@ -114,20 +113,20 @@ pub(crate) fn router(
         guesses: Arc::default(),
         signed_out: Arc::default(),
         stopping,
-        api_key: api_key.map(|key| blake3::hash(key.expose_secret().as_bytes())),
+        api_key: api_key.map(hash),
     };
     let (api, _) = calls().split_for_parts();
     let api = api
         .route("/batch/{batch_id}", get(batches::one))
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed);
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed);
     let (open, _) = open_calls().split_for_parts();
     let open = open.route("/openapi.json", get(|| async { Json(description()) }));
     let keyed = Router::new()
         .route("/metrics", get(health::metrics))
         .nest("/api/v1", api)
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(
             app.clone(),
             auth::require_key,
@@ -135,26 +134,19 @@ pub(crate) fn router(
     open.merge(keyed)
         .merge(page::routes())
         .layer(middleware::from_fn_with_state(
-            app.clone(),
-            auth::refuse_other_sites,
+            app.api_key.is_none().then_some("BATCH_API_KEY"),
+            refuse_other_sites,
         ))
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(problems_of_text))
-        .layer(middleware::map_response(retry_later))
+        .layer(middleware::map_response(|response| {
+            retry_unavailable(RETRY_AFTER, response)
+        }))
         .with_state(app)
 }
 
 /// Seconds after which to try again what cannot be done now.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
-
-/// Tells with every 503 when to try again.
-async fn retry_later(mut response: Response) -> Response {
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        let headers = response.headers_mut();
-        headers.entry(header::RETRY_AFTER).or_insert(RETRY_AFTER);
-    }
-    response
-}
+const RETRY_AFTER: u64 = 5;
 
 /// A page of a list, as asked for.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -18,7 +18,8 @@ use std::{
 };
 
 use clap::Parser;
-use punctual_infrastructure::{RENDERER, process, render_in, serve};
+use punctual_infrastructure::{RENDERER, render_in, serve};
+use punctual_web::process;
 use tokio::runtime::Runtime;
 
 use crate::{

@@ -9,9 +9,9 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use config::{Config, File};
-use punctual_config_database::check_key;
 use punctual_domain::Zone;
-use punctual_infrastructure::telemetry::LogFormat;
+use punctual_telemetry::LogFormat;
+use punctual_web::key::check_key;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
 

@@ -9,7 +9,8 @@ use chrono::TimeDelta;
 use clap::{Parser, Subcommand};
 use punctual_config_database::{ConfigStore, NewKey, Scope, Server};
 use punctual_domain::{TenantId, visible, visible_lines};
-use punctual_infrastructure::{process, telemetry};
+use punctual_telemetry::TelemetryError;
+use punctual_web::process;
 use secrecy::ExposeSecret;
 use tokio::{
     runtime::Runtime,
@@ -100,14 +101,17 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let settings = Settings::load()?;
-    let _telemetry = telemetry::init(
-        "punctual-config-service",
-        &settings.batch_log,
-        settings.batch_log_format,
-        std::io::stderr,
-        false,
-    )
-    .map_err(|e| anyhow!(e))?;
+    let telemetry = punctual_telemetry::Options {
+        service: "punctual-config-service",
+        filter: &settings.batch_log,
+        format: settings.batch_log_format,
+        colours: false,
+    };
+    let _telemetry =
+        punctual_telemetry::init(telemetry, std::io::stderr).map_err(|error| match error {
+            TelemetryError::Filter { .. } => anyhow!("BATCH_LOG: {error}"),
+            error => error.into(),
+        })?;
     process::keep_database_private(&settings.config_store_url);
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(Server::bind(settings.server()).await?).await,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use config::Config;
 use punctual_config_database::ServerSettings;
-use punctual_infrastructure::telemetry::{DEFAULT_FILTER, LogFormat};
+use punctual_telemetry::{DEFAULT_FILTER, LogFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
 

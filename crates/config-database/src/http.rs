@@ -20,21 +20,26 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use punctual_web::{
+    Guesses, ProblemBody,
+    key::{BearerKey, hash},
+    origin::refuse_other_sites,
+    problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
+};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::watch;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
-use utoipa::{
-    Modify, OpenApi,
-    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
-};
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::limits::Limits;
-use crate::{guesses::Guesses, keys::hash, pages::problems_of_text, store::ConfigStore};
+use crate::store::ConfigStore;
 
 /// The largest body of a call other than an import.
 const BODY_BYTES: usize = 1024 * 1024;
+/// Seconds after which to try again what could not be served.
+const RETRY_AFTER: u64 = 1;
 /// How long the store may take to answer a check of health.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest import.
@@ -56,21 +61,11 @@ struct App {
         description = "Keeps each tenant's preferences and offers them: one tenant's, grouped by similarity, and \
                        as a feed of changes. Errors are problem+json (RFC 9457)."
     ),
+    components(schemas(ProblemBody)),
     modifiers(&BearerKey),
     security(("key" = []))
 )]
 struct Description;
-
-/// Describes the key that is sent as a bearer token, in a description of an HTTP API.
-pub struct BearerKey;
-
-impl Modify for BearerKey {
-    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
-        let components = description.components.get_or_insert_default();
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        components.add_security_scheme("key", scheme);
-    }
-}
 
 /// The calls below `/api/v1`.
 fn calls() -> OpenApiRouter<App> {
@@ -120,8 +115,8 @@ pub(crate) fn router(
     };
     let (api, _) = calls().split_for_parts();
     let api = api
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(axum::extract::DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(
             app.clone(),
@@ -136,13 +131,16 @@ pub(crate) fn router(
         )
         .route("/health/ready", get(ready))
         .merge(page::routes())
-        .fallback(problem::not_found)
+        .fallback(not_found)
         .layer(middleware::from_fn_with_state(
-            app.clone(),
-            auth::refuse_other_origins,
+            app.admin_key.is_none().then_some("CONFIG_SERVICE_API_KEY"),
+            refuse_other_sites,
         ))
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(problems_of_text))
+        .layer(middleware::map_response(|response| {
+            retry_unavailable(RETRY_AFTER, response)
+        }))
         .with_state(app)
 }
 
@@ -161,5 +159,5 @@ async fn ready(axum::extract::State(app): axum::extract::State<App>) -> Response
     tracing::error!(%error, "The store does not answer: {error}");
     let reason = "the store does not answer; see the log, and check CONFIG_STORE_URL";
     let not_ready = json!({"status": "not ready", "reasons": [reason], "warnings": []});
-    problem::come_back((StatusCode::SERVICE_UNAVAILABLE, Json(not_ready)))
+    (StatusCode::SERVICE_UNAVAILABLE, Json(not_ready)).into_response()
 }

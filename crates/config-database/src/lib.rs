@@ -1,22 +1,16 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
-mod guesses;
 mod http;
 mod import;
 mod json;
 mod keys;
-pub mod origin;
-pub mod pages;
-mod serve;
 mod server;
 mod store;
 mod validate;
 
-pub use guesses::{Attempt, Guesses};
-pub use http::{BearerKey, description};
+pub use http::description;
 pub use import::{ImportReport, RejectedLine};
-pub use keys::{InvalidScope, Scope, bearer, check_key};
-pub use serve::serve;
+pub use keys::{InvalidScope, Scope};
 pub use server::{Server, ServerError, ServerSettings};
 pub use store::{ApiKey, ConfigStore, KeyError, NewKey, StoreError};

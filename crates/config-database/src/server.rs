@@ -3,14 +3,13 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
+use punctual_web::{key::check_key, serve};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
 use crate::{
     http,
-    keys::check_key,
-    serve::serve,
     store::{ConfigStore, StoreError},
 };
 

@@ -8,7 +8,6 @@ mod guard;
 mod handlers;
 mod json_file;
 mod lateness;
-pub mod process;
 mod project;
 mod queue;
 mod retry_after;
@@ -17,7 +16,6 @@ mod sources;
 mod spans;
 mod storage;
 mod strict_json;
-pub mod telemetry;
 
 pub use clients::{
     config_database_client::{ClientOptions, ConfigDatabaseClient},

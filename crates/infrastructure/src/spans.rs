@@ -4,6 +4,8 @@
 
 use punctual_application::SPANS;
 use punctual_domain::{Chunk, NewBatch};
+#[cfg(feature = "otel")]
+use punctual_telemetry as context;
 use reqwest::{RequestBuilder, Response};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
@@ -49,31 +51,6 @@ pub(crate) async fn call(request: RequestBuilder) -> reqwest::Result<Response> {
         Err(_) => drop(span.record("otel.status_code", "ERROR")),
     }
     response
-}
-
-#[cfg(feature = "otel")]
-mod context {
-    use std::collections::HashMap;
-
-    use opentelemetry::propagation::TextMapPropagator;
-    use opentelemetry_sdk::propagation::TraceContextPropagator;
-    use tracing::Span;
-    use tracing_opentelemetry::OpenTelemetrySpanExt;
-
-    const TRACEPARENT: &str = "traceparent";
-
-    pub(super) fn traceparent(span: &Span) -> Option<String> {
-        let mut carrier = HashMap::new();
-        TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
-        carrier.remove(TRACEPARENT)
-    }
-
-    pub(super) fn continue_from(span: &Span, traceparent: &str) {
-        let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-        let parent = TraceContextPropagator::new().extract(&carrier);
-        // A span that is not recorded has no parent.
-        let _ = span.set_parent(parent);
-    }
 }
 
 #[cfg(not(feature = "otel"))]

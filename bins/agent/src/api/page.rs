@@ -12,26 +12,23 @@ mod visitor;
 use askama::Template;
 use axum::{
     Router,
-    extract::{
-        Query, State,
-        rejection::{FormRejection, QueryRejection},
-    },
-    http::{HeaderValue, StatusCode, header},
+    extract::{Query, State, rejection::QueryRejection},
     middleware,
-    response::{Html, IntoResponse, Response},
+    response::Html,
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use punctual_application::{
-    OperatorError,
-    ports::{AuditEntry, StoreError, Working},
+use punctual_application::ports::{AuditEntry, Working};
+use punctual_web::{
+    Site,
+    format::utc,
+    page::{asset, assets},
 };
-use punctual_config_database::pages::{STYLE, asset, with_security_headers};
-use punctual_domain::InvalidId;
 
 pub(super) use self::visitor::SignedOut;
 use self::visitor::Visitor;
-use super::{App, PageQuery, problem::Problem};
+// Errors become pages in `Site::answer`.
+use super::{App, PageQuery, problem::Problem as PageError};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -59,7 +56,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/quarantine", get(dead_letters::quarantine))
         .route("/replicas", get(replicas))
         .route("/audit-log", get(audit_log))
-        .route("/assets/style.css", get(|| asset("text/css", STYLE)))
+        .merge(assets())
         .route(
             "/assets/operations.css",
             get(|| asset("text/css", include_str!("../../assets/operations.css"))),
@@ -69,88 +66,21 @@ pub(super) fn routes() -> Router<App> {
             get(|| asset("text/javascript", include_str!("../../assets/page.js"))),
         )
         .layer(middleware::from_fn(|request, next| {
-            with_security_headers(POLICY, request, next)
+            SITE.answer(request, next)
         }))
 }
 
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
-     frame-ancestors 'none'; base-uri 'none'";
+/// How the pages look beside the common layout.
+static SITE: Site = Site {
+    name: "Punctual operations",
+    styles: &["/assets/operations.css"],
+    shows_version: true,
+    key_hint: "The agent's key, as in <code>BATCH_API_KEY</code>.",
+};
 
+/// A page, or the fragment of one.
 fn render(template: &impl Template) -> Result<Html<String>, PageError> {
-    template.render().map(Html).map_err(|error| {
-        tracing::error!(%error, "A page cannot be rendered: {error}");
-        PageError(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "this page cannot be shown; see the log".to_owned(),
-        )
-    })
-}
-
-/// An error, as a page.
-#[derive(Debug)]
-struct PageError(StatusCode, String);
-
-impl From<Problem> for PageError {
-    fn from(problem: Problem) -> Self {
-        Self(problem.status(), problem.detail().to_owned())
-    }
-}
-
-impl From<StoreError> for PageError {
-    fn from(error: StoreError) -> Self {
-        Problem::from(error).into()
-    }
-}
-
-impl From<OperatorError> for PageError {
-    fn from(error: OperatorError) -> Self {
-        Problem::from(error).into()
-    }
-}
-
-impl From<InvalidId> for PageError {
-    fn from(error: InvalidId) -> Self {
-        Problem::from(error).into()
-    }
-}
-
-impl From<QueryRejection> for PageError {
-    fn from(error: QueryRejection) -> Self {
-        Problem::bad_request(error.body_text()).into()
-    }
-}
-
-impl From<FormRejection> for PageError {
-    fn from(error: FormRejection) -> Self {
-        Problem::bad_request(error.body_text()).into()
-    }
-}
-
-#[derive(Template)]
-#[template(path = "problem.html")]
-struct ProblemPage {
-    title: &'static str,
-    detail: String,
-}
-
-impl IntoResponse for PageError {
-    fn into_response(self) -> Response {
-        let Self(status, detail) = self;
-        let title = status.canonical_reason().unwrap_or("Error");
-        let page = ProblemPage { title, detail };
-        let html = page.render().unwrap_or_else(|_| title.to_owned());
-        let mut response = (status, Html(html)).into_response();
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            let soon = HeaderValue::from_static("1");
-            response.headers_mut().insert(header::RETRY_AFTER, soon);
-        }
-        response
-    }
-}
-
-/// An instant as operators compare it with logs.
-fn utc(instant: &DateTime<Utc>) -> String {
-    instant.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+    Ok(SITE.render(template)?)
 }
 
 fn utc_or_dash(instant: &Option<DateTime<Utc>>) -> String {

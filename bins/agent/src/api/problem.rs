@@ -1,126 +1,31 @@
-//! Errors as `application/problem+json` (RFC 9457).
+//! The agent's errors as [`punctual_web::Problem`].
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use axum::{
-    extract::rejection::QueryRejection,
-    http::{StatusCode, header},
+    extract::rejection::{FormRejection, QueryRejection},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use punctual_application::{OperatorError, ports::StoreError};
-use punctual_config_database::pages::problem;
 use punctual_domain::InvalidId;
+use punctual_web::problem::responses;
 use tracing::error;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoResponses, openapi::RefOr};
 
-/// An answer that is an error.
+/// An answer that is an error: [`punctual_web::Problem`], which the use cases' errors become with `?`.
 #[derive(Debug)]
-pub(super) struct Problem(StatusCode, String, Option<Duration>);
+pub(super) struct Problem(punctual_web::Problem);
 
 impl Problem {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self(status, detail.into(), None)
-    }
-
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, detail)
+        Self(punctual_web::Problem::bad_request(detail))
     }
-
-    pub(super) fn missing(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, detail)
-    }
-
-    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, detail)
-    }
-
-    pub(super) fn too_many(wait: Duration) -> Self {
-        let seconds = wait.as_secs_f64().ceil();
-        let detail = format!("too many wrong keys; try again in {seconds} s");
-        Self(StatusCode::TOO_MANY_REQUESTS, detail, Some(wait))
-    }
-
-    pub(super) fn status(&self) -> StatusCode {
-        self.0
-    }
-
-    pub(super) fn detail(&self) -> &str {
-        &self.1
-    }
-
-    pub(super) fn unauthorized() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "a key is needed: send it as `Authorization: Bearer KEY`",
-        )
-    }
-}
-
-/// The body of a problem, as it is described.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is for the description alone")]
-pub(super) struct ProblemBody {
-    r#type: String,
-    title: String,
-    status: u16,
-    detail: String,
-}
-
-/// Every answer that is an error, as it is described.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "it is for the description alone")]
-pub(super) enum AnyProblem {
-    /// What was sent cannot be used
-    #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(ProblemBody),
-    /// A key is needed
-    #[response(status = 401, content_type = "application/problem+json")]
-    Unauthorized(ProblemBody),
-    /// Another site asks, or another name is asked for
-    #[response(status = 403, content_type = "application/problem+json")]
-    Forbidden(ProblemBody),
-    /// There is none
-    #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(ProblemBody),
-    /// It cannot be done now
-    #[response(status = 409, content_type = "application/problem+json")]
-    Conflict(ProblemBody),
-    /// What was sent is too large
-    #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(ProblemBody),
-    /// Too many wrong keys; Retry-After says when to come back
-    #[response(status = 429, content_type = "application/problem+json")]
-    TooMany(ProblemBody),
-    /// What was sent names tenants who have stored nothing, or reuses an `Idempotency-Key`
-    #[response(status = 422, content_type = "application/problem+json")]
-    Unprocessable(ProblemBody),
-    /// The store does not answer, or preferences have not been read yet
-    #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(ProblemBody),
-}
-
-pub(super) async fn not_found() -> Problem {
-    Problem::missing("there is nothing at this address; GET /openapi.json lists those there are")
-}
-
-pub(super) async fn method_not_allowed() -> Problem {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "this address does not take this method",
-    )
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self(status, detail, retry_after) = self;
-        let mut response = problem(status, &detail);
-        if let Some(wait) = retry_after {
-            let seconds = wait.as_secs_f64().ceil() as u64;
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, seconds.into());
-        }
-        response
+        self.0.into_response()
     }
 }
 
@@ -130,10 +35,10 @@ impl From<StoreError> for Problem {
             return Self::bad_request(store_error.to_string());
         }
         error!(error = %store_error, "The store failed: {store_error}");
-        Self::new(
+        Self(punctual_web::Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "the store failed; try again, and see the log",
-        )
+        ))
     }
 }
 
@@ -148,18 +53,52 @@ impl From<OperatorError> for Problem {
             OperatorError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.to_string())
+        Self(punctual_web::Problem::new(status, error.to_string()))
     }
 }
 
-impl From<InvalidId> for Problem {
-    fn from(error: InvalidId) -> Self {
-        Self::bad_request(error.to_string())
-    }
+/// Errors that the server library knows already.
+macro_rules! known {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                Self(error.into())
+            }
+        }
+    )*};
 }
 
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::bad_request(rejection.body_text())
+known!(
+    punctual_web::Problem,
+    InvalidId,
+    QueryRejection,
+    FormRejection
+);
+
+/// Every answer that is an error, as it is described.
+pub(super) struct AnyProblem;
+
+impl IntoResponses for AnyProblem {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::response::Response>> {
+        responses(&[
+            ("400", "What was sent cannot be used"),
+            ("401", "A key is needed"),
+            ("403", "Another site asks, or another name is asked for"),
+            ("404", "There is none"),
+            ("409", "It cannot be done now"),
+            ("413", "What was sent is too large"),
+            (
+                "422",
+                "What was sent names tenants who have stored nothing, or reuses an `Idempotency-Key`",
+            ),
+            (
+                "429",
+                "Too many wrong keys; Retry-After says when to come back",
+            ),
+            (
+                "503",
+                "The store does not answer, or preferences have not been read yet",
+            ),
+        ])
     }
 }

@@ -5,11 +5,9 @@ use std::{io::IsTerminal, time::Duration};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use punctual_config_database::{Server, ServerSettings, serve};
-use punctual_infrastructure::{
-    process,
-    telemetry::{self, LogFormat},
-};
+use punctual_config_database::{Server, ServerSettings};
+use punctual_telemetry::{LogFormat, TelemetryError};
+use punctual_web::{process, serve};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -32,9 +30,6 @@ use crate::{
 /// orchestrators kill.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Upper bounds of the histograms of times, in seconds.
-const BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0];
-
 pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), Failure> {
     let terminal = Terminal::new();
     let interactive = std::io::stdout().is_terminal();
@@ -42,17 +37,19 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let usual = if interactive {
         "warn"
     } else {
-        telemetry::DEFAULT_FILTER
+        punctual_telemetry::DEFAULT_FILTER
     };
-    let filter = settings.batch_log.as_deref().unwrap_or(usual);
-    let _telemetry = telemetry::init(
-        "punctual-agent",
-        filter,
-        settings.batch_log_format,
-        terminal.clone(),
-        std::io::stderr().is_terminal(),
-    )
-    .map_err(Failure::BadInput)?;
+    let telemetry = punctual_telemetry::Options {
+        service: "punctual-agent",
+        filter: settings.batch_log.as_deref().unwrap_or(usual),
+        format: settings.batch_log_format,
+        colours: std::io::stderr().is_terminal(),
+    };
+    let _telemetry =
+        punctual_telemetry::init(telemetry, terminal.clone()).map_err(|error| match error {
+            TelemetryError::Filter { .. } => Failure::bad_input(format!("BATCH_LOG: {error}")),
+            error => Failure::bad_input(error),
+        })?;
     for url in [&settings.batch_store_url, &settings.config_store_url] {
         process::keep_database_private(url);
     }
@@ -203,11 +200,11 @@ async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static s
 fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(seconds, &BUCKETS)
+        .set_buckets_for_metric(seconds, &punctual_telemetry::BUCKETS)
         .context("the buckets of histograms cannot be used")?
         .install_recorder()
         .context("metrics cannot be recorded")?;
-    telemetry::describe_metrics();
+    punctual_telemetry::describe_metrics();
     Ok(handle)
 }
 

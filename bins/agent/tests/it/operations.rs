@@ -47,7 +47,7 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
         browser
             .text("[role=alert]")
             .await
-            .contains("not the agent's key")
+            .contains("key isn't valid")
     );
     browser.fill("#key", KEY).await;
     browser.press("main button").await;

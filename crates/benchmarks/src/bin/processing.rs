@@ -34,8 +34,9 @@ use punctual_domain::{
     BatchConfig, FeatureType, Item, PreferenceRecord, PurposeId, Source, TenantId, Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Store, Worker, telemetry,
+    BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Store, Worker,
 };
+use punctual_telemetry::LogFormat;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -168,14 +169,13 @@ impl ItemSource for Nothing {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let _telemetry = telemetry::init(
-        "benchmark",
-        "warn",
-        telemetry::LogFormat::Text,
-        std::io::stderr,
-        false,
-    )
-    .map_err(anyhow::Error::msg)?;
+    let telemetry = punctual_telemetry::Options {
+        service: "benchmark",
+        filter: "warn",
+        format: LogFormat::Text,
+        colours: false,
+    };
+    let _telemetry = punctual_telemetry::init(telemetry, std::io::stderr)?;
     let folder = tempfile::tempdir()?;
     let url = if options.postgres {
         std::env::var("TEST_POSTGRES_URL").context("run it under tests/with-postgres.sh")?

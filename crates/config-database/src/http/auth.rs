@@ -4,18 +4,19 @@ use std::net::SocketAddr;
 
 use axum::{
     extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State},
-    http::{Method, StatusCode},
+    http::Method,
     middleware::Next,
     response::Response,
 };
 use punctual_domain::TenantId;
+use punctual_web::{
+    Problem,
+    key::{bearer, hash},
+};
 use secrecy::SecretString;
 
-use super::{App, problem::Problem};
-use crate::{
-    keys::{Scope, bearer, hash},
-    origin,
-};
+use super::App;
+use crate::keys::Scope;
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ impl App {
         what: &str,
     ) -> Result<Option<Caller>, Problem> {
         let attempt = self.guesses.begin(peer.ip(), key);
-        let attempt = attempt.map_err(Problem::too_many)?;
+        let attempt = attempt.map_err(|wait| Problem::too_many("wrong keys", wait))?;
         let holder = self.holder(key).await?;
         match holder {
             Some(_) => attempt.right(),
@@ -82,7 +83,7 @@ pub(super) async fn require_key(
     next: Next,
 ) -> Result<Response, Problem> {
     let given = bearer(request.headers())
-        .map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why))?
+        .map_err(Problem::bad_request)?
         .map(|key| hash(&SecretString::from(key)));
     let caller = match (app.anonymous(), given) {
         (Some(anonymous), _) => Some(anonymous),
@@ -90,27 +91,23 @@ pub(super) async fn require_key(
         (None, None) => None,
     };
     let Some(caller) = caller else {
-        return Err(Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "a key is needed: send it as `Authorization: Bearer KEY`",
-        ));
+        return Err(Problem::unauthorized());
     };
     app.limits.known(&caller)?;
     if let Some(own) = &caller.tenant_id {
         let about = parameters.iter().find(|(name, _)| *name == "tenant_id");
         if about.is_none_or(|(_, tenant)| tenant != own.as_str()) {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                format!("this key is for the configurations of {own} only"),
-            ));
+            return Err(Problem::forbidden(format!(
+                "this key is for the configurations of {own} only"
+            )));
         }
     }
     let needed = needed_scope(&request);
     if caller.scope < needed {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            format!("this key may {}; the call needs {needed}", caller.scope),
-        ));
+        return Err(Problem::forbidden(format!(
+            "this key may {}; the call needs {needed}",
+            caller.scope
+        )));
     }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
@@ -128,21 +125,4 @@ fn needed_scope(request: &Request) -> Scope {
         _ if route.starts_with("/api/v1/feature-types/") => Scope::Admin,
         _ => Scope::Write,
     }
-}
-
-/// Refuses what the page of another site makes a browser send.
-pub(super) async fn refuse_other_origins(
-    State(app): State<App>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let key_setting = app.admin_key.is_none().then_some("CONFIG_SERVICE_API_KEY");
-    origin::check(
-        request.method(),
-        request.uri(),
-        request.headers(),
-        key_setting,
-    )
-    .map_err(|reason| Problem::new(StatusCode::FORBIDDEN, reason))?;
-    Ok(next.run(request).await)
 }

@@ -5,8 +5,8 @@ use axum::http::{
     HeaderMap, StatusCode,
     header::{self, HeaderName},
 };
+use punctual_web::Problem;
 
-use super::problem::Problem;
 use crate::store::{Expected, Versions};
 
 /// The ETag of a version.

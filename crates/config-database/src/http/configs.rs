@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use punctual_domain::{FeatureType, FieldErrors, Invalid, TenantId};
+use punctual_web::{Problem, ProblemBody};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -17,7 +18,7 @@ use super::{
     App,
     auth::Caller,
     conditions::{etag, expected},
-    problem::{self, AnyProblem, JsonBody, Problem, ProblemBody},
+    problem::{self, AnyProblem, JsonBody},
 };
 use crate::store::{ChangeError, ConfigId, PastConfig, StoredConfig};
 

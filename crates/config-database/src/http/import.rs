@@ -2,12 +2,9 @@
 
 use axum::{Extension, Json, body::Body, extract::State, http::StatusCode};
 use futures::StreamExt;
+use punctual_web::Problem;
 
-use super::{
-    App,
-    auth::Caller,
-    problem::{AnyProblem, Problem},
-};
+use super::{App, auth::Caller, problem::AnyProblem};
 use crate::import::{Import, ImportReport, NewSchedules};
 
 /// Stores many configurations, one JSON object a line: `{"tenant_id", "config_key", "config_value", "updated_at"}`,

@@ -8,13 +8,14 @@ use axum::{
 };
 use chrono::TimeDelta;
 use punctual_domain::TenantId;
+use punctual_web::{Problem, ProblemBody};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     App,
-    problem::{self, AnyProblem, JsonBody, Problem, ProblemBody},
+    problem::{self, AnyProblem, JsonBody},
 };
 use crate::{
     keys::Scope,

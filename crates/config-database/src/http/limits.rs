@@ -3,8 +3,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
+use punctual_web::Problem;
 
-use super::{auth::Caller, problem::Problem};
+use super::auth::Caller;
 
 /// Calls a second of a key that serves all tenants: an agent that asks for one after the other.
 const SERVICE: (u32, u32) = (5_000, 10_000);
@@ -52,6 +53,6 @@ fn check<K: Clone + Eq + std::hash::Hash>(
 ) -> Result<(), Problem> {
     limiter.check_key(key).map_err(|too_early| {
         let wait = too_early.wait_time_from(limiter.clock().now());
-        Problem::too_many(wait.max(Duration::from_secs(1)))
+        Problem::too_many("calls", wait.max(Duration::from_secs(1)))
     })
 }

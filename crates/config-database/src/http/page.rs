@@ -12,19 +12,18 @@ use askama::Template;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderValue, StatusCode, header},
     middleware,
-    response::{Html, IntoResponse, Redirect, Response},
+    response::{Html, Redirect},
     routing::{get, post},
+};
+use punctual_web::{
+    Problem, Site,
+    page::{asset, assets},
 };
 use tower_http::limit::RequestBodyLimitLayer;
 
 use self::visitor::Visitor;
-use super::{
-    App, BODY_BYTES, IMPORT_BYTES,
-    problem::{Problem, come_back},
-};
-use crate::pages::{STYLE, asset, with_security_headers};
+use super::{App, BODY_BYTES, IMPORT_BYTES};
 
 pub(super) fn routes() -> Router<App> {
     let pages = Router::new()
@@ -57,22 +56,14 @@ pub(super) fn routes() -> Router<App> {
     let import = Router::new()
         .route("/operators/import", post(operators::import))
         .layer(RequestBodyLimitLayer::new(IMPORT_BYTES));
-    let assets = Router::new()
-        .route("/assets/style.css", get(|| asset("text/css", STYLE)))
-        .route(
-            "/assets/page.js",
-            get(|| asset("text/javascript", include_str!("../../assets/page.js"))),
-        )
-        .route(
-            "/assets/icon.svg",
-            get(|| asset("image/svg+xml", include_str!("../../assets/icon.svg"))),
-        );
+    let script = || asset("text/javascript", include_str!("../../assets/page.js"));
     pages
         .merge(import)
         .layer(DefaultBodyLimit::disable())
-        .merge(assets)
+        .merge(assets())
+        .route("/assets/page.js", get(script))
         .layer(middleware::from_fn(|request, next| {
-            with_security_headers(POLICY, request, next)
+            SITE.answer(request, next)
         }))
 }
 
@@ -83,72 +74,15 @@ async fn start(visitor: Visitor) -> Redirect {
     }
 }
 
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
-     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// How the pages look beside the common layout.
+static SITE: Site = Site {
+    name: "Punctual",
+    styles: &[],
+    shows_version: false,
+    key_hint: "The key for your account, or an operator's.",
+};
 
 /// A page, or the fragment of one.
-fn render(template: &impl Template) -> Result<Html<String>, PageError> {
-    template.render().map(Html).map_err(|error| {
-        tracing::error!(%error, "A page cannot be rendered: {error}");
-        PageError {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            detail: "this page cannot be shown; see the log".to_owned(),
-        }
-    })
-}
-
-/// An error, as a page.
-#[derive(Debug)]
-struct PageError {
-    status: StatusCode,
-    detail: String,
-}
-
-impl PageError {
-    fn forbidden(detail: &str) -> Self {
-        Self {
-            status: StatusCode::FORBIDDEN,
-            detail: detail.to_owned(),
-        }
-    }
-
-    fn bad(detail: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            detail: detail.into(),
-        }
-    }
-}
-
-impl<E: Into<Problem>> From<E> for PageError {
-    fn from(error: E) -> Self {
-        let problem: Problem = error.into();
-        Self {
-            status: problem.status(),
-            detail: problem.detail().to_owned(),
-        }
-    }
-}
-
-#[derive(Template)]
-#[template(path = "problem.html")]
-struct ProblemPage {
-    title: &'static str,
-    detail: String,
-}
-
-impl IntoResponse for PageError {
-    fn into_response(self) -> Response {
-        let page = ProblemPage {
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            detail: self.detail,
-        };
-        let html = page.render().unwrap_or_else(|_| page.title.to_owned());
-        let mut response = come_back((self.status, Html(html)));
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            let soon = HeaderValue::from_static("1");
-            response.headers_mut().insert(header::RETRY_AFTER, soon);
-        }
-        response
-    }
+fn render(template: &impl Template) -> Result<Html<String>, Problem> {
+    SITE.render(template)
 }

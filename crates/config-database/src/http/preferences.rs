@@ -11,15 +11,12 @@ use axum::{
 };
 use futures::stream;
 use punctual_domain::FeatureType;
+use punctual_web::{Problem, ProblemBody};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    App,
-    auth::Caller,
-    problem::{AnyProblem, Problem, ProblemBody},
-};
+use super::{App, auth::Caller, problem::AnyProblem};
 use crate::store::{ConfigStore, FeedPage, GroupsPage};
 
 const LARGEST_PAGE: u32 = 10_000;

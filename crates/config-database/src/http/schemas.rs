@@ -6,11 +6,12 @@ use axum::{
     http::StatusCode,
 };
 use punctual_domain::FeatureType;
+use punctual_web::{Problem, ProblemBody};
 use serde_json::Value;
 
 use super::{
     App,
-    problem::{AnyProblem, JsonBody, Problem, ProblemBody},
+    problem::{AnyProblem, JsonBody},
 };
 
 /// The JSON Schema of a feature's `template_overrides`.

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{TenantId, visible};
+use punctual_web::key::hash;
 use secrecy::SecretString;
 use serde::Serialize;
 use sqlx::{AnyConnection, Row, any::AnyRow};
@@ -9,7 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{ConfigStore, StoreError, instant, now};
-use crate::keys::{Scope, hash};
+use crate::keys::Scope;
 
 /// A key to be made.
 #[derive(Debug, Clone)]

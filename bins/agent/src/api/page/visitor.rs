@@ -8,25 +8,23 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use askama::Template;
 use axum::{
     extract::{ConnectInfo, Form, FromRequestParts, Query, State, rejection::FormRejection},
-    http::{HeaderMap, StatusCode, header, request::Parts},
-    response::{Html, IntoResponse, Redirect, Response},
+    http::{HeaderMap, request::Parts},
+    response::{IntoResponse, Redirect, Response},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::Page;
-use punctual_config_database::pages::{cookie, set_cookie, to_sign_in, within};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use punctual_web::session::{Next, SIGNED_IN_FOR, SessionCookie, SignIn, to_sign_in};
 use uuid::Uuid;
 
-use super::{super::audit::By, App, PageError, render};
+use super::{super::audit::By, App, PageError, SITE};
 
-const COOKIE: &str = "punctual_operator";
 /// The page is never opened signed in from elsewhere.
-const SAME_SITE: &str = "Strict";
-const SIGNED_IN_FOR: TimeDelta = TimeDelta::hours(12);
+const COOKIE: SessionCookie = SessionCookie {
+    name: "punctual_operator",
+    same_site: "Strict",
+};
 
 /// Who looks at the page.
 #[derive(Debug, Clone)]
@@ -42,7 +40,7 @@ impl FromRequestParts<App> for Visitor {
         let Some(key) = &app.api_key else {
             return Ok(Self { signed_in: false });
         };
-        let sealed = cookie(&parts.headers, COOKIE);
+        let sealed = COOKIE.token(&parts.headers);
         let sealed = sealed.filter(|token| is_sealed(token, key, app.operator.clock.now()));
         if sealed.is_some() {
             app.follow_sign_outs().await;
@@ -163,29 +161,8 @@ impl App {
     }
 }
 
-#[derive(Template)]
-#[template(path = "sign_in.html")]
-struct SignInPage {
-    next: String,
-    problem: Option<&'static str>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Next {
-    next: Option<String>,
-}
-
-pub(super) async fn form(Query(Next { next }): Query<Next>) -> Result<Html<String>, PageError> {
-    render(&SignInPage {
-        next: within(next),
-        problem: None,
-    })
-}
-
-#[derive(Deserialize)]
-pub(super) struct SignIn {
-    key: SecretString,
-    next: Option<String>,
+pub(super) async fn form(Query(Next { next }): Query<Next>) -> Response {
+    SITE.sign_in(next, false)
 }
 
 pub(super) async fn sign_in(
@@ -198,26 +175,12 @@ pub(super) async fn sign_in(
     let Some(own) = app.api_key else {
         return Ok(Redirect::to("/").into_response());
     };
-    match app.is_own_key(peer, key.expose_secret(), "refused at the sign-in")? {
+    match app.is_own_key(peer, &key, "refused at the sign-in")? {
         true => {
-            let cookie = set_cookie(
-                &headers,
-                COOKIE,
-                &token(&own, app.operator.clock.now()),
-                SAME_SITE,
-                SIGNED_IN_FOR,
-            );
-            let to = Redirect::to(&within(next));
-            Ok(([(header::SET_COOKIE, cookie)], to).into_response())
+            let token = token(&own, app.operator.clock.now());
+            Ok(COOKIE.sign_in(&headers, &token, next))
         }
-        false => {
-            let problem = Some("This is not the agent's key.");
-            let page = render(&SignInPage {
-                next: within(next),
-                problem,
-            })?;
-            Ok((StatusCode::UNAUTHORIZED, page).into_response())
-        }
+        false => Ok(SITE.sign_in(next, true)),
     }
 }
 
@@ -226,7 +189,7 @@ pub(super) async fn sign_out(
     By(actor): By,
     headers: HeaderMap,
 ) -> Response {
-    if let (Some(token), Some(key)) = (cookie(&headers, COOKIE), &app.api_key)
+    if let (Some(token), Some(key)) = (COOKIE.token(&headers), &app.api_key)
         && is_sealed(token, key, app.operator.clock.now())
     {
         let content = content_of(token);
@@ -234,8 +197,7 @@ pub(super) async fn sign_out(
         // It has ended here in any case; the store's failure is in the log.
         let _ = app.operator.record(&actor, SIGN_OUT, content, "").await;
     }
-    let cookie = set_cookie(&headers, COOKIE, "", SAME_SITE, TimeDelta::zero());
-    ([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response()
+    COOKIE.sign_out(&headers)
 }
 
 #[cfg(test)]

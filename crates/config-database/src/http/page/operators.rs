@@ -9,12 +9,13 @@ use axum::{
 };
 use futures::stream;
 use punctual_domain::FeatureType;
+use punctual_web::Problem;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{PageError, form::plain, render, visitor::Visitor};
+use super::{form::plain, render, visitor::Visitor};
 use crate::{
-    http::{App, problem::Problem},
+    http::App,
     import::{Import, ImportReport, NewSchedules},
     store::{GONE_AFTER, InvalidPreferences, StoreError, now},
 };
@@ -54,7 +55,7 @@ pub(super) async fn overview(
     State(app): State<App>,
     visitor: Visitor,
     Query(search): Query<Search>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     show(&app, visitor, search, None).await
 }
 
@@ -63,7 +64,7 @@ async fn show(
     visitor: Visitor,
     search: Search,
     report: Option<ImportReport>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     visitor.must_be_operator()?;
     let q = search.q.unwrap_or_default().trim().to_owned();
     let after = search.after.unwrap_or_default();
@@ -132,7 +133,7 @@ pub(super) async fn groups(
     State(app): State<App>,
     visitor: Visitor,
     Query(OfFeature { feature }): Query<OfFeature>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     visitor.must_be_operator()?;
     let feature = FeatureType::new(&feature)?;
     let groups = app.store.group_sizes(&feature, GROUPS).await?;
@@ -153,17 +154,14 @@ struct QuarantinePage {
 pub(super) async fn quarantine(
     State(app): State<App>,
     visitor: Visitor,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     visitor.must_be_admin()?;
     let found = app.store.invalid_preferences().await?;
     render(&QuarantinePage { visitor, found })
 }
 
 /// All configurations, as lines that can be imported.
-pub(super) async fn export(
-    State(app): State<App>,
-    visitor: Visitor,
-) -> Result<Response, PageError> {
+pub(super) async fn export(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
     visitor.must_be_admin()?;
     let pages = stream::try_unfold(Some((String::new(), String::new())), move |after| {
         let store = app.store.clone();
@@ -197,9 +195,9 @@ pub(super) async fn import(
     State(app): State<App>,
     visitor: Visitor,
     mut form: Multipart,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     visitor.must_be_admin()?;
-    let unreadable = |error: MultipartError| PageError::bad(error.body_text());
+    let unreadable = |error: MultipartError| Problem::bad_request(error.body_text());
     let mut allowed = false;
     while let Some(mut field) = form.next_field().await.map_err(unreadable)? {
         match field.name() {
@@ -208,7 +206,7 @@ pub(super) async fn import(
                 while let Some(piece) = field.chunk().await.map_err(unreadable)? {
                     csrf.extend_from_slice(&piece);
                     if csrf.len() > LONGEST_CSRF {
-                        return Err(PageError::bad("the field csrf is too long"));
+                        return Err(Problem::bad_request("the field csrf is too long"));
                     }
                 }
                 let csrf = String::from_utf8_lossy(&csrf);
@@ -226,8 +224,5 @@ pub(super) async fn import(
             _ => {}
         }
     }
-    Err(PageError::from(Problem::new(
-        axum::http::StatusCode::BAD_REQUEST,
-        "no file was sent; choose one",
-    )))
+    Err(Problem::bad_request("no file was sent; choose one"))
 }

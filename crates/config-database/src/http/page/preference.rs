@@ -9,11 +9,11 @@ use axum::{
 };
 use chrono::TimeDelta;
 use punctual_domain::{FeatureType, TenantId, Zone};
+use punctual_web::Problem;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    PageError,
     form::{FREQUENCIES, Input, PreferenceForm, WEEKDAYS, version_of},
     render,
     runs::RunsFragment,
@@ -53,7 +53,7 @@ struct Subject {
 }
 
 impl Subject {
-    async fn of(app: &App, visitor: &Visitor, address: Address) -> Result<Self, PageError> {
+    async fn of(app: &App, visitor: &Visitor, address: Address) -> Result<Self, Problem> {
         let Path((tenant, feature)) = address;
         let tenant = visitor.may_see(&tenant)?;
         let feature = FeatureType::new(&feature)?;
@@ -77,7 +77,7 @@ impl Subject {
         form: PreferenceForm,
         saved: Option<i64>,
         arrival: String,
-    ) -> Result<Html<String>, PageError> {
+    ) -> Result<Html<String>, Problem> {
         let Html(runs) = render(&self.runs_of(&form))?;
         render(&FeaturePage {
             visitor,
@@ -120,7 +120,7 @@ pub(super) async fn show(
     visitor: Visitor,
     address: Address,
     Query(Shown { saved }): Query<Shown>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
     let form = PreferenceForm::of(subject.stored.as_ref(), subject.schema.as_ref());
     let arrival = match saved {
@@ -140,7 +140,7 @@ pub(super) async fn runs(
     visitor: Visitor,
     address: Address,
     Form(pairs): Form<Vec<(String, String)>>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
     let form = subject.form(&pairs);
     render(&subject.runs_of(&form))
@@ -151,7 +151,7 @@ pub(super) async fn save(
     visitor: Visitor,
     address: Address,
     Form(pairs): Form<Vec<(String, String)>>,
-) -> Result<Response, PageError> {
+) -> Result<Response, Problem> {
     let sent = |name: &str| {
         let found = pairs.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.as_str())
@@ -265,7 +265,7 @@ pub(super) async fn arrival(
     visitor: Visitor,
     address: Address,
     Query(OfChange { change }): Query<OfChange>,
-) -> Result<Json<Value>, PageError> {
+) -> Result<Json<Value>, Problem> {
     let Path((tenant, feature)) = address;
     visitor.may_see(&tenant)?;
     let Arrival { arrived, text } =

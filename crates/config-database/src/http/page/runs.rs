@@ -3,6 +3,7 @@
 use askama::Template;
 use chrono::{DateTime, Utc};
 use punctual_domain::{ClockChange, FieldErrors, MergedPreference, Preference, Slot, Zone};
+use punctual_web::format::local;
 use serde_json::{Map, Value};
 
 const SHOWN: usize = 5;
@@ -66,20 +67,12 @@ pub(super) fn merged(preference: &Map<String, Value>) -> Result<MergedPreference
     MergedPreference::merge(&stored, &Preference::default(), &Zone::utc())
 }
 
-/// A local time as people write it.
-pub(super) fn local(slot: &Slot, instant: DateTime<Utc>) -> String {
-    let local = slot.zone.local(instant);
-    local.map_or_else(String::new, |local| {
-        local.format("%A, %-d %B %Y, %H:%M").to_string()
-    })
-}
-
 fn next(slot: &Slot, now: DateTime<Utc>) -> Vec<Run> {
     let instants = std::iter::successors(slot.next_after(now), |last| slot.next_after(*last));
     let mut before = now;
     let run = |instant: DateTime<Utc>| {
         let run = Run {
-            local: local(slot, instant),
+            local: local(&slot.zone, instant),
             utc: instant.format("%Y-%m-%d %H:%M").to_string(),
             note: note(slot, before, instant),
         };

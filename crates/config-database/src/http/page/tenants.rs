@@ -9,16 +9,11 @@ use axum::{
     response::{Html, Redirect},
 };
 use punctual_domain::{FeatureType, TenantId};
+use punctual_web::{Problem, format::local};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{
-    PageError, form,
-    preference::id_of,
-    render,
-    runs::{local, merged},
-    visitor::Visitor,
-};
+use super::{form, preference::id_of, render, runs::merged, visitor::Visitor};
 use crate::{
     http::App,
     store::{Expected, PastConfig, now},
@@ -53,7 +48,7 @@ impl FeatureState {
                 let slot = &merged.slot;
                 let next = slot
                     .next_after(now())
-                    .map(|instant| format!("{} ({})", local(slot, instant), slot.zone));
+                    .map(|instant| format!("{} ({})", local(&slot.zone, instant), slot.zone));
                 ("on", "on", next)
             }
         };
@@ -70,7 +65,7 @@ pub(super) async fn overview(
     State(app): State<App>,
     visitor: Visitor,
     Path(tenant): Path<String>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
     let config = app.store.config(&id_of(&tenant)).await?;
     let value = config.map_or_else(Map::new, |config| config.config_value);
@@ -104,7 +99,7 @@ pub(super) async fn open(
     visitor: Visitor,
     Path(tenant): Path<String>,
     Query(Named { name }): Query<Named>,
-) -> Result<Redirect, PageError> {
+) -> Result<Redirect, Problem> {
     let tenant = visitor.may_see(&tenant)?;
     let feature = FeatureType::new(name.trim())?;
     Ok(Redirect::to(&format!(
@@ -137,7 +132,7 @@ pub(super) async fn history(
     visitor: Visitor,
     Path(tenant): Path<String>,
     Query(Before { before }): Query<Before>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
     let (versions, more) = app
         .store
@@ -163,14 +158,14 @@ pub(super) async fn restore(
     visitor: Visitor,
     Path(tenant): Path<String>,
     Form(sent): Form<RestoreForm>,
-) -> Result<Redirect, PageError> {
+) -> Result<Redirect, Problem> {
     visitor.may_change(sent.csrf.as_deref())?;
     let tenant = visitor.may_see(&tenant)?;
     let value = app
         .store
         .past_value(&id_of(&tenant), sent.version)
         .await?
-        .ok_or_else(|| PageError::bad("there is no such version to restore"))?;
+        .ok_or_else(|| Problem::bad_request("there is no such version to restore"))?;
     let config = app
         .store
         .check(FEATURE_PREFERENCES, Value::Object(value))

@@ -2,31 +2,33 @@
 
 use std::net::SocketAddr;
 
-use askama::Template;
 use axum::{
     Form,
-    extract::{ConnectInfo, FromRequestParts, Query, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
-    response::{Html, IntoResponse, Redirect, Response},
+    extract::{ConnectInfo, FromRequestParts, Query, State, rejection::FormRejection},
+    http::{HeaderMap, request::Parts},
+    response::{IntoResponse, Redirect, Response},
 };
-use chrono::TimeDelta;
 use punctual_domain::TenantId;
-use secrecy::SecretString;
+use punctual_web::{
+    Problem,
+    key::hash,
+    session::{Next, SIGNED_IN_FOR, SessionCookie, SignIn, to_sign_in},
+};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{PageError, render};
+use super::SITE;
 use crate::{
-    http::{App, auth::Caller, problem::Problem},
-    keys::{Scope, hash},
-    pages::{cookie, set_cookie, to_sign_in, within},
+    http::{App, auth::Caller},
+    keys::Scope,
     store::now,
 };
 
-const COOKIE: &str = "punctual_session";
 /// Links to the pages from elsewhere find the visitor signed in.
-const SAME_SITE: &str = "Lax";
-const SIGNED_IN_FOR: TimeDelta = TimeDelta::hours(12);
+const COOKIE: SessionCookie = SessionCookie {
+    name: "punctual_session",
+    same_site: "Lax",
+};
 
 /// Who looks at a page.
 #[derive(Debug, Clone)]
@@ -69,46 +71,46 @@ impl Visitor {
     }
 
     /// The tenant of an address, if the visitor may see it.
-    pub(super) fn may_see(&self, tenant: &str) -> Result<TenantId, PageError> {
+    pub(super) fn may_see(&self, tenant: &str) -> Result<TenantId, Problem> {
         let tenant = TenantId::new(tenant)?;
         match self.tenant() {
-            Some(own) if *own != tenant => Err(PageError::forbidden(
+            Some(own) if *own != tenant => Err(Problem::forbidden(
                 "this key is for another tenant's preferences",
             )),
             _ => Ok(tenant),
         }
     }
 
-    pub(super) fn must_be_operator(&self) -> Result<(), PageError> {
+    pub(super) fn must_be_operator(&self) -> Result<(), Problem> {
         match self.is_operator() {
             true => Ok(()),
-            false => Err(PageError::forbidden("this page is for operators")),
+            false => Err(Problem::forbidden("this page is for operators")),
         }
     }
 
-    pub(super) fn must_be_admin(&self) -> Result<(), PageError> {
+    pub(super) fn must_be_admin(&self) -> Result<(), Problem> {
         match self.is_admin() {
             true => Ok(()),
-            false => Err(PageError::forbidden("this page is for administrators")),
+            false => Err(Problem::forbidden("this page is for administrators")),
         }
     }
 
     /// Checks that a form comes from our page and the visitor may change something.
-    pub(super) fn may_change(&self, csrf: Option<&str>) -> Result<(), PageError> {
+    pub(super) fn may_change(&self, csrf: Option<&str>) -> Result<(), Problem> {
         self.sent(csrf)?;
         match self.can_write() {
             true => Ok(()),
-            false => Err(PageError::forbidden("this key may read only")),
+            false => Err(Problem::forbidden("this key may read only")),
         }
     }
 
-    fn sent(&self, csrf: Option<&str>) -> Result<(), PageError> {
+    fn sent(&self, csrf: Option<&str>) -> Result<(), Problem> {
         // Hashes, because comparing them takes the same time whatever they are.
         let same =
             blake3::hash(csrf.unwrap_or_default().as_bytes()) == blake3::hash(self.csrf.as_bytes());
         match same {
             true => Ok(()),
-            false => Err(PageError::forbidden(
+            false => Err(Problem::forbidden(
                 "the form is out of date; load the page again",
             )),
         }
@@ -119,21 +121,19 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        let token = cookie(&parts.headers, COOKIE).map(str::to_owned);
+        let token = COOKIE.token(&parts.headers).map(str::to_owned);
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let caller = match (app.anonymous(), &token, peer) {
             (Some(anonymous), ..) => Some(anonymous),
             (None, Some(token), Some(ConnectInfo(peer))) => signed_in(app, *peer, token)
                 .await
-                .map_err(|problem| PageError::from(problem).into_response())?,
+                .map_err(Problem::into_response)?,
             _ => None,
         };
         let Some(caller) = caller else {
             return Err(to_sign_in(&parts.method, &parts.uri).into_response());
         };
-        app.limits
-            .known(&caller)
-            .map_err(|problem| PageError::from(problem).into_response())?;
+        app.limits.known(&caller).map_err(Problem::into_response)?;
         let token = token.filter(|_| app.admin_key.is_some());
         let csrf = token.as_ref().map_or_else(String::new, |token| {
             let derived = blake3::derive_key("punctual config database forms", token.as_bytes());
@@ -151,7 +151,7 @@ impl FromRequestParts<App> for Visitor {
 async fn signed_in(app: &App, peer: SocketAddr, token: &str) -> Result<Option<Caller>, Problem> {
     let token = blake3::hash(token.as_bytes());
     let attempt = app.guesses.begin(peer.ip(), token);
-    let attempt = attempt.map_err(Problem::too_many)?;
+    let attempt = attempt.map_err(|wait| Problem::too_many("wrong keys", wait))?;
     let caller = match app.store.session_key(&token).await? {
         Some(key) => app.holder(key).await?,
         None => None,
@@ -163,56 +163,30 @@ async fn signed_in(app: &App, peer: SocketAddr, token: &str) -> Result<Option<Ca
     Ok(caller)
 }
 
-#[derive(Template)]
-#[template(path = "sign_in.html")]
-struct SignInPage {
-    next: String,
-    problem: Option<&'static str>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Next {
-    next: Option<String>,
-}
-
-pub(super) async fn form(Query(Next { next }): Query<Next>) -> Result<Html<String>, PageError> {
-    render(&SignInPage {
-        next: within(next),
-        problem: None,
-    })
-}
-
-#[derive(Deserialize)]
-pub(super) struct SignIn {
-    key: SecretString,
-    next: Option<String>,
+pub(super) async fn form(Query(Next { next }): Query<Next>) -> Response {
+    SITE.sign_in(next, false)
 }
 
 pub(super) async fn sign_in(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    Form(SignIn { key, next }): Form<SignIn>,
-) -> Result<Response, PageError> {
+    form: Result<Form<SignIn>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Form(SignIn { key, next }) = form?;
     if app.admin_key.is_none() {
         return Ok(Redirect::to("/").into_response());
     }
     let key = hash(&key);
     let holder = app.holder_at(peer, key, "refused at the sign-in").await?;
     if holder.is_none() {
-        let page = render(&SignInPage {
-            next: within(next),
-            problem: Some("That key isn't valid or has been revoked."),
-        })?;
-        return Ok((StatusCode::UNAUTHORIZED, page).into_response());
+        return Ok(SITE.sign_in(next, true));
     }
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     app.store
         .add_session(&blake3::hash(token.as_bytes()), &key, now() + SIGNED_IN_FOR)
         .await?;
-    let cookie = set_cookie(&headers, COOKIE, &token, SAME_SITE, SIGNED_IN_FOR);
-    let to = Redirect::to(&within(next));
-    Ok(([(header::SET_COOKIE, cookie)], to).into_response())
+    Ok(COOKIE.sign_in(&headers, &token, next))
 }
 
 #[derive(Deserialize)]
@@ -225,13 +199,12 @@ pub(super) async fn sign_out(
     visitor: Visitor,
     headers: HeaderMap,
     Form(form): Form<SignOut>,
-) -> Result<Response, PageError> {
+) -> Result<Response, Problem> {
     visitor.sent(form.csrf.as_deref())?;
     if let Some(token) = &visitor.token {
         app.store
             .end_session(&blake3::hash(token.as_bytes()))
             .await?;
     }
-    let cookie = set_cookie(&headers, COOKIE, "", SAME_SITE, TimeDelta::zero());
-    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response())
+    Ok(COOKIE.sign_out(&headers))
 }

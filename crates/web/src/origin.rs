@@ -1,14 +1,36 @@
-//! What both servers refuse of requests that a page of another site makes a browser send.
+//! Which requests a page of another site makes a browser send, and how they are refused.
 
-use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, Method, Uri, header},
+    middleware::Next,
+    response::Response,
+};
 
-/// Checks that a request comes from the server's own pages, or from no page at all. Without a key (`key_setting` is
-/// then the setting that would hold one) it also has to name this machine: the page of another site could otherwise have
-/// its own name resolve to this machine, and read everything.
+use crate::Problem;
+
+/// Refuses, as a middleware, requests that do not come from the server's own pages or from no page at all. Without a key
+/// (`key_setting` is then the name of the setting that would hold one) a request also has to name this machine: the page
+/// of another site could otherwise have its own name resolve to this machine, and read everything.
 ///
 /// # Errors
-/// Why it is refused.
-pub fn check(
+/// Status 403 with the reason.
+pub async fn refuse_other_sites(
+    State(key_setting): State<Option<&'static str>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    check(
+        request.method(),
+        request.uri(),
+        request.headers(),
+        key_setting,
+    )
+    .map_err(Problem::forbidden)?;
+    Ok(next.run(request).await)
+}
+
+fn check(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,

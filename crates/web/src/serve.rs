@@ -20,7 +20,7 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{ConnectInfo, Request},
     http::{HeaderValue, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use hyper::{
     body::{Frame, Incoming, SizeHint},
@@ -39,7 +39,7 @@ use tracing::debug;
 
 pub(crate) use self::connections::network;
 use self::connections::{Connection, Connections, Limits};
-use crate::pages::problem;
+use crate::Problem;
 
 /// Serves `router` until `stop` is done and every request that was being answered has its answer, 15 s later at most.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
@@ -135,9 +135,10 @@ async fn answer(
     let response = if connection.for_health && !request.uri().path().starts_with("/health/") {
         connection.answer_begins();
         let busy = "all connections are in use; try again in 1 s";
-        let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, busy);
+        let mut response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, busy)
+            .retry_after(Duration::from_secs(1))
+            .into_response();
         let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
     } else {

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+pub mod format;
+mod guesses;
+pub mod key;
+pub mod origin;
+pub mod page;
+pub mod problem;
+pub mod process;
+mod serve;
+pub mod session;
+
+pub use guesses::{Attempt, Guesses};
+pub use page::Site;
+pub use problem::{Problem, ProblemBody};
+pub use serve::serve;

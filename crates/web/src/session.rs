@@ -1,0 +1,166 @@
+//! Who is signed in on a server's pages: the cookie, the way to the sign-in page and from there back.
+
+use axum::{
+    http::{HeaderMap, Method, Uri, header},
+    response::{IntoResponse, Redirect, Response},
+};
+use chrono::TimeDelta;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// How long a visitor stays signed in.
+pub const SIGNED_IN_FOR: TimeDelta = TimeDelta::hours(12);
+
+/// Sends a visitor who is not signed in to the sign-in page, and from there on to the page that was asked for.
+pub fn to_sign_in(method: &Method, uri: &Uri) -> Redirect {
+    let next = match uri.path_and_query() {
+        Some(path) if method.is_safe() => path.as_str(),
+        _ => "/",
+    };
+    Redirect::to(&format!("/sign-in?next={}", encode(next)))
+}
+
+fn encode(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+            (byte as char).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// An address of the server's own, whatever was asked for.
+pub(crate) fn within(next: Option<String>) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+    next.filter(|next| next.starts_with('/') && !next.starts_with("//") && next.bytes().all(plain))
+        .unwrap_or_else(|| "/".to_owned())
+}
+
+/// The cookie of who is signed in. It is sent back only to the server's own pages, never shown to scripts, and sent over
+/// TLS only where the client speaks TLS. What its token says, and how it ends, is the server's business.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionCookie {
+    /// Name of the cookie.
+    pub name: &'static str,
+    /// `Strict`, or `Lax` where links from elsewhere are to find the visitor signed in.
+    pub same_site: &'static str,
+}
+
+impl SessionCookie {
+    /// The token that the browser sends back, if it does.
+    #[must_use]
+    pub fn token<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .find_map(|(given, value)| (given == self.name).then_some(value))
+    }
+
+    /// Signs the visitor in, and sends them on to the page `next`. `headers` are those of the request.
+    #[must_use]
+    pub fn sign_in(&self, headers: &HeaderMap, token: &str, next: Option<String>) -> Response {
+        self.set(headers, token, SIGNED_IN_FOR, &within(next))
+    }
+
+    /// Takes the cookie away, and sends the visitor to the sign-in page. `headers` are those of the request.
+    #[must_use]
+    pub fn sign_out(&self, headers: &HeaderMap) -> Response {
+        self.set(headers, "", TimeDelta::zero(), "/sign-in")
+    }
+
+    fn set(&self, headers: &HeaderMap, token: &str, age: TimeDelta, to: &str) -> Response {
+        let (Self { name, same_site }, age) = (self, age.num_seconds());
+        let secure = if behind_tls(headers) { "; Secure" } else { "" };
+        let cookie = format!(
+            "{name}={token}; Path=/; HttpOnly; SameSite={same_site}; Max-Age={age}{secure}"
+        );
+        ([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()
+    }
+}
+
+/// What the sign-in form sends.
+#[derive(Debug, Deserialize)]
+pub struct SignIn {
+    /// The key.
+    pub key: SecretString,
+    /// The page that was asked for first.
+    pub next: Option<String>,
+}
+
+/// Query of the sign-in page.
+#[derive(Debug, Deserialize)]
+pub struct Next {
+    /// The page that was asked for first.
+    pub next: Option<String>,
+}
+
+/// Whether the client speaks TLS with the proxy in front: `X-Forwarded-Proto`, or else `Forwarded`, whose first entries
+/// are what the proxy next to the client says.
+fn behind_tls(headers: &HeaderMap) -> bool {
+    let first = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        value.split(',').next()
+    };
+    match first("x-forwarded-proto") {
+        Some(protocol) => protocol.trim().eq_ignore_ascii_case("https"),
+        None => first("forwarded").is_some_and(|entry| {
+            entry.split(';').any(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or_default();
+                name.trim().eq_ignore_ascii_case("proto")
+                    && value.trim().trim_matches('"').eq_ignore_ascii_case("https")
+            })
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn cookies_are_for_tls_only_where_the_client_speaks_tls() {
+        let secure = |name: &'static str, value: &'static str| {
+            let (name, value) = (HeaderName::from_static(name), value.parse().unwrap());
+            let headers = HeaderMap::from_iter([(name, value)]);
+            let cookie = SessionCookie {
+                name: "c",
+                same_site: "Lax",
+            };
+            let response = cookie.sign_in(&headers, "t", None);
+            let set = response.headers()[header::SET_COOKIE].to_str().unwrap();
+            set.ends_with("; Secure")
+        };
+        for value in ["https", "HTTPS", "https, http", " Https ,http"] {
+            assert!(secure("x-forwarded-proto", value), "{value}");
+        }
+        for value in ["http", "http, https", "", "httpsx"] {
+            assert!(!secure("x-forwarded-proto", value), "{value}");
+        }
+        for value in ["proto=https", "for=192.0.2.1;Proto=\"https\", proto=http"] {
+            assert!(secure("forwarded", value), "{value}");
+        }
+        assert!(!secure(
+            "forwarded",
+            "for=192.0.2.1;proto=http, proto=https"
+        ));
+    }
+
+    #[test]
+    fn a_visitor_is_sent_to_the_servers_own_pages_only() {
+        for next in [
+            "//elsewhere.example",
+            "https://elsewhere.example",
+            "/\\elsewhere",
+            "/\r\nx",
+        ] {
+            assert_eq!(within(Some(next.into())), "/", "{next:?}");
+        }
+        assert_eq!(within(Some("/jobs?a=b".into())), "/jobs?a=b");
+    }
+}
