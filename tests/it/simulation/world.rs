@@ -14,7 +14,8 @@ use punctual_application::{
     testing::ManualClock,
 };
 use punctual_domain::{
-    BatchConfig, Dates, DeadLetter, DeadLetterState, FeatureType, JobId, TenantId, Verdict, Zone,
+    BatchConfig, Dates, DeadLetter, DeadLetterState, FeatureType, JobId, TenantId, Trigger,
+    Verdict, Zone,
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -847,12 +848,17 @@ impl World {
             }
         }
         self.note(format!("a backfill of everything from {from}: {to_run:?}"));
-        let after = self.queued().into_keys();
+        // What falls due at this moment is queued beside it.
+        let after = self.queued().into_iter();
+        let after = after.filter(|(_, queued)| queued.trigger == Trigger::Backfill);
         LastBackfill {
             at,
             dates: Dates::new(from, to).unwrap(),
             to_run,
-            batches: after.filter(|id| !before.contains(id)).collect(),
+            batches: after
+                .map(|(id, _)| id)
+                .filter(|id| !before.contains(id))
+                .collect(),
         }
     }
 

@@ -81,9 +81,11 @@ impl Operator {
             run = run.or_else(|| runs.first().copied());
         }
         let planned_until = match known {
-            Some(job) => job
-                .mirror
-                .read(|mirror| mirror.horizon().map(Horizon::until)),
+            // A tenant whom it has not read yet is planned when it has.
+            Some(job) => job.mirror.read(|mirror| {
+                mirror.slot_of(tenant_id)?;
+                mirror.horizon().map(Horizon::until)
+            }),
             None => status.planned_until,
         };
         let slot = match &choice {

@@ -135,12 +135,16 @@ fn record(tenant: &str, preference: Value) -> PreferenceRecord {
     }
 }
 
-/// An operator of a job that serves Ann at 9:00 each day, and cannot use what Bad has stored.
+/// An operator of a job that serves Ann at 9:00 each day, cannot use what Bad has stored, and has not read what Unread has.
 fn serving(store: &Arc<FakeStore>) -> Operator {
     let config_database = FakeConfigDatabase::default();
     config_database.put(record(
         "off",
         json!({"enabled": false, "frequency": "daily"}),
+    ));
+    config_database.put(record(
+        "unread",
+        json!({"enabled": true, "frequency": "daily"}),
     ));
     let operator = Operator {
         preferences: Arc::new(config_database),
@@ -335,6 +339,8 @@ async fn everybody_is_told_why_they_run_or_do_not() {
     assert_eq!(will_run.slot.as_deref(), Some("daily 09:00 UTC"));
     let missed = explain("ann", None).await.verdict;
     assert!(matches!(missed, Verdict::Missed { .. }), "{missed:?}");
+    let unread = explain("unread", None).await.verdict;
+    assert!(matches!(unread, Verdict::DueNow { .. }), "{unread:?}");
     let quarantined = explain("bad", None).await.verdict;
     assert!(matches!(quarantined, Verdict::Quarantined { .. }));
     assert_eq!(explain("off", None).await.verdict, Verdict::Disabled);
