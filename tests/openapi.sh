@@ -1,11 +1,12 @@
 #!/bin/sh
 # Calls every address that /openapi.json of a running config service and of a running agent describes, with inputs made up
-# from the description: no answer may be a server error, or one that is not described.
+# from the description: no answer may be a server error, or one that is not described. A client that a public generator makes
+# of the agent's description lists batches.
 set -eu
 cd "$(dirname "$0")/.."
 
 venv=target/schemathesis
-if [ ! -x "$venv/bin/schemathesis" ]; then
+if [ ! -x "$venv/bin/openapi-python-client" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/openapi/requirements.txt
 fi
@@ -38,3 +39,9 @@ CONFIG_STORE_URL="sqlite://$folder/agent-config.db" CONFIG_HTTP_ADDR=127.0.0.1:0
     target/debug/punctual-agent run --import data/preferences/sample.ndjson >"$folder/agent.log" 2>&1 &
 pids="$pids $!"
 check "$port"
+PATH="$PWD/$venv/bin:$PATH" "$venv/bin/openapi-python-client" generate --url "http://127.0.0.1:$port/openapi.json" \
+    --meta none --output-path "$folder/generated" >"$folder/generate.log" 2>&1 || {
+    cat "$folder/generate.log" >&2
+    exit 1
+}
+PYTHONPATH="$folder" "$venv/bin/python" tests/openapi/list_batches.py generated "http://127.0.0.1:$port"
