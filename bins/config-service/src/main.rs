@@ -172,13 +172,13 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
             let key = store
                 .rotate_key(&name, TimeDelta::hours(overlap.into()))
                 .await?
-                .with_context(|| format!("there is no key named `{name}`"))?;
+                .with_context(|| format!("no key named `{name}`; `keys list` shows the keys"))?;
             println!("{}", key.expose_secret());
         }
         Keys::Revoke { name } => {
             anyhow::ensure!(
                 store.revoke_key(&name).await?,
-                "there is no key named `{name}`"
+                "no key named `{name}`; `keys list` shows the keys"
             );
         }
     }

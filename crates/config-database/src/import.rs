@@ -70,7 +70,7 @@ impl ConfigStore {
     /// Imports a file of lines. A preference that is new here counts since its line's `updated_at`.
     ///
     /// # Errors
-    /// When the file cannot be read or the store fails; a wrong line is no error but in the report.
+    /// When the file cannot be read or the store fails; the report lists invalid lines, which are not an error.
     pub async fn import_file(&self, path: &Path) -> Result<ImportReport, StoreError> {
         let unreadable = |error: std::io::Error| {
             StoreError::new(format!("cannot read {}: {error}", path.display()))

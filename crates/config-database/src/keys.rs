@@ -16,7 +16,7 @@ pub enum Scope {
     Admin,
 }
 
-/// A word that is no scope.
+/// A word that is not a scope.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("`{0}` is not a scope; use one of read, write, admin")]
 pub struct InvalidScope(String);

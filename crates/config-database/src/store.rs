@@ -72,7 +72,7 @@ impl ConfigStore {
     ) -> Result<Transaction<'static, Any>, StoreError> {
         let pool = self.pool.clone();
         // In a task of its own: callers go away in mid-call, and sqlx 0.9.0 leaks a transaction whose beginning is
-        // cancelled. The task brings it to its end, and what nobody takes is rolled back.
+        // cancelled. The task completes the beginning, and rolls back a transaction that its caller no longer takes.
         let begun = tokio::spawn(async move { pool.begin_with(statement).await });
         Ok(begun.await.map_err(StoreError::new)??)
     }
@@ -89,5 +89,5 @@ pub(crate) fn now() -> DateTime<Utc> {
 
 fn instant(micros: i64) -> Result<DateTime<Utc>, StoreError> {
     DateTime::from_timestamp_micros(micros)
-        .ok_or_else(|| StoreError(format!("{micros} is no instant")))
+        .ok_or_else(|| StoreError(format!("{micros} µs is not a valid timestamp")))
 }

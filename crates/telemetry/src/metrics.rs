@@ -25,7 +25,7 @@ pub fn describe_metrics() {
     );
     describe_gauge!(
         "punctual_preferences_seen_timestamp_seconds",
-        "Every preference stored until then is in force."
+        "Every preference stored until then is in effect."
     );
     describe_gauge!(
         "punctual_planned_timestamp_seconds",

@@ -77,8 +77,8 @@ impl Site {
         })
     }
 
-    /// Answers a page, as a middleware: errors become pages, and the browser is told to keep the page to itself and to
-    /// load nothing from elsewhere.
+    /// Middleware for pages: turns errors into pages and sets headers with which the browser keeps the page to itself
+    /// and loads nothing from other hosts.
     pub async fn answer(&'static self, request: Request, next: Next) -> Response {
         let mut response = next.run(request).await;
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {

@@ -275,10 +275,10 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_served_now_says_when_to_come_back() {
         let unavailable = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy");
-        let told = unavailable
+        let with_delay = unavailable
             .clone()
             .retry_after(Duration::from_millis(2_100));
-        for (problem, seconds) in [(unavailable, "5"), (told, "3")] {
+        for (problem, seconds) in [(unavailable, "5"), (with_delay, "3")] {
             let response = retry_unavailable(5, problem.into_response()).await;
             assert_eq!(response.headers()[header::RETRY_AFTER], seconds);
         }

@@ -29,7 +29,10 @@ pub(super) type Address = Path<(String, String)>;
 pub(super) struct ConfigBody {
     /// For `feature_preferences`: preferences by feature.
     #[schema(value_type = Object)]
-    #[allow(dead_code, reason = "read by hand, so that every mistake is told")]
+    #[allow(
+        dead_code,
+        reason = "parsed from the raw body, so that every mistake is reported"
+    )]
     config_value: Value,
 }
 
@@ -45,7 +48,7 @@ pub(super) struct History {
 #[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags that are known")), responses(
     (status = 200, body = StoredConfig),
     (status = 304, description = "It is known"),
-    (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -97,7 +100,7 @@ pub(super) async fn store(
 /// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
 #[utoipa::path(patch, operation_id = "patch_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), request_body = ConfigBody, responses(
     (status = 200, body = StoredConfig),
-    (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -126,7 +129,7 @@ pub(super) async fn patch(
 /// Removes a configuration.
 #[utoipa::path(delete, operation_id = "remove_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), responses(
     (status = 204, description = "It is removed"),
-    (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -185,7 +188,7 @@ pub(super) struct Restore {
 /// Stores an earlier version again, as a new one.
 #[utoipa::path(post, operation_id = "restore_config", path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), request_body = Restore, responses(
     (status = 200, body = StoredConfig),
-    (status = 404, description = "There is no such configuration", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -202,7 +205,8 @@ pub(super) async fn restore(
         Problem::new(
             StatusCode::NOT_FOUND,
             format!(
-                "there is no version {version} to restore; GET the history for those there are"
+                "version {version} cannot be restored: it does not exist or is a removal; \
+                 GET the history for the versions"
             ),
         )
     })?;

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::TimeDelta;
-use punctual_domain::TenantId;
+use punctual_domain::{TenantId, visible};
 use punctual_web::{Problem, ProblemBody};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,7 @@ pub(super) async fn create(
 /// Makes a key that takes the place of the one of this name, which goes on holding for a while.
 #[utoipa::path(post, operation_id = "rotate_key", path = "/keys/{name}/rotate", params(("name" = String, Path)), request_body = Option<Rotation>, responses(
     (status = 201, body = Made),
-    (status = 404, description = "There is no key of that name", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "The key does not exist", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn rotate(
@@ -115,7 +115,7 @@ pub(super) async fn rotate(
         .store
         .rotate_key(&name, TimeDelta::hours(hours.into()))
         .await?
-        .ok_or_else(missing)?;
+        .ok_or_else(|| missing(&name))?;
     let made = Made {
         name,
         key: key.expose_secret().to_owned(),
@@ -126,7 +126,7 @@ pub(super) async fn rotate(
 /// Takes a key back.
 #[utoipa::path(delete, operation_id = "revoke_key", path = "/keys/{name}", params(("name" = String, Path)), responses(
     (status = 204, description = "It is taken back"),
-    (status = 404, description = "There is no key of that name", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "The key does not exist", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn revoke(
@@ -136,12 +136,15 @@ pub(super) async fn revoke(
     if app.store.revoke_key(&name).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(missing())
+    Err(missing(&name))
 }
 
-fn missing() -> Problem {
+fn missing(name: &str) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "there is no key of that name; GET /api/v1/keys for those there are",
+        format!(
+            "no key named `{}`; GET /api/v1/keys lists the keys",
+            visible(name)
+        ),
     )
 }

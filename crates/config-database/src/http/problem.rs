@@ -43,7 +43,7 @@ impl IntoResponses for AnyProblem {
     }
 }
 
-/// A body of JSON, whatever its content type says; mistakes are told as problems.
+/// A JSON body, whatever its content type says; a mistake in it becomes a `Problem`.
 pub(super) struct JsonBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {

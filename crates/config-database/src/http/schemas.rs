@@ -36,7 +36,7 @@ pub(super) async fn read(
 ///
 /// It stays within itself and within 10,000 values, each counted as often as a `$ref` leads to it.
 #[utoipa::path(put, operation_id = "store_schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), request_body = Object, responses(
-    (status = 204, description = "It is in force"),
+    (status = 204, description = "The schema is in effect"),
     AnyProblem,
 ))]
 pub(super) async fn store(
@@ -50,7 +50,7 @@ pub(super) async fn store(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes a schema out of force.
+/// Removes the schema of a feature.
 #[utoipa::path(delete, operation_id = "remove_schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), responses(
     (status = 204, description = "Overrides may be anything"),
     (status = 404, description = "It has none", body = ProblemBody, content_type = "application/problem+json"),

@@ -46,7 +46,7 @@ impl ConfigStore {
     /// Makes a key and returns it: the only time it is seen.
     ///
     /// # Errors
-    /// When the name is no usable one or is taken, or the store fails.
+    /// When the name is invalid or taken, or the store fails.
     pub async fn create_key(&self, new: &NewKey) -> Result<SecretString, KeyError> {
         let hidden = visible(&new.name) != new.name;
         if hidden || new.name.trim().is_empty() || new.name.chars().count() > 128 {
@@ -145,7 +145,7 @@ impl ConfigStore {
 /// Why a key cannot be made.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum KeyError {
-    /// Nobody could tell it from others.
+    /// The name is blank, too long or contains a character that cannot be shown.
     #[error("a key needs a name of 1 to 128 characters, none of them a control character")]
     Name,
     /// There is one.

@@ -114,7 +114,7 @@ impl Expected {
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
-    #[error("there is no such configuration")]
+    #[error("the configuration does not exist")]
     Missing,
     /// It is not what the caller took it for; the version it has, if any.
     #[error("the configuration has changed meanwhile")]

@@ -56,7 +56,7 @@ struct Tenant {
 /// Why the groups cannot be given.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GroupsError {
-    #[error("`{0}` is no cursor of this list; use the `next_cursor` of the page before")]
+    #[error("invalid cursor `{0}`; pass the `next_cursor` of the previous page")]
     Cursor(String),
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,4 +1,4 @@
-//! News from other processes that write to the same database: PostgreSQL tells at once, SQLite does not.
+//! Notifications of changes that other processes make in the same database. PostgreSQL sends them, SQLite does not.
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::PgListener;
@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::{ConfigStore, dialect::Dialect};
 
-/// What tells of changes.
+/// Source of change notifications.
 pub(crate) struct News(Option<PgListener>);
 
 impl ConfigStore {
@@ -19,18 +19,18 @@ impl ConfigStore {
             listener.listen("punctual_config_changes").await?;
             Ok::<_, sqlx::Error>(listener)
         };
-        News(listening.await.inspect_err(told_late).ok())
+        News(listening.await.inspect_err(warn_of_delay).ok())
     }
 }
 
 impl News {
-    /// The next change that somebody made, if it is told.
+    /// Waits for the next notification of a change; for ever where the database sends none.
     pub(crate) async fn next(&mut self) {
         match &mut self.0 {
             // The listener connects again by itself.
             Some(listener) => {
                 if let Err(error) = listener.recv().await {
-                    told_late(&error);
+                    warn_of_delay(&error);
                     std::future::pending::<()>().await;
                 }
             }
@@ -39,6 +39,6 @@ impl News {
     }
 }
 
-fn told_late(error: &sqlx::Error) {
+fn warn_of_delay(error: &sqlx::Error) {
     warn!(%error, "Changes made by other replicas are seen up to a second late: {error}");
 }

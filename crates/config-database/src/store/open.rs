@@ -23,7 +23,7 @@ impl ConfigStore {
     /// PostgreSQL database as `postgres://user:password@host/name`, and brings its tables up to date.
     ///
     /// # Errors
-    /// When it cannot be opened or is no database of ours. No error shows the URL: it may hold a password.
+    /// When it cannot be opened or is not a Config Database. No error shows the URL: it may hold a password.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let (dialect, options) = parse(url).ok_or_else(|| {
             StoreError::new(
@@ -86,7 +86,7 @@ fn file_of(url: &str) -> &str {
     path.split_once('?').map_or(path, |(path, _)| path)
 }
 
-/// Brings the tables up to date, whoever else is about to do the same.
+/// Brings the tables up to date, also while other processes do the same.
 async fn migrate(
     pool: &AnyPool,
     dialect: Dialect,

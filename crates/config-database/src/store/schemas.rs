@@ -255,7 +255,7 @@ impl ConfigStore {
         let rows = sqlx::query("SELECT feature_type, schema FROM feature_schemas")
             .fetch_all(connection)
             .await?;
-        let in_force = self
+        let in_effect = self
             .schemas
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -263,7 +263,7 @@ impl ConfigStore {
         let mut schemas = BTreeMap::new();
         for row in rows {
             let (feature, text): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            let schema = match in_force.get(&feature) {
+            let schema = match in_effect.get(&feature) {
                 Some(known) if known.text == text => known.clone(),
                 _ => Schema::stored(&feature, text),
             };

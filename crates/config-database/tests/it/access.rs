@@ -12,7 +12,7 @@ on_both_databases! {
     a_name_in_a_path_is_not_taken_for_a_part_of_it
     a_tenants_key_sees_that_tenant_and_nothing_else
     a_key_and_the_one_that_takes_its_place_hold_together_for_a_while
-    who_calls_too_often_is_told_when_to_come_back_and_others_are_served
+    a_frequent_caller_gets_retry_after_and_others_are_served
     a_call_that_another_sites_page_sends_is_refused
     without_the_right_key_nothing_answers_not_even_what_does_not_exist
     a_key_may_do_what_its_scope_says_until_it_is_taken_back
@@ -316,7 +316,7 @@ async fn a_key_and_the_one_that_takes_its_place_hold_together_for_a_while(kind: 
     assert_eq!(long.await.unwrap().status(), 400);
 }
 
-async fn who_calls_too_often_is_told_when_to_come_back_and_others_are_served(kind: Kind) {
+async fn a_frequent_caller_gets_retry_after_and_others_are_served(kind: Kind) {
     let server = start_in(kind.place().await, Some("admin")).await;
     let key = server.store.create_key(&key_of_tenant("a")).await.unwrap();
     let other = server.store.create_key(&key_of_tenant("b")).await.unwrap();

@@ -212,7 +212,7 @@ async fn groups_hold_everyone_switched_on_once_whole_or_in_pages(kind: Kind) {
     assert_eq!(seen, ["\"Asia/Tokyo\": b", "\"UTC\": a c", "\"UTC\": d e"]);
 
     assert_eq!(
-        lines(&server.get("preferences/groups?feature_type=nobody").await),
+        lines(&server.get("preferences/groups?feature_type=unused").await),
         Vec::<String>::new()
     );
     for path in [

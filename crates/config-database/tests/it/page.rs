@@ -115,7 +115,7 @@ async fn server_with_keys(kind: Kind) -> (Running, String) {
 
 async fn each_key_opens_its_own_pages_only(kind: Kind) {
     let (server, key_of_a) = server_with_keys(kind).await;
-    let nobody = Visitor::new(&server);
+    let anonymous = Visitor::new(&server);
     let tenants = Visitor::signed_in(&server, &key_of_a).await;
     let admin = Visitor::signed_in(&server, "admin-key").await;
     let reader = server
@@ -140,7 +140,7 @@ async fn each_key_opens_its_own_pages_only(kind: Kind) {
         ("/operators/quarantine", 403, 403),
         ("/operators/export", 403, 403),
     ] {
-        assert_eq!(nobody.status(path).await, 303, "{path} asks to sign in");
+        assert_eq!(anonymous.status(path).await, 303, "{path} asks to sign in");
         assert_eq!(
             tenants.status(path).await,
             tenants_sees,
@@ -160,19 +160,19 @@ async fn each_key_opens_its_own_pages_only(kind: Kind) {
     }
     assert_eq!(tenants.get("/").await.headers()["location"], "/tenants/a");
     assert_eq!(admin.get("/").await.headers()["location"], "/operators");
-    let sent_away = nobody.get("/tenants/a?x=1").await;
+    let sent_away = anonymous.get("/tenants/a?x=1").await;
     assert_eq!(
         sent_away.headers()["location"],
         "/sign-in?next=/tenants/a%3Fx%3D1"
     );
 
-    let wrong = nobody.post("/sign-in", &[("key", "canary-wrong")]).await;
+    let wrong = anonymous.post("/sign-in", &[("key", "canary-wrong")]).await;
     assert_eq!(wrong.status(), 401);
     assert!(!wrong.text().await.unwrap().contains("canary"));
     for elsewhere in ["//evil.example", "https://evil.example", "/\\evil.example"] {
         let form = [("key", "admin-key"), ("next", elsewhere)];
         assert_eq!(
-            nobody.post("/sign-in", &form).await.headers()["location"],
+            anonymous.post("/sign-in", &form).await.headers()["location"],
             "/"
         );
     }
@@ -306,13 +306,13 @@ async fn what_the_form_does_not_know_is_kept_and_nothing_is_overwritten_unseen(k
         (&expected, &json!({"enabled": false}))
     );
 
-    // The form was filled from what is no longer there.
+    // The form was filled from a version that has been replaced.
     form[6].1 = "11:00";
     let late = visitor.post("/tenants/a/features/f", &form).await;
     assert_eq!(late.status(), 422);
     assert!(late.text().await.unwrap().contains("meanwhile"));
     assert_eq!(server.get(path).await["config_value"], now);
-    // A change of another feature is nobody's business here.
+    // A change of another feature does not conflict with this one.
     let page = visitor.text("/tenants/a/features/f").await;
     let version = hidden(&page, "version");
     form[1].1 = &version;

@@ -7,7 +7,7 @@ use crate::server::{Kind, Running, on_both_databases, start, start_in};
 
 on_both_databases! {
     overrides_are_held_to_the_schema_of_their_feature_on_every_way_in
-    what_is_no_schema_is_refused_and_nothing_is_fetched
+    an_invalid_schema_is_refused_and_nothing_is_fetched
     a_schema_that_could_take_for_ever_is_refused_and_an_expensive_one_is_bounded
 }
 
@@ -105,14 +105,14 @@ async fn overrides_are_held_to_the_schema_of_their_feature_on_every_way_in(kind:
         "an old version must fit today's schema"
     );
 
-    // In force after a restart, until it is removed.
+    // The schema stays in effect after a restart, until it is removed.
     let server = start_in(server.stop().await, None).await;
     assert_eq!(put(&server, json!({"tone": "loud"})).await.0, 422);
     assert_eq!(server.call(Method::DELETE, SCHEMA, "").await.status(), 204);
     assert_eq!(put(&server, json!({"tone": "loud"})).await.0, 200);
 }
 
-async fn what_is_no_schema_is_refused_and_nothing_is_fetched(kind: Kind) {
+async fn an_invalid_schema_is_refused_and_nothing_is_fetched(kind: Kind) {
     let server = start(kind).await;
     for (body, status) in [
         ("not json", 400),

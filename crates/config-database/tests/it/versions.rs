@@ -12,7 +12,7 @@ on_both_databases! {
     of_many_patches_at_once_none_is_lost
     a_merge_patch_changes_what_it_names_and_nothing_else
     every_version_is_kept_with_its_actor_and_can_be_restored
-    forgotten_changes_make_their_readers_read_anew_and_nobody_else
+    forgotten_changes_make_only_their_readers_read_anew
 }
 
 const PATH: &str = "tenants/a/configs/feature_preferences";
@@ -407,7 +407,7 @@ async fn every_version_is_kept_with_its_actor_and_can_be_restored(kind: Kind) {
     assert_eq!(
         restore(3).await.status(),
         404,
-        "a removal is no version to go back to"
+        "a removal cannot be restored"
     );
     assert_eq!(restore(99).await.status(), 404);
     let restored: Value = restore(1).await.json().await.unwrap();
@@ -417,7 +417,7 @@ async fn every_version_is_kept_with_its_actor_and_can_be_restored(kind: Kind) {
     );
 }
 
-async fn forgotten_changes_make_their_readers_read_anew_and_nobody_else(kind: Kind) {
+async fn forgotten_changes_make_only_their_readers_read_anew(kind: Kind) {
     let server = start(kind).await;
     for time in ["09:00", "09:01", "09:02"] {
         server.put("a", json!({"f": on(time)})).await;

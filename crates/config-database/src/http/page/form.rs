@@ -250,7 +250,7 @@ impl OverrideField {
             Input::Number { .. } => Value::Number(
                 json_of("number")?
                     .as_number()
-                    .ok_or_else(|| format!("{}: {text} is no number.", self.label))?
+                    .ok_or_else(|| format!("{}: {text} is not a number.", self.label))?
                     .clone(),
             ),
             Input::Json => json_of("JSON")?,
@@ -337,7 +337,7 @@ fn fitting(input: Input, value: Option<&Value>) -> Input {
     };
     match input {
         input if fits => input,
-        // What is no longer offered stays chosen until something else is.
+        // A stored choice that the schema dropped stays selected until the user makes another one.
         Input::Choice(mut choices) if value.is_string() && choices != SWITCH => {
             choices.push(plain(value));
             Input::Choice(choices)

@@ -165,7 +165,11 @@ pub(super) async fn restore(
         .store
         .past_value(&id_of(&tenant), sent.version)
         .await?
-        .ok_or_else(|| Problem::bad_request("there is no such version to restore"))?;
+        .ok_or_else(|| {
+            Problem::bad_request(
+                "that version cannot be restored; choose another one from the history",
+            )
+        })?;
     let config = app
         .store
         .check(FEATURE_PREFERENCES, Value::Object(value))
