@@ -336,7 +336,7 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
     assert!(page.contains("holds 1 chunks"), "{page}");
     let replicas = reqwest::get(format!("{}/replicas", agent.api()));
     let replicas = replicas.await.unwrap().text().await.unwrap();
-    assert!(replicas.contains(">gone</span>"), "{replicas}");
+    assert!(replicas.contains(">unresponsive</span>"), "{replicas}");
 }
 
 #[tokio::test]
