@@ -162,7 +162,7 @@ pub(crate) struct SimulateOptions {
     /// Number of days to simulate
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=366))]
     pub(crate) days: u32,
-    /// Start of the simulation (RFC 3339) (default: the start of today in UTC)
+    /// Start of the simulation (RFC 3339; default: the start of today in UTC)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) from: Option<DateTime<Utc>>,
     /// Job id (default: the first job that follows preferences)
@@ -275,7 +275,7 @@ pub(crate) struct PreviewOptions {
     /// {"id","occurrences"|"error"}
     #[arg(long)]
     pub(crate) stdin: bool,
-    /// Show occurrences strictly after this instant (RFC 3339) (default: now)
+    /// Show occurrences strictly after this instant (RFC 3339; default: now)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) from: Option<DateTime<Utc>>,
     /// Number of occurrences
