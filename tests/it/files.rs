@@ -128,7 +128,7 @@ fn every_line_about_security_names_a_test_that_exists() {
         assert!(!named.is_empty(), "no test is named in: {claim}");
         for name in named {
             let exists = sources.contains(&format!("fn {name}("));
-            assert!(exists, "no test `{name}`: {claim}");
+            assert!(exists, "test `{name}` does not exist: {claim}");
         }
     }
 }
