@@ -35,7 +35,8 @@ setup: ## Install what the tests need from Debian's packages, where it is missin
 fresh: ## Make a fresh Debian in a folder and run `make run` and `make test` in it, as root
 	tests/fresh.sh
 
-lint: ## Check format, lints and documentation
+lint: ## Check words, format, lints and documentation
+	tests/words.sh
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	cargo clippy --locked -p punctual-infrastructure --no-default-features -- -D warnings

@@ -1,4 +1,4 @@
-//! What a user types.
+//! Command-line arguments.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,11 +8,11 @@ use punctual_domain::{FeatureType, JobId, TenantId};
 
 /// Runs every user's recurring work at the time, and in the way, that user chose.
 ///
-/// Settings come from the environment, or from a file with the same names; docs/usage lists them.
+/// Settings come from environment variables or a settings file with the same names; see docs/reference/settings.md.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Cli {
-    /// A settings file (TOML or JSON); the environment wins over it
+    /// Settings file (TOML or JSON); environment variables take precedence
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) settings: Option<PathBuf>,
     #[command(subcommand)]
@@ -21,58 +21,58 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Schedule and run until SIGTERM or Ctrl-C (the default)
+    /// Schedule and run jobs until SIGTERM or Ctrl-C (the default)
     Run(RunOptions),
-    /// Check jobs, purposes and templates, and show every mistake at once
+    /// Check jobs, purposes and templates, and report every mistake at once
     Check {
         /// Print the mistakes as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Say why a tenant ran, will run, or did not; asks the running agent
+    /// Explain why a tenant ran, will run or did not run; requires a running agent
     Explain(ExplainOptions),
-    /// Copy the SQLite store of BATCH_STORE_URL to an empty PostgreSQL database; stop the agent before
+    /// Copy the SQLite store in BATCH_STORE_URL to an empty PostgreSQL database; stop the agent first
     MoveStore {
-        /// The database, as postgres://user@host/database; a password is better in PGPASSWORD or ~/.pgpass
+        /// Database URL, e.g. `postgres://user@host/database`; put the password in PGPASSWORD or ~/.pgpass
         #[arg(long, value_name = "URL")]
         to: String,
     },
-    /// Print what there is to know of the settings, or of the HTTP API
+    /// Print the reference of the settings or of an HTTP API
     Reference {
-        /// What about
+        /// Subject of the reference
         what: Reference,
     },
-    /// Run virtual days, and show how many users fall due when and how long they would wait
+    /// Simulate days in virtual time, and show when users fall due and how long they wait
     Simulate(SimulateOptions),
-    /// Run a job now, for all its tenants or for some; asks the running agent
+    /// Run a job now, for all or some of its tenants; requires a running agent
     Trigger(TriggerOptions),
-    /// Run what fell due on dates that have passed and was not run; asks the running agent
+    /// Run the missed occurrences of past dates; requires a running agent
     Backfill(BackfillOptions),
-    /// Let nothing of a job fall due until it is resumed; asks the running agent
+    /// Pause a job until it is resumed; requires a running agent
     Pause {
-        /// The job
+        /// Job id
         job: JobId,
     },
-    /// Let a paused job go on with what falls due from now on; asks the running agent
+    /// Resume a paused job with the occurrences due from now on; requires a running agent
     Resume {
-        /// The job
+        /// Job id
         job: JobId,
     },
-    /// Cancel a batch: items that have not begun are skipped; asks the running agent
+    /// Cancel a batch, skipping the items that have not begun; requires a running agent
     Cancel {
-        /// The batch
+        /// Batch id
         batch: uuid::Uuid,
     },
-    /// List what failed for good, run it again, or let it go; asks the running agent
+    /// List, replay or discard dead letters (items that failed for good); requires a running agent
     #[command(subcommand)]
     DeadLetters(DeadLetters),
-    /// List the preferences that cannot be used or read, with the reasons; asks the running agent
+    /// List unusable preferences with the reasons; requires a running agent
     Quarantine {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print the results of a batch or a tenant, one JSON object a line; asks the running agent
+    /// Print the results of a batch or a tenant, one JSON object per line; requires a running agent
     Results(ResultsOptions),
     /// Show the next occurrences of a preference
     Preview(PreviewOptions),
@@ -80,40 +80,40 @@ pub(crate) enum Command {
 
 #[derive(Subcommand)]
 pub(crate) enum DeadLetters {
-    /// List them, newest first
+    /// List dead letters, newest first
     List {
-        /// Of this job only
+        /// Only dead letters of this job
         #[arg(long, value_name = "JOB")]
         job: Option<JobId>,
-        /// Of this tenant only
+        /// Only dead letters of this tenant
         #[arg(long, value_name = "ID")]
         tenant: Option<TenantId>,
-        /// Also those that were replayed or discarded
+        /// Include replayed and discarded dead letters
         #[arg(long)]
         all: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Run them again
+    /// Replay dead letters (run their items again)
     Replay(ReplayOptions),
-    /// Let them go
+    /// Discard dead letters
     Discard(WhichLetters),
 }
 
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "job", "tenant", "all"]))]
 pub(crate) struct WhichLetters {
-    /// By number
+    /// Dead letter ids
     #[arg(value_name = "ID", conflicts_with_all = ["job", "tenant", "all"])]
     pub(crate) id: Vec<i64>,
-    /// All of this job that are open
+    /// All open dead letters of this job
     #[arg(long, value_name = "JOB")]
     pub(crate) job: Option<JobId>,
-    /// All of this tenant that are open
+    /// All open dead letters of this tenant
     #[arg(long, value_name = "TENANT")]
     pub(crate) tenant: Option<TenantId>,
-    /// All that are open
+    /// All open dead letters
     #[arg(long, conflicts_with_all = ["job", "tenant"])]
     pub(crate) all: bool,
 }
@@ -122,7 +122,7 @@ pub(crate) struct WhichLetters {
 pub(crate) struct ReplayOptions {
     #[command(flatten)]
     pub(crate) which: WhichLetters,
-    /// A repetition with the same key within 24 hours replays nothing twice
+    /// Idempotency key: repeating the call with it within 24 hours replays nothing twice
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
 }
@@ -130,57 +130,57 @@ pub(crate) struct ReplayOptions {
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("of").required(true).args(["batch", "tenant"]))]
 pub(crate) struct ResultsOptions {
-    /// Of this batch
+    /// Results of this batch
     #[arg(long, value_name = "BATCH")]
     pub(crate) batch: Option<uuid::Uuid>,
-    /// Of this tenant, newest first
+    /// Results of this tenant, newest first
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Option<TenantId>,
-    /// In this status only: succeeded, failed, skipped
+    /// Only results with this status: succeeded, failed or skipped
     #[arg(long, value_name = "STATUS", requires = "batch")]
     pub(crate) status: Option<String>,
 }
 
 #[derive(Args, Default)]
 pub(crate) struct RunOptions {
-    /// Before the start, store the preferences of a file in the embedded Config Database
+    /// Import the preferences in this file into the embedded Config Database before the start
     #[arg(long, value_name = "FILE")]
     pub(crate) import: Option<PathBuf>,
-    /// How far back the first plan of a job reaches that has never been planned, as 24h
+    /// Look-back window for a job's first run, e.g. `24h`
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) look_back: Option<Duration>,
 }
 
 #[derive(Args)]
 pub(crate) struct SimulateOptions {
-    /// Made-up users, so many; without this or --file, those of the Config Database
+    /// Simulate this many generated users (default: the users in the Config Database)
     #[arg(long, value_name = "N", conflicts_with = "file")]
     pub(crate) users: Option<usize>,
-    /// The users of a file of preferences, one JSON object a line
+    /// Simulate the users in this preference file (one JSON object per line)
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// How many days
+    /// Number of days to simulate
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=366))]
     pub(crate) days: u32,
-    /// The first instant (RFC 3339); the beginning of this UTC day unless given
+    /// Start of the simulation (RFC 3339; default: the start of today in UTC)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) from: Option<DateTime<Utc>>,
-    /// The job; the first that follows preferences unless given
+    /// Job id (default: the first job that follows preferences)
     #[arg(long, value_name = "JOB")]
     pub(crate) job: Option<JobId>,
-    /// Spread the users of a slot over so many minutes; as the job says unless given
+    /// Spread the users of a slot over this many minutes (default: the setting of the job)
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(0..=1440))]
     pub(crate) spread: Option<u32>,
-    /// Items running at once
+    /// Number of items that run at once
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) concurrency: u32,
-    /// How long an item takes, in milliseconds
+    /// Duration of an item, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) item_ms: u32,
-    /// Which made-up users
+    /// Seed of the generated users
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Write a page with a chart
+    /// Write an HTML page with a chart to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
     /// Print JSON
@@ -190,15 +190,15 @@ pub(crate) struct SimulateOptions {
 
 #[derive(Args)]
 pub(crate) struct TriggerOptions {
-    /// The job
+    /// Job id
     pub(crate) job: JobId,
-    /// Only for this tenant; may be given several times
+    /// Run only for this tenant; repeatable
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Vec<TenantId>,
-    /// Also for named tenants who have stored no preference, with the job's defaults
+    /// Include named tenants without a stored preference, using the job's defaults
     #[arg(long)]
     pub(crate) allow_unknown: bool,
-    /// A repetition with the same key within 24 hours is the same batch
+    /// Idempotency key: repeating the call with it within 24 hours returns the same batch
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
     /// Print JSON
@@ -208,34 +208,34 @@ pub(crate) struct TriggerOptions {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Reference {
-    /// The settings, with defaults, as a table in Markdown
+    /// Settings and their defaults, as a Markdown table
     Settings,
-    /// The agent's HTTP API, as OpenAPI in JSON
+    /// HTTP API of the agent, as an OpenAPI document (JSON)
     Agent,
-    /// The Config Database's HTTP API, as OpenAPI in JSON
+    /// HTTP API of the Config Database, as an OpenAPI document (JSON)
     ConfigDatabase,
 }
 
 #[derive(Args)]
 pub(crate) struct BackfillOptions {
-    /// The job
+    /// Job id
     pub(crate) job: JobId,
-    /// The first date, YYYY-MM-DD, in each tenant's zone
+    /// First date (YYYY-MM-DD, in each tenant's time zone)
     #[arg(long, value_name = "DATE")]
     pub(crate) from: NaiveDate,
-    /// The last date, YYYY-MM-DD
+    /// Last date (YYYY-MM-DD, inclusive)
     #[arg(long, value_name = "DATE")]
     pub(crate) to: NaiveDate,
-    /// Only for this tenant; may be given several times
+    /// Run only for this tenant; repeatable
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Vec<TenantId>,
-    /// Also for named tenants who have stored no preference, with the job's defaults
+    /// Include named tenants without a stored preference, using the job's defaults
     #[arg(long)]
     pub(crate) allow_unknown: bool,
-    /// A repetition with the same key within 24 hours queues nothing twice
+    /// Idempotency key: repeating the call with it within 24 hours enqueues nothing twice
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
-    /// Only count what would run
+    /// Count the occurrences without running them
     #[arg(long)]
     pub(crate) preview: bool,
     /// Print JSON
@@ -245,13 +245,13 @@ pub(crate) struct BackfillOptions {
 
 #[derive(Args)]
 pub(crate) struct ExplainOptions {
-    /// Whose run
+    /// Tenant id
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: TenantId,
-    /// Of which job
+    /// Job id
     #[arg(long, value_name = "JOB")]
     pub(crate) job: JobId,
-    /// On which date, where the tenant is; today unless given
+    /// Date in the tenant's time zone (default: today)
     #[arg(long, value_name = "DATE")]
     pub(crate) date: Option<NaiveDate>,
     /// Print JSON
@@ -262,22 +262,23 @@ pub(crate) struct ExplainOptions {
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["preference", "tenant", "stdin"]))]
 pub(crate) struct PreviewOptions {
-    /// A preference as JSON
+    /// Preference as JSON
     #[arg(long, value_name = "JSON")]
     pub(crate) preference: Option<String>,
-    /// A tenant of the Config Database
+    /// Tenant in the Config Database
     #[arg(long, value_name = "ID", requires = "feature")]
     pub(crate) tenant: Option<TenantId>,
-    /// The feature of that tenant
+    /// Feature of that tenant
     #[arg(long, value_name = "FEATURE", requires = "tenant")]
     pub(crate) feature: Option<FeatureType>,
-    /// Many: reads lines {"id","preference","from","count"}, writes lines {"id","occurrences"|"error"}
+    /// Preview many preferences: reads lines {"id","preference","from","count"} from standard input, writes lines
+    /// {"id","occurrences"|"error"}
     #[arg(long)]
     pub(crate) stdin: bool,
-    /// Show occurrences strictly after this instant (RFC 3339); now unless given
+    /// Show occurrences strictly after this instant (RFC 3339; default: now)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) from: Option<DateTime<Utc>>,
-    /// How many
+    /// Number of occurrences
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) count: u32,
     /// Print JSON

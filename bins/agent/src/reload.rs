@@ -1,5 +1,5 @@
-//! Jobs, purposes and templates are read again when their files change. What has a mistake in it changes nothing: the
-//! old ones stay in force, and the agent says so.
+//! Reloads jobs, purposes and templates when their files change. A mistake in them changes nothing: the previous ones
+//! stay in effect, and the agent reports the mistakes.
 
 use std::{
     collections::BTreeMap,
@@ -74,18 +74,18 @@ impl Reload {
                 self.failures.succeeded(&Operation::ReloadJobs);
                 info!(
                     jobs,
-                    "Read {file} and its purposes again: {jobs} jobs are in force"
+                    "Reloaded {file} and its purposes, {jobs} jobs in effect"
                 );
             }
             Err(errors) => {
                 let count = errors.0.len();
-                error!(%errors, "The changed files have {count} mistakes, and the jobs from before stay in force:\n{errors}");
+                error!(%errors, "Failed to reload the job files, the previous jobs stay in effect; {count} mistakes:\n{errors}");
                 let first = errors
                     .0
                     .first()
                     .map_or_else(String::new, ToString::to_string);
                 let trouble = format!(
-                    "the changed job files have {count} mistakes and are not in force. \
+                    "the changed job files have {count} mistakes and are not in effect. \
                      The first: {first}"
                 );
                 self.failures

@@ -1,4 +1,4 @@
-//! What systemd is told: that the agent has started, that it is alive, that it stops. Run by hand, nobody is told.
+//! Notifies systemd that the agent has started, is alive, and is stopping. Without systemd, it does nothing.
 
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +14,8 @@ pub(crate) fn stopping() {
     tell(NotifyState::Stopping);
 }
 
-/// Shows a sign of life as often as the watchdog wants one, until `stop` is cancelled. It tells of a process that hangs;
-/// a store or a Config Database that does not answer is no reason to start the agent again.
+/// Shows a sign of life as often as the watchdog wants one, until `stop` is cancelled. systemd then restarts a process
+/// that hangs; a store or a Config Database that does not answer causes no restart.
 pub(crate) async fn alive(stop: CancellationToken) {
     let Some(within) = sd_notify::watchdog_enabled() else {
         return stop.cancelled().await;
@@ -30,6 +30,6 @@ pub(crate) async fn alive(stop: CancellationToken) {
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "systemd cannot be told how the agent is: {error}");
+        warn!(%error, "Failed to notify systemd: {error}");
     }
 }

@@ -246,7 +246,7 @@ impl Settings {
         }
         ensure!(
             self.batch_api_key.is_some() || self.batch_http_addr.ip().is_loopback(),
-            "BATCH_HTTP_ADDR is {}, which others can reach, and there is no key; set BATCH_API_KEY, or listen on 127.0.0.1",
+            "BATCH_HTTP_ADDR is {}, which other machines can reach, without an API key; set BATCH_API_KEY, or listen on 127.0.0.1",
             self.batch_http_addr
         );
         let keys = [

@@ -68,7 +68,7 @@ impl Terminal {
     }
 
     fn print(&self, text: &str) {
-        // A terminal that is gone is no reason to stop working.
+        // The agent keeps working when its terminal is gone.
         self.bars.suspend(|| {
             let _ = writeln!(io::stdout(), "{}", visible_lines(text));
         });

@@ -28,7 +28,7 @@ pub(super) struct ListQuery {
     status: Option<BatchStatus>,
     /// Where the next page begins, as the last one said.
     cursor: Option<String>,
-    /// How many at most, 1 to 1000; 100 unless told.
+    /// Page size, 1 to 1000 (default: 100).
     limit: Option<u32>,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct ResultsQuery {
     status: Option<ItemStatus>,
     /// Where the next page begins, as the last one said.
     cursor: Option<String>,
-    /// How many at most, 1 to 1000; 100 unless told.
+    /// Page size, 1 to 1000 (default: 100).
     limit: Option<u32>,
 }
 

@@ -37,13 +37,13 @@ pub(super) async fn stream(
     let mut watch = Watch {
         app,
         seen: None,
-        told: VecDeque::new(),
+        unsent: VecDeque::new(),
     };
     // What cannot be read now may be a second later.
     let _ = watch.look().await;
     let events = stream::unfold(watch, |mut watch| async move {
         loop {
-            if let Some(batch) = watch.told.pop_front() {
+            if let Some(batch) = watch.unsent.pop_front() {
                 let event = Event::default().event("batch");
                 // Nothing in a batch cannot be written as JSON.
                 let Ok(event) = event.json_data(model::Batch::from(&batch)) else {
@@ -66,7 +66,7 @@ struct Watch {
     /// The batches that are not over, and the newest of all, as last seen; `None` before the first look.
     seen: Option<HashMap<Uuid, Batch>>,
     /// What has changed and has not been sent.
-    told: VecDeque<Batch>,
+    unsent: VecDeque<Batch>,
 }
 
 impl Watch {
@@ -78,7 +78,7 @@ impl Watch {
         }
         for before in self.seen.iter().flat_map(HashMap::values) {
             if before.finished_at.is_none() && !now.contains_key(&before.batch_id) {
-                self.told
+                self.unsent
                     .extend(self.app.operator.reader.batch(before.batch_id).await?);
             }
         }
@@ -86,7 +86,7 @@ impl Watch {
             None => batch.finished_at.is_none(),
             Some(seen) => seen.get(&batch.batch_id) != Some(*batch),
         });
-        self.told.extend(changed.cloned());
+        self.unsent.extend(changed.cloned());
         self.seen = Some(now);
         Ok(())
     }

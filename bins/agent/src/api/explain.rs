@@ -21,7 +21,7 @@ pub(super) struct ExplainQuery {
     /// In which job.
     #[param(value_type = String)]
     job_id: JobId,
-    /// On which date, where the tenant is; today unless told.
+    /// Date in the tenant's time zone (default: today).
     date: Option<NaiveDate>,
 }
 

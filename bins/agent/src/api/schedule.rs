@@ -46,7 +46,7 @@ pub(super) async fn job(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct UpcomingQuery {
-    /// How far ahead, 1 to 168; 24 unless told.
+    /// Hours to look ahead, 1 to 168 (default: 24).
     hours: Option<u32>,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct RunsQuery {
     job_id: Option<JobId>,
     /// Where the next page begins, as the last one said.
     cursor: Option<String>,
-    /// How many at most, 1 to 1000; 100 unless told.
+    /// Page size, 1 to 1000 (default: 100).
     limit: Option<u32>,
 }
 

@@ -23,10 +23,10 @@ pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Fail
     };
     let source = SqliteStore::open(from).await.map_err(refuse)?;
     let target = PostgresStore::open(to).await.map_err(|error| {
-        let told = error.to_string().replace("BATCH_STORE_URL", "--to");
+        let message = error.to_string().replace("BATCH_STORE_URL", "--to");
         match error.is_callers() {
-            true => Failure::bad_input(told),
-            false => Failure::failed(told),
+            true => Failure::bad_input(message),
+            false => Failure::failed(message),
         }
     })?;
     let moved = transfer(&source, &target).await.map_err(refuse)?;

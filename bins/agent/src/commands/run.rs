@@ -75,7 +75,11 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let url = match (&settings.config_service_url, &config_database) {
         (Some(url), _) => url.clone(),
         (None, Some(server)) => format!("http://{}", server.addr()),
-        (None, None) => return Err(Failure::failed("there is no Config Database")),
+        (None, None) => {
+            return Err(Failure::failed(
+                "no Config Database; set CONFIG_SERVICE_URL or CONFIG_STORE_URL",
+            ));
+        }
     };
     let look_back = options.look_back.unwrap_or_default();
     let agent = Agent::new(&settings, project, &url, look_back).await?;
@@ -208,7 +212,7 @@ fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// The exporter tidies its histograms only when told to.
+/// The exporter prunes its histograms only in `run_upkeep`.
 async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
     while tokio::time::timeout(Duration::from_secs(5), stop.cancelled())
         .await

@@ -97,9 +97,10 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
 fn chosen<'j>(jobs: &'j [JobConfig], name: Option<&JobId>) -> Result<&'j JobConfig, Failure> {
     let follows = |job: &&JobConfig| matches!(job.work, Work::Preferences { .. });
     match name {
-        Some(name) => jobs.iter().find(|job| job.job_id == *name).ok_or_else(|| {
-            Failure::bad_input(format!("there is no job `{name}` in batch_config.json"))
-        }),
+        Some(name) => jobs
+            .iter()
+            .find(|job| job.job_id == *name)
+            .ok_or_else(|| Failure::bad_input(format!("batch_config.json has no job `{name}`"))),
         None => jobs.iter().find(follows).ok_or_else(|| {
             Failure::bad_input("no job of batch_config.json follows preferences; add one")
         }),

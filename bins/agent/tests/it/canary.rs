@@ -1,4 +1,4 @@
-//! Every key the agent is given is a canary, and every far side throws it back in its error: none of them may be found in
+//! Every key the agent is given is a canary, and every endpoint throws it back in its error: none of them may be found in
 //! the log, on a page, in an answer, in a metric, or in a file.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::{
     project::Project,
 };
 
-/// Tells whoever calls what they sent, as some services do.
+/// Echoes the request in the response, as some services do.
 async fn throw_back(headers: HeaderMap, body: String) -> (StatusCode, Json<Value>) {
     let sent = format!("you sent {headers:?} {body}");
     let answer =
@@ -42,7 +42,7 @@ fn clean(place: &str, text: &[u8]) {
     }
 }
 
-// Commands are waited for while the far side answers.
+// The test waits for commands while the endpoint answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_found_anywhere_whatever_goes_wrong() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -241,10 +241,10 @@ async fn preview_answers_for_a_tenant_of_the_config_database() {
         out.contains("weekly monday 10:00 Asia/Tokyo"),
         "what is missing comes from the job: {out}"
     );
-    let (code, _, err) = ask("nobody").await.unwrap();
+    let (code, _, err) = ask("stranger").await.unwrap();
     assert_eq!(code, 2);
     assert!(
-        err.contains("nobody has no preference for instagram_posts"),
+        err.contains("stranger has no preference for instagram_posts"),
         "{err}"
     );
 }

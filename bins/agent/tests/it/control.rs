@@ -21,7 +21,7 @@ pub fn ask(agent: &Agent, words: &[&str]) -> Output {
 }
 
 /// What it prints when it succeeds.
-pub fn told(agent: &Agent, words: &[&str]) -> String {
+pub fn stdout_of(agent: &Agent, words: &[&str]) -> String {
     let output = ask(agent, words);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {stderr}");
@@ -30,7 +30,7 @@ pub fn told(agent: &Agent, words: &[&str]) -> String {
 
 fn explained(agent: &Agent, tenant: &str, date: &str) -> String {
     let words = ["explain", "--tenant", tenant, "--job", JOB, "--date", date];
-    told(agent, &words)
+    stdout_of(agent, &words)
 }
 
 async fn store(agent: &Agent, tenant: &str, preference: Value) {
@@ -40,7 +40,7 @@ async fn store(agent: &Agent, tenant: &str, preference: Value) {
 }
 
 #[tokio::test]
-async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
+async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(folder.path());
     // A busy machine gets through all that is asked before nine.
@@ -93,7 +93,7 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
         "{late}"
     );
     assert!(of_today("off").contains("disabled: the preference is switched off"));
-    assert!(of_today("nobody").contains("never seen"));
+    assert!(of_today("stranger").contains("never seen"));
 
     let runs = "/api/v1/tenants/on_time/runs";
     agent
@@ -114,23 +114,23 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
 
     // A manual run: a tenant who has stored nothing gets the job's defaults, if asked for; one who is off does not run.
     let words = [
-        "trigger", JOB, "--tenant", "nobody", "--tenant", "off", "--tenant", "off",
+        "trigger", JOB, "--tenant", "stranger", "--tenant", "off", "--tenant", "off",
     ];
     let refused = ask(&agent, &words);
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{stderr}");
     assert!(
-        stderr.contains("1 named for") && stderr.contains(": nobody; nothing is queued"),
+        stderr.contains("1 named for") && stderr.contains(": stranger; nothing is queued"),
         "{stderr}"
     );
-    let queued = told(&agent, &[&words[..], &["--allow-unknown"]].concat());
+    let queued = stdout_of(&agent, &[&words[..], &["--allow-unknown"]].concat());
     assert!(queued.contains("is queued for 2 items"), "{queued}");
-    let by_hand = agent
-        .until("/api/v1/tenants/nobody/runs", |runs| {
+    let manual = agent
+        .until("/api/v1/tenants/stranger/runs", |runs| {
             runs["runs"][0]["status"] == "succeeded"
         })
         .await;
-    let run = &by_hand["runs"][0];
+    let run = &manual["runs"][0];
     assert!(run["occurrence"].as_str().unwrap().starts_with("run-"));
     assert!(
         run["result"]["text"].as_str().unwrap().contains("our shop"),
@@ -143,12 +143,15 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
         .await;
     assert_eq!(off["runs"][0]["error"], "disabled");
     // It is a run beside the day's own one.
-    told(&agent, &["trigger", JOB]);
+    stdout_of(&agent, &["trigger", JOB]);
     agent
         .until(runs, |runs| runs["runs"].as_array().unwrap().len() == 2)
         .await;
 
-    assert_eq!(told(&agent, &["pause", JOB]), format!("{JOB} is paused\n"));
+    assert_eq!(
+        stdout_of(&agent, &["pause", JOB]),
+        format!("{JOB} is paused\n")
+    );
     assert_eq!(
         agent.get(&format!("/api/v1/jobs/{JOB}")).await["paused"],
         true
@@ -156,7 +159,7 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_told() {
     let paused = explained(&agent, "on_time", "2026-03-03");
     assert!(paused.contains("the job is paused"), "{paused}");
     assert_eq!(
-        told(&agent, &["resume", JOB]),
+        stdout_of(&agent, &["resume", JOB]),
         format!("{JOB} is resumed\n")
     );
     assert!(explained(&agent, "on_time", "2026-03-03").contains("will run"));
@@ -202,7 +205,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
             "--to",
             "2026-03-02",
         ];
-        told(&agent, &[&words, rest].concat())
+        stdout_of(&agent, &[&words, rest].concat())
     };
     let counted = format!(
         "{JOB}: 8 items fell due, 8 have not run and would run\n  2026-02-28  3\n  2026-03-01  3\n  2026-03-02  2\n"
@@ -265,9 +268,9 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
                 "--to",
                 "2026-03-01",
                 "--tenant",
-                "nobody",
+                "stranger",
             ],
-            "have stored no preference for instagram_posts: nobody",
+            "have stored no preference for instagram_posts: stranger",
         ),
     ] {
         let refused = ask(&agent, &[&["backfill", JOB], words].concat());
@@ -293,19 +296,19 @@ async fn events_tell_of_a_batch_until_it_is_over() {
             &json!({}),
         )
         .await;
-    let mut told = String::new();
-    let over = |told: &str| {
-        let mut batches = told
+    let mut received = String::new();
+    let over = |received: &str| {
+        let mut batches = received
             .split("\n\n")
             .filter_map(|event| event.strip_prefix("event: batch\ndata: "))
             .filter_map(|data| serde_json::from_str::<Value>(data).ok());
         batches
             .any(|batch| batch["batch_id"] == queued["batch_id"] && batch["status"] == "completed")
     };
-    while !over(&told) {
+    while !over(&received) {
         let piece = tokio::time::timeout(crate::agent::PATIENCE, stream.chunk()).await;
         let piece = piece.expect("an event").unwrap().expect("no end");
-        told.push_str(std::str::from_utf8(&piece).unwrap());
+        received.push_str(std::str::from_utf8(&piece).unwrap());
     }
     // An open stream does not keep the agent from stopping.
     assert!(agent.terminate().success());

@@ -1,4 +1,4 @@
-//! A far side on loopback that takes its time, and counts how often it was called for which occurrence.
+//! An endpoint on loopback that takes its time, and counts how often it was called for which occurrence.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! Results on their way out: to a file and to URLs, all of them, signed, also when the far side fails for a while.
+//! Results on their way out: to a file and to URLs, all of them, signed, also when the endpoint fails for a while.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -232,7 +232,7 @@ async fn errors_of_the_framework_are_problems_too() {
 }
 
 #[tokio::test]
-async fn what_a_far_side_answers_is_shown_and_never_acted_upon() {
+async fn what_an_endpoint_answers_is_shown_and_never_acted_upon() {
     let answer = "\x1b[2J\x1b]0;owned\x07\x1b[31mPWNED\x1b[0m\r\n2026-11-25T00:00:00Z  INFO forged log line\u{202e}";
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

@@ -20,27 +20,27 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, at_time},
-    control::told,
+    control::stdout_of,
     project::Project,
 };
 
-/// A far side that refuses tenants whose name begins with `bad`, until it is mended, and takes its time.
+/// An endpoint that refuses tenants whose name begins with `bad`, until it is mended, and takes its time.
 #[derive(Clone, Default)]
-pub struct FarSide {
+pub struct Endpoint {
     pub mended: Arc<AtomicBool>,
     pub takes: Duration,
     pub calls: Arc<Mutex<HashMap<String, u32>>>,
 }
 
-impl FarSide {
+impl Endpoint {
     async fn serve(&self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let answer = async |State(far_side): State<Self>, headers: HeaderMap| {
-            tokio::time::sleep(far_side.takes).await;
+        let answer = async |State(endpoint): State<Self>, headers: HeaderMap| {
+            tokio::time::sleep(endpoint.takes).await;
             let key = headers["idempotency-key"].to_str().unwrap().to_owned();
-            let bad = key.starts_with("posts/bad") && !far_side.mended.load(Ordering::SeqCst);
-            *far_side.calls.lock().unwrap().entry(key).or_default() += 1;
+            let bad = key.starts_with("posts/bad") && !endpoint.mended.load(Ordering::SeqCst);
+            *endpoint.calls.lock().unwrap().entry(key).or_default() += 1;
             match bad {
                 true => (StatusCode::BAD_REQUEST, "no such customer"),
                 false => (StatusCode::OK, "done"),
@@ -54,8 +54,8 @@ impl FarSide {
     }
 }
 
-pub async fn start(far_side: &FarSide, tenants: &[String], mut job: Value) -> (Project, Agent) {
-    let purpose = json!({"handler": "webhook", "url": far_side.serve().await, "allow_private_addresses": true});
+pub async fn start(endpoint: &Endpoint, tenants: &[String], mut job: Value) -> (Project, Agent) {
+    let purpose = json!({"handler": "webhook", "url": endpoint.serve().await, "allow_private_addresses": true});
     job["default_preferences"] = json!({"frequency": "daily"});
     let project = Project::new(purpose, job);
     let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
@@ -95,9 +95,9 @@ pub async fn completed(agent: &Agent, batch: &str) -> Value {
 
 #[tokio::test]
 async fn what_failed_for_good_is_listed_run_again_or_let_go() {
-    let far_side = FarSide::default();
+    let endpoint = Endpoint::default();
     let tenants = [names("bad", 2), names("good", 3)].concat();
-    let (_project, agent) = start(&far_side, &tenants, json!({})).await;
+    let (_project, agent) = start(&endpoint, &tenants, json!({})).await;
     let batch = completed(&agent, &trigger(&agent).await).await;
     assert_eq!(
         (
@@ -109,16 +109,16 @@ async fn what_failed_for_good_is_listed_run_again_or_let_go() {
     let list = agent.get("/api/v1/batches").await;
     assert_eq!(list["batches"][0]["trigger"], "manual");
 
-    let shown = told(&agent, &["dead-letters", "list", "--job", "posts"]);
+    let shown = stdout_of(&agent, &["dead-letters", "list", "--job", "posts"]);
     assert!(shown.contains("bad000") && shown.contains("bad001") && !shown.contains("good"));
     assert!(
         shown.contains("400 Bad Request: no such customer"),
         "{shown}"
     );
-    far_side.mended.store(true, Ordering::SeqCst);
+    endpoint.mended.store(true, Ordering::SeqCst);
     let first = agent.get("/api/v1/dead-letters?tenant_id=bad000").await;
     let id = first["dead_letters"][0]["id"].to_string();
-    let shown = told(&agent, &["dead-letters", "replay", &id]);
+    let shown = stdout_of(&agent, &["dead-letters", "replay", &id]);
     assert!(shown.contains("1 dead letters are replayed"), "{shown}");
     let replay = shown.split("batch ").nth(1).unwrap().trim().to_owned();
     let batch = completed(&agent, &replay).await;
@@ -130,30 +130,30 @@ async fn what_failed_for_good_is_listed_run_again_or_let_go() {
     let runs = runs["runs"].as_array().unwrap();
     assert_eq!((runs.len(), &runs[0]["status"]), (1, &json!("succeeded")));
     let key = first["dead_letters"][0]["occurrence"].as_str().unwrap();
-    let calls = far_side.calls.lock().unwrap()[&format!("posts/bad000/{key}")];
+    let calls = endpoint.calls.lock().unwrap()[&format!("posts/bad000/{key}")];
     assert_eq!(calls, 2, "the same key as before");
 
-    let shown = told(&agent, &["dead-letters", "discard", "--all"]);
+    let shown = stdout_of(&agent, &["dead-letters", "discard", "--all"]);
     assert!(shown.contains("1 dead letters are discarded"), "{shown}");
     assert_eq!(
-        told(&agent, &["dead-letters", "list"]).trim(),
+        stdout_of(&agent, &["dead-letters", "list"]).trim(),
         "No dead letters"
     );
-    let all = told(&agent, &["dead-letters", "list", "--all"]);
+    let all = stdout_of(&agent, &["dead-letters", "list", "--all"]);
     assert!(
         all.contains("replayed") && all.contains("discarded"),
         "{all}"
     );
-    let lines = told(&agent, &["results", "--tenant", "bad001"]);
+    let lines = stdout_of(&agent, &["results", "--tenant", "bad001"]);
     let line: Value = serde_json::from_str(lines.trim()).unwrap();
     assert_eq!(line["status"], "failed");
 }
 
 #[tokio::test]
-async fn a_job_that_fails_massively_is_paused_and_says_so_and_goes_on_when_told() {
-    let far_side = FarSide::default();
+async fn a_job_that_fails_massively_is_paused_and_says_so_and_goes_on_when_resumed() {
+    let endpoint = Endpoint::default();
     let limit = json!({"failure_limit": {"percent": 50, "at_least": 5}});
-    let (_project, agent) = start(&far_side, &names("bad", 60), limit).await;
+    let (_project, agent) = start(&endpoint, &names("bad", 60), limit).await;
     let batch = trigger(&agent).await;
     let job = agent
         .until("/api/v1/jobs/posts", |job| job["paused"] == true)
@@ -168,10 +168,10 @@ async fn a_job_that_fails_massively_is_paused_and_says_so_and_goes_on_when_told(
         ready["warnings"].to_string().contains("posts is paused"),
         "{ready}"
     );
-    let calls = far_side.calls.lock().unwrap().len();
+    let calls = endpoint.calls.lock().unwrap().len();
     assert!((5..=30).contains(&calls), "it went on for {calls} items");
-    far_side.mended.store(true, Ordering::SeqCst);
-    told(&agent, &["resume", "posts"]);
+    endpoint.mended.store(true, Ordering::SeqCst);
+    stdout_of(&agent, &["resume", "posts"]);
     let batch = completed(&agent, &batch).await;
     let progress = &batch["progress"];
     assert_eq!(progress["processed"], 60, "{batch}");
@@ -181,24 +181,24 @@ async fn a_job_that_fails_massively_is_paused_and_says_so_and_goes_on_when_told(
 
 #[tokio::test]
 async fn what_is_queued_of_a_paused_job_waits() {
-    let far_side = FarSide::default();
-    let (_project, agent) = start(&far_side, &names("good", 20), json!({})).await;
-    told(&agent, &["pause", "posts"]);
+    let endpoint = Endpoint::default();
+    let (_project, agent) = start(&endpoint, &names("good", 20), json!({})).await;
+    stdout_of(&agent, &["pause", "posts"]);
     let batch = trigger(&agent).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let path = format!("/api/v1/batches/{batch}");
     assert_eq!(agent.get(&path).await["status"], "queued");
-    told(&agent, &["resume", "posts"]);
+    stdout_of(&agent, &["resume", "posts"]);
     assert_eq!(completed(&agent, &batch).await["progress"]["succeeded"], 20);
 }
 
 #[tokio::test]
 async fn a_batch_that_is_cancelled_begins_nothing_more() {
-    let far_side = FarSide {
+    let endpoint = Endpoint {
         takes: Duration::from_millis(50),
-        ..FarSide::default()
+        ..Endpoint::default()
     };
-    let (_project, agent) = start(&far_side, &names("good", 200), json!({})).await;
+    let (_project, agent) = start(&endpoint, &names("good", 200), json!({})).await;
     let batch = trigger(&agent).await;
     let path = format!("/api/v1/batches/{batch}");
     agent
@@ -206,13 +206,13 @@ async fn a_batch_that_is_cancelled_begins_nothing_more() {
             batch["progress"]["succeeded"].as_u64() > Some(5)
         })
         .await;
-    told(&agent, &["cancel", &batch]);
+    stdout_of(&agent, &["cancel", &batch]);
     let ended = completed(&agent, &batch).await;
     assert_eq!(
         (&ended["status"], &ended["progress"]["processed"]),
         (&json!("cancelled"), &json!(200))
     );
-    let calls = far_side.calls.lock().unwrap().len();
+    let calls = endpoint.calls.lock().unwrap().len();
     assert!(calls < 100, "{calls} were called");
     let skipped = agent
         .all(&format!("{path}/results?status=skipped"), "results")

@@ -1,4 +1,4 @@
-//! The Config Database goes away: what was last known stays in force, also over a restart of the agent.
+//! The Config Database goes away: the last known preferences stay in effect, also after a restart of the agent.
 
 use std::process::Command;
 

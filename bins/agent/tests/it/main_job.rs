@@ -77,7 +77,7 @@ async fn every_tenant_gets_their_own_text_at_their_own_time() {
     );
     assert_eq!(
         jobs["jobs"][0]["slots"][0]["tenants"], 4,
-        "whoever is off stands in no slot"
+        "a tenant that is switched off has no slot"
     );
 
     let run = &runs(&agent, "dry", 1).await[0];
@@ -183,7 +183,7 @@ async fn every_tenant_gets_their_own_text_at_their_own_time() {
     );
     assert!(agent.terminate().success());
 
-    // The next day: those who stayed at 09:00, those who moved at 10:30, nobody who stopped.
+    // The next day: tenants who stayed run at 09:00, tenants who moved at 10:30, tenants who stopped do not run.
     let agent = Agent::start(starting(&folder, "2026-03-03 08:59:58"));
     assert_eq!(runs(&agent, "dry", 2).await[0]["occurrence"], "2026-03-03");
     assert_eq!(runs(&agent, "moves", 1).await.len(), 1);

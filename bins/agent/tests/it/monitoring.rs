@@ -105,7 +105,10 @@ async fn prometheus_reads_the_agent_and_knows_every_metric_of_the_rules() {
         let named = names_in(&text);
         assert!(named.len() > 5, "{named:?}");
         let unknown: Vec<_> = named.difference(&known).collect();
-        assert!(unknown.is_empty(), "{unknown:?} is no metric of the agent");
+        assert!(
+            unknown.is_empty(),
+            "{unknown:?} is not a metric of the agent"
+        );
     }
     let ours: BTreeSet<String> = known
         .into_iter()
@@ -187,9 +190,9 @@ fn check(command: &mut Command) {
     let output = command
         .output()
         .expect("promtool is not installed; run `make setup`");
-    let told = String::from_utf8_lossy(&output.stdout).into_owned()
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    assert!(output.status.success(), "{printed}");
 }
 
 async fn until_some<T>(look: impl AsyncFn() -> Option<T>) -> T {

@@ -73,7 +73,7 @@ async fn an_agent_goes_on_in_postgres_where_it_was_in_sqlite() {
     // Right after the stop, as the documentation shows it.
     let done = moved(&project, "2026-03-02 12:00:01", &url);
     assert!(done.status.success(), "{}", text(&done.stderr));
-    let told = text(&done.stdout);
+    let output = text(&done.stdout);
     for line in [
         " 95 item_results",
         " 0 skipped_items",
@@ -83,7 +83,7 @@ async fn an_agent_goes_on_in_postgres_where_it_was_in_sqlite() {
         " 1 dead_letters",
         " 2 audit_log",
     ] {
-        assert!(told.contains(line), "`{line}` is not in\n{told}");
+        assert!(output.contains(line), "`{line}` is not in\n{output}");
     }
     let again = moved(&project, "2026-03-02 12:30:00", &url);
     assert_eq!(again.status.code(), Some(2));
@@ -117,7 +117,7 @@ fn without_a_store_to_move_it_says_so_and_makes_none() {
     let output = moved(
         &project,
         "2026-03-02 12:00:00",
-        "postgres://nobody@127.0.0.1:9/none",
+        "postgres://user@127.0.0.1:9/none",
     );
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);

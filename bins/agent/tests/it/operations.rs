@@ -7,7 +7,7 @@ use crate::project::Project;
 use crate::{
     agent::{Agent, at_time, command},
     browser::Browser,
-    failures::{FarSide, start},
+    failures::{Endpoint, start},
 };
 
 const JOB: &str = "instagram_post_preference_based";
@@ -86,7 +86,7 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
         "Pause"
     );
 
-    // A run by hand of one tenant, whose result could be a script.
+    // A manual run of one tenant, whose result could be a script.
     browser.fill("#tenants", "user1").await;
     browser.press("button[value=trigger]").await;
     let batch = browser.client.current_url().await.unwrap();
@@ -162,19 +162,19 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
 
     // All of it is in the audit log, the newest first, with who did it.
     browser.goto(&page("/audit-log")).await;
-    let told = browser.text("tbody").await;
-    let actions: Vec<&str> = told
+    let rows = browser.text("tbody").await;
+    let actions: Vec<&str> = rows
         .lines()
         .filter_map(|line| line.split(' ').nth(6))
         .collect();
     assert_eq!(
         actions,
         ["backfill", "trigger", "resume", "pause"],
-        "{told}"
+        "{rows}"
     );
     assert!(
-        told.contains("page from 127.0.0.1 trigger") && told.contains("api from 127.0.0.1 pause"),
-        "{told}"
+        rows.contains("page from 127.0.0.1 trigger") && rows.contains("api from 127.0.0.1 pause"),
+        "{rows}"
     );
 
     // Nothing is wider than a phone, and what is in the tables scrolls by itself.
@@ -243,7 +243,7 @@ async fn cookie(agent: &Agent) -> String {
 #[tokio::test]
 async fn dead_letters_are_looked_through_and_settled_on_the_page() {
     let tenants = ["bad_a", "bad_b", "bad_c"].map(str::to_owned);
-    let (_project, agent) = start(&FarSide::default(), &tenants, json!({})).await;
+    let (_project, agent) = start(&Endpoint::default(), &tenants, json!({})).await;
     agent
         .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
         .await;
@@ -308,9 +308,9 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
         Agent::start(command)
     };
     let agent = start("2026-03-02 12:00:00");
-    let told = json!({"tenants": ["user1"], "allow_unknown": true});
+    let request = json!({"tenants": ["user1"], "allow_unknown": true});
     agent
-        .call(Method::POST, "/api/v1/jobs/posts/trigger", &told)
+        .call(Method::POST, "/api/v1/jobs/posts/trigger", &request)
         .await;
     agent
         .until("/api/v1/tenants/user1/runs", |runs| {
@@ -322,7 +322,7 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
         page.text().await.unwrap()
     };
     assert!(!overview(&agent).await.contains("is unresponsive"));
-    // Nobody takes over the work of a paused job.
+    // No replica takes over the work of a paused job.
     let pause = "/api/v1/jobs/posts/pause";
     agent.call(Method::POST, pause, &json!({})).await;
     agent.kill();
@@ -336,7 +336,7 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
     assert!(page.contains("holds 1 chunks"), "{page}");
     let replicas = reqwest::get(format!("{}/replicas", agent.api()));
     let replicas = replicas.await.unwrap().text().await.unwrap();
-    assert!(replicas.contains(">gone</span>"), "{replicas}");
+    assert!(replicas.contains(">unresponsive</span>"), "{replicas}");
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::Agent,
-    control::{ask, told},
-    failures::{FarSide, completed, names, start, trigger},
+    control::{ask, stdout_of},
+    failures::{Endpoint, completed, names, start, trigger},
 };
 
 async fn preference(agent: &Agent, tenant: &str, preference: Value) {
@@ -38,13 +38,13 @@ const YESTERDAY: [&str; 6] = [
 
 #[tokio::test]
 async fn what_was_skipped_is_backfilled_and_nothing_twice() {
-    let far_side = FarSide {
+    let endpoint = Endpoint {
         takes: Duration::from_millis(100),
-        ..FarSide::default()
+        ..Endpoint::default()
     };
     let tenants = names("good", 40);
-    let (_project, agent) = start(&far_side, &tenants, json!({})).await;
-    let queued = told(&agent, &YESTERDAY);
+    let (_project, agent) = start(&endpoint, &tenants, json!({})).await;
+    let queued = stdout_of(&agent, &YESTERDAY);
     assert!(
         queued.contains("40 items fell due, 40 have not run"),
         "{queued}"
@@ -54,24 +54,24 @@ async fn what_was_skipped_is_backfilled_and_nothing_twice() {
     let path = format!("/api/v1/batches/{batch}");
     let some = |batch: &Value| batch["progress"]["succeeded"].as_u64() > Some(2);
     agent.until(&path, some).await;
-    told(&agent, &["cancel", &batch]);
+    stdout_of(&agent, &["cancel", &batch]);
     let ended = completed(&agent, &batch).await;
     let ran = ended["progress"]["succeeded"].as_u64().unwrap();
-    let preview = told(&agent, &[&YESTERDAY[..], &["--preview"]].concat());
+    let preview = stdout_of(&agent, &[&YESTERDAY[..], &["--preview"]].concat());
     let left = format!("40 items fell due, {} have not run", 40 - ran);
     assert!(preview.contains(&left), "{preview}");
-    told(&agent, &YESTERDAY);
+    stdout_of(&agent, &YESTERDAY);
     let all_ran = |list: &Value| {
         let batches = list["batches"].as_array().unwrap();
         batches.len() == 2 && batches.iter().all(|batch| batch["finished_at"].is_string())
     };
     agent.until("/api/v1/batches", all_ran).await;
-    let preview = told(&agent, &[&YESTERDAY[..], &["--preview"]].concat());
+    let preview = stdout_of(&agent, &[&YESTERDAY[..], &["--preview"]].concat());
     assert!(
         preview.contains("40 items fell due, 0 have not run"),
         "{preview}"
     );
-    let calls = far_side.calls.lock().unwrap().clone();
+    let calls = endpoint.calls.lock().unwrap().clone();
     assert_eq!(calls.len(), 40);
     assert!(calls.values().all(|calls| *calls == 1), "{calls:?}");
     assert_eq!(agent.get(&path).await["progress"], ended["progress"]);
@@ -79,9 +79,9 @@ async fn what_was_skipped_is_backfilled_and_nothing_twice() {
 
 #[tokio::test]
 async fn a_replay_loses_no_dead_letter() {
-    let far_side = FarSide::default();
+    let endpoint = Endpoint::default();
     let tenants = [names("bad", 3), names("good", 1)].concat();
-    let (project, agent) = start(&far_side, &tenants, json!({})).await;
+    let (project, agent) = start(&endpoint, &tenants, json!({})).await;
     completed(&agent, &trigger(&agent).await).await;
     let open = async || {
         agent
@@ -92,7 +92,7 @@ async fn a_replay_loses_no_dead_letter() {
     assert_eq!(letters.len(), 3);
     let id = letters[0]["id"].to_string();
     let tenant = letters[0]["tenant_id"].as_str().unwrap().to_owned();
-    far_side.mended.store(true, Ordering::SeqCst);
+    endpoint.mended.store(true, Ordering::SeqCst);
 
     // Its tenant is off: the replay is skipped, and the letter is as it was.
     preference(
@@ -104,7 +104,7 @@ async fn a_replay_loses_no_dead_letter() {
     agent
         .until("/api/v1/jobs/posts", |job| job["tenants"] == 3)
         .await;
-    let shown = told(&agent, &["dead-letters", "replay", &id]);
+    let shown = stdout_of(&agent, &["dead-letters", "replay", &id]);
     let batch = shown.split("batch ").nth(1).unwrap().trim().to_owned();
     assert_eq!(completed(&agent, &batch).await["progress"]["skipped"], 1);
     assert_eq!(open().await, letters);
@@ -132,7 +132,7 @@ async fn a_replay_loses_no_dead_letter() {
         assert_eq!(refused.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains("there is no job `posts`"), "{stderr}");
     }
-    let all = told(&agent, &["dead-letters", "replay", "--all"]);
+    let all = stdout_of(&agent, &["dead-letters", "replay", "--all"]);
     assert!(
         all.contains("0 dead letters are replayed")
             && all.contains("3 stay open: there is no job `posts`"),
@@ -153,7 +153,7 @@ async fn a_replay_loses_no_dead_letter() {
             jobs["jobs"][0]["job_id"] == "posts" && jobs["jobs"][0]["tenants"] == 4
         })
         .await;
-    told(&agent, &["dead-letters", "replay", "--all"]);
+    stdout_of(&agent, &["dead-letters", "replay", "--all"]);
     agent
         .until(&format!("/api/v1/tenants/{tenant}/runs"), |runs| {
             let runs = runs["runs"].as_array().unwrap();
@@ -165,8 +165,8 @@ async fn a_replay_loses_no_dead_letter() {
 
 #[tokio::test]
 async fn a_key_is_one_batch_also_at_once_and_after_a_restart() {
-    let far_side = FarSide::default();
-    let (project, agent) = start(&far_side, &names("good", 3), json!({})).await;
+    let endpoint = Endpoint::default();
+    let (project, agent) = start(&endpoint, &names("good", 3), json!({})).await;
     let some = json!({"tenants": ["good000", "good001"]});
     let turned = json!({"tenants": ["good001", "good000"]});
     let mistyped = json!({"tenants": ["godo000"]});
@@ -228,8 +228,8 @@ async fn a_key_is_one_batch_also_at_once_and_after_a_restart() {
 
 #[tokio::test]
 async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing() {
-    let far_side = FarSide::default();
-    let (_project, agent) = start(&far_side, &names("bad", 2), json!({})).await;
+    let endpoint = Endpoint::default();
+    let (_project, agent) = start(&endpoint, &names("bad", 2), json!({})).await;
     completed(&agent, &trigger(&agent).await).await;
     let dates = |mut body: Value| {
         body["from"] = json!("2026-03-01");
@@ -320,12 +320,12 @@ async fn two_occurrences_of_a_tenant_run_one_at_a_time() {
         ("wait", "succeeded"),
         ("allow", "succeeded"),
     ] {
-        let far_side = FarSide {
+        let endpoint = Endpoint {
             takes: Duration::from_secs(6),
-            ..FarSide::default()
+            ..Endpoint::default()
         };
         let job = json!({ "overlap": overlap });
-        let (_project, agent) = start(&far_side, &names("good", 1), job).await;
+        let (_project, agent) = start(&endpoint, &names("good", 1), job).await;
         let first = trigger(&agent).await;
         agent
             .until("/api/v1/tenants/good000/runs", |runs| {
@@ -339,7 +339,7 @@ async fn two_occurrences_of_a_tenant_run_one_at_a_time() {
         let at = |batch: &Value| batch["finished_at"].as_str().unwrap().to_owned();
         match overlap {
             "skip" => assert!(at(&later) < at(&first)),
-            _ => assert_eq!(far_side.calls.lock().unwrap().len(), 2),
+            _ => assert_eq!(endpoint.calls.lock().unwrap().len(), 2),
         }
         let runs = agent.all("/api/v1/tenants/good000/runs", "runs").await;
         let began = |run: &Value| run["started_at"].as_str().unwrap().to_owned();

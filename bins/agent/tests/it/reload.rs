@@ -68,7 +68,7 @@ async fn jobs_are_added_changed_and_removed_while_it_runs_and_a_broken_file_chan
     std::fs::write(&file, "{\"jobs\": [{\"job_id\": \"a b\"").unwrap();
     let warned = |ready: &Value, yes: bool| {
         ready["status"] == "ready"
-            && ready["warnings"].to_string().contains("are not in force") == yes
+            && ready["warnings"].to_string().contains("are not in effect") == yes
     };
     agent
         .until("/health/ready", |ready| warned(ready, true))
@@ -78,7 +78,7 @@ async fn jobs_are_added_changed_and_removed_while_it_runs_and_a_broken_file_chan
         agent
             .log()
             .join("\n")
-            .contains("the jobs from before stay in force")
+            .contains("the previous jobs stay in effect")
     );
 
     write(&[job("analysis", "etsy_analysis")]);

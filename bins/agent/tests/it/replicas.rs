@@ -13,18 +13,18 @@ use crate::{
     project::Project,
 };
 
-/// A Config Database that outlives the agents, and a project whose items take `takes` at the far side.
+/// A Config Database that outlives the agents, and a project whose items take `takes` at the endpoint.
 struct Bench {
     project: Project,
     config_url: String,
     store_url: String,
-    far_side: Counting,
+    endpoint: Counting,
 }
 
 impl Bench {
     async fn new(tenants: usize, takes: Duration) -> Self {
-        let far_side = Counting::default();
-        let purpose = json!({"handler": "webhook", "url": far_side.serve(takes).await,
+        let endpoint = Counting::default();
+        let purpose = json!({"handler": "webhook", "url": endpoint.serve(takes).await,
             "allow_private_addresses": true});
         let job = json!({"default_preferences": {"frequency": "daily"}});
         let project = Project::new(purpose, job);
@@ -44,7 +44,7 @@ impl Bench {
             project,
             config_url,
             store_url: database().await,
-            far_side,
+            endpoint,
         }
     }
 
@@ -119,14 +119,14 @@ async fn a_replica_that_stops_answering_is_replaced_and_commits_nothing_when_it_
     // Three times as long as a worker may be silent.
     tokio::time::sleep(Duration::from_secs(18).saturating_sub(began.elapsed())).await;
     signal(&b, "-CONT");
-    let told = "it was given to another worker";
+    let message = "it was given to another worker";
     let began = std::time::Instant::now();
-    while !b.log().iter().any(|line| line.contains(told)) {
+    while !b.log().iter().any(|line| line.contains(message)) {
         assert!(began.elapsed() < PATIENCE, "{}", b.log().join("\n"));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_all_once(&a, &path, 200).await;
-    let (occurrences, more) = bench.far_side.counts();
+    let (occurrences, more) = bench.endpoint.counts();
     assert_eq!(occurrences, 200);
     assert!(
         more <= 45,
@@ -157,7 +157,10 @@ async fn a_replica_that_is_killed_leaves_nothing_undone_and_another_one_fires() 
     assert_all_once(&second, &path, 200).await;
     let began = std::time::Instant::now();
     while !leads(&second).await {
-        assert!(began.elapsed() < Duration::from_secs(15), "nobody fires");
+        assert!(
+            began.elapsed() < Duration::from_secs(15),
+            "no replica became leader"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // One that ends as it should lets the next one fire at once, and loses nothing.
@@ -167,7 +170,10 @@ async fn a_replica_that_is_killed_leaves_nothing_undone_and_another_one_fires() 
     assert!(second.terminate().success());
     let began = std::time::Instant::now();
     while !leads(&third).await {
-        assert!(began.elapsed() < Duration::from_secs(5), "nobody fires");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "no replica became leader"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     third

@@ -193,7 +193,7 @@ async fn without_its_config_database_it_says_so_and_runs_nothing() {
 }
 
 #[tokio::test]
-async fn systemd_is_told_of_the_start_of_life_and_of_the_end() {
+async fn systemd_is_notified_of_start_watchdog_and_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
@@ -202,25 +202,25 @@ async fn systemd_is_told_of_the_start_of_life_and_of_the_end() {
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "300000");
     let agent = Agent::start(command);
-    let told = async || {
+    let notification = async || {
         let mut buffer = [0; 256];
         let received = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await;
-        let length = received.expect("nothing is told").unwrap();
+        let length = received.expect("no notification arrived").unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     };
-    let mut first = told().await;
+    let mut first = notification().await;
     // The first sign of life may be as early.
     while first.trim() == "WATCHDOG=1" {
-        first = told().await;
+        first = notification().await;
     }
     assert_eq!(first.trim(), "READY=1");
     for _ in 0..3 {
-        assert_eq!(told().await.trim(), "WATCHDOG=1");
+        assert_eq!(notification().await.trim(), "WATCHDOG=1");
     }
     assert!(agent.terminate().success());
-    let mut last = told().await;
+    let mut last = notification().await;
     while last.trim() == "WATCHDOG=1" {
-        last = told().await;
+        last = notification().await;
     }
     assert_eq!(last.trim(), "STOPPING=1");
 }

@@ -98,7 +98,7 @@ fn simulate_shows_when_users_fall_due_and_what_spreading_does() {
         ),
         (
             &["simulate", "--users", "10", "--job", "none"],
-            "there is no job `none`",
+            "batch_config.json has no job `none`",
         ),
         (&["simulate", "--file", "Makefile"], "Makefile: line 1: "),
         (

@@ -1,4 +1,4 @@
-//! kill -9 again and again, on either store, with a far side that counts: nothing is lost, nothing is committed twice.
+//! kill -9 again and again, on either store, with an endpoint that counts: nothing is lost, nothing is committed twice.
 //! `KILLS=200 OCCURRENCES=100000` makes it long. PostgreSQL itself goes down in mid-batch, too: its connections end, or
 //! with `RESTARTS=20` the server is restarted as if the power had gone, which no other test may run beside.
 
@@ -21,8 +21,8 @@ fn number(name: &str, usual: usize) -> usize {
 
 async fn soak(store: &str, store_url: Option<String>) {
     let (kills, occurrences) = (number("KILLS", 8), number("OCCURRENCES", 2_000));
-    let far_side = Counting::default();
-    let purpose = json!({"handler": "webhook", "url": far_side.serve(Duration::from_millis(1)).await,
+    let endpoint = Counting::default();
+    let purpose = json!({"handler": "webhook", "url": endpoint.serve(Duration::from_millis(1)).await,
         "allow_private_addresses": true});
     let project = Project::new(
         purpose,
@@ -87,7 +87,7 @@ async fn soak(store: &str, store_url: Option<String>) {
         .collect();
     tenants.sort_unstable();
     tenants.dedup();
-    let (called_for, more) = far_side.counts();
+    let (called_for, more) = endpoint.counts();
     println!(
         "{store}: {killed} kills over {occurrences} occurrences: lost {}, committed twice {}, calls above one per \
          occurrence {more}",
@@ -117,9 +117,9 @@ async fn nothing_is_lost_or_doubled_on_postgresql_however_often_it_is_killed() {
 async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
     let restarts = number("RESTARTS", 0);
     let (times, occurrences) = (restarts.max(3), number("OCCURRENCES", 2_000));
-    let far_side = Counting::default();
+    let endpoint = Counting::default();
     let takes = Duration::from_millis(20);
-    let purpose = json!({"handler": "webhook", "url": far_side.serve(takes).await, "allow_private_addresses": true});
+    let purpose = json!({"handler": "webhook", "url": endpoint.serve(takes).await, "allow_private_addresses": true});
     let project = Project::new(
         purpose,
         json!({"default_preferences": {"frequency": "daily"}}),
@@ -186,7 +186,7 @@ async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
         })
         .await;
     let results = agent.all(&format!("{path}/results"), "results").await;
-    let (called_for, more) = far_side.counts();
+    let (called_for, more) = endpoint.counts();
     println!(
         "{times} {}: acknowledged results lost 0, slowest recovery {slowest:.1?}, calls above one per occurrence {more}",
         if restarts > 0 {

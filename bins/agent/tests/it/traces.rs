@@ -1,5 +1,5 @@
 //! Traces over OTLP: a receiver that takes what OpenTelemetry's own messages are made of sees one trace, from the slot's
-//! firing to the call that the far side got.
+//! firing to the call that the endpoint got.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ struct Received {
     /// With the name of the service.
     spans: Arc<Mutex<Vec<(String, Span)>>>,
     authorization: Arc<Mutex<Vec<String>>>,
-    /// `traceparent` of each call to the far side.
+    /// `traceparent` of each call to the endpoint.
     calls: Arc<Mutex<Vec<String>>>,
 }
 
@@ -57,7 +57,7 @@ async fn collect(State(received): State<Received>, headers: HeaderMap, body: Byt
 }
 
 /// The first call fails.
-async fn far_side(State(received): State<Received>, headers: HeaderMap) -> StatusCode {
+async fn endpoint(State(received): State<Received>, headers: HeaderMap) -> StatusCode {
     let mut calls = received.calls.lock().unwrap();
     calls.push(headers["traceparent"].to_str().unwrap().to_owned());
     match calls.len() {
@@ -76,13 +76,13 @@ fn attribute(span: &Span, key: &str) -> String {
 }
 
 #[tokio::test]
-async fn one_trace_leads_from_the_slot_to_the_far_side() {
+async fn one_trace_leads_from_the_slot_to_the_endpoint() {
     let received = Received::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new()
         .route("/v1/traces", post(collect))
-        .route("/hook", post(far_side))
+        .route("/hook", post(endpoint))
         .with_state(received.clone());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
 
@@ -152,14 +152,17 @@ async fn one_trace_leads_from_the_slot_to_the_far_side() {
             .clone()
             .all(|span| span.trace_id == batches[0].trace_id)
     );
-    let mut told: Vec<String> = calls
+    let mut sent: Vec<String> = calls
         .iter()
         .map(|call| format!("00-{}-{}-01", hex(&call.trace_id), hex(&call.span_id)))
         .collect();
     let mut heard = received.calls.lock().unwrap().clone();
-    told.sort();
+    sent.sort();
     heard.sort();
-    assert_eq!(told, heard, "the far side is told of its own span");
+    assert_eq!(
+        sent, heard,
+        "the endpoint receives the span of its own call"
+    );
     assert!(
         received.spans.lock().unwrap()[0]
             .0

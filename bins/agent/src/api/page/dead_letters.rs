@@ -86,7 +86,7 @@ pub(super) async fn list(
 }
 
 #[derive(Deserialize)]
-pub(super) struct Told {
+pub(super) struct ActionForm {
     /// `replay` or `discard`, and a number, `ticked`, or `all` of what is looked for.
     action: String,
     #[serde(flatten)]
@@ -102,9 +102,9 @@ pub(super) async fn act(
     State(app): State<App>,
     _visitor: Visitor,
     By(actor): By,
-    form: Result<Form<Told>, FormRejection>,
+    form: Result<Form<ActionForm>, FormRejection>,
 ) -> Result<Redirect, PageError> {
-    let Form(Told {
+    let Form(ActionForm {
         action,
         which,
         key,

@@ -119,7 +119,7 @@ pub(super) async fn one(
 }
 
 #[derive(Deserialize)]
-pub(super) struct Told {
+pub(super) struct ActionForm {
     action: String,
     tenants: Option<String>,
     allow_unknown: Option<String>,
@@ -132,9 +132,9 @@ pub(super) async fn act(
     _visitor: Visitor,
     By(actor): By,
     Path(job_id): Path<String>,
-    form: Result<Form<Told>, FormRejection>,
+    form: Result<Form<ActionForm>, FormRejection>,
 ) -> Result<Redirect, PageError> {
-    let Form(Told {
+    let Form(ActionForm {
         action,
         tenants,
         allow_unknown,

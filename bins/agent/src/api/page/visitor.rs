@@ -29,7 +29,7 @@ const COOKIE: SessionCookie = SessionCookie {
 /// Who looks at the page.
 #[derive(Debug, Clone)]
 pub(super) struct Visitor {
-    /// Without a key nobody signs in, nor out.
+    /// Without a key there is neither sign-in nor sign-out.
     pub(super) signed_in: bool,
 }
 

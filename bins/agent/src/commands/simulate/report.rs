@@ -129,7 +129,7 @@ impl fmt::Display for Report {
                 ))
             )?;
         } else {
-            writeln!(f, "  nobody waits for a minute")?;
+            writeln!(f, "  no user waits a full minute")?;
         }
         if queue.used > 1.0 {
             writeln!(f, "  that is too little: the queue never empties")?;
