@@ -1,4 +1,4 @@
-//! The files beside the code: what an editor is told about the examples agrees with what the agent reads, and links lead
+//! The files beside the code: what an editor reads about the examples agrees with what the agent reads, and links lead
 //! somewhere.
 
 use std::path::{Path, PathBuf};
@@ -128,7 +128,7 @@ fn every_line_about_security_names_a_test_that_exists() {
         assert!(!named.is_empty(), "no test is named in: {claim}");
         for name in named {
             let exists = sources.contains(&format!("fn {name}("));
-            assert!(exists, "there is no test `{name}`: {claim}");
+            assert!(exists, "test `{name}` does not exist: {claim}");
         }
     }
 }

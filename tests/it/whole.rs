@@ -145,7 +145,7 @@ async fn client_and_reference_server_understand_each_other() {
     assert_eq!((page.cursor.since_id, page.waited), (4, true));
 
     // The single read agrees, and a tenant who is off is known, not missing.
-    let ids = ["a", "off", "nobody"].map(|id| TenantId::new(id).unwrap());
+    let ids = ["a", "off", "unknown"].map(|id| TenantId::new(id).unwrap());
     let known = server.client().preferences(&posts, &ids).await.unwrap();
     assert_eq!(
         (known.len(), &known[&ids[1]].preference["enabled"]),

@@ -31,7 +31,7 @@ use self::{
 type Instant = DateTime<Utc>;
 
 /// How far behind the last call an agent looks for what the feed brings late.
-const TOLD_LATE_IN_FEED: TimeDelta = TimeDelta::minutes(2);
+const SHOWN_LATE_IN_FEED: TimeDelta = TimeDelta::minutes(2);
 
 /// What was done to a job.
 #[derive(Debug, Clone)]
@@ -262,12 +262,12 @@ impl Judge<'_> {
             record.starts.iter().any(blind)
         });
         // What the feed brings later than this after it was stored runs nothing from before.
-        let told_late = stretch
+        let shown_late = stretch
             .choice
             .as_ref()
-            .is_some_and(|choice| due_at < choice.visible_at - TOLD_LATE_IN_FEED);
+            .is_some_and(|choice| due_at < choice.visible_at - SHOWN_LATE_IN_FEED);
         lost || part
-            || told_late
+            || shown_late
             || dropped
             || too_old
             || late > stretch.period() - SOON

@@ -257,7 +257,7 @@ fn parse_cron(value: &Value, pointer: &str, default_zone: &Zone) -> Result<Sched
         CronSchedule::new(text(value)?, zone).map_err(|error| {
             Invalid::new(
                 format!("is not a cron expression: {error}"),
-                "use five fields, minute hour day month weekday, as \"30 9 * * 1-5\"",
+                "use five fields, minute hour day month weekday, such as \"30 9 * * 1-5\"",
             )
         })
     });

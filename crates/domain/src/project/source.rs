@@ -76,7 +76,7 @@ impl Source {
             pointer if pointer.starts_with('/') => Ok(pointer),
             _ => Err(Invalid::new(
                 "is not a JSON pointer",
-                "use one as /data/items",
+                "use one such as /data/items",
             )),
         });
         let api_key_env = fields.optional("api_key_env", text);
@@ -139,7 +139,7 @@ impl Filter {
             true => Ok(value.clone()),
             false => Err(Invalid::new(
                 "is not a bound",
-                "use a number, a date as 2026-03-01, or an instant as 2026-03-01T09:00:00Z",
+                "use a number, a date such as 2026-03-01, or an instant such as 2026-03-01T09:00:00Z",
             )),
         };
         if name == "tags" {
@@ -147,7 +147,7 @@ impl Filter {
             return match tags.is_empty() {
                 true => Err(Invalid::new(
                     "is not a list of tags",
-                    "use a list as [\"sale\", \"new\"]",
+                    "use a list such as [\"sale\", \"new\"]",
                 )),
                 false => Ok(Self::Tags(tags)),
             };
@@ -156,7 +156,7 @@ impl Filter {
             return instant(value).map(Self::CreatedAfter).ok_or_else(|| {
                 Invalid::new(
                     "is not a time",
-                    "use a date as 2026-03-01, or an instant as 2026-03-01T09:00:00Z",
+                    "use a date such as 2026-03-01, or an instant such as 2026-03-01T09:00:00Z",
                 )
             });
         }

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// How far behind the last full read an agent looks for preferences that it has overlooked.
-const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
+const SHOWN_LATE: TimeDelta = TimeDelta::minutes(15);
 
 /// A stretch of time in which a tenant falls due in a job by the same rule.
 #[derive(Debug, Clone)]
@@ -213,7 +213,7 @@ impl Record {
                     // A full read that finds a preference of long ago does not tell whether it came just now or was
                     // overlooked since the last one, unless the server says since when it counts.
                     new.since_at_most = match version.imported && !self.says_since {
-                        true => self.last_calm(version.since) - NEXT_READ - TOLD_LATE,
+                        true => self.last_calm(version.since) - NEXT_READ - SHOWN_LATE,
                         false => version.since,
                     };
                 }

@@ -133,11 +133,11 @@ impl Record {
         queued_at: Instant,
     ) -> bool {
         let specs = job.specs.iter().enumerate();
-        let mut in_force = specs.filter(|(index, (edited_at, _))| {
+        let mut in_effect = specs.filter(|(index, (edited_at, _))| {
             let next = job.specs.get(index + 1);
             *edited_at <= queued_at && next.is_none_or(|(next, _)| self.settled(*next) >= queued_at)
         });
-        in_force.any(|(index, (edited_at, spec))| {
+        in_effect.any(|(index, (edited_at, spec))| {
             let Some(feature) = spec.as_ref().and_then(feature_of) else {
                 return false;
             };
