@@ -1,6 +1,7 @@
-//! Traces: one for each batch, from its slot's firing through chunks and items to the calls of remote endpoints, whichever
-//! replicas they run on. The context travels with the chunks in the queue and goes to the endpoints as `traceparent` (W3C
-//! Trace Context). Nothing is recorded, and nothing sent, unless the feature `otel` is on and a collector is named.
+//! Traces: one for each batch, from its slot's firing through chunks and items to the calls of remote endpoints,
+//! whichever replicas they run on. The context travels with the chunks in the queue and goes to the endpoints as
+//! `traceparent` (W3C Trace Context). Nothing is recorded, and nothing sent, unless the feature `otel` is on and a
+//! collector is named.
 
 use punctual_application::SPANS;
 use punctual_domain::{Chunk, NewBatch};

@@ -1,5 +1,5 @@
-//! What calls to a remote endpoint have in common: a client that goes only where it may, answers of bounded size, and what a
-//! status means for another attempt.
+//! What calls to a remote endpoint have in common: a client that goes only where it may, answers of bounded size,
+//! and what a status means for a retry.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

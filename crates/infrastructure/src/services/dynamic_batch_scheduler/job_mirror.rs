@@ -83,8 +83,8 @@ impl JobMirror {
         }
     }
 
-    /// What has just been read, beside what had been seen before. A reader may see a preference `shown_late` after it was
-    /// stored.
+    /// What has just been read, beside what had been seen before. A reader may see a preference `shown_late` after
+    /// it was stored.
     fn reading(
         &self,
         at: DateTime<Utc>,
