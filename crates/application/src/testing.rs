@@ -1,5 +1,5 @@
 //! What tests of code on these ports need: in-memory fakes where behaviour matters, mocks (of the feature
-//! `mocks`) where only calls do, and a clock that moves when told to.
+//! `mocks`) where only calls do, and a clock that a test moves.
 //!
 //! An adapter of a port is tested by the port's suite in [`contract`]; so is the fake, which is why code that works on a
 //! fake works on the real thing. `fakes` and `contract` have one file per port, of the same name.

@@ -6,7 +6,7 @@
 //! [`trigger`] are the words of a job and a batch that say how items are treated.
 //!
 //! To add a reason for which an item is skipped, add a variant and its word to [`outcome::SkipReason`]. To add a reason for
-//! which a batch exists, add it to [`trigger::Trigger`] and say in [`batch::NewBatch::new`] how its batches are told apart.
+//! which a batch exists, add it to [`trigger::Trigger`] and say in [`batch::NewBatch::new`] what identifies its batches.
 //! Words are stored: one that has been used is never given another meaning.
 
 pub(crate) mod batch;

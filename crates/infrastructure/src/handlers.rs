@@ -1,7 +1,7 @@
 //! The built-in handlers, made from `purposes.json`.
 
 pub mod chat;
-pub(crate) mod far_side;
+pub(crate) mod endpoint;
 pub mod template;
 pub mod webhook;
 

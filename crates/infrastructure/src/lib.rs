@@ -23,7 +23,7 @@ pub use clients::{
 };
 pub use handlers::{
     chat::ChatHandler,
-    far_side::EndpointError,
+    endpoint::EndpointError,
     template::{RENDERER, TemplateError, TemplateHandler, Templates, render_in, serve},
     webhook::WebhookHandler,
 };

@@ -10,7 +10,7 @@ use punctual_domain::{
 };
 
 use crate::{
-    handlers::{bind, far_side::outgoing, template::Templates, webhook::Post},
+    handlers::{bind, endpoint::outgoing, template::Templates, webhook::Post},
     json_file::{FileErrors, JsonFile},
 };
 
@@ -174,7 +174,7 @@ fn missing_sources(config: &BatchConfig, folder: &Path, list: &str) -> FieldErro
                 errors.push(FieldError {
                     pointer: format!("/{list}/{index}/{place}/file"),
                     value: Some(format!("{file:?}")),
-                    problem: format!("is no file: {} does not exist", path.display()),
+                    problem: format!("is not a file: {} does not exist", path.display()),
                     remedy: "give the path from the folder of batch_config.json".into(),
                 });
             }

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     environment::secret,
-    handlers::far_side::{self, EndpointError, body, outgoing, unanswered},
+    handlers::endpoint::{self, EndpointError, body, outgoing, unanswered},
     strict_json,
 };
 
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MARK: &str = "\u{feff}";
 /// Deepest nesting of a document.
 const DEEPEST: usize = 100;
-/// A source at a URL is no larger, in bytes.
+/// Largest source at a URL, in bytes.
 const LARGEST: usize = 64 * 1024 * 1024;
 
 /// Reads records from files and from URLs: a JSON array, one JSON object a line, or CSV with a header. Every record has
@@ -48,7 +48,7 @@ impl Sources {
     /// # Errors
     /// When no client for URLs can be made.
     pub fn in_folder(folder: &Path) -> Result<Self, ItemSourceError> {
-        let client = |private| far_side::client(PATIENCE, private).map_err(unusable);
+        let client = |private| endpoint::client(PATIENCE, private).map_err(unusable);
         Ok(Self {
             folder: folder.to_owned(),
             private: client(true)?,
@@ -88,7 +88,7 @@ impl Sources {
                 let status = response.status();
                 let (body, longer) = body(response, LARGEST).await.map_err(unavailable)?;
                 if !status.is_success() {
-                    let message = format!("the far side answered {status}");
+                    let message = format!("the remote endpoint answered {status}");
                     return Err(ItemSourceError::new(kind_of(status), message));
                 }
                 if longer {

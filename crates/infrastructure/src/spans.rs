@@ -1,6 +1,7 @@
-//! Traces: one for each batch, from its slot's firing through chunks and items to the far side's calls, whichever replicas
-//! they run on. The context travels with the chunks in the queue and goes to far sides as `traceparent` (W3C Trace
-//! Context). Nothing is recorded, and nothing sent, unless the feature `otel` is on and a collector is named.
+//! Traces: one for each batch, from its slot's firing through chunks and items to the calls of remote endpoints,
+//! whichever replicas they run on. The context travels with the chunks in the queue and goes to the endpoints as
+//! `traceparent` (W3C Trace Context). Nothing is recorded, and nothing sent, unless the feature `otel` is on and a
+//! collector is named.
 
 use punctual_application::SPANS;
 use punctual_domain::{Chunk, NewBatch};
@@ -31,7 +32,7 @@ pub(crate) fn of(chunk: &Chunk) -> Span {
     span
 }
 
-/// Sends a request to a far side in a span of its own, which it is told of.
+/// Sends a request to a remote endpoint in a span of its own, with that span as its `traceparent`.
 pub(crate) async fn call(request: RequestBuilder) -> reqwest::Result<Response> {
     let span = info_span!(target: SPANS, "call", "otel.kind" = "client", "otel.status_code" = Empty,
         "http.response.status_code" = Empty);

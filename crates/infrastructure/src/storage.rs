@@ -225,14 +225,14 @@ mod tests {
             match self {
                 Self::Sqlite(store) => {
                     let sql = "INSERT INTO Workers (id, worker_type, storage_name, layers) VALUES (?1, 'q', 's', '')";
-                    let told = sqlx::query(sql).bind(worker).execute(store.writer());
-                    told.await.unwrap();
+                    let inserted = sqlx::query(sql).bind(worker).execute(store.writer());
+                    inserted.await.unwrap();
                 }
                 #[cfg(feature = "postgres")]
                 Self::Postgres(store) => {
                     let sql = "INSERT INTO apalis.workers (id, worker_type, storage_name) VALUES ($1, 'q', 's')";
-                    let told = sqlx::query(sql).bind(worker).execute(store.pool());
-                    told.await.unwrap();
+                    let inserted = sqlx::query(sql).bind(worker).execute(store.pool());
+                    inserted.await.unwrap();
                 }
             }
         }

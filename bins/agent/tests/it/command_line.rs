@@ -102,7 +102,8 @@ fn check_shows_every_mistake_of_every_file_at_once() {
         "{out}"
     );
     assert!(
-        lines[3].contains("batch_config.json:3:63: /jobs/0/source/file: \"gone.json\" is no file"),
+        lines[3]
+            .contains("batch_config.json:3:63: /jobs/0/source/file: \"gone.json\" is not a file"),
         "{out}"
     );
     assert!(

@@ -167,13 +167,13 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
     for (words, reason) in [
         (
             &["explain", "--tenant", "a", "--job", "none"][..],
-            "there is no job `none`; the jobs are instagram_post",
+            "job `none` does not exist; the jobs are instagram_post",
         ),
         (
             &["trigger", "product_digest", "--tenant", "x"],
             "product_digest has no item `x`",
         ),
-        (&["pause", "none"], "there is no job `none`"),
+        (&["pause", "none"], "job `none` does not exist"),
     ] {
         let refused = ask(&agent, words);
         let stderr = String::from_utf8_lossy(&refused.stderr);

@@ -83,7 +83,7 @@ async fn an_agent_that_starts_without_its_config_database_runs_what_it_knew() {
     assert!(
         ready["warnings"]
             .to_string()
-            .contains("the last known preferences are in force"),
+            .contains("the last known preferences are in effect"),
         "{ready}"
     );
     let log = agent.log().join("\n");

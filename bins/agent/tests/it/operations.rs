@@ -71,7 +71,7 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     let pause = format!("/api/v1/jobs/{JOB}/pause");
     agent.call(Method::POST, &pause, &json!({})).await;
     browser
-        .until("return window.stays && document.getElementById('live').textContent.includes('is paused: paused by hand')")
+        .until("return window.stays && document.getElementById('live').textContent.includes('is paused: paused by an operator')")
         .await;
     browser.press("#live a").await;
     assert_eq!(browser.text("h1").await, JOB);

@@ -130,12 +130,12 @@ async fn a_replay_loses_no_dead_letter() {
         let refused = ask(&agent, words);
         let stderr = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(2), "{stderr}");
-        assert!(stderr.contains("there is no job `posts`"), "{stderr}");
+        assert!(stderr.contains("job `posts` does not exist"), "{stderr}");
     }
     let all = stdout_of(&agent, &["dead-letters", "replay", "--all"]);
     assert!(
         all.contains("0 dead letters are replayed")
-            && all.contains("3 stay open: there is no job `posts`"),
+            && all.contains("3 stay open: job `posts` does not exist"),
         "{all}"
     );
     assert_eq!(open().await, letters);

@@ -113,12 +113,12 @@ async fn bad_requests_get_a_problem_that_says_what_to_do() {
         (
             "/api/v1/batches/00000000-0000-0000-0000-000000000000",
             404,
-            "there is no batch",
+            "does not exist; the list of batches",
         ),
         (
             "/api/v1/batches/00000000-0000-0000-0000-000000000000/results",
             404,
-            "there is no batch",
+            "does not exist; the list of batches",
         ),
         ("/api/v1/batches?status=odd", 400, "status"),
         ("/api/v1/batches?cursor=odd", 400, "next_cursor"),

@@ -28,10 +28,10 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
+        let message = error.to_string();
+        if !text.contains(&message) {
             text.push_str(": ");
-            text.push_str(&told);
+            text.push_str(&message);
         }
         cause = error.source();
     }
@@ -47,7 +47,7 @@ mod tests {
     struct Link(&'static str, #[source] Option<Box<Link>>);
 
     #[test]
-    fn an_error_is_told_with_its_causes_and_each_of_them_once() {
+    fn an_error_is_shown_with_each_of_its_causes_once() {
         let refused = Link("connection refused", None);
         let send = Link("cannot send: connection refused", Some(Box::new(refused)));
         let error = Link("no answer", Some(Box::new(send)));

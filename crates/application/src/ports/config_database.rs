@@ -1,5 +1,5 @@
 //! The Config Database as the agent sees it: a snapshot of a feature, the changes after it, and single
-//! tenants. An error is never an empty answer: 'unknown' and 'nobody' are different things.
+//! tenants. An error is never an empty answer: 'unknown' and 'no tenants' are different things.
 //!
 //! Implement it over your own tables when you have no Config Database to call: a snapshot is a query, and the feed needs a
 //! growing id for each change (a table of changes, or a sequence). Two promises matter most: the cursor of a snapshot

@@ -84,7 +84,7 @@ impl ItemSourceError {
         self.kind
     }
 
-    /// Whether the same call may succeed later although nobody corrects the source.
+    /// Whether the same call may succeed later without a change of the source.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.kind == ItemSourceErrorKind::Unavailable

@@ -21,7 +21,7 @@ pub trait Operations: Send + Sync {
     /// The processes that hold work now, by name.
     async fn working(&self) -> Result<Vec<Working>, StoreError>;
 
-    /// The process that fires, and until when; `None` where the store is not shared, or nobody's term is running.
+    /// The leader, and when its lease ends; `None` where the store is not shared, or no process holds the lease.
     async fn leader(&self) -> Result<Option<(String, DateTime<Utc>)>, StoreError>;
 
     /// The deliveries that have failed more than once in a row, and those of batches that ended after
@@ -117,8 +117,8 @@ pub struct Working {
 }
 
 impl Working {
-    /// How long a process that holds work may be silent before it is taken for gone. Others have taken its
-    /// work over by then, unless its job is paused or nobody is left.
+    /// How long a process that holds work may be silent before it counts as unresponsive. Others have taken
+    /// its work over by then, unless its job is paused or no other process is left.
     pub const SILENCE: TimeDelta = TimeDelta::seconds(15);
 
     /// Whether it is gone: it holds work, and has not been heard of for too long.

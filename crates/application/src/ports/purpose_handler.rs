@@ -28,8 +28,8 @@ pub trait PurposeHandler: Send + Sync {
 
 /// Why an item's work failed.
 ///
-/// Any error becomes a retryable one by `?`. Therefore it is no [`Error`] itself; [`source`](Self::source) gives the one
-/// it was made from.
+/// Any error becomes a retryable one by `?`. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
+/// gives the error it was made from.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HandlerError {
@@ -37,7 +37,7 @@ pub struct HandlerError {
     pub message: String,
     /// What can be done about it.
     pub kind: HandlerErrorKind,
-    /// How long the far side asked us to wait.
+    /// How long the remote endpoint asked us to wait.
     pub retry_after: Option<Duration>,
     cause: Option<Cause>,
 }
@@ -49,7 +49,7 @@ pub enum HandlerErrorKind {
     Retryable,
     /// No further attempt makes sense.
     Permanent,
-    /// The far side is asked too much: the whole purpose slows down, and the item is tried again.
+    /// The remote endpoint limits the rate: the whole purpose slows down, and the item is retried.
     Throttled,
 }
 
@@ -59,7 +59,7 @@ impl HandlerError {
         Self::of_kind(HandlerErrorKind::Retryable, message.into(), None)
     }
 
-    /// The far side is asked too much; `retry_after` is how long it asked to be left alone.
+    /// The remote endpoint limits the rate; `retry_after` is the wait that it asks for.
     pub fn throttled(message: impl Into<String>, retry_after: Option<Duration>) -> Self {
         Self::of_kind(HandlerErrorKind::Throttled, message.into(), retry_after)
     }

@@ -39,8 +39,8 @@ pub trait ResultSink: Send + Sync {
 
 /// Why a sink did not take results.
 ///
-/// Any error becomes a retryable one by `?`. Therefore it is no [`Error`] itself; [`source`](Self::source) gives the one
-/// it was made from.
+/// Any error becomes a retryable one by `?`. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
+/// gives the error it was made from.
 #[derive(Debug, Clone)]
 pub struct SinkError {
     message: String,

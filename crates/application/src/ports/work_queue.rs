@@ -17,8 +17,8 @@ use super::StoreError;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait WorkQueue: Send + Sync {
-    /// Makes `process` the one to fire from now on for `term`, if it is already or nobody's term is running. Judged by
-    /// the store's clock; a term of nothing steps down.
+    /// Makes `process` the leader for `term` from now on, if it is the leader already or no process holds the lease.
+    /// The store's clock decides; a term of zero steps down.
     async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError>;
 
     /// How far a job has been planned; `None` before its first tick.

@@ -94,7 +94,7 @@ impl Handlers {
         self.of(purpose).is_some()
     }
 
-    /// Puts other handlers in force, for every clone. Attempts that have begun end with their own.
+    /// Replaces the handlers, for every clone. Attempts that have begun end with their own.
     pub fn replace(&self, others: Self) {
         let others = std::mem::take(&mut *others.bound_mut());
         *self.bound_mut() = others;

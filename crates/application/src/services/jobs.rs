@@ -1,11 +1,11 @@
-//! The jobs that are in force, shared by everybody who acts on them, and replaced as a whole while they run.
+//! The jobs in effect, shared by all that act on them, and replaced as a whole while they run.
 
 use std::sync::Arc;
 
 use punctual_domain::BatchConfig;
 use tokio::sync::watch;
 
-/// The jobs in force. Clones share them.
+/// The jobs in effect. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Jobs(watch::Sender<Arc<BatchConfig>>);
 
@@ -16,7 +16,7 @@ impl Jobs {
         Arc::clone(&self.0.borrow())
     }
 
-    /// Puts other jobs in force, for every clone.
+    /// Replaces the jobs, for every clone.
     pub fn replace(&self, config: BatchConfig) {
         self.0.send_replace(Arc::new(config));
     }

@@ -134,7 +134,7 @@ impl Operator {
         jobs.job(job_id).cloned().ok_or_else(|| {
             let names: Vec<_> = jobs.jobs.iter().map(|job| job.job_id.as_str()).collect();
             OperatorError::NotFound(format!(
-                "there is no job `{job_id}`; the jobs are {}",
+                "job `{job_id}` does not exist; the jobs are {}",
                 names.join(", ")
             ))
         })

@@ -38,7 +38,7 @@ pub struct JobStatus {
     pub quarantined: usize,
     /// When somebody falls due next.
     pub next_due: Option<DateTime<Utc>>,
-    /// Every preference stored until then is in force.
+    /// Every preference stored until then is in effect.
     pub seen_until: Option<DateTime<Utc>>,
     /// Why preferences cannot be read now.
     pub trouble: Option<String>,
@@ -55,7 +55,7 @@ impl JobStatus {
             (None, false) => Some("its preferences have not been read yet".to_owned()),
             (Some(trouble), false) => Some(trouble.clone()),
             (Some(trouble), true) => Some(format!(
-                "the last known preferences are in force: {trouble}"
+                "the last known preferences are in effect: {trouble}"
             )),
         }
     }

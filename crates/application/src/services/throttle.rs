@@ -1,5 +1,5 @@
-//! How fast one purpose may call its far side: calls at once, calls and tokens a minute, and less of all of it
-//! while the far side says that it is too much.
+//! How fast one purpose may call its remote endpoint: calls at once, calls and tokens per minute, and less of all of it
+//! while the endpoint refuses calls because of its rate limit.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,9 +9,9 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 const MINUTE: f64 = 60.0;
-/// The first pause after the far side has refused; it doubles with every further refusal in a row.
+/// The first pause after the remote endpoint has refused; it doubles with every further refusal in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// No pause is longer, unless the far side asks for it.
+/// Longest pause, unless the remote endpoint asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The limits of a purpose; `None`: none.
@@ -111,7 +111,7 @@ impl Throttle {
         }
     }
 
-    /// The far side has refused a call as one too many, and asked to wait so long.
+    /// The remote endpoint has refused a call because of its rate limit, and asked to wait for `retry_after`.
     pub(crate) fn refused(&self, retry_after: Option<Duration>) {
         let mut state = self.lock();
         let now = Instant::now();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_far_side_that_refuses_everything_is_asked_ever_less_and_then_again() {
+    async fn an_endpoint_that_refuses_everything_is_called_ever_less_and_then_again() {
         let throttle = limits(|limits| limits.concurrency = Some(25));
         let (began, mut calls) = (Instant::now(), 0);
         while began.elapsed() < Duration::from_secs(600) {

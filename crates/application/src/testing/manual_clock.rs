@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::ports::Clock;
 
-/// A clock that starts where a test says. Under tokio's paused time it stands still until told to move.
+/// A clock that starts where a test says. Under tokio's paused time it stands still until a test moves it.
 #[derive(Debug)]
 pub struct ManualClock {
     origin: Instant,

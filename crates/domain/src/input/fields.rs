@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
         self.errors.extend(errors);
     }
 
-    /// The fields nobody has asked for.
+    /// The fields that have not been read.
     #[must_use]
     pub fn others(&self) -> Map<String, Value> {
         let unknown = |(name, _): &(&String, &Value)| !self.known.contains(&name.as_str());
@@ -108,7 +108,7 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// Complains about every field nobody has asked for.
+    /// Reports every field that has not been read as unknown.
     pub fn deny_others(&mut self) {
         let allowed = self.known.join(", ");
         for (name, value) in &self.others() {

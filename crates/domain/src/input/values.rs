@@ -93,7 +93,7 @@ pub(crate) fn http_url(value: &Value) -> Result<&str, Invalid> {
         )),
         Some(authority) if !authority.is_empty() => Ok(url),
         _ => Err(Invalid::new(
-            "is no URL",
+            "is not a URL",
             "use one that begins with https:// or http://",
         )),
     }

@@ -10,7 +10,7 @@ use crate::{
     time::{occurrence::Occurrence, schedule::Schedule},
 };
 
-/// Dates from one to another, both included, each in the zone of whoever it concerns; at most
+/// Dates from one to another, both included, each in the time zone of the tenant concerned; at most
 /// [`MOST_DAYS`](Self::MOST_DAYS) of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dates {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_says_why() {
+    fn an_invalid_range_says_why() {
         let wrong = |from, to| Dates::new(date(from), date(to)).unwrap_err().to_string();
         assert_eq!(
             wrong("2026-03-02", "2026-03-01"),

@@ -1,5 +1,5 @@
-//! Why a tenant ran, will run, or did not: told from what was chosen, how far the schedule has been planned, and what
-//! has been run. Pure; whoever asks brings the facts.
+//! Why a tenant ran, will run, or did not, from what was chosen, how far the schedule has been planned, and what
+//! has been run. Pure; the caller brings the facts.
 
 use std::fmt;
 
@@ -201,7 +201,7 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
-    /// Nobody planned it in time, and the job does not make it up.
+    /// The agent did not plan it in time, and the job does not make it up.
     Missed {
         /// When it fell due.
         due_at: DateTime<Utc>,

@@ -122,7 +122,7 @@ impl Mirror {
         self.tenants.len()
     }
 
-    /// Whether nobody is scheduled.
+    /// Whether no tenant is scheduled.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -205,7 +205,7 @@ impl Mirror {
         &self.quarantine
     }
 
-    /// When somebody falls due next; `None` while nobody does.
+    /// When a tenant falls due next; `None` while none does.
     #[must_use]
     pub fn next_due(&self) -> Option<DateTime<Utc>> {
         self.groups.next_due()
@@ -230,13 +230,13 @@ impl Mirror {
         self.groups.horizon()
     }
 
-    /// Takes over how far whoever planned before has come.
+    /// Takes over the horizon of the previous planner.
     pub fn set_horizon(&mut self, horizon: Horizon) {
         self.late.clear();
         self.groups.set_horizon(horizon);
     }
 
-    /// Says that everything due until `until` has been planned, here or by whoever planned before. Nothing falls
+    /// Says that everything due until `until` has been planned, here or by the previous planner. Nothing falls
     /// due before the first call. A moment earlier than the last one means that the clock has
     /// [stepped back](Horizon::move_to).
     pub fn set_planned_until(&mut self, until: DateTime<Utc>) {

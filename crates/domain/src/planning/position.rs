@@ -1,6 +1,6 @@
 //! How far a schedule has been planned, on a clock that may step. What lies behind the horizon has been planned once;
 //! when the clock steps back, what lies between is planned again when its time comes, and the unique key of an
-//! occurrence keeps whoever has run from running twice.
+//! occurrence keeps a tenant who has run from running twice.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -128,7 +128,11 @@ mod tests {
         let mut horizon = Horizon::at(at("01T09:00"));
         assert!(!horizon.move_to(at("01T09:01")));
         assert!(!horizon.move_to(at("01T09:00") + TimeDelta::milliseconds(59_500)));
-        assert_eq!(horizon.until(), at("01T09:01"), "half a second is no step");
+        assert_eq!(
+            horizon.until(),
+            at("01T09:01"),
+            "half a second is not a step"
+        );
 
         assert!(horizon.move_to(at("01T08:00")));
         assert_eq!(

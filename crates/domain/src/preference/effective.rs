@@ -39,7 +39,7 @@ pub enum Origin {
     Tenant,
     /// The job's defaults.
     JobDefault,
-    /// Nobody chose: built in, or the agent's time zone.
+    /// Built in, or the agent's time zone: neither the tenant nor the job chose.
     BuiltIn,
 }
 
@@ -157,14 +157,14 @@ impl MergedPreference {
         }
     }
 
-    /// What a tenant gets who has stored nothing and for whom the job is run by hand.
+    /// The preference of a manual run for a tenant who has stored none.
     ///
     /// # Errors
     /// When the defaults cannot be used by themselves.
     pub fn of_defaults(defaults: &Preference, default_zone: &Zone) -> Result<Self, FieldErrors> {
         let stored = Preference {
             enabled: defaults.enabled.or(Some(true)),
-            // A run by hand has no schedule to be without.
+            // A manual run needs no schedule, but the merge needs a frequency.
             frequency: defaults.frequency.or(Some(Frequency::Daily)),
             ..Preference::default()
         };
@@ -285,12 +285,12 @@ mod tests {
         let defaults = parse(json!({"preferred_day": "friday", "preferred_time": "10:00"}));
         let merged = MergedPreference::merge(&stored, &defaults, &Zone::utc()).unwrap();
         let fields = merged.with_origins(&stored, &defaults);
-        let told: Vec<_> = fields
+        let shown: Vec<_> = fields
             .iter()
             .map(|(name, value, origin)| format!("{name} {value} {origin:?}"))
             .collect();
         assert_eq!(
-            told,
+            shown,
             [
                 "enabled true Tenant",
                 "frequency \"weekly\" Tenant",

@@ -256,8 +256,8 @@ fn parse_cron(value: &Value, pointer: &str, default_zone: &Zone) -> Result<Sched
     let cron = fields.optional("cron", |value| {
         CronSchedule::new(text(value)?, zone).map_err(|error| {
             Invalid::new(
-                format!("is no cron expression: {error}"),
-                "use five fields, minute hour day month weekday, as \"30 9 * * 1-5\"",
+                format!("is not a cron expression: {error}"),
+                "use five fields, minute hour day month weekday, such as \"30 9 * * 1-5\"",
             )
         })
     });

@@ -260,7 +260,7 @@ mod tests {
             "/purposes/d: 3 has the wrong type",
             "/purposes/e/template: is missing",
             "/purposes/e/colour: 1 is not a known field",
-            "/purposes/f/base_url: \"ftp://x\" is no URL",
+            "/purposes/f/base_url: \"ftp://x\" is not a URL",
             "/purposes/f/api_key_env: \"sk-secret\" is not the name of a variable",
             "/purposes/f/temperature: 3 is out of range",
             "/purposes/g/url: \"https://me:pw@crm.example/\" holds a user or password",

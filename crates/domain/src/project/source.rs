@@ -74,7 +74,10 @@ impl Source {
         let items = fields.optional("items", |value| match text(value)? {
             "" => Ok(""),
             pointer if pointer.starts_with('/') => Ok(pointer),
-            _ => Err(Invalid::new("is no JSON pointer", "use one as /data/items")),
+            _ => Err(Invalid::new(
+                "is not a JSON pointer",
+                "use one such as /data/items",
+            )),
         });
         let api_key_env = fields.optional("api_key_env", text);
         let private = fields.optional("allow_private_addresses", boolean);
@@ -135,16 +138,16 @@ impl Filter {
         let bound = |value: &Value| match number(value).is_some() || instant(value).is_some() {
             true => Ok(value.clone()),
             false => Err(Invalid::new(
-                "is no bound",
-                "use a number, a date as 2026-03-01, or an instant as 2026-03-01T09:00:00Z",
+                "is not a bound",
+                "use a number, a date such as 2026-03-01, or an instant such as 2026-03-01T09:00:00Z",
             )),
         };
         if name == "tags" {
             let tags = tags_of(value);
             return match tags.is_empty() {
                 true => Err(Invalid::new(
-                    "is no list of tags",
-                    "use a list as [\"sale\", \"new\"]",
+                    "is not a list of tags",
+                    "use a list such as [\"sale\", \"new\"]",
                 )),
                 false => Ok(Self::Tags(tags)),
             };
@@ -152,8 +155,8 @@ impl Filter {
         if name == "created_after" {
             return instant(value).map(Self::CreatedAfter).ok_or_else(|| {
                 Invalid::new(
-                    "is no time",
-                    "use a date as 2026-03-01, or an instant as 2026-03-01T09:00:00Z",
+                    "is not a time",
+                    "use a date such as 2026-03-01, or an instant such as 2026-03-01T09:00:00Z",
                 )
             });
         }
@@ -304,15 +307,15 @@ mod tests {
         for (filters, expected) in [
             (
                 json!({"min_price": "cheap"}),
-                "/source/filters/min_price: \"cheap\" is no bound",
+                "/source/filters/min_price: \"cheap\" is not a bound",
             ),
             (
                 json!({"tags": 3}),
-                "/source/filters/tags: 3 is no list of tags",
+                "/source/filters/tags: 3 is not a list of tags",
             ),
             (
                 json!({"created_after": "soon"}),
-                "/source/filters/created_after: \"soon\" is no time",
+                "/source/filters/created_after: \"soon\" is not a time",
             ),
             (
                 json!({"kind": {"in": []}}),
@@ -328,10 +331,10 @@ mod tests {
                 json!({"file": "a", "url": "https://x"}),
                 "/source/file: \"a\" is missing or given beside a url",
             ),
-            (json!({"url": "x"}), "/source/url: \"x\" is no URL"),
+            (json!({"url": "x"}), "/source/url: \"x\" is not a URL"),
             (
                 json!({"url": "https://x", "items": "data"}),
-                "/source/items: \"data\" is no JSON pointer",
+                "/source/items: \"data\" is not a JSON pointer",
             ),
         ] {
             let errors = Source::parse(&value, "/source").unwrap_err().to_string();

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_refused_with_the_reason() {
+    fn an_invalid_expression_is_refused_with_the_reason() {
         for expression in [
             "",
             "* * * *",

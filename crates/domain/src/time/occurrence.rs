@@ -14,7 +14,7 @@ const RUN: &str = "run-";
 pub enum Occurrence {
     /// The local date it belongs to: `2026-03-29`.
     Date(NaiveDate),
-    /// A run by hand, under a key of its own: `run-6ba7b811-9dad-11d1-80b4-00c04fd430c8`.
+    /// A manual run, under a key of its own: `run-6ba7b811-9dad-11d1-80b4-00c04fd430c8`.
     Run(Uuid),
     /// The instant, for hourly recurrences: `2026-03-29T07:30:00Z`.
     Instant(DateTime<Utc>),

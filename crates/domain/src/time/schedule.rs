@@ -34,7 +34,7 @@ impl Schedule {
         }
     }
 
-    /// The date in its zone to which one of its occurrences belongs; `None` for a run by hand.
+    /// The date in its zone to which one of its occurrences belongs; `None` for a manual run.
     #[must_use]
     pub fn date_of(&self, occurrence: Occurrence) -> Option<NaiveDate> {
         match occurrence {

@@ -13,7 +13,7 @@ use crate::{
 /// A batch about to be put in the queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewBatch {
-    /// The same for the same firing, whoever plans it: a second plan of it is a no-op.
+    /// The same for the same firing, whichever process plans it: a second plan of it is a no-op.
     pub batch_id: Uuid,
     /// Which job.
     pub job_id: JobId,
@@ -55,7 +55,7 @@ impl NewBatch {
     ) -> Self {
         let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
         let which = match trigger {
-            // A run by hand has an occurrence of its own.
+            // A manual run has an occurrence of its own.
             Trigger::Schedule | Trigger::Manual => "schedule".to_owned(),
             Trigger::LateChange => format!("late {}", instant(planned_at)),
             Trigger::ClockStep => format!("again {}", instant(planned_at)),
@@ -152,7 +152,7 @@ impl NewBatch {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
-    /// In the queue; nobody has begun.
+    /// In the queue; no chunk has begun.
     Queued,
     /// At least one chunk has begun.
     Running,

@@ -46,7 +46,7 @@ pub struct DeadLetter {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterState {
-    /// Nobody has decided.
+    /// No operator has replayed or discarded it.
     Open,
     /// It was queued again; should it fail again, that is another dead letter. Should it be skipped, this one is open
     /// again.

@@ -54,9 +54,9 @@ pub enum SkipReason {
     Deleted,
     /// The tenant's preference cannot be used any more.
     Invalid,
-    /// The job is no longer in `batch_config.json`.
+    /// `batch_config.json` does not contain the job any more.
     JobRemoved,
-    /// The item is no longer in the job's source.
+    /// The job's source does not contain the item any more.
     ItemRemoved,
     /// An operator has cancelled the batch.
     Cancelled,

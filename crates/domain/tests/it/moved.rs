@@ -108,7 +108,7 @@ fn a_choice_seen_late_keeps_its_own_when_the_job_file_was_edited_too() {
         policy: CatchUpPolicy::All,
         window: None,
     };
-    // By the old file 12:00 was still to come; 10:00 and 11:00 had been chosen, and nobody had seen it.
+    // By the old file 12:00 was still to come; 10:00 and 11:00 had been chosen, but the agent had not seen it.
     let since = at(9) + TimeDelta::minutes(45);
     let due = planned_after(since, tenant, 0, "UTC", reading, all);
     assert_eq!(due, [at(10), at(11), at(12)]);

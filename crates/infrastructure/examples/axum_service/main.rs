@@ -63,7 +63,7 @@ async fn choose(
     Json(preference): Json<Map<String, Value>>,
 ) -> Result<StatusCode, Refused> {
     let tenant = TenantId::new(id).map_err(bad)?;
-    // Mistakes are told to whoever makes them, not found at night.
+    // The caller gets every mistake at once, before a nightly run meets it.
     let parsed = Preference::parse(&preference).map_err(bad)?;
     MergedPreference::merge(&parsed, &Preference::default(), &Zone::utc()).map_err(bad)?;
     app.preferences

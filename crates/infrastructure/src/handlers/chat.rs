@@ -1,6 +1,6 @@
 //! The handler `chat`: asks a language model at any OpenAI-compatible `/chat/completions`. Tenants' overrides reach the
 //! messages only as data of templates; model, URL and limits are the operator's. An answer that is empty, cut off or
-//! goes in circles is no result: it is asked for again with the next seed, and fails in the end.
+//! goes in circles is not a result: it is asked for again with the next seed, and fails in the end.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,14 +13,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    far_side::{
+    endpoint::{
         self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered, without_key,
     },
     template::TemplateHandler,
 };
 use crate::spans;
 
-/// An answer is no longer than this, in bytes.
+/// Longest answer, in bytes.
 const LONGEST_ANSWER: usize = 1024 * 1024;
 /// So many equal characters in a row, equal words in a row, or equal lines, and a text goes in circles.
 const EQUAL_CHARACTERS: usize = 24;
@@ -76,7 +76,7 @@ impl ChatHandler {
             api_key,
             system,
             user,
-            client: far_side::client(timeout, private)?,
+            client: endpoint::client(timeout, private)?,
         })
     }
 
@@ -118,7 +118,7 @@ impl ChatHandler {
             return Err(HandlerError::retryable(problem));
         }
         if finish_reason == Some("content_filter") {
-            let problem = "the far side withheld the answer (content_filter)";
+            let problem = "the remote endpoint withheld the answer (content_filter)";
             return Err(HandlerError::permanent(problem));
         }
         match self.config.max_characters {
@@ -165,7 +165,7 @@ impl PurposeHandler for ChatHandler {
     }
 }
 
-/// What the far side says about a refusal: `{"error": {"message": …}}` where it does as others do.
+/// What the remote endpoint says about a refusal: usually `{"error": {"message": …}}`.
 fn problem_of(body: &[u8]) -> String {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
     let message = parsed.as_ref().and_then(|body| {
@@ -175,7 +175,7 @@ fn problem_of(body: &[u8]) -> String {
     message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned)
 }
 
-/// What a text repeats, if it repeats itself as nobody would.
+/// What a text repeats, if it repeats itself more than a person would.
 fn goes_in_circles(text: &str) -> Option<String> {
     if let Some(character) = run(
         text.chars().filter(|c| !c.is_whitespace()),

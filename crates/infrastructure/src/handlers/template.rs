@@ -131,7 +131,7 @@ impl TemplateHandler {
     /// The handler for the template `name` of the folder.
     ///
     /// # Errors
-    /// When there is no such file, or it is not a template.
+    /// When the file does not exist or is not a template.
     pub fn new(templates: &Templates, name: &str) -> Result<Self, TemplateError> {
         match templates.environment.get_template(name) {
             Ok(_) => Ok(Self {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_nobody_set_and_endless_work_are_errors() {
+    async fn an_unset_name_and_endless_work_are_errors() {
         let error = render("{{ tone }}", json!({})).await.unwrap_err();
         assert!(
             error.contains("undefined") && error.contains("t.txt.j2"),

@@ -13,7 +13,7 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
 };
 
-use super::far_side::{self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered};
+use super::endpoint::{self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered};
 use crate::environment::secret_at;
 use crate::spans;
 
@@ -53,7 +53,7 @@ impl Post {
         Ok(Self {
             url,
             secret,
-            client: far_side::client(config.timeout, private)?,
+            client: endpoint::client(config.timeout, private)?,
             clock,
         })
     }
@@ -72,8 +72,9 @@ impl Post {
             pointer: format!("{pointer}/url"),
             value: Some(format!("{:?}", config.url)),
             problem: error.to_string(),
-            remedy: "give a URL that the far side documents, and the secret as it gave it"
-                .to_owned(),
+            remedy:
+                "give the URL that the receiving service documents, and the secret that it issued"
+                    .to_owned(),
         })
     }
 
@@ -144,8 +145,9 @@ impl PurposeHandler for WebhookHandler {
     /// What was answered, as `{"status", "body"}`; the body is JSON where it is, else text, and `"truncated": true` says
     /// that there was more.
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        let content = serde_json::to_vec(item)
-            .map_err(|error| HandlerError::permanent(format!("the item is no JSON: {error}")))?;
+        let content = serde_json::to_vec(item).map_err(|error| {
+            HandlerError::permanent(format!("the item cannot be written as JSON: {error}"))
+        })?;
         let key = item.idempotency_key();
         let posted = self.0.send(&key, "application/json", content).await?;
         let body = match serde_json::from_slice(&posted.body) {

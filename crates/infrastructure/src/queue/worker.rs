@@ -1,5 +1,5 @@
 //! The worker: takes chunks from the queue and hands them to the processor. One message is one chunk; a
-//! chunk that could not be brought to its end is delivered again, to whoever is there.
+//! chunk that could not be brought to its end is delivered again, to any worker.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -44,7 +44,7 @@ const FETCHED_AT_ONCE: usize = 1;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How often to look for work without being woken: for chunks handed back by or taken from others.
 const POLL: Duration = Duration::from_secs(1);
-/// How long a queue may be empty before nobody works on it.
+/// How long a queue may be empty before its consumer stops.
 const IDLE: Duration = Duration::from_secs(60);
 /// How often messages of chunks that are done are removed from the queue.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
@@ -54,7 +54,7 @@ const HOLD: Duration = Duration::from_secs(5);
 /// How long a chunk stays in the queue whose items wait for others of their tenants, in seconds.
 const WAIT: i64 = 5;
 
-/// Works on the queues of all jobs until it is told to stop.
+/// Works on the queues of all jobs until it is asked to stop.
 pub struct Worker {
     store: Store,
     queue: Arc<dyn WorkQueue>,
@@ -81,7 +81,7 @@ struct Desk {
 }
 
 impl Desks {
-    /// Puts somebody at work on each queue that has something waiting and nobody at it.
+    /// Starts a consumer for each queue that has chunks waiting and no consumer yet.
     fn open(
         &mut self,
         worker: &Arc<Worker>,
@@ -396,7 +396,7 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
             store.hold(&message.to_string(), WAIT).await?;
             Err(ProcessError::Waiting.into())
         }
-        // Whoever has it now will end it.
+        // The process that has claimed it now will end it.
         Err(ProcessError::Superseded) => Ok(()),
         Err(ProcessError::Failing(reason)) => {
             error!(%job_id, reason, "Job {job_id} is paused: {reason}. Find out why, then `punctual-agent resume \

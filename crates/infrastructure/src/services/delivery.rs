@@ -38,7 +38,7 @@ const FIRST_WAIT: TimeDelta = TimeDelta::seconds(2);
 const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
 /// The longest wait that a place may ask for.
 const LONGEST_RETRY_AFTER: TimeDelta = TimeDelta::days(1);
-/// The time limit of a sink for one page. It is shorter than the lease, so that nobody else takes the page meanwhile.
+/// Timeout of a sink for one page. It is shorter than the lease, so that no other process takes the page meanwhile.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(240);
 /// Places that are delivered to at one time, by this process.
 const PLACES_AT_ONCE: usize = 32;
@@ -203,7 +203,7 @@ impl Deliverer {
             Delivery::File(path) => self.append(path, results).await,
             Delivery::Sink(name) => {
                 let Some(sink) = self.sinks.get(name) else {
-                    let message = format!("there is no sink `{name}` in this process");
+                    let message = format!("this process has no sink `{name}`");
                     return Err(SinkError::retryable(message));
                 };
                 let taken = async { sink.take(&due.batch, results, last).await };

@@ -66,7 +66,7 @@ impl DynamicBatchScheduler {
         scheduler
     }
 
-    /// Takes the jobs that are in force now. Returns the features that must be read anew, because a job has come to
+    /// Takes the jobs that are in effect now. Returns the features that must be read anew, because a job has come to
     /// one or serves it otherwise.
     fn take_jobs(&mut self) -> BTreeSet<FeatureType> {
         let mut before = std::mem::take(&mut self.mirrors);

@@ -29,7 +29,7 @@ pub(super) fn not_open() -> StoreError {
 }
 
 pub(super) fn no_chunk(chunk: &Chunk) -> StoreError {
-    let message = format!("there is no chunk {}", chunk.chunk_id);
+    let message = format!("chunk {} does not exist", chunk.chunk_id);
     StoreError::new(StoreErrorKind::NotFound, message)
 }
 

@@ -30,7 +30,7 @@ use super::{
 
 /// Where apalis tells of new messages.
 const CHANNEL: &str = "apalis::job::insert";
-/// A statement that takes longer has lost its server, or waits for a lock nobody gives up.
+/// A statement that takes longer has lost its server, or waits for a lock that is never released.
 const STATEMENT_TIMEOUT: &str = "60s";
 /// The server itself ends a transaction whose client has forgotten it.
 const FORGOTTEN_TRANSACTION: &str = "30s";
@@ -65,7 +65,7 @@ impl PostgresStore {
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("idle_in_transaction_session_timeout", FORGOTTEN_TRANSACTION),
         ]);
-        // A pool would try for long: what cannot be reached now is told now.
+        // A pool would retry for long; a server that cannot be reached is an error at once.
         let connection = options.connect().await;
         drop(connection.map_err(|error| fail(error.into()))?);
         let pool = pool(12)
@@ -193,7 +193,7 @@ impl PostgresStore {
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Connections that are known to be good: a server that has become a standby is left, and a transaction that was begun
-/// by a future nobody waits for any more does not go on in the next one's hands.
+/// by a future that has been dropped does not go on in the next one's hands.
 fn pool(size: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(size)
@@ -249,7 +249,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn opening_again_changes_nothing_and_no_password_is_told() {
+    async fn opening_again_changes_nothing_and_no_password_is_shown() {
         let url = database().await;
         PostgresStore::open(&url).await.unwrap();
         let (again, beside) = tokio::join!(PostgresStore::open(&url), PostgresStore::open(&url));
@@ -262,7 +262,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_begin_that_nobody_waits_for_leaves_no_transaction_open() {
+    async fn a_dropped_begin_leaves_no_transaction_open() {
         let url = database().await;
         let store = PostgresStore::open(&url).await.unwrap();
         for round in 0..200_u64 {

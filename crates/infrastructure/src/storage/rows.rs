@@ -16,7 +16,8 @@ pub(super) fn micros(instant: DateTime<Utc>) -> i64 {
 }
 
 pub(super) fn instant(micros: i64) -> Result<DateTime<Utc>, StoreError> {
-    DateTime::from_timestamp_micros(micros).ok_or_else(|| failed(format!("{micros} is no instant")))
+    DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| failed(format!("{micros} is not a valid instant")))
 }
 
 fn number(row: &AnyRow, column: &str) -> Result<i64, StoreError> {

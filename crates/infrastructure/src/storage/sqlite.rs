@@ -42,7 +42,7 @@ impl SqliteStore {
     /// brings its tables up to date.
     ///
     /// # Errors
-    /// When the file cannot be opened or is no database of ours.
+    /// When the file cannot be opened or is not a database of Punctual.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         // sqlx would take anything else for the name of a file.
         let options = Some(url)

@@ -203,7 +203,7 @@ async fn refuse_at_work(source: &mut SqliteConnection) -> Result<(), StoreError>
 }
 
 async fn refuse_filled(target: &mut PgConnection) -> Result<(), StoreError> {
-    // Nobody else fills it meanwhile.
+    // No other process fills it meanwhile.
     sqlx::query("LOCK TABLE batches, schedule_progress IN EXCLUSIVE MODE")
         .execute(&mut *target)
         .await

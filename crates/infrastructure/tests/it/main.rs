@@ -8,7 +8,7 @@
 
 mod client_cache;
 mod contract;
-mod far_side;
+mod endpoint;
 mod misbehaving_servers;
 mod plain_server;
 mod server;

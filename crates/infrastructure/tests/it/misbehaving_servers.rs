@@ -28,7 +28,7 @@ async fn snapshot_error(options: ClientOptions) -> ConfigDatabaseError {
         .unwrap_err()
 }
 
-/// A server that sends these bytes to whoever connects and then waits or closes.
+/// A server that sends these bytes to every client and then waits or closes.
 async fn raw(bytes: &'static [u8], close: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -47,7 +47,7 @@ async fn raw(bytes: &'static [u8], close: bool) -> String {
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn an_unreachable_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -162,7 +162,7 @@ async fn a_429_is_not_tried_before_its_time_and_not_for_ever() {
 }
 
 #[tokio::test]
-async fn what_is_no_config_database_is_said_to_be_none() {
+async fn another_server_is_reported_as_not_a_config_database() {
     for (status, content_type, body) in [
         (200, "application/json", "{\"groups\": [}"),
         (200, "application/json", "[]"),

@@ -115,7 +115,7 @@ async fn the_three_plain_gets_are_enough() {
         "a plain server is not asked to wait"
     );
 
-    // Changes keep the cache current: `b` is known to be gone, `c` still as the groups told.
+    // Changes keep the cache current: `b` is known to be gone, `c` still as the groups said.
     let known = client
         .preferences(&feature(), &[tenant("a"), tenant("b"), tenant("c")])
         .await
@@ -136,7 +136,7 @@ async fn the_three_plain_gets_are_enough() {
 }
 
 #[tokio::test]
-async fn a_tenant_nobody_has_mentioned_is_fetched_once() {
+async fn an_unknown_tenant_is_fetched_once() {
     let (url, calls) = start(|request| {
         if request.uri().path().contains("/tenants/known/") {
             return answer(
@@ -150,7 +150,7 @@ async fn a_tenant_nobody_has_mentioned_is_fetched_once() {
     let client = client(&url);
     for _ in 0..3 {
         let known = client
-            .preferences(&feature(), &[tenant("known"), tenant("nobody")])
+            .preferences(&feature(), &[tenant("known"), tenant("unknown")])
             .await
             .unwrap();
         assert_eq!(known.keys().collect::<Vec<_>>(), [&tenant("known")]);

@@ -244,7 +244,7 @@ async fn work_that_waits_and_does_not_begin_is_noted_until_it_begins() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_told_to_stop_stops_whatever_it_was_doing() {
+async fn a_worker_stops_on_request_whatever_it_was_doing() {
     let bench = Bench::new(&[("job".to_owned(), "medium")], 300).await;
     for round in 1..=40 {
         let (stopping, stopped) = watch::channel(false);

@@ -6,9 +6,9 @@ use crate::ports::{HandlerError, HandlerErrorKind};
 
 /// The wait before the first retry is at most this; it doubles with every further one.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// An item that the far side refuses as one too many has done nothing wrong: it may be tried so many times more.
+/// Number of extra retries of an item that the remote endpoint refuses because of its rate limit.
 const REFUSALS_MORE: u32 = 20;
-/// No wait is longer, whatever the far side asks for.
+/// Longest wait, whatever the remote endpoint asks for.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// How often, and after what wait, a failed item is tried again.

@@ -155,7 +155,7 @@ impl Bench {
     }
 }
 
-/// Counts calls and how many run at once, and fails as often as it is told to.
+/// Counts calls and how many run at once, and fails as often as a test asks for.
 #[derive(Default)]
 struct Probe {
     running: AtomicUsize,
@@ -397,7 +397,7 @@ async fn stopping_ends_what_runs_begins_nothing_more_and_the_rest_runs_next_time
     assert_eq!(
         (keys.len(), attempts.lock().unwrap().len()),
         (10, 10),
-        "nobody twice, nobody lost"
+        "no tenant twice, none lost"
     );
 }
 
@@ -467,7 +467,7 @@ async fn an_item_that_the_process_does_not_outlive_is_found_and_the_others_end()
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_death_alone_is_no_proof() {
+async fn one_crash_alone_proves_nothing() {
     let bench = bench(posts(), &["a"], Probe::default(), 0).await;
     bench.config_database.put(preference("a", on("dry")));
     for alone in [None, None, Some("a")] {
@@ -593,7 +593,7 @@ async fn what_the_mirror_knows_is_not_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_result_of_a_whole_goes_to_everybody_on_the_list_and_strangers_are_told() {
+async fn the_result_of_an_aggregate_goes_to_every_recipient_and_strangers_are_reported() {
     let job = json!({"job_id": "digest", "type": "object_batch", "purpose_id": "write",
         "schedule": {"frequency": "daily"}, "source": {"file": "x.json"},
         "distribute_to": ["ann", "bob", "eve"], "users": {"file": "users.json"}});

@@ -16,7 +16,7 @@ impl Operator {
         let batch = self.reader.batch(batch_id).await?;
         batch.ok_or_else(|| {
             OperatorError::NotFound(format!(
-                "there is no batch {batch_id}; the list of batches has those there are"
+                "batch {batch_id} does not exist; the list of batches shows the ids"
             ))
         })
     }
@@ -38,7 +38,7 @@ impl Operator {
                 self.batch(batch_id).await?.status.as_str()
             )));
         }
-        info!(%batch_id, "Batch {batch_id} is cancelled by hand");
+        info!(%batch_id, "Operator cancelled batch {batch_id}");
         Ok(())
     }
 

@@ -174,7 +174,7 @@ impl Operator {
             let settled = self.queue.settle(&ids(letters), new, now).await;
             replayed += self.noted(settled)?;
         }
-        info!(replayed, "{replayed} dead letters are replayed by hand");
+        info!(replayed, "Operator replayed {replayed} dead letters");
         let left_out = left_out.into_iter();
         Ok(ReplayReport {
             replayed,
@@ -209,7 +209,7 @@ impl Operator {
             let settled = self.queue.settle(&ids(letters), Vec::new(), now).await;
             discarded += self.noted(settled)?;
         }
-        info!(discarded, "{discarded} dead letters are discarded by hand");
+        info!(discarded, "Operator discarded {discarded} dead letters");
         Ok(DiscardReport {
             discarded,
             not_open,

@@ -31,11 +31,11 @@ impl Operator {
         let job = self.job(job_id)?;
         let action = if paused { "pause" } else { "resume" };
         self.record(actor, action, job_id.as_str(), "").await?;
-        let reason = paused.then(|| "paused by hand".to_owned());
+        let reason = paused.then(|| "paused by an operator".to_owned());
         let set = self.queue.set_paused(&job.job_id, reason, self.clock.now());
         self.noted(set.await)?;
         let word = if paused { "paused" } else { "resumed" };
-        info!(%job_id, "Job {job_id} is {word} by hand");
+        info!(%job_id, "Operator {word} job {job_id}");
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ pub struct Quarantined {
     pub job_id: JobId,
     /// The job's feature.
     pub feature_type: FeatureType,
-    /// Whose it is; `None`: the entry names nobody.
+    /// The tenant whose preference it is; `None` if the entry names no tenant.
     pub tenant_id: Option<TenantId>,
     /// What is wrong with it.
     pub errors: FieldErrors,

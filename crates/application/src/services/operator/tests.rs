@@ -1,4 +1,4 @@
-//! The operator over fakes, on a clock that moves when told to.
+//! The operator over fakes, on a clock that a test moves.
 
 use chrono::TimeDelta;
 use punctual_domain::{
@@ -78,7 +78,7 @@ async fn what_is_refused_changes_nothing_and_may_be_corrected_under_its_key() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = operator(&store);
     let key = IdempotencyKey::new("monday").unwrap();
-    let nobody = TriggerRequest {
+    let no_tenants = TriggerRequest {
         tenants: Some(BTreeSet::new()),
         ..of("ann")
     };
@@ -86,7 +86,7 @@ async fn what_is_refused_changes_nothing_and_may_be_corrected_under_its_key() {
         allow_unknown: false,
         ..of("ann")
     };
-    for (request, invalid) in [(&nobody, true), (&mistyped, false)] {
+    for (request, invalid) in [(&no_tenants, true), (&mistyped, false)] {
         let refused = operator
             .trigger(&actor(), Some(&key), &posts(), request)
             .await
@@ -204,11 +204,11 @@ async fn a_backfill_is_counted_then_queued_once_for_a_key() {
 
     let named = backfill(&request(true, Some("ann"))).await.unwrap();
     assert_eq!(named.count.due, 3);
-    let unknown = backfill(&request(true, Some("nobody"))).await;
+    let unknown = backfill(&request(true, Some("unknown"))).await;
     assert!(matches!(unknown, Err(OperatorError::Refused(_))));
     let allowed = BackfillRequest {
         allow_unknown: true,
-        ..request(true, Some("nobody"))
+        ..request(true, Some("unknown"))
     };
     assert_eq!(backfill(&allowed).await.unwrap().count.due, 3);
     let off = backfill(&request(true, Some("off"))).await.unwrap_err();
@@ -319,7 +319,7 @@ async fn dead_letters_are_replayed_or_discarded_and_refused_without_a_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everybody_is_told_why_they_run_or_do_not() {
+async fn an_explanation_says_why_a_tenant_runs_or_does_not() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = serving(&store);
     let explain = async |tenant: &str, date: Option<&str>| {
@@ -344,7 +344,7 @@ async fn everybody_is_told_why_they_run_or_do_not() {
     let quarantined = explain("bad", None).await.verdict;
     assert!(matches!(quarantined, Verdict::Quarantined { .. }));
     assert_eq!(explain("off", None).await.verdict, Verdict::Disabled);
-    assert_eq!(explain("nobody", None).await.verdict, Verdict::NeverSeen);
+    assert_eq!(explain("unknown", None).await.verdict, Verdict::NeverSeen);
     operator.pause(&actor(), &posts()).await.unwrap();
     let paused = explain("ann", tomorrow).await.verdict;
     assert_eq!(paused, Verdict::JobPaused { due_at });

@@ -111,7 +111,7 @@ impl Operator {
             progress: vec![],
         };
         self.noted(self.queue.enqueue(firing, self.clock.now()).await)?;
-        info!(%batch_id, %job_id, total, "Batch {batch_id} of {job_id} is queued by hand: {total} items");
+        info!(%batch_id, %job_id, total, "Operator queued batch {batch_id} of {job_id}: {total} items");
         Ok(TriggeredBatch {
             batch_id,
             job_id: job.job_id,

@@ -277,7 +277,7 @@ pub(super) async fn who_runs_alone_is_remembered<S: WorkQueue + BatchStore>(
     assert_eq!(claim.suspect, Some((all[1].clone(), 2)));
     store.release(chunk, token(43)).await.expect("works");
     let claim = claim_by(store, chunk, HERE, token(44)).await;
-    assert_eq!(claim.suspect, None, "who was given back has killed nobody");
+    assert_eq!(claim.suspect, None, "a released chunk has no suspect");
 }
 
 pub(super) async fn what_was_skipped_is_run_by_a_later_batch_and_every_count_stays<

@@ -40,8 +40,11 @@ pub async fn config_database(database: &dyn ConfigDatabase, writer: &dyn Writabl
     let mut known = Known::snapshot(database, &feature).await;
     assert_eq!(known.tones, BTreeMap::new(), "nothing is stored");
     let everyone = ["ann", "bob", "eve", "joe"].map(tenant);
-    let nobody = database.preferences(&feature, &everyone).await;
-    assert!(nobody.expect("works").is_empty(), "nobody is not an error");
+    let none_stored = database.preferences(&feature, &everyone).await;
+    assert!(
+        none_stored.expect("works").is_empty(),
+        "having none is not an error"
+    );
 
     // A feed brings what is stored after the snapshot, of each tenant the newest last.
     for (id, tone) in [

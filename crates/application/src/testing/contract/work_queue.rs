@@ -57,18 +57,18 @@ pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQue
         ..back
     };
     assert_eq!(after, Some(furthest.clone()), "how far it has been is kept");
-    for (told, kept) in [(Some(earlier), earlier), (None, earlier), (Some(now), now)] {
+    for (given, kept) in [(Some(earlier), earlier), (None, earlier), (Some(now), now)] {
         let firing = Firing {
             batches: vec![],
             progress: vec![Progress {
-                began: told,
+                began: given,
                 ..furthest.clone()
             }],
         };
         store.enqueue(firing, now).await.expect("works");
         let after = store.progress(&job()).await.expect("works");
         let began = after.expect("stored").began;
-        assert_eq!(began, Some(kept), "the last begin that was told");
+        assert_eq!(began, Some(kept), "the last begin that was given");
     }
     let paused = || async {
         store

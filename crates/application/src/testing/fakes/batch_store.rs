@@ -58,7 +58,7 @@ impl BatchStore for FakeStore {
         let Some(row) = tables.chunks.get_mut(&chunk.chunk_id) else {
             return Err(StoreError::new(
                 StoreErrorKind::NotFound,
-                "there is no such chunk",
+                "the chunk does not exist",
             ));
         };
         row.lost += u32::from(

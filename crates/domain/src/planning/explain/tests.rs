@@ -44,7 +44,7 @@ fn facts(choice: Choice) -> Facts<'static> {
 }
 
 #[test]
-fn every_reason_is_told_in_a_sentence() {
+fn every_reason_reads_as_a_sentence() {
     let weekly = json!({"enabled": true, "frequency": "weekly", "preferred_day": "friday"});
     let late = json!({"enabled": true, "frequency": "daily"});
     for (facts, sentence) in [
@@ -111,8 +111,8 @@ fn every_reason_is_told_in_a_sentence() {
             "due at 2026-03-02 00:00:00 UTC, waiting in the queue behind 7 items",
         ),
     ] {
-        let told = explain(&facts).to_string();
-        assert!(told.starts_with(sentence), "{told}");
+        let text = explain(&facts).to_string();
+        assert!(text.starts_with(sentence), "{text}");
     }
 }
 

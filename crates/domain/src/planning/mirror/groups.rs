@@ -78,7 +78,7 @@ pub(super) struct Groups {
     zone_numbers: HashMap<Zone, u32>,
     /// The first group of those that fall due at each second.
     due: BTreeMap<u32, u32>,
-    /// Until when everything due has been planned; `None`: nobody has said, and nothing falls due.
+    /// Until when everything due has been planned; `None`: unknown so far, and nothing falls due.
     horizon: Option<Horizon>,
 }
 

@@ -32,7 +32,7 @@ const AHEAD: TimeDelta = TimeDelta::minutes(10);
 
 /// What the Config Database says of when a preference came to be as it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
+pub(super) struct Reported {
     pub(super) schedule_since: Option<DateTime<Utc>>,
     pub(super) stored_at: Option<DateTime<Utc>>,
     /// When it was read.
@@ -41,20 +41,20 @@ pub(super) struct Told {
     pub(super) followed_until: Option<DateTime<Utc>>,
 }
 
-impl Told {
+impl Reported {
     /// From when the occurrences count of a tenant whose slot is a new one, or has been theirs since `same_slot`.
     pub(super) fn since(self, same_slot: Option<Since>) -> Since {
         match (same_slot, self.schedule_since) {
             (Some(known), None) => known,
-            (Some(known), Some(told)) if Some(told) <= self.followed_until => {
-                known.min(Since::at(Some(told)))
+            (Some(known), Some(reported)) if Some(reported) <= self.followed_until => {
+                known.min(Since::at(Some(reported)))
             }
-            (_, told) => {
-                let told = told.or(self.stored_at);
+            (_, reported) => {
+                let reported = reported.or(self.stored_at);
                 // A clock that is a little ahead of ours puts nothing off. One that is far ahead may be right.
-                Since::at(told.map(|told| match told - self.read_at {
+                Since::at(reported.map(|reported| match reported - self.read_at {
                     ahead if ahead > TimeDelta::zero() && ahead <= AHEAD => self.read_at,
-                    _ => told,
+                    _ => reported,
                 }))
             }
         }

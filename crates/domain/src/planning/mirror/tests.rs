@@ -197,26 +197,30 @@ fn only_a_change_of_when_moves_the_moment_from_which_occurrences_count() {
     };
     // A server that does not say since when: the mirror compares. One that says so is believed.
     for said in [false, true] {
-        let told = |time: &'static str| said.then_some(time);
-        let mut mirror = mirror(&[stored(daily("09:00", "dry"), "06:00:00", told("06:00:00"))]);
+        let reported = |time: &'static str| said.then_some(time);
+        let mut mirror = mirror(&[stored(
+            daily("09:00", "dry"),
+            "06:00:00",
+            reported("06:00:00"),
+        )]);
         assert_eq!(since(&mirror, "a"), "02 06:00:00");
-        let how = stored(daily("09:00", "warm"), "09:10:00", told("06:00:00"));
+        let how = stored(daily("09:00", "warm"), "09:10:00", reported("06:00:00"));
         apply(&mut mirror, how.clone(), seen("09:10:05"));
         assert_eq!(since(&mirror, "a"), "02 06:00:00", "{said}");
         mirror.replace(&[how], seen("09:11:00"));
         assert_eq!(since(&mirror, "a"), "02 06:00:00", "{said}");
-        let when = stored(daily("10:00", "warm"), "09:12:00", told("09:12:00"));
+        let when = stored(daily("10:00", "warm"), "09:12:00", reported("09:12:00"));
         apply(&mut mirror, when, seen("09:12:05"));
         assert_eq!(since(&mirror, "a"), "02 09:12:00");
-        let back = stored(daily("09:00", "warm"), "09:13:00", told("09:13:00"));
+        let back = stored(daily("09:00", "warm"), "09:13:00", reported("09:13:00"));
         mirror.replace(&[back], seen("09:14:00"));
         assert_eq!(since(&mirror, "a"), "02 09:13:00");
         // Off and on again while the mirror was not looking: only the server knows.
-        let again = stored(daily("09:00", "warm"), "09:20:00", told("09:20:00"));
+        let again = stored(daily("09:00", "warm"), "09:20:00", reported("09:20:00"));
         mirror.replace(&[again], seen("09:21:00"));
         let expected = if said { "02 09:20:00" } else { "02 09:13:00" };
         assert_eq!(since(&mirror, "a"), expected);
-        let ahead = stored(daily("11:00", "warm"), "09:35:00", told("09:35:00"));
+        let ahead = stored(daily("11:00", "warm"), "09:35:00", reported("09:35:00"));
         apply(&mut mirror, ahead, seen("09:30:00"));
         assert_eq!(
             since(&mirror, "a"),
@@ -277,7 +281,7 @@ fn an_edit_of_the_job_file_costs_no_run_of_those_who_were_still_to_come() {
 }
 
 #[test]
-fn a_spread_that_ends_in_its_middle_leaves_nobody_out() {
+fn a_spread_that_ends_in_its_middle_leaves_no_tenant_out() {
     let daily = json!({"enabled": true, "frequency": "daily"});
     let records: Vec<_> = (0..200)
         .map(|number| record(&format!("user{number}"), daily.clone(), DAY))

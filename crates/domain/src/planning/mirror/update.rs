@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     Mirror, Row,
     groups::{GroupKey, NONE},
-    since::Told,
+    since::Reported,
 };
 use crate::{
     ids::TenantId,
@@ -84,13 +84,13 @@ impl Mirror {
         for record in records {
             let record = record.borrow();
             let was_quarantined = quarantined_before.remove(&record.tenant_id);
-            let told = Told {
+            let reported = Reported {
                 schedule_since: record.schedule_since,
                 stored_at: record.updated_at,
                 read_at: reading.at,
                 followed_until: reading.followed_until,
             };
-            let mut changed = self.set(&record.tenant_id, &record.preference, told);
+            let mut changed = self.set(&record.tenant_id, &record.preference, reported);
             if was_quarantined.is_some()
                 && was_quarantined.as_ref() == self.quarantine.get(&record.tenant_id)
             {
@@ -127,13 +127,13 @@ impl Mirror {
                 self.remove(&change.tenant_id);
             }
             ChangeKind::Upserted(preference) => {
-                let told = Told {
+                let reported = Reported {
                     schedule_since: change.schedule_since,
                     stored_at: Some(change.changed_at.unwrap_or(reading.at)),
                     read_at: reading.at,
                     followed_until: Some(DateTime::<Utc>::MAX_UTC),
                 };
-                let changed = self.set(&change.tenant_id, preference, told);
+                let changed = self.set(&change.tenant_id, preference, reported);
                 if let Some(number) = self.tenants.find(&change.tenant_id)
                     && changed == Changed::When
                 {
@@ -159,7 +159,12 @@ impl Mirror {
     }
 
     /// Puts a tenant where their preference says.
-    fn set(&mut self, tenant: &TenantId, preference: &Map<String, Value>, told: Told) -> Changed {
+    fn set(
+        &mut self,
+        tenant: &TenantId,
+        preference: &Map<String, Value>,
+        reported: Reported,
+    ) -> Changed {
         // Parameters that somebody has have been found usable, and so have schedules that are remembered.
         let found = self.parameters.find(preference);
         let known = self.schedules.find(preference);
@@ -194,7 +199,7 @@ impl Mirror {
         }
         let old = self.rows.0[number as usize];
         let same_slot = old.link.group != NONE && self.groups.packed_slot(old.link.group) == slot;
-        let since = told.since(same_slot.then_some(old.since));
+        let since = reported.since(same_slot.then_some(old.since));
         let parameters = self.parameters.acquire(&found);
         let row = &mut self.rows.0[number as usize];
         (row.since, row.parameters) = (since, parameters);

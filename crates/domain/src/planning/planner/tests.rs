@@ -89,7 +89,7 @@ fn a_tick_finds_what_fell_due_since_the_last_one_and_only_that() {
     };
     assert!(
         tick("2026-03-01T08:00:00Z").is_empty(),
-        "nobody has said from when"
+        "the begin is unknown"
     );
     assert!(tick("2026-03-01T08:59:59Z").is_empty());
     assert_eq!(tick("2026-03-01T09:00:00Z"), ["2026-03-01 2"]);
@@ -195,7 +195,7 @@ fn a_change_of_long_ago_runs_nothing_from_before_it_came() {
             mirror.set_planned_until(at("2026-03-01T12:00:00Z"));
             for (tenant, preference, schedule_since) in [
                 ("old", daily(), None),
-                ("told", daily(), Some(at("2026-01-02T00:00:00Z"))),
+                ("reported", daily(), Some(at("2026-01-02T00:00:00Z"))),
                 (
                     "hourly",
                     json!({"enabled": true, "frequency": "hourly"}),
@@ -273,7 +273,7 @@ fn after_a_restart_only_preferences_stored_since_the_last_plan_count_as_late() {
 }
 
 #[test]
-fn spread_gives_every_tenant_a_lasting_minute_and_loses_nobody() {
+fn spread_gives_every_tenant_a_lasting_minute_and_loses_none() {
     let ids: Vec<String> = (0..600).map(|n| format!("user{n}")).collect();
     let tenants: Vec<_> = ids
         .iter()

@@ -92,7 +92,7 @@ impl PreferenceCache {
         }
     }
 
-    /// Waits until nobody else fetches this tenant, and keeps others from it while the guard is held.
+    /// Waits until no other call fetches this tenant, and keeps others from it while the guard is held.
     pub(super) async fn only_one(
         &self,
         feature: &FeatureType,

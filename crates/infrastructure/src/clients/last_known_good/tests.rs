@@ -184,7 +184,7 @@ async fn an_agent_that_starts_while_the_server_is_down_goes_on_with_what_was_kno
         (Some(json!("bold")), None)
     );
 
-    // It is given once; then the error is told, until the server is back.
+    // It is given once; then the error is returned, until the server is back.
     assert_eq!(
         second.snapshot(&feature()).await.unwrap_err().kind,
         ConfigErrorKind::Unavailable
@@ -639,7 +639,7 @@ async fn after_a_restart_a_collapse_is_measured_against_the_disk() {
     assert_eq!(
         (held.records.len(), held.known_at.is_some()),
         (20, true),
-        "what was known stays in force"
+        "what was known stays in effect"
     );
     assert_eq!(
         restarted.snapshot(&feature()).await.unwrap_err().kind,

@@ -22,18 +22,18 @@ enum Does {
     Hang,
 }
 
-/// Does what it is told, call by call, and then takes everything.
+/// Does what a test scripts, call by call, and then takes everything.
 #[derive(Default)]
 struct Sink {
-    told: Mutex<VecDeque<Does>>,
+    script: Mutex<VecDeque<Does>>,
     /// When it took something, in seconds since its start.
     taken: Mutex<Vec<u64>>,
 }
 
 impl Sink {
-    fn told(told: impl Into<VecDeque<Does>>) -> Arc<Self> {
+    fn scripted(script: impl Into<VecDeque<Does>>) -> Arc<Self> {
         Arc::new(Self {
-            told: Mutex::new(told.into()),
+            script: Mutex::new(script.into()),
             ..Self::default()
         })
     }
@@ -46,7 +46,7 @@ impl Sink {
 #[async_trait]
 impl ResultSink for Timed {
     async fn take(&self, _: &Batch, _: &[StoredResult], _: bool) -> Result<(), SinkError> {
-        let does = self.sink.told.lock().unwrap().pop_front();
+        let does = self.sink.script.lock().unwrap().pop_front();
         match does {
             Some(Does::Refuse(error)) => return Err(error),
             Some(Does::Panic) => panic!("this test makes the sink panic"),
@@ -135,8 +135,8 @@ async fn sleep(seconds: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_delivery_is_given_up_at_once_after_a_permanent_error() {
-    let permanent = SinkError::permanent("there is no such table");
-    let sink = Sink::told([Does::Refuse(permanent)]);
+    let permanent = SinkError::permanent("the table does not exist");
+    let sink = Sink::scripted([Does::Refuse(permanent)]);
     let store = deliver(1, &[("warehouse", &sink)]).await;
     sleep(24 * 3600).await;
     assert!(sink.taken().is_empty());
@@ -149,7 +149,7 @@ async fn a_delivery_is_given_up_at_once_after_a_permanent_error() {
     };
     assert_eq!(
         (one.given_up, one.reason.as_str()),
-        (true, "there is no such table")
+        (true, "the table does not exist")
     );
 }
 
@@ -157,7 +157,7 @@ async fn a_delivery_is_given_up_at_once_after_a_permanent_error() {
 async fn a_retryable_error_is_retried_no_sooner_than_it_asks() {
     let closed = std::io::Error::other("closed");
     let busy = SinkError::retryable("busy").with_retry_after(Duration::from_secs(600));
-    let sink = Sink::told([Does::Refuse(closed.into()), Does::Refuse(busy)]);
+    let sink = Sink::scripted([Does::Refuse(closed.into()), Does::Refuse(busy)]);
     deliver(1, &[("warehouse", &sink)]).await;
     sleep(3600).await;
     let taken = sink.taken();
@@ -166,7 +166,7 @@ async fn a_retryable_error_is_retried_no_sooner_than_it_asks() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_panics_or_hangs_is_called_again() {
-    let sink = Sink::told([Does::Panic, Does::Hang]);
+    let sink = Sink::scripted([Does::Panic, Does::Hang]);
     deliver(1, &[("warehouse", &sink)]).await;
     sleep(3600).await;
     // 2 s after the panic, 240 s in which it hangs, 4 s more.
@@ -176,7 +176,7 @@ async fn a_sink_that_panics_or_hangs_is_called_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_hangs_keeps_no_other_one_waiting() {
-    let (slow, quick) = (Sink::told([Does::Hang]), Sink::told([]));
+    let (slow, quick) = (Sink::scripted([Does::Hang]), Sink::scripted([]));
     deliver(40, &[("slow", &slow), ("quick", &quick)]).await;
     sleep(10).await;
     assert_eq!((slow.taken().len(), quick.taken().len()), (0, 40));

@@ -1,5 +1,5 @@
 //! The feed of one feature: a snapshot, then the changes after it, for ever; a full read now and then finds
-//! what the changes did not bring. An error changes nothing: what was known stays in force.
+//! what the changes did not bring. An error changes nothing: what was known stays in effect.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ pub(super) struct Feed {
     pub(super) events: mpsc::Sender<FeedEvent>,
 }
 
-/// Nobody listens any more.
+/// The receiver has been dropped.
 struct Closed;
 
 impl Feed {
@@ -161,8 +161,7 @@ impl Feed {
         };
         self.send(news).await?;
         if let Some(known_at) = known_at {
-            let since =
-                format!("preferences cannot be read; those known at {known_at} are in force");
+            let since = format!("cannot read preferences; those known at {known_at} are in effect");
             self.send(News::Trouble(since)).await?;
         }
         Ok(Ok(Progress {
@@ -228,7 +227,7 @@ fn no_answer(call: &str, unanswered: &Unanswered) -> ConfigDatabaseError {
 /// Where a read has led.
 struct Progress {
     cursor: Cursor,
-    /// Whether it only told what was known before, because nothing newer can be read.
+    /// Whether it only repeated what was known before, because nothing newer can be read.
     known_before: bool,
     /// Whether more changes are waiting already.
     has_more: bool,

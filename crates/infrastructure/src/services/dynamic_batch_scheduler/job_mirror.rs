@@ -11,12 +11,12 @@ use tracing::{info, warn};
 use super::feed::News;
 
 /// Preferences stored this long before the last full read are looked at again after a restart: a Config Database may
-/// tell what it stores a while later, and its clock is another one.
-const TOLD_LATE: TimeDelta = TimeDelta::minutes(15);
+/// show what it stores a while later, and its clock is another one.
+const SHOWN_LATE: TimeDelta = TimeDelta::minutes(15);
 /// A change may become visible in the feed this long after it was stored.
-const TOLD_LATE_IN_FEED: TimeDelta = TimeDelta::minutes(2);
-/// Changes that come together and are told one by one in the log; more are told by their number.
-const TOLD_ONE_BY_ONE: usize = 20;
+const SHOWN_LATE_IN_FEED: TimeDelta = TimeDelta::minutes(2);
+/// Most changes of one read that the log lists one by one; of more it states the number.
+const LOGGED_ONE_BY_ONE: usize = 20;
 
 /// A preference-based job and the tenants it serves.
 pub(super) struct JobMirror {
@@ -83,15 +83,15 @@ impl JobMirror {
         }
     }
 
-    /// What has just been read, beside what had been seen before. A reader may see a preference `told_late` after it was
-    /// stored.
+    /// What has just been read, beside what had been seen before. A reader may see a preference `shown_late` after
+    /// it was stored.
     fn reading(
         &self,
         at: DateTime<Utc>,
         seen_until: Option<DateTime<Utc>>,
-        told_late: TimeDelta,
+        shown_late: TimeDelta,
     ) -> Reading {
-        let seen_until = seen_until.map(|seen_until| seen_until - told_late);
+        let seen_until = seen_until.map(|seen_until| seen_until - shown_late);
         // A clock that was ahead when the job began says nothing.
         let began = self.began.filter(|began| *began <= at);
         Reading {
@@ -137,7 +137,7 @@ impl JobMirror {
         let job_id = &self.job.job_id;
         match news {
             News::Snapshot { records, read_at } => {
-                let reading = self.reading(now, self.complete_at, TOLD_LATE);
+                let reading = self.reading(now, self.complete_at, SHOWN_LATE);
                 let placed_before = self.placed_before.take();
                 let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
                     let first = !mirror.is_loaded();
@@ -149,7 +149,7 @@ impl JobMirror {
                 });
                 if placed_before.is_some() {
                     // What had been seen by then fell due by the old placement, or not at all.
-                    self.began = self.began.max(Some(*read_at - TOLD_LATE_IN_FEED));
+                    self.began = self.began.max(Some(*read_at - SHOWN_LATE_IN_FEED));
                 }
                 self.complete_at = Some(*read_at);
                 if first {
@@ -166,13 +166,13 @@ impl JobMirror {
                 self.trouble = None;
             }
             News::Changes { changes, read_at } => {
-                let reading = self.reading(now, self.seen_until, TOLD_LATE_IN_FEED);
+                let reading = self.reading(now, self.seen_until, SHOWN_LATE_IN_FEED);
                 self.mirror.write(|mirror| {
                     for change in changes {
                         mirror.apply(change, reading);
                     }
                 });
-                if changes.len() > TOLD_ONE_BY_ONE {
+                if changes.len() > LOGGED_ONE_BY_ONE {
                     let count = changes.len();
                     info!(%job_id, count, "{count} preferences have changed in {job_id}");
                 } else {

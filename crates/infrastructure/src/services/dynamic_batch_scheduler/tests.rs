@@ -78,7 +78,7 @@ impl Scripted {
         }));
     }
 
-    /// Panics or hangs where it was told to.
+    /// Panics or hangs as often as a test asks for.
     async fn misbehave(&self) {
         let one_less = |calls: usize| calls.checked_sub(1);
         let order = std::sync::atomic::Ordering::SeqCst;

@@ -365,7 +365,7 @@ async fn count_again(connection: &mut SqliteConnection, own: i64) -> Result<(), 
     Ok(())
 }
 
-/// Keeps an item that failed, if its result was taken and there is no letter of it yet.
+/// Keeps an item that failed, if its result was taken and it has no dead letter yet.
 async fn dead_letter(
     connection: &mut SqliteConnection,
     chunk: &Chunk,

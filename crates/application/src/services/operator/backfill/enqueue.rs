@@ -31,7 +31,7 @@ pub struct BackfillCount {
 }
 
 /// Puts in `queue` what a job's `groups` have not run, behind everything else; without a queue it is counted only.
-/// Occurrences keep their keys, so nobody runs twice for a date, however often this is asked for.
+/// Occurrences keep their keys, so no tenant runs twice for a date, however often the backfill is requested.
 ///
 /// With `allow_unknown` it also runs for tenants who have stored no preference.
 ///

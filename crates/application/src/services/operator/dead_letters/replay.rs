@@ -13,11 +13,11 @@ use crate::services::batch_processor::Handlers;
 #[must_use]
 pub fn not_replayable(job_id: &JobId, jobs: &BatchConfig, handlers: &Handlers) -> Option<String> {
     let Some(job) = jobs.job(job_id) else {
-        return Some(format!("there is no job `{job_id}`"));
+        return Some(format!("job `{job_id}` does not exist"));
     };
     let purpose = &job.purpose_id;
     (!handlers.contains(purpose))
-        .then(|| format!("there is no purpose `{purpose}`, which job `{job_id}` runs"))
+        .then(|| format!("purpose `{purpose}` of job `{job_id}` does not exist"))
 }
 
 /// The batches that run dead letters again: one for each firing they come from, with its occurrence, its due time and

@@ -1,5 +1,5 @@
-//! What calls to a far side have in common: a client that goes only where it may, answers of bounded size, and what a
-//! status means for another attempt.
+//! What calls to a remote endpoint have in common: a client that goes only where it may, answers of bounded size,
+//! and what a status means for a retry.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -32,7 +32,7 @@ pub enum EndpointError {
     /// The URL names no host.
     #[error("has no host")]
     NoHost,
-    /// The URL leads to this machine or to a private network, and nobody has allowed that.
+    /// The URL leads to this machine or to a private network, which the configuration does not allow.
     #[error(
         "leads to {0}, which is not public; if that is meant, set \"allow_private_addresses\": true"
     )]
@@ -179,10 +179,13 @@ impl<R: Resolve> Resolve for PublicOnly<R> {
     }
 }
 
-/// Why a call that got no answer failed; without its URL, which may hold what nobody should read.
+/// Why a call that got no answer failed; without its URL, which may hold a secret.
 pub(crate) fn unanswered(error: reqwest::Error) -> HandlerError {
     let error = error.without_url();
-    let message = format!("the far side did not answer: {}", error_chain(&error));
+    let message = format!(
+        "the remote endpoint did not answer: {}",
+        error_chain(&error)
+    );
     HandlerError::retryable(message).with_source(error)
 }
 
@@ -194,9 +197,9 @@ pub(crate) fn refused(
 ) -> HandlerError {
     let detail: String = detail.trim().chars().take(300).collect();
     let message = if detail.is_empty() {
-        format!("the far side answered {status}")
+        format!("the remote endpoint answered {status}")
     } else {
-        format!("the far side answered {status}: {detail}")
+        format!("the remote endpoint answered {status}: {detail}")
     };
     match status.as_u16() {
         429 | 503 | 529 => HandlerError::throttled(message, retry_after),
@@ -229,7 +232,7 @@ pub(crate) async fn body(
     Ok((body, false))
 }
 
-/// A far side's answer without the key it was sent: some throw it back in their errors, which are kept.
+/// Redacts the API key from a response body; some providers echo it in error messages, which are kept.
 pub(crate) fn without_key(body: Vec<u8>, key: Option<&SecretString>) -> Vec<u8> {
     let key = key.map_or("", ExposeSecret::expose_secret).as_bytes();
     if key.is_empty() || !body.windows(key.len()).any(|part| part == key) {
@@ -323,7 +326,7 @@ mod tests {
         assert!(check_literal(&"https://8.8.8.8/".parse().unwrap(), false).is_ok());
     }
 
-    /// Finds what it is told to.
+    /// Resolves every name to these addresses.
     struct Scripted(Vec<SocketAddr>);
 
     impl Resolve for Scripted {
@@ -357,8 +360,8 @@ mod tests {
         let without = |body: &str, key: Option<&SecretString>| {
             String::from_utf8(without_key(body.as_bytes().to_vec(), key)).unwrap()
         };
-        let told = without("{\"error\": \"sk-4711 is no key; sk-4711\"}", Some(&key));
-        assert_eq!(told, "{\"error\": \"[key] is no key; [key]\"}");
+        let redacted = without("{\"error\": \"sk-4711 is not a key; sk-4711\"}", Some(&key));
+        assert_eq!(redacted, "{\"error\": \"[key] is not a key; [key]\"}");
         assert_eq!(without("fine", Some(&key)), "fine");
         assert_eq!(without("fine", Some(&SecretString::from(""))), "fine");
         assert_eq!(without("fine", None), "fine");

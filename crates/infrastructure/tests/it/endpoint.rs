@@ -219,9 +219,9 @@ async fn nothing_connects_to_this_machine_however_its_address_is_written() {
 
 #[tokio::test]
 async fn every_url_of_jobs_and_purposes_has_one_rule() {
-    let far_side = Script::default();
-    far_side.answer(200, &[], "[{\"id\": \"a\"}]");
-    let url = far_side.serve().await;
+    let endpoint = Script::default();
+    endpoint.answer(200, &[], "[{\"id\": \"a\"}]");
+    let url = endpoint.serve().await;
     let folder = tempfile::tempdir().unwrap();
     let port = url.rsplit(':').next().unwrap();
     for host in ["127.0.0.1", "localhost"] {
@@ -242,13 +242,13 @@ async fn every_url_of_jobs_and_purposes_has_one_rule() {
             BTreeMap::from([("items".to_owned(), source)])
         };
         let sources = Sources::in_folder(folder.path()).unwrap();
-        let before = far_side.calls();
+        let before = endpoint.calls();
         let error = sources.load(&source(false)).await.unwrap_err().to_string();
         assert!(
             error.contains("not public; if that is meant, set \"allow_private_addresses\""),
             "{error}"
         );
-        assert_eq!(far_side.calls(), before, "nothing was called");
+        assert_eq!(endpoint.calls(), before, "nothing was called");
         assert_eq!(sources.load(&source(true)).await.unwrap()["items"].len(), 1);
         let mut config = chat(&url);
         std::fs::write(folder.path().join("u.j2"), "").unwrap();
@@ -268,7 +268,7 @@ async fn every_url_of_jobs_and_purposes_has_one_rule() {
 }
 
 #[tokio::test]
-async fn a_far_side_that_is_gone_is_told_without_what_its_url_holds() {
+async fn an_unreachable_endpoint_is_reported_without_its_url() {
     let config = webhook("http://127.0.0.1:1/hook?token=canary");
     let handler = WebhookHandler::new(&config, None, Arc::new(SystemClock)).unwrap();
     let error = handler.run(&item(1)).await.unwrap_err();
@@ -351,7 +351,7 @@ async fn a_model_is_asked_with_the_tenants_words_as_data_and_the_next_seed_on_th
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_told_as_what_it_is_and_never_with_the_key() {
+async fn an_invalid_answer_is_reported_as_what_it_is_and_never_with_the_key() {
     let folder = tempfile::tempdir().unwrap();
     use HandlerErrorKind::{Permanent, Retryable, Throttled};
     let error = |message: &str| {
@@ -360,7 +360,7 @@ async fn what_is_no_answer_is_told_as_what_it_is_and_never_with_the_key() {
             .into_bytes()
     };
     let circles = "Good morning to you all\n".repeat(6);
-    for (status, body, kind, told) in [
+    for (status, body, kind, expected) in [
         (
             200,
             answer("", "stop"),
@@ -416,7 +416,7 @@ async fn what_is_no_answer_is_told_as_what_it_is_and_never_with_the_key() {
         let handler = asks(&chat(&script.serve().await), folder.path());
         let error: HandlerError = handler.run(&item(1)).await.unwrap_err();
         assert_eq!(error.kind, kind, "{status} {error}");
-        assert!(error.message.contains(told), "{told}: {error}");
+        assert!(error.message.contains(expected), "{expected}: {error}");
         assert!(!error.message.contains("canary"), "{error}");
     }
 }
