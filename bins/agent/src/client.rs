@@ -1,5 +1,5 @@
 //! The client of the agent's HTTP API, at `BATCH_HTTP_ADDR`. It reads the types that the server writes
-//! ([`crate::api::model`]), so that a renamed field does not compile.
+//! ([`crate::api::model`]), so that both have the same fields.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,6 +7,7 @@ use punctual_domain::visible;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 use crate::{commands::Failure, settings::Settings};
 
@@ -87,7 +88,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<T, Failure> {
         let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let request = self.request(Method::POST, path).json(body);
+        let request = self.request(Method::POST, path).json(&body_of(body));
         let request = request.header("Idempotency-Key", &key).timeout(timeout);
         self.send(request, Some(&key)).await
     }
@@ -123,8 +124,12 @@ impl Client {
         if status.is_success() {
             let answer = response.json().await;
             return answer.map_err(|error| {
+                let remedy = key.map_or_else(
+                    || "check that the agent has this version".to_owned(),
+                    |key| format!("ask again with --idempotency-key {key}, and nothing runs twice"),
+                );
                 Failure::failed(format!(
-                    "cannot read the answer of the agent at {address} ({}); is it an agent of this version?",
+                    "cannot read the answer of the agent at {address} ({}); {remedy}",
                     error.without_url()
                 ))
             });
@@ -141,5 +146,51 @@ impl Client {
                 "the agent at {address} answered {status}: {detail}"
             )),
         })
+    }
+}
+
+/// A request as JSON. What is absent is left out: the agent refuses `null`, which a script that found nothing may send.
+fn body_of(request: &impl Serialize) -> Value {
+    let mut body = json!(request);
+    if let Some(fields) = body.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_application::{BackfillRequest, DeadLetterSelection, TriggerRequest};
+
+    use super::*;
+
+    fn is_read_back<T: Serialize + DeserializeOwned>(request: &T) -> bool {
+        let read: T = serde_json::from_value(body_of(request)).unwrap();
+        json!(read) == json!(request)
+    }
+
+    #[test]
+    fn the_agent_reads_every_request_as_it_was_sent() {
+        let tenants = Some(["ann".parse().unwrap()].into());
+        assert!(is_read_back(&TriggerRequest::default()));
+        assert!(is_read_back(&TriggerRequest {
+            tenants: tenants.clone(),
+            ..TriggerRequest::default()
+        }));
+        for tenants in [None, tenants] {
+            assert!(is_read_back(&BackfillRequest {
+                from: "2026-02-27".parse().unwrap(),
+                to: "2026-02-28".parse().unwrap(),
+                all: tenants.is_none(),
+                tenants,
+                allow_unknown: false,
+                preview: true,
+            }));
+        }
+        assert!(is_read_back(&DeadLetterSelection::one(1)));
+        assert!(is_read_back(&DeadLetterSelection {
+            job_id: Some("posts".parse().unwrap()),
+            ..DeadLetterSelection::default()
+        }));
     }
 }

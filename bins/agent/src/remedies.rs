@@ -23,7 +23,7 @@ fn remedy(kind: &FindingKind) -> String {
             return format!("Find out why, then `punctual-agent resume {job_id}`");
         }
         FindingKind::DeliveryFailing(_) => {
-            "Mend the place that `deliver` of the job names; they are tried again for three days"
+            "Mend the place that `deliver` of the job names; they are retried until `expires_after` has passed"
         }
         FindingKind::DeliveryGivenUp(_) => "`punctual-agent results --batch ID` prints them",
         FindingKind::Replica => {

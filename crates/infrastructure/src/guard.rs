@@ -1,5 +1,6 @@
 //! Calls of ports that embedders implement. A call that panics or hangs is an error of that call: it is counted, and
-//! its caller logs it and tries again.
+//! its caller logs it and tries again. A call that blocks its thread instead of awaiting cannot be interrupted: such work
+//! belongs into `spawn_blocking`.
 
 use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, time::Duration};
 

@@ -138,6 +138,8 @@ impl Api {
             .extension(ConnectInfo(peer));
         let sent = body.as_ref().map(Value::to_string);
         let request = request.body(Body::from(sent.clone().unwrap_or_default()));
+        // Nothing happens at one instant, so that lists have one order.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let response = self.router.clone().oneshot(request.unwrap()).await.unwrap();
         let status = response.status();
         let answer = to_bytes(response.into_body(), usize::MAX).await.unwrap();

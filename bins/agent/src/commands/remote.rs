@@ -7,6 +7,7 @@ use punctual_application::{
     TriggerRequest, TriggeredBatch, ports::StoredResult,
 };
 use punctual_domain::{DeadLetter, JobId, TenantId, visible};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Failure;
@@ -162,10 +163,7 @@ pub(crate) async fn dead_letters(
             });
             read.await?;
             if json {
-                say_json(&DeadLetters {
-                    dead_letters: letters,
-                    next_cursor: None,
-                });
+                say_json(&json!({ "dead_letters": letters }));
             } else if letters.is_empty() {
                 say("No dead letters");
             } else {

@@ -5,8 +5,8 @@
 //! growing id for each change (a table of changes, or a sequence). Two promises matter most: the cursor of a snapshot
 //! leaves no change out, and a tenant's newest change comes last. A feed that cannot keep them answers
 //! [`ConfigErrorKind::CursorLost`]; the caller reads a new snapshot then. `testing::contract::config_database` checks it
-//! all. A panic, or a call that takes longer than an hour for a snapshot or ten minutes beyond `wait` for changes, is an
-//! error of that call; it is retried.
+//! all. A panic in `snapshot` or `changes`, an hour without the snapshot, or ten minutes beyond `wait` without an answer is
+//! an error of that call; it is retried. `preferences` has no such guard: bound it yourself.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -28,7 +28,8 @@ pub trait PurposeHandler: Send + Sync {
 
 /// Why an item's work failed.
 ///
-/// Any error becomes a retryable one by `?`. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
+/// Any error becomes a retryable one by `?`. Its text is stored and shown, so it must hold no secret: of an HTTP client's
+/// error leave the URL out. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
 /// gives the error it was made from.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

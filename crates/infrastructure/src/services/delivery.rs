@@ -42,7 +42,8 @@ const LONGEST_RETRY_AFTER: TimeDelta = TimeDelta::days(1);
 const TAKE_TIMEOUT: Duration = Duration::from_secs(240);
 /// Places that are delivered to at one time, by this process.
 const PLACES_AT_ONCE: usize = 32;
-/// A delivery that an earlier version queued is given up after so many failures in a row, three days or so.
+/// A delivery that an earlier version queued is given up after so many failures in a row: three days or so, unless the
+/// place asks for longer waits.
 const TRIES: u32 = 84;
 
 /// A page of results on its way.
@@ -124,7 +125,13 @@ impl Deliverer {
             }
             tokio::select! {
                 Some(ended) = at_work.join_next_with_id() => {
-                    let task = ended.map_or_else(|error| error.id(), |(task, ())| task);
+                    let task = ended.map_or_else(
+                        |error| {
+                            error!(%error, "A delivery task panicked: {error}");
+                            error.id()
+                        },
+                        |(task, ())| task,
+                    );
                     busy.remove(&task);
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {}

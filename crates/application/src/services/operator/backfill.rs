@@ -33,6 +33,7 @@ pub struct BackfillRequest {
     pub to: NaiveDate,
     /// Only these; absent: all. An empty list is refused: it means no one.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<TenantId>))]
     pub tenants: Option<BTreeSet<TenantId>>,
     /// All, in words.
     #[serde(default)]

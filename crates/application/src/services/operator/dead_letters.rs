@@ -26,12 +26,15 @@ const AT_ONCE: u32 = 1_000;
 pub struct DeadLetterSelection {
     /// These. An empty list is refused: it means no one.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<i64>))]
     pub ids: Option<BTreeSet<i64>>,
     /// All of this job.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "openapi", schema(value_type = JobId))]
     pub job_id: Option<JobId>,
     /// All of this tenant.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "openapi", schema(value_type = TenantId))]
     pub tenant_id: Option<TenantId>,
     /// All that are open, in words.
     #[serde(default)]

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::{Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty};
 use crate::services::source_items::{chunk_size_of, item_ids};
 
-/// How many tenants an error names.
-const NAMED: usize = 100;
+/// How many tenants an error names: with the longest ids, what follows them is still read.
+const NAMED: usize = 10;
 
 /// Whom a job is to run for.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -23,6 +23,7 @@ const NAMED: usize = 100;
 pub struct TriggerRequest {
     /// Only these; absent: all. An empty list is refused: it means no one.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<TenantId>))]
     pub tenants: Option<BTreeSet<TenantId>>,
     /// All, in words.
     #[serde(default)]
