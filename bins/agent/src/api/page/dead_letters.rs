@@ -115,7 +115,7 @@ pub(super) async fn act(
     let again = match action {
         "replay" => true,
         "discard" => false,
-        _ => return Err(unknown().into()),
+        _ => return Err(unknown()),
     };
     let selection = match what {
         "all" => DeadLetterSelection {
@@ -128,9 +128,9 @@ pub(super) async fn act(
             let ids: Result<BTreeSet<i64>, _> = ids.map(str::parse).collect();
             let ids = ids.map_err(|_| unknown())?;
             if ids.is_empty() {
-                return Err(
-                    Problem::bad_request("no dead letter is ticked; tick some first").into(),
-                );
+                return Err(Problem::bad_request(
+                    "no dead letter is ticked; tick some first",
+                ));
             }
             DeadLetterSelection {
                 ids: Some(ids),

@@ -158,7 +158,11 @@ pub(super) async fn act(
             let batch = triggered.batch_id;
             return Ok(Redirect::to(&format!("/batches/{batch}")));
         }
-        _ => return Err(Problem::bad_request("a job is paused, resumed or triggered").into()),
+        _ => {
+            return Err(Problem::bad_request(
+                "a job is paused, resumed or triggered",
+            ));
+        }
     }
     Ok(Redirect::to(&format!("/jobs/{job_id}")))
 }
