@@ -364,3 +364,123 @@ async fn an_explanation_says_why_a_tenant_runs_or_does_not() {
     };
     assert_eq!(due.into_iter().next(), Some(first));
 }
+
+#[tokio::test(start_paused = true)]
+async fn jobs_are_shown_with_what_is_known_of_them() {
+    let store: Arc<FakeStore> = Arc::default();
+    let mut operator = serving(&store);
+    let posts_only = operator.jobs().await.unwrap();
+    let known = posts_only[0].preferences().unwrap();
+    assert_eq!(
+        (known.tenants, known.quarantined, known.loaded),
+        (1, 1, true)
+    );
+    assert_eq!(known.slots[0].slot, "daily 09:00 UTC");
+    assert_eq!(posts_only[0].next(), Some(at("2026-03-02T09:00:00Z")));
+    assert_eq!(posts_only[0].schedule(), "as each tenant chose for posts");
+
+    let jobs = json!({"jobs": [{"job_id": "report", "type": "object_batch", "purpose_id": "p",
+        "schedule": {"frequency": "daily", "preferred_time": "06:00"}, "source": {"file": "products.csv"}}]});
+    operator.jobs = Jobs::from(BatchConfig::parse(&jobs, &Zone::utc()).unwrap());
+    let report = JobId::new("report").unwrap();
+    operator.pause(&actor(), &report).await.unwrap();
+    let shown = operator.job_view(&report).await.unwrap();
+    assert_eq!((shown.paused, shown.preferences()), (true, None));
+    assert_eq!(shown.schedule(), "daily 06:00 UTC");
+    assert_eq!(shown.next(), Some(at("2026-03-02T06:00:00Z")));
+    let json = serde_json::to_value(&shown).unwrap();
+    assert_eq!(serde_json::from_value::<JobView>(json).unwrap(), shown);
+    assert!(operator.job_view(&posts()).await.is_err());
+}
+
+/// What is wrong: what makes the process not ready, and the warnings.
+async fn wrong(operator: &Operator) -> (Vec<String>, Vec<String>) {
+    let findings = operator.findings().await.unwrap();
+    let words = |list: &[Finding]| list.iter().map(ToString::to_string).collect();
+    (words(&findings.not_ready), words(&findings.warnings))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_is_assembled_once() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = serving(&store);
+    assert_eq!(
+        wrong(&operator).await,
+        (vec![], vec!["1 preferences cannot be used".to_owned()])
+    );
+
+    operator.pause(&actor(), &posts()).await.unwrap();
+    fail(&operator, &store, "ann").await;
+    let (not_ready, warnings) = wrong(&operator).await;
+    assert_eq!(not_ready, [""; 0]);
+    assert!(warnings[0].starts_with("posts is paused: "), "{warnings:?}");
+    assert!(
+        warnings[1].starts_with("1 items failed for good"),
+        "{warnings:?}"
+    );
+
+    // Nothing has been planned for minutes, and a preference cannot be read.
+    let two_minutes = std::time::Duration::from_secs(121);
+    tokio::time::sleep(two_minutes).await;
+    let mut status = (*operator.status.get()).clone();
+    status.jobs.get_mut(&posts()).unwrap().trouble = Some("down".to_owned());
+    operator.status.publish(status.clone());
+    let (not_ready, warnings) = wrong(&operator).await;
+    let since = "(since 2026-03-01T09:00:00Z)";
+    assert_eq!(not_ready, [format!("the scheduler does not plan {since}")]);
+    assert!(warnings[0].contains("down (2m 1s old)"), "{warnings:?}");
+    status.next_due = status.planned_until;
+    operator.status.publish(status);
+    let (not_ready, _) = wrong(&operator).await;
+    assert_eq!(not_ready, [format!("due work is not planned {since}")]);
+    operator.status.publish(SchedulerStatus::default());
+    let (not_ready, _) = wrong(&operator).await;
+    let planned = format!("the scheduler has not planned yet {since}");
+    assert_eq!(not_ready, [planned]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_long_makes_it_not_ready() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = serving(&store);
+    let (job, gone) = (posts(), JobId::new("gone").unwrap());
+    let feature = FeatureType::new("posts").unwrap();
+    let operations = [
+        Operation::AcquireLeadership,
+        Operation::EnqueueDueBatches,
+        Operation::ReadQueues,
+        Operation::StoreResults(job.clone()),
+        Operation::BeginChunks(job.clone()),
+        Operation::PrepareChunks(job.clone()),
+        Operation::PlanJob(job.clone()),
+        Operation::FindSourceFile(job.clone()),
+        Operation::ReloadJobs,
+        Operation::TrackDeliveries,
+        Operation::StoreRequest,
+        Operation::WriteLastKnownGood(feature),
+        // A job that is in the file no more.
+        Operation::PlanJob(gone),
+    ];
+    let fail_all = || {
+        for operation in &operations {
+            let now = operator.clock.now();
+            operator.failures.failed(operation.clone(), "broken", now);
+        }
+    };
+    let failing = async || {
+        let findings = operator.readiness().await;
+        let fails = |finding: &&Finding| matches!(finding.kind, FindingKind::Failing(_));
+        let count = |list: &[Finding]| list.iter().filter(fails).count();
+        (count(&findings.not_ready), count(&findings.warnings))
+    };
+    fail_all();
+    // Chunks that wait are reported later, and a missing source is the reason why its job cannot be planned.
+    assert_eq!(failing().await, (0, 10));
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    fail_all();
+    assert_eq!(failing().await, (5, 6));
+    for operation in &operations {
+        operator.failures.succeeded(operation);
+    }
+    assert_eq!(failing().await, (0, 0));
+}
