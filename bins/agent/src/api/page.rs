@@ -27,8 +27,7 @@ use punctual_web::{
 
 pub(super) use self::visitor::SignedOut;
 use self::visitor::Visitor;
-// Errors become pages in `Site::answer`.
-use super::{App, PageQuery, problem::Problem as PageError};
+use super::{App, PageQuery, problem::Problem};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -70,7 +69,7 @@ pub(super) fn routes() -> Router<App> {
         }))
 }
 
-/// How the pages look beside the common layout.
+/// How the pages look beside the common layout. It also makes a page of a [`Problem`].
 static SITE: Site = Site {
     name: "Punctual operations",
     styles: &["/assets/operations.css"],
@@ -79,7 +78,7 @@ static SITE: Site = Site {
 };
 
 /// A page, or the fragment of one.
-fn render(template: &impl Template) -> Result<Html<String>, PageError> {
+fn render(template: &impl Template) -> Result<Html<String>, Problem> {
     Ok(SITE.render(template)?)
 }
 
@@ -99,7 +98,7 @@ async fn audit_log(
     State(app): State<App>,
     visitor: Visitor,
     query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let Query(page) = query?;
     let (entries, next) = app.operator.operations.audit_log(&page.into()).await?;
     render(&AuditLogPage {
@@ -118,7 +117,7 @@ struct ReplicasPage {
     now: DateTime<Utc>,
 }
 
-async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<String>, PageError> {
+async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<String>, Problem> {
     render(&ReplicasPage {
         visitor,
         leader: app.operator.operations.leader().await?,

@@ -13,7 +13,7 @@ use punctual_application::{BackfillCount, BackfillRequest, IdempotencyKey};
 use punctual_domain::JobId;
 use serde::Deserialize;
 
-use super::{App, PageError, Visitor, jobs::named, render};
+use super::{App, Problem, Visitor, jobs::named, render};
 use crate::api::{audit::By, once::Once};
 
 #[derive(Deserialize)]
@@ -27,7 +27,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn request(&self, preview: bool) -> Result<BackfillRequest, PageError> {
+    fn request(&self, preview: bool) -> Result<BackfillRequest, Problem> {
         let tenants = named(&self.tenants)?;
         Ok(BackfillRequest {
             from: self.from,
@@ -56,7 +56,7 @@ pub(super) async fn preview(
     By(actor): By,
     Path(job_id): Path<String>,
     query: Result<Query<Asked>, QueryRejection>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let Query(asked) = query?;
     let request = asked.request(true)?;
     let report = app
@@ -78,7 +78,7 @@ pub(super) async fn run(
     By(actor): By,
     Path(job_id): Path<String>,
     form: Result<Form<Asked>, FormRejection>,
-) -> Result<Redirect, PageError> {
+) -> Result<Redirect, Problem> {
     let Form(asked) = form?;
     let (request, Once(key)) = (asked.request(false)?, Once::of_form(asked.key)?);
     app.operator

@@ -11,7 +11,7 @@ use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult}
 use punctual_domain::{Batch, ItemStatus};
 use serde::Deserialize;
 
-use super::{App, PageError, Visitor, render};
+use super::{App, Problem, Visitor, render};
 use crate::api::{PageQuery, audit::By, batches::parse_id};
 
 const SHOWN: u32 = 50;
@@ -41,7 +41,7 @@ pub(super) async fn list(
     State(app): State<App>,
     visitor: Visitor,
     query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let Query(PageQuery { cursor, .. }) = query?;
     let page = Page {
         cursor,
@@ -70,7 +70,7 @@ pub(super) async fn one(
     visitor: Visitor,
     Path(id): Path<String>,
     query: Result<Query<Which>, QueryRejection>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let Query(Which { status, cursor }) = query?;
     let batch = app.operator.batch(parse_id(&id)?).await?;
     let batch_id = batch.batch_id;
@@ -116,7 +116,7 @@ pub(super) async fn cancel(
     _visitor: Visitor,
     By(actor): By,
     Path(id): Path<String>,
-) -> Result<Redirect, PageError> {
+) -> Result<Redirect, Problem> {
     app.operator.cancel(&actor, parse_id(&id)?).await?;
     Ok(Redirect::to(&format!("/batches/{id}")))
 }

@@ -14,7 +14,7 @@ use punctual_application::{
 use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
 use serde::Deserialize;
 
-use super::{App, PageError, Visitor, render};
+use super::{App, Visitor, render};
 use crate::api::{audit::By, once::Once, problem::Problem};
 
 const SHOWN: u32 = 50;
@@ -44,12 +44,12 @@ pub(super) struct Which {
 }
 
 impl Which {
-    fn job_id(&self) -> Result<Option<JobId>, PageError> {
+    fn job_id(&self) -> Result<Option<JobId>, Problem> {
         let job = self.job.trim();
         Ok((!job.is_empty()).then(|| JobId::new(job)).transpose()?)
     }
 
-    fn tenant_id(&self) -> Result<Option<TenantId>, PageError> {
+    fn tenant_id(&self) -> Result<Option<TenantId>, Problem> {
         let tenant = self.tenant.trim();
         Ok((!tenant.is_empty())
             .then(|| TenantId::new(tenant))
@@ -61,7 +61,7 @@ pub(super) async fn list(
     State(app): State<App>,
     visitor: Visitor,
     query: Result<Query<Which>, QueryRejection>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let Query(which) = query?;
     let state = which.state.unwrap_or(DeadLetterState::Open);
     let filter = DeadLetterFilter {
@@ -103,7 +103,7 @@ pub(super) async fn act(
     _visitor: Visitor,
     By(actor): By,
     form: Result<Form<ActionForm>, FormRejection>,
-) -> Result<Redirect, PageError> {
+) -> Result<Redirect, Problem> {
     let Form(ActionForm {
         action,
         which,
@@ -161,7 +161,7 @@ struct QuarantinePage {
 pub(super) async fn quarantine(
     State(app): State<App>,
     visitor: Visitor,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let (entries, all) = app.operator.quarantined(QUARANTINED);
     render(&QuarantinePage {
         visitor,

@@ -15,7 +15,7 @@ use punctual_application::{
 use punctual_domain::{Batch, InvalidId, JobId, TenantId};
 use serde::Deserialize;
 
-use super::{App, PageError, Visitor, render};
+use super::{App, Visitor, render};
 use crate::api::{audit::By, once::Once, problem::Problem};
 
 /// Number of batches, and of slots, shown of a job.
@@ -82,7 +82,7 @@ struct JobPage {
 pub(super) async fn list(
     State(app): State<App>,
     visitor: Visitor,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let (jobs, activity) = (app.operator.jobs().await?, app.last_day().await?);
     let rows = jobs.into_iter().map(|job| JobRow::of(job, &activity));
     let rows = rows.collect();
@@ -93,7 +93,7 @@ pub(super) async fn one(
     State(app): State<App>,
     visitor: Visitor,
     Path(job_id): Path<String>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let job = app.operator.job_view(&JobId::new(&job_id)?).await?;
     let filter = BatchFilter {
         job_id: Some(job.job_id.clone()),
@@ -133,7 +133,7 @@ pub(super) async fn act(
     By(actor): By,
     Path(job_id): Path<String>,
     form: Result<Form<ActionForm>, FormRejection>,
-) -> Result<Redirect, PageError> {
+) -> Result<Redirect, Problem> {
     let Form(ActionForm {
         action,
         tenants,

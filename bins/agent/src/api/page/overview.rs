@@ -15,7 +15,7 @@ use futures::stream::{self, Stream};
 use punctual_application::{DueItems, Finding, length_in_words, ports::StoreError};
 use punctual_domain::{Batch, BatchStatus, JobId};
 
-use super::{App, PageError, Visitor, render};
+use super::{App, Problem, Visitor, render};
 use crate::remedies;
 
 const HOURS: usize = 24;
@@ -87,7 +87,7 @@ struct Running {
 pub(super) async fn show(
     State(app): State<App>,
     visitor: Visitor,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let from = app.operator.clock.now();
     let due = app
         .operator

@@ -13,7 +13,7 @@ use punctual_domain::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{App, PageError, Visitor, render, utc};
+use super::{App, Visitor, render, utc};
 use crate::api::problem::Problem;
 
 const NEXT_RUNS: usize = 5;
@@ -56,7 +56,7 @@ pub(super) struct Wanted {
 pub(super) async fn search(
     visitor: Visitor,
     Query(Wanted { id }): Query<Wanted>,
-) -> Result<Response, PageError> {
+) -> Result<Response, Problem> {
     match id.as_deref().map(str::trim).filter(|id| !id.is_empty()) {
         Some(id) => Ok(Redirect::to(&format!("/tenants/{}", TenantId::new(id)?)).into_response()),
         None => Ok(render(&TenantsPage { visitor })?.into_response()),
@@ -75,13 +75,13 @@ pub(super) async fn one(
     visitor: Visitor,
     Path(tenant): Path<String>,
     query: Result<Query<Which>, QueryRejection>,
-) -> Result<Html<String>, PageError> {
+) -> Result<Html<String>, Problem> {
     let Query(Which { date, cursor }) = query?;
     let tenant = TenantId::new(&tenant)?;
     let date = match date.as_str() {
         "" => None,
         date => Some(date.parse::<NaiveDate>().map_err(|_| {
-            Problem::bad_request(format!("date is `{date}`; use one as 2026-03-29"))
+            Problem::bad_request(format!("date is `{date}`; use one such as 2026-03-29"))
         })?),
     };
     let filter = TenantRuns {
@@ -129,7 +129,7 @@ impl App {
         preferences: (&FeatureType, &Preference),
         tenant: &TenantId,
         date: Option<NaiveDate>,
-    ) -> Result<InJob, PageError> {
+    ) -> Result<InJob, Problem> {
         let explained = self.operator.explain(tenant, job_id, date).await?;
         let mut in_job = InJob {
             job_id: job_id.to_string(),

@@ -18,7 +18,7 @@ use punctual_application::ports::Page;
 use punctual_web::session::{Next, SIGNED_IN_FOR, SessionCookie, SignIn, to_sign_in};
 use uuid::Uuid;
 
-use super::{super::audit::By, App, PageError, SITE};
+use super::{super::audit::By, App, Problem, SITE};
 
 /// The page is never opened signed in from elsewhere.
 const COOKIE: SessionCookie = SessionCookie {
@@ -170,7 +170,7 @@ pub(super) async fn sign_in(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
-) -> Result<Response, PageError> {
+) -> Result<Response, Problem> {
     let Form(SignIn { key, next }) = form?;
     let Some(own) = app.api_key else {
         return Ok(Redirect::to("/").into_response());
