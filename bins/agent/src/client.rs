@@ -73,9 +73,16 @@ impl Client {
         }
     }
 
-    /// Posts to `path` without a body: what may be done twice.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self.request(Method::POST, path).timeout(TIMEOUT);
+    /// Posts what may be done twice.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Failure> {
+        let mut request = self.request(Method::POST, path).timeout(TIMEOUT);
+        if let Some(body) = body {
+            request = request.json(&body_of(body));
+        }
         self.send(request, None).await
     }
 

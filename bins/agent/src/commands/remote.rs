@@ -22,6 +22,9 @@ use crate::{
     terminal::{say, say_json},
 };
 
+/// Of calls whose address says everything.
+const NO_BODY: Option<&()> = None;
+
 pub(crate) async fn explain(settings: &Settings, options: ExplainOptions) -> Result<(), Failure> {
     let ExplainOptions {
         tenant,
@@ -124,7 +127,7 @@ pub(crate) async fn set_paused(
 ) -> Result<(), Failure> {
     let verb = if paused { "pause" } else { "resume" };
     let path = format!("jobs/{job}/{verb}");
-    let answer: PausedJob = Client::new(settings)?.post(&path).await?;
+    let answer: PausedJob = Client::new(settings)?.post(&path, NO_BODY).await?;
     let word = if answer.paused { "paused" } else { "resumed" };
     say(format!("{job} is {word}"));
     Ok(())
@@ -132,7 +135,7 @@ pub(crate) async fn set_paused(
 
 pub(crate) async fn cancel(settings: &Settings, batch: Uuid) -> Result<(), Failure> {
     let path = format!("batches/{batch}/cancel");
-    let cancelled: CancelledBatch = Client::new(settings)?.post(&path).await?;
+    let cancelled: CancelledBatch = Client::new(settings)?.post(&path, NO_BODY).await?;
     say(format!(
         "{} is cancelled: what has not begun is skipped",
         cancelled.batch_id
@@ -233,7 +236,7 @@ async fn replay(settings: &Settings, options: ReplayOptions) -> Result<(), Failu
 async fn discard(settings: &Settings, which: WhichLetters) -> Result<(), Failure> {
     let (path, body) = ("dead-letters/discard", selection(which));
     let client = Client::new(settings)?;
-    let report: DiscardReport = client.post_once(path, &body, None, TIMEOUT).await?;
+    let report: DiscardReport = client.post(path, Some(&body)).await?;
     say(format!("{} dead letters are discarded", report.discarded));
     for id in report.not_open {
         say(format!("  {id} is not open"));
