@@ -83,10 +83,4 @@ impl ItemSourceError {
     pub fn kind(&self) -> ItemSourceErrorKind {
         self.kind
     }
-
-    /// Whether the same call may succeed later without a change of the source.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        self.kind == ItemSourceErrorKind::Unavailable
-    }
 }

@@ -132,14 +132,14 @@ impl Working {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditEntry {
-    /// When.
+    /// When the operator asked.
     pub at: DateTime<Utc>,
-    /// From where: `page` or `api`, and the address.
+    /// The interface, `page` or `api`, and the address of the caller.
     pub by: String,
-    /// What: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay`, `discard` or `sign_out`.
+    /// Action: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay`, `discard` or `sign_out`.
     pub action: String,
-    /// To what: a job, a batch or dead letters.
+    /// Job, batch or dead letters that the action was about.
     pub subject: String,
-    /// What else was said.
+    /// Further parts of the request, in words.
     pub detail: String,
 }

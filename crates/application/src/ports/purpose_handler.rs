@@ -28,9 +28,9 @@ pub trait PurposeHandler: Send + Sync {
 
 /// Why an item's work failed.
 ///
-/// Any error becomes a retryable one by `?`. Its text is stored and shown, so it must hold no secret: of an HTTP client's
-/// error leave the URL out. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
-/// gives the error it was made from.
+/// Any error becomes a retryable one by `?`. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
+/// gives the error it was made from. Its text is stored and shown, so it must hold no secret: leave the URL out of an HTTP
+/// client's error.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HandlerError {

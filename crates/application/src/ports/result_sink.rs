@@ -39,9 +39,9 @@ pub trait ResultSink: Send + Sync {
 
 /// Why a sink did not take results.
 ///
-/// Any error becomes a retryable one by `?`. Its text is stored and shown, so it must hold no secret: of an HTTP client's
-/// error leave the URL out. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
-/// gives the error it was made from.
+/// Any error becomes a retryable one by `?`. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
+/// gives the error it was made from. Its text is stored and shown, so it must hold no secret: leave the URL out of an HTTP
+/// client's error.
 #[derive(Debug, Clone)]
 pub struct SinkError {
     message: String,

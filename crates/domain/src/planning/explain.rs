@@ -138,7 +138,7 @@ pub enum Verdict {
     },
     /// The job has nothing to do on the date.
     NotDue {
-        /// When it has next.
+        /// When it is due next.
         next: Option<DateTime<Utc>>,
     },
     /// The job is paused.
@@ -155,7 +155,7 @@ pub enum Verdict {
     },
     /// It falls due later.
     WillRun {
-        /// When.
+        /// When it falls due.
         due_at: DateTime<Utc>,
     },
     /// The schedule was chosen after its time had passed.
@@ -181,7 +181,7 @@ pub enum Verdict {
     },
     /// It is running.
     Running {
-        /// Since when.
+        /// When its first attempt began.
         started_at: DateTime<Utc>,
     },
     /// It ran.
@@ -191,14 +191,14 @@ pub enum Verdict {
     },
     /// It failed for good.
     Failed {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// Why.
+        /// Error of the last attempt.
         error: String,
     },
     /// It was queued and then left out.
     Skipped {
-        /// Why.
+        /// Reason why it was left out.
         reason: String,
     },
     /// The agent did not plan it in time, and the job does not make it up.

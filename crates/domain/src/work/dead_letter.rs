@@ -16,25 +16,25 @@ use crate::{
 pub struct DeadLetter {
     /// Its number, in the order of failing.
     pub id: i64,
-    /// Which job.
+    /// The job.
     pub job_id: JobId,
-    /// Whose item.
+    /// The tenant, or the item of a job with a fixed schedule.
     pub tenant_id: TenantId,
-    /// Which run.
+    /// The run of the job for this tenant.
     pub occurrence: Occurrence,
     /// The batch in which it failed.
     pub batch_id: Uuid,
     /// When it fell due.
     pub scheduled_at: DateTime<Utc>,
-    /// How often the handler was called, in the last delivery.
+    /// Number of calls of the handler, in the last delivery of its chunk.
     pub attempts: u32,
-    /// Why it failed.
+    /// Error of the last attempt.
     pub reason: String,
     /// When it failed.
     pub failed_at: DateTime<Utc>,
-    /// What has become of it.
+    /// Whether it is open, replayed or discarded.
     pub state: DeadLetterState,
-    /// When somebody decided so.
+    /// When it was replayed or discarded.
     pub settled_at: Option<DateTime<Utc>>,
     /// How its idempotency key was written; a replay has the same.
     #[serde(skip)]
@@ -51,7 +51,7 @@ pub enum DeadLetterState {
     /// It was queued again; should it fail again, that is another dead letter. Should it be skipped, this one is open
     /// again.
     Replayed,
-    /// Let go.
+    /// An operator discarded it.
     Discarded,
 }
 

@@ -22,7 +22,7 @@ use super::{
 /// Items that one backfill looks at, at most.
 const MOST_ITEMS: usize = 2_000_000;
 
-/// What is to be made up for.
+/// Dates and tenants to backfill.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -31,26 +31,26 @@ pub struct BackfillRequest {
     pub from: NaiveDate,
     /// The last date.
     pub to: NaiveDate,
-    /// Only these; absent: all. An empty list is refused: it means no one.
+    /// Tenants to run; absent: all. An empty list is refused: it means no one.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<TenantId>))]
     pub tenants: Option<BTreeSet<TenantId>>,
-    /// All, in words.
+    /// All tenants, said explicitly.
     #[serde(default)]
     pub all: bool,
     /// Also for named tenants who have stored no preference, with the job's defaults.
     #[serde(default)]
     pub allow_unknown: bool,
-    /// Only count.
+    /// Count only, and enqueue nothing.
     #[serde(default)]
     pub preview: bool,
 }
 
-/// What a backfill comes to.
+/// Outcome of a backfill, or of its preview.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackfillReport {
-    /// Of which job.
+    /// The job.
     pub job_id: JobId,
     /// Whether it was only counted.
     pub preview: bool,

@@ -24,19 +24,19 @@ const AT_ONCE: u32 = 1_000;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetterSelection {
-    /// These. An empty list is refused: it means no one.
+    /// Numbers of the dead letters. An empty list is refused: it means no one.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<i64>))]
     pub ids: Option<BTreeSet<i64>>,
-    /// All of this job.
+    /// Job whose open dead letters are meant.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = JobId))]
     pub job_id: Option<JobId>,
-    /// All of this tenant.
+    /// Tenant whose open dead letters are meant.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = TenantId))]
     pub tenant_id: Option<TenantId>,
-    /// All that are open, in words.
+    /// All open dead letters, said explicitly.
     #[serde(default)]
     pub all: bool,
 }
@@ -78,11 +78,11 @@ impl fmt::Display for DeadLetterSelection {
     }
 }
 
-/// What became of a replay.
+/// Outcome of a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplayReport {
-    /// How many run again.
+    /// Number of dead letters that run again.
     pub replayed: usize,
     /// Those that were named and are not open.
     pub not_open: BTreeSet<i64>,
@@ -96,17 +96,17 @@ pub struct ReplayReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeftOut {
-    /// Why.
+    /// Reason why they cannot run.
     pub reason: String,
-    /// How many.
+    /// Number of dead letters with this reason.
     pub dead_letters: usize,
 }
 
-/// What became of dead letters that were to be let go.
+/// Outcome of discarding dead letters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiscardReport {
-    /// How many are let go.
+    /// Number of dead letters discarded.
     pub discarded: usize,
     /// Those that were named and are not open.
     pub not_open: BTreeSet<i64>,

@@ -24,12 +24,12 @@ const LOOKED_THROUGH: Page = Page {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Explanation {
-    /// What it comes to, with its facts.
+    /// The verdict, with its facts.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// Whom it is about.
+    /// The tenant.
     pub tenant_id: TenantId,
-    /// In which job.
+    /// The job.
     pub job_id: JobId,
     /// The schedule that the tenant has chosen, in words; `None`: none that can be used.
     pub slot: Option<String>,

@@ -16,16 +16,16 @@ use crate::services::source_items::{chunk_size_of, item_ids};
 /// How many tenants an error names: with the longest ids, what follows them is still read.
 const NAMED: usize = 10;
 
-/// Whom a job is to run for.
+/// Tenants to run a job for.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TriggerRequest {
-    /// Only these; absent: all. An empty list is refused: it means no one.
+    /// Tenants to run; absent: all. An empty list is refused: it means no one.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<TenantId>))]
     pub tenants: Option<BTreeSet<TenantId>>,
-    /// All, in words.
+    /// All tenants, said explicitly.
     #[serde(default)]
     pub all: bool,
     /// Also for tenants who have stored no preference, with the job's defaults.
@@ -39,11 +39,11 @@ pub struct TriggerRequest {
 pub struct TriggeredBatch {
     /// The batch that is queued.
     pub batch_id: Uuid,
-    /// Of which job.
+    /// The job.
     pub job_id: JobId,
     /// The key of this run.
     pub occurrence: Occurrence,
-    /// How many items it has.
+    /// Number of its items.
     pub total: usize,
 }
 

@@ -14,19 +14,19 @@ use crate::{
 /// Items that are put in the queue in one transaction, about.
 const ITEMS_A_FIRING: usize = 50_000;
 
-/// What a backfill comes to.
+/// Number of items that a backfill runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackfillCount {
-    /// How many items fell due.
+    /// Number of items that fell due.
     pub due: usize,
-    /// How many of them have succeeded, failed or are running, and do not run again.
+    /// Number of them that have succeeded, failed or are running, and do not run again.
     pub already_run: usize,
-    /// How many run.
+    /// Number of items to run.
     pub to_run: usize,
-    /// In how many batches.
+    /// Number of batches that they run in.
     pub batches: usize,
-    /// How many run for each date, as each tenant has it.
+    /// Number of items to run per date, in each tenant's time zone.
     pub dates: BTreeMap<NaiveDate, usize>,
 }
 
