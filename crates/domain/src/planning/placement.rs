@@ -69,17 +69,15 @@ impl Placement {
     }
 }
 
-/// When a tenant falls due whose next occurrence after `until`, and after `since` if the schedule counts only from then on,
-/// was still to come in `old`, and whose time for the same date, or for the same hour, is not later than `until` in `new`.
-/// Slots come with their spread.
+/// When a tenant falls due whose next occurrence after `after` was still to come in `old`, and whose time for the same
+/// date, or for the same hour, is not later than `until` in `new`. Slots come with their spread.
 pub(crate) fn still_to_come(
     old: (&Slot, TimeDelta),
     new: (&Slot, TimeDelta),
+    after: DateTime<Utc>,
     until: DateTime<Utc>,
-    since: Option<DateTime<Utc>>,
 ) -> Option<DateTime<Utc>> {
-    let counting = since.map_or(until, |since| until.max(since - TimeDelta::seconds(1)));
-    let next = old.0.next_after(counting.checked_sub_signed(old.1)?)?;
+    let next = old.0.next_after(after.checked_sub_signed(old.1)?)?;
     let last = until.checked_sub_signed(new.1)?;
     // A date begins and ends in one zone a day before or after another, and a spread is a day at most.
     let start = last.checked_sub_signed(TimeDelta::days(3))?;

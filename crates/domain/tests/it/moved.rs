@@ -149,3 +149,38 @@ fn who_chooses_another_time_after_an_edit_runs_at_that_alone() {
     mirror.apply(&change, Reading::first(now));
     assert_eq!(plan_mirror(&mirror, CatchUp::default(), now), []);
 }
+
+#[test]
+fn a_choice_made_after_its_time_does_not_run_where_an_edit_puts_the_time_off() {
+    let until: DateTime<Utc> = "2026-06-15T05:00:00Z".parse().unwrap();
+    let chosen_at: DateTime<Utc> = "2026-06-15T04:05:00Z".parse().unwrap();
+    let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "04:00"});
+    let record = PreferenceRecord {
+        tenant_id: spread_by(10),
+        preference: Arc::new(preference.as_object().unwrap().clone()),
+        updated_at: Some(chosen_at),
+        schedule_since: None,
+    };
+    let placed = |spread_minutes: u32| Placement {
+        feature_type: None,
+        defaults: Preference::default(),
+        default_zone: Zone::utc(),
+        spread_minutes,
+    };
+    let planned = |before: Placement, after: u32| {
+        let reading = Reading {
+            seen_until: Some(chosen_at - TimeDelta::minutes(10)),
+            ..Reading::first(until)
+        };
+        let mut mirror = Mirror::new(Preference::default(), Zone::utc(), after);
+        mirror.set_planned_until(until);
+        mirror.replace([&record], reading);
+        mirror.moved_from(&before, [&record]);
+        plan_mirror(&mirror, CatchUp::default(), until).len()
+    };
+    // Seen by the old file, the day was over. By the new one alone it would not have been.
+    assert_eq!(planned(placed(0), 240), 0);
+    // Seen by the old file, it was still to come.
+    assert_eq!(planned(placed(240), 240), 1);
+    assert_eq!(planned(placed(240), 0), 1);
+}

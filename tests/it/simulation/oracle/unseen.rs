@@ -142,7 +142,11 @@ impl Record {
                 return false;
             };
             let came_back = index > 0 && job.specs[index - 1].1.is_none();
-            let in_time = *edited_at <= due_at || came_back || self.settled(due_at) > *edited_at;
+            // For an agent whose clock is behind until the edit, all that follows is yet to come.
+            let in_time = *edited_at <= due_at
+                || came_back
+                || self.settled(due_at) > *edited_at
+                || self.clock_is_wrong(due_at, *edited_at);
             let versions = self.choices.get(&(feature, tenant.clone()));
             let versions = versions.map_or(&[][..], Vec::as_slice);
             let mut unseen = versions.windows(2).filter(|pair| {

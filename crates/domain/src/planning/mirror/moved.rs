@@ -17,6 +17,8 @@ use crate::{
 impl Mirror {
     /// Plans now what was still to come while the job placed its tenants as in `before`, and whose time, as the job places
     /// them now, lies behind the horizon. `records` are those the mirror has just been filled with.
+    ///
+    /// Until the horizon only the old placement was in effect: what a tenant chose late asks for what was to come by that.
     pub fn moved_from<R: Borrow<PreferenceRecord>>(
         &mut self,
         before: &Placement,
@@ -33,11 +35,23 @@ impl Mirror {
                 continue;
             };
             let Some(old) = self.slot_before(before, record, &mut schedules) else {
+                self.late.remove(&number);
                 continue;
             };
             let old_minute = spread_minute(&record.tenant_id, before.spread_minutes);
+            let old_spread = TimeDelta::minutes(old_minute.into());
             let row = self.rows.0[number as usize];
             let group = row.link.group;
+            if let Some(late) = self.late.get_mut(&number)
+                && let Some(chosen) = late.chosen
+            {
+                late.chosen = still_to_come(
+                    (&self.groups.unpack(old), old_spread),
+                    (&self.groups.slot(group), self.groups.spread(group)),
+                    chosen - TimeDelta::seconds(1),
+                    until,
+                );
+            }
             // Most count from long ago, and then it makes no difference since when.
             let since = match row.since.instant() {
                 Some(since) if since > until => row.since,
@@ -45,12 +59,12 @@ impl Mirror {
             };
             let key = (old, old_minute, group, since);
             let due_at = *due.entry(key).or_insert_with(|| {
-                let old_spread = TimeDelta::minutes(old_minute.into());
+                let since = since.instant().map(|since| since - TimeDelta::seconds(1));
                 still_to_come(
                     (&self.groups.unpack(old), old_spread),
                     (&self.groups.slot(group), self.groups.spread(group)),
+                    until.max(since.unwrap_or(until)),
                     until,
-                    since.instant(),
                 )
             });
             if due_at.is_some() {
