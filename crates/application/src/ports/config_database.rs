@@ -57,6 +57,34 @@ pub trait ConfigDatabase: Send + Sync {
     }
 }
 
+#[async_trait]
+impl<T: ConfigDatabase + ?Sized> ConfigDatabase for Arc<T> {
+    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+        (**self).snapshot(feature_type).await
+    }
+
+    async fn changes(
+        &self,
+        feature_type: &FeatureType,
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<ChangePage, ConfigDatabaseError> {
+        (**self).changes(feature_type, cursor, wait).await
+    }
+
+    async fn preferences(
+        &self,
+        feature_type: &FeatureType,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+        (**self).preferences(feature_type, tenants).await
+    }
+
+    fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
+        (**self).unreadable(feature_type)
+    }
+}
+
 /// Entries of a Config Database's answers that cannot be read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Unreadable {

@@ -4,7 +4,7 @@
 //! dropped at the time limit of its binding, and a panic is caught; both count as retryable errors. To test a handler,
 //! call `run` with an [`Item`]; to test what is around it, `testing::FakeStore::work` runs a whole batch.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_domain::Item;
@@ -24,6 +24,13 @@ pub trait PurposeHandler: Send + Sync {
     /// # Errors
     /// [`HandlerError`] says whether another attempt makes sense.
     async fn run(&self, item: &Item) -> Result<Value, HandlerError>;
+}
+
+#[async_trait]
+impl<T: PurposeHandler + ?Sized> PurposeHandler for Arc<T> {
+    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+        (**self).run(item).await
+    }
 }
 
 /// Why an item's work failed.

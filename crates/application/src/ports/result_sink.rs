@@ -4,7 +4,7 @@
 //! [`StoredResult::delivery_id`] is the same each time. Name the sink in a job's `deliver` and give it to the deliverer
 //! under that name. To test one, call `take` twice with the same results.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_domain::Batch;
@@ -35,6 +35,18 @@ pub trait ResultSink: Send + Sync {
         results: &[StoredResult],
         last: bool,
     ) -> Result<(), SinkError>;
+}
+
+#[async_trait]
+impl<T: ResultSink + ?Sized> ResultSink for Arc<T> {
+    async fn take(
+        &self,
+        batch: &Batch,
+        results: &[StoredResult],
+        last: bool,
+    ) -> Result<(), SinkError> {
+        (**self).take(batch, results, last).await
+    }
 }
 
 /// Why a sink did not take results.

@@ -1,10 +1,10 @@
 //! The feed of changes, in the order of their ids.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use punctual_domain::FeatureType;
+use punctual_domain::{Change, ChangeKind, FeatureType, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{AnyConnection, Row, any::AnyRow};
@@ -20,15 +20,15 @@ const CHANGES_KEPT: i64 = 2_000_000;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FeedPage {
     /// Another one: this is another database, read the groups anew.
-    epoch: String,
-    changes: Vec<FeedEntry>,
+    pub(crate) epoch: String,
+    pub(crate) changes: Vec<FeedEntry>,
     /// Ask for what came after it next.
-    last_id: i64,
-    has_more: bool,
+    pub(crate) last_id: i64,
+    pub(crate) has_more: bool,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct FeedEntry {
+pub(crate) struct FeedEntry {
     id: i64,
     tenant_id: String,
     config_key: String,
@@ -42,6 +42,22 @@ struct FeedEntry {
     changed_at: DateTime<Utc>,
     /// Since when the fields that say when it falls due have been as they are; `null` when it was deleted.
     schedule_since: Option<DateTime<Utc>>,
+}
+
+impl FeedEntry {
+    /// The change of the feature; `None`: no tenant can have this id.
+    pub(crate) fn into_change(self, feature_type: &FeatureType) -> Option<Change> {
+        Some(Change {
+            tenant_id: TenantId::new(self.tenant_id).ok()?,
+            feature_type: feature_type.clone(),
+            kind: match self.preference {
+                Some(preference) => ChangeKind::Upserted(Arc::new(preference)),
+                None => ChangeKind::Deleted,
+            },
+            changed_at: Some(self.changed_at),
+            schedule_since: self.schedule_since,
+        })
+    }
 }
 
 /// Why a stretch of the feed cannot be given.

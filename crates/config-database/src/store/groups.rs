@@ -1,12 +1,12 @@
 //! Everyone who has a feature switched on, grouped by equal frequency, time, day and zone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use punctual_domain::{FeatureType, TenantId};
+use punctual_domain::{FeatureType, PreferenceRecord, TenantId};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sqlx::{Row, any::AnyRow};
 use utoipa::ToSchema;
 
@@ -121,6 +121,44 @@ impl ConfigStore {
         })
     }
 
+    /// Everyone who has a feature switched on, with the epoch and the newest change that this contains.
+    pub(crate) async fn enabled(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<(String, i64, Vec<PreferenceRecord>), StoreError> {
+        let mut snapshot = self.begin(self.dialect.begin_read()).await?;
+        let state = FeedState::read(&mut snapshot).await?;
+        let rows = sqlx::query(
+            "SELECT tenant_id, preference, updated_at, schedule_since FROM preferences
+             WHERE feature_type = $1 AND enabled = 1",
+        )
+        .bind(feature_type.as_str())
+        .fetch_all(&mut *snapshot)
+        .await?;
+        snapshot.rollback().await?;
+        let records = rows.iter().filter_map(|row| record(row).transpose());
+        Ok((state.epoch, state.head, records.collect::<Result<_, _>>()?))
+    }
+
+    /// What these tenants have stored for a feature, switched on or off.
+    pub(crate) async fn of_tenants(
+        &self,
+        feature_type: &FeatureType,
+        tenants: &[TenantId],
+    ) -> Result<Vec<PreferenceRecord>, StoreError> {
+        let ids: Vec<Value> = tenants.iter().map(|id| json!([id])).collect();
+        let rows = sqlx::query(self.dialect.rows(
+            "SELECT tenant_id, preference, updated_at, schedule_since FROM ROWS
+             JOIN preferences ON feature_type = $2 AND tenant_id = rows.value ->> 0",
+        ))
+        .bind(Value::from(ids).to_string())
+        .bind(feature_type.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        let records = rows.iter().filter_map(|row| record(row).transpose());
+        records.collect()
+    }
+
     /// The groups of a feature without their tenants, the largest first, and how many tenants each has.
     pub(crate) async fn group_sizes(
         &self,
@@ -166,6 +204,19 @@ impl ConfigStore {
 pub(super) fn slot_of(preference: &Value) -> String {
     let field = |name: &str| (name.to_owned(), preference[name].clone());
     Value::Object(SHARED.into_iter().map(field).collect()).to_string()
+}
+
+/// The record of a row of `preferences`; `None`: no tenant can have this id.
+fn record(row: &AnyRow) -> Result<Option<PreferenceRecord>, StoreError> {
+    let Ok(tenant_id) = TenantId::new(row.try_get::<&str, _>(0)?) else {
+        return Ok(None);
+    };
+    Ok(Some(PreferenceRecord {
+        tenant_id,
+        preference: Arc::new(readable(row.try_get(1)?)?),
+        updated_at: Some(instant(row.try_get(2)?)?),
+        schedule_since: Some(instant(row.try_get(3)?)?),
+    }))
 }
 
 fn split(row: &AnyRow) -> Result<(Map<String, Value>, Tenant), StoreError> {

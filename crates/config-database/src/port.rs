@@ -1,0 +1,235 @@
+//! The store as the port [`ConfigDatabase`], and as something to store preferences in: for a program that keeps them in its
+//! own process, without HTTP between.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use punctual_application::ports::{
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+};
+use punctual_domain::{FeatureType, FieldErrors, PreferenceRecord, TenantId};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use crate::{
+    store::{ChangeError, ConfigId, ConfigStore, Expected, FeedError, StoreError},
+    validate::FEATURE_PREFERENCES,
+};
+
+/// Changes of one page.
+const PAGE: u32 = 1_000;
+/// How often to look whether another process has stored something.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Who has changed a preference, in its history.
+const ACTOR: &str = "program";
+
+/// Why a preference was not stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PutError {
+    /// It cannot be used: every mistake in it.
+    #[error(transparent)]
+    Invalid(#[from] FieldErrors),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ChangeError> for PutError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Invalid(errors) => Self::Invalid(errors),
+            ChangeError::Store(error) => Self::Store(error),
+            other => Self::Store(StoreError::new(other)),
+        }
+    }
+}
+
+impl ConfigStore {
+    /// Stores a tenant's preference for a feature, in place of an earlier one. The feed brings it at once.
+    ///
+    /// # Errors
+    /// The preference cannot be used, or the store fails.
+    pub async fn put(
+        &self,
+        tenant_id: &TenantId,
+        feature_type: &FeatureType,
+        preference: Map<String, Value>,
+    ) -> Result<(), PutError> {
+        let feature = feature_type.as_str();
+        let preference = Value::Object(preference);
+        self.edit_preferences(tenant_id, |all| {
+            all.insert(feature.to_owned(), preference.clone());
+        })
+        .await
+    }
+
+    /// Removes a tenant's preference for a feature, if there is one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove(
+        &self,
+        tenant_id: &TenantId,
+        feature_type: &FeatureType,
+    ) -> Result<(), PutError> {
+        self.edit_preferences(tenant_id, |all| _ = all.remove(feature_type.as_str()))
+            .await
+    }
+
+    async fn edit_preferences(
+        &self,
+        tenant_id: &TenantId,
+        change: impl Fn(&mut Map<String, Value>),
+    ) -> Result<(), PutError> {
+        let id = ConfigId {
+            tenant_id: tenant_id.clone(),
+            config_key: FEATURE_PREFERENCES.to_owned(),
+        };
+        self.edit(&id, &Expected::default(), ACTOR, |stored| {
+            let mut all = stored.map_or_else(Map::new, |stored| stored.config_value.clone());
+            change(&mut all);
+            Ok(Value::Object(all))
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+fn unavailable(error: StoreError) -> ConfigDatabaseError {
+    let message = format!("the Config Database's store failed: {error}");
+    ConfigDatabaseError::new(ConfigErrorKind::Unavailable, message).with_source(error)
+}
+
+fn cursor(epoch: String, since_id: i64) -> Cursor {
+    Cursor {
+        since_id: since_id.unsigned_abs(),
+        epoch: Some(epoch),
+    }
+}
+
+#[async_trait]
+impl ConfigDatabase for ConfigStore {
+    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+        let (epoch, head, records) = self.enabled(feature_type).await.map_err(unavailable)?;
+        Ok(Snapshot {
+            records,
+            cursor: cursor(epoch, head),
+            known_at: None,
+        })
+    }
+
+    async fn changes(
+        &self,
+        feature_type: &FeatureType,
+        since: &Cursor,
+        wait: Duration,
+    ) -> Result<ChangePage, ConfigDatabaseError> {
+        let lost = |reason: String| ConfigDatabaseError::new(ConfigErrorKind::CursorLost, reason);
+        let since_id = i64::try_from(since.since_id).unwrap_or(i64::MAX);
+        let deadline = Instant::now() + wait;
+        loop {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let page = self
+                .changes(
+                    since_id,
+                    Some(feature_type),
+                    PAGE,
+                    rest.min(LOOK_EVERY),
+                    || {},
+                )
+                .await
+                .map_err(|error| match error {
+                    FeedError::Store(error) => unavailable(error),
+                    error => lost(error.to_string()),
+                })?;
+            if since
+                .epoch
+                .as_ref()
+                .is_some_and(|epoch| *epoch != page.epoch)
+            {
+                return Err(lost("the feed is that of another database".to_owned()));
+            }
+            if page.changes.is_empty() && Instant::now() < deadline {
+                continue;
+            }
+            return Ok(ChangePage {
+                cursor: cursor(page.epoch, page.last_id),
+                changes: page
+                    .changes
+                    .into_iter()
+                    .filter_map(|entry| entry.into_change(feature_type))
+                    .collect(),
+                has_more: page.has_more,
+                waited: true,
+            });
+        }
+    }
+
+    async fn preferences(
+        &self,
+        feature_type: &FeatureType,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+        let records = self.of_tenants(feature_type, tenants).await;
+        let records = records.map_err(unavailable)?.into_iter();
+        Ok(records
+            .map(|record| (record.tenant_id.clone(), record))
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use punctual_application::testing::contract::{self, Writable};
+
+    use super::*;
+
+    struct Own(ConfigStore);
+
+    #[async_trait]
+    impl Writable for Own {
+        async fn put(&self, record: PreferenceRecord) {
+            let feature = FeatureType::new(contract::FEATURE).unwrap();
+            let preference = Arc::unwrap_or_clone(record.preference);
+            self.0
+                .put(&record.tenant_id, &feature, preference)
+                .await
+                .unwrap();
+        }
+
+        async fn remove(&self, tenant_id: &TenantId) {
+            let feature = FeatureType::new(contract::FEATURE).unwrap();
+            self.0.remove(tenant_id, &feature).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_store_keeps_the_contract_of_a_config_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let store = ConfigStore::open(&url).await.unwrap();
+        contract::config_database(&store, &Own(store.clone())).await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_used_is_not_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let store = ConfigStore::open(&url).await.unwrap();
+        let (ann, posts) = (
+            TenantId::new("ann").unwrap(),
+            FeatureType::new("posts").unwrap(),
+        );
+        let preference = serde_json::json!({"enabled": true, "preferred_time": "nine"});
+        let preference = preference.as_object().unwrap().clone();
+        let refused = store.put(&ann, &posts, preference).await;
+        let Err(PutError::Invalid(errors)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(errors.0[0].pointer, "/config_value/posts/preferred_time");
+        assert_eq!(store.snapshot(&posts).await.unwrap().records, []);
+    }
+}
