@@ -24,10 +24,6 @@ test: setup ## Set up what the tests need and run every test
 	tests/with-model.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
 	tests/with-postgres.sh tests/openapi.sh
 	python3 tests/reference.py --check
-	cargo run --locked -q -p punctual-application --example unit_test_with_mocks
-	cargo run --locked -q -p punctual-infrastructure --example own_handler
-	cargo run --locked -q -p punctual-infrastructure --example axum_service
-	cargo run --locked -q -p punctual-infrastructure --example own_result_sink
 
 setup: ## Install what the tests need from Debian's packages, where it is missing
 	@tests/setup.sh test
@@ -40,6 +36,7 @@ lint: ## Check words, format, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	cargo clippy --locked -p punctual-infrastructure --no-default-features -- -D warnings
+	cargo clippy --locked -p punctual --no-default-features -- -D warnings
 	cargo clippy --locked -p punctual-agent --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
 

@@ -240,7 +240,7 @@ async fn preferences_become_runs_through_every_real_part() {
     .unwrap();
     let (clock, items) = (Arc::new(SystemClock), Arc::new(MockItemSource::new()));
     let client = Arc::new(server.client());
-    let (_stopping, stopped) = tokio::sync::watch::channel(false);
+    let stop = CancellationToken::new();
     let processor = EnhancedBatchProcessor::new(
         BatchProcessor::new(handlers, store.batches(), clock.clone()),
         client.clone(),
@@ -251,7 +251,7 @@ async fn preferences_become_runs_through_every_real_part() {
             max_concurrent_items: 4,
             retry: RetryPolicy::new(0, || 0.5),
         },
-        stopped,
+        stop.clone(),
     );
     let options = SchedulerOptions {
         chunk_size: 1,
@@ -265,7 +265,6 @@ async fn preferences_become_runs_through_every_real_part() {
         &Zone::utc(),
         fastrand::f64,
     );
-    let stop = CancellationToken::new();
     let running = tokio::spawn(scheduler.run(stop.clone()));
     let working = tokio::spawn(Worker::new(store, processor).run(stop.clone()));
 

@@ -1,5 +1,5 @@
 //! The client of the agent's HTTP API, at `BATCH_HTTP_ADDR`. It reads the types that the server writes
-//! ([`crate::api::model`]), so that both have the same fields.
+//! ([`punctual_operations::model`]), so that both have the same fields.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,11 +1,9 @@
 //! `punctual-agent`: schedules and runs every user's recurring work.
 
-mod api;
 mod cli;
 mod client;
 mod commands;
 mod reload;
-mod remedies;
 mod service_manager;
 mod settings;
 mod terminal;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use punctual_application::{
-    ActiveFailures, Handlers, Jobs, Operation,
+    ActiveFailures, Handlers, Jobs, Operation, Operator,
     ports::{Clock, SystemClock},
 };
 use punctual_domain::{Location, Work};
@@ -32,17 +32,12 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    pub(crate) fn new(
-        settings: Settings,
-        jobs: Jobs,
-        handlers: Handlers,
-        failures: ActiveFailures,
-    ) -> Self {
+    pub(crate) fn new(settings: &Settings, operator: &Operator) -> Self {
         Self {
-            settings,
-            jobs,
-            handlers,
-            failures,
+            settings: settings.clone(),
+            jobs: operator.jobs.clone(),
+            handlers: operator.handlers.clone(),
+            failures: operator.failures.clone(),
         }
     }
 

@@ -16,14 +16,13 @@ use punctual_application::{
     ports::{BatchFilter, Page, ResultFilter},
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus, visible, visible_lines};
+use punctual_operations::remedies;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
-
-use crate::remedies;
 
 /// Prints a line for a person. What a terminal would act upon is escaped: there may be text from elsewhere in it.
 pub(crate) fn say(text: impl std::fmt::Display) {

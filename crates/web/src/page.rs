@@ -8,11 +8,15 @@
 //! <!-- content -->
 //! {% block content %}{% endblock %}
 //! ```
+//!
+//! Addresses in a template begin with [`root`], so that the pages work below any path that their router is nested at.
+
+use std::convert::Infallible;
 
 use askama::Template;
 use axum::{
     Router,
-    extract::Request,
+    extract::{FromRequestParts, OriginalUri, Request},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{Html, IntoResponse, Response},
@@ -24,6 +28,41 @@ use crate::{Problem, problem::title, session::within};
 /// The pages use files of the server's own, and nothing from elsewhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+tokio::task_local! {
+    static ROOT: String;
+}
+
+/// The path below which the pages are that are being answered, such as `/ops`; empty: they begin at `/`.
+#[must_use]
+pub fn root() -> String {
+    ROOT.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// The address of the first page.
+#[must_use]
+pub fn home() -> String {
+    match root() {
+        root if root.is_empty() => "/".to_owned(),
+        root => root,
+    }
+}
+
+/// Does something below the same [`root`] after the request has been answered, as a stream does.
+pub fn below<T>(root: String, something: impl FnOnce() -> T) -> T {
+    ROOT.sync_scope(root, something)
+}
+
+/// The path that the router of this request is nested at; empty: none.
+pub async fn root_of(request: Request) -> (String, Request) {
+    let (mut parts, body) = request.into_parts();
+    let original: Result<_, Infallible> = OriginalUri::from_request_parts(&mut parts, &()).await;
+    let root = match original {
+        Ok(OriginalUri(uri)) => uri.path().strip_suffix(parts.uri.path()).map(str::to_owned),
+        Err(never) => match never {},
+    };
+    (root.unwrap_or_default(), Request::from_parts(parts, body))
+}
 
 /// The pages of a server.
 #[derive(Debug)]
@@ -80,9 +119,21 @@ impl Site {
     /// Middleware for pages: turns errors into pages and sets headers with which the browser keeps the page to itself
     /// and loads nothing from other hosts.
     pub async fn answer(&'static self, request: Request, next: Next) -> Response {
-        let mut response = next.run(request).await;
-        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            response = self.with_error_page(response, &problem);
+        let (root, request) = root_of(request).await;
+        let answering = async {
+            let mut response = next.run(request).await;
+            match response.extensions_mut().remove::<Problem>() {
+                Some(problem) => self.with_error_page(response, &problem),
+                None => response,
+            }
+        };
+        let mut response = ROOT.scope(root.clone(), answering).await;
+        let location = response.headers().get(header::LOCATION);
+        if let Some(path) =
+            location.filter(|path| !root.is_empty() && path.as_bytes().starts_with(b"/"))
+            && let Ok(path) = HeaderValue::from_bytes(&[root.as_bytes(), path.as_bytes()].concat())
+        {
+            response.headers_mut().insert(header::LOCATION, path);
         }
         let fixed: [(HeaderName, &str); 4] = [
             (header::CONTENT_SECURITY_POLICY, POLICY),

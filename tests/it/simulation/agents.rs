@@ -222,7 +222,7 @@ async fn work(
             max_concurrent_items: 2,
             retry: RetryPolicy::new(0, || 0.5),
         },
-        tokio::sync::watch::channel(false).1,
+        CancellationToken::new(),
     )
     .with_mirror(mirror);
     let (mut seen, mut again) = (0, true);

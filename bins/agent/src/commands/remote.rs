@@ -7,12 +7,14 @@ use punctual_application::{
     TriggerRequest, TriggeredBatch, ports::StoredResult,
 };
 use punctual_domain::{DeadLetter, JobId, TenantId, visible};
+use punctual_operations::model::{
+    CancelledBatch, DeadLetters, PausedJob, Quarantine, Results, Runs,
+};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::Failure;
 use crate::{
-    api::model::{CancelledBatch, DeadLetters, PausedJob, Quarantine, Results, Runs},
     cli::{
         self, BackfillOptions, ExplainOptions, ReplayOptions, ResultsOptions, TriggerOptions,
         WhichLetters,

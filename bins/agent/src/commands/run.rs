@@ -1,10 +1,11 @@
 //! `run`: the agent's life. Everything stops in one order: no new work, what runs is brought to its end, and
 //! by the deadline the process is gone.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use punctual::{Access, Metrics};
 use punctual_config_database::{Server, ServerSettings};
 use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{process, serve};
@@ -18,12 +19,12 @@ use tracing::{info, warn};
 
 use super::{Failure, check};
 use crate::{
-    api,
     cli::RunOptions,
+    reload::Reload,
     service_manager,
     settings::Settings,
     terminal::{Display, Terminal, complain, say},
-    wiring::Agent,
+    wiring,
 };
 
 /// From the signal to the end of the process, whatever is still running: below the 30 s after which
@@ -61,8 +62,8 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let metrics = install_metrics().map_err(Failure::failed)?;
     let mut signals = Signals::new().map_err(Failure::failed)?;
 
-    // The Config Database ends last: what is being brought to its end may still ask it.
-    let (stop, stop_config_database) = (CancellationToken::new(), CancellationToken::new());
+    // It ends last: what is being brought to its end may still ask it.
+    let stop_config_database = CancellationToken::new();
     let config_database = match &settings.config_service_url {
         Some(_) if options.import.is_some() => {
             return Err(Failure::bad_input(
@@ -81,8 +82,6 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
             ));
         }
     };
-    let look_back = options.look_back.unwrap_or_default();
-    let agent = Agent::new(&settings, project, &url, look_back).await?;
     let listener = TcpListener::bind(settings.batch_http_addr)
         .await
         .map_err(|error| {
@@ -92,15 +91,19 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
             ))
         })?;
     let address = listener.local_addr().map_err(Failure::failed)?;
-    let router = api::router(
-        agent.operator(),
-        agent.stopping.subscribe(),
-        settings.batch_api_key.as_ref(),
-        metrics.clone(),
-    );
+    let look_back = options.look_back.unwrap_or_default();
+    let (mut punctual, config_service) = wiring::start(&settings, project, &url, look_back).await?;
+    let key = settings.batch_api_key.clone();
+    let access = key.map_or(Access::ThisMachine("BATCH_API_KEY"), Access::Key);
+    let rendered: Metrics = Arc::new({
+        let metrics = metrics.clone();
+        move || metrics.render()
+    });
+    let router = punctual.router_with_metrics(access, Some(rendered));
 
     let config_database = config_database
         .map(|server| tokio::spawn(server.serve(stop_config_database.clone().cancelled_owned())));
+    let stop = punctual.stop();
     let mut parts = JoinSet::new();
     let api = serve(listener, router, stop.clone().cancelled_owned());
     parts.spawn(named("the API", api));
@@ -110,42 +113,39 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     ));
     parts.spawn(named("metrics upkeep", upkeep(metrics, stop.clone())));
     if settings.batch_log_format == LogFormat::Text {
-        let display = Display::new(terminal, agent.operator(), address);
+        let display = Display::new(terminal, punctual.operator().clone(), address);
         parts.spawn(named("the display", display.run(stop.clone())));
     }
+    let reload = Reload::new(&settings, punctual.operator());
     parts.spawn(named(
         "the watch on the job files",
-        agent.reload.run(stop.clone()),
+        reload.run(stop.clone()),
     ));
-    parts.spawn(named("the scheduler", agent.scheduler.run(stop.clone())));
-    parts.spawn(named("the worker", agent.worker.run(stop.clone())));
-    parts.spawn(named(
-        "the delivery of results",
-        agent.deliverer.run(stop.clone()),
-    ));
-    info!(%address, config_database = agent.config_database, "The agent has started; its API is at http://{address}");
+    info!(%address, config_database = config_service, "The agent has started; its API is at http://{address}");
     service_manager::started();
 
     let died = tokio::select! {
         () = signals.recv() => None,
         Some(ended) = parts.join_next() => Some(ended.map_or_else(|error| error.to_string(), str::to_owned)),
+        ended = punctual.ended() => Some(ended),
     };
     info!("Stopping: no new work begins; a second signal ends at once");
     service_manager::stopping();
     stop.cancel();
-    agent.stopping.send_replace(true);
     let drain = async {
+        let ended = punctual.shut_down(SHUTDOWN_DEADLINE).await;
         while parts.join_next().await.is_some() {}
         stop_config_database.cancel();
         if let Some(server) = config_database {
             let _ = server.await;
         }
+        ended
     };
     tokio::select! {
-        () = drain => info!("Stopped"),
-        () = tokio::time::sleep(SHUTDOWN_DEADLINE) => {
-            warn!("Stopped by the deadline: what was running goes back to the queue and runs again");
-        }
+        ended = tokio::time::timeout(SHUTDOWN_DEADLINE, drain) => match ended {
+            Ok(true) => info!("Stopped"),
+            _ => warn!("Stopped by the deadline: what was running goes back to the queue and runs again"),
+        },
         () = signals.recv() => warn!("Stopped at once: what was running runs again"),
     }
     match died {

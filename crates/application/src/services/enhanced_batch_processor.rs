@@ -15,7 +15,7 @@ use punctual_domain::{
     Chunk, FailureLimit, Item, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Overlap,
     Priority, SkipReason, TenantId, Zone,
 };
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use self::retry::RetryPolicy;
@@ -68,7 +68,7 @@ pub struct EnhancedBatchProcessor {
     max_concurrent_items: usize,
     failures: Failures,
     running: Running,
-    stopping: watch::Receiver<bool>,
+    stop: CancellationToken,
 }
 
 /// What holds for the items of a chunk.
@@ -106,7 +106,7 @@ impl Run<'_> {
 }
 
 impl EnhancedBatchProcessor {
-    /// A processor of these jobs, on top of `base`. Once `stopping` turns true, no further item
+    /// A processor of these jobs, on top of `base`. Once `stop` is cancelled, no further item
     /// begins.
     pub fn new(
         base: BatchProcessor,
@@ -115,7 +115,7 @@ impl EnhancedBatchProcessor {
         jobs: impl Into<Jobs>,
         default_zone: Zone,
         limits: Limits,
-        stopping: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) -> Self {
         let max_concurrent_items = limits.max_concurrent_items.max(1);
         Self {
@@ -130,7 +130,7 @@ impl EnhancedBatchProcessor {
             max_concurrent_items,
             failures: Failures::default(),
             running: Running::default(),
-            stopping,
+            stop,
         }
     }
 
@@ -217,7 +217,7 @@ impl EnhancedBatchProcessor {
     }
 
     fn may_begin(&self, run: &Run<'_>) -> bool {
-        !*self.stopping.borrow()
+        !self.stop.is_cancelled()
             && (self.failures.verdict(run.chunk).is_none() || run.claimed.is_cancelled())
     }
 
@@ -398,11 +398,10 @@ impl EnhancedBatchProcessor {
 
     /// Waits for something, unless the process stops before.
     async fn unless_stopped<T>(&self, waits: impl Future<Output = T>) -> Option<T> {
-        let mut stopping = self.stopping.clone();
         tokio::select! {
             biased;
             outcome = waits => Some(outcome),
-            Ok(_) = stopping.wait_for(|stopping| *stopping) => None,
+            () = self.stop.cancelled() => None,
         }
     }
 }

@@ -200,7 +200,6 @@ async fn main() -> anyhow::Result<()> {
         users: options.users,
         preferred_time: due[..5].to_owned(),
     });
-    let (_stopping, stopped) = tokio::sync::watch::channel(false);
     let processor = EnhancedBatchProcessor::new(
         BatchProcessor::new(handlers, store.batches(), clock.clone()),
         everybody.clone(),
@@ -211,7 +210,7 @@ async fn main() -> anyhow::Result<()> {
             max_concurrent_items: options.concurrency,
             retry: RetryPolicy::new(0, || 0.5),
         },
-        stopped,
+        tokio_util::sync::CancellationToken::new(),
     );
     let base = BatchScheduler::new(
         config,

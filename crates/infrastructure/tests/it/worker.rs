@@ -22,7 +22,6 @@ use punctual_domain::{
 use punctual_infrastructure::{SqliteStore, Store, Worker};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::tenant;
@@ -129,8 +128,8 @@ impl Bench {
         }
     }
 
-    /// A worker whose items come from `source`; no item begins once `stopped` is true.
-    fn worker(&self, source: impl ItemSource + 'static, stopped: watch::Receiver<bool>) -> Worker {
+    /// A worker whose items come from `source`; no item begins once `stop` is cancelled.
+    fn worker(&self, source: impl ItemSource + 'static, stop: &CancellationToken) -> Worker {
         let mut handlers = Handlers::default();
         let purpose = PurposeId::new("p").unwrap();
         let handler = Arc::new(self.order.clone());
@@ -149,7 +148,7 @@ impl Bench {
                 max_concurrent_items: 1,
                 retry: RetryPolicy::new(0, || 0.0),
             },
-            stopped,
+            stop.clone(),
         );
         Worker::new(Store::Sqlite(self.store.clone()), processor)
     }
@@ -189,9 +188,8 @@ async fn what_is_more_urgent_runs_first_and_a_chunk_that_cannot_run_yet_runs_lat
     let jobs: Vec<_> = jobs("low").chain(jobs("critical")).collect();
     let mut bench = Bench::new(&jobs, 1).await;
     bench.order.1 = Duration::from_millis(100);
-    let (_stopping, stopped) = watch::channel(false);
     let stop = CancellationToken::new();
-    let worker = bench.worker(ReadableLater(Mutex::new(true)), stopped);
+    let worker = bench.worker(ReadableLater(Mutex::new(true)), &stop);
     let working = tokio::spawn(worker.run(stop.clone()));
     bench.until_completed(12).await;
     stop.cancel();
@@ -213,10 +211,9 @@ async fn work_that_waits_and_does_not_begin_is_noted_until_it_begins() {
     let other = SqliteConnectOptions::new().filename(file);
     let mut other = other.connect().await.unwrap();
     other.execute("BEGIN EXCLUSIVE").await.unwrap();
-    let (_stopping, stopped) = watch::channel(false);
     let (stop, failures) = (CancellationToken::new(), ActiveFailures::default());
     let worker = bench
-        .worker(Records(3), stopped)
+        .worker(Records(3), &stop)
         .with_failures(failures.clone());
     let working = tokio::spawn(worker.run(stop.clone()));
     let job_id = bench.config.jobs[0].job_id.clone();
@@ -247,24 +244,21 @@ async fn work_that_waits_and_does_not_begin_is_noted_until_it_begins() {
 async fn a_worker_stops_on_request_whatever_it_was_doing() {
     let bench = Bench::new(&[("job".to_owned(), "medium")], 300).await;
     for round in 1..=40 {
-        let (stopping, stopped) = watch::channel(false);
         let stop = CancellationToken::new();
-        let working = tokio::spawn(bench.worker(Records(300), stopped).run(stop.clone()));
+        let working = tokio::spawn(bench.worker(Records(300), &stop).run(stop.clone()));
         let before = bench.begun().len();
         while bench.begun().len() < before + 1 + round % 8 {
             tokio::task::yield_now().await;
         }
         stop.cancel();
-        stopping.send_replace(true);
         tokio::time::timeout(Duration::from_secs(10), working)
             .await
             .expect("it stops")
             .unwrap();
     }
     // What it had in hand went back to the queue.
-    let (_stopping, stopped) = watch::channel(false);
     let stop = CancellationToken::new();
-    let working = tokio::spawn(bench.worker(Records(300), stopped).run(stop.clone()));
+    let working = tokio::spawn(bench.worker(Records(300), &stop).run(stop.clone()));
     bench.until_completed(1).await;
     stop.cancel();
     working.await.unwrap();

@@ -1,0 +1,56 @@
+//! Who asks, and the audit log of what was asked for.
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use axum::{
+    Json,
+    extract::{
+        ConnectInfo, FromRequestParts, OriginalUri, Query, State, rejection::QueryRejection,
+    },
+    http::request::Parts,
+};
+use punctual_application::Actor;
+
+use super::{
+    App, PageQuery,
+    model::AuditLog,
+    problem::{AnyProblem, Problem},
+};
+
+/// Who asks: over the API or the page, and from which address.
+pub(super) struct By(pub(super) Actor);
+
+impl<S: Send + Sync> FromRequestParts<S> for By {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        // Of what is nested, the path begins after its prefix.
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await?;
+        let way = match uri.path().contains("/api/v1/") {
+            true => "api",
+            false => "page",
+        };
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self(Actor(match peer {
+            Some(ConnectInfo(peer)) => format!("{way} from {}", peer.ip()),
+            None => way.to_owned(),
+        })))
+    }
+}
+
+/// What operators have asked for, newest first.
+#[utoipa::path(get, operation_id = "audit_log", path = "/audit-log", params(PageQuery), responses(
+    (status = 200, body = AuditLog, description = "The entries"),
+    AnyProblem
+))]
+pub(super) async fn list(
+    State(app): State<App>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<AuditLog>, Problem> {
+    let Query(page) = query?;
+    let (entries, next_cursor) = app.operator.operations.audit_log(&page.into()).await?;
+    Ok(Json(AuditLog {
+        entries,
+        next_cursor,
+    }))
+}

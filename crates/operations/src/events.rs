@@ -1,0 +1,93 @@
+//! What happens, as it happens: batches as server-sent events.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    time::Duration,
+};
+
+use axum::{
+    extract::State,
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures::{Stream, stream};
+use punctual_application::ports::StoreError;
+use punctual_domain::{Batch, BatchStatus};
+use uuid::Uuid;
+
+use super::{App, model, problem::AnyProblem};
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_secs(1);
+/// Batches of a status that are looked at: the newest.
+const LOOKED_AT: u32 = 200;
+
+/// Batches as they begin, go on and end.
+///
+/// Server-sent events named `batch`, each with a batch as `GET /api/v1/batches/{batch_id}` shows it: those that are not
+/// over, then each whenever it has changed, and when it is over. Looked at once a second: the newest 200, and of those that
+/// are queued or run as many.
+#[utoipa::path(get, operation_id = "events", path = "/events", responses(
+    (status = 200, body = String, content_type = "text/event-stream", description = "Until the agent stops"),
+    AnyProblem
+))]
+pub(super) async fn stream(
+    State(app): State<App>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let mut watch = Watch {
+        app,
+        seen: None,
+        unsent: VecDeque::new(),
+    };
+    // What cannot be read now may be a second later.
+    let _ = watch.look().await;
+    let events = stream::unfold(watch, |mut watch| async move {
+        loop {
+            if let Some(batch) = watch.unsent.pop_front() {
+                let event = Event::default().event("batch");
+                // Nothing in a batch cannot be written as JSON.
+                let Ok(event) = event.json_data(model::Batch::from(&batch)) else {
+                    continue;
+                };
+                return Some((Ok(event), watch));
+            }
+            let stops = watch.app.stop.cancelled();
+            if tokio::time::timeout(EVERY, stops).await.is_ok() {
+                return None;
+            }
+            let _ = watch.look().await;
+        }
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+struct Watch {
+    app: App,
+    /// The batches that are not over, and the newest of all, as last seen; `None` before the first look.
+    seen: Option<HashMap<Uuid, Batch>>,
+    /// What has changed and has not been sent.
+    unsent: VecDeque<Batch>,
+}
+
+impl Watch {
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let mut now = HashMap::new();
+        for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
+            let batches = self.app.operator.newest(status, LOOKED_AT).await?;
+            now.extend(batches.into_iter().map(|batch| (batch.batch_id, batch)));
+        }
+        for before in self.seen.iter().flat_map(HashMap::values) {
+            if before.finished_at.is_none() && !now.contains_key(&before.batch_id) {
+                self.unsent
+                    .extend(self.app.operator.reader.batch(before.batch_id).await?);
+            }
+        }
+        let changed = now.values().filter(|batch| match &self.seen {
+            None => batch.finished_at.is_none(),
+            Some(seen) => seen.get(&batch.batch_id) != Some(*batch),
+        });
+        self.unsent.extend(changed.cloned());
+        self.seen = Some(now);
+        Ok(())
+    }
+}

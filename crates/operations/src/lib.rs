@@ -1,0 +1,221 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod audit;
+mod auth;
+mod backfill;
+mod batches;
+mod control;
+mod dead_letters;
+mod events;
+mod explain;
+mod health;
+pub mod model;
+mod once;
+mod page;
+mod problem;
+pub mod remedies;
+mod schedule;
+mod tenants;
+
+use std::sync::Arc;
+
+use axum::{Json, Router, extract::Request, middleware, routing::get};
+use punctual_application::{Operator, ports::Page};
+use punctual_web::{
+    Guesses, ProblemBody,
+    key::{BearerKey, hash},
+    origin::refuse_other_sites,
+    page::root_of,
+    problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::{IntoParams, OpenApi, openapi::Server};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Punctual Agent",
+        description = "What has been run, runs and will run, and telling it to. Errors are problem+json (RFC 9457). \
+                       Beside it: `/metrics`, for Prometheus."
+    ),
+    components(schemas(ProblemBody)),
+    modifiers(&BearerKey),
+    security(("key" = []))
+)]
+struct Description;
+
+/// Who may use the API and the page.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Who has this key: as a bearer token at the API, on the sign-in page at the page.
+    Key(SecretString),
+    /// Everybody who names this machine as the host, so that no page of another site can ask. The name is that of the
+    /// setting that would hold a key; error messages mention it.
+    ThisMachine(&'static str),
+    /// Everybody whom the service in which the router is mounted lets through.
+    Guarded,
+}
+
+/// Renders metrics for Prometheus.
+pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// The HTTP API and the operations page of an operator.
+pub struct Operations {
+    /// Does what is asked for.
+    pub operator: Operator,
+    /// Is cancelled when the process stops, and streams end.
+    pub stop: CancellationToken,
+    /// Who may use them.
+    pub access: Access,
+    /// What `GET /metrics` answers with; `None`: the address does not exist.
+    pub metrics: Option<Metrics>,
+}
+
+#[derive(Clone)]
+struct App {
+    operator: Operator,
+    metrics: Option<Metrics>,
+    api_key: Option<blake3::Hash>,
+    guesses: Arc<Guesses>,
+    signed_out: Arc<page::SignedOut>,
+    /// Is cancelled when the process stops, and streams end.
+    stop: CancellationToken,
+}
+
+/// The calls that need no key.
+fn open_calls() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::version))
+}
+
+/// The calls below `/api/v1`.
+fn calls() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(schedule::jobs))
+        .routes(routes!(schedule::job))
+        .routes(routes!(control::trigger))
+        .routes(routes!(backfill::backfill))
+        .routes(routes!(control::pause))
+        .routes(routes!(control::resume))
+        .routes(routes!(schedule::upcoming))
+        .routes(routes!(schedule::quarantine))
+        .routes(routes!(batches::list))
+        .routes(routes!(batches::one))
+        .routes(routes!(batches::cancel))
+        .routes(routes!(batches::results))
+        .routes(routes!(events::stream))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay_many))
+        .routes(routes!(dead_letters::discard_many))
+        .routes(routes!(dead_letters::replay_one))
+        .routes(routes!(dead_letters::discard_one))
+        .routes(routes!(audit::list))
+        .routes(routes!(tenants::runs))
+        .routes(routes!(explain::tenant))
+}
+
+/// The OpenAPI description of the API.
+#[must_use]
+pub fn description() -> utoipa::openapi::OpenApi {
+    let (_, open) = open_calls().split_for_parts();
+    let (_, keyed) = calls().split_for_parts();
+    Description::openapi()
+        .merge_from(open)
+        .nest("/api/v1", keyed)
+}
+
+/// The same, as of a router that may be nested.
+async fn described(request: Request) -> Json<utoipa::openapi::OpenApi> {
+    let (root, _) = root_of(request).await;
+    let mut description = description();
+    if !root.is_empty() {
+        description.servers = Some(vec![Server::new(root)]);
+    }
+    Json(description)
+}
+
+impl Operations {
+    /// A router with all of it, to be served as it is or nested below a path: its pages then lead to each other there.
+    /// Served with the addresses of its clients (`into_make_service_with_connect_info::<SocketAddr>()`), it limits wrong
+    /// keys by address and names the address in the audit log.
+    pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        let key_setting = match &self.access {
+            Access::ThisMachine(setting) => Some(*setting),
+            Access::Key(_) | Access::Guarded => None,
+        };
+        let app = App {
+            operator: self.operator,
+            guesses: Arc::default(),
+            signed_out: Arc::default(),
+            stop: self.stop,
+            api_key: match &self.access {
+                Access::Key(key) => Some(hash(key)),
+                Access::ThisMachine(_) | Access::Guarded => None,
+            },
+            metrics: self.metrics,
+        };
+        let (api, _) = calls().split_for_parts();
+        let api = api
+            .route("/batch/{batch_id}", get(batches::one))
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed);
+        let (open, _) = open_calls().split_for_parts();
+        let open = open.route("/openapi.json", get(described));
+        let mut keyed = Router::new();
+        if app.metrics.is_some() {
+            keyed = keyed.route("/metrics", get(health::metrics));
+        }
+        let keyed = keyed
+            .nest("/api/v1", api)
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(middleware::from_fn_with_state(
+                app.clone(),
+                auth::require_key,
+            ));
+        open.merge(keyed)
+            .merge(page::routes())
+            .layer(middleware::from_fn_with_state(
+                key_setting,
+                refuse_other_sites,
+            ))
+            .layer(CatchPanicLayer::new())
+            .layer(middleware::from_fn(problems_of_text))
+            .layer(middleware::map_response(|response| {
+                retry_unavailable(RETRY_AFTER, response)
+            }))
+            .with_state(app)
+    }
+}
+
+/// Seconds after which to try again what cannot be done now.
+const RETRY_AFTER: u64 = 5;
+
+/// A page of a list, as asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// Where the next page begins, as the last one said.
+    cursor: Option<String>,
+    /// Page size, 1 to 1000 (default: 100).
+    limit: Option<u32>,
+}
+
+impl From<PageQuery> for Page {
+    fn from(query: PageQuery) -> Self {
+        Self {
+            cursor: query.cursor,
+            limit: query.limit.unwrap_or(100).clamp(1, 1_000),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

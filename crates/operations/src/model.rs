@@ -1,0 +1,201 @@
+//! What the API answers with: the types that the server writes, that `/openapi.json` describes, and that the agent's
+//! commands read. What an operator's action answers with stands beside the action, in `punctual-application`.
+//!
+//! To add an answer, write its type here (or beside its action), name it in the endpoint's `#[utoipa::path]`, and add it
+//! to the snapshots of `api/tests.rs`.
+
+use chrono::{DateTime, Utc};
+use punctual_application::{
+    DueItems, JobView, Quarantined,
+    ports::{AuditEntry, StoredResult},
+};
+use punctual_domain::{self as domain, BatchStatus, DeadLetter, JobId, Trigger};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Whether the agent does its main work.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    /// `ready` or `not ready`.
+    pub status: String,
+    /// Why the agent does not do its main work, since when, and the remedy.
+    pub reasons: Vec<String>,
+    /// What an operator should look at, although the agent does its main work.
+    pub warnings: Vec<String>,
+}
+
+/// That the process runs.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Liveness {
+    /// Always `live`.
+    pub status: String,
+}
+
+/// Which version runs.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// The version of the agent.
+    pub version: String,
+    /// The version of the time zone database.
+    pub tzdb: String,
+}
+
+/// The jobs in effect.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Jobs {
+    /// The jobs, in the order of their file.
+    pub jobs: Vec<JobView>,
+    /// Everything due until then has been planned; `null` before the first plan.
+    pub planned_until: Option<DateTime<Utc>>,
+}
+
+/// Whether a job is paused now.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PausedJob {
+    /// The job.
+    pub job_id: JobId,
+    /// Whether it is paused.
+    pub paused: bool,
+}
+
+/// What falls due.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Upcoming {
+    /// After this instant.
+    pub from: DateTime<Utc>,
+    /// Until this instant.
+    pub until: DateTime<Utc>,
+    /// What falls due, by instant and job.
+    pub upcoming: Vec<DueItems>,
+}
+
+/// What cannot be used.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Quarantine {
+    /// Preferences that a job cannot use, and entries of the Config Database that cannot be read.
+    pub quarantine: Vec<Quarantined>,
+    /// Number of them.
+    pub count: usize,
+}
+
+/// A batch: one job falling due for one slot at one instant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Batch {
+    /// Its id.
+    pub batch_id: Uuid,
+    /// The job.
+    pub job_id: JobId,
+    /// The slot in words, or `manual`, `replay` or the schedule of a job that has one.
+    pub slot: String,
+    /// When it fell due.
+    pub scheduled_at: DateTime<Utc>,
+    /// Why it exists.
+    pub trigger: Trigger,
+    /// Where it stands.
+    pub status: BatchStatus,
+    /// How many items are done.
+    pub progress: BatchProgress,
+    /// When it was enqueued.
+    pub created_at: DateTime<Utc>,
+    /// When its last item was done.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// How many items of a batch are done.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct BatchProgress {
+    /// Number of items.
+    pub total: u64,
+    /// Number of items that have an outcome.
+    pub processed: u64,
+    /// Number of items that succeeded.
+    pub succeeded: u64,
+    /// Number of items that failed for good.
+    pub failed: u64,
+    /// Number of items that were not run, for a reason.
+    pub skipped: u64,
+    /// Part of the items that have an outcome, 0.0 to 100.0, cut to tenths.
+    pub percentage: f64,
+}
+
+impl From<&domain::Batch> for Batch {
+    fn from(batch: &domain::Batch) -> Self {
+        let (total, processed) = (batch.total, batch.processed());
+        let permille = (processed * 1000).checked_div(total).unwrap_or(1000);
+        Self {
+            batch_id: batch.batch_id,
+            job_id: batch.job_id.clone(),
+            slot: batch.slot.clone(),
+            scheduled_at: batch.scheduled_at,
+            trigger: batch.trigger,
+            status: batch.status,
+            progress: BatchProgress {
+                total,
+                processed,
+                succeeded: batch.succeeded,
+                failed: batch.failed,
+                skipped: batch.skipped,
+                percentage: permille as f64 / 10.0,
+            },
+            created_at: batch.created_at,
+            finished_at: batch.finished_at,
+        }
+    }
+}
+
+/// A page of batches.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Batches {
+    /// The batches, newest first.
+    pub batches: Vec<Batch>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A batch that has been cancelled.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CancelledBatch {
+    /// The batch.
+    pub batch_id: Uuid,
+    /// Always `cancelled`.
+    pub status: BatchStatus,
+}
+
+/// A page of the results of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Results {
+    /// The batch.
+    pub batch_id: Uuid,
+    /// The results, chunk by chunk, by tenant.
+    pub results: Vec<StoredResult>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of the runs of a tenant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Runs {
+    /// The runs, newest first, those that are running now included.
+    pub runs: Vec<StoredResult>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of dead letters.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeadLetters {
+    /// Items that failed for good, newest first.
+    pub dead_letters: Vec<DeadLetter>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of the audit log.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AuditLog {
+    /// What operators have asked for, newest first.
+    pub entries: Vec<AuditEntry>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}

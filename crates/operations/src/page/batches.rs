@@ -1,0 +1,122 @@
+//! Batches and what became of their items.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::{
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::{Html, Redirect},
+};
+use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult};
+use punctual_domain::{Batch, ItemStatus};
+use serde::Deserialize;
+
+use super::{App, Problem, Visitor, render};
+use crate::{PageQuery, audit::By, batches::parse_id};
+
+const SHOWN: u32 = 50;
+/// Failures that are looked through for their kinds.
+const FAILURES: u32 = 1_000;
+
+#[derive(Template)]
+#[template(path = "batches.html")]
+struct BatchesPage {
+    visitor: Visitor,
+    batches: Vec<Batch>,
+    next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "batch.html")]
+struct BatchPage {
+    visitor: Visitor,
+    batch: Batch,
+    errors: Vec<(String, usize)>,
+    results: Vec<StoredResult>,
+    status: Option<ItemStatus>,
+    next: Option<String>,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    visitor: Visitor,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Html<String>, Problem> {
+    let Query(PageQuery { cursor, .. }) = query?;
+    let page = Page {
+        cursor,
+        limit: SHOWN,
+    };
+    let (batches, next) = app
+        .operator
+        .reader
+        .batches(&BatchFilter::default(), &page)
+        .await?;
+    render(&BatchesPage {
+        visitor,
+        batches,
+        next,
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Which {
+    status: Option<ItemStatus>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn one(
+    State(app): State<App>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    query: Result<Query<Which>, QueryRejection>,
+) -> Result<Html<String>, Problem> {
+    let Query(Which { status, cursor }) = query?;
+    let batch = app.operator.batch(parse_id(&id)?).await?;
+    let batch_id = batch.batch_id;
+    let page = Page {
+        cursor,
+        limit: SHOWN,
+    };
+    let (results, next) = app
+        .operator
+        .reader
+        .results(&ResultFilter { batch_id, status }, &page)
+        .await?;
+    let mut errors = BTreeMap::new();
+    if batch.failed > 0 {
+        let failed = ResultFilter {
+            batch_id,
+            status: Some(ItemStatus::Failed),
+        };
+        let page = Page {
+            cursor: None,
+            limit: FAILURES,
+        };
+        for stored in app.operator.reader.results(&failed, &page).await?.0 {
+            *errors
+                .entry(stored.result.error.unwrap_or_default())
+                .or_insert(0_usize) += 1;
+        }
+    }
+    let mut errors: Vec<(String, usize)> = errors.into_iter().collect();
+    errors.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    render(&BatchPage {
+        visitor,
+        batch,
+        errors,
+        results,
+        status,
+        next,
+    })
+}
+
+pub(super) async fn cancel(
+    State(app): State<App>,
+    _visitor: Visitor,
+    By(actor): By,
+    Path(id): Path<String>,
+) -> Result<Redirect, Problem> {
+    app.operator.cancel(&actor, parse_id(&id)?).await?;
+    Ok(Redirect::to(&format!("/batches/{id}")))
+}

@@ -1,0 +1,84 @@
+//! What to do about what is wrong, and which page to look at: in the words of the agent, its settings and commands.
+
+use punctual_application::{Finding, FindingKind, Operation};
+
+const MEND_STORE: &str =
+    "Free disk space, end what locks the store, or bring the database back (BATCH_STORE_URL)";
+
+/// What is wrong, since when, and the remedy.
+#[must_use]
+pub fn in_words(finding: &Finding) -> String {
+    format!("{finding}. {}", remedy(&finding.kind))
+}
+
+fn remedy(kind: &FindingKind) -> String {
+    let text = match kind {
+        FindingKind::Store => MEND_STORE,
+        FindingKind::NotPlannedYet => "Wait; if this lasts, see the log",
+        FindingKind::NotPlanned => {
+            "See the reasons beside this one, and the log. Nothing is lost: catch_up decides what is made up for"
+        }
+        FindingKind::Preferences(_) => "Check the Config Database and CONFIG_SERVICE_URL",
+        FindingKind::Failing(operation) => of_operation(operation),
+        FindingKind::Paused(job_id) => {
+            return format!("Find out why, then `punctual-agent resume {job_id}`");
+        }
+        FindingKind::DeliveryFailing(_) => {
+            "Mend the place that `deliver` of the job names; they are retried until `expires_after` has passed"
+        }
+        FindingKind::DeliveryGivenUp(_) => "`punctual-agent results --batch ID` prints them",
+        FindingKind::Replica => {
+            "Other replicas take its work over, unless its job is paused or no replica is left"
+        }
+        FindingKind::DeadLetters => "Replay or discard them",
+        FindingKind::Quarantine => "Correct them in the Config Database",
+        _ => "See the log",
+    };
+    text.to_owned()
+}
+
+fn of_operation(operation: &Operation) -> &'static str {
+    match operation {
+        Operation::AcquireLeadership
+        | Operation::EnqueueDueBatches
+        | Operation::ReadQueues
+        | Operation::StoreResults(_)
+        | Operation::TrackDeliveries
+        | Operation::StoreRequest => MEND_STORE,
+        Operation::BeginChunks(_) => {
+            "See the log for workers that end; restart the agent if nothing else helps"
+        }
+        Operation::PrepareChunks(_) => {
+            "Mend the Config Database or the source; the chunks are tried again every few seconds"
+        }
+        Operation::PlanJob(_) => {
+            "Mend the source or the store; what was missed is made up for as catch_up says"
+        }
+        Operation::FindSourceFile(_) => {
+            "Put the file there, or correct its path in batch_config.json"
+        }
+        Operation::ReloadJobs => "Run `punctual-agent check`, and correct the files",
+        Operation::WriteLastKnownGood(_) => {
+            "Free disk space or mend the rights of CONFIG_LAST_KNOWN_GOOD_PATH; \
+             without it the agent cannot start while the Config Database is down"
+        }
+    }
+}
+
+/// The page to look at next.
+#[must_use]
+pub fn link(kind: &FindingKind) -> String {
+    let job_id = match kind {
+        FindingKind::NotPlannedYet | FindingKind::NotPlanned => return "/jobs".to_owned(),
+        FindingKind::Replica => return "/replicas".to_owned(),
+        FindingKind::DeadLetters => return "/dead-letters".to_owned(),
+        FindingKind::Quarantine => return "/quarantine".to_owned(),
+        FindingKind::Preferences(job_id)
+        | FindingKind::Paused(job_id)
+        | FindingKind::DeliveryFailing(job_id)
+        | FindingKind::DeliveryGivenUp(job_id) => Some(job_id),
+        FindingKind::Failing(operation) => operation.job_id(),
+        _ => None,
+    };
+    job_id.map_or_else(|| "/".to_owned(), |job_id| format!("/jobs/{job_id}"))
+}

@@ -1,0 +1,324 @@
+//! Snapshots of what callers see: the description of the API, every response and every kind of error. They are reviewed
+//! with `cargo insta review`, or written anew with `INSTA_UPDATE=always`.
+
+use std::net::SocketAddr;
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::ConnectInfo,
+    http::Request,
+};
+use chrono::TimeDelta;
+use punctual_application::{
+    ActiveFailures, Handlers, JobStatus, Jobs, MirrorHandle, SchedulerStatus, StatusHandle,
+    ports::{BatchStore, Claimant, MockItemSource, MockPurposeHandler},
+    testing::{FakeConfigDatabase, FakeStore, ManualClock},
+};
+use punctual_domain::{
+    BatchConfig, FeatureType, ItemResult, ItemStatus, JobId, Mirror, Preference, PreferenceRecord,
+    PurposeId, Reading, TenantId, Zone,
+};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+
+const NOW: &str = "2026-03-01T09:00:00Z";
+
+#[test]
+fn the_description_of_the_api() {
+    insta::assert_json_snapshot!("openapi", description());
+}
+
+fn job_id() -> JobId {
+    JobId::new("posts").unwrap()
+}
+
+fn record(tenant: &str, preference: Value) -> PreferenceRecord {
+    let Value::Object(preference) = preference else {
+        panic!("a preference is an object")
+    };
+    PreferenceRecord {
+        tenant_id: TenantId::new(tenant).unwrap(),
+        preference: Arc::new(preference),
+        updated_at: Some("2026-02-01T00:00:00Z".parse().unwrap()),
+        schedule_since: Some("2026-02-01T00:00:00Z".parse().unwrap()),
+    }
+}
+
+/// An operator of two jobs: `posts` serves Ann at 9:00 each day and cannot use what Bad has stored, `report` has a schedule
+/// of its own.
+fn operator(store: &Arc<FakeStore>) -> Operator {
+    let jobs = json!({"jobs": [
+        {"job_id": "posts", "type": "individual_batch", "purpose_id": "post", "preference_based": true,
+         "feature_type": "posts"},
+        {"job_id": "report", "type": "object_batch", "purpose_id": "report", "priority": "high",
+         "schedule": {"frequency": "daily", "preferred_time": "06:00"}, "source": {"file": "products.csv"}},
+    ]});
+    let now = NOW.parse().unwrap();
+    let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
+    mirror.set_planned_until(now);
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let broken = json!({"enabled": true, "frequency": "daily", "preferred_time": "nine"});
+    let records = [record("ann", daily.clone()), record("bad", broken)];
+    mirror.replace(&records, Reading::first(now));
+    let known = JobStatus {
+        feature_type: FeatureType::new("posts").unwrap(),
+        loaded: true,
+        tenants: 1,
+        quarantined: 1,
+        next_due: mirror.next_due(),
+        seen_until: Some(now),
+        trouble: None,
+        mirror: MirrorHandle::new(mirror),
+    };
+    let status = StatusHandle::default();
+    status.publish(SchedulerStatus {
+        jobs: [(job_id(), known)].into(),
+        planned_until: Some(now),
+        next_due: None,
+    });
+    let preferences = FakeConfigDatabase::default();
+    preferences.put(record("ann", daily));
+    preferences.put(record(
+        "off",
+        json!({"enabled": false, "frequency": "daily"}),
+    ));
+    let mut handlers = Handlers::default();
+    let purpose = PurposeId::new("post").unwrap();
+    let handler = Arc::new(MockPurposeHandler::new());
+    handlers.bind(purpose, handler, Handlers::DEFAULT_TIMEOUT);
+    Operator {
+        reader: store.clone(),
+        queue: store.clone(),
+        operations: store.clone(),
+        preferences: Arc::new(preferences),
+        item_source: Arc::new(MockItemSource::new()),
+        jobs: Jobs::from(BatchConfig::parse(&jobs, &Zone::utc()).unwrap()),
+        handlers,
+        status,
+        failures: ActiveFailures::default(),
+        clock: Arc::new(ManualClock::starting_at(NOW)),
+        started_at: now,
+        zone: Zone::utc(),
+        chunk_size: 10,
+    }
+}
+
+/// The API, and what it has answered.
+struct Api {
+    router: Router,
+    status: StatusHandle,
+    store: Arc<FakeStore>,
+    answers: String,
+}
+
+impl Api {
+    fn new(key: Option<&str>) -> Self {
+        let store: Arc<FakeStore> = Arc::default();
+        let operator = operator(&store);
+        Self {
+            status: operator.status.clone(),
+            router: Operations {
+                operator,
+                stop: CancellationToken::new(),
+                access: key.map_or(Access::ThisMachine("BATCH_API_KEY"), |key| {
+                    Access::Key(key.into())
+                }),
+                metrics: None,
+            }
+            .router(),
+            store,
+            answers: String::new(),
+        }
+    }
+
+    /// Calls, and keeps the answer for the snapshot with ids that are drawn left out.
+    async fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let peer: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .extension(ConnectInfo(peer));
+        let sent = body.as_ref().map(Value::to_string);
+        let request = request.body(Body::from(sent.clone().unwrap_or_default()));
+        // Nothing happens at one instant, so that lists have one order.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let response = self.router.clone().oneshot(request.unwrap()).await.unwrap();
+        let status = response.status();
+        let answer = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let mut shown = answer.clone();
+        leave_out_ids(&mut shown);
+        let shown = serde_json::to_string_pretty(&shown).unwrap();
+        let sent = sent.map_or_else(String::new, |sent| format!(" {sent}"));
+        let call = leave_out_id(&format!("{method} {path}{sent}"));
+        self.answers += &format!("{call}\n{status}\n{shown}\n\n");
+        answer
+    }
+
+    async fn get(&mut self, path: &str) -> Value {
+        self.call("GET", path, None).await
+    }
+
+    async fn post(&mut self, path: &str, body: Value) -> Value {
+        self.call("POST", path, Some(body)).await
+    }
+
+    /// Has all that is queued end so.
+    async fn end(&self, status: ItemStatus) {
+        let now = NOW.parse().unwrap();
+        let claimant = Claimant {
+            process: uuid::Uuid::from_u128(1),
+            token: uuid::Uuid::from_u128(2),
+        };
+        for chunk in self.store.pending() {
+            self.store.claim(&chunk, claimant, now).await.unwrap();
+            let failed = status == ItemStatus::Failed;
+            let result = |tenant: &TenantId| ItemResult {
+                tenant_id: tenant.clone(),
+                status,
+                attempts: 1,
+                preference: Some(json!({"enabled": true, "frequency": "daily"})),
+                output: (!failed).then(|| json!({"text": "Hello"})),
+                error: failed.then(|| "down".to_owned()),
+                started_at: now,
+                finished_at: Some(now + TimeDelta::seconds(1)),
+            };
+            let results: Vec<_> = chunk.items.iter().map(result).collect();
+            let committed = self.store.commit(&chunk, claimant.token, &results).await;
+            committed.unwrap();
+        }
+    }
+}
+
+/// Leaves out ids that are drawn: they differ from run to run.
+fn leave_out_ids(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = leave_out_id(text),
+        Value::Array(values) => values.iter_mut().for_each(leave_out_ids),
+        Value::Object(fields) => fields.values_mut().for_each(leave_out_ids),
+        _ => {}
+    }
+}
+
+fn leave_out_id(text: &str) -> String {
+    let is_id = |at: &usize| {
+        let id = text.get(*at..*at + 36);
+        id.is_some_and(|id| id.contains('-') && id.parse::<uuid::Uuid>().is_ok())
+    };
+    match (0..text.len()).find(is_id) {
+        Some(at) => format!("{}UUID{}", &text[..at], leave_out_id(&text[at + 36..])),
+        None => text.to_owned(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_response() {
+    let mut api = Api::new(None);
+    for path in [
+        "/health/live",
+        "/health/ready",
+        "/api/v1/jobs",
+        "/api/v1/jobs/report",
+        "/api/v1/schedule/upcoming?hours=24",
+        "/api/v1/quarantine",
+    ] {
+        api.get(path).await;
+    }
+    let backfill =
+        |preview: bool| json!({"from": "2026-02-27", "to": "2026-02-28", "preview": preview});
+    api.post("/api/v1/jobs/posts/backfill", backfill(true))
+        .await;
+    api.post("/api/v1/jobs/posts/backfill", backfill(false))
+        .await;
+    api.end(ItemStatus::Succeeded).await;
+    let queued = api.post("/api/v1/jobs/posts/trigger", json!({"tenants": ["ann"]}));
+    let failing = queued.await["batch_id"].as_str().unwrap().to_owned();
+    api.end(ItemStatus::Failed).await;
+    let queued = api
+        .post("/api/v1/jobs/posts/trigger", json!({"all": true}))
+        .await;
+    let cancelled = queued["batch_id"].as_str().unwrap().to_owned();
+    api.call("POST", &format!("/api/v1/batches/{cancelled}/cancel"), None)
+        .await;
+    api.get("/api/v1/batches?limit=1").await;
+    api.get(&format!("/api/v1/batches/{failing}")).await;
+    api.get(&format!("/api/v1/batches/{failing}/results")).await;
+    api.get("/api/v1/tenants/ann/runs?limit=1").await;
+    for tenant in ["ann", "bad", "off", "never"] {
+        api.get(&format!(
+            "/api/v1/tenants/{tenant}/explain?job_id=posts&date=2026-03-02"
+        ))
+        .await;
+    }
+    api.get("/api/v1/dead-letters").await;
+    api.post("/api/v1/dead-letters/replay", json!({"ids": [1, 7]}))
+        .await;
+    api.end(ItemStatus::Failed).await;
+    api.post("/api/v1/dead-letters/discard", json!({"all": true}))
+        .await;
+    api.call("POST", "/api/v1/jobs/posts/pause", None).await;
+    api.get("/health/ready").await;
+    api.call("POST", "/api/v1/jobs/posts/resume", None).await;
+    api.get("/api/v1/audit-log?limit=2").await;
+    api.status.publish(SchedulerStatus::default());
+    api.get("/health/ready").await;
+    insta::assert_snapshot!("responses", api.answers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_error() {
+    let mut api = Api::new(None);
+    for path in [
+        "/api/v1/nothing",
+        "/api/v1/jobs/nothing",
+        "/api/v1/jobs/a%20b",
+        "/api/v1/batches/seven",
+        "/api/v1/batches/6ba7b811-9dad-11d1-80b4-00c04fd430c8",
+        "/api/v1/batches?status=done",
+        "/api/v1/batches?cursor=%21",
+        "/api/v1/batches?limit=many",
+        "/api/v1/tenants/a%20b/runs",
+        "/api/v1/tenants/ann/explain",
+        "/api/v1/tenants/ann/explain?job_id=posts&date=monday",
+    ] {
+        api.get(path).await;
+    }
+    api.call("DELETE", "/api/v1/jobs", None).await;
+    for (path, body) in [
+        ("jobs/posts/trigger", json!({"tenants": []})),
+        (
+            "jobs/posts/trigger",
+            json!({"tenants": ["ann"], "all": true}),
+        ),
+        ("jobs/posts/trigger", json!({"tenants": ["never"]})),
+        ("jobs/posts/trigger", json!({"tenant": "ann"})),
+        ("jobs/posts/backfill", json!({"from": "2026-02-27"})),
+        (
+            "jobs/posts/backfill",
+            json!({"from": "2026-02-28", "to": "2026-02-27"}),
+        ),
+        (
+            "jobs/posts/backfill",
+            json!({"from": "2026-04-01", "to": "2026-04-02"}),
+        ),
+        ("dead-letters/replay", json!({"ids": []})),
+        (
+            "dead-letters/replay",
+            json!({"all": true, "job_id": "posts"}),
+        ),
+        ("dead-letters/replay", json!({"ids": [7]})),
+        ("dead-letters/seven/discard", json!({})),
+        (
+            "batches/6ba7b811-9dad-11d1-80b4-00c04fd430c8/cancel",
+            json!({}),
+        ),
+    ] {
+        api.post(&format!("/api/v1/{path}"), body).await;
+    }
+    let mut keyed = Api::new(Some("an-operators-key-of-32-characters"));
+    keyed.get("/api/v1/jobs").await;
+    insta::assert_snapshot!("errors", api.answers + &keyed.answers);
+}

@@ -1,0 +1,185 @@
+//! A world for tests: what was given to the builder, in memory and in virtual time. Days pass in an instant.
+//!
+//! ```
+//! use chrono::TimeDelta;
+//! use punctual::{HandlerError, Item, Job, Punctual, PurposeHandler, testing::World};
+//! use serde_json::{Value, json};
+//!
+//! struct Greeter;
+//!
+//! #[async_trait::async_trait]
+//! impl PurposeHandler for Greeter {
+//!     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+//!         Ok(json!(format!("Hello, {}!", item.tenant_id)))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::time::pause();
+//! let builder = Punctual::builder()
+//!     .handler("greet", Greeter)
+//!     .job(Job::following("greetings").runs("greet"));
+//! // In a test: `#[tokio::test(start_paused = true)]`.
+//! let world = World::start(builder, "2026-03-02T08:00:00Z").await?;
+//! world.prefers("ann", json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00"}));
+//! world.pass(TimeDelta::days(3)).await;
+//! let runs = world.runs_of("ann").await;
+//! assert_eq!(runs.len(), 3);
+//! assert_eq!(runs[0].result.output, Some(json!("Hello, ann!")));
+//! # Ok(())
+//! # }
+//! ```
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+pub use punctual_application::testing::{FakeConfigDatabase, FakeStore, ManualClock, contract};
+use punctual_application::{
+    EnhancedBatchProcessor, Operator,
+    ports::{BatchReader, Clock, Page, StoredResult, TenantRuns},
+};
+use punctual_domain::{PreferenceRecord, TenantId};
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    Builder, StartError,
+    builder::{Parts, StorePorts},
+    running::is_ready,
+};
+
+/// The longest step in which time passes: work that an operator asks for begins within one.
+const STEP: TimeDelta = TimeDelta::seconds(60);
+
+/// A world in memory, under tokio's paused time.
+pub struct World {
+    clock: Arc<ManualClock>,
+    store: Arc<FakeStore>,
+    database: Arc<FakeConfigDatabase>,
+    processor: EnhancedBatchProcessor,
+    operator: Operator,
+    _stops: DropGuard,
+}
+
+impl World {
+    /// Begins at `start`, an instant in RFC 3339. Preferences are read from the builder's, or else from what tenants
+    /// [prefer](Self::prefers) here. The builder's store is not opened.
+    ///
+    /// # Errors
+    /// Every mistake in the builder.
+    ///
+    /// # Panics
+    /// If `start` is not an instant, or tokio's time is not paused.
+    pub async fn start(mut builder: Builder, start: &str) -> Result<Self, StartError> {
+        let database: Arc<FakeConfigDatabase> = Arc::default();
+        if builder.preferences.is_none() {
+            builder = builder.preferences(database.clone());
+        }
+        let checked = builder.check()?;
+        let store: Arc<FakeStore> = Arc::default();
+        let clock = Arc::new(ManualClock::starting_at(start));
+        let ports = StorePorts {
+            queue: store.clone(),
+            batches: store.clone(),
+            reader: store.clone(),
+            operations: store.clone(),
+            deliveries: store.clone(),
+        };
+        let stop = CancellationToken::new();
+        let parts = builder.assemble(checked, ports, clock.clone(), || 0.5, stop.clone())?;
+        let Parts {
+            scheduler,
+            processor,
+            deliverer,
+            operator,
+        } = parts;
+        tokio::spawn(scheduler.run(stop.clone()));
+        tokio::spawn(deliverer.run(stop.clone()));
+        is_ready(&operator).await;
+        Ok(Self {
+            clock,
+            store,
+            database,
+            processor,
+            operator,
+            _stops: stop.drop_guard(),
+        })
+    }
+
+    /// Stores a tenant's preference now, as the tenant would. Every feature has the same.
+    ///
+    /// # Panics
+    /// If `tenant` cannot be an id, or `preference` is not a JSON object.
+    pub fn prefers(&self, tenant: &str, preference: Value) {
+        let Value::Object(preference) = preference else {
+            panic!("a preference is a JSON object, and this is {preference}");
+        };
+        self.database.put(PreferenceRecord {
+            tenant_id: TenantId::new(tenant).expect("a test gives an id"),
+            preference: Arc::new(preference),
+            updated_at: Some(self.now()),
+            schedule_since: None,
+        });
+    }
+
+    /// Removes a tenant's preference now.
+    ///
+    /// # Panics
+    /// If `tenant` cannot be an id.
+    pub fn forgets(&self, tenant: &str) {
+        let tenant = TenantId::new(tenant).expect("a test gives an id");
+        self.database.remove(&tenant);
+    }
+
+    /// Makes the preferences unreadable, or readable again.
+    pub fn preferences_are_down(&self, down: bool) {
+        self.database.set_down(down);
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Lets time pass, in which what falls due runs.
+    pub async fn pass(&self, time: TimeDelta) {
+        let end = self.now() + time;
+        // What has been stored just now is seen first.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        while self.now() < end {
+            let now = self.now();
+            let due = self.operator.status.get().next_due;
+            // The scheduler fires at the instant itself, and is let do so.
+            let due = due.map_or(TimeDelta::MAX, |due| due - now + TimeDelta::milliseconds(5));
+            let step = due.clamp(TimeDelta::milliseconds(5), STEP).min(end - now);
+            tokio::time::sleep(step.to_std().unwrap_or_default()).await;
+            // A chunk that failed as a whole is given again with the next step, as a queue does.
+            let _ = self.store.work(&self.processor).await;
+        }
+    }
+
+    /// What has run for a tenant, in all jobs, the newest first.
+    ///
+    /// # Panics
+    /// If `tenant` cannot be an id.
+    pub async fn runs_of(&self, tenant: &str) -> Vec<StoredResult> {
+        let filter = TenantRuns {
+            tenant_id: TenantId::new(tenant).expect("a test gives an id"),
+            job_id: None,
+        };
+        let all = Page {
+            cursor: None,
+            limit: u32::MAX,
+        };
+        let runs = self.store.tenant_runs(&filter, &all).await;
+        runs.expect("a store in memory does not fail").0
+    }
+
+    /// What operators ask for.
+    #[must_use]
+    pub fn operator(&self) -> &Operator {
+        &self.operator
+    }
+}

@@ -1,0 +1,10 @@
+//! The front door as a program that embeds it sees it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod examples;
+mod lifecycle;
+mod mistakes;
+#[cfg(feature = "operations")]
+mod router;
+mod world;

@@ -1,0 +1,113 @@
+//! Days in virtual time.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use punctual::{
+    Batch, Builder, HandlerError, Item, ItemStatus, Job, JobId, Punctual, PurposeHandler,
+    ResultSink, SinkError, StoredResult, TriggerRequest, testing::World,
+};
+use serde_json::{Value, json};
+
+/// Fails the first attempt of every item.
+#[derive(Default)]
+struct Flaky(AtomicUsize);
+
+#[async_trait]
+impl PurposeHandler for Flaky {
+    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+        match self.0.fetch_add(1, Ordering::Relaxed) % 2 {
+            0 => Err(HandlerError::retryable("not yet")),
+            _ => Ok(json!(item.tenant_id)),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Table(Mutex<Vec<String>>);
+
+#[async_trait]
+impl ResultSink for Table {
+    async fn take(&self, _: &Batch, results: &[StoredResult], _: bool) -> Result<(), SinkError> {
+        let rows = results.iter().map(|row| row.result.tenant_id.to_string());
+        self.0.lock().unwrap().extend(rows);
+        Ok(())
+    }
+}
+
+fn builder() -> Builder {
+    Punctual::builder()
+        .handler("do", Flaky::default())
+        .job(Job::following("posts").runs("do"))
+}
+
+fn daily(time: &str) -> Value {
+    json!({"enabled": true, "frequency": "daily", "preferred_time": time})
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_falls_due_runs_at_its_instant_with_its_retries() {
+    let world = World::start(builder(), "2026-03-02T08:00:00Z")
+        .await
+        .unwrap();
+    world.prefers("ann", daily("09:00"));
+    world.pass(TimeDelta::minutes(59)).await;
+    assert_eq!(world.runs_of("ann").await, []);
+    world.pass(TimeDelta::days(3)).await;
+    let runs = world.runs_of("ann").await;
+    assert_eq!(runs.len(), 3);
+    for run in &runs {
+        assert_eq!(run.result.status, ItemStatus::Succeeded);
+        assert_eq!(run.result.attempts, 2);
+        let late = run.result.started_at - run.scheduled_at;
+        assert!(late < TimeDelta::seconds(1), "{late}");
+    }
+    world.forgets("ann");
+    world.pass(TimeDelta::days(3)).await;
+    assert_eq!(world.runs_of("ann").await.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_counts_from_when_it_was_made() {
+    let world = World::start(builder(), "2026-03-02T08:00:00Z")
+        .await
+        .unwrap();
+    world.prefers("ann", daily("09:00"));
+    world.pass(TimeDelta::hours(2)).await;
+    // Today's has run, so the later time is for tomorrow.
+    world.prefers("ann", daily("11:00"));
+    world.pass(TimeDelta::hours(12)).await;
+    assert_eq!(world.runs_of("ann").await.len(), 1);
+    world.preferences_are_down(true);
+    world.pass(TimeDelta::days(1)).await;
+    assert_eq!(world.runs_of("ann").await.len(), 2, "what is known goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_are_delivered_and_operators_are_obeyed() {
+    let table: Arc<Table> = Arc::default();
+    let jobs = builder().sink("table", table.clone()).job(
+        Job::cron("report", "0 6 * * *")
+            .items(["eve", "joe"])
+            .runs("do")
+            .deliver_to("table"),
+    );
+    let world = World::start(jobs, "2026-03-02T05:00:00Z").await.unwrap();
+    let (report, actor) = (JobId::new("report").unwrap(), "test".into());
+    world.operator().pause(&actor, &report).await.unwrap();
+    world.pass(TimeDelta::hours(2)).await;
+    assert_eq!(world.runs_of("eve").await, []);
+    world.operator().resume(&actor, &report).await.unwrap();
+    let all = TriggerRequest::default();
+    let run = world.operator().trigger(&actor, None, &report, &all);
+    run.await.unwrap();
+    world.pass(TimeDelta::minutes(2)).await;
+    assert_eq!(world.runs_of("eve").await.len(), 1);
+    let mut rows = table.0.lock().unwrap().clone();
+    rows.sort();
+    assert_eq!(rows, ["eve", "joe"]);
+}
