@@ -35,8 +35,7 @@ lint: ## Check words, format, lints and documentation
 	tests/words.sh
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-	cargo clippy --locked -p punctual-infrastructure --no-default-features -- -D warnings
-	cargo clippy --locked -p punctual --no-default-features -- -D warnings
+	cargo clippy --locked -p punctual --no-default-features --features testing -- -D warnings
 	cargo clippy --locked -p punctual-agent --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
 

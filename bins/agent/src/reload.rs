@@ -42,7 +42,7 @@ impl Reload {
     }
 
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let (mut in_force, mut last) = (self.look(), None);
+        let (mut in_effect, mut last) = (self.look(), None);
         self.look_for_sources();
         while tokio::time::timeout(LOOK_EVERY, stop.cancelled())
             .await
@@ -50,9 +50,9 @@ impl Reload {
         {
             let now = self.look();
             // A file that is being written is left alone until it stands still.
-            if now != in_force && last.as_ref() == Some(&now) {
+            if now != in_effect && last.as_ref() == Some(&now) {
                 self.reload();
-                in_force.clone_from(&now);
+                in_effect.clone_from(&now);
             }
             last = Some(now);
             self.look_for_sources();

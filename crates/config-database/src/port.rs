@@ -56,43 +56,60 @@ impl ConfigStore {
         feature_type: &FeatureType,
         preference: Map<String, Value>,
     ) -> Result<(), PutError> {
-        let feature = feature_type.as_str();
         let preference = Value::Object(preference);
-        self.edit_preferences(tenant_id, |all| {
-            all.insert(feature.to_owned(), preference.clone());
-        })
-        .await
+        let feature = feature_type.as_str();
+        let id = id_of(tenant_id);
+        let put = self
+            .edit(&id, &Expected::default(), ACTOR, |stored| {
+                let mut all = stored.map_or_else(Map::new, |stored| stored.config_value.clone());
+                all.insert(feature.to_owned(), preference.clone());
+                Ok(Value::Object(all))
+            })
+            .await;
+        let prefix = format!("/config_value/{feature}");
+        match put {
+            Ok(_) => Ok(()),
+            // The caller knows the preference, and not the configuration that it is a part of.
+            Err(ChangeError::Invalid(mut errors)) => {
+                for error in &mut errors.0 {
+                    if let Some(below) = error.pointer.strip_prefix(&prefix) {
+                        error.pointer = below.to_owned();
+                    }
+                }
+                Err(errors.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a tenant's preference for a feature, if there is one.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails, or the tenant's other preferences are not valid any more.
     pub async fn remove(
         &self,
         tenant_id: &TenantId,
         feature_type: &FeatureType,
     ) -> Result<(), PutError> {
-        self.edit_preferences(tenant_id, |all| _ = all.remove(feature_type.as_str()))
-            .await
-    }
-
-    async fn edit_preferences(
-        &self,
-        tenant_id: &TenantId,
-        change: impl Fn(&mut Map<String, Value>),
-    ) -> Result<(), PutError> {
-        let id = ConfigId {
-            tenant_id: tenant_id.clone(),
-            config_key: FEATURE_PREFERENCES.to_owned(),
-        };
+        let (id, feature) = (id_of(tenant_id), feature_type.as_str());
+        let stored = self.config(&id).await?;
+        if !stored.is_some_and(|stored| stored.config_value.contains_key(feature)) {
+            return Ok(());
+        }
         self.edit(&id, &Expected::default(), ACTOR, |stored| {
             let mut all = stored.map_or_else(Map::new, |stored| stored.config_value.clone());
-            change(&mut all);
+            all.remove(feature);
             Ok(Value::Object(all))
         })
         .await?;
         Ok(())
+    }
+}
+
+fn id_of(tenant_id: &TenantId) -> ConfigId {
+    ConfigId {
+        tenant_id: tenant_id.clone(),
+        config_key: FEATURE_PREFERENCES.to_owned(),
     }
 }
 
@@ -229,7 +246,7 @@ mod tests {
         let Err(PutError::Invalid(errors)) = refused else {
             panic!("{refused:?}");
         };
-        assert_eq!(errors.0[0].pointer, "/config_value/posts/preferred_time");
+        assert_eq!(errors.0[0].pointer, "/preferred_time");
         assert_eq!(store.snapshot(&posts).await.unwrap().records, []);
     }
 }

@@ -134,16 +134,31 @@ impl Server {
         });
         tokio::select! {
             () = serving => Ok(()),
-            () = purge(self.store.clone(), &limits) => Ok(()),
-            () = follow(self.store) => Ok(()),
+            () = tidy(&limits) => Ok(()),
+            () = self.store.upkeep() => Ok(()),
         }
     }
 }
 
-/// Forgets old changes, and who has not called for long, for ever.
-async fn purge(store: ConfigStore, limits: &http::Limits) {
+impl ConfigStore {
+    /// Forgets old changes, and follows what other processes do to the database, for ever. A [`Server`] does it; a program
+    /// that keeps a store open without one spawns it.
+    pub async fn upkeep(self) {
+        tokio::join!(purge(self.clone()), follow(self));
+    }
+}
+
+/// Forgets who has not called for long, for ever.
+async fn tidy(limits: &http::Limits) {
     loop {
         limits.tidy();
+        tokio::time::sleep(PURGE_EVERY).await;
+    }
+}
+
+/// Forgets old changes, for ever.
+async fn purge(store: ConfigStore) {
+    loop {
         match store
             .purge_changes(crate::store::now() - CHANGES_KEPT)
             .await

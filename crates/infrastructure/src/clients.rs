@@ -1,4 +1,5 @@
 //! Clients of other services, and what makes them bear failures.
 
+#[cfg(feature = "http")]
 pub mod config_database_client;
 pub mod last_known_good;

@@ -2,9 +2,27 @@
 //! its caller logs it and tries again. A call that blocks its thread instead of awaiting cannot be interrupted: such work
 //! belongs into `spawn_blocking`.
 
-use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use futures::FutureExt;
+use punctual_application::ports::{
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ItemSource,
+    ItemSourceError, ItemSourceErrorKind, Snapshot, SourceItem, Unreadable,
+};
+use punctual_domain::{FeatureType, PreferenceRecord, Source, TenantId};
+
+/// Timeout of one read of preferences, and of one read of a job's items.
+const PREFERENCES_TIMEOUT: Duration = Duration::from_secs(60);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Why a call gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +59,64 @@ pub(crate) async fn guarded<T>(
     Err(unanswered)
 }
 
+/// A port whose calls that panic or hang are errors of those calls. The scheduler guards `snapshot` and `changes` itself.
+#[derive(Debug)]
+pub struct Guarded<P>(pub P);
+
+#[async_trait]
+impl<P: ItemSource> ItemSource for Guarded<P> {
+    async fn load(
+        &self,
+        sources: &BTreeMap<String, Source>,
+    ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
+        let loaded = async { self.0.load(sources).await };
+        let loaded = guarded("ItemSource::load", LOAD_TIMEOUT, loaded).await;
+        loaded.unwrap_or_else(|unanswered| {
+            let message = format!("the source of items {unanswered}");
+            Err(ItemSourceError::new(
+                ItemSourceErrorKind::Unavailable,
+                message,
+            ))
+        })
+    }
+}
+
+#[async_trait]
+impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
+    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+        self.0.snapshot(feature_type).await
+    }
+
+    async fn changes(
+        &self,
+        feature_type: &FeatureType,
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<ChangePage, ConfigDatabaseError> {
+        self.0.changes(feature_type, cursor, wait).await
+    }
+
+    async fn preferences(
+        &self,
+        feature_type: &FeatureType,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+        let read = async { self.0.preferences(feature_type, tenants).await };
+        let read = guarded("ConfigDatabase::preferences", PREFERENCES_TIMEOUT, read).await;
+        read.unwrap_or_else(|unanswered| {
+            let message = format!("the Config Database {unanswered}");
+            Err(ConfigDatabaseError::new(
+                ConfigErrorKind::Unavailable,
+                message,
+            ))
+        })
+    }
+
+    fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
+        self.0.unreadable(feature_type)
+    }
+}
+
 fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref().cloned())
@@ -60,5 +136,33 @@ mod tests {
         assert_eq!(panics.unwrap_err().to_string(), "panicked (number 7)");
         let hangs = guarded("call", limit, std::future::pending::<()>()).await;
         assert_eq!(hangs.unwrap_err().to_string(), "did not answer within 60 s");
+    }
+
+    /// Panics, or hangs.
+    struct Broken(bool);
+
+    #[async_trait]
+    impl ItemSource for Broken {
+        async fn load(
+            &self,
+            _: &BTreeMap<String, Source>,
+        ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
+            assert!(self.0, "broken");
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_of_items_that_panics_or_hangs_is_an_error_of_that_call() {
+        for (hangs, text) in [
+            (false, "panicked (broken)"),
+            (true, "did not answer within 300 s"),
+        ] {
+            let error = Guarded(Broken(hangs))
+                .load(&BTreeMap::new())
+                .await
+                .unwrap_err();
+            assert_eq!(error.to_string(), format!("the source of items {text}"));
+        }
     }
 }

@@ -3,31 +3,41 @@
 
 mod clients;
 mod crash;
+#[cfg(feature = "http")]
 mod environment;
 mod guard;
+#[cfg(feature = "http")]
 mod handlers;
+#[cfg(feature = "http")]
 mod json_file;
 mod lateness;
+#[cfg(feature = "http")]
 mod project;
 mod queue;
+#[cfg(feature = "http")]
 mod retry_after;
 mod services;
+#[cfg(feature = "http")]
 mod sources;
 mod spans;
 mod storage;
+#[cfg(feature = "http")]
 mod strict_json;
 
-pub use clients::{
-    config_database_client::{ClientOptions, ConfigDatabaseClient},
-    last_known_good::{FolderInUse, LastKnownGood},
-};
+#[cfg(feature = "http")]
+pub use clients::config_database_client::{ClientOptions, ConfigDatabaseClient};
+pub use clients::last_known_good::{FolderInUse, LastKnownGood};
+pub use guard::Guarded;
+#[cfg(feature = "http")]
 pub use handlers::{
     chat::ChatHandler,
     endpoint::EndpointError,
     template::{RENDERER, TemplateError, TemplateHandler, Templates, render_in, serve},
     webhook::WebhookHandler,
 };
+#[cfg(feature = "http")]
 pub use json_file::{FileError, FileErrors, JsonFile};
+#[cfg(feature = "http")]
 pub use project::Project;
 pub use queue::worker::Worker;
 pub use services::{
@@ -35,6 +45,7 @@ pub use services::{
     delivery::Deliverer,
     dynamic_batch_scheduler::DynamicBatchScheduler,
 };
+#[cfg(feature = "http")]
 pub use sources::Sources;
 pub use storage::{Store, reader::SqlReader, sqlite::SqliteStore};
 #[cfg(feature = "postgres")]

@@ -7,8 +7,11 @@ use punctual_application::SPANS;
 use punctual_domain::{Chunk, NewBatch};
 #[cfg(feature = "otel")]
 use punctual_telemetry as context;
+#[cfg(feature = "http")]
 use reqwest::{RequestBuilder, Response};
-use tracing::{Instrument, Span, field::Empty, info_span};
+#[cfg(feature = "http")]
+use tracing::{Instrument, field::Empty};
+use tracing::{Span, info_span};
 
 /// Begins the trace of a batch that is put in the queue.
 pub(crate) fn begin(batch: &mut NewBatch) {
@@ -33,6 +36,7 @@ pub(crate) fn of(chunk: &Chunk) -> Span {
 }
 
 /// Sends a request to a remote endpoint in a span of its own, with that span as its `traceparent`.
+#[cfg(feature = "http")]
 pub(crate) async fn call(request: RequestBuilder) -> reqwest::Result<Response> {
     let span = info_span!(target: SPANS, "call", "otel.kind" = "client", "otel.status_code" = Empty,
         "http.response.status_code" = Empty);

@@ -152,7 +152,10 @@ impl Store {
     }
 
     /// Notes that a process has stopped its work, so that no other one waits for its next heartbeat.
-    pub(crate) async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.leave(process).await,
             #[cfg(feature = "postgres")]

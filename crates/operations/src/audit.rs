@@ -17,16 +17,20 @@ use super::{
     problem::{AnyProblem, Problem},
 };
 
-/// Who asks: over the API or the page, and from which address.
+/// Who asks: as the service around the router says, or else over the API or the page, and from which address.
 pub(super) struct By(pub(super) Actor);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        if let Some(actor) = parts.extensions.get::<Actor>() {
+            return Ok(Self(actor.clone()));
+        }
         // Of what is nested, the path begins after its prefix.
         let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await?;
-        let way = match uri.path().contains("/api/v1/") {
+        let prefix = uri.path().strip_suffix(parts.uri.path());
+        let way = match prefix.is_some_and(|prefix| prefix.ends_with("/api/v1")) {
             true => "api",
             false => "page",
         };

@@ -60,3 +60,19 @@ pub(super) async fn require_key(
         false => Err(Problem::unauthorized()),
     }
 }
+
+/// Without a key (`key_setting` is then the name of the setting that would hold one), refuses other machines.
+pub(super) async fn refuse_other_machines(
+    State(key_setting): State<Option<&'static str>>,
+    peer: Peer,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let is_local = peer.is_some_and(|Extension(ConnectInfo(peer))| peer.ip().is_loopback());
+    match key_setting {
+        Some(setting) if !is_local => Err(Problem::forbidden(format!(
+            "without a key, only clients on this machine are answered; set {setting}"
+        ))),
+        _ => Ok(next.run(request).await),
+    }
+}

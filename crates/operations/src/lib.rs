@@ -18,13 +18,13 @@ pub mod remedies;
 mod schedule;
 mod tenants;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Json, Router, extract::Request, middleware, routing::get};
 use punctual_application::{Operator, ports::Page};
 use punctual_web::{
     Guesses, ProblemBody,
-    key::{BearerKey, hash},
+    key::{BearerKey, check_key, hash},
     origin::refuse_other_sites,
     page::root_of,
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
@@ -51,14 +51,40 @@ struct Description;
 
 /// Who may use the API and the page.
 #[derive(Debug, Clone)]
-pub enum Access {
-    /// Who has this key: as a bearer token at the API, on the sign-in page at the page.
+pub struct Access(Guard);
+
+#[derive(Debug, Clone)]
+enum Guard {
     Key(SecretString),
-    /// Everybody who names this machine as the host, so that no page of another site can ask. The name is that of the
-    /// setting that would hold a key; error messages mention it.
     ThisMachine(&'static str),
-    /// Everybody whom the service in which the router is mounted lets through.
-    Guarded,
+    Host,
+}
+
+impl Access {
+    /// Clients that have this key: as a bearer token at the API, on the sign-in page at the page. The service listens on
+    /// `address`.
+    ///
+    /// # Errors
+    /// What is wrong with the key, without the key: it is blank, cannot be sent in a header, or has fewer than 16 characters
+    /// although other machines can reach the address.
+    pub fn key(key: SecretString, address: SocketAddr) -> Result<Self, String> {
+        check_key(&key, Some(address))?;
+        Ok(Self(Guard::Key(key)))
+    }
+
+    /// Clients on this machine, by their address and by the host that they name, so that no page of another site can ask.
+    /// Error messages mention the setting that would hold a key.
+    #[must_use]
+    pub const fn this_machine(key_setting: &'static str) -> Self {
+        Self(Guard::ThisMachine(key_setting))
+    }
+
+    /// Everyone whom the service around the router lets through: it has a sign-in of its own in front of it. It may say who
+    /// asks with an [`Actor`](punctual_application::Actor) in the extensions of the request.
+    #[must_use]
+    pub const fn guarded() -> Self {
+        Self(Guard::Host)
+    }
 }
 
 /// Renders metrics for Prometheus.
@@ -146,19 +172,17 @@ impl Operations {
     /// Served with the addresses of its clients (`into_make_service_with_connect_info::<SocketAddr>()`), it limits wrong
     /// keys by address and names the address in the audit log.
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let key_setting = match &self.access {
-            Access::ThisMachine(setting) => Some(*setting),
-            Access::Key(_) | Access::Guarded => None,
+        let (api_key, key_setting) = match &self.access.0 {
+            Guard::Key(key) => (Some(hash(key)), None),
+            Guard::ThisMachine(setting) => (None, Some(*setting)),
+            Guard::Host => (None, None),
         };
         let app = App {
             operator: self.operator,
             guesses: Arc::default(),
             signed_out: Arc::default(),
             stop: self.stop,
-            api_key: match &self.access {
-                Access::Key(key) => Some(hash(key)),
-                Access::ThisMachine(_) | Access::Guarded => None,
-            },
+            api_key,
             metrics: self.metrics,
         };
         let (api, _) = calls().split_for_parts();
@@ -185,6 +209,10 @@ impl Operations {
             .layer(middleware::from_fn_with_state(
                 key_setting,
                 refuse_other_sites,
+            ))
+            .layer(middleware::from_fn_with_state(
+                key_setting,
+                auth::refuse_other_machines,
             ))
             .layer(CatchPanicLayer::new())
             .layer(middleware::from_fn(problems_of_text))

@@ -122,8 +122,9 @@ impl Api {
             router: Operations {
                 operator,
                 stop: CancellationToken::new(),
-                access: key.map_or(Access::ThisMachine("BATCH_API_KEY"), |key| {
-                    Access::Key(key.into())
+                access: key.map_or(Access::this_machine("BATCH_API_KEY"), |key| {
+                    let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+                    Access::key(key.into(), address).unwrap()
                 }),
                 metrics: None,
             }

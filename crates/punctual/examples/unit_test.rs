@@ -1,6 +1,6 @@
 //! A test of a job: a week passes in an instant, and a user changes their mind in the middle of it.
 //!
-//! `cargo test -p punctual --example unit_test`; in your own tests, the functions below stand as they are.
+//! `cargo test -p punctual --example unit_test`
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -24,7 +24,7 @@ fn newsletters() -> Builder {
         .job(Job::following("newsletter").runs("send"))
 }
 
-// #[tokio::test(start_paused = true)]
+#[cfg_attr(test, tokio::test(start_paused = true))]
 async fn a_user_who_moves_to_mondays_gets_one_a_week_from_then_on() {
     // A Monday.
     let world = World::start(newsletters(), "2026-03-02T00:00:00Z").await;
@@ -47,6 +47,7 @@ async fn a_user_who_moves_to_mondays_gets_one_a_week_from_then_on() {
     println!("the last one ran at {}", runs[0].scheduled_at);
 }
 
+// As a program, it runs the test.
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     tokio::time::pause();

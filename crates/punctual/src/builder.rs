@@ -1,8 +1,9 @@
 //! The builder: takes the parts, finds every mistake in them at once, and puts them together.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    path::PathBuf,
+    collections::{BTreeSet, HashMap},
+    fmt,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -17,10 +18,11 @@ use punctual_application::{
     },
 };
 use punctual_domain::{
-    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobConfig, PurposeId, Work, Zone,
+    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobConfig, PurposeId, TenantId, Work,
+    Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, Deliverer, DynamicBatchScheduler, Project, SchedulerOptions, Sources, Store,
+    BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, SchedulerOptions, Store,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -32,9 +34,10 @@ pub struct Builder {
     pub(crate) store: String,
     pub(crate) preferences: Option<Arc<dyn ConfigDatabase>>,
     item_source: Option<Arc<dyn ItemSource>>,
-    project: Option<Project>,
+    /// What was read from files.
+    from_files: (BatchConfig, Handlers),
     handlers: Vec<(String, Arc<dyn PurposeHandler>, Binding)>,
-    sinks: BTreeMap<String, Arc<dyn ResultSink>>,
+    sinks: Vec<(String, Arc<dyn ResultSink>)>,
     jobs: Vec<Job>,
     folder: PathBuf,
     time_zone: Zone,
@@ -52,9 +55,9 @@ impl Default for Builder {
             store: "sqlite://punctual.db".to_owned(),
             preferences: None,
             item_source: None,
-            project: None,
+            from_files: Default::default(),
             handlers: Vec::new(),
-            sinks: BTreeMap::new(),
+            sinks: Vec::new(),
             jobs: Vec::new(),
             folder: PathBuf::from("."),
             time_zone: Zone::utc(),
@@ -68,12 +71,29 @@ impl Default for Builder {
     }
 }
 
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The store's URL may hold a password.
+        let handlers: Vec<&str> = self
+            .handlers
+            .iter()
+            .map(|(name, ..)| name.as_str())
+            .collect();
+        let sinks: Vec<&str> = self.sinks.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Builder")
+            .field("handlers", &handlers)
+            .field("sinks", &sinks)
+            .field("jobs", &self.jobs)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Why Punctual did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// Mistakes in what the builder was given: all of them.
-    #[error("{0}")]
+    #[error(transparent)]
     Mistakes(#[from] FieldErrors),
     /// The store cannot be opened.
     #[error(transparent)]
@@ -109,11 +129,11 @@ impl Builder {
         self
     }
 
-    /// Where tenants' preferences are read: a [`ConfigDatabaseClient`](crate::ConfigDatabaseClient), or data of your
-    /// own. Jobs that follow no preferences need none.
+    /// Where tenants' preferences are read: a `ConfigDatabaseClient`, or data of your own. Jobs that follow no preferences
+    /// need none.
     #[must_use]
     pub fn preferences(mut self, preferences: impl ConfigDatabase + 'static) -> Self {
-        self.preferences = Some(Arc::new(preferences));
+        self.preferences = Some(Arc::new(Guarded(preferences)));
         self
     }
 
@@ -139,7 +159,7 @@ impl Builder {
     /// A sink for results, and the name by which jobs deliver to it.
     #[must_use]
     pub fn sink(mut self, name: &str, sink: impl ResultSink + 'static) -> Self {
-        self.sinks.insert(name.to_owned(), Arc::new(sink));
+        self.sinks.push((name.to_owned(), Arc::new(sink)));
         self
     }
 
@@ -150,10 +170,11 @@ impl Builder {
         self
     }
 
-    /// Jobs and purposes that were read from files, beside those given here.
+    /// Jobs and purposes that were read from files, beside the jobs given here. Jobs in files name purposes in files.
+    #[cfg(feature = "http")]
     #[must_use]
-    pub fn project(mut self, project: Project) -> Self {
-        self.project = Some(project);
+    pub fn project(mut self, project: punctual_infrastructure::Project) -> Self {
+        self.from_files = (project.config, project.handlers);
         self
     }
 
@@ -168,7 +189,7 @@ impl Builder {
     /// Where the items of jobs with a schedule of their own are read, in place of files and URLs.
     #[must_use]
     pub fn item_source(mut self, source: impl ItemSource + 'static) -> Self {
-        self.item_source = Some(Arc::new(source));
+        self.item_source = Some(Arc::new(Guarded(source)));
         self
     }
 
@@ -179,43 +200,43 @@ impl Builder {
         self
     }
 
-    /// How many items run at once in this process, from 1 on. The default is 25.
+    /// Maximum number of items that run at once in this process, 1 to 10,000. Default: 25.
     #[must_use]
     pub fn max_concurrent_items(mut self, items: usize) -> Self {
         self.max_concurrent_items = items;
         self
     }
 
-    /// How often an item is tried again. The default is 3.
+    /// Number of retries after the first attempt, 0 to 100. Default: 3.
     #[must_use]
     pub fn retry_limit(mut self, retries: u32) -> Self {
         self.retry_limit = retries;
         self
     }
 
-    /// How many items of a batch are queued together, from 1 on. The default is 500.
+    /// Maximum number of items of a chunk, 1 to 10,000. Default: 500.
     #[must_use]
     pub fn chunk_size(mut self, items: usize) -> Self {
         self.chunk_size = items;
         self
     }
 
-    /// How often preferences are asked for changes, where they cannot hold a call until there is one. The default is a
-    /// minute.
+    /// Interval at which preferences are asked for changes, where they cannot hold a call until there is one: 1 second to
+    /// 1 day. Default: 1 minute.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
     }
 
-    /// How far back the first plan of a job reaches that has never been planned. The default is 0: it begins now.
+    /// Look-back window for a job's first run, at most 366 days. Default: 0.
     #[must_use]
     pub fn look_back(mut self, time: Duration) -> Self {
         self.look_back = time;
         self
     }
 
-    /// Where to note what fails and has not succeeded since, beside what other parts of the program note there.
+    /// The list of active failures, where other parts of the program use one too.
     #[must_use]
     pub fn failures(mut self, failures: ActiveFailures) -> Self {
         self.failures = failures;
@@ -256,8 +277,8 @@ impl Builder {
         let handlers = checked.handlers;
         let preferences = self.preferences.unwrap_or_else(|| Arc::new(NoPreferences));
         let others = match self.item_source {
-            Some(source) => source,
-            None => Arc::new(Sources::in_folder(&self.folder)?),
+            Some(source) => Some(source),
+            None => files_and_urls(&self.folder)?,
         };
         let item_source: Arc<dyn ItemSource> = Arc::new(Items {
             listed: checked.listed,
@@ -332,58 +353,68 @@ impl Builder {
     }
 }
 
-/// What the builder was given, with no mistake left in it.
+/// What the builder was given, without mistakes.
 pub(crate) struct Checked {
     config: BatchConfig,
     handlers: Handlers,
-    listed: HashMap<String, Vec<String>>,
+    listed: HashMap<String, Vec<TenantId>>,
 }
 
 impl Builder {
-    /// Finds every mistake. Pointers count from `{"jobs": …, "handlers": …}`, jobs from files first.
+    /// Finds every mistake. Pointers count from `{"jobs": …, "handlers": …, …}`, jobs from files first.
     pub(crate) fn check(&self) -> Result<Checked, FieldErrors> {
-        let mut errors = Vec::new();
-        let (mut config, mut handlers) = match &self.project {
-            Some(project) => (project.config.clone(), project.handlers.clone()),
-            None => (BatchConfig::default(), Handlers::default()),
-        };
-        for (name, handler, binding) in &self.handlers {
-            match PurposeId::new(name) {
-                Ok(purpose) => handlers.bind(purpose, handler.clone(), binding.clone()),
-                Err(_) => errors.push(
-                    Invalid::new(
-                        "cannot be the name of a handler",
-                        "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -",
-                    )
-                    .at("/handlers", Some(&json!(name))),
-                ),
-            }
-        }
-        let (mut names, mut listed) = (BTreeSet::new(), HashMap::new());
-        for (index, job) in config.jobs.iter().enumerate() {
-            names.insert(job.job_id.clone());
-            errors.extend(self.mistakes_of(job, &handlers, index));
+        let mut errors = self.numbers_out_of_range();
+        let (mut config, handlers) = self.from_files.clone();
+        let handlers = self.bind(handlers, &mut errors);
+        for (name, _) in self.doubled_sinks() {
+            let twice = Invalid::new("names two sinks", "give each sink its own name");
+            errors.push(twice.at("/sinks", Some(&json!(name))));
         }
         let from_files = config.jobs.len();
+        let mut names: BTreeSet<_> = config.jobs.iter().map(|job| job.job_id.clone()).collect();
+        let mut listed = HashMap::new();
+        for (index, job) in config.jobs.iter().enumerate() {
+            errors.extend(self.mistakes_of(job, &handlers, index));
+        }
         for (place, job) in self.jobs.iter().enumerate() {
             let index = from_files + place;
-            let (entry, items) = job.clone().into_entry();
-            listed.extend(items);
-            match parse(entry, index, &self.time_zone) {
-                Ok(job) => {
-                    errors.extend(self.mistakes_of(&job, &handlers, index));
-                    if !names.insert(job.job_id.clone()) {
-                        let twice = Invalid::new(
-                            "is the name of an earlier job",
-                            "give every job its own name",
-                        );
-                        let pointer = format!("/jobs/{index}/job_id");
-                        errors.push(twice.at(pointer, Some(&json!(job.job_id))));
-                    }
-                    config.jobs.push(job);
-                }
-                Err(found) => errors.extend(found.0),
+            let at = |field: &str| format!("/jobs/{index}/{field}");
+            let entry = job.clone().into_entry();
+            if entry.has_needless_items {
+                let needless = Invalid::new(
+                    "are for a job with a schedule and without a `source`",
+                    "remove `items`",
+                );
+                errors.push(needless.at(at("items"), None));
             }
+            let reads_source = entry.items.is_none();
+            if let Some((source, ids)) = entry.items {
+                listed.insert(source, ids_of(&ids, &at("items"), &mut errors));
+            }
+            let job = match parse(entry.fields, index, &self.time_zone) {
+                Ok(job) => job,
+                Err(found) => {
+                    errors.extend(found.0);
+                    continue;
+                }
+            };
+            errors.extend(self.mistakes_of(&job, &handlers, index));
+            let reads = reads_source && matches!(job.work, Work::Fixed { .. });
+            if reads && self.item_source.is_none() && !cfg!(feature = "http") {
+                let unread = Invalid::new(
+                    "requires the feature `http`",
+                    "switch it on, call `.item_source(…)`, or give the job `items`",
+                );
+                errors.push(unread.at(at("source"), None));
+            }
+            if !names.insert(job.job_id.clone()) {
+                let twice = Invalid::new(
+                    "is the name of an earlier job",
+                    "give every job its own name",
+                );
+                errors.push(twice.at(at("job_id"), Some(&json!(job.job_id))));
+            }
+            config.jobs.push(job);
         }
         match errors.is_empty() {
             true => Ok(Checked {
@@ -395,38 +426,111 @@ impl Builder {
         }
     }
 
-    /// What only the whole can tell.
+    fn numbers_out_of_range(&self) -> Vec<FieldError> {
+        let seconds = |time: Duration| usize::try_from(time.as_secs()).unwrap_or(usize::MAX);
+        let numbers = [
+            ("max_concurrent_items", self.max_concurrent_items, 1, 10_000),
+            ("retry_limit", self.retry_limit as usize, 0, 100),
+            ("chunk_size", self.chunk_size, 1, 10_000),
+            ("poll_interval", seconds(self.poll_interval), 1, 86_400),
+            ("look_back", seconds(self.look_back), 0, 366 * 86_400),
+        ];
+        let outside = numbers
+            .into_iter()
+            .filter(|(_, number, least, most)| !(least..=most).contains(&number));
+        outside
+            .map(|(name, number, least, most)| {
+                let range = format!("use {least} to {most}");
+                Invalid::new("is out of range", range).at(format!("/{name}"), Some(&json!(number)))
+            })
+            .collect()
+    }
+
+    /// The handlers of files and of the program.
+    fn bind(&self, mut handlers: Handlers, errors: &mut Vec<FieldError>) -> Handlers {
+        let mut names = BTreeSet::new();
+        for (name, handler, binding) in &self.handlers {
+            let Ok(purpose) = PurposeId::new(name) else {
+                let invalid = Invalid::new(
+                    "cannot be the name of a handler",
+                    "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -",
+                );
+                errors.push(invalid.at("/handlers", Some(&json!(name))));
+                continue;
+            };
+            if !names.insert(name) {
+                let twice = Invalid::new("names two handlers", "give each handler its own name");
+                errors.push(twice.at("/handlers", Some(&json!(name))));
+            }
+            handlers.bind(purpose, handler.clone(), binding.clone());
+        }
+        handlers
+    }
+
+    fn doubled_sinks(&self) -> impl Iterator<Item = &(String, Arc<dyn ResultSink>)> {
+        let sinks = self.sinks.iter().enumerate();
+        sinks
+            .filter(|(index, (name, _))| {
+                self.sinks[..*index].iter().any(|(other, _)| other == name)
+            })
+            .map(|(_, sink)| sink)
+    }
+
+    /// Mistakes of a job beside other parts.
     fn mistakes_of(&self, job: &JobConfig, handlers: &Handlers, index: usize) -> Vec<FieldError> {
         let (at, mut errors) = (format!("/jobs/{index}"), Vec::new());
-        if !handlers.contains(&job.purpose_id) {
-            let unbound = Invalid::new(
-                "has no handler of this name",
-                "give the builder one with `handler`, or name another",
-            );
-            errors.push(unbound.at(format!("{at}/purpose_id"), Some(&json!(job.purpose_id))));
+        let purpose = &job.purpose_id;
+        if !handlers.contains(purpose) {
+            let remedy = format!("call `.handler(\"{purpose}\", …)`, or name another handler");
+            let unbound = Invalid::new("names no handler", remedy);
+            errors.push(unbound.at(format!("{at}/purpose_id"), Some(&json!(purpose))));
         }
         if let Work::Preferences { feature_type, .. } = &job.work
             && self.preferences.is_none()
         {
-            let missing = Invalid::new(
-                "follows preferences, and there are none",
-                "give the builder some with `preferences`",
-            );
+            let missing = Invalid::new("needs preferences", "call `.preferences(…)`");
             errors.push(missing.at(format!("{at}/feature_type"), Some(&json!(feature_type))));
         }
         for (place, delivery) in job.deliver.iter().enumerate() {
-            if let Delivery::Sink(name) = delivery
-                && !self.sinks.contains_key(name)
-            {
-                let unknown = Invalid::new(
-                    "is not a sink of the builder",
-                    "give it one of this name with `sink`",
-                );
-                errors.push(unknown.at(format!("{at}/deliver/{place}/sink"), Some(&json!(name))));
+            let at = format!("{at}/deliver/{place}");
+            match delivery {
+                Delivery::Webhook { .. } if !cfg!(feature = "http") => {
+                    let unable = Invalid::new(
+                        "requires the feature `http`",
+                        "switch it on, or deliver to a sink or a file",
+                    );
+                    errors.push(unable.at(format!("{at}/url"), None));
+                }
+                Delivery::Sink(name) if !self.sinks.iter().any(|(known, _)| known == name) => {
+                    let remedy = format!("call `.sink({name:?}, …)`, or name another sink");
+                    let unknown = Invalid::new("names no sink", remedy);
+                    errors.push(unknown.at(format!("{at}/sink"), Some(&json!(name))));
+                }
+                _ => {}
             }
         }
         errors
     }
+}
+
+/// The ids that a job lists, each once.
+fn ids_of(ids: &[String], at: &str, errors: &mut Vec<FieldError>) -> Vec<TenantId> {
+    let (mut seen, mut valid) = (BTreeSet::new(), Vec::new());
+    for (place, id) in ids.iter().enumerate() {
+        let invalid = match TenantId::new(id) {
+            Ok(id) if seen.insert(id.clone()) => {
+                valid.push(id);
+                continue;
+            }
+            Ok(_) => Invalid::new("is listed twice", "list every item once"),
+            Err(_) => Invalid::new(
+                "cannot be the id of an item",
+                "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -",
+            ),
+        };
+        errors.push(invalid.at(format!("{at}/{place}"), Some(&json!(id))));
+    }
+    valid
 }
 
 /// Reads the entry of a job, which comes after `index` others.
@@ -440,4 +544,21 @@ fn parse(entry: Value, index: usize, zone: &Zone) -> Result<JobConfig, FieldErro
     let mut parsed = BatchConfig::parse(&json!({ "jobs": [entry] }), zone)
         .map_err(|errors| FieldErrors(errors.0.into_iter().map(alone).collect()))?;
     Ok(parsed.jobs.remove(0))
+}
+
+/// Reads items from files and from URLs; `None`: this program does not.
+#[cfg(feature = "http")]
+fn files_and_urls(folder: &Path) -> Result<Option<Arc<dyn ItemSource>>, ItemSourceError> {
+    let sources = punctual_infrastructure::Sources::in_folder(folder)?;
+    Ok(Some(Arc::new(sources)))
+}
+
+/// Reads items from files and from URLs; `None`: this program does not.
+#[cfg(not(feature = "http"))]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "with the feature `http` it may fail"
+)]
+fn files_and_urls(_: &Path) -> Result<Option<Arc<dyn ItemSource>>, ItemSourceError> {
+    Ok(None)
 }

@@ -10,14 +10,14 @@ use punctual_application::ports::{ItemSource, ItemSourceError, ItemSourceErrorKi
 use punctual_domain::{Location, Source, TenantId};
 use serde_json::json;
 
-/// Items by the name of their source; all other sources are read by `others`.
+/// Items by the name of their source; all other sources are read by `others`, if at all.
 pub(crate) struct Items {
-    pub(crate) listed: HashMap<String, Vec<String>>,
-    pub(crate) others: Arc<dyn ItemSource>,
+    pub(crate) listed: HashMap<String, Vec<TenantId>>,
+    pub(crate) others: Option<Arc<dyn ItemSource>>,
 }
 
 impl Items {
-    fn of(&self, source: &Source) -> Option<&[String]> {
+    fn of(&self, source: &Source) -> Option<&[TenantId]> {
         match &source.location {
             Location::File(name) => self.listed.get(name).map(Vec::as_slice),
             Location::Http { .. } => None,
@@ -35,24 +35,28 @@ impl ItemSource for Items {
         let mut others = BTreeMap::new();
         for (category, source) in sources {
             match self.of(source) {
-                Some(ids) => _ = items.insert(category.clone(), records(ids)?),
+                Some(ids) => _ = items.insert(category.clone(), records(ids)),
                 None => _ = others.insert(category.clone(), source.clone()),
             }
         }
-        if !others.is_empty() {
-            items.extend(self.others.load(&others).await?);
+        match &self.others {
+            _ if others.is_empty() => {}
+            Some(reader) => items.extend(reader.load(&others).await?),
+            None => {
+                return Err(ItemSourceError::new(
+                    ItemSourceErrorKind::Invalid,
+                    "this program reads no files and no URLs; give the builder an `item_source`",
+                ));
+            }
         }
         Ok(items)
     }
 }
 
-fn records(ids: &[String]) -> Result<Vec<SourceItem>, ItemSourceError> {
-    let record = |id: &String| {
-        let data = json!({ "id": id });
-        let id = TenantId::new(id).map_err(|error| {
-            ItemSourceError::new(ItemSourceErrorKind::Invalid, error.to_string())
-        })?;
-        Ok(SourceItem { id, data })
+fn records(ids: &[TenantId]) -> Vec<SourceItem> {
+    let record = |id: &TenantId| SourceItem {
+        id: id.clone(),
+        data: json!({ "id": id }),
     };
     ids.iter().map(record).collect()
 }

@@ -10,46 +10,49 @@ pub struct Job {
     items: Option<Vec<String>>,
 }
 
+/// What the builder reads of a job.
+pub(crate) struct Entry {
+    /// Its entry of `batch_config.json`.
+    pub(crate) fields: Value,
+    /// The name of the source of the items that it lists by itself, and their ids.
+    pub(crate) items: Option<(String, Vec<String>)>,
+    /// Whether items were given that the job cannot have.
+    pub(crate) has_needless_items: bool,
+}
+
 impl Job {
     /// Runs for every tenant who has the feature switched on, when that tenant wants it. Its id is the feature's.
     #[must_use]
     pub fn following(feature_type: &str) -> Self {
-        Self::of(json!({
-            "job_id": feature_type, "type": "individual_batch", "preference_based": true,
-            "feature_type": feature_type,
-        }))
+        Self::of([
+            ("job_id", json!(feature_type)),
+            ("preference_based", json!(true)),
+            ("feature_type", json!(feature_type)),
+        ])
     }
 
     /// Runs every day at this time (`06:00`): once, or for each of its [`items`](Self::items).
     #[must_use]
     pub fn daily(job_id: &str, time: &str) -> Self {
         let schedule = json!({"frequency": "daily", "preferred_time": time});
-        Self::scheduled(job_id, schedule)
+        Self::of([("job_id", json!(job_id)), ("schedule", schedule)])
     }
 
     /// Runs when a cron expression of five fields (`30 9 * * 1-5`) says: once, or for each of its
     /// [`items`](Self::items).
     #[must_use]
     pub fn cron(job_id: &str, expression: &str) -> Self {
-        Self::scheduled(job_id, json!({ "cron": expression }))
+        let schedule = json!({ "cron": expression });
+        Self::of([("job_id", json!(job_id)), ("schedule", schedule)])
     }
 
-    fn scheduled(job_id: &str, schedule: Value) -> Self {
-        let fields = json!({"job_id": job_id, "type": "individual_batch", "schedule": schedule});
-        Self {
-            items: Some(vec![job_id.to_owned()]),
-            ..Self::of(fields)
-        }
-    }
-
-    fn of(fields: Value) -> Self {
-        let Value::Object(fields) = fields else {
-            unreachable!("every caller gives an object")
-        };
-        Self {
-            fields,
+    fn of<const N: usize>(fields: [(&str, Value); N]) -> Self {
+        let fields = fields.map(|(name, value)| (name.to_owned(), value));
+        let job = Self {
+            fields: fields.into_iter().collect(),
             items: None,
-        }
+        };
+        job.with("type", json!("individual_batch"))
     }
 
     /// The same, with another id.
@@ -64,18 +67,23 @@ impl Job {
         self.with("purpose_id", json!(handler))
     }
 
-    /// The same, for these ids. Only for a job with a schedule of its own.
+    /// The same, for each of these ids. Only for a job with a schedule of its own.
     #[must_use]
     pub fn items<I: Into<String>>(mut self, ids: impl IntoIterator<Item = I>) -> Self {
         self.items = Some(ids.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The same, with the time zone of its own schedule (`Europe/Berlin`).
+    /// The same, with this time zone (`Europe/Berlin`): that of its schedule, or that of tenants who name none.
     #[must_use]
     pub fn in_time_zone(mut self, zone: &str) -> Self {
-        if let Some(schedule) = self.fields.get_mut("schedule") {
-            schedule["timezone"] = json!(zone);
+        let place = match self.fields.contains_key("schedule") {
+            true => "schedule",
+            false => "default_preferences",
+        };
+        let fields = self.fields.entry(place).or_insert_with(|| json!({}));
+        if let Some(fields) = fields.as_object_mut() {
+            fields.insert("timezone".to_owned(), json!(zone));
         }
         self
     }
@@ -97,17 +105,24 @@ impl Job {
         self
     }
 
-    /// Its entry of `batch_config.json`, with the ids that it lists by itself, under the name of a source.
-    pub(crate) fn into_entry(mut self) -> (Value, Option<(String, Vec<String>)>) {
-        let listed = self.items.filter(|_| !self.fields.contains_key("source"));
-        let listed = listed.map(|ids| {
-            let source = format!("items of {}", self.fields["job_id"]);
-            (source, ids)
-        });
-        if let Some((source, _)) = &listed {
+    pub(crate) fn into_entry(mut self) -> Entry {
+        let job_id = self.fields["job_id"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let lists = self.fields.contains_key("schedule") && !self.fields.contains_key("source");
+        let has_needless_items = !lists && self.items.is_some();
+        let items = lists.then(|| {
+            let source = format!("items of {job_id}");
             self.fields
                 .insert("source".to_owned(), json!({ "file": source }));
+            // Without items, the job is its only one.
+            (source, self.items.unwrap_or_else(|| vec![job_id]))
+        });
+        Entry {
+            fields: Value::Object(self.fields),
+            items,
+            has_needless_items,
         }
-        (Value::Object(self.fields), listed)
     }
 }

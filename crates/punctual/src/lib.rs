@@ -13,21 +13,31 @@ pub use builder::{Builder, StartError};
 pub use job::Job;
 pub use running::Punctual;
 
+/// Crates whose types stand in signatures.
+#[cfg(feature = "operations")]
+pub use axum;
+pub use chrono;
+
 pub use punctual_application::{
-    ActiveFailures, Actor, Binding, Handlers, IdempotencyKey, Jobs, Operator, OperatorError,
-    PurposeLimits, StatusHandle, TriggerRequest, TriggeredBatch,
+    ActiveFailures, Actor, BackfillReport, BackfillRequest, Binding, DeadLetterSelection,
+    DiscardReport, Explanation, Finding, FindingKind, Findings, Handlers, IdempotencyKey, JobView,
+    Jobs, Operator, OperatorError, PurposeLimits, ReplayReport, StatusHandle, TriggerRequest,
+    TriggeredBatch,
     ports::{
         BatchFilter, BatchReader, ChangePage, Clock, ConfigDatabase, ConfigDatabaseError,
-        ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, ItemSource, ItemSourceError, Page,
-        PurposeHandler, ResultSink, SinkError, Snapshot, StoreError, StoredResult, SystemClock,
-        TenantRuns,
+        ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, ItemSource, ItemSourceError,
+        ItemSourceErrorKind, Page, PurposeHandler, ResultSink, SinkError, Snapshot, SourceItem,
+        StoreError, StoreErrorKind, StoredResult, SystemClock, TenantRuns, Unreadable,
     },
 };
 pub use punctual_domain::{
-    Batch, BatchConfig, Change, ChangeKind, FeatureType, FieldError, FieldErrors, Item, ItemResult,
-    ItemStatus, JobConfig, JobId, MergedPreference, Occurrence, Preference, PreferenceRecord,
-    PurposeId, Slot, TenantId, Trigger, Zone,
+    Batch, BatchConfig, BatchStatus, Change, ChangeKind, DeadLetter, DeadLetterState, FeatureType,
+    FieldError, FieldErrors, Item, ItemResult, ItemStatus, JobConfig, JobId, Location,
+    MergedPreference, Occurrence, Preference, PreferenceRecord, Priority, PurposeId, SkipReason,
+    Slot, Source, TenantId, Trigger, Zone,
 };
-pub use punctual_infrastructure::{ClientOptions, ConfigDatabaseClient, LastKnownGood, Project};
+pub use punctual_infrastructure::LastKnownGood;
+#[cfg(feature = "http")]
+pub use punctual_infrastructure::{ClientOptions, ConfigDatabaseClient, Project};
 #[cfg(feature = "operations")]
-pub use punctual_operations::{Access, Metrics};
+pub use punctual_operations::{Access, Metrics, Operations};

@@ -1,27 +1,40 @@
 //! Punctual at work, from its start to its end.
 
-use std::time::Duration;
+use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use punctual_application::Operator;
 use punctual_infrastructure::{Store, Worker};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::info;
+use tracing::{debug, error};
+use uuid::Uuid;
 
 use crate::{Builder, builder::Parts};
 
-/// Punctual at work: schedules, runs what falls due and delivers results, until it is
-/// [shut down](Self::shut_down) or dropped.
+/// Punctual at work: it schedules, runs what falls due and delivers results, until it is
+/// [shut down](Self::shut_down). Dropping it stops it at once: what was running runs again in the next process, which
+/// notices after six seconds.
+#[must_use = "dropping it stops it"]
 pub struct Punctual {
     operator: Operator,
     parts: JoinSet<&'static str>,
+    store: Store,
+    process: Uuid,
     stop: CancellationToken,
-    /// What is dropped stops too, and hands back what was running.
     _stops: DropGuard,
 }
 
+impl fmt::Debug for Punctual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Punctual")
+            .field("is_stopping", &self.stop.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Punctual {
-    /// Begins to put one together.
+    /// A builder with every default.
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
@@ -34,26 +47,36 @@ impl Punctual {
             deliverer,
             operator,
         } = parts;
-        let worker = Worker::new(store, processor).with_failures(operator.failures.clone());
+        let process = processor.process_id();
+        let worker = Worker::new(store.clone(), processor).with_failures(operator.failures.clone());
         let mut parts = JoinSet::new();
-        parts.spawn(named("the scheduler", scheduler.run(stop.clone())));
-        parts.spawn(named("the worker", worker.run(stop.clone())));
-        parts.spawn(named(
-            "the delivery of results",
-            deliverer.run(stop.clone()),
+        let scheduler = scheduler.run(stop.clone());
+        parts.spawn(watched("the scheduler", stop.clone(), scheduler));
+        parts.spawn(watched(
+            "the worker",
+            stop.clone(),
+            worker.run(stop.clone()),
         ));
+        let deliverer = deliverer.run(stop.clone());
+        parts.spawn(watched("the delivery of results", stop.clone(), deliverer));
         Self {
             operator,
             parts,
+            store,
+            process,
             _stops: stop.clone().drop_guard(),
             stop,
         }
     }
 
     /// Waits until the preferences have been read and everything due has been planned for the first time. Before that,
-    /// [`Operator::trigger`] of a job that follows preferences is refused.
-    pub async fn ready(&self) {
-        is_ready(&self.operator).await;
+    /// [`Operator::trigger`] of a job that follows preferences is refused. Returns whether it is ready; it is not when it
+    /// stops before.
+    pub async fn ready(&self) -> bool {
+        tokio::select! {
+            () = is_ready(&self.operator) => true,
+            () = self.stop.cancelled() => false,
+        }
     }
 
     /// What operators ask for: trigger, pause, backfill, explain, replay, and lists of everything.
@@ -62,38 +85,38 @@ impl Punctual {
         &self.operator
     }
 
-    /// Is cancelled when it stops, for parts of the program that stop with it.
+    /// A token that is cancelled when it stops, for parts of the program that stop with it. Cancelling it stops it.
     #[must_use]
-    pub fn stop(&self) -> CancellationToken {
+    pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// The operators' HTTP API and web page. Nest it below a path of your choice, or serve it as it is.
+    /// The operators' HTTP API and web page, to be served as it is or nested below a path without a slash at its end, such
+    /// as `/ops`. An open page ends when the [token](Self::stop_token) is cancelled.
     #[cfg(feature = "operations")]
     pub fn router<S: Clone + Send + Sync + 'static>(
         &self,
         access: punctual_operations::Access,
     ) -> axum::Router<S> {
-        self.router_with_metrics(access, None)
+        self.operations(access).router()
     }
 
-    /// The same, with `/metrics` for Prometheus beside them.
+    /// What the [router](Self::router) is made of, to add metrics to it.
     #[cfg(feature = "operations")]
-    pub fn router_with_metrics<S: Clone + Send + Sync + 'static>(
+    #[must_use]
+    pub fn operations(
         &self,
         access: punctual_operations::Access,
-        metrics: Option<punctual_operations::Metrics>,
-    ) -> axum::Router<S> {
-        let operations = punctual_operations::Operations {
+    ) -> punctual_operations::Operations {
+        punctual_operations::Operations {
             operator: self.operator.clone(),
             stop: self.stop.clone(),
             access,
-            metrics,
-        };
-        operations.router()
+            metrics: None,
+        }
     }
 
-    /// Waits until a part of it has ended, which happens by itself only through a mistake in Punctual, and names it.
+    /// Waits until one of its parts has ended, and names it. Unless it stops, that is a defect of Punctual; the log says more.
     pub async fn ended(&mut self) -> String {
         match self.parts.join_next().await {
             Some(Ok(part)) => part.to_owned(),
@@ -102,14 +125,18 @@ impl Punctual {
         }
     }
 
-    /// Stops: nothing more begins, and what runs has `grace` to come to its end. What has not ended by then is dropped, and
-    /// runs again in the next process. Returns whether all of it has ended.
+    /// Stops: no further item begins, and items and deliveries that run have `grace` to end. What has not ended by then is
+    /// aborted, and runs again in another process or the next one. Returns whether all of it has ended.
     pub async fn shut_down(mut self, grace: Duration) -> bool {
         self.stop.cancel();
         let ending = async { while self.parts.join_next().await.is_some() {} };
         let ended = tokio::time::timeout(grace, ending).await.is_ok();
         if !ended {
-            info!("What was running when the time was up runs again in the next process");
+            self.parts.shutdown().await;
+            // Otherwise others notice only by its missing heartbeat.
+            if let Err(error) = self.store.leave(self.process).await {
+                debug!(%error, "That the worker stops cannot be noted: {error}");
+            }
         }
         ended
     }
@@ -123,7 +150,18 @@ pub(crate) async fn is_ready(operator: &Operator) {
     known.await;
 }
 
-async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {
-    part.await;
+/// A part under its name, whose end before `stop` is logged.
+async fn watched(
+    name: &'static str,
+    stop: CancellationToken,
+    part: impl Future<Output = ()>,
+) -> &'static str {
+    let panicked = AssertUnwindSafe(part).catch_unwind().await.is_err();
+    if panicked || !stop.is_cancelled() {
+        error!(
+            part = name,
+            panicked, "{name} ended unexpectedly; restart the process"
+        );
+    }
     name
 }

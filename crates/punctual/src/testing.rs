@@ -31,7 +31,7 @@
 //! # }
 //! ```
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 pub use punctual_application::testing::{FakeConfigDatabase, FakeStore, ManualClock, contract};
@@ -56,10 +56,19 @@ const STEP: TimeDelta = TimeDelta::seconds(60);
 pub struct World {
     clock: Arc<ManualClock>,
     store: Arc<FakeStore>,
-    database: Arc<FakeConfigDatabase>,
+    /// `None`: the builder has preferences of its own.
+    database: Option<Arc<FakeConfigDatabase>>,
     processor: EnhancedBatchProcessor,
     operator: Operator,
     _stops: DropGuard,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("now", &self.now())
+            .finish_non_exhaustive()
+    }
 }
 
 impl World {
@@ -70,11 +79,15 @@ impl World {
     /// Every mistake in the builder.
     ///
     /// # Panics
-    /// If `start` is not an instant, or tokio's time is not paused.
+    /// If `start` is not an instant, tokio's time is not paused, or the builder's preferences cannot be read for an hour.
     pub async fn start(mut builder: Builder, start: &str) -> Result<Self, StartError> {
-        let database: Arc<FakeConfigDatabase> = Arc::default();
+        // This is what notices that time is not paused, and days would take days.
+        tokio::time::advance(Duration::ZERO).await;
+        let mut database = None;
         if builder.preferences.is_none() {
-            builder = builder.preferences(database.clone());
+            let own: Arc<FakeConfigDatabase> = Arc::default();
+            builder = builder.preferences(own.clone());
+            database = Some(own);
         }
         let checked = builder.check()?;
         let store: Arc<FakeStore> = Arc::default();
@@ -96,7 +109,8 @@ impl World {
         } = parts;
         tokio::spawn(scheduler.run(stop.clone()));
         tokio::spawn(deliverer.run(stop.clone()));
-        is_ready(&operator).await;
+        let ready = tokio::time::timeout(Duration::from_secs(3_600), is_ready(&operator)).await;
+        ready.expect("the builder's preferences can be read");
         Ok(Self {
             clock,
             store,
@@ -110,12 +124,12 @@ impl World {
     /// Stores a tenant's preference now, as the tenant would. Every feature has the same.
     ///
     /// # Panics
-    /// If `tenant` cannot be an id, or `preference` is not a JSON object.
+    /// If `tenant` cannot be an id, `preference` is not a JSON object, or the builder has preferences of its own.
     pub fn prefers(&self, tenant: &str, preference: Value) {
         let Value::Object(preference) = preference else {
             panic!("a preference is a JSON object, and this is {preference}");
         };
-        self.database.put(PreferenceRecord {
+        self.database().put(PreferenceRecord {
             tenant_id: TenantId::new(tenant).expect("a test gives an id"),
             preference: Arc::new(preference),
             updated_at: Some(self.now()),
@@ -126,15 +140,23 @@ impl World {
     /// Removes a tenant's preference now.
     ///
     /// # Panics
-    /// If `tenant` cannot be an id.
+    /// If `tenant` cannot be an id, or the builder has preferences of its own.
     pub fn forgets(&self, tenant: &str) {
         let tenant = TenantId::new(tenant).expect("a test gives an id");
-        self.database.remove(&tenant);
+        self.database().remove(&tenant);
     }
 
     /// Makes the preferences unreadable, or readable again.
+    ///
+    /// # Panics
+    /// If the builder has preferences of its own.
     pub fn preferences_are_down(&self, down: bool) {
-        self.database.set_down(down);
+        self.database().set_down(down);
+    }
+
+    fn database(&self) -> &FakeConfigDatabase {
+        let own = "the builder has preferences of its own; change those";
+        self.database.as_ref().expect(own)
     }
 
     /// What time it is.
@@ -147,7 +169,7 @@ impl World {
     pub async fn pass(&self, time: TimeDelta) {
         let end = self.now() + time;
         // What has been stored just now is seen first.
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
         while self.now() < end {
             let now = self.now();
             let due = self.operator.status.get().next_due;

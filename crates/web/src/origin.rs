@@ -36,9 +36,10 @@ fn check(
     headers: &HeaderMap,
     key_setting: Option<&str>,
 ) -> Result<(), String> {
-    let host = only(headers, header::HOST)?.unwrap_or_default();
+    let named = uri.authority().map(|authority| authority.as_str());
+    // HTTP/2 names the host in the address of the request.
+    let host = only(headers, header::HOST)?.or(named).unwrap_or_default();
     if let Some(setting) = key_setting {
-        let named = uri.authority().map(|authority| authority.as_str());
         for name in std::iter::once(host).chain(named) {
             if !is_this_machine(name) {
                 return Err(format!(

@@ -9,7 +9,7 @@
 //! {% block content %}{% endblock %}
 //! ```
 //!
-//! Addresses in a template begin with [`root`], so that the pages work below any path that their router is nested at.
+//! Addresses in a template are made with [`at`], so that the pages work below any path that their router is nested at.
 
 use std::convert::Infallible;
 
@@ -33,35 +33,47 @@ tokio::task_local! {
     static ROOT: String;
 }
 
-/// The path below which the pages are that are being answered, such as `/ops`; empty: they begin at `/`.
+/// The address of the page at `path`, such as `/jobs`, in the answer to the current request: below the path that the
+/// router is nested at.
+#[must_use]
+pub fn at(path: &str) -> String {
+    below(&root(), path)
+}
+
+fn below(root: &str, path: &str) -> String {
+    match path {
+        // A nested router has `/ops` and not `/ops/`.
+        "/" if !root.is_empty() => root.to_owned(),
+        path => format!("{root}{path}"),
+    }
+}
+
+/// The path that the router of the current request is nested at, such as `/ops`; empty: none.
 #[must_use]
 pub fn root() -> String {
     ROOT.try_with(Clone::clone).unwrap_or_default()
 }
 
-/// The address of the first page.
-#[must_use]
-pub fn home() -> String {
-    match root() {
-        root if root.is_empty() => "/".to_owned(),
-        root => root,
-    }
-}
-
-/// Does something below the same [`root`] after the request has been answered, as a stream does.
-pub fn below<T>(root: String, something: impl FnOnce() -> T) -> T {
-    ROOT.sync_scope(root, something)
+/// Renders something below a [`root`] after the request has been answered, as a stream does.
+pub fn with_root<T>(root: String, render: impl FnOnce() -> T) -> T {
+    ROOT.sync_scope(root, render)
 }
 
 /// The path that the router of this request is nested at; empty: none.
 pub async fn root_of(request: Request) -> (String, Request) {
     let (mut parts, body) = request.into_parts();
     let original: Result<_, Infallible> = OriginalUri::from_request_parts(&mut parts, &()).await;
-    let root = match original {
-        Ok(OriginalUri(uri)) => uri.path().strip_suffix(parts.uri.path()).map(str::to_owned),
-        Err(never) => match never {},
-    };
-    (root.unwrap_or_default(), Request::from_parts(parts, body))
+    let Ok(OriginalUri(original)) = original;
+    let root = stripped(original.path(), parts.uri.path()).to_owned();
+    (root, Request::from_parts(parts, body))
+}
+
+/// What a nested router has taken off the path of a request.
+fn stripped<'p>(original: &'p str, path: &str) -> &'p str {
+    match path {
+        "/" => original.trim_end_matches('/'),
+        path => original.strip_suffix(path).unwrap_or_default(),
+    }
 }
 
 /// The pages of a server.
@@ -129,9 +141,9 @@ impl Site {
         };
         let mut response = ROOT.scope(root.clone(), answering).await;
         let location = response.headers().get(header::LOCATION);
-        if let Some(path) =
-            location.filter(|path| !root.is_empty() && path.as_bytes().starts_with(b"/"))
-            && let Ok(path) = HeaderValue::from_bytes(&[root.as_bytes(), path.as_bytes()].concat())
+        let path = location.and_then(|location| location.to_str().ok());
+        if let Some(path) = path.filter(|path| path.starts_with('/'))
+            && let Ok(path) = HeaderValue::from_str(&below(&root, path))
         {
             response.headers_mut().insert(header::LOCATION, path);
         }
@@ -234,6 +246,27 @@ mod tests {
         shows_version: true,
         key_hint: "<em>Any key.</em>",
     };
+
+    #[test]
+    fn addresses_are_below_the_path_that_the_router_is_nested_at() {
+        for (original, path, root) in [
+            ("/", "/", ""),
+            ("/jobs", "/jobs", ""),
+            ("/ops", "/", "/ops"),
+            ("/ops/", "/", "/ops"),
+            ("/a/ops/jobs/x", "/jobs/x", "/a/ops"),
+            ("/jobs", "/elsewhere", ""),
+        ] {
+            assert_eq!(stripped(original, path), root, "{original} {path}");
+        }
+        assert_eq!(
+            (below("", "/"), below("/ops", "/")),
+            ("/".into(), "/ops".into())
+        );
+        assert_eq!(below("/ops", "/jobs"), "/ops/jobs");
+        assert_eq!(with_root("/ops".to_owned(), || at("/jobs")), "/ops/jobs");
+        assert_eq!(at("/jobs"), "/jobs");
+    }
 
     async fn get_page(path: &'static str) -> (StatusCode, HeaderMap, String) {
         let router: Router = Router::new()

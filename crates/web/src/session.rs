@@ -8,6 +8,8 @@ use chrono::TimeDelta;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::page::at;
+
 /// How long a visitor stays signed in.
 pub const SIGNED_IN_FOR: TimeDelta = TimeDelta::hours(12);
 
@@ -75,8 +77,9 @@ impl SessionCookie {
     fn set(&self, headers: &HeaderMap, token: &str, age: TimeDelta, to: &str) -> Response {
         let (Self { name, same_site }, age) = (self, age.num_seconds());
         let secure = if behind_tls(headers) { "; Secure" } else { "" };
+        let path = at("/");
         let cookie = format!(
-            "{name}={token}; Path=/; HttpOnly; SameSite={same_site}; Max-Age={age}{secure}"
+            "{name}={token}; Path={path}; HttpOnly; SameSite={same_site}; Max-Age={age}{secure}"
         );
         ([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()
     }

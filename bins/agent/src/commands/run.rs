@@ -5,7 +5,7 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use punctual::{Access, Metrics};
+use punctual::{Access, Metrics, Operations};
 use punctual_config_database::{Server, ServerSettings};
 use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{process, serve};
@@ -30,6 +30,8 @@ use crate::{
 /// From the signal to the end of the process, whatever is still running: below the 30 s after which
 /// orchestrators kill.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long items and deliveries may take of it.
+const GRACE: Duration = Duration::from_secs(18);
 
 pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), Failure> {
     let terminal = Terminal::new();
@@ -93,17 +95,24 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let address = listener.local_addr().map_err(Failure::failed)?;
     let look_back = options.look_back.unwrap_or_default();
     let (mut punctual, config_service) = wiring::start(&settings, project, &url, look_back).await?;
-    let key = settings.batch_api_key.clone();
-    let access = key.map_or(Access::ThisMachine("BATCH_API_KEY"), Access::Key);
+    let access = match &settings.batch_api_key {
+        Some(key) => Access::key(key.clone(), address)
+            .map_err(|error| Failure::bad_input(format!("BATCH_API_KEY {error}")))?,
+        None => Access::this_machine("BATCH_API_KEY"),
+    };
     let rendered: Metrics = Arc::new({
         let metrics = metrics.clone();
         move || metrics.render()
     });
-    let router = punctual.router_with_metrics(access, Some(rendered));
+    let operations = Operations {
+        metrics: Some(rendered),
+        ..punctual.operations(access)
+    };
+    let router = operations.router();
 
     let config_database = config_database
         .map(|server| tokio::spawn(server.serve(stop_config_database.clone().cancelled_owned())));
-    let stop = punctual.stop();
+    let stop = punctual.stop_token();
     let mut parts = JoinSet::new();
     let api = serve(listener, router, stop.clone().cancelled_owned());
     parts.spawn(named("the API", api));
@@ -133,7 +142,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     service_manager::stopping();
     stop.cancel();
     let drain = async {
-        let ended = punctual.shut_down(SHUTDOWN_DEADLINE).await;
+        let ended = punctual.shut_down(GRACE).await;
         while parts.join_next().await.is_some() {}
         stop_config_database.cancel();
         if let Some(server) = config_database {

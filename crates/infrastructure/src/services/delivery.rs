@@ -1,18 +1,20 @@
 //! Delivers the results of batches that are over to where their job says: page by page, remembering how far it has
 //! come, so that everything arrives at least once whatever happens in between.
 
+#[cfg(feature = "http")]
+mod to_url;
+
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
 use punctual_application::{
     ActiveFailures, Operation,
     ports::{
-        BatchReader, Clock, Deliveries, DueDelivery, HandlerError, Page, ResultFilter, ResultSink,
-        SinkError, StoreError, StoredResult,
+        BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, ResultSink, SinkError,
+        StoreError, StoredResult,
     },
 };
-use punctual_domain::{Batch, Delivery, TenantId, WebhookConfig};
+use punctual_domain::Delivery;
 use serde_json::json;
 use tokio::{
     fs::OpenOptions,
@@ -22,13 +24,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{crash::crash_point, guard::guarded, handlers::webhook::Post};
+use crate::{crash::crash_point, guard::guarded};
 
 /// Results that travel together, and those that are posted one by one before it is noted.
 const PAGE: u32 = 500;
 const PAGE_OF_EACH: u32 = 100;
-/// Posts at one time, of results that are posted each by itself.
-const AT_ONCE: usize = 8;
 /// How long one page may take before somebody else may take it for lost.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// How often to look for what is due.
@@ -96,7 +96,7 @@ impl Deliverer {
         self
     }
 
-    /// Delivers until `stop` is cancelled. A place that is slow, hangs or fails keeps no other one waiting.
+    /// Delivers until `stop` is cancelled and the pages on their way have ended. A place that is slow, hangs or fails keeps no other one waiting.
     pub async fn run(self, stop: CancellationToken) {
         let deliverer = Arc::new(self);
         let mut at_work = JoinSet::new();
@@ -104,10 +104,7 @@ impl Deliverer {
         while !stop.is_cancelled() {
             if busy.len() < PLACES_AT_ONCE {
                 let places = Vec::from_iter(busy.values().cloned());
-                let begun = tokio::select! {
-                    begun = deliverer.begin(&places) => begun,
-                    () = stop.cancelled() => return,
-                };
+                let begun = deliverer.begin(&places).await;
                 deliverer.note(&begun);
                 match begun {
                     Ok(Some(part)) => {
@@ -138,6 +135,8 @@ impl Deliverer {
                 () = stop.cancelled() => {}
             }
         }
+        // What is on its way comes to its end; a page cut off would come twice.
+        while at_work.join_next().await.is_some() {}
     }
 
     fn note<T>(&self, outcome: &Result<T, StoreError>) {
@@ -222,26 +221,14 @@ impl Deliverer {
                     }
                 }
             }
-            Delivery::Webhook { config, each: true } => {
-                let post = self.post(config)?;
-                let post = &post;
-                let sends = results.iter().cloned();
-                stream::iter(sends.map(|result| async move { post_one(post, &result).await }))
-                    .buffer_unordered(AT_ONCE)
-                    .try_collect()
-                    .await
+            #[cfg(feature = "http")]
+            Delivery::Webhook { config, each } => {
+                self.post(due, config, *each, results, last).await
             }
-            Delivery::Webhook {
-                config,
-                each: false,
-            } => {
-                let post = self.post(config)?;
-                let part = due.cursor.as_deref().unwrap_or("first");
-                let id = format!("{}/{part}", due.batch.batch_id);
-                let body = part_of(&due.batch, results, last);
-                let sent = post.send(&id, "application/json", body).await;
-                sent.map(drop).map_err(|error| refused(error, None))
-            }
+            #[cfg(not(feature = "http"))]
+            Delivery::Webhook { .. } => Err(SinkError::retryable(
+                "this program is built without the feature `http`, and delivers to no URL",
+            )),
         }
     }
 
@@ -266,38 +253,6 @@ impl Deliverer {
         file.write_all(lines.as_bytes()).await.map_err(fail)?;
         file.sync_all().await.map_err(fail)
     }
-
-    fn post(&self, config: &WebhookConfig) -> Result<Post, SinkError> {
-        let post = Post::configured(config, "/deliver", Arc::clone(&self.clock));
-        post.map_err(|error| SinkError::retryable(error.to_string()))
-    }
-}
-
-async fn post_one(post: &Post, result: &StoredResult) -> Result<(), SinkError> {
-    let tenant = &result.result.tenant_id;
-    let id = result.delivery_id();
-    let body = json!(result).to_string().into_bytes();
-    let sent = post.send(&id, "application/json", body).await;
-    sent.map(drop).map_err(|error| refused(error, Some(tenant)))
-}
-
-/// A call that failed, whatever it failed of: the place that the job names can be mended while it is retried.
-fn refused(error: HandlerError, tenant: Option<&TenantId>) -> SinkError {
-    let message = match tenant {
-        Some(tenant) => format!("{tenant}: {error}"),
-        None => error.message,
-    };
-    SinkError::retryable(message).with_retry_after(error.retry_after)
-}
-
-fn part_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
-    json!({
-        "batch_id": batch.batch_id, "job_id": batch.job_id, "scheduled_at": batch.scheduled_at,
-        "status": batch.status, "total": batch.total, "succeeded": batch.succeeded, "failed": batch.failed,
-        "skipped": batch.skipped, "results": results, "last": last,
-    })
-    .to_string()
-    .into_bytes()
 }
 
 /// When to try again after so many failures before this one: a last time when it is given up, which is at `until`, or

@@ -108,7 +108,8 @@ impl DynamicBatchScheduler {
             let feed = self.start_feed(&feature_type, &sender, &stop);
             feeds.insert(feature_type, feed);
         }
-        self.publish(self.base.clock.now(), None);
+        // Nothing has been planned yet.
+        self.publish(None, None);
         while !stop.is_cancelled() {
             let now = self.base.clock.now();
             let sleep = self.tick(now).await;
@@ -181,7 +182,7 @@ impl DynamicBatchScheduler {
             }
         }
         if !watch.leads {
-            self.publish(now, None);
+            self.publish(Some(now), None);
             return watch.ends;
         }
         let (mut firing, mut next) = self.base.plan(now).await;
@@ -223,7 +224,7 @@ impl DynamicBatchScheduler {
                     }
                 }
                 metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
-                self.publish(now, next);
+                self.publish(Some(now), next);
                 until(next, now).min(watch.ends)
             }
             Err(error) => {
@@ -295,7 +296,7 @@ impl DynamicBatchScheduler {
         }
     }
 
-    fn publish(&self, now: DateTime<Utc>, next_due: Option<DateTime<Utc>>) {
+    fn publish(&self, planned_until: Option<DateTime<Utc>>, next_due: Option<DateTime<Utc>>) {
         let jobs: HashMap<JobId, JobStatus> = self
             .mirrors
             .iter()
@@ -317,7 +318,7 @@ impl DynamicBatchScheduler {
         }
         self.status.publish(SchedulerStatus {
             jobs,
-            planned_until: Some(now),
+            planned_until,
             next_due,
         });
     }

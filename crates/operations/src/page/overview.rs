@@ -15,7 +15,7 @@ use futures::stream::{self, Stream};
 use punctual_application::{DueItems, Finding, length_in_words, ports::StoreError};
 use punctual_domain::{Batch, BatchStatus, JobId};
 
-use punctual_web::page::{below, root};
+use punctual_web::page::{root, with_root};
 
 use super::{App, Problem, Visitor, render};
 use crate::remedies;
@@ -144,7 +144,7 @@ pub(super) async fn live(
                 }
                 // What cannot be read now may be a second later; the page stays as it is.
                 let Ok(now) = app.now().await else { continue };
-                let Ok(html) = below(root.clone(), || now.render()) else {
+                let Ok(html) = with_root(root.clone(), || now.render()) else {
                     continue;
                 };
                 // An event cannot carry what ends a line on other systems.

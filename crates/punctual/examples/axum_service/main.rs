@@ -5,7 +5,7 @@
 
 mod preferences;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{
@@ -20,6 +20,9 @@ use punctual::{
     PurposeHandler, SystemClock, TenantId, Zone,
 };
 use serde_json::{Map, Value, json};
+
+/// Of the operators; a real service takes it from its settings.
+const KEY: &str = "a-key-of-the-operators";
 
 struct Report;
 
@@ -57,16 +60,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .job(Job::following("reports").runs("report"))
         .start()
         .await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    // With a sign-in of your own in front of it, say `Access::guarded()` instead.
+    let access = Access::key(KEY.into(), address)?;
     let app = Router::new()
         .route("/users/{id}/reports", put(choose))
-        // Put your own sign-in for operators in front of it, and say `Access::Guarded`; or give it a key.
-        .nest("/ops", punctual.router(Access::ThisMachine("Access::Key")))
+        .nest("/ops", punctual.router(access))
         .with_state(preferences);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let service = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(axum::serve(listener, app).into_future());
-    visit(&service).await?;
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    let stopped = punctual.stop_token().cancelled_owned();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stopped);
+    let serving = tokio::spawn(serving.into_future());
+
+    visit(&format!("http://{address}")).await?;
+
     punctual.shut_down(Duration::from_secs(20)).await;
+    serving.await??;
     Ok(())
 }
 
@@ -79,11 +89,8 @@ async fn visit(service: &str) -> Result<(), Box<dyn std::error::Error>> {
         let answer = answer.json(&weekly).send().await?;
         println!("{}: {}", answer.status(), answer.text().await?);
     }
-    let page = client.get(format!("{service}/ops/jobs")).send().await?;
-    let page = page.text().await?;
-    println!(
-        "the page of the jobs leads on: {}",
-        page.contains("href=\"/ops/jobs/reports\"")
-    );
+    let jobs = client.get(format!("{service}/ops/api/v1/jobs/reports"));
+    let job: Value = jobs.bearer_auth(KEY).send().await?.json().await?;
+    println!("{} in {}", job["job_id"], job["feature_type"]);
     Ok(())
 }

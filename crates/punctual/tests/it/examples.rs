@@ -43,7 +43,8 @@ fn fixed_schedule() {
 fn operator_calls() {
     assert_eq!(
         printed("operator_calls"),
-        "queued 2 items\nbob: Bob has no address\npaused: true\npaused: false\n"
+        "queued 1 item\nreplayed: 1 succeeded\npaused: true\n\
+         ann in invoices: will run: due at 2030-01-01 06:00:00 UTC\n"
     );
 }
 
@@ -62,6 +63,6 @@ fn axum_service() {
         "200 OK: due weekly friday 17:30 UTC\n\
          422 Unprocessable Entity: /preferred_time: \"soon\" is not a time of day; use HH:MM from 00:00 to \
          23:59, such as 09:00\n\
-         the page of the jobs leads on: true\n"
+         \"reports\" in \"reports\"\n"
     );
 }

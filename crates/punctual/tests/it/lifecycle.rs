@@ -104,5 +104,7 @@ async fn what_has_not_ended_when_the_time_is_up_is_dropped() {
         .unwrap();
     until(|| slow.begun.load(Ordering::Relaxed) >= 1).await;
     assert!(!punctual.shut_down(Duration::from_millis(1)).await);
+    // Twice as long as an item takes.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(slow.ended.load(Ordering::Relaxed), 0);
 }

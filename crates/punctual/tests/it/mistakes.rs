@@ -1,5 +1,7 @@
 //! Every mistake in what the builder is given is reported at once, and nothing is made.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use punctual::{HandlerError, Item, Job, Punctual, PurposeHandler, StartError};
 use serde_json::{Value, json};
@@ -21,9 +23,18 @@ async fn all_of_them_at_once_before_a_store_is_made() {
         .store(format!("sqlite://{}", store.display()))
         .handler("not a name", Nothing)
         .handler("done", Nothing)
+        .handler("done", Nothing)
+        .chunk_size(0)
+        .poll_interval(Duration::from_secs(1 << 40))
         .job(Job::following("posts").runs("undone").deliver_to("nowhere"))
         .job(Job::daily("report", "06:00").runs("done"))
-        .job(Job::daily("report", "07:00").runs("done"));
+        .job(Job::daily("report", "07:00").runs("done"))
+        .job(
+            Job::daily("list", "05:00")
+                .items(["a", "a", "b c"])
+                .runs("done"),
+        )
+        .job(Job::following("news").items(["a"]).runs("done"));
     let Err(StartError::Mistakes(errors)) = builder.start().await else {
         panic!("it does not start");
     };
@@ -35,11 +46,18 @@ async fn all_of_them_at_once_before_a_store_is_made() {
     assert_eq!(
         pointers,
         [
+            "/chunk_size",
+            "/poll_interval",
+            "/handlers",
             "/handlers",
             "/jobs/0/purpose_id",
             "/jobs/0/feature_type",
             "/jobs/0/deliver/0/sink",
-            "/jobs/2/job_id"
+            "/jobs/2/job_id",
+            "/jobs/3/items/1",
+            "/jobs/3/items/2",
+            "/jobs/4/items",
+            "/jobs/4/feature_type"
         ],
         "{errors}"
     );

@@ -8,7 +8,7 @@ use punctual_application::{
     testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
-    Firing, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
+    Batch, Firing, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority, TenantId, Trigger,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
