@@ -14,8 +14,7 @@ use punctual_application::{
     testing::ManualClock,
 };
 use punctual_domain::{
-    BatchConfig, Dates, DeadLetter, DeadLetterState, FeatureType, JobId, TenantId, Trigger,
-    Verdict, Zone,
+    BatchConfig, Dates, DeadLetter, DeadLetterState, FeatureType, JobId, TenantId, Verdict, Zone,
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -413,6 +412,9 @@ impl World {
             self.pause(index, false).await;
         }
         self.sleep(SETTLE).await;
+        // Everything falls due on a whole minute: not at this moment, and what fell due before it has run.
+        let second = self.around.clock.now().timestamp().rem_euclid(60);
+        self.sleep(TimeDelta::seconds(100 - second)).await;
         let last_backfill = self.last_backfill().await;
         self.sleep(TimeDelta::minutes(30)).await;
         self.judge(start..end, last_backfill).await
@@ -848,15 +850,13 @@ impl World {
             }
         }
         self.note(format!("a backfill of everything from {from}: {to_run:?}"));
-        // What falls due at this moment is queued beside it.
-        let after = self.queued().into_iter();
-        let after = after.filter(|(_, queued)| queued.trigger == Trigger::Backfill);
         LastBackfill {
             at,
             dates: Dates::new(from, to).unwrap(),
             to_run,
-            batches: after
-                .map(|(id, _)| id)
+            batches: self
+                .queued()
+                .into_keys()
                 .filter(|id| !before.contains(id))
                 .collect(),
         }
