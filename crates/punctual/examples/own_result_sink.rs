@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 struct Report;
-
 #[async_trait]
 impl PurposeHandler for Report {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
@@ -65,7 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .handler("report", Report)
         .sink("warehouse", warehouse)
         .job(job.runs("report").deliver_to("warehouse"))
-        // Of a job that has never run, yesterday is made up for: there is something to see at once.
+        // Yesterday is made up for.
         .look_back(Duration::from_secs(24 * 3600))
         .start()
         .await?;

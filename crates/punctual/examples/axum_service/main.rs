@@ -4,6 +4,7 @@
 //! `cargo run -p punctual --example axum_service` starts it, visits it as a user and an operator would, and ends.
 
 mod preferences;
+mod visit;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,7 +23,7 @@ use punctual::{
 use serde_json::{Map, Value, json};
 
 /// Of the operators; a real service takes it from its settings.
-const KEY: &str = "a-key-of-the-operators";
+pub const KEY: &str = "a-key-of-the-operators";
 
 struct Report;
 
@@ -72,25 +73,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stopped = punctual.stop_token().cancelled_owned();
     let serving = axum::serve(listener, service).with_graceful_shutdown(stopped);
     let serving = tokio::spawn(serving.into_future());
-
-    visit(&format!("http://{address}")).await?;
-
+    visit::visit(&format!("http://{address}")).await?;
     punctual.shut_down(Duration::from_secs(20)).await;
     serving.await??;
-    Ok(())
-}
-
-async fn visit(service: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    for time in ["17:30", "soon"] {
-        let weekly = json!({"enabled": true, "frequency": "weekly", "preferred_day": "friday",
-            "preferred_time": time});
-        let answer = client.put(format!("{service}/users/ann/reports"));
-        let answer = answer.json(&weekly).send().await?;
-        println!("{}: {}", answer.status(), answer.text().await?);
-    }
-    let jobs = client.get(format!("{service}/ops/api/v1/jobs/reports"));
-    let job: Value = jobs.bearer_auth(KEY).send().await?.json().await?;
-    println!("{} in {}", job["job_id"], job["feature_type"]);
     Ok(())
 }

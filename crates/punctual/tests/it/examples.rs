@@ -43,8 +43,8 @@ fn fixed_schedule() {
 fn operator_calls() {
     assert_eq!(
         printed("operator_calls"),
-        "queued 1 item\nreplayed: 1 succeeded\npaused: true\n\
-         ann in invoices: will run: due at 2030-01-01 06:00:00 UTC\n"
+        "queued 1 item\nfailed: ann has no address\nreplayed 1 item\npaused: true\n\
+         ann: will run: due at 2030-01-01 06:00:00 UTC\n"
     );
 }
 
