@@ -37,6 +37,10 @@ async fn no_tenant_keeps_others_from_being_served_on_sqlite() {
     World::start(url).await.run().await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_tenant_keeps_others_from_being_served_on_postgres() {
     let server = std::env::var("TEST_POSTGRES_URL").expect(

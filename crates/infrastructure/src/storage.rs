@@ -362,6 +362,10 @@ mod tests {
         keeps_what_operators_see(Store::open(&url).await.unwrap()).await;
     }
 
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
     #[cfg(feature = "postgres")]
     #[tokio::test]
     async fn a_server_keeps_what_operators_see() {

@@ -9,6 +9,10 @@ use crate::{agent::Agent, project::Project};
 
 const TONES: [&str; 5] = ["cheerful", "formal", "poetic", "grumpy", "excited"];
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn twenty_tenants_get_what_a_real_model_writes_in_their_tone() {
     let url = std::env::var("TEST_MODEL_URL").expect("run it under tests/with-model.sh");

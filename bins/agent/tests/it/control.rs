@@ -39,6 +39,10 @@ async fn store(agent: &Agent, tenant: &str, preference: Value) {
     agent.config(Method::PUT, &path, &body).await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
     let folder = tempfile::tempdir().unwrap();
@@ -182,6 +186,10 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
     }
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
@@ -280,6 +288,10 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
     }
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn events_tell_of_a_batch_until_it_is_over() {
     let folder = tempfile::tempdir().unwrap();

@@ -190,6 +190,10 @@ async fn sqlite_is_whole_after_death_at_every_point() {
     dies_at_every_point(async || None).await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn postgresql_is_whole_after_death_at_every_point() {
     dies_at_every_point(async || Some(database().await)).await;
@@ -252,6 +256,10 @@ async fn an_item_that_ends_the_process_is_found_on_sqlite() {
     a_deadly_item_is_found(None).await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn an_item_that_ends_the_process_is_found_on_postgresql() {
     a_deadly_item_is_found(Some(database().await)).await;

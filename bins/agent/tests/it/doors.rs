@@ -231,6 +231,10 @@ async fn errors_of_the_framework_are_problems_too() {
     }
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn what_an_endpoint_answers_is_shown_and_never_acted_upon() {
     let answer = "\x1b[2J\x1b]0;owned\x07\x1b[31mPWNED\x1b[0m\r\n2026-11-25T00:00:00Z  INFO forged log line\u{202e}";
@@ -371,6 +375,10 @@ fn modes(folder: &Path, found: &mut Vec<(String, u32)>) {
     }
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn every_file_is_its_users_alone() {
     let purpose = json!({"handler": "template", "template": "t.j2"});

@@ -93,6 +93,10 @@ pub async fn completed(agent: &Agent, batch: &str) -> Value {
         .await
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn what_failed_for_good_is_listed_run_again_or_let_go() {
     let endpoint = Endpoint::default();
@@ -149,6 +153,10 @@ async fn what_failed_for_good_is_listed_run_again_or_let_go() {
     assert_eq!(line["status"], "failed");
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_job_that_fails_massively_is_paused_and_says_so_and_goes_on_when_resumed() {
     let endpoint = Endpoint::default();
@@ -179,6 +187,10 @@ async fn a_job_that_fails_massively_is_paused_and_says_so_and_goes_on_when_resum
     assert_eq!(agent.get("/api/v1/jobs/posts").await["paused"], false);
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn what_is_queued_of_a_paused_job_waits() {
     let endpoint = Endpoint::default();
@@ -192,6 +204,10 @@ async fn what_is_queued_of_a_paused_job_waits() {
     assert_eq!(completed(&agent, &batch).await["progress"]["succeeded"], 20);
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_batch_that_is_cancelled_begins_nothing_more() {
     let endpoint = Endpoint {

@@ -33,6 +33,10 @@ async fn ready(agent: &Agent) -> (StatusCode, Option<String>, Value) {
     )
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_locked_store_is_reported_with_since_when_and_the_remedy_and_nothing_is_lost() {
     let job = json!({"default_preferences": {"frequency": "daily"}});
@@ -113,6 +117,10 @@ async fn a_locked_store_is_reported_with_since_when_and_the_remedy_and_nothing_i
     assert!(agent.terminate().success());
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn what_one_job_lacks_is_a_warning_and_the_others_run() {
     // A folder is in the place of the file that results go to, and a file in the place of the folder of what was last

@@ -38,6 +38,10 @@ async fn config_database(
     (url, stop, serving)
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn an_agent_that_starts_without_its_config_database_runs_what_it_knew() {
     let folder = tempfile::tempdir().unwrap();
@@ -140,6 +144,10 @@ async fn foreign() -> String {
     url
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn entries_that_cannot_be_read_are_shown_and_all_others_run() {
     let folder = tempfile::tempdir().unwrap();

@@ -47,6 +47,10 @@ async fn runs(agent: &Agent, tenant: &str, at_least: usize) -> Vec<Value> {
     answer["runs"].as_array().unwrap().clone()
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn every_tenant_gets_their_own_text_at_their_own_time() {
     let folder = tempfile::tempdir().unwrap();
@@ -205,6 +209,10 @@ async fn every_tenant_gets_their_own_text_at_their_own_time() {
     );
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_tenant_switched_off_while_queued_is_skipped_and_a_broken_one_quarantined() {
     let folder = tempfile::tempdir().unwrap();

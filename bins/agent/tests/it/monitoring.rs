@@ -24,6 +24,10 @@ impl Drop for Prometheus {
     }
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn prometheus_reads_the_agent_and_knows_every_metric_of_the_rules() {
     let folder = tempfile::tempdir().unwrap();

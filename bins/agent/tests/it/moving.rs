@@ -32,6 +32,10 @@ async fn seen(agent: &Agent) -> [Vec<Value>; 4] {
     ]
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn an_agent_goes_on_in_postgres_where_it_was_in_sqlite() {
     let project = Project::new(
@@ -108,6 +112,10 @@ async fn an_agent_goes_on_in_postgres_where_it_was_in_sqlite() {
     assert_eq!(letters.len(), 2);
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[test]
 fn without_a_store_to_move_it_says_so_and_makes_none() {
     let project = Project::new(

@@ -23,6 +23,10 @@ async fn store(agent: &Agent, tenant: &str, preference: &Value) {
     agent.config(Method::PUT, &path, preference).await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn an_operator_sees_what_goes_on_and_steers_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -240,6 +244,10 @@ async fn cookie(agent: &Agent) -> String {
     cookie.split(';').next().unwrap().to_owned()
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn dead_letters_are_looked_through_and_settled_on_the_page() {
     let tenants = ["bad_a", "bad_b", "bad_c"].map(str::to_owned);
@@ -292,6 +300,10 @@ async fn dead_letters_are_looked_through_and_settled_on_the_page() {
     browser.close().await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -36,6 +36,10 @@ const YESTERDAY: [&str; 6] = [
     "2026-03-01",
 ];
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn what_was_skipped_is_backfilled_and_nothing_twice() {
     let endpoint = Endpoint {
@@ -77,6 +81,10 @@ async fn what_was_skipped_is_backfilled_and_nothing_twice() {
     assert_eq!(agent.get(&path).await["progress"], ended["progress"]);
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_replay_loses_no_dead_letter() {
     let endpoint = Endpoint::default();
@@ -163,6 +171,10 @@ async fn a_replay_loses_no_dead_letter() {
     assert_eq!(open().await, [] as [Value; 0]);
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_key_is_one_batch_also_at_once_and_after_a_restart() {
     let endpoint = Endpoint::default();
@@ -226,6 +238,10 @@ async fn a_key_is_one_batch_also_at_once_and_after_a_restart() {
     );
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing() {
     let endpoint = Endpoint::default();
@@ -313,6 +329,10 @@ async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing()
     assert_eq!((status, &answer["discarded"]), (StatusCode::OK, &json!(2)));
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn two_occurrences_of_a_tenant_run_one_at_a_time() {
     for (overlap, second) in [

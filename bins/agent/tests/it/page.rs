@@ -19,6 +19,10 @@ const HOSTILE: [&str; 5] = [
     "javascript:window.pwned=1",
 ];
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_user_sets_a_preference_and_the_agents_schedule_moves() {
     let folder = tempfile::tempdir().unwrap();
@@ -112,6 +116,10 @@ async fn a_user_sets_a_preference_and_the_agents_schedule_moves() {
     browser.close().await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn hostile_values_are_shown_as_text_everywhere() {
     let folder = tempfile::tempdir().unwrap();
@@ -200,6 +208,10 @@ async fn hostile_values_are_shown_as_text_everywhere() {
     browser.close().await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn every_field_has_a_name_and_nothing_is_wider_than_a_phone() {
     let folder = tempfile::tempdir().unwrap();

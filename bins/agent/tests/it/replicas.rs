@@ -104,6 +104,10 @@ async fn leads(agent: &Agent) -> bool {
     agent.metric("punctual_leads").await == Some(1.0)
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_replica_that_stops_answering_is_replaced_and_commits_nothing_when_it_wakes() {
     let bench = Bench::new(200, Duration::from_millis(200)).await;
@@ -139,6 +143,10 @@ async fn a_replica_that_stops_answering_is_replaced_and_commits_nothing_when_it_
     assert_all_once(&b, &path, 200).await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_replica_that_is_killed_leaves_nothing_undone_and_another_one_fires() {
     let bench = Bench::new(200, Duration::from_millis(100)).await;

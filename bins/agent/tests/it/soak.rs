@@ -108,11 +108,19 @@ async fn nothing_is_lost_or_doubled_on_sqlite_however_often_it_is_killed() {
     soak("SQLite", None).await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_on_postgresql_however_often_it_is_killed() {
     soak("PostgreSQL", Some(database().await)).await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
     let restarts = number("RESTARTS", 0);

@@ -49,6 +49,10 @@ where
     WRITERS * WRITES - seen.len()
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn no_change_is_lost_to_a_reader_however_late_writers_commit() {
     let server = start(Kind::Postgres).await;
@@ -147,6 +151,10 @@ async fn lost_by_a_sequence(condition: &'static str) -> usize {
     lost(write, read).await
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn the_harness_notices_a_feed_that_loses_changes() {
     let naive = lost_by_a_sequence("true").await;

@@ -118,6 +118,10 @@ async fn a_database_put_back_to_an_older_state_goes_on_under_another_epoch(kind:
     }
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn callers_who_go_away_leave_no_transaction_open() {
     let server = start(Kind::Postgres).await;
@@ -158,6 +162,10 @@ async fn callers_who_go_away_leave_no_transaction_open() {
     server.put("a", on("23:59")).await;
 }
 
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
 #[tokio::test]
 async fn two_processes_may_open_a_new_database_at_the_same_time() {
     for kind in [Kind::Sqlite, Kind::Postgres] {

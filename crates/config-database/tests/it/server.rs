@@ -14,7 +14,14 @@ macro_rules! on_both_databases {
             $(#[tokio::test] async fn $test() { super::$test(crate::server::Kind::Sqlite).await; })*
         }
         mod postgres {
-            $(#[tokio::test] async fn $test() { super::$test(crate::server::Kind::Postgres).await; })*
+            $(
+                #[cfg_attr(
+                    not(feature = "servers"),
+                    ignore = "needs what `make setup` installs; run `make test`"
+                )]
+                #[tokio::test]
+                async fn $test() { super::$test(crate::server::Kind::Postgres).await; }
+            )*
         }
     };
 }

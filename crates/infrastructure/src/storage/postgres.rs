@@ -236,18 +236,30 @@ pub(super) mod tests {
         options.database(&name).to_url_lossy().to_string()
     }
 
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
     #[tokio::test]
     async fn a_real_database_keeps_the_contract() {
         let store = PostgresStore::open(&database().await).await.unwrap();
         contract::store(&store, &*store.reader()).await;
     }
 
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
     #[tokio::test]
     async fn a_real_database_keeps_what_is_to_be_delivered() {
         let store = PostgresStore::open(&database().await).await.unwrap();
         contract::deliveries(&store, &*store.deliveries()).await;
     }
 
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
     #[tokio::test]
     async fn opening_again_changes_nothing_and_no_password_is_shown() {
         let url = database().await;
@@ -261,6 +273,10 @@ pub(super) mod tests {
         assert!(!error.contains("secret"), "{error}");
     }
 
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
     #[tokio::test]
     async fn a_dropped_begin_leaves_no_transaction_open() {
         let url = database().await;
@@ -283,6 +299,10 @@ pub(super) mod tests {
         }
     }
 
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
     #[tokio::test]
     async fn one_process_leads_until_its_term_has_run_out_or_it_steps_down() {
         use punctual_application::ports::{
