@@ -58,28 +58,21 @@ impl ConfigStore {
     ) -> Result<(), PutError> {
         let preference = Value::Object(preference);
         let feature = feature_type.as_str();
-        let id = id_of(tenant_id);
-        let put = self
-            .edit(&id, &Expected::default(), ACTOR, |stored| {
-                let mut all = stored.map_or_else(Map::new, |stored| stored.config_value.clone());
-                all.insert(feature.to_owned(), preference.clone());
-                Ok(Value::Object(all))
-            })
-            .await;
-        let prefix = format!("/config_value/{feature}");
-        match put {
-            Ok(_) => Ok(()),
+        let put = self.edit_preferences(tenant_id, |all| {
+            all.insert(feature.to_owned(), preference.clone());
+        });
+        put.await.map_err(|mut error| {
             // The caller knows the preference, and not the configuration that it is a part of.
-            Err(ChangeError::Invalid(mut errors)) => {
+            if let PutError::Invalid(errors) = &mut error {
+                let prefix = format!("/config_value/{feature}");
                 for error in &mut errors.0 {
                     if let Some(below) = error.pointer.strip_prefix(&prefix) {
                         error.pointer = below.to_owned();
                     }
                 }
-                Err(errors.into())
             }
-            Err(error) => Err(error.into()),
-        }
+            error
+        })
     }
 
     /// Removes a tenant's preference for a feature, if there is one.
@@ -91,14 +84,24 @@ impl ConfigStore {
         tenant_id: &TenantId,
         feature_type: &FeatureType,
     ) -> Result<(), PutError> {
-        let (id, feature) = (id_of(tenant_id), feature_type.as_str());
-        let stored = self.config(&id).await?;
+        let feature = feature_type.as_str();
+        let stored = self.config(&id_of(tenant_id)).await?;
         if !stored.is_some_and(|stored| stored.config_value.contains_key(feature)) {
             return Ok(());
         }
+        self.edit_preferences(tenant_id, |all| _ = all.remove(feature))
+            .await
+    }
+
+    async fn edit_preferences(
+        &self,
+        tenant_id: &TenantId,
+        change: impl Fn(&mut Map<String, Value>),
+    ) -> Result<(), PutError> {
+        let id = id_of(tenant_id);
         self.edit(&id, &Expected::default(), ACTOR, |stored| {
             let mut all = stored.map_or_else(Map::new, |stored| stored.config_value.clone());
-            all.remove(feature);
+            change(&mut all);
             Ok(Value::Object(all))
         })
         .await?;

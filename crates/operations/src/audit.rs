@@ -4,12 +4,11 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use axum::{
     Json,
-    extract::{
-        ConnectInfo, FromRequestParts, OriginalUri, Query, State, rejection::QueryRejection,
-    },
+    extract::{ConnectInfo, FromRequestParts, Query, State, rejection::QueryRejection},
     http::request::Parts,
 };
 use punctual_application::Actor;
+use punctual_web::page::root_of;
 
 use super::{
     App, PageQuery,
@@ -23,14 +22,12 @@ pub(super) struct By(pub(super) Actor);
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         if let Some(actor) = parts.extensions.get::<Actor>() {
             return Ok(Self(actor.clone()));
         }
-        // Of what is nested, the path begins after its prefix.
-        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await?;
-        let prefix = uri.path().strip_suffix(parts.uri.path());
-        let way = match prefix.is_some_and(|prefix| prefix.ends_with("/api/v1")) {
+        let root = root_of(&parts.uri, &parts.extensions);
+        let way = match root.ends_with("/api/v1") {
             true => "api",
             false => "page",
         };

@@ -159,7 +159,7 @@ pub fn description() -> utoipa::openapi::OpenApi {
 
 /// The same, as of a router that may be nested.
 async fn described(request: Request) -> Json<utoipa::openapi::OpenApi> {
-    let (root, _) = root_of(request).await;
+    let root = root_of(request.uri(), request.extensions());
     let mut description = description();
     if !root.is_empty() {
         description.servers = Some(vec![Server::new(root)]);

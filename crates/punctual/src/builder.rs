@@ -133,7 +133,7 @@ impl Builder {
     /// need none.
     #[must_use]
     pub fn preferences(mut self, preferences: impl ConfigDatabase + 'static) -> Self {
-        self.preferences = Some(Arc::new(Guarded(preferences)));
+        self.preferences = Some(Arc::new(preferences));
         self
     }
 
@@ -189,7 +189,7 @@ impl Builder {
     /// Where the items of jobs with a schedule of their own are read, in place of files and URLs.
     #[must_use]
     pub fn item_source(mut self, source: impl ItemSource + 'static) -> Self {
-        self.item_source = Some(Arc::new(Guarded(source)));
+        self.item_source = Some(Arc::new(source));
         self
     }
 
@@ -276,14 +276,15 @@ impl Builder {
         let jobs = Jobs::from(checked.config);
         let handlers = checked.handlers;
         let preferences = self.preferences.unwrap_or_else(|| Arc::new(NoPreferences));
+        let preferences: Arc<dyn ConfigDatabase> = Arc::new(Guarded(preferences));
         let others = match self.item_source {
             Some(source) => Some(source),
             None => files_and_urls(&self.folder)?,
         };
-        let item_source: Arc<dyn ItemSource> = Arc::new(Items {
+        let item_source: Arc<dyn ItemSource> = Arc::new(Guarded(Items {
             listed: checked.listed,
             others,
-        });
+        }));
         let base = BatchScheduler::new(
             jobs.clone(),
             item_source.clone(),
@@ -366,10 +367,10 @@ impl Builder {
         let mut errors = self.numbers_out_of_range();
         let (mut config, handlers) = self.from_files.clone();
         let handlers = self.bind(handlers, &mut errors);
-        for (name, _) in self.doubled_sinks() {
-            let twice = Invalid::new("names two sinks", "give each sink its own name");
-            errors.push(twice.at("/sinks", Some(&json!(name))));
-        }
+        let handler_names = self.handlers.iter().map(|(name, ..)| name);
+        errors.extend(names_of_two("/handlers", handler_names));
+        let sink_names = self.sinks.iter().map(|(name, _)| name);
+        errors.extend(names_of_two("/sinks", sink_names));
         let from_files = config.jobs.len();
         let mut names: BTreeSet<_> = config.jobs.iter().map(|job| job.job_id.clone()).collect();
         let mut listed = HashMap::new();
@@ -429,18 +430,36 @@ impl Builder {
     fn numbers_out_of_range(&self) -> Vec<FieldError> {
         let seconds = |time: Duration| usize::try_from(time.as_secs()).unwrap_or(usize::MAX);
         let numbers = [
-            ("max_concurrent_items", self.max_concurrent_items, 1, 10_000),
-            ("retry_limit", self.retry_limit as usize, 0, 100),
-            ("chunk_size", self.chunk_size, 1, 10_000),
-            ("poll_interval", seconds(self.poll_interval), 1, 86_400),
-            ("look_back", seconds(self.look_back), 0, 366 * 86_400),
+            (
+                "max_concurrent_items",
+                self.max_concurrent_items,
+                1,
+                10_000,
+                "items",
+            ),
+            ("retry_limit", self.retry_limit as usize, 0, 100, "retries"),
+            ("chunk_size", self.chunk_size, 1, 10_000, "items"),
+            (
+                "poll_interval",
+                seconds(self.poll_interval),
+                1,
+                86_400,
+                "seconds",
+            ),
+            (
+                "look_back",
+                seconds(self.look_back),
+                0,
+                366 * 86_400,
+                "seconds",
+            ),
         ];
         let outside = numbers
             .into_iter()
-            .filter(|(_, number, least, most)| !(least..=most).contains(&number));
+            .filter(|(_, number, least, most, _)| !(least..=most).contains(&number));
         outside
-            .map(|(name, number, least, most)| {
-                let range = format!("use {least} to {most}");
+            .map(|(name, number, least, most, unit)| {
+                let range = format!("use {least} to {most} {unit}");
                 Invalid::new("is out of range", range).at(format!("/{name}"), Some(&json!(number)))
             })
             .collect()
@@ -448,32 +467,15 @@ impl Builder {
 
     /// The handlers of files and of the program.
     fn bind(&self, mut handlers: Handlers, errors: &mut Vec<FieldError>) -> Handlers {
-        let mut names = BTreeSet::new();
         for (name, handler, binding) in &self.handlers {
-            let Ok(purpose) = PurposeId::new(name) else {
-                let invalid = Invalid::new(
-                    "cannot be the name of a handler",
-                    "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -",
-                );
-                errors.push(invalid.at("/handlers", Some(&json!(name))));
-                continue;
-            };
-            if !names.insert(name) {
-                let twice = Invalid::new("names two handlers", "give each handler its own name");
-                errors.push(twice.at("/handlers", Some(&json!(name))));
+            match PurposeId::new(name) {
+                Ok(purpose) => handlers.bind(purpose, handler.clone(), binding.clone()),
+                Err(error) => {
+                    errors.push(Invalid::from(error).at("/handlers", Some(&json!(name))));
+                }
             }
-            handlers.bind(purpose, handler.clone(), binding.clone());
         }
         handlers
-    }
-
-    fn doubled_sinks(&self) -> impl Iterator<Item = &(String, Arc<dyn ResultSink>)> {
-        let sinks = self.sinks.iter().enumerate();
-        sinks
-            .filter(|(index, (name, _))| {
-                self.sinks[..*index].iter().any(|(other, _)| other == name)
-            })
-            .map(|(_, sink)| sink)
     }
 
     /// Mistakes of a job beside other parts.
@@ -513,6 +515,18 @@ impl Builder {
     }
 }
 
+/// The names that two parts have.
+fn names_of_two<'n>(pointer: &str, names: impl Iterator<Item = &'n String>) -> Vec<FieldError> {
+    let mut seen = BTreeSet::new();
+    let twice = names.filter(|name| !seen.insert(*name));
+    twice
+        .map(|name| {
+            let invalid = Invalid::new("is given twice", "give each its own name");
+            invalid.at(pointer, Some(&json!(name)))
+        })
+        .collect()
+}
+
 /// The ids that a job lists, each once.
 fn ids_of(ids: &[String], at: &str, errors: &mut Vec<FieldError>) -> Vec<TenantId> {
     let (mut seen, mut valid) = (BTreeSet::new(), Vec::new());
@@ -523,10 +537,7 @@ fn ids_of(ids: &[String], at: &str, errors: &mut Vec<FieldError>) -> Vec<TenantI
                 continue;
             }
             Ok(_) => Invalid::new("is listed twice", "list every item once"),
-            Err(_) => Invalid::new(
-                "cannot be the id of an item",
-                "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -",
-            ),
+            Err(error) => error.into(),
         };
         errors.push(invalid.at(format!("{at}/{place}"), Some(&json!(id))));
     }

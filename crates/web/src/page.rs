@@ -11,13 +11,11 @@
 //!
 //! Addresses in a template are made with [`at`], so that the pages work below any path that their router is nested at.
 
-use std::convert::Infallible;
-
 use askama::Template;
 use axum::{
     Router,
-    extract::{FromRequestParts, OriginalUri, Request},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::{OriginalUri, Request},
+    http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware::Next,
     response::{Html, IntoResponse, Response},
     routing::get,
@@ -59,13 +57,12 @@ pub fn with_root<T>(root: String, render: impl FnOnce() -> T) -> T {
     ROOT.sync_scope(root, render)
 }
 
-/// The path that the router of this request is nested at; empty: none.
-pub async fn root_of(request: Request) -> (String, Request) {
-    let (mut parts, body) = request.into_parts();
-    let original: Result<_, Infallible> = OriginalUri::from_request_parts(&mut parts, &()).await;
-    let Ok(OriginalUri(original)) = original;
-    let root = stripped(original.path(), parts.uri.path()).to_owned();
-    (root, Request::from_parts(parts, body))
+/// The path that the router of a request with this address is nested at; empty: none.
+#[must_use]
+pub fn root_of(uri: &Uri, extensions: &Extensions) -> String {
+    let original = extensions.get::<OriginalUri>();
+    let original = original.map_or(uri, |OriginalUri(original)| original);
+    stripped(original.path(), uri.path()).to_owned()
 }
 
 /// What a nested router has taken off the path of a request.
@@ -131,7 +128,7 @@ impl Site {
     /// Middleware for pages: turns errors into pages and sets headers with which the browser keeps the page to itself
     /// and loads nothing from other hosts.
     pub async fn answer(&'static self, request: Request, next: Next) -> Response {
-        let (root, request) = root_of(request).await;
+        let root = root_of(request.uri(), request.extensions());
         let answering = async {
             let mut response = next.run(request).await;
             match response.extensions_mut().remove::<Problem>() {

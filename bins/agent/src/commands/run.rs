@@ -64,7 +64,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let metrics = install_metrics().map_err(Failure::failed)?;
     let mut signals = Signals::new().map_err(Failure::failed)?;
 
-    // It ends last: what is being brought to its end may still ask it.
+    // The Config Database ends last: what is being brought to its end may still ask it.
     let stop_config_database = CancellationToken::new();
     let config_database = match &settings.config_service_url {
         Some(_) if options.import.is_some() => {

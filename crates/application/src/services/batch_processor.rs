@@ -131,6 +131,9 @@ pub enum ProcessError {
     /// Items are left that another chunk has, or that wait until another occurrence of their tenant has ended.
     #[error("items wait until others of their tenants have ended")]
     Waiting,
+    /// A part of Punctual, or of an adapter, panicked.
+    #[error("processing panicked; see the log")]
+    Panicked,
     /// So much of the batch has failed that the job should be paused.
     #[error("{0}")]
     Failing(String),

@@ -366,17 +366,8 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
         let span = spans::of(&chunk);
         async move { processor.process(&chunk).await }.instrument(span)
     });
-    let worked = match AbortOnDropHandle::new(work).await {
-        Ok(worked) => worked,
-        Err(error) => {
-            let operation = Operation::PrepareChunks(job_id.clone());
-            failures.failed(operation, &error, processor.now());
-            error!(chunk_id = chunk.chunk_id, %error, "Chunk {} goes back to the queue: {error}", chunk.chunk_id);
-            pause(HOLD, stop).await;
-            return Err(error.into());
-        }
-    };
-    match worked {
+    let worked = AbortOnDropHandle::new(work).await;
+    match worked.unwrap_or(Err(ProcessError::Panicked)) {
         Ok(report) => {
             crash_point!("chunk-before-ack");
             failures.succeeded(&Operation::PrepareChunks(job_id.clone()));

@@ -91,7 +91,7 @@ async fn it_stops_at_once_with_sixty_slow_items_waiting_and_the_next_process_goe
 }
 
 #[tokio::test]
-async fn what_has_not_ended_when_the_time_is_up_is_dropped() {
+async fn what_has_not_ended_when_the_time_is_up_runs_in_the_next_process() {
     let folder = tempfile::tempdir().unwrap();
     let slow: Arc<Slow> = Arc::default();
     let punctual = sixty_slow_items(&folder, &slow).start().await.unwrap();
@@ -107,4 +107,8 @@ async fn what_has_not_ended_when_the_time_is_up_is_dropped() {
     // Twice as long as an item takes.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(slow.ended.load(Ordering::Relaxed), 0);
+    let next = sixty_slow_items(&folder, &slow).max_concurrent_items(60);
+    let next = next.start().await.unwrap();
+    until(|| slow.ended.load(Ordering::Relaxed) == 60).await;
+    assert!(next.shut_down(Duration::from_secs(20)).await);
 }

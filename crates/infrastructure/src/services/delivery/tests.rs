@@ -20,6 +20,8 @@ enum Does {
     Refuse(SinkError),
     Panic,
     Hang,
+    /// Takes, after so many seconds.
+    Wait(u64),
 }
 
 /// Does what a test scripts, call by call, and then takes everything.
@@ -51,6 +53,7 @@ impl ResultSink for Timed {
             Some(Does::Refuse(error)) => return Err(error),
             Some(Does::Panic) => panic!("this test makes the sink panic"),
             Some(Does::Hang) => std::future::pending().await,
+            Some(Does::Wait(seconds)) => sleep(seconds).await,
             None => {}
         }
         let seconds = self.began.elapsed().as_secs();
@@ -66,6 +69,12 @@ struct Timed {
 
 /// Delivers `batches` batches of one result each to these sinks, for ever.
 async fn deliver(batches: i64, sinks: &[(&str, &Arc<Sink>)]) -> Arc<FakeStore> {
+    let (store, deliverer) = deliverer(batches, sinks).await;
+    tokio::spawn(deliverer.run(CancellationToken::new()));
+    store
+}
+
+async fn deliverer(batches: i64, sinks: &[(&str, &Arc<Sink>)]) -> (Arc<FakeStore>, Deliverer) {
     let store = Arc::new(FakeStore::default());
     let clock = Arc::new(ManualClock::starting_at("2026-03-01T10:00:00Z"));
     let targets = sinks.iter().map(|(name, _)| Delivery::Sink((*name).into()));
@@ -81,8 +90,7 @@ async fn deliver(batches: i64, sinks: &[(&str, &Arc<Sink>)]) -> Arc<FakeStore> {
         };
         deliverer = deliverer.with_sink(*name, Arc::new(sink));
     }
-    tokio::spawn(deliverer.run(CancellationToken::new()));
-    store
+    (store, deliverer)
 }
 
 /// Stores a batch that has ended at `now`.
@@ -172,6 +180,23 @@ async fn a_sink_that_panics_or_hangs_is_called_again() {
     // 2 s after the panic, 240 s in which it hangs, 4 s more.
     let taken = sink.taken();
     assert!(matches!(taken[..], [246..=250]), "{taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_at_a_stop_arrives_and_does_not_come_again() {
+    let sink = Sink::scripted([Does::Wait(10)]);
+    let (store, first) = deliverer(2, &[("warehouse", &sink)]).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(first.run(stop.clone()));
+    sleep(5).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(sink.taken(), [10], "one of two, which had begun");
+    let clock = Arc::new(ManualClock::starting_at("2026-03-01T10:10:00Z"));
+    let due = store.take(clock.now(), LEASE, &[]).await.unwrap();
+    assert!(due.is_some(), "the other one");
+    let more = store.take(clock.now(), LEASE, &[]).await.unwrap();
+    assert!(more.is_none(), "{more:?}");
 }
 
 #[tokio::test(start_paused = true)]
