@@ -12,7 +12,7 @@ use serde_json::Value;
 type Names = &'static [&'static str];
 
 /// What a crate may depend on: siblings, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 9] = [
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 10] = [
     (
         "punctual-domain",
         &[],
@@ -30,6 +30,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 9] = [
             "uuid",
         ]),
     ),
+    ("punctual-project", &["punctual-domain"], None),
     (
         "punctual-application",
         &["punctual-domain"],
@@ -59,6 +60,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 9] = [
         &[
             "punctual-application",
             "punctual-domain",
+            "punctual-project",
             "punctual-telemetry",
         ],
         None,
@@ -75,6 +77,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 9] = [
             "punctual-domain",
             "punctual-infrastructure",
             "punctual-operations",
+            "punctual-project",
         ],
         None,
     ),
@@ -187,7 +190,7 @@ const DOMAIN: [&str; 7] = [
     "preference",
     "work",
     "planning",
-    "project",
+    "jobs",
 ];
 
 #[test]

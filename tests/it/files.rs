@@ -3,14 +3,29 @@
 
 use std::path::{Path, PathBuf};
 
-use punctual_domain::{BatchConfig, Zone, parse_purposes};
-use punctual_infrastructure::JsonFile;
+use punctual_domain::Zone;
+use punctual_infrastructure::HandlerKinds;
+use punctual_project::JsonFile;
 use serde_json::{Value, json};
 
 fn data(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../data")
         .join(file)
+}
+
+/// What is wrong with purposes, beside keys and templates that only their readers have.
+fn mistakes_in_purposes(document: &Value) -> Vec<String> {
+    let read = HandlerKinds::built_in(&data("templates")).handlers(document);
+    let errors = read.err().map_or_else(Vec::new, |errors| errors.0);
+    errors
+        .into_iter()
+        .filter(|error| {
+            !error.problem.contains("is not set in the environment")
+                && !error.problem.contains("cannot be used")
+        })
+        .map(|error| error.to_string())
+        .collect()
 }
 
 fn schema_accepts(document: &Value) -> bool {
@@ -23,7 +38,7 @@ fn schema_accepts(document: &Value) -> bool {
 }
 
 fn agent_accepts(document: &Value) -> bool {
-    BatchConfig::parse(document, &Zone::utc()).is_ok()
+    punctual_project::parse_batch_config(document, &Zone::utc()).is_ok()
 }
 
 /// The longest part of a message of the log that is always the same.
@@ -141,7 +156,7 @@ fn the_first_steps_are_taken_as_they_stand() {
     let jobs: Value = serde_json::from_str(blocks.next().unwrap()).unwrap();
     assert!(schema_accepts(&jobs) && agent_accepts(&jobs));
     let purposes = serde_json::from_str(blocks.next().unwrap()).unwrap();
-    assert!(parse_purposes(&purposes).is_ok());
+    assert_eq!(mistakes_in_purposes(&purposes), [""; 0]);
     assert_eq!(blocks.next(), None);
 }
 
@@ -156,13 +171,12 @@ fn the_guides_examples_are_taken_as_they_stand() {
         let example: Value =
             serde_json::from_str(block).unwrap_or_else(|error| panic!("{error} in {block}"));
         if example.get("jobs").is_some() {
-            let parsed = BatchConfig::parse(&example, &Zone::utc());
+            let parsed = punctual_project::parse_batch_config(&example, &Zone::utc());
             assert!(parsed.is_ok(), "{parsed:?}");
             assert!(schema_accepts(&example), "{block}");
             jobs += 1;
         } else {
-            let parsed = parse_purposes(&example);
-            assert!(parsed.is_ok(), "{parsed:?}");
+            assert_eq!(mistakes_in_purposes(&example), [""; 0]);
             purposes += 1;
         }
     }

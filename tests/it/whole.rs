@@ -17,7 +17,7 @@ use punctual_application::{
     },
 };
 use punctual_config_database::{ConfigStore, Server, ServerSettings};
-use punctual_domain::{BatchConfig, ChangeKind, FeatureType, Item, PurposeId, TenantId, Zone};
+use punctual_domain::{ChangeKind, FeatureType, Item, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, SchedulerOptions,
     Store, Worker,
@@ -224,7 +224,7 @@ async fn preferences_become_runs_through_every_real_part() {
         "job_id": "posts", "type": "individual_batch", "purpose_id": "note", "preference_based": true,
         "feature_type": "posts", "default_preferences": {"template_overrides": {"length": "short"}}
     }]});
-    let config = Arc::new(BatchConfig::parse(&config, &Zone::utc()).unwrap());
+    let config = Arc::new(punctual_project::parse_batch_config(&config, &Zone::utc()).unwrap());
     let notebook = Notebook::default();
     let mut handlers = Handlers::default();
     handlers.bind(

@@ -101,7 +101,7 @@ impl Reload {
                 .values()
                 .filter_map(|source| match &source.location {
                     Location::File(file) => Some(folder.join(file)),
-                    Location::Http { .. } => None,
+                    Location::Listed(_) | Location::Http { .. } => None,
                 });
             let found = match files.find(|path| !path.is_file()) {
                 Some(path) => Err(format!("{} does not exist", path.display())),

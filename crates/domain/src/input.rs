@@ -12,4 +12,4 @@ pub(crate) mod errors;
 pub(crate) mod fields;
 pub(crate) mod limits;
 pub(crate) mod text;
-pub(crate) mod values;
+pub mod values;

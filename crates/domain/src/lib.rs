@@ -1,22 +1,27 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
-// Each may use those before it and none after: input, ids, time, preference, work, planning, project.
+// Each may use those before it and none after: input, ids, time, preference, work, planning, jobs.
 // `tests/it/architecture.rs` holds this order.
 mod ids;
 mod input;
+mod jobs;
 mod planning;
 mod preference;
-mod project;
 mod time;
 mod work;
 
 pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
 pub use input::{
     errors::{FieldError, FieldErrors, Invalid},
-    fields::Fields,
+    fields::{Fields, below, object_at},
     limits::{MAX_DEPTH, MAX_PREFERENCE_BYTES, check_content, check_size},
     text::{visible, visible_lines},
+    values,
+};
+pub use jobs::{
+    config::{BatchConfig, JobConfig, Work},
+    source::{Filter, Location, Source},
 };
 pub use planning::{
     backfill::{BackfillGroup, Dates, InvalidDates},
@@ -35,13 +40,8 @@ pub use preference::{
     effective::{MergedPreference, Origin},
     overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides},
     stored::Preference,
+    values::parse_zone,
     when::{same_schedule, says_when, schedule_text},
-};
-pub use project::{
-    batch_config::BatchConfig,
-    job::{JobConfig, Work},
-    purposes::{ChatConfig, HandlerConfig, PurposeConfig, parse_purposes},
-    source::{Filter, Location, Source},
 };
 pub use time::{
     cron::{CronSchedule, InvalidCron},

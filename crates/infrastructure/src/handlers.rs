@@ -1,78 +1,192 @@
-//! The built-in handlers, made from `purposes.json`.
+//! The built-in handlers, and how `purposes.json` names handlers.
+//!
+//! # Adding a handler
+//!
+//! 1. A file here with the handler (a [`PurposeHandler`]) and its kind: a [`HandlerKind`], which reads the handler's options
+//!    and makes it.
+//! 2. A line in [`HandlerKinds::built_in`].
+//!
+//! A program that embeds Punctual adds kinds of its own with [`HandlerKinds::with`].
 
 pub mod chat;
 pub(crate) mod endpoint;
 pub mod template;
 pub mod webhook;
 
-use std::sync::Arc;
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use punctual_application::{
-    Binding, Handlers, PurposeLimits,
-    ports::{PurposeHandler, SystemClock},
-};
-use punctual_domain::{FieldError, HandlerConfig, PurposeConfig};
+use punctual_application::{Binding, Handlers, PurposeLimits, ports::PurposeHandler};
+use punctual_domain::{FieldErrors, Fields};
+use punctual_project::{Purpose, parse_purposes};
+use serde_json::Value;
 
-use self::{
-    chat::ChatHandler,
-    template::{TemplateHandler, Templates},
-    webhook::{Post, WebhookHandler},
-};
-use crate::environment::secret_at;
+use self::{chat::ChatKind, template::TemplateKind, template::Templates, webhook::WebhookKind};
 
-/// Makes a purpose's handler and binds it.
-///
-/// # Errors
-/// What cannot be used, at its field below `/purposes`.
-pub(crate) fn bind(
-    handlers: &mut Handlers,
-    purpose: &PurposeConfig,
-    templates: &Templates,
-) -> Result<(), FieldError> {
-    let pointer = format!("/purposes/{}", purpose.purpose_id);
-    let complain = |field: &str, value: &str, problem: String, remedy: &str| FieldError {
-        pointer: format!("{pointer}/{field}"),
-        value: Some(format!("{value:?}")),
-        problem,
-        remedy: remedy.to_owned(),
-    };
-    let template = |field: &str, name: &str| {
-        TemplateHandler::new(templates, name).map_err(|problem| {
-            let remedy = "correct the template, or name another file of the folder of templates";
-            complain(field, name, format!("cannot be used: {problem}"), remedy)
-        })
-    };
-    let timeout = purpose.item_timeout.unwrap_or(Handlers::DEFAULT_TIMEOUT);
-    let handler: Arc<dyn PurposeHandler> = match &purpose.handler {
-        HandlerConfig::Template { template: name } => Arc::new(template("template", name)?),
-        HandlerConfig::Chat(config) => {
-            let system = config.system_template.as_ref();
-            let system = system
-                .map(|name| template("system_template", name))
-                .transpose()?;
-            let user = template("user_template", &config.user_template)?;
-            let key = secret_at(&pointer, "api_key_env", config.api_key_env.as_deref())?;
-            let handler = ChatHandler::new(config, key, system, user, timeout);
-            let remedy = "give the URL that the server documents, as https://llm.example/v1";
-            Arc::new(handler.map_err(|error| {
-                complain("base_url", &config.base_url, error.to_string(), remedy)
-            })?)
+/// A kind of handler, which purposes name in `purposes.json`.
+pub trait HandlerKind: Send + Sync {
+    /// What stands after `"handler":`.
+    fn name(&self) -> &'static str;
+
+    /// Reads the options, which stand among the fields of the purpose, and makes the handler. Mistakes stay with `fields`;
+    /// with any, the handler is not used. `timeout` is how long an attempt may take.
+    fn read(&self, fields: &mut Fields<'_>, timeout: Duration) -> Option<Arc<dyn PurposeHandler>>;
+
+    /// Whether items with equal parameters run next to each other.
+    fn alike_together(&self) -> bool {
+        false
+    }
+}
+
+/// The kinds of handlers that `purposes.json` may name.
+pub struct HandlerKinds(Vec<Box<dyn HandlerKind>>);
+
+impl HandlerKinds {
+    /// `template`, `chat` and `webhook`, with the templates in the folder `templates`, as they are now.
+    #[must_use]
+    pub fn built_in(templates: &Path) -> Self {
+        let templates = Templates::in_folder(templates);
+        Self(vec![
+            Box::new(TemplateKind(templates.clone())),
+            Box::new(ChatKind(templates)),
+            Box::new(WebhookKind),
+        ])
+    }
+
+    /// The same, and another kind, in place of one of the same name.
+    #[must_use]
+    pub fn with(mut self, kind: impl HandlerKind + 'static) -> Self {
+        self.0.retain(|known| known.name() != kind.name());
+        self.0.push(Box::new(kind));
+        self
+    }
+
+    /// The handlers of the content of `purposes.json`.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn handlers(&self, document: &Value) -> Result<Handlers, FieldErrors> {
+        let names: Vec<&str> = self.0.iter().map(|kind| kind.name()).collect();
+        let purposes = parse_purposes(document, &names, |place, purpose, fields| {
+            let (kind, timeout) = (&self.0[place], timeout_of(purpose));
+            let handler = kind.read(fields, timeout)?;
+            Some((handler, kind.alike_together()))
+        })?;
+        let mut handlers = Handlers::default();
+        for (purpose, (handler, alike_together)) in purposes {
+            let binding = Binding {
+                timeout: timeout_of(&purpose),
+                limits: PurposeLimits {
+                    concurrency: purpose.concurrency,
+                    requests_per_minute: purpose.requests_per_minute,
+                    tokens_per_minute: purpose.tokens_per_minute,
+                },
+                alike_together,
+            };
+            handlers.bind(purpose.purpose_id, handler, binding);
         }
-        HandlerConfig::Webhook(config) => {
-            let post = Post::configured(config, &pointer, Arc::new(SystemClock))?;
-            Arc::new(WebhookHandler(post))
+        Ok(handlers)
+    }
+}
+
+impl fmt::Debug for HandlerKinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.0.iter().map(|kind| kind.name()))
+            .finish()
+    }
+}
+
+fn timeout_of(purpose: &Purpose) -> Duration {
+    purpose.item_timeout.unwrap_or(Handlers::DEFAULT_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_application::ports::MockPurposeHandler;
+    use punctual_domain::{PurposeId, values::text};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A kind of an embedding program.
+    struct Sms;
+
+    impl HandlerKind for Sms {
+        fn name(&self) -> &'static str {
+            "sms"
         }
-    };
-    let binding = Binding {
-        timeout,
-        limits: PurposeLimits {
-            concurrency: purpose.concurrency,
-            requests_per_minute: purpose.requests_per_minute,
-            tokens_per_minute: purpose.tokens_per_minute,
-        },
-        // Providers keep the beginnings of prompts for a while, and charge less for those they know.
-        alike_together: matches!(purpose.handler, HandlerConfig::Chat(_)),
-    };
-    handlers.bind(purpose.purpose_id.clone(), handler, binding);
-    Ok(())
+
+        fn read(&self, fields: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {
+            fields.required("sender", "add the number it comes from", text)?;
+            Some(Arc::new(MockPurposeHandler::new()))
+        }
+    }
+
+    fn mistakes(purposes: &Value) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("u.j2"), "Hello").unwrap();
+        let kinds = HandlerKinds::built_in(folder.path()).with(Sms);
+        let read = kinds.handlers(&json!({ "purposes": purposes }));
+        let errors = read.err().map_or_else(Vec::new, |errors| errors.0);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn each_kind_reads_its_own_options() {
+        let taken = json!({
+            "post": {"handler": "template", "template": "u.j2", "item_timeout_ms": 500},
+            "llm": {"handler": "chat", "base_url": "https://llm.example/v1/", "model": "m", "user_template": "u.j2",
+                    "temperature": 0.7, "concurrency": 4, "tokens_per_minute": 90000},
+            "crm": {"handler": "webhook", "url": "https://crm.example/hook"},
+            "text": {"handler": "sms", "sender": "100"}
+        });
+        assert_eq!(mistakes(&taken), [""; 0]);
+        let found = mistakes(&json!({
+            "a": {"handler": "template", "template": "none.j2", "concurrency": 0},
+            "b": {"handler": "chat", "base_url": "ftp://x", "model": "m", "user_template": "u.j2",
+                  "api_key_env": "sk-secret", "temperature": 3, "colour": 1},
+            "c": {"handler": "chat", "base_url": "https://llm.example", "model": "m", "user_template": "u.j2",
+                  "api_key_env": "NOT_SET_ANYWHERE", "min_characters": 9, "max_characters": 3},
+            "d": {"handler": "webhook", "url": "https://me:pw@crm.example/"},
+            "e": {"handler": "webhook", "url": "https://crm.example/", "secret_env": "NOT_SET_ANYWHERE"},
+            "f": {"handler": "sms"},
+            "g": {"handler": "magic"}
+        }));
+        let expected = [
+            "/purposes/a/concurrency: 0 is out of range",
+            "/purposes/a/template: \"none.j2\" cannot be used",
+            "/purposes/b/base_url: \"ftp://x\" is not a URL",
+            "/purposes/b/temperature: 3 is out of range",
+            "/purposes/b/api_key_env: \"sk-secret\" is not the name of a variable",
+            "/purposes/b/colour: 1 is not a known field",
+            "/purposes/c/max_characters: 3 is too small",
+            "/purposes/c/api_key_env: \"NOT_SET_ANYWHERE\" is not set in the environment",
+            "/purposes/d/url: \"https://me:pw@crm.example/\" holds a user or password",
+            "/purposes/e/secret_env: \"NOT_SET_ANYWHERE\" is not set in the environment",
+            "/purposes/f/sender: is missing",
+            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, sms",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{expected} in {found}");
+        }
+    }
+
+    #[test]
+    fn a_kind_of_the_same_name_takes_the_place_of_a_built_in_one() {
+        struct OwnChat;
+        impl HandlerKind for OwnChat {
+            fn name(&self) -> &'static str {
+                "chat"
+            }
+
+            fn read(&self, _: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {
+                Some(Arc::new(MockPurposeHandler::new()))
+            }
+        }
+        let kinds = HandlerKinds::built_in(Path::new(".")).with(OwnChat);
+        let document = json!({"purposes": {"llm": {"handler": "chat"}}});
+        let handlers = kinds.handlers(&document).unwrap();
+        assert!(handlers.contains(&PurposeId::new("llm").unwrap()));
+    }
 }

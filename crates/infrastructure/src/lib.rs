@@ -8,8 +8,6 @@ mod environment;
 mod guard;
 #[cfg(feature = "http")]
 mod handlers;
-#[cfg(feature = "http")]
-mod json_file;
 mod lateness;
 #[cfg(feature = "http")]
 mod project;
@@ -30,13 +28,12 @@ pub use clients::last_known_good::{FolderInUse, LastKnownGood};
 pub use guard::Guarded;
 #[cfg(feature = "http")]
 pub use handlers::{
-    chat::ChatHandler,
+    HandlerKind, HandlerKinds,
+    chat::{ChatConfig, ChatHandler},
     endpoint::EndpointError,
     template::{RENDERER, TemplateError, TemplateHandler, Templates, render_in, serve},
     webhook::WebhookHandler,
 };
-#[cfg(feature = "http")]
-pub use json_file::{FileError, FileErrors, JsonFile};
 #[cfg(feature = "http")]
 pub use project::Project;
 pub use queue::worker::Worker;

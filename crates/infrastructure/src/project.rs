@@ -5,14 +5,12 @@ use std::{path::Path, sync::Arc};
 
 use punctual_application::{Handlers, ports::SystemClock};
 use punctual_domain::{
-    BatchConfig, Delivery, FieldError, FieldErrors, JobKind, Location, PurposeConfig, Work, Zone,
-    parse_purposes,
+    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobKind, Location, Work, Zone,
 };
+use punctual_project::{FileError, FileErrors, JsonFile, parse_batch_config};
+use serde_json::{Map, Value};
 
-use crate::{
-    handlers::{bind, endpoint::outgoing, template::Templates, webhook::Post},
-    json_file::{FileErrors, JsonFile},
-};
+use crate::handlers::{HandlerKinds, endpoint::outgoing, webhook::Post};
 
 /// What an agent runs.
 pub struct Project {
@@ -25,41 +23,37 @@ pub struct Project {
 }
 
 impl Project {
-    /// Reads `batch_config.json` and `purposes.json`, with the templates in `templates`.
+    /// Reads `batch_config.json`, and `purposes.json` with these kinds of handlers.
     ///
     /// # Errors
     /// Every mistake in either, with line and column; source files that are not there are none by themselves.
     pub fn load(
         batch_config: &Path,
         purposes: &Path,
-        templates: &Path,
+        kinds: &HandlerKinds,
         default_zone: &Zone,
     ) -> Result<Self, FileErrors> {
         let (mut errors, mut missing) = (Vec::new(), FileErrors(Vec::new()));
         let jobs = keep(&mut errors, JsonFile::read(batch_config));
         let purposes = keep(&mut errors, JsonFile::read(purposes));
         let config = jobs.as_ref().and_then(|file| {
-            let parsed = BatchConfig::parse(&file.value, default_zone);
+            let parsed = parse_batch_config(&file.value, default_zone);
             keep(&mut errors, parsed.map_err(|found| file.locate(found)))
         });
-        let parsed = purposes.as_ref().and_then(|file| {
-            let parsed = parse_purposes(&file.value);
-            keep(&mut errors, parsed.map_err(|found| file.locate(found)))
+        let handlers = purposes.as_ref().and_then(|file| {
+            let handlers = kinds.handlers(&file.value);
+            keep(&mut errors, handlers.map_err(|found| file.locate(found)))
         });
-        let handlers = parsed
+        let names = purposes
             .as_ref()
-            .zip(purposes.as_ref())
-            .and_then(|(parsed, file)| {
-                let bound = bind_all(parsed, &Templates::in_folder(templates));
-                keep(&mut errors, bound.map_err(|found| file.locate(found)))
-            });
-        if let (Some(config), Some(parsed), Some(file)) = (&config, &parsed, &jobs) {
+            .and_then(|file| file.value["purposes"].as_object());
+        if let (Some(config), Some(names), Some(file)) = (&config, names, &jobs) {
             let folder = batch_config.parent().unwrap_or(Path::new("."));
             let list = match file.value.get("jobs") {
                 Some(_) => "jobs",
                 None => "batch_processing_jobs",
             };
-            let found = cross_check(config, parsed, list);
+            let found = cross_check(config, names, list);
             keep(&mut errors, found.map_err(|found| file.locate(found)));
             missing = file.locate(missing_sources(config, folder, list));
         }
@@ -77,45 +71,26 @@ impl Project {
     }
 }
 
-fn keep<T>(errors: &mut Vec<crate::FileError>, outcome: Result<T, FileErrors>) -> Option<T> {
+fn keep<T>(errors: &mut Vec<FileError>, outcome: Result<T, FileErrors>) -> Option<T> {
     outcome.map_err(|found| errors.extend(found.0)).ok()
-}
-
-fn bind_all(purposes: &[PurposeConfig], templates: &Templates) -> Result<Handlers, FieldErrors> {
-    let mut handlers = Handlers::default();
-    let mut errors = Vec::new();
-    for purpose in purposes {
-        errors.extend(bind(&mut handlers, purpose, templates).err());
-    }
-    if errors.is_empty() {
-        Ok(handlers)
-    } else {
-        Err(FieldErrors(errors))
-    }
 }
 
 /// What only both files can tell.
 fn cross_check(
     config: &BatchConfig,
-    purposes: &[PurposeConfig],
+    purposes: &Map<String, Value>,
     list: &str,
 ) -> Result<(), FieldErrors> {
     let mut errors = Vec::new();
     for (index, job) in config.jobs.iter().enumerate() {
-        if !purposes
-            .iter()
-            .any(|purpose| purpose.purpose_id == job.purpose_id)
-        {
-            let known: Vec<&str> = purposes
-                .iter()
-                .map(|purpose| purpose.purpose_id.as_str())
-                .collect();
-            errors.push(FieldError {
-                pointer: format!("/{list}/{index}/purpose_id"),
-                value: Some(format!("\"{}\"", job.purpose_id)),
-                problem: "is not in purposes.json".into(),
-                remedy: format!("add it there, or use one of {}", known.join(", ")),
-            });
+        if !purposes.contains_key(job.purpose_id.as_str()) {
+            let known: Vec<&str> = purposes.keys().map(String::as_str).collect();
+            let unknown = Invalid::new(
+                "is not in purposes.json",
+                format!("add it there, or use one of {}", known.join(", ")),
+            );
+            let purpose = Value::from(job.purpose_id.as_str());
+            errors.push(unknown.at(format!("/{list}/{index}/purpose_id"), Some(&purpose)));
         }
         for (place, delivery) in job.deliver.iter().enumerate() {
             let pointer = format!("/{list}/{index}/deliver/{place}");
@@ -133,11 +108,7 @@ fn cross_check(
             }
         }
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(FieldErrors(errors))
-    }
+    FieldErrors::unless_empty(errors)
 }
 
 /// The source files that are not there.
@@ -153,6 +124,7 @@ fn missing_sources(config: &BatchConfig, folder: &Path, list: &str) -> FieldErro
                 JobKind::Individual | JobKind::Object => "source".to_owned(),
             };
             let file = match &source.location {
+                Location::Listed(_) => continue,
                 Location::File(file) => file,
                 Location::Http {
                     url,

@@ -15,7 +15,7 @@ use punctual_application::ports::{
 use punctual_domain::{Location, Source, TenantId};
 use reqwest::{Client, StatusCode};
 use secrecy::ExposeSecret;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     environment::secret,
@@ -58,6 +58,7 @@ impl Sources {
 
     async fn records(&self, source: &Source) -> Result<Vec<Value>, ItemSourceError> {
         match &source.location {
+            Location::Listed(ids) => Ok(ids.iter().map(|id| json!({ "id": id })).collect()),
             Location::File(file) => {
                 let text = tokio::fs::read_to_string(self.folder.join(file)).await;
                 let text = text.map_err(unreadable)?;
@@ -80,7 +81,9 @@ impl Sources {
                     &self.public
                 };
                 let mut request = client.get(outgoing(url, *private).map_err(unusable)?);
-                if let Some(key) = secret(api_key_env.as_deref()).map_err(invalid)? {
+                if let Some(name) = api_key_env {
+                    let key = secret(name)
+                        .ok_or_else(|| invalid(format!("{name} is not set in the environment")))?;
                     request = request.bearer_auth(key.expose_secret());
                 }
                 let response = request.send().await;
@@ -95,7 +98,7 @@ impl Sources {
                     let limit = LARGEST / 1024 / 1024;
                     return Err(invalid(format!("has more than {limit} MiB")));
                 }
-                let document = json(&body).map_err(|error| wrong("is not valid JSON", error))?;
+                let document = parse(&body).map_err(|error| wrong("is not valid JSON", error))?;
                 let list = document.pointer(items).and_then(Value::as_array).cloned();
                 list.ok_or_else(|| {
                     invalid(format!(
@@ -116,6 +119,7 @@ impl ItemSource for Sources {
         let mut categories = BTreeMap::new();
         for (category, source) in sources {
             let place = match &source.location {
+                Location::Listed(_) => "the listed ids".to_owned(),
                 Location::File(file) => self.folder.join(file).display().to_string(),
                 Location::Http { url, .. } => {
                     url.split(['?', '#']).next().unwrap_or_default().to_owned()
@@ -188,7 +192,7 @@ fn table(text: &str) -> Result<Vec<Value>, ItemSourceError> {
 
 fn array(text: &str) -> Result<Vec<Value>, ItemSourceError> {
     let what = "is not a JSON array of records";
-    match json(text.as_bytes()) {
+    match parse(text.as_bytes()) {
         Ok(Value::Array(records)) => Ok(records),
         Ok(_) => Err(invalid(what)),
         Err(error) => Err(wrong(what, error)),
@@ -200,14 +204,14 @@ fn lines(text: &str) -> Result<Vec<Value>, ItemSourceError> {
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(index, line)| {
-            json(line.as_bytes())
+            parse(line.as_bytes())
                 .map_err(|error| wrong(&format!("line {} is not JSON", index + 1), error))
         })
         .collect()
 }
 
 /// JSON in which no name comes twice.
-fn json(text: &[u8]) -> Result<Value, serde_json::Error> {
+fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
     strict_json::read(text.strip_prefix(MARK.as_bytes()).unwrap_or(text), DEEPEST)
 }
 

@@ -15,8 +15,8 @@ use punctual_application::{
     testing::{FakeConfigDatabase, FakeStore, ManualClock},
 };
 use punctual_domain::{
-    BatchConfig, FeatureType, ItemResult, ItemStatus, JobId, Mirror, Preference, PreferenceRecord,
-    PurposeId, Reading, TenantId, Zone,
+    FeatureType, ItemResult, ItemStatus, JobId, Mirror, Preference, PreferenceRecord, PurposeId,
+    Reading, TenantId, Zone,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -94,7 +94,7 @@ fn operator(store: &Arc<FakeStore>) -> Operator {
         operations: store.clone(),
         preferences: Arc::new(preferences),
         item_source: Arc::new(MockItemSource::new()),
-        jobs: Jobs::from(BatchConfig::parse(&jobs, &Zone::utc()).unwrap()),
+        jobs: Jobs::from(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap()),
         handlers,
         status,
         failures: ActiveFailures::default(),

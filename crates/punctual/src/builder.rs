@@ -1,7 +1,7 @@
 //! The builder: takes the parts, finds every mistake in them at once, and puts them together.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,12 +18,13 @@ use punctual_application::{
     },
 };
 use punctual_domain::{
-    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobConfig, PurposeId, TenantId, Work,
-    Zone,
+    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobConfig, Location, PurposeId,
+    Source, Work, Zone,
 };
 use punctual_infrastructure::{
     BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, SchedulerOptions, Store,
 };
+use punctual_project::parse_batch_config;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -281,10 +282,7 @@ impl Builder {
             Some(source) => Some(source),
             None => files_and_urls(&self.folder)?,
         };
-        let item_source: Arc<dyn ItemSource> = Arc::new(Guarded(Items {
-            listed: checked.listed,
-            others,
-        }));
+        let item_source: Arc<dyn ItemSource> = Arc::new(Guarded(Items(others)));
         let base = BatchScheduler::new(
             jobs.clone(),
             item_source.clone(),
@@ -358,7 +356,6 @@ impl Builder {
 pub(crate) struct Checked {
     config: BatchConfig,
     handlers: Handlers,
-    listed: HashMap<String, Vec<TenantId>>,
 }
 
 impl Builder {
@@ -373,26 +370,13 @@ impl Builder {
         errors.extend(names_of_two("/sinks", sink_names));
         let from_files = config.jobs.len();
         let mut names: BTreeSet<_> = config.jobs.iter().map(|job| job.job_id.clone()).collect();
-        let mut listed = HashMap::new();
         for (index, job) in config.jobs.iter().enumerate() {
             errors.extend(self.mistakes_of(job, &handlers, index));
         }
         for (place, job) in self.jobs.iter().enumerate() {
             let index = from_files + place;
             let at = |field: &str| format!("/jobs/{index}/{field}");
-            let entry = job.clone().into_entry();
-            if entry.has_needless_items {
-                let needless = Invalid::new(
-                    "are for a job with a schedule and without a `source`",
-                    "remove `items`",
-                );
-                errors.push(needless.at(at("items"), None));
-            }
-            let reads_source = entry.items.is_none();
-            if let Some((source, ids)) = entry.items {
-                listed.insert(source, ids_of(&ids, &at("items"), &mut errors));
-            }
-            let job = match parse(entry.fields, index, &self.time_zone) {
+            let job = match parse(job.clone().into_entry(), index, &self.time_zone) {
                 Ok(job) => job,
                 Err(found) => {
                     errors.extend(found.0);
@@ -400,8 +384,7 @@ impl Builder {
                 }
             };
             errors.extend(self.mistakes_of(&job, &handlers, index));
-            let reads = reads_source && matches!(job.work, Work::Fixed { .. });
-            if reads && self.item_source.is_none() && !cfg!(feature = "http") {
+            if self.item_source.is_none() && !cfg!(feature = "http") && reads_elsewhere(&job.work) {
                 let unread = Invalid::new(
                     "requires the feature `http`",
                     "switch it on, call `.item_source(…)`, or give the job `items`",
@@ -417,14 +400,7 @@ impl Builder {
             }
             config.jobs.push(job);
         }
-        match errors.is_empty() {
-            true => Ok(Checked {
-                config,
-                handlers,
-                listed,
-            }),
-            false => Err(FieldErrors(errors)),
-        }
+        FieldErrors::unless_empty(errors).map(|()| Checked { config, handlers })
     }
 
     fn numbers_out_of_range(&self) -> Vec<FieldError> {
@@ -527,21 +503,15 @@ fn names_of_two<'n>(pointer: &str, names: impl Iterator<Item = &'n String>) -> V
         .collect()
 }
 
-/// The ids that a job lists, each once.
-fn ids_of(ids: &[String], at: &str, errors: &mut Vec<FieldError>) -> Vec<TenantId> {
-    let (mut seen, mut valid) = (BTreeSet::new(), Vec::new());
-    for (place, id) in ids.iter().enumerate() {
-        let invalid = match TenantId::new(id) {
-            Ok(id) if seen.insert(id.clone()) => {
-                valid.push(id);
-                continue;
-            }
-            Ok(_) => Invalid::new("is listed twice", "list every item once"),
-            Err(error) => error.into(),
-        };
-        errors.push(invalid.at(format!("{at}/{place}"), Some(&json!(id))));
+/// Whether the items come from neither preferences nor the job itself.
+fn reads_elsewhere(work: &Work) -> bool {
+    match work {
+        Work::Preferences { .. } => false,
+        Work::Fixed { sources, .. } => {
+            let listed = |source: &Source| matches!(source.location, Location::Listed(_));
+            !sources.values().all(listed)
+        }
     }
-    valid
 }
 
 /// Reads the entry of a job, which comes after `index` others.
@@ -552,7 +522,7 @@ fn parse(entry: Value, index: usize, zone: &Zone) -> Result<JobConfig, FieldErro
             .replacen("/jobs/0", &format!("/jobs/{index}"), 1);
         error
     };
-    let mut parsed = BatchConfig::parse(&json!({ "jobs": [entry] }), zone)
+    let mut parsed = parse_batch_config(&json!({ "jobs": [entry] }), zone)
         .map_err(|errors| FieldErrors(errors.0.into_iter().map(alone).collect()))?;
     Ok(parsed.jobs.remove(0))
 }

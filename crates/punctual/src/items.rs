@@ -1,29 +1,14 @@
-//! The items that jobs list in Rust, beside those that are read from elsewhere.
+//! The items that jobs list themselves, beside those that are read from elsewhere.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use punctual_application::ports::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 use punctual_domain::{Location, Source, TenantId};
 use serde_json::json;
 
-/// Items by the name of their source; all other sources are read by `others`, if at all.
-pub(crate) struct Items {
-    pub(crate) listed: HashMap<String, Vec<TenantId>>,
-    pub(crate) others: Option<Arc<dyn ItemSource>>,
-}
-
-impl Items {
-    fn of(&self, source: &Source) -> Option<&[TenantId]> {
-        match &source.location {
-            Location::File(name) => self.listed.get(name).map(Vec::as_slice),
-            Location::Http { .. } => None,
-        }
-    }
-}
+/// Listed items; all other sources are read by the reader, if there is one.
+pub(crate) struct Items(pub(crate) Option<Arc<dyn ItemSource>>);
 
 #[async_trait]
 impl ItemSource for Items {
@@ -31,15 +16,14 @@ impl ItemSource for Items {
         &self,
         sources: &BTreeMap<String, Source>,
     ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
-        let mut items = BTreeMap::new();
-        let mut others = BTreeMap::new();
+        let (mut items, mut others) = (BTreeMap::new(), BTreeMap::new());
         for (category, source) in sources {
-            match self.of(source) {
-                Some(ids) => _ = items.insert(category.clone(), records(ids)),
-                None => _ = others.insert(category.clone(), source.clone()),
+            match &source.location {
+                Location::Listed(ids) => _ = items.insert(category.clone(), records(ids)),
+                _ => _ = others.insert(category.clone(), source.clone()),
             }
         }
-        match &self.others {
+        match &self.0 {
             _ if others.is_empty() => {}
             Some(reader) => items.extend(reader.load(&others).await?),
             None => {

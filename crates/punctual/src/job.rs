@@ -7,17 +7,6 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone)]
 pub struct Job {
     fields: Map<String, Value>,
-    items: Option<Vec<String>>,
-}
-
-/// What the builder reads of a job.
-pub(crate) struct Entry {
-    /// Its entry of `batch_config.json`.
-    pub(crate) fields: Value,
-    /// The name of the source of the items that it lists by itself, and their ids.
-    pub(crate) items: Option<(String, Vec<String>)>,
-    /// Whether items were given that the job cannot have.
-    pub(crate) has_needless_items: bool,
 }
 
 impl Job {
@@ -50,7 +39,6 @@ impl Job {
         let fields = fields.map(|(name, value)| (name.to_owned(), value));
         let job = Self {
             fields: fields.into_iter().collect(),
-            items: None,
         };
         job.with("type", json!("individual_batch"))
     }
@@ -69,9 +57,9 @@ impl Job {
 
     /// The same, for each of these ids. Only for a job with a schedule of its own.
     #[must_use]
-    pub fn items<I: Into<String>>(mut self, ids: impl IntoIterator<Item = I>) -> Self {
-        self.items = Some(ids.into_iter().map(Into::into).collect());
-        self
+    pub fn items<I: Into<String>>(self, ids: impl IntoIterator<Item = I>) -> Self {
+        let ids: Vec<String> = ids.into_iter().map(Into::into).collect();
+        self.with("source", json!({ "ids": ids }))
     }
 
     /// The same, with this time zone (`Europe/Berlin`): that of its schedule, or that of tenants who name none.
@@ -105,24 +93,15 @@ impl Job {
         self
     }
 
-    pub(crate) fn into_entry(mut self) -> Entry {
-        let job_id = self.fields["job_id"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let lists = self.fields.contains_key("schedule") && !self.fields.contains_key("source");
-        let has_needless_items = !lists && self.items.is_some();
-        let items = lists.then(|| {
-            let source = format!("items of {job_id}");
-            self.fields
-                .insert("source".to_owned(), json!({ "file": source }));
-            // Without items, the job is its only one.
-            (source, self.items.unwrap_or_else(|| vec![job_id]))
-        });
-        Entry {
-            fields: Value::Object(self.fields),
-            items,
-            has_needless_items,
+    /// Its entry of `batch_config.json`. A job with a schedule and without items is its only item.
+    pub(crate) fn into_entry(mut self) -> Value {
+        if self.fields.contains_key("schedule")
+            && !self.fields.contains_key("source")
+            && !self.fields.contains_key("sources")
+        {
+            let ids = json!({ "ids": [self.fields["job_id"]] });
+            self.fields.insert("source".to_owned(), ids);
         }
+        Value::Object(self.fields)
     }
 }

@@ -32,12 +32,15 @@ pub use punctual_application::{
 };
 pub use punctual_domain::{
     Batch, BatchConfig, BatchStatus, Change, ChangeKind, DeadLetter, DeadLetterState, FeatureType,
-    FieldError, FieldErrors, Item, ItemResult, ItemStatus, JobConfig, JobId, Location,
-    MergedPreference, Occurrence, Preference, PreferenceRecord, Priority, PurposeId, SkipReason,
-    Slot, Source, TenantId, Trigger, Zone,
+    FieldError, FieldErrors, Fields, Invalid, Item, ItemResult, ItemStatus, JobConfig, JobId,
+    Location, MergedPreference, Occurrence, Preference, PreferenceRecord, Priority, PurposeId,
+    SkipReason, Slot, Source, TenantId, Trigger, Zone, values,
 };
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]
-pub use punctual_infrastructure::{ClientOptions, ConfigDatabaseClient, Project};
+pub use punctual_infrastructure::{
+    ClientOptions, ConfigDatabaseClient, HandlerKind, HandlerKinds, Project,
+};
 #[cfg(feature = "operations")]
 pub use punctual_operations::{Access, Metrics, Operations};
+pub use punctual_project::{FileError, FileErrors};

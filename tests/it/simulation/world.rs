@@ -937,5 +937,5 @@ fn parsed(jobs: &[Job]) -> BatchConfig {
         .filter(|job| job.listed)
         .map(Job::to_json)
         .collect();
-    BatchConfig::parse(&json!({"jobs": jobs}), &Zone::utc()).unwrap()
+    punctual_project::parse_batch_config(&json!({"jobs": jobs}), &Zone::utc()).unwrap()
 }

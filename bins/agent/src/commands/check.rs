@@ -1,6 +1,7 @@
 //! `check`: everything the agent would run with, and every mistake in it.
 
-use punctual_infrastructure::{FileErrors, Project};
+use punctual_infrastructure::{HandlerKinds, Project};
+use punctual_project::FileErrors;
 use serde_json::json;
 
 use super::Failure;
@@ -48,7 +49,7 @@ pub(crate) fn load(settings: &Settings) -> Result<Project, FileErrors> {
     Project::load(
         &settings.batch_config_path,
         &settings.batch_purposes_path,
-        &settings.templates_path(),
+        &HandlerKinds::built_in(&settings.templates_path()),
         &settings.batch_default_timezone,
     )
 }

@@ -30,9 +30,7 @@ use punctual_application::{
         ItemSource, ItemSourceError, Page, PurposeHandler, Snapshot, SourceItem, SystemClock,
     },
 };
-use punctual_domain::{
-    BatchConfig, FeatureType, Item, PreferenceRecord, PurposeId, Source, TenantId, Zone,
-};
+use punctual_domain::{FeatureType, Item, PreferenceRecord, PurposeId, Source, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Store, Worker,
 };
@@ -191,7 +189,7 @@ async fn main() -> anyhow::Result<()> {
     let due = due.format("%H:%M:00").to_string();
     let jobs = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "idle",
         "preference_based": true, "feature_type": "posts"}]});
-    let config = Arc::new(BatchConfig::parse(&jobs, &Zone::utc())?);
+    let config = Arc::new(punctual_project::parse_batch_config(&jobs, &Zone::utc())?);
     let mut handlers = Handlers::default();
     let handler = Arc::new(Idle(Duration::from_millis(options.handler_ms)));
     handlers.bind(PurposeId::new("idle")?, handler, Binding::default());

@@ -45,6 +45,32 @@ impl FieldErrors {
     /// How many mistakes are listed wherever they are shown; further ones are only counted.
     pub const LISTED: usize = 100;
 
+    /// Every value, or every mistake in all of them.
+    ///
+    /// # Errors
+    /// The mistakes, in their order.
+    pub fn collect<T>(read: impl IntoIterator<Item = Result<T, Self>>) -> Result<Vec<T>, Self> {
+        let (mut values, mut errors) = (Vec::new(), Vec::new());
+        for one in read {
+            match one {
+                Ok(value) => values.push(value),
+                Err(found) => errors.extend(found.0),
+            }
+        }
+        Self::unless_empty(errors).map(|()| values)
+    }
+
+    /// These mistakes, if there are any.
+    ///
+    /// # Errors
+    /// When there are.
+    pub fn unless_empty(errors: Vec<FieldError>) -> Result<(), Self> {
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(Self(errors)),
+        }
+    }
+
     fn listed(&self) -> String {
         let mut lines: Vec<String> = self
             .0
@@ -56,6 +82,12 @@ impl FieldErrors {
             lines.push(format!("and {} more", self.0.len() - Self::LISTED));
         }
         lines.join(" | ")
+    }
+}
+
+impl From<FieldError> for FieldErrors {
+    fn from(error: FieldError) -> Self {
+        Self(vec![error])
     }
 }
 

@@ -25,14 +25,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The pointer of the object.
+    #[must_use]
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
     /// The pointer of the field `name`.
     #[must_use]
     pub fn pointer_of(&self, name: &str) -> String {
-        format!(
-            "{}/{}",
-            self.pointer,
-            name.replace('~', "~0").replace('/', "~1")
-        )
+        below(&self.pointer, name)
     }
 
     /// The raw value of a field that is present and not null.
@@ -93,7 +95,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Records complaints that have their full pointers.
-    pub(crate) fn add(&mut self, errors: Vec<FieldError>) {
+    pub fn add(&mut self, errors: Vec<FieldError>) {
         self.errors.extend(errors);
     }
 
@@ -135,11 +137,17 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The pointer of the field `name` of the object at `pointer`.
+#[must_use]
+pub fn below(pointer: &str, name: &str) -> String {
+    format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
 /// The value as an object at `pointer`.
 ///
 /// # Errors
 /// One [`FieldError`] when it is anything else.
-pub(crate) fn object_at<'a>(
+pub fn object_at<'a>(
     value: &'a Value,
     pointer: &str,
 ) -> Result<&'a Map<String, Value>, FieldErrors> {

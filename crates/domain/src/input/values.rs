@@ -9,24 +9,21 @@ use serde_json::Value;
 use super::errors::Invalid;
 
 /// The value as text.
-pub(crate) fn text(value: &Value) -> Result<&str, Invalid> {
+pub fn text(value: &Value) -> Result<&str, Invalid> {
     value
         .as_str()
         .ok_or_else(|| Invalid::wrong_type("text in quotes"))
 }
 
 /// The value as `true` or `false`.
-pub(crate) fn boolean(value: &Value) -> Result<bool, Invalid> {
+pub fn boolean(value: &Value) -> Result<bool, Invalid> {
     value
         .as_bool()
         .ok_or_else(|| Invalid::wrong_type("true or false"))
 }
 
 /// The value as a whole number within `range`.
-pub(crate) fn whole_number(
-    value: &Value,
-    range: std::ops::RangeInclusive<u64>,
-) -> Result<u64, Invalid> {
+pub fn whole_number(value: &Value, range: std::ops::RangeInclusive<u64>) -> Result<u64, Invalid> {
     value
         .as_u64()
         .filter(|number| range.contains(number))
@@ -43,7 +40,7 @@ pub(crate) fn whole_number(
 }
 
 /// The value as a length of time from a minute to a year: numbers with a unit, such as `90m`, `1h30m` or `2d`.
-pub(crate) fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
+pub fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
     let invalid = || {
         Invalid::new(
             "is not a length of time",
@@ -72,7 +69,7 @@ pub(crate) fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
 }
 
 /// The value as a text that parses, such as an id.
-pub(crate) fn parsed<T: FromStr>(value: &Value) -> Result<T, Invalid>
+pub fn parsed<T: FromStr>(value: &Value) -> Result<T, Invalid>
 where
     Invalid: From<T::Err>,
 {
@@ -80,7 +77,7 @@ where
 }
 
 /// A URL without user and password: those would stand in logs.
-pub(crate) fn http_url(value: &Value) -> Result<&str, Invalid> {
+pub fn http_url(value: &Value) -> Result<&str, Invalid> {
     let url = text(value)?;
     let rest = url
         .strip_prefix("https://")
@@ -100,7 +97,7 @@ pub(crate) fn http_url(value: &Value) -> Result<&str, Invalid> {
 }
 
 /// The name of an environment variable.
-pub(crate) fn variable(value: &Value) -> Result<&str, Invalid> {
+pub fn variable(value: &Value) -> Result<&str, Invalid> {
     let name = text(value)?;
     let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     if !name.is_empty() && name.chars().all(allowed) {

@@ -44,7 +44,7 @@ impl Preference {
     }
 
     /// Reads a preference that stands at `pointer` of a document in which unknown fields are mistakes.
-    pub(crate) fn parse_strictly(value: &Value, pointer: &str) -> Result<Self, FieldErrors> {
+    pub fn parse_strictly(value: &Value, pointer: &str) -> Result<Self, FieldErrors> {
         Self::read(object_at(value, pointer)?, pointer, true)
     }
 

@@ -49,7 +49,11 @@ pub(super) fn parse_time(value: &Value) -> Result<TimeOfDay, Invalid> {
     })
 }
 
-pub(crate) fn parse_zone(value: &Value) -> Result<Zone, Invalid> {
+/// The value as an IANA time zone.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_zone(value: &Value) -> Result<Zone, Invalid> {
     word(value)?.parse().map_err(|_| {
         Invalid::new(
             "is not a time zone",

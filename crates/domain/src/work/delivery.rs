@@ -8,7 +8,7 @@ use crate::{
         fields::{Fields, object_at},
         values::text,
     },
-    work::webhook::{WebhookConfig, parse_webhook},
+    work::webhook::WebhookConfig,
 };
 
 /// One place to which the results of a job's batches are delivered, at least once.
@@ -50,7 +50,7 @@ impl Delivery {
             "batch" => Ok(false),
             _ => Err(Invalid::new("is not a way to post", "use item or batch")),
         });
-        let config = parse_webhook(&mut fields);
+        let config = WebhookConfig::read(&mut fields);
         fields.deny_others();
         fields.finish(|| {
             Some(Self::Webhook {

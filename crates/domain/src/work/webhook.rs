@@ -20,20 +20,22 @@ pub struct WebhookConfig {
     pub allow_private_addresses: bool,
 }
 
-/// Reads the settings of a webhook among the fields of something larger.
-pub(crate) fn parse_webhook(fields: &mut Fields<'_>) -> Option<WebhookConfig> {
-    let url = fields.required(
-        "url",
-        "add where to post to, as \"https://crm.example/hook\"",
-        http_url,
-    );
-    let secret_env = fields.optional("secret_env", variable);
-    let timeout = fields.optional("timeout_ms", |value| whole_number(value, 1..=600_000));
-    let private = fields.optional("allow_private_addresses", boolean);
-    Some(WebhookConfig {
-        url: url?.to_owned(),
-        secret_env: secret_env.map(str::to_owned),
-        timeout: Duration::from_millis(timeout.unwrap_or(10_000)),
-        allow_private_addresses: private.unwrap_or(false),
-    })
+impl WebhookConfig {
+    /// Reads the settings among the fields of something larger; mistakes stay with `fields`.
+    pub fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let url = fields.required(
+            "url",
+            "add where to post to, such as \"https://crm.example/hook\"",
+            http_url,
+        );
+        let secret_env = fields.optional("secret_env", variable);
+        let timeout = fields.optional("timeout_ms", |value| whole_number(value, 1..=600_000));
+        let private = fields.optional("allow_private_addresses", boolean);
+        Some(Self {
+            url: url?.to_owned(),
+            secret_env: secret_env.map(str::to_owned),
+            timeout: Duration::from_millis(timeout.unwrap_or(10_000)),
+            allow_private_addresses: private.unwrap_or(false),
+        })
+    }
 }

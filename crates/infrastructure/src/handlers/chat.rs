@@ -2,23 +2,27 @@
 //! messages only as data of templates; model, URL and limits are the operator's. An answer that is empty, cut off or
 //! goes in circles is not a result: it is asked for again with the next seed, and fails in the end.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_application::ports::{HandlerError, PurposeHandler};
-use punctual_domain::{ChatConfig, Item};
+use punctual_domain::{
+    Fields, Invalid, Item,
+    values::{boolean, http_url, text, whole_number},
+};
 use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
+    HandlerKind,
     endpoint::{
         self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered, without_key,
     },
-    template::TemplateHandler,
+    template::{NAME_A_FILE, TemplateHandler, Templates},
 };
-use crate::spans;
+use crate::{environment::secret_in, spans};
 
 /// Longest answer, in bytes.
 const LONGEST_ANSWER: usize = 1024 * 1024;
@@ -26,6 +30,96 @@ const LONGEST_ANSWER: usize = 1024 * 1024;
 const EQUAL_CHARACTERS: usize = 24;
 const EQUAL_WORDS: usize = 8;
 const EQUAL_LINES: usize = 4;
+
+/// The options of a `chat` handler.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatConfig {
+    /// Where the API is, such as `https://llm.example/v1`.
+    pub base_url: String,
+    /// The model's name there.
+    pub model: String,
+    /// 0 to 2; `None`: the server's default.
+    pub temperature: Option<f64>,
+    /// Maximum tokens of an answer; `None`: the server's default.
+    pub max_tokens: Option<u32>,
+    /// Makes answers repeatable where the server can; a further attempt takes the next one.
+    pub seed: Option<u64>,
+    /// Minimum characters of an answer; a shorter one is retried.
+    pub min_characters: u32,
+    /// Maximum characters of an answer.
+    pub max_characters: Option<u32>,
+    /// Whether an answer that was cut at `max_tokens` counts.
+    pub allow_truncated: bool,
+    /// Whether the URL may lead to this machine or into a private network.
+    pub allow_private_addresses: bool,
+}
+
+/// Reads a [`ChatConfig`], the templates of both messages and the variable of the key.
+pub(crate) struct ChatKind(pub(super) Templates);
+
+impl HandlerKind for ChatKind {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
+    fn read(&self, fields: &mut Fields<'_>, timeout: Duration) -> Option<Arc<dyn PurposeHandler>> {
+        let template = |name| self.0.handler(name);
+        let config = ChatConfig::read(fields);
+        let api_key = fields.optional("api_key_env", secret_in);
+        let system = fields.optional("system_template", template);
+        let user = fields.required("user_template", NAME_A_FILE, template);
+        let handler = ChatHandler::new(&config?, api_key, system, user?, timeout);
+        let handler = handler.map_err(|error| {
+            let remedy = "give the URL that the server documents, such as https://llm.example/v1";
+            fields.complain("base_url", Invalid::new(error.to_string(), remedy));
+        });
+        Some(Arc::new(handler.ok()?))
+    }
+
+    /// Providers keep the beginnings of prompts for a while, and charge less for those they know.
+    fn alike_together(&self) -> bool {
+        true
+    }
+}
+
+impl ChatConfig {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let base_url = fields.required(
+            "base_url",
+            "add where the API is, such as \"https://llm.example/v1\"",
+            http_url,
+        );
+        let model = fields.required("model", "add the name of the model", text);
+        let temperature = fields.optional("temperature", |value| {
+            value
+                .as_f64()
+                .filter(|number| (0.0..=2.0).contains(number))
+                .ok_or_else(|| Invalid::new("is out of range", "use a number from 0 to 2"))
+        });
+        let characters = |value: &Value| whole_number(value, 1..=1_000_000).map(|n| n as u32);
+        let max_tokens = fields.optional("max_tokens", characters);
+        let seed = fields.optional("seed", |value| whole_number(value, 0..=u64::from(u32::MAX)));
+        let min_characters = fields.optional("min_characters", characters).unwrap_or(1);
+        let max_characters = fields.optional("max_characters", characters);
+        if max_characters.is_some_and(|most| most < min_characters) {
+            let remedy = "use a number that is not below min_characters";
+            fields.complain("max_characters", Invalid::new("is too small", remedy));
+        }
+        let allow_truncated = fields.optional("allow_truncated", boolean);
+        let private = fields.optional("allow_private_addresses", boolean);
+        Some(Self {
+            base_url: base_url?.trim_end_matches('/').to_owned(),
+            model: model?.to_owned(),
+            temperature,
+            max_tokens,
+            seed,
+            min_characters,
+            max_characters,
+            allow_truncated: allow_truncated.unwrap_or(false),
+            allow_private_addresses: private.unwrap_or(false),
+        })
+    }
+}
 
 /// Asks a language model.
 pub struct ChatHandler {

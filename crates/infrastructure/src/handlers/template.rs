@@ -9,6 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -18,12 +19,13 @@ use minijinja::{
     value::{Serde, merge_maps},
 };
 use punctual_application::ports::{HandlerError, PurposeHandler};
-use punctual_domain::Item;
+use punctual_domain::{Fields, Invalid, Item, values::text};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 pub use self::renderer::{RENDERER, render_in, serve};
 use self::renderer::{Renderers, read_all};
+use super::HandlerKind;
 
 /// How much work one rendering may do, in instructions of the template engine: some tens of milliseconds.
 const FUEL: u64 = 200_000;
@@ -63,6 +65,16 @@ impl Templates {
             renderers: Renderers::of(&sources).map(Arc::new),
             environment: Arc::new(environment(Arc::new(sources))),
         }
+    }
+
+    /// The handler of the template that a field names.
+    pub(super) fn handler(&self, name: &Value) -> Result<TemplateHandler, Invalid> {
+        TemplateHandler::new(self, text(name)?).map_err(|problem| {
+            Invalid::new(
+                format!("cannot be used: {problem}"),
+                "correct the template, or name another file of the folder of templates",
+            )
+        })
     }
 }
 
@@ -120,6 +132,23 @@ impl io::Write for Bounded {
         Ok(())
     }
 }
+
+/// Reads the field `template`: the name of a file in the folder.
+pub(crate) struct TemplateKind(pub(super) Templates);
+
+impl HandlerKind for TemplateKind {
+    fn name(&self) -> &'static str {
+        "template"
+    }
+
+    fn read(&self, fields: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {
+        let handler = fields.required("template", NAME_A_FILE, |name| self.0.handler(name))?;
+        Some(Arc::new(handler))
+    }
+}
+
+/// What to do where no template is named.
+pub(super) const NAME_A_FILE: &str = "add the name of a file in the folder of templates";
 
 /// Renders one template.
 pub struct TemplateHandler {

@@ -1,11 +1,11 @@
 //! Posting to a URL, signed after the Standard Webhooks specification, and the handler `webhook` that posts an item and
 //! keeps what is answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use punctual_application::ports::{Clock, HandlerError, PurposeHandler};
-use punctual_domain::{FieldError, Item, WebhookConfig};
+use punctual_application::ports::{Clock, HandlerError, PurposeHandler, SystemClock};
+use punctual_domain::{FieldError, Fields, Item, WebhookConfig};
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -13,8 +13,9 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
 };
 
+use super::HandlerKind;
 use super::endpoint::{self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered};
-use crate::environment::secret_at;
+use crate::environment::secret_in;
 use crate::spans;
 
 /// So much of an answer is kept, in bytes.
@@ -67,7 +68,10 @@ impl Post {
         pointer: &str,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FieldError> {
-        let secret = secret_at(pointer, "secret_env", config.secret_env.as_deref())?;
+        let name = config.secret_env.as_deref().map(Value::from);
+        let secret = name.as_ref().map(secret_in).transpose();
+        let secret =
+            secret.map_err(|invalid| invalid.at(format!("{pointer}/secret_env"), name.as_ref()))?;
         Self::new(config, secret.as_ref(), clock).map_err(|error| FieldError {
             pointer: format!("{pointer}/url"),
             value: Some(format!("{:?}", config.url)),
@@ -123,8 +127,28 @@ fn signer(secret: &SecretString) -> Option<Webhook> {
     Webhook::from_bytes(secret.as_bytes().to_vec()).ok()
 }
 
+/// Reads the fields of a [`WebhookConfig`].
+pub(crate) struct WebhookKind;
+
+impl HandlerKind for WebhookKind {
+    fn name(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn read(&self, fields: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {
+        let config = WebhookConfig::read(fields)?;
+        match Post::configured(&config, fields.pointer(), Arc::new(SystemClock)) {
+            Ok(post) => Some(Arc::new(WebhookHandler(post))),
+            Err(error) => {
+                fields.add(vec![error]);
+                None
+            }
+        }
+    }
+}
+
 /// Posts items.
-pub struct WebhookHandler(pub(super) Post);
+pub struct WebhookHandler(Post);
 
 impl WebhookHandler {
     /// A handler for `config`, that signs with `secret`.

@@ -18,8 +18,10 @@ use axum::{
 use punctual_application::ports::{
     HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock,
 };
-use punctual_domain::{ChatConfig, Item, JobId, Location, PurposeId, Source, WebhookConfig};
-use punctual_infrastructure::{ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler};
+use punctual_domain::{Item, JobId, Location, PurposeId, Source, WebhookConfig};
+use punctual_infrastructure::{
+    ChatConfig, ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler,
+};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -281,9 +283,6 @@ fn chat(base_url: &str) -> ChatConfig {
     ChatConfig {
         base_url: base_url.to_owned(),
         model: "small".to_owned(),
-        api_key_env: None,
-        system_template: None,
-        user_template: String::new(),
         temperature: Some(0.3),
         max_tokens: Some(80),
         seed: Some(7),

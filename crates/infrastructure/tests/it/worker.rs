@@ -99,7 +99,7 @@ impl Bench {
                 "priority": priority, "schedule": {"frequency": "daily"}, "source": {"file": "x.json"}})
         };
         let jobs = json!({ "jobs": jobs.iter().map(job).collect::<Vec<_>>() });
-        let config = Arc::new(BatchConfig::parse(&jobs, &Zone::utc()).unwrap());
+        let config = Arc::new(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap());
         let due = "2026-03-01T09:00:00Z".parse().unwrap();
         let items: Vec<_> = (0..chunks).map(|n| tenant(&format!("x{n}"))).collect();
         let batch = |job: &JobConfig| {

@@ -29,7 +29,7 @@ use crate::{
 };
 
 fn config(job: Value) -> Arc<BatchConfig> {
-    Arc::new(BatchConfig::parse(&json!({ "jobs": [job] }), &Zone::utc()).unwrap())
+    Arc::new(punctual_project::parse_batch_config(&json!({ "jobs": [job] }), &Zone::utc()).unwrap())
 }
 
 fn posts() -> Value {

@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use punctual_domain::{
-    BatchConfig, FeatureType, ItemResult, ItemStatus, Mirror, Preference, PreferenceRecord,
-    PurposeId, Reading, TenantId, Verdict,
+    FeatureType, ItemResult, ItemStatus, Mirror, Preference, PreferenceRecord, PurposeId, Reading,
+    TenantId, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn operator(store: &Arc<FakeStore>) -> Operator {
         operations: store.clone(),
         preferences: Arc::new(FakeConfigDatabase::default()),
         item_source: Arc::new(MockItemSource::new()),
-        jobs: Jobs::from(BatchConfig::parse(&jobs, &Zone::utc()).unwrap()),
+        jobs: Jobs::from(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap()),
         handlers: Handlers::default(),
         status: StatusHandle::default(),
         failures: ActiveFailures::default(),
@@ -381,7 +381,7 @@ async fn jobs_are_shown_with_what_is_known_of_them() {
 
     let jobs = json!({"jobs": [{"job_id": "report", "type": "object_batch", "purpose_id": "p",
         "schedule": {"frequency": "daily", "preferred_time": "06:00"}, "source": {"file": "products.csv"}}]});
-    operator.jobs = Jobs::from(BatchConfig::parse(&jobs, &Zone::utc()).unwrap());
+    operator.jobs = Jobs::from(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap());
     let report = JobId::new("report").unwrap();
     operator.pause(&actor(), &report).await.unwrap();
     let shown = operator.job_view(&report).await.unwrap();

@@ -195,7 +195,7 @@ fn start_with(
     now: &str,
     random: fn() -> f64,
 ) -> Bench {
-    let jobs = Jobs::from(BatchConfig::parse(&jobs(), &Zone::utc()).unwrap());
+    let jobs = Jobs::from(punctual_project::parse_batch_config(&jobs(), &Zone::utc()).unwrap());
     start_jobs(config_database, store, now, random, jobs)
 }
 
@@ -699,7 +699,7 @@ async fn jobs_that_are_replaced_go_on_where_they_were_and_new_ones_begin_now() {
     changed["jobs"].as_array_mut().unwrap().push(new);
     bench
         .jobs
-        .replace(BatchConfig::parse(&changed, &Zone::utc()).unwrap());
+        .replace(punctual_project::parse_batch_config(&changed, &Zone::utc()).unwrap());
     bench.sleep(4 * 3600).await;
     let expected = [
         "report 01 06:00 1",
@@ -711,7 +711,7 @@ async fn jobs_that_are_replaced_go_on_where_they_were_and_new_ones_begin_now() {
     // Without it, nothing of it runs.
     bench
         .jobs
-        .replace(BatchConfig::parse(&jobs(), &Zone::utc()).unwrap());
+        .replace(punctual_project::parse_batch_config(&jobs(), &Zone::utc()).unwrap());
     bench.sleep(24 * 3600).await;
     assert_eq!(
         bench.queued().await[4..],
@@ -733,7 +733,7 @@ async fn a_spread_that_is_edited_at_its_middle_costs_and_doubles_no_run() {
         let file = |minutes: u32| {
             let mut file = jobs();
             file["jobs"][0]["spread_minutes"] = json!(minutes);
-            Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
+            Jobs::from(punctual_project::parse_batch_config(&file, &Zone::utc()).unwrap())
         };
         let store: Arc<FakeStore> = Arc::default();
         let begin =
@@ -773,7 +773,7 @@ async fn a_choice_from_before_an_edit_of_the_job_file_is_not_late_after_a_restar
     let file = |time: &str| {
         let mut file = jobs();
         file["jobs"][0]["default_preferences"] = json!({"preferred_time": time});
-        Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
+        Jobs::from(punctual_project::parse_batch_config(&file, &Zone::utc()).unwrap())
     };
     let store: Arc<FakeStore> = Arc::default();
     let begin =
@@ -802,7 +802,7 @@ async fn a_job_that_comes_back_after_a_step_of_the_clock_runs_nothing_early() {
     let file = |minutes: u32| {
         let mut file = jobs();
         file["jobs"][0]["spread_minutes"] = json!(minutes);
-        Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
+        Jobs::from(punctual_project::parse_batch_config(&file, &Zone::utc()).unwrap())
     };
     let jobs = file(240);
     let bench = start_jobs(
@@ -833,7 +833,7 @@ async fn a_job_that_takes_up_another_feature_begins_anew_with_its_tenants() {
         let file = |feature: &str| {
             let mut file = jobs();
             file["jobs"][0]["feature_type"] = json!(feature);
-            Jobs::from(BatchConfig::parse(&file, &Zone::utc()).unwrap())
+            Jobs::from(punctual_project::parse_batch_config(&file, &Zone::utc()).unwrap())
         };
         let store: Arc<FakeStore> = Arc::default();
         let begin =

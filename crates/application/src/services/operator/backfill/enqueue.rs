@@ -93,7 +93,7 @@ pub async fn backfill(
 
 #[cfg(test)]
 mod tests {
-    use punctual_domain::{BatchConfig, Dates, Work, Zone};
+    use punctual_domain::{Dates, Work, Zone};
     use serde_json::json;
 
     use super::*;
@@ -106,7 +106,7 @@ mod tests {
     async fn what_has_no_result_is_counted_and_queued_once() {
         let jobs = json!({"jobs": [{"job_id": "j", "type": "individual_batch", "purpose_id": "p",
             "schedule": {"frequency": "daily", "preferred_time": "06:00"}, "source": {"file": "x.json"}}]});
-        let jobs = BatchConfig::parse(&jobs, &Zone::utc()).unwrap();
+        let jobs = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
         let job = &jobs.jobs[0];
         let Work::Fixed { schedule, .. } = &job.work else {
             panic!("it has a schedule")

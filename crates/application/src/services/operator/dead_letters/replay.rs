@@ -96,7 +96,7 @@ mod tests {
         ];
         let jobs = json!({"jobs": [{"job_id": "j", "type": "individual", "purpose_id": "p",
             "preference_based": true, "feature_type": "f"}]});
-        let jobs = BatchConfig::parse(&jobs, &Zone::utc()).unwrap();
+        let jobs = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
         let now = "2026-03-02T09:00:00Z".parse().unwrap();
         let batches = replay(&letters, &jobs, 10, now);
         let found: Vec<_> = batches

@@ -6,9 +6,9 @@ use chrono::TimeDelta;
 
 use crate::{
     ids::{FeatureType, JobId, PurposeId, TenantId},
+    jobs::source::Source,
     planning::{catch_up::CatchUp, spread::spread_minute},
     preference::stored::Preference,
-    project::source::Source,
     time::schedule::Schedule,
     work::{
         batch::NewBatch,
@@ -17,6 +17,21 @@ use crate::{
         priority::Priority,
     },
 };
+
+/// Every job of an agent, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BatchConfig {
+    /// The jobs; their ids are unique.
+    pub jobs: Vec<JobConfig>,
+}
+
+impl BatchConfig {
+    /// The job of that name.
+    #[must_use]
+    pub fn job(&self, job_id: &JobId) -> Option<&JobConfig> {
+        self.jobs.iter().find(|job| job.job_id == *job_id)
+    }
+}
 
 /// One job.
 #[derive(Debug, Clone, PartialEq)]

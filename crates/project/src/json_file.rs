@@ -219,7 +219,7 @@ fn name<'a>(property: &'a ast::ObjectProp<'_>) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use punctual_domain::{BatchConfig, Zone};
+    use punctual_domain::Zone;
 
     use super::*;
 
@@ -227,7 +227,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("batch_config.json");
         std::fs::write(&path, text).unwrap();
-        let parse = |file: JsonFile| match BatchConfig::parse(&file.value, &Zone::utc()) {
+        let parse = |file: JsonFile| match crate::parse_batch_config(&file.value, &Zone::utc()) {
             Ok(_) => panic!("it has mistakes"),
             Err(errors) => file.locate(errors),
         };

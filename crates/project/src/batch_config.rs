@@ -3,68 +3,44 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
+use punctual_domain::{
+    BatchConfig, CatchUp, CatchUpPolicy, CronSchedule, Delivery, FailureLimit, FeatureType,
+    FieldError, FieldErrors, Fields, Invalid, JobConfig, JobId, JobKind, MergedPreference, Overlap,
+    Preference, Priority, PurposeId, Schedule, Source, TenantId, Work, Zone, below, object_at,
+    parse_zone,
+    values::{boolean, duration, parsed, text, whole_number},
+};
 use serde_json::Value;
 
-use crate::{
-    ids::{FeatureType, JobId, PurposeId, TenantId},
-    input::{
-        errors::{FieldError, FieldErrors, Invalid},
-        fields::{Fields, object_at},
-        values::{boolean, duration, parsed, text, whole_number},
-    },
-    planning::catch_up::{CatchUp, CatchUpPolicy},
-    preference::{effective::MergedPreference, stored::Preference, values::parse_zone},
-    project::{
-        job::{JobConfig, Work},
-        source::Source,
-    },
-    time::{cron::CronSchedule, schedule::Schedule, zone::Zone},
-    work::{
-        delivery::Delivery,
-        job::{FailureLimit, JobKind, Overlap},
-        priority::Priority,
-    },
-};
+use crate::source::parse_source;
 
-/// Every job of an agent, in the order of the file.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct BatchConfig {
-    /// The jobs; their ids are unique.
-    pub jobs: Vec<JobConfig>,
-}
-
-impl BatchConfig {
-    /// Reads the content of `batch_config.json`: `{"jobs": […]}`, or the older `batch_processing_jobs`.
-    ///
-    /// # Errors
-    /// Every mistake in it.
-    pub fn parse(document: &Value, default_zone: &Zone) -> Result<Self, FieldErrors> {
-        let mut fields = Fields::new(object_at(document, "")?, "");
-        fields.raw("$schema");
-        let older = fields.raw("batch_processing_jobs").is_some();
-        let name = if older {
-            "batch_processing_jobs"
-        } else {
-            "jobs"
-        };
-        if fields.raw("jobs").is_some() == older {
-            fields.complain(
-                "jobs",
-                Invalid::new("is missing or given twice", "add \"jobs\": [ … ], once"),
-            );
-        }
-        let jobs = fields.nested(name, |list, pointer| {
-            parse_jobs(list, pointer, default_zone)
-        });
-        fields.deny_others();
-        fields.finish(|| jobs.map(|jobs| Self { jobs }))
+/// Reads the content of `batch_config.json`: `{"jobs": […]}`, or the older `batch_processing_jobs`.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse_batch_config(
+    document: &Value,
+    default_zone: &Zone,
+) -> Result<BatchConfig, FieldErrors> {
+    let mut fields = Fields::new(object_at(document, "")?, "");
+    fields.raw("$schema");
+    let older = fields.raw("batch_processing_jobs").is_some();
+    let name = if older {
+        "batch_processing_jobs"
+    } else {
+        "jobs"
+    };
+    if fields.raw("jobs").is_some() == older {
+        fields.complain(
+            "jobs",
+            Invalid::new("is missing or given twice", "add \"jobs\": [ … ], once"),
+        );
     }
-
-    /// The job of that name.
-    #[must_use]
-    pub fn job(&self, job_id: &JobId) -> Option<&JobConfig> {
-        self.jobs.iter().find(|job| job.job_id == *job_id)
-    }
+    let jobs = fields.nested(name, |list, pointer| {
+        parse_jobs(list, pointer, default_zone)
+    });
+    fields.deny_others();
+    fields.finish(|| jobs.map(|jobs| BatchConfig { jobs }))
 }
 
 fn parse_jobs(
@@ -73,9 +49,9 @@ fn parse_jobs(
     default_zone: &Zone,
 ) -> Result<Vec<JobConfig>, FieldErrors> {
     let Some(list) = list.as_array() else {
-        return Err(FieldErrors(vec![
-            Invalid::wrong_type("a list, [ … ]").at(pointer, Some(list)),
-        ]));
+        return Err(Invalid::wrong_type("a list, [ … ]")
+            .at(pointer, Some(list))
+            .into());
     };
     let mut jobs = Vec::new();
     let mut errors = Vec::new();
@@ -97,11 +73,7 @@ fn parse_jobs(
             errors.push(invalid.at(format!("{pointer}/job_id"), Some(name)));
         }
     }
-    if errors.is_empty() {
-        Ok(jobs)
-    } else {
-        Err(FieldErrors(errors))
-    }
+    FieldErrors::unless_empty(errors).map(|()| jobs)
 }
 
 fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobConfig, FieldErrors> {
@@ -196,7 +168,7 @@ fn fixed_work(fields: &mut Fields<'_>, kind: Option<JobKind>, default_zone: &Zon
             "add the file of records, as {\"file\": \"items.ndjson\"}",
             Ok,
         );
-        let source = fields.nested("source", Source::parse);
+        let source = fields.nested("source", parse_source);
         source.map(|source| BTreeMap::from([("items".to_owned(), source)]))
     };
     let distribute_to = fields.optional("distribute_to", parse_tenants);
@@ -207,7 +179,7 @@ fn fixed_work(fields: &mut Fields<'_>, kind: Option<JobKind>, default_zone: &Zon
             Invalid::new("does not go with individual_batch", remedy),
         );
     }
-    let users = fields.nested("users", Source::parse);
+    let users = fields.nested("users", parse_source);
     Some(Work::Fixed {
         schedule: schedule?,
         sources: sources?,
@@ -268,19 +240,16 @@ fn parse_cron(value: &Value, pointer: &str, default_zone: &Zone) -> Result<Sched
 fn parse_sources(value: &Value, pointer: &str) -> Result<BTreeMap<String, Source>, FieldErrors> {
     let object = object_at(value, pointer)?;
     if object.is_empty() {
-        return Err(FieldErrors(vec![
-            Invalid::new("is empty", "name at least one category").at(pointer, None),
-        ]));
+        let empty = Invalid::new("is empty", "name at least one category");
+        return Err(empty.at(pointer, None).into());
     }
-    object
-        .iter()
-        .map(|(category, source)| {
-            Ok((
-                category.clone(),
-                Source::parse(source, &format!("{pointer}/{category}"))?,
-            ))
-        })
-        .collect()
+    let sources = object.iter().map(|(category, source)| {
+        Ok((
+            category.clone(),
+            parse_source(source, &below(pointer, category))?,
+        ))
+    });
+    Ok(FieldErrors::collect(sources)?.into_iter().collect())
 }
 
 fn parse_catch_up(value: &Value, pointer: &str) -> Result<CatchUp, FieldErrors> {
@@ -306,23 +275,14 @@ fn parse_catch_up(value: &Value, pointer: &str) -> Result<CatchUp, FieldErrors> 
 
 fn parse_deliver(value: &Value, pointer: &str) -> Result<Vec<Delivery>, FieldErrors> {
     let Some(list) = value.as_array() else {
-        return Err(FieldErrors(vec![
-            Invalid::wrong_type("a list, [ … ]").at(pointer, Some(value)),
-        ]));
+        return Err(Invalid::wrong_type("a list, [ … ]")
+            .at(pointer, Some(value))
+            .into());
     };
-    let mut errors = Vec::new();
-    let mut places = Vec::new();
-    for (index, value) in list.iter().enumerate() {
-        match Delivery::parse(value, &format!("{pointer}/{index}")) {
-            Ok(place) => places.push(place),
-            Err(found) => errors.extend(found.0),
-        }
-    }
-    if errors.is_empty() {
-        Ok(places)
-    } else {
-        Err(FieldErrors(errors))
-    }
+    let places = list.iter().enumerate();
+    FieldErrors::collect(
+        places.map(|(index, value)| Delivery::parse(value, &format!("{pointer}/{index}"))),
+    )
 }
 
 fn parse_failure_limit(value: &Value, pointer: &str) -> Result<FailureLimit, FieldErrors> {
@@ -387,13 +347,13 @@ mod tests {
     use super::*;
 
     fn errors(document: Value) -> Vec<String> {
-        let errors = BatchConfig::parse(&document, &Zone::utc()).unwrap_err();
+        let errors = parse_batch_config(&document, &Zone::utc()).unwrap_err();
         errors.0.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn the_older_names_are_accepted() {
-        let config = BatchConfig::parse(
+        let config = parse_batch_config(
             &json!({"batch_processing_jobs": [{
                 "job_id": "a", "type": "individual", "purpose_id": "p", "preference_based": true, "feature_type": "f"
             }]}),
@@ -443,7 +403,7 @@ mod tests {
             let mut job = json!({"job_id": "a", "type": "individual", "purpose_id": "p",
                 "preference_based": true, "feature_type": "f"});
             job[field] = value;
-            BatchConfig::parse(&json!({ "jobs": [job] }), &Zone::utc())
+            parse_batch_config(&json!({ "jobs": [job] }), &Zone::utc())
         };
         for (text, minutes) in [
             ("1m", 1),
