@@ -199,11 +199,8 @@ struct Notebook(Arc<Mutex<Vec<(String, Value)>>>);
 #[async_trait]
 impl PurposeHandler for Notebook {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        let preference = item.preference.clone().unwrap_or_default();
-        self.0.lock().unwrap().push((
-            item.tenant_id.to_string(),
-            preference["template_overrides"].clone(),
-        ));
+        let noted = (item.item_id.to_string(), json!(item.overrides()));
+        self.0.lock().unwrap().push(noted);
         Ok(json!("noted"))
     }
 }

@@ -245,7 +245,7 @@ impl Display {
                 batch.batch_id
             ));
             if let Some(stored) = sample {
-                let tenant = &stored.result.tenant_id;
+                let tenant = &stored.result.item_id;
                 text.push_str(&format!("  curl {base}/api/v1/tenants/{tenant}/runs\n"));
                 if let Some(output) = stored
                     .result

@@ -50,7 +50,7 @@ fn id_schema(kind: &str) -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal $(, or $other:expr)?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String")]
@@ -62,8 +62,12 @@ macro_rules! id {
             /// # Errors
             /// [`InvalidId`] unless it is 1–128 characters of `A–Z a–z 0–9 . _ : @ -` and neither `.` nor `..`.
             pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidId> {
-                check($kind, value.as_ref())?;
-                Ok(Self(value.as_ref().into()))
+                let value = value.as_ref();
+                $(if value == $other {
+                    return Ok(Self(value.into()));
+                })?
+                check($kind, value)?;
+                Ok(Self(value.into()))
             }
 
             /// The name as text.
@@ -106,8 +110,12 @@ macro_rules! id {
 }
 
 id!(
-    /// A user of the product whose preferences we hold; also the id of an item of a plain job.
+    /// A user of the product whose preferences we hold.
     TenantId, "tenant_id"
+);
+id!(
+    /// Whose work an item is: a tenant, a record of the job's source, or [all of its records](Self::aggregate) together.
+    ItemId, "tenant_id", or AGGREGATE
 );
 id!(
     /// What a preference is about, as `instagram_posts`.
@@ -121,6 +129,56 @@ id!(
     /// What to run; `purposes.json` binds it to a handler.
     PurposeId, "purpose_id"
 );
+
+/// The id of the item that is made of all records. No tenant and no record can have it.
+const AGGREGATE: &str = "*";
+
+impl ItemId {
+    /// The one item that is made of all records of the job's source, written `*`.
+    #[must_use]
+    pub fn aggregate() -> Self {
+        Self(AGGREGATE.into())
+    }
+
+    /// Checks the id of a record and takes it.
+    ///
+    /// # Errors
+    /// [`InvalidId`] where it could not be the id of a tenant either.
+    pub fn record(value: impl AsRef<str>) -> Result<Self, InvalidId> {
+        check("id", value.as_ref())?;
+        Ok(Self(value.as_ref().into()))
+    }
+
+    /// Whether it is the one item that is made of all records.
+    #[must_use]
+    pub fn is_aggregate(&self) -> bool {
+        &*self.0 == AGGREGATE
+    }
+
+    /// The tenant of this id. `None` for [all records](Self::aggregate), which are no tenant's.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        (!self.is_aggregate()).then(|| TenantId(Arc::clone(&self.0)))
+    }
+}
+
+impl From<TenantId> for ItemId {
+    fn from(tenant: TenantId) -> Self {
+        Self(tenant.0)
+    }
+}
+
+impl From<&TenantId> for ItemId {
+    fn from(tenant: &TenantId) -> Self {
+        Self(Arc::clone(&tenant.0))
+    }
+}
+
+impl PartialEq<TenantId> for ItemId {
+    fn eq(&self, tenant: &TenantId) -> bool {
+        self.0 == tenant.0
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ mod preference;
 mod time;
 mod work;
 
-pub use ids::{FeatureType, InvalidId, JobId, PurposeId, TenantId};
+pub use ids::{FeatureType, InvalidId, ItemId, JobId, PurposeId, TenantId};
 pub use input::{
     errors::{FieldError, FieldErrors, Invalid},
     fields::{Fields, below, object_at},
@@ -56,7 +56,7 @@ pub use work::{
     chunk::Chunk,
     dead_letter::{DeadLetter, DeadLetterState},
     delivery::Delivery,
-    item::{Item, KeyForm},
+    item::{Item, ItemInput, KeyForm},
     job::{FailureLimit, JobKind, Overlap},
     outcome::{ItemResult, ItemStatus, SkipReason},
     priority::Priority,

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use punctual_application::ports::{
     HandlerError, ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem,
 };
-use punctual_domain::{Location, Source, TenantId};
+use punctual_domain::{ItemId, Location, Source};
 use reqwest::{Client, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -230,7 +230,7 @@ fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, ItemSourceError> {
                 )));
             }
         };
-        let id = TenantId::new(&id).map_err(|error| wrong(&format!("record {record}"), error))?;
+        let id = ItemId::new(&id).map_err(|error| wrong(&format!("record {record}"), error))?;
         if !seen.insert(id.clone()) {
             return Err(invalid(format!(
                 "record {record} has the id `{id}` of an earlier one; give every record its own"

@@ -201,7 +201,7 @@ mod tests {
         ports::{Claimant, Clock, Leadership, SystemClock},
         testing::contract,
     };
-    use punctual_domain::{Delivery, Firing, NewBatch, Occurrence, Priority, TenantId, Trigger};
+    use punctual_domain::{Delivery, Firing, ItemId, NewBatch, Occurrence, Priority, Trigger};
     use uuid::Uuid;
 
     use super::*;
@@ -247,7 +247,7 @@ mod tests {
         contract::operations(operations.as_ref()).await;
 
         let job = JobId::new("job").unwrap();
-        let items = [TenantId::new("a").unwrap(), TenantId::new("b").unwrap()];
+        let items = [ItemId::new("a").unwrap(), ItemId::new("b").unwrap()];
         let due = now - TimeDelta::seconds(90);
         let batch = |due, trigger| {
             let date = Occurrence::Instant(due);

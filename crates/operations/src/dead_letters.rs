@@ -9,7 +9,7 @@ use punctual_application::{
     DeadLetterSelection, DiscardReport, ReplayReport,
     ports::{DeadLetterFilter, Page},
 };
-use punctual_domain::{DeadLetterState, JobId, TenantId};
+use punctual_domain::{DeadLetterState, ItemId, JobId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -29,7 +29,7 @@ pub(super) struct ListQuery {
     job_id: Option<JobId>,
     /// Of this tenant only.
     #[param(value_type = Option<String>)]
-    tenant_id: Option<TenantId>,
+    tenant_id: Option<ItemId>,
     /// `open`, `replayed` or `discarded` only.
     #[param(value_type = Option<String>)]
     state: Option<DeadLetterState>,
@@ -57,7 +57,7 @@ pub(super) async fn list(
     }) = query?;
     let filter = DeadLetterFilter {
         job_id,
-        tenant_id,
+        item_id: tenant_id,
         state,
     };
     let page = Page::from(PageQuery { cursor, limit });

@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
 };
 use punctual_application::ports::{Page, TenantRuns};
-use punctual_domain::{JobId, TenantId};
+use punctual_domain::{ItemId, JobId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -42,12 +42,12 @@ pub(super) async fn runs(
         cursor,
         limit,
     }) = query?;
-    let tenant_id = TenantId::new(&tenant_id)?;
+    let item_id = ItemId::new(&tenant_id)?;
     let page = Page::from(PageQuery { cursor, limit });
     let (runs, next_cursor) = app
         .operator
         .reader
-        .tenant_runs(&TenantRuns { tenant_id, job_id }, &page)
+        .tenant_runs(&TenantRuns { item_id, job_id }, &page)
         .await?;
     Ok(Json(Runs { runs, next_cursor }))
 }

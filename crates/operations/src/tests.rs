@@ -15,8 +15,8 @@ use punctual_application::{
     testing::{FakeConfigDatabase, FakeStore, ManualClock},
 };
 use punctual_domain::{
-    FeatureType, ItemResult, ItemStatus, JobId, Mirror, Preference, PreferenceRecord, PurposeId,
-    Reading, TenantId, Zone,
+    FeatureType, ItemId, ItemResult, ItemStatus, JobId, Mirror, Preference, PreferenceRecord,
+    PurposeId, Reading, TenantId, Zone,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -177,8 +177,8 @@ impl Api {
         for chunk in self.store.pending() {
             self.store.claim(&chunk, claimant, now).await.unwrap();
             let failed = status == ItemStatus::Failed;
-            let result = |tenant: &TenantId| ItemResult {
-                tenant_id: tenant.clone(),
+            let result = |item: &ItemId| ItemResult {
+                item_id: item.clone(),
                 status,
                 attempts: 1,
                 preference: Some(json!({"enabled": true, "frequency": "daily"})),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use punctual_domain::{
-    FieldErrors, Fields, Filter, Invalid, Location, Source, TenantId, below, object_at,
-    values::{boolean, http_url, parsed, text, whole_number},
+    FieldErrors, Fields, Filter, Invalid, ItemId, Location, Source, below, object_at,
+    values::{boolean, http_url, text, whole_number},
 };
 use serde_json::Value;
 
@@ -73,16 +73,19 @@ pub(crate) fn parse_source(value: &Value, pointer: &str) -> Result<Source, Field
 }
 
 /// The ids of records that are nothing else, each once.
-fn parse_ids(value: &Value, pointer: &str) -> Result<Vec<TenantId>, FieldErrors> {
+fn parse_ids(value: &Value, pointer: &str) -> Result<Vec<ItemId>, FieldErrors> {
     let list = value.as_array().ok_or_else(|| {
         Invalid::wrong_type("a list of ids, such as [\"north\", \"south\"]")
             .at(pointer, Some(value))
     })?;
     let mut seen = BTreeSet::new();
     FieldErrors::collect(list.iter().enumerate().map(|(place, value)| {
-        let id = parsed::<TenantId>(value).and_then(|id| match seen.insert(id.clone()) {
-            true => Ok(id),
-            false => Err(Invalid::new("is listed twice", "list every id once")),
+        let id = text(value).and_then(|id| {
+            let id = ItemId::record(id)?;
+            match seen.insert(id.clone()) {
+                true => Ok(id),
+                false => Err(Invalid::new("is listed twice", "list every id once")),
+            }
         });
         id.map_err(|invalid| invalid.at(format!("{pointer}/{place}"), Some(value)).into())
     }))
@@ -179,7 +182,7 @@ mod tests {
             ),
             (
                 json!({"ids": ["a", "b c"]}),
-                "/source/ids/1: \"b c\" is not a valid tenant_id",
+                "/source/ids/1: \"b c\" is not a valid id",
             ),
             (
                 json!({"ids": ["a", "a"]}),

@@ -16,7 +16,7 @@ struct Invoice;
 #[async_trait]
 impl PurposeHandler for Invoice {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        let reason = format!("{} has no address", item.tenant_id);
+        let reason = format!("{} has no address", item.item_id);
         Err(HandlerError::permanent(reason))
     }
 }
@@ -59,7 +59,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("paused: {}", operator.job_view(&job).await?.paused);
     operator.resume(&actor, &job).await?;
     let date = Some("2030-01-01".parse()?);
-    let explained = operator.explain(&failed.tenant_id, &job, date).await?;
+    let tenant = failed.item_id.tenant().ok_or("not of a tenant")?;
+    let explained = operator.explain(&tenant, &job, date).await?;
     println!("{}: {}", explained.tenant_id, explained.explanation);
     punctual.shut_down(Duration::from_secs(20)).await;
     Ok(())

@@ -19,10 +19,10 @@ struct Greeter(mpsc::Sender<String>);
 #[async_trait]
 impl PurposeHandler for Greeter {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        let preference = item.preference.as_ref();
-        let preference = preference.ok_or_else(|| HandlerError::permanent("no preference"))?;
-        let word = preference["template_overrides"]["word"].as_str();
-        let text = format!("{}, {}!", word.unwrap_or("Hello"), item.tenant_id);
+        let word = item
+            .overrides()
+            .and_then(|overrides| overrides.get("word")?.as_str());
+        let text = format!("{}, {}!", word.unwrap_or("Hello"), item.item_id);
         // Hand `item.idempotency_key()` on to whatever has an effect outside. Any error is tried again.
         self.0.send(text.clone()).await?;
         Ok(json!({ "text": text }))

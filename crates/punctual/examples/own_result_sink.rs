@@ -19,7 +19,7 @@ struct Report;
 #[async_trait]
 impl PurposeHandler for Report {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        Ok(json!({ "pages": item.tenant_id.as_str().len() }))
+        Ok(json!({ "pages": item.item_id.as_str().len() }))
     }
 }
 
@@ -42,7 +42,7 @@ impl ResultSink for Warehouse {
         }
         for result in results {
             let item = &result.result;
-            let key = format!("{} for {}", batch.job_id, item.tenant_id);
+            let key = format!("{} for {}", batch.job_id, item.item_id);
             let row = format!("{} {}", item.status.as_str(), json!(item.output));
             self.rows.send((key, row)).await?;
         }

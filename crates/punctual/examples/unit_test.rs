@@ -14,7 +14,7 @@ struct Newsletter;
 #[async_trait]
 impl PurposeHandler for Newsletter {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        Ok(json!({ "sent_to": item.tenant_id }))
+        Ok(json!({ "sent_to": item.item_id }))
     }
 }
 

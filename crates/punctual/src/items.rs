@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use punctual_application::ports::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
-use punctual_domain::{Location, Source, TenantId};
+use punctual_domain::{ItemId, Location, Source};
 use serde_json::json;
 
 /// Listed items; all other sources are read by the reader, if there is one.
@@ -37,8 +37,8 @@ impl ItemSource for Items {
     }
 }
 
-fn records(ids: &[TenantId]) -> Vec<SourceItem> {
-    let record = |id: &TenantId| SourceItem {
+fn records(ids: &[ItemId]) -> Vec<SourceItem> {
+    let record = |id: &ItemId| SourceItem {
         id: id.clone(),
         data: json!({ "id": id }),
     };

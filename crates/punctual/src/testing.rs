@@ -10,7 +10,7 @@
 //! #[async_trait::async_trait]
 //! impl PurposeHandler for Greeter {
 //!     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-//!         Ok(json!(format!("Hello, {}!", item.tenant_id)))
+//!         Ok(json!(format!("Hello, {}!", item.item_id)))
 //!     }
 //! }
 //!
@@ -39,7 +39,7 @@ use punctual_application::{
     EnhancedBatchProcessor, Operator,
     ports::{BatchReader, Clock, Page, StoredResult, TenantRuns},
 };
-use punctual_domain::{PreferenceRecord, TenantId};
+use punctual_domain::{ItemId, PreferenceRecord, TenantId};
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -182,13 +182,13 @@ impl World {
         }
     }
 
-    /// What has run for a tenant, in all jobs, the newest first.
+    /// What has run for a tenant or another item, in all jobs, the newest first.
     ///
     /// # Panics
     /// If `tenant` cannot be an id.
     pub async fn runs_of(&self, tenant: &str) -> Vec<StoredResult> {
         let filter = TenantRuns {
-            tenant_id: TenantId::new(tenant).expect("a test gives an id"),
+            item_id: ItemId::new(tenant).expect("a test gives an id"),
             job_id: None,
         };
         let all = Page {

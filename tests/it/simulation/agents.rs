@@ -75,15 +75,14 @@ impl PurposeHandler for Echo {
             item: item.clone(),
         };
         self.calls.lock().unwrap().push(call);
-        let what = (&item.job_id, &item.tenant_id, item.occurrence);
+        let what = (&item.job_id, &item.item_id, item.occurrence);
         if chance(self.seed, self.time.now(), what).u8(..20) == 0 {
             return Err(HandlerError::permanent("simulated"));
         }
-        let preference = item.preference.clone().unwrap_or_default();
-        let overrides = &preference["template_overrides"];
+        let overrides = json!(item.overrides());
         Ok(
-            json!({"tenant": item.tenant_id, "of": overrides["of"], "n": overrides["n"],
-            "enabled": preference["enabled"]}),
+            json!({"tenant": item.item_id, "of": overrides["of"], "n": overrides["n"],
+            "enabled": item.preference().map(|preference| preference.enabled)}),
         )
     }
 }

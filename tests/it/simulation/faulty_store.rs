@@ -16,7 +16,7 @@ use punctual_application::{
     testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
-    Chunk, Firing, ItemResult, JobId, NewBatch, Occurrence, Progress, TenantId, Trigger,
+    Chunk, Firing, ItemId, ItemResult, JobId, NewBatch, Occurrence, Progress, Trigger,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -193,20 +193,15 @@ impl BatchStore for FaultyStore {
         &self,
         chunk: &Chunk,
         token: Uuid,
-        tenant: &TenantId,
+        item: &ItemId,
         began: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        self.inner.running(chunk, token, tenant, began).await
+        self.inner.running(chunk, token, item, began).await
     }
 
-    async fn suspect(
-        &self,
-        chunk: &Chunk,
-        token: Uuid,
-        tenant: &TenantId,
-    ) -> Result<bool, StoreError> {
+    async fn suspect(&self, chunk: &Chunk, token: Uuid, item: &ItemId) -> Result<bool, StoreError> {
         let (fails, _) = self.fails(("suspect", &chunk.chunk_id));
-        self.result(self.inner.suspect(chunk, token, tenant).await, fails)
+        self.result(self.inner.suspect(chunk, token, item).await, fails)
     }
 
     async fn commit(

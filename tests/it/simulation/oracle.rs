@@ -11,7 +11,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    CatchUpPolicy, Dates, DeadLetter, ItemStatus, JobConfig, JobId, Occurrence, TenantId, Trigger,
+    CatchUpPolicy, Dates, DeadLetter, ItemId, ItemStatus, JobConfig, JobId, Occurrence, TenantId,
+    Trigger,
 };
 use uuid::Uuid;
 
@@ -104,12 +105,12 @@ impl Record {
 
 const PROMISE: &str = "explain keeps its promises";
 
-type Key = (JobId, TenantId, Occurrence);
+type Key = (JobId, ItemId, Occurrence);
 
 fn key(commit: &Commit) -> Key {
     (
         commit.job_id.clone(),
-        commit.result.tenant_id.clone(),
+        commit.result.item_id.clone(),
         commit.occurrence,
     )
 }
@@ -169,7 +170,7 @@ impl Judge<'_> {
     }
 
     fn has_run(&self, job: &JobStory, tenant: &TenantId, occurrence: Occurrence) -> bool {
-        let key = (job.job_id.clone(), tenant.clone(), occurrence);
+        let key = (job.job_id.clone(), tenant.into(), occurrence);
         self.done.contains_key(&key)
     }
 
@@ -195,7 +196,7 @@ impl Judge<'_> {
                     "{tenant} was due in {} at {due_at} for {occurrence}, chosen since {} and until {}",
                     job.job_id, stretch.since, stretch.to
                 );
-                let key = (job.job_id.clone(), tenant.clone(), occurrence);
+                let key = (job.job_id.clone(), tenant.into(), occurrence);
                 match self.done.get(&key).map(|runs| runs[0]) {
                     None => self.complain(
                         "what is due runs",
@@ -255,7 +256,7 @@ impl Judge<'_> {
                 .catch_up
                 .window
                 .is_some_and(|window| late > window - SOON);
-        let key = (job.job_id.clone(), tenant.clone(), occurrence);
+        let key = (job.job_id.clone(), tenant.into(), occurrence);
         // Who starts for the first time on part of the records cannot know of the others.
         let part = record.truncated.iter().any(|part| {
             let blind = |start: &Instant| part.contains(start) && (due_at..planned).contains(start);
@@ -327,7 +328,7 @@ impl Judge<'_> {
         let record = self.record;
         let commits = record.commits.iter().filter(|commit| {
             ran(commit.result.status)
-                && commit.result.tenant_id == *tenant
+                && commit.result.item_id == *tenant
                 && commit.job_id == job.job_id
                 && record.is_scheduled(&commit.batch_id)
         });
@@ -494,7 +495,7 @@ impl Judge<'_> {
     fn calls(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
         let record = self.record;
         let calls = record.calls.iter().filter(|call| {
-            call.item.tenant_id == *tenant
+            call.item.item_id == *tenant
                 && call.item.job_id == job.job_id
                 && record.is_scheduled(&call.item.batch_id)
         });
@@ -504,9 +505,9 @@ impl Judge<'_> {
                 "{tenant} was called in {} for {occurrence} at {}",
                 job.job_id, call.at
             );
-            let n = &call.item.preference.as_ref().unwrap()["template_overrides"]["n"];
+            let n = &call.item.overrides().unwrap()["n"];
             let of_feature = record.choices.iter().filter(|((feature, of), _)| {
-                of == tenant && Some(feature) == call.item.feature_type.as_ref()
+                of == tenant && Some(feature) == call.item.feature_type()
             });
             let current = of_feature.flat_map(|(_, versions)| {
                 let next = |index: usize| versions.get(index + 1).map(|next| next.known_by + SOON);
@@ -587,7 +588,7 @@ impl Judge<'_> {
                 .0
                 .iter()
                 .any(|window| near(window, due_at) || near(window, asked_at));
-            let key = (job.job_id.clone(), tenant.clone(), promise.occurrence);
+            let key = (job.job_id.clone(), tenant.into(), promise.occurrence);
             let Some(stretch) = holds else { continue };
             if !calm
                 || until > record.time.end
@@ -687,7 +688,7 @@ impl Judge<'_> {
                 .last()
                 .is_some_and(|run| run.result.status == ItemStatus::Failed);
             let is_it = |letter: &DeadLetter| {
-                (&letter.job_id, &letter.tenant_id, letter.occurrence) == (&key.0, &key.1, key.2)
+                (&letter.job_id, &letter.item_id, letter.occurrence) == (&key.0, &key.1, key.2)
             };
             if failed && !self.record.open_letters.iter().any(is_it) {
                 let what = format!(

@@ -600,7 +600,8 @@ impl World {
         let (Some(index), Some(chunk)) = (job, batch.chunks.first()) else {
             return;
         };
-        let tenant = chunk.items[self.random.usize(..chunk.items.len())].clone();
+        let item = &chunk.items[self.random.usize(..chunk.items.len())];
+        let tenant = item.tenant().expect("every job follows preferences");
         let feature = feature_type(self.jobs[index].feature);
         match self.random.u8(..8) {
             0 => {
@@ -696,7 +697,7 @@ impl World {
         for letter in letters {
             self.note(format!(
                 "a replay of {} in {} for {}: {done}",
-                letter.tenant_id, letter.job_id, letter.occurrence
+                letter.item_id, letter.job_id, letter.occurrence
             ));
         }
     }
@@ -901,7 +902,7 @@ impl World {
             self.history.push(format!(
                 "{} {} in {} for {} due {}, queued {} ({:?}): {:?} {}",
                 result.finished_at.unwrap_or(result.started_at),
-                result.tenant_id,
+                result.item_id,
                 commit.job_id,
                 commit.occurrence,
                 commit.scheduled_at,

@@ -198,7 +198,7 @@ fn table(letters: &[DeadLetter]) -> comfy_table::Table {
             letter.id.to_string(),
             letter.state.as_str().to_owned(),
             letter.job_id.to_string(),
-            letter.tenant_id.to_string(),
+            letter.item_id.to_string(),
             letter.occurrence.to_string(),
             letter.attempts.to_string(),
             visible(&letter.reason).into_owned(),

@@ -199,7 +199,7 @@ async fn every_tenant_gets_their_own_text_at_their_own_time() {
     );
     assert_eq!(runs(&agent, "stops", 1).await.len(), 1);
     let products = agent
-        .get("/api/v1/tenants/all/runs?job_id=product_digest")
+        .get("/api/v1/tenants/*/runs?job_id=product_digest")
         .await;
     assert!(
         products["runs"][0]["result"]["text"]

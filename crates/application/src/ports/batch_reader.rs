@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemResult, ItemStatus, JobId, KeyForm,
-    Occurrence, TenantId,
+    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus, JobId,
+    KeyForm, Occurrence,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -44,14 +44,14 @@ pub trait BatchReader: Send + Sync {
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError>;
 
-    /// Which of these tenants have used an occurrence of a job up: it has succeeded, failed, or is running. What was
+    /// Which of these items have used an occurrence of a job up: it has succeeded, failed, or is running. What was
     /// skipped runs when it is queued again.
     async fn ran(
         &self,
         job_id: &JobId,
         occurrence: Occurrence,
-        tenants: &[TenantId],
-    ) -> Result<BTreeSet<TenantId>, StoreError>;
+        items: &[ItemId],
+    ) -> Result<BTreeSet<ItemId>, StoreError>;
 
     /// Dead letters, newest first.
     async fn dead_letters(
@@ -83,7 +83,7 @@ pub struct ResultFilter {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantRuns {
     /// Of which tenant.
-    pub tenant_id: TenantId,
+    pub item_id: ItemId,
     /// Of this job only.
     pub job_id: Option<JobId>,
 }
@@ -94,7 +94,7 @@ pub struct DeadLetterFilter {
     /// Of this job only.
     pub job_id: Option<JobId>,
     /// Of this tenant only.
-    pub tenant_id: Option<TenantId>,
+    pub item_id: Option<ItemId>,
     /// In this state only.
     pub state: Option<DeadLetterState>,
 }
@@ -142,8 +142,8 @@ impl StoredResult {
     /// delivered has another one when a replay succeeds.
     #[must_use]
     pub fn delivery_id(&self) -> String {
-        let tenant = &self.result.tenant_id;
-        let key = self.key_form.key(&self.job_id, tenant, self.occurrence);
+        let item = &self.result.item_id;
+        let key = self.key_form.key(&self.job_id, item, self.occurrence);
         match self.key_form {
             KeyForm::Colons => key,
             KeyForm::Slashes => format!("{key}/{}", self.batch_id),

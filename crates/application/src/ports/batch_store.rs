@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{Chunk, ItemResult, TenantId};
+use punctual_domain::{Chunk, ItemId, ItemResult};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -27,23 +27,18 @@ pub trait BatchStore: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError>;
 
-    /// Notes that `tenant`'s item has been running since `began`, so that other occurrences of the tenant know.
+    /// Notes that `item` has been running since `began`, so that other occurrences of the tenant know.
     async fn running(
         &self,
         chunk: &Chunk,
         token: Uuid,
-        tenant: &TenantId,
+        item: &ItemId,
         began: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Notes that `tenant`'s item is about to run with nothing beside it, so that it is known should the process
+    /// Notes that `item` is about to run with nothing beside it, so that it is known should the process
     /// not outlive it. `false`: the claim has ended.
-    async fn suspect(
-        &self,
-        chunk: &Chunk,
-        token: Uuid,
-        tenant: &TenantId,
-    ) -> Result<bool, StoreError>;
+    async fn suspect(&self, chunk: &Chunk, token: Uuid, item: &ItemId) -> Result<bool, StoreError>;
 
     /// Commits results of a chunk's items, and a dead letter for each that failed; the last of them finish the chunk. A
     /// dead letter whose replay is skipped is open again, with its failed result. Nothing is taken when the claim has
@@ -81,15 +76,15 @@ pub struct Claimant {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claim {
     /// The items to run.
-    pub items: Vec<TenantId>,
+    pub items: Vec<ItemId>,
     /// How many deliveries of the chunk ended with their process.
     pub lost: u32,
     /// The item that ran alone when the process last died, and how often it did.
-    pub suspect: Option<(TenantId, u32)>,
+    pub suspect: Option<(ItemId, u32)>,
     /// Whether the batch has been cancelled: its items are not to be run.
     pub cancelled: bool,
     /// Tenants of these items who have another occurrence running, as far as processes have noted it.
-    pub overlapping: BTreeSet<TenantId>,
+    pub overlapping: BTreeSet<ItemId>,
     /// Whether items are left out because another chunk in work has them; it may yet skip them.
     pub waiting: bool,
 }

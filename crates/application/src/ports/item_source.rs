@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, error::Error};
 
 use async_trait::async_trait;
-use punctual_domain::{Source, TenantId};
+use punctual_domain::{ItemId, Source};
 use serde_json::Value;
 
 use super::cause::Cause;
@@ -26,8 +26,8 @@ pub trait ItemSource: Send + Sync {
 /// One record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceItem {
-    /// Its id: the record's `id`.
-    pub id: TenantId,
+    /// Its id: the record's `id`, which [`ItemId::record`] checks.
+    pub id: ItemId,
     /// The whole record.
     pub data: Value,
 }

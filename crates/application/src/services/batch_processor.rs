@@ -14,7 +14,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, Stream, StreamExt, stream};
-use punctual_domain::{Chunk, Item, ItemResult, ItemStatus, PurposeId, TenantId};
+use punctual_domain::{Chunk, Item, ItemId, ItemResult, ItemStatus, MergedPreference, PurposeId};
 use serde_json::Value;
 use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
@@ -230,7 +230,7 @@ impl BatchProcessor {
         let claimed = self.claim(chunk).await?;
         let to_run = items
             .into_iter()
-            .filter(|item| claimed.claim.items.contains(&item.tenant_id));
+            .filter(|item| claimed.claim.items.contains(&item.item_id));
         let results = stream::iter(to_run).then(|item| async move {
             let started_at = self.clock.now();
             let outcome = self.attempt(&item).await;
@@ -269,9 +269,9 @@ impl BatchProcessor {
         &self,
         chunk: &Chunk,
         claimed: &Claimed,
-        tenant: &TenantId,
+        item: &ItemId,
     ) -> Result<(), ProcessError> {
-        match self.store.suspect(chunk, claimed.token, tenant).await? {
+        match self.store.suspect(chunk, claimed.token, item).await? {
             true => Ok(()),
             false => Err(ProcessError::Superseded),
         }
@@ -315,12 +315,12 @@ impl BatchProcessor {
         &self,
         chunk: &Chunk,
         claimed: &Claimed,
-        tenant: &TenantId,
+        item: &ItemId,
         began: DateTime<Utc>,
     ) {
-        let noted = self.store.running(chunk, claimed.token, tenant, began);
+        let noted = self.store.running(chunk, claimed.token, item, began);
         if let Err(error) = noted.await {
-            debug!(%tenant, %error, "The item of {tenant} is running, which cannot be noted: {error}");
+            debug!(%item, %error, "The item of {item} is running, which cannot be noted: {error}");
         }
     }
 
@@ -333,7 +333,7 @@ impl BatchProcessor {
             )));
         };
         let timeout = bound.binding.timeout;
-        let span = info_span!(target: SPANS, "item", tenant_id = %item.tenant_id, occurrence = %item.occurrence,
+        let span = info_span!(target: SPANS, "item", tenant_id = %item.item_id, occurrence = %item.occurrence,
             attempt = item.attempt, "otel.status_code" = Empty, "otel.status_description" = Empty);
         let call = AssertUnwindSafe(bound.handler.run(item)).catch_unwind();
         let call = call.instrument(span.clone());
@@ -364,10 +364,10 @@ impl BatchProcessor {
             Err(error) => (ItemStatus::Failed, None, Some(error.message)),
         };
         ItemResult {
-            tenant_id: item.tenant_id.clone(),
+            item_id: item.item_id.clone(),
             status,
             attempts: item.attempt,
-            preference: item.preference.clone(),
+            preference: item.preference().map(MergedPreference::to_json),
             output,
             error,
             started_at,
@@ -416,7 +416,7 @@ impl BatchProcessor {
 
 #[cfg(test)]
 mod tests {
-    use punctual_domain::{Firing, JobId, NewBatch, Priority, Trigger};
+    use punctual_domain::{Firing, ItemInput, JobId, NewBatch, Priority, Trigger};
     use serde_json::json;
 
     use super::*;
@@ -429,7 +429,7 @@ mod tests {
     async fn each_item_runs_once_and_what_is_done_is_not_run_again() {
         let due = "2026-03-01T09:00:00Z".parse().unwrap();
         let job = JobId::new("job").unwrap();
-        let ids = ["a", "b"].map(|id| TenantId::new(id).unwrap());
+        let ids = ["a", "b"].map(|id| ItemId::new(id).unwrap());
         let occurrence = "2026-03-01".parse().unwrap();
         let slot = "daily 09:00 UTC".to_owned();
         let (trigger, priority) = (Trigger::Schedule, Priority::Low);
@@ -448,7 +448,7 @@ mod tests {
         handler
             .expect_run()
             .times(2)
-            .returning(|item| match item.tenant_id.as_str() {
+            .returning(|item| match item.item_id.as_str() {
                 "a" => Ok(json!("done")),
                 _ => Err(HandlerError::retryable(
                     "the plain processor does not try again",
@@ -463,16 +463,14 @@ mod tests {
         );
         let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
         let processor = BatchProcessor::new(handlers, store, clock);
-        let item = |id: &TenantId| Item {
-            tenant_id: id.clone(),
+        let item = |id: &ItemId| Item {
+            item_id: id.clone(),
             job_id: job.clone(),
             purpose_id: purpose.clone(),
-            feature_type: None,
             batch_id: chunk.batch_id,
             occurrence,
             scheduled_at: due,
-            preference: None,
-            data: None,
+            input: ItemInput::Record(Value::Null),
             attempt: 1,
             key_form: chunk.key_form,
         };

@@ -12,8 +12,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
 use punctual_domain::{
-    Chunk, FailureLimit, Item, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Overlap,
-    Priority, SkipReason, TenantId, Zone,
+    Chunk, FailureLimit, Item, ItemId, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Overlap,
+    Priority, SkipReason, Zone,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,7 +30,6 @@ use crate::{
         batch_processor::{BatchProcessor, Bound, ChunkReport, Claimed, ProcessError},
         jobs::Jobs,
         permits::Permits,
-        source_items::whole,
     },
 };
 
@@ -83,18 +82,18 @@ struct Run<'a> {
     /// Whether there are other jobs, for whom permits are kept.
     others: bool,
     alone: bool,
-    /// Everybody who gets the result of the whole; `None`: each has one of their own.
-    everybody: Option<Vec<TenantId>>,
+    /// Everybody who gets the result of the aggregate; `None`: each has one of their own.
+    everybody: Option<Vec<ItemId>>,
 }
 
 impl Run<'_> {
-    /// A result, or that of the whole for everybody who is to get it.
+    /// A result, or that of the aggregate for everybody who is to get it.
     fn distributed(&self, result: Option<ItemResult>) -> Vec<Option<ItemResult>> {
         match (&self.everybody, result) {
-            (Some(everybody), Some(result)) if result.tenant_id == whole() => {
-                let own = |id: &TenantId| {
+            (Some(everybody), Some(result)) if result.item_id.is_aggregate() => {
+                let own = |id: &ItemId| {
                     Some(ItemResult {
-                        tenant_id: id.clone(),
+                        item_id: id.clone(),
                         ..result.clone()
                     })
                 };
@@ -241,10 +240,10 @@ impl EnhancedBatchProcessor {
             }
             let mut alone = None;
             let result = match prepared {
-                Prepared::Run(item) if killer.is_some_and(|(id, _)| *id == item.tenant_id) => {
-                    error!(tenant_id = %item.tenant_id, job_id = %item.job_id,
+                Prepared::Run(item) if killer.is_some_and(|(id, _)| *id == item.item_id) => {
+                    error!(tenant_id = %item.item_id, job_id = %item.job_id,
                         "Item of {} in {} has ended the process each time it ran alone; it is not run again",
-                        item.tenant_id, item.job_id);
+                        item.item_id, item.job_id);
                     let message = "the process ended each time this item ran, also alone";
                     let outcome = Err(HandlerError::permanent(message));
                     Some(self.base.result(&item, self.now(), outcome))
@@ -254,7 +253,7 @@ impl EnhancedBatchProcessor {
                     if alone.is_none() {
                         break;
                     }
-                    self.base.suspect(chunk, claimed, &item.tenant_id).await?;
+                    self.base.suspect(chunk, claimed, &item.item_id).await?;
                     self.bring_to_end(run, Prepared::Run(item)).await
                 }
                 skip @ Prepared::Skip(_) => self.bring_to_end(run, skip).await,
@@ -280,7 +279,7 @@ impl EnhancedBatchProcessor {
             if begun.is_none() {
                 match self.hindrance(run, &item) {
                     Some(Hindrance::Skip(reason)) => {
-                        return Some(self.skipped(&item.tenant_id, reason));
+                        return Some(self.skipped(&item.item_id, reason));
                     }
                     Some(Hindrance::Wait) => {
                         run.claimed.wait();
@@ -337,15 +336,15 @@ impl EnhancedBatchProcessor {
                 let failed = result.status == ItemStatus::Failed;
                 self.failures.count(run.chunk, failed, run.failure_limit);
                 if let (true, Some(error)) = (failed, &result.error) {
-                    warn!(tenant_id = %item.tenant_id, job_id = %item.job_id, attempts = item.attempt,
+                    warn!(tenant_id = %item.item_id, job_id = %item.job_id, attempts = item.attempt,
                         error, "Item of {} in {} failed for good after {} attempts: {error}",
-                        item.tenant_id, item.job_id, item.attempt);
+                        item.item_id, item.job_id, item.attempt);
                 }
                 return Some(result);
             };
             if item.attempt == 1 {
                 self.base
-                    .running(run.chunk, run.claimed, &item.tenant_id, began)
+                    .running(run.chunk, run.claimed, &item.item_id, began)
                     .await;
             }
             self.unless_stopped(tokio::time::sleep(delay)).await?;
@@ -363,7 +362,7 @@ impl EnhancedBatchProcessor {
         }
         // Only the store knows whether a run counts: what this process still has running may have been given to another
         // one long ago. So such an item waits, and its next claim asks the store.
-        let noted = run.claimed.claim.overlapping.contains(&item.tenant_id);
+        let noted = run.claimed.claim.overlapping.contains(&item.item_id);
         match run.overlap {
             Overlap::Skip if noted => Some(Hindrance::Skip(SkipReason::Overlap)),
             Overlap::Skip | Overlap::Wait if noted || self.running.has(item) => {
@@ -389,7 +388,7 @@ impl EnhancedBatchProcessor {
             }
             let noted = self
                 .base
-                .running(run.chunk, run.claimed, &item.tenant_id, began);
+                .running(run.chunk, run.claimed, &item.item_id, began);
             let (outcome, ()) = futures::join!(attempt, noted);
             return outcome;
         }
@@ -414,8 +413,8 @@ enum Hindrance {
 }
 
 /// The whole's items of a claim but those who have their outcome without it.
-fn everybody(claimed: &Claimed, prepared: &[Prepared]) -> Vec<TenantId> {
-    let skipped: HashSet<&TenantId> = prepared.iter().filter_map(Prepared::skipped).collect();
+fn everybody(claimed: &Claimed, prepared: &[Prepared]) -> Vec<ItemId> {
+    let skipped: HashSet<&ItemId> = prepared.iter().filter_map(Prepared::skipped).collect();
     let items = claimed.claim.items.iter();
     items.filter(|id| !skipped.contains(id)).cloned().collect()
 }

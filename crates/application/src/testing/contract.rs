@@ -21,8 +21,8 @@ mod work_queue;
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, Chunk, Firing, ItemResult, ItemStatus, JobId, NewBatch, Priority, Progress,
-    TenantId, Trigger,
+    BatchStatus, Chunk, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Priority,
+    Progress, Trigger,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -42,13 +42,13 @@ fn job() -> JobId {
     JobId::new("job").expect("valid")
 }
 
-fn tenants(range: std::ops::Range<usize>) -> Vec<TenantId> {
+fn tenants(range: std::ops::Range<usize>) -> Vec<ItemId> {
     range
-        .map(|n| TenantId::new(format!("user{n:04}")).expect("valid"))
+        .map(|n| ItemId::new(format!("user{n:04}")).expect("valid"))
         .collect()
 }
 
-fn batch(slot: &str, scheduled_at: &str, occurrence: &str, items: &[TenantId]) -> NewBatch {
+fn batch(slot: &str, scheduled_at: &str, occurrence: &str, items: &[ItemId]) -> NewBatch {
     NewBatch::new(
         &job(),
         Priority::Medium,
@@ -80,9 +80,9 @@ fn firing(batch: &NewBatch) -> Firing {
 /// When results of these tests end.
 const ENDED: &str = "2026-03-01T09:00:02.000123Z";
 
-fn result(tenant: &TenantId, status: ItemStatus) -> ItemResult {
+fn result(tenant: &ItemId, status: ItemStatus) -> ItemResult {
     ItemResult {
-        tenant_id: tenant.clone(),
+        item_id: tenant.clone(),
         status,
         attempts: 1,
         preference: Some(json!({"enabled": true})),
@@ -134,7 +134,7 @@ async fn claim_by<S: BatchStore>(store: &S, chunk: &Chunk, process: Uuid, token:
     claim
 }
 
-async fn claim<S: BatchStore>(store: &S, chunk: &Chunk, token: Uuid) -> Vec<TenantId> {
+async fn claim<S: BatchStore>(store: &S, chunk: &Chunk, token: Uuid) -> Vec<ItemId> {
     claim_by(store, chunk, HERE, token).await.items
 }
 
@@ -155,7 +155,7 @@ async fn commit<S: BatchStore>(
 async fn claimed<S: WorkQueue + BatchStore>(
     store: &S,
     date: &str,
-    items: &[TenantId],
+    items: &[ItemId],
     token: Uuid,
 ) -> (NewBatch, Claim) {
     let due = format!("{date}T09:00:00Z");
@@ -173,7 +173,7 @@ async fn counts(reader: &dyn BatchReader, batch_id: Uuid) -> (BatchStatus, u64, 
 }
 
 /// The results of a batch, as tenant and status.
-async fn outcomes(reader: &dyn BatchReader, batch_id: Uuid) -> Vec<(TenantId, ItemStatus)> {
+async fn outcomes(reader: &dyn BatchReader, batch_id: Uuid) -> Vec<(ItemId, ItemStatus)> {
     let filter = ResultFilter {
         batch_id,
         status: None,
@@ -184,11 +184,11 @@ async fn outcomes(reader: &dyn BatchReader, batch_id: Uuid) -> Vec<(TenantId, It
         .expect("works");
     found
         .into_iter()
-        .map(|stored| (stored.result.tenant_id, stored.result.status))
+        .map(|stored| (stored.result.item_id, stored.result.status))
         .collect()
 }
 
-fn asked_for(trigger: Trigger, date: &str, items: &[TenantId]) -> NewBatch {
+fn asked_for(trigger: Trigger, date: &str, items: &[ItemId]) -> NewBatch {
     let due = at(&format!("{date}T09:00:00Z"));
     NewBatch::new(
         &job(),

@@ -15,8 +15,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    Batch, BatchStatus, Chunk, DeadLetter, ItemResult, ItemStatus, JobId, NewBatch, Occurrence,
-    Progress, TenantId,
+    Batch, BatchStatus, Chunk, DeadLetter, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
+    Occurrence, Progress,
 };
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ use crate::{
     ports::{Claimant, Page, StoreError, StoreErrorKind, StoredResult},
 };
 
-type RunKey = (JobId, TenantId, Occurrence);
+type RunKey = (JobId, ItemId, Occurrence);
 
 /// A chunk and how far it is.
 #[derive(Debug, Clone)]
@@ -36,11 +36,11 @@ struct ChunkRow {
     claimant: Option<Claimant>,
     claimed_at: DateTime<Utc>,
     /// What the claim gave.
-    items: Vec<TenantId>,
+    items: Vec<ItemId>,
     lost: u32,
-    suspect: Option<(TenantId, u32)>,
+    suspect: Option<(ItemId, u32)>,
     /// Items that have running noted since when.
-    running: BTreeMap<TenantId, DateTime<Utc>>,
+    running: BTreeMap<ItemId, DateTime<Utc>>,
     ended: ChunkReport,
     superseded: usize,
     done: bool,
@@ -63,7 +63,7 @@ struct Tables {
     chunks: BTreeMap<String, ChunkRow>,
     runs: BTreeMap<RunKey, Run>,
     /// What was skipped, by chunk and tenant.
-    skipped: BTreeMap<(String, TenantId), StoredResult>,
+    skipped: BTreeMap<(String, ItemId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
     deliveries: Vec<DeliveryRow>,
     asked: Asked,
@@ -196,7 +196,7 @@ impl Tables {
         });
         not_ended.map(|(row, (tenant, began))| {
             let result = ItemResult {
-                tenant_id: tenant.clone(),
+                item_id: tenant.clone(),
                 status: ItemStatus::Running,
                 attempts: 0,
                 preference: None,

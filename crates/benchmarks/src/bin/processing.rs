@@ -81,7 +81,7 @@ impl PurposeHandler for Idle {
         if !self.0.is_zero() {
             tokio::time::sleep(self.0).await;
         }
-        Ok(json!({ "text": format!("Good morning, {}", item.tenant_id) }))
+        Ok(json!({ "text": format!("Good morning, {}", item.item_id) }))
     }
 }
 

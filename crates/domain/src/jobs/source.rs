@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde_json::Value;
 
-use crate::{ids::TenantId, input::errors::Invalid};
+use crate::{ids::ItemId, input::errors::Invalid};
 
 /// Records, and which of them are wanted.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,7 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// Records that are ids alone, listed in the job.
-    Listed(Vec<TenantId>),
+    Listed(Vec<ItemId>),
     /// A file: a JSON array, NDJSON when its name ends in `.ndjson`, CSV with a header when it ends in `.csv`. From the
     /// folder of `batch_config.json`.
     File(String),

@@ -6,7 +6,7 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::{
-    ids::TenantId,
+    ids::ItemId,
     time::{occurrence::Occurrence, schedule::Schedule},
 };
 
@@ -18,15 +18,15 @@ pub struct Dates {
     to: NaiveDate,
 }
 
-/// Tenants who fell due together.
+/// Items that fell due together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackfillGroup {
-    /// What they chose.
+    /// When they fall due.
     pub schedule: Schedule,
     /// When they fell due, spread included, with the keys of the runs.
     pub occurrences: Vec<(DateTime<Utc>, Occurrence)>,
-    /// Who.
-    pub tenants: Vec<TenantId>,
+    /// Their items.
+    pub items: Vec<ItemId>,
 }
 
 /// Dates that are no range to be run.

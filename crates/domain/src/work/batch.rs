@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ids::{JobId, TenantId},
+    ids::{ItemId, JobId},
     time::occurrence::Occurrence,
     work::{chunk::Chunk, delivery::Delivery, item::KeyForm, priority::Priority, trigger::Trigger},
 };
@@ -50,7 +50,7 @@ impl NewBatch {
         occurrence: Occurrence,
         trigger: Trigger,
         planned_at: DateTime<Utc>,
-        items: &[TenantId],
+        items: &[ItemId],
         chunk_size: usize,
     ) -> Self {
         let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
@@ -236,7 +236,7 @@ mod tests {
     fn planning_the_same_firing_twice_gives_the_same_ids() {
         let job = JobId::new("job").unwrap();
         let items: Vec<_> = (0..1201)
-            .map(|n| TenantId::new(format!("u{n}")).unwrap())
+            .map(|n| ItemId::new(format!("u{n}")).unwrap())
             .collect();
         let batch = |trigger, planned_at: &str| {
             NewBatch::new(
@@ -284,7 +284,7 @@ mod tests {
                 "2026-03-01".parse().unwrap(),
                 trigger,
                 planned_at.parse().unwrap(),
-                &[TenantId::new("a").unwrap()],
+                &[ItemId::new("a").unwrap()],
                 10,
             );
             let chunk = batch.expiring_after(within, period).chunks.remove(0);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{item::KeyForm, trigger::Trigger};
 use crate::{
-    ids::{JobId, TenantId},
+    ids::{ItemId, JobId},
     time::occurrence::Occurrence,
 };
 
@@ -27,8 +27,8 @@ pub struct Chunk {
     pub scheduled_at: DateTime<Utc>,
     /// Which run this is for its items.
     pub occurrence: Occurrence,
-    /// Its items: tenants, or the ids of a plain job's items.
-    pub items: Vec<TenantId>,
+    /// Its items.
+    pub items: Vec<ItemId>,
     /// The trace of the batch, as the `traceparent` of W3C Trace Context; `None` where it is not traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,

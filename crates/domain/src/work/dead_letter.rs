@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ids::{JobId, TenantId},
+    ids::{ItemId, JobId},
     time::occurrence::Occurrence,
     work::item::KeyForm,
 };
@@ -19,7 +19,8 @@ pub struct DeadLetter {
     /// The job.
     pub job_id: JobId,
     /// The tenant, or the item of a job with a fixed schedule.
-    pub tenant_id: TenantId,
+    #[serde(rename = "tenant_id")]
+    pub item_id: ItemId,
     /// The run of the job for this tenant.
     pub occurrence: Occurrence,
     /// The batch in which it failed.

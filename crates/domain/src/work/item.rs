@@ -1,49 +1,114 @@
 //! Items: the work for one tenant in one occurrence, and the key under which its effect happens once.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    ids::{FeatureType, JobId, PurposeId, TenantId},
+    ids::{FeatureType, ItemId, JobId, PurposeId},
+    preference::effective::MergedPreference,
     time::occurrence::Occurrence,
 };
 
 /// What a handler is given.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// Whose work it is.
-    pub tenant_id: TenantId,
+    pub item_id: ItemId,
     /// Which job.
     pub job_id: JobId,
     /// What to run.
     pub purpose_id: PurposeId,
-    /// The feature, for preference-based jobs.
-    pub feature_type: Option<FeatureType>,
     /// The batch that brought it.
     pub batch_id: Uuid,
     /// Which run of the job for this tenant.
     pub occurrence: Occurrence,
     /// When it fell due.
     pub scheduled_at: DateTime<Utc>,
-    /// The tenant's merged preference, for preference-based jobs.
-    pub preference: Option<Value>,
-    /// The item as its source gave it, for plain jobs.
-    pub data: Option<Value>,
+    /// What it is run with.
+    pub input: ItemInput,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// How its idempotency key is written.
-    #[serde(skip)]
     pub key_form: KeyForm,
 }
 
+/// What an item is run with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ItemInput {
+    /// The effective preference of a tenant.
+    Preference {
+        /// The feature that the preference is about.
+        feature_type: FeatureType,
+        /// What the tenant chose, over the job's defaults.
+        effective: MergedPreference,
+    },
+    /// A record as the job's source has it.
+    Record(Value),
+    /// All records: `{"items": [records]}` of an object batch, `{category: [records], …}` of a combined one.
+    Aggregate(Value),
+}
+
 impl Item {
+    /// The tenant's effective preference, in a job that follows preferences.
+    #[must_use]
+    pub fn preference(&self) -> Option<&MergedPreference> {
+        match &self.input {
+            ItemInput::Preference { effective, .. } => Some(effective),
+            ItemInput::Record(_) | ItemInput::Aggregate(_) => None,
+        }
+    }
+
+    /// The feature of that preference.
+    #[must_use]
+    pub fn feature_type(&self) -> Option<&FeatureType> {
+        match &self.input {
+            ItemInput::Preference { feature_type, .. } => Some(feature_type),
+            ItemInput::Record(_) | ItemInput::Aggregate(_) => None,
+        }
+    }
+
+    /// The tenant's template overrides over the job's; `None` in a job that follows no preferences.
+    #[must_use]
+    pub fn overrides(&self) -> Option<&Map<String, Value>> {
+        self.preference()
+            .map(|effective| &*effective.template_overrides)
+    }
+
+    /// The record, or all records, of a job with a schedule of its own.
+    #[must_use]
+    pub fn data(&self) -> Option<&Value> {
+        match &self.input {
+            ItemInput::Preference { .. } => None,
+            ItemInput::Record(data) | ItemInput::Aggregate(data) => Some(data),
+        }
+    }
+
     /// The same on every attempt and after every crash, so that the remote endpoint can make its effect once.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         self.key_form
-            .key(&self.job_id, &self.tenant_id, self.occurrence)
+            .key(&self.job_id, &self.item_id, self.occurrence)
+    }
+}
+
+/// As webhooks post it and templates see it: with `preference` and `data`, of which one is `null`.
+impl Serialize for Item {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut item = serializer.serialize_struct("Item", 10)?;
+        item.serialize_field("tenant_id", &self.item_id)?;
+        item.serialize_field("job_id", &self.job_id)?;
+        item.serialize_field("purpose_id", &self.purpose_id)?;
+        item.serialize_field("feature_type", &self.feature_type())?;
+        item.serialize_field("batch_id", &self.batch_id)?;
+        item.serialize_field("occurrence", &self.occurrence)?;
+        item.serialize_field("scheduled_at", &self.scheduled_at)?;
+        let preference = self.preference().map(MergedPreference::to_json);
+        item.serialize_field("preference", &preference)?;
+        item.serialize_field("data", &self.data())?;
+        item.serialize_field("attempt", &self.attempt)?;
+        item.end()
     }
 }
 
@@ -64,10 +129,10 @@ pub enum KeyForm {
 impl KeyForm {
     /// The idempotency key of a run.
     #[must_use]
-    pub fn key(self, job: &JobId, tenant: &TenantId, occurrence: Occurrence) -> String {
+    pub fn key(self, job: &JobId, item: &ItemId, occurrence: Occurrence) -> String {
         match self {
-            Self::Colons => format!("{job}:{tenant}:{occurrence}"),
-            Self::Slashes => format!("{job}/{tenant}/{occurrence}"),
+            Self::Colons => format!("{job}:{item}:{occurrence}"),
+            Self::Slashes => format!("{job}/{item}/{occurrence}"),
         }
     }
 
@@ -100,7 +165,7 @@ mod tests {
     fn no_two_runs_share_a_key_whatever_characters_ids_have() {
         let occurrence = "2026-03-02".parse().unwrap();
         let key = |form: KeyForm, job: &str, tenant: &str| {
-            let (job, tenant) = (JobId::new(job).unwrap(), TenantId::new(tenant).unwrap());
+            let (job, tenant) = (JobId::new(job).unwrap(), ItemId::new(tenant).unwrap());
             form.key(&job, &tenant, occurrence)
         };
         for (one, other) in [

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::TenantId;
+use crate::ids::ItemId;
 
 /// How an item ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +94,8 @@ impl SkipReason {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ItemResult {
     /// The tenant, or the item of a job with a fixed schedule.
-    pub tenant_id: TenantId,
+    #[serde(rename = "tenant_id")]
+    pub item_id: ItemId,
     /// How it ended, or that it is running.
     pub status: ItemStatus,
     /// Number of calls of the handler, in the last delivery of its chunk.

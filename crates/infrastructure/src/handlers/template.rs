@@ -178,11 +178,7 @@ impl TemplateHandler {
 impl TemplateHandler {
     /// The rendered text. A template sees the tenant's overrides by name, as `overrides`, and the item as `item`.
     pub(super) async fn render(&self, item: &Item) -> Result<String, HandlerError> {
-        let overrides = item
-            .preference
-            .as_ref()
-            .and_then(|preference| preference.get("template_overrides"));
-        let overrides = overrides.cloned().unwrap_or_else(|| json!({}));
+        let overrides = Value::Object(item.overrides().cloned().unwrap_or_default());
         let (name, item) = (self.name.clone(), json!(item));
         if let Some(renderers) = &self.templates.renderers {
             return renderers.render(&name, item, overrides).await;
@@ -205,7 +201,7 @@ impl PurposeHandler for TemplateHandler {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
         // An item that the process does not outlive: `run-TENANT=return`.
         #[cfg(feature = "failpoints")]
-        if fail::eval(&format!("run-{}", item.tenant_id), |_| ()).is_some() {
+        if fail::eval(&format!("run-{}", item.item_id), |_| ()).is_some() {
             std::process::abort();
         }
         Ok(json!({ "text": self.render(item).await? }))
@@ -214,21 +210,27 @@ impl PurposeHandler for TemplateHandler {
 
 #[cfg(test)]
 mod tests {
-    use punctual_domain::{JobId, PurposeId, TenantId};
+    use punctual_domain::{
+        FeatureType, ItemId, ItemInput, JobId, MergedPreference, Preference, PurposeId, Zone,
+    };
 
     use super::*;
 
     fn item(overrides: Value) -> Item {
+        let stored = json!({ "frequency": "daily", "template_overrides": overrides });
+        let stored = Preference::parse(stored.as_object().unwrap()).unwrap();
+        let effective = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
         Item {
-            tenant_id: TenantId::new("user123").unwrap(),
+            item_id: ItemId::new("user123").unwrap(),
             job_id: JobId::new("job").unwrap(),
             purpose_id: PurposeId::new("purpose").unwrap(),
-            feature_type: None,
             batch_id: uuid::Uuid::nil(),
             occurrence: "2026-03-01".parse().unwrap(),
             scheduled_at: "2026-03-01T09:00:00Z".parse().unwrap(),
-            preference: Some(json!({ "template_overrides": overrides })),
-            data: None,
+            input: ItemInput::Preference {
+                feature_type: FeatureType::new("feature").unwrap(),
+                effective: effective.unwrap(),
+            },
             attempt: 1,
             key_form: punctual_domain::KeyForm::Slashes,
         }

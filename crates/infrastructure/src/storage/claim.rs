@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::StoreError;
-use punctual_domain::{Chunk, TenantId};
+use punctual_domain::{Chunk, ItemId};
 
 use super::errors::failed;
 
 /// What a chunk's items came to.
 pub(super) struct Shares {
     /// To be run by this claim.
-    pub(super) items: Vec<TenantId>,
+    pub(super) items: Vec<ItemId>,
     /// Run by other chunks.
     pub(super) superseded: i64,
     /// Whether other chunks in work have some of them.
@@ -20,9 +20,9 @@ pub(super) struct Shares {
 
 impl Shares {
     /// Those of `running` who are among the items.
-    pub(super) fn overlapping(&self, running: &[String]) -> BTreeSet<TenantId> {
+    pub(super) fn overlapping(&self, running: &[String]) -> BTreeSet<ItemId> {
         let running: HashSet<&str> = running.iter().map(String::as_str).collect();
-        let overlaps = |tenant: &&TenantId| running.contains(tenant.as_str());
+        let overlaps = |tenant: &&ItemId| running.contains(tenant.as_str());
         match running.is_empty() {
             true => BTreeSet::new(),
             false => self.items.iter().filter(overlaps).cloned().collect(),

@@ -8,8 +8,8 @@ use punctual_application::ports::{
     StoreErrorKind, StoredResult, TenantRuns,
 };
 use punctual_domain::{
-    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemStatus, JobId, Occurrence, Progress,
-    TenantId,
+    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemId, ItemStatus, JobId, Occurrence,
+    Progress,
 };
 use sqlx::{AnyPool, AssertSqlSafe, Row, any::AnyRow};
 use uuid::Uuid;
@@ -168,7 +168,7 @@ impl BatchReader for SqlReader {
             None => (i64::MIN, String::new()),
             Some(cursor) => {
                 let (chunk, tenant) = split(cursor)?;
-                let tenant = TenantId::new(tenant).map_err(|_| bad_cursor())?;
+                let tenant = ItemId::new(tenant).map_err(|_| bad_cursor())?;
                 (chunk, tenant.to_string())
             }
         };
@@ -194,10 +194,10 @@ impl BatchReader for SqlReader {
             results.extend(all(&rows, with_chunk)?);
         }
         results.sort_by(|(chunk, a), (other, b)| {
-            (chunk, a.result.tenant_id.as_str()).cmp(&(other, b.result.tenant_id.as_str()))
+            (chunk, a.result.item_id.as_str()).cmp(&(other, b.result.item_id.as_str()))
         });
         let (results, next) = paged(results, page, |(chunk, stored)| {
-            format!("{chunk}.{}", stored.result.tenant_id)
+            format!("{chunk}.{}", stored.result.item_id)
         });
         Ok((
             results.into_iter().map(|(_, stored)| stored).collect(),
@@ -215,7 +215,7 @@ impl BatchReader for SqlReader {
         let (before, chunk) = match &page.cursor {
             None => {
                 let rows = sqlx::query(RUNNING)
-                    .bind(filter.tenant_id.as_str())
+                    .bind(filter.item_id.as_str())
                     .bind(job_id.clone())
                     .fetch_all(&self.pool)
                     .await
@@ -234,7 +234,7 @@ impl BatchReader for SqlReader {
                    AND ($4 IS NULL OR r.job_id = $4) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $5"
             );
             let rows = sqlx::query(AssertSqlSafe(sql))
-                .bind(filter.tenant_id.as_str())
+                .bind(filter.item_id.as_str())
                 .bind(before)
                 .bind(chunk)
                 .bind(job_id.clone())
@@ -255,8 +255,8 @@ impl BatchReader for SqlReader {
         &self,
         job_id: &JobId,
         occurrence: Occurrence,
-        tenants: &[TenantId],
-    ) -> Result<BTreeSet<TenantId>, StoreError> {
+        tenants: &[ItemId],
+    ) -> Result<BTreeSet<ItemId>, StoreError> {
         let mut ran = BTreeSet::new();
         for some in tenants.chunks(TENANTS_A_QUERY) {
             let names: Vec<String> = (3..3 + some.len()).map(|n| format!("${n}")).collect();
@@ -278,7 +278,7 @@ impl BatchReader for SqlReader {
                 .await
                 .map_err(failed)?;
             for id in found {
-                ran.insert(TenantId::new(id).map_err(failed)?);
+                ran.insert(ItemId::new(id).map_err(failed)?);
             }
         }
         Ok(ran)
@@ -302,7 +302,7 @@ impl BatchReader for SqlReader {
         )
         .bind(before)
         .bind(filter.job_id.as_ref().map(|job| job.as_str().to_owned()))
-        .bind(filter.tenant_id.as_ref().map(|id| id.as_str().to_owned()))
+        .bind(filter.item_id.as_ref().map(|id| id.as_str().to_owned()))
         .bind(filter.state.map(DeadLetterState::as_str))
         .bind(i64::from(page.limit) + 1)
         .fetch_all(&self.pool)

@@ -85,7 +85,7 @@ pub(super) fn stored_result(row: &AnyRow) -> Result<StoredResult, StoreError> {
         occurrence: parse(row, "occurrence")?,
         scheduled_at: at(row, "scheduled_at")?,
         result: ItemResult {
-            tenant_id: parse(row, "tenant_id")?,
+            item_id: parse(row, "tenant_id")?,
             status: parse::<ItemStatus>(row, "status")?,
             attempts: attempts(row)?,
             preference: json(row, "preference")?,
@@ -102,7 +102,7 @@ pub(super) fn dead_letter(row: &AnyRow) -> Result<DeadLetter, StoreError> {
     Ok(DeadLetter {
         id: number(row, "id")?,
         job_id: parse(row, "job_id")?,
-        tenant_id: parse(row, "tenant_id")?,
+        item_id: parse(row, "tenant_id")?,
         occurrence: parse(row, "occurrence")?,
         batch_id: parse(row, "batch_id")?,
         scheduled_at: at(row, "scheduled_at")?,

@@ -260,15 +260,15 @@ mod tests {
     async fn a_full_disk_takes_nothing_half_and_gives_it_once_there_is_room() {
         use punctual_application::ports::{BatchStore, Claimant, WorkQueue};
         use punctual_domain::{
-            Firing, ItemResult, ItemStatus, JobId, NewBatch, Priority, TenantId, Trigger,
+            Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Priority, Trigger,
         };
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&url(&folder, "punctual.db"))
             .await
             .unwrap();
         let due = "2026-03-01T09:00:00Z".parse().unwrap();
-        let tenants: Vec<TenantId> = (0..500)
-            .map(|n| TenantId::new(format!("t{n}")).unwrap())
+        let tenants: Vec<ItemId> = (0..500)
+            .map(|n| ItemId::new(format!("t{n}")).unwrap())
             .collect();
         let batch = NewBatch::new(
             &JobId::new("job").unwrap(),
@@ -292,8 +292,8 @@ mod tests {
             token: uuid::Uuid::from_u128(2),
         };
         store.claim(&chunk, claimant, due).await.unwrap();
-        let result = |tenant_id: &TenantId| ItemResult {
-            tenant_id: tenant_id.clone(),
+        let result = |item_id: &ItemId| ItemResult {
+            item_id: item_id.clone(),
             status: ItemStatus::Succeeded,
             attempts: 1,
             preference: None,
@@ -337,14 +337,14 @@ mod tests {
         use punctual_application::{
             ActiveFailures, Operation, ports::MockItemSource, testing::ManualClock,
         };
-        use punctual_domain::{BatchConfig, Firing, JobId, NewBatch, Priority, TenantId, Trigger};
+        use punctual_domain::{BatchConfig, Firing, ItemId, JobId, NewBatch, Priority, Trigger};
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&url(&folder, "punctual.db"))
             .await
             .unwrap();
         let due = "2026-03-01T09:00:00Z".parse().unwrap();
-        let tenants: Vec<TenantId> = (0..2_000)
-            .map(|n| TenantId::new(format!("t{n}")).unwrap())
+        let tenants: Vec<ItemId> = (0..2_000)
+            .map(|n| ItemId::new(format!("t{n}")).unwrap())
             .collect();
         let batch = NewBatch::new(
             &JobId::new("job").unwrap(),

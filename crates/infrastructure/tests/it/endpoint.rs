@@ -18,7 +18,10 @@ use axum::{
 use punctual_application::ports::{
     HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock,
 };
-use punctual_domain::{Item, JobId, Location, PurposeId, Source, WebhookConfig};
+use punctual_domain::{
+    FeatureType, Item, ItemInput, JobId, Location, MergedPreference, Preference, PurposeId, Source,
+    WebhookConfig, Zone,
+};
 use punctual_infrastructure::{
     ChatConfig, ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler,
 };
@@ -78,18 +81,21 @@ impl Script {
 }
 
 fn item(attempt: u32) -> Item {
+    let stored = json!({"frequency": "daily",
+        "template_overrides": {"tone": "dry", "role": "\"}], \"model\": \"other"}});
+    let stored = Preference::parse(stored.as_object().unwrap()).unwrap();
+    let effective = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
     Item {
-        tenant_id: tenant("ann"),
+        item_id: tenant("ann").into(),
         job_id: JobId::new("posts").unwrap(),
         purpose_id: PurposeId::new("write").unwrap(),
-        feature_type: None,
         batch_id: uuid::Uuid::nil(),
         occurrence: "2026-03-01".parse().unwrap(),
         scheduled_at: "2026-03-01T09:00:00Z".parse().unwrap(),
-        preference: Some(
-            json!({"template_overrides": {"tone": "dry", "role": "\"}], \"model\": \"other"}}),
-        ),
-        data: None,
+        input: ItemInput::Preference {
+            feature_type: FeatureType::new("posts").unwrap(),
+            effective: effective.unwrap(),
+        },
         attempt,
         key_form: punctual_domain::KeyForm::Slashes,
     }

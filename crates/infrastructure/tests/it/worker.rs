@@ -17,7 +17,8 @@ use punctual_application::{
     testing::FakeConfigDatabase,
 };
 use punctual_domain::{
-    BatchConfig, BatchStatus, Firing, Item, JobConfig, NewBatch, PurposeId, Source, Trigger, Zone,
+    BatchConfig, BatchStatus, Firing, Item, ItemId, JobConfig, NewBatch, PurposeId, Source,
+    Trigger, Zone,
 };
 use punctual_infrastructure::{SqliteStore, Store, Worker};
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ impl ItemSource for Records {
         sources: &BTreeMap<String, Source>,
     ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
         let record = |n: usize| SourceItem {
-            id: tenant(&format!("x{n}")),
+            id: tenant(&format!("x{n}")).into(),
             data: json!({ "id": n }),
         };
         let records: Vec<_> = (0..self.0).map(record).collect();
@@ -101,7 +102,9 @@ impl Bench {
         let jobs = json!({ "jobs": jobs.iter().map(job).collect::<Vec<_>>() });
         let config = Arc::new(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap());
         let due = "2026-03-01T09:00:00Z".parse().unwrap();
-        let items: Vec<_> = (0..chunks).map(|n| tenant(&format!("x{n}"))).collect();
+        let items: Vec<_> = (0..chunks)
+            .map(|n| ItemId::from(tenant(&format!("x{n}"))))
+            .collect();
         let batch = |job: &JobConfig| {
             NewBatch::new(
                 &job.job_id,

@@ -11,7 +11,7 @@ use punctual_application::{
     DeadLetterSelection, IdempotencyKey, Quarantined,
     ports::{DeadLetterFilter, Page},
 };
-use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
+use punctual_domain::{DeadLetter, DeadLetterState, ItemId, JobId, TenantId};
 use serde::Deserialize;
 
 use super::{App, Visitor, render};
@@ -66,7 +66,7 @@ pub(super) async fn list(
     let state = which.state.unwrap_or(DeadLetterState::Open);
     let filter = DeadLetterFilter {
         job_id: which.job_id()?,
-        tenant_id: which.tenant_id()?,
+        item_id: which.tenant_id()?.map(ItemId::from),
         state: Some(state),
     };
     let page = Page {

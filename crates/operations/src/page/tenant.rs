@@ -85,7 +85,7 @@ pub(super) async fn one(
         })?),
     };
     let filter = TenantRuns {
-        tenant_id: tenant.clone(),
+        item_id: (&tenant).into(),
         job_id: None,
     };
     let (runs, next) = app

@@ -30,7 +30,7 @@ struct Report;
 #[async_trait]
 impl PurposeHandler for Report {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        Ok(json!({ "text": format!("Report for {}", item.tenant_id) }))
+        Ok(json!({ "text": format!("Report for {}", item.item_id) }))
     }
 }
 

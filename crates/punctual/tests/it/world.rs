@@ -22,7 +22,7 @@ impl PurposeHandler for Flaky {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
         match self.0.fetch_add(1, Ordering::Relaxed) % 2 {
             0 => Err(HandlerError::retryable("not yet")),
-            _ => Ok(json!(item.tenant_id)),
+            _ => Ok(json!(item.item_id)),
         }
     }
 }
@@ -33,7 +33,7 @@ struct Table(Mutex<Vec<String>>);
 #[async_trait]
 impl ResultSink for Table {
     async fn take(&self, _: &Batch, results: &[StoredResult], _: bool) -> Result<(), SinkError> {
-        let rows = results.iter().map(|row| row.result.tenant_id.to_string());
+        let rows = results.iter().map(|row| row.result.item_id.to_string());
         self.0.lock().unwrap().extend(rows);
         Ok(())
     }

@@ -5,9 +5,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use punctual_domain::{Item, JobId, Occurrence, TenantId};
+use punctual_domain::{Item, ItemId, JobId, Occurrence};
 
-type Key = (JobId, TenantId);
+type Key = (JobId, ItemId);
 
 /// The occurrence that is running of each job and tenant. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +24,7 @@ pub(super) struct InWork {
 impl Running {
     /// Whether another occurrence of the item's tenant is running.
     pub(super) fn has(&self, item: &Item) -> bool {
-        let key = (item.job_id.clone(), item.tenant_id.clone());
+        let key = (item.job_id.clone(), item.item_id.clone());
         let running = self.lock();
         running
             .get(&key)
@@ -33,7 +33,7 @@ impl Running {
 
     /// Notes that an item begins; `None`: another one of its tenant is running.
     pub(super) fn begin(&self, item: &Item) -> Option<InWork> {
-        let key = (item.job_id.clone(), item.tenant_id.clone());
+        let key = (item.job_id.clone(), item.item_id.clone());
         let mut running = self.lock();
         let key = match running.get(&key) {
             Some(other) if *other != item.occurrence => return None,

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use punctual_domain::{
-    Chunk, FeatureType, Item, ItemResult, ItemStatus, JobConfig, JobKind, MergedPreference,
-    Occurrence, Preference, PreferenceRecord, SkipReason, Source, TenantId, Trigger, Work,
+    Chunk, FeatureType, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig, JobKind,
+    MergedPreference, Occurrence, Preference, PreferenceRecord, SkipReason, Source, TenantId,
+    Trigger, Work,
 };
 
 use super::EnhancedBatchProcessor;
-use crate::services::{
-    batch_processor::ProcessError,
-    source_items::{item_data, whole},
-};
+use crate::services::{batch_processor::ProcessError, source_items::item_inputs};
 
 pub(super) enum Prepared {
     Run(Item),
@@ -23,7 +21,7 @@ impl EnhancedBatchProcessor {
     pub(super) async fn prepare(
         &self,
         chunk: &Chunk,
-        ids: &[TenantId],
+        ids: &[ItemId],
     ) -> Result<Vec<Prepared>, ProcessError> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -41,11 +39,13 @@ impl EnhancedBatchProcessor {
                 defaults,
                 ..
             } => {
+                // An aggregate is nobody's preference; a job that was of another type may have one queued.
+                let tenants: Vec<TenantId> = ids.iter().filter_map(ItemId::tenant).collect();
                 let known = match &self.mirror {
-                    Some(mirror) => mirror.preferences(&job.job_id, ids),
-                    None => vec![None; ids.len()],
+                    Some(mirror) => mirror.preferences(&job.job_id, &tenants),
+                    None => vec![None; tenants.len()],
                 };
-                let others: Vec<TenantId> = ids
+                let others: Vec<TenantId> = tenants
                     .iter()
                     .zip(&known)
                     .filter(|(_, known)| known.is_none())
@@ -59,14 +59,14 @@ impl EnhancedBatchProcessor {
                         .await?
                 };
                 let prepare = |(id, known): (&TenantId, Option<MergedPreference>)| match known {
-                    Some(merged) => {
-                        self.prepare_merged(job, chunk, feature_type, id.clone(), &merged)
-                    }
+                    Some(merged) => self.prepare_merged(job, chunk, feature_type, id, merged),
                     None => {
                         self.prepare_tenant(job, chunk, feature_type, defaults, id, stored.get(id))
                     }
                 };
-                let mut prepared: Vec<Prepared> = ids.iter().zip(known).map(prepare).collect();
+                let mut prepared: Vec<Prepared> = tenants.iter().zip(known).map(prepare).collect();
+                let aggregates = ids.iter().filter(|id| id.is_aggregate());
+                prepared.extend(aggregates.map(|id| self.skip(id, SkipReason::ItemRemoved, None)));
                 let bound = self.base.handlers().of(&job.purpose_id);
                 if bound.is_some_and(|bound| bound.binding.alike_together) {
                     prepared.sort_by_cached_key(Prepared::parameters);
@@ -74,30 +74,26 @@ impl EnhancedBatchProcessor {
                 Ok(prepared)
             }
             Work::Fixed { sources, users, .. } => {
-                let records = item_data(job.kind, self.item_source.load(sources).await?);
+                let mut inputs = item_inputs(job.kind, self.item_source.load(sources).await?);
                 let known = match users {
                     Some(users) => Some(self.users(users).await?),
                     None => None,
                 };
-                let is_known =
-                    |id: &TenantId| known.as_ref().is_none_or(|known| known.contains(id));
-                let run = |id: &TenantId| match records.get(id.as_str()) {
-                    Some(data) => Prepared::Run(Item {
-                        data: Some(data.clone()),
-                        ..item(job, chunk, id.clone())
-                    }),
+                let is_known = |id: &ItemId| known.as_ref().is_none_or(|known| known.contains(id));
+                let mut run = |id: &ItemId| match inputs.remove(id) {
+                    Some(input) => Prepared::Run(item(job, chunk, id.clone(), input)),
                     None => self.skip(id, SkipReason::ItemRemoved, None),
                 };
                 if job.kind == JobKind::Individual {
-                    let prepare = |id: &TenantId| match is_known(id) {
+                    let prepare = |id: &ItemId| match is_known(id) {
                         true => run(id),
                         false => self.skip(id, SkipReason::UnknownUser, None),
                     };
                     return Ok(ids.iter().map(prepare).collect());
                 }
                 // One run, whose result everybody gets; also those who are left after it was interrupted.
-                let mut prepared = vec![run(&whole())];
-                let unknown = ids.iter().filter(|id| **id != whole() && !is_known(id));
+                let mut prepared = vec![run(&ItemId::aggregate())];
+                let unknown = ids.iter().filter(|id| !id.is_aggregate() && !is_known(id));
                 prepared.extend(unknown.map(|id| self.skip(id, SkipReason::UnknownUser, None)));
                 Ok(prepared)
             }
@@ -105,7 +101,7 @@ impl EnhancedBatchProcessor {
     }
 
     /// The ids of a job's list of users.
-    async fn users(&self, users: &Source) -> Result<HashSet<TenantId>, ProcessError> {
+    async fn users(&self, users: &Source) -> Result<HashSet<ItemId>, ProcessError> {
         let sources = BTreeMap::from([("users".to_owned(), users.clone())]);
         let loaded = self.item_source.load(&sources).await?;
         Ok(loaded.into_values().flatten().map(|item| item.id).collect())
@@ -128,11 +124,14 @@ impl EnhancedBatchProcessor {
             None if asked_for && chunk.allow_unknown => {
                 MergedPreference::of_defaults(defaults, &self.default_zone)
             }
-            None => return self.skip(tenant, SkipReason::Deleted, None),
+            None => return self.skip(&tenant.into(), SkipReason::Deleted, None),
         };
         match merged {
-            Err(errors) => self.skip(tenant, SkipReason::Invalid, Some(&errors.to_string())),
-            Ok(merged) => self.prepare_merged(job, chunk, feature_type, tenant.clone(), &merged),
+            Err(errors) => {
+                let detail = errors.to_string();
+                self.skip(&tenant.into(), SkipReason::Invalid, Some(&detail))
+            }
+            Ok(merged) => self.prepare_merged(job, chunk, feature_type, tenant, merged),
         }
     }
 
@@ -141,20 +140,21 @@ impl EnhancedBatchProcessor {
         job: &JobConfig,
         chunk: &Chunk,
         feature_type: &FeatureType,
-        tenant: TenantId,
-        merged: &MergedPreference,
+        tenant: &TenantId,
+        effective: MergedPreference,
     ) -> Prepared {
-        if !merged.enabled {
-            return self.skip(&tenant, SkipReason::Disabled, None);
+        let id = ItemId::from(tenant);
+        if !effective.enabled {
+            return self.skip(&id, SkipReason::Disabled, None);
         }
-        if !self.is_due(job, chunk, &tenant, merged) {
-            return self.skip(&tenant, SkipReason::Rescheduled, None);
+        if !self.is_due(job, chunk, tenant, &effective) {
+            return self.skip(&id, SkipReason::Rescheduled, None);
         }
-        Prepared::Run(Item {
-            feature_type: Some(feature_type.clone()),
-            preference: Some(merged.to_json()),
-            ..item(job, chunk, tenant)
-        })
+        let input = ItemInput::Preference {
+            feature_type: feature_type.clone(),
+            effective,
+        };
+        Prepared::Run(item(job, chunk, id, input))
     }
 
     /// Whether the preference still has the chunk's occurrence by now. Manual runs and replays are due anyway.
@@ -177,11 +177,11 @@ impl EnhancedBatchProcessor {
     /// What to do with an item that was prepared a while ago, by the tenant's preference as it stands now. While it
     /// cannot be read, by what is known.
     pub(super) async fn prepare_again(&self, chunk: &Chunk, item: Item) -> Prepared {
-        if item.feature_type.is_none() {
+        if item.preference().is_none() {
             return Prepared::Run(item);
         }
         match self
-            .prepare(chunk, std::slice::from_ref(&item.tenant_id))
+            .prepare(chunk, std::slice::from_ref(&item.item_id))
             .await
         {
             Ok(prepared) => prepared.into_iter().next().unwrap_or(Prepared::Run(item)),
@@ -190,10 +190,10 @@ impl EnhancedBatchProcessor {
     }
 
     /// The result of an item that is not run.
-    pub(super) fn skipped(&self, tenant: &TenantId, reason: SkipReason) -> ItemResult {
+    pub(super) fn skipped(&self, id: &ItemId, reason: SkipReason) -> ItemResult {
         let now = self.now();
         ItemResult {
-            tenant_id: tenant.clone(),
+            item_id: id.clone(),
             status: ItemStatus::Skipped,
             attempts: 0,
             preference: None,
@@ -204,8 +204,8 @@ impl EnhancedBatchProcessor {
         }
     }
 
-    fn skip(&self, tenant: &TenantId, reason: SkipReason, detail: Option<&str>) -> Prepared {
-        let mut result = self.skipped(tenant, reason);
+    fn skip(&self, id: &ItemId, reason: SkipReason, detail: Option<&str>) -> Prepared {
+        let mut result = self.skipped(id, reason);
         if let Some(detail) = detail {
             result.error = Some(format!("{}: {detail}", reason.as_str()));
         }
@@ -214,10 +214,10 @@ impl EnhancedBatchProcessor {
 }
 
 impl Prepared {
-    /// Who has an outcome of their own beside the whole's.
-    pub(super) fn skipped(&self) -> Option<&TenantId> {
+    /// Who has an outcome of their own beside the aggregate's.
+    pub(super) fn skipped(&self) -> Option<&ItemId> {
         match self {
-            Self::Skip(result) if result.tenant_id != whole() => Some(&result.tenant_id),
+            Self::Skip(result) if !result.item_id.is_aggregate() => Some(&result.item_id),
             Self::Skip(_) | Self::Run(_) => None,
         }
     }
@@ -225,22 +225,20 @@ impl Prepared {
     /// What tells items with equal parameters from others.
     fn parameters(&self) -> Option<String> {
         let Self::Run(item) = self else { return None };
-        let overrides = item.preference.as_ref()?.get("template_overrides")?;
-        Some(overrides.to_string())
+        let overrides = item.overrides()?;
+        serde_json::to_string(overrides).ok()
     }
 }
 
-fn item(job: &JobConfig, chunk: &Chunk, tenant_id: TenantId) -> Item {
+fn item(job: &JobConfig, chunk: &Chunk, item_id: ItemId, input: ItemInput) -> Item {
     Item {
-        tenant_id,
+        item_id,
         job_id: job.job_id.clone(),
         purpose_id: job.purpose_id.clone(),
-        feature_type: None,
         batch_id: chunk.batch_id,
         occurrence: chunk.occurrence,
         scheduled_at: chunk.scheduled_at,
-        preference: None,
-        data: None,
+        input,
         attempt: 1,
         key_form: chunk.key_form,
     }

@@ -10,10 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use punctual_domain::BatchConfig;
 use punctual_domain::{
-    BatchStatus, Firing, Item, JobConfig, NewBatch, PreferenceRecord, Priority, PurposeId,
-    TenantId, Trigger,
+    BatchConfig, BatchStatus, Firing, Item, JobConfig, NewBatch, PreferenceRecord, Priority,
+    PurposeId, TenantId, Trigger,
 };
 use serde_json::{Value, json};
 
@@ -107,7 +106,7 @@ async fn bench(
 async fn queued(job: &JobConfig, store: &FakeStore, slot: &str, tenants: &[&str]) -> Chunk {
     let items: Vec<_> = tenants
         .iter()
-        .map(|tenant| TenantId::new(tenant).unwrap())
+        .map(|tenant| ItemId::new(tenant).unwrap())
         .collect();
     let at = "2026-03-01T09:00:00Z".parse().unwrap();
     let occurrence = "2026-03-01".parse().unwrap();
@@ -155,7 +154,7 @@ impl Bench {
             .unwrap();
         results
             .into_iter()
-            .map(|stored| (stored.result.tenant_id.to_string(), stored))
+            .map(|stored| (stored.result.item_id.to_string(), stored))
             .collect()
     }
 }
@@ -186,7 +185,7 @@ impl PurposeHandler for Probe {
         {
             return Err(HandlerError::retryable("busy"));
         }
-        Ok(item.preference.as_ref().unwrap()["template_overrides"].clone())
+        Ok(json!(item.overrides()))
     }
 }
 
@@ -340,7 +339,7 @@ struct Odd;
 #[async_trait]
 impl PurposeHandler for Odd {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        match item.tenant_id.as_str() {
+        match item.item_id.as_str() {
             "panics" => panic!("a bug in the handler"),
             "silent" => std::future::pending().await,
             _ => Ok(json!("fine")),
@@ -437,7 +436,7 @@ async fn dies_with(store: &FakeStore, chunk: &Chunk, alone: Option<&str>) {
     let now = "2026-03-01T09:00:00Z".parse().unwrap();
     store.claim(chunk, claimant, now).await.unwrap();
     if let Some(tenant) = alone {
-        let tenant = TenantId::new(tenant).unwrap();
+        let tenant = ItemId::new(tenant).unwrap();
         store.suspect(chunk, claimant.token, &tenant).await.unwrap();
     }
 }
@@ -565,7 +564,7 @@ async fn what_the_mirror_knows_is_not_asked_for() {
     let mut handler = MockPurposeHandler::new();
     handler
         .expect_run()
-        .returning(|item| Ok(item.preference.as_ref().unwrap()["template_overrides"].clone()));
+        .returning(|item| Ok(json!(item.overrides())));
     let mut bench = bench(posts(), &["asked", "known"], handler, 0).await;
     bench.config_database.put(preference("asked", on("dry")));
     let mut mirror = crate::ports::MockPreferenceMirror::new();
@@ -593,23 +592,23 @@ async fn what_the_mirror_knows_is_not_asked_for() {
 async fn the_result_of_an_aggregate_goes_to_every_recipient_and_strangers_are_reported() {
     let job = json!({"job_id": "digest", "type": "object_batch", "purpose_id": "write",
         "schedule": {"frequency": "daily"}, "source": {"file": "x.json"},
-        "distribute_to": ["ann", "bob", "eve"], "users": {"file": "users.json"}});
+        "distribute_to": ["all", "ann", "bob", "eve"], "users": {"file": "users.json"}});
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let mut handler = MockPurposeHandler::new();
     handler.expect_run().returning(move |item| {
         counted.fetch_add(1, Ordering::SeqCst);
-        Ok(item.data.clone().unwrap())
+        Ok(item.data().cloned().unwrap())
     });
-    let mut bench = bench(job, &["all", "ann", "bob", "eve"], handler, 0).await;
+    let mut bench = bench(job, &["*", "ann", "all", "bob", "eve"], handler, 0).await;
     let mut source = MockItemSource::new();
     source.expect_load().returning(|sources| {
         let item = |id: &str| crate::ports::SourceItem {
-            id: TenantId::new(id).unwrap(),
+            id: ItemId::new(id).unwrap(),
             data: json!({ "id": id }),
         };
         let ids = match sources.contains_key("users") {
-            true => vec![item("ann"), item("bob")],
+            true => vec![item("all"), item("ann"), item("bob")],
             false => vec![item("x"), item("y")],
         };
         let category = sources.keys().next().unwrap().clone();
@@ -617,10 +616,10 @@ async fn the_result_of_an_aggregate_goes_to_every_recipient_and_strangers_are_re
     });
     bench.processor.item_source = Arc::new(source);
     let report = bench.processor.process(&bench.chunk).await.unwrap();
-    assert_eq!((report.succeeded, report.skipped), (3, 1));
+    assert_eq!((report.succeeded, report.skipped), (4, 1));
     assert_eq!(calls.load(Ordering::SeqCst), 1, "one run for all");
     let results = bench.results().await;
-    for tenant in ["all", "ann", "bob"] {
+    for tenant in ["*", "all", "ann", "bob"] {
         let output = results[tenant].result.output.clone();
         assert_eq!(
             output,
@@ -728,10 +727,7 @@ async fn what_has_not_begun_in_time_is_skipped_and_what_has_goes_on() {
 
 /// A chunk of another occurrence of the same tenants.
 async fn next_day(bench: &Bench, job: &JobConfig, tenants: &[&str], trigger: Trigger) -> Chunk {
-    let items: Vec<_> = tenants
-        .iter()
-        .map(|id| TenantId::new(id).unwrap())
-        .collect();
+    let items: Vec<_> = tenants.iter().map(|id| ItemId::new(id).unwrap()).collect();
     let at = "2026-02-28T09:00:00Z".parse().unwrap();
     let batch = NewBatch::new(
         &job.job_id,

@@ -97,7 +97,7 @@ impl Operator {
         let groups = self.fell_due(&job, dates, request, now).await?;
         let due = groups
             .iter()
-            .map(|group| group.occurrences.len() * group.tenants.len());
+            .map(|group| group.occurrences.len() * group.items.len());
         let due: usize = due.sum();
         if due == 0 {
             return Err(OperatorError::Invalid(format!(
@@ -147,7 +147,7 @@ impl Operator {
             (Work::Fixed { schedule, .. }, named) => Ok(vec![BackfillGroup {
                 schedule: schedule.clone(),
                 occurrences: dates.passed(schedule, TimeDelta::zero(), now),
-                tenants: self.items(job, named.clone()).await?,
+                items: self.items(job, named.clone()).await?,
             }]),
             (Work::Preferences { .. }, None) => {
                 let status = self.status.get();
@@ -177,7 +177,7 @@ impl Operator {
                     groups.push(BackfillGroup {
                         occurrences: dates.passed(&schedule, job.work.spread_of(tenant), now),
                         schedule,
-                        tenants: vec![tenant.clone()],
+                        items: vec![tenant.into()],
                     });
                 }
                 refuse_tenants(&job.job_id, feature_type, &unknown)?;

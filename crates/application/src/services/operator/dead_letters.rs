@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId};
+use punctual_domain::{DeadLetter, DeadLetterState, ItemId, JobId, TenantId};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
@@ -227,7 +227,7 @@ impl Operator {
     ) -> Result<Vec<Vec<DeadLetter>>, OperatorError> {
         let filter = DeadLetterFilter {
             job_id: selection.job_id.clone(),
-            tenant_id: selection.tenant_id.clone(),
+            item_id: selection.tenant_id.as_ref().map(ItemId::from),
             state: Some(DeadLetterState::Open),
         };
         let mut left = selection.ids.as_ref().map(BTreeSet::len);

@@ -59,7 +59,7 @@ impl Operator {
         let choice = self.choice(&job, known, tenant_id).await;
         let occasion = choice.occasion(date, now);
         let runs = TenantRuns {
-            tenant_id: tenant_id.clone(),
+            item_id: tenant_id.into(),
             job_id: Some(job_id.clone()),
         };
         let (runs, _) = self.reader.tenant_runs(&runs, &LOOKED_THROUGH).await?;

@@ -243,7 +243,7 @@ async fn fail(operator: &Operator, store: &FakeStore, tenant: &str) {
     for chunk in store.pending() {
         store.claim(&chunk, claimant, now).await.unwrap();
         let failed = ItemResult {
-            tenant_id: chunk.items[0].clone(),
+            item_id: chunk.items[0].clone(),
             status: ItemStatus::Failed,
             attempts: 1,
             preference: None,

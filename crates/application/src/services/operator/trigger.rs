@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    FeatureType, Firing, JobConfig, JobId, Mirror, NewBatch, Occurrence, TenantId, Trigger, Work,
+    FeatureType, Firing, ItemId, JobConfig, JobId, Mirror, NewBatch, Occurrence, TenantId, Trigger,
+    Work,
 };
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -156,17 +157,17 @@ impl Operator {
         &self,
         job: &JobConfig,
         named: Option<BTreeSet<TenantId>>,
-    ) -> Result<Vec<TenantId>, OperatorError> {
+    ) -> Result<Vec<ItemId>, OperatorError> {
+        let named = named.map(|named| named.into_iter().map(ItemId::from).collect::<Vec<_>>());
         let all = match &job.work {
             Work::Preferences { .. } => {
                 if let Some(named) = named {
-                    return Ok(named.into_iter().collect());
+                    return Ok(named);
                 }
                 let status = self.status.get();
                 let known = status.jobs.get(&job.job_id);
-                return Ok(known
-                    .map(|job| job.mirror.read(Mirror::tenants))
-                    .unwrap_or_default());
+                let tenants = known.map(|job| job.mirror.read(Mirror::tenants));
+                return Ok(tenants.into_iter().flatten().map(ItemId::from).collect());
             }
             Work::Fixed {
                 sources,
@@ -188,7 +189,7 @@ impl Operator {
                 "{} has no item `{id}`",
                 job.job_id
             ))),
-            None => Ok(named.into_iter().collect()),
+            None => Ok(named),
         }
     }
 }

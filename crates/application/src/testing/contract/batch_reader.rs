@@ -52,7 +52,7 @@ pub(super) async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + B
     assert_eq!(paged, all);
 
     let tenant = TenantRuns {
-        tenant_id: tenants(0..1)[0].clone(),
+        item_id: tenants(0..1)[0].clone(),
         job_id: None,
     };
     let (runs, next) = reader

@@ -226,7 +226,7 @@ pub(super) async fn deliveries_that_end_with_their_process_are_counted<
         .await
         .expect("works");
     let running = TenantRuns {
-        tenant_id: all[0].clone(),
+        item_id: all[0].clone(),
         job_id: None,
     };
     let (runs, _) = reader
@@ -347,11 +347,11 @@ pub(super) async fn what_was_skipped_is_run_by_a_later_batch_and_every_count_sta
     assert_eq!(one[0].result.error.as_deref(), Some("because"));
     page.cursor = next;
     let (other, next) = reader.results(&of_status, &page).await.expect("works");
-    assert_eq!((&other[0].result.tenant_id, next), (&all[3], None));
+    assert_eq!((&other[0].result.item_id, next), (&all[3], None));
 
     // Each of the tenant's attempts is listed, also page by page, and it can be run again.
     let filter = TenantRuns {
-        tenant_id: all[3].clone(),
+        item_id: all[3].clone(),
         job_id: None,
     };
     let mut batches = BTreeSet::new();
@@ -417,7 +417,7 @@ pub(super) async fn who_is_running_is_known_to_other_occurrences<S: WorkQueue + 
         "one has ended, one has not begun"
     );
     let filter = TenantRuns {
-        tenant_id: all[0].clone(),
+        item_id: all[0].clone(),
         job_id: None,
     };
     let (runs, _) = reader

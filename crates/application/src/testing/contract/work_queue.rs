@@ -165,7 +165,7 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
     let open = || async {
         let filter = DeadLetterFilter {
             job_id: Some(job()),
-            tenant_id: None,
+            item_id: None,
             state: Some(DeadLetterState::Open),
         };
         let page = Page::default();
@@ -178,7 +178,7 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
     let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
     assert_eq!(ids.len(), 3);
     assert!(ids[0] > ids[1], "newest first");
-    assert_eq!(letters[2].tenant_id, all[0]);
+    assert_eq!(letters[2].item_id, all[0]);
     assert_eq!(
         (letters[2].reason.as_str(), letters[2].attempts),
         ("because", 1)
@@ -223,7 +223,7 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
     );
     assert_eq!((replayed.succeeded, replayed.failed), (1, 1));
     let runs = TenantRuns {
-        tenant_id: all[0].clone(),
+        item_id: all[0].clone(),
         job_id: Some(job()),
     };
     let (runs, _) = reader
@@ -251,7 +251,7 @@ pub(super) async fn a_replay_that_is_skipped_opens_its_dead_letter_again<
     let open = || async {
         let filter = DeadLetterFilter {
             job_id: Some(job()),
-            tenant_id: None,
+            item_id: None,
             state: Some(DeadLetterState::Open),
         };
         let page = Page::default();

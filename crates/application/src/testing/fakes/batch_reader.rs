@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use punctual_domain::{Batch, DeadLetter, JobId, Occurrence, TenantId};
+use punctual_domain::{Batch, DeadLetter, ItemId, JobId, Occurrence};
 use uuid::Uuid;
 
 use super::{FakeStore, paged};
@@ -60,8 +60,8 @@ impl BatchReader for FakeStore {
                     .is_none_or(|status| status == stored.result.status)
             })
             .collect();
-        found.sort_by(|a, b| a.result.tenant_id.cmp(&b.result.tenant_id));
-        paged(found, page, |stored| stored.result.tenant_id.to_string())
+        found.sort_by(|a, b| a.result.item_id.cmp(&b.result.item_id));
+        paged(found, page, |stored| stored.result.item_id.to_string())
     }
 
     async fn tenant_runs(
@@ -73,7 +73,7 @@ impl BatchReader for FakeStore {
         let mut found: Vec<StoredResult> = tables
             .results()
             .chain(tables.running())
-            .filter(|stored| stored.result.tenant_id == filter.tenant_id)
+            .filter(|stored| stored.result.item_id == filter.item_id)
             .filter(|stored| {
                 filter
                     .job_id
@@ -94,15 +94,15 @@ impl BatchReader for FakeStore {
         &self,
         job_id: &JobId,
         occurrence: Occurrence,
-        tenants: &[TenantId],
-    ) -> Result<BTreeSet<TenantId>, StoreError> {
+        tenants: &[ItemId],
+    ) -> Result<BTreeSet<ItemId>, StoreError> {
         let tables = self.tables();
-        let running: BTreeSet<TenantId> = tables
+        let running: BTreeSet<ItemId> = tables
             .running()
             .filter(|run| run.job_id == *job_id && run.occurrence == occurrence)
-            .map(|run| run.result.tenant_id)
+            .map(|run| run.result.item_id)
             .collect();
-        let ran = |tenant: &&TenantId| {
+        let ran = |tenant: &&ItemId| {
             let key = (job_id.clone(), (*tenant).clone(), occurrence);
             tables.runs.contains_key(&key) || running.contains(*tenant)
         };
@@ -116,9 +116,9 @@ impl BatchReader for FakeStore {
     ) -> Result<Paged<DeadLetter>, StoreError> {
         let tables = self.tables();
         let wanted = |letter: &&DeadLetter| {
-            let (job_id, tenant_id) = (&filter.job_id, &filter.tenant_id);
+            let (job_id, item_id) = (&filter.job_id, &filter.item_id);
             job_id.as_ref().is_none_or(|job| *job == letter.job_id)
-                && tenant_id.as_ref().is_none_or(|id| *id == letter.tenant_id)
+                && item_id.as_ref().is_none_or(|id| *id == letter.item_id)
                 && filter.state.is_none_or(|state| state == letter.state)
         };
         let found = tables.dead_letters.iter().rev().filter(wanted).cloned();

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemResult, ItemStatus, TenantId,
+    BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus,
 };
 use uuid::Uuid;
 
@@ -19,8 +19,8 @@ impl BatchStore for FakeStore {
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
         let mut tables = self.tables();
-        let key = |tenant: &TenantId| (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
-        let in_work_elsewhere = |tables: &Tables, tenant: &TenantId| {
+        let key = |tenant: &ItemId| (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+        let in_work_elsewhere = |tables: &Tables, tenant: &ItemId| {
             tables.chunks.values().any(|row| {
                 row.chunk.chunk_id != chunk.chunk_id
                     && row.chunk.job_id == chunk.job_id
@@ -46,9 +46,9 @@ impl BatchStore for FakeStore {
         let others = tables.running().filter(|other| {
             other.job_id == chunk.job_id
                 && other.occurrence != chunk.occurrence
-                && items.contains(&other.result.tenant_id)
+                && items.contains(&other.result.item_id)
         });
-        let overlapping = others.map(|other| other.result.tenant_id).collect();
+        let overlapping = others.map(|other| other.result.item_id).collect();
         let cancelled = tables.is_cancelled(chunk.batch_id);
         if let Some(batch) = tables.batches.get_mut(&chunk.batch_id)
             && batch.status == BatchStatus::Queued
@@ -84,7 +84,7 @@ impl BatchStore for FakeStore {
         &self,
         chunk: &Chunk,
         token: Uuid,
-        tenant: &TenantId,
+        tenant: &ItemId,
         began: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         if let Some(row) = self.tables().claimed(chunk, token) {
@@ -97,7 +97,7 @@ impl BatchStore for FakeStore {
         &self,
         chunk: &Chunk,
         token: Uuid,
-        tenant: &TenantId,
+        tenant: &ItemId,
     ) -> Result<bool, StoreError> {
         let mut tables = self.tables();
         let Some(row) = tables.claimed(chunk, token) else {
@@ -121,7 +121,7 @@ impl BatchStore for FakeStore {
         }
         let mut taken = Vec::new();
         for result in results {
-            let tenant = &result.tenant_id;
+            let tenant = &result.item_id;
             let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
             let known = tables.runs.get_mut(&key);
             let again = known
@@ -133,7 +133,7 @@ impl BatchStore for FakeStore {
                     known.again = None;
                     let is_it = |letter: &&mut DeadLetter| {
                         letter.job_id == chunk.job_id
-                            && letter.tenant_id == *tenant
+                            && letter.item_id == *tenant
                             && letter.occurrence == chunk.occurrence
                     };
                     let letters = tables.dead_letters.iter_mut().rev();
@@ -163,7 +163,7 @@ impl BatchStore for FakeStore {
                 let letter = DeadLetter {
                     id: tables.dead_letters.len() as i64 + 1,
                     job_id: chunk.job_id.clone(),
-                    tenant_id: result.tenant_id.clone(),
+                    item_id: result.item_id.clone(),
                     occurrence: chunk.occurrence,
                     batch_id: chunk.batch_id,
                     scheduled_at: chunk.scheduled_at,

@@ -75,7 +75,7 @@ impl Mirror {
             let occurrences = dates.passed(&schedule, members.spread(), until);
             let ids = members.numbers().map(|number| self.tenants.id(number));
             (!occurrences.is_empty()).then(|| BackfillGroup {
-                tenants: ids.collect(),
+                items: ids.map(Into::into).collect(),
                 schedule,
                 occurrences,
             })

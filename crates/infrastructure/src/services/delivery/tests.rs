@@ -8,7 +8,7 @@ use punctual_application::{
     testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
-    Batch, Firing, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority, TenantId, Trigger,
+    Batch, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -95,7 +95,7 @@ async fn deliverer(batches: i64, sinks: &[(&str, &Arc<Sink>)]) -> (Arc<FakeStore
 
 /// Stores a batch that has ended at `now`.
 async fn finish(store: &FakeStore, targets: &[Delivery], now: DateTime<Utc>) {
-    let tenant_id = TenantId::new("ann").unwrap();
+    let item_id = ItemId::new("ann").unwrap();
     let job_id = JobId::new("job").unwrap();
     let batch = NewBatch {
         deliver_to: targets.to_vec(),
@@ -108,7 +108,7 @@ async fn finish(store: &FakeStore, targets: &[Delivery], now: DateTime<Utc>) {
             Occurrence::Instant(now),
             Trigger::Schedule,
             now,
-            std::slice::from_ref(&tenant_id),
+            std::slice::from_ref(&item_id),
             500,
         )
     };
@@ -124,7 +124,7 @@ async fn finish(store: &FakeStore, targets: &[Delivery], now: DateTime<Utc>) {
     };
     store.claim(&chunk, claimant, now).await.unwrap();
     let result = ItemResult {
-        tenant_id,
+        item_id,
         status: ItemStatus::Succeeded,
         attempts: 1,
         preference: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use punctual_application::ports::{DueDelivery, HandlerError, SinkError, StoredResult};
-use punctual_domain::{Batch, TenantId, WebhookConfig};
+use punctual_domain::{Batch, ItemId, WebhookConfig};
 use serde_json::json;
 
 use super::Deliverer;
@@ -42,17 +42,17 @@ impl Deliverer {
 }
 
 async fn post_one(post: &Post, result: &StoredResult) -> Result<(), SinkError> {
-    let tenant = &result.result.tenant_id;
+    let item = &result.result.item_id;
     let id = result.delivery_id();
     let body = json!(result).to_string().into_bytes();
     let sent = post.send(&id, "application/json", body).await;
-    sent.map(drop).map_err(|error| refused(error, Some(tenant)))
+    sent.map(drop).map_err(|error| refused(error, Some(item)))
 }
 
 /// A call that failed, whatever it failed of: the place that the job names can be mended while it is retried.
-fn refused(error: HandlerError, tenant: Option<&TenantId>) -> SinkError {
-    let message = match tenant {
-        Some(tenant) => format!("{tenant}: {error}"),
+fn refused(error: HandlerError, item: Option<&ItemId>) -> SinkError {
+    let message = match item {
+        Some(item) => format!("{item}: {error}"),
         None => error.message,
     };
     SinkError::retryable(message).with_retry_after(error.retry_after)

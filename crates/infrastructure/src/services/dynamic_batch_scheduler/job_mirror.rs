@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{JobStatus, MirrorHandle};
 use punctual_domain::{
-    DueGroup, FeatureType, JobConfig, Mirror, NewBatch, Placement, Reading, TenantId, Work, Zone,
-    plan_mirror,
+    DueGroup, FeatureType, ItemId, JobConfig, Mirror, NewBatch, Placement, Reading, TenantId, Work,
+    Zone, plan_mirror,
 };
 use tracing::{info, warn};
 
@@ -116,6 +116,7 @@ impl JobMirror {
                      tenants,
                  }| {
                     let (period, slot) = (slot.recurrence.period(), slot.to_string());
+                    let items: Vec<ItemId> = tenants.into_iter().map(ItemId::from).collect();
                     NewBatch::new(
                         &job.job_id,
                         job.priority,
@@ -124,7 +125,7 @@ impl JobMirror {
                         occurrence,
                         trigger,
                         now,
-                        &tenants,
+                        &items,
                         chunk_size,
                     )
                     .of_job(job, period)

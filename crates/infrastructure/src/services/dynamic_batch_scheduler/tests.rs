@@ -208,7 +208,7 @@ fn start_jobs(
 ) -> Bench {
     let mut items = MockItemSource::new();
     let record = SourceItem {
-        id: TenantId::new("1").unwrap(),
+        id: punctual_domain::ItemId::new("1").unwrap(),
         data: json!({"id": 1}),
     };
     items

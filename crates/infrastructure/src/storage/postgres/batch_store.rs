@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{BatchStore, Claim, Claimant, Committed, StoreError};
-use punctual_domain::{Chunk, ItemResult, ItemStatus, TenantId};
+use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
@@ -112,7 +112,7 @@ impl BatchStore for PostgresStore {
         let lost: i64 = row.try_get(1).map_err(failed)?;
         let suspect: Option<String> = row.try_get(2).map_err(failed)?;
         let suspected: i64 = row.try_get(3).map_err(failed)?;
-        let suspect = suspect.map(|tenant| TenantId::new(tenant).map_err(failed));
+        let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
         Ok(Claim {
             overlapping: shares.overlapping(&running),
             waiting: shares.waiting,
@@ -129,7 +129,7 @@ impl BatchStore for PostgresStore {
         &self,
         chunk: &Chunk,
         token: Uuid,
-        tenant: &TenantId,
+        tenant: &ItemId,
         began: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         sqlx::query(sql::RUNNING)
@@ -149,7 +149,7 @@ impl BatchStore for PostgresStore {
         &self,
         chunk: &Chunk,
         token: Uuid,
-        tenant: &TenantId,
+        tenant: &ItemId,
     ) -> Result<bool, StoreError> {
         let noted = sqlx::query(sql::SUSPECT)
             .bind(&chunk.chunk_id)
@@ -260,7 +260,7 @@ async fn insert(
         .map(|result| result.finished_at.map(micros))
         .collect();
     let inserted = sqlx::query(AssertSqlSafe(INSERT.as_str()))
-        .bind(all(|result| result.tenant_id.as_str()))
+        .bind(all(|result| result.item_id.as_str()))
         .bind(chunk.job_id.as_str())
         .bind(chunk.occurrence.to_string())
         .bind(own)
@@ -287,7 +287,7 @@ async fn skip(
 ) -> Result<usize, StoreError> {
     let tenants: Vec<&str> = skipped
         .iter()
-        .map(|result| result.tenant_id.as_str())
+        .map(|result| result.item_id.as_str())
         .collect();
     let reasons: Vec<String> = skipped
         .iter()
@@ -404,7 +404,7 @@ async fn dead_letters(
     let failures: Vec<&str> = results
         .iter()
         .filter(|result| result.status == ItemStatus::Failed)
-        .map(|result| result.tenant_id.as_str())
+        .map(|result| result.item_id.as_str())
         .collect();
     if failures.is_empty() {
         return Ok(());

@@ -5,7 +5,7 @@ use std::{fmt::Write, sync::LazyLock};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{BatchStore, Claim, Claimant, Committed, StoreError};
-use punctual_domain::{Chunk, ItemResult, ItemStatus, TenantId};
+use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
@@ -110,7 +110,7 @@ impl BatchStore for SqliteStore {
         crash_point!("claim-after-commit");
         let suspect: Option<String> = row.try_get(2).map_err(failed)?;
         let suspected: u32 = row.try_get(3).map_err(failed)?;
-        let suspect = suspect.map(|tenant| TenantId::new(tenant).map_err(failed));
+        let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
         Ok(Claim {
             overlapping: shares.overlapping(&running),
             waiting: shares.waiting,
@@ -125,7 +125,7 @@ impl BatchStore for SqliteStore {
         &self,
         chunk: &Chunk,
         token: Uuid,
-        tenant: &TenantId,
+        tenant: &ItemId,
         began: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
@@ -146,7 +146,7 @@ impl BatchStore for SqliteStore {
         &self,
         chunk: &Chunk,
         token: Uuid,
-        tenant: &TenantId,
+        tenant: &ItemId,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.write().await?;
         let noted = sqlx::query(sql::SUSPECT)
@@ -196,7 +196,7 @@ impl BatchStore for SqliteStore {
             for result in block {
                 let (preference, output) = texts.next().unwrap_or_default();
                 insert = insert
-                    .bind(result.tenant_id.as_str())
+                    .bind(result.item_id.as_str())
                     .bind(chunk.job_id.as_str())
                     .bind(&occurrence)
                     .bind(own)
@@ -276,7 +276,7 @@ async fn skip(
         .map(|result| {
             let at = result.finished_at.unwrap_or(result.started_at);
             json!([
-                result.tenant_id,
+                result.item_id,
                 result.error.as_deref().unwrap_or_default(),
                 micros(at)
             ])
@@ -379,7 +379,7 @@ async fn dead_letter(
            AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.tenant_id = ?1 AND d.job_id = ?2 AND d.occurrence = ?3
                            AND d.batch_id = ?5)",
     )
-    .bind(result.tenant_id.as_str())
+    .bind(result.item_id.as_str())
     .bind(chunk.job_id.as_str())
     .bind(chunk.occurrence.to_string())
     .bind(own)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use punctual_domain::{BackfillGroup, Firing, JobConfig, NewBatch, Priority, TenantId, Trigger};
+use punctual_domain::{BackfillGroup, Firing, ItemId, JobConfig, NewBatch, Priority, Trigger};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -50,10 +50,10 @@ pub async fn backfill(
     let (mut firing, mut waiting) = (Firing::default(), 0);
     for group in groups {
         for (scheduled_at, occurrence) in group.occurrences {
-            let ran = reader.ran(&job.job_id, occurrence, &group.tenants).await?;
-            let left = group.tenants.iter().filter(|tenant| !ran.contains(*tenant));
-            let items: Vec<TenantId> = left.cloned().collect();
-            count.due += group.tenants.len();
+            let ran = reader.ran(&job.job_id, occurrence, &group.items).await?;
+            let left = group.items.iter().filter(|item| !ran.contains(*item));
+            let items: Vec<ItemId> = left.cloned().collect();
+            count.due += group.items.len();
             count.already_run += ran.len();
             if items.is_empty() {
                 continue;
@@ -113,14 +113,14 @@ mod tests {
         };
         let date = |text: &str| text.parse::<NaiveDate>().unwrap();
         let now: DateTime<Utc> = "2026-03-03T05:00:00Z".parse().unwrap();
-        let tenants: Vec<TenantId> = ["a", "b", "c"].map(|id| TenantId::new(id).unwrap()).into();
+        let items: Vec<ItemId> = ["a", "b", "c"].map(|id| ItemId::new(id).unwrap()).into();
         let dates = Dates::new(date("2026-03-01"), date("2026-03-03")).unwrap();
         let groups = || {
             vec![BackfillGroup {
                 schedule: schedule.clone(),
                 // The third date has not come yet.
                 occurrences: dates.passed(schedule, chrono::TimeDelta::zero(), now),
-                tenants: tenants.clone(),
+                items: items.clone(),
             }]
         };
         let store = FakeStore::default();
@@ -163,7 +163,7 @@ mod tests {
                 .iter()
                 .zip(statuses)
                 .map(|(tenant, status)| punctual_domain::ItemResult {
-                    tenant_id: tenant.clone(),
+                    item_id: tenant.clone(),
                     status,
                     attempts: 1,
                     preference: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    BatchConfig, DeadLetter, JobId, KeyForm, NewBatch, Occurrence, TenantId, Trigger,
+    BatchConfig, DeadLetter, ItemId, JobId, KeyForm, NewBatch, Occurrence, Trigger,
 };
 
 use crate::services::batch_processor::Handlers;
@@ -30,7 +30,7 @@ pub fn replay(
     now: DateTime<Utc>,
 ) -> Vec<NewBatch> {
     type Firing = (JobId, DateTime<Utc>, Occurrence, KeyForm);
-    let mut firings: BTreeMap<Firing, Vec<TenantId>> = BTreeMap::new();
+    let mut firings: BTreeMap<Firing, Vec<ItemId>> = BTreeMap::new();
     for letter in letters {
         let firing = (
             letter.job_id.clone(),
@@ -41,9 +41,9 @@ pub fn replay(
         firings
             .entry(firing)
             .or_default()
-            .push(letter.tenant_id.clone());
+            .push(letter.item_id.clone());
     }
-    let batch = |(nth, (firing, tenants)): (i64, (Firing, Vec<TenantId>))| {
+    let batch = |(nth, (firing, items)): (i64, (Firing, Vec<ItemId>))| {
         let (job_id, scheduled_at, occurrence, key_form) = firing;
         let job = jobs.job(&job_id);
         let batch = NewBatch::new(
@@ -55,7 +55,7 @@ pub fn replay(
             Trigger::Replay,
             // Firings that differ in the form of their keys alone are batches of their own.
             now + TimeDelta::microseconds(nth),
-            &tenants,
+            &items,
             chunk_size,
         )
         .with_keys(key_form);
@@ -79,7 +79,7 @@ mod tests {
         let letter = |id, tenant: &str, key_form| DeadLetter {
             id,
             job_id: JobId::new("j").unwrap(),
-            tenant_id: TenantId::new(tenant).unwrap(),
+            item_id: ItemId::new(tenant).unwrap(),
             occurrence: "2026-03-01".parse().unwrap(),
             batch_id: uuid::Uuid::nil(),
             scheduled_at: "2026-03-01T09:00:00Z".parse().unwrap(),
