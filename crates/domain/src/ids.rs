@@ -41,12 +41,22 @@ fn check(kind: &'static str, value: &str) -> Result<(), InvalidId> {
 }
 
 #[cfg(feature = "openapi")]
-fn id_schema(kind: &str) -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+fn id_schema(kind: &str, others: &[&str]) -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
     use utoipa::openapi::schema::{ObjectBuilder, Type};
     let object = ObjectBuilder::new().schema_type(Type::String);
     let object = object.min_length(Some(1)).max_length(Some(MAX_LENGTH));
-    let object = object.pattern(Some("^(?!\\.{1,2}$)[A-Za-z0-9._:@-]+$"));
-    object.description(Some(format!("A {kind}"))).into()
+    let name = "(?!\\.{1,2}$)[A-Za-z0-9._:@-]+";
+    let (pattern, description) = match others.first() {
+        None => (format!("^{name}$"), format!("A {kind}")),
+        Some(other) => (
+            format!("^({name}|[{other}])$"),
+            format!("A {kind}, or `{other}` for all records"),
+        ),
+    };
+    object
+        .pattern(Some(pattern))
+        .description(Some(description))
+        .into()
 }
 
 macro_rules! id {
@@ -80,7 +90,7 @@ macro_rules! id {
         #[cfg(feature = "openapi")]
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                id_schema($kind)
+                id_schema($kind, &[$($other)?])
             }
         }
 

@@ -54,10 +54,9 @@ async fn all_of_them_at_once_before_a_store_is_made() {
             "/jobs/0/feature_type",
             "/jobs/0/deliver/0/sink",
             "/jobs/2/job_id",
-            "/jobs/3/items/1",
-            "/jobs/3/items/2",
-            "/jobs/4/items",
-            "/jobs/4/feature_type"
+            "/jobs/3/source/ids/1",
+            "/jobs/3/source/ids/2",
+            "/jobs/4/source"
         ],
         "{errors}"
     );

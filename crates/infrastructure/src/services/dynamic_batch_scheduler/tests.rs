@@ -897,8 +897,8 @@ async fn a_clock_that_steps_by_an_hour_or_a_day_and_back_skips_nothing_and_doubl
             let mut due = vec![
                 "posts a 2026-03-02".to_owned(),
                 "posts a 2026-03-03".to_owned(),
-                "report all 2026-03-03".to_owned(),
-                "report all 2026-03-04".to_owned(),
+                "report * 2026-03-03".to_owned(),
+                "report * 2026-03-04".to_owned(),
             ];
             due.extend((0..47).map(|hour| {
                 let instant = "2026-03-02T08:30:00Z".parse::<DateTime<Utc>>().unwrap();
