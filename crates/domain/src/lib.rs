@@ -33,7 +33,7 @@ pub use planning::{
     },
     placement::Placement,
     planner::{DueGroup, plan_fixed, plan_mirror},
-    position::{Firing, Horizon, Progress},
+    position::{Firing, Position, StoredPosition},
 };
 pub use preference::{
     change::{Change, ChangeKind, PreferenceRecord},

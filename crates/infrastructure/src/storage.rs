@@ -272,7 +272,7 @@ mod tests {
         ];
         let firing = Firing {
             batches,
-            progress: vec![],
+            positions: vec![],
         };
         let chunk = firing.batches[0].chunks[0].clone();
         store.queue().enqueue(firing, now).await.unwrap();

@@ -16,7 +16,7 @@ use punctual_application::{
     testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
-    Chunk, Firing, ItemId, ItemResult, JobId, NewBatch, Occurrence, Progress, Trigger,
+    Chunk, Firing, ItemId, ItemResult, JobId, NewBatch, Occurrence, StoredPosition, Trigger,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -105,9 +105,9 @@ impl FaultyStore {
 
 #[async_trait]
 impl WorkQueue for FaultyStore {
-    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        let (fails, _) = self.fails(("progress", job_id));
-        self.result(self.inner.progress(job_id).await, fails)
+    async fn position(&self, job_id: &JobId) -> Result<Option<StoredPosition>, StoreError> {
+        let (fails, _) = self.fails(("position", job_id));
+        self.result(self.inner.position(job_id).await, fails)
     }
 
     async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError> {
@@ -160,8 +160,8 @@ impl WorkQueue for FaultyStore {
             return Err(StoreError::unavailable("simulated"));
         }
         if self.bug == Some(Bug::ProgressAhead) {
-            for progress in &mut firing.progress {
-                progress.scheduled_until += TimeDelta::hours(2);
+            for position in &mut firing.positions {
+                position.planned_until += TimeDelta::hours(2);
             }
         }
         let enqueued = self.inner.enqueue(firing, now).await?;

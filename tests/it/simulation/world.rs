@@ -30,9 +30,9 @@ use super::{
 /// A mistake put in on purpose, to see that it is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// Progress is stored, and the batches of the same tick are not, now and then.
+    /// StoredPosition is stored, and the batches of the same tick are not, now and then.
     ProgressWithoutBatches,
-    /// Progress is stored that has not been made.
+    /// StoredPosition is stored that has not been made.
     ProgressAhead,
     /// A read that fails is taken for an empty one.
     ErrorsReadAsEmpty,

@@ -1,6 +1,6 @@
 //! Where the schedulers put what fell due, and what operators do to it.
 //!
-//! A tick's batches and the progress of its jobs are stored in one transaction: a process that dies in between plans
+//! A tick's batches and how far its jobs have been planned are stored in one transaction: a process that dies in between plans
 //! nothing twice and forgets nothing. An implementation is one of three ports of a store;
 //! `testing::contract::store` checks them together.
 
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{Firing, JobId, NewBatch, Progress};
+use punctual_domain::{Firing, JobId, NewBatch, StoredPosition};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -22,10 +22,10 @@ pub trait WorkQueue: Send + Sync {
     async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError>;
 
     /// How far a job has been planned; `None` before its first tick.
-    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError>;
+    async fn position(&self, job_id: &JobId) -> Result<Option<StoredPosition>, StoreError>;
 
-    /// Stores the batches, their chunks and the progress in one transaction. A batch that is already there
-    /// is left as it is, and `furthest_until` never goes back: another agent may have been further.
+    /// Stores the batches, their chunks and the positions in one transaction. A batch that is already there
+    /// is left as it is, and `high_water_mark` never goes back: another agent may have been further.
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError>;
 
     /// The jobs that are paused, and why.

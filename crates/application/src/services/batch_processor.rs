@@ -440,7 +440,7 @@ mod tests {
         let store = Arc::new(FakeStore::default());
         let firing = Firing {
             batches: vec![batch],
-            progress: vec![],
+            positions: vec![],
         };
         store.enqueue(firing, due).await.unwrap();
 

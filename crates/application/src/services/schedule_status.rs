@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, Horizon, JobId, MergedPreference, Mirror, Slot, TenantId};
+use punctual_domain::{FeatureType, JobId, MergedPreference, Mirror, Position, Slot, TenantId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -85,8 +85,12 @@ impl MirrorHandle {
     /// The slots with the most tenants, and how many slots there are.
     #[must_use]
     pub fn largest_slots(&self, most: usize) -> (Vec<SlotStatus>, usize) {
-        let (mut slots, now) =
-            self.read(|mirror| (mirror.slots(), mirror.horizon().map(Horizon::until)));
+        let (mut slots, now) = self.read(|mirror| {
+            (
+                mirror.slots(),
+                mirror.position().map(Position::planned_until),
+            )
+        });
         let all = slots.len();
         slots.sort_by_key(|(_, tenants)| std::cmp::Reverse(*tenants));
         slots.truncate(most);

@@ -22,7 +22,7 @@ mod work_queue;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
     BatchStatus, Chunk, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Priority,
-    Progress, Trigger,
+    StoredPosition, Trigger,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -63,17 +63,17 @@ fn batch(slot: &str, scheduled_at: &str, occurrence: &str, items: &[ItemId]) -> 
 }
 
 fn firing(batch: &NewBatch) -> Firing {
-    let progress = Progress {
+    let position = StoredPosition {
         job_id: job(),
-        scheduled_until: batch.scheduled_at,
-        furthest_until: batch.scheduled_at,
-        seen_until: Some(batch.scheduled_at),
+        planned_until: batch.scheduled_at,
+        high_water_mark: batch.scheduled_at,
+        snapshot_at: Some(batch.scheduled_at),
         began: Some(batch.scheduled_at),
         placement: Some("{}".into()),
     };
     Firing {
         batches: vec![batch.clone()],
-        progress: vec![progress],
+        positions: vec![position],
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use punctual_domain::{
     Batch, BatchStatus, Chunk, DeadLetter, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
-    Occurrence, Progress,
+    Occurrence, StoredPosition,
 };
 use uuid::Uuid;
 
@@ -57,7 +57,7 @@ struct Run {
 
 #[derive(Debug, Default)]
 struct Tables {
-    progress: HashMap<JobId, Progress>,
+    positions: HashMap<JobId, StoredPosition>,
     paused: BTreeMap<JobId, String>,
     batches: BTreeMap<Uuid, Batch>,
     chunks: BTreeMap<String, ChunkRow>,

@@ -34,7 +34,7 @@ use self::{
 use crate::{
     ids::TenantId,
     input::errors::FieldErrors,
-    planning::{position::Horizon, spread::spread_minute},
+    planning::{position::Position, spread::spread_minute},
     preference::{effective::MergedPreference, stored::Preference},
     time::{slot::Slot, zone::Zone},
 };
@@ -55,7 +55,7 @@ pub struct Mirror {
     late: BTreeMap<u32, Late>,
 }
 
-/// What of a tenant lies behind the horizon and is still to be planned.
+/// What of a tenant lies behind the position and is still to be planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Late {
     /// What the preference, seen late, asks for from this moment on.
@@ -224,24 +224,25 @@ impl Mirror {
         ))
     }
 
-    /// Until when everything due has been planned; `None` before anybody has said.
+    /// How far the job has been planned; `None` before [`set_position`](Self::set_position) has said so.
     #[must_use]
-    pub fn horizon(&self) -> Option<&Horizon> {
-        self.groups.horizon()
+    pub fn position(&self) -> Option<&Position> {
+        self.groups.position()
     }
 
-    /// Takes over the horizon of the previous planner.
-    pub fn set_horizon(&mut self, horizon: Horizon) {
+    /// Says how far the job has been planned. Nothing falls due before the first call.
+    pub fn set_position(&mut self, position: Position) {
         self.late.clear();
-        self.groups.set_horizon(horizon);
+        self.groups.set_position(position);
     }
 
-    /// Says that everything due until `until` has been planned, here or by the previous planner. Nothing falls
-    /// due before the first call. A moment earlier than the last one means that the clock has
-    /// [stepped back](Horizon::move_to).
+    /// Says that everything due until `until` has been planned, where the mirror alone knows how far that is. A moment
+    /// earlier than the last one means that the clock has [stepped back](Position::move_to).
     pub fn set_planned_until(&mut self, until: DateTime<Utc>) {
-        self.late.clear();
-        self.groups.plan_from(until);
+        let position = self.position().cloned();
+        let mut position = position.unwrap_or_else(|| Position::at(until));
+        position.move_to(until);
+        self.set_position(position);
     }
 }
 

@@ -50,19 +50,19 @@ pub fn plan_fixed(
 ///
 /// An occurrence that falls due before the moment from which its tenant's schedule counts never runs. The cost grows
 /// with the tenants who are due, not with those held. Nothing is taken out of the mirror: say
-/// [`set_planned_until`](Mirror::set_planned_until) once the plan has been stored.
+/// [`set_position`](Mirror::set_position) once the plan has been stored.
 #[must_use]
 pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec<DueGroup> {
     let mut plan = Plan::default();
-    let Some(horizon) = mirror.horizon() else {
+    let Some(position) = mirror.position() else {
         return Vec::new();
     };
-    let from = horizon.until();
+    let from = position.planned_until();
     for members in mirror.due_until(to) {
         let (slot, spread) = (members.slot(), members.spread());
         for instant in due_instants(&slot, catch_up, from - spread, to - spread) {
             let due_at = instant + spread;
-            let trigger = horizon.trigger_at(due_at);
+            let trigger = position.trigger_at(due_at);
             plan.add(&slot, instant, spread, trigger, members.counting_at(due_at));
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use punctual_domain::{
-    CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, Horizon, MergedPreference, Mirror,
+    CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, MergedPreference, Mirror, Position,
     Preference, PreferenceRecord, Reading, TenantId, Trigger, Zone, due_instants, plan_mirror,
 };
 use serde_json::{Map, Value, json};
@@ -83,7 +83,7 @@ struct Model {
     stored: BTreeMap<TenantId, (MergedPreference, DateTime<Utc>)>,
     /// With the moment from which something late counts.
     late: BTreeMap<TenantId, DateTime<Utc>>,
-    horizon: Horizon,
+    position: Position,
     spread_minutes: u32,
 }
 
@@ -129,7 +129,7 @@ impl Model {
                 for instant in due_instants(&merged.slot, catch_up, from - spread, to - spread) {
                     if *since <= instant + spread && instant + spread <= until {
                         let occurrence = merged.slot.occurrence_key(instant).to_string();
-                        let usual = self.horizon.trigger_at(instant + spread);
+                        let usual = self.position.trigger_at(instant + spread);
                         plan.insert((
                             instant + spread,
                             late.unwrap_or(usual),
@@ -139,10 +139,14 @@ impl Model {
                     }
                 }
             };
-            add(self.horizon.until(), to, None);
+            add(self.position.planned_until(), to, None);
             if let Some(from) = self.late.get(tenant) {
                 let just_before = *from - TimeDelta::seconds(1);
-                add(just_before, self.horizon.until(), Some(Trigger::LateChange));
+                add(
+                    just_before,
+                    self.position.planned_until(),
+                    Some(Trigger::LateChange),
+                );
             }
         }
         plan
@@ -179,7 +183,7 @@ proptest! {
         mirror.replace(&[], Reading::first(now));
         mirror.set_planned_until(now);
         let mut model =
-            Model { stored: BTreeMap::new(), late: BTreeMap::new(), horizon: Horizon::at(now), spread_minutes };
+            Model { stored: BTreeMap::new(), late: BTreeMap::new(), position: Position::at(now), spread_minutes };
         let mut database: BTreeMap<TenantId, PreferenceRecord> = BTreeMap::new();
         for step in steps {
             match step {
@@ -213,14 +217,14 @@ proptest! {
                     now += TimeDelta::seconds(seconds.into());
                     prop_assert_eq!(planned(&mirror, catch_up, now), model.plan(&mirror, catch_up, now));
                     mirror.set_planned_until(now);
-                    model.horizon.move_to(now);
+                    model.position.move_to(now);
                     model.late.clear();
                 }
             }
             prop_assert_eq!(mirror.len(), model.stored.len());
             let next = model.stored.iter().filter_map(|(tenant, (merged, _))| {
                 let spread = mirror.spread_of(tenant);
-                Some(merged.slot.next_after(model.horizon.until() - spread)? + spread)
+                Some(merged.slot.next_after(model.position.planned_until() - spread)? + spread)
             });
             prop_assert_eq!(mirror.next_due(), next.min());
             for (tenant, (merged, since)) in &model.stored {
@@ -231,7 +235,7 @@ proptest! {
         // A mirror that begins anew, as after a restart, stands where the old one did.
         let mut anew = Mirror::new(defaults(), Zone::utc(), spread_minutes);
         anew.replace(database.into_values(), Reading::first(now));
-        anew.set_planned_until(model.horizon.until());
+        anew.set_planned_until(model.position.planned_until());
         prop_assert_eq!(anew.slots(), mirror.slots());
         prop_assert_eq!(anew.next_due(), mirror.next_due());
         prop_assert_eq!(anew.quarantine(), mirror.quarantine());

@@ -1,8 +1,8 @@
 //! The plain scheduler: jobs with a fixed schedule. One clock read a tick; what is due between the last tick
-//! and now is asked of the planner and handed to the queue together with the new progress.
+//! and now is asked of the planner and enqueued together with the new positions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -10,43 +10,31 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ActiveFailures, Jobs, Operation, chunk_size_of, item_ids,
-    ports::{Clock, Enqueued, ItemSource, ItemSourceError, Leadership, StoreError, WorkQueue},
+    ports::{Clock, Enqueued, ItemSource, ItemSourceError, StoreError, WorkQueue},
 };
-use punctual_domain::{
-    Firing, Horizon, JobConfig, JobId, NewBatch, Progress, Schedule, Source, TenantId, Work,
-    plan_fixed,
-};
+use punctual_domain::{Firing, JobConfig, NewBatch, Schedule, Source, TenantId, Work, plan_fixed};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use uuid::Uuid;
+use tracing::{error, info};
 
-use crate::lateness::Lateness;
+use crate::{
+    lateness::Lateness,
+    services::{
+        leadership::{LeaderElection, LeaderState},
+        positions::{JobPosition, Positions},
+    },
+};
 
 /// The longest sleep: after it the wall clock is read again, whatever it has done meanwhile.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Progress is written down at least this often, even when nothing fell due.
-const WRITE_DOWN_EVERY: TimeDelta = TimeDelta::seconds(60);
-
-/// How long a process stays the one to fire without a sign of life, and how often it gives one.
-const TERM: Duration = Duration::from_secs(10);
-const ASK_AGAIN: Duration = Duration::from_secs(3);
-
-/// Whether this process fires.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Watch {
-    pub(crate) leads: bool,
-    /// Whether it has just become the one who does.
-    pub(crate) begins: bool,
-    /// When to ask again, at the latest.
-    pub(crate) ends: Duration,
-}
+/// How soon to plan again after the store has failed.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Settings of both schedulers.
 #[derive(Debug, Clone)]
 pub struct SchedulerOptions {
-    /// Items a chunk holds at most.
+    /// Maximum number of items of a chunk.
     pub chunk_size: usize,
-    /// How far back the first plan of a job reaches that has never been planned.
+    /// Look-back window for a job's first plan.
     pub look_back: TimeDelta,
 }
 
@@ -57,31 +45,10 @@ pub struct BatchScheduler {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: SchedulerOptions,
     pub(crate) failures: ActiveFailures,
+    pub(crate) leadership: LeaderElection,
+    pub(crate) positions: Positions,
     item_source: Arc<dyn ItemSource>,
-    planned: HashMap<JobId, Planned>,
     lateness: Lateness,
-    /// What the store knows this process by.
-    process: Uuid,
-    leads: bool,
-}
-
-/// How far a job has been planned, and how much of that is written down.
-#[derive(Debug, Clone)]
-struct Planned {
-    next: Start,
-    written_down: Option<DateTime<Utc>>,
-}
-
-/// Where a job's next plan begins.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Start {
-    pub(crate) horizon: Horizon,
-    /// When the job began, if that is known.
-    pub(crate) began: Option<DateTime<Utc>>,
-    /// What the last run of the agent had seen of the preferences.
-    pub(crate) seen_until: Option<DateTime<Utc>>,
-    /// How the last plan had placed the tenants.
-    pub(crate) placement: Option<String>,
 }
 
 /// Why a job with a fixed schedule cannot be planned now.
@@ -104,15 +71,14 @@ impl BatchScheduler {
     ) -> Self {
         Self {
             jobs: jobs.into(),
+            leadership: LeaderElection::new(Arc::clone(&queue), Arc::clone(&clock)),
+            positions: Positions::new(Arc::clone(&queue), options.look_back),
             item_source,
             queue,
             clock,
             options,
             failures: ActiveFailures::default(),
-            planned: HashMap::new(),
             lateness: Lateness::default(),
-            process: Uuid::new_v4(),
-            leads: false,
         }
     }
 
@@ -127,80 +93,35 @@ impl BatchScheduler {
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let now = self.clock.now();
-            let watch = self.watch().await;
-            let sleep = if watch.leads {
+            let leader = self.lead().await;
+            let sleep = if leader.is_leader {
                 let (firing, next) = self.plan(now).await;
                 match self.fire(firing, now).await {
-                    Ok(_) => until(next, now).min(watch.ends),
-                    Err(error) => {
-                        error!(%error, "What fell due cannot be stored ({error}); it is tried again in 1 s");
-                        Duration::from_secs(1)
-                    }
+                    Ok(_) => until(next, now),
+                    Err(_) => RETRY_AFTER,
                 }
             } else {
-                watch.ends
+                LONGEST_SLEEP
             };
+            let sleep = leader
+                .renew_in
+                .map_or(sleep, |renew_in| sleep.min(renew_in));
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(sleep) => {}
                 () = stop.cancelled() => {}
             }
         }
-        self.step_down().await;
+        self.leadership.step_down().await;
     }
 
-    /// Whether this process is the one to fire. Who has not been until now looks up how far others have come.
-    pub(crate) async fn watch(&mut self) -> Watch {
-        let process = self.process;
-        let led = self.queue.lead(process, TERM).await;
-        let now = self.clock.now();
-        self.failures.note(Operation::AcquireLeadership, &led, now);
-        let (leads, ends) = match led {
-            Ok(Leadership::Always) => (true, LONGEST_SLEEP),
-            Ok(Leadership::Granted) => (true, ASK_AGAIN),
-            Ok(Leadership::Refused) => (false, ASK_AGAIN),
-            Err(error) => {
-                error!(%error, "Who is to fire cannot be known ({error}); it is asked again in 1 s");
-                return Watch {
-                    leads: false,
-                    begins: false,
-                    ends: Duration::from_secs(1),
-                };
-            }
-        };
-        let begins = leads && !self.leads;
-        if begins {
-            self.planned.clear();
+    /// Asks for the leadership. A new leader looks up how far others have come.
+    pub(crate) async fn lead(&mut self) -> LeaderState {
+        let state = self.leadership.acquire(&self.failures).await;
+        if state.is_new {
+            self.positions.clear();
         }
-        if leads != self.leads && ends < LONGEST_SLEEP {
-            let word = if leads { "fires" } else { "no longer fires" };
-            info!(%process, "This process {word} what falls due");
-        }
-        if !leads {
-            // Another process plans, and knows better.
-            self.failures.forget(|operation| {
-                matches!(
-                    operation,
-                    Operation::EnqueueDueBatches | Operation::PlanJob(_)
-                )
-            });
-        }
-        self.leads = leads;
-        metrics::gauge!("punctual_leads").set(f64::from(u8::from(leads)));
-        Watch {
-            leads,
-            begins,
-            ends,
-        }
-    }
-
-    /// Lets another process fire at once.
-    pub(crate) async fn step_down(&mut self) {
-        if self.leads
-            && let Err(error) = self.queue.lead(self.process, Duration::ZERO).await
-        {
-            warn!(%error, "Others fire only when the term of this process has run out: {error}");
-        }
+        state
     }
 
     /// What the fixed schedules have to run until `now`, and when the next one falls due. A job whose items
@@ -208,7 +129,7 @@ impl BatchScheduler {
     pub(crate) async fn plan(&mut self, now: DateTime<Utc>) -> (Firing, Option<DateTime<Utc>>) {
         let mut firing = Firing {
             batches: Vec::new(),
-            progress: Vec::new(),
+            positions: Vec::new(),
         };
         self.lateness.begin(now);
         let mut next = None;
@@ -227,11 +148,11 @@ impl BatchScheduler {
                 .plan_job(job, schedule, sources, distribute_to, now)
                 .await
             {
-                Ok((horizon, batches)) => {
+                Ok((position, batches)) => {
                     self.failures
                         .succeeded(&Operation::PlanJob(job.job_id.clone()));
                     firing.batches.extend(batches);
-                    firing.progress.push(progress(job, &horizon, now));
+                    firing.positions.push(position.planned(&job.job_id, now));
                     next = earlier(next, schedule.next_after(now));
                 }
                 Err(error) => {
@@ -251,17 +172,18 @@ impl BatchScheduler {
         sources: &BTreeMap<String, Source>,
         recipients: &[TenantId],
         now: DateTime<Utc>,
-    ) -> Result<(Horizon, Vec<NewBatch>), PlanError> {
-        let horizon = self.start(&job.job_id, now).await?.horizon;
-        let due = plan_fixed(schedule, job.catch_up, horizon.until(), now);
+    ) -> Result<(JobPosition, Vec<NewBatch>), PlanError> {
+        let start = self.positions.start(&job.job_id, now).await?;
+        let from = start.position.planned_until();
+        let due = plan_fixed(schedule, job.catch_up, from, now);
         if due.is_empty() {
-            return Ok((horizon, Vec::new()));
+            return Ok((start, Vec::new()));
         }
         let categories = self.item_source.load(sources).await?;
         let items = item_ids(job.kind, &categories, recipients);
         if items.is_empty() {
             info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);
-            return Ok((horizon, Vec::new()));
+            return Ok((start, Vec::new()));
         }
         let batch = |(instant, occurrence)| {
             NewBatch::new(
@@ -270,7 +192,7 @@ impl BatchScheduler {
                 schedule.to_string(),
                 instant,
                 occurrence,
-                horizon.trigger_at(instant),
+                start.position.trigger_at(instant),
                 now,
                 &items,
                 chunk_size_of(job.kind, self.options.chunk_size),
@@ -278,60 +200,10 @@ impl BatchScheduler {
             .of_job(job, schedule.period_from(instant))
         };
         let batches = due.into_iter().map(batch).collect();
-        Ok((horizon, batches))
+        Ok((start, batches))
     }
 
-    /// Where a job's next plan begins: after the last one, or as far back as the options say.
-    pub(crate) async fn start(
-        &mut self,
-        job_id: &JobId,
-        now: DateTime<Utc>,
-    ) -> Result<Start, StoreError> {
-        if let Some(Planned { next, .. }) = self.planned.get_mut(job_id) {
-            // The clock may have stepped back while the job was out of the file.
-            next.horizon.move_to(next.horizon.until().min(now));
-            return Ok(next.clone());
-        }
-        let stored = self.queue.progress(job_id).await?;
-        let written_down = stored.as_ref().map(|progress| progress.scheduled_until);
-        let mut horizon = stored.as_ref().map_or_else(
-            || Horizon::at(now - self.options.look_back),
-            Horizon::resume,
-        );
-        // The clock may have stepped back since.
-        horizon.move_to(horizon.until().min(now));
-        let began = match &stored {
-            Some(progress) => progress.began,
-            None => Some(horizon.until()),
-        };
-        let (seen_until, placement) = stored
-            .map(|progress| (progress.seen_until, progress.placement))
-            .unwrap_or_default();
-        let next = Start {
-            horizon,
-            began,
-            seen_until,
-            placement,
-        };
-        // From now on the feed tells this process of every change, so nothing that was chosen before is late.
-        let later = Start {
-            seen_until: None,
-            ..next.clone()
-        };
-        let planned = Planned {
-            next: later,
-            written_down,
-        };
-        self.planned.insert(job_id.clone(), planned);
-        Ok(next)
-    }
-
-    /// When a job began, if that is known.
-    pub(crate) fn began(&self, job_id: &JobId) -> Option<DateTime<Utc>> {
-        self.planned.get(job_id)?.next.began
-    }
-
-    /// Stores a firing. Progress alone is written down now and then: without it the next start plans a
+    /// Stores a firing. StoredPosition alone is written down now and then: without it the next start plans a
     /// stretch again in which nothing fell due.
     pub(crate) async fn fire(
         &mut self,
@@ -341,6 +213,9 @@ impl BatchScheduler {
         let stored = self.store(firing, now).await;
         let operation = Operation::EnqueueDueBatches;
         self.failures.note(operation, &stored, self.clock.now());
+        if let Err(error) = &stored {
+            error!(%error, "Failed to enqueue due batches, retrying in 1 s: {error}");
+        }
         stored
     }
 
@@ -363,37 +238,19 @@ impl BatchScheduler {
             });
         }
         // A later start must not take what was left out for what was overlooked.
-        let paused = firing.progress.iter_mut();
+        let paused = firing.positions.iter_mut();
         paused
-            .filter(|progress| left_out.contains(&progress.job_id))
-            .for_each(|progress| progress.began = Some(now));
-        let fresh = |progress: &Progress| {
-            self.planned
-                .get(&progress.job_id)
-                .and_then(|planned| planned.written_down)
-                .is_some_and(|written| {
-                    let since = progress.scheduled_until - written;
-                    (TimeDelta::zero()..WRITE_DOWN_EVERY).contains(&since)
-                })
-        };
+            .filter(|position| left_out.contains(&position.job_id))
+            .for_each(|position| position.began = Some(now));
         let something_fell_due = !firing.batches.is_empty() || !left_out.is_empty();
-        let worth_writing = something_fell_due || !firing.progress.iter().all(fresh);
-        let progress = firing.progress.clone();
-        let enqueued = if worth_writing {
+        let is_stored = something_fell_due || !self.positions.are_stored(&firing.positions);
+        let planned = firing.positions.clone();
+        let enqueued = if is_stored {
             self.queue.enqueue(firing, now).await?
         } else {
             Enqueued::default()
         };
-        for progress in progress {
-            if let Some(planned) = self.planned.get_mut(&progress.job_id) {
-                planned.next.horizon.move_to(progress.scheduled_until);
-                planned.next.began = progress.began.or(planned.next.began);
-                planned.next.placement = progress.placement;
-                if worth_writing {
-                    planned.written_down = Some(progress.scheduled_until);
-                }
-            }
-        }
+        self.positions.advance(planned, is_stored);
         for batch in &enqueued.batches {
             let (items, slot) = (batch.total(), &batch.slot);
             metrics::counter!("punctual_batches_total", "job_id" => batch.job_id.to_string())
@@ -405,18 +262,6 @@ impl BatchScheduler {
                 "Batch {} of {} is queued: {items} items of {slot}", batch.batch_id, batch.job_id);
         }
         Ok(enqueued)
-    }
-}
-
-/// The progress of a job once everything until `now` has been planned.
-pub(crate) fn progress(job: &JobConfig, horizon: &Horizon, now: DateTime<Utc>) -> Progress {
-    Progress {
-        job_id: job.job_id.clone(),
-        scheduled_until: now,
-        furthest_until: horizon.furthest_until().max(now),
-        seen_until: None,
-        began: None,
-        placement: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The scheduler that follows preferences. It owns a [`BatchScheduler`] for the fixed schedules and adds a
 //! mirror for every preference-based job, kept current by the feed of changes. The tick is one: what falls
-//! due of either kind is stored in one transaction with the progress of both.
+//! due of either kind is stored in one transaction with the positions of both.
 
 mod feed;
 mod job_mirror;
@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use punctual_application::{
     JobStatus, Operation, SchedulerStatus, StatusHandle, ports::ConfigDatabase,
 };
-use punctual_domain::{FeatureType, Horizon, JobId, Mirror, Placement, Progress, Zone};
+use punctual_domain::{FeatureType, JobId, Mirror, Placement, StoredPosition, Zone};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -24,7 +24,10 @@ use self::{
     feed::{FeedEvent, News},
     job_mirror::JobMirror,
 };
-use crate::services::batch_scheduler::{BatchScheduler, Start, earlier, progress, until};
+use crate::services::{
+    batch_scheduler::{BatchScheduler, LONGEST_SLEEP, RETRY_AFTER, earlier, until},
+    leadership::LeaderState,
+};
 
 /// Feed events that may wait for the scheduler; then the feeds wait.
 const EVENTS: usize = 16;
@@ -142,7 +145,7 @@ impl DynamicBatchScheduler {
                 () = stop.cancelled() => {}
             }
         }
-        self.base.step_down().await;
+        self.base.leadership.step_down().await;
         for (_, feed) in feeds.into_values() {
             // A feed ends with `stop`; panics of the Config Database are errors of their calls.
             let _ = feed.await;
@@ -175,15 +178,22 @@ impl DynamicBatchScheduler {
 
     /// Plans everything until `now`, stores it, and says how long to sleep.
     async fn tick(&mut self, now: DateTime<Utc>) -> Duration {
-        let watch = self.base.watch().await;
-        if watch.begins {
+        let leader = self.base.lead().await;
+        let sleep = self.tick_as(leader, now).await;
+        leader
+            .renew_in
+            .map_or(sleep, |renew_in| sleep.min(renew_in))
+    }
+
+    async fn tick_as(&mut self, leader: LeaderState, now: DateTime<Utc>) -> Duration {
+        if leader.is_new {
             for mirror in &mut self.mirrors {
                 mirror.started = false;
             }
         }
-        if !watch.leads {
+        if !leader.is_leader {
             self.publish(Some(now), None);
-            return watch.ends;
+            return LONGEST_SLEEP;
         }
         let (mut firing, mut next) = self.base.plan(now).await;
         for index in 0..self.mirrors.len() {
@@ -197,27 +207,31 @@ impl DynamicBatchScheduler {
             firing
                 .batches
                 .extend(mirror.plan(now, self.base.options.chunk_size));
-            let horizon = mirror.mirror.read(|mirror| mirror.horizon().cloned());
-            let horizon = horizon.unwrap_or_else(|| Horizon::at(now));
-            firing.progress.push(Progress {
-                seen_until: mirror.complete_at,
-                began: mirror.began,
-                placement: Some(mirror.placement.to_text()),
-                ..progress(&mirror.job, &horizon, now)
-            });
+            let job_id = &mirror.job.job_id;
+            if let Some(start) = self.base.positions.of(job_id) {
+                firing.positions.push(StoredPosition {
+                    snapshot_at: mirror.snapshot_at,
+                    began: mirror.began,
+                    placement: Some(mirror.placement.to_text()),
+                    ..start.planned(job_id, now)
+                });
+            }
         }
         let planned: Vec<JobId> = firing
-            .progress
+            .positions
             .iter()
-            .map(|progress| progress.job_id.clone())
+            .map(|position| position.job_id.clone())
             .collect();
         match self.base.fire(firing, now).await {
             Ok(_) => {
                 for mirror in &mut self.mirrors {
-                    if planned.contains(&mirror.job.job_id) {
-                        mirror.began = self.base.began(&mirror.job.job_id);
+                    let job_id = &mirror.job.job_id;
+                    if let Some(start) = self.base.positions.of(job_id)
+                        && planned.contains(job_id)
+                    {
+                        mirror.began = start.began;
                         let next_due = mirror.mirror.write(|mirror| {
-                            mirror.set_planned_until(now);
+                            mirror.set_position(start.position.clone());
                             mirror.next_due()
                         });
                         next = earlier(next, next_due);
@@ -225,12 +239,9 @@ impl DynamicBatchScheduler {
                 }
                 metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
                 self.publish(Some(now), next);
-                until(next, now).min(watch.ends)
+                until(next, now)
             }
-            Err(error) => {
-                error!(%error, "What fell due cannot be stored ({error}); it is tried again in 1 s");
-                Duration::from_secs(1)
-            }
+            Err(_) => RETRY_AFTER,
         }
     }
 
@@ -261,20 +272,17 @@ impl DynamicBatchScheduler {
             return true;
         }
         let job_id = self.mirrors[index].job.job_id.clone();
-        match self.base.start(&job_id, now).await {
-            Ok(Start {
-                horizon,
-                began,
-                seen_until,
-                placement,
-            }) => {
+        match self.base.positions.start(&job_id, now).await {
+            Ok(start) => {
                 let mirror = &mut self.mirrors[index];
-                mirror.mirror.write(|mirror| mirror.set_horizon(horizon));
-                let before = placement.as_deref().and_then(Placement::parse);
+                mirror
+                    .mirror
+                    .write(|mirror| mirror.set_position(start.position));
+                let before = start.placement.as_deref().and_then(Placement::parse);
                 let is_same = |before: &Placement| before.is_of_feature(&mirror.feature_type);
                 if before.as_ref().is_none_or(is_same) {
-                    mirror.complete_at = mirror.complete_at.or(seen_until);
-                    mirror.began = mirror.began.max(began);
+                    mirror.snapshot_at = mirror.snapshot_at.or(start.snapshot_at);
+                    mirror.began = mirror.began.max(start.began);
                     if let Some(before) = before {
                         mirror.placed_as(before);
                     }

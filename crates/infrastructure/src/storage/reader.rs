@@ -9,7 +9,7 @@ use punctual_application::ports::{
 };
 use punctual_domain::{
     Batch, BatchStatus, DeadLetter, DeadLetterState, ItemId, ItemStatus, JobId, Occurrence,
-    Progress,
+    StoredPosition,
 };
 use sqlx::{AnyPool, AssertSqlSafe, Row, any::AnyRow};
 use uuid::Uuid;
@@ -67,7 +67,10 @@ impl SqlReader {
         Self { pool }
     }
 
-    pub(super) async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
+    pub(super) async fn position(
+        &self,
+        job_id: &JobId,
+    ) -> Result<Option<StoredPosition>, StoreError> {
         type Row = (i64, i64, Option<i64>, Option<String>, Option<i64>);
         let row: Option<Row> = sqlx::query_as(
             "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until, placement,
@@ -78,14 +81,14 @@ impl SqlReader {
         .fetch_optional(&self.pool)
         .await
         .map_err(failed)?;
-        let Some((scheduled_until, furthest_until, seen_until, placement, began)) = row else {
+        let Some((planned_until, high_water_mark, snapshot_at, placement, began)) = row else {
             return Ok(None);
         };
-        Ok(Some(Progress {
+        Ok(Some(StoredPosition {
             job_id: job_id.clone(),
-            scheduled_until: instant(scheduled_until)?,
-            furthest_until: instant(furthest_until)?,
-            seen_until: seen_until.map(instant).transpose()?,
+            planned_until: instant(planned_until)?,
+            high_water_mark: instant(high_water_mark)?,
+            snapshot_at: snapshot_at.map(instant).transpose()?,
             placement,
             began: began.map(instant).transpose()?,
         }))

@@ -284,7 +284,7 @@ mod tests {
         let chunk = batch.chunks[0].clone();
         let firing = Firing {
             batches: vec![batch.clone()],
-            progress: vec![],
+            positions: vec![],
         };
         store.enqueue(firing, due).await.unwrap();
         let claimant = Claimant {
@@ -359,7 +359,7 @@ mod tests {
         );
         let firing = || Firing {
             batches: vec![batch.clone()],
-            progress: vec![],
+            positions: vec![],
         };
         let options = SchedulerOptions {
             chunk_size: 1,

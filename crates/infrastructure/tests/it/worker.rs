@@ -120,7 +120,7 @@ impl Bench {
         };
         let firing = Firing {
             batches: config.jobs.iter().map(batch).collect(),
-            progress: vec![],
+            positions: vec![],
         };
         store.enqueue(firing, due).await.unwrap();
         Self {

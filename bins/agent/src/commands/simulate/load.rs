@@ -15,7 +15,7 @@ impl Load {
     pub(super) fn over(mirror: &mut Mirror, from: DateTime<Utc>, days: u32) -> Self {
         let just_before = from - TimeDelta::seconds(1);
         // Days that have been simulated before are simulated anew.
-        mirror.set_horizon(punctual_domain::Horizon::at(just_before));
+        mirror.set_position(punctual_domain::Position::at(just_before));
         let mut minutes = vec![0; days as usize * 1440];
         while let Some((due, users)) = mirror.next_due_count() {
             let minute = (due - from).num_minutes() as usize;

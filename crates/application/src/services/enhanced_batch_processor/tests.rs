@@ -126,7 +126,7 @@ async fn queued(job: &JobConfig, store: &FakeStore, slot: &str, tenants: &[&str]
         .enqueue(
             Firing {
                 batches: vec![batch],
-                progress: vec![],
+                positions: vec![],
             },
             at,
         )
@@ -743,7 +743,7 @@ async fn next_day(bench: &Bench, job: &JobConfig, tenants: &[&str], trigger: Tri
     let chunk = batch.chunks[0].clone();
     let firing = Firing {
         batches: vec![batch],
-        progress: vec![],
+        positions: vec![],
     };
     bench.store.enqueue(firing, at).await.unwrap();
     chunk

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
-    BatchStatus, Choice, Facts, FeatureType, Horizon, ItemStatus, JobConfig, JobId, Occasion,
-    Occurrence, Preference, TenantId, Verdict, Work, explain,
+    BatchStatus, Choice, Facts, FeatureType, ItemStatus, JobConfig, JobId, Occasion, Occurrence,
+    Position, Preference, TenantId, Verdict, Work, explain,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -84,7 +84,7 @@ impl Operator {
             // A tenant whom it has not read yet is planned when it has.
             Some(job) => job.mirror.read(|mirror| {
                 mirror.slot_of(tenant_id)?;
-                mirror.horizon().map(Horizon::until)
+                mirror.position().map(Position::planned_until)
             }),
             None => status.planned_until,
         };

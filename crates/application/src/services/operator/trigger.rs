@@ -110,7 +110,7 @@ impl Operator {
             .await?;
         let firing = Firing {
             batches: vec![batch],
-            progress: vec![],
+            positions: vec![],
         };
         self.noted(self.queue.enqueue(firing, self.clock.now()).await)?;
         info!(%batch_id, %job_id, total, "Operator queued batch {batch_id} of {job_id}: {total} items");

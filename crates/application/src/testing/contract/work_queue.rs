@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use punctual_domain::{
-    BatchStatus, DeadLetterState, Firing, ItemStatus, NewBatch, Priority, Progress, Trigger,
+    BatchStatus, DeadLetterState, Firing, ItemStatus, NewBatch, Priority, StoredPosition, Trigger,
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQue
     &Tested { store, reader }: &Tested<'_, S>,
 ) {
     let now = at("2026-03-01T09:00:00Z");
-    assert_eq!(store.progress(&job()).await.expect("works"), None);
+    assert_eq!(store.position(&job()).await.expect("works"), None);
     let new = batch(
         "daily 09:00 UTC",
         "2026-03-01T09:00:00Z",
@@ -31,42 +31,42 @@ pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQue
         "a batch that is there already is not new"
     );
 
-    let progress = store
-        .progress(&job())
+    let position = store
+        .position(&job())
         .await
         .expect("works")
         .expect("stored");
     assert_eq!(
-        (progress.scheduled_until, progress.seen_until),
+        (position.planned_until, position.snapshot_at),
         (now, Some(now))
     );
     let earlier = at("2026-03-01T08:00:00Z");
-    let back = Progress {
-        scheduled_until: earlier,
-        furthest_until: earlier,
-        ..progress.clone()
+    let back = StoredPosition {
+        planned_until: earlier,
+        high_water_mark: earlier,
+        ..position.clone()
     };
     let firing = Firing {
         batches: vec![],
-        progress: vec![back.clone()],
+        positions: vec![back.clone()],
     };
     store.enqueue(firing, earlier).await.expect("works");
-    let after = store.progress(&job()).await.expect("works");
-    let furthest = Progress {
-        furthest_until: progress.furthest_until,
+    let after = store.position(&job()).await.expect("works");
+    let furthest = StoredPosition {
+        high_water_mark: position.high_water_mark,
         ..back
     };
     assert_eq!(after, Some(furthest.clone()), "how far it has been is kept");
     for (given, kept) in [(Some(earlier), earlier), (None, earlier), (Some(now), now)] {
         let firing = Firing {
             batches: vec![],
-            progress: vec![Progress {
+            positions: vec![StoredPosition {
                 began: given,
                 ..furthest.clone()
             }],
         };
         store.enqueue(firing, now).await.expect("works");
-        let after = store.progress(&job()).await.expect("works");
+        let after = store.position(&job()).await.expect("works");
         let began = after.expect("stored").began;
         assert_eq!(began, Some(kept), "the last begin that was given");
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, DeadLetter, DeadLetterState, Firing, JobId, NewBatch, Progress,
+    BatchStatus, DeadLetter, DeadLetterState, Firing, JobId, NewBatch, StoredPosition,
 };
 use uuid::Uuid;
 
@@ -19,8 +19,8 @@ impl WorkQueue for FakeStore {
         Ok(Leadership::Always)
     }
 
-    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        Ok(self.tables().progress.get(job_id).cloned())
+    async fn position(&self, job_id: &JobId) -> Result<Option<StoredPosition>, StoreError> {
+        Ok(self.tables().positions.get(job_id).cloned())
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
@@ -32,12 +32,12 @@ impl WorkQueue for FakeStore {
                 enqueued.batches.push(batch);
             }
         }
-        for mut progress in firing.progress {
-            if let Some(known) = tables.progress.get(&progress.job_id) {
-                progress.furthest_until = progress.furthest_until.max(known.furthest_until);
-                progress.began = progress.began.or(known.began);
+        for mut position in firing.positions {
+            if let Some(known) = tables.positions.get(&position.job_id) {
+                position.high_water_mark = position.high_water_mark.max(known.high_water_mark);
+                position.began = position.began.or(known.began);
             }
-            tables.progress.insert(progress.job_id.clone(), progress);
+            tables.positions.insert(position.job_id.clone(), position);
         }
         Ok(enqueued)
     }

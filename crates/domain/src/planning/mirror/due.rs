@@ -54,7 +54,7 @@ impl Mirror {
         })
     }
 
-    /// Tenants of whom something behind the horizon is still to be planned, with their slot and their spread.
+    /// Tenants of whom something behind the position is still to be planned, with their slot and their spread.
     pub(crate) fn late(&self) -> impl Iterator<Item = (TenantId, Slot, TimeDelta, Late)> {
         self.late.iter().map(|(number, late)| {
             let group = self.rows.0[*number as usize].link.group;

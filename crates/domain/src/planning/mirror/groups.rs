@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::{
-    planning::position::Horizon,
+    planning::position::Position,
     time::{
         recurrence::{MonthDays, Recurrence, Weekdays},
         slot::{Slot, TimeOfDay},
@@ -78,8 +78,8 @@ pub(super) struct Groups {
     zone_numbers: HashMap<Zone, u32>,
     /// The first group of those that fall due at each second.
     due: BTreeMap<u32, u32>,
-    /// Until when everything due has been planned; `None`: unknown so far, and nothing falls due.
-    horizon: Option<Horizon>,
+    /// How far the job has been planned; `None`: unknown so far, and nothing falls due.
+    position: Option<Position>,
 }
 
 impl Groups {
@@ -87,8 +87,8 @@ impl Groups {
         self.by_key.len()
     }
 
-    pub(super) fn horizon(&self) -> Option<&Horizon> {
-        self.horizon.as_ref()
+    pub(super) fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
     }
 
     pub(super) fn slot(&self, group: u32) -> Slot {
@@ -132,21 +132,13 @@ impl Groups {
         })
     }
 
-    pub(super) fn set_horizon(&mut self, horizon: Horizon) {
-        self.horizon = Some(horizon);
-        let all: Vec<u32> = self.numbers().collect();
-        self.queue_anew(&all);
-    }
-
-    /// From now on, what falls due after the horizon is due.
-    pub(super) fn plan_from(&mut self, until: DateTime<Utc>) {
-        let Some(horizon) = &mut self.horizon else {
-            return self.set_horizon(Horizon::at(until));
-        };
-        let passed: Vec<u32> = if horizon.move_to(until) {
-            self.numbers().collect()
-        } else {
-            self.due_until(until).collect()
+    /// From now on, what falls due after this position is due.
+    pub(super) fn set_position(&mut self, position: Position) {
+        let until = position.planned_until();
+        let before = self.position.replace(position);
+        let passed: Vec<u32> = match before {
+            Some(before) if before.planned_until() <= until => self.due_until(until).collect(),
+            _ => self.numbers().collect(),
         };
         self.queue_anew(&passed);
     }
@@ -258,7 +250,7 @@ impl Groups {
     }
 
     fn enter_queue(&mut self, group: u32) {
-        let Some(planned_until) = self.horizon.as_ref().map(Horizon::until) else {
+        let Some(planned_until) = self.position.as_ref().map(Position::planned_until) else {
             return;
         };
         let spread = self.spread(group);

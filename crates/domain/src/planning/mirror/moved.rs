@@ -8,7 +8,7 @@ use super::{Mirror, groups::Packed, schedules::Schedules, since::Since};
 use crate::{
     planning::{
         placement::{Placement, still_to_come},
-        position::Horizon,
+        position::Position,
         spread::spread_minute,
     },
     preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
@@ -16,15 +16,15 @@ use crate::{
 
 impl Mirror {
     /// Plans now what was still to come while the job placed its tenants as in `before`, and whose time, as the job places
-    /// them now, lies behind the horizon. `records` are those the mirror has just been filled with.
+    /// them now, lies behind the position. `records` are those the mirror has just been filled with.
     ///
-    /// Until the horizon only the old placement was in effect: what a tenant chose late asks for what was to come by that.
+    /// Until the position only the old placement was in effect: what a tenant chose late asks for what was to come by that.
     pub fn moved_from<R: Borrow<PreferenceRecord>>(
         &mut self,
         before: &Placement,
         records: impl IntoIterator<Item = R>,
     ) {
-        let Some(until) = self.horizon().map(Horizon::until) else {
+        let Some(until) = self.position().map(Position::planned_until) else {
             return;
         };
         let mut schedules = Schedules::default();

@@ -143,7 +143,7 @@ impl Mirror {
         }
     }
 
-    /// Plans what a tenant's new schedule asks for behind the horizon, from where it had not been seen on. Where nothing
+    /// Plans what a tenant's new schedule asks for behind the position, from where it had not been seen on. Where nothing
     /// was known before, a schedule from before that is not new.
     fn is_late(&mut self, number: u32, was_known: bool, reading: Reading) {
         // What was to come before, the tenant no longer wants.

@@ -115,7 +115,7 @@ async fn finish(store: &FakeStore, targets: &[Delivery], now: DateTime<Utc>) {
     let chunk = batch.chunks[0].clone();
     let firing = Firing {
         batches: vec![batch],
-        progress: vec![],
+        positions: vec![],
     };
     store.enqueue(firing, now).await.unwrap();
     let claimant = Claimant {

@@ -90,7 +90,7 @@ impl Feed {
                     pages = 0;
                     self.endless()
                 }
-                Ok(Progress {
+                Ok(StoredPosition {
                     cursor: next,
                     known_before,
                     has_more,
@@ -164,7 +164,7 @@ impl Feed {
             let since = format!("cannot read preferences; those known at {known_at} are in effect");
             self.send(News::Trouble(since)).await?;
         }
-        Ok(Ok(Progress {
+        Ok(Ok(StoredPosition {
             cursor: snapshot.cursor,
             known_before: known_at.is_some(),
             has_more: false,
@@ -196,7 +196,7 @@ impl Feed {
                 if !page.has_more && !held {
                     tokio::time::sleep(self.at_most(self.poll_interval)).await;
                 }
-                Ok(Ok(Progress {
+                Ok(Ok(StoredPosition {
                     cursor: page.cursor,
                     known_before: false,
                     has_more: page.has_more,
@@ -225,7 +225,7 @@ fn no_answer(call: &str, unanswered: &Unanswered) -> ConfigDatabaseError {
 }
 
 /// Where a read has led.
-struct Progress {
+struct StoredPosition {
     cursor: Cursor,
     /// Whether it only repeated what was known before, because nothing newer can be read.
     known_before: bool,
@@ -233,4 +233,4 @@ struct Progress {
     has_more: bool,
 }
 
-type Read = Result<Progress, ConfigDatabaseError>;
+type Read = Result<StoredPosition, ConfigDatabaseError>;

@@ -34,7 +34,7 @@ pub(super) struct JobMirror {
     /// The feed has brought everything stored until then.
     pub(super) seen_until: Option<DateTime<Utc>>,
     /// When everything was last read, here or in the agent's last run. What the feed has brought since may have gaps.
-    pub(super) complete_at: Option<DateTime<Utc>>,
+    pub(super) snapshot_at: Option<DateTime<Utc>>,
     /// Why the feed cannot be read now.
     pub(super) trouble: Option<String>,
 }
@@ -66,7 +66,7 @@ impl JobMirror {
             mirror: MirrorHandle::new(mirror),
             started: false,
             seen_until: None,
-            complete_at: None,
+            snapshot_at: None,
             trouble: None,
         })
     }
@@ -138,7 +138,7 @@ impl JobMirror {
         let job_id = &self.job.job_id;
         match news {
             News::Snapshot { records, read_at } => {
-                let reading = self.reading(now, self.complete_at, SHOWN_LATE);
+                let reading = self.reading(now, self.snapshot_at, SHOWN_LATE);
                 let placed_before = self.placed_before.take();
                 let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
                     let first = !mirror.is_loaded();
@@ -152,7 +152,7 @@ impl JobMirror {
                     // What had been seen by then fell due by the old placement, or not at all.
                     self.began = self.began.max(Some(*read_at - SHOWN_LATE_IN_FEED));
                 }
-                self.complete_at = Some(*read_at);
+                self.snapshot_at = Some(*read_at);
                 if first {
                     info!(%job_id, tenants, groups, "Job {job_id} serves {tenants} tenants in {groups} groups");
                 } else if difference.changed + difference.removed > 0 {

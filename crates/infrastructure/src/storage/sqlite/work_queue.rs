@@ -6,7 +6,7 @@ use apalis_sqlite::queries::push_tasks;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{Enqueued, Leadership, StoreError, WorkQueue};
-use punctual_domain::{BatchStatus, DeadLetterState, Firing, JobId, NewBatch, Progress};
+use punctual_domain::{BatchStatus, DeadLetterState, Firing, JobId, NewBatch, StoredPosition};
 use serde_json::json;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
@@ -28,8 +28,8 @@ impl WorkQueue for SqliteStore {
         Ok(Leadership::Always)
     }
 
-    async fn progress(&self, job_id: &JobId) -> Result<Option<Progress>, StoreError> {
-        self.reader.progress(job_id).await
+    async fn position(&self, job_id: &JobId) -> Result<Option<StoredPosition>, StoreError> {
+        self.reader.position(job_id).await
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
@@ -40,7 +40,7 @@ impl WorkQueue for SqliteStore {
                 enqueued.batches.push(batch);
             }
         }
-        for progress in &firing.progress {
+        for position in &firing.positions {
             sqlx::query(
                 "INSERT INTO schedule_progress (job_id, scheduled_until, furthest_until, seen_until, placement,
                      began)
@@ -50,14 +50,14 @@ impl WorkQueue for SqliteStore {
                      furthest_until = max(coalesce(furthest_until, scheduled_until), excluded.furthest_until),
                      seen_until = excluded.seen_until,
                      placement = excluded.placement,
-                     began = coalesce(excluded.began, schedule_progress.began)",
+                     began = coalesce(excluded.began, schedule_position.began)",
             )
-            .bind(progress.job_id.as_str())
-            .bind(micros(progress.scheduled_until))
-            .bind(micros(progress.furthest_until))
-            .bind(progress.seen_until.map(micros))
-            .bind(&progress.placement)
-            .bind(progress.began.map(micros))
+            .bind(position.job_id.as_str())
+            .bind(micros(position.planned_until))
+            .bind(micros(position.high_water_mark))
+            .bind(position.snapshot_at.map(micros))
+            .bind(&position.placement)
+            .bind(position.began.map(micros))
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;

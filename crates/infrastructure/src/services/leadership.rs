@@ -1,0 +1,96 @@
+//! Leadership among the processes on one store: the leader plans, the others wait for its lease to end.
+
+use std::{sync::Arc, time::Duration};
+
+use punctual_application::{
+    ActiveFailures, Operation,
+    ports::{Clock, Leadership, WorkQueue},
+};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+/// How long a lease lasts without renewal.
+const LEASE: Duration = Duration::from_secs(10);
+/// How often the leader renews its lease, and the others ask for it.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// How soon to ask again after the store has failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Whether this process is the leader.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeaderState {
+    pub(crate) is_leader: bool,
+    /// Whether it has just become the leader.
+    pub(crate) is_new: bool,
+    /// When to ask again, at the latest; `None`: this process is the only one.
+    pub(crate) renew_in: Option<Duration>,
+}
+
+/// Acquires the lease, and renews it.
+pub(crate) struct LeaderElection {
+    queue: Arc<dyn WorkQueue>,
+    clock: Arc<dyn Clock>,
+    /// What the store knows this process by.
+    process: Uuid,
+    is_leader: bool,
+}
+
+impl LeaderElection {
+    pub(crate) fn new(queue: Arc<dyn WorkQueue>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            queue,
+            clock,
+            process: Uuid::new_v4(),
+            is_leader: false,
+        }
+    }
+
+    /// Acquires or renews the lease, where no other process holds it.
+    pub(crate) async fn acquire(&mut self, failures: &ActiveFailures) -> LeaderState {
+        let leadership = self.queue.lead(self.process, LEASE).await;
+        failures.note(Operation::AcquireLeadership, &leadership, self.clock.now());
+        let (is_leader, renew_in) = match leadership {
+            Ok(Leadership::Always) => (true, None),
+            Ok(Leadership::Granted) => (true, Some(RENEW_EVERY)),
+            Ok(Leadership::Refused) => (false, Some(RENEW_EVERY)),
+            Err(error) => {
+                error!(%error, "Failed to acquire scheduler leadership, retrying in 1 s: {error}");
+                return LeaderState {
+                    is_leader: false,
+                    is_new: false,
+                    renew_in: Some(RETRY_AFTER),
+                };
+            }
+        };
+        let is_new = is_leader && !self.is_leader;
+        if is_leader != self.is_leader && renew_in.is_some() {
+            let event = if is_leader { "Became" } else { "Lost" };
+            info!(process = %self.process, "{event} scheduler leader");
+        }
+        if !is_leader {
+            // Another process plans, and knows better.
+            failures.forget(|operation| {
+                matches!(
+                    operation,
+                    Operation::EnqueueDueBatches | Operation::PlanJob(_)
+                )
+            });
+        }
+        self.is_leader = is_leader;
+        metrics::gauge!("punctual_leads").set(f64::from(u8::from(is_leader)));
+        LeaderState {
+            is_leader,
+            is_new,
+            renew_in,
+        }
+    }
+
+    /// Gives the lease up, so that another process leads immediately.
+    pub(crate) async fn step_down(&self) {
+        if self.is_leader
+            && let Err(error) = self.queue.lead(self.process, Duration::ZERO).await
+        {
+            warn!(%error, "Failed to release scheduler leadership, others lead when the lease ends: {error}");
+        }
+    }
+}
