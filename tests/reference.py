@@ -83,7 +83,7 @@ def batch_config():
         text += f"\n## {name}\n\n{definition.get('description', '')}\n\n".replace("\n\n\n\n", "\n\n")
         for number, branch in enumerate(branches):
             text += "\nor\n\n" if number else ""
-            text += "| field | values | default | what |\n|---|---|---|---|\n"
+            text += "| field | values | default | description |\n|---|---|---|---|\n"
             text += "\n".join(fields(branch["properties"], branch.get("required", ()), definitions)) + "\n"
     return text
 

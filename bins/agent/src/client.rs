@@ -118,12 +118,13 @@ impl Client {
         let address = self.address;
         let response = request.send().await.map_err(|error| match key {
             Some(key) if !error.is_connect() => Failure::failed(format!(
-                "the agent at {address} has not answered ({}); ask again with --idempotency-key {key}, and nothing runs twice",
+                "the agent at {address} did not answer ({}); repeat the call with \
+                 --idempotency-key {key}: nothing runs twice",
                 error.without_url()
             )),
             _ => Failure::failed(format!(
-                "no agent answers at {address} ({}); start one with `punctual-agent run`, or set BATCH_HTTP_ADDR to \
-                 where it listens",
+                "no agent answers at {address} ({}); start one with `punctual-agent run`, or set \
+                 BATCH_HTTP_ADDR to the address of a running one",
                 error.without_url()
             )),
         })?;
@@ -132,8 +133,10 @@ impl Client {
             let answer = response.json().await;
             return answer.map_err(|error| {
                 let remedy = key.map_or_else(
-                    || "check that the agent has this version".to_owned(),
-                    |key| format!("ask again with --idempotency-key {key}, and nothing runs twice"),
+                    || "check that the agent runs this version".to_owned(),
+                    |key| {
+                        format!("repeat the call with --idempotency-key {key}: nothing runs twice")
+                    },
                 );
                 Failure::failed(format!(
                     "cannot read the answer of the agent at {address} ({}); {remedy}",
@@ -142,11 +145,11 @@ impl Client {
             });
         }
         let problem: Problem = response.json().await.unwrap_or_default();
-        let detail = problem.detail.as_deref().unwrap_or("no reason is given");
+        let detail = problem.detail.as_deref().unwrap_or("no reason given");
         let detail = visible(detail);
         Err(match status {
             StatusCode::UNAUTHORIZED => Failure::BadInput(format!(
-                "the agent at {address} refuses the key; set BATCH_API_KEY"
+                "the agent at {address} refused the API key; set BATCH_API_KEY"
             )),
             status if status.is_client_error() => Failure::BadInput(detail.into_owned()),
             status => Failure::failed(format!(

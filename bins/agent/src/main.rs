@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain(format!("error: threads cannot be started: {error}"));
+            complain(format!("error: cannot start threads: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -35,19 +35,19 @@ const SETTINGS: [Setting; 18] = [
         name: "CONFIG_SERVICE_URL",
         default: None,
         range: None,
-        what: "the Config Database; if unset it is started inside the agent",
+        what: "URL of the Config Database; if unset, the agent starts an embedded one",
     },
     Setting {
         name: "CONFIG_SERVICE_API_KEY",
         default: None,
         range: None,
-        what: "the key sent to it; for the one inside the agent also the key it asks for",
+        what: "API key sent to the Config Database; the embedded one also requires it from other callers",
     },
     Setting {
         name: "CONFIG_CACHE_TTL",
         default: Some("3600"),
         range: Some((|settings| settings.config_cache_ttl.as_secs(), 1..=604_800)),
-        what: "seconds a tenant's preference is used without asking again",
+        what: "seconds for which a tenant's preference is cached",
     },
     Setting {
         name: "CONFIG_POLL_INTERVAL",
@@ -56,25 +56,25 @@ const SETTINGS: [Setting; 18] = [
             |settings| settings.config_poll_interval.as_secs(),
             1..=86_400,
         )),
-        what: "seconds between looks for changes, where the server cannot hold a call",
+        what: "seconds between polls for changes, where the Config Database has no long polling",
     },
     Setting {
         name: "CONFIG_LAST_KNOWN_GOOD_PATH",
         default: Some("var/last-known-good"),
         range: None,
-        what: "the folder where the last known preferences are kept; each agent needs its own",
+        what: "folder of the last known preferences; each agent needs its own",
     },
     Setting {
         name: "CONFIG_STORE_URL",
         default: Some("sqlite://var/config.db"),
         range: None,
-        what: "the data of the Config Database inside the agent",
+        what: "URL of the embedded Config Database's store",
     },
     Setting {
         name: "CONFIG_HTTP_ADDR",
         default: Some("127.0.0.1:8000"),
         range: None,
-        what: "where it listens",
+        what: "address that the embedded Config Database listens on",
     },
     Setting {
         name: "BATCH_MAX_CONCURRENT_ITEMS",
@@ -83,67 +83,70 @@ const SETTINGS: [Setting; 18] = [
             |settings| settings.batch_max_concurrent_items as u64,
             1..=10_000,
         )),
-        what: "items running at once in the process",
+        what: "maximum number of items that run at the same time in the process",
     },
     Setting {
         name: "BATCH_RETRY_LIMIT",
         default: Some("3"),
         range: Some((|settings| settings.batch_retry_limit.into(), 0..=100)),
-        what: "retries of a failed item",
+        what: "number of retries after a failed attempt",
     },
     Setting {
         name: "BATCH_CONFIG_PATH",
         default: Some("data/batch/batch_config.json"),
         range: None,
-        what: "the jobs",
+        what: "file of the jobs",
     },
     Setting {
         name: "BATCH_PURPOSES_PATH",
         default: Some("data/batch/purposes.json"),
         range: None,
-        what: "the purposes",
+        what: "file of the purposes",
     },
     Setting {
         name: "BATCH_STORE_URL",
         default: Some("sqlite://var/punctual.db"),
         range: None,
-        what: "queue, batches and results: a SQLite file, or `postgres://user@host/database` for many agents",
+        what: "URL of the store of queue, batches and results: a SQLite file, or \
+            `postgres://user@host/database` for several agents",
     },
     Setting {
         name: "BATCH_CHUNK_SIZE",
         default: Some("500"),
         range: Some((|settings| settings.batch_chunk_size as u64, 1..=10_000)),
-        what: "items of a chunk",
+        what: "maximum number of items per chunk",
     },
     Setting {
         name: "BATCH_DEFAULT_TIMEZONE",
         default: Some("UTC"),
         range: None,
-        what: "the zone of preferences and schedules that name none",
+        what: "time zone of preferences and schedules that do not name one",
     },
     Setting {
         name: "BATCH_HTTP_ADDR",
         default: Some("127.0.0.1:8080"),
         range: None,
-        what: "where the agent listens; others than loopback need a key",
+        what: "address that the agent listens on; an address that other machines can reach \
+            requires `BATCH_API_KEY`",
     },
     Setting {
         name: "BATCH_API_KEY",
         default: None,
         range: None,
-        what: "the key the agent asks for; 16 characters at least where others than this machine can try keys",
+        what: "API key that the agent requires; at least 16 characters where other machines can \
+            reach the agent",
     },
     Setting {
         name: "BATCH_LOG",
         default: None,
         range: None,
-        what: "a tracing filter; `info` if unset, on a terminal `warn`",
+        what: "log filter of `tracing`; if unset `info`, on a terminal `warn`",
     },
     Setting {
         name: "BATCH_LOG_FORMAT",
         default: Some("text"),
         range: None,
-        what: "how the log is written: `text` or `json`",
+        what: "log format: `text` or `json`",
     },
 ];
 
@@ -195,7 +198,7 @@ pub(crate) fn reference() -> String {
     };
     let rows: Vec<String> = SETTINGS.iter().map(row).collect();
     format!(
-        "| name | default | what |\n|---|---|---|\n{}",
+        "| name | default | description |\n|---|---|---|\n{}",
         rows.join("\n")
     )
 }
@@ -228,8 +231,8 @@ impl Settings {
         let settings: Self = builder
             .build()
             .and_then(Config::try_deserialize)
-            .context("the settings cannot be used")?;
-        settings.check().context("the settings cannot be used")?;
+            .context("invalid settings")?;
+        settings.check().context("invalid settings")?;
         Ok(settings)
     }
 
@@ -241,12 +244,13 @@ impl Settings {
             let (value, from, to) = (value(self), range.start(), range.end());
             ensure!(
                 range.contains(&value),
-                "{name} is {value}; use a whole number from {from} to {to}"
+                "{name} is {value}; expected a whole number from {from} to {to}"
             );
         }
         ensure!(
             self.batch_api_key.is_some() || self.batch_http_addr.ip().is_loopback(),
-            "BATCH_HTTP_ADDR is {}, which other machines can reach, without an API key; set BATCH_API_KEY, or listen on 127.0.0.1",
+            "BATCH_HTTP_ADDR is {}, which other machines can reach, and no API key is set; set \
+             BATCH_API_KEY, or listen on 127.0.0.1",
             self.batch_http_addr
         );
         let keys = [

@@ -238,7 +238,7 @@ impl Display {
                 .await
                 .ok()
                 .and_then(|(results, _)| results.into_iter().next());
-            text.push_str(&format!("\nLook next:\n  {base}/ in a browser\n"));
+            text.push_str(&format!("\nNext steps:\n  {base}/ in a browser\n"));
             text.push_str(&format!("  curl {base}/api/v1/batches\n"));
             text.push_str(&format!(
                 "  curl {base}/api/v1/batches/{}/results\n",
@@ -254,7 +254,7 @@ impl Display {
                     .and_then(|output| output["text"].as_str())
                 {
                     let indented = output.replace('\n', "\n  │ ");
-                    text.push_str(&format!("\nWhat {tenant} got:\n  │ {indented}\n"));
+                    text.push_str(&format!("\nResult of {tenant}:\n  │ {indented}\n"));
                 }
             }
         } else {

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::settings::Settings;
 
-/// Keeps each tenant's preferences and offers them over HTTP.
+/// Stores the preferences of every tenant and serves them over HTTP.
 ///
 /// Settings come from the environment: CONFIG_STORE_URL (sqlite://var/config.db, or postgres://…), CONFIG_HTTP_ADDR
 /// (127.0.0.1:8000), CONFIG_SERVICE_API_KEY (the administrator's key), BATCH_LOG, BATCH_LOG_FORMAT.
@@ -35,42 +35,42 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM or Ctrl-C (the default)
     Serve,
-    /// Store the configurations of a file, one JSON object a line
+    /// Import configurations from a file (one JSON object per line)
     Import {
-        /// The file
+        /// File to import
         file: PathBuf,
     },
-    /// Make and take back API keys
+    /// Create, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
 }
 
 #[derive(Subcommand)]
 enum Keys {
-    /// Make a key and print it, this once
+    /// Create a key and print it (it cannot be shown again)
     Create {
-        /// What the key is for
+        /// Name of the key
         name: String,
-        /// What it may do: read, write or admin
+        /// Scope: read, write or admin
         #[arg(long, default_value_t = Scope::Read)]
         scope: Scope,
-        /// The only tenant it may do it for
+        /// Restrict the key to this tenant
         #[arg(long)]
         tenant: Option<TenantId>,
     },
-    /// Show the keys that hold, without themselves
+    /// List active keys (secrets are not shown)
     List,
-    /// Make a key that takes the place of another, and print it, this once
+    /// Replace a key and print the new one (it cannot be shown again)
     Rotate {
-        /// The name both have
+        /// Name of the key
         name: String,
-        /// For how many hours the old one goes on holding
+        /// Hours until the old key expires
         #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(..=720))]
         overlap: u32,
     },
-    /// Take a key back
+    /// Revoke a key
     Revoke {
-        /// The name it was made with
+        /// Name of the key
         name: String,
     },
 }
@@ -121,7 +121,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 .import_file(&file)
                 .await?;
             println!(
-                "{} imported, {} of them stored already, {} rejected",
+                "{} imported ({} of them unchanged), {} rejected",
                 report.imported, report.unchanged, report.rejected
             );
             for line in &report.errors {
@@ -172,13 +172,15 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
             let key = store
                 .rotate_key(&name, TimeDelta::hours(overlap.into()))
                 .await?
-                .with_context(|| format!("no key named `{name}`; `keys list` shows the keys"))?;
+                .with_context(|| {
+                    format!("key `{name}` does not exist; `keys list` lists the keys")
+                })?;
             println!("{}", key.expose_secret());
         }
         Keys::Revoke { name } => {
             anyhow::ensure!(
                 store.revoke_key(&name).await?,
-                "no key named `{name}`; `keys list` shows the keys"
+                "key `{name}` does not exist; `keys list` lists the keys"
             );
         }
     }

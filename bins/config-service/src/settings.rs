@@ -41,7 +41,7 @@ impl Settings {
         builder
             .build()
             .and_then(Config::try_deserialize)
-            .context("the settings cannot be used")
+            .context("invalid settings")
     }
 
     pub(crate) fn server(self) -> ServerSettings {

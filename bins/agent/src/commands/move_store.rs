@@ -14,7 +14,8 @@ pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Fail
     // Opening would make an empty one.
     if !file.is_some_and(|path| std::path::Path::new(path).is_file()) {
         return Err(Failure::bad_input(format!(
-            "BATCH_STORE_URL names no SQLite store that is there: {file:?}; set it to the one to copy, as sqlite://var/punctual.db"
+            "BATCH_STORE_URL names a SQLite store that does not exist: {file:?}; set it to the \
+             store to copy, e.g. sqlite://var/punctual.db"
         )));
     }
     let refuse = |error: StoreError| match error.is_callers() {
@@ -35,7 +36,7 @@ pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Fail
     }
     println!("{:>12} chunks waiting in the queue", moved.waiting);
     println!(
-        "Now start agents with BATCH_STORE_URL set to the PostgreSQL database; the file is as it was."
+        "Start the agents with BATCH_STORE_URL set to the PostgreSQL database. The SQLite file is unchanged."
     );
     Ok(())
 }

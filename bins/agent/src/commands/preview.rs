@@ -25,7 +25,7 @@ pub(crate) async fn preview(settings: &Settings, options: PreviewOptions) -> Res
     let merged = match (&options.preference, &options.tenant, &options.feature) {
         (Some(text), ..) => {
             let value: Value = serde_json::from_str(text).map_err(|error| {
-                Failure::bad_input(format!("--preference is not JSON: {error}"))
+                Failure::bad_input(format!("--preference is not valid JSON: {error}"))
             })?;
             merge(&value, &switched_on(), zone).map_err(Failure::bad_input)?
         }

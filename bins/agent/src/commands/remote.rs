@@ -139,7 +139,7 @@ pub(crate) async fn cancel(settings: &Settings, batch: Uuid) -> Result<(), Failu
     let path = format!("batches/{batch}/cancel");
     let cancelled: CancelledBatch = Client::new(settings)?.post(&path, NO_BODY).await?;
     say(format!(
-        "{} is cancelled: what has not begun is skipped",
+        "{} is cancelled; the items that have not begun are skipped",
         cancelled.batch_id
     ));
     Ok(())

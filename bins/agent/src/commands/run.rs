@@ -59,7 +59,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     process::keep_folder_private(&settings.config_last_known_good_path);
     let project = check::load(&settings).map_err(Failure::bad_input)?;
     for missing in &project.missing_sources.0 {
-        warn!(%missing, "A job waits for its source file, and the others run: {missing}");
+        warn!(%missing, "A job waits for its source file, the other jobs run: {missing}");
     }
     let metrics = install_metrics().map_err(Failure::failed)?;
     let mut signals = Signals::new().map_err(Failure::failed)?;
@@ -69,7 +69,8 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let config_database = match &settings.config_service_url {
         Some(_) if options.import.is_some() => {
             return Err(Failure::bad_input(
-                "--import stores into the embedded Config Database, and CONFIG_SERVICE_URL names another; use its import",
+                "--import works only with the embedded Config Database, and CONFIG_SERVICE_URL \
+                 names another one; import there instead",
             ));
         }
         Some(_) => None,
@@ -80,7 +81,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         (None, Some(server)) => format!("http://{}", server.addr()),
         (None, None) => {
             return Err(Failure::failed(
-                "no Config Database; set CONFIG_SERVICE_URL or CONFIG_STORE_URL",
+                "no Config Database is configured; set CONFIG_SERVICE_URL or CONFIG_STORE_URL",
             ));
         }
     };
@@ -117,17 +118,20 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let api = serve(listener, router, stop.clone().cancelled_owned());
     parts.spawn(named("the API", api));
     parts.spawn(named(
-        "the sign of life",
+        "the systemd watchdog",
         service_manager::alive(stop.clone()),
     ));
-    parts.spawn(named("metrics upkeep", upkeep(metrics, stop.clone())));
+    parts.spawn(named(
+        "the upkeep of the metrics",
+        upkeep(metrics, stop.clone()),
+    ));
     if settings.batch_log_format == LogFormat::Text {
         let display = Display::new(terminal, punctual.operator().clone(), address);
-        parts.spawn(named("the display", display.run(stop.clone())));
+        parts.spawn(named("the terminal display", display.run(stop.clone())));
     }
     let reload = Reload::new(&settings, punctual.operator());
     parts.spawn(named(
-        "the watch on the job files",
+        "the watcher of the job files",
         reload.run(stop.clone()),
     ));
     info!(%address, config_database = config_service, "The agent has started; its API is at http://{address}");
@@ -138,7 +142,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         Some(ended) = parts.join_next() => Some(ended.map_or_else(|error| error.to_string(), str::to_owned)),
         ended = punctual.ended() => Some(ended),
     };
-    info!("Stopping: no new work begins; a second signal ends at once");
+    info!("Stopping: no new work begins; a second signal stops immediately");
     service_manager::stopping();
     stop.cancel();
     let drain = async {
@@ -153,9 +157,9 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     tokio::select! {
         ended = tokio::time::timeout(SHUTDOWN_DEADLINE, drain) => match ended {
             Ok(true) => info!("Stopped"),
-            _ => warn!("Stopped by the deadline: what was running goes back to the queue and runs again"),
+            _ => warn!("Stopped at the deadline: interrupted items go back to the queue and run again"),
         },
-        () = signals.recv() => warn!("Stopped at once: what was running runs again"),
+        () = signals.recv() => warn!("Stopped immediately: interrupted items run again"),
     }
     match died {
         None => Ok(()),
@@ -197,7 +201,7 @@ async fn embedded_config_database(
                 ));
             }
             return Err(Failure::bad_input(format!(
-                "{} lines cannot be stored",
+                "{} lines were not stored",
                 report.rejected
             )));
         }

@@ -53,7 +53,7 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
     if mirror.is_empty() {
         return Err(Failure::bad_input(format!(
             "No users found for feature_type \"{feature_type}\" in {source}; check that preferences are stored and \
-             enabled, or simulate made-up users with --users 100000"
+             enabled, or simulate generated users with --users 100000"
         )));
     }
     let from = options.from.unwrap_or_else(|| midnight(SystemClock.now()));
@@ -102,7 +102,7 @@ fn chosen<'j>(jobs: &'j [JobConfig], name: Option<&JobId>) -> Result<&'j JobConf
             .find(|job| job.job_id == *name)
             .ok_or_else(|| Failure::bad_input(format!("batch_config.json has no job `{name}`"))),
         None => jobs.iter().find(follows).ok_or_else(|| {
-            Failure::bad_input("no job of batch_config.json follows preferences; add one")
+            Failure::bad_input("batch_config.json has no job that follows preferences; add one")
         }),
     }
 }

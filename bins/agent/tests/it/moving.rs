@@ -130,7 +130,7 @@ fn without_a_store_to_move_it_says_so_and_makes_none() {
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        stderr.contains("names no SQLite store that is there"),
+        stderr.contains("names a SQLite store that does not exist"),
         "{stderr}"
     );
     assert!(!project.path().join("punctual.db").exists());

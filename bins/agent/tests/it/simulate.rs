@@ -82,11 +82,11 @@ fn simulate_shows_when_users_fall_due_and_what_spreading_does() {
     };
     let text = String::from_utf8(made_up("7")).unwrap();
     assert!(
-        text.contains("20,000 users from made-up users, seed 7"),
+        text.contains("20,000 users from generated users, seed 7"),
         "{text}"
     );
     assert!(
-        text.contains("The fullest minute: ") && text.contains("of the capacity is used"),
+        text.contains("Busiest minute: ") && text.contains("of the capacity is used"),
         "{text}"
     );
     assert!(text.as_bytes() == made_up("7") && text.as_bytes() != made_up("8"));

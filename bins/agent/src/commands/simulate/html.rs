@@ -42,12 +42,11 @@ pub(super) fn page(report: &Report) -> String {
          <title>{title}</title><style>{STYLE}</style><h1>{title}</h1>\
          <p>{} users from {}; {} runs in {} days from {}.</p>\
          <section><h2>Users due by hour (UTC)</h2>{}</section>\
-         <section><h2>Which hours are full</h2>{}</section>\
-         <section><h2>The fullest minute</h2><p>{} users at {}.</p>\
-         <table><tr><th scope=col>spread_minutes</th><th scope=col>users in the fullest minute</th></tr>{spreads}</table>\
+         <section><h2>Busiest hours</h2>{}</section>\
+         <section><h2>Busiest minute</h2><p>{} users at {}.</p>\
+         <table><tr><th scope=col>spread_minutes</th><th scope=col>users in the busiest minute</th></tr>{spreads}</table>\
          </section>\
-         <section><h2>The queue</h2><p>With {} items at once and {} ms each, {:.0} % of the capacity is used. It is \
-         longest at {}: {} users, the last of whom waits {:.0} minutes.</p></section></html>\n",
+         <section><h2>The queue</h2><p>With {} concurrent items of {} ms each, {:.0} % of the capacity is used. The queue is longest at {}: {} users, the last of whom waits {:.0} minutes.</p></section></html>\n",
         count(report.users as u64),
         escaped(&report.source),
         count(report.load.total()),
@@ -72,7 +71,7 @@ fn bars(hours: &[u64]) -> String {
     let most = hours.iter().copied().max().unwrap_or(0).max(1);
     let width = 900.0 / hours.len() as f64;
     let mut svg = format!(
-        "<svg viewBox=\"0 0 960 {}\" role=img aria-label=\"Users due in every hour; the fullest has {}\">\
+        "<svg viewBox=\"0 0 960 {}\" role=img aria-label=\"Users due per hour; the busiest hour has {}\">\
          <text x=0 y=12>{}</text><line x1=0 x2=960 y1=18 y2=18 />",
         HEIGHT + 40.0,
         count(most),

@@ -32,7 +32,7 @@ impl Load {
         self.minutes.iter().sum()
     }
 
-    /// The fullest minute.
+    /// Busiest minute.
     pub(super) fn peak(&self) -> (DateTime<Utc>, u64) {
         let fullest = self.minutes.iter().enumerate();
         let (minute, users) = fullest

@@ -15,7 +15,7 @@ pub(super) struct Report {
     pub(super) users: usize,
     pub(super) quarantined: usize,
     pub(super) spread: u32,
-    /// The fullest minute with other spreads.
+    /// Busiest minute with other spreads.
     pub(super) spreads: Vec<(u32, u64)>,
     pub(super) load: Load,
     pub(super) queue: Queue,
@@ -82,7 +82,7 @@ impl fmt::Display for Report {
         let (day, hours) = self.fullest_day();
         writeln!(
             f,
-            "The fullest day, {}, users due by hour (UTC):",
+            "Busiest day, {}, users due by hour (UTC):",
             day.format("%A %Y-%m-%d")
         )?;
         let most = hours.iter().copied().max().unwrap_or(0).max(1);
@@ -93,7 +93,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\nThe fullest minute: {} users at {}",
+            "\nBusiest minute: {} users at {}",
             count(peak),
             minute(peak_at)
         )?;
@@ -113,7 +113,7 @@ impl fmt::Display for Report {
         let queue = &self.queue;
         writeln!(
             f,
-            "\nWith {} items at once, {} ms each: {:.0} % of the capacity is used",
+            "\nWith {} concurrent items of {} ms each, {:.0} % of the capacity is used",
             queue.concurrency,
             queue.item_ms,
             queue.used * 100.0
@@ -132,7 +132,7 @@ impl fmt::Display for Report {
             writeln!(f, "  no user waits a full minute")?;
         }
         if queue.used > 1.0 {
-            writeln!(f, "  that is too little: the queue never empties")?;
+            writeln!(f, "  the capacity is too small: the queue never empties")?;
         }
         Ok(())
     }

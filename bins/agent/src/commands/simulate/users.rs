@@ -26,7 +26,7 @@ pub(super) async fn live(
     let client = wiring::client_of_agent(settings)?;
     let snapshot = client.snapshot(feature_type).await.map_err(|error| {
         Failure::failed(format!(
-            "{error}. To simulate without it, give --file FILE or --users N"
+            "{error}. To simulate without the Config Database, give --file FILE or --users N"
         ))
     })?;
     mirror.replace(snapshot.records, READING);
@@ -163,7 +163,7 @@ pub(super) fn made_up(mirror: &mut Mirror, count: usize, seed: u64) -> String {
         })
     });
     mirror.replace(records, READING);
-    format!("made-up users, seed {seed}")
+    format!("generated users, seed {seed}")
 }
 
 fn weighted<'c, T>(random: &mut fastrand::Rng, choices: &'c [(T, u32)]) -> &'c T {
