@@ -3,7 +3,7 @@
 use punctual_application::{Finding, FindingKind, Operation};
 
 const MEND_STORE: &str =
-    "Free disk space, end what locks the store, or bring the database back (BATCH_STORE_URL)";
+    "Free disk space, release the lock on the store, or bring the database back (BATCH_STORE_URL)";
 
 /// What is wrong, since when, and the remedy.
 #[must_use]
@@ -16,7 +16,7 @@ fn remedy(kind: &FindingKind) -> String {
         FindingKind::Store => MEND_STORE,
         FindingKind::NotPlannedYet => "Wait; if this lasts, see the log",
         FindingKind::NotPlanned => {
-            "See the reasons beside this one, and the log. Nothing is lost: catch_up decides what is made up for"
+            "See the other reasons and the log. Nothing is lost: catch_up decides which missed runs are made up"
         }
         FindingKind::Preferences(_) => "Check the Config Database and CONFIG_SERVICE_URL",
         FindingKind::Failing(operation) => of_operation(operation),
@@ -24,11 +24,12 @@ fn remedy(kind: &FindingKind) -> String {
             return format!("Find out why, then `punctual-agent resume {job_id}`");
         }
         FindingKind::DeliveryFailing(_) => {
-            "Mend the place that `deliver` of the job names; they are retried until `expires_after` has passed"
+            "Fix the destination in `deliver` of the job; deliveries are retried until \
+             `expires_after` has passed"
         }
         FindingKind::DeliveryGivenUp(_) => "`punctual-agent results --batch ID` prints them",
         FindingKind::Replica => {
-            "Other replicas take its work over, unless its job is paused or no replica is left"
+            "Other replicas take over its work, unless its job is paused or no replica is left"
         }
         FindingKind::DeadLetters => "Replay or discard them",
         FindingKind::Quarantine => "Correct them in the Config Database",
@@ -49,18 +50,18 @@ fn of_operation(operation: &Operation) -> &'static str {
             "See the log for workers that end; restart the agent if nothing else helps"
         }
         Operation::PrepareChunks(_) => {
-            "Mend the Config Database or the source; the chunks are tried again every few seconds"
+            "Fix the Config Database or the source; the agent retries the chunks every few seconds"
         }
         Operation::PlanJob(_) => {
-            "Mend the source or the store; what was missed is made up for as catch_up says"
+            "Fix the source or the store; catch_up decides which missed runs are made up"
         }
         Operation::FindSourceFile(_) => {
             "Put the file there, or correct its path in batch_config.json"
         }
         Operation::ReloadJobs => "Run `punctual-agent check`, and correct the files",
         Operation::WriteLastKnownGood(_) => {
-            "Free disk space or mend the rights of CONFIG_LAST_KNOWN_GOOD_PATH; \
-             without it the agent cannot start while the Config Database is down"
+            "Free disk space, or fix the permissions of CONFIG_LAST_KNOWN_GOOD_PATH; without it \
+             the agent cannot start while the Config Database is down"
         }
     }
 }

@@ -130,10 +130,10 @@ fn preference_work(fields: &mut Fields<'_>, kind: Option<JobKind>) -> Option<Wor
         let remedy = "use individual_batch, or remove preference_based";
         fields.complain(
             "type",
-            Invalid::new("does not go with preference_based", remedy),
+            Invalid::new("cannot be combined with preference_based", remedy),
         );
     }
-    let remedy = "add the feature whose preferences drive the job, as instagram_posts";
+    let remedy = "add the feature whose preferences drive the job, such as instagram_posts";
     let feature_type = fields.required("feature_type", remedy, parsed::<FeatureType>);
     let defaults = fields
         .nested("default_preferences", Preference::parse_strictly)
@@ -158,14 +158,14 @@ fn fixed_work(fields: &mut Fields<'_>, kind: Option<JobKind>, default_zone: &Zon
     let sources = if kind == Some(JobKind::Combined) {
         fields.required(
             "sources",
-            "add the files by category, as {\"orders\": {\"file\": \"orders.json\"}}",
+            "add the files by category, such as {\"orders\": {\"file\": \"orders.json\"}}",
             Ok,
         );
         fields.nested("sources", parse_sources)
     } else {
         fields.required(
             "source",
-            "add the file of records, as {\"file\": \"items.ndjson\"}",
+            "add the file of records, such as {\"file\": \"items.ndjson\"}",
             Ok,
         );
         let source = fields.nested("source", parse_source);
@@ -173,10 +173,10 @@ fn fixed_work(fields: &mut Fields<'_>, kind: Option<JobKind>, default_zone: &Zon
     };
     let distribute_to = fields.optional("distribute_to", parse_tenants);
     if kind == Some(JobKind::Individual) && distribute_to.is_some() {
-        let remedy = "use object_batch or combined_batch, or take it out";
+        let remedy = "use object_batch or combined_batch, or remove it";
         fields.complain(
             "distribute_to",
-            Invalid::new("does not go with individual_batch", remedy),
+            Invalid::new("cannot be combined with individual_batch", remedy),
         );
     }
     let users = fields.nested("users", parse_source);
@@ -191,7 +191,7 @@ fn fixed_work(fields: &mut Fields<'_>, kind: Option<JobKind>, default_zone: &Zon
 fn parse_tenants(value: &Value) -> Result<Vec<TenantId>, Invalid> {
     let list = value.as_array().filter(|list| !list.is_empty());
     let list =
-        list.ok_or_else(|| Invalid::wrong_type("a list of tenants, as [\"ann\", \"bob\"]"))?;
+        list.ok_or_else(|| Invalid::wrong_type("a list of tenants such as [\"ann\", \"bob\"]"))?;
     let mut tenants = list
         .iter()
         .map(parsed::<TenantId>)
@@ -259,7 +259,7 @@ fn parse_catch_up(value: &Value, pointer: &str) -> Result<CatchUp, FieldErrors> 
         "all" => Ok(CatchUpPolicy::All),
         "skip" => Ok(CatchUpPolicy::Skip),
         _ => Err(Invalid::new(
-            "is not a policy",
+            "is not a catch-up policy",
             "use one of latest, all, skip",
         )),
     });
@@ -306,7 +306,7 @@ fn parse_kind(value: &Value) -> Result<JobKind, Invalid> {
         "individual_batch" | "individual" => Ok(JobKind::Individual),
         "object_batch" | "object" => Ok(JobKind::Object),
         "combined_batch" | "combined" => Ok(JobKind::Combined),
-        _ => Err(Invalid::new("is not a type of job", KINDS)),
+        _ => Err(Invalid::new("is not a job type", KINDS)),
     }
 }
 
@@ -316,7 +316,7 @@ fn parse_overlap(value: &Value) -> Result<Overlap, Invalid> {
         "wait" => Ok(Overlap::Wait),
         "allow" => Ok(Overlap::Allow),
         _ => Err(Invalid::new(
-            "is not a way to overlap",
+            "is not an overlap policy",
             "use one of skip, wait, allow",
         )),
     }
@@ -374,7 +374,7 @@ mod tests {
         ]}));
         for expected in [
             "/jobs/0/job_id: \"a b\" is not a valid job_id",
-            "/jobs/0/type: \"batch\" is not a type of job; use one of individual_batch",
+            "/jobs/0/type: \"batch\" is not a job type; use one of individual_batch",
             "/jobs/0/purpose_id: is missing; add a purpose",
             "/jobs/0/priority: \"urgent\" is not a priority; use one of low, medium, high, critical",
             "/jobs/0/feature_type: is missing",
@@ -383,7 +383,7 @@ mod tests {
             "/jobs/1/schedule/frequency: is missing; use one of hourly",
             "/jobs/1/source/file: is missing or given beside a url",
             "/jobs/1/source/path: \"x\" is not a known field",
-            "/jobs/1/catch_up/policy: \"never\" is not a policy",
+            "/jobs/1/catch_up/policy: \"never\" is not a catch-up policy",
             "/jobs/1/catch_up/window_minutes: 0 is out of range",
             "/jobs/2/job_id: \"b\" is the name of an earlier job",
             "/jobs/2/schedule: is missing",

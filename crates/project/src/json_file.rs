@@ -90,7 +90,7 @@ impl JsonFile {
                 error.line_display(),
                 error.column_display(),
                 problem,
-                "correct the syntax there",
+                "correct the syntax at this place",
             )
         })?;
         let value = value.ok_or_else(|| fail(1, 1, "is empty".into(), "write a JSON object"))?;
@@ -260,7 +260,8 @@ mod tests {
                 "7:45: /jobs/0/default_preferences/frequency: \"fortnightly\" is not a frequency; use one of hourly, daily, weekly, biweekly, monthly",
                 "8:68: /jobs/1/purpose_id: \"é p\" is not a valid purpose_id; use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -, but neither `.` nor `..`",
                 "8:5: /jobs/1/schedule: is missing; add a schedule, or \"preference_based\": true for a job that follows preferences",
-                "8:5: /jobs/1/source: is missing; add the file of records, as {\"file\": \"items.ndjson\"}",
+                "8:5: /jobs/1/source: is missing; add the file of records, such as {\"file\": \
+                 \"items.ndjson\"}",
                 "8:17: /jobs/1/job_id: \"posts\" is the name of an earlier job; give every job its own name",
             ]
         );

@@ -38,8 +38,7 @@ pub(crate) fn parse_source(value: &Value, pointer: &str) -> Result<Source, Field
     let api_key_env = fields.optional("api_key_env", text);
     let private = fields.optional("allow_private_addresses", boolean);
     if file.is_some() == url.is_some() && (file.is_some() || value.get("url").is_none()) {
-        let remedy =
-            "add the path from the folder of batch_config.json, a \"url\", or \"ids\"; one of them";
+        let remedy = "add exactly one of: the path from the folder of batch_config.json, a \"url\", or \"ids\"";
         fields.complain(
             "file",
             Invalid::new("is missing or given beside a url", remedy),
@@ -47,8 +46,8 @@ pub(crate) fn parse_source(value: &Value, pointer: &str) -> Result<Source, Field
     }
     let of_url = items.is_some() || api_key_env.is_some() || private.is_some();
     if file.is_some() && of_url {
-        let problem = "goes without items, api_key_env and allow_private_addresses";
-        fields.complain("file", Invalid::new(problem, "take them out"));
+        let problem = "cannot be combined with items, api_key_env or allow_private_addresses";
+        fields.complain("file", Invalid::new(problem, "remove them"));
     }
     let filters = fields.nested("filters", parse_filters).unwrap_or_default();
     let limit = fields.optional("limit", |value| whole_number(value, 1..=10_000_000));

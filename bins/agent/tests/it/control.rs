@@ -97,7 +97,7 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
         "{late}"
     );
     assert!(of_today("off").contains("disabled: the preference is switched off"));
-    assert!(of_today("stranger").contains("never seen"));
+    assert!(of_today("stranger").contains("has never set this feature up"));
 
     let runs = "/api/v1/tenants/on_time/runs";
     agent
@@ -267,7 +267,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
         ),
         (
             &["--from", "2026-03-03", "--to", "2026-03-04"],
-            "a backfill is for dates that have passed",
+            "a backfill covers past dates only",
         ),
         (
             &[
@@ -278,7 +278,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
                 "--tenant",
                 "stranger",
             ],
-            "have stored no preference for instagram_posts: stranger",
+            "have no stored preference for instagram_posts: stranger",
         ),
     ] {
         let refused = ask(&agent, &[&["backfill", JOB], words].concat());

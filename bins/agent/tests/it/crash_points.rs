@@ -248,7 +248,7 @@ async fn a_deadly_item_is_found(store_url: Option<String>) {
     );
     let letters = agent.get("/api/v1/dead-letters?tenant_id=t33").await;
     let reason = letters["dead_letters"][0]["reason"].as_str().unwrap();
-    assert!(reason.contains("the process ended each time"), "{reason}");
+    assert!(reason.contains("the process crashed each time"), "{reason}");
 }
 
 #[tokio::test]

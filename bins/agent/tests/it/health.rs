@@ -83,20 +83,18 @@ async fn a_locked_store_is_reported_with_since_when_and_the_remedy_and_nothing_i
     assert_eq!(refused.headers()[header::RETRY_AFTER], "5");
     let (_, _, body) = ready(&agent).await;
     assert!(
-        names(
-            &body["warnings"],
-            "the store refuses what operators ask for"
-        ) && names(
-            &body["warnings"],
-            "Free disk space, end what locks the store"
-        ),
+        names(&body["warnings"], "requests of operators cannot be stored")
+            && names(
+                &body["warnings"],
+                "Free disk space, end what locks the store"
+            ),
         "{body}"
     );
     // The write that was due has failed by now.
     agent
         .until("/health/ready", |ready| {
-            names(&ready["reasons"], "the store takes no batches")
-                || names(&ready["warnings"], "the store takes no batches")
+            names(&ready["reasons"], "batches cannot be stored")
+                || names(&ready["warnings"], "batches cannot be stored")
         })
         .await;
 
@@ -171,7 +169,7 @@ async fn what_one_job_lacks_is_a_warning_and_the_others_run() {
     assert!(
         names(
             &warned["warnings"],
-            "the last known preferences for posts cannot be kept on disk"
+            "the last known preferences for posts cannot be stored on disk"
         ) && names(&warned["warnings"], "Put the file there"),
         "{warned}"
     );

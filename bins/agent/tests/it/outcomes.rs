@@ -266,7 +266,7 @@ async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing()
             trigger,
             json!({"tenants": ["bad000"], "all": true}),
             400,
-            "tenants goes without all",
+            "tenants and all exclude each other",
         ),
         (
             trigger,

@@ -123,7 +123,7 @@ async fn a_replica_that_stops_answering_is_replaced_and_commits_nothing_when_it_
     // Three times as long as a worker may be silent.
     tokio::time::sleep(Duration::from_secs(18).saturating_sub(began.elapsed())).await;
     signal(&b, "-CONT");
-    let message = "it was given to another worker";
+    let message = "another worker has claimed it";
     let began = std::time::Instant::now();
     while !b.log().iter().any(|line| line.contains(message)) {
         assert!(began.elapsed() < PATIENCE, "{}", b.log().join("\n"));

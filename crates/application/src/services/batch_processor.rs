@@ -117,19 +117,19 @@ pub enum ProcessError {
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
     /// The tenants' preferences cannot be known now, so nothing was run.
-    #[error("preferences cannot be read, so nothing was run: {0}")]
+    #[error("failed to read preferences, no item was run: {0}")]
     Preferences(#[from] ConfigDatabaseError),
     /// The records of a plain job cannot be read.
-    #[error("the items cannot be read: {0}")]
+    #[error("failed to read the items: {0}")]
     Source(#[from] ItemSourceError),
     /// The process is stopping; items that had not begun were left.
     #[error("stopped before every item had begun")]
     Interrupted,
     /// The chunk was given to somebody else meanwhile.
-    #[error("the chunk was given to another worker")]
+    #[error("another worker has claimed the chunk")]
     Superseded,
     /// Items are left that another chunk has, or that wait until another occurrence of their tenant has ended.
-    #[error("items wait until others of their tenants have ended")]
+    #[error("items wait for earlier items of the same tenants to end")]
     Waiting,
     /// A part of Punctual, or of an adapter, panicked.
     #[error("processing panicked; see the log")]
@@ -300,7 +300,7 @@ impl BatchProcessor {
         if ended.is_err()
             && let Err(error) = self.store.release(chunk, claimed.token).await
         {
-            debug!(chunk_id = %chunk.chunk_id, %error, "Chunk {} cannot be given back: {error}", chunk.chunk_id);
+            debug!(chunk_id = %chunk.chunk_id, %error, "Failed to release chunk {}: {error}", chunk.chunk_id);
         }
         ended
     }
@@ -320,7 +320,7 @@ impl BatchProcessor {
     ) {
         let noted = self.store.running(chunk, claimed.token, item, began);
         if let Err(error) = noted.await {
-            debug!(%item, %error, "The item of {item} is running, which cannot be noted: {error}");
+            debug!(%item, %error, "Failed to record that the item of {item} is running: {error}");
         }
     }
 
@@ -394,12 +394,11 @@ impl BatchProcessor {
             let committed = self.store.commit(chunk, claimed.token, &results).await?;
             if !committed.claimed {
                 warn!(chunk_id = %chunk.chunk_id, dropped = results.len(),
-                    "Dropped results of chunk {}: it was given to another worker", chunk.chunk_id);
+                    "Dropped the results of chunk {}: another worker has claimed it", chunk.chunk_id);
                 return Err(ProcessError::Superseded);
             }
             if committed.taken < results.len() {
-                let message =
-                    "items of the chunk have an outcome that was not there when it was claimed";
+                let message = "items of the chunk were completed elsewhere after it was claimed";
                 return Err(StoreError::new(StoreErrorKind::Conflict, message).into());
             }
             claimed

@@ -229,7 +229,7 @@ impl EnhancedBatchProcessor {
     ) -> Result<ChunkReport, ProcessError> {
         let (chunk, claimed) = (run.chunk, run.claimed);
         warn!(chunk_id = %chunk.chunk_id, lost = claimed.claim.lost,
-            "Chunk {} was in work when {} processes ended; its items run one at a time now, alone",
+            "Chunk {} was running when {} processes crashed; its items now run one at a time",
             chunk.chunk_id, claimed.claim.lost);
         let killer = claimed.claim.suspect.as_ref();
         let killer = killer.filter(|(_, deaths)| *deaths >= DEATHS_ALONE);
@@ -242,9 +242,11 @@ impl EnhancedBatchProcessor {
             let result = match prepared {
                 Prepared::Run(item) if killer.is_some_and(|(id, _)| *id == item.item_id) => {
                     error!(tenant_id = %item.item_id, job_id = %item.job_id,
-                        "Item of {} in {} has ended the process each time it ran alone; it is not run again",
+                        "Poison item of {} in {}: the process crashed each time it ran alone; it \
+                         does not run again",
                         item.item_id, item.job_id);
-                    let message = "the process ended each time this item ran, also alone";
+                    let message =
+                        "the process crashed each time this item ran, even when it ran alone";
                     let outcome = Err(HandlerError::permanent(message));
                     Some(self.base.result(&item, self.now(), outcome))
                 }

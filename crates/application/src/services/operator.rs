@@ -118,7 +118,7 @@ pub struct Operator {
     pub handlers: Handlers,
     /// What the scheduler knows.
     pub status: StatusHandle,
-    /// Where it is noted that the store refuses what operators ask for.
+    /// Where it is noted that requests of operators cannot be stored.
     pub failures: ActiveFailures,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -197,10 +197,10 @@ fn refuse_empty<T>(
 ) -> Result<(), OperatorError> {
     match list {
         Some(list) if list.is_empty() => Err(OperatorError::Invalid(format!(
-            "{field} is an empty list, which means no one; name at least one, or send \"all\": true without {field}"
+            "{field} is an empty list; name at least one, or send \"all\": true without {field}"
         ))),
         Some(_) if all => Err(OperatorError::Invalid(format!(
-            "{field} goes without all; send one or the other"
+            "{field} and all exclude each other; send one of them"
         ))),
         _ => Ok(()),
     }

@@ -43,8 +43,8 @@ impl ConfigStore {
         let (since, reason) = (failing.since, &failing.reason);
         let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
         Some(format!(
-            "preferences cannot be stored: {reason} (since {since}). Free disk space, end what locks the store, or bring \
-             the database back (CONFIG_STORE_URL)"
+            "preferences cannot be stored: {reason} (since {since}). Free disk space, release the \
+             lock on the store, or bring the database back (CONFIG_STORE_URL)"
         ))
     }
 }

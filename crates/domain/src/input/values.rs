@@ -43,8 +43,8 @@ pub fn whole_number(value: &Value, range: std::ops::RangeInclusive<u64>) -> Resu
 pub fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
     let invalid = || {
         Invalid::new(
-            "is not a length of time",
-            "use a text from `1m` to `366d` with the units s, m, h, d, w, such as `90m`, `12h` or `2d`",
+            "is not a valid duration",
+            "use a duration from `1m` to `366d` in the units s, m, h, d, w, such as `90m`, `12h` or `2d`",
         )
     };
     let mut seconds = 0_i64;
@@ -85,8 +85,8 @@ pub fn http_url(value: &Value) -> Result<&str, Invalid> {
     let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
     match authority {
         Some(authority) if authority.contains('@') => Err(Invalid::new(
-            "holds a user or password",
-            "take it out of the URL, and name a variable of the environment instead",
+            "contains a user or password",
+            "remove it from the URL, and name an environment variable instead",
         )),
         Some(authority) if !authority.is_empty() => Ok(url),
         _ => Err(Invalid::new(
@@ -104,7 +104,7 @@ pub fn variable(value: &Value) -> Result<&str, Invalid> {
         return Ok(name);
     }
     Err(Invalid::new(
-        "is not the name of a variable",
-        "use one of the characters A-Z 0-9 _, and put the secret itself into the environment",
+        "is not a valid name of an environment variable",
+        "use a name with the characters A-Z 0-9 _, and set the secret in that variable",
     ))
 }

@@ -71,7 +71,7 @@ impl Filter {
         let bound = |value: &Value| match number(value).is_some() || instant(value).is_some() {
             true => Ok(value.clone()),
             false => Err(Invalid::new(
-                "is not a bound",
+                "is not a valid bound",
                 "use a number, a date such as 2026-03-01, or an instant such as 2026-03-01T09:00:00Z",
             )),
         };
@@ -88,7 +88,7 @@ impl Filter {
         if name == "created_after" {
             return instant(value).map(Self::CreatedAfter).ok_or_else(|| {
                 Invalid::new(
-                    "is not a time",
+                    "is not a date or an instant",
                     "use a date such as 2026-03-01, or an instant such as 2026-03-01T09:00:00Z",
                 )
             });

@@ -45,7 +45,7 @@ impl fmt::Display for InvalidDates {
             let most = Dates::MOST_DAYS;
             write!(
                 f,
-                "from: {from} to: {to} are more than {most} days; ask for fewer at a time"
+                "from: {from} to: {to} cover more than {most} days; request fewer days at a time"
             )
         }
     }
@@ -186,7 +186,7 @@ mod tests {
         );
         assert_eq!(
             wrong("2026-01-01", "2027-01-02"),
-            "from: 2026-01-01 to: 2027-01-02 are more than 366 days; ask for fewer at a time"
+            "from: 2026-01-01 to: 2027-01-02 cover more than 366 days; request fewer days at a time"
         );
         assert!(Dates::new(NaiveDate::MIN, NaiveDate::MAX).is_err());
         // The ends of the calendar have nothing to run, and do no harm.

@@ -290,11 +290,10 @@ impl fmt::Display for Verdict {
         };
         match self {
             Self::Unknown => f.write_str(
-                "nothing is known of the preference, so nothing runs; check that the Config Database answers",
+                "unknown: the preference has not been read, so nothing runs; check that the \
+                 Config Database answers",
             ),
-            Self::NeverSeen => f.write_str(
-                "never seen: the Config Database has no preference of this tenant for the job's feature",
-            ),
+            Self::NeverSeen => f.write_str("has never set this feature up"),
             Self::Disabled => f.write_str("disabled: the preference is switched off"),
             Self::Quarantined { errors } => {
                 write!(f, "quarantined: the preference cannot be used: {errors}")
@@ -302,7 +301,7 @@ impl fmt::Display for Verdict {
             Self::NotDue { next } => write!(f, "not due on that date{}", then(next)),
             Self::JobPaused { due_at } => write!(
                 f,
-                "not run: the job is paused, and what is due at {} is left out",
+                "not run: the job is paused, and its run at {} is skipped",
                 at(due_at)
             ),
             Self::JobWasPaused { due_at, next } => write!(
@@ -318,7 +317,7 @@ impl fmt::Display for Verdict {
                 next,
             } => write!(
                 f,
-                "not run: the schedule was chosen at {}, after its time, {}{}",
+                "not run: the schedule was chosen at {}, after the run was due at {}{}",
                 at(schedule_since),
                 at(due_at),
                 then(next)
@@ -329,7 +328,11 @@ impl fmt::Display for Verdict {
                 at(due_at)
             ),
             Self::Waiting { due_at, behind } => {
-                write!(f, "due at {}, waiting in the queue behind {behind} items", at(due_at))
+                write!(
+                    f,
+                    "due at {}, waiting in the queue behind {behind} items",
+                    at(due_at)
+                )
             }
             Self::Running { started_at } => write!(f, "running since {}", at(started_at)),
             Self::Ran { finished_at } => match finished_at {

@@ -53,8 +53,8 @@ pub(super) fn days_json(days: &[Day]) -> Value {
     }))
 }
 
-pub(super) const WEEKDAYS: &str = "use a weekday as monday, or a list of them";
-pub(super) const MONTH_DAYS: &str = "use a day from 1 to 31, last, or a list of them";
+pub(super) const WEEKDAYS: &str = "use a weekday such as monday, or a list of weekdays";
+pub(super) const MONTH_DAYS: &str = "use a day from 1 to 31, last, or a list of days";
 
 /// The recurrence that a frequency comes to on these days.
 pub(super) fn recurrence(frequency: Frequency, days: &[Day]) -> Result<Recurrence, Invalid> {

@@ -140,7 +140,8 @@ mod tests {
                 "/enabled: \"yes\" has the wrong type; use true or false",
                 "/frequency: \"dayly\" is not a frequency; use one of hourly, daily, weekly, biweekly, monthly",
                 "/preferred_time: \"9am\" is not a time of day; use HH:MM from 00:00 to 23:59, such as 09:00",
-                "/preferred_day: [] is an empty list; use a weekday as monday, or a list of them; monthly: use a day from 1 to 31, last, or a list of them",
+                "/preferred_day: [] is an empty list; use a weekday such as monday, or a list of \
+                 weekdays; monthly: use a day from 1 to 31, last, or a list of days",
                 "/timezone: \"Mars/Olympus\" is not a time zone; use an IANA name such as Europe/Berlin, America/New_York or UTC",
                 "/template_overrides: [] has the wrong type; use an object, { … }",
             ]

@@ -70,8 +70,8 @@ pub(super) fn parse_days(value: &Value) -> Result<Vec<Day>, Invalid> {
         )),
         // There are 31 days in a month, and `last`.
         Value::Array(list) if list.len() > 32 => Err(Invalid::new(
-            "is too long a list",
-            "name each day once, 32 entries at most",
+            "has too many entries",
+            "name each day once, at most 32 entries",
         )),
         Value::Array(list) => list.iter().map(parse_day).collect(),
         single => parse_day(single).map(|day| vec![day]),

@@ -26,7 +26,7 @@ impl CronSchedule {
     /// Reads an expression.
     ///
     /// # Errors
-    /// When it has not five fields, one of them cannot be read, or no date fulfils it.
+    /// When it has not five fields, one of them cannot be read, or no date matches it.
     pub fn new(expression: &str, zone: Zone) -> Result<Self, InvalidCron> {
         let cron = CronParser::builder()
             .seconds(Seconds::Disallowed)
@@ -40,7 +40,7 @@ impl CronSchedule {
         };
         match schedule.next_after(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
-            None => Err(InvalidCron("no date fulfils it".into())),
+            None => Err(InvalidCron("no date matches it".into())),
         }
     }
 

@@ -24,7 +24,9 @@ static RULES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundl
 
 /// A name that the bundled database does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a time zone; use an IANA name as Europe/Berlin, America/New_York or UTC")]
+#[error(
+    "`{0}` is not a time zone; use an IANA name such as Europe/Berlin, America/New_York or UTC"
+)]
 pub struct UnknownZone(String);
 
 /// An IANA time zone. Zones are equal when their names are; `europe/berlin` is read as `Europe/Berlin`.

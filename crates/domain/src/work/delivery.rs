@@ -48,7 +48,10 @@ impl Delivery {
         let each = fields.optional("per", |value| match text(value)? {
             "item" => Ok(true),
             "batch" => Ok(false),
-            _ => Err(Invalid::new("is not a way to post", "use item or batch")),
+            _ => Err(Invalid::new(
+                "is not a valid unit of delivery",
+                "use item or batch",
+            )),
         });
         let config = WebhookConfig::read(&mut fields);
         fields.deny_others();
@@ -109,7 +112,7 @@ mod tests {
             ),
             (
                 json!({"url": "https://x", "per": "day"}),
-                "/per: \"day\" is not a way to post",
+                "/per: \"day\" is not a valid unit of delivery",
             ),
         ] {
             let error = Delivery::parse(&value, "").unwrap_err().to_string();

@@ -457,7 +457,7 @@ async fn an_item_that_the_process_does_not_outlive_is_found_and_the_others_end()
     assert_eq!((report.succeeded, report.failed), (2, 1));
     let results = bench.results().await;
     let error = results["killer"].result.error.clone().unwrap();
-    assert!(error.contains("the process ended each time"), "{error}");
+    assert!(error.contains("the process crashed each time"), "{error}");
     assert_eq!(attempts.lock().unwrap().len(), 2, "it was not run again");
     assert_eq!(most_running.load(Ordering::SeqCst), 1, "one at a time");
 }

@@ -101,13 +101,13 @@ impl Operator {
         let due: usize = due.sum();
         if due == 0 {
             return Err(OperatorError::Invalid(format!(
-                "nothing of {job_id} fell due from {from} to {to}; a backfill is for dates that have passed"
+                "no items of {job_id} fell due from {from} to {to}; a backfill covers past dates only"
             )));
         }
         if due > MOST_ITEMS {
             return Err(OperatorError::Invalid(format!(
-                "{due} items of {job_id} fell due from {from} to {to}, and a backfill takes {MOST_ITEMS}; ask for fewer \
-                 dates or tenants"
+                "{due} items of {job_id} fell due from {from} to {to}, and a backfill takes at \
+                 most {MOST_ITEMS}; name fewer dates or tenants"
             )));
         }
         if !preview {
@@ -126,7 +126,8 @@ impl Operator {
         let count = done?;
         if !preview {
             let (to_run, batches) = (count.to_run, count.batches);
-            info!(%job_id, to_run, batches, "Backfill of {job_id} is queued: {to_run} items in {batches} batches");
+            info!(%job_id, to_run, batches, "Operator queued a backfill of {job_id}: {to_run} \
+                items in {batches} batches");
         }
         Ok(BackfillReport {
             job_id: job_id.clone(),
@@ -154,7 +155,7 @@ impl Operator {
                 match status.jobs.get(&job.job_id).filter(|known| known.loaded) {
                     Some(known) => Ok(known.mirror.read(|mirror| mirror.backfill(dates, now))),
                     None => Err(OperatorError::Unavailable(format!(
-                        "the preferences of {} have not been read yet; ask again in a moment",
+                        "the preferences of {} have not been read yet; try again in a few seconds",
                         job.job_id
                     ))),
                 }
@@ -202,7 +203,7 @@ impl Operator {
                 let merged = MergedPreference::of_defaults(defaults, &self.zone);
                 let merged = merged.map_err(|errors| {
                     OperatorError::Invalid(format!(
-                        "the defaults of {} name no time: {errors}",
+                        "the default preferences of {} are incomplete: {errors}",
                         job.job_id
                     ))
                 })?;

@@ -34,7 +34,7 @@ impl Operator {
         }
         if !self.noted(self.queue.cancel(batch_id).await)? {
             return Err(OperatorError::Conflict(format!(
-                "batch {batch_id} is {}; only one that is not over can be cancelled",
+                "batch {batch_id} is {}; only a batch that has not finished can be cancelled",
                 self.batch(batch_id).await?.status.as_str()
             )));
         }

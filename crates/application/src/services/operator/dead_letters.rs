@@ -56,7 +56,7 @@ impl DeadLetterSelection {
         let of_some = self.job_id.is_some() || self.tenant_id.is_some();
         if of_some && (self.ids.is_some() || self.all) {
             return Err(OperatorError::Invalid(
-                "ids and all go without job_id and tenant_id; send one or the other".to_owned(),
+                "ids and all exclude job_id and tenant_id; send one or the other".to_owned(),
             ));
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Operator {
                     .find_map(|letter| Some((letter.id, refusal(&letter.job_id)?)))
             {
                 return Err(OperatorError::Conflict(format!(
-                    "dead letter {id} cannot be replayed: {reason}; nothing is changed"
+                    "dead letter {id} cannot be replayed: {reason}; nothing was changed"
                 )));
             }
             letters.retain(|letter| match refusal(&letter.job_id) {

@@ -72,7 +72,7 @@ pub enum FindingKind {
     Paused(JobId),
     /// Results of a job cannot be delivered, and are retried.
     DeliveryFailing(JobId),
-    /// Results of a job are not delivered any more.
+    /// Results of a job are no longer delivered.
     DeliveryGivenUp(JobId),
     /// A replica that holds work is unresponsive.
     Replica,
@@ -225,7 +225,7 @@ impl Operator {
             let or_more = if more.is_some() { " or more" } else { "" };
             let count = letters.len();
             let what =
-                format!("{count}{or_more} items failed for good and wait in the dead letters");
+                format!("{count}{or_more} items failed for good and are in the dead letters");
             warn(FindingKind::DeadLetters, what, None);
         }
         let status = self.status.get();
@@ -293,7 +293,7 @@ impl Operator {
                 ),
                 true => (
                     FindingKind::DeliveryGivenUp(job_id),
-                    format!("{results} are not delivered any more: {reason}"),
+                    format!("{results} are no longer delivered: {reason}"),
                 ),
             };
             found.push(Finding::new(kind, what, failing.since));
@@ -306,23 +306,25 @@ fn in_words(failure: &ActiveFailure) -> String {
     let reason = &failure.reason;
     match &failure.operation {
         Operation::AcquireLeadership => {
-            format!("the leadership of the schedulers cannot be acquired: {reason}")
+            format!("scheduler leadership cannot be acquired: {reason}")
         }
-        Operation::EnqueueDueBatches => format!("the store takes no batches: {reason}"),
+        Operation::EnqueueDueBatches => format!("batches cannot be stored: {reason}"),
         Operation::ReadQueues => format!("the queues cannot be read: {reason}"),
         Operation::StoreResults(job_id) => {
-            format!("chunks of {job_id} cannot be claimed, or their results not stored: {reason}")
+            format!(
+                "chunks of {job_id} cannot be claimed, or their results cannot be stored: {reason}"
+            )
         }
         Operation::BeginChunks(job_id) => format!("due work of {job_id} does not begin: {reason}"),
         Operation::PrepareChunks(job_id) => format!("due work of {job_id} does not run: {reason}"),
         Operation::PlanJob(job_id) => format!("{job_id} cannot be planned: {reason}"),
         Operation::FindSourceFile(job_id) => format!("{job_id} waits for its source: {reason}"),
         Operation::ReloadJobs => reason.clone(),
-        Operation::TrackDeliveries => format!("deliveries cannot be read or kept: {reason}"),
-        Operation::StoreRequest => format!("the store refuses what operators ask for: {reason}"),
+        Operation::TrackDeliveries => format!("deliveries cannot be read or stored: {reason}"),
+        Operation::StoreRequest => format!("requests of operators cannot be stored: {reason}"),
         Operation::WriteLastKnownGood(feature_type) => {
             format!(
-                "the last known preferences for {feature_type} cannot be kept on disk: {reason}"
+                "the last known preferences for {feature_type} cannot be stored on disk: {reason}"
             )
         }
     }

@@ -78,8 +78,9 @@ impl Operator {
         if let Some(answer) = request.answer {
             return serde_json::from_value(answer).map_err(|_| {
                 OperatorError::Conflict(format!(
-                    "the request with the Idempotency-Key `{key}` was done by another version, whose answer cannot be \
-                     read; look at what it did before you send it again under a new key"
+                    "another version handled the request with the Idempotency-Key `{key}`, and \
+                     its answer cannot be read; check what the request did before you repeat it \
+                     with a new key"
                 ))
             });
         }

@@ -84,7 +84,7 @@ impl Operator {
                 Work::Preferences { .. } => {
                     "name tenants, or check that preferences for its feature are stored and enabled"
                 }
-                Work::Fixed { .. } => "check its source and the filters of its source",
+                Work::Fixed { .. } => "check its source and its filters",
             };
             return Err(OperatorError::Invalid(format!(
                 "{job_id} has no items to run; {remedy}"
@@ -144,9 +144,7 @@ impl Operator {
         }
         let stored = self.preferences.preferences(feature_type, &others).await;
         let stored = stored.map_err(|error| {
-            OperatorError::Unavailable(format!(
-                "preferences cannot be read now: {error}; try again"
-            ))
+            OperatorError::Unavailable(format!("failed to read preferences: {error}; try again"))
         })?;
         let unknown = others.iter().filter(|tenant| !stored.contains_key(*tenant));
         refuse_tenants(&job.job_id, feature_type, &unknown.collect::<Vec<_>>())
@@ -176,7 +174,7 @@ impl Operator {
             } => {
                 let records = self.item_source.load(sources).await.map_err(|error| {
                     OperatorError::Invalid(format!(
-                        "the items of {} cannot be read: {error}",
+                        "failed to read the items of {}: {error}",
                         job.job_id
                     ))
                 })?;
@@ -209,8 +207,9 @@ pub(super) fn refuse_tenants(
         more => format!(" and {more} more"),
     };
     Err(OperatorError::Refused(format!(
-        "tenants: {} named for {job_id} have stored no preference for {feature_type}: {}{more}; nothing is queued. \
-         Correct them, or send \"allow_unknown\": true (--allow-unknown) to run them with the job's defaults",
+        "tenants: {} of the named tenants have no stored preference for {feature_type}: {}{more}; \
+         nothing was queued. Correct the ids, or send \"allow_unknown\": true (--allow-unknown) \
+         to run them with the job's defaults",
         unknown.len(),
         names.join(", ")
     )))

@@ -48,8 +48,11 @@ fn every_reason_reads_as_a_sentence() {
     let weekly = json!({"enabled": true, "frequency": "weekly", "preferred_day": "friday"});
     let late = json!({"enabled": true, "frequency": "daily"});
     for (facts, sentence) in [
-        (facts(Choice::Unknown), "nothing is known of the preference"),
-        (facts(Choice::Missing), "never seen"),
+        (
+            facts(Choice::Unknown),
+            "unknown: the preference has not been read",
+        ),
+        (facts(Choice::Missing), "has never set this feature up"),
         (
             facts(choice(
                 json!({"enabled": false, "frequency": "daily"}),
@@ -67,7 +70,8 @@ fn every_reason_reads_as_a_sentence() {
         ),
         (
             facts(choice(late, "2026-03-02T10:00:00Z")),
-            "not run: the schedule was chosen at 2026-03-02 10:00:00 UTC, after its time, 2026-03-02 09:00:00 \
+            "not run: the schedule was chosen at 2026-03-02 10:00:00 UTC, after the run was due \
+             at 2026-03-02 09:00:00 \
              UTC; due next at 2026-03-03 09:00:00 UTC",
         ),
         (
@@ -80,7 +84,7 @@ fn every_reason_reads_as_a_sentence() {
                 paused: true,
                 ..facts(daily())
             },
-            "not run: the job is paused, and what is due at 2026-03-02 00:00:00 UTC is left out",
+            "not run: the job is paused, and its run at 2026-03-02 00:00:00 UTC is skipped",
         ),
         (
             Facts {
