@@ -14,7 +14,7 @@ pub(crate) fn secret_in(name: &Value) -> Result<SecretString, Invalid> {
     secret(variable(name)?).ok_or_else(|| {
         Invalid::new(
             "is not set in the environment",
-            "set the variable, or take the field out if no secret is needed",
+            "set the variable, or remove the field if no secret is needed",
         )
     })
 }

@@ -99,7 +99,7 @@ fn cross_check(
                 Delivery::Sink(name) => errors.push(FieldError {
                     pointer: format!("{pointer}/sink"),
                     value: Some(format!("{name:?}")),
-                    problem: "is a sink, and only programs that embed Punctual have any".into(),
+                    problem: "is a sink, and only programs that embed Punctual have sinks".into(),
                     remedy: "deliver to a \"file\" or a \"url\"".into(),
                 }),
                 Delivery::Webhook { config, .. } => {
@@ -147,7 +147,7 @@ fn missing_sources(config: &BatchConfig, folder: &Path, list: &str) -> FieldErro
                     pointer: format!("/{list}/{index}/{place}/file"),
                     value: Some(format!("{file:?}")),
                     problem: format!("is not a file: {} does not exist", path.display()),
-                    remedy: "give the path from the folder of batch_config.json".into(),
+                    remedy: "give a path relative to the folder of batch_config.json".into(),
                 });
             }
         }

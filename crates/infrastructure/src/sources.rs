@@ -96,13 +96,13 @@ impl Sources {
                 }
                 if longer {
                     let limit = LARGEST / 1024 / 1024;
-                    return Err(invalid(format!("has more than {limit} MiB")));
+                    return Err(invalid(format!("is larger than {limit} MiB")));
                 }
                 let document = parse(&body).map_err(|error| wrong("is not valid JSON", error))?;
                 let list = document.pointer(items).and_then(Value::as_array).cloned();
                 list.ok_or_else(|| {
                     invalid(format!(
-                        "has no array of records at {items:?}; set \"items\" to where it is"
+                        "has no array of records at {items:?}; set \"items\" to its JSON pointer"
                     ))
                 })
             }

@@ -135,7 +135,7 @@ impl Punctual {
             self.parts.shutdown().await;
             // Otherwise others notice only by its missing heartbeat.
             if let Err(error) = self.store.leave(self.process).await {
-                debug!(%error, "That the worker stops cannot be noted: {error}");
+                debug!(%error, "Failed to record that the worker stops: {error}");
             }
         }
         ended

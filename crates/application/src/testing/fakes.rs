@@ -265,7 +265,7 @@ fn paged<T>(
             last.ok_or_else(|| {
                 StoreError::new(
                     StoreErrorKind::InvalidCursor,
-                    "the cursor is none of this list",
+                    "invalid cursor; pass the `next_cursor` of the previous page",
                 )
             })? + 1
         }

@@ -173,9 +173,7 @@ impl ConfigDatabaseClient {
             .or(page.newest())
             .is_some_and(|last| last < since)
         {
-            return Err(
-                self.cursor_lost(&format!("has begun its feed again before change {since}"))
-            );
+            return Err(self.cursor_lost(&format!("has restarted its feed before change {since}")));
         }
         let repeated = page
             .changes
@@ -186,12 +184,14 @@ impl ConfigDatabaseClient {
             .retain(|change| change.id.is_none_or(|id| id > since));
         if repeated > 0 {
             warn!(%feature, repeated, since,
-                "The feed of {feature} repeats {repeated} changes from before change {since}; they are left out");
+                "The feed of {feature} repeats {repeated} changes from before change {since}; \
+                 they are ignored");
         }
         let is_new = |change: &RawChange| change.id.is_some_and(|id| id > since);
         if page.has_more && !page.changes.iter().any(is_new) {
             warn!(%feature, since,
-                "The feed of {feature} promises more after change {since} and brings nothing new; it is read again later");
+                "The feed of {feature} announces more changes after change {since} but returns \
+                 none; the agent reads it again later");
             page.has_more = false;
         }
         Ok(page)
@@ -201,7 +201,8 @@ impl ConfigDatabaseClient {
         ConfigDatabaseError::new(
             ConfigErrorKind::Malformed,
             format!(
-                "Config Database at {} sends {what} without end: {why}; what was known before is kept. Check its paging",
+                "Config Database at {} sends {what} without end: {why}; the preferences known \
+                 before stay in effect. Check its paging",
                 self.http.shown_url()
             ),
         )
@@ -211,7 +212,7 @@ impl ConfigDatabaseClient {
         ConfigDatabaseError::new(
             ConfigErrorKind::CursorLost,
             format!(
-                "Config Database at {} {what}; a new snapshot is taken",
+                "Config Database at {} {what}; the agent takes a new snapshot",
                 self.http.shown_url()
             ),
         )
@@ -228,7 +229,7 @@ impl ConfigDatabaseClient {
                 // Its snapshots still tell everything.
                 Err(error) if error.kind == ConfigErrorKind::CursorLost => return Ok(cursor),
                 Err(error) if error.kind == ConfigErrorKind::Malformed => {
-                    warn!(%feature, %error, "The end of the feed of {feature} is not known: {error}");
+                    warn!(%feature, %error, "Failed to find the end of the feed of {feature}: {error}");
                     return Ok(cursor);
                 }
                 Err(error) => return Err(error),
@@ -240,7 +241,7 @@ impl ConfigDatabaseClient {
             }
             if began.elapsed() > HEAD_WITHIN {
                 let error = self.endless("changes", "the end is not reached in time");
-                warn!(%feature, %error, "The end of the feed of {feature} is not known: {error}");
+                warn!(%feature, %error, "Failed to find the end of the feed of {feature}: {error}");
                 return Ok(cursor);
             }
         }
@@ -300,7 +301,7 @@ impl ConfigDatabaseClient {
                 known.record
             }
             (Err(error), Some(known)) if error.kind == ConfigErrorKind::Unavailable => {
-                warn!(%tenant, %error, "The last known preference of {tenant} is used: {error}");
+                warn!(%tenant, %error, "Using the last known preference of {tenant}: {error}");
                 known.record
             }
             (Err(error), _) => return Err(error),

@@ -79,7 +79,8 @@ impl LastKnownGood {
         let lock = match folder::lock(&folder) {
             Ok(lock) => Some(lock?),
             Err(problem) => {
-                error!(%problem, "The folder {} of the last known preferences cannot be used: {problem}", folder.display());
+                error!(%problem, "Failed to open the folder {} of the last known preferences: \
+                    {problem}", folder.display());
                 None
             }
         };
@@ -132,15 +133,17 @@ impl LastKnownGood {
         let since = *known.suspicious_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= CONFIRM_AFTER {
             warn!(%feature_type, expected, lost, found,
-                "A second read confirms that {feature_type} has lost {lost} of {expected} tenants; it is taken");
+                "A second read confirms that {feature_type} has lost {lost} of {expected} \
+                 tenants; the loss is now in effect");
             known.suspicious_since = None;
             return Ok((snapshot, now));
         }
         Err(ConfigDatabaseError::new(
             ConfigErrorKind::Suspicious,
             format!(
-                "Config Database has lost {lost} of the {expected} tenants for {feature_type}, and has {found}; this is \
-                 held back until a read {} s later confirms it. Check that nothing was deleted by mistake",
+                "Config Database has lost {lost} of the {expected} tenants for {feature_type}, \
+                 and {found} remain; the agent holds this change back until a read {} s later \
+                 confirms it. Check that nothing was deleted by mistake",
                 CONFIRM_AFTER.as_secs()
             ),
         ))
@@ -156,7 +159,8 @@ impl LastKnownGood {
         let found = match journal::read(&path, &self.source, take).await {
             Ok(found) => found?,
             Err(problem) => {
-                error!(%feature_type, problem, "What was last known of {feature_type} cannot be used: {problem}");
+                error!(%feature_type, problem, "Failed to read the last known preferences for \
+                    {feature_type} from disk: {problem}");
                 return None;
             }
         };
@@ -164,9 +168,11 @@ impl LastKnownGood {
         match found.0.damage {
             None => {}
             Some(Damage::CutOff) => warn!(%feature_type, %known_at,
-                "The end of {path} is cut off, as a crash leaves it; what was known until {known_at} is whole"),
+                "The end of {path} is missing, as after a crash; everything known until \
+                 {known_at} is complete"),
             Some(Damage::Changed) => error!(%feature_type, %known_at,
-                "The file {path} is damaged: what changed after {known_at} is lost, and what was known then is whole"),
+                "The file {path} is damaged: changes after {known_at} are lost, everything known \
+                 until then is complete"),
         }
         Some(found)
     }
@@ -197,7 +203,8 @@ impl LastKnownGood {
         ) = self.read(feature_type, take).await?;
         let (tenants, age_seconds) = (records.len(), (self.clock.now() - known_at).num_seconds());
         warn!(%feature_type, tenants, age_seconds, %known_at,
-            "The last known preferences for {feature_type} are used, {tenants} tenants as of {known_at} ({age_seconds} s ago): {cause}");
+            "Using the last known preferences for {feature_type}, {tenants} tenants as of \
+             {known_at} ({age_seconds} s ago): {cause}");
         let snapshot = Snapshot {
             records: records.values().cloned().collect(),
             cursor,
@@ -225,7 +232,8 @@ impl LastKnownGood {
         known.journal = match begun {
             Ok(journal) => Some(journal),
             Err(problem) => {
-                error!(%feature_type, %problem, "The preferences for {feature_type} cannot be kept on disk: {problem}");
+                error!(%feature_type, %problem, "Failed to store the preferences for \
+                    {feature_type} on disk: {problem}");
                 None
             }
         };
@@ -296,7 +304,8 @@ impl ConfigDatabase for LastKnownGood {
             let appended = journal.append(&page, read_at).await;
             self.note(feature_type, &appended);
             if let Err(problem) = appended {
-                error!(%feature_type, %problem, "Changes for {feature_type} cannot be kept on disk: {problem}");
+                error!(%feature_type, %problem, "Failed to store changes for {feature_type} on \
+                    disk: {problem}");
                 known.journal = None;
             }
         }

@@ -86,7 +86,7 @@ impl ChatConfig {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let base_url = fields.required(
             "base_url",
-            "add where the API is, such as \"https://llm.example/v1\"",
+            "add the URL of the API, such as \"https://llm.example/v1\"",
             http_url,
         );
         let model = fields.required("model", "add the name of the model", text);
@@ -199,16 +199,17 @@ impl ChatHandler {
         let characters = text.chars().count();
         let least = self.config.min_characters as usize;
         if characters < least {
-            let problem = format!("the answer has {characters} characters, and {least} are needed");
+            let problem =
+                format!("the answer has {characters} characters; at least {least} are required");
             return Err(HandlerError::retryable(problem));
         }
         if let Some(circle) = goes_in_circles(text) {
-            let problem = format!("the answer goes in circles: {circle}");
+            let problem = format!("the answer repeats itself: {circle}");
             return Err(HandlerError::retryable(problem));
         }
         if finish_reason == Some("length") && !self.config.allow_truncated {
             let problem =
-                "the answer was cut off at max_tokens; allow more, or \"allow_truncated\"";
+                "the answer was cut off at max_tokens; raise it, or set \"allow_truncated\": true";
             return Err(HandlerError::retryable(problem));
         }
         if finish_reason == Some("content_filter") {
@@ -217,7 +218,7 @@ impl ChatHandler {
         }
         match self.config.max_characters {
             Some(most) if characters > most as usize => Err(HandlerError::retryable(format!(
-                "the answer has {characters} characters, and {most} are allowed"
+                "the answer has {characters} characters; at most {most} are allowed"
             ))),
             _ => Ok(()),
         }
@@ -245,10 +246,10 @@ impl PurposeHandler for ChatHandler {
         }
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
             let size = if longer { "; it is too long" } else { "" };
-            HandlerError::retryable(format!("the answer cannot be understood: {error}{size}"))
+            HandlerError::retryable(format!("the answer cannot be parsed: {error}{size}"))
         })?;
         let Some(choice) = answer.choices.into_iter().next() else {
-            return Err(HandlerError::retryable("the answer holds no choice"));
+            return Err(HandlerError::retryable("the answer contains no choice"));
         };
         let text = choice.message.content.unwrap_or_default();
         let text = text.trim();

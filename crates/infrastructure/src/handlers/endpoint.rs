@@ -34,7 +34,7 @@ pub enum EndpointError {
     NoHost,
     /// The URL leads to this machine or to a private network, which the configuration does not allow.
     #[error(
-        "leads to {0}, which is not public; if that is meant, set \"allow_private_addresses\": true"
+        "resolves to {0}, which is not public; to allow it, set \"allow_private_addresses\": true"
     )]
     NotPublic(String),
     /// The secret for signatures has the prefix `whsec_` and is not base64.
@@ -170,7 +170,7 @@ impl<R: Resolve> Resolve for PublicOnly<R> {
                 .collect();
             if public.is_empty() {
                 let problem = format!(
-                    "{host} has no public address; if that is meant, set \"allow_private_addresses\": true"
+                    "{host} has no public address; to allow it, set \"allow_private_addresses\": true"
                 );
                 return Err(problem.into());
             }

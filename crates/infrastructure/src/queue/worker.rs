@@ -162,16 +162,16 @@ impl Worker {
             worker.store.listen(&stop)
         );
         if let Err(error) = worker.store.leave(worker.processor.process_id()).await {
-            debug!(%error, "That the worker stops cannot be noted: {error}");
+            debug!(%error, "Failed to record that the worker stops: {error}");
         }
-        info!("The worker has stopped");
+        info!("Worker stopped");
     }
 
     /// Keeps the queue from growing with what is done.
     async fn tidy(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.store.forget_done_chunks().await {
-                warn!(%error, "The queue cannot be tidied now: {error}");
+                warn!(%error, "Failed to remove finished chunks from the queue: {error}");
             }
             pause(TIDY_EVERY, stop).await;
         }
@@ -198,7 +198,7 @@ impl Worker {
                     self.note_idle(&desks, &waiting, &paused);
                     paused_before = paused;
                 }
-                Err(error) => warn!(%error, "The queues cannot be read now: {error}"),
+                Err(error) => warn!(%error, "Failed to read the queues: {error}"),
             }
             tokio::select! {
                 () = tokio::time::sleep(POLL) => {}
@@ -229,7 +229,7 @@ impl Worker {
         });
         for operation in idle {
             self.failures
-                .failed(operation, "chunks wait and none begins", now);
+                .failed(operation, "chunks are waiting, and none begins", now);
         }
     }
 
@@ -259,7 +259,7 @@ impl Worker {
                 .map_or_else(|| "its stream ended".to_owned(), |e| e.to_string());
             error!(
                 worker = name,
-                reason, "Worker {name} on {queue} ended ({reason}); a new one begins in 1 s"
+                reason, "Worker {name} on {queue} ended, starting a new one in 1 s: {reason}"
             );
             pause(Duration::from_secs(1), stop).await;
         }
@@ -385,14 +385,14 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
         Err(ProcessError::Interrupted) => {
             info!(
                 chunk_id = chunk.chunk_id,
-                "Chunk {} goes back to the queue: stopping", chunk.chunk_id
+                "Returned chunk {} to the queue: the worker is stopping", chunk.chunk_id
             );
             Err(ProcessError::Interrupted.into())
         }
         Err(ProcessError::Waiting) => {
             debug!(
                 chunk_id = chunk.chunk_id,
-                "Items of chunk {} wait for others of their tenants", chunk.chunk_id
+                "Items of chunk {} wait for earlier items of the same tenants", chunk.chunk_id
             );
             store.hold(&message.to_string(), WAIT).await?;
             Err(ProcessError::Waiting.into())
@@ -404,7 +404,7 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
                 {job_id}`; what failed is in `punctual-agent dead-letters list --job {job_id}`");
             let pausing = queue.set_paused(job_id, Some(reason), processor.now());
             if let Err(error) = pausing.await {
-                error!(%job_id, %error, "Job {job_id} cannot be paused: {error}");
+                error!(%job_id, %error, "Failed to pause job {job_id}: {error}");
             }
             Err(ProcessError::Interrupted.into())
         }
@@ -414,7 +414,7 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
                 _ => Operation::PrepareChunks(job_id.clone()),
             };
             failures.failed(operation, &error, processor.now());
-            warn!(chunk_id = chunk.chunk_id, %error, "Chunk {} goes back to the queue: {error}", chunk.chunk_id);
+            warn!(chunk_id = chunk.chunk_id, %error, "Returned chunk {} to the queue: {error}", chunk.chunk_id);
             pause(HOLD, stop).await;
             Err(error.into())
         }

@@ -158,7 +158,7 @@ impl BatchScheduler {
                 Err(error) => {
                     self.failures
                         .failed(Operation::PlanJob(job.job_id.clone()), &error, now);
-                    error!(job_id = %job.job_id, reason = %error, "Job {} cannot be planned: {error}", job.job_id);
+                    error!(job_id = %job.job_id, reason = %error, "Failed to plan job {}: {error}", job.job_id);
                 }
             }
         }
@@ -231,7 +231,7 @@ impl BatchScheduler {
                 let (job_id, slot) = (&batch.job_id, &batch.slot);
                 let runs = !paused.contains_key(job_id);
                 if !runs {
-                    info!(%job_id, slot, "Job {job_id} is paused: {slot} of {} is left out", batch.scheduled_at);
+                    info!(%job_id, slot, "Job {job_id} is paused: skipped {slot} of {}", batch.scheduled_at);
                     left_out.insert(job_id.clone());
                 }
                 runs
@@ -259,7 +259,7 @@ impl BatchScheduler {
             self.lateness
                 .tell(&batch.job_id, "queued", batch.scheduled_at, now);
             info!(batch_id = %batch.batch_id, job_id = %batch.job_id, slot, items, scheduled_at = %batch.scheduled_at,
-                "Batch {} of {} is queued: {items} items of {slot}", batch.batch_id, batch.job_id);
+                "Queued batch {} of {}: {items} items of {slot}", batch.batch_id, batch.job_id);
         }
         Ok(enqueued)
     }

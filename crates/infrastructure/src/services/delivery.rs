@@ -116,7 +116,7 @@ impl Deliverer {
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        warn!(%error, "What is to be delivered cannot be read now: {error}");
+                        warn!(%error, "Failed to read or record deliveries: {error}");
                     }
                 }
             }
@@ -169,7 +169,7 @@ impl Deliverer {
         let noted = self.deliver_and_note(&part).await;
         self.note(&noted);
         if let Err(error) = noted {
-            warn!(%error, "What is to be delivered cannot be read now: {error}");
+            warn!(%error, "Failed to read or record deliveries: {error}");
         }
     }
 
@@ -178,7 +178,7 @@ impl Deliverer {
         let (batch_id, job_id) = (due.batch.batch_id, &due.batch.job_id);
         let Err(error) = self.deliver(due, results, next.is_none()).await else {
             if next.is_none() {
-                info!(%batch_id, %job_id, "The results of batch {batch_id} of {job_id} are delivered");
+                info!(%batch_id, %job_id, "Delivered the results of batch {batch_id} of {job_id}");
             }
             crash_point!("delivery-before-note");
             let now = self.clock.now();
@@ -188,12 +188,13 @@ impl Deliverer {
         let again = again(&error, due.tries, due.until, self.clock.now());
         match again {
             Some(at) => {
-                warn!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} cannot \
-                be delivered ({reason}); again at {at}")
+                warn!(%batch_id, %job_id, reason, "Failed to deliver the results of batch \
+                    {batch_id} of {job_id}, retrying at {at}: {reason}")
             }
             None => {
-                error!(%batch_id, %job_id, reason, "The results of batch {batch_id} of {job_id} are not \
-                delivered: {reason}. It is not tried again; `punctual-agent results --batch` prints them")
+                error!(%batch_id, %job_id, reason, "Gave up delivering the results of batch \
+                    {batch_id} of {job_id}: {reason}. `punctual-agent results --batch {batch_id}` \
+                    prints them")
             }
         }
         self.deliveries.postpone(due.id, again, &reason).await
@@ -227,7 +228,7 @@ impl Deliverer {
             }
             #[cfg(not(feature = "http"))]
             Delivery::Webhook { .. } => Err(SinkError::retryable(
-                "this program is built without the feature `http`, and delivers to no URL",
+                "this program is built without the feature `http` and cannot deliver to a URL",
             )),
         }
     }

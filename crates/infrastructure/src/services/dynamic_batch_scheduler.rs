@@ -150,7 +150,7 @@ impl DynamicBatchScheduler {
             // A feed ends with `stop`; panics of the Config Database are errors of their calls.
             let _ = feed.await;
         }
-        info!("The scheduler has stopped");
+        info!("Scheduler stopped");
     }
 
     fn features(&self) -> BTreeSet<FeatureType> {
@@ -298,7 +298,8 @@ impl DynamicBatchScheduler {
                 self.base
                     .failures
                     .failed(Operation::PlanJob(job_id.clone()), &error, now);
-                error!(%job_id, %error, "Job {job_id} cannot be planned, its progress cannot be read: {error}");
+                error!(%job_id, %error, "Failed to read the progress of job {job_id}, the job is \
+                    not planned: {error}");
                 false
             }
         }

@@ -64,7 +64,7 @@ impl LeaderElection {
         };
         let is_new = is_leader && !self.is_leader;
         if is_leader != self.is_leader && renew_in.is_some() {
-            let event = if is_leader { "Became" } else { "Lost" };
+            let event = if is_leader { "Became" } else { "No longer" };
             info!(process = %self.process, "{event} scheduler leader");
         }
         if !is_leader {
@@ -90,7 +90,8 @@ impl LeaderElection {
         if self.is_leader
             && let Err(error) = self.queue.lead(self.process, Duration::ZERO).await
         {
-            warn!(%error, "Failed to release scheduler leadership, others lead when the lease ends: {error}");
+            warn!(%error, "Failed to release scheduler leadership, another replica takes over \
+                when the lease expires: {error}");
         }
     }
 }

@@ -73,7 +73,7 @@ impl Deliveries for SqlDeliveries {
         let batch = self.reader.batch(batch_id.parse().map_err(failed)?).await?;
         Ok(Some(DueDelivery {
             id,
-            batch: batch.ok_or_else(|| failed(format!("batch {batch_id} is gone")))?,
+            batch: batch.ok_or_else(|| failed(format!("batch {batch_id} no longer exists")))?,
             target: Delivery::parse(&target, "").map_err(failed)?,
             cursor: row.try_get(3).map_err(failed)?,
             tries: u32::try_from(tries).unwrap_or(u32::MAX),

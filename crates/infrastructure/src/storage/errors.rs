@@ -24,7 +24,7 @@ pub(super) fn cannot_open(place: &str, error: impl Into<BoxError>, remedy: &str)
 
 /// A dead letter that is to be replayed is settled already.
 pub(super) fn not_open() -> StoreError {
-    let message = "a dead letter of these is not open any more; list them again";
+    let message = "a selected dead letter is no longer open; list the dead letters again";
     StoreError::new(StoreErrorKind::Conflict, message)
 }
 

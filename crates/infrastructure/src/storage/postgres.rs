@@ -55,7 +55,7 @@ impl PostgresStore {
         let options = PgConnectOptions::from_str(url).map_err(|_| {
             StoreError::new(
                 StoreErrorKind::InvalidUrl,
-                "BATCH_STORE_URL is not usable; use a URL as postgres://user:password@host:5432/database",
+                "invalid BATCH_STORE_URL; use a URL such as postgres://user:password@host:5432/database",
             )
         })?;
         let place = format!("at {}:{}", options.get_host(), options.get_port());
@@ -136,7 +136,7 @@ impl PostgresStore {
                 () = stop.cancelled() => return,
             };
             if let Err(error) = outcome {
-                warn!(%error, "New work of other replicas is found by polling for now: {error}");
+                warn!(%error, "Failed to listen for new work, polling instead: {error}");
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}

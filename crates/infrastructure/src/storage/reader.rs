@@ -331,7 +331,7 @@ fn all<T>(
 pub(super) fn bad_cursor() -> StoreError {
     StoreError::new(
         StoreErrorKind::InvalidCursor,
-        "the cursor is none of this list; use the `next_cursor` of the page before",
+        "invalid cursor; pass the `next_cursor` of the previous page",
     )
 }
 

@@ -51,7 +51,7 @@ impl SqliteStore {
             .ok_or_else(|| {
                 StoreError::new(
                     StoreErrorKind::InvalidUrl,
-                    "BATCH_STORE_URL is not usable; use a URL as sqlite://var/punctual.db",
+                    "invalid BATCH_STORE_URL; use a URL such as sqlite://var/punctual.db",
                 )
             })?;
         sqlx::any::install_default_drivers();

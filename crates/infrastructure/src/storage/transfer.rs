@@ -196,7 +196,7 @@ async fn refuse_at_work(source: &mut SqliteConnection) -> Result<(), StoreError>
     if at_work {
         return Err(StoreError::new(
             StoreErrorKind::Conflict,
-            "an agent was at work on the SQLite store within the last 10 s; stop it, wait, and try again",
+            "an agent used the SQLite store within the last 10 s; stop it, wait, and try again",
         ));
     }
     Ok(())

@@ -370,7 +370,7 @@ async fn an_invalid_answer_is_reported_as_what_it_is_and_never_with_the_key() {
             200,
             answer("", "stop"),
             Retryable,
-            "has 0 characters, and 5 are needed",
+            "has 0 characters; at least 5 are required",
         ),
         (
             200,

@@ -59,7 +59,8 @@ impl Answer {
             Self::Json { body, url, .. } => read(body).map_err(|error| malformed(url, &error)),
             Self::Known | Self::Missing | Self::Gone => Err(error(
                 ConfigErrorKind::Malformed,
-                "Config Database has no such address; check that CONFIG_SERVICE_URL points at one"
+                "Config Database does not serve this address; check that CONFIG_SERVICE_URL \
+                 points at a Config Database"
                     .into(),
             )),
         }
@@ -114,7 +115,7 @@ impl Http {
             error(
                 ConfigErrorKind::Malformed,
                 format!(
-                    "CONFIG_SERVICE_URL is not usable: {problem}; use a URL as http://127.0.0.1:8000"
+                    "invalid CONFIG_SERVICE_URL: {problem}; use a URL such as http://127.0.0.1:8000"
                 ),
             )
         };
@@ -134,7 +135,11 @@ impl Http {
             .map(|key| {
                 let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
                     .map_err(|_| {
-                    invalid("CONFIG_SERVICE_API_KEY has a character no header may have".into())
+                    invalid(
+                        "CONFIG_SERVICE_API_KEY contains a character that is not allowed in \
+                        an HTTP header"
+                            .into(),
+                    )
                 })?;
                 value.set_sensitive(true);
                 Ok(value)
@@ -293,8 +298,8 @@ impl Http {
         error(
             ConfigErrorKind::Unavailable,
             format!(
-                "Error connecting to Config Database at {}: it failed again and again and is left alone for a \
-                 moment; check that it runs and its log",
+                "Error connecting to Config Database at {}: it failed repeatedly, so the agent \
+                 pauses its calls for a moment; check that it runs, and its log",
                 self.shown_url()
             ),
         )
@@ -350,8 +355,9 @@ fn malformed(url: &str, cause: &FieldError) -> ConfigDatabaseError {
     error(
         ConfigErrorKind::Malformed,
         format!(
-            "Config Database at {url} sent an answer that cannot be read ({cause}); what was known before is \
-             kept. Check that CONFIG_SERVICE_URL points at a Config Database"
+            "Config Database at {url} sent an answer that cannot be read ({cause}); the \
+             preferences known before stay in effect. Check that CONFIG_SERVICE_URL points at a \
+             Config Database"
         ),
     )
 }

@@ -64,7 +64,10 @@ impl Pages {
         }
         if self.read > MOST_PAGES || self.began.elapsed() > LONGEST {
             let seconds = self.began.elapsed().as_secs();
-            return Err(format!("{} pages in {seconds} s are not all", self.read));
+            return Err(format!(
+                "{} pages in {seconds} s are not the whole list",
+                self.read
+            ));
         }
         Ok(())
     }

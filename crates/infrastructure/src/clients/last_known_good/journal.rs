@@ -187,7 +187,7 @@ pub(super) struct Found {
 pub(super) enum Damage {
     /// The last block is not whole, as a crash leaves it.
     CutOff,
-    /// A block is not as it was written.
+    /// A block does not match its checksum.
     Changed,
 }
 
@@ -241,7 +241,7 @@ fn read_file(
         }
     }
     let (cursor, known_at) = found.ok_or_else(|| match damage {
-        Some(Damage::Changed) => named(&"is not as it was written"),
+        Some(Damage::Changed) => named(&"does not match its checksum"),
         _ => named(&"ends too early"),
     })?;
     Ok(Some(Found {
@@ -261,7 +261,7 @@ fn whole(file: BufReader<StdFile>) -> io::Result<(u64, Option<Damage>)> {
             version: Some(VERSION),
             ..
         }) => true,
-        _ => return Err(io::Error::other("does not begin as a file of preferences")),
+        _ => return Err(io::Error::other("is not a file of last known preferences")),
     };
     let mut hasher = blake3::Hasher::new();
     hasher.update(&head);

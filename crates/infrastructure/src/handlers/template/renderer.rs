@@ -212,7 +212,7 @@ impl Renderers {
             Ok(Err(_)) if renderer.was_stopped() => {
                 unfinished.is_over = true;
                 Err(HandlerError::retryable(format!(
-                    "template `{template}`: its process was stopped from outside"
+                    "template `{template}`: its process was killed"
                 )))
             }
             Ok(Err(_)) => {
@@ -230,16 +230,18 @@ impl Renderers {
 
     async fn start(&self) -> Result<Renderer, HandlerError> {
         let fail = |problem: String| {
-            HandlerError::retryable(format!("a process for templates does not start: {problem}"))
+            HandlerError::retryable(format!(
+                "failed to start a process for templates: {problem}"
+            ))
         };
         let mut renderer =
             Renderer::start(&self.program).map_err(|error| fail(error.to_string()))?;
         let ready = timeout(READY_WITHIN, renderer.line(self.sources.clone())).await;
         match ready {
             Ok(Ok(ready)) if ready.trim_end() == "ready" => Ok(renderer),
-            Ok(Ok(other)) => Err(fail(format!("it says {other:?}"))),
+            Ok(Ok(other)) => Err(fail(format!("unexpected answer {other:?}"))),
             Ok(Err(error)) => Err(fail(error.to_string())),
-            Err(_) => Err(fail("it takes too long".to_owned())),
+            Err(_) => Err(fail("no answer in time".to_owned())),
         }
     }
 }

@@ -117,7 +117,7 @@ impl Feed {
                     info!(%feature_type, "{error}")
                 }
                 ConfigErrorKind::CursorLost => warn!(%feature_type, retry_in_ms,
-                    "The feed of {feature_type} cannot be followed: {error}"),
+                    "Failed to follow the feed of {feature_type}: {error}"),
                 kind => {
                     error!(%feature_type, %error, retry_in_ms,
                         "Preferences not being detected for {feature_type}: {error}");
@@ -141,7 +141,9 @@ impl Feed {
     fn endless(&self) -> ConfigDatabaseError {
         ConfigDatabaseError::new(
             ConfigErrorKind::CursorLost,
-            format!("{MOST_PAGES} pages in a row promise more; a new snapshot is taken"),
+            format!(
+                "{MOST_PAGES} pages in a row announce more changes; the agent takes a new snapshot"
+            ),
         )
     }
 

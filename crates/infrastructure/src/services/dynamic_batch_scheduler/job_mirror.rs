@@ -160,8 +160,8 @@ impl JobMirror {
                     metrics::counter!("punctual_feed_missed_total", "job_id" => job_id.to_string())
                         .increment((changed + removed) as u64);
                     warn!(%job_id, changed, removed,
-                        "A full read for {job_id} found what the feed had not brought: {changed} changed and \
-                         {removed} removed preferences; they are in effect now");
+                        "A full read for {job_id} found changes that the feed had missed: \
+                         {changed} changed and {removed} removed preferences; they are now in effect");
                 }
                 self.seen_until = Some(*read_at);
                 self.trouble = None;
