@@ -19,7 +19,7 @@ if (form) {
     const text = await response.text();
     if (mine !== newest) return;
     if (response.ok) runs.innerHTML = text;
-    else runs.textContent = "The next runs cannot be shown now; save, or load the page again.";
+    else runs.textContent = "The next runs cannot be shown; save, or reload the page.";
   };
   let pause;
   form.addEventListener("input", () => {

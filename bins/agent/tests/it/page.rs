@@ -71,7 +71,7 @@ async fn a_user_sets_a_preference_and_the_agents_schedule_moves() {
     browser.fill("[name='o.hashtags']", "one\ntwo").await;
     browser.press("button[value=save]").await;
     browser
-        .until("return document.querySelector('#arrival').innerText === 'Saved, and the agent has picked it up.'")
+        .until("return document.querySelector('#arrival').innerText === 'Saved.'")
         .await;
     agent
         .until("/api/v1/jobs", |jobs| {

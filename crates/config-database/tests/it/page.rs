@@ -355,7 +355,7 @@ async fn everything_can_be_exported_and_imported_again(kind: Kind) {
         .multipart(form);
     let page = sent.send().await.unwrap().text().await.unwrap();
     assert!(
-        page.contains("3 imported, 0 of them stored already, 1 rejected"),
+        page.contains("3 imported (0 of them unchanged), 1 rejected"),
         "{page}"
     );
     assert!(page.contains("Line 4"), "{page}");

@@ -39,7 +39,7 @@ struct FeaturePage<'a> {
     form: PreferenceForm,
     /// The change that was just made, and where it is.
     saved: Option<i64>,
-    arrival: String,
+    arrival: &'static str,
     zones: Vec<String>,
     runs: String,
 }
@@ -76,7 +76,7 @@ impl Subject {
         visitor: &Visitor,
         form: PreferenceForm,
         saved: Option<i64>,
-        arrival: String,
+        arrival: &'static str,
     ) -> Result<Html<String>, Problem> {
         let Html(runs) = render(&self.runs_of(&form))?;
         render(&FeaturePage {
@@ -129,7 +129,7 @@ pub(super) async fn show(
                 .await?
                 .text
         }
-        None => String::new(),
+        None => "",
     };
     subject.page(&visitor, form, saved, arrival)
 }
@@ -159,9 +159,7 @@ pub(super) async fn save(
     let subject = Subject::of(&app, &visitor, address).await?;
     let mut form = subject.form(&pairs);
     if sent("action") == Some("preview") {
-        return Ok(subject
-            .page(&visitor, form, None, String::new())?
-            .into_response());
+        return Ok(subject.page(&visitor, form, None, "")?.into_response());
     }
     visitor.may_change(sent("csrf"))?;
     let refused = match form.preference(subject.stored.as_ref()) {
@@ -181,7 +179,7 @@ pub(super) async fn save(
             }
             Err(ChangeError::Unexpected(_)) => {
                 form.errors = vec![
-                    "Somebody else has changed it meanwhile. Load the page again to see how, then save."
+                    "Someone else has changed this preference. Reload the page to see the change, then save."
                         .to_owned(),
                 ];
                 form
@@ -189,7 +187,7 @@ pub(super) async fn save(
             Err(error) => return Err(error.into()),
         },
     };
-    let page = subject.page(&visitor, refused, None, String::new())?;
+    let page = subject.page(&visitor, refused, None, "")?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
@@ -230,7 +228,7 @@ pub(super) struct OfChange {
 /// Whether the agents know of a change.
 struct Arrival {
     arrived: bool,
-    text: String,
+    text: &'static str,
 }
 
 impl Arrival {
@@ -245,18 +243,13 @@ impl Arrival {
             .values()
             .filter(|reader| reader.since_id >= change)
             .count();
-        let text = match (known, all) {
-            (_, 0) => "Saved. No agent reads this feature now: check that one runs.".to_owned(),
-            (1, 1) => "Saved, and the agent has picked it up.".to_owned(),
-            (known, all) if known == all => {
-                format!("Saved, and all {all} agents have picked it up.")
-            }
-            (known, all) => format!("Saved. {known} of {all} agents have picked it up …"),
+        let arrived = all > 0 && known == all;
+        let text = match all {
+            0 => "Saved. The change takes effect once the service is running.",
+            _ if arrived => "Saved.",
+            _ => "Saved. The change takes effect in a moment …",
         };
-        Ok(Self {
-            arrived: all > 0 && known == all,
-            text,
-        })
+        Ok(Self { arrived, text })
     }
 }
 
