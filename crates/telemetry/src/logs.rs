@@ -75,9 +75,7 @@ pub enum TelemetryError {
         source: ParseError,
     },
     /// The address of the collector cannot be used.
-    #[error(
-        "{variable} cannot be used ({reason}); give the collector's address as http://HOST:4318"
-    )]
+    #[error("invalid {variable} ({reason}); give the collector's URL, e.g. http://HOST:4318")]
     Collector {
         /// The variable of OpenTelemetry that names the collector.
         variable: &'static str,

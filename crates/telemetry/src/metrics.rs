@@ -7,37 +7,43 @@ pub const BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.
 
 /// Describes every metric to the recorder. Call it once, after a recorder is installed.
 pub fn describe_metrics() {
-    describe_counter!("punctual_items_total", "Items with an outcome.");
-    describe_counter!("punctual_batches_total", "Batches queued.");
-    describe_counter!("punctual_changes_total", "Changes of preferences taken.");
+    describe_counter!(
+        "punctual_items_total",
+        "Number of items that have ended, by outcome."
+    );
+    describe_counter!("punctual_batches_total", "Number of batches queued.");
+    describe_counter!(
+        "punctual_changes_total",
+        "Number of preference changes applied."
+    );
     describe_counter!(
         "punctual_feed_missed_total",
-        "Preferences that a full read found and the feed had not brought."
+        "Number of preference changes that the feed missed and a full read found."
     );
     describe_counter!(
         "punctual_unanswered_calls_total",
-        "Calls of a Config Database or a result sink that panicked or took too long."
+        "Number of calls of a Config Database or a result sink that panicked or timed out."
     );
-    describe_gauge!("punctual_scheduled_tenants", "Tenants with a slot.");
+    describe_gauge!("punctual_scheduled_tenants", "Number of scheduled tenants.");
     describe_gauge!(
         "punctual_quarantined_preferences",
-        "Preferences that cannot be used."
+        "Number of preferences that cannot be used."
     );
     describe_gauge!(
         "punctual_preferences_seen_timestamp_seconds",
-        "Every preference stored until then is in effect."
+        "Unix time until which every stored preference is in effect."
     );
     describe_gauge!(
         "punctual_planned_timestamp_seconds",
-        "This process has planned everything due until then; none where another one fires."
+        "Unix time until which this process has planned everything due; absent unless it is the leader."
     );
     describe_gauge!(
         "punctual_leads",
-        "1 in the process that fires what falls due."
+        "1 if this process is the scheduler leader, else 0."
     );
     describe_histogram!(
         "punctual_fire_lateness_seconds",
         Unit::Seconds,
-        "From the due instant to a batch being queued and to its first item starting."
+        "Seconds from the due time to the batch being queued, and to its first item starting."
     );
 }

@@ -61,7 +61,7 @@ impl Traces {
 impl Drop for Traces {
     fn drop(&mut self) {
         if let Err(error) = self.0.shutdown() {
-            tracing::warn!(%error, "The last traces could not be sent: {error}");
+            tracing::warn!(%error, "Failed to send the last traces: {error}");
         }
     }
 }

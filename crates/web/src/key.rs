@@ -30,13 +30,15 @@ pub fn check_key(key: &SecretString, listens_on: Option<SocketAddr>) -> Result<(
     }
     if !key.bytes().all(sendable) || key.trim() != key {
         return Err(
-            "cannot be sent in a header; use ASCII letters, digits and signs, without blanks at the ends".into(),
+            "cannot be sent in a header; use ASCII letters, digits and signs, without spaces at \
+             the ends"
+                .into(),
         );
     }
     let exposed = listens_on.filter(|addr| !addr.ip().is_loopback());
     match exposed {
         Some(addr) if key.len() < SHORTEST => Err(format!(
-            "has {} characters, and others can try keys at {addr}; use {SHORTEST} random ones at least",
+            "has {} characters, and other machines can reach {addr}; use at least {SHORTEST} random characters",
             key.len()
         )),
         _ => Ok(()),

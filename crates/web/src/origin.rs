@@ -43,8 +43,8 @@ fn check(
         for name in std::iter::once(host).chain(named) {
             if !is_this_machine(name) {
                 return Err(format!(
-                    "without a key, requests must name this machine, and this one names `{name}`; use 127.0.0.1 or \
-                     localhost, or set {setting}"
+                    "without an API key, requests must be sent to this machine by name, not to \
+                     `{name}`; use 127.0.0.1 or localhost, or set {setting}"
                 ));
             }
         }

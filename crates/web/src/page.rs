@@ -181,7 +181,7 @@ impl Site {
 
 fn html(template: &impl Template) -> Result<String, Problem> {
     template.render().map_err(|error| {
-        tracing::error!(%error, "A page cannot be rendered: {error}");
+        tracing::error!(%error, "Failed to render a page: {error}");
         let detail = "this page cannot be shown; see the log";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     })

@@ -83,7 +83,7 @@ impl Problem {
     pub fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
-            "a key is needed: send it as `Authorization: Bearer KEY`",
+            "an API key is required; send it as `Authorization: Bearer KEY`",
         )
     }
 
@@ -162,7 +162,7 @@ impl IntoResponse for Problem {
 pub async fn not_found() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "there is nothing at this address; see /openapi.json for those there are",
+        "this address does not exist; see /openapi.json for the addresses",
     )
 }
 
@@ -170,7 +170,7 @@ pub async fn not_found() -> Problem {
 pub async fn method_not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this address does not take this method; see /openapi.json",
+        "this address does not support this method; see /openapi.json",
     )
 }
 

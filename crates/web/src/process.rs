@@ -62,7 +62,7 @@ fn keep_private(path: &Path) {
     }
     if let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700)) {
         let path = path.display();
-        warn!(%path, %error, "Others can read {path}, and its mode cannot be changed: {error}");
+        warn!(%path, %error, "Failed to make {path} private, other users can read it: {error}");
     }
 }
 
