@@ -58,8 +58,8 @@ struct App {
 #[openapi(
     info(
         title = "Punctual Config Database",
-        description = "Keeps each tenant's preferences and offers them: one tenant's, grouped by similarity, and \
-                       as a feed of changes. Errors are problem+json (RFC 9457)."
+        description = "Stores the preferences of each tenant and serves them by tenant, in groups with \
+                       the same schedule, and as a feed of changes. Errors are problem+json (RFC 9457)."
     ),
     components(schemas(ProblemBody)),
     modifiers(&BearerKey),

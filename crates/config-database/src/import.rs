@@ -172,7 +172,7 @@ impl<'a> Import<'a> {
     async fn parse(&self, line: &[u8]) -> Result<Edit, Vec<String>> {
         if line.len() > LINE_BYTES {
             return Err(vec![format!(
-                "the line is longer than {LINE_BYTES} bytes; send one tenant a line"
+                "the line is longer than {LINE_BYTES} bytes; send one tenant per line"
             )]);
         }
         let Line {

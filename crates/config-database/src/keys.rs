@@ -18,7 +18,7 @@ pub enum Scope {
 
 /// A word that is not a scope.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("`{0}` is not a scope; use one of read, write, admin")]
+#[error("invalid scope `{0}`; use one of read, write, admin")]
 pub struct InvalidScope(String);
 
 impl FromStr for Scope {

@@ -168,7 +168,7 @@ impl ConfigDatabase for ConfigStore {
                 .as_ref()
                 .is_some_and(|epoch| *epoch != page.epoch)
             {
-                return Err(lost("the feed is that of another database".to_owned()));
+                return Err(lost("the feed belongs to another database".to_owned()));
             }
             if page.changes.is_empty() && Instant::now() < deadline {
                 continue;

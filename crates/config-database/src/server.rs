@@ -46,7 +46,7 @@ pub enum ServerError {
     },
     /// Everybody could read and write everything.
     #[error(
-        "refusing to listen on {0} without a key; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
+        "refusing to listen on {0} without an API key; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
     )]
     Open(SocketAddr),
     /// The administrator's key cannot be used.
@@ -81,7 +81,8 @@ impl Server {
                 return Err(ServerError::Open(addr));
             }
             info!(
-                "CONFIG_SERVICE_API_KEY is not set: the Config Database asks for no key and listens on loopback only"
+                "CONFIG_SERVICE_API_KEY is not set: the Config Database requires no key and \
+                 listens on loopback only"
             );
         }
         let store = ConfigStore::open(&store_url).await?;
@@ -166,10 +167,10 @@ async fn purge(store: ConfigStore) {
             Ok(0) => {}
             Ok(purged) => info!(
                 purged,
-                "Forgot {purged} changes older than {} days",
+                "Removed {purged} changes older than {} days",
                 CHANGES_KEPT.num_days()
             ),
-            Err(failure) => error!(error = %failure, "Old changes cannot be forgotten: {failure}"),
+            Err(failure) => error!(error = %failure, "Failed to remove old changes: {failure}"),
         }
         tokio::time::sleep(PURGE_EVERY).await;
     }
@@ -189,7 +190,7 @@ async fn follow(store: ConfigStore) {
         let now = crate::store::now();
         if now - saved_at >= READERS_SAVED_EVERY {
             if let Err(failure) = store.save_readers(saved_at).await {
-                error!(error = %failure, "Who follows the feed cannot be written down: {failure}");
+                error!(error = %failure, "Failed to record the readers of the feed: {failure}");
             }
             saved_at = now;
         }

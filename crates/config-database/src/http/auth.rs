@@ -87,7 +87,7 @@ pub(super) async fn require_key(
         .map(|key| hash(&SecretString::from(key)));
     let caller = match (app.anonymous(), given) {
         (Some(anonymous), _) => Some(anonymous),
-        (None, Some(key)) => app.holder_at(peer, key, "refused at the API").await?,
+        (None, Some(key)) => app.holder_at(peer, key, "refused by the API").await?,
         (None, None) => None,
     };
     let Some(caller) = caller else {

@@ -45,11 +45,11 @@ pub(super) struct History {
 }
 
 /// A tenant's configuration.
-#[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags that are known")), responses(
+#[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "ETags of the version that the caller knows")), responses(
     (status = 200, body = StoredConfig),
-    (status = 304, description = "It is known"),
+    (status = 304, description = "The caller knows the current version"),
     (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn read(
@@ -72,9 +72,9 @@ pub(super) async fn read(
 }
 
 /// Stores a configuration in place of what is there.
-#[utoipa::path(put, operation_id = "store_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), request_body = ConfigBody, responses(
+#[utoipa::path(put, operation_id = "store_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), request_body = ConfigBody, responses(
     (status = 200, body = StoredConfig),
-    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn store(
@@ -98,10 +98,10 @@ pub(super) async fn store(
 }
 
 /// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
-#[utoipa::path(patch, operation_id = "patch_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), request_body = ConfigBody, responses(
+#[utoipa::path(patch, operation_id = "patch_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), request_body = ConfigBody, responses(
     (status = 200, body = StoredConfig),
     (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn patch(
@@ -127,10 +127,10 @@ pub(super) async fn patch(
 }
 
 /// Removes a configuration.
-#[utoipa::path(delete, operation_id = "remove_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), responses(
-    (status = 204, description = "It is removed"),
+#[utoipa::path(delete, operation_id = "remove_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), responses(
+    (status = 204, description = "The configuration is removed"),
     (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn remove(
@@ -186,10 +186,10 @@ pub(super) struct Restore {
 }
 
 /// Stores an earlier version again, as a new one.
-#[utoipa::path(post, operation_id = "restore_config", path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "ETags of which it must have one, or *"), ("If-None-Match" = Option<String>, Header, description = "ETags it must not have; *: it must not be there")), request_body = Restore, responses(
+#[utoipa::path(post, operation_id = "restore_config", path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), request_body = Restore, responses(
     (status = 200, body = StoredConfig),
     (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
-    (status = 412, description = "It is not what the condition says", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn restore(

@@ -59,17 +59,17 @@ pub(super) struct Made {
     key: String,
 }
 
-/// The keys that hold, without themselves.
+/// Active keys, without their secrets.
 #[utoipa::path(get, operation_id = "keys", path = "/keys", responses((status = 200, body = Keys), AnyProblem))]
 pub(super) async fn list(State(app): State<App>) -> Result<Json<Keys>, Problem> {
     let keys = app.store.keys().await?;
     Ok(Json(Keys { keys }))
 }
 
-/// Makes a key. The answer shows it, and nothing ever again.
+/// Creates a key. Only this answer shows it.
 #[utoipa::path(post, operation_id = "create_key", path = "/keys", request_body = Wanted, responses(
     (status = 201, body = Made),
-    (status = 409, description = "There is a key of that name", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, description = "A key of that name exists", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn create(
@@ -89,7 +89,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
-/// Makes a key that takes the place of the one of this name, which goes on holding for a while.
+/// Replaces a key. The old one stays valid for a while.
 #[utoipa::path(post, operation_id = "rotate_key", path = "/keys/{name}/rotate", params(("name" = String, Path)), request_body = Option<Rotation>, responses(
     (status = 201, body = Made),
     (status = 404, description = "The key does not exist", body = ProblemBody, content_type = "application/problem+json"),
@@ -108,7 +108,7 @@ pub(super) async fn rotate(
     if hours > LONGEST_OVERLAP_HOURS {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
-            format!("overlap_hours is {hours}; use {LONGEST_OVERLAP_HOURS} at most"),
+            format!("overlap_hours is {hours}; use at most {LONGEST_OVERLAP_HOURS}"),
         ));
     }
     let key = app
@@ -123,9 +123,9 @@ pub(super) async fn rotate(
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
-/// Takes a key back.
+/// Revokes a key.
 #[utoipa::path(delete, operation_id = "revoke_key", path = "/keys/{name}", params(("name" = String, Path)), responses(
-    (status = 204, description = "It is taken back"),
+    (status = 204, description = "The key is revoked"),
     (status = 404, description = "The key does not exist", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -143,7 +143,7 @@ fn missing(name: &str) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         format!(
-            "no key named `{}`; GET /api/v1/keys lists the keys",
+            "key `{}` does not exist; GET /api/v1/keys lists the keys",
             visible(name)
         ),
     )

@@ -99,7 +99,7 @@ fn stream_groups(store: ConfigStore, feature_type: FeatureType) -> Response {
                 .groups(&feature_type, cursor.as_deref(), Some(STREAMED_AT_ONCE))
                 .await
                 .inspect_err(
-                    |error| tracing::error!(%error, "A stream of groups is cut off: {error}"),
+                    |error| tracing::error!(%error, "Failed to finish a stream of groups: {error}"),
                 )?;
             let (lines, sent) = lines_of(&page, cursor.is_none(), sent);
             let next = match page.next_cursor {
@@ -150,7 +150,7 @@ pub(super) struct ChangesQuery {
 /// The changes after `since_id`, in order. A reader that has seen N never later sees an id ≤ N.
 #[utoipa::path(get, path = "/preferences/changes", params(ChangesQuery), responses(
     (status = 200, body = FeedPage),
-    (status = 410, description = "since_id is not in what is kept; read the groups anew", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 410, description = "since_id is outside the changes kept; read the groups again", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn changes(

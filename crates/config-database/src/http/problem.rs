@@ -29,12 +29,12 @@ pub(super) struct AnyProblem;
 impl IntoResponses for AnyProblem {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         responses(&[
-            ("400", "What was sent cannot be read"),
-            ("401", "A key is needed"),
-            ("403", "The key may not do this"),
-            ("413", "What was sent is too large"),
-            ("422", "What was sent is not valid"),
-            ("429", "Too many calls; Retry-After says when to come back"),
+            ("400", "The request cannot be read"),
+            ("401", "The API key is missing or wrong"),
+            ("403", "The API key does not permit this"),
+            ("413", "The request is too large"),
+            ("422", "The request is not valid"),
+            ("429", "Too many calls; `Retry-After` says when to retry"),
             (
                 "503",
                 "The store does not answer, or the server is stopping",
@@ -60,7 +60,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 pub(super) fn json_of<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     read_as(body).map_err(|error| {
         Problem::bad_request(format!(
-            "the body cannot be used: {error}; see /openapi.json for what it may be"
+            "invalid body: {error}; see /openapi.json for its schema"
         ))
     })
 }

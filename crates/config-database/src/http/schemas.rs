@@ -17,7 +17,7 @@ use super::{
 /// The JSON Schema of a feature's `template_overrides`.
 #[utoipa::path(get, operation_id = "schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), responses(
     (status = 200, body = Object),
-    (status = 404, description = "It has none", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 404, description = "The feature has no schema", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn read(
@@ -32,7 +32,7 @@ pub(super) async fn read(
         .ok_or_else(|| missing(&feature))
 }
 
-/// Puts a JSON Schema into effect for what is stored from now on.
+/// Stores a JSON Schema, in effect for everything stored from now on.
 ///
 /// It stays within itself and within 10,000 values, each counted as often as a `$ref` leads to it.
 #[utoipa::path(put, operation_id = "store_schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), request_body = Object, responses(
@@ -52,8 +52,8 @@ pub(super) async fn store(
 
 /// Removes the schema of a feature.
 #[utoipa::path(delete, operation_id = "remove_schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), responses(
-    (status = 204, description = "Overrides may be anything"),
-    (status = 404, description = "It has none", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 204, description = "The schema is removed; overrides are not checked"),
+    (status = 404, description = "The feature has no schema", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn remove(
@@ -70,6 +70,6 @@ pub(super) async fn remove(
 fn missing(feature: &FeatureType) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        format!("{feature} has no schema: its overrides may be anything"),
+        format!("{feature} has no schema; its overrides are not checked"),
     )
 }

@@ -149,7 +149,7 @@ pub enum KeyError {
     #[error("a key needs a name of 1 to 128 characters, none of them a control character")]
     Name,
     /// There is one.
-    #[error("there is a key named `{0}` already; choose another name, or rotate it")]
+    #[error("a key named `{0}` already exists; choose another name, or rotate that key")]
     Taken(String),
     /// The store failed.
     #[error(transparent)]

@@ -119,7 +119,7 @@ pub(crate) enum ChangeError {
     /// It is not what the caller took it for; the version it has, if any.
     #[error("the configuration has changed meanwhile")]
     Unexpected(Option<i64>),
-    #[error("others change the configuration all the time; try again")]
+    #[error("other callers keep changing the configuration; try again")]
     Busy,
     #[error(transparent)]
     Invalid(#[from] FieldErrors),
@@ -343,8 +343,8 @@ async fn may_have_one_more(
         return Ok(());
     }
     let problem = Invalid::new(
-        format!("is one more than the {CONFIGS_OF_A_TENANT} configurations that a tenant may have"),
-        "use one of those there are",
+        format!("exceeds the limit of {CONFIGS_OF_A_TENANT} configurations per tenant"),
+        "use an existing config_key",
     );
     let error = problem.at("/config_key", Some(&Value::from(id.config_key.as_str())));
     Err(FieldErrors(vec![error]).into())

@@ -64,10 +64,10 @@ impl FeedEntry {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedError {
     /// The reader has seen ids that this database has not given, so it followed another one.
-    #[error("since_id {since_id} is ahead of the newest change, {head}; read the groups anew")]
+    #[error("since_id {since_id} is ahead of the newest change, {head}; read the groups again")]
     Ahead { since_id: i64, head: i64 },
     /// The reader has fallen behind what is kept.
-    #[error("changes up to {purged_until} are no longer kept; read the groups anew")]
+    #[error("changes up to {purged_until} are no longer kept; read the groups again")]
     Purged { purged_until: i64 },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -227,8 +227,8 @@ impl ConfigStore {
             tracing::warn!(
                 head = state.head,
                 before = before.head,
-                "The Config Database was put back to an older state: it goes on under another epoch, and agents \
-                 read everything anew"
+                "The Config Database was restored to an older state: it begins a new epoch, and \
+                 agents read everything again"
             );
             state.epoch = epoch;
         }

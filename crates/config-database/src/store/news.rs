@@ -40,5 +40,5 @@ impl News {
 }
 
 fn warn_of_delay(error: &sqlx::Error) {
-    warn!(%error, "Changes made by other replicas are seen up to a second late: {error}");
+    warn!(%error, "Failed to listen for changes, polling every second instead: {error}");
 }

@@ -27,7 +27,7 @@ impl ConfigStore {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let (dialect, options) = parse(url).ok_or_else(|| {
             StoreError::new(
-                "CONFIG_STORE_URL is not usable; use a URL as sqlite://var/config.db or \
+                "invalid CONFIG_STORE_URL; use a URL such as sqlite://var/config.db or \
                  postgres://user:password@host/name",
             )
         })?;

@@ -51,7 +51,7 @@ impl Schema {
     fn stored(feature: &str, text: String) -> Self {
         let document = serde_json::from_str(&text).unwrap_or(Value::Null);
         let compiled = Compiled::of(&document).inspect_err(|error| {
-            tracing::warn!(feature, %error, "Stored schema of {feature} is not used: {error}");
+            tracing::warn!(feature, %error, "Ignored the stored schema of {feature}: {error}");
         });
         Self {
             text,
@@ -119,7 +119,7 @@ impl InvalidPreferences {
 /// Why a schema cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SchemaError {
-    #[error("this schema cannot be used: {0}; see json-schema.org for what one looks like")]
+    #[error("invalid schema: {0}; see json-schema.org for the format")]
     Invalid(String),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -147,7 +147,7 @@ impl ConfigStore {
         let Ok(Ok(mistakes)) = tokio::time::timeout(CHECKED_WITHIN, mistakes).await else {
             let invalid = Invalid::new(
                 "cannot be checked against the schema in time",
-                "store less at once, or let the schema be made simpler",
+                "store a smaller value, or simplify the schema",
             );
             return Err(FieldErrors(vec![invalid.at("/config_value", None)]));
         };

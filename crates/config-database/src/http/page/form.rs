@@ -177,7 +177,7 @@ impl PreferenceForm {
         let mut overrides = match self.raw.as_str() {
             "" => Map::new(),
             raw => read_as(raw.as_bytes()).unwrap_or_else(|error| {
-                errors.push(format!("The overrides are no JSON object: {error}."));
+                errors.push(format!("The overrides are not a JSON object: {error}."));
                 Map::new()
             }),
         };

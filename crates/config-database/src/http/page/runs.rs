@@ -86,13 +86,13 @@ fn note(slot: &Slot, before: DateTime<Utc>, instant: DateTime<Utc>) -> Option<St
     match slot.clock_change(instant) {
         Some(ClockChange::Skipped) => {
             return Some(format!(
-                "The clocks skip {} on this day: it runs as much later.",
+                "The clocks skip {} on this day: the run is later by the same amount.",
                 slot.time
             ));
         }
         Some(ClockChange::Repeated) => {
             return Some(format!(
-                "The clocks show {} twice on this day: it runs the first time.",
+                "The clocks show {} twice on this day: the run is at the first.",
                 slot.time
             ));
         }
@@ -105,7 +105,7 @@ fn note(slot: &Slot, before: DateTime<Utc>, instant: DateTime<Utc>) -> Option<St
     }
     let direction = if moved > 0 { "forward" } else { "back" };
     Some(format!(
-        "The clocks have gone {direction} by {} minutes before this run.",
+        "The clocks went {direction} by {} minutes before this run.",
         moved.abs()
     ))
 }

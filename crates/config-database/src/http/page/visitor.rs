@@ -100,7 +100,7 @@ impl Visitor {
         self.sent(csrf)?;
         match self.can_write() {
             true => Ok(()),
-            false => Err(Problem::forbidden("this key may read only")),
+            false => Err(Problem::forbidden("this key is read-only")),
         }
     }
 
@@ -111,7 +111,7 @@ impl Visitor {
         match same {
             true => Ok(()),
             false => Err(Problem::forbidden(
-                "the form is out of date; load the page again",
+                "the form is out of date; reload the page",
             )),
         }
     }
@@ -158,7 +158,7 @@ async fn signed_in(app: &App, peer: SocketAddr, token: &str) -> Result<Option<Ca
     };
     match caller {
         Some(_) => attempt.right(),
-        None => attempt.wrong("not the cookie of a session"),
+        None => attempt.wrong("invalid session cookie"),
     }
     Ok(caller)
 }
@@ -178,7 +178,7 @@ pub(super) async fn sign_in(
         return Ok(Redirect::to("/").into_response());
     }
     let key = hash(&key);
-    let holder = app.holder_at(peer, key, "refused at the sign-in").await?;
+    let holder = app.holder_at(peer, key, "refused at sign-in").await?;
     if holder.is_none() {
         return Ok(SITE.sign_in(next, true));
     }

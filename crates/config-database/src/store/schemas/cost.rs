@@ -29,9 +29,7 @@ pub(super) fn size(value: &Value) -> u64 {
 pub(super) fn of(schema: &Value) -> Result<u64, String> {
     let own = size(schema);
     if own > MOST {
-        return Err(format!(
-            "it has {own} values, and {MOST} are the most there may be"
-        ));
+        return Err(format!("it has {own} values; at most {MOST} are allowed"));
     }
     if inner_objects(schema).any(|object| object.get("$id").is_some_and(Value::is_string)) {
         return Err("only the whole schema may have an `$id`".to_owned());
@@ -70,7 +68,7 @@ fn places(schema: &Value) -> Result<Places<'_>, String> {
         let target = resolve(schema, place).ok_or_else(|| {
             let place = crate::json::cut(place, 60);
             format!(
-                "`{place}` leads nowhere; refer to a place of this schema, such as #/$defs/name"
+                "`{place}` does not exist; refer to a place in this schema, such as #/$defs/name"
             )
         })?;
         let further = references(target);
