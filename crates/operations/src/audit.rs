@@ -39,9 +39,9 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
     }
 }
 
-/// What operators have asked for, newest first.
+/// Actions of operators, newest first.
 #[utoipa::path(get, operation_id = "audit_log", path = "/audit-log", params(PageQuery), responses(
-    (status = 200, body = AuditLog, description = "The entries"),
+    (status = 200, body = AuditLog, description = "The audit log"),
     AnyProblem
 ))]
 pub(super) async fn list(

@@ -52,7 +52,7 @@ pub(super) async fn require_key(
     let given = bearer(request.headers()).map_err(Problem::bad_request)?;
     let allowed = match given {
         _ if app.api_key.is_none() => true,
-        Some(given) => app.is_own_key(peer, &given.into(), "refused at the API")?,
+        Some(given) => app.is_own_key(peer, &given.into(), "refused by the API")?,
         None => false,
     };
     match allowed {

@@ -16,10 +16,10 @@ use super::{
     problem::{AnyProblem, Problem},
 };
 
-/// Queues what fell due on dates that have passed and has neither succeeded nor failed, or counts it.
-#[utoipa::path(post, path = "/jobs/{job_id}/backfill", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same backfill")), request_body(content = BackfillRequest, description = "`{\"from\": DATE, \"to\": DATE, \"tenants\": [ID, …], \"preview\": true}`; without `tenants`, or with `\"all\": true`, for all; `\"allow_unknown\": true` also runs for named tenants who have stored no preference"), responses(
-    (status = 200, body = BackfillReport, description = "With `preview`: what would run"),
-    (status = 202, body = BackfillReport, description = "What is queued"),
+/// Queues, or counts, the items of past dates that have neither succeeded nor failed.
+#[utoipa::path(post, path = "/jobs/{job_id}/backfill", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours queues nothing twice")), request_body(content = BackfillRequest, description = "`{\"from\": DATE, \"to\": DATE, \"tenants\": [ID, …], \"preview\": true}`; without `tenants`, or with `\"all\": true`, for all; `\"allow_unknown\": true` also runs for named tenants without a stored preference"), responses(
+    (status = 200, body = BackfillReport, description = "With `preview`: the items that would run"),
+    (status = 202, body = BackfillReport, description = "The queued backfill"),
     AnyProblem
 ))]
 pub(super) async fn backfill(
@@ -31,7 +31,7 @@ pub(super) async fn backfill(
 ) -> Result<(StatusCode, Json<BackfillReport>), Problem> {
     let request: BackfillRequest = serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request(format!(
-            "the body cannot be used ({error}); send {{\"from\": \"YYYY-MM-DD\", \"to\": \"YYYY-MM-DD\"}}, with \
+            "invalid body ({error}); send {{\"from\": \"YYYY-MM-DD\", \"to\": \"YYYY-MM-DD\"}}, with \
              \"preview\": true to only count, and \"tenants\": [\"ID\", …] for some"
         ))
     })?;

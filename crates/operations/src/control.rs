@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
-#[utoipa::path(post, path = "/jobs/{job_id}/trigger", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same batch")), request_body(content = Option<TriggerRequest>, description = "`{\"tenants\": [ID, …]}`, or `{\"all\": true}`, which is the default; `\"allow_unknown\": true` also runs for named tenants who have stored no preference"), responses(
+#[utoipa::path(post, path = "/jobs/{job_id}/trigger", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours returns the same batch")), request_body(content = Option<TriggerRequest>, description = "`{\"tenants\": [ID, …]}`, or `{\"all\": true}`, which is the default; `\"allow_unknown\": true` also runs for named tenants without a stored preference"), responses(
     (status = 202, body = TriggeredBatch, description = "The batch is queued"),
     AnyProblem
 ))]
@@ -34,7 +34,7 @@ pub(super) async fn trigger(
     } else {
         serde_json::from_slice(&body).map_err(|error| {
             Problem::bad_request(format!(
-                "the body cannot be used ({error}); send {{\"tenants\": [\"ID\", …]}}, or {{\"all\": true}}"
+                "invalid body ({error}); send {{\"tenants\": [\"ID\", …]}}, or {{\"all\": true}}"
             ))
         })?
     };
@@ -45,9 +45,9 @@ pub(super) async fn trigger(
     Ok((StatusCode::ACCEPTED, Json(triggered)))
 }
 
-/// Lets nothing of a job fall due until it is resumed.
+/// Pauses a job: nothing of it falls due until it is resumed.
 #[utoipa::path(post, path = "/jobs/{job_id}/pause", params(("job_id" = String, Path, description = "The job")), responses(
-    (status = 200, body = PausedJob, description = "Whether it is paused now"),
+    (status = 200, body = PausedJob, description = "Whether the job is paused"),
     AnyProblem
 ))]
 pub(super) async fn pause(
@@ -63,9 +63,9 @@ pub(super) async fn pause(
     }))
 }
 
-/// Lets a paused job go on with what falls due from now on.
+/// Resumes a paused job, with the occurrences due from now on.
 #[utoipa::path(post, path = "/jobs/{job_id}/resume", params(("job_id" = String, Path, description = "The job")), responses(
-    (status = 200, body = PausedJob, description = "Whether it is paused now"),
+    (status = 200, body = PausedJob, description = "Whether the job is paused"),
     AnyProblem
 ))]
 pub(super) async fn resume(

@@ -39,7 +39,7 @@ pub(super) struct ListQuery {
     limit: Option<u32>,
 }
 
-/// What failed for good, newest first.
+/// Items that failed for good (dead letters), newest first.
 #[utoipa::path(get, operation_id = "dead_letters", path = "/dead-letters", params(ListQuery), responses(
     (status = 200, body = DeadLetters, description = "The dead letters"),
     AnyProblem
@@ -72,8 +72,8 @@ pub(super) async fn list(
 ///
 /// One that is named and whose job or purpose is gone is refused, and nothing is changed. Of all that are open, such are
 /// left out, and counted with the reason.
-#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", params(("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same replay")), request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
-    (status = 200, body = ReplayReport, description = "What runs again"),
+#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", params(("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours replays nothing twice")), request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
+    (status = 200, body = ReplayReport, description = "The replayed dead letters"),
     AnyProblem
 ))]
 pub(super) async fn replay_many(
@@ -87,9 +87,9 @@ pub(super) async fn replay_many(
     Ok(Json(done.await?))
 }
 
-/// Lets open dead letters go.
+/// Discards open dead letters.
 #[utoipa::path(post, operation_id = "discard_dead_letters", path = "/dead-letters/discard", request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
-    (status = 200, body = DiscardReport, description = "What is discarded"),
+    (status = 200, body = DiscardReport, description = "The discarded dead letters"),
     AnyProblem
 ))]
 pub(super) async fn discard_many(
@@ -102,8 +102,8 @@ pub(super) async fn discard_many(
 }
 
 /// Runs an open dead letter again.
-#[utoipa::path(post, operation_id = "replay_dead_letter", path = "/dead-letters/{id}/replay", params(("id" = i64, Path, description = "Its number"), ("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 hours is the same replay")), responses(
-    (status = 200, body = ReplayReport, description = "It runs again"),
+#[utoipa::path(post, operation_id = "replay_dead_letter", path = "/dead-letters/{id}/replay", params(("id" = i64, Path, description = "Id of the dead letter"), ("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours replays nothing twice")), responses(
+    (status = 200, body = ReplayReport, description = "The dead letter is replayed"),
     AnyProblem
 ))]
 pub(super) async fn replay_one(
@@ -117,9 +117,9 @@ pub(super) async fn replay_one(
     Ok(Json(done.await?))
 }
 
-/// Lets an open dead letter go.
-#[utoipa::path(post, operation_id = "discard_dead_letter", path = "/dead-letters/{id}/discard", params(("id" = i64, Path, description = "Its number")), responses(
-    (status = 200, body = DiscardReport, description = "It is discarded"),
+/// Discards an open dead letter.
+#[utoipa::path(post, operation_id = "discard_dead_letter", path = "/dead-letters/{id}/discard", params(("id" = i64, Path, description = "Id of the dead letter")), responses(
+    (status = 200, body = DiscardReport, description = "The dead letter is discarded"),
     AnyProblem
 ))]
 pub(super) async fn discard_one(
@@ -142,7 +142,7 @@ fn one(id: &str) -> Result<DeadLetterSelection, Problem> {
 fn selection(body: &[u8]) -> Result<DeadLetterSelection, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(format!(
-            "the body cannot be used ({error}); send {{\"ids\": [1, 2]}}, {{\"job_id\": \"JOB\"}}, \
+            "invalid body ({error}); send {{\"ids\": [1, 2]}}, {{\"job_id\": \"JOB\"}}, \
              {{\"tenant_id\": \"ID\"}}, or {{\"all\": true}} for all that are open"
         ))
     })

@@ -22,13 +22,13 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Batches of a status that are looked at: the newest.
 const LOOKED_AT: u32 = 200;
 
-/// Batches as they begin, go on and end.
+/// Batches as they begin, progress and end.
 ///
 /// Server-sent events named `batch`, each with a batch as `GET /api/v1/batches/{batch_id}` shows it: those that are not
 /// over, then each whenever it has changed, and when it is over. Looked at once a second: the newest 200, and of those that
 /// are queued or run as many.
 #[utoipa::path(get, operation_id = "events", path = "/events", responses(
-    (status = 200, body = String, content_type = "text/event-stream", description = "Until the agent stops"),
+    (status = 200, body = String, content_type = "text/event-stream", description = "The events, until the agent stops"),
     AnyProblem
 ))]
 pub(super) async fn stream(

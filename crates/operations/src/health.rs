@@ -12,7 +12,7 @@ use crate::remedies;
 
 /// Whether the process runs.
 #[utoipa::path(get, operation_id = "live", path = "/health/live", security(()), responses(
-    (status = 200, body = Liveness, description = "It runs")
+    (status = 200, body = Liveness, description = "The process is alive")
 ))]
 pub(super) async fn live() -> Json<Liveness> {
     Json(Liveness {
@@ -20,10 +20,10 @@ pub(super) async fn live() -> Json<Liveness> {
     })
 }
 
-/// Whether the agent does its main work, and what it does not do, since when, and the remedy.
+/// Whether the agent is ready, and what is wrong, since when, with the remedy.
 #[utoipa::path(get, operation_id = "ready", path = "/health/ready", security(()), responses(
-    (status = 200, body = Readiness, description = "The agent does its main work"),
-    (status = 503, body = Readiness, description = "It does not, for these reasons")
+    (status = 200, body = Readiness, description = "The agent is ready"),
+    (status = 503, body = Readiness, description = "The agent is not ready, for the reasons given")
 ))]
 pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let findings = app.operator.readiness().await;
@@ -41,7 +41,7 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness
     (code, Json(readiness))
 }
 
-/// Which version runs.
+/// Version of the agent.
 #[utoipa::path(get, operation_id = "version", path = "/version", security(()), responses(
     (status = 200, body = Version, description = "The versions")
 ))]

@@ -40,8 +40,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 #[openapi(
     info(
         title = "Punctual Agent",
-        description = "What has been run, runs and will run, and telling it to. Errors are problem+json (RFC 9457). \
-                       Beside it: `/metrics`, for Prometheus."
+        description = "Past, current and upcoming runs, and the calls that operate jobs. \
+                       Errors are problem+json (RFC 9457). `/metrics` has the metrics for Prometheus."
     ),
     components(schemas(ProblemBody)),
     modifiers(&BearerKey),

@@ -32,7 +32,7 @@ pub struct Liveness {
     pub status: String,
 }
 
-/// Which version runs.
+/// Version of the agent.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Version {
     /// The version of the agent.
@@ -194,7 +194,7 @@ pub struct DeadLetters {
 /// A page of the audit log.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AuditLog {
-    /// What operators have asked for, newest first.
+    /// Actions of operators, newest first.
     pub entries: Vec<AuditEntry>,
     /// The `cursor` of the next page; `null`: this is the last one.
     pub next_cursor: Option<String>,

@@ -74,7 +74,7 @@ static SITE: Site = Site {
     name: "Punctual operations",
     styles: &["/assets/operations.css"],
     shows_version: true,
-    key_hint: "The agent's key, as in <code>BATCH_API_KEY</code>.",
+    key_hint: "The agent's API key (<code>BATCH_API_KEY</code>).",
 };
 
 /// A page, or the fragment of one.

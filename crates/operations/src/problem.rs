@@ -81,19 +81,22 @@ pub(super) struct AnyProblem;
 impl IntoResponses for AnyProblem {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::response::Response>> {
         responses(&[
-            ("400", "What was sent cannot be used"),
-            ("401", "A key is needed"),
-            ("403", "Another site asks, or another name is asked for"),
-            ("404", "There is none"),
-            ("409", "It cannot be done now"),
-            ("413", "What was sent is too large"),
+            ("400", "The request is not valid"),
+            ("401", "The API key is missing or wrong"),
+            (
+                "403",
+                "The request comes from another site, or names another host",
+            ),
+            ("404", "It does not exist"),
+            ("409", "The current state does not allow it"),
+            ("413", "The request is too large"),
             (
                 "422",
-                "What was sent names tenants who have stored nothing, or reuses an `Idempotency-Key`",
+                "The request names tenants without a stored preference, or reuses an `Idempotency-Key`",
             ),
             (
                 "429",
-                "Too many wrong keys; Retry-After says when to come back",
+                "Too many wrong keys; `Retry-After` says when to retry",
             ),
             (
                 "503",

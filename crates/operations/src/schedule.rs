@@ -50,9 +50,9 @@ pub(super) struct UpcomingQuery {
     hours: Option<u32>,
 }
 
-/// Who falls due in the next hours, by instant and job.
+/// Items due in the next hours, by instant and job.
 #[utoipa::path(get, path = "/schedule/upcoming", params(UpcomingQuery), responses(
-    (status = 200, body = Upcoming, description = "What falls due"),
+    (status = 200, body = Upcoming, description = "The upcoming items"),
     AnyProblem
 ))]
 pub(super) async fn upcoming(
@@ -71,7 +71,7 @@ pub(super) async fn upcoming(
 
 /// Preferences that a job cannot use, and entries of the Config Database that cannot be read.
 #[utoipa::path(get, path = "/quarantine", responses(
-    (status = 200, body = Quarantine, description = "What cannot be used, and why"),
+    (status = 200, body = Quarantine, description = "The unusable preferences, with the reasons"),
     AnyProblem
 ))]
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Quarantine> {

@@ -128,7 +128,7 @@ async fn bad_requests_get_a_problem_that_says_what_to_do() {
             "not a valid tenant_id",
         ),
         ("/api/v1/tenants/a%00b/runs", 400, "not a valid tenant_id"),
-        ("/no/such/page", 404, "nothing at this address"),
+        ("/no/such/page", 404, "this address does not exist"),
     ] {
         let response = http
             .get(format!("{}{path}", agent.api()))

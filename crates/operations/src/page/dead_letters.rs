@@ -110,7 +110,8 @@ pub(super) async fn act(
         key,
         ticks,
     }) = form?;
-    let unknown = || Problem::bad_request("a dead letter is replayed or discarded");
+    let unknown =
+        || Problem::bad_request("unknown action; a dead letter can be replayed or discarded");
     let (action, what) = action.split_once(' ').ok_or_else(unknown)?;
     let again = match action {
         "replay" => true,
@@ -129,7 +130,7 @@ pub(super) async fn act(
             let ids = ids.map_err(|_| unknown())?;
             if ids.is_empty() {
                 return Err(Problem::bad_request(
-                    "no dead letter is ticked; tick some first",
+                    "no dead letter is selected; select some first",
                 ));
             }
             DeadLetterSelection {

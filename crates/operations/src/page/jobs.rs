@@ -160,7 +160,7 @@ pub(super) async fn act(
         }
         _ => {
             return Err(Problem::bad_request(
-                "a job is paused, resumed or triggered",
+                "unknown action; a job can be paused, resumed or triggered",
             ));
         }
     }

@@ -81,7 +81,9 @@ pub(super) async fn one(
     let date = match date.as_str() {
         "" => None,
         date => Some(date.parse::<NaiveDate>().map_err(|_| {
-            Problem::bad_request(format!("date is `{date}`; use one such as 2026-03-29"))
+            Problem::bad_request(format!(
+                "invalid date `{date}`; use a date such as 2026-03-29"
+            ))
         })?),
     };
     let filter = TenantRuns {

@@ -175,7 +175,7 @@ pub(super) async fn sign_in(
     let Some(own) = app.api_key else {
         return Ok(Redirect::to("/").into_response());
     };
-    match app.is_own_key(peer, &key, "refused at the sign-in")? {
+    match app.is_own_key(peer, &key, "refused at sign-in")? {
         true => {
             let token = token(&own, app.operator.clock.now());
             Ok(COOKIE.sign_in(&headers, &token, next))
