@@ -136,7 +136,7 @@ check_run() {
     kill -TERM -- "-$running" 2>/dev/null || kill -TERM "$running"
     wait "$running" || true
     cat "$log"
-    for word in "Imported 3000 tenants" " succeeded (" "What user"; do
+    for word in "Imported 3000 tenants" " succeeded (" "Result of user"; do
         grep -qF -- "$word" "$log" || { echo "make run does not say \`$word\`" >&2; return 1; }
     done
     step "make run again: nothing is left to install"
