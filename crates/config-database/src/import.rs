@@ -27,14 +27,14 @@ const LISTED: usize = 100;
 /// Reasons that are listed for one line.
 const LISTED_OF_A_LINE: usize = 10;
 
-/// What an import did.
+/// Outcome of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ImportReport {
-    /// Lines that are stored now.
+    /// Number of lines stored.
     pub imported: usize,
-    /// How many of them were stored already.
+    /// Number of them that were stored already.
     pub unchanged: usize,
-    /// Lines that cannot be stored.
+    /// Number of lines rejected.
     pub rejected: usize,
     /// The first 100 of them, with the reasons.
     pub errors: Vec<RejectedLine>,
@@ -43,9 +43,9 @@ pub struct ImportReport {
 /// A line that cannot be stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RejectedLine {
-    /// Its number, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// Reasons for the rejection.
     pub errors: Vec<String>,
 }
 

@@ -45,11 +45,11 @@ pub struct ProblemBody {
     status: u16,
     /// What is wrong, and what to do.
     detail: String,
-    /// What is wrong with what was sent, field by field: the first 100 mistakes.
+    /// The first 100 mistakes in the request, field by field.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Object>>)]
     errors: Option<Value>,
-    /// How many mistakes there are.
+    /// Number of mistakes.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors_total: Option<usize>,
 }

@@ -24,7 +24,7 @@ use crate::store::{ChangeError, ConfigId, PastConfig, StoredConfig};
 
 pub(super) type Address = Path<(String, String)>;
 
-/// What is sent to store a configuration, or to patch one.
+/// Body of a call that stores or patches a configuration.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct ConfigBody {
     /// For `feature_preferences`: preferences by feature.
@@ -40,7 +40,7 @@ pub(super) struct ConfigBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct History {
     versions: Vec<PastConfig>,
-    /// Ask for the ones before this next; `null`: there are none.
+    /// Pass it as `before` to get older versions; `null`: there are none.
     next_before: Option<i64>,
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn read(
     Ok(stored(config))
 }
 
-/// Stores a configuration in place of what is there.
+/// Stores a configuration, replacing the current one.
 #[utoipa::path(put, operation_id = "store_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), request_body = ConfigBody, responses(
     (status = 200, body = StoredConfig),
     (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
@@ -151,12 +151,12 @@ pub(super) struct HistoryQuery {
     /// Only versions below this one.
     #[param(nullable = false)]
     before: Option<i64>,
-    /// 50 without it, 1,000 at most.
+    /// Page size, at most 1,000 (default: 50).
     #[param(minimum = 1, nullable = false)]
     limit: Option<u32>,
 }
 
-/// The versions of a configuration there have been, with who changed it when.
+/// Versions of a configuration, with the author and time of each change.
 #[utoipa::path(get, operation_id = "config_history", path = "/tenants/{tenant_id}/configs/{config_key}/history", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), HistoryQuery), responses(
     (status = 200, body = History),
     AnyProblem,
@@ -181,7 +181,7 @@ pub(super) async fn history(
 
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Restore {
-    /// Of the history.
+    /// Version to restore, from the history.
     version: i64,
 }
 

@@ -7,7 +7,7 @@ use punctual_web::Problem;
 use super::{App, auth::Caller, problem::AnyProblem};
 use crate::import::{Import, ImportReport, NewSchedules};
 
-/// Stores many configurations, one JSON object a line: `{"tenant_id", "config_key", "config_value", "updated_at"}`,
+/// Imports configurations, one JSON object per line: `{"tenant_id", "config_key", "config_value", "updated_at"}`,
 /// the key and the time being optional.
 ///
 /// Valid lines are stored, invalid ones counted, and the first 100 of them listed. Storing what is stored changes

@@ -39,7 +39,7 @@ pub(super) struct Wanted {
     /// `read`, `write` or `admin`.
     #[schema(value_type = String, pattern = "^(read|write|admin)$")]
     scope: Scope,
-    /// The only tenant it may do it for; without it, all.
+    /// The only tenant that the key gives access to; absent: all tenants.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     tenant_id: Option<TenantId>,
 }
@@ -47,12 +47,12 @@ pub(super) struct Wanted {
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rotation {
-    /// How long the old key goes on holding; 24 without it.
+    /// Hours until the old key expires (default: 24).
     #[schema(maximum = 720)]
     overlap_hours: Option<u32>,
 }
 
-/// A key, this once.
+/// A new key; it cannot be shown again.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Made {
     name: String,

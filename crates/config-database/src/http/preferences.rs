@@ -33,15 +33,15 @@ const AGENT: &str = "punctual/";
 pub(super) struct GroupsQuery {
     #[param(required, nullable = false)]
     feature_type: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(nullable = false)]
     cursor: Option<String>,
-    /// Tenants on a page, 10,000 at most; without it, all.
+    /// Tenants per page, at most 10,000 (default: all).
     #[param(minimum = 1, nullable = false)]
     limit: Option<u32>,
 }
 
-/// Everyone who has a feature switched on, in groups that fall due together.
+/// Tenants with a feature switched on, in groups with the same schedule.
 ///
 /// With `Accept: application/x-ndjson` the whole snapshot streams: a line with `feature_type`, `epoch` and
 /// `as_of_id`, then lines with a part of a group each, then `{"end": true, "tenants": N}`. A stream without its end
@@ -135,14 +135,14 @@ fn lines_of(page: &GroupsPage, first: bool, sent: usize) -> (String, usize) {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ChangesQuery {
-    /// The newest change the reader has seen; 0 for all that are kept.
+    /// The newest change that the reader has seen; 0 for all changes kept.
     #[param(required, minimum = 0, nullable = false)]
     since_id: Option<i64>,
     #[param(nullable = false)]
     feature_type: Option<String>,
     #[param(minimum = 1, nullable = false)]
     limit: Option<u32>,
-    /// Seconds to hold the call until there is a change, 60 at most.
+    /// Seconds to wait for a change, at most 60.
     #[param(nullable = false)]
     wait: Option<u64>,
 }

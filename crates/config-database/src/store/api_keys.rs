@@ -19,24 +19,24 @@ pub struct NewKey {
     pub name: String,
     /// What it may do.
     pub scope: Scope,
-    /// The only tenant it may do it for; `None`: all.
+    /// The only tenant that the key gives access to; `None`: all tenants.
     pub tenant_id: Option<TenantId>,
 }
 
-/// A key as it is known here: all but itself.
+/// An API key, without its secret.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ApiKey {
-    /// What it is called. Two keys of one name are a key and the one that takes its place.
+    /// Name of the key. During a rotation the old and the new key share it.
     pub name: String,
     /// `read`, `write` or `admin`.
     #[schema(value_type = String)]
     pub scope: Scope,
-    /// The only tenant it may do it for; `None`: all.
+    /// The only tenant that the key gives access to; `None`: all tenants.
     #[schema(value_type = Option<String>)]
     pub tenant_id: Option<TenantId>,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: DateTime<Utc>,
-    /// When it ceases to hold; `None`: never.
+    /// When the key expires; `None`: never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -112,7 +112,7 @@ impl ConfigStore {
         Ok(deleted.rows_affected() > 0)
     }
 
-    /// The keys that hold, by name.
+    /// Active keys, by name.
     ///
     /// # Errors
     /// When the store fails.

@@ -47,7 +47,7 @@ pub(crate) struct StoredConfig {
     pub(crate) schedule_since: BTreeMap<String, DateTime<Utc>>,
 }
 
-/// A version there has been.
+/// An earlier version.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct PastConfig {
     pub(crate) version: i64,
@@ -55,7 +55,7 @@ pub(crate) struct PastConfig {
     #[schema(value_type = Option<Object>)]
     pub(crate) config_value: Option<Map<String, Value>>,
     pub(crate) changed_at: DateTime<Utc>,
-    /// Who changed it: the name of the key.
+    /// Name of the key that made the change.
     pub(crate) actor: String,
 }
 

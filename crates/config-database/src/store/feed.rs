@@ -16,13 +16,13 @@ use super::{ConfigStore, StoreError, configs::Room, dialect::Dialect, instant, s
 /// Changes that are kept at most. Readers who have not seen those before them read the groups anew, which costs no more.
 const CHANGES_KEPT: i64 = 2_000_000;
 
-/// A stretch of the feed.
+/// A page of the feed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FeedPage {
-    /// Another one: this is another database, read the groups anew.
+    /// Identifies the database; when it changes, read the groups again.
     pub(crate) epoch: String,
     pub(crate) changes: Vec<FeedEntry>,
-    /// Ask for what came after it next.
+    /// Pass it as the next `since_id`.
     pub(crate) last_id: i64,
     pub(crate) has_more: bool,
 }
