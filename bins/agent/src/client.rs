@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use punctual_domain::visible;
+use punctual_infrastructure::client_builder;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -33,13 +34,9 @@ struct Problem {
 
 impl Client {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(TIMEOUT)
-            .build()
-            .map_err(Failure::failed)?;
+        let http = client_builder(TIMEOUT).no_proxy().build();
         Ok(Self {
-            http,
+            http: http.map_err(Failure::failed)?,
             address: settings.batch_http_addr,
             api_key: settings.batch_api_key.clone(),
         })

@@ -10,6 +10,8 @@ mod guard;
 mod handlers;
 mod lateness;
 #[cfg(feature = "http")]
+mod outbound;
+#[cfg(feature = "http")]
 mod project;
 mod queue;
 #[cfg(feature = "http")]
@@ -30,10 +32,11 @@ pub use guard::Guarded;
 pub use handlers::{
     HandlerKind, HandlerKinds,
     chat::{ChatConfig, ChatHandler},
-    endpoint::EndpointError,
     template::{RENDERER, TemplateError, TemplateHandler, Templates, render_in, serve},
     webhook::WebhookHandler,
 };
+#[cfg(feature = "http")]
+pub use outbound::{EndpointError, client_builder};
 #[cfg(feature = "http")]
 pub use project::Project;
 pub use queue::worker::Worker;

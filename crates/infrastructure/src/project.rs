@@ -10,7 +10,10 @@ use punctual_domain::{
 use punctual_project::{FileError, FileErrors, JsonFile, parse_batch_config};
 use serde_json::{Map, Value};
 
-use crate::handlers::{HandlerKinds, endpoint::outgoing, webhook::Post};
+use crate::{
+    handlers::{HandlerKinds, webhook::Post},
+    outbound::outgoing,
+};
 
 /// What an agent runs.
 pub struct Project {

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 
 use crate::{
     environment::secret,
-    handlers::endpoint::{self, EndpointError, body, outgoing, unanswered},
+    handlers::endpoint::{body, unanswered},
+    outbound::{EndpointError, endpoint_client, outgoing},
     strict_json,
 };
 
@@ -48,7 +49,7 @@ impl Sources {
     /// # Errors
     /// When no client for URLs can be made.
     pub fn in_folder(folder: &Path) -> Result<Self, ItemSourceError> {
-        let client = |private| endpoint::client(PATIENCE, private).map_err(unusable);
+        let client = |private| endpoint_client(PATIENCE, private).map_err(unusable);
         Ok(Self {
             folder: folder.to_owned(),
             private: client(true)?,

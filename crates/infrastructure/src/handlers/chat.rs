@@ -17,12 +17,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     HandlerKind,
-    endpoint::{
-        self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered, without_key,
-    },
+    endpoint::{asked_to_wait, body, refused, unanswered, without_key},
     template::{NAME_A_FILE, TemplateHandler, Templates},
 };
-use crate::{environment::secret_in, spans};
+use crate::{
+    environment::secret_in,
+    outbound::{EndpointError, endpoint_client, outgoing},
+    spans,
+};
 
 /// Longest answer, in bytes.
 const LONGEST_ANSWER: usize = 1024 * 1024;
@@ -170,7 +172,7 @@ impl ChatHandler {
             api_key,
             system,
             user,
-            client: endpoint::client(timeout, private)?,
+            client: endpoint_client(timeout, private)?,
         })
     }
 

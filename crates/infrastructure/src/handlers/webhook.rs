@@ -13,10 +13,15 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
 };
 
-use super::HandlerKind;
-use super::endpoint::{self, EndpointError, asked_to_wait, body, outgoing, refused, unanswered};
-use crate::environment::secret_in;
-use crate::spans;
+use super::{
+    HandlerKind,
+    endpoint::{asked_to_wait, body, refused, unanswered},
+};
+use crate::{
+    environment::secret_in,
+    outbound::{EndpointError, endpoint_client, outgoing},
+    spans,
+};
 
 /// So much of an answer is kept, in bytes.
 const KEPT: usize = 64 * 1024;
@@ -54,7 +59,7 @@ impl Post {
         Ok(Self {
             url,
             secret,
-            client: endpoint::client(config.timeout, private)?,
+            client: endpoint_client(config.timeout, private)?,
             clock,
         })
     }

@@ -21,7 +21,7 @@ use super::{
     ClientOptions,
     breaker::{self, Sender},
 };
-use crate::retry_after::retry_after;
+use crate::{outbound::client_builder, retry_after::retry_after};
 
 /// No longer than this is waited because the server asked for it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -145,9 +145,7 @@ impl Http {
                 Ok(value)
             })
             .transpose()?;
-        let client = Client::builder()
-            .connect_timeout(Duration::from_secs(5).min(options.timeout))
-            .redirect(reqwest::redirect::Policy::none())
+        let client = client_builder(Duration::from_secs(5).min(options.timeout))
             .user_agent(user_agent())
             .build()
             .map_err(|e| invalid(e.to_string()))?;
