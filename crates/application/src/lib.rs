@@ -5,6 +5,7 @@
 /// them out of the log.
 pub const SPANS: &str = "punctual::spans";
 
+pub mod backoff;
 pub mod ports;
 mod services;
 #[cfg(any(test, feature = "mocks"))]

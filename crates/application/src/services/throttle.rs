@@ -8,11 +8,11 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
+use crate::backoff::Backoff;
+
 const MINUTE: f64 = 60.0;
-/// The first pause after the remote endpoint has refused; it doubles with every further refusal in a row.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause, unless the remote endpoint asks for a longer one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Pauses after refusals in a row, unless the remote endpoint asks for a longer one.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// The limits of a purpose; `None`: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,11 +119,8 @@ impl Throttle {
         if now >= state.not_before {
             let beside = f64::from(state.running.max(1));
             state.window = (state.window.min(beside) / 2.0).max(1.0);
-            let pause = FIRST_PAUSE
-                .saturating_mul(1 << state.refusals.min(10))
-                .min(LONGEST_PAUSE);
-            state.refusals += 1;
-            state.not_before = now + pause;
+            state.refusals = state.refusals.saturating_add(1);
+            state.not_before = now + PAUSES.after(state.refusals);
         }
         if let Some(asked) = retry_after {
             state.not_before = state.not_before.max(now + asked);

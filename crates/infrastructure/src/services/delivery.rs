@@ -9,6 +9,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ActiveFailures, Operation,
+    backoff::Backoff,
     ports::{
         BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, ResultSink, SinkError,
         StoreError, StoredResult,
@@ -33,11 +34,10 @@ const PAGE_OF_EACH: u32 = 100;
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// How often to look for what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The first wait after a failure; it doubles with every further one, up to an hour.
-const FIRST_WAIT: TimeDelta = TimeDelta::seconds(2);
-const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
+/// Waits after failures in a row.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(3600));
 /// The longest wait that a place may ask for.
-const LONGEST_RETRY_AFTER: TimeDelta = TimeDelta::days(1);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Timeout of a sink for one page. It is shorter than the lease, so that no other process takes the page meanwhile.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(240);
 /// Places that are delivered to at one time, by this process.
@@ -267,9 +267,8 @@ fn again(
     if !error.is_retryable() {
         return None;
     }
-    let wait = (FIRST_WAIT * 2_i32.pow(tries.min(12))).min(LONGEST_WAIT);
     let asked = error.retry_after().unwrap_or_default();
-    let asked = TimeDelta::from_std(asked).unwrap_or(LONGEST_RETRY_AFTER);
+    let wait = BACKOFF.after(tries.saturating_add(1));
     let again = now + wait.max(asked.min(LONGEST_RETRY_AFTER));
     match until {
         Some(until) => (now < until).then(|| again.min(until)),

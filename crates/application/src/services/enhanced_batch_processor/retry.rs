@@ -2,14 +2,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::ports::{HandlerError, HandlerErrorKind};
+use crate::{
+    backoff::Backoff,
+    ports::{HandlerError, HandlerErrorKind},
+};
 
-/// The wait before the first retry is at most this; it doubles with every further one.
-const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// Number of extra retries of an item that the remote endpoint refuses because of its rate limit.
 const REFUSALS_MORE: u32 = 20;
 /// Longest wait, whatever the remote endpoint asks for.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// Longest waits, before jitter.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), LONGEST_DELAY);
 
 /// How often, and after what wait, a failed item is tried again.
 #[derive(Clone)]
@@ -49,9 +52,7 @@ impl RetryPolicy {
         if attempt > limit {
             return None;
         }
-        let ceiling = FIRST_DELAY
-            .saturating_mul(1 << (attempt - 1).min(16))
-            .min(LONGEST_DELAY);
+        let ceiling = BACKOFF.after(attempt);
         let jittered = ceiling.mul_f64((self.random)().clamp(0.0, 1.0));
         Some(
             error

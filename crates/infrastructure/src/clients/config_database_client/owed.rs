@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use punctual_application::backoff::Backoff;
 use punctual_domain::{FeatureType, TenantId};
 use tokio::time::Instant;
 
@@ -15,9 +16,8 @@ use tokio::time::Instant;
 const AT_ONCE: usize = 4;
 /// Tenants of a feature that are retried one by one.
 const MOST: usize = 10_000;
-/// The wait before the first retry. It doubles up to the longest.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// Waits of a tenant between attempts.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 
 /// Tenants whose last change is still to be fetched.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Owed(Mutex<HashMap<FeatureType, BTreeMap<TenantId, Debt>>>);
 #[derive(Debug, Clone)]
 pub(super) struct Debt {
     pub(super) changed_at: Option<DateTime<Utc>>,
-    wait: Duration,
+    failures: u32,
     again_at: Instant,
 }
 
@@ -40,13 +40,13 @@ impl Owed {
     ) {
         let mut all = self.lock();
         let debts = all.entry(feature.clone()).or_default();
-        let wait = debts
+        let failures = debts
             .get(tenant)
-            .map_or(FIRST_RETRY, |debt| (debt.wait * 2).min(LONGEST_RETRY));
+            .map_or(1, |debt| debt.failures.saturating_add(1));
         let debt = Debt {
             changed_at,
-            wait,
-            again_at: Instant::now() + wait,
+            failures,
+            again_at: Instant::now() + BACKOFF.after(failures),
         };
         debts.insert(tenant.clone(), debt);
     }

@@ -4,8 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{
-    Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor,
+use punctual_application::{
+    backoff::{Backoff, jittered},
+    ports::{Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor},
 };
 use punctual_domain::{Change, FeatureType, PreferenceRecord};
 use tokio::{sync::mpsc, time::Instant};
@@ -24,7 +25,7 @@ const LONGEST_SNAPSHOT: Duration = Duration::from_secs(3600);
 const LONGEST_READ: Duration = Duration::from_secs(600);
 /// Pages of changes one after the other that promise more. A feed that does not end then is read as a whole.
 const MOST_PAGES: usize = 10_000;
-/// The wait after a failed read; it doubles up to the poll interval.
+/// The first wait after a failed read; the longest is the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// News of a feature's preferences.
@@ -76,7 +77,8 @@ impl Feed {
     async fn follow_for_ever(&self) -> Result<std::convert::Infallible, Closed> {
         let mut cursor: Option<Cursor> = None;
         let mut reconcile_at = Instant::now();
-        let mut retry = FIRST_RETRY;
+        let backoff = Backoff::new(FIRST_RETRY, self.poll_interval.max(FIRST_RETRY));
+        let mut failures = 0_u32;
         let mut pages = 0;
         loop {
             let due = Instant::now() >= reconcile_at;
@@ -104,16 +106,18 @@ impl Feed {
                     }
                     // A snapshot alone does not show that the feed can be followed again.
                     if following && !has_more {
-                        retry = FIRST_RETRY;
+                        failures = 0;
                     }
                     continue;
                 }
                 Err(error) => error,
             };
             let feature_type = &self.feature_type;
+            failures = failures.saturating_add(1);
+            let retry = backoff.after(failures);
             let retry_in_ms = retry.as_millis() as u64;
             match error.kind {
-                ConfigErrorKind::CursorLost if retry == FIRST_RETRY => {
+                ConfigErrorKind::CursorLost if failures == 1 => {
                     info!(%feature_type, "{error}")
                 }
                 ConfigErrorKind::CursorLost => warn!(%feature_type, retry_in_ms,
@@ -133,8 +137,7 @@ impl Feed {
                 }
             }
             let asked = error.retry_after.unwrap_or_default();
-            tokio::time::sleep(self.at_most(retry).max(asked)).await;
-            retry = (retry * 2).min(self.poll_interval.max(FIRST_RETRY));
+            tokio::time::sleep(jittered(retry, (self.random)()).max(asked)).await;
         }
     }
 
@@ -196,7 +199,8 @@ impl Feed {
                 })
                 .await?;
                 if !page.has_more && !held {
-                    tokio::time::sleep(self.at_most(self.poll_interval)).await;
+                    // Agents that were started together do not go on calling together.
+                    tokio::time::sleep(jittered(self.poll_interval, (self.random)())).await;
                 }
                 Ok(Ok(StoredPosition {
                     cursor: page.cursor,
@@ -205,12 +209,6 @@ impl Feed {
                 }))
             }
         }
-    }
-
-    /// This wait or as little as half of it: agents that were started together, or lost their server together, do
-    /// not go on calling it together.
-    fn at_most(&self, wait: Duration) -> Duration {
-        wait.mul_f64(0.5 + (self.random)() / 2.0)
     }
 
     async fn send(&self, news: News) -> Result<(), Closed> {
