@@ -1,5 +1,27 @@
 //! The Config Database over HTTP. It works with the reference server and with any other that has only the
 //! three documented GETs; what a server can do beyond them is found out from its answers.
+//!
+//! # How often a failing call is made
+//!
+//! One GET that fails is attempted at most [`ClientOptions::attempts`] times, 4 by default: after 0.2 to 0.4 s, 0.4 to
+//! 0.8 s and 0.8 to 1.6 s, or later when the server asks for it (`Retry-After`, up to 60 s). Once the circuit breaker is
+//! open it is not attempted again, and a new call fails without any attempt. The preference of a tenant whose change came
+//! without it is attempted once. Nothing above repeats a call: the feed begins a new read, and a chunk whose preferences
+//! cannot be read returns to the queue. Each layer prevents what no other does:
+//!
+//! | layer | where | prevents |
+//! |---|---|---|
+//! | timeouts | `http.rs` | A call that never ends. |
+//! | retry, 4 attempts | `http.rs` | One lost packet, or a server that restarts, ends a snapshot of many pages or sends a chunk back to the queue. |
+//! | circuit breaker over all calls, 5 s after 5 failures in a row | `breaker.rs` | Each of many callers waits for its own timeouts, and their retries multiply the load of a server that is down or overloaded. |
+//! | cache of single tenants | `cache.rs` | A call for each item; work on tenants known already stops while the server is down. |
+//! | retry aside, 1 s to 5 min | `owed.rs` | One tenant that cannot be read keeps back the changes of all others. |
+//! | last known good, on disk | `last_known_good.rs` | A process that starts while the server is down does nothing; an empty answer ends the runs of all tenants. |
+//! | the feed's wait, 1 s to the poll interval | `feed.rs` of the scheduler | Reading ends for good, or goes on in a hot loop. |
+//! | back to the queue, 5 s | `queue/worker.rs` | Work is lost whose preferences cannot be read now. |
+//!
+//! A budget for retries is not among them: the breaker limits retries too, over all calls
+//! (`a_dead_server_sees_little_more_than_the_calls_that_were_meant_for_it`).
 
 mod breaker;
 mod cache;

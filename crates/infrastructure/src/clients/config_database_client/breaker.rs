@@ -1,34 +1,85 @@
-//! The circuit breaker: a server that failed again and again is left alone for a moment, so that callers learn at
-//! once what they would otherwise wait for, and it can come back.
+//! The circuit breaker: after some failures in a row, calls fail at once for a moment instead of each waiting for its own
+//! timeout, and the server can come back without them.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use reqwest::{Client, Request, Response};
-use tower::{Layer, util::BoxCloneSyncService};
-use tower_resilience_circuitbreaker::{CircuitBreakerError, CircuitBreakerLayer};
+use tokio::time::Instant;
 
-/// Failures one after the other, with no success between.
-const FAILURES: usize = 5;
-const LEFT_ALONE: Duration = Duration::from_secs(5);
+/// Failures in a row that open the circuit.
+const FAILURES: u32 = 5;
+/// How long no call is made then, and after each call that finds the server still failing.
+const OPEN_FOR: Duration = Duration::from_secs(5);
 
-/// Sends a request, unless the server is being left alone.
-pub(super) type Sender =
-    BoxCloneSyncService<Request, Response, CircuitBreakerError<reqwest::Error>>;
+/// Counts failures over all calls.
+#[derive(Debug, Default)]
+pub(super) struct Breaker(Mutex<State>);
 
-pub(super) fn around(client: Client) -> Result<Sender, String> {
-    let breaker = CircuitBreakerLayer::builder()
-        .consecutive_failures(FAILURES)
-        .wait_duration_in_open(LEFT_ALONE)
-        .permitted_calls_in_half_open(1)
-        .failure_classifier(has_failed)
-        .build()
-        .map_err(|error| error.to_string())?;
-    Ok(BoxCloneSyncService::new(breaker.layer(client)))
+#[derive(Debug, Default)]
+struct State {
+    /// Failures since the last success.
+    failures: u32,
+    open_until: Option<Instant>,
 }
 
-/// A server that refuses what is asked, or asks to be called less often, works.
-fn has_failed(result: &Result<Response, reqwest::Error>) -> bool {
-    result
-        .as_ref()
-        .map_or(true, |response| response.status().is_server_error())
+impl Breaker {
+    /// Whether a call may be made. While the circuit is open, one call in every [`OPEN_FOR`] may: it finds out whether the
+    /// server works again.
+    pub(super) fn allows(&self) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match state.open_until {
+            Some(until) if now < until => return false,
+            Some(_) => state.open_until = Some(now + OPEN_FOR),
+            None => {}
+        }
+        true
+    }
+
+    /// A call has ended.
+    pub(super) fn note(&self, failed: bool) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !failed {
+            *state = State::default();
+            return;
+        }
+        state.failures = state.failures.saturating_add(1);
+        if state.failures >= FAILURES {
+            state.open_until = Some(Instant::now() + OPEN_FOR);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_circuit_lets_one_call_through_now_and_then_until_one_succeeds() {
+        let breaker = Breaker::default();
+        for _ in 0..FAILURES {
+            assert!(breaker.allows());
+            breaker.note(true);
+        }
+        assert!(!breaker.allows(), "it is open");
+        tokio::time::advance(OPEN_FOR).await;
+        let allowed = [breaker.allows(), breaker.allows()];
+        assert_eq!(allowed, [true, false], "one finds out");
+        tokio::time::advance(OPEN_FOR).await;
+        assert!(breaker.allows(), "the one before may have been dropped");
+        breaker.note(true);
+        assert!(!breaker.allows(), "it failed");
+        tokio::time::advance(OPEN_FOR).await;
+        assert!(breaker.allows());
+        breaker.note(false);
+        assert!(breaker.allows() && breaker.allows(), "it is closed");
+        for _ in 1..FAILURES {
+            breaker.note(true);
+        }
+        breaker.note(false);
+        breaker.note(true);
+        assert!(breaker.allows(), "a success between starts anew");
+    }
 }

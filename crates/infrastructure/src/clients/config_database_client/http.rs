@@ -1,36 +1,26 @@
-//! One GET of the Config Database: timeouts, a bounded answer, retries in this one layer, a circuit breaker below
-//! it, and errors that say what happened and what to check next. The key goes into a header and nowhere else.
+//! One GET of the Config Database: timeouts, a bounded answer, retries in this one layer, with a circuit breaker, and
+//! errors that say what happened and what to check next. The key goes into a header and nowhere else.
 
 use std::{error::Error as _, time::Duration};
 
-use backon::{ExponentialBuilder, Retryable};
-use punctual_application::ports::{ConfigDatabaseError, ConfigErrorKind};
+use punctual_application::{
+    backoff::{Backoff, jittered},
+    ports::{ConfigDatabaseError, ConfigErrorKind},
+};
 use punctual_domain::FieldError;
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH},
 };
 use secrecy::ExposeSecret;
-use tower::{
-    ServiceExt,
-    retry::budget::{Budget, TpsBudget},
-};
-use tower_resilience_circuitbreaker::CircuitBreakerError;
 
-use super::{
-    ClientOptions,
-    breaker::{self, Sender},
-};
+use super::{ClientOptions, breaker::Breaker};
 use crate::{outbound::client_builder, retry_after::retry_after};
 
 /// No longer than this is waited because the server asked for it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// Retries are at most this share of the calls, beside a few a second: a server that is down is not burdened with
-/// a multiple of them.
-const RETRIES_PER_CALL: f32 = 0.1;
-const RETRIES_PER_SECOND: u32 = 1;
-const BUDGET_OVER: Duration = Duration::from_secs(10);
+/// Waits between the attempts of a call, before jitter.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(400), Duration::from_secs(20));
 
 /// What the server said, where it is not an error.
 #[derive(Debug)]
@@ -78,26 +68,11 @@ pub(super) struct Ask<'a> {
     pub(super) once: bool,
 }
 
-/// A call that failed, and whether it may be made again at once.
-struct Failed {
-    error: ConfigDatabaseError,
-    again: bool,
-}
-
-impl From<ConfigDatabaseError> for Failed {
-    fn from(error: ConfigDatabaseError) -> Self {
-        let again = error.kind == ConfigErrorKind::Unavailable;
-        Self { error, again }
-    }
-}
-
 pub(super) struct Http {
     client: Client,
-    /// Sends requests, and after some failures none for a while.
-    sender: Sender,
+    breaker: Breaker,
     base: Url,
     authorization: Option<HeaderValue>,
-    retries: TpsBudget,
     options: ClientOptions,
 }
 
@@ -149,13 +124,11 @@ impl Http {
             .user_agent(user_agent())
             .build()
             .map_err(|e| invalid(e.to_string()))?;
-        let sender = breaker::around(client.clone()).map_err(invalid)?;
         Ok(Self {
             client,
-            sender,
+            breaker: Breaker::default(),
             base,
             authorization,
-            retries: TpsBudget::new(BUDGET_OVER, RETRIES_PER_SECOND, RETRIES_PER_CALL),
             options,
         })
     }
@@ -170,28 +143,35 @@ impl Http {
         url.as_str().trim_end_matches("/api/v1/").to_owned()
     }
 
-    /// GETs a path below `/api/v1/`.
+    /// GETs a path below `/api/v1/`, again where that may help: at most `attempts` times, and only while the circuit is closed.
     pub(super) async fn get(
         &self,
         path: &str,
         query: &[(&str, String)],
         ask: Ask<'_>,
     ) -> Result<Answer, ConfigDatabaseError> {
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(200))
-            .with_max_delay(Duration::from_secs(10))
-            .with_jitter()
-            .with_max_times(self.options.attempts.saturating_sub(1));
-        self.retries.deposit();
-        (|| self.try_get(path, query, ask))
-            .retry(backoff)
-            .when(|failed| failed.again && !ask.once && self.retries.withdraw())
-            .adjust(|failed, delay| {
-                let asked = failed.error.retry_after.unwrap_or_default();
-                delay.map(|delay| delay.max(asked))
-            })
-            .await
-            .map_err(|failed| failed.error)
+        let attempts = if ask.once { 1 } else { self.options.attempts };
+        let mut attempt = 1;
+        let mut last = None;
+        while self.breaker.allows() {
+            let answer = self.try_get(path, query, ask).await;
+            let error = match answer {
+                Err(error) if error.kind == ConfigErrorKind::Unavailable => error,
+                answer => {
+                    self.breaker.note(false);
+                    return answer;
+                }
+            };
+            self.breaker.note(true);
+            if attempt as usize >= attempts {
+                return Err(error);
+            }
+            let asked = error.retry_after.unwrap_or_default();
+            last = Some(error);
+            tokio::time::sleep(jittered(BACKOFF.after(attempt), fastrand::f64()).max(asked)).await;
+            attempt += 1;
+        }
+        Err(last.unwrap_or_else(|| self.left_alone()))
     }
 
     async fn try_get(
@@ -199,7 +179,7 @@ impl Http {
         path: &str,
         query: &[(&str, String)],
         ask: Ask<'_>,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<Answer, ConfigDatabaseError> {
         let url = self
             .base
             .join(path)
@@ -216,17 +196,7 @@ impl Http {
         if let Some(etag) = ask.known {
             request = request.header(IF_NONE_MATCH, etag.clone());
         }
-        let request = request.build().map_err(|e| self.connecting(e))?;
-        let response = match self.sender.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(CircuitBreakerError::Inner(cause)) => return Err(self.connecting(cause).into()),
-            Err(CircuitBreakerError::OpenCircuit) => {
-                return Err(Failed {
-                    error: self.left_alone(),
-                    again: false,
-                });
-            }
-        };
+        let response = request.send().await.map_err(|e| self.connecting(e))?;
         let header = |name| response.headers().get(name);
         let is_json = header(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
@@ -246,7 +216,7 @@ impl Http {
             StatusCode::GONE => Ok(Answer::Gone),
             status => {
                 let wait = retry_after(response.headers(), LONGEST_RETRY_AFTER);
-                Err(self.refused(status, wait).into())
+                Err(self.refused(status, wait))
             }
         }
     }
