@@ -6,6 +6,7 @@
 mod api_keys;
 mod configs;
 mod dialect;
+mod drivers;
 mod feed;
 mod groups;
 mod news;

@@ -4,6 +4,7 @@
 
 mod claim;
 mod deliveries;
+mod drivers;
 mod errors;
 mod operations;
 #[cfg(feature = "postgres")]

@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use super::{ConfigStore, StoreError, dialect::Dialect};
+use super::{ConfigStore, StoreError, dialect::Dialect, drivers::install_drivers};
 
 static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
@@ -104,7 +104,7 @@ async fn migrate(
 }
 
 async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool, sqlx::Error> {
-    sqlx::any::install_default_drivers();
+    install_drivers();
     let settings = match dialect {
         Dialect::Sqlite => {
             "PRAGMA busy_timeout = 30000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{
     QUEUES,
     deliveries::SqlDeliveries,
+    drivers::install_drivers,
     errors::{BoxError, cannot_open, failed},
     operations::SqlOperations,
     reader::SqlReader,
@@ -51,7 +52,7 @@ impl PostgresStore {
     /// # Errors
     /// When it cannot be reached, or may not be written to.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
+        install_drivers();
         let options = PgConnectOptions::from_str(url).map_err(|_| {
             StoreError::new(
                 StoreErrorKind::InvalidUrl,

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{
     QUEUES,
     deliveries::SqlDeliveries,
+    drivers::install_drivers,
     errors::{BoxError, cannot_open, failed},
     operations::SqlOperations,
     reader::SqlReader,
@@ -54,7 +55,7 @@ impl SqliteStore {
                     "invalid BATCH_STORE_URL; use a URL such as sqlite://var/punctual.db",
                 )
             })?;
-        sqlx::any::install_default_drivers();
+        install_drivers();
         let path = options.get_filename().to_owned();
         let place = path.display().to_string();
         let fail = |error: BoxError| cannot_open(&place, error, "check BATCH_STORE_URL");
