@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod commands;
 mod reload;
+mod remedies;
 mod service_manager;
 mod settings;
 mod terminal;

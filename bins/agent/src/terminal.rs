@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
+use crate::remedies::remedy;
+
 /// Prints a line for a person. What a terminal would act upon is escaped: there may be text from elsewhere in it.
 pub(crate) fn say(text: impl std::fmt::Display) {
     println!("{}", visible_lines(&text.to_string()));
@@ -186,7 +188,7 @@ impl Display {
             let key = (remedies::link(&finding.kind), finding.since);
             if !before.contains(&key) {
                 self.terminal
-                    .print(&format!("  ! {}", remedies::in_words(finding)));
+                    .print(&format!("  ! {}", remedies::in_words(finding, remedy)));
             }
             self.wrong.insert(key);
         }

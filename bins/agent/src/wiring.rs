@@ -4,8 +4,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use punctual::{
-    ActiveFailures, ClientOptions, ConfigDatabaseClient, LastKnownGood, Project, Punctual,
-    StartError, SystemClock,
+    ActiveFailures, ClientOptions, ClientSettingNames, ConfigDatabaseClient, LastKnownGood,
+    Project, Punctual, StartError, StoreError, StoreErrorKind, SystemClock,
 };
 
 use crate::{commands::Failure, settings::Settings};
@@ -27,7 +27,7 @@ pub(crate) async fn start(
         &settings.config_last_known_good_path,
         &address,
     )
-    .map_err(Failure::bad_input)?
+    .map_err(|error| Failure::bad_input(format!("{error} with CONFIG_LAST_KNOWN_GOOD_PATH")))?
     .with_failures(failures.clone());
     let folder = settings.batch_config_path.parent();
     let punctual = Punctual::builder()
@@ -46,9 +46,18 @@ pub(crate) async fn start(
         .await
         .map_err(|error| match error {
             StartError::Mistakes(_) => Failure::bad_input(error),
+            StartError::Store(error) => Failure::failed(store_error(&error, "BATCH_STORE_URL")),
             error => Failure::failed(error),
         })?;
     Ok((punctual, address))
+}
+
+/// Why a store cannot be opened, with the setting that names it.
+pub(crate) fn store_error(error: &StoreError, setting: &str) -> String {
+    match error.kind() {
+        StoreErrorKind::InvalidUrl => format!("{setting}: {error}"),
+        _ => format!("{error}; check {setting}"),
+    }
 }
 
 /// The client of the Config Database that the agent uses, its own or another.
@@ -65,6 +74,10 @@ fn client(settings: &Settings, url: &str) -> Result<ConfigDatabaseClient, Failur
     let options = ClientOptions {
         api_key: settings.config_service_api_key.clone(),
         cache_ttl: settings.config_cache_ttl,
+        names: ClientSettingNames {
+            url: "CONFIG_SERVICE_URL",
+            api_key: "CONFIG_SERVICE_API_KEY",
+        },
         ..ClientOptions::new(url)
     };
     ConfigDatabaseClient::new(options).map_err(Failure::bad_input)

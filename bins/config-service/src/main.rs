@@ -7,7 +7,9 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 use clap::{Parser, Subcommand};
-use punctual_config_database::{ConfigStore, NewKey, Scope, Server};
+use punctual_config_database::{
+    ConfigStore, NewKey, Scope, Server, ServerError, ServerSettingNames,
+};
 use punctual_domain::{TenantId, visible, visible_lines};
 use punctual_telemetry::TelemetryError;
 use punctual_web::process;
@@ -114,12 +116,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         })?;
     process::keep_database_private(&settings.config_store_url);
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(Server::bind(settings.server()).await?).await,
+        Command::Serve => {
+            let server = Server::bind(settings.server()).await;
+            serve(server.map_err(with_setting)?.with_names(NAMES)).await
+        }
         Command::Import { file } => {
-            let report = ConfigStore::open(&settings.config_store_url)
-                .await?
-                .import_file(&file)
-                .await?;
+            let store = open(&settings.config_store_url).await?;
+            let report = store.import_file(&file).await?;
             println!(
                 "{} imported ({} of them unchanged), {} rejected",
                 report.imported, report.unchanged, report.rejected
@@ -137,9 +140,31 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Keys(command) => {
-            let store = ConfigStore::open(&settings.config_store_url).await?;
+            let store = open(&settings.config_store_url).await?;
             keys(&store, command).await
         }
+    }
+}
+
+const NAMES: ServerSettingNames = ServerSettingNames {
+    store_url: "CONFIG_STORE_URL",
+    admin_key: "CONFIG_SERVICE_API_KEY",
+};
+
+async fn open(url: &str) -> anyhow::Result<ConfigStore> {
+    let store = ConfigStore::open(url).await;
+    store.map_err(|error| with_setting(error.into()))
+}
+
+/// The error, with the setting that mends it.
+fn with_setting(error: ServerError) -> anyhow::Error {
+    match error {
+        ServerError::Store(_) => anyhow!("{error}; check CONFIG_STORE_URL"),
+        ServerError::Listen { .. } => anyhow!("{error}; set CONFIG_HTTP_ADDR to a free address"),
+        ServerError::Open(_) => {
+            anyhow!("{error}; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1")
+        }
+        ServerError::Key(problem) => anyhow!("CONFIG_SERVICE_API_KEY {problem}"),
     }
 }
 

@@ -34,7 +34,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::limits::Limits;
-use crate::store::ConfigStore;
+use crate::{names::ServerSettingNames, store::ConfigStore};
 
 /// The largest body of a call other than an import.
 const BODY_BYTES: usize = 1024 * 1024;
@@ -52,6 +52,7 @@ struct App {
     limits: Arc<Limits>,
     guesses: Arc<Guesses>,
     stopping: watch::Receiver<bool>,
+    names: ServerSettingNames,
 }
 
 #[derive(OpenApi)]
@@ -105,6 +106,7 @@ pub(crate) fn router(
     admin_key: Option<&SecretString>,
     limits: Arc<Limits>,
     stopping: watch::Receiver<bool>,
+    names: ServerSettingNames,
 ) -> Router {
     let app = App {
         store,
@@ -112,6 +114,7 @@ pub(crate) fn router(
         limits,
         guesses: Arc::default(),
         stopping,
+        names,
     };
     let (api, _) = calls().split_for_parts();
     let api = api
@@ -133,7 +136,7 @@ pub(crate) fn router(
         .merge(page::routes())
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(
-            app.admin_key.is_none().then_some("CONFIG_SERVICE_API_KEY"),
+            app.admin_key.is_none().then_some(names.admin_key),
             refuse_other_sites,
         ))
         .layer(CatchPanicLayer::new())
@@ -149,7 +152,11 @@ async fn ready(axum::extract::State(app): axum::extract::State<App>) -> Response
     let error = match answer {
         // Agents are served while nothing can be stored, so that is a warning.
         Ok(Ok(())) => {
-            let warnings: Vec<String> = app.store.write_warning().into_iter().collect();
+            let warnings: Vec<String> = app
+                .store
+                .write_warning(app.names.store_url)
+                .into_iter()
+                .collect();
             let ready = json!({"status": "ready", "reasons": [], "warnings": warnings});
             return Json(ready).into_response();
         }
@@ -157,7 +164,8 @@ async fn ready(axum::extract::State(app): axum::extract::State<App>) -> Response
         Err(_) => format!("no answer within {} s", STORE_TIMEOUT.as_secs()),
     };
     tracing::error!(%error, "The store does not answer: {error}");
-    let reason = "the store does not answer; see the log, and check CONFIG_STORE_URL";
+    let setting = app.names.store_url;
+    let reason = format!("the store does not answer; see the log, and check {setting}");
     let not_ready = json!({"status": "not ready", "reasons": [reason], "warnings": []});
     (StatusCode::SERVICE_UNAVAILABLE, Json(not_ready)).into_response()
 }

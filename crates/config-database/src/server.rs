@@ -10,6 +10,7 @@ use tracing::{error, info};
 
 use crate::{
     http,
+    names::ServerSettingNames,
     store::{ConfigStore, StoreError},
 };
 
@@ -37,7 +38,7 @@ pub enum ServerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}; set CONFIG_HTTP_ADDR to a free address")]
+    #[error("cannot listen on {addr}: {source}")]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -45,12 +46,10 @@ pub enum ServerError {
         source: std::io::Error,
     },
     /// Everybody could read and write everything.
-    #[error(
-        "refusing to listen on {0} without an API key; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
-    )]
+    #[error("refusing to listen on {0} without an API key")]
     Open(SocketAddr),
     /// The administrator's key cannot be used.
-    #[error("CONFIG_SERVICE_API_KEY {0}")]
+    #[error("the API key {0}")]
     Key(String),
 }
 
@@ -61,6 +60,7 @@ pub struct Server {
     addr: SocketAddr,
     store: ConfigStore,
     admin_key: Option<SecretString>,
+    names: ServerSettingNames,
 }
 
 impl Server {
@@ -76,14 +76,8 @@ impl Server {
         } = settings;
         if let Some(key) = &admin_key {
             check_key(key, Some(addr)).map_err(ServerError::Key)?;
-        } else {
-            if !addr.ip().is_loopback() {
-                return Err(ServerError::Open(addr));
-            }
-            info!(
-                "CONFIG_SERVICE_API_KEY is not set: the Config Database requires no key and \
-                 listens on loopback only"
-            );
+        } else if !addr.ip().is_loopback() {
+            return Err(ServerError::Open(addr));
         }
         let store = ConfigStore::open(&store_url).await?;
         let listener = TcpListener::bind(addr)
@@ -97,7 +91,15 @@ impl Server {
             addr,
             store,
             admin_key,
+            names: ServerSettingNames::default(),
         })
+    }
+
+    /// The same, which calls its settings by these names.
+    #[must_use]
+    pub fn with_names(mut self, names: ServerSettingNames) -> Self {
+        self.names = names;
+        self
     }
 
     /// Where it listens.
@@ -120,6 +122,12 @@ impl Server {
         self,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
+        if self.admin_key.is_none() {
+            info!(
+                "{} is not set: the Config Database requires no key and listens on loopback only",
+                self.names.admin_key
+            );
+        }
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         let limits = Arc::new(http::Limits::default());
@@ -128,6 +136,7 @@ impl Server {
             self.admin_key.as_ref(),
             limits.clone(),
             stopped,
+            self.names,
         );
         let serving = serve(self.listener, router, async move {
             stop.await;

@@ -25,7 +25,9 @@ mod storage;
 mod strict_json;
 
 #[cfg(feature = "http")]
-pub use clients::config_database_client::{ClientOptions, ConfigDatabaseClient};
+pub use clients::config_database_client::{
+    ClientOptions, ClientSettingNames, ConfigDatabaseClient,
+};
 pub use clients::last_known_good::{FolderInUse, LastKnownGood};
 pub use guard::Guarded;
 #[cfg(feature = "http")]

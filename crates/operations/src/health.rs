@@ -32,7 +32,10 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     };
-    let texts = |findings: &[Finding]| findings.iter().map(remedies::in_words).collect();
+    let texts = |findings: &[Finding]| {
+        let of = |finding| remedies::in_words(finding, app.words.remedy);
+        findings.iter().map(of).collect()
+    };
     let readiness = Readiness {
         status: status.to_owned(),
         reasons: texts(&findings.not_ready),

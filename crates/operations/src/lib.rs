@@ -21,7 +21,7 @@ mod tenants;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Json, Router, extract::Request, middleware, routing::get};
-use punctual_application::{Operator, ports::Page};
+use punctual_application::{FindingKind, Operator, ports::Page};
 use punctual_web::{
     Guesses, ProblemBody,
     key::{BearerKey, check_key, hash},
@@ -87,6 +87,24 @@ impl Access {
     }
 }
 
+/// How calls and pages speak of the program that they belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct Words {
+    /// What the sign-in page says about the key, as HTML.
+    pub key_hint: &'static str,
+    /// What to do about something that is wrong.
+    pub remedy: fn(&FindingKind) -> String,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            key_hint: "The key for operators.",
+            remedy: remedies::remedy,
+        }
+    }
+}
+
 /// Renders metrics for Prometheus.
 pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -100,11 +118,14 @@ pub struct Operations {
     pub access: Access,
     /// What `GET /metrics` answers with; `None`: the address does not exist.
     pub metrics: Option<Metrics>,
+    /// How they speak of the program.
+    pub words: Words,
 }
 
 #[derive(Clone)]
 struct App {
     operator: Operator,
+    words: Words,
     metrics: Option<Metrics>,
     api_key: Option<blake3::Hash>,
     guesses: Arc<Guesses>,
@@ -179,6 +200,7 @@ impl Operations {
         };
         let app = App {
             operator: self.operator,
+            words: self.words,
             guesses: Arc::default(),
             signed_out: Arc::default(),
             stop: self.stop,

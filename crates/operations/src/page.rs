@@ -74,7 +74,6 @@ static SITE: Site = Site {
     name: "Punctual operations",
     styles: &["/assets/operations.css"],
     shows_version: true,
-    key_hint: "The agent's API key (<code>BATCH_API_KEY</code>).",
 };
 
 /// A page, or the fragment of one.

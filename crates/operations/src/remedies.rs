@@ -1,33 +1,31 @@
-//! What to do about what is wrong, and which page to look at: in the words of the agent, its settings and commands.
+//! What to do about what is wrong, and which page to look at. A program that has settings and commands of its own names
+//! them in [`Words::remedy`](crate::Words).
 
 use punctual_application::{Finding, FindingKind, Operation};
 
-const MEND_STORE: &str =
-    "Free disk space, release the lock on the store, or bring the database back (BATCH_STORE_URL)";
-
 /// What is wrong, since when, and the remedy.
 #[must_use]
-pub fn in_words(finding: &Finding) -> String {
+pub fn in_words(finding: &Finding, remedy: fn(&FindingKind) -> String) -> String {
     format!("{finding}. {}", remedy(&finding.kind))
 }
 
-fn remedy(kind: &FindingKind) -> String {
+/// What to do, in words that hold for every program.
+#[must_use]
+pub fn remedy(kind: &FindingKind) -> String {
     let text = match kind {
         FindingKind::Store => MEND_STORE,
         FindingKind::NotPlannedYet => "Wait; if this lasts, see the log",
         FindingKind::NotPlanned => {
             "See the other reasons and the log. Nothing is lost: catch_up decides which missed runs are made up"
         }
-        FindingKind::Preferences(_) => "Check the Config Database and CONFIG_SERVICE_URL",
+        FindingKind::Preferences(_) => "Check that the Config Database runs and can be reached",
         FindingKind::Failing(operation) => of_operation(operation),
-        FindingKind::Paused(job_id) => {
-            return format!("Find out why, then `punctual-agent resume {job_id}`");
-        }
+        FindingKind::Paused(_) => "Find out why, then resume it",
         FindingKind::DeliveryFailing(_) => {
             "Fix the destination in `deliver` of the job; deliveries are retried until \
              `expires_after` has passed"
         }
-        FindingKind::DeliveryGivenUp(_) => "`punctual-agent results --batch ID` prints them",
+        FindingKind::DeliveryGivenUp(_) => "The store keeps them: read them there",
         FindingKind::Replica => {
             "Other replicas take over its work, unless its job is paused or no replica is left"
         }
@@ -38,31 +36,28 @@ fn remedy(kind: &FindingKind) -> String {
     text.to_owned()
 }
 
+const MEND_STORE: &str =
+    "Free disk space, release the lock on the store, or bring the database back";
+
 fn of_operation(operation: &Operation) -> &'static str {
     match operation {
-        Operation::AcquireLeadership
-        | Operation::EnqueueDueBatches
-        | Operation::ReadQueues
-        | Operation::StoreResults(_)
-        | Operation::TrackDeliveries
-        | Operation::StoreRequest => MEND_STORE,
+        operation if operation.uses_store() => MEND_STORE,
         Operation::BeginChunks(_) => {
-            "See the log for workers that end; restart the agent if nothing else helps"
+            "See the log for workers that end; restart the process if nothing else helps"
         }
         Operation::PrepareChunks(_) => {
-            "Fix the Config Database or the source; the agent retries the chunks every few seconds"
+            "Fix the Config Database or the source; the chunks are retried every few seconds"
         }
         Operation::PlanJob(_) => {
             "Fix the source or the store; catch_up decides which missed runs are made up"
         }
-        Operation::FindSourceFile(_) => {
-            "Put the file there, or correct its path in batch_config.json"
-        }
-        Operation::ReloadJobs => "Run `punctual-agent check`, and correct the files",
+        Operation::FindSourceFile(_) => "Put the file there, or correct the job's path to it",
+        Operation::ReloadJobs => "Correct the files of the jobs",
         Operation::WriteLastKnownGood(_) => {
-            "Free disk space, or fix the permissions of CONFIG_LAST_KNOWN_GOOD_PATH; without it \
-             the agent cannot start while the Config Database is down"
+            "Free disk space, or fix the permissions of its folder; without it no process can start \
+             while the Config Database is down"
         }
+        _ => "See the log",
     }
 }
 

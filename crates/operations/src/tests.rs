@@ -127,6 +127,7 @@ impl Api {
                     Access::key(key.into(), address).unwrap()
                 }),
                 metrics: None,
+                words: Words::default(),
             }
             .router(),
             store,

@@ -97,7 +97,7 @@ pub enum StartError {
     #[error(transparent)]
     Mistakes(#[from] FieldErrors),
     /// The store cannot be opened.
-    #[error(transparent)]
+    #[error("{0}; check the URL given to `.store(…)`")]
     Store(#[from] StoreError),
     /// Sources of items cannot be read.
     #[error(transparent)]

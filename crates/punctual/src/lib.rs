@@ -39,8 +39,8 @@ pub use punctual_domain::{
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]
 pub use punctual_infrastructure::{
-    ClientOptions, ConfigDatabaseClient, HandlerKind, HandlerKinds, Project,
+    ClientOptions, ClientSettingNames, ConfigDatabaseClient, HandlerKind, HandlerKinds, Project,
 };
 #[cfg(feature = "operations")]
-pub use punctual_operations::{Access, Metrics, Operations};
+pub use punctual_operations::{Access, Metrics, Operations, Words};
 pub use punctual_project::{FileError, FileErrors};

@@ -101,7 +101,7 @@ impl Punctual {
         self.operations(access).router()
     }
 
-    /// What the [router](Self::router) is made of, to add metrics to it.
+    /// What the [router](Self::router) is made of, to add metrics to it, or to have it speak of the program.
     #[cfg(feature = "operations")]
     #[must_use]
     pub fn operations(
@@ -113,6 +113,7 @@ impl Punctual {
             stop: self.stop.clone(),
             access,
             metrics: None,
+            words: Default::default(),
         }
     }
 

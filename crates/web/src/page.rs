@@ -82,8 +82,6 @@ pub struct Site {
     pub styles: &'static [&'static str],
     /// Whether the pages show the version.
     pub shows_version: bool,
-    /// What the sign-in page says about the key, as HTML.
-    pub key_hint: &'static str,
 }
 
 impl Site {
@@ -108,15 +106,17 @@ impl Site {
         html(&page).map(Html)
     }
 
-    /// The sign-in page, which leads on to the page `next`; with status 401 when a key was `refused`.
+    /// The sign-in page, which leads on to the page `next`; with status 401 when a key was `refused`. `key_hint` says which key
+    /// it takes, as HTML.
     #[must_use]
-    pub fn sign_in(&self, next: Option<String>, refused: bool) -> Response {
+    pub fn sign_in(&self, key_hint: &str, next: Option<String>, refused: bool) -> Response {
         let status = match refused {
             true => StatusCode::UNAUTHORIZED,
             false => StatusCode::OK,
         };
         let page = SignInPage {
             site: self,
+            key_hint,
             next: within(next),
             refused,
         };
@@ -200,6 +200,7 @@ struct Page<'p> {
 #[template(path = "sign_in.html")]
 struct SignInPage<'p> {
     site: &'p Site,
+    key_hint: &'p str,
     next: String,
     refused: bool,
 }
@@ -241,7 +242,6 @@ mod tests {
         name: "Test",
         styles: &["/assets/more.css"],
         shows_version: true,
-        key_hint: "<em>Any key.</em>",
     };
 
     #[test]
@@ -267,7 +267,10 @@ mod tests {
 
     async fn get_page(path: &'static str) -> (StatusCode, HeaderMap, String) {
         let router: Router = Router::new()
-            .route("/sign-in", get(|| async { SITE.sign_in(None, true) }))
+            .route(
+                "/sign-in",
+                get(|| async { SITE.sign_in("<em>Any key.</em>", None, true) }),
+            )
             .route("/wrong", get(|| async { Problem::forbidden("<no>") }))
             .layer(middleware::from_fn(|request, next| {
                 SITE.answer(request, next)

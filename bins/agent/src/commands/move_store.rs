@@ -4,7 +4,7 @@ use punctual_application::ports::StoreError;
 use punctual_infrastructure::{PostgresStore, SqliteStore, transfer};
 
 use super::Failure;
-use crate::settings::Settings;
+use crate::{settings::Settings, wiring::store_error};
 
 pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Failure> {
     let from = &settings.batch_store_url;
@@ -18,19 +18,19 @@ pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Fail
              store to copy, e.g. sqlite://var/punctual.db"
         )));
     }
-    let refuse = |error: StoreError| match error.is_callers() {
-        true => Failure::bad_input(error),
-        false => Failure::failed(error),
+    let refuse = |error: &StoreError, message: String| match error.is_callers() {
+        true => Failure::BadInput(message),
+        false => Failure::Failed(message),
     };
-    let source = SqliteStore::open(from).await.map_err(refuse)?;
-    let target = PostgresStore::open(to).await.map_err(|error| {
-        let message = error.to_string().replace("BATCH_STORE_URL", "--to");
-        match error.is_callers() {
-            true => Failure::bad_input(message),
-            false => Failure::failed(message),
-        }
-    })?;
-    let moved = transfer(&source, &target).await.map_err(refuse)?;
+    let cannot_open = |setting: &'static str| {
+        move |error: StoreError| refuse(&error, store_error(&error, setting))
+    };
+    let source = SqliteStore::open(from).await;
+    let source = source.map_err(cannot_open("BATCH_STORE_URL"))?;
+    let target = PostgresStore::open(to).await;
+    let target = target.map_err(cannot_open("--to"))?;
+    let moved = transfer(&source, &target).await;
+    let moved = moved.map_err(|error| refuse(&error, error.to_string()))?;
     for (table, rows) in &moved.rows {
         println!("{rows:>12} {table}");
     }

@@ -6,7 +6,7 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use punctual::{Access, Metrics, Operations};
-use punctual_config_database::{Server, ServerSettings};
+use punctual_config_database::{Server, ServerError, ServerSettingNames, ServerSettings};
 use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{process, serve};
 use tokio::{
@@ -21,6 +21,7 @@ use super::{Failure, check};
 use crate::{
     cli::RunOptions,
     reload::Reload,
+    remedies::WORDS,
     service_manager,
     settings::Settings,
     terminal::{Display, Terminal, complain, say},
@@ -107,6 +108,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     });
     let operations = Operations {
         metrics: Some(rendered),
+        words: WORDS,
         ..punctual.operations(access)
     };
     let router = operations.router();
@@ -179,7 +181,20 @@ async fn embedded_config_database(
         admin_key: settings.config_service_api_key.clone(),
     })
     .await
-    .map_err(Failure::failed)?;
+    .map_err(|error| match error {
+        ServerError::Store(_) => Failure::failed(format!("{error}; check CONFIG_STORE_URL")),
+        ServerError::Listen { .. } => {
+            Failure::failed(format!("{error}; set CONFIG_HTTP_ADDR to a free address"))
+        }
+        ServerError::Open(_) => Failure::failed(format!(
+            "{error}; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
+        )),
+        ServerError::Key(problem) => Failure::failed(format!("CONFIG_SERVICE_API_KEY {problem}")),
+    })?
+    .with_names(ServerSettingNames {
+        store_url: "CONFIG_STORE_URL",
+        admin_key: "CONFIG_SERVICE_API_KEY",
+    });
     if let Some(file) = &options.import {
         let report = server
             .store()

@@ -289,3 +289,34 @@ fn a_settings_file_holds_the_same_names_and_the_environment_wins() {
     assert_eq!(code, 2);
     assert!(err.to_lowercase().contains("batch_config_paht"), "{err}");
 }
+
+#[test]
+fn an_error_names_the_setting_that_mends_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (setting, value, named) in [
+        ("BATCH_STORE_URL", "mysql://h/db", "BATCH_STORE_URL: "),
+        (
+            "BATCH_STORE_URL",
+            "sqlite:///proc/a.db",
+            "check BATCH_STORE_URL",
+        ),
+        ("CONFIG_STORE_URL", "mysql://h/db", "check CONFIG_STORE_URL"),
+        (
+            "CONFIG_SERVICE_URL",
+            "ftp://h",
+            "invalid CONFIG_SERVICE_URL",
+        ),
+        ("CONFIG_HTTP_ADDR", &taken, "set CONFIG_HTTP_ADDR"),
+        (
+            "CONFIG_HTTP_ADDR",
+            "0.0.0.0:0",
+            "set CONFIG_SERVICE_API_KEY",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = command(folder.path());
+        let (code, _, err) = output(run.arg("run").env(setting, value));
+        assert!(code != 0 && err.contains(named), "{value}: {err}");
+    }
+}

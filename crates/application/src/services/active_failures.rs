@@ -56,6 +56,20 @@ impl Operation {
         }
     }
 
+    /// Whether it fails only when the store does.
+    #[must_use]
+    pub fn uses_store(&self) -> bool {
+        matches!(
+            self,
+            Self::AcquireLeadership
+                | Self::EnqueueDueBatches
+                | Self::ReadQueues
+                | Self::StoreResults(_)
+                | Self::TrackDeliveries
+                | Self::StoreRequest
+        )
+    }
+
     /// Whether it is repeated so rarely that silence does not mean success.
     fn is_rare(&self) -> bool {
         matches!(self, Self::ReloadJobs | Self::WriteLastKnownGood(_))

@@ -328,7 +328,7 @@ impl BatchProcessor {
     pub(crate) async fn attempt(&self, item: &Item) -> Result<Value, HandlerError> {
         let Some(bound) = self.handlers.of(&item.purpose_id) else {
             return Err(HandlerError::permanent(format!(
-                "purpose `{}` has no handler; add it to purposes.json",
+                "purpose `{}` has no handler in this process",
                 item.purpose_id
             )));
         };

@@ -74,12 +74,14 @@ async fn start(visitor: Visitor) -> Redirect {
     }
 }
 
+/// What the sign-in page says about the key.
+const KEY_HINT: &str = "The key for your account, or an operator's.";
+
 /// How the pages look beside the common layout.
 static SITE: Site = Site {
     name: "Punctual",
     styles: &[],
     shows_version: false,
-    key_hint: "The key for your account, or an operator's.",
 };
 
 /// A page, or the fragment of one.

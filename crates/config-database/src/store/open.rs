@@ -27,7 +27,7 @@ impl ConfigStore {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let (dialect, options) = parse(url).ok_or_else(|| {
             StoreError::new(
-                "invalid CONFIG_STORE_URL; use a URL such as sqlite://var/config.db or \
+                "invalid URL of the store; use a URL such as sqlite://var/config.db or \
                  postgres://user:password@host/name",
             )
         })?;
@@ -37,7 +37,7 @@ impl ConfigStore {
         };
         let fail = |problem: String| {
             StoreError(format!(
-                "cannot open the Config Database {place}: {problem}; check CONFIG_STORE_URL"
+                "cannot open the Config Database {place}: {problem}"
             ))
         };
         if dialect == Dialect::Sqlite

@@ -33,8 +33,8 @@ impl WriteFailure {
 }
 
 impl ConfigStore {
-    /// What to warn of, when preferences cannot be stored.
-    pub(crate) fn write_warning(&self) -> Option<String> {
+    /// What to warn of, when preferences cannot be stored. `setting` is what the program calls the store's URL.
+    pub(crate) fn write_warning(&self, setting: &str) -> Option<String> {
         let failing = self.write_failure.0.lock();
         let failing = failing.unwrap_or_else(PoisonError::into_inner);
         let failing = failing
@@ -44,7 +44,7 @@ impl ConfigStore {
         let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
         Some(format!(
             "preferences cannot be stored: {reason} (since {since}). Free disk space, release the \
-             lock on the store, or bring the database back (CONFIG_STORE_URL)"
+             lock on the store, or bring the database back ({setting})"
         ))
     }
 }

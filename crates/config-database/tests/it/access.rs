@@ -150,7 +150,7 @@ async fn others_are_not_listened_to_without_a_key() {
         admin_key: admin_key.map(Into::into),
     };
     let error = Server::bind(settings(None)).await.unwrap_err().to_string();
-    assert!(error.contains("CONFIG_SERVICE_API_KEY"), "{error}");
+    assert!(error.ends_with("without an API key"), "{error}");
     assert!(
         Server::bind(settings(Some("a-key-of-16-chars")))
             .await
@@ -175,7 +175,8 @@ async fn a_store_that_cannot_be_opened_is_refused_without_showing_its_password()
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("CONFIG_STORE_URL") && !error.contains("canary"),
+            (error.contains("URL of the store") || error.contains("cannot open"))
+                && !error.contains("canary"),
             "{error}"
         );
     }

@@ -44,7 +44,7 @@ pub struct JobConfig {
     pub purpose_id: PurposeId,
     /// Orders what falls due together.
     pub priority: Priority,
-    /// How often a failed item is tried again; `None`: as `BATCH_RETRY_LIMIT` says.
+    /// Number of retries of a failed item; `None`: the limit of all jobs.
     pub retry_limit: Option<u32>,
     /// What happens to missed occurrences.
     pub catch_up: CatchUp,

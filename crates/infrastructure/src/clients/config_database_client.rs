@@ -66,10 +66,28 @@ const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// The shortest time a server is asked to hold a call.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
+/// What the program calls the settings that a client is made with, for its error messages.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientSettingNames {
+    /// The setting that holds the URL.
+    pub url: &'static str,
+    /// The setting that holds the key.
+    pub api_key: &'static str,
+}
+
+impl Default for ClientSettingNames {
+    fn default() -> Self {
+        Self {
+            url: "`ClientOptions::url`",
+            api_key: "`ClientOptions::api_key`",
+        }
+    }
+}
+
 /// How to reach a Config Database.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Where it is, as `http://127.0.0.1:8000`.
+    /// Where it is, e.g. `http://127.0.0.1:8000`.
     pub url: String,
     /// The key, sent as a bearer token.
     pub api_key: Option<SecretString>,
@@ -77,10 +95,12 @@ pub struct ClientOptions {
     pub cache_ttl: Duration,
     /// How long a call may take, the waiting of a long poll aside.
     pub timeout: Duration,
-    /// How often a call that may succeed later is tried in all.
+    /// Number of attempts, in all, of a call that may succeed later.
     pub attempts: usize,
     /// The largest answer that is read, in bytes after decompression.
     pub max_answer_bytes: usize,
+    /// What error messages call `url` and `api_key`.
+    pub names: ClientSettingNames,
 }
 
 impl ClientOptions {
@@ -94,6 +114,7 @@ impl ClientOptions {
             timeout: Duration::from_secs(30),
             attempts: 4,
             max_answer_bytes: 256 * 1024 * 1024,
+            names: ClientSettingNames::default(),
         }
     }
 }
@@ -147,7 +168,7 @@ impl ConfigDatabaseClient {
                 .http
                 .get("preferences/groups", &query, Ask::default())
                 .await?;
-            let page = answer.read(wire::GroupsPage::read)?;
+            let page = self.http.read(&answer, wire::GroupsPage::read)?;
             let (next, content) = (page.next_cursor.clone(), page.content());
             let before = all.len();
             if !all.add(page) {
@@ -186,7 +207,9 @@ impl ConfigDatabaseClient {
         if matches!(answer, Answer::Gone) {
             return Err(self.cursor_lost("no longer keeps changes that old"));
         }
-        let mut page = answer.read(|body| wire::Changes::read(body, feature))?;
+        let mut page = self
+            .http
+            .read(&answer, |body| wire::Changes::read(body, feature))?;
         if cursor.epoch.is_some() && page.epoch != cursor.epoch {
             return Err(self.cursor_lost("was replaced by another"));
         }
@@ -292,7 +315,9 @@ impl ConfigDatabaseClient {
             Answer::Known => return Ok(Ok(known.unwrap_or_default())),
             Answer::Gone => None,
         };
-        let record = answer.read(|body| wire::tenant_config(body, feature, tenant))?;
+        let record = self
+            .http
+            .read(&answer, |body| wire::tenant_config(body, feature, tenant))?;
         Ok(record.map(|record| Known { record, etag }))
     }
 

@@ -400,8 +400,8 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
         // The process that has claimed it now will end it.
         Err(ProcessError::Superseded) => Ok(()),
         Err(ProcessError::Failing(reason)) => {
-            error!(%job_id, reason, "Job {job_id} is paused: {reason}. Find out why, then `punctual-agent resume \
-                {job_id}`; what failed is in `punctual-agent dead-letters list --job {job_id}`");
+            error!(%job_id, reason, "Job {job_id} is paused: {reason}. Find out why, then resume it; its dead letters \
+                say what failed");
             let pausing = queue.set_paused(job_id, Some(reason), processor.now());
             if let Err(error) = pausing.await {
                 error!(%job_id, %error, "Failed to pause job {job_id}: {error}");

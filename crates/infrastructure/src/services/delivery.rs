@@ -193,8 +193,7 @@ impl Deliverer {
             }
             None => {
                 error!(%batch_id, %job_id, reason, "Gave up delivering the results of batch \
-                    {batch_id} of {job_id}: {reason}. `punctual-agent results --batch {batch_id}` \
-                    prints them")
+                    {batch_id} of {job_id}: {reason}. The store keeps them")
             }
         }
         self.deliveries.postpone(due.id, again, &reason).await

@@ -15,10 +15,10 @@ pub(super) fn failed(error: impl Into<BoxError>) -> StoreError {
     StoreError::new(kind_of(error.as_ref()), error_chain(error.as_ref())).with_source(error)
 }
 
-/// Why a store cannot be opened; `place` and `remedy` name it and say what to do.
-pub(super) fn cannot_open(place: &str, error: impl Into<BoxError>, remedy: &str) -> StoreError {
+/// Why the store at `place` cannot be opened.
+pub(super) fn cannot_open(place: &str, error: impl Into<BoxError>) -> StoreError {
     let error = failed(error);
-    let message = format!("cannot open the store {place}: {error}; {remedy}");
+    let message = format!("cannot open the store {place}: {error}");
     StoreError::new(error.kind(), message).with_source(error)
 }
 
@@ -157,13 +157,9 @@ mod tests {
         assert!(matches!(source, Some(sqlx::Error::Io(_))), "{source:?}");
 
         let migration = MigrateError::Execute(sqlx::Error::PoolTimedOut);
-        let error = cannot_open("var/p.db", migration, "check the file");
+        let error = cannot_open("var/p.db", migration);
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-        let error = cannot_open(
-            "var/p.db",
-            MigrateError::VersionMissing(1),
-            "check the file",
-        );
+        let error = cannot_open("var/p.db", MigrateError::VersionMissing(1));
         assert_eq!(error.kind(), StoreErrorKind::Incompatible);
         assert_eq!(failed("column x holds `y`").kind(), StoreErrorKind::Corrupt);
     }

@@ -56,13 +56,12 @@ impl PostgresStore {
         let options = PgConnectOptions::from_str(url).map_err(|_| {
             StoreError::new(
                 StoreErrorKind::InvalidUrl,
-                "invalid BATCH_STORE_URL; use a URL such as postgres://user:password@host:5432/database",
+                "invalid URL of the store; use a URL such as postgres://user:password@host:5432/database",
             )
         })?;
         let place = format!("at {}:{}", options.get_host(), options.get_port());
-        let remedy = "check BATCH_STORE_URL, and that the database exists";
-        let fail = |error: BoxError| cannot_open(&place, error, remedy);
-        let options = options.application_name("punctual-agent").options([
+        let fail = |error: BoxError| cannot_open(&place, error);
+        let options = options.application_name("punctual").options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("idle_in_transaction_session_timeout", FORGOTTEN_TRANSACTION),
         ]);
@@ -270,7 +269,7 @@ pub(super) mod tests {
         beside.unwrap();
         let error = PostgresStore::open("postgres://u:secret@127.0.0.1:1/none").await;
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("BATCH_STORE_URL") && error.contains("127.0.0.1:1"));
+        assert!(error.contains("127.0.0.1:1"));
         assert!(!error.contains("secret"), "{error}");
     }
 

@@ -18,7 +18,7 @@ use punctual_domain::{Batch, BatchStatus, JobId};
 use punctual_web::page::{root, with_root};
 
 use super::{App, Problem, Visitor, render};
-use crate::remedies;
+use crate::{Words, remedies};
 
 const HOURS: usize = 24;
 /// Batches shown of those that are not over.
@@ -73,9 +73,9 @@ struct Wrong {
 }
 
 impl Wrong {
-    fn of(finding: &Finding) -> Self {
+    fn of(finding: &Finding, words: &Words) -> Self {
         Self {
-            text: remedies::in_words(finding),
+            text: remedies::in_words(finding, words.remedy),
             link: remedies::link(&finding.kind),
         }
     }
@@ -183,7 +183,7 @@ impl App {
                 .findings()
                 .await?
                 .all()
-                .map(Wrong::of)
+                .map(|finding| Wrong::of(finding, &self.words))
                 .collect(),
             running,
             batches: activity.iter().map(|job| job.batches).sum(),

@@ -161,8 +161,8 @@ impl App {
     }
 }
 
-pub(super) async fn form(Query(Next { next }): Query<Next>) -> Response {
-    SITE.sign_in(next, false)
+pub(super) async fn form(State(app): State<App>, Query(Next { next }): Query<Next>) -> Response {
+    SITE.sign_in(app.words.key_hint, next, false)
 }
 
 pub(super) async fn sign_in(
@@ -180,7 +180,7 @@ pub(super) async fn sign_in(
             let token = token(&own, app.operator.clock.now());
             Ok(COOKIE.sign_in(&headers, &token, next))
         }
-        false => Ok(SITE.sign_in(next, true)),
+        false => Ok(SITE.sign_in(app.words.key_hint, next, true)),
     }
 }
 

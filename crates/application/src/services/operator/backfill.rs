@@ -211,7 +211,7 @@ impl Operator {
             }
             Choice::Missing => Ok(None),
             _ => Err(OperatorError::Invalid(format!(
-                "tenants: {tenant} is not scheduled in {0}; `punctual-agent explain --tenant {tenant} --job {0}` says why",
+                "tenants: {tenant} is not scheduled in {}; ask to explain {tenant} in this job to see why",
                 job.job_id
             ))),
         }

@@ -17,7 +17,7 @@ use punctual_web::{
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::SITE;
+use super::{KEY_HINT, SITE};
 use crate::{
     http::{App, auth::Caller},
     keys::Scope,
@@ -164,7 +164,7 @@ async fn signed_in(app: &App, peer: SocketAddr, token: &str) -> Result<Option<Ca
 }
 
 pub(super) async fn form(Query(Next { next }): Query<Next>) -> Response {
-    SITE.sign_in(next, false)
+    SITE.sign_in(KEY_HINT, next, false)
 }
 
 pub(super) async fn sign_in(
@@ -180,7 +180,7 @@ pub(super) async fn sign_in(
     let key = hash(&key);
     let holder = app.holder_at(peer, key, "refused at sign-in").await?;
     if holder.is_none() {
-        return Ok(SITE.sign_in(next, true));
+        return Ok(SITE.sign_in(KEY_HINT, next, true));
     }
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     app.store

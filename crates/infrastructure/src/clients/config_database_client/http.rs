@@ -28,7 +28,6 @@ pub(super) enum Answer {
     /// A JSON document, and its ETag where it has one.
     Json {
         body: Vec<u8>,
-        url: String,
         etag: Option<HeaderValue>,
     },
     /// It is what the caller knows already (304).
@@ -37,24 +36,6 @@ pub(super) enum Answer {
     Missing,
     /// It no longer has what was asked for (410).
     Gone,
-}
-
-impl Answer {
-    /// What `read` makes of the document.
-    pub(super) fn read<'a, T>(
-        &'a self,
-        read: impl FnOnce(&'a [u8]) -> Result<T, FieldError>,
-    ) -> Result<T, ConfigDatabaseError> {
-        match self {
-            Self::Json { body, url, .. } => read(body).map_err(|error| malformed(url, &error)),
-            Self::Known | Self::Missing | Self::Gone => Err(error(
-                ConfigErrorKind::Malformed,
-                "Config Database does not serve this address; check that CONFIG_SERVICE_URL \
-                 points at a Config Database"
-                    .into(),
-            )),
-        }
-    }
 }
 
 /// What is special about a call.
@@ -86,11 +67,13 @@ impl std::fmt::Debug for Http {
 
 impl Http {
     pub(super) fn new(options: ClientOptions) -> Result<Self, ConfigDatabaseError> {
+        let names = options.names;
         let invalid = |problem: String| {
             error(
                 ConfigErrorKind::Malformed,
                 format!(
-                    "invalid CONFIG_SERVICE_URL: {problem}; use a URL such as http://127.0.0.1:8000"
+                    "invalid {}: {problem}; use a URL such as http://127.0.0.1:8000",
+                    names.url
                 ),
             )
         };
@@ -108,13 +91,13 @@ impl Http {
             .api_key
             .as_ref()
             .map(|key| {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                    .map_err(|_| {
-                    invalid(
-                        "CONFIG_SERVICE_API_KEY contains a character that is not allowed in \
-                        an HTTP header"
-                            .into(),
-                    )
+                let value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));
+                let mut value = value.map_err(|_| {
+                    let message = format!(
+                        "{} contains a character that is not allowed in an HTTP header",
+                        names.api_key
+                    );
+                    error(ConfigErrorKind::Malformed, message)
                 })?;
                 value.set_sensitive(true);
                 Ok(value)
@@ -141,6 +124,31 @@ impl Http {
         let _ = url.set_password(None);
         url.set_query(None);
         url.as_str().trim_end_matches("/api/v1/").to_owned()
+    }
+
+    /// What `read` makes of the document of an answer.
+    pub(super) fn read<'a, T>(
+        &self,
+        answer: &'a Answer,
+        read: impl FnOnce(&'a [u8]) -> Result<T, FieldError>,
+    ) -> Result<T, ConfigDatabaseError> {
+        let setting = self.options.names.url;
+        let message = match answer {
+            Answer::Json { body, .. } => match read(body) {
+                Ok(document) => return Ok(document),
+                Err(cause) => format!(
+                    "Config Database at {} sent an answer that cannot be read ({cause}); the preferences known \
+                     before stay in effect. Check that {setting} points at a Config Database",
+                    self.shown_url()
+                ),
+            },
+            Answer::Known | Answer::Missing | Answer::Gone => {
+                format!(
+                    "Config Database does not serve this address; check that {setting} points at a Config Database"
+                )
+            }
+        };
+        Err(error(ConfigErrorKind::Malformed, message))
     }
 
     /// GETs a path below `/api/v1/`, again where that may help: at most `attempts` times, and only while the circuit is closed.
@@ -205,11 +213,7 @@ impl Http {
             status if status.is_success() => {
                 let etag = header(ETAG).cloned();
                 let body = self.body(response).await?;
-                Ok(Answer::Json {
-                    body,
-                    url: self.shown_url(),
-                    etag,
-                })
+                Ok(Answer::Json { body, etag })
             }
             StatusCode::NOT_MODIFIED if ask.known.is_some() => Ok(Answer::Known),
             StatusCode::NOT_FOUND if is_json => Ok(Answer::Missing),
@@ -230,8 +234,9 @@ impl Http {
                     ConfigErrorKind::Malformed,
                     format!(
                         "Config Database at {} sent more than {limit} bytes; the answer was dropped. Check \
-                         that CONFIG_SERVICE_URL points at a Config Database",
-                        self.shown_url()
+                         that {} points at a Config Database",
+                        self.shown_url(),
+                        self.options.names.url
                     ),
                 ));
             }
@@ -254,9 +259,9 @@ impl Http {
         error(
             ConfigErrorKind::Unavailable,
             format!(
-                "Error connecting to Config Database at {}: {reason}; check that it runs and that \
-                 CONFIG_SERVICE_URL is right",
-                self.shown_url()
+                "Error connecting to Config Database at {}: {reason}; check that it runs and that {} is right",
+                self.shown_url(),
+                self.options.names.url
             ),
         )
         .with_source(cause.without_url())
@@ -283,7 +288,8 @@ impl Http {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
                 ConfigErrorKind::Unauthorized,
                 format!(
-                    "Config Database at {url} refused the key ({status}); check CONFIG_SERVICE_API_KEY"
+                    "Config Database at {url} refused the key ({status}); check {}",
+                    self.options.names.api_key
                 ),
             ),
             _ if status.is_server_error() || overloaded => (
@@ -296,8 +302,8 @@ impl Http {
             _ => (
                 ConfigErrorKind::Malformed,
                 format!(
-                    "Config Database at {url} answered {status}; check that CONFIG_SERVICE_URL points at a \
-                     Config Database"
+                    "Config Database at {url} answered {status}; check that {} points at a Config Database",
+                    self.options.names.url
                 ),
             ),
         };
@@ -317,15 +323,4 @@ fn user_agent() -> String {
 
 fn error(kind: ConfigErrorKind, message: String) -> ConfigDatabaseError {
     ConfigDatabaseError::new(kind, message)
-}
-
-fn malformed(url: &str, cause: &FieldError) -> ConfigDatabaseError {
-    error(
-        ConfigErrorKind::Malformed,
-        format!(
-            "Config Database at {url} sent an answer that cannot be read ({cause}); the \
-             preferences known before stay in effect. Check that CONFIG_SERVICE_URL points at a \
-             Config Database"
-        ),
-    )
 }

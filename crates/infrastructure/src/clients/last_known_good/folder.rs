@@ -17,7 +17,7 @@ const NEW: &str = "new";
 #[derive(Debug, thiserror::Error)]
 #[error(
     "The folder {} of the last known preferences is used by another agent ({holder}); give each agent a folder of its \
-     own with CONFIG_LAST_KNOWN_GOOD_PATH", folder.display()
+     own", folder.display()
 )]
 pub struct FolderInUse {
     folder: PathBuf,

@@ -360,7 +360,7 @@ async fn the_folder_is_for_one_agent_and_for_no_other_user() {
         .to_string();
     assert!(
         second.contains(&format!("process {}", std::process::id()))
-            && second.contains("CONFIG_LAST_KNOWN_GOOD_PATH"),
+            && second.contains("a folder of its own"),
         "{second}"
     );
     let mode =

@@ -1,0 +1,70 @@
+//! What to do about what is wrong, where the agent can name a setting or a command of its own.
+
+use punctual::{FindingKind, Words};
+use punctual_application::Operation;
+use punctual_operations::remedies;
+
+/// How the agent's calls and pages speak of it.
+pub(crate) const WORDS: Words = Words {
+    key_hint: "The agent's API key (<code>BATCH_API_KEY</code>).",
+    remedy,
+};
+
+/// What to do.
+pub(crate) fn remedy(kind: &FindingKind) -> String {
+    let usual = remedies::remedy(kind);
+    let text = match kind {
+        FindingKind::Store => return format!("{usual} (BATCH_STORE_URL)"),
+        FindingKind::Failing(operation) if operation.uses_store() => {
+            return format!("{usual} (BATCH_STORE_URL)");
+        }
+        FindingKind::Paused(job_id) => {
+            return format!("Find out why, then `punctual-agent resume {job_id}`");
+        }
+        FindingKind::Preferences(_) => "Check the Config Database and CONFIG_SERVICE_URL",
+        FindingKind::DeliveryGivenUp(_) => "`punctual-agent results --batch ID` prints them",
+        FindingKind::Failing(Operation::FindSourceFile(_)) => {
+            "Put the file there, or correct its path in batch_config.json"
+        }
+        FindingKind::Failing(Operation::ReloadJobs) => {
+            "Run `punctual-agent check`, and correct the files"
+        }
+        FindingKind::Failing(Operation::WriteLastKnownGood(_)) => {
+            "Free disk space, or fix the permissions of CONFIG_LAST_KNOWN_GOOD_PATH; without it \
+             the agent cannot start while the Config Database is down"
+        }
+        _ => return usual,
+    };
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual::JobId;
+
+    use super::*;
+
+    #[test]
+    fn remedies_name_the_settings_and_commands_of_the_agent() {
+        let job = JobId::new("posts").unwrap();
+        let feature = "f".parse().unwrap();
+        for (kind, name) in [
+            (FindingKind::Store, "BATCH_STORE_URL"),
+            (
+                FindingKind::Failing(Operation::ReadQueues),
+                "BATCH_STORE_URL",
+            ),
+            (FindingKind::Preferences(job.clone()), "CONFIG_SERVICE_URL"),
+            (
+                FindingKind::Failing(Operation::WriteLastKnownGood(feature)),
+                "CONFIG_LAST_KNOWN_GOOD_PATH",
+            ),
+            (FindingKind::Paused(job), "`punctual-agent resume posts`"),
+        ] {
+            let text = remedy(&kind);
+            assert!(text.contains(name), "{text}");
+            assert!(!remedies::remedy(&kind).contains(name));
+        }
+        assert_eq!(remedy(&FindingKind::DeadLetters), "Replay or discard them");
+    }
+}
