@@ -1,18 +1,23 @@
-//! The layering of the crates, held against the table of `docs/architecture`, and of the domain's modules.
+//! The layering: what each crate may depend on and speak of, and the modules of the domain. `architecture/drawing.rs` draws
+//! what is there.
+
+mod drawing;
+mod imports;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::Value;
 
+use self::imports::{Source, cycle, imports, modules};
+
 type Names = &'static [&'static str];
 
-/// What a crate may depend on: siblings, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 10] = [
+/// What a crate may depend on: siblings, which all stand before it, and, where it is limited, crates from outside.
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 13] = [
     (
         "punctual-domain",
         &[],
@@ -54,6 +59,8 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 10] = [
             "uuid",
         ]),
     ),
+    ("punctual-telemetry", &["punctual-domain"], None),
+    ("punctual-web", &["punctual-domain"], None),
     (
         "punctual-infrastructure",
         // Telemetry carries the context of traces, behind the feature `otel`.
@@ -71,6 +78,12 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 10] = [
         None,
     ),
     (
+        "punctual-config-database",
+        // It is one implementation of the port `ConfigDatabase`.
+        &["punctual-application", "punctual-domain", "punctual-web"],
+        None,
+    ),
+    (
         "punctual",
         &[
             "punctual-application",
@@ -79,14 +92,6 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 10] = [
             "punctual-operations",
             "punctual-project",
         ],
-        None,
-    ),
-    ("punctual-telemetry", &["punctual-domain"], None),
-    ("punctual-web", &["punctual-domain"], None),
-    (
-        "punctual-config-database",
-        // It is one implementation of the port `ConfigDatabase`.
-        &["punctual-application", "punctual-domain", "punctual-web"],
         None,
     ),
     (
@@ -99,6 +104,34 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 10] = [
         ],
         None,
     ),
+    (
+        "punctual-agent",
+        &[
+            "punctual",
+            "punctual-application",
+            "punctual-config-database",
+            "punctual-domain",
+            "punctual-infrastructure",
+            "punctual-operations",
+            "punctual-project",
+            "punctual-telemetry",
+            "punctual-web",
+        ],
+        None,
+    ),
+    (
+        "punctual-benchmarks",
+        &[
+            "punctual-application",
+            "punctual-domain",
+            "punctual-infrastructure",
+            "punctual-project",
+            "punctual-telemetry",
+        ],
+        None,
+    ),
+    // What it uses, it uses for its tests.
+    ("punctual-tests", &[], None),
 ];
 
 fn packages() -> Vec<Value> {
@@ -132,11 +165,17 @@ fn dependencies(package: &Value) -> BTreeSet<String> {
 #[test]
 fn no_crate_reaches_past_its_layer() {
     let packages = packages();
-    for (name, siblings, outside) in MAY_DEPEND_ON {
-        let package = packages
-            .iter()
-            .find(|package| package["name"] == name)
-            .unwrap();
+    for package in &packages {
+        let listed = MAY_DEPEND_ON.iter().any(|entry| package["name"] == entry.0);
+        assert!(listed, "{} is not in MAY_DEPEND_ON", package["name"]);
+    }
+    for (place, (name, siblings, outside)) in MAY_DEPEND_ON.iter().enumerate() {
+        let below: Vec<&str> = MAY_DEPEND_ON[..place].iter().map(|entry| entry.0).collect();
+        for sibling in *siblings {
+            assert!(below.contains(sibling), "{name} must stand after {sibling}");
+        }
+        let package = packages.iter().find(|package| package["name"] == *name);
+        let package = package.unwrap_or_else(|| panic!("{name} does not exist"));
         for dependency in dependencies(package) {
             let allowed = if dependency.starts_with("punctual") {
                 siblings.contains(&dependency.as_str())
@@ -195,8 +234,7 @@ const DOMAIN: [&str; 7] = [
 
 #[test]
 fn the_modules_of_the_domain_import_each_other_in_one_direction() {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/domain/src");
-    let imports = imports(&modules(&sources));
+    let imports = imports(&sources_of("domain"));
     assert!(imports.len() > 30, "the sources are read: {imports:?}");
 
     if let Some(cycle) = cycle(&imports) {
@@ -225,141 +263,142 @@ fn the_modules_of_the_domain_import_each_other_in_one_direction() {
     );
 }
 
-#[test]
-fn imports_are_found_however_they_are_written_and_a_cycle_is_named() {
-    let source = |name: &str, text: &str| (name.to_owned(), text.to_owned());
-    let modules = BTreeMap::from([
-        source("a", "pub(crate) mod b;\nuse self::b::{self, *};"),
-        source("a::b", "use super::c::{C as D, d::{E, F}}; struct B;"),
-        source("a::c", "fn f() -> u8 { crate::g::h::<u8>(std::mem::take) }"),
-        source("g", "use std::fmt; use crate::{a::c::{C, *},};"),
-    ]);
-    let imports = imports(&modules);
-    let of = |module: &str| Vec::from_iter(imports[module].iter().map(String::as_str));
-    assert_eq!(of("a"), ["a::b"]);
-    assert_eq!(of("a::b"), ["a::c"]);
-    assert_eq!(of("a::c"), ["g"]);
-    assert_eq!(cycle(&imports).unwrap(), ["a::c", "g", "a::c"]);
+/// The modules of a crate in `crates`.
+fn sources_of(name: &str) -> BTreeMap<String, Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = modules(&root.join("../crates").join(name).join("src"));
+    assert!(!sources.is_empty(), "the sources of {name} are read");
+    sources
 }
 
-/// The code of each module under `folder`, without its tests and comments.
-fn modules(folder: &Path) -> BTreeMap<String, String> {
-    let mut modules = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            let module = path.strip_prefix(folder).unwrap().with_extension("");
-            let module = module.to_str().unwrap().replace(['/', '\\'], "::");
-            if path.is_dir() {
-                folders.push(path);
-            } else if module != "lib" && !module.ends_with("::tests") {
-                let source = fs::read_to_string(path).unwrap();
-                let code = source.split("#[cfg(test)]\nmod tests").next().unwrap();
-                let code = code.lines().map(|line| line.split("//").next().unwrap());
-                modules.insert(module, code.collect::<Vec<_>>().join("\n"));
-            }
-        }
-    }
-    modules
+/// Crates that speak HTTP.
+const HTTP: Names = &["axum", "http", "hyper", "reqwest", "tower_http"];
+/// What a program is given by its environment; only the programs read it, and libraries cannot know what it is called.
+const SETTINGS: Names = &["BATCH_", "CONFIG_", "OTEL_"];
+/// Commands of programs, which an embedder does not have.
+const COMMANDS: Names = &["punctual-agent", "punctual-config-service"];
+
+fn speaks_http(source: &Source) -> Option<String> {
+    let in_path = source.paths().into_iter().find(|path| {
+        let (first, rest) = path.split_once("::").unwrap_or((path, ""));
+        HTTP.contains(&first) && !rest.is_empty()
+    });
+    let name = || source.names().find(|name| *name == "StatusCode");
+    in_path.or_else(|| name().map(str::to_owned))
 }
 
-/// Which other modules each module names.
-fn imports(modules: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
-    let of = |(module, code): (&String, &String)| {
-        let mut paths = Vec::new();
-        let mut rest = code.as_str();
-        while let Some(start) = rest.find(|c: char| c.is_alphanumeric() || c == '_') {
-            rest = path_tree(&rest[start..], "", &mut paths);
-        }
-        let mut targets: BTreeSet<_> = paths
-            .iter()
-            .filter(|path| path.contains("::"))
-            .map(|path| home(path, module, modules))
-            .collect();
-        targets.remove(module);
-        (module.clone(), targets)
+fn reads_environment(source: &Source) -> Option<String> {
+    let mut paths = source.paths().into_iter();
+    paths.find(|path| path.starts_with("std::env") || path.starts_with("env::"))
+}
+
+fn names_a_setting_or_command(source: &Source) -> Option<String> {
+    let is_setting = |word: &str| {
+        let rest = SETTINGS.iter().find_map(|name| word.strip_prefix(name));
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
     };
-    modules.iter().map(of).collect()
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let words = source.literals.iter();
+    words
+        .flat_map(|literal| literal.split(|c| !is_word(c)))
+        .find(|word| is_setting(word) || COMMANDS.iter().any(|name| name == word))
+        .map(str::to_owned)
 }
 
-/// Reads the paths that `text` begins with, such as `crate::{ids, time::slot::Slot}`, and returns the rest.
-fn path_tree<'t>(text: &'t str, before: &str, paths: &mut Vec<String>) -> &'t str {
-    if let Some(mut rest) = text.strip_prefix('{') {
-        while !rest.is_empty() && !rest.starts_with('}') {
-            rest = path_tree(rest.trim_start(), before, paths);
-            // What is left of an entry: `*`, or `as` and another name.
-            rest = rest.trim_start_matches(|c| c != ',' && c != '}');
-            rest = rest.trim_start_matches(',').trim_start();
-        }
-        return rest.strip_prefix('}').unwrap_or(rest);
-    }
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let end = text.find(|c| !is_name(c)).unwrap_or(text.len());
-    let path = format!("{before}{}", &text[..end]);
-    match text[end..].strip_prefix("::") {
-        Some(rest) if rest.starts_with(|c| is_name(c) || c == '{') => {
-            path_tree(rest, &format!("{path}::"), paths)
-        }
-        Some(rest) => {
-            paths.push(format!("{path}::"));
-            rest
-        }
-        None => {
-            paths.push(path);
-            &text[end..]
+/// A mistake in each module that `rule` finds one in.
+fn found(name: &str, rule: fn(&Source) -> Option<String>) -> Vec<String> {
+    let sources = sources_of(name).into_iter();
+    let found = sources
+        .filter_map(|(module, source)| Some(format!("{name}: {module} names {}", rule(&source)?)));
+    found.collect()
+}
+
+#[test]
+fn use_cases_and_rules_know_neither_http_nor_the_environment() {
+    for name in ["application", "domain"] {
+        for rule in [speaks_http, reads_environment] {
+            assert_eq!(found(name, rule), [""; 0]);
         }
     }
 }
 
-/// The module in which the thing lives that `path`, written in `module`, names; `module` itself for what is foreign.
-fn home(path: &str, module: &str, modules: &BTreeMap<String, String>) -> String {
-    let mut home: Vec<&str> = module.split("::").collect();
-    for name in path.split("::") {
-        match name {
-            "crate" => home.clear(),
-            "super" => _ = home.pop(),
-            "self" => {}
-            name => {
-                home.push(name);
-                if !modules.contains_key(&home.join("::")) {
-                    home.pop();
-                    break;
-                }
-            }
+#[test]
+fn libraries_name_no_setting_and_no_command_of_a_program() {
+    for name in [
+        "application",
+        "config-database",
+        "domain",
+        "infrastructure",
+        "operations",
+        "project",
+        "punctual",
+        "web",
+    ] {
+        assert_eq!(found(name, names_a_setting_or_command), [""; 0]);
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    for name in ["config-database", "operations", "web"] {
+        let templates = std::fs::read_dir(root.join(name).join("templates")).unwrap();
+        let paths: Vec<PathBuf> = templates.map(|entry| entry.unwrap().path()).collect();
+        assert!(!paths.is_empty(), "the templates of {name} are read");
+        for path in paths {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let source = Source::of(&format!("{text:?}"));
+            let named = names_a_setting_or_command(&source);
+            assert_eq!(named, None, "{}", path.display());
         }
     }
-    assert!(
-        !home.is_empty(),
-        "{module} names {path}; name the module in which it lives"
-    );
-    home.join("::")
 }
 
-/// A cycle, if there is one: its modules in the order of their imports, the first one again at the end.
-fn cycle(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    let mut left = imports.clone();
-    // What imports nothing that is left is in no cycle.
-    loop {
-        let (before, names): (_, BTreeSet<_>) = (left.len(), left.keys().cloned().collect());
-        left.retain(|_, targets| !targets.is_disjoint(&names));
-        if left.len() == before {
-            break;
-        }
-    }
-    let mut path = vec![left.keys().next()?.clone()];
-    loop {
-        let targets = &left[path.last()?];
-        let next = targets
-            .iter()
-            .find(|target| left.contains_key(*target))?
-            .clone();
-        let start = path.iter().position(|module| *module == next);
-        path.push(next);
-        if let Some(start) = start {
-            return Some(path.split_off(start));
-        }
-    }
+#[test]
+fn what_a_layer_must_not_know_is_found_however_it_is_written() {
+    let http = |text: &str| speaks_http(&Source::of(text)).is_some();
+    assert!(http("use reqwest::{Client, Url};") && http("fn f() -> http::Uri {}"));
+    assert!(http("use x::StatusCode;") && !http("let url = \"http://a\"; // axum::Json"));
+    let environment = |text: &str| reads_environment(&Source::of(text)).is_some();
+    assert!(environment("std::env::var(name)") && environment("use std::{env, fs};"));
+    assert!(!environment("let env = environment::of();"));
+    let setting = |text: &str| names_a_setting_or_command(&Source::of(text)).is_some();
+    assert!(setting("\"check BATCH_STORE_URL, and\"") && setting("r#\"(CONFIG_HTTP_ADDR)\"#"));
+    assert!(setting("\"`punctual-agent check`\""));
+    assert!(!setting(
+        "const MAX_CONFIG_BYTES: u8 = 1; \"MAX_CONFIG_BYTES BATCH_\" // BATCH_LOG"
+    ));
+}
+
+/// Where a port carries JSON as it is, how often, and why.
+const JSON_IN_PORTS: [(&str, usize, &str); 3] = [
+    (
+        "ports::item_source",
+        1,
+        "a record has whatever fields its source has",
+    ),
+    (
+        "ports::operations",
+        2,
+        "the answer to a request is kept and read back as it was sent",
+    ),
+    (
+        "ports::purpose_handler",
+        2,
+        "a result is whatever the handler makes; once in the trait, once for its `Arc`",
+    ),
+];
+
+#[test]
+fn ports_carry_types_and_no_json_but_where_it_is_listed() {
+    let sources = sources_of("application").into_iter();
+    let found = sources.filter_map(|(module, source)| {
+        let names = source.names();
+        let places = names
+            .filter(|name| *name == "Value" || *name == "Map")
+            .count();
+        let is_port = module == "ports" || module.starts_with("ports::");
+        // One of them is the import.
+        (is_port && source.code.contains("serde_json")).then(|| (module, places - 1))
+    });
+    let listed = JSON_IN_PORTS.map(|(module, places, _)| (module.to_owned(), places));
+    assert_eq!(found.collect::<Vec<_>>(), listed);
 }
 
 /// The Config Database runs beside a product's web service, on its own.
