@@ -6,6 +6,7 @@
 #   tests/fresh.sh --possible  whether this machine allows it; prints the reason if not
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/debian.sh
 repository=$PWD
 
 # The build folder and the registry are this machine's own, so that nothing is built or fetched twice. The virtual
@@ -30,44 +31,24 @@ possible() {
 }
 
 install_mmdebstrap() {
-    apt-get update -qq # Also for mirrors().
+    apt-get update -qq # Also for make_debian().
     if command -v mmdebstrap >/dev/null; then return; fi
     echo "Installing from Debian's packages: mmdebstrap"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
 }
 
-# This machine's own mirrors of Debian, one `deb` line each.
-mirrors() {
-    # shellcheck disable=SC2016  # fields of apt
-    apt-get indextargets --format '$(ORIGIN) deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        sed -n 's/^Debian //p' | sort -u
-}
-
-# How this machine reaches them.
-apt_settings() {
-    apt-config dump --no-empty --format '%F "%v";%n' \
-        Acquire::http Acquire::https Acquire::Check-Valid-Until Acquire::Check-Date Acquire::Retries
-}
-
 make_root() {
-    local root=$1 codename
-    # shellcheck source=/dev/null
-    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-    mirrors >"$root.list"
-    apt_settings >"$root.conf"
-    if [ ! -s "$root.list" ]; then codename=stable; fi # Not a Debian: mmdebstrap knows where Debian is.
-    mmdebstrap --quiet --mode=root --variant=minbase --include=make --aptopt="$root.conf" \
-        "$codename" "$root" $([ -s "$root.list" ] && echo "$root.list")
-    mkdir -p "$root$repository" "$root$sysroot" "$root$cargo_home" "$root/usr/local/share/ca-certificates"
+    local root=$1
+    make_debian "$root" --variant=minbase --include=make
+    mkdir -p "$root$repository" "$root$sysroot" "$root$cargo_home"
     chmod a+x "$root/root" # The toolchain may be there, and is for every user.
     cp /etc/hosts "$root/etc/hosts"
-    # Trusted by this machine, and by a fresh one as soon as it has the package ca-certificates.
-    cp -r /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates" 2>/dev/null || true
     cp /etc/pip.conf "$root/etc/pip.conf" 2>/dev/null || true
 }
 
 mount_all() {
     local root=$1
+    mount --bind "$root" "$root" # As everywhere, the root is a mount: buildah asks for it.
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
@@ -159,7 +140,7 @@ inside() {
     mount_all "$root"
     in_root root useradd --create-home newcomer
     check_user_without_sudo run gcc libc6-dev
-    check_user_without_sudo test gcc libc6-dev postgresql chromium python3-venv faketime prometheus
+    check_user_without_sudo test gcc libc6-dev postgresql chromium python3-venv faketime prometheus buildah
     check_run
     check_user_with_sudo
     step "make test, as root"
