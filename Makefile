@@ -24,6 +24,7 @@ test: setup ## Set up what the tests need and run every test
 	tests/with-model.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
 	tests/with-postgres.sh tests/openapi.sh
 	python3 tests/reference.py --check
+	tests/container.sh
 
 setup: ## Install what the tests need from Debian's packages, where it is missing
 	@tests/setup.sh test

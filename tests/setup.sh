@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs from Debian's packages what is missing here for one of two tasks, and says what it installs:
 #   tests/setup.sh build   what `make run` needs: a linker, the headers of the C library, certificates for the registry
-#   tests/setup.sh test    that, and what the tests run: PostgreSQL, Chromium, Prometheus, Python and faketime
+#   tests/setup.sh test    that, and what the tests run: PostgreSQL, Chromium, Prometheus, Python, faketime and buildah
 # Installs nothing, and asks nothing of the network, where nothing is missing.
 set -eu
 
@@ -42,6 +42,10 @@ find_missing() {
     need chromium chromium
     need chromedriver chromium-driver
     need promtool prometheus
+    need buildah buildah
+    need mmdebstrap mmdebstrap
+    need ip iproute2
+    /usr/bin/python3 -c 'import yaml' 2>/dev/null || missing="$missing python3-yaml"
     has_postgresql || missing="$missing postgresql"
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs a command beside a throwaway PostgreSQL server, whose URL it finds in TEST_POSTGRES_URL. The server listens on
-# a free port of loopback, keeps its data in a temporary folder and ends with the command. `sh -c "$TEST_POSTGRES_RESTART"`
-# restarts it as if the power had gone.
+# TEST_POSTGRES_PORT or a free port of loopback, keeps its data in a temporary folder and ends with the command.
+# `sh -c "$TEST_POSTGRES_RESTART"` restarts it as if the power had gone.
 #   tests/with-postgres.sh cargo test -p punctual-config-database
 set -eu
 
@@ -29,7 +29,7 @@ as_owner "$bin/initdb" -D "$folder/data" -U punctual --auth=trust --encoding=UTF
     cat "$folder/initdb.log" >&2
     exit 1
 }
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=${TEST_POSTGRES_PORT:-$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')}
 # What a crash would lose is of no interest here: TEST_POSTGRES_OPTIONS="" keeps it safe, for measuring.
 options=${TEST_POSTGRES_OPTIONS--c fsync=off -c full_page_writes=off}
 as_owner "$bin/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 30 \
