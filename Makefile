@@ -13,7 +13,7 @@ run: ## Run the agent on the sample preferences, catching up with the last day
 		BATCH_STORE_URL=sqlite://$(DEMO)/punctual.db \
 		target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h
 
-scoreboard: setup ## Measure reliability and performance, and write SCOREBOARD.md
+scoreboard: setup ## Measure reliability and performance, and write docs/SCOREBOARD.md
 	tests/scoreboard.sh
 
 reference: ## Write docs/reference from what the code says of itself

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Measures reliability and performance, and writes SCOREBOARD.md: each figure with the command that gives it. Run it
+# Measures reliability and performance, and writes docs/SCOREBOARD.md: each figure with the command that gives it. Run it
 # on a machine that does nothing else; half an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -39,7 +39,7 @@ run 'test result' 'SEEDS=5000 cargo test --locked -q -p punctual-tests --test it
 run 'occurrences|restarts' 'KILLS=50 OCCURRENCES=50000 cargo test --locked --release -q -p punctual-agent --test it soak -- --nocapture --test-threads=1'
 run 'test result' 'cargo test --locked -q -p punctual-agent --all-features --test it crash_points'
 
-title "Everybody falls due in one minute" "The real scheduler, queue, processor and store, with a handler that does nothing; each result is \
+title "All users fall due in one minute" "The real scheduler, queue, processor and store, with a handler that does nothing; each result is \
 a row that survives a power cut. graphile-worker does as many empty jobs on the same server."
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --users 1000000'
 run 'users|graphile' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 200000 --peer'
@@ -49,11 +49,11 @@ title "A second process, a handler that waits 20 ms" "As with a language model."
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20'
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20 --processes 2'
 
-title "One schedule a user" "Loading, changing and ticking the mirror; APScheduler beside it."
+title "One schedule per user" "Loading, changing and ticking the mirror; APScheduler beside it."
 run '.' 'cargo run --locked --release -q -p punctual-benchmarks --bin schedule'
 
 title "From a change to its slot" "PUT to the Config Database until the agent says that the tenant stands in the new slot, with a million tenants."
 run 'import|snapshot|PUT|memory' 'cargo run --locked --release -q -p punctual-benchmarks --bin propagation -- --tenants 1000000'
 
-mv "$out" SCOREBOARD.md
-chmod 644 SCOREBOARD.md
+mv "$out" docs/SCOREBOARD.md
+chmod 644 docs/SCOREBOARD.md
