@@ -1,6 +1,6 @@
 """Writes docs/reference from what the code says of itself; with --check it only tells whether it is so already.
 
-The settings and the HTTP APIs come from `punctual-agent reference`, the fields of batch_config.json from its JSON
+The settings, the metrics and the HTTP APIs come from `punctual-agent reference`, the fields of batch_config.json from its JSON
 Schema, which tests hold to what the agent accepts.
 """
 
@@ -22,6 +22,13 @@ def settings():
     return (
         f"# Settings of the agent\n\n{NOTE}\nFrom the environment, or from a file with the same names (`--settings FILE`, "
         "TOML or JSON); the environment wins, and empty\nmeans unset.\n\n" + of_agent("settings")
+    )
+
+
+def metrics():
+    return (
+        f"# Metrics\n\n{NOTE}\n`GET /metrics` of the agent is text for Prometheus. What to make of them: [alert rules](../operations/alerts.yml), "
+        "a [dashboard](../operations/dashboard.json) and\nthe [runbook](../operations/runbook.md).\n\n" + of_agent("metrics")
     )
 
 
@@ -184,6 +191,7 @@ def of_types(message):
 def main():
     pages = {
         "settings.md": settings(),
+        "metrics.md": metrics(),
         "batch_config.md": batch_config(),
         "agent_http.md": http("The agent over HTTP", "agent"),
         "config_database_http.md": http("The Config Database over HTTP", "config-database"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use punctual_domain::Zone;
 use punctual_infrastructure::HandlerKinds;
 use punctual_project::JsonFile;
+use punctual_telemetry::METRICS;
 use serde_json::{Value, json};
 
 fn data(file: &str) -> PathBuf {
@@ -105,6 +106,45 @@ fn the_runbook_knows_every_warning_and_error_of_the_log() {
     );
 }
 
+/// The text of every Rust source below `folders` of the repository.
+fn sources(folders: &[&str]) -> String {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|name| data("..").join(name)).collect();
+    let mut sources = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                sources += &std::fs::read_to_string(&path).unwrap();
+            }
+        }
+    }
+    sources
+}
+
+#[test]
+fn every_metric_is_recorded_with_the_labels_that_are_described() {
+    let sources = sources(&["bins", "crates"]);
+    let mut recorded: Vec<(&str, Vec<&str>)> = Vec::new();
+    for kind in ["counter", "gauge", "histogram"] {
+        for call in sources.split(&format!("metrics::{kind}!(\"")).skip(1) {
+            let (name, rest) = call.split_once('"').unwrap();
+            let labels = rest.split(';').next().unwrap().split("\" =>");
+            let labels: Vec<&str> = labels.filter_map(|part| part.rsplit('"').next()).collect();
+            recorded.push((name, labels[..labels.len() - 1].to_vec()));
+        }
+    }
+    let mut described: Vec<_> = METRICS
+        .iter()
+        .map(|m| (m.name, m.labels.to_vec()))
+        .collect();
+    recorded.sort_unstable();
+    recorded.dedup();
+    described.sort_unstable();
+    assert_eq!(recorded, described);
+}
+
 /// The names in backticks that look like those of tests.
 fn tests_named_in(text: &str) -> Vec<&str> {
     let is_test = |name: &&str| {
@@ -118,18 +158,7 @@ fn tests_named_in(text: &str) -> Vec<&str> {
 fn every_line_about_security_names_a_test_that_exists() {
     let root = data("..");
     let text = std::fs::read_to_string(root.join("docs/operations/security.md")).unwrap();
-    let mut sources = String::new();
-    let mut folders = vec![root.join("bins"), root.join("crates"), root.join("tests")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                sources += &std::fs::read_to_string(&path).unwrap();
-            }
-        }
-    }
+    let sources = sources(&["bins", "crates", "tests"]);
     // The tables with a last column for it, without their heads.
     let rows = |line: &&str| line.starts_with("| ") && line.matches(" | ").count() >= 3;
     let claims: Vec<&str> = text.lines().filter(rows).collect();

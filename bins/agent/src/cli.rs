@@ -37,7 +37,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "URL")]
         to: String,
     },
-    /// Print the reference of the settings or of an HTTP API
+    /// Print the reference of the settings, of the metrics or of an HTTP API
     Reference {
         /// Subject of the reference
         what: Reference,
@@ -210,6 +210,8 @@ pub(crate) struct TriggerOptions {
 pub(crate) enum Reference {
     /// Settings and their defaults, as a Markdown table
     Settings,
+    /// Metrics and their labels, as a Markdown table
+    Metrics,
     /// HTTP API of the agent, as an OpenAPI document (JSON)
     Agent,
     /// HTTP API of the Config Database, as an OpenAPI document (JSON)

@@ -9,7 +9,7 @@ mod traces;
 pub use logs::{
     DEFAULT_FILTER, InvalidLogFormat, LogFormat, Options, Telemetry, TelemetryError, init,
 };
-pub use metrics::{BUCKETS, describe_metrics};
+pub use metrics::{BUCKETS, METRICS, Metric, MetricKind, describe_metrics};
 #[cfg(feature = "otel")]
 pub use traces::{continue_from, traceparent};
 

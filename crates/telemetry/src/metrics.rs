@@ -1,49 +1,136 @@
-//! What each metric means. A new metric is described here, and recorded where it happens with the macros of `metrics`.
+//! Every metric, in one table. The descriptions that Prometheus shows and `docs/reference/metrics.md` are made from it.
+//!
+//! To add a metric:
+//!
+//! 1. Record it where it happens, with the macros of the crate `metrics`. The name begins with `punctual_` and ends with
+//!    `_total` (a counter) or its unit, such as `_seconds`. A label has few values: a job, never a tenant.
+//! 2. Add it to [`METRICS`], in words for an operator, with its labels, and run `make reference`. A test compares the table
+//!    with what the crates record.
+//! 3. If somebody should be woken by it, add a rule to `docs/operations/alerts.yml` and its section to the runbook, and a panel
+//!    to the dashboard.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Upper bounds in seconds of the histograms whose names end in `_seconds`.
 pub const BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0];
 
+/// Kind of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// A number that only grows while the process runs.
+    Counter,
+    /// A number as it is now.
+    Gauge,
+    /// Durations in seconds, counted by [`BUCKETS`].
+    Histogram,
+}
+
+/// A metric of Punctual.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Name, as Prometheus shows it.
+    pub name: &'static str,
+    /// Kind, which decides how it is queried.
+    pub kind: MetricKind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// Meaning, for an operator.
+    pub description: &'static str,
+}
+
+use MetricKind::{Counter, Gauge, Histogram};
+
+const fn metric(
+    name: &'static str,
+    kind: MetricKind,
+    labels: &'static [&'static str],
+    description: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        labels,
+        description,
+    }
+}
+
+/// All metrics that the agent or a service that embeds Punctual records.
+pub const METRICS: [Metric; 11] = [
+    metric(
+        "punctual_items_total",
+        Counter,
+        &["job_id", "status"],
+        "Number of items that have ended, by outcome: `succeeded`, `failed` or `skipped`.",
+    ),
+    metric(
+        "punctual_batches_total",
+        Counter,
+        &["job_id"],
+        "Number of batches queued.",
+    ),
+    metric(
+        "punctual_changes_total",
+        Counter,
+        &["job_id"],
+        "Number of preference changes applied.",
+    ),
+    metric(
+        "punctual_feed_missed_total",
+        Counter,
+        &["job_id"],
+        "Number of preference changes that the feed missed and a full read found.",
+    ),
+    metric(
+        "punctual_unanswered_calls_total",
+        Counter,
+        &["call", "reason"],
+        "Number of calls of a Config Database or a result sink that panicked or timed out.",
+    ),
+    metric(
+        "punctual_scheduled_tenants",
+        Gauge,
+        &["job_id"],
+        "Number of scheduled tenants.",
+    ),
+    metric(
+        "punctual_quarantined_preferences",
+        Gauge,
+        &["job_id"],
+        "Number of preferences that cannot be used.",
+    ),
+    metric(
+        "punctual_preferences_seen_timestamp_seconds",
+        Gauge,
+        &["job_id"],
+        "Unix time until which every stored preference is in effect.",
+    ),
+    metric(
+        "punctual_planned_timestamp_seconds",
+        Gauge,
+        &[],
+        "Unix time until which this process has planned everything due; absent while it has never been the leader.",
+    ),
+    metric(
+        "punctual_leads",
+        Gauge,
+        &[],
+        "1 if this process is the scheduler leader, else 0.",
+    ),
+    metric(
+        "punctual_fire_lateness_seconds",
+        Histogram,
+        &["job_id", "stage"],
+        "Seconds from the due time to the batch being `queued`, and to its first item being `started`.",
+    ),
+];
+
 /// Describes every metric to the recorder. Call it once, after a recorder is installed.
 pub fn describe_metrics() {
-    describe_counter!(
-        "punctual_items_total",
-        "Number of items that have ended, by outcome."
-    );
-    describe_counter!("punctual_batches_total", "Number of batches queued.");
-    describe_counter!(
-        "punctual_changes_total",
-        "Number of preference changes applied."
-    );
-    describe_counter!(
-        "punctual_feed_missed_total",
-        "Number of preference changes that the feed missed and a full read found."
-    );
-    describe_counter!(
-        "punctual_unanswered_calls_total",
-        "Number of calls of a Config Database or a result sink that panicked or timed out."
-    );
-    describe_gauge!("punctual_scheduled_tenants", "Number of scheduled tenants.");
-    describe_gauge!(
-        "punctual_quarantined_preferences",
-        "Number of preferences that cannot be used."
-    );
-    describe_gauge!(
-        "punctual_preferences_seen_timestamp_seconds",
-        "Unix time until which every stored preference is in effect."
-    );
-    describe_gauge!(
-        "punctual_planned_timestamp_seconds",
-        "Unix time until which this process has planned everything due; absent unless it is the leader."
-    );
-    describe_gauge!(
-        "punctual_leads",
-        "1 if this process is the scheduler leader, else 0."
-    );
-    describe_histogram!(
-        "punctual_fire_lateness_seconds",
-        Unit::Seconds,
-        "Seconds from the due time to the batch being queued, and to its first item starting."
-    );
+    for metric in &METRICS {
+        match metric.kind {
+            Counter => describe_counter!(metric.name, metric.description),
+            Gauge => describe_gauge!(metric.name, metric.description),
+            Histogram => describe_histogram!(metric.name, Unit::Seconds, metric.description),
+        }
+    }
 }

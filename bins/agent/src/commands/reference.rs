@@ -1,5 +1,7 @@
 //! `punctual-agent reference`: what the references in `docs/reference` are made of.
 
+use punctual_telemetry::{METRICS, Metric, MetricKind};
+
 use super::Failure;
 use crate::{cli::Reference, settings};
 
@@ -7,6 +9,7 @@ impl Reference {
     pub(crate) fn print(self) -> Result<(), Failure> {
         let text = match self {
             Self::Settings => settings::reference(),
+            Self::Metrics => metrics(),
             Self::Agent => punctual_operations::description()
                 .to_pretty_json()
                 .map_err(Failure::failed)?,
@@ -17,4 +20,26 @@ impl Reference {
         println!("{text}");
         Ok(())
     }
+}
+
+/// The metrics as a table in Markdown.
+fn metrics() -> String {
+    let row = |metric: &Metric| {
+        let kind = match metric.kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        let labels = metric.labels.iter().map(|label| format!("`{label}`"));
+        let labels = labels.collect::<Vec<_>>().join(", ");
+        let Metric {
+            name, description, ..
+        } = metric;
+        format!("| `{name}` | {kind} | {labels} | {description} |")
+    };
+    let rows: Vec<String> = METRICS.iter().map(row).collect();
+    format!(
+        "| name | kind | labels | description |\n|---|---|---|---|\n{}",
+        rows.join("\n")
+    )
 }
