@@ -1,4 +1,8 @@
 //! Sources of items for plain jobs.
+//!
+//! To read another format of a file, add its ending to `Sources::records`, beside [`table`] and [`lines`]. For another place,
+//! add a variant to [`Location`], read it in `source.rs` of `punctual-project`, describe it in `batch_config.schema.json`, and
+//! take its records in `Sources::records`. An embedding program has records of its own through the port [`ItemSource`].
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -1,6 +1,22 @@
-//! Stores behind the ports `WorkQueue`, `BatchStore` and `BatchReader`: apalis' queue with our tables beside it, so
-//! that a tick's batches, their messages and the progress are one transaction. SQLite for one machine, PostgreSQL for
-//! many; each job has a queue of its own, so that none stands in another's way.
+//! The stores behind the ports `WorkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `Operations`: the queue of apalis
+//! with our tables beside it, so that a tick's batches, their messages and the progress are one transaction. SQLite for one
+//! machine, PostgreSQL for many; each job has a queue of its own, so that none stands in another's way.
+//!
+//! # Adding a statement
+//!
+//! Reads, deliveries and what operators do are written once for both databases, in `reader`, `deliveries` and `operations`.
+//! A statement of the queue or of the processor that is the same in both is a constant of `sql`; one that differs
+//! stands in `sqlite/` and in `postgres/`. The suites of `testing::contract` run on both stores, so add what the
+//! statement promises to them first. A port's method that is new has a place there, too, and in the fake.
+//!
+//! # Adding a column
+//!
+//! 1. A migration in `migrations/sqlite` and one in `migrations/postgres`, with a default for rows of earlier versions. One
+//!    that has been released is never edited.
+//! 2. Its writers: `sql`, `sqlite/` and `postgres/`. Its readers: the columns listed in `reader`, and `rows`, which makes
+//!    values of them.
+//! 3. The list of columns in `transfer`, which copies them from SQLite to PostgreSQL.
+//! 4. The type that carries it, in `punctual-domain` or `ports`, the fake, and a contract test that reads it back.
 
 mod claim;
 mod deliveries;

@@ -2,7 +2,7 @@
 //! commands read. What an operator's action answers with stands beside the action, in `punctual-application`.
 //!
 //! To add an answer, write its type here (or beside its action), name it in the endpoint's `#[utoipa::path]`, and add it
-//! to the snapshots of `api/tests.rs`.
+//! to the snapshots of `tests.rs`.
 
 use chrono::{DateTime, Utc};
 use punctual_application::{

@@ -1,5 +1,17 @@
 //! The operations page: what runs, what is wrong, and what an operator can do about it. Rendered here, with assets of
 //! its own and nothing from elsewhere; the script only keeps it up to date.
+//!
+//! # Adding a page
+//!
+//! 1. A template in `templates/` that extends `layout.html`, and a struct that derives `Template` in the module of its subject
+//!    here, or in a new one. Its fields are what the page shows: types of [`model`](crate::model) or of the use case.
+//! 2. A function that asks [`Operator`](punctual_application::Operator), never a handler of the API, and ends with [`render`].
+//!    It takes a [`Visitor`], so the page asks for the key. Errors leave with `?`: a [`Problem`] becomes a page, too.
+//! 3. A line in [`routes`], one in `templates/nav.html` if it belongs into every page's head, and a sentence in
+//!    `docs/architecture/batch_processing_architecture.md`.
+//!
+//! A form posts to the address of its page, which answers with a redirect; every change goes through the operator, which
+//! writes the audit log. Addresses begin with `punctual_web::page::root`, since the router may be nested.
 
 mod backfill;
 mod batches;

@@ -134,7 +134,8 @@ impl PreferenceMirror for StatusHandle {
     }
 }
 
-/// A handle on the scheduler's state.
+/// Shows the state of the scheduler after its last tick. It is for reading: the scheduler publishes, and nothing that is
+/// done with the handle changes what is scheduled. What operators do goes through [`Operator`](crate::Operator).
 #[derive(Debug, Clone, Default)]
 pub struct StatusHandle(watch::Sender<Arc<SchedulerStatus>>);
 
@@ -157,7 +158,7 @@ impl StatusHandle {
         }
     }
 
-    /// Shows a new state to everybody. Only the scheduler does.
+    /// Shows a new state to all readers. Only the scheduler calls this.
     pub fn publish(&self, status: SchedulerStatus) {
         self.0.send_replace(Arc::new(status));
     }

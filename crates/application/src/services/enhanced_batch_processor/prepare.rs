@@ -39,7 +39,7 @@ impl EnhancedBatchProcessor {
                 defaults,
                 ..
             } => {
-                // An aggregate is nobody's preference; a job that was of another type may have one queued.
+                // An aggregate has no preference; a job that was of another type may have one queued.
                 let tenants: Vec<TenantId> = ids.iter().filter_map(ItemId::tenant).collect();
                 let known = match &self.mirror {
                     Some(mirror) => mirror.preferences(&job.job_id, &tenants),
