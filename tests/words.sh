@@ -32,6 +32,14 @@ refuse "${start}told${end}" 'told' '"notified", "reported" or "sent", with the s
 refuse "${start}by hand${end}" 'by hand' '"manual" or "manually"'
 refuse "${start}nobody${end}" 'nobody' '"no user", "no tenant" or "no replica"'
 refuse "${start}whoever${end}" 'whoever' '"the user who", "the tenant that" or "the caller"'
+refuse "${start}tried again${end}" 'tried again' '"retried", or "the agent retries ..."'
+refuse "cannot be [a-z]+ now${end}" 'cannot be ... now' '"cannot be ...", or "failed to ..."'
+refuse "${start}mend${end}" 'mend' '"fix" or "correct"'
+refuse "${start}made-up${end}" 'made-up' '"generated"'
+refuse "${start}taken back${end}|${start}keys that hold${end}" 'keys that hold or are taken back' '"active" and "revoked"'
+refuse "${start}last heard${end}|no one knows" 'last heard' '"last heartbeat", "unknown"'
+refuse 'use an? ([a-rt-z][a-z]* |s[a-tv-z][a-z]* )+as ' 'use a ... as' '"use a ... such as"'
+refuse "${start}one a line${end}|object a line${end}" 'one a line' '"one per line"'
 
 [ $status -eq 0 ] || echo 'Why, and how to word it instead: CONTRIBUTING.md, "What we expect".' >&2
 exit $status

@@ -145,7 +145,7 @@ fn import_keys_and_serving_work_from_the_command_line() {
     assert_eq!(
         service.status(key),
         401,
-        "a key that is taken back is refused at once"
+        "a revoked key is refused immediately"
     );
     assert!(!output(folder, &["keys", "revoke", "agent"]).0);
 

@@ -1,4 +1,4 @@
-//! Import of many configurations, one JSON object a line. Valid lines are kept, invalid ones are listed; a line is wrong
+//! Import of many configurations, one JSON object per line. Valid lines are kept, invalid ones are listed; a line is wrong
 //! for itself alone, whatever is wrong with it.
 
 use std::{collections::HashSet, path::Path};

@@ -37,7 +37,7 @@ const DEEPEST: usize = 100;
 /// Largest source at a URL, in bytes.
 const LARGEST: usize = 64 * 1024 * 1024;
 
-/// Reads records from files and from URLs: a JSON array, one JSON object a line, or CSV with a header. Every record has
+/// Reads records from files and from URLs: a JSON array, one JSON object per line, or CSV with a header. Every record has
 /// a unique `id`, text or a whole number; a record that is text alone is its id.
 #[derive(Debug, Clone)]
 pub struct Sources {

@@ -330,7 +330,7 @@ mod tests {
         assert!(!heard.is_gone(seen + TimeDelta::seconds(15)));
         assert!(heard.is_gone(seen + TimeDelta::seconds(17)));
 
-        // Deliveries that fail once are tried again and not shown yet; those given up long ago are no longer shown.
+        // Deliveries that fail once are retried and not shown yet; those given up long ago are no longer shown.
         store.end_batches().await;
         let began = DateTime::UNIX_EPOCH;
         let fails = async |again: Option<DateTime<Utc>>| {

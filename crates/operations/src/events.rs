@@ -39,7 +39,7 @@ pub(super) async fn stream(
         seen: None,
         unsent: VecDeque::new(),
     };
-    // What cannot be read now may be a second later.
+    // What cannot be read may be a second later.
     let _ = watch.look().await;
     let events = stream::unfold(watch, |mut watch| async move {
         loop {

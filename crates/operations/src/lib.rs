@@ -245,7 +245,7 @@ impl Operations {
     }
 }
 
-/// Seconds after which to try again what cannot be done now.
+/// Seconds after which to try again what cannot be done.
 const RETRY_AFTER: u64 = 5;
 
 /// A page of a list, as asked for.

@@ -13,7 +13,7 @@ pub fn in_words(finding: &Finding, remedy: fn(&FindingKind) -> String) -> String
 #[must_use]
 pub fn remedy(kind: &FindingKind) -> String {
     let text = match kind {
-        FindingKind::Store => MEND_STORE,
+        FindingKind::Store => FIX_STORE,
         FindingKind::NotPlannedYet => "Wait; if this lasts, see the log",
         FindingKind::NotPlanned => {
             "See the other reasons and the log. Nothing is lost: catch_up decides which missed runs are made up"
@@ -36,12 +36,12 @@ pub fn remedy(kind: &FindingKind) -> String {
     text.to_owned()
 }
 
-const MEND_STORE: &str =
+const FIX_STORE: &str =
     "Free disk space, release the lock on the store, or bring the database back";
 
 fn of_operation(operation: &Operation) -> &'static str {
     match operation {
-        operation if operation.uses_store() => MEND_STORE,
+        operation if operation.uses_store() => FIX_STORE,
         Operation::BeginChunks(_) => {
             "See the log for workers that end; restart the process if nothing else helps"
         }

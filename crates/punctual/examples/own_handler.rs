@@ -23,7 +23,7 @@ impl PurposeHandler for Greeter {
             .overrides()
             .and_then(|overrides| overrides.get("word")?.as_str());
         let text = format!("{}, {}!", word.unwrap_or("Hello"), item.item_id);
-        // Hand `item.idempotency_key()` on to whatever has an effect outside. Any error is tried again.
+        // Hand `item.idempotency_key()` on to whatever has an effect outside. Any error is retried.
         self.0.send(text.clone()).await?;
         Ok(json!({ "text": text }))
     }

@@ -78,7 +78,7 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// Status 401: a key is needed.
+    /// Status 401: an API key is required.
     #[must_use]
     pub fn unauthorized() -> Self {
         Self::new(

@@ -135,7 +135,7 @@ impl Agent {
         self.log.lock().unwrap().clone()
     }
 
-    /// GETs a path of the API, unless it cannot be answered now.
+    /// GETs a path of the API, unless it cannot be answered.
     pub async fn try_get(&self, path: &str) -> Option<Value> {
         let response = self.request(Method::GET, path).send().await;
         let response = response.ok()?.error_for_status().ok()?;

@@ -111,7 +111,7 @@ pub struct Snapshot {
     pub records: Vec<PreferenceRecord>,
     /// Where the feed goes on.
     pub cursor: Cursor,
-    /// `None`: it was read just now. Otherwise it cannot be read now, and this is what was known then.
+    /// `None`: it was read just now. Otherwise it cannot be read, and this is what was known then.
     pub known_at: Option<DateTime<Utc>>,
 }
 

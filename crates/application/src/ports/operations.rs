@@ -91,7 +91,7 @@ pub struct Activity {
 pub struct FailingDeliveries {
     /// The job.
     pub job_id: JobId,
-    /// Whether they were given up; otherwise they are tried again.
+    /// Whether they were given up; otherwise they are retried.
     pub given_up: bool,
     /// Number of deliveries.
     pub deliveries: u64,
@@ -112,7 +112,7 @@ pub struct Working {
     pub jobs: u64,
     /// When it claimed the oldest.
     pub since: DateTime<Utc>,
-    /// When it was last heard of; `None`: nothing is known any more.
+    /// Time of the last heartbeat; `None`: unknown.
     pub last_seen: Option<DateTime<Utc>>,
 }
 

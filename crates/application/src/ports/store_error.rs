@@ -82,7 +82,7 @@ impl StoreError {
         )
     }
 
-    /// Whether the caller can mend the request; otherwise the store failed.
+    /// Whether the caller can correct the request; otherwise the store failed.
     #[must_use]
     pub fn is_callers(&self) -> bool {
         matches!(

@@ -10,7 +10,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{FeatureType, JobId};
 
-/// A failure that has not been repeated for so long is over: every operation but the last is tried again much sooner.
+/// A failure that has not been repeated for so long is over: every operation but the last is retried much sooner.
 const FORGOTTEN_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 /// What the process does again and again, and may fail at.

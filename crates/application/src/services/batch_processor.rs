@@ -116,7 +116,7 @@ pub enum ProcessError {
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
-    /// The tenants' preferences cannot be known now, so nothing was run.
+    /// The tenants' preferences cannot be known, so nothing was run.
     #[error("failed to read preferences, no item was run: {0}")]
     Preferences(#[from] ConfigDatabaseError),
     /// The records of a plain job cannot be read.

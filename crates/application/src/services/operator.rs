@@ -77,7 +77,7 @@ pub enum OperatorError {
     /// The request is well-formed, and doing it would most likely be a mistake.
     #[error("{0}")]
     Refused(String),
-    /// Preferences cannot be read now. The same request may succeed later.
+    /// Preferences cannot be read. The same request may succeed later.
     #[error("{0}")]
     Unavailable(String),
     /// The store failed, or refused a cursor.
@@ -86,7 +86,7 @@ pub enum OperatorError {
 }
 
 impl OperatorError {
-    /// Whether the caller can mend the request.
+    /// Whether the caller can correct the request.
     #[must_use]
     pub fn is_callers(&self) -> bool {
         match self {

@@ -40,7 +40,7 @@ pub struct JobStatus {
     pub next_due: Option<DateTime<Utc>>,
     /// Every preference stored until then is in effect.
     pub seen_until: Option<DateTime<Utc>>,
-    /// Why preferences cannot be read now.
+    /// Why preferences cannot be read.
     pub trouble: Option<String>,
     /// The tenants themselves, as they stand now.
     pub mirror: MirrorHandle,

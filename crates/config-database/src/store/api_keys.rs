@@ -1,4 +1,4 @@
-//! API keys, by their hash: made, listed, followed by another with a time in which both hold, taken back.
+//! API keys, by their hash: created, listed, rotated with a time in which both keys are valid, and revoked.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{TenantId, visible};

@@ -20,7 +20,7 @@ use crate::{
 /// What is known of a tenant's preference.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Choice {
-    /// Nothing: it cannot be read now, and never has been.
+    /// Nothing: it cannot be read, and never has been.
     Unknown,
     /// There is none.
     Missing,
@@ -125,7 +125,7 @@ pub struct Facts<'f> {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
-    /// The preference cannot be read now, and nothing is known of it: nothing runs on a guess.
+    /// The preference cannot be read, and nothing is known of it: nothing runs on a guess.
     Unknown,
     /// No preference of this tenant for the feature has ever been seen.
     NeverSeen,

@@ -534,7 +534,7 @@ impl ConfigDatabaseClient {
     }
 }
 
-/// A tenant's record, what is wrong with it, or why it cannot be had now.
+/// A tenant's record, what is wrong with it, or why it cannot be had.
 type Fetched = Result<Result<Option<PreferenceRecord>, Misfit>, String>;
 
 /// A change whose preference had to be fetched.

@@ -51,7 +51,7 @@ pub struct BatchScheduler {
     lateness: Lateness,
 }
 
-/// Why a job with a fixed schedule cannot be planned now.
+/// Why a job with a fixed schedule cannot be planned.
 #[derive(Debug, thiserror::Error)]
 enum PlanError {
     #[error(transparent)]
@@ -125,7 +125,7 @@ impl BatchScheduler {
     }
 
     /// What the fixed schedules have to run until `now`, and when the next one falls due. A job whose items
-    /// cannot be read keeps its place and is tried again with the next tick.
+    /// cannot be read keeps its place and is retried with the next tick.
     pub(crate) async fn plan(&mut self, now: DateTime<Utc>) -> (Firing, Option<DateTime<Utc>>) {
         let mut firing = Firing {
             batches: Vec::new(),

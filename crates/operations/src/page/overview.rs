@@ -142,7 +142,7 @@ pub(super) async fn live(
                 if stopped.await.is_ok() {
                     return None;
                 }
-                // What cannot be read now may be a second later; the page stays as it is.
+                // What cannot be read may be a second later; the page stays as it is.
                 let Ok(now) = app.now().await else { continue };
                 let Ok(html) = with_root(root.clone(), || now.render()) else {
                     continue;

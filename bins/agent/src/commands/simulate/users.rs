@@ -1,4 +1,4 @@
-//! Whose schedule is simulated: the users of the Config Database, of a file, or made-up ones.
+//! Whose schedule is simulated: the users of the Config Database, of a file, or generated ones.
 
 use std::{
     io::{BufRead, BufReader},
@@ -40,7 +40,7 @@ struct Line {
     config_value: Map<String, Value>,
 }
 
-/// Reads them from a file of imports, one JSON object a line.
+/// Reads them from a file of imports, one JSON object per line.
 pub(super) fn of_file(
     mirror: &mut Mirror,
     file: &Path,

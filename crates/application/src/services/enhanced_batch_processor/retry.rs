@@ -1,4 +1,4 @@
-//! When a failed item is tried again: exponential backoff with full jitter, in this one layer.
+//! When a failed item is retried: exponential backoff with full jitter, in this one layer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// Longest waits, before jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), LONGEST_DELAY);
 
-/// How often, and after what wait, a failed item is tried again.
+/// How often, and after what wait, a failed item is retried.
 #[derive(Clone)]
 pub struct RetryPolicy {
     limit: u32,

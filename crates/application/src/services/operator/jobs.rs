@@ -69,7 +69,7 @@ pub struct PreferenceTiming {
     pub quarantined: usize,
     /// Every preference stored until then is in effect.
     pub seen_until: Option<DateTime<Utc>>,
-    /// Why preferences cannot be read now; `null`: they can.
+    /// Why preferences cannot be read; `null`: they can.
     pub trouble: Option<String>,
     /// Number of slots that the tenants stand in.
     pub slot_count: usize,

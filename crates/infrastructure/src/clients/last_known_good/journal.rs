@@ -1,4 +1,4 @@
-//! The file of a feature: a head, the records of a snapshot, and the changes since, one JSON object a line. Every block of
+//! The file of a feature: a head, the records of a snapshot, and the changes since, one JSON object per line. Every block of
 //! lines ends with a seal, the hash of all that stands above it. A new snapshot replaces the file as a whole; a block
 //! that a crash cut off is as if it had not been written, and damage is something else.
 

@@ -23,7 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_SNAPSHOT: Duration = Duration::from_secs(3600);
 /// The time limit of a read of changes, beside the time for which it may wait for one.
 const LONGEST_READ: Duration = Duration::from_secs(600);
-/// Pages of changes one after the other that promise more. A feed that does not end then is read as a whole.
+/// Pages of changes in a row that announce more. A feed that does not end then is read as a whole.
 const MOST_PAGES: usize = 10_000;
 /// The first wait after a failed read; the longest is the poll interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub(super) enum News {
         changes: Vec<Change>,
         read_at: DateTime<Utc>,
     },
-    /// They cannot be read now.
+    /// They cannot be read.
     Trouble(String),
 }
 

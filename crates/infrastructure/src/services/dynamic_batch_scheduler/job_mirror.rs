@@ -35,7 +35,7 @@ pub(super) struct JobMirror {
     pub(super) seen_until: Option<DateTime<Utc>>,
     /// When everything was last read, here or in the agent's last run. What the feed has brought since may have gaps.
     pub(super) snapshot_at: Option<DateTime<Utc>>,
-    /// Why the feed cannot be read now.
+    /// Why the feed cannot be read.
     pub(super) trouble: Option<String>,
 }
 

@@ -33,7 +33,7 @@ struct Scripted {
     /// It gives no changes.
     unreachable: std::sync::atomic::AtomicBool,
     holds_nothing: std::sync::atomic::AtomicBool,
-    /// Every page promises more.
+    /// Every page announces more.
     promises_more: std::sync::atomic::AtomicBool,
     /// Number of calls that will panic, and after these of calls that will never end.
     panics: std::sync::atomic::AtomicUsize,
