@@ -20,13 +20,13 @@ use super::{
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Of this job only.
+    /// Only this job.
     #[param(value_type = Option<String>)]
     job_id: Option<JobId>,
     /// `queued`, `running`, `completed` or `cancelled` only.
     #[param(value_type = Option<String>)]
     status: Option<BatchStatus>,
-    /// Where the next page begins, as the last one said.
+    /// Cursor that the previous page returned.
     cursor: Option<String>,
     /// Page size, 1 to 1000 (default: 100).
     limit: Option<u32>,
@@ -78,7 +78,7 @@ pub(super) struct ResultsQuery {
     /// `running`, `succeeded`, `failed` or `skipped` only.
     #[param(value_type = Option<String>)]
     status: Option<ItemStatus>,
-    /// Where the next page begins, as the last one said.
+    /// Cursor that the previous page returned.
     cursor: Option<String>,
     /// Page size, 1 to 1000 (default: 100).
     limit: Option<u32>,

@@ -24,16 +24,16 @@ use super::{
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Of this job only.
+    /// Only this job.
     #[param(value_type = Option<String>)]
     job_id: Option<JobId>,
-    /// Of this tenant only.
+    /// Only this tenant.
     #[param(value_type = Option<String>)]
     tenant_id: Option<ItemId>,
     /// `open`, `replayed` or `discarded` only.
     #[param(value_type = Option<String>)]
     state: Option<DeadLetterState>,
-    /// Where the next page begins, as the last one said.
+    /// Cursor that the previous page returned.
     cursor: Option<String>,
     /// Page size, 1 to 1000 (default: 100).
     limit: Option<u32>,

@@ -18,7 +18,7 @@ use super::{
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ExplainQuery {
-    /// In which job.
+    /// Job id.
     #[param(value_type = String)]
     job_id: JobId,
     /// Date in the tenant's time zone (default: today).

@@ -252,7 +252,7 @@ const RETRY_AFTER: u64 = 5;
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PageQuery {
-    /// Where the next page begins, as the last one said.
+    /// Cursor that the previous page returned.
     cursor: Option<String>,
     /// Page size, 1 to 1000 (default: 100).
     limit: Option<u32>,

@@ -14,14 +14,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Whether the agent does its main work.
+/// Readiness of the agent.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Readiness {
     /// `ready` or `not ready`.
     pub status: String,
-    /// Why the agent does not do its main work, since when, and the remedy.
+    /// Problems that make the agent unready, since when, with the remedy.
     pub reasons: Vec<String>,
-    /// What an operator should look at, although the agent does its main work.
+    /// Problems that leave the agent ready, since when, with the remedy.
     pub warnings: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ pub struct Version {
 pub struct Jobs {
     /// The jobs, in the order of their file.
     pub jobs: Vec<JobView>,
-    /// Everything due until then has been planned; `null` before the first plan.
+    /// Time until which everything due has been planned; `null` before the first plan.
     pub planned_until: Option<DateTime<Utc>>,
 }
 
@@ -59,18 +59,18 @@ pub struct PausedJob {
     pub paused: bool,
 }
 
-/// What falls due.
+/// Upcoming items.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Upcoming {
-    /// After this instant.
+    /// Start of the period, exclusive.
     pub from: DateTime<Utc>,
-    /// Until this instant.
+    /// End of the period, inclusive.
     pub until: DateTime<Utc>,
     /// What falls due, by instant and job.
     pub upcoming: Vec<DueItems>,
 }
 
-/// What cannot be used.
+/// Preferences that cannot be used.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Quarantine {
     /// Preferences that a job cannot use, and entries of the Config Database that cannot be read.
@@ -82,21 +82,21 @@ pub struct Quarantine {
 /// A batch: one job falling due for one slot at one instant.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Batch {
-    /// Its id.
+    /// Id of the batch.
     pub batch_id: Uuid,
     /// The job.
     pub job_id: JobId,
     /// The slot in words, or `manual`, `replay` or the schedule of a job that has one.
     pub slot: String,
-    /// When it fell due.
+    /// Due time.
     pub scheduled_at: DateTime<Utc>,
-    /// Why it exists.
+    /// Trigger of the batch.
     pub trigger: Trigger,
-    /// Where it stands.
+    /// Status of the batch.
     pub status: BatchStatus,
     /// How many items are done.
     pub progress: BatchProgress,
-    /// When it was enqueued.
+    /// When the batch was queued.
     pub created_at: DateTime<Utc>,
     /// When its last item was done.
     pub finished_at: Option<DateTime<Utc>>,

@@ -18,10 +18,10 @@ use super::{
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RunsQuery {
-    /// Of this job only.
+    /// Only this job.
     #[param(value_type = Option<String>)]
     job_id: Option<JobId>,
-    /// Where the next page begins, as the last one said.
+    /// Cursor that the previous page returned.
     cursor: Option<String>,
     /// Page size, 1 to 1000 (default: 100).
     limit: Option<u32>,

@@ -64,7 +64,7 @@ pub trait BatchReader: Send + Sync {
 /// Which batches.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BatchFilter {
-    /// Of this job only.
+    /// Only this job.
     pub job_id: Option<JobId>,
     /// In this status only.
     pub status: Option<BatchStatus>,
@@ -84,16 +84,16 @@ pub struct ResultFilter {
 pub struct TenantRuns {
     /// Of which tenant.
     pub item_id: ItemId,
-    /// Of this job only.
+    /// Only this job.
     pub job_id: Option<JobId>,
 }
 
 /// Which dead letters.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeadLetterFilter {
-    /// Of this job only.
+    /// Only this job.
     pub job_id: Option<JobId>,
-    /// Of this tenant only.
+    /// Only this tenant.
     pub item_id: Option<ItemId>,
     /// In this state only.
     pub state: Option<DeadLetterState>,
@@ -127,7 +127,7 @@ pub struct StoredResult {
     pub batch_id: Uuid,
     /// The run of the job for this tenant.
     pub occurrence: Occurrence,
-    /// When it fell due.
+    /// Due time.
     pub scheduled_at: DateTime<Utc>,
     /// The outcome.
     #[serde(flatten)]

@@ -128,7 +128,7 @@ impl Working {
     }
 }
 
-/// Something an operator asked for.
+/// An action of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditEntry {

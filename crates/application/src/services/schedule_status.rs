@@ -109,7 +109,7 @@ impl fmt::Debug for MirrorHandle {
     }
 }
 
-/// A slot, and how many tenants stand in it.
+/// A slot, with its number of tenants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SlotStatus {

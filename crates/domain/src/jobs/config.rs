@@ -42,7 +42,7 @@ pub struct JobConfig {
     pub kind: JobKind,
     /// What it runs.
     pub purpose_id: PurposeId,
-    /// Orders what falls due together.
+    /// Order among items that fall due together.
     pub priority: Priority,
     /// Number of retries of a failed item; `None`: the limit of all jobs.
     pub retry_limit: Option<u32>,

@@ -14,7 +14,7 @@ pub struct CatchUp {
     pub window: Option<TimeDelta>,
 }
 
-/// Which missed occurrences are made up for.
+/// Which missed occurrences a job makes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]

@@ -30,7 +30,7 @@ pub enum Choice {
     Off,
     /// It is on.
     On {
-        /// When it falls due.
+        /// Schedule of the tenant.
         schedule: Schedule,
         /// By how much the tenant falls due after the slot.
         spread: TimeDelta,
@@ -91,7 +91,7 @@ impl Choice {
 /// An occurrence that is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occasion {
-    /// When it falls due.
+    /// Due time of the run.
     pub due_at: DateTime<Utc>,
     /// Its key.
     pub occurrence: Occurrence,
@@ -127,87 +127,87 @@ pub struct Facts<'f> {
 pub enum Verdict {
     /// The preference cannot be read, and nothing is known of it: nothing runs on a guess.
     Unknown,
-    /// No preference of this tenant for the feature has ever been seen.
+    /// The tenant has never set this feature up.
     NeverSeen,
     /// The preference is off.
     Disabled,
     /// The preference cannot be used.
     Quarantined {
-        /// What is wrong with it.
+        /// Mistakes in the preference.
         errors: FieldErrors,
     },
     /// The job has nothing to do on the date.
     NotDue {
-        /// When it is due next.
+        /// Next due time.
         next: Option<DateTime<Utc>>,
     },
     /// The job is paused.
     JobPaused {
-        /// When it falls due, or would have.
+        /// Due time of the run.
         due_at: DateTime<Utc>,
     },
     /// The job was paused when it fell due.
     JobWasPaused {
-        /// When it fell due.
+        /// Due time of the run.
         due_at: DateTime<Utc>,
-        /// When it is due next.
+        /// Next due time.
         next: Option<DateTime<Utc>>,
     },
-    /// It falls due later.
+    /// The run falls due later.
     WillRun {
-        /// When it falls due.
+        /// Due time of the run.
         due_at: DateTime<Utc>,
     },
     /// The schedule was chosen after its time had passed.
     StoredTooLate {
-        /// When it would have been due.
+        /// Due time of the run that was left out.
         due_at: DateTime<Utc>,
-        /// Since when the schedule is as it is.
+        /// Since when the schedule has been in effect.
         schedule_since: DateTime<Utc>,
-        /// When it is due next.
+        /// Next due time.
         next: Option<DateTime<Utc>>,
     },
-    /// It is due and has not been planned yet.
+    /// The run is due and has not been planned yet.
     DueNow {
-        /// When it fell due.
+        /// Due time of the run.
         due_at: DateTime<Utc>,
     },
-    /// It is in the queue.
+    /// The run is in the queue.
     Waiting {
-        /// When it fell due.
+        /// Due time of the run.
         due_at: DateTime<Utc>,
-        /// Items before it.
+        /// Number of items ahead in the queue.
         behind: u64,
     },
-    /// It is running.
+    /// The run is in progress.
     Running {
-        /// When its first attempt began.
+        /// When the first attempt began.
         started_at: DateTime<Utc>,
     },
-    /// It ran.
+    /// The run has ended.
     Ran {
-        /// When it ended.
+        /// When the run ended.
         finished_at: Option<DateTime<Utc>>,
     },
-    /// It failed for good.
+    /// The run failed for good.
     Failed {
         /// Number of attempts.
         attempts: u32,
         /// Error of the last attempt.
         error: String,
     },
-    /// It was queued and then left out.
+    /// The run was queued and then skipped.
     Skipped {
-        /// Reason why it was left out.
+        /// Reason for the skip.
         reason: String,
     },
     /// The agent did not plan it in time, and the job does not make it up.
     Missed {
-        /// When it fell due.
+        /// Due time of the run.
         due_at: DateTime<Utc>,
         /// The job's policy.
         policy: CatchUpPolicy,
-        /// When it is due next.
+        /// Next due time.
         next: Option<DateTime<Utc>>,
     },
 }

@@ -21,9 +21,9 @@ pub struct NewBatch {
     pub priority: Priority,
     /// The slot, as text.
     pub slot: String,
-    /// When it fell due.
+    /// Due time.
     pub scheduled_at: DateTime<Utc>,
-    /// Why it exists.
+    /// Trigger of the batch.
     pub trigger: Trigger,
     /// Its items, in the pieces that the queue carries.
     pub chunks: Vec<Chunk>,
@@ -147,7 +147,7 @@ impl NewBatch {
     }
 }
 
-/// Where a batch stands.
+/// Status of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -194,17 +194,17 @@ impl std::str::FromStr for BatchStatus {
 /// A batch as it stands in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Its id.
+    /// Id of the batch.
     pub batch_id: Uuid,
     /// Which job.
     pub job_id: JobId,
     /// The slot, as text.
     pub slot: String,
-    /// When it fell due.
+    /// Due time.
     pub scheduled_at: DateTime<Utc>,
-    /// Why it exists.
+    /// Trigger of the batch.
     pub trigger: Trigger,
-    /// Where it stands.
+    /// Status of the batch.
     pub status: BatchStatus,
     /// How many items it has.
     pub total: u64,

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeadLetter {
-    /// Its number, in the order of failing.
+    /// Id, in the order of the failures.
     pub id: i64,
     /// The job.
     pub job_id: JobId,
@@ -25,13 +25,13 @@ pub struct DeadLetter {
     pub occurrence: Occurrence,
     /// The batch in which it failed.
     pub batch_id: Uuid,
-    /// When it fell due.
+    /// Due time.
     pub scheduled_at: DateTime<Utc>,
     /// Number of calls of the handler, in the last delivery of its chunk.
     pub attempts: u32,
     /// Error of the last attempt.
     pub reason: String,
-    /// When it failed.
+    /// When the item failed.
     pub failed_at: DateTime<Utc>,
     /// Whether it is open, replayed or discarded.
     pub state: DeadLetterState,
@@ -42,7 +42,7 @@ pub struct DeadLetter {
     pub key_form: KeyForm,
 }
 
-/// What has become of a dead letter.
+/// State of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]

@@ -24,7 +24,7 @@ pub struct Item {
     pub batch_id: Uuid,
     /// Which run of the job for this tenant.
     pub occurrence: Occurrence,
-    /// When it fell due.
+    /// Due time.
     pub scheduled_at: DateTime<Utc>,
     /// What it is run with.
     pub input: ItemInput,

@@ -96,7 +96,7 @@ pub struct ItemResult {
     /// The tenant, or the item of a job with a fixed schedule.
     #[serde(rename = "tenant_id")]
     pub item_id: ItemId,
-    /// How it ended, or that it is running.
+    /// Outcome, or that the item is running.
     pub status: ItemStatus,
     /// Number of calls of the handler, in the last delivery of its chunk.
     pub attempts: u32,
@@ -105,9 +105,9 @@ pub struct ItemResult {
     /// What the handler returned.
     #[serde(rename = "result")]
     pub output: Option<Value>,
-    /// Why it failed or was skipped.
+    /// Reason for the failure or the skip.
     pub error: Option<String>,
-    /// When its first attempt began.
+    /// When the first attempt began.
     pub started_at: DateTime<Utc>,
     /// When it ended; `None` while it is running.
     pub finished_at: Option<DateTime<Utc>>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Orders what falls due together.
+/// Order among items that fall due together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]

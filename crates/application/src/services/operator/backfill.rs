@@ -31,7 +31,7 @@ pub struct BackfillRequest {
     pub from: NaiveDate,
     /// The last date.
     pub to: NaiveDate,
-    /// Tenants to run; absent: all. An empty list is refused: it means no one.
+    /// Tenants to run; absent: all. An empty list is refused.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<TenantId>))]
     pub tenants: Option<BTreeSet<TenantId>>,
@@ -52,9 +52,9 @@ pub struct BackfillRequest {
 pub struct BackfillReport {
     /// The job.
     pub job_id: JobId,
-    /// Whether it was only counted.
+    /// Whether the call was a preview.
     pub preview: bool,
-    /// How much it is.
+    /// Number of items and batches.
     #[serde(flatten)]
     pub count: BackfillCount,
 }

@@ -19,20 +19,20 @@ use crate::ports::{DeadLetterFilter, Page};
 /// How many are settled in one transaction.
 const AT_ONCE: u32 = 1_000;
 
-/// Which open dead letters: by number, or all of a job or a tenant, or with neither all there are.
+/// Selection of open dead letters: by id, or all of a job or tenant, or all there are.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetterSelection {
-    /// Numbers of the dead letters. An empty list is refused: it means no one.
+    /// Ids of the dead letters. An empty list is refused.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<i64>))]
     pub ids: Option<BTreeSet<i64>>,
-    /// Job whose open dead letters are meant.
+    /// All open dead letters of this job.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = JobId))]
     pub job_id: Option<JobId>,
-    /// Tenant whose open dead letters are meant.
+    /// All open dead letters of this tenant.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = TenantId))]
     pub tenant_id: Option<TenantId>,
@@ -84,11 +84,11 @@ impl fmt::Display for DeadLetterSelection {
 pub struct ReplayReport {
     /// Number of dead letters that run again.
     pub replayed: usize,
-    /// Those that were named and are not open.
+    /// Ids that were named and are not open.
     pub not_open: BTreeSet<i64>,
     /// The batches they run in.
     pub batches: Vec<Uuid>,
-    /// Those of all that are open which cannot run again.
+    /// Open dead letters that cannot be replayed.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -108,7 +108,7 @@ pub struct LeftOut {
 pub struct DiscardReport {
     /// Number of dead letters discarded.
     pub discarded: usize,
-    /// Those that were named and are not open.
+    /// Ids that were named and are not open.
     pub not_open: BTreeSet<i64>,
     /// Always empty: nothing runs. Replays have the same field.
     pub batches: Vec<Uuid>,

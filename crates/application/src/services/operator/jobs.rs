@@ -27,7 +27,7 @@ pub struct JobView {
     pub priority: Priority,
     /// Whether it is paused: nothing of it falls due.
     pub paused: bool,
-    /// Why it is paused.
+    /// Reason for the pause.
     pub paused_because: Option<String>,
     /// When it falls due.
     #[serde(flatten)]
@@ -71,7 +71,7 @@ pub struct PreferenceTiming {
     pub seen_until: Option<DateTime<Utc>>,
     /// Why preferences cannot be read; `null`: they can.
     pub trouble: Option<String>,
-    /// Number of slots that the tenants stand in.
+    /// Number of slots of the tenants.
     pub slot_count: usize,
     /// When the next tenant falls due.
     pub next_due: Option<DateTime<Utc>>,

@@ -15,7 +15,7 @@ pub struct Quarantined {
     pub feature_type: FeatureType,
     /// The tenant whose preference it is; `None` if the entry names no tenant.
     pub tenant_id: Option<TenantId>,
-    /// What is wrong with it.
+    /// Mistakes in the preference.
     pub errors: FieldErrors,
 }
 

@@ -22,7 +22,7 @@ const NAMED: usize = 10;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TriggerRequest {
-    /// Tenants to run; absent: all. An empty list is refused: it means no one.
+    /// Tenants to run; absent: all. An empty list is refused.
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeSet<TenantId>))]
     pub tenants: Option<BTreeSet<TenantId>>,
