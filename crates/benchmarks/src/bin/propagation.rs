@@ -30,7 +30,7 @@ struct Options {
     /// Where the programs are
     #[arg(long, default_value = "target/release")]
     programs: PathBuf,
-    /// Another database than a SQLite file, as postgres://user@127.0.0.1/name; it must be empty
+    /// Another database than a SQLite file, such as postgres://user@127.0.0.1/name; it must be empty
     #[arg(long)]
     store: Option<String>,
 }

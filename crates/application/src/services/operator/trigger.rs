@@ -207,7 +207,7 @@ pub(super) fn refuse_tenants(
         more => format!(" and {more} more"),
     };
     Err(OperatorError::Refused(format!(
-        "tenants: {} of the named tenants have no stored preference for {feature_type}: {}{more}; \
+        "tenants: {} of those named for {job_id} have no stored preference for {feature_type}: {}{more}; \
          nothing was queued. Correct the ids, or send \"allow_unknown\": true (--allow-unknown) \
          to run them with the job's defaults",
         unknown.len(),
