@@ -13,9 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use punctual_application::ports::{
-    HandlerError, ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem,
-};
+use punctual_application::ports::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 use punctual_domain::{ItemId, Location, Source};
 use reqwest::{Client, StatusCode};
 use secrecy::ExposeSecret;
@@ -23,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     environment::secret,
-    handlers::endpoint::{body, unanswered},
+    handlers::endpoint::{body, no_answer},
     outbound::{EndpointError, endpoint_client, outgoing},
     strict_json,
 };
@@ -92,7 +90,7 @@ impl Sources {
                     request = request.bearer_auth(key.expose_secret());
                 }
                 let response = request.send().await;
-                let response = response.map_err(|error| unavailable(unanswered(error)))?;
+                let response = response.map_err(unavailable)?;
                 let status = response.status();
                 let (body, longer) = body(response, LARGEST).await.map_err(unavailable)?;
                 if !status.is_success() {
@@ -124,11 +122,8 @@ impl ItemSource for Sources {
         let mut categories = BTreeMap::new();
         for (category, source) in sources {
             let place = match &source.location {
-                Location::Listed(_) => "the listed ids".to_owned(),
                 Location::File(file) => self.folder.join(file).display().to_string(),
-                Location::Http { url, .. } => {
-                    url.split(['?', '#']).next().unwrap_or_default().to_owned()
-                }
+                Location::Listed(_) | Location::Http { .. } => source.place().to_owned(),
             };
             let records = self
                 .records(source)
@@ -164,8 +159,9 @@ fn unreadable(error: io::Error) -> ItemSourceError {
     ItemSourceError::new(kind, error.to_string()).with_source(error)
 }
 
-fn unavailable(error: HandlerError) -> ItemSourceError {
-    ItemSourceError::new(ItemSourceErrorKind::Unavailable, error.message)
+fn unavailable(error: reqwest::Error) -> ItemSourceError {
+    let (message, error) = no_answer(error);
+    ItemSourceError::new(ItemSourceErrorKind::Unavailable, message).with_source(error)
 }
 
 fn kind_of(status: StatusCode) -> ItemSourceErrorKind {
@@ -235,7 +231,7 @@ fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, ItemSourceError> {
                 )));
             }
         };
-        let id = ItemId::new(&id).map_err(|error| wrong(&format!("record {record}"), error))?;
+        let id = ItemId::record(&id).map_err(|error| wrong(&format!("record {record}"), error))?;
         if !seen.insert(id.clone()) {
             return Err(invalid(format!(
                 "record {record} has the id `{id}` of an earlier one; give every record its own"

@@ -53,6 +53,16 @@ pub enum Filter {
 }
 
 impl Source {
+    /// The file, or the URL without what may hold a secret, for messages.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        match &self.location {
+            Location::Listed(_) => "the listed ids",
+            Location::File(file) => file,
+            Location::Http { url, .. } => url.split(['?', '#']).next().unwrap_or_default(),
+        }
+    }
+
     /// Those of `records` that are wanted, in their order.
     #[must_use]
     pub fn choose(&self, records: Vec<Value>) -> Vec<Value> {

@@ -241,7 +241,7 @@ impl PurposeHandler for ChatHandler {
         }
         let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
-        let (body, longer) = body(response, LONGEST_ANSWER).await?;
+        let (body, longer) = body(response, LONGEST_ANSWER).await.map_err(unanswered)?;
         let body = without_key(body, self.api_key.as_ref());
         if !status.is_success() {
             return Err(refused(status, wait, &problem_of(&body)));

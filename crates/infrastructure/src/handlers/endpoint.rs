@@ -11,13 +11,19 @@ use crate::retry_after::retry_after;
 /// No `Retry-After` is taken for longer.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Why a call that got no answer failed; without its URL, which may hold a secret.
-pub(crate) fn unanswered(error: reqwest::Error) -> HandlerError {
+/// Why a call that got no answer failed, as text and as the cause; without its URL, which may hold a secret.
+pub(crate) fn no_answer(error: reqwest::Error) -> (String, reqwest::Error) {
     let error = error.without_url();
     let message = format!(
         "the remote endpoint did not answer: {}",
         error_chain(&error)
     );
+    (message, error)
+}
+
+/// The failure of an item whose call got no answer.
+pub(crate) fn unanswered(error: reqwest::Error) -> HandlerError {
+    let (message, error) = no_answer(error);
     HandlerError::retryable(message).with_source(error)
 }
 
@@ -52,9 +58,9 @@ pub(crate) fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
 pub(crate) async fn body(
     mut response: Response,
     limit: usize,
-) -> Result<(Vec<u8>, bool), HandlerError> {
+) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(unanswered)? {
+    while let Some(piece) = response.chunk().await? {
         let room = limit - body.len();
         body.extend_from_slice(&piece[..piece.len().min(room)]);
         if piece.len() > room {

@@ -111,7 +111,7 @@ impl Post {
         let request = request.body(content);
         let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
-        let (body, longer) = body(response, KEPT).await?;
+        let (body, longer) = body(response, KEPT).await.map_err(unanswered)?;
         if !status.is_success() {
             return Err(refused(status, wait, &String::from_utf8_lossy(&body)));
         }
