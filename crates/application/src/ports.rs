@@ -3,13 +3,15 @@
 //!
 //! | you bring | implement | check it with |
 //! |---|---|---|
-//! | work of your own for an item | [`PurposeHandler`] | a unit test; `MockPurposeHandler` shows the calls |
-//! | a place for results | [`ResultSink`] | a unit test |
+//! | work of your own for an item | [`PurposeHandler`] | `testing::contract::purpose_handler` |
+//! | a place for results | [`ResultSink`] | `testing::contract::result_sink` |
 //! | preferences from your own tables | [`ConfigDatabase`] | `testing::contract::config_database` |
-//! | records of plain jobs | [`ItemSource`] | a unit test |
+//! | records of plain jobs | [`ItemSource`] | `testing::contract::item_source` |
 //! | a store | [`WorkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
 //! | | [`Deliveries`] | `testing::contract::deliveries` |
 //! | | [`Operations`] | `testing::contract::operations` |
+//! | a clock | [`Clock`] | `testing::contract::clock` |
+//! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
 //!
 //! The module of each port says what an implementation must keep to.
 //!
@@ -17,7 +19,8 @@
 //!
 //! An error of a port has a kind for code, a text for people, and the error beneath it as its `source()`. The text is
 //! complete: it names what failed and why, so a log prints nothing else. Errors that only embedders create,
-//! [`HandlerError`] and [`SinkError`], are made from any error by `?`.
+//! [`HandlerError`] and [`SinkError`], are made from any error by `?`. The kind of a [`SinkError`] is whether it
+//! [is retryable](SinkError::is_retryable).
 //!
 //! # Adding a port
 //!

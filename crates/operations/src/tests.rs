@@ -8,16 +8,12 @@ use axum::{
     extract::ConnectInfo,
     http::Request,
 };
-use chrono::TimeDelta;
 use punctual_application::{
-    ActiveFailures, Handlers, JobStatus, Jobs, MirrorHandle, SchedulerStatus, StatusHandle,
-    ports::{BatchStore, Claimant, MockItemSource, MockPurposeHandler},
-    testing::{FakeConfigDatabase, FakeStore, ManualClock},
+    Handlers, SchedulerStatus, StatusHandle,
+    ports::MockPurposeHandler,
+    testing::{self, FakeConfigDatabase, FakeStore, record},
 };
-use punctual_domain::{
-    FeatureType, ItemId, ItemResult, ItemStatus, JobId, Mirror, Preference, PreferenceRecord,
-    PurposeId, Reading, TenantId, Zone,
-};
+use punctual_domain::{ItemStatus, JobId, PurposeId, Zone};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -30,22 +26,6 @@ fn the_description_of_the_api() {
     insta::assert_json_snapshot!("openapi", description());
 }
 
-fn job_id() -> JobId {
-    JobId::new("posts").unwrap()
-}
-
-fn record(tenant: &str, preference: Value) -> PreferenceRecord {
-    let Value::Object(preference) = preference else {
-        panic!("a preference is an object")
-    };
-    PreferenceRecord {
-        tenant_id: TenantId::new(tenant).unwrap(),
-        preference: Arc::new(preference),
-        updated_at: Some("2026-02-01T00:00:00Z".parse().unwrap()),
-        schedule_since: Some("2026-02-01T00:00:00Z".parse().unwrap()),
-    }
-}
-
 /// An operator of two jobs: `posts` serves Ann at 9:00 each day and cannot use what Bad has stored, `report` has a schedule
 /// of its own.
 fn operator(store: &Arc<FakeStore>) -> Operator {
@@ -55,54 +35,25 @@ fn operator(store: &Arc<FakeStore>) -> Operator {
         {"job_id": "report", "type": "object_batch", "purpose_id": "report", "priority": "high",
          "schedule": {"frequency": "daily", "preferred_time": "06:00"}, "source": {"file": "products.csv"}},
     ]});
-    let now = NOW.parse().unwrap();
-    let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
-    mirror.set_planned_until(now);
-    let daily = json!({"enabled": true, "frequency": "daily"});
-    let broken = json!({"enabled": true, "frequency": "daily", "preferred_time": "nine"});
-    let records = [record("ann", daily.clone()), record("bad", broken)];
-    mirror.replace(&records, Reading::first(now));
-    let known = JobStatus {
-        feature_type: FeatureType::new("posts").unwrap(),
-        loaded: true,
-        tenants: 1,
-        quarantined: 1,
-        next_due: mirror.next_due(),
-        seen_until: Some(now),
-        trouble: None,
-        mirror: MirrorHandle::new(mirror),
-    };
-    let status = StatusHandle::default();
-    status.publish(SchedulerStatus {
-        jobs: [(job_id(), known)].into(),
-        planned_until: Some(now),
-        next_due: None,
-    });
+    let jobs = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
     let preferences = FakeConfigDatabase::default();
-    preferences.put(record("ann", daily));
-    preferences.put(record(
-        "off",
-        json!({"enabled": false, "frequency": "daily"}),
-    ));
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let off = json!({"enabled": false, "frequency": "daily"});
+    preferences.put(record("ann", daily.clone()));
+    preferences.put(record("off", off));
     let mut handlers = Handlers::default();
     let purpose = PurposeId::new("post").unwrap();
     let handler = Arc::new(MockPurposeHandler::new());
     handlers.bind(purpose, handler, Handlers::DEFAULT_TIMEOUT);
-    Operator {
-        reader: store.clone(),
-        queue: store.clone(),
-        operations: store.clone(),
+    let operator = Operator {
         preferences: Arc::new(preferences),
-        item_source: Arc::new(MockItemSource::new()),
-        jobs: Jobs::from(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap()),
         handlers,
-        status,
-        failures: ActiveFailures::default(),
-        clock: Arc::new(ManualClock::starting_at(NOW)),
-        started_at: now,
-        zone: Zone::utc(),
-        chunk_size: 10,
-    }
+        ..testing::operator(store, jobs, NOW)
+    };
+    let broken = json!({"enabled": true, "frequency": "daily", "preferred_time": "nine"});
+    let records = [record("ann", daily), record("bad", broken)];
+    testing::schedule(&operator, &JobId::new("posts").unwrap(), &records);
+    operator
 }
 
 /// The API, and what it has answered.
@@ -170,28 +121,7 @@ impl Api {
 
     /// Has all that is queued end so.
     async fn end(&self, status: ItemStatus) {
-        let now = NOW.parse().unwrap();
-        let claimant = Claimant {
-            process: uuid::Uuid::from_u128(1),
-            token: uuid::Uuid::from_u128(2),
-        };
-        for chunk in self.store.pending() {
-            self.store.claim(&chunk, claimant, now).await.unwrap();
-            let failed = status == ItemStatus::Failed;
-            let result = |item: &ItemId| ItemResult {
-                item_id: item.clone(),
-                status,
-                attempts: 1,
-                preference: Some(json!({"enabled": true, "frequency": "daily"})),
-                output: (!failed).then(|| json!({"text": "Hello"})),
-                error: failed.then(|| "down".to_owned()),
-                started_at: now,
-                finished_at: Some(now + TimeDelta::seconds(1)),
-            };
-            let results: Vec<_> = chunk.items.iter().map(result).collect();
-            let committed = self.store.commit(&chunk, claimant.token, &results).await;
-            committed.unwrap();
-        }
+        self.store.end_all(status, NOW.parse().unwrap()).await;
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! An implementation reads all categories or fails: records that are missing because a file cannot be read would be taken
 //! for records that are gone. Ids are unique within a category. A call is repeated for each chunk, so it should be cheap
-//! or cached.
+//! or cached, and bring the same records in the same order until the source changes. `testing::contract::item_source`
+//! checks one.
 
 use std::{collections::BTreeMap, error::Error};
 
@@ -16,7 +17,12 @@ use super::cause::Cause;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait ItemSource: Send + Sync {
-    /// The records of each category, in the order of their source.
+    /// The records of each category that its source wants, in the order of the source: [`Source::choose`] applies the
+    /// filters and the limit. A call may take five minutes; one that takes longer is dropped at any `await`.
+    ///
+    /// # Errors
+    /// [`ItemSourceError`] names the source, without a part of a URL that may hold a secret, and says of which kind the
+    /// trouble is.
     async fn load(
         &self,
         sources: &BTreeMap<String, Source>,

@@ -1,7 +1,8 @@
 //! What the scheduler already knows of the tenants, so that a million due users are not a million questions.
 //!
 //! The scheduler's [`StatusHandle`](crate::StatusHandle) implements it. An implementation answers from memory, and
-//! `None` rather than a guess: the processor asks the Config Database then.
+//! `None` rather than a guess: the processor asks the Config Database then. `testing::contract::preference_mirror` checks
+//! one.
 
 use punctual_domain::{JobId, MergedPreference, TenantId};
 

@@ -1,8 +1,8 @@
 //! What runs for an item. The trait to implement for work of your own.
 //!
-//! Implement [`run`](PurposeHandler::run) and bind it to a purpose with [`Handlers::bind`](crate::Handlers::bind). A call is
-//! dropped at the time limit of its binding, and a panic is caught; both count as retryable errors. To test a handler,
-//! call `run` with an [`Item`]; to test what is around it, `testing::FakeStore::work` runs a whole batch.
+//! Implement [`run`](PurposeHandler::run) and bind it to a purpose with [`Handlers::bind`](crate::Handlers::bind). To test a
+//! handler, call `run` with an [`Item`], for example `testing::item`; `testing::contract::purpose_handler` checks what every
+//! handler keeps to. To test what is around it, `testing::FakeStore::work` runs a whole batch.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -21,8 +21,13 @@ use super::cause::{Cause, error_chain};
 pub trait PurposeHandler: Send + Sync {
     /// Does the item's work and returns its result.
     ///
+    /// Calls run concurrently. Overrides and records are in the item as they were stored, so a field may be missing or of
+    /// another type than you expect. A call is dropped at the time limit of its binding, at any `await`, and a panic is
+    /// caught; both count as retryable errors. An attempt calls a remote endpoint once: the processor retries.
+    ///
     /// # Errors
-    /// [`HandlerError`] says whether another attempt makes sense.
+    /// [`HandlerError`] says whether another attempt makes sense: throttled where the remote endpoint limits the rate,
+    /// retryable where it cannot do it now, permanent where it never will.
     async fn run(&self, item: &Item) -> Result<Value, HandlerError>;
 }
 

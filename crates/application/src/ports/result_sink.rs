@@ -2,7 +2,7 @@
 //!
 //! Implement [`take`](ResultSink::take) so that results that come twice do no harm:
 //! [`StoredResult::delivery_id`] is the same each time. Name the sink in a job's `deliver` and give it to the deliverer
-//! under that name. To test one, call `take` twice with the same results.
+//! under that name. `testing::contract::result_sink` checks one.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -20,11 +20,13 @@ use super::{
 pub trait ResultSink: Send + Sync {
     /// Takes some results of a batch, in the order of its chunks and tenants; `last` with the last of them.
     ///
-    /// They come at least once: after a failure, or the end of the process, the same ones come again. The job, the tenant
-    /// and the occurrence tell a result from all others.
+    /// They come at least once: after a failure, or the end of the process, the same ones come again. A batch without
+    /// results, for example one that was cancelled, brings none, as its last ones. [`StoredResult::delivery_id`] tells a
+    /// result from all others.
     ///
     /// Calls for one sink come one after the other in each process, and other deliveries go on meanwhile. A call may take
-    /// four minutes; one that takes longer is dropped, and one that panics is caught. Both count as retryable errors.
+    /// four minutes; one that takes longer is dropped at any `await`, and one that panics is caught. Both count as retryable
+    /// errors.
     ///
     /// # Errors
     /// [`SinkError`] says whether another attempt makes sense. After a retryable one the results come again, with growing

@@ -163,3 +163,35 @@ impl StatusHandle {
         self.0.send_replace(Arc::new(status));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use punctual_domain::Zone;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{self, FakeStore, contract, record};
+
+    #[test]
+    fn the_status_keeps_the_contract_of_a_mirror() {
+        let jobs = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "p",
+            "preference_based": true, "feature_type": "posts"}]});
+        let jobs = punctual_project::parse_batch_config(&jobs, &Zone::utc()).expect("valid");
+        let store: Arc<FakeStore> = Arc::default();
+        let operator = testing::operator(&store, jobs, "2026-03-01T09:00:00Z");
+        let job_id = JobId::new("posts").expect("valid");
+        let ann = record("ann", json!({"enabled": true, "frequency": "daily"}));
+        let broken = json!({"enabled": true, "frequency": "daily", "preferred_time": "nine"});
+        testing::schedule(
+            &operator,
+            &job_id,
+            &[ann.clone(), record("unknown-to-all", broken)],
+        );
+        let status = operator.status.get();
+        let mirror = &status.jobs[&job_id].mirror;
+        let preference = mirror.read(|mirror| mirror.preference_of(&ann.tenant_id));
+        let preference = preference.expect("Ann is scheduled");
+        let status = &operator.status;
+        contract::preference_mirror(status, &job_id, &ann.tenant_id, &preference);
+    }
+}

@@ -14,10 +14,17 @@
 
 mod batch_reader;
 mod batch_store;
+mod clock;
 mod config_database;
 mod deliveries;
+mod item_source;
 mod operations;
+mod preference_mirror;
+mod purpose_handler;
+mod result_sink;
 mod work_queue;
+
+use std::pin::pin;
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{
@@ -28,9 +35,14 @@ use serde_json::json;
 use uuid::Uuid;
 
 pub use self::{
+    clock::clock,
     config_database::{FEATURE, Writable, config_database},
     deliveries::deliveries,
+    item_source::{ITEMS, item_source},
     operations::operations,
+    preference_mirror::preference_mirror,
+    purpose_handler::{Answer, Remote, purpose_handler},
+    result_sink::{Receiver, result_sink},
 };
 use crate::ports::{BatchReader, BatchStore, Claim, Claimant, Page, ResultFilter, WorkQueue};
 
@@ -90,6 +102,20 @@ fn result(tenant: &ItemId, status: ItemStatus) -> ItemResult {
         error: (status != ItemStatus::Succeeded).then(|| "because".to_owned()),
         started_at: at("2026-03-01T09:00:01Z"),
         finished_at: Some(at(ENDED)),
+    }
+}
+
+/// After so many polls the suites drop a call.
+const POLLS: [usize; 6] = [0, 1, 2, 5, 20, 100];
+
+/// Drops a call after so many polls, as a time limit does.
+async fn cut_off<T>(call: impl Future<Output = T>, polls: usize) {
+    let mut call = pin!(call);
+    for _ in 0..polls {
+        if futures::poll!(&mut call).is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -1,11 +1,13 @@
-//! In-memory stand-ins for the store and the Config Database, one file per port. They are held to the contract suites
-//! of their ports, as the real ones are.
+//! In-memory stand-ins for adapters, one file per port. They are held to the contract suites of their ports, as the
+//! real ones are.
 
 mod batch_reader;
 mod batch_store;
 mod config_database;
 mod deliveries;
+mod item_source;
 mod operations;
+mod result_sink;
 mod work_queue;
 
 use std::{
@@ -13,18 +15,21 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
     Batch, BatchStatus, Chunk, DeadLetter, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
     Occurrence, StoredPosition,
 };
+use serde_json::json;
 use uuid::Uuid;
 
-pub use self::config_database::FakeConfigDatabase;
+pub use self::{
+    config_database::FakeConfigDatabase, item_source::FakeItemSource, result_sink::FakeSink,
+};
 use self::{deliveries::DeliveryRow, operations::Asked};
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
-    ports::{Claimant, Page, StoreError, StoreErrorKind, StoredResult},
+    ports::{BatchStore, Claimant, Page, StoreError, StoreErrorKind, StoredResult},
 };
 
 type RunKey = (JobId, ItemId, Occurrence);
@@ -117,6 +122,33 @@ impl FakeStore {
             if left.is_empty() || left.len() == before {
                 return Ok(report);
             }
+        }
+    }
+}
+
+impl FakeStore {
+    /// Has everything that is queued end so at `now`, without a handler.
+    pub async fn end_all(&self, status: ItemStatus, now: DateTime<Utc>) {
+        let claimant = Claimant {
+            process: Uuid::from_u128(1),
+            token: Uuid::from_u128(2),
+        };
+        let works = "a store in memory does not fail";
+        for chunk in self.pending() {
+            let claim = self.claim(&chunk, claimant, now).await.expect(works);
+            let ended = |item_id| ItemResult {
+                item_id,
+                status,
+                attempts: 1,
+                preference: Some(json!({"enabled": true, "frequency": "daily"})),
+                output: (status == ItemStatus::Succeeded).then(|| json!({"text": "Hello"})),
+                error: (status != ItemStatus::Succeeded).then(|| "down".to_owned()),
+                started_at: now,
+                finished_at: Some(now + TimeDelta::seconds(1)),
+            };
+            let results: Vec<_> = claim.items.into_iter().map(ended).collect();
+            let committed = self.commit(&chunk, claimant.token, &results).await;
+            committed.expect(works);
         }
     }
 }

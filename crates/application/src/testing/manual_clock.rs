@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use crate::ports::Clock;
@@ -44,6 +44,39 @@ impl Clock for ManualClock {
             .start
             .lock()
             .expect("nothing panics while it holds the lock");
-        start + TimeDelta::from_std(self.origin.elapsed()).unwrap_or(TimeDelta::MAX)
+        let now = start + TimeDelta::from_std(self.origin.elapsed()).unwrap_or(TimeDelta::MAX);
+        now.trunc_subsecs(6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::testing::contract;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_contract() {
+        let clock = ManualClock::starting_at("2026-03-01T09:00:00.123456789Z");
+        tokio::time::advance(Duration::from_nanos(1_234_567)).await;
+        contract::clock(&clock).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_moves_with_timers_and_steps_without_them() {
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        let sleeper = Arc::clone(&clock);
+        let woken = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            sleeper.now()
+        });
+        tokio::task::yield_now().await;
+        clock.step(TimeDelta::hours(1));
+        tokio::task::yield_now().await;
+        assert!(!woken.is_finished(), "a step wakes no sleeper");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let woken = woken.await.expect("no panic").to_rfc3339();
+        assert_eq!(woken, "2026-03-01T10:01:00+00:00");
     }
 }

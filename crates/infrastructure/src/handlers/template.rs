@@ -210,30 +210,12 @@ impl PurposeHandler for TemplateHandler {
 
 #[cfg(test)]
 mod tests {
-    use punctual_domain::{
-        FeatureType, ItemId, ItemInput, JobId, MergedPreference, Preference, PurposeId, Zone,
-    };
+    use punctual_application::testing;
 
     use super::*;
 
     fn item(overrides: Value) -> Item {
-        let stored = json!({ "frequency": "daily", "template_overrides": overrides });
-        let stored = Preference::parse(stored.as_object().unwrap()).unwrap();
-        let effective = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
-        Item {
-            item_id: ItemId::new("user123").unwrap(),
-            job_id: JobId::new("job").unwrap(),
-            purpose_id: PurposeId::new("purpose").unwrap(),
-            batch_id: uuid::Uuid::nil(),
-            occurrence: "2026-03-01".parse().unwrap(),
-            scheduled_at: "2026-03-01T09:00:00Z".parse().unwrap(),
-            input: ItemInput::Preference {
-                feature_type: FeatureType::new("feature").unwrap(),
-                effective: effective.unwrap(),
-            },
-            attempt: 1,
-            key_form: punctual_domain::KeyForm::Slashes,
-        }
+        testing::item_preferring("user123", json!({ "template_overrides": overrides }))
     }
 
     async fn render(template: &str, overrides: Value) -> Result<String, String> {

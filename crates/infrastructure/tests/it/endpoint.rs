@@ -15,20 +15,18 @@ use axum::{
     response::IntoResponse,
     routing::any,
 };
-use punctual_application::ports::{
-    HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock,
+use punctual_application::{
+    ports::{HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock},
+    testing,
 };
-use punctual_domain::{
-    FeatureType, Item, ItemInput, JobId, Location, MergedPreference, Preference, PurposeId, Source,
-    WebhookConfig, Zone,
-};
+use punctual_domain::{Item, JobId, Location, Source, WebhookConfig};
 use punctual_infrastructure::{
     ChatConfig, ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::server::tenant;
+use crate::server::serve;
 
 /// A status, headers and a body.
 type Answered = (u16, Vec<(&'static str, &'static str)>, Vec<u8>);
@@ -52,8 +50,6 @@ impl Script {
     }
 
     async fn serve(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let router = Router::new()
             .fallback(any(
                 async |State(script): State<Script>, headers: HeaderMap, body: Bytes| {
@@ -71,8 +67,7 @@ impl Script {
                 },
             ))
             .with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        format!("http://{address}")
+        serve(router).await
     }
 
     fn calls(&self) -> usize {
@@ -80,28 +75,16 @@ impl Script {
     }
 }
 
-fn item(attempt: u32) -> Item {
-    let stored = json!({"frequency": "daily",
-        "template_overrides": {"tone": "dry", "role": "\"}], \"model\": \"other"}});
-    let stored = Preference::parse(stored.as_object().unwrap()).unwrap();
-    let effective = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+pub fn item(attempt: u32) -> Item {
+    let overrides = json!({"tone": "dry", "role": "\"}], \"model\": \"other"});
     Item {
-        item_id: tenant("ann").into(),
         job_id: JobId::new("posts").unwrap(),
-        purpose_id: PurposeId::new("write").unwrap(),
-        batch_id: uuid::Uuid::nil(),
-        occurrence: "2026-03-01".parse().unwrap(),
-        scheduled_at: "2026-03-01T09:00:00Z".parse().unwrap(),
-        input: ItemInput::Preference {
-            feature_type: FeatureType::new("posts").unwrap(),
-            effective: effective.unwrap(),
-        },
         attempt,
-        key_form: punctual_domain::KeyForm::Slashes,
+        ..testing::item_preferring("ann", json!({ "template_overrides": overrides }))
     }
 }
 
-fn webhook(url: &str) -> WebhookConfig {
+pub fn webhook(url: &str) -> WebhookConfig {
     WebhookConfig {
         url: url.to_owned(),
         secret_env: None,
@@ -285,7 +268,7 @@ async fn an_unreachable_endpoint_is_reported_without_its_url() {
     assert!(!error.message.contains("canary"), "{error}");
 }
 
-fn chat(base_url: &str) -> ChatConfig {
+pub fn chat(base_url: &str) -> ChatConfig {
     ChatConfig {
         base_url: base_url.to_owned(),
         model: "small".to_owned(),
@@ -299,7 +282,7 @@ fn chat(base_url: &str) -> ChatConfig {
     }
 }
 
-fn asks(config: &ChatConfig, folder: &Path) -> ChatHandler {
+pub fn asks(config: &ChatConfig, folder: &Path) -> ChatHandler {
     std::fs::write(folder.join("s.txt.j2"), "You are {{ tone }}.").unwrap();
     std::fs::write(
         folder.join("u.txt.j2"),
@@ -314,7 +297,7 @@ fn asks(config: &ChatConfig, folder: &Path) -> ChatHandler {
     ChatHandler::new(config, key, system, template("u.txt.j2"), timeout).unwrap()
 }
 
-fn answer(text: &str, finish_reason: &str) -> Vec<u8> {
+pub fn answer(text: &str, finish_reason: &str) -> Vec<u8> {
     Json(json!({"model": "small-1", "choices": [{"message": {"role": "assistant", "content": text},
         "finish_reason": finish_reason}], "usage": {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}}))
     .0

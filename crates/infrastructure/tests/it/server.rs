@@ -30,10 +30,15 @@ pub async fn start(
             answer(&request)
         }
     });
+    (serve(router).await, calls)
+}
+
+/// Serves on loopback; returns the URL.
+pub async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, calls)
+    url
 }
 
 pub fn json(status: u16, body: &Value) -> Response<Body> {

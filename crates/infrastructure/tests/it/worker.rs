@@ -11,10 +11,10 @@ use punctual_application::{
     ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, Limits, Operation,
     RetryPolicy,
     ports::{
-        BatchFilter, Clock, HandlerError, ItemSource, ItemSourceError, ItemSourceErrorKind, Page,
-        PurposeHandler, SourceItem, SystemClock, WorkQueue,
+        BatchFilter, Clock, HandlerError, ItemSource, ItemSourceError, Page, PurposeHandler,
+        SourceItem, SystemClock, WorkQueue,
     },
-    testing::FakeConfigDatabase,
+    testing::{FakeConfigDatabase, FakeItemSource},
 };
 use punctual_domain::{
     BatchConfig, BatchStatus, Firing, Item, ItemId, JobConfig, NewBatch, PurposeId, Source,
@@ -40,44 +40,26 @@ impl PurposeHandler for Order {
     }
 }
 
-/// As many records as it says, `x0` and so on.
-struct Records(usize);
-
-#[async_trait]
-impl ItemSource for Records {
-    async fn load(
-        &self,
-        sources: &BTreeMap<String, Source>,
-    ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
-        let record = |n: usize| SourceItem {
-            id: tenant(&format!("x{n}")).into(),
-            data: json!({ "id": n }),
-        };
-        let records: Vec<_> = (0..self.0).map(record).collect();
-        Ok(sources
-            .keys()
-            .map(|category| (category.clone(), records.clone()))
-            .collect())
-    }
+/// As many items as it says, `x0` and so on.
+fn items(count: usize) -> FakeItemSource {
+    let items = FakeItemSource::default();
+    items.put("x.json", (0..count).map(|n| format!("x{n}")));
+    items
 }
 
-/// A record that cannot be read the first time.
-struct ReadableLater(Mutex<bool>);
+/// An item that is there from the second read on.
+#[derive(Default)]
+struct ThereLater(FakeItemSource);
 
 #[async_trait]
-impl ItemSource for ReadableLater {
+impl ItemSource for ThereLater {
     async fn load(
         &self,
         sources: &BTreeMap<String, Source>,
     ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
-        let first = std::mem::replace(&mut *self.0.lock().unwrap(), false);
-        if first {
-            return Err(ItemSourceError::new(
-                ItemSourceErrorKind::Missing,
-                "not there yet",
-            ));
-        }
-        Records(1).load(sources).await
+        let loaded = self.0.load(sources).await;
+        self.0.put("x.json", ["x0"]);
+        loaded
     }
 }
 
@@ -192,7 +174,7 @@ async fn what_is_more_urgent_runs_first_and_a_chunk_that_cannot_run_yet_runs_lat
     let mut bench = Bench::new(&jobs, 1).await;
     bench.order.1 = Duration::from_millis(100);
     let stop = CancellationToken::new();
-    let worker = bench.worker(ReadableLater(Mutex::new(true)), &stop);
+    let worker = bench.worker(ThereLater::default(), &stop);
     let working = tokio::spawn(worker.run(stop.clone()));
     bench.until_completed(12).await;
     stop.cancel();
@@ -216,7 +198,7 @@ async fn work_that_waits_and_does_not_begin_is_noted_until_it_begins() {
     other.execute("BEGIN EXCLUSIVE").await.unwrap();
     let (stop, failures) = (CancellationToken::new(), ActiveFailures::default());
     let worker = bench
-        .worker(Records(3), &stop)
+        .worker(items(3), &stop)
         .with_failures(failures.clone());
     let working = tokio::spawn(worker.run(stop.clone()));
     let job_id = bench.config.jobs[0].job_id.clone();
@@ -248,7 +230,7 @@ async fn a_worker_stops_on_request_whatever_it_was_doing() {
     let bench = Bench::new(&[("job".to_owned(), "medium")], 300).await;
     for round in 1..=40 {
         let stop = CancellationToken::new();
-        let working = tokio::spawn(bench.worker(Records(300), &stop).run(stop.clone()));
+        let working = tokio::spawn(bench.worker(items(300), &stop).run(stop.clone()));
         let before = bench.begun().len();
         while bench.begun().len() < before + 1 + round % 8 {
             tokio::task::yield_now().await;
@@ -261,7 +243,7 @@ async fn a_worker_stops_on_request_whatever_it_was_doing() {
     }
     // What it had in hand went back to the queue.
     let stop = CancellationToken::new();
-    let working = tokio::spawn(bench.worker(Records(300), &stop).run(stop.clone()));
+    let working = tokio::spawn(bench.worker(items(300), &stop).run(stop.clone()));
     bench.until_completed(1).await;
     stop.cancel();
     working.await.unwrap();

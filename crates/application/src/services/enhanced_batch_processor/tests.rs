@@ -21,10 +21,9 @@ use crate::{
     Handlers,
     ports::{
         BatchReader, BatchStore, Claim, Claimant, Committed, HandlerError, MockBatchStore,
-        MockItemSource, MockPurposeHandler, Page, PurposeHandler, ResultFilter, StoredResult,
-        WorkQueue,
+        MockPurposeHandler, Page, PurposeHandler, ResultFilter, StoredResult, WorkQueue,
     },
-    testing::{FakeConfigDatabase, FakeStore, ManualClock},
+    testing::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock, record},
 };
 
 fn config(job: Value) -> Arc<BatchConfig> {
@@ -39,10 +38,9 @@ fn posts() -> Value {
 
 fn preference(tenant: &str, preference: Value) -> PreferenceRecord {
     PreferenceRecord {
-        tenant_id: TenantId::new(tenant).unwrap(),
-        preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: None,
         schedule_since: None,
+        ..record(tenant, preference)
     }
 }
 
@@ -83,7 +81,7 @@ async fn bench(
         EnhancedBatchProcessor::new(
             BatchProcessor::new(handlers.clone(), store.clone(), clock.clone()),
             config_database.clone(),
-            Arc::new(MockItemSource::new()),
+            Arc::new(FakeItemSource::default()),
             config.clone(),
             Zone::utc(),
             Limits {
@@ -601,19 +599,9 @@ async fn the_result_of_an_aggregate_goes_to_every_recipient_and_strangers_are_re
         Ok(item.data().cloned().unwrap())
     });
     let mut bench = bench(job, &["*", "ann", "all", "bob", "eve"], handler, 0).await;
-    let mut source = MockItemSource::new();
-    source.expect_load().returning(|sources| {
-        let item = |id: &str| crate::ports::SourceItem {
-            id: ItemId::new(id).unwrap(),
-            data: json!({ "id": id }),
-        };
-        let ids = match sources.contains_key("users") {
-            true => vec![item("all"), item("ann"), item("bob")],
-            false => vec![item("x"), item("y")],
-        };
-        let category = sources.keys().next().unwrap().clone();
-        Ok([(category, ids)].into())
-    });
+    let source = FakeItemSource::default();
+    source.put("x.json", ["x", "y"]);
+    source.put("users.json", ["all", "ann", "bob"]);
     bench.processor.item_source = Arc::new(source);
     let report = bench.processor.process(&bench.chunk).await.unwrap();
     assert_eq!((report.succeeded, report.skipped), (4, 1));

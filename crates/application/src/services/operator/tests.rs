@@ -1,37 +1,21 @@
 //! The operator over fakes, on a clock that a test moves.
 
 use chrono::TimeDelta;
-use punctual_domain::{
-    FeatureType, ItemResult, ItemStatus, Mirror, Preference, PreferenceRecord, PurposeId, Reading,
-    TenantId, Verdict,
-};
-use serde_json::{Value, json};
+use punctual_domain::{FeatureType, ItemStatus, PurposeId, TenantId, Verdict};
+use serde_json::json;
 
 use super::*;
 use crate::{
-    ports::{BatchStore, Claimant, MockItemSource, MockPurposeHandler, Page},
-    services::schedule_status::{JobStatus, MirrorHandle, SchedulerStatus},
-    testing::{FakeConfigDatabase, FakeStore, ManualClock},
+    ports::{MockPurposeHandler, Page},
+    services::schedule_status::SchedulerStatus,
+    testing::{self, FakeConfigDatabase, FakeStore, record},
 };
 
 fn operator(store: &Arc<FakeStore>) -> Operator {
     let jobs = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "p",
         "preference_based": true, "feature_type": "posts"}]});
-    Operator {
-        reader: store.clone(),
-        queue: store.clone(),
-        operations: store.clone(),
-        preferences: Arc::new(FakeConfigDatabase::default()),
-        item_source: Arc::new(MockItemSource::new()),
-        jobs: Jobs::from(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap()),
-        handlers: Handlers::default(),
-        status: StatusHandle::default(),
-        failures: ActiveFailures::default(),
-        clock: Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z")),
-        started_at: "2026-03-01T09:00:00Z".parse().unwrap(),
-        zone: Zone::utc(),
-        chunk_size: 10,
-    }
+    let jobs = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
+    testing::operator(store, jobs, "2026-03-01T09:00:00Z")
 }
 
 fn actor() -> Actor {
@@ -126,15 +110,6 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-fn record(tenant: &str, preference: Value) -> PreferenceRecord {
-    PreferenceRecord {
-        tenant_id: TenantId::new(tenant).unwrap(),
-        preference: Arc::new(preference.as_object().unwrap().clone()),
-        updated_at: Some(at("2026-01-01T00:00:00Z")),
-        schedule_since: None,
-    }
-}
-
 /// An operator of a job that serves Ann at 9:00 each day, cannot use what Bad has stored, and has not read what Unread has.
 fn serving(store: &Arc<FakeStore>) -> Operator {
     let config_database = FakeConfigDatabase::default();
@@ -152,26 +127,8 @@ fn serving(store: &Arc<FakeStore>) -> Operator {
     };
     let daily = json!({"enabled": true, "frequency": "daily"});
     let broken = json!({"enabled": true, "frequency": "daily", "preferred_time": "nine"});
-    let now = at("2026-03-01T09:00:00Z");
-    let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
-    mirror.set_planned_until(now);
     let records = [record("ann", daily), record("bad", broken)];
-    mirror.replace(&records, Reading::first(now));
-    let status = JobStatus {
-        feature_type: FeatureType::new("posts").unwrap(),
-        loaded: true,
-        tenants: 1,
-        quarantined: 1,
-        next_due: mirror.next_due(),
-        seen_until: Some(now),
-        trouble: None,
-        mirror: MirrorHandle::new(mirror),
-    };
-    operator.status.publish(SchedulerStatus {
-        jobs: [(posts(), status)].into(),
-        planned_until: Some(now),
-        next_due: None,
-    });
+    testing::schedule(&operator, &posts(), &records);
     operator
 }
 
@@ -236,27 +193,7 @@ async fn fail(operator: &Operator, store: &FakeStore, tenant: &str) {
         .trigger(&actor(), None, &posts(), &of(tenant))
         .await
         .unwrap();
-    let claimant = Claimant {
-        process: uuid::Uuid::from_u128(1),
-        token: uuid::Uuid::from_u128(2),
-    };
-    for chunk in store.pending() {
-        store.claim(&chunk, claimant, now).await.unwrap();
-        let failed = ItemResult {
-            item_id: chunk.items[0].clone(),
-            status: ItemStatus::Failed,
-            attempts: 1,
-            preference: None,
-            output: None,
-            error: Some("down".to_owned()),
-            started_at: now,
-            finished_at: Some(now),
-        };
-        store
-            .commit(&chunk, claimant.token, &[failed])
-            .await
-            .unwrap();
-    }
+    store.end_all(ItemStatus::Failed, now).await;
 }
 
 #[tokio::test(start_paused = true)]

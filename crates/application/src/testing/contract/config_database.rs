@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -10,8 +9,10 @@ use async_trait::async_trait;
 use punctual_domain::{ChangeKind, FeatureType, PreferenceRecord, TenantId};
 use serde_json::{Map, Value, json};
 
-use super::at;
-use crate::ports::{ConfigDatabase, ConfigErrorKind, Cursor};
+use crate::{
+    ports::{ConfigDatabase, ConfigErrorKind, Cursor},
+    testing,
+};
 
 /// How the suite stores preferences in the Config Database under test.
 #[async_trait]
@@ -107,12 +108,7 @@ fn record(id: &str, tone: &str) -> PreferenceRecord {
         "enabled": true, "frequency": "daily", "preferred_time": "09:00", "timezone": "Europe/Berlin",
         "template_overrides": {"tone": tone},
     });
-    PreferenceRecord {
-        tenant_id: tenant(id),
-        preference: Arc::new(preference.as_object().expect("an object").clone()),
-        updated_at: Some(at("2026-03-01T09:00:00Z")),
-        schedule_since: None,
-    }
+    testing::record(id, preference)
 }
 
 fn tones(of: &[(&str, &str)]) -> BTreeMap<TenantId, String> {

@@ -164,7 +164,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::testing::contract::{self, Writable};
+    use crate::testing::{
+        contract::{self, Writable},
+        record,
+    };
 
     #[async_trait]
     impl Writable for FakeConfigDatabase {
@@ -187,12 +190,7 @@ mod tests {
     async fn a_call_that_waits_gets_the_change_or_the_failure_at_once() {
         let fake = Arc::new(FakeConfigDatabase::default());
         let feature = FeatureType::new("posts").expect("valid");
-        let record = PreferenceRecord {
-            tenant_id: TenantId::new("ann").expect("valid"),
-            preference: Arc::new(json!({}).as_object().expect("an object").clone()),
-            updated_at: None,
-            schedule_since: None,
-        };
+        let record = record("ann", json!({}));
         let wait = Duration::from_secs(30);
         let follow = |cursor: Cursor| {
             let (fake, feature) = (fake.clone(), feature.clone());
