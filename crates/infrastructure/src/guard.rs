@@ -20,8 +20,13 @@ use punctual_application::ports::{
 };
 use punctual_domain::{FeatureType, PreferenceRecord, Source, TenantId};
 
-/// Timeout of one read of preferences, and of one read of a job's items.
+/// Timeout of a full read of preferences.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Timeout of a read of changes, beside the time for which it may wait for one.
+const CHANGES_TIMEOUT: Duration = Duration::from_secs(600);
+/// Timeout of a read of some tenants' preferences.
 const PREFERENCES_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of a read of a job's items.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Why a call gave no answer.
@@ -54,12 +59,16 @@ pub(crate) async fn guarded<T>(
         Ok(Err(panic)) => (Unanswered::Panicked(message_of(panic.as_ref())), "panic"),
         Err(_) => (Unanswered::TimedOut(limit), "timeout"),
     };
-    metrics::counter!("punctual_unanswered_calls_total", "call" => call, "reason" => reason)
-        .increment(1);
+    count(call, reason);
     Err(unanswered)
 }
 
-/// A port whose calls that panic or hang are errors of those calls. The scheduler guards `snapshot` and `changes` itself.
+fn count(call: &'static str, reason: &'static str) {
+    metrics::counter!("punctual_unanswered_calls_total", "call" => call, "reason" => reason)
+        .increment(1);
+}
+
+/// A port whose calls that panic or hang are errors of those calls.
 #[derive(Debug)]
 pub struct Guarded<P>(pub P);
 
@@ -84,7 +93,8 @@ impl<P: ItemSource> ItemSource for Guarded<P> {
 #[async_trait]
 impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
     async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
-        self.0.snapshot(feature_type).await
+        let read = async { self.0.snapshot(feature_type).await };
+        known("ConfigDatabase::snapshot", SNAPSHOT_TIMEOUT, read).await
     }
 
     async fn changes(
@@ -93,7 +103,8 @@ impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
-        self.0.changes(feature_type, cursor, wait).await
+        let read = async { self.0.changes(feature_type, cursor, wait).await };
+        known("ConfigDatabase::changes", wait + CHANGES_TIMEOUT, read).await
     }
 
     async fn preferences(
@@ -102,19 +113,32 @@ impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         let read = async { self.0.preferences(feature_type, tenants).await };
-        let read = guarded("ConfigDatabase::preferences", PREFERENCES_TIMEOUT, read).await;
-        read.unwrap_or_else(|unanswered| {
-            let message = format!("the Config Database {unanswered}");
-            Err(ConfigDatabaseError::new(
-                ConfigErrorKind::Unavailable,
-                message,
-            ))
-        })
+        known("ConfigDatabase::preferences", PREFERENCES_TIMEOUT, read).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
-        self.0.unreadable(feature_type)
+        let read = AssertUnwindSafe(|| self.0.unreadable(feature_type));
+        std::panic::catch_unwind(read).unwrap_or_else(|_panic| {
+            count("ConfigDatabase::unreadable", "panic");
+            Arc::default()
+        })
     }
+}
+
+/// A read of a Config Database.
+async fn known<T>(
+    call: &'static str,
+    limit: Duration,
+    read: impl Future<Output = Result<T, ConfigDatabaseError>>,
+) -> Result<T, ConfigDatabaseError> {
+    let read = guarded(call, limit, read).await;
+    read.unwrap_or_else(|unanswered| {
+        let message = format!("{call} {unanswered}");
+        Err(ConfigDatabaseError::new(
+            ConfigErrorKind::Unavailable,
+            message,
+        ))
+    })
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> String {
@@ -141,14 +165,81 @@ mod tests {
     /// Panics, or hangs.
     struct Broken(bool);
 
+    impl Broken {
+        async fn misbehave<T>(&self) -> T {
+            assert!(self.0, "broken");
+            std::future::pending().await
+        }
+    }
+
     #[async_trait]
     impl ItemSource for Broken {
         async fn load(
             &self,
             _: &BTreeMap<String, Source>,
         ) -> Result<BTreeMap<String, Vec<SourceItem>>, ItemSourceError> {
-            assert!(self.0, "broken");
-            std::future::pending().await
+            self.misbehave().await
+        }
+    }
+
+    #[async_trait]
+    impl ConfigDatabase for Broken {
+        async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+            self.misbehave().await
+        }
+
+        async fn changes(
+            &self,
+            _: &FeatureType,
+            _: &Cursor,
+            _: Duration,
+        ) -> Result<ChangePage, ConfigDatabaseError> {
+            self.misbehave().await
+        }
+
+        async fn preferences(
+            &self,
+            _: &FeatureType,
+            _: &[TenantId],
+        ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+            self.misbehave().await
+        }
+
+        fn unreadable(&self, _: &FeatureType) -> Arc<Unreadable> {
+            panic!("broken")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_config_database_that_panics_or_hangs_is_an_error_of_that_call() {
+        let feature = FeatureType::new("posts").unwrap();
+        let wait = Duration::from_secs(30);
+        for (hangs, texts) in [
+            (false, ["panicked (broken)"; 3]),
+            (
+                true,
+                [
+                    "did not answer within 3600 s",
+                    "did not answer within 630 s",
+                    "did not answer within 60 s",
+                ],
+            ),
+        ] {
+            let broken = Guarded(Broken(hangs));
+            let errors = [
+                broken.snapshot(&feature).await.unwrap_err(),
+                broken
+                    .changes(&feature, &Cursor::default(), wait)
+                    .await
+                    .unwrap_err(),
+                broken.preferences(&feature, &[]).await.unwrap_err(),
+            ];
+            let calls = ["snapshot", "changes", "preferences"];
+            for ((error, call), text) in errors.iter().zip(calls).zip(texts) {
+                assert_eq!(error.kind, ConfigErrorKind::Unavailable);
+                assert_eq!(error.to_string(), format!("ConfigDatabase::{call} {text}"));
+            }
+            assert_eq!(broken.unreadable(&feature).count(), 0);
         }
     }
 

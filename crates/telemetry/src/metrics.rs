@@ -84,7 +84,7 @@ pub const METRICS: [Metric; 11] = [
         "punctual_unanswered_calls_total",
         Counter,
         &["call", "reason"],
-        "Number of calls of a Config Database or a result sink that panicked or timed out.",
+        "Number of calls of a Config Database, a source of items or a result sink that panicked or timed out.",
     ),
     metric(
         "punctual_scheduled_tenants",

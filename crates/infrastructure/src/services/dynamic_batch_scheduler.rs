@@ -48,7 +48,9 @@ type Feed = (CancellationToken, JoinHandle<()>);
 
 impl DynamicBatchScheduler {
     /// A scheduler on top of `base`, that asks `config_database` for changes every `poll_interval`, or as much more
-    /// often as `random` says, a number from 0 up to 1, where the server cannot hold a call until there is one.
+    /// often as `random` says, a number from 0 up to 1, where the server cannot hold a call until there is one. A call that
+    /// panics or hangs ends the following of its feature, so [`Guarded`](crate::Guarded) stands before what is not known to
+    /// do neither.
     pub fn new(
         base: BatchScheduler,
         config_database: Arc<dyn ConfigDatabase>,

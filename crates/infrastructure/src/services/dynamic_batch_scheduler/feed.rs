@@ -13,16 +13,10 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::guard::{Unanswered, guarded};
-
 /// How often everything is read again although changes have been followed.
 const RECONCILE_EVERY: Duration = Duration::from_secs(3600);
 /// The longest a server is asked to hold a call.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The time limit of a full read. Beyond it, the call is taken for one that never ends.
-const LONGEST_SNAPSHOT: Duration = Duration::from_secs(3600);
-/// The time limit of a read of changes, beside the time for which it may wait for one.
-const LONGEST_READ: Duration = Duration::from_secs(600);
 /// Pages of changes in a row that announce more. A feed that does not end then is read as a whole.
 const MOST_PAGES: usize = 10_000;
 /// The first wait after a failed read; the longest is the poll interval.
@@ -92,7 +86,7 @@ impl Feed {
                     pages = 0;
                     self.endless()
                 }
-                Ok(StoredPosition {
+                Ok(FeedPosition {
                     cursor: next,
                     known_before,
                     has_more,
@@ -152,12 +146,9 @@ impl Feed {
 
     async fn read_all(&self) -> Result<Read, Closed> {
         let read_at = self.clock.now();
-        let snapshot = async { self.config_database.snapshot(&self.feature_type).await };
-        let call = "ConfigDatabase::snapshot";
-        let snapshot = match guarded(call, LONGEST_SNAPSHOT, snapshot).await {
-            Ok(Ok(snapshot)) => snapshot,
-            Ok(Err(error)) => return Ok(Err(error)),
-            Err(unanswered) => return Ok(Err(no_answer(call, &unanswered))),
+        let snapshot = match self.config_database.snapshot(&self.feature_type).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Ok(Err(error)),
         };
         let known_at = snapshot.known_at;
         let news = News::Snapshot {
@@ -169,7 +160,7 @@ impl Feed {
             let since = format!("cannot read preferences; those known at {known_at} are in effect");
             self.send(News::Trouble(since)).await?;
         }
-        Ok(Ok(StoredPosition {
+        Ok(Ok(FeedPosition {
             cursor: snapshot.cursor,
             known_before: known_at.is_some(),
             has_more: false,
@@ -180,17 +171,12 @@ impl Feed {
         let read_at = self.clock.now();
         let wait = self.poll_interval.min(LONGEST_WAIT);
         let began = Instant::now();
-        let changes = async {
-            let changes = self
-                .config_database
-                .changes(&self.feature_type, cursor, wait);
-            changes.await
-        };
-        let call = "ConfigDatabase::changes";
-        match guarded(call, wait + LONGEST_READ, changes).await {
-            Err(unanswered) => Ok(Err(no_answer(call, &unanswered))),
-            Ok(Err(error)) => Ok(Err(error)),
-            Ok(Ok(page)) => {
+        let changes = self
+            .config_database
+            .changes(&self.feature_type, cursor, wait);
+        match changes.await {
+            Err(error) => Ok(Err(error)),
+            Ok(page) => {
                 // A server may promise to hold the call and not do it.
                 let held = page.waited && (!page.changes.is_empty() || began.elapsed() >= wait / 2);
                 self.send(News::Changes {
@@ -202,7 +188,7 @@ impl Feed {
                     // Agents that were started together do not go on calling together.
                     tokio::time::sleep(jittered(self.poll_interval, (self.random)())).await;
                 }
-                Ok(Ok(StoredPosition {
+                Ok(Ok(FeedPosition {
                     cursor: page.cursor,
                     known_before: false,
                     has_more: page.has_more,
@@ -220,12 +206,8 @@ impl Feed {
     }
 }
 
-fn no_answer(call: &str, unanswered: &Unanswered) -> ConfigDatabaseError {
-    ConfigDatabaseError::new(ConfigErrorKind::Unavailable, format!("{call} {unanswered}"))
-}
-
 /// Where a read has led.
-struct StoredPosition {
+struct FeedPosition {
     cursor: Cursor,
     /// Whether it only repeated what was known before, because nothing newer can be read.
     known_before: bool,
@@ -233,4 +215,4 @@ struct StoredPosition {
     has_more: bool,
 }
 
-type Read = Result<StoredPosition, ConfigDatabaseError>;
+type Read = Result<FeedPosition, ConfigDatabaseError>;

@@ -11,15 +11,15 @@ use punctual_application::{
     Jobs,
     ports::{
         BatchFilter, BatchReader, BatchStore, ChangePage, Claimant, ConfigDatabaseError,
-        ConfigErrorKind, Cursor, MockItemSource, Page, Snapshot, SourceItem, WorkQueue,
+        ConfigErrorKind, Cursor, Page, Snapshot, WorkQueue,
     },
-    testing::{FakeStore, ManualClock},
+    testing::{FakeItemSource, FakeStore, ManualClock},
 };
 use punctual_domain::{BatchConfig, Change, ChangeKind, PreferenceRecord, TenantId, Trigger};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::SchedulerOptions;
+use crate::{Guarded, SchedulerOptions};
 
 /// Answers a snapshot at any time, and changes in the order they are pushed; with none it waits.
 #[derive(Default)]
@@ -206,14 +206,8 @@ fn start_jobs(
     random: fn() -> f64,
     jobs: Jobs,
 ) -> Bench {
-    let mut items = MockItemSource::new();
-    let record = SourceItem {
-        id: punctual_domain::ItemId::new("1").unwrap(),
-        data: json!({"id": 1}),
-    };
-    items
-        .expect_load()
-        .returning(move |_| Ok([("items".to_owned(), vec![record.clone()])].into()));
+    let items = FakeItemSource::default();
+    items.put("x.json", ["1"]);
     let clock = Arc::new(ManualClock::starting_at(now));
     let options = SchedulerOptions {
         chunk_size: 500,
@@ -228,7 +222,7 @@ fn start_jobs(
     );
     let scheduler = DynamicBatchScheduler::new(
         base,
-        config_database.clone(),
+        Arc::new(Guarded(config_database.clone())),
         Duration::from_secs(60),
         &Zone::utc(),
         random,
