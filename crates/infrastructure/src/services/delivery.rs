@@ -1,6 +1,7 @@
 //! Delivers the results of batches that are over to where their job says: page by page, remembering how far it has
 //! come, so that everything arrives at least once whatever happens in between.
 
+mod to_file;
 #[cfg(feature = "http")]
 mod to_url;
 
@@ -16,15 +17,13 @@ use punctual_application::{
     },
 };
 use punctual_domain::Delivery;
-use serde_json::json;
-use tokio::{
-    fs::OpenOptions,
-    io::AsyncWriteExt,
-    task::{self, JoinSet},
-};
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::to_file::ToFile;
+#[cfg(feature = "http")]
+use self::to_url::{Posts, ToUrl};
 use crate::{crash::crash_point, guard::guarded};
 
 /// Results that travel together, and those that are posted one by one before it is noted.
@@ -205,14 +204,18 @@ impl Deliverer {
         results: &[StoredResult],
         last: bool,
     ) -> Result<(), SinkError> {
+        let batch = &due.batch;
         match &due.target {
-            Delivery::File(path) => self.append(path, results).await,
+            Delivery::File(path) => {
+                let file = ToFile(self.folder.join(path));
+                file.take(batch, results, last).await
+            }
             Delivery::Sink(name) => {
                 let Some(sink) = self.sinks.get(name) else {
                     let message = format!("this process has no sink `{name}`");
                     return Err(SinkError::retryable(message));
                 };
-                let taken = async { sink.take(&due.batch, results, last).await };
+                let taken = async { sink.take(batch, results, last).await };
                 match guarded("ResultSink::take", TAKE_TIMEOUT, taken).await {
                     Ok(taken) => taken,
                     Err(unanswered) => {
@@ -223,35 +226,18 @@ impl Deliverer {
             }
             #[cfg(feature = "http")]
             Delivery::Webhook { config, each } => {
-                self.post(due, config, *each, results, last).await
+                let posts = match each {
+                    true => Posts::Each,
+                    false => Posts::Page(due.cursor.clone()),
+                };
+                let url = ToUrl::new(config, posts, Arc::clone(&self.clock))?;
+                url.take(batch, results, last).await
             }
             #[cfg(not(feature = "http"))]
             Delivery::Webhook { .. } => Err(SinkError::retryable(
                 "this program is built without the feature `http` and cannot deliver to a URL",
             )),
         }
-    }
-
-    async fn append(&self, path: &str, results: &[StoredResult]) -> Result<(), SinkError> {
-        let path = self.folder.join(path);
-        let fail = |error: std::io::Error| {
-            SinkError::retryable(format!("{}: {error}", path.display())).with_source(error)
-        };
-        if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder).await.map_err(fail)?;
-        }
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .await
-            .map_err(fail)?;
-        let lines: String = results
-            .iter()
-            .map(|result| format!("{}\n", json!(result)))
-            .collect();
-        file.write_all(lines.as_bytes()).await.map_err(fail)?;
-        file.sync_all().await.map_err(fail)
     }
 }
 
