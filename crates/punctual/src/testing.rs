@@ -34,7 +34,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-pub use punctual_application::testing::{FakeConfigDatabase, FakeStore, ManualClock, contract};
+pub use punctual_application::testing::{
+    FakeConfigDatabase, FakeItemSource, FakeSink, FakeStore, ManualClock, contract, item,
+    item_preferring, record,
+};
 use punctual_application::{
     EnhancedBatchProcessor, Operator,
     ports::{BatchReader, Clock, Page, StoredResult, TenantRuns},
@@ -126,14 +129,10 @@ impl World {
     /// # Panics
     /// If `tenant` cannot be an id, `preference` is not a JSON object, or the builder has preferences of its own.
     pub fn prefers(&self, tenant: &str, preference: Value) {
-        let Value::Object(preference) = preference else {
-            panic!("a preference is a JSON object, and this is {preference}");
-        };
         self.database().put(PreferenceRecord {
-            tenant_id: TenantId::new(tenant).expect("a test gives an id"),
-            preference: Arc::new(preference),
             updated_at: Some(self.now()),
             schedule_since: None,
+            ..record(tenant, preference)
         });
     }
 

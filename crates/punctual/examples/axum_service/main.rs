@@ -46,7 +46,7 @@ async fn choose(
     let merged = Preference::parse(&chosen)
         .and_then(|stored| MergedPreference::merge(&stored, &Preference::default(), &Zone::utc()))
         .map_err(|errors| bad(errors.to_string()))?;
-    preferences.store(&feature, tenant, chosen, SystemClock.now());
+    preferences.store(&feature, tenant, Some(chosen), SystemClock.now());
     Ok(format!("due {}", merged.slot))
 }
 

@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual::{
-    Change, ChangeKind, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, FeatureType,
-    PreferenceRecord, Snapshot, TenantId,
+    Change, ChangeKind, ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor,
+    FeatureType, PreferenceRecord, Snapshot, TenantId,
 };
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -40,30 +40,35 @@ impl Default for Preferences {
 }
 
 impl Preferences {
-    /// Stores what a tenant chose at that moment.
+    /// Stores what a tenant chose at that moment; `None` removes it.
     pub fn store(
         &self,
         feature_type: &FeatureType,
         tenant_id: TenantId,
-        preference: Map<String, Value>,
+        preference: Option<Map<String, Value>>,
         at: DateTime<Utc>,
     ) {
-        let preference = Arc::new(preference);
+        let preference = preference.map(Arc::new);
         let mut stored = self.stored();
         stored.feed.push(Change {
             tenant_id: tenant_id.clone(),
             feature_type: feature_type.clone(),
-            kind: ChangeKind::Upserted(preference.clone()),
+            kind: preference
+                .clone()
+                .map_or(ChangeKind::Deleted, ChangeKind::Upserted),
             changed_at: Some(at),
             schedule_since: None,
         });
-        let record = PreferenceRecord {
-            tenant_id: tenant_id.clone(),
-            preference,
-            updated_at: Some(at),
-            schedule_since: None,
-        };
-        stored.now.insert(tenant_id, record);
+        stored.now.remove(&tenant_id);
+        if let Some(preference) = preference {
+            let record = PreferenceRecord {
+                tenant_id: tenant_id.clone(),
+                preference,
+                updated_at: Some(at),
+                schedule_since: None,
+            };
+            stored.now.insert(tenant_id, record);
+        }
         self.changes.send_replace(stored.feed.len() as u64);
     }
 
@@ -97,9 +102,15 @@ impl ConfigDatabase for Preferences {
         // Without a change in that time, the page is empty.
         let _ = tokio::time::timeout(wait, is_new).await;
         let stored = self.stored();
-        let seen = usize::try_from(cursor.since_id).unwrap_or(usize::MAX);
+        // A cursor of an earlier process leads nowhere, because its feed is gone.
+        let seen = usize::try_from(cursor.since_id).ok();
+        let new = seen.and_then(|seen| stored.feed.get(seen..));
+        let new = new.filter(|_| cursor.epoch.is_none()).ok_or_else(|| {
+            let message = "the feed of the reports has no such place";
+            ConfigDatabaseError::new(ConfigErrorKind::CursorLost, message)
+        })?;
         Ok(ChangePage {
-            changes: stored.feed.iter().skip(seen).cloned().collect(),
+            changes: new.to_vec(),
             cursor: Cursor {
                 since_id: stored.feed.len() as u64,
                 epoch: None,

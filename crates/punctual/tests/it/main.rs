@@ -5,6 +5,7 @@
 mod examples;
 mod lifecycle;
 mod mistakes;
+mod own_adapters;
 #[cfg(feature = "operations")]
 mod router;
 mod world;

@@ -1,15 +1,15 @@
 //! Days in virtual time.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use punctual::{
-    Batch, Builder, HandlerError, Item, ItemStatus, Job, JobId, Punctual, PurposeHandler,
-    ResultSink, SinkError, StoredResult, TriggerRequest, testing::World,
+    Builder, HandlerError, Item, ItemStatus, Job, JobId, Punctual, PurposeHandler, TriggerRequest,
+    testing::{FakeSink, World},
 };
 use serde_json::{Value, json};
 
@@ -24,18 +24,6 @@ impl PurposeHandler for Flaky {
             0 => Err(HandlerError::retryable("not yet")),
             _ => Ok(json!(item.item_id)),
         }
-    }
-}
-
-#[derive(Default)]
-struct Table(Mutex<Vec<String>>);
-
-#[async_trait]
-impl ResultSink for Table {
-    async fn take(&self, _: &Batch, results: &[StoredResult], _: bool) -> Result<(), SinkError> {
-        let rows = results.iter().map(|row| row.result.item_id.to_string());
-        self.0.lock().unwrap().extend(rows);
-        Ok(())
     }
 }
 
@@ -89,7 +77,7 @@ async fn a_change_counts_from_when_it_was_made() {
 
 #[tokio::test(start_paused = true)]
 async fn results_are_delivered_and_operators_are_obeyed() {
-    let table: Arc<Table> = Arc::default();
+    let table: Arc<FakeSink> = Arc::default();
     let jobs = builder().sink("table", table.clone()).job(
         Job::cron("report", "0 6 * * *")
             .items(["eve", "joe"])
@@ -107,7 +95,8 @@ async fn results_are_delivered_and_operators_are_obeyed() {
     run.await.unwrap();
     world.pass(TimeDelta::minutes(2)).await;
     assert_eq!(world.runs_of("eve").await.len(), 1);
-    let mut rows = table.0.lock().unwrap().clone();
+    let rows = table.received().into_iter();
+    let mut rows: Vec<_> = rows.map(|row| row.result.item_id.to_string()).collect();
     rows.sort();
     assert_eq!(rows, ["eve", "joe"]);
 }
