@@ -14,13 +14,15 @@ mod faults;
 mod faulty_store;
 mod lying_server;
 mod oracle;
+mod outcome;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
     lying_server::follow,
-    world::{Bug, Outcome, simulate},
+    outcome::{Bug, Outcome},
+    world::simulate,
 };
 
 /// How many seeds a usual run takes: about a minute on two cores.

@@ -31,7 +31,7 @@ use super::{
     database::SimulatedDatabase,
     faults::{FaultPlan, chance},
     faulty_store::FaultyStore,
-    world::Bug,
+    outcome::Bug,
 };
 
 /// An agent's clock: the true time, and what a fault window adds to it.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     faults::{FaultPlan, chance},
-    world::Bug,
+    outcome::Bug,
 };
 
 /// How long an agent may take to learn of a change in calm times.

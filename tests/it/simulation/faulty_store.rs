@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::{
     faults::{FaultPlan, chance},
-    world::Bug,
+    outcome::Bug,
 };
 
 /// A batch, as it was stored.

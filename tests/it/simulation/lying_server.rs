@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::world::{Outcome, Violation};
+use super::outcome::{Outcome, Violation};
 
 const STEPS: usize = 10;
 /// So many calls after a change, everything is known.

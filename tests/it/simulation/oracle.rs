@@ -21,7 +21,7 @@ use super::{
     database::{Choices, SOON, Version},
     faults::FaultPlan,
     faulty_store::{Commit, Queued},
-    world::{Outcome, Violation},
+    outcome::{Outcome, Violation},
 };
 
 use self::{

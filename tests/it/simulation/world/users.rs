@@ -1,0 +1,114 @@
+//! What users do: they choose, and choose anew.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::ports::Clock;
+use punctual_domain::{FeatureType, TenantId};
+use serde_json::{Map, Value, json};
+
+use super::World;
+use crate::simulation::database::Object;
+
+/// The fields of a preference that say when; `None` removes it.
+fn when(random: &mut fastrand::Rng) -> Option<Map<String, Value>> {
+    const ZONES: [&str; 6] = [
+        "UTC",
+        "Europe/Berlin",
+        "America/New_York",
+        "Asia/Kathmandu",
+        "Pacific/Auckland",
+        "America/Sao_Paulo",
+    ];
+    let minute = [0, 0, 15, 30][random.usize(..4)];
+    let time = format!("{:02}:{minute:02}", random.u8(..24));
+    let mut when = json!({"enabled": random.u8(..10) > 0, "frequency": "daily", "preferred_time": time,
+        "timezone": ZONES[random.usize(..ZONES.len())]});
+    if random.u8(..4) == 0 {
+        when.as_object_mut()?.remove("preferred_time");
+    }
+    match random.u8(..24) {
+        0 | 1 => return None,
+        2 => when["preferred_time"] = json!("25:00"),
+        3 => when["frequency"] = json!([{"deep": [[[[7]]]]}]),
+        4 => when["preferred_day"] = json!(45),
+        5 => when["timezone"] = json!("Mars/Phobos"),
+        6..10 => when["frequency"] = json!("hourly"),
+        10 | 11 => {
+            when["frequency"] = json!("weekly");
+            when["preferred_day"] = json!(["saturday", "sunday", "monday"]);
+        }
+        12 | 13 => {
+            when["frequency"] = json!("monthly");
+            when["preferred_day"] = json!([1, 29, "last"]);
+        }
+        _ => {}
+    }
+    when.as_object().cloned()
+}
+
+impl World {
+    /// Stores what a tenant chooses.
+    pub(super) fn store(
+        &mut self,
+        feature: &FeatureType,
+        tenant: &TenantId,
+        preference: Option<Map<String, Value>>,
+        stored_at: Option<DateTime<Utc>>,
+    ) {
+        let n = self.next_n;
+        self.next_n += 1;
+        let preference = preference.map(|mut preference| {
+            preference.insert("template_overrides".into(), json!({"of": tenant, "n": n}));
+            Object::from(preference)
+        });
+        let old = stored_at.map_or(String::new(), |at| format!(" (imported, of {at})"));
+        self.note(format!(
+            "{tenant} chooses for {feature} {}{old}",
+            json!(preference)
+        ));
+        let database = &self.around.database;
+        database.store(feature, tenant, preference, stored_at);
+    }
+
+    pub(super) fn choose(&mut self, feature: &FeatureType, tenant: &TenantId) {
+        let preference = when(&mut self.random);
+        self.store(feature, tenant, preference, None);
+    }
+
+    /// Changes what a tenant has chosen, in one of the ways that there are.
+    pub(super) fn edit(&mut self, feature: &FeatureType, tenant: &TenantId) {
+        let Some(current) = self.around.database.current(feature, tenant) else {
+            return self.choose(feature, tenant);
+        };
+        let mut new = (*current).clone();
+        match self.random.u8(..12) {
+            0..4 => {}
+            4 => {
+                new.insert("note".into(), json!(self.next_n));
+            }
+            5 => {
+                let on = new.get("enabled") == Some(&json!(true));
+                new.insert("enabled".into(), json!(!on));
+            }
+            6 => {
+                let days = TimeDelta::hours(self.random.i64(1..1_500));
+                let stored_at = self.time.now() - days;
+                let imported = if self.random.bool() {
+                    when(&mut self.random)
+                } else {
+                    Some(new)
+                };
+                return self.store(feature, tenant, imported, Some(stored_at));
+            }
+            7 | 8 => {
+                let time = format!("{:02}:{:02}", self.random.u8(..24), self.random.u8(..60));
+                new.insert("preferred_time".into(), json!(time));
+            }
+            _ => return self.choose(feature, tenant),
+        }
+        self.store(feature, tenant, Some(new), None);
+    }
+
+    pub(super) fn any_tenant(&mut self) -> TenantId {
+        self.tenants[self.random.usize(..self.tenants.len())].clone()
+    }
+}
