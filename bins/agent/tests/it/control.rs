@@ -28,6 +28,14 @@ pub fn stdout_of(agent: &Agent, words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// It refuses what it is asked for, for this reason.
+fn refuses(agent: &Agent, words: &[&str], reason: &str) {
+    let refused = ask(agent, words);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{words:?}: {stderr}");
+    assert!(stderr.contains(reason), "{stderr}");
+}
+
 fn explained(agent: &Agent, tenant: &str, date: &str) -> String {
     let words = ["explain", "--tenant", tenant, "--job", JOB, "--date", date];
     stdout_of(agent, &words)
@@ -179,10 +187,7 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
         ),
         (&["pause", "none"], "job `none` does not exist"),
     ] {
-        let refused = ask(&agent, words);
-        let stderr = String::from_utf8_lossy(&refused.stderr);
-        assert_eq!(refused.status.code(), Some(2), "{words:?}: {stderr}");
-        assert!(stderr.contains(reason), "{stderr}");
+        refuses(&agent, words, reason);
     }
 }
 
@@ -281,10 +286,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
             "have no stored preference for instagram_posts: stranger",
         ),
     ] {
-        let refused = ask(&agent, &[&["backfill", JOB], words].concat());
-        let stderr = String::from_utf8_lossy(&refused.stderr);
-        assert_eq!(refused.status.code(), Some(2), "{words:?}: {stderr}");
-        assert!(stderr.contains(reason), "{stderr}");
+        refuses(&agent, &[&["backfill", JOB], words].concat(), reason);
     }
 }
 

@@ -1,6 +1,6 @@
 //! kill -9 in mid-batch: every user's result is there once, after however many kills.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -14,21 +14,22 @@ async fn processed(agent: &Agent) -> u64 {
         .sum()
 }
 
+/// An agent of the sample users that makes up for a day, with so many items at once.
+fn making_up_a_day(folder: &Path, concurrent: &str) -> Command {
+    let mut command = command(folder);
+    command
+        .args(["run", "--import", "data/preferences/sample.ndjson"])
+        .args(["--look-back", "24h"])
+        .env("BATCH_MAX_CONCURRENT_ITEMS", concurrent);
+    command
+}
+
 #[tokio::test]
 async fn every_result_is_there_once_after_kill_9_in_mid_batch() {
     let folder = tempfile::tempdir().unwrap();
     let start = || {
-        let mut command = command(folder.path());
-        command
-            .args([
-                "run",
-                "--import",
-                "data/preferences/sample.ndjson",
-                "--look-back",
-                "24h",
-            ])
-            .env("BATCH_CHUNK_SIZE", "100")
-            .env("BATCH_MAX_CONCURRENT_ITEMS", "2");
+        let mut command = making_up_a_day(folder.path(), "2");
+        command.env("BATCH_CHUNK_SIZE", "100");
         Agent::start(command)
     };
 
@@ -85,19 +86,7 @@ async fn every_result_is_there_once_after_kill_9_in_mid_batch() {
 #[tokio::test]
 async fn sigterm_in_mid_batch_ends_in_time_and_the_rest_runs_after_the_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let start = |concurrent: &str| {
-        let mut command = command(folder.path());
-        command
-            .args([
-                "run",
-                "--import",
-                "data/preferences/sample.ndjson",
-                "--look-back",
-                "24h",
-            ])
-            .env("BATCH_MAX_CONCURRENT_ITEMS", concurrent);
-        Agent::start(command)
-    };
+    let start = |concurrent| Agent::start(making_up_a_day(folder.path(), concurrent));
     let agent = start("1");
     let began = std::time::Instant::now();
     while processed(&agent).await < 50 {
