@@ -18,22 +18,21 @@ pub mod remedies;
 mod schedule;
 mod tenants;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
-use axum::{Json, Router, extract::Request, middleware, routing::get};
+use axum::{Router, extract::Request, middleware, routing::get};
 use punctual_application::{FindingKind, Operator, ports::Page};
+pub use punctual_web::Access;
 use punctual_web::{
     Guesses, ProblemBody,
-    key::{BearerKey, check_key, hash},
-    origin::refuse_other_sites,
-    page::root_of,
+    key::BearerKey,
+    page::described,
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
 };
-use secrecy::SecretString;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::{IntoParams, OpenApi, openapi::Server};
+use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 #[derive(OpenApi)]
@@ -48,44 +47,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
     security(("key" = []))
 )]
 struct Description;
-
-/// Who may use the API and the page.
-#[derive(Debug, Clone)]
-pub struct Access(Guard);
-
-#[derive(Debug, Clone)]
-enum Guard {
-    Key(SecretString),
-    ThisMachine(&'static str),
-    Host,
-}
-
-impl Access {
-    /// Clients that have this key: as a bearer token at the API, on the sign-in page at the page. The service listens on
-    /// `address`.
-    ///
-    /// # Errors
-    /// What is wrong with the key, without the key: it is blank, cannot be sent in a header, or has fewer than 16 characters
-    /// although other machines can reach the address.
-    pub fn key(key: SecretString, address: SocketAddr) -> Result<Self, String> {
-        check_key(&key, Some(address))?;
-        Ok(Self(Guard::Key(key)))
-    }
-
-    /// Clients on this machine, by their address and by the host that they name, so that no page of another site can ask.
-    /// Error messages mention the setting that would hold a key.
-    #[must_use]
-    pub const fn this_machine(key_setting: &'static str) -> Self {
-        Self(Guard::ThisMachine(key_setting))
-    }
-
-    /// Everyone whom the service around the router lets through: it has a sign-in of its own in front of it. It may say who
-    /// asks with an [`Actor`](punctual_application::Actor) in the extensions of the request.
-    #[must_use]
-    pub const fn guarded() -> Self {
-        Self(Guard::Host)
-    }
-}
 
 /// How calls and pages speak of the program that they belong to.
 #[derive(Debug, Clone, Copy)]
@@ -178,33 +139,19 @@ pub fn description() -> utoipa::openapi::OpenApi {
         .nest("/api/v1", keyed)
 }
 
-/// The same, as of a router that may be nested.
-async fn described(request: Request) -> Json<utoipa::openapi::OpenApi> {
-    let root = root_of(request.uri(), request.extensions());
-    let mut description = description();
-    if !root.is_empty() {
-        description.servers = Some(vec![Server::new(root)]);
-    }
-    Json(description)
-}
-
 impl Operations {
     /// A router with all of it, to be served as it is or nested below a path: its pages then lead to each other there.
     /// Served with the addresses of its clients (`into_make_service_with_connect_info::<SocketAddr>()`), it limits wrong
-    /// keys by address and names the address in the audit log.
+    /// keys by address and names the address in the audit log. With [`Access::guarded`], the service around it may say who
+    /// asks with an [`Actor`](punctual_application::Actor) in the extensions of the request.
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
-        let (api_key, key_setting) = match &self.access.0 {
-            Guard::Key(key) => (Some(hash(key)), None),
-            Guard::ThisMachine(setting) => (None, Some(*setting)),
-            Guard::Host => (None, None),
-        };
         let app = App {
             operator: self.operator,
             words: self.words,
             guesses: Arc::default(),
             signed_out: Arc::default(),
             stop: self.stop,
-            api_key,
+            api_key: self.access.key_hash(),
             metrics: self.metrics,
         };
         let (api, _) = calls().split_for_parts();
@@ -213,7 +160,10 @@ impl Operations {
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed);
         let (open, _) = open_calls().split_for_parts();
-        let open = open.route("/openapi.json", get(described));
+        let open = open.route(
+            "/openapi.json",
+            get(|request: Request| async move { described(description(), &request) }),
+        );
         let mut keyed = Router::new();
         if app.metrics.is_some() {
             keyed = keyed.route("/metrics", get(health::metrics));
@@ -226,16 +176,9 @@ impl Operations {
                 app.clone(),
                 auth::require_key,
             ));
-        open.merge(keyed)
-            .merge(page::routes())
-            .layer(middleware::from_fn_with_state(
-                key_setting,
-                refuse_other_sites,
-            ))
-            .layer(middleware::from_fn_with_state(
-                key_setting,
-                auth::refuse_other_machines,
-            ))
+        let router = open.merge(keyed).merge(page::routes());
+        self.access
+            .protect(router)
             .layer(CatchPanicLayer::new())
             .layer(middleware::from_fn(problems_of_text))
             .layer(middleware::map_response(|response| {

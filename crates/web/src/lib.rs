@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod access;
 pub mod format;
 mod guesses;
 pub mod key;
@@ -11,6 +12,7 @@ pub mod process;
 mod serve;
 pub mod session;
 
+pub use access::{Access, Peer};
 pub use guesses::{Attempt, Guesses};
 pub use page::Site;
 pub use problem::{Problem, ProblemBody};

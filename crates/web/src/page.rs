@@ -13,13 +13,14 @@
 
 use askama::Template;
 use axum::{
-    Router,
+    Json, Router,
     extract::{OriginalUri, Request},
     http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware::Next,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+use utoipa::openapi::{OpenApi, Server};
 
 use crate::{Problem, problem::title, session::within};
 
@@ -63,6 +64,16 @@ pub fn root_of(uri: &Uri, extensions: &Extensions) -> String {
     let original = extensions.get::<OriginalUri>();
     let original = original.map_or(uri, |OriginalUri(original)| original);
     stripped(original.path(), uri.path()).to_owned()
+}
+
+/// The description of an API, as the answer to `request`: it names the path that the router is nested at.
+#[must_use]
+pub fn described(mut description: OpenApi, request: &Request) -> Json<OpenApi> {
+    let root = root_of(request.uri(), request.extensions());
+    if !root.is_empty() {
+        description.servers = Some(vec![Server::new(root)]);
+    }
+    Json(description)
 }
 
 /// What a nested router has taken off the path of a request.

@@ -14,11 +14,14 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::Page;
-use punctual_web::session::{Next, SIGNED_IN_FOR, SessionCookie, SignIn, to_sign_in};
+use punctual_web::{
+    Peer,
+    session::{Next, SIGNED_IN_FOR, SessionCookie, SignIn, to_sign_in},
+};
 use uuid::Uuid;
 
 use super::{App, Problem, SITE};
-use crate::{audit::By, auth::Peer};
+use crate::audit::By;
 
 /// The page is never opened signed in from elsewhere.
 const COOKIE: SessionCookie = SessionCookie {
