@@ -20,25 +20,26 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
+    extract::Request,
     http::StatusCode,
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use punctual_web::{
-    Guesses, ProblemBody,
-    key::{BearerKey, hash},
-    origin::refuse_other_sites,
+    Access, Guesses, ProblemBody,
+    key::BearerKey,
+    page::described,
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
 };
-use secrecy::SecretString;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use self::limits::Limits;
+pub use self::auth::Caller;
+use self::limits::Limits;
 use crate::{names::ServerSettingNames, store::ConfigStore};
 
 /// The largest body of a call other than an import.
@@ -54,9 +55,12 @@ const IMPORT_BYTES: usize = 4 * 1024 * 1024 * 1024;
 struct App {
     store: ConfigStore,
     admin_key: Option<blake3::Hash>,
+    /// Whether the service around the router says who calls.
+    guarded: bool,
     limits: Arc<Limits>,
     guesses: Arc<Guesses>,
-    stopping: watch::Receiver<bool>,
+    /// Is cancelled when the process stops, and waiting calls end.
+    stop: CancellationToken,
     names: ServerSettingNames,
 }
 
@@ -105,51 +109,67 @@ pub fn description() -> utoipa::openapi::OpenApi {
     Description::openapi().nest("/api/v1", paths)
 }
 
-/// The routes, ready to be served.
-pub(crate) fn router(
-    store: ConfigStore,
-    admin_key: Option<&SecretString>,
-    limits: Arc<Limits>,
-    stopping: watch::Receiver<bool>,
-    names: ServerSettingNames,
-) -> Router {
-    let app = App {
-        store,
-        admin_key: admin_key.map(hash),
-        limits,
-        guesses: Arc::default(),
-        stopping,
-        names,
-    };
-    let (api, _) = calls().split_for_parts();
-    let api = api
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(axum::extract::DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(
-            app.clone(),
-            auth::require_key,
-        ));
-    Router::new()
-        .nest("/api/v1", api)
-        .route("/openapi.json", get(|| async { Json(description()) }))
-        .route(
-            "/health/live",
-            get(|| async { Json(json!({"status": "live"})) }),
-        )
-        .route("/health/ready", get(ready))
-        .merge(page::routes())
-        .fallback(not_found)
-        .layer(middleware::from_fn_with_state(
-            app.admin_key.is_none().then_some(names.admin_key),
-            refuse_other_sites,
-        ))
-        .layer(CatchPanicLayer::new())
-        .layer(middleware::from_fn(problems_of_text))
-        .layer(middleware::map_response(|response| {
-            retry_unavailable(RETRY_AFTER, response)
-        }))
-        .with_state(app)
+impl ConfigStore {
+    /// A router with the HTTP API and the preference page, to be served as it is or nested below a path without parameters:
+    /// its pages then lead to each other there. Calls that wait for changes end when `stop` is cancelled.
+    ///
+    /// With [`Access::guarded`], the service around it says who asks with a [`Caller`] in the extensions of each request;
+    /// requests without one are refused. Served with the addresses of its clients
+    /// (`into_make_service_with_connect_info::<SocketAddr>()`), it limits wrong keys by address. A program without a
+    /// [`Server`](crate::Server) also spawns [`upkeep`](Self::upkeep).
+    pub fn router<S: Clone + Send + Sync + 'static>(
+        &self,
+        access: Access,
+        stop: CancellationToken,
+    ) -> Router<S> {
+        self.router_with(access, stop, ServerSettingNames::default())
+    }
+
+    /// The same, for a program that calls its settings by these names.
+    pub(crate) fn router_with<S: Clone + Send + Sync + 'static>(
+        &self,
+        access: Access,
+        stop: CancellationToken,
+        names: ServerSettingNames,
+    ) -> Router<S> {
+        let app = App {
+            store: self.clone(),
+            admin_key: access.key_hash(),
+            guarded: access.is_guarded(),
+            limits: Arc::default(),
+            guesses: Arc::default(),
+            stop,
+            names,
+        };
+        let (api, _) = calls().split_for_parts();
+        let api = api
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(axum::extract::DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(
+                app.clone(),
+                auth::require_key,
+            ));
+        let openapi = |request: Request| async move { described(description(), &request) };
+        let router = Router::new()
+            .nest("/api/v1", api)
+            .route("/openapi.json", get(openapi))
+            .route(
+                "/health/live",
+                get(|| async { Json(json!({"status": "live"})) }),
+            )
+            .route("/health/ready", get(ready))
+            .merge(page::routes())
+            .fallback(not_found);
+        access
+            .protect(router)
+            .layer(CatchPanicLayer::new())
+            .layer(middleware::from_fn(problems_of_text))
+            .layer(middleware::map_response(|response| {
+                retry_unavailable(RETRY_AFTER, response)
+            }))
+            .with_state(app)
+    }
 }
 
 async fn ready(axum::extract::State(app): axum::extract::State<App>) -> Response {

@@ -11,10 +11,15 @@ mod server;
 mod store;
 mod validate;
 
-pub use http::description;
+/// Crates and types that stand in signatures.
+pub use axum;
+pub use tokio_util::sync::CancellationToken;
+
+pub use http::{Caller, description};
 pub use import::{ImportReport, RejectedLine};
 pub use keys::{InvalidScope, Scope};
 pub use names::ServerSettingNames;
 pub use port::PutError;
+pub use punctual_web::Access;
 pub use server::{Server, ServerError, ServerSettings};
 pub use store::{ApiKey, ConfigStore, KeyError, NewKey, StoreError};

@@ -1,15 +1,15 @@
 //! The server's life: bind, serve, end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use chrono::TimeDelta;
-use punctual_web::{key::check_key, serve};
+use punctual_web::{Access, serve};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    http,
     names::ServerSettingNames,
     store::{ConfigStore, StoreError},
 };
@@ -59,7 +59,8 @@ pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     store: ConfigStore,
-    admin_key: Option<SecretString>,
+    /// `None`: clients on this machine need no key.
+    access: Option<Access>,
     names: ServerSettingNames,
 }
 
@@ -74,9 +75,9 @@ impl Server {
             addr,
             admin_key,
         } = settings;
-        if let Some(key) = &admin_key {
-            check_key(key, Some(addr)).map_err(ServerError::Key)?;
-        } else if !addr.ip().is_loopback() {
+        let access = admin_key.map(|key| Access::key(key, addr));
+        let access = access.transpose().map_err(ServerError::Key)?;
+        if access.is_none() && !addr.ip().is_loopback() {
             return Err(ServerError::Open(addr));
         }
         let store = ConfigStore::open(&store_url).await?;
@@ -90,7 +91,7 @@ impl Server {
             listener,
             addr,
             store,
-            admin_key,
+            access,
             names: ServerSettingNames::default(),
         })
     }
@@ -122,29 +123,20 @@ impl Server {
         self,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        if self.admin_key.is_none() {
-            info!(
-                "{} is not set: the Config Database requires no key and listens on loopback only",
-                self.names.admin_key
-            );
-        }
+        let access = self.access.unwrap_or_else(|| {
+            let setting = self.names.admin_key;
+            info!("{setting} is not set: the Config Database requires no key and listens on loopback only");
+            Access::this_machine(setting)
+        });
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
-        let (stopping, stopped) = tokio::sync::watch::channel(false);
-        let limits = Arc::new(http::Limits::default());
-        let router = http::router(
-            self.store.clone(),
-            self.admin_key.as_ref(),
-            limits.clone(),
-            stopped,
-            self.names,
-        );
+        let stopping = CancellationToken::new();
+        let router = self.store.router_with(access, stopping.clone(), self.names);
         let serving = serve(self.listener, router, async move {
             stop.await;
-            stopping.send_replace(true);
+            stopping.cancel();
         });
         tokio::select! {
             () = serving => Ok(()),
-            () = tidy(&limits) => Ok(()),
             () = self.store.upkeep() => Ok(()),
         }
     }
@@ -155,14 +147,6 @@ impl ConfigStore {
     /// that keeps a store open without one spawns it.
     pub async fn upkeep(self) {
         tokio::join!(purge(self.clone()), follow(self));
-    }
-}
-
-/// Forgets who has not called for long, for ever.
-async fn tidy(limits: &http::Limits) {
-    loop {
-        limits.tidy();
-        tokio::time::sleep(PURGE_EVERY).await;
     }
 }
 

@@ -1,16 +1,14 @@
 //! Who may call. Everything under `/api/v1` goes through here, also what does not exist.
 
-use std::net::SocketAddr;
-
 use axum::{
-    extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State},
-    http::Method,
+    extract::{MatchedPath, RawPathParams, Request, State},
+    http::{Extensions, Method},
     middleware::Next,
     response::Response,
 };
 use punctual_domain::TenantId;
 use punctual_web::{
-    Problem,
+    Peer, Problem,
     key::{bearer, hash},
 };
 use secrecy::SecretString;
@@ -18,10 +16,10 @@ use secrecy::SecretString;
 use super::App;
 use crate::keys::Scope;
 
-/// Who calls.
+/// Who calls, and what they may do.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
-    /// The name of the key.
+pub struct Caller {
+    /// The name of the key, or of who is signed in elsewhere: for the history.
     pub(super) name: String,
     pub(super) scope: Scope,
     /// The only tenant the caller may see; `None`: all.
@@ -29,9 +27,21 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    fn admin(name: &str) -> Self {
+    /// Somebody who sees and changes the preferences of this tenant only.
+    #[must_use]
+    pub fn tenant(tenant_id: TenantId) -> Self {
         Self {
-            name: name.to_owned(),
+            name: tenant_id.to_string(),
+            scope: Scope::Write,
+            tenant_id: Some(tenant_id),
+        }
+    }
+
+    /// An operator, who may do everything. The history shows the name.
+    #[must_use]
+    pub fn operator(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
             scope: Scope::Admin,
             tenant_id: None,
         }
@@ -39,15 +49,22 @@ impl Caller {
 }
 
 impl App {
-    /// The caller when no key is asked for.
-    pub(super) fn anonymous(&self) -> Option<Caller> {
-        self.admin_key.is_none().then(|| Caller::admin("anonymous"))
+    /// The caller when no key is asked for; `None`: a key decides.
+    pub(super) fn without_key(&self, extensions: &Extensions) -> Result<Option<Caller>, Problem> {
+        if self.guarded {
+            let caller = extensions.get::<Caller>().cloned();
+            let unknown = "the service around this router did not say who calls: it puts a `Caller` into the extensions \
+                           of the request";
+            return caller.map(Some).ok_or_else(|| Problem::forbidden(unknown));
+        }
+        let asks_for_key = self.admin_key.is_some();
+        Ok((!asks_for_key).then(|| Caller::operator("anonymous")))
     }
 
     /// The holder of the key with this hash.
     pub(super) async fn holder(&self, key: blake3::Hash) -> Result<Option<Caller>, Problem> {
         if self.admin_key == Some(key) {
-            return Ok(Some(Caller::admin("admin")));
+            return Ok(Some(Caller::operator("admin")));
         }
         let found = self.store.find_key(&key).await?;
         Ok(found.map(|found| Caller {
@@ -60,7 +77,7 @@ impl App {
     /// The same, within the limit on wrong keys of the address `peer`. `what` is what the key was sent for.
     pub(super) async fn holder_at(
         &self,
-        peer: SocketAddr,
+        peer: Peer,
         key: blake3::Hash,
         what: &str,
     ) -> Result<Option<Caller>, Problem> {
@@ -77,7 +94,7 @@ impl App {
 
 pub(super) async fn require_key(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    peer: Peer,
     parameters: RawPathParams,
     mut request: Request,
     next: Next,
@@ -85,8 +102,8 @@ pub(super) async fn require_key(
     let given = bearer(request.headers())
         .map_err(Problem::bad_request)?
         .map(|key| hash(&SecretString::from(key)));
-    let caller = match (app.anonymous(), given) {
-        (Some(anonymous), _) => Some(anonymous),
+    let caller = match (app.without_key(request.extensions())?, given) {
+        (Some(caller), _) => Some(caller),
         (None, Some(key)) => app.holder_at(peer, key, "refused by the API").await?,
         (None, None) => None,
     };
@@ -117,12 +134,14 @@ pub(super) async fn require_key(
 fn needed_scope(request: &Request) -> Scope {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("", MatchedPath::as_str);
+    // The router may be nested.
+    let route = route.rsplit_once("/api/v1").map_or(route, |(_, own)| own);
     match *request.method() {
-        _ if route.ends_with("/preferences/import") => Scope::Admin,
-        _ if route.starts_with("/api/v1/keys") => Scope::Admin,
+        _ if route == "/preferences/import" => Scope::Admin,
+        _ if route.starts_with("/keys") => Scope::Admin,
         Method::GET | Method::HEAD => Scope::Read,
         // A schema decides what everybody else may store.
-        _ if route.starts_with("/api/v1/feature-types/") => Scope::Admin,
+        _ if route.starts_with("/feature-types/") => Scope::Admin,
         _ => Scope::Write,
     }
 }

@@ -1,9 +1,14 @@
 //! How often anybody may call: a key that goes wild must not slow the others down.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
 use punctual_web::Problem;
+use tokio::time::Instant;
 
 use super::auth::Caller;
 
@@ -11,10 +16,13 @@ use super::auth::Caller;
 const SERVICE: (u32, u32) = (5_000, 10_000);
 /// Of a key for one tenant: a person with a page.
 const TENANT: (u32, u32) = (10, 100);
+/// How often to forget who has not called for a while.
+const TIDY_AFTER: Duration = Duration::from_secs(60);
 
-pub(crate) struct Limits {
+pub(super) struct Limits {
     services: DefaultKeyedRateLimiter<String>,
     tenants: DefaultKeyedRateLimiter<String>,
+    tidied: Mutex<Instant>,
 }
 
 impl Default for Limits {
@@ -22,12 +30,14 @@ impl Default for Limits {
         Self {
             services: RateLimiter::keyed(quota(SERVICE)),
             tenants: RateLimiter::keyed(quota(TENANT)),
+            tidied: Mutex::new(Instant::now()),
         }
     }
 }
 
 impl Limits {
     pub(super) fn known(&self, caller: &Caller) -> Result<(), Problem> {
+        self.tidy();
         let limiter = match caller.tenant_id {
             Some(_) => &self.tenants,
             None => &self.services,
@@ -35,10 +45,14 @@ impl Limits {
         check(limiter, &caller.name)
     }
 
-    /// Forgets who has not called for a while.
-    pub(crate) fn tidy(&self) {
-        self.services.retain_recent();
-        self.tenants.retain_recent();
+    /// Forgets who has not called for a while, when it is time.
+    fn tidy(&self) {
+        let mut tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner);
+        if tidied.elapsed() >= TIDY_AFTER {
+            *tidied = Instant::now();
+            self.services.retain_recent();
+            self.tenants.retain_recent();
+        }
     }
 }
 

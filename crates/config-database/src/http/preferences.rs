@@ -179,10 +179,9 @@ pub(super) async fn changes(
                 .note_reader(&caller.name, agent, feature, since_id);
         }
     };
-    let mut stopping = app.stopping.clone();
     tokio::select! {
         page = app.store.changes(since_id, feature_type.as_ref(), limit, wait, reads) => Ok(Json(page?)),
-        _ = stopping.wait_for(|stopping| *stopping) => {
+        () = app.stop.cancelled() => {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the Config Database is stopping; try again"))
         }
     }

@@ -11,6 +11,7 @@ mod api;
 mod doors;
 mod feed;
 mod health;
+mod mounted;
 mod ordering;
 mod page;
 mod replicas;

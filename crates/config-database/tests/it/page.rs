@@ -1,27 +1,30 @@
 //! The pages, as far as no browser is needed: who sees what, and what is refused. `bins/agent/tests` uses them in
 //! Chromium.
 
+use std::collections::BTreeSet;
+
 use punctual_config_database::{NewKey, Scope};
 use punctual_domain::TenantId;
 use reqwest::{Client, Response, redirect::Policy};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::server::{Kind, Running, key, on_both_databases, start, start_in};
+use crate::server::{Kind, Running, key, on_both_databases_and_below_a_path, start, start_in};
 
-on_both_databases! {
+on_both_databases_and_below_a_path! {
     each_key_opens_its_own_pages_only
     a_session_ends_with_its_key_and_by_signing_out
     a_form_without_its_token_changes_nothing
     what_the_form_does_not_know_is_kept_and_nothing_is_overwritten_unseen
+    every_address_on_a_page_is_there_and_below_the_path
     everything_can_be_exported_and_imported_again
 }
 
 /// A browser without eyes: it keeps its cookie and follows nothing.
-struct Visitor {
-    server: String,
-    http: Client,
-    cookie: Option<String>,
+pub struct Visitor {
+    pub server: String,
+    pub http: Client,
+    pub cookie: Option<String>,
 }
 
 impl Visitor {
@@ -43,19 +46,22 @@ impl Visitor {
             "{cookie}"
         );
         assert!(!cookie.contains(key), "the cookie is not the key");
+        let path = format!("; Path={};", address(server, "/"));
+        assert!(cookie.contains(&path), "{cookie}");
         visitor.cookie = Some(cookie.split(';').next().unwrap().to_owned());
         visitor
     }
 
-    async fn get(&self, path: &str) -> Response {
-        let mut call = self.http.get(format!("{}{path}", self.server));
+    pub async fn get(&self, path: &str) -> Response {
+        let url = format!("{}{path}", self.server);
+        let mut call = self.http.get(url.trim_end_matches('/'));
         if let Some(cookie) = &self.cookie {
             call = call.header("cookie", cookie);
         }
         call.send().await.unwrap()
     }
 
-    async fn text(&self, path: &str) -> String {
+    pub async fn text(&self, path: &str) -> String {
         let response = self.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
         let policy = response.headers()["content-security-policy"]
@@ -69,11 +75,11 @@ impl Visitor {
         response.text().await.unwrap()
     }
 
-    async fn status(&self, path: &str) -> u16 {
+    pub async fn status(&self, path: &str) -> u16 {
         self.get(path).await.status().as_u16()
     }
 
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Response {
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Response {
         let mut call = self.http.post(format!("{}{path}", self.server)).form(form);
         if let Some(cookie) = &self.cookie {
             call = call.header("cookie", cookie);
@@ -82,8 +88,16 @@ impl Visitor {
     }
 }
 
+/// The address of a page, as links and redirects name it.
+fn address(server: &Running, path: &str) -> String {
+    match server.place.root {
+        "" => path.to_owned(),
+        root => format!("{root}{}", path.trim_end_matches('/')),
+    }
+}
+
 /// The value of a hidden field.
-fn hidden(html: &str, name: &str) -> String {
+pub fn hidden(html: &str, name: &str) -> String {
     let (_, after) = html
         .split_once(&format!("name=\"{name}\" value=\""))
         .unwrap();
@@ -158,12 +172,14 @@ async fn each_key_opens_its_own_pages_only(kind: Kind) {
             "{path} for the administrator"
         );
     }
-    assert_eq!(tenants.get("/").await.headers()["location"], "/tenants/a");
-    assert_eq!(admin.get("/").await.headers()["location"], "/operators");
+    for (visitor, start) in [(&tenants, "/tenants/a"), (&admin, "/operators")] {
+        let sent_on = visitor.get("/").await;
+        assert_eq!(sent_on.headers()["location"], address(&server, start));
+    }
     let sent_away = anonymous.get("/tenants/a?x=1").await;
     assert_eq!(
         sent_away.headers()["location"],
-        "/sign-in?next=/tenants/a%3Fx%3D1"
+        address(&server, "/sign-in?next=/tenants/a%3Fx%3D1")
     );
 
     let wrong = anonymous.post("/sign-in", &[("key", "canary-wrong")]).await;
@@ -173,7 +189,7 @@ async fn each_key_opens_its_own_pages_only(kind: Kind) {
         let form = [("key", "admin-key"), ("next", elsewhere)];
         assert_eq!(
             anonymous.post("/sign-in", &form).await.headers()["location"],
-            "/"
+            address(&server, "/")
         );
     }
     // Who may read only sees the form, and cannot send it.
@@ -327,6 +343,76 @@ async fn what_the_form_does_not_know_is_kept_and_nothing_is_overwritten_unseen(k
         server.get(path).await["config_value"]["f"]["preferred_time"],
         "11:00"
     );
+}
+
+/// What `text` has between `before` and the next quotation mark, each time.
+fn quoted<'t>(text: &'t str, before: &str) -> impl Iterator<Item = &'t str> {
+    let after = text.split(before).skip(1);
+    after.map(|rest| rest.split('"').next().unwrap())
+}
+
+async fn every_address_on_a_page_is_there_and_below_the_path(kind: Kind) {
+    let (server, _) = server_with_keys(kind).await;
+    let admin = Visitor::signed_in(&server, "admin-key").await;
+    let path_of = |address: &str| {
+        let path = address.strip_prefix(server.place.root);
+        let path = path.filter(|path| path.is_empty() || path.starts_with('/'));
+        path.unwrap_or_else(|| panic!("{address} is not below the path"))
+            .replace("&amp;", "&")
+    };
+    let (mut found, mut sent) = (BTreeSet::new(), BTreeSet::new());
+    let mut to_visit = vec![
+        String::new(),
+        "/sign-in".to_owned(),
+        "/tenants/a/features/f?saved=1".to_owned(),
+    ];
+    while let Some(path) = to_visit.pop() {
+        let response = admin.get(&path).await;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let page = response.text().await.unwrap();
+        assert!(status == 200 || status == 303, "{path}: {status} {page}");
+        let mut next: Vec<String> = headers
+            .get("location")
+            .map(|to| path_of(to.to_str().unwrap()))
+            .into_iter()
+            .collect();
+        let html = headers.get("content-type");
+        if html.is_some_and(|of| of.to_str().unwrap().starts_with("text/html")) {
+            for attribute in ["href=\"", "src=\"", "data-url=\""] {
+                let named = quoted(&page, attribute).filter(|to| !to.starts_with('#'));
+                next.extend(named.map(path_of));
+            }
+            let fields = "q=a&name=f";
+            let forms = quoted(&page, "method=\"get\" action=\"");
+            next.extend(forms.map(|to| format!("{}?{fields}", path_of(to))));
+            for attribute in ["method=\"post\" action=\"", "data-runs=\""] {
+                sent.extend(quoted(&page, attribute).map(path_of));
+            }
+        }
+        to_visit.extend(next.into_iter().filter(|path| found.insert(path.clone())));
+    }
+    for path in &sent {
+        let status = admin.post(path, &[]).await.status().as_u16();
+        assert!(![404, 405].contains(&status), "{path}: {status}");
+    }
+    for expected in [
+        "/tenants/a/features/f",
+        "/tenants/a/features/f/arrival?change=1",
+        "/operators/groups?feature=f",
+        "/operators/export",
+        "/assets/page.js",
+        "/openapi.json",
+    ] {
+        assert!(found.contains(expected), "{expected} in {found:?}");
+    }
+    for expected in [
+        "/sign-in",
+        "/sign-out",
+        "/operators/import",
+        "/tenants/a/features/f/runs",
+    ] {
+        assert!(sent.contains(expected), "{expected} in {sent:?}");
+    }
 }
 
 async fn everything_can_be_exported_and_imported_again(kind: Kind) {

@@ -260,7 +260,7 @@ async fn a_database_of_the_version_before_gets_its_times(kind: Kind) {
     let server = start(kind).await;
     server.put("a", json!({"f": daily()})).await;
     let updated_at = server.get(PATH).await["updated_at"].clone();
-    let Place { url, folder } = server.stop().await;
+    let Place { url, folder, root } = server.stop().await;
     sqlx::any::install_default_drivers();
     let pool = sqlx::AnyPool::connect(&url).await.unwrap();
     for statement in [
@@ -275,7 +275,7 @@ async fn a_database_of_the_version_before_gets_its_times(kind: Kind) {
         sqlx::query(statement).execute(&pool).await.unwrap();
     }
     pool.close().await;
-    let server = start_in(Place { url, folder }, None).await;
+    let server = start_in(Place { url, folder, root }, None).await;
     assert_eq!(since(&server).await, updated_at);
     let page = server
         .get("preferences/groups?feature_type=f&limit=1")

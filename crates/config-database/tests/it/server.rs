@@ -1,11 +1,15 @@
 //! A running Config Database with a database of its own, of either kind.
 
-use punctual_config_database::{ConfigStore, NewKey, Scope, Server, ServerSettings};
+use std::net::SocketAddr;
+
+use axum::Router;
+use punctual_config_database::{Access, ConfigStore, NewKey, Scope, Server, ServerSettings};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 /// Runs the same tests over both kinds of database.
 macro_rules! on_both_databases {
@@ -27,10 +31,22 @@ macro_rules! on_both_databases {
 }
 pub(crate) use on_both_databases;
 
+/// The same, and on SQLite once more, below a path of another service.
+macro_rules! on_both_databases_and_below_a_path {
+    ($($test:ident)*) => {
+        crate::server::on_both_databases! { $($test)* }
+        mod below_a_path {
+            $(#[tokio::test] async fn $test() { super::$test(crate::server::Kind::BelowAPath).await; })*
+        }
+    };
+}
+pub(crate) use on_both_databases_and_below_a_path;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Sqlite,
     Postgres,
+    BelowAPath,
 }
 
 impl Kind {
@@ -38,10 +54,16 @@ impl Kind {
     pub async fn place(self) -> Place {
         let folder = tempfile::tempdir().unwrap();
         let url = match self {
-            Self::Sqlite => format!("sqlite://{}", folder.path().join("config.db").display()),
+            Self::Sqlite | Self::BelowAPath => {
+                format!("sqlite://{}", folder.path().join("config.db").display())
+            }
             Self::Postgres => new_postgres_database().await,
         };
-        Place { url, folder }
+        let root = match self {
+            Self::BelowAPath => "/own/preferences",
+            Self::Sqlite | Self::Postgres => "",
+        };
+        Place { url, folder, root }
     }
 }
 
@@ -59,10 +81,11 @@ async fn new_postgres_database() -> String {
     format!("{server}/{name}")
 }
 
-/// Where a database is.
+/// Where a database is, and below which path it is served.
 pub struct Place {
     pub url: String,
     pub folder: TempDir,
+    pub root: &'static str,
 }
 
 pub struct Running {
@@ -79,6 +102,9 @@ pub async fn start(kind: Kind) -> Running {
 }
 
 pub async fn start_in(place: Place, admin_key: Option<&str>) -> Running {
+    if !place.root.is_empty() {
+        return start_below(place, admin_key).await;
+    }
     let settings = ServerSettings {
         store_url: place.url.clone(),
         addr: "127.0.0.1:0".parse().unwrap(),
@@ -93,6 +119,40 @@ pub async fn start_in(place: Place, admin_key: Option<&str>) -> Running {
     Running {
         place,
         url,
+        store,
+        http: Client::new(),
+        stop,
+        served,
+    }
+}
+
+/// As a part of another service.
+async fn start_below(place: Place, admin_key: Option<&str>) -> Running {
+    let store = ConfigStore::open(&place.url).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let access = match admin_key {
+        Some(key) => Access::key(key.into(), addr).unwrap(),
+        None => Access::this_machine("THE_KEY"),
+    };
+    let stopping = CancellationToken::new();
+    let service: Router = Router::new().nest(place.root, store.router(access, stopping.clone()));
+    let service = service.into_make_service_with_connect_info::<SocketAddr>();
+    let (stop, stopped) = oneshot::channel();
+    let upkeep = store.clone().upkeep();
+    let served = tokio::spawn(async move {
+        let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+            let _ = stopped.await;
+            stopping.cancel();
+        });
+        tokio::select! {
+            served = serving.into_future() => served,
+            () = upkeep => Ok(()),
+        }
+    });
+    Running {
+        url: format!("http://{addr}{}", place.root),
+        place,
         store,
         http: Client::new(),
         stop,

@@ -1,16 +1,14 @@
 //! Who looks at the pages: signed in with a key, for twelve hours, by a cookie of which only the hash is kept.
 
-use std::net::SocketAddr;
-
 use axum::{
     Form,
-    extract::{ConnectInfo, FromRequestParts, Query, State, rejection::FormRejection},
+    extract::{FromRequestParts, Query, State, rejection::FormRejection},
     http::{HeaderMap, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
 use punctual_domain::TenantId;
 use punctual_web::{
-    Problem,
+    Peer, Problem,
     key::hash,
     session::{Next, SIGNED_IN_FOR, SessionCookie, SignIn, to_sign_in},
 };
@@ -122,14 +120,14 @@ impl FromRequestParts<App> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
         let token = COOKIE.token(&parts.headers).map(str::to_owned);
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let caller = match (app.anonymous(), &token, peer) {
-            (Some(anonymous), ..) => Some(anonymous),
-            (None, Some(token), Some(ConnectInfo(peer))) => signed_in(app, *peer, token)
-                .await
-                .map_err(Problem::into_response)?,
-            _ => None,
+        let caller = match app.without_key(&parts.extensions) {
+            Ok(None) => match &token {
+                Some(token) => signed_in(app, Peer::of(&parts.extensions), token).await,
+                None => Ok(None),
+            },
+            known => known,
         };
+        let caller = caller.map_err(Problem::into_response)?;
         let Some(caller) = caller else {
             return Err(to_sign_in(&parts.method, &parts.uri).into_response());
         };
@@ -148,7 +146,7 @@ impl FromRequestParts<App> for Visitor {
 }
 
 /// Whose session the token is of. Tokens that are none count as wrong keys.
-async fn signed_in(app: &App, peer: SocketAddr, token: &str) -> Result<Option<Caller>, Problem> {
+async fn signed_in(app: &App, peer: Peer, token: &str) -> Result<Option<Caller>, Problem> {
     let token = blake3::hash(token.as_bytes());
     let attempt = app.guesses.begin(peer.ip(), token);
     let attempt = attempt.map_err(|wait| Problem::too_many("wrong keys", wait))?;
@@ -169,7 +167,7 @@ pub(super) async fn form(Query(Next { next }): Query<Next>) -> Response {
 
 pub(super) async fn sign_in(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    peer: Peer,
     headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
 ) -> Result<Response, Problem> {
