@@ -19,7 +19,7 @@ use crate::keys::Scope;
 /// Who calls, and what they may do.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The name of the key, or of who is signed in elsewhere: for the history.
+    /// Name of the key or of the signed-in user, which the history shows.
     pub(super) name: String,
     pub(super) scope: Scope,
     /// The only tenant the caller may see; `None`: all.
@@ -27,7 +27,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Somebody who sees and changes the preferences of this tenant only.
+    /// A tenant, who reads and changes their own preferences only.
     #[must_use]
     pub fn tenant(tenant_id: TenantId) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Caller {
         }
     }
 
-    /// An operator, who may do everything. The history shows the name.
+    /// An operator, who may do everything. The history shows `name`.
     #[must_use]
     pub fn operator(name: impl Into<String>) -> Self {
         Self {
@@ -53,8 +53,8 @@ impl App {
     pub(super) fn without_key(&self, extensions: &Extensions) -> Result<Option<Caller>, Problem> {
         if self.guarded {
             let caller = extensions.get::<Caller>().cloned();
-            let unknown = "the service around this router did not say who calls: it puts a `Caller` into the extensions \
-                           of the request";
+            let unknown = "the caller is not known; the service around this router must put a `Caller` into the \
+                           extensions of the request";
             return caller.map(Some).ok_or_else(|| Problem::forbidden(unknown));
         }
         let asks_for_key = self.admin_key.is_some();
