@@ -25,7 +25,7 @@ pub fn remedy(kind: &FindingKind) -> String {
             "Fix the destination in `deliver` of the job; deliveries are retried until \
              `expires_after` has passed"
         }
-        FindingKind::DeliveryGivenUp(_) => "The store keeps them: read them there",
+        FindingKind::DeliveryGivenUp(_) => "The results stay in the store",
         FindingKind::Replica => {
             "Other replicas take over its work, unless its job is paused or no replica is left"
         }

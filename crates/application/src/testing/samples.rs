@@ -9,7 +9,7 @@ use punctual_domain::{
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// An item of a made-up job, due on 1 March 2026 at 09:00 UTC, with `{"id": ID}` as its record. A test of a handler sets the
+/// An item of a sample job, due on 1 March 2026 at 09:00 UTC, with `{"id": ID}` as its record. A test of a handler sets the
 /// fields that it looks at: `Item { attempt: 2, ..item("ann") }`.
 ///
 /// # Panics
