@@ -18,7 +18,7 @@
 //! | retry aside, 1 s to 5 min | `owed.rs` | One tenant that cannot be read keeps back the changes of all others. |
 //! | last known good, on disk | `last_known_good.rs` | A process that starts while the server is down does nothing; an empty answer ends the runs of all tenants. |
 //! | the feed's wait, 1 s to the poll interval | `feed.rs` of the scheduler | Reading ends for good, or goes on in a hot loop. |
-//! | back to the queue, 5 s | `queue/worker.rs` | Work is lost whose preferences cannot be read. |
+//! | back to the queue, 5 s | `queue/worker.rs` | Work whose preferences cannot be read is lost. |
 //!
 //! A budget for retries is not among them: the breaker limits retries too, over all calls
 //! (`a_dead_server_sees_little_more_than_the_calls_that_were_meant_for_it`).

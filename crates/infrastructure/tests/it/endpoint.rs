@@ -236,7 +236,7 @@ async fn every_url_of_jobs_and_purposes_has_one_rule() {
         let before = endpoint.calls();
         let error = sources.load(&source(false)).await.unwrap_err().to_string();
         assert!(
-            error.contains("not public; if that is meant, set \"allow_private_addresses\""),
+            error.contains("not public; to allow it, set \"allow_private_addresses\""),
             "{error}"
         );
         assert_eq!(endpoint.calls(), before, "nothing was called");
@@ -365,20 +365,20 @@ async fn an_invalid_answer_is_reported_as_what_it_is_and_never_with_the_key() {
             200,
             answer(&"🎉".repeat(40), "stop"),
             Retryable,
-            "goes in circles",
+            "repeats itself",
         ),
         (
             200,
             answer(&"very ".repeat(20), "stop"),
             Retryable,
-            "goes in circles",
+            "repeats itself",
         ),
-        (200, answer(&circles, "stop"), Retryable, "goes in circles"),
+        (200, answer(&circles, "stop"), Retryable, "repeats itself"),
         (
             200,
             answer(&"so many words ".repeat(60).replace("so", "s o"), "stop"),
             Retryable,
-            "500 are allowed",
+            "at most 500 are allowed",
         ),
         (
             200,
@@ -386,7 +386,7 @@ async fn an_invalid_answer_is_reported_as_what_it_is_and_never_with_the_key() {
             Permanent,
             "content_filter",
         ),
-        (200, b"<html>".to_vec(), Retryable, "cannot be understood"),
+        (200, b"<html>".to_vec(), Retryable, "cannot be parsed"),
         (200, b"{\"choices\": []}".to_vec(), Retryable, "no choice"),
         (
             401,

@@ -52,7 +52,7 @@ pub async fn result_sink(sink: &dyn ResultSink, receiver: &dyn Receiver) {
     expected.extend(delivery_ids(&replayed));
     assert_eq!(ids(&receiver.received().await), expected);
 
-    // A delivery that cannot be taken is an error that says so, and is taken later.
+    // A receiver that is down is a retryable error, and nothing is lost.
     let later = results(&self::batch(3), 0..500);
     receiver.set_down(true).await;
     let failed = sink.take(&self::batch(3), &later, true).await;
