@@ -98,12 +98,12 @@ pub(crate) enum DeadLetters {
     /// Replay dead letters (run their items again)
     Replay(ReplayOptions),
     /// Discard dead letters
-    Discard(WhichLetters),
+    Discard(LetterSelection),
 }
 
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "job", "tenant", "all"]))]
-pub(crate) struct WhichLetters {
+pub(crate) struct LetterSelection {
     /// Dead letter ids
     #[arg(value_name = "ID", conflicts_with_all = ["job", "tenant", "all"])]
     pub(crate) id: Vec<i64>,
@@ -121,7 +121,7 @@ pub(crate) struct WhichLetters {
 #[derive(Args)]
 pub(crate) struct ReplayOptions {
     #[command(flatten)]
-    pub(crate) which: WhichLetters,
+    pub(crate) which: LetterSelection,
     /// Idempotency key: repeating the call with it within 24 hours replays nothing twice
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,

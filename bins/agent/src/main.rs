@@ -25,11 +25,11 @@ use crate::{
     cli::{Cli, Command, RunOptions},
     commands::Failure,
     settings::Settings,
-    terminal::complain,
+    terminal::print_error,
 };
 
 /// What threads have not ended by then, such as one that waits for a disk, ends with the process.
-const THREADS_END_WITHIN: Duration = Duration::from_secs(1);
+const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     process::begin();
@@ -51,16 +51,16 @@ fn main() -> ExitCode {
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain(format!("error: cannot start threads: {error}"));
+            print_error(format!("error: cannot start threads: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let outcome = runtime.block_on(run(cli));
-    runtime.shutdown_timeout(THREADS_END_WITHIN);
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            complain(&failure);
+            print_error(&failure);
             failure.exit_code()
         }
     }

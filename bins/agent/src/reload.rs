@@ -18,10 +18,10 @@ use tracing::{error, info};
 use crate::{commands::check, settings::Settings};
 
 /// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What tells a changed file from the one that was read.
-type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+type FileState = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Watches the files, and replaces what they hold.
 pub(crate) struct Reload {
@@ -44,7 +44,7 @@ impl Reload {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let (mut in_effect, mut last) = (self.look(), None);
         self.look_for_sources();
-        while tokio::time::timeout(LOOK_EVERY, stop.cancelled())
+        while tokio::time::timeout(POLL_INTERVAL, stop.cancelled())
             .await
             .is_err()
         {
@@ -112,7 +112,7 @@ impl Reload {
         }
     }
 
-    fn look(&self) -> Seen {
+    fn look(&self) -> FileState {
         let templates = std::fs::read_dir(self.settings.templates_path());
         let templates = templates
             .into_iter()

@@ -6,12 +6,12 @@ use tracing::warn;
 
 /// The agent listens, and its parts run.
 pub(crate) fn started() {
-    tell(NotifyState::Ready);
+    notify(NotifyState::Ready);
 }
 
 /// The agent has begun to stop.
 pub(crate) fn stopping() {
-    tell(NotifyState::Stopping);
+    notify(NotifyState::Stopping);
 }
 
 /// Shows a sign of life as often as the watchdog wants one, until `stop` is cancelled. systemd then restarts a process
@@ -24,11 +24,11 @@ pub(crate) async fn alive(stop: CancellationToken) {
         .await
         .is_err()
     {
-        tell(NotifyState::Watchdog);
+        notify(NotifyState::Watchdog);
     }
 }
 
-fn tell(state: NotifyState<'_>) {
+fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!(%error, "Failed to notify systemd: {error}");
     }

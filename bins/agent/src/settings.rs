@@ -22,7 +22,7 @@ struct Setting {
     default: Option<&'static str>,
     /// Of a whole number.
     range: Option<Range>,
-    /// What it is for, in Markdown.
+    /// Description in Markdown, for the reference.
     what: &'static str,
 }
 

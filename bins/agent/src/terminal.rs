@@ -27,12 +27,12 @@ use uuid::Uuid;
 use crate::remedies::remedy;
 
 /// Prints a line for a person. What a terminal would act upon is escaped: there may be text from elsewhere in it.
-pub(crate) fn say(text: impl std::fmt::Display) {
+pub(crate) fn print_line(text: impl std::fmt::Display) {
     println!("{}", visible_lines(&text.to_string()));
 }
 
 /// The same, on standard error.
-pub(crate) fn complain(text: impl std::fmt::Display) {
+pub(crate) fn print_error(text: impl std::fmt::Display) {
     eprintln!("{}", visible_lines(&text.to_string()));
 }
 
@@ -44,11 +44,11 @@ pub(crate) fn say_json(document: &impl Serialize) {
 /// How often the display looks at the batches.
 const REFRESH: Duration = Duration::from_millis(250);
 /// How often it looks at what is wrong, and how long that must last to be shown.
-const HEALTH_EVERY: Duration = Duration::from_secs(5);
-const SHOWN_AFTER: TimeDelta = TimeDelta::seconds(10);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+const SHOW_FINDING_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// Bars on the screen at one time, and slots listed per job.
-const BARS: usize = 8;
-const SLOTS: usize = 12;
+const MAX_BARS: usize = 8;
+const MAX_SLOTS: usize = 12;
 
 /// Standard error, shared between the log and the bars.
 #[derive(Clone)]
@@ -130,7 +130,7 @@ impl Display {
                     self.terminal.print(&slots(&status));
                     break;
                 }
-                () = tokio::time::sleep(HEALTH_EVERY) => self.show_wrong().await,
+                () = tokio::time::sleep(HEALTH_INTERVAL) => self.show_wrong().await,
                 () = stop.cancelled() => return,
             }
         }
@@ -140,7 +140,7 @@ impl Display {
             .await
             .is_err()
         {
-            if looked_at.elapsed() >= HEALTH_EVERY {
+            if looked_at.elapsed() >= HEALTH_INTERVAL {
                 self.show_wrong().await;
                 looked_at = Instant::now();
             }
@@ -181,8 +181,9 @@ impl Display {
     async fn show_wrong(&mut self) {
         let now = self.operator.clock.now();
         let findings = self.operator.readiness().await;
-        let lasts =
-            |since: Option<DateTime<Utc>>| since.is_none_or(|since| now - since >= SHOWN_AFTER);
+        let lasts = |since: Option<DateTime<Utc>>| {
+            since.is_none_or(|since| now - since >= SHOW_FINDING_AFTER)
+        };
         let before = std::mem::take(&mut self.wrong);
         for finding in findings.all().filter(|finding| lasts(finding.since)) {
             let key = (remedies::link(&finding.kind), finding.since);
@@ -209,7 +210,7 @@ impl Display {
             return;
         }
         let running = batch.status == BatchStatus::Running;
-        if running && !self.bars.contains_key(&id) && self.bars.len() < BARS {
+        if running && !self.bars.contains_key(&id) && self.bars.len() < MAX_BARS {
             let bar = self.terminal.bars.add(ProgressBar::new(batch.total));
             let style = ProgressStyle::with_template("  {bar:30} {pos:>6}/{len} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -306,7 +307,7 @@ fn slots(status: &SchedulerStatus) -> String {
     let mut jobs: Vec<_> = status.jobs.iter().collect();
     jobs.sort_by_key(|(job_id, _)| (*job_id).clone());
     for (job_id, job) in jobs {
-        let (largest, slot_count) = job.mirror.largest_slots(SLOTS);
+        let (largest, slot_count) = job.mirror.largest_slots(MAX_SLOTS);
         text.push_str(&format!(
             "\n{job_id}: {} tenants in {slot_count} slots\n",
             job.tenants

@@ -80,7 +80,7 @@ enum Keys {
 /// From the signal to the end of the process, whatever is still being answered.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 /// What threads have not ended by then, such as one that waits for a disk, ends with the process.
-const THREADS_END_WITHIN: Duration = Duration::from_secs(1);
+const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     process::begin();
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
             let outcome = runtime.block_on(run(cli));
-            runtime.shutdown_timeout(THREADS_END_WITHIN);
+            runtime.shutdown_timeout(THREADS_TIMEOUT);
             outcome
         });
     match outcome {

@@ -9,7 +9,7 @@
 //! | records of plain jobs | [`ItemSource`] | `testing::contract::item_source` |
 //! | a store | [`WorkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
 //! | | [`Deliveries`] | `testing::contract::deliveries` |
-//! | | [`Operations`] | `testing::contract::operations` |
+//! | | [`OperatorStore`] | `testing::contract::operations` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
 //!
@@ -58,7 +58,7 @@ pub use config_database::{
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 pub use operations::{
-    Activity, AuditEntry, FailingDeliveries, NewRequest, Operations, Request, Working,
+    AuditEntry, FailingDeliveries, JobActivity, NewRequest, OperatorStore, ReplicaLease, Request,
 };
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
@@ -70,6 +70,6 @@ pub use work_queue::{Enqueued, Leadership, WorkQueue};
 pub use self::{
     batch_reader::MockBatchReader, batch_store::MockBatchStore, clock::MockClock,
     config_database::MockConfigDatabase, deliveries::MockDeliveries, item_source::MockItemSource,
-    operations::MockOperations, preference_mirror::MockPreferenceMirror,
+    operations::MockOperatorStore, preference_mirror::MockPreferenceMirror,
     purpose_handler::MockPurposeHandler, result_sink::MockResultSink, work_queue::MockWorkQueue,
 };

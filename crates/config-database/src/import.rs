@@ -17,15 +17,15 @@ use crate::{
 };
 
 /// Lines stored in one transaction.
-const LINES_AT_ONCE: usize = 5_000;
+const LINES_PER_TRANSACTION: usize = 5_000;
 /// Bytes of lines stored in one transaction.
-const BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
+const BYTES_PER_TRANSACTION: usize = 16 * 1024 * 1024;
 /// The longest line.
-const LINE_BYTES: usize = 1024 * 1024;
+const MAX_LINE_BYTES: usize = 1024 * 1024;
 /// Rejected lines that are listed; further ones are only counted.
-const LISTED: usize = 100;
+const MAX_LISTED: usize = 100;
 /// Reasons that are listed for one line.
-const LISTED_OF_A_LINE: usize = 10;
+const MAX_LISTED_PER_LINE: usize = 10;
 
 /// Outcome of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -119,7 +119,7 @@ impl<'a> Import<'a> {
     pub(crate) async fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
         let mut lines = piece.split(|byte| *byte == b'\n').peekable();
         while let Some(part) = lines.next() {
-            let room = (LINE_BYTES + 1).saturating_sub(self.rest.len());
+            let room = (MAX_LINE_BYTES + 1).saturating_sub(self.rest.len());
             self.rest.extend_from_slice(&part[..part.len().min(room)]);
             if lines.peek().is_some() {
                 self.end_line().await?;
@@ -131,7 +131,7 @@ impl<'a> Import<'a> {
     pub(crate) async fn finish(mut self) -> Result<ImportReport, StoreError> {
         self.end_line().await?;
         self.flush().await?;
-        if self.report.imported - self.report.unchanged >= LINES_AT_ONCE {
+        if self.report.imported - self.report.unchanged >= LINES_PER_TRANSACTION {
             self.store.analyze().await?;
         }
         Ok(self.report)
@@ -155,7 +155,7 @@ impl<'a> Import<'a> {
             }
             Err(errors) => {
                 self.report.rejected += 1;
-                if self.report.errors.len() < LISTED {
+                if self.report.errors.len() < MAX_LISTED {
                     self.report.errors.push(RejectedLine {
                         line: self.number,
                         errors,
@@ -163,16 +163,18 @@ impl<'a> Import<'a> {
                 }
             }
         }
-        if self.waiting.len() >= LINES_AT_ONCE || self.waiting_bytes >= BYTES_AT_ONCE {
+        if self.waiting.len() >= LINES_PER_TRANSACTION
+            || self.waiting_bytes >= BYTES_PER_TRANSACTION
+        {
             self.flush().await?;
         }
         Ok(())
     }
 
     async fn parse(&self, line: &[u8]) -> Result<Edit, Vec<String>> {
-        if line.len() > LINE_BYTES {
+        if line.len() > MAX_LINE_BYTES {
             return Err(vec![format!(
-                "the line is longer than {LINE_BYTES} bytes; send one tenant per line"
+                "the line is longer than {MAX_LINE_BYTES} bytes; send one tenant per line"
             )]);
         }
         let Line {
@@ -191,10 +193,10 @@ impl<'a> Import<'a> {
         );
         let config = self.store.check(&config_key, config_value).await;
         let config = config.map_err(|FieldErrors(errors)| {
-            let more = errors.len().saturating_sub(LISTED_OF_A_LINE);
+            let more = errors.len().saturating_sub(MAX_LISTED_PER_LINE);
             errors
                 .iter()
-                .take(LISTED_OF_A_LINE)
+                .take(MAX_LISTED_PER_LINE)
                 .map(ToString::to_string)
                 .chain((more > 0).then(|| format!("and {more} more")))
                 .collect::<Vec<_>>()

@@ -11,7 +11,7 @@ use serde_json::{Error, Map, Value};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The longest message about what is wrong; one may quote what was sent.
-const LONGEST_MESSAGE: usize = 300;
+const MAX_MESSAGE_LENGTH: usize = 300;
 
 /// Reads a document. The error is a message of bounded length.
 pub(crate) fn read(document: &[u8]) -> Result<Value, String> {
@@ -28,7 +28,7 @@ pub(crate) fn read_as<T: DeserializeOwned>(document: &[u8]) -> Result<T, String>
 }
 
 fn message(error: &Error) -> String {
-    cut(&error.to_string(), LONGEST_MESSAGE)
+    cut(&error.to_string(), MAX_MESSAGE_LENGTH)
 }
 
 /// `text`, or its beginning and `…`: `longest` characters at most.

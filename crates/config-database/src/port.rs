@@ -19,7 +19,7 @@ use crate::{
 /// Changes of one page.
 const PAGE: u32 = 1_000;
 /// How often to look whether another process has stored something.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Who has changed a preference, in its history.
 const ACTOR: &str = "program";
 
@@ -155,7 +155,7 @@ impl ConfigDatabase for ConfigStore {
                     since_id,
                     Some(feature_type),
                     PAGE,
-                    rest.min(LOOK_EVERY),
+                    rest.min(POLL_INTERVAL),
                     || {},
                 )
                 .await

@@ -16,11 +16,11 @@ use crate::{
 
 /// How long changes are kept for readers who have not seen them.
 const CHANGES_KEPT: TimeDelta = TimeDelta::days(30);
-const PURGE_EVERY: Duration = Duration::from_secs(3600);
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-const READERS_SAVED_EVERY: TimeDelta = TimeDelta::seconds(1);
+const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const READERS_SAVE_INTERVAL: TimeDelta = TimeDelta::seconds(1);
 
-/// What the server needs to know.
+/// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     /// Where the data is, as `sqlite://var/config.db` or `postgres://…`.
@@ -31,7 +31,7 @@ pub struct ServerSettings {
     pub admin_key: Option<SecretString>,
 }
 
-/// Why the server cannot start.
+/// Failure to start the server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The store cannot be opened.
@@ -42,7 +42,7 @@ pub enum ServerError {
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// Why not.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// Everybody could read and write everything.
@@ -103,7 +103,7 @@ impl Server {
         self
     }
 
-    /// Where it listens.
+    /// Address that the server listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -118,7 +118,7 @@ impl Server {
     /// Answers calls until `stop` is ready; calls under way are ended, waiting ones at once.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// The listener failed.
     pub async fn serve(
         self,
         stop: impl Future<Output = ()> + Send + 'static,
@@ -165,23 +165,23 @@ async fn purge(store: ConfigStore) {
             ),
             Err(failure) => error!(error = %failure, "Failed to remove old changes: {failure}"),
         }
-        tokio::time::sleep(PURGE_EVERY).await;
+        tokio::time::sleep(PURGE_INTERVAL).await;
     }
 }
 
 /// Follows what other processes do to the database, for ever: at once where it tells, else every second.
 async fn follow(store: ConfigStore) {
-    let mut news = store.news().await;
+    let mut notifications = store.notifications().await;
     let mut saved_at = crate::store::now();
     loop {
-        let _ = tokio::time::timeout(LOOK_EVERY, news.next()).await;
+        let _ = tokio::time::timeout(POLL_INTERVAL, notifications.next()).await;
         if let Err(failure) = store.refresh().await {
             error!(error = %failure, "The store does not answer: {failure}");
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             continue;
         }
         let now = crate::store::now();
-        if now - saved_at >= READERS_SAVED_EVERY {
+        if now - saved_at >= READERS_SAVE_INTERVAL {
             if let Err(failure) = store.save_readers(saved_at).await {
                 error!(error = %failure, "Failed to record the readers of the feed: {failure}");
             }

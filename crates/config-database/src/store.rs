@@ -9,7 +9,7 @@ mod dialect;
 mod drivers;
 mod feed;
 mod groups;
-mod news;
+mod notifications;
 mod open;
 mod readers;
 mod schemas;
@@ -32,7 +32,7 @@ pub use api_keys::{ApiKey, KeyError, NewKey};
 pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig, Versions};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage};
-pub(crate) use readers::GONE_AFTER;
+pub(crate) use readers::READER_EXPIRES_AFTER;
 pub(crate) use schemas::{InvalidPreferences, SchemaError};
 pub(crate) use writing::Edit;
 

@@ -29,16 +29,16 @@ const PREFERENCES_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout of a read of a job's items.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Why a call gave no answer.
+/// Panic or timeout of a guarded call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Unanswered {
+pub(crate) enum GuardError {
     /// It panicked, with this message.
     Panicked(String),
     /// It took longer than this.
     TimedOut(Duration),
 }
 
-impl fmt::Display for Unanswered {
+impl fmt::Display for GuardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(message) => write!(f, "panicked ({message})"),
@@ -52,12 +52,12 @@ pub(crate) async fn guarded<T>(
     call: &'static str,
     limit: Duration,
     answer: impl Future<Output = T>,
-) -> Result<T, Unanswered> {
+) -> Result<T, GuardError> {
     let answer = AssertUnwindSafe(answer).catch_unwind();
     let (unanswered, reason) = match tokio::time::timeout(limit, answer).await {
         Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(panic)) => (Unanswered::Panicked(message_of(panic.as_ref())), "panic"),
-        Err(_) => (Unanswered::TimedOut(limit), "timeout"),
+        Ok(Err(panic)) => (GuardError::Panicked(message_of(panic.as_ref())), "panic"),
+        Err(_) => (GuardError::TimedOut(limit), "timeout"),
     };
     count(call, reason);
     Err(unanswered)

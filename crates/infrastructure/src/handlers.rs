@@ -32,7 +32,7 @@ pub trait HandlerKind: Send + Sync {
     fn read(&self, fields: &mut Fields<'_>, timeout: Duration) -> Option<Arc<dyn PurposeHandler>>;
 
     /// Whether items with equal parameters run next to each other.
-    fn alike_together(&self) -> bool {
+    fn group_by_parameters(&self) -> bool {
         false
     }
 }
@@ -69,10 +69,10 @@ impl HandlerKinds {
         let purposes = parse_purposes(document, &names, |place, purpose, fields| {
             let (kind, timeout) = (&self.0[place], timeout_of(purpose));
             let handler = kind.read(fields, timeout)?;
-            Some((handler, kind.alike_together()))
+            Some((handler, kind.group_by_parameters()))
         })?;
         let mut handlers = Handlers::default();
-        for (purpose, (handler, alike_together)) in purposes {
+        for (purpose, (handler, group_by_parameters)) in purposes {
             let binding = Binding {
                 timeout: timeout_of(&purpose),
                 limits: PurposeLimits {
@@ -80,7 +80,7 @@ impl HandlerKinds {
                     requests_per_minute: purpose.requests_per_minute,
                     tokens_per_minute: purpose.tokens_per_minute,
                 },
-                alike_together,
+                group_by_parameters,
             };
             handlers.bind(purpose.purpose_id, handler, binding);
         }

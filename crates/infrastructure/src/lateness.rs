@@ -6,7 +6,7 @@ use punctual_domain::JobId;
 use tracing::warn;
 
 /// What comes later than this is worth a warning.
-const LATE: TimeDelta = TimeDelta::minutes(1);
+const WARN_AFTER: TimeDelta = TimeDelta::minutes(1);
 
 /// Tells of lateness since a process began.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +21,7 @@ impl Lateness {
     }
 
     /// A batch that fell due at `scheduled_at` has come to a stage `now`.
-    pub(crate) fn tell(
+    pub(crate) fn record(
         &self,
         job_id: &JobId,
         stage: &'static str,
@@ -35,7 +35,7 @@ impl Lateness {
         let seconds = late.as_seconds_f64().max(0.0);
         metrics::histogram!("punctual_fire_lateness_seconds", "job_id" => job_id.to_string(), "stage" => stage)
             .record(seconds);
-        if late > LATE {
+        if late > WARN_AFTER {
             warn!(%job_id, stage, late_seconds = seconds as u64,
                 "A batch of {job_id} is {stage} {} s after it fell due", seconds as u64);
         }

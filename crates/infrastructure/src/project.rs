@@ -11,11 +11,11 @@ use punctual_project::{FileError, FileErrors, JsonFile, parse_batch_config};
 use serde_json::{Map, Value};
 
 use crate::{
-    handlers::{HandlerKinds, webhook::Post},
+    handlers::{HandlerKinds, webhook::SignedPost},
     outbound::outgoing,
 };
 
-/// What an agent runs.
+/// Jobs and purposes of an agent, as its files define them.
 pub struct Project {
     /// The jobs.
     pub config: BatchConfig,
@@ -78,7 +78,7 @@ fn keep<T>(errors: &mut Vec<FileError>, outcome: Result<T, FileErrors>) -> Optio
     outcome.map_err(|found| errors.extend(found.0)).ok()
 }
 
-/// What only both files can tell.
+/// Checks that jobs and purposes fit together.
 fn cross_check(
     config: &BatchConfig,
     purposes: &Map<String, Value>,
@@ -106,7 +106,9 @@ fn cross_check(
                     remedy: "deliver to a \"file\" or a \"url\"".into(),
                 }),
                 Delivery::Webhook { config, .. } => {
-                    errors.extend(Post::configured(config, &pointer, Arc::new(SystemClock)).err());
+                    errors.extend(
+                        SignedPost::configured(config, &pointer, Arc::new(SystemClock)).err(),
+                    );
                 }
             }
         }

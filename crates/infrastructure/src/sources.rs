@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// How long a source at a URL may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The byte order mark, with which some programs begin a text.
-const MARK: &str = "\u{feff}";
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 /// Deepest nesting of a document.
-const DEEPEST: usize = 100;
+const MAX_DEPTH: usize = 100;
 /// Largest source at a URL, in bytes.
-const LARGEST: usize = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Reads records from files and from URLs: a JSON array, one JSON object per line, or CSV with a header. Every record has
 /// a unique `id`, text or a whole number; a record that is text alone is its id.
@@ -51,7 +51,7 @@ impl Sources {
     /// # Errors
     /// When no client for URLs can be made.
     pub fn in_folder(folder: &Path) -> Result<Self, ItemSourceError> {
-        let client = |private| endpoint_client(PATIENCE, private).map_err(unusable);
+        let client = |private| endpoint_client(HTTP_TIMEOUT, private).map_err(unusable);
         Ok(Self {
             folder: folder.to_owned(),
             private: client(true)?,
@@ -65,7 +65,7 @@ impl Sources {
             Location::File(file) => {
                 let text = tokio::fs::read_to_string(self.folder.join(file)).await;
                 let text = text.map_err(unreadable)?;
-                let text = text.strip_prefix(MARK).unwrap_or(&text);
+                let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
                 match file.rsplit('.').next() {
                     Some("ndjson" | "jsonl") => lines(text),
                     Some("csv") => table(text),
@@ -92,13 +92,13 @@ impl Sources {
                 let response = request.send().await;
                 let response = response.map_err(unavailable)?;
                 let status = response.status();
-                let (body, longer) = body(response, LARGEST).await.map_err(unavailable)?;
+                let (body, longer) = body(response, MAX_BYTES).await.map_err(unavailable)?;
                 if !status.is_success() {
                     let message = format!("the remote endpoint answered {status}");
                     return Err(ItemSourceError::new(kind_of(status), message));
                 }
                 if longer {
-                    let limit = LARGEST / 1024 / 1024;
+                    let limit = MAX_BYTES / 1024 / 1024;
                     return Err(invalid(format!("is larger than {limit} MiB")));
                 }
                 let document = parse(&body).map_err(|error| wrong("is not valid JSON", error))?;
@@ -213,7 +213,11 @@ fn lines(text: &str) -> Result<Vec<Value>, ItemSourceError> {
 
 /// JSON in which no name comes twice.
 fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
-    strict_json::read(text.strip_prefix(MARK.as_bytes()).unwrap_or(text), DEEPEST)
+    strict_json::read(
+        text.strip_prefix(BYTE_ORDER_MARK.as_bytes())
+            .unwrap_or(text),
+        MAX_DEPTH,
+    )
 }
 
 fn items(records: Vec<Value>) -> Result<Vec<SourceItem>, ItemSourceError> {

@@ -1,4 +1,4 @@
-//! The stores behind the ports `WorkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `Operations`: the queue of apalis
+//! The stores behind the ports `WorkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `OperatorStore`: the queue of apalis
 //! with our tables beside it, so that a tick's batches, their messages and the progress are one transaction. SQLite for one
 //! machine, PostgreSQL for many; each job has a queue of its own, so that none stands in another's way.
 //!
@@ -36,7 +36,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use apalis::prelude::{Task, TaskBuilder};
 use punctual_application::ports::{
-    BatchReader, BatchStore, Deliveries, Operations, StoreError, WorkQueue,
+    BatchReader, BatchStore, Deliveries, OperatorStore, StoreError, WorkQueue,
 };
 use punctual_domain::{Chunk, JobId};
 use tokio::sync::watch;
@@ -52,7 +52,7 @@ use self::sqlite::SqliteStore;
 pub(crate) const QUEUES: &str = "punctual.chunks";
 
 /// The priority of a batch's first chunk in its queue.
-const FIRST: usize = 1_000_000;
+const FIRST_CHUNK_PRIORITY: usize = 1_000_000;
 
 fn queue_of(job_id: &JobId) -> String {
     format!("{QUEUES}/{job_id}")
@@ -71,7 +71,7 @@ fn message(chunk: &Chunk) -> Result<Task<Vec<u8>>, StoreError> {
     let position = chunk.chunk_id.rsplit('/').next();
     let position: usize = position.and_then(|n| n.parse().ok()).unwrap_or(0);
     Ok(TaskBuilder::new(content)
-        .priority(FIRST.saturating_sub(position))
+        .priority(FIRST_CHUNK_PRIORITY.saturating_sub(position))
         .max_attempts(i32::MAX as usize)
         .build())
 }
@@ -151,36 +151,40 @@ impl Store {
 
     /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
     /// Returns how many there were.
-    pub(crate) async fn forget_done_chunks(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn delete_done_messages(&self) -> Result<u64, StoreError> {
         match self {
-            Self::Sqlite(store) => store.forget_done_chunks().await,
+            Self::Sqlite(store) => store.delete_done_messages().await,
             #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.forget_done_chunks().await,
+            Self::Postgres(store) => store.delete_done_messages().await,
         }
     }
 
     /// Holds a message of the queue back for so many seconds once its delivery has failed.
-    pub(crate) async fn hold(&self, message: &str, seconds: i64) -> Result<(), StoreError> {
+    pub(crate) async fn defer_message(
+        &self,
+        message: &str,
+        seconds: i64,
+    ) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.hold(message, seconds).await,
+            Self::Sqlite(store) => store.defer_message(message, seconds).await,
             #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.hold(message, seconds).await,
+            Self::Postgres(store) => store.defer_message(message, seconds).await,
         }
     }
 
     /// Notes that a process has stopped its work, so that no other one waits for its next heartbeat.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
+    /// The store failed.
+    pub async fn note_stopped(&self, process: Uuid) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.leave(process).await,
+            Self::Sqlite(store) => store.note_stopped(process).await,
             #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.leave(process).await,
+            Self::Postgres(store) => store.note_stopped(process).await,
         }
     }
 
-    /// What is to be delivered.
+    /// The store's port for deliveries.
     #[must_use]
     pub fn deliveries(&self) -> Arc<dyn Deliveries> {
         match self {
@@ -190,9 +194,9 @@ impl Store {
         }
     }
 
-    /// What operators see beside single batches, and what they have done.
+    /// The store's port for operators: activity, replicas, audit log.
     #[must_use]
-    pub fn operations(&self) -> Arc<dyn Operations> {
+    pub fn operations(&self) -> Arc<dyn OperatorStore> {
         match self {
             Self::Sqlite(store) => store.operations(),
             #[cfg(feature = "postgres")]
@@ -200,7 +204,7 @@ impl Store {
         }
     }
 
-    /// What has been run.
+    /// The store's port for reading batches, results and dead letters.
     #[must_use]
     pub fn reader(&self) -> Arc<dyn BatchReader> {
         match self {
@@ -241,7 +245,7 @@ mod tests {
         }
 
         /// As apalis notes that a worker is alive.
-        async fn hear_of(&self, worker: &str) {
+        async fn notify_pushed(&self, worker: &str) {
             match self {
                 Self::Sqlite(store) => {
                     let sql = "INSERT INTO Workers (id, worker_type, storage_name, layers) VALUES (?1, 'q', 's', '')";
@@ -304,7 +308,7 @@ mod tests {
             (activity.batches, activity.items, activity.worst_lateness_ms),
             (1, 0, 90_000)
         );
-        assert!(operations.working().await.unwrap().is_empty());
+        assert!(operations.replica_leases().await.unwrap().is_empty());
 
         // Who holds work, and has it been heard of?
         let claimant = Claimant {
@@ -313,7 +317,7 @@ mod tests {
         };
         let claimed = store.batches().claim(&chunk, claimant, now).await.unwrap();
         assert_eq!(claimed.items.len(), 1);
-        let working = operations.working().await.unwrap();
+        let working = operations.replica_leases().await.unwrap();
         let [one] = working.as_slice() else {
             panic!("{working:?}")
         };
@@ -321,14 +325,14 @@ mod tests {
             (one.process.as_str(), one.chunks, one.last_seen),
             (claimant.process.to_string().as_str(), 1, None)
         );
-        assert!(one.is_gone(now));
+        assert!(one.is_unresponsive(now));
         store
-            .hear_of(&format!("punctual-{}-1", claimant.process))
+            .notify_pushed(&format!("punctual-{}-1", claimant.process))
             .await;
-        let heard = &operations.working().await.unwrap()[0];
+        let heard = &operations.replica_leases().await.unwrap()[0];
         let seen = heard.last_seen.unwrap();
-        assert!(!heard.is_gone(seen + TimeDelta::seconds(15)));
-        assert!(heard.is_gone(seen + TimeDelta::seconds(17)));
+        assert!(!heard.is_unresponsive(seen + TimeDelta::seconds(15)));
+        assert!(heard.is_unresponsive(seen + TimeDelta::seconds(17)));
 
         // Deliveries that fail once are retried and not shown yet; those given up long ago are no longer shown.
         store.end_batches().await;

@@ -17,9 +17,9 @@ use super::{
 };
 
 /// Who asks: as the service around the router says, or else over the API or the page, and from which address.
-pub(super) struct By(pub(super) Actor);
+pub(super) struct RequestActor(pub(super) Actor);
 
-impl<S: Send + Sync> FromRequestParts<S> for By {
+impl<S: Send + Sync> FromRequestParts<S> for RequestActor {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {

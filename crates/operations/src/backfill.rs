@@ -11,8 +11,8 @@ use punctual_domain::JobId;
 
 use super::{
     App,
-    audit::By,
-    once::Once,
+    audit::RequestActor,
+    idempotency::IdempotencyHeader,
     problem::{AnyProblem, Problem},
 };
 
@@ -24,8 +24,8 @@ use super::{
 ))]
 pub(super) async fn backfill(
     State(app): State<App>,
-    By(actor): By,
-    Once(key): Once,
+    RequestActor(actor): RequestActor,
+    IdempotencyHeader(key): IdempotencyHeader,
     Path(job_id): Path<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<BackfillReport>), Problem> {

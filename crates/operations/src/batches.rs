@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     App, PageQuery,
-    audit::By,
+    audit::RequestActor,
     model::{Batch, Batches, CancelledBatch, Results},
     problem::{AnyProblem, Problem},
 };
@@ -120,7 +120,7 @@ pub(super) async fn results(
 ))]
 pub(super) async fn cancel(
     State(app): State<App>,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     Path(id): Path<String>,
 ) -> Result<Json<CancelledBatch>, Problem> {
     let batch_id = parse_id(&id)?;

@@ -11,9 +11,9 @@ use punctual_domain::JobId;
 
 use super::{
     App,
-    audit::By,
+    audit::RequestActor,
+    idempotency::IdempotencyHeader,
     model::PausedJob,
-    once::Once,
     problem::{AnyProblem, Problem},
 };
 
@@ -24,8 +24,8 @@ use super::{
 ))]
 pub(super) async fn trigger(
     State(app): State<App>,
-    By(actor): By,
-    Once(key): Once,
+    RequestActor(actor): RequestActor,
+    IdempotencyHeader(key): IdempotencyHeader,
     Path(job_id): Path<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<TriggeredBatch>), Problem> {
@@ -52,7 +52,7 @@ pub(super) async fn trigger(
 ))]
 pub(super) async fn pause(
     State(app): State<App>,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     Path(job_id): Path<String>,
 ) -> Result<Json<PausedJob>, Problem> {
     let job_id = JobId::new(&job_id)?;
@@ -70,7 +70,7 @@ pub(super) async fn pause(
 ))]
 pub(super) async fn resume(
     State(app): State<App>,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     Path(job_id): Path<String>,
 ) -> Result<Json<PausedJob>, Problem> {
     let job_id = JobId::new(&job_id)?;

@@ -15,9 +15,9 @@ use utoipa::IntoParams;
 
 use super::{
     App, PageQuery,
-    audit::By,
+    audit::RequestActor,
+    idempotency::IdempotencyHeader,
     model::DeadLetters,
-    once::Once,
     problem::{AnyProblem, Problem},
 };
 
@@ -78,8 +78,8 @@ pub(super) async fn list(
 ))]
 pub(super) async fn replay_many(
     State(app): State<App>,
-    By(actor): By,
-    Once(key): Once,
+    RequestActor(actor): RequestActor,
+    IdempotencyHeader(key): IdempotencyHeader,
     body: Bytes,
 ) -> Result<Json<ReplayReport>, Problem> {
     let selection = selection(&body)?;
@@ -94,7 +94,7 @@ pub(super) async fn replay_many(
 ))]
 pub(super) async fn discard_many(
     State(app): State<App>,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     body: Bytes,
 ) -> Result<Json<DiscardReport>, Problem> {
     let selection = selection(&body)?;
@@ -108,8 +108,8 @@ pub(super) async fn discard_many(
 ))]
 pub(super) async fn replay_one(
     State(app): State<App>,
-    By(actor): By,
-    Once(key): Once,
+    RequestActor(actor): RequestActor,
+    IdempotencyHeader(key): IdempotencyHeader,
     Path(id): Path<String>,
 ) -> Result<Json<ReplayReport>, Problem> {
     let selection = one(&id)?;
@@ -124,7 +124,7 @@ pub(super) async fn replay_one(
 ))]
 pub(super) async fn discard_one(
     State(app): State<App>,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     Path(id): Path<String>,
 ) -> Result<Json<DiscardReport>, Problem> {
     Ok(Json(app.operator.discard(&actor, &one(&id)?).await?))

@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::{App, model, problem::AnyProblem};
 
 /// How often is looked.
-const EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches of a status that are looked at: the newest.
-const LOOKED_AT: u32 = 200;
+const MAX_BATCHES: u32 = 200;
 
 /// Batches as they begin, progress and end.
 ///
@@ -34,13 +34,13 @@ const LOOKED_AT: u32 = 200;
 pub(super) async fn stream(
     State(app): State<App>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let mut watch = Watch {
+    let mut watch = BatchWatcher {
         app,
         seen: None,
         unsent: VecDeque::new(),
     };
     // What cannot be read may be a second later.
-    let _ = watch.look().await;
+    let _ = watch.poll().await;
     let events = stream::unfold(watch, |mut watch| async move {
         loop {
             if let Some(batch) = watch.unsent.pop_front() {
@@ -52,16 +52,16 @@ pub(super) async fn stream(
                 return Some((Ok(event), watch));
             }
             let stops = watch.app.stop.cancelled();
-            if tokio::time::timeout(EVERY, stops).await.is_ok() {
+            if tokio::time::timeout(POLL_INTERVAL, stops).await.is_ok() {
                 return None;
             }
-            let _ = watch.look().await;
+            let _ = watch.poll().await;
         }
     });
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-struct Watch {
+struct BatchWatcher {
     app: App,
     /// The batches that are not over, and the newest of all, as last seen; `None` before the first look.
     seen: Option<HashMap<Uuid, Batch>>,
@@ -69,11 +69,11 @@ struct Watch {
     unsent: VecDeque<Batch>,
 }
 
-impl Watch {
-    async fn look(&mut self) -> Result<(), StoreError> {
+impl BatchWatcher {
+    async fn poll(&mut self) -> Result<(), StoreError> {
         let mut now = HashMap::new();
         for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
-            let batches = self.app.operator.newest(status, LOOKED_AT).await?;
+            let batches = self.app.operator.newest(status, MAX_BATCHES).await?;
             now.extend(batches.into_iter().map(|batch| (batch.batch_id, batch)));
         }
         for before in self.seen.iter().flat_map(HashMap::values) {

@@ -10,8 +10,8 @@ mod dead_letters;
 mod events;
 mod explain;
 mod health;
+mod idempotency;
 pub mod model;
-mod once;
 mod page;
 mod problem;
 pub mod remedies;
@@ -75,7 +75,7 @@ pub struct Operations {
     pub operator: Operator,
     /// Is cancelled when the process stops, and streams end.
     pub stop: CancellationToken,
-    /// Who may use them.
+    /// Access control of the API and the page.
     pub access: Access,
     /// What `GET /metrics` answers with; `None`: the address does not exist.
     pub metrics: Option<Metrics>,

@@ -94,15 +94,15 @@ pub struct Batch {
     pub trigger: Trigger,
     /// Status of the batch.
     pub status: BatchStatus,
-    /// How many items are done.
+    /// Numbers of its items, by outcome.
     pub progress: BatchProgress,
     /// When the batch was queued.
     pub created_at: DateTime<Utc>,
-    /// When its last item was done.
+    /// Time at which its last item was done; `null`: some are not.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// How many items of a batch are done.
+/// Numbers of a batch's items, by outcome.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct BatchProgress {
     /// Number of items.

@@ -30,7 +30,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{AuditEntry, Working};
+use punctual_application::ports::{AuditEntry, ReplicaLease};
 use punctual_web::{
     Site,
     format::utc,
@@ -124,7 +124,7 @@ async fn audit_log(
 struct ReplicasPage {
     visitor: Visitor,
     leader: Option<(String, DateTime<Utc>)>,
-    working: Vec<Working>,
+    working: Vec<ReplicaLease>,
     now: DateTime<Utc>,
 }
 
@@ -132,7 +132,7 @@ async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<Strin
     render(&ReplicasPage {
         visitor,
         leader: app.operator.operations.leader().await?,
-        working: app.operator.operations.working().await?,
+        working: app.operator.operations.replica_leases().await?,
         now: app.operator.clock.now(),
     })
 }

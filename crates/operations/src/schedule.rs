@@ -17,7 +17,7 @@ use super::{
 };
 
 /// How far ahead may be asked for.
-const MOST_HOURS: u32 = 7 * 24;
+const MAX_HOURS: u32 = 7 * 24;
 
 /// The jobs, with what the scheduler knows of them.
 #[utoipa::path(get, path = "/jobs", responses(
@@ -61,7 +61,7 @@ pub(super) async fn upcoming(
 ) -> Result<Json<Upcoming>, Problem> {
     let Query(UpcomingQuery { hours }) = query?;
     let from = app.operator.clock.now();
-    let until = from + TimeDelta::hours(hours.unwrap_or(24).clamp(1, MOST_HOURS).into());
+    let until = from + TimeDelta::hours(hours.unwrap_or(24).clamp(1, MAX_HOURS).into());
     Ok(Json(Upcoming {
         from,
         until,

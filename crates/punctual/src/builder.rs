@@ -14,7 +14,7 @@ use punctual_application::{
     Operator, RetryPolicy,
     ports::{
         BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError,
-        Operations, PurposeHandler, ResultSink, StoreError, SystemClock, WorkQueue,
+        OperatorStore, PurposeHandler, ResultSink, StoreError, SystemClock, WorkQueue,
     },
 };
 use punctual_domain::{
@@ -35,7 +35,7 @@ pub struct Builder {
     pub(crate) store: String,
     pub(crate) preferences: Option<Arc<dyn ConfigDatabase>>,
     item_source: Option<Arc<dyn ItemSource>>,
-    /// What was read from files.
+    /// Jobs and handlers that files define.
     from_files: (BatchConfig, Handlers),
     handlers: Vec<(String, Arc<dyn PurposeHandler>, Binding)>,
     sinks: Vec<(String, Arc<dyn ResultSink>)>,
@@ -89,7 +89,7 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Why Punctual did not start.
+/// Failure to start Punctual.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -109,7 +109,7 @@ pub(crate) struct StorePorts {
     pub(crate) queue: Arc<dyn WorkQueue>,
     pub(crate) batches: Arc<dyn BatchStore>,
     pub(crate) reader: Arc<dyn BatchReader>,
-    pub(crate) operations: Arc<dyn Operations>,
+    pub(crate) operations: Arc<dyn OperatorStore>,
     pub(crate) deliveries: Arc<dyn Deliveries>,
 }
 

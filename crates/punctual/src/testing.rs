@@ -158,7 +158,7 @@ impl World {
         self.database.as_ref().expect(own)
     }
 
-    /// What time it is.
+    /// Current time of the virtual clock.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
@@ -198,7 +198,7 @@ impl World {
         runs.expect("a store in memory does not fail").0
     }
 
-    /// What operators ask for.
+    /// The operator's calls: run now, pause, backfill, replay and others.
     #[must_use]
     pub fn operator(&self) -> &Operator {
         &self.operator

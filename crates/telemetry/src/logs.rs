@@ -49,7 +49,7 @@ impl TryFrom<String> for LogFormat {
     }
 }
 
-/// What is logged, and how.
+/// Options of logging and tracing.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
     /// Name of the program in traces, unless `OTEL_SERVICE_NAME` gives another.
@@ -71,7 +71,7 @@ pub enum TelemetryError {
     Filter {
         /// The filter.
         filter: String,
-        /// Why not.
+        /// Error of the filter's parser.
         source: ParseError,
     },
     /// The address of the collector cannot be used.
@@ -79,7 +79,7 @@ pub enum TelemetryError {
     Collector {
         /// The variable of OpenTelemetry that names the collector.
         variable: &'static str,
-        /// Why not.
+        /// Problem with the address.
         reason: String,
     },
     /// The process has a logger already.

@@ -14,28 +14,28 @@ use tracing::warn;
 use crate::serve::network;
 
 /// Wrong keys in a row from one address (IPv6: one /64), and the time after which one more is allowed.
-const BURST: u32 = 100;
-const ONE_MORE_AFTER: Duration = Duration::from_secs(1);
+const MAX_WRONG_IN_A_ROW: u32 = 100;
+const WRONG_KEY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a right key passes without being counted.
-const RIGHT_FOR: Duration = Duration::from_secs(3600);
+const RIGHT_KEY_TTL: Duration = Duration::from_secs(3600);
 /// Addresses remembered. All further ones share the limit of one.
-const ADDRESSES: usize = 10_000;
-const TIDY_AFTER: Duration = Duration::from_secs(1);
+const MAX_ADDRESSES: usize = 10_000;
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(1);
 /// Right keys remembered, each with its address.
-const RIGHT: usize = 10_000;
+const MAX_RIGHT_KEYS: usize = 10_000;
 /// Lines of the log about wrong keys in a row, and the time after which one more is written.
-const LINES: u32 = 10;
-const LINE_AFTER: Duration = Duration::from_secs(6);
+const MAX_LOG_LINES: u32 = 10;
+const LOG_LINE_INTERVAL: Duration = Duration::from_secs(6);
 
 /// Limits attempts with wrong keys.
 #[derive(Debug, Default)]
-pub struct Guesses(Mutex<Seen>);
+pub struct Guesses(Mutex<GuessState>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct GuessState {
     wrong: HashMap<IpAddr, Bucket>,
     /// Paces the looks at which addresses can be forgotten.
-    tidied: Bucket,
+    cleaned_up: Bucket,
     /// Of addresses beyond the most that are remembered.
     others: Bucket,
     right: HashMap<(IpAddr, blake3::Hash), Instant>,
@@ -88,9 +88,11 @@ impl Guesses {
         let was_right = seen
             .right
             .get(&(peer, key))
-            .is_some_and(|at| now - *at < RIGHT_FOR);
+            .is_some_and(|at| now - *at < RIGHT_KEY_TTL);
         if !was_right {
-            let taken = seen.bucket(peer, now).take(now, BURST, ONE_MORE_AFTER);
+            let taken = seen
+                .bucket(peer, now)
+                .take(now, MAX_WRONG_IN_A_ROW, WRONG_KEY_INTERVAL);
             if let Err(wait) = taken {
                 seen.log(
                     peer,
@@ -107,7 +109,7 @@ impl Guesses {
         })
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, GuessState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,8 +120,8 @@ impl Attempt<'_> {
         let (now, key) = (Instant::now(), (self.peer, self.key));
         let mut seen = self.guesses.seen();
         if !seen.right.contains_key(&key) {
-            seen.bucket(self.peer, now).give_back(ONE_MORE_AFTER);
-            if seen.right.len() >= RIGHT {
+            seen.bucket(self.peer, now).give_back(WRONG_KEY_INTERVAL);
+            if seen.right.len() >= MAX_RIGHT_KEYS {
                 seen.forget_right(now);
             }
         }
@@ -132,19 +134,21 @@ impl Attempt<'_> {
         let mut seen = self.guesses.seen();
         if seen.right.remove(&key).is_some() {
             // It was right until lately, and has not been counted.
-            let _ = seen.bucket(self.peer, now).take(now, BURST, ONE_MORE_AFTER);
+            let _ = seen
+                .bucket(self.peer, now)
+                .take(now, MAX_WRONG_IN_A_ROW, WRONG_KEY_INTERVAL);
         }
         seen.log(self.peer, now, what);
     }
 }
 
-impl Seen {
+impl GuessState {
     fn bucket(&mut self, peer: IpAddr, now: Instant) -> &mut Bucket {
-        if !self.wrong.contains_key(&peer) && self.wrong.len() >= ADDRESSES {
-            if self.tidied.take(now, 1, TIDY_AFTER).is_ok() {
+        if !self.wrong.contains_key(&peer) && self.wrong.len() >= MAX_ADDRESSES {
+            if self.cleaned_up.take(now, 1, CLEANUP_INTERVAL).is_ok() {
                 self.wrong.retain(|_, bucket| !bucket.is_whole(now));
             }
-            if self.wrong.len() >= ADDRESSES {
+            if self.wrong.len() >= MAX_ADDRESSES {
                 return &mut self.others;
             }
         }
@@ -157,11 +161,15 @@ impl Seen {
         used.sort_unstable();
         let median = used.get(used.len() / 2).copied().unwrap_or(now);
         self.right
-            .retain(|_, at| *at > median && now - *at < RIGHT_FOR);
+            .retain(|_, at| *at > median && now - *at < RIGHT_KEY_TTL);
     }
 
     fn log(&mut self, peer: IpAddr, now: Instant, what: &str) {
-        if self.log.take(now, LINES, LINE_AFTER).is_err() {
+        if self
+            .log
+            .take(now, MAX_LOG_LINES, LOG_LINE_INTERVAL)
+            .is_err()
+        {
             self.left_out += 1;
             return;
         }
@@ -180,7 +188,7 @@ mod tests {
             Ok(attempt) if right => attempt.right(),
             Ok(attempt) => attempt.wrong("test"),
             Err(wait) => {
-                assert!(wait > Duration::ZERO && wait <= ONE_MORE_AFTER);
+                assert!(wait > Duration::ZERO && wait <= WRONG_KEY_INTERVAL);
                 return false;
             }
         }
@@ -194,7 +202,7 @@ mod tests {
         let tried = (0..2_000)
             .filter(|n| attempt(&guesses, "192.0.2.1", &format!("guess {n}"), false))
             .count();
-        assert_eq!(tried, BURST as usize);
+        assert_eq!(tried, MAX_WRONG_IN_A_ROW as usize);
         assert!(
             !attempt(&guesses, "192.0.2.1", "right", true),
             "no earlier success"
@@ -207,9 +215,9 @@ mod tests {
             attempt(&guesses, "192.0.2.2", "right", true),
             "another address"
         );
-        tokio::time::advance(ONE_MORE_AFTER).await;
+        tokio::time::advance(WRONG_KEY_INTERVAL).await;
         assert!(attempt(&guesses, "192.0.2.1", "right", true));
-        tokio::time::advance(RIGHT_FOR).await;
+        tokio::time::advance(RIGHT_KEY_TTL).await;
         while attempt(&guesses, "192.0.2.1", "guess", false) {}
         assert!(!attempt(&guesses, "192.0.2.1", "known", true), "long ago");
     }
@@ -221,7 +229,7 @@ mod tests {
             assert!(attempt(&guesses, "192.0.2.1", &format!("tenant {n}"), true));
         }
         let tried = (0..100).filter(|_| attempt(&guesses, "192.0.2.1", "tenant 1", false));
-        assert_eq!(tried.count(), BURST as usize);
+        assert_eq!(tried.count(), MAX_WRONG_IN_A_ROW as usize);
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,12 +239,15 @@ mod tests {
         let allowed = (0..100_000)
             .filter(|n| attempt(&guesses, &of(*n), "guess", false))
             .count();
-        assert!(allowed <= ADDRESSES + BURST as usize, "{allowed}");
-        assert!(guesses.seen().wrong.len() <= ADDRESSES);
+        assert!(
+            allowed <= MAX_ADDRESSES + MAX_WRONG_IN_A_ROW as usize,
+            "{allowed}"
+        );
+        assert!(guesses.seen().wrong.len() <= MAX_ADDRESSES);
         for n in 0..30_000 {
             attempt(&guesses, "192.0.2.1", &format!("tenant {n}"), true);
         }
-        assert!(guesses.seen().right.len() <= RIGHT);
+        assert!(guesses.seen().right.len() <= MAX_RIGHT_KEYS);
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,10 +255,10 @@ mod tests {
         let guesses = Guesses::default();
         let of = |n: u32| format!("2001:db8:1:2:{:x}::{:x}", n % 7, n);
         let tried = (0..100).filter(|n| attempt(&guesses, &of(*n), "guess", false));
-        assert_eq!(tried.count(), BURST as usize);
+        assert_eq!(tried.count(), MAX_WRONG_IN_A_ROW as usize);
         assert!(attempt(&guesses, "2001:db8:1:3::1", "guess", false));
         let tried = (0..100).filter(|_| attempt(&guesses, "::ffff:192.0.2.9", "guess", false));
-        assert_eq!(tried.count(), BURST as usize);
+        assert_eq!(tried.count(), MAX_WRONG_IN_A_ROW as usize);
         assert!(!attempt(&guesses, "192.0.2.9", "guess", false));
     }
 }

@@ -16,7 +16,7 @@ pub fn hash(key: &SecretString) -> blake3::Hash {
 }
 
 /// Characters of a key at least, where others than this machine can try keys.
-const SHORTEST: usize = 16;
+const MIN_SHARED_KEY_LENGTH: usize = 16;
 
 /// Checks that a key can be sent in a header, and that it is long enough for a server that listens on `listens_on`.
 ///
@@ -37,8 +37,8 @@ pub fn check_key(key: &SecretString, listens_on: Option<SocketAddr>) -> Result<(
     }
     let exposed = listens_on.filter(|addr| !addr.ip().is_loopback());
     match exposed {
-        Some(addr) if key.len() < SHORTEST => Err(format!(
-            "has {} characters, and other machines can reach {addr}; use at least {SHORTEST} random characters",
+        Some(addr) if key.len() < MIN_SHARED_KEY_LENGTH => Err(format!(
+            "has {} characters, and other machines can reach {addr}; use at least {MIN_SHARED_KEY_LENGTH} random characters",
             key.len()
         )),
         _ => Ok(()),

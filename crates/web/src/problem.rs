@@ -23,7 +23,7 @@ use utoipa::{
 
 const CONTENT_TYPE: &str = "application/problem+json";
 /// The most characters of a detail. What is quoted in one was sent by the caller.
-const LONGEST_DETAIL: usize = 2_000;
+const MAX_DETAIL_LENGTH: usize = 2_000;
 
 /// An answer that is an error.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub struct ProblemBody {
     r#type: &'static str,
     title: &'static str,
     status: u16,
-    /// What is wrong, and what to do.
+    /// Description of the problem and its remedy.
     detail: String,
     /// The first 100 mistakes in the request, field by field.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let mut detail = detail.into();
-        if let Some((end, _)) = detail.char_indices().nth(LONGEST_DETAIL) {
+        if let Some((end, _)) = detail.char_indices().nth(MAX_DETAIL_LENGTH) {
             detail.truncate(end);
             detail.pop();
             detail.push('…');
@@ -119,7 +119,7 @@ impl Problem {
         self.status
     }
 
-    /// What is wrong, and what to do.
+    /// Description of the problem and its remedy.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
@@ -267,9 +267,9 @@ mod tests {
     #[test]
     fn of_a_long_detail_the_beginning_is_kept() {
         let detail = |length| Problem::bad_request("ö".repeat(length)).detail;
-        assert_eq!(detail(LONGEST_DETAIL), "ö".repeat(LONGEST_DETAIL));
-        let cut = detail(LONGEST_DETAIL + 1);
-        assert_eq!(cut, "ö".repeat(LONGEST_DETAIL - 1) + "…");
+        assert_eq!(detail(MAX_DETAIL_LENGTH), "ö".repeat(MAX_DETAIL_LENGTH));
+        let cut = detail(MAX_DETAIL_LENGTH + 1);
+        assert_eq!(cut, "ö".repeat(MAX_DETAIL_LENGTH - 1) + "…");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::page::at;
 
 /// How long a visitor stays signed in.
-pub const SIGNED_IN_FOR: TimeDelta = TimeDelta::hours(12);
+pub const SESSION_TTL: TimeDelta = TimeDelta::hours(12);
 
 /// Sends a visitor who is not signed in to the sign-in page, and from there on to the page that was asked for.
 pub fn to_sign_in(method: &Method, uri: &Uri) -> Redirect {
@@ -65,7 +65,7 @@ impl SessionCookie {
     /// Signs the visitor in, and sends them on to the page `next`. `headers` are those of the request.
     #[must_use]
     pub fn sign_in(&self, headers: &HeaderMap, token: &str, next: Option<String>) -> Response {
-        self.set(headers, token, SIGNED_IN_FOR, &within(next))
+        self.set(headers, token, SESSION_TTL, &within(next))
     }
 
     /// Takes the cookie away, and sends the visitor to the sign-in page. `headers` are those of the request.
@@ -85,7 +85,7 @@ impl SessionCookie {
     }
 }
 
-/// What the sign-in form sends.
+/// Fields of the sign-in form.
 #[derive(Debug, Deserialize)]
 pub struct SignIn {
     /// The key.
@@ -96,7 +96,7 @@ pub struct SignIn {
 
 /// Query of the sign-in page.
 #[derive(Debug, Deserialize)]
-pub struct Next {
+pub struct SignInQuery {
     /// The page that was asked for first.
     pub next: Option<String>,
 }

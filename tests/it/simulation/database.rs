@@ -21,11 +21,11 @@ use super::{
 };
 
 /// How long an agent may take to learn of a change in calm times.
-pub const SOON: TimeDelta = TimeDelta::seconds(150);
+pub const PROPAGATION_TIMEOUT: TimeDelta = TimeDelta::seconds(150);
 /// How long it may take where the feed has left it out: until the next full read.
 pub const NEXT_READ: TimeDelta = TimeDelta::minutes(70);
 /// The fields of a preference that say when it falls due.
-const WHEN: [&str; 5] = [
+const SCHEDULE_FIELDS: [&str; 5] = [
     "enabled",
     "frequency",
     "preferred_time",
@@ -98,7 +98,9 @@ fn same_when(old: Option<&Version>, new: Option<&Object>) -> bool {
     let (Some(old), Some(new)) = (old, new) else {
         return false;
     };
-    WHEN.iter().all(|field| old.get(*field) == new.get(*field))
+    SCHEDULE_FIELDS
+        .iter()
+        .all(|field| old.get(*field) == new.get(*field))
 }
 
 impl SimulatedDatabase {
@@ -136,7 +138,7 @@ impl SimulatedDatabase {
         let before = tables.feed.last().map_or(now, |last| last.visible_at);
         let visible_at = before.max(now + lag);
         let known_by = window.map_or(visible_at, |window| visible_at.max(window.to + window.lag))
-            + SOON
+            + PROPAGATION_TIMEOUT
             + if left_out {
                 NEXT_READ
             } else {

@@ -189,19 +189,27 @@ impl BatchStore for FaultyStore {
         self.result(self.inner.claim(chunk, claimant, now).await, fails)
     }
 
-    async fn running(
+    async fn record_running(
         &self,
         chunk: &Chunk,
         token: Uuid,
         item: &ItemId,
         began: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        self.inner.running(chunk, token, item, began).await
+        self.inner.record_running(chunk, token, item, began).await
     }
 
-    async fn suspect(&self, chunk: &Chunk, token: Uuid, item: &ItemId) -> Result<bool, StoreError> {
+    async fn mark_poison_candidate(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        item: &ItemId,
+    ) -> Result<bool, StoreError> {
         let (fails, _) = self.fails(("suspect", &chunk.chunk_id));
-        self.result(self.inner.suspect(chunk, token, item).await, fails)
+        self.result(
+            self.inner.mark_poison_candidate(chunk, token, item).await,
+            fails,
+        )
     }
 
     async fn commit(

@@ -18,21 +18,21 @@ use uuid::Uuid;
 
 use super::{
     agents::Call,
-    database::{Choices, SOON, Version},
+    database::{Choices, PROPAGATION_TIMEOUT, Version},
     faults::FaultPlan,
     faulty_store::{Commit, Queued},
     outcome::{Outcome, Violation},
 };
 
 use self::{
-    stretch::Stretch,
+    stretch::Interval,
     unseen::{near, overlap},
 };
 
 type Instant = DateTime<Utc>;
 
 /// How far behind the last call an agent looks for what the feed brings late.
-const SHOWN_LATE_IN_FEED: TimeDelta = TimeDelta::minutes(2);
+const FEED_DELAY: TimeDelta = TimeDelta::minutes(2);
 
 /// What was done to a job.
 #[derive(Debug, Clone)]
@@ -115,7 +115,7 @@ fn key(commit: &Commit) -> Key {
     )
 }
 
-fn ran(status: ItemStatus) -> bool {
+fn started_items(status: ItemStatus) -> bool {
     matches!(status, ItemStatus::Succeeded | ItemStatus::Failed)
 }
 
@@ -145,13 +145,13 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
     let tenants: BTreeSet<&TenantId> = record.choices.keys().map(|(_, tenant)| tenant).collect();
     for job in &record.jobs {
         for tenant in &tenants {
-            let stretches = record.stretches(job, tenant);
-            judge.required(job, tenant, &stretches);
-            judge.not_lost_by_job_edits(job, tenant, &stretches);
-            judge.calls(job, tenant, &stretches);
-            judge.allowed(job, tenant, &stretches);
-            judge.promises(job, tenant, &stretches);
-            judge.backfilled(job, tenant, &stretches);
+            let intervals = record.intervals(job, tenant);
+            judge.required(job, tenant, &intervals);
+            judge.not_lost_by_job_edits(job, tenant, &intervals);
+            judge.calls(job, tenant, &intervals);
+            judge.allowed(job, tenant, &intervals);
+            judge.promises(job, tenant, &intervals);
+            judge.backfilled(job, tenant, &intervals);
         }
     }
     judge.at_most_once();
@@ -175,9 +175,9 @@ impl Judge<'_> {
     }
 
     /// A tenant who is due, and is known to have been seen in time, has run.
-    fn required(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+    fn required(&mut self, job: &JobStory, tenant: &TenantId, intervals: &[Interval]) {
         let record = self.record;
-        for stretch in stretches.iter().filter(|stretch| stretch.feature.is_some()) {
+        for stretch in intervals.iter().filter(|stretch| stretch.feature.is_some()) {
             // The first plan reaches from just after the agent's start on.
             let start = record.time.start + TimeDelta::microseconds(1);
             for (due_at, occurrence) in stretch.due(start) {
@@ -185,7 +185,10 @@ impl Judge<'_> {
                     break;
                 }
                 // By then an agent has planned it, by the true preference, and begun it.
-                let planned = record.settled(due_at).max(stretch.known_by + SOON) + SOON;
+                let planned = record
+                    .settled(due_at)
+                    .max(stretch.known_by + PROPAGATION_TIMEOUT)
+                    + PROPAGATION_TIMEOUT;
                 let replaced = stretch.to <= planned;
                 if replaced || self.excused(job, tenant, stretch, due_at, occurrence, planned) {
                     self.outcome.excused += 1;
@@ -220,7 +223,7 @@ impl Judge<'_> {
         &self,
         job: &JobStory,
         tenant: &TenantId,
-        stretch: &Stretch,
+        stretch: &Interval,
         due_at: Instant,
         occurrence: Occurrence,
         planned: Instant,
@@ -245,7 +248,7 @@ impl Judge<'_> {
             Some(next + stretch.spread)
         });
         let again = next.is_some_and(|next| next <= planned);
-        let calm = late <= SOON * 2;
+        let calm = late <= PROPAGATION_TIMEOUT * 2;
         let dropped = match config.catch_up.policy {
             CatchUpPolicy::All => false,
             CatchUpPolicy::Latest => again,
@@ -255,7 +258,7 @@ impl Judge<'_> {
             && config
                 .catch_up
                 .window
-                .is_some_and(|window| late > window - SOON);
+                .is_some_and(|window| late > window - PROPAGATION_TIMEOUT);
         let key = (job.job_id.clone(), tenant.into(), occurrence);
         // Who starts for the first time on part of the records cannot know of the others.
         let part = record.truncated.iter().any(|part| {
@@ -266,21 +269,21 @@ impl Judge<'_> {
         let shown_late = stretch
             .choice
             .as_ref()
-            .is_some_and(|choice| due_at < choice.visible_at - SHOWN_LATE_IN_FEED);
+            .is_some_and(|choice| due_at < choice.visible_at - FEED_DELAY);
         lost || part
             || shown_late
             || dropped
             || too_old
-            || late > stretch.period() - SOON
+            || late > stretch.period() - PROPAGATION_TIMEOUT
             || record.knows_part(job, due_at)
             || record.is_paused(job, due_at, planned)
             || self.cancelled.contains(&key)
     }
 
     /// A tenant who was still to come when the job file was edited comes, although the new rule would have run them before.
-    fn not_lost_by_job_edits(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+    fn not_lost_by_job_edits(&mut self, job: &JobStory, tenant: &TenantId, intervals: &[Interval]) {
         let record = self.record;
-        for pair in stretches.windows(2) {
+        for pair in intervals.windows(2) {
             let [old, new] = pair else { continue };
             let config = job.specs[new.spec].1.as_ref();
             let made_up = config.is_some_and(|config| {
@@ -299,12 +302,15 @@ impl Judge<'_> {
             let Some(due_at) = new.due_at(occurrence) else {
                 continue;
             };
-            let planned = record.settled(new.from).max(new.known_by + SOON) + SOON;
+            let planned = record
+                .settled(new.from)
+                .max(new.known_by + PROPAGATION_TIMEOUT)
+                + PROPAGATION_TIMEOUT;
             if due_at > new.from
                 || due_at - new.spread < new.since
                 || new.to <= planned
                 || new.from < record.time.start
-                || planned - due_at > new.period() - SOON * 2
+                || planned - due_at > new.period() - PROPAGATION_TIMEOUT * 2
                 || self.excused(job, tenant, new, new.from, occurrence, planned)
             {
                 continue;
@@ -324,7 +330,7 @@ impl Judge<'_> {
     }
 
     /// What a schedule has run was chosen, in time, and had not been known to be replaced.
-    fn allowed(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+    fn allowed(&mut self, job: &JobStory, tenant: &TenantId, intervals: &[Interval]) {
         let record = self.record;
         let commits = record.commits.iter().filter(|commit| {
             ran(commit.result.status)
@@ -339,31 +345,31 @@ impl Judge<'_> {
                 "{tenant} ran in {} for {occurrence}, due {due_at}, queued {queued_at}",
                 job.job_id
             );
-            let fits: Vec<&Stretch> = stretches
+            let fits: Vec<&Interval> = intervals
                 .iter()
                 .filter(|stretch| stretch.fits(occurrence, due_at))
                 .collect();
             let index =
-                |stretch: &&Stretch| stretches.iter().position(|s| std::ptr::eq(s, *stretch));
+                |stretch: &&Interval| intervals.iter().position(|s| std::ptr::eq(s, *stretch));
             // On a clock that is behind, what was due before a job was edited is yet to come.
             let clock_is_wrong = record.clock_is_wrong(due_at, queued_at);
-            let before = |stretch: &&Stretch| {
+            let before = |stretch: &&Interval| {
                 let before = index(stretch)?.checked_sub(1)?;
-                Some(&stretches[before]).filter(|before| before.spec != stretch.spec)
+                Some(&intervals[before]).filter(|before| before.spec != stretch.spec)
             };
             // What was to come, or not yet planned, when the job file was edited comes, also where the new rule has it
             // in the past. Of several edits in one outage the agent sees the last, and a job that was out of the file is
             // taken up where it left it.
-            let moved = |stretch: &&Stretch| {
+            let moved = |stretch: &&Interval| {
                 let index = index(stretch).unwrap_or(0);
-                let seen_with = |next: &Stretch| record.settled(next.from) > stretch.from;
+                let seen_with = |next: &Interval| record.settled(next.from) > stretch.from;
                 let earlier = (0..index).rev();
                 let mut earlier = earlier
                     .take_while(|at| {
-                        let next = &stretches[at + 1];
+                        let next = &intervals[at + 1];
                         *at + 1 == index || next.feature.is_none() || seen_with(next)
                     })
-                    .map(|at| (&stretches[at], &stretches[at + 1]))
+                    .map(|at| (&intervals[at], &intervals[at + 1]))
                     .filter(|(old, _)| old.spec != stretch.spec);
                 earlier.any(|(old, next)| {
                     let left_at = match next.feature {
@@ -371,7 +377,7 @@ impl Judge<'_> {
                         Some(_) => stretch.from,
                     };
                     let instant = due_at - stretch.spread;
-                    let to_come = |old: &Stretch| {
+                    let to_come = |old: &Interval| {
                         old.due_in_place_of(occurrence, instant)
                             .filter(|due_at| old.since_at_most <= *due_at)
                             .is_some_and(|due_at| record.settled(due_at) > left_at)
@@ -385,9 +391,10 @@ impl Judge<'_> {
                 })
             };
             let chosen = fits.iter().any(|stretch| {
-                let next = index(stretch).and_then(|index| stretches.get(index + 1));
-                let replaced = next
-                    .is_some_and(|next| next.known_by + SOON < queued_at && next.from <= due_at);
+                let next = index(stretch).and_then(|index| intervals.get(index + 1));
+                let replaced = next.is_some_and(|next| {
+                    next.known_by + PROPAGATION_TIMEOUT < queued_at && next.from <= due_at
+                });
                 let came_back = before(stretch).is_some_and(|before| before.feature.is_none());
                 let in_time = stretch.since <= due_at && (stretch.from <= due_at || came_back);
                 let overlooked = (stretch.since_at_most..stretch.since).contains(&due_at);
@@ -409,7 +416,7 @@ impl Judge<'_> {
                 );
             }
             let to_come = clock_is_wrong || fits.iter().any(moved);
-            if due_at < record.time.start - SOON && !to_come {
+            if due_at < record.time.start - PROPAGATION_TIMEOUT && !to_come {
                 self.complain(
                     "the past does not run",
                     tenant,
@@ -428,7 +435,7 @@ impl Judge<'_> {
         &mut self,
         job: &JobStory,
         tenant: &TenantId,
-        fits: &[&Stretch],
+        fits: &[&Interval],
         due_at: Instant,
         queued_at: Instant,
         which: &str,
@@ -445,17 +452,17 @@ impl Judge<'_> {
             CatchUpPolicy::Skip => Some(TimeDelta::minutes(2)),
             _ => config.catch_up.window,
         };
-        if window.is_some_and(|window| queued_at - due_at > window + SOON) {
+        if window.is_some_and(|window| queued_at - due_at > window + PROPAGATION_TIMEOUT) {
             let what = format!("{which}, later than the job makes up");
             self.complain("catch-up keeps its window", tenant, what);
         }
         if config.catch_up.policy == CatchUpPolicy::Latest {
-            let next = |stretch: &&Stretch| {
+            let next = |stretch: &&Interval| {
                 let next = stretch.slot.as_ref()?.next_after(due_at - stretch.spread)?;
                 Some(next + stretch.spread)
             };
             let next = fits.iter().filter_map(next).max();
-            if next.is_some_and(|next| next + SOON < queued_at) {
+            if next.is_some_and(|next| next + PROPAGATION_TIMEOUT < queued_at) {
                 self.complain(
                     "catch-up makes up the latest",
                     tenant,
@@ -463,8 +470,10 @@ impl Judge<'_> {
                 );
             }
         }
-        let paused =
-            |pause: &Range<Instant>| pause.start + SOON < due_at && queued_at + SOON < pause.end;
+        let paused = |pause: &Range<Instant>| {
+            pause.start + PROPAGATION_TIMEOUT < due_at
+                && queued_at + PROPAGATION_TIMEOUT < pause.end
+        };
         if job.pauses.iter().any(paused) {
             self.complain(
                 "a paused job rests",
@@ -492,7 +501,7 @@ impl Judge<'_> {
     }
 
     /// An item begins by the preference in effect, and not before it is due by it, nor when it is too old.
-    fn calls(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+    fn calls(&mut self, job: &JobStory, tenant: &TenantId, intervals: &[Interval]) {
         let record = self.record;
         let calls = record.calls.iter().filter(|call| {
             call.item.item_id == *tenant
@@ -510,7 +519,11 @@ impl Judge<'_> {
                 of == tenant && Some(feature) == call.item.feature_type()
             });
             let current = of_feature.flat_map(|(_, versions)| {
-                let next = |index: usize| versions.get(index + 1).map(|next| next.known_by + SOON);
+                let next = |index: usize| {
+                    versions
+                        .get(index + 1)
+                        .map(|next| next.known_by + PROPAGATION_TIMEOUT)
+                };
                 let versions = versions.iter().enumerate();
                 versions.filter(move |(index, version)| {
                     version.came_at <= call.at && next(*index).is_none_or(|known| known >= call.at)
@@ -537,18 +550,19 @@ impl Judge<'_> {
             if record.clock_is_wrong(queued_at, call.at) {
                 continue;
             }
-            let in_effect = stretches.iter().enumerate().filter(|(index, stretch)| {
-                let next = stretches.get(index + 1);
+            let in_effect = intervals.iter().enumerate().filter(|(index, stretch)| {
+                let next = intervals.get(index + 1);
                 stretch.from <= call.at
-                    && next
-                        .is_none_or(|next| next.from > call.at || next.known_by + SOON >= call.at)
+                    && next.is_none_or(|next| {
+                        next.from > call.at || next.known_by + PROPAGATION_TIMEOUT >= call.at
+                    })
             });
             let due = in_effect
                 .filter_map(|(_, stretch)| Some((stretch, stretch.due_at(occurrence)?)))
                 .filter(|(_, due_at)| *due_at <= call.at);
             // What was planned late has its time from then on.
             let expires_at =
-                |(stretch, due_at): (&Stretch, Instant)| due_at.max(queued_at) + stretch.period();
+                |(stretch, due_at): (&Interval, Instant)| due_at.max(queued_at) + stretch.period();
             match due.map(expires_at).max() {
                 None if record.goes_by_memory(job, queued_at)
                     || record.replaced_unseen(
@@ -562,7 +576,7 @@ impl Judge<'_> {
                     let what = format!("{which}, and was not due then by what had been chosen");
                     self.complain("an item begins when it is due", tenant, what);
                 }
-                Some(expires_at) if expires_at + SOON < call.at => {
+                Some(expires_at) if expires_at + PROPAGATION_TIMEOUT < call.at => {
                     let what = format!("{which}, after it had expired at {expires_at}");
                     self.complain("what has expired does not begin", tenant, what);
                 }
@@ -572,15 +586,15 @@ impl Judge<'_> {
     }
 
     /// What `explain` said before is what happened.
-    fn promises(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+    fn promises(&mut self, job: &JobStory, tenant: &TenantId, intervals: &[Interval]) {
         let record = self.record;
         let promises = record.promises.iter();
         let own =
             promises.filter(|promise| promise.tenant == *tenant && promise.job_id == job.job_id);
         for promise in own {
             let (asked_at, due_at) = (promise.asked_at, promise.due_at);
-            let until = due_at.max(asked_at) + SOON * 2;
-            let holds = stretches.iter().find(|stretch| {
+            let until = due_at.max(asked_at) + PROPAGATION_TIMEOUT * 2;
+            let holds = intervals.iter().find(|stretch| {
                 stretch.from <= asked_at && stretch.known_by <= asked_at && until < stretch.to
             });
             let calm = !record
@@ -637,9 +651,9 @@ impl Judge<'_> {
     }
 
     /// After a backfill, everything that was due by what is chosen now has run.
-    fn backfilled(&mut self, job: &JobStory, tenant: &TenantId, stretches: &[Stretch]) {
+    fn backfilled(&mut self, job: &JobStory, tenant: &TenantId, intervals: &[Interval]) {
         let last = &self.record.last_backfill;
-        let Some(stretch) = stretches.last().filter(|stretch| stretch.feature.is_some()) else {
+        let Some(stretch) = intervals.last().filter(|stretch| stretch.feature.is_some()) else {
             return;
         };
         let Some(slot) = stretch.slot.clone() else {

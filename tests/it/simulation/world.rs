@@ -38,7 +38,7 @@ const STARTS: [&str; 6] = [
     "2026-06-15T00:00:00Z",
 ];
 const HOURS: i64 = 44;
-const SETTLE: TimeDelta = TimeDelta::hours(3);
+const SETTLING_TIME: TimeDelta = TimeDelta::hours(3);
 const FEATURES: [&str; 2] = ["posts", "mail"];
 
 /// Runs one seed to its end.
@@ -183,7 +183,7 @@ impl World {
                 () = store.new_batch.notified() => {
                     let moment = TimeDelta::milliseconds(self.random.i64(100..15_000));
                     self.sleep(moment).await;
-                    self.meet_a_batch().await;
+                    self.act_on_a_batch().await;
                 }
                 () = tokio::time::sleep(pause.to_std().unwrap()) => self.move_something().await,
             }
@@ -195,16 +195,16 @@ impl World {
             if self.random.u8(..3) == 0 {
                 self.ask().await;
             }
-            self.follow_the_faults(&mut crash_at).await;
+            self.apply_fault_plan(&mut crash_at).await;
         }
         // Calm, until all that was late has come.
         self.jobs.iter_mut().for_each(|job| job.listed = true);
         self.write_jobs();
-        self.follow_the_faults(&mut None).await;
+        self.apply_fault_plan(&mut None).await;
         for index in 0..self.jobs.len() {
             self.pause(index, false).await;
         }
-        self.sleep(SETTLE).await;
+        self.sleep(SETTLING_TIME).await;
         // Everything falls due on a whole minute: not at this moment, and what fell due before it has run.
         let second = self.around.clock.now().timestamp().rem_euclid(60);
         self.sleep(TimeDelta::seconds(100 - second)).await;
@@ -245,7 +245,7 @@ impl World {
     }
 
     /// Lets agents crash, rest, and be two, as the fault window says.
-    async fn follow_the_faults(&mut self, crash_at: &mut Option<DateTime<Utc>>) {
+    async fn apply_fault_plan(&mut self, crash_at: &mut Option<DateTime<Utc>>) {
         let now = self.time.now();
         let window = self.faults.at(now).copied();
         let every = window.and_then(|window| window.crash_every);

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Failure;
 use crate::{
     settings::Settings,
-    terminal::{say, say_json},
+    terminal::{print_line, say_json},
 };
 
 pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
     }
     match outcome {
         Ok(project) if !as_json => {
-            say(format!(
+            print_line(format!(
                 "{}: {} jobs, no mistakes",
                 settings.batch_config_path.display(),
                 project.config.jobs.len()
@@ -34,7 +34,7 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
         Ok(_) => Ok(()),
         Err(errors) => {
             if !as_json {
-                say(&errors);
+                print_line(&errors);
             }
             Err(Failure::BadInput(format!(
                 "{} mistakes; nothing would run",

@@ -15,7 +15,7 @@ use super::{Failure, check};
 use crate::{
     cli::PreviewOptions,
     settings::Settings,
-    terminal::{say, say_json},
+    terminal::{print_line, say_json},
     wiring,
 };
 
@@ -110,7 +110,7 @@ fn show(merged: &MergedPreference, from: DateTime<Utc>, options: &PreviewOptions
         );
         return;
     }
-    say(&merged.slot);
+    print_line(&merged.slot);
     let zone = &merged.slot.zone;
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
@@ -125,14 +125,14 @@ fn show(merged: &MergedPreference, from: DateTime<Utc>, options: &PreviewOptions
             merged.slot.occurrence_key(instant).to_string(),
         ]);
     }
-    say(table);
+    print_line(table);
     if !merged.enabled {
-        say("The preference is off (enabled is not true): none of these would run.");
+        print_line("The preference is off (enabled is not true): none of these would run.");
     }
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct PreviewLine {
     id: Value,
     preference: Value,
     from: Option<DateTime<Utc>>,
@@ -147,9 +147,9 @@ fn many(zone: &Zone, from: DateTime<Utc>, count: u32) -> Result<(), Failure> {
         if line.trim().is_empty() {
             continue;
         }
-        let answer = match serde_json::from_str::<Line>(&line) {
+        let answer = match serde_json::from_str::<PreviewLine>(&line) {
             Err(error) => json!({ "id": id_of(&line), "error": error.to_string() }),
-            Ok(Line {
+            Ok(PreviewLine {
                 id,
                 preference,
                 from: own_from,

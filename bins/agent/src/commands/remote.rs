@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::Failure;
 use crate::{
     cli::{
-        self, BackfillOptions, ExplainOptions, ReplayOptions, ResultsOptions, TriggerOptions,
-        WhichLetters,
+        self, BackfillOptions, ExplainOptions, LetterSelection, ReplayOptions, ResultsOptions,
+        TriggerOptions,
     },
     client::{Client, LONG_TIMEOUT, TIMEOUT},
     settings::Settings,
-    terminal::{say, say_json},
+    terminal::{print_line, say_json},
 };
 
 /// Of calls whose address says everything.
@@ -43,7 +43,7 @@ pub(crate) async fn explain(settings: &Settings, options: ExplainOptions) -> Res
         return Ok(());
     }
     let words = visible(&explained.explanation);
-    say(format!("{tenant} in {job}: {words}"));
+    print_line(format!("{tenant} in {job}: {words}"));
     for (name, value) in [
         ("slot", explained.slot),
         (
@@ -53,7 +53,7 @@ pub(crate) async fn explain(settings: &Settings, options: ExplainOptions) -> Res
         ("batch", explained.batch_id.map(|id| id.to_string())),
     ] {
         if let Some(value) = value {
-            say(format!("  {name:<11}{value}"));
+            print_line(format!("  {name:<11}{value}"));
         }
     }
     Ok(())
@@ -73,7 +73,7 @@ pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Res
     if options.json {
         say_json(&queued);
     } else {
-        say(format!(
+        print_line(format!(
             "{} is queued for {} items: GET /api/v1/batches/{}",
             options.job, queued.total, queued.batch_id
         ));
@@ -111,12 +111,12 @@ pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> R
     } else {
         "are queued"
     };
-    say(format!(
+    print_line(format!(
         "{job}: {} items fell due, {} have not run and {verb}",
         count.due, count.to_run
     ));
     for (date, items) in count.dates {
-        say(format!("  {date}  {items}"));
+        print_line(format!("  {date}  {items}"));
     }
     Ok(())
 }
@@ -131,14 +131,14 @@ pub(crate) async fn set_paused(
     let path = format!("jobs/{job}/{verb}");
     let answer: PausedJob = Client::new(settings)?.post(&path, NO_BODY).await?;
     let word = if answer.paused { "paused" } else { "resumed" };
-    say(format!("{job} is {word}"));
+    print_line(format!("{job} is {word}"));
     Ok(())
 }
 
 pub(crate) async fn cancel(settings: &Settings, batch: Uuid) -> Result<(), Failure> {
     let path = format!("batches/{batch}/cancel");
     let cancelled: CancelledBatch = Client::new(settings)?.post(&path, NO_BODY).await?;
-    say(format!(
+    print_line(format!(
         "{} is cancelled; the items that have not begun are skipped",
         cancelled.batch_id
     ));
@@ -170,9 +170,9 @@ pub(crate) async fn dead_letters(
             if json {
                 say_json(&json!({ "dead_letters": letters }));
             } else if letters.is_empty() {
-                say("No dead letters");
+                print_line("No dead letters");
             } else {
-                say(table(&letters));
+                print_line(table(&letters));
             }
             Ok(())
         }
@@ -207,7 +207,7 @@ fn table(letters: &[DeadLetter]) -> comfy_table::Table {
     table
 }
 
-fn selection(which: WhichLetters) -> DeadLetterSelection {
+fn selection(which: LetterSelection) -> DeadLetterSelection {
     DeadLetterSelection {
         ids: (!which.id.is_empty()).then(|| which.id.into_iter().collect()),
         job_id: which.job,
@@ -221,27 +221,27 @@ async fn replay(settings: &Settings, options: ReplayOptions) -> Result<(), Failu
     let client = Client::new(settings)?;
     let key = options.idempotency_key;
     let report: ReplayReport = client.post_once(path, &body, key, TIMEOUT).await?;
-    say(format!("{} dead letters are replayed", report.replayed));
+    print_line(format!("{} dead letters are replayed", report.replayed));
     for batch in report.batches {
-        say(format!("  batch {batch}"));
+        print_line(format!("  batch {batch}"));
     }
     for id in report.not_open {
-        say(format!("  {id} is not open"));
+        print_line(format!("  {id} is not open"));
     }
     for left in report.left_out {
         let reason = visible(&left.reason);
-        say(format!("  {} stay open: {reason}", left.dead_letters));
+        print_line(format!("  {} stay open: {reason}", left.dead_letters));
     }
     Ok(())
 }
 
-async fn discard(settings: &Settings, which: WhichLetters) -> Result<(), Failure> {
+async fn discard(settings: &Settings, which: LetterSelection) -> Result<(), Failure> {
     let (path, body) = ("dead-letters/discard", selection(which));
     let client = Client::new(settings)?;
     let report: DiscardReport = client.post(path, Some(&body)).await?;
-    say(format!("{} dead letters are discarded", report.discarded));
+    print_line(format!("{} dead letters are discarded", report.discarded));
     for id in report.not_open {
-        say(format!("  {id} is not open"));
+        print_line(format!("  {id} is not open"));
     }
     Ok(())
 }
@@ -254,14 +254,14 @@ pub(crate) async fn quarantine(settings: &Settings, as_json: bool) -> Result<(),
     }
     for entry in &answer.quarantine {
         let tenant = entry.tenant_id.as_ref().map_or("-", TenantId::as_str);
-        say(format!("{}  tenant {tenant}", entry.job_id));
+        print_line(format!("{}  tenant {tenant}", entry.job_id));
         for error in &entry.errors.0 {
             let (place, value) = (&error.pointer, error.value.as_deref().unwrap_or("-"));
             let (problem, remedy) = (&error.problem, &error.remedy);
-            say(format!("  {place}: {value} {problem}; {remedy}"));
+            print_line(format!("  {place}: {value} {problem}; {remedy}"));
         }
     }
-    say(format!(
+    print_line(format!(
         "{} preferences cannot be used or read",
         answer.count
     ));

@@ -24,7 +24,7 @@ use crate::{
     remedies::WORDS,
     service_manager,
     settings::Settings,
-    terminal::{Display, Terminal, complain, say},
+    terminal::{Display, Terminal, print_error, print_line},
     wiring,
 };
 
@@ -201,14 +201,14 @@ async fn embedded_config_database(
             .import_file(file)
             .await
             .map_err(Failure::bad_input)?;
-        say(format!(
+        print_line(format!(
             "Imported {} tenants from {}",
             report.imported,
             file.display()
         ));
         if report.rejected > 0 {
             for line in &report.errors {
-                complain(format!(
+                print_error(format!(
                     "{}:{}: {}",
                     file.display(),
                     line.line,

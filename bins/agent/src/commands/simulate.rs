@@ -19,7 +19,7 @@ use super::{Failure, check};
 use crate::{
     cli::SimulateOptions,
     settings::Settings,
-    terminal::{say, say_json},
+    terminal::{print_line, say_json},
 };
 
 /// Spreads that are tried beside the job's own, in minutes.
@@ -46,7 +46,7 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
         spread,
     );
     let source = match (options.users, &options.file) {
-        (Some(count), _) => users::made_up(&mut mirror, count, options.seed),
+        (Some(count), _) => users::generated(&mut mirror, count, options.seed),
         (None, Some(file)) => users::of_file(&mut mirror, file, feature_type)?,
         (None, None) => users::live(&mut mirror, settings, feature_type).await?,
     };
@@ -85,9 +85,9 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
     if options.json {
         say_json(&report.json());
     } else {
-        say(report.to_string().trim_end_matches('\n'));
+        print_line(report.to_string().trim_end_matches('\n'));
         if let Some(path) = &options.html {
-            say(format!("\nThe chart is in {}", path.display()));
+            print_line(format!("\nThe chart is in {}", path.display()));
         }
     }
     Ok(())

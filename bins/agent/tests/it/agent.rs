@@ -13,7 +13,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 /// How long anything that must happen may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The repository.
 pub fn repository() -> PathBuf {
@@ -111,7 +111,7 @@ impl Agent {
 
     fn address_after(&mut self, words: &str) -> String {
         let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        while began.elapsed() < TEST_TIMEOUT {
             let found = self.log().iter().find_map(|line| {
                 let rest = line.split_once(words)?.1;
                 Some(
@@ -163,7 +163,7 @@ impl Agent {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(began.elapsed() < PATIENCE, "{}", self.log().join("\n"));
+            assert!(began.elapsed() < TEST_TIMEOUT, "{}", self.log().join("\n"));
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -236,7 +236,7 @@ impl Agent {
 
     /// Asks a path of the API until the answer fulfils the condition, and returns it.
     pub async fn until(&self, path: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        self.until_within(PATIENCE, path, condition).await
+        self.until_within(TEST_TIMEOUT, path, condition).await
     }
 
     pub async fn until_within(
@@ -285,7 +285,7 @@ impl Agent {
 
     /// SIGTERM, and how it ended.
     pub fn terminate(self) -> ExitStatus {
-        self.terminate_within(PATIENCE)
+        self.terminate_within(TEST_TIMEOUT)
     }
 
     /// SIGTERM, and how it ended, which it has to within this time.

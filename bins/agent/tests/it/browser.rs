@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::agent::PATIENCE;
+use crate::agent::TEST_TIMEOUT;
 
 /// A browser with a profile of its own; both processes end with it.
 pub struct Browser {
@@ -107,7 +107,7 @@ impl Browser {
             self.client.execute(script, vec![]).await,
             Ok(Value::Bool(true))
         ) {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TEST_TIMEOUT {
                 let page = self.client.source().await.unwrap_or_default();
                 panic!("`{script}` does not become true on\n{page}");
             }

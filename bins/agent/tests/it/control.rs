@@ -320,7 +320,7 @@ async fn events_tell_of_a_batch_until_it_is_over() {
             .any(|batch| batch["batch_id"] == queued["batch_id"] && batch["status"] == "completed")
     };
     while !over(&received) {
-        let piece = tokio::time::timeout(crate::agent::PATIENCE, stream.chunk()).await;
+        let piece = tokio::time::timeout(crate::agent::TEST_TIMEOUT, stream.chunk()).await;
         let piece = piece.expect("an event").unwrap().expect("no end");
         received.push_str(std::str::from_utf8(&piece).unwrap());
     }

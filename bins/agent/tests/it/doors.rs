@@ -15,7 +15,7 @@ use reqwest::{Client, Method, redirect::Policy};
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{Agent, PATIENCE, at_time, command},
+    agent::{Agent, TEST_TIMEOUT, at_time, command},
     project::Project,
 };
 
@@ -338,7 +338,7 @@ async fn a_template_that_never_ends_ends_with_its_item_and_others_go_on() {
     let begin = Instant::now();
     let good = triggered(&agent, "good").await;
     assert_eq!(good["progress"]["succeeded"], 2);
-    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < TEST_TIMEOUT, "{:?}", begin.elapsed());
     let all = agent
         .until("/api/v1/batches", |list| {
             let batches = list["batches"].as_array().unwrap();
@@ -410,7 +410,7 @@ async fn every_file_is_its_users_alone() {
         .await;
     triggered(&agent, "posts").await;
     let began = Instant::now();
-    while !var.join("out/results.ndjson").exists() && began.elapsed() < PATIENCE {
+    while !var.join("out/results.ndjson").exists() && began.elapsed() < TEST_TIMEOUT {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let mut found = vec![];

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::agent::{Agent, PATIENCE, command};
+use crate::agent::{Agent, TEST_TIMEOUT, command};
 
 async fn processed(agent: &Agent) -> u64 {
     let batches = agent.all("/api/v1/batches", "batches").await;
@@ -38,7 +38,7 @@ async fn every_result_is_there_once_after_kill_9_in_mid_batch() {
         let agent = start();
         let began = std::time::Instant::now();
         while processed(&agent).await < threshold {
-            assert!(began.elapsed() < PATIENCE, "{}", agent.log().join("\n"));
+            assert!(began.elapsed() < TEST_TIMEOUT, "{}", agent.log().join("\n"));
         }
         agent.kill();
         kills += 1;
@@ -90,7 +90,7 @@ async fn sigterm_in_mid_batch_ends_in_time_and_the_rest_runs_after_the_restart()
     let agent = start("1");
     let began = std::time::Instant::now();
     while processed(&agent).await < 50 {
-        assert!(began.elapsed() < PATIENCE);
+        assert!(began.elapsed() < TEST_TIMEOUT);
     }
     // A drain ends with the items that were running, well before its deadline.
     let soon = std::time::Duration::from_secs(15);

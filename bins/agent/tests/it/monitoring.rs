@@ -12,7 +12,7 @@ use punctual_telemetry::METRICS;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, PATIENCE, at_time, command, repository};
+use crate::agent::{Agent, TEST_TIMEOUT, at_time, command, repository};
 
 const KEY: &str = "the-operators-key";
 
@@ -202,7 +202,10 @@ async fn until_some<T>(look: impl AsyncFn() -> Option<T>) -> T {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "Prometheus does not come to it");
+        assert!(
+            began.elapsed() < TEST_TIMEOUT,
+            "Prometheus does not come to it"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{Agent, PATIENCE},
+    agent::{Agent, TEST_TIMEOUT},
     counting::Counting,
     postgres::database,
     project::Project,
@@ -126,7 +126,7 @@ async fn a_replica_that_stops_answering_is_replaced_and_commits_nothing_when_it_
     let message = "another worker has claimed it";
     let began = std::time::Instant::now();
     while !b.log().iter().any(|line| line.contains(message)) {
-        assert!(began.elapsed() < PATIENCE, "{}", b.log().join("\n"));
+        assert!(began.elapsed() < TEST_TIMEOUT, "{}", b.log().join("\n"));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_all_once(&a, &path, 200).await;

@@ -3,7 +3,7 @@
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
-use crate::agent::{Agent, PATIENCE, command};
+use crate::agent::{Agent, TEST_TIMEOUT, command};
 
 #[tokio::test]
 async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_nowhere() {
@@ -204,7 +204,7 @@ async fn systemd_is_notified_of_start_watchdog_and_stop() {
     let agent = Agent::start(command);
     let notification = async || {
         let mut buffer = [0; 256];
-        let received = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await;
+        let received = tokio::time::timeout(TEST_TIMEOUT, socket.recv(&mut buffer)).await;
         let length = received.expect("no notification arrived").unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     };

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    agent::{Agent, PATIENCE},
+    agent::{Agent, TEST_TIMEOUT},
     counting::Counting,
     postgres::{database, disconnect_all},
     project::Project,
@@ -65,7 +65,7 @@ async fn soak(store: &str, store_url: Option<String>) {
         let goal = done + (occurrences - done) / (2 * (kills - killed)).max(2);
         let began = Instant::now();
         while processed(&agent).await < goal.min(occurrences - 1) {
-            assert!(began.elapsed() < PATIENCE, "{}", agent.log().join("\n"));
+            assert!(began.elapsed() < TEST_TIMEOUT, "{}", agent.log().join("\n"));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         tokio::time::sleep(Duration::from_millis(random.u64(..40))).await;
@@ -159,7 +159,7 @@ async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
         let goal = (occurrences * (time + 1) / (times + 2)) as u64;
         let began = Instant::now();
         while succeeded().await.unwrap_or(0) < goal {
-            assert!(began.elapsed() < PATIENCE, "{}", agent.log().join("\n"));
+            assert!(began.elapsed() < TEST_TIMEOUT, "{}", agent.log().join("\n"));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         acknowledged = acknowledged.max(succeeded().await.unwrap_or(0));
@@ -183,7 +183,7 @@ async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
                     break;
                 }
             }
-            assert!(back.elapsed() < PATIENCE, "{}", agent.log().join("\n"));
+            assert!(back.elapsed() < TEST_TIMEOUT, "{}", agent.log().join("\n"));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         slowest = slowest.max(back.elapsed());

@@ -21,7 +21,7 @@ use prost::Message;
 use serde_json::json;
 
 use crate::{
-    agent::{Agent, PATIENCE},
+    agent::{Agent, TEST_TIMEOUT},
     project::Project,
 };
 
@@ -115,7 +115,7 @@ async fn one_trace_leads_from_the_slot_to_the_endpoint() {
     };
     while named("chunk").is_empty() || named("call").len() < 2 {
         let log = agent.log().join("\n");
-        assert!(began.elapsed() < PATIENCE, "{log}");
+        assert!(began.elapsed() < TEST_TIMEOUT, "{log}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let log = agent.log().join("\n");

@@ -44,9 +44,9 @@ pub trait BatchReader: Send + Sync {
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError>;
 
-    /// Which of these items have used an occurrence of a job up: it has succeeded, failed, or is running. What was
-    /// skipped runs when it is queued again.
-    async fn ran(
+    /// Those of the items whose occurrence of a job has succeeded, failed, or is running. What was skipped is not among
+    /// them: it runs when it is queued again.
+    async fn started_items(
         &self,
         job_id: &JobId,
         occurrence: Occurrence,
@@ -61,50 +61,50 @@ pub trait BatchReader: Send + Sync {
     ) -> Result<Paged<DeadLetter>, StoreError>;
 }
 
-/// Which batches.
+/// Selects batches; the default selects all.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BatchFilter {
     /// Only this job.
     pub job_id: Option<JobId>,
-    /// In this status only.
+    /// Only batches in this status.
     pub status: Option<BatchStatus>,
 }
 
-/// Which results of a batch.
+/// Selects results of one batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResultFilter {
-    /// Of which batch.
+    /// The batch.
     pub batch_id: Uuid,
-    /// In this status only.
+    /// Only results in this status.
     pub status: Option<ItemStatus>,
 }
 
-/// Whose runs.
+/// Selects runs of one tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantRuns {
-    /// Of which tenant.
+    /// The tenant, or the item of a plain job.
     pub item_id: ItemId,
     /// Only this job.
     pub job_id: Option<JobId>,
 }
 
-/// Which dead letters.
+/// Selects dead letters; the default selects all.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeadLetterFilter {
     /// Only this job.
     pub job_id: Option<JobId>,
     /// Only this tenant.
     pub item_id: Option<ItemId>,
-    /// In this state only.
+    /// Only dead letters in this state.
     pub state: Option<DeadLetterState>,
 }
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// Where the last page ended, as it said.
+    /// Cursor that the previous page returned; `None`: the first page.
     pub cursor: Option<String>,
-    /// How many entries, at most 1,000.
+    /// Maximum number of entries, 1 to 1,000 (default: 100).
     pub limit: u32,
 }
 

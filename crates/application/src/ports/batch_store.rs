@@ -27,8 +27,8 @@ pub trait BatchStore: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError>;
 
-    /// Notes that `item` has been running since `began`, so that other occurrences of the tenant know.
-    async fn running(
+    /// Records that `item` has been running since `began`, so that other occurrences of the tenant wait or are skipped.
+    async fn record_running(
         &self,
         chunk: &Chunk,
         token: Uuid,
@@ -36,9 +36,14 @@ pub trait BatchStore: Send + Sync {
         began: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Notes that `item` is about to run with nothing beside it, so that it is known should the process
-    /// not outlive it. `false`: the claim has ended.
-    async fn suspect(&self, chunk: &Chunk, token: Uuid, item: &ItemId) -> Result<bool, StoreError>;
+    /// Records that `item` is about to run in isolation, so that it is known if the process crashes. `false`: the claim
+    /// has ended.
+    async fn mark_poison_candidate(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        item: &ItemId,
+    ) -> Result<bool, StoreError>;
 
     /// Commits results of a chunk's items, and a dead letter for each that failed; the last of them finish the chunk. A
     /// dead letter whose replay is skipped is open again, with its failed result. Nothing is taken when the claim has
@@ -50,7 +55,7 @@ pub trait BatchStore: Send + Sync {
         results: &[ItemResult],
     ) -> Result<Committed, StoreError>;
 
-    /// Gives a chunk back unharmed: its delivery ended, but not with the process.
+    /// Releases a chunk without counting a crash: its delivery ended, but its process did not.
     async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError>;
 
     /// Marks a chunk as done, if all its items have an outcome; the last one completes its batch. For a chunk that had
@@ -63,41 +68,41 @@ pub trait BatchStore: Send + Sync {
     ) -> Result<(), StoreError>;
 }
 
-/// Who claims.
+/// Process and delivery that claim a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claimant {
     /// The process, by an id drawn at its start: a claim left open by another one is taken for its death.
     pub process: Uuid,
-    /// This delivery.
+    /// Id of this delivery; every write of the claim carries it.
     pub token: Uuid,
 }
 
-/// What a claim gives.
+/// Result of claiming a chunk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claim {
     /// The items to run.
     pub items: Vec<ItemId>,
-    /// How many deliveries of the chunk ended with their process.
-    pub lost: u32,
-    /// The item that ran alone when the process last died, and how often it did.
-    pub suspect: Option<(ItemId, u32)>,
+    /// Number of deliveries of the chunk that ended with a crash of their process.
+    pub crash_count: u32,
+    /// Item that ran in isolation when the process last crashed, and in how many crashes it did.
+    pub poison_candidate: Option<(ItemId, u32)>,
     /// Whether the batch has been cancelled: its items are not to be run.
     pub cancelled: bool,
-    /// Tenants of these items who have another occurrence running, as far as processes have noted it.
+    /// Those of the items whose tenant has another occurrence running, as far as processes have recorded it.
     pub overlapping: BTreeSet<ItemId>,
-    /// Whether items are left out because another chunk in work has them; it may yet skip them.
+    /// Whether items are left out because another claimed chunk has them; that one may still skip them.
     pub waiting: bool,
 }
 
-/// What a commit did.
+/// Result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Committed {
-    /// How many results were taken.
+    /// Number of results that were stored.
     pub taken: usize,
     /// Whether the claim still stands.
     pub claimed: bool,
-    /// Whether the batch has been cancelled meanwhile.
+    /// Whether the batch has been cancelled since the claim.
     pub cancelled: bool,
-    /// Whether the chunk is done with these.
+    /// Whether these results finished the chunk.
     pub finished: bool,
 }

@@ -109,7 +109,7 @@ impl Unreadable {
 pub struct Snapshot {
     /// One per tenant.
     pub records: Vec<PreferenceRecord>,
-    /// Where the feed goes on.
+    /// Position in the feed right after this snapshot.
     pub cursor: Cursor,
     /// `None`: it was read just now. Otherwise it cannot be read, and this is what was known then.
     pub known_at: Option<DateTime<Utc>>,
@@ -129,7 +129,7 @@ pub struct Cursor {
 pub struct ChangePage {
     /// The changes, oldest first.
     pub changes: Vec<Change>,
-    /// Where to go on.
+    /// Position in the feed right after this page.
     pub cursor: Cursor,
     /// Whether more are waiting already.
     pub has_more: bool,
@@ -142,7 +142,7 @@ pub struct ChangePage {
 #[error("{message}")]
 #[non_exhaustive]
 pub struct ConfigDatabaseError {
-    /// What kind of trouble it is.
+    /// Kind of the failure; it decides whether a retry makes sense.
     pub kind: ConfigErrorKind,
     /// What happened, and where to look next.
     pub message: String,

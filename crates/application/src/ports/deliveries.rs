@@ -42,15 +42,15 @@ pub trait Deliveries: Send + Sync {
 /// A batch's results on their way to one place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DueDelivery {
-    /// Its number.
+    /// Number of the delivery.
     pub id: i64,
-    /// Whose results.
+    /// Batch whose results are delivered.
     pub batch: Batch,
-    /// Where to.
+    /// Target of the delivery.
     pub target: Delivery,
-    /// Where the last page that has arrived ended.
+    /// Position after the last page that has arrived; `None`: none has.
     pub cursor: Option<String>,
-    /// How often it has failed in a row.
+    /// Number of failures in a row.
     pub tries: u32,
     /// Until when it is retried; `None`: a fixed number of times.
     pub until: Option<DateTime<Utc>>,

@@ -14,12 +14,12 @@ use super::{Page, Paged, StoreError};
 /// Sums up what runs, and keeps the audit log.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
-pub trait Operations: Send + Sync {
+pub trait OperatorStore: Send + Sync {
     /// How the jobs have done with what fell due since then, by job.
-    async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<Activity>, StoreError>;
+    async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<JobActivity>, StoreError>;
 
     /// The processes that hold work now, by name.
-    async fn working(&self) -> Result<Vec<Working>, StoreError>;
+    async fn replica_leases(&self) -> Result<Vec<ReplicaLease>, StoreError>;
 
     /// The leader, and when its lease ends; `None` where the store is not shared, or no process holds the lease.
     async fn leader(&self) -> Result<Option<(String, DateTime<Utc>)>, StoreError>;
@@ -31,7 +31,7 @@ pub trait Operations: Send + Sync {
         given_up_since: DateTime<Utc>,
     ) -> Result<Vec<FailingDeliveries>, StoreError>;
 
-    /// Writes down what an operator asks for.
+    /// Adds an entry to the audit log.
     async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError>;
 
     /// The request of an operator under this key, or, where there is none that is younger than a day, a new one.
@@ -60,9 +60,9 @@ pub struct NewRequest {
 pub struct Request {
     /// Drawn for its first attempt, and the same for each repetition.
     pub id: Uuid,
-    /// When it was first made.
+    /// Time of its first attempt.
     pub at: DateTime<Utc>,
-    /// What was asked for.
+    /// Fingerprint of what was asked for.
     pub fingerprint: String,
     /// What it was answered with; `None`: it is being dealt with, or was when its process ended.
     pub answer: Option<Value>,
@@ -71,8 +71,8 @@ pub struct Request {
 /// How a job has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Activity {
-    /// Which job.
+pub struct JobActivity {
+    /// The job.
     pub job_id: JobId,
     /// Batches that fell due.
     pub batches: u64,
@@ -97,34 +97,35 @@ pub struct FailingDeliveries {
     pub deliveries: u64,
     /// When the oldest of their batches ended.
     pub since: DateTime<Utc>,
-    /// Why one of them failed last.
+    /// Reason of the last failure of one of them.
     pub reason: String,
 }
 
-/// What a process holds.
+/// Work that a process has claimed, and its last heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Working {
+pub struct ReplicaLease {
     /// The process, by the name it claims with.
     pub process: String,
     /// Chunks it has claimed and not ended.
     pub chunks: u64,
     /// The jobs they are of.
     pub jobs: u64,
-    /// When it claimed the oldest.
+    /// Time at which it claimed the oldest of its chunks.
     pub since: DateTime<Utc>,
     /// Time of the last heartbeat; `None`: unknown.
     pub last_seen: Option<DateTime<Utc>>,
 }
 
-impl Working {
+impl ReplicaLease {
     /// How long a process that holds work may be silent before it counts as unresponsive. Others have taken
     /// its work over by then, unless its job is paused or no other process is left.
-    pub const SILENCE: TimeDelta = TimeDelta::seconds(15);
+    pub const UNRESPONSIVE_AFTER: TimeDelta = TimeDelta::seconds(15);
 
-    /// Whether it is gone: it holds work, and has not been heard of for too long.
+    /// Whether it still holds work and its last heartbeat is too old or unknown.
     #[must_use]
-    pub fn is_gone(&self, now: DateTime<Utc>) -> bool {
-        self.last_seen.is_none_or(|seen| now - seen > Self::SILENCE)
+    pub fn is_unresponsive(&self, now: DateTime<Utc>) -> bool {
+        self.last_seen
+            .is_none_or(|seen| now - seen > Self::UNRESPONSIVE_AFTER)
     }
 }
 
@@ -132,7 +133,7 @@ impl Working {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditEntry {
-    /// When the operator asked.
+    /// Time of the request.
     pub at: DateTime<Utc>,
     /// The interface, `page` or `api`, and the address of the caller.
     pub by: String,

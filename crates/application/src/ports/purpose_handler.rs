@@ -38,7 +38,7 @@ impl<T: PurposeHandler + ?Sized> PurposeHandler for Arc<T> {
     }
 }
 
-/// Why an item's work failed.
+/// Failure of an item's work.
 ///
 /// Any error becomes a retryable one by `?`. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
 /// gives the error it was made from. Its text is stored and shown, so it must hold no secret: leave the URL out of an HTTP
@@ -48,7 +48,7 @@ impl<T: PurposeHandler + ?Sized> PurposeHandler for Arc<T> {
 pub struct HandlerError {
     /// What happened; stored with the result, so without secrets.
     pub message: String,
-    /// What can be done about it.
+    /// Kind of the failure; it decides whether the item is retried.
     pub kind: HandlerErrorKind,
     /// How long the remote endpoint asked us to wait.
     pub retry_after: Option<Duration>,

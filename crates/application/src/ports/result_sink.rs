@@ -51,7 +51,7 @@ impl<T: ResultSink + ?Sized> ResultSink for Arc<T> {
     }
 }
 
-/// Why a sink did not take results.
+/// Failure of a sink to take results.
 ///
 /// Any error becomes a retryable one by `?`. Therefore it does not implement [`Error`] itself; [`source`](Self::source)
 /// gives the error it was made from. Its text is stored and shown, so it must hold no secret: leave the URL out of an HTTP

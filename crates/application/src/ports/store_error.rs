@@ -1,5 +1,5 @@
 //! Why a store failed: the one error of the ports [`WorkQueue`](super::WorkQueue), [`BatchStore`](super::BatchStore),
-//! [`BatchReader`](super::BatchReader), [`Deliveries`](super::Deliveries) and [`Operations`](super::Operations).
+//! [`BatchReader`](super::BatchReader), [`Deliveries`](super::Deliveries) and [`OperatorStore`](super::Operations).
 
 use std::error::Error;
 
@@ -37,7 +37,7 @@ pub enum StoreErrorKind {
     ReadOnly,
     /// The store refuses the credentials, or they do not allow the call.
     Denied,
-    /// What is stored cannot be read.
+    /// Stored data cannot be read.
     Corrupt,
     /// The tables belong to another program, or to another version of this one.
     Incompatible,

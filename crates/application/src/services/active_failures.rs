@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{FeatureType, JobId};
 
 /// A failure that has not been repeated for so long is over: every operation but the last is retried much sooner.
-const FORGOTTEN_AFTER: TimeDelta = TimeDelta::minutes(10);
+const EXPIRES_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 /// What the process does again and again, and may fail at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,9 +83,9 @@ pub struct ActiveFailure {
     pub operation: Operation,
     /// The newest reason.
     pub reason: String,
-    /// When it failed first since its last success.
+    /// Time of its first failure since the last success.
     pub since: DateTime<Utc>,
-    /// When it failed last.
+    /// Time of its latest failure.
     pub last: DateTime<Utc>,
 }
 
@@ -152,7 +152,7 @@ impl ActiveFailures {
 
 impl ActiveFailure {
     fn is_over(&self, now: DateTime<Utc>) -> bool {
-        !self.operation.is_rare() && now - self.last > FORGOTTEN_AFTER
+        !self.operation.is_rare() && now - self.last > EXPIRES_AFTER
     }
 }
 

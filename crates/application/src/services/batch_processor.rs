@@ -27,22 +27,22 @@ use crate::ports::{
 };
 
 /// How many results are committed together at most, and how long the first of them may wait.
-const GROUP_SIZE: usize = 500;
-const GROUP_WAIT: Duration = Duration::from_millis(20);
+const COMMIT_GROUP_SIZE: usize = 500;
+const COMMIT_GROUP_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The handler of each purpose, and how it is called. Clones share them.
 #[derive(Clone, Default)]
-pub struct Handlers(Arc<RwLock<HashMap<PurposeId, Arc<Bound>>>>);
+pub struct Handlers(Arc<RwLock<HashMap<PurposeId, Arc<BoundHandler>>>>);
 
 /// How a purpose's handler is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
-    /// How long one attempt may take.
+    /// Timeout of one attempt (default: 60 s).
     pub timeout: Duration,
-    /// How fast it may be called.
+    /// Rate limits of the purpose (default: none).
     pub limits: PurposeLimits,
-    /// Whether items with equal parameters run next to each other.
-    pub alike_together: bool,
+    /// Whether items with equal parameters run next to each other (default: no).
+    pub group_by_parameters: bool,
 }
 
 impl Default for Binding {
@@ -56,13 +56,13 @@ impl From<Duration> for Binding {
         Self {
             timeout,
             limits: PurposeLimits::default(),
-            alike_together: false,
+            group_by_parameters: false,
         }
     }
 }
 
 /// A handler as it is bound to a purpose.
-pub(crate) struct Bound {
+pub(crate) struct BoundHandler {
     handler: Arc<dyn PurposeHandler>,
     pub(crate) binding: Binding,
     pub(crate) throttle: Throttle,
@@ -80,12 +80,12 @@ impl Handlers {
         binding: impl Into<Binding>,
     ) {
         let binding = binding.into();
-        let bound = Bound {
+        let bound = BoundHandler {
             handler,
             throttle: Throttle::new(binding.limits),
             binding,
         };
-        self.bound_mut().insert(purpose, Arc::new(bound));
+        self.handlers_mut().insert(purpose, Arc::new(bound));
     }
 
     /// Whether the purpose has a handler.
@@ -96,21 +96,21 @@ impl Handlers {
 
     /// Replaces the handlers, for every clone. Attempts that have begun end with their own.
     pub fn replace(&self, others: Self) {
-        let others = std::mem::take(&mut *others.bound_mut());
-        *self.bound_mut() = others;
+        let others = std::mem::take(&mut *others.handlers_mut());
+        *self.handlers_mut() = others;
     }
 
-    pub(crate) fn of(&self, purpose: &PurposeId) -> Option<Arc<Bound>> {
+    pub(crate) fn of(&self, purpose: &PurposeId) -> Option<Arc<BoundHandler>> {
         let bound = self.0.read().unwrap_or_else(PoisonError::into_inner);
         bound.get(purpose).cloned()
     }
 
-    fn bound_mut(&self) -> RwLockWriteGuard<'_, HashMap<PurposeId, Arc<Bound>>> {
+    fn handlers_mut(&self) -> RwLockWriteGuard<'_, HashMap<PurposeId, Arc<BoundHandler>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Why a chunk could not be brought to its end. It goes back to the queue; what is committed stays.
+/// Failure to finish a chunk. It goes back to the queue; committed results stay.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The store failed.
@@ -139,7 +139,7 @@ pub enum ProcessError {
     Failing(String),
 }
 
-/// What became of a chunk's items in one delivery.
+/// Outcomes of a chunk's items in one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ChunkReport {
     /// Handler succeeded.
@@ -192,7 +192,7 @@ impl Claimed {
     }
 
     /// Notes that an item is left for later.
-    pub(crate) fn wait(&self) {
+    pub(crate) fn note_waiting(&self) {
         self.waiting.store(true, Ordering::Relaxed);
     }
 }
@@ -237,7 +237,7 @@ impl BatchProcessor {
             Some(self.result(&item, started_at, outcome))
         });
         let report = self.commit_all(chunk, &claimed, results).await;
-        self.end(chunk, &claimed, report).await
+        self.end_claim(chunk, &claimed, report).await
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -264,21 +264,25 @@ impl BatchProcessor {
         })
     }
 
-    /// Notes that an item is about to run alone.
-    pub(crate) async fn suspect(
+    /// Records that an item is about to run in isolation.
+    pub(crate) async fn mark_poison_candidate(
         &self,
         chunk: &Chunk,
         claimed: &Claimed,
         item: &ItemId,
     ) -> Result<(), ProcessError> {
-        match self.store.suspect(chunk, claimed.token, item).await? {
+        match self
+            .store
+            .mark_poison_candidate(chunk, claimed.token, item)
+            .await?
+        {
             true => Ok(()),
             false => Err(ProcessError::Superseded),
         }
     }
 
     /// The end of a delivery: a chunk that was brought to its end is finished, any other is given back.
-    pub(crate) async fn end(
+    pub(crate) async fn end_claim(
         &self,
         chunk: &Chunk,
         claimed: &Claimed,
@@ -311,14 +315,14 @@ impl BatchProcessor {
     }
 
     /// Notes that an item has been running for a while.
-    pub(crate) async fn running(
+    pub(crate) async fn record_running(
         &self,
         chunk: &Chunk,
         claimed: &Claimed,
         item: &ItemId,
         began: DateTime<Utc>,
     ) {
-        let noted = self.store.running(chunk, claimed.token, item, began);
+        let noted = self.store.record_running(chunk, claimed.token, item, began);
         if let Err(error) = noted.await {
             debug!(%item, %error, "Failed to record that the item of {item} is running: {error}");
         }
@@ -384,7 +388,9 @@ impl BatchProcessor {
     ) -> Result<ChunkReport, ProcessError> {
         let mut report = ChunkReport::default();
         let mut groups = pin!(tokio_stream::StreamExt::chunks_timeout(
-            results, GROUP_SIZE, GROUP_WAIT
+            results,
+            COMMIT_GROUP_SIZE,
+            COMMIT_GROUP_TIMEOUT
         ));
         while let Some(group) = groups.next().await {
             let results: Vec<ItemResult> = group.into_iter().flatten().collect();

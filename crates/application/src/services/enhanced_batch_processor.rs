@@ -20,29 +20,28 @@ use tracing::{error, info, warn};
 
 pub use self::retry::RetryPolicy;
 use self::{
-    failures::Failures,
-    overlap::{InWork, Running},
+    failures::BatchFailures,
+    overlap::{RunningGuard, RunningItems},
     prepare::Prepared,
 };
 use crate::{
     ports::{ConfigDatabase, HandlerError, HandlerErrorKind, ItemSource, PreferenceMirror},
     services::{
-        batch_processor::{BatchProcessor, Bound, ChunkReport, Claimed, ProcessError},
+        batch_processor::{BatchProcessor, BoundHandler, ChunkReport, Claimed, ProcessError},
         jobs::Jobs,
         permits::Permits,
     },
 };
 
-/// So many deliveries of a chunk may end with their process before its items run one at a time, with nothing beside
-/// them.
-const LOST_BEFORE_ALONE: u32 = 2;
-/// An item that ran alone when the process died so often is what kills it.
-const DEATHS_ALONE: u32 = 2;
+/// After this many crashes, a chunk's items run one at a time, in isolation.
+const MAX_CRASHES_BEFORE_ISOLATION: u32 = 2;
+/// An item that was running in isolation in this many crashes is a poison item: it fails without being run.
+const MAX_CRASHES_IN_ISOLATION: u32 = 2;
 
 /// An item that runs longer than this is noted in the store, so that other processes know.
-const NOTED_AFTER: Duration = Duration::from_secs(1);
+const RECORD_RUNNING_AFTER: Duration = Duration::from_secs(1);
 /// An item that was prepared longer ago than this takes the preference as it stands when it begins.
-const PREPARED_FOR: TimeDelta = TimeDelta::seconds(1);
+const MAX_PREPARED_AGE: TimeDelta = TimeDelta::seconds(1);
 
 /// How much runs at once, and how failures are retried.
 #[derive(Clone)]
@@ -65,13 +64,13 @@ pub struct EnhancedBatchProcessor {
     retry: RetryPolicy,
     permits: Permits,
     max_concurrent_items: usize,
-    failures: Failures,
-    running: Running,
+    failures: BatchFailures,
+    running: RunningItems,
     stop: CancellationToken,
 }
 
-/// What holds for the items of a chunk.
-struct Run<'a> {
+/// A chunk in this delivery, and what applies to all of its items.
+struct ChunkRun<'a> {
     chunk: &'a Chunk,
     claimed: &'a Claimed,
     policy: RetryPolicy,
@@ -79,25 +78,25 @@ struct Run<'a> {
     failure_limit: FailureLimit,
     overlap: Overlap,
     prepared_at: DateTime<Utc>,
-    /// Whether there are other jobs, for whom permits are kept.
-    others: bool,
-    alone: bool,
-    /// Everybody who gets the result of the aggregate; `None`: each has one of their own.
-    everybody: Option<Vec<ItemId>>,
+    /// Whether there are other jobs, so that permits are reserved for them.
+    reserve_for_other_jobs: bool,
+    isolated: bool,
+    /// Recipients of the aggregate's result; `None`: each item has a result of its own.
+    recipients: Option<Vec<ItemId>>,
 }
 
-impl Run<'_> {
-    /// A result, or that of the aggregate for everybody who is to get it.
+impl ChunkRun<'_> {
+    /// The result, or the aggregate's result once for each recipient.
     fn distributed(&self, result: Option<ItemResult>) -> Vec<Option<ItemResult>> {
-        match (&self.everybody, result) {
-            (Some(everybody), Some(result)) if result.item_id.is_aggregate() => {
+        match (&self.recipients, result) {
+            (Some(recipients), Some(result)) if result.item_id.is_aggregate() => {
                 let own = |id: &ItemId| {
                     Some(ItemResult {
                         item_id: id.clone(),
                         ..result.clone()
                     })
                 };
-                everybody.iter().map(own).collect()
+                recipients.iter().map(own).collect()
             }
             (_, result) => vec![result],
         }
@@ -127,8 +126,8 @@ impl EnhancedBatchProcessor {
             retry: limits.retry,
             permits: Permits::new(max_concurrent_items),
             max_concurrent_items,
-            failures: Failures::default(),
-            running: Running::default(),
+            failures: BatchFailures::default(),
+            running: RunningItems::default(),
             stop,
         }
     }
@@ -153,7 +152,7 @@ impl EnhancedBatchProcessor {
     pub async fn process(&self, chunk: &Chunk) -> Result<ChunkReport, ProcessError> {
         let claimed = self.base.claim(chunk).await?;
         let report = self.run_claimed(chunk, &claimed).await;
-        let report = self.base.end(chunk, &claimed, report).await?;
+        let report = self.base.end_claim(chunk, &claimed, report).await?;
         info!(
             chunk_id = %chunk.chunk_id, job_id = %chunk.job_id, succeeded = report.succeeded,
             failed = report.failed, skipped = report.skipped,
@@ -169,9 +168,9 @@ impl EnhancedBatchProcessor {
         self.base.process_id()
     }
 
-    /// Forgets what has failed of a job, because it goes on after a pause.
-    pub fn forgive(&self, job_id: &JobId) {
-        self.failures.forgive(job_id);
+    /// Resets the counted failures of a job that is resumed.
+    pub fn reset_failures(&self, job_id: &JobId) {
+        self.failures.reset_failures(job_id);
     }
 
     async fn run_claimed(
@@ -183,7 +182,7 @@ impl EnhancedBatchProcessor {
         let prepared = self.prepare(chunk, &claimed.claim.items).await?;
         let jobs = self.jobs.current();
         let job = jobs.job(&chunk.job_id);
-        let run = Run {
+        let run = ChunkRun {
             chunk,
             claimed,
             policy: self.retry.with_limit(job.and_then(|job| job.retry_limit)),
@@ -194,53 +193,53 @@ impl EnhancedBatchProcessor {
                 overlap => overlap,
             },
             prepared_at,
-            others: jobs.jobs.len() > 1,
-            alone: claimed.claim.lost >= LOST_BEFORE_ALONE,
-            everybody: job
+            reserve_for_other_jobs: jobs.jobs.len() > 1,
+            isolated: claimed.claim.crash_count >= MAX_CRASHES_BEFORE_ISOLATION,
+            recipients: job
                 .filter(|job| job.kind != JobKind::Individual)
-                .map(|_| everybody(claimed, &prepared)),
+                .map(|_| recipients_of(claimed, &prepared)),
         };
-        if run.alone {
-            return self.run_one_by_one(&run, prepared).await;
+        if run.isolated {
+            return self.run_isolated(&run, prepared).await;
         }
         let results = stream::iter(prepared)
             .take_while(|_| std::future::ready(self.may_begin(&run)))
-            .map(|prepared| self.bring_to_end(&run, prepared))
+            .map(|prepared| self.run_to_outcome(&run, prepared))
             .buffer_unordered(self.max_concurrent_items)
             .flat_map(|result| stream::iter(run.distributed(result)));
         let report = self.base.commit_all(chunk, claimed, results).await?;
-        match self.failures.verdict(chunk) {
+        match self.failures.pause_reason(chunk) {
             Some(reason) if !claimed.is_cancelled() => Err(ProcessError::Failing(reason)),
             _ => Ok(report),
         }
     }
 
-    fn may_begin(&self, run: &Run<'_>) -> bool {
+    fn may_begin(&self, run: &ChunkRun<'_>) -> bool {
         !self.stop.is_cancelled()
-            && (self.failures.verdict(run.chunk).is_none() || run.claimed.is_cancelled())
+            && (self.failures.pause_reason(run.chunk).is_none() || run.claimed.is_cancelled())
     }
 
-    /// Runs the items of a chunk that has ended several processes, each alone and committed at once, so that the one
-    /// that does it is found.
-    async fn run_one_by_one(
+    /// Runs the items of a chunk that was in work in several crashes, each in isolation and committed at once, so that
+    /// the poison item is found.
+    async fn run_isolated(
         &self,
-        run: &Run<'_>,
+        run: &ChunkRun<'_>,
         prepared: Vec<Prepared>,
     ) -> Result<ChunkReport, ProcessError> {
         let (chunk, claimed) = (run.chunk, run.claimed);
-        warn!(chunk_id = %chunk.chunk_id, lost = claimed.claim.lost,
+        warn!(chunk_id = %chunk.chunk_id, lost = claimed.claim.crash_count,
             "Chunk {} was running when {} processes crashed; its items now run one at a time",
-            chunk.chunk_id, claimed.claim.lost);
-        let killer = claimed.claim.suspect.as_ref();
-        let killer = killer.filter(|(_, deaths)| *deaths >= DEATHS_ALONE);
+            chunk.chunk_id, claimed.claim.crash_count);
+        let poison_item = claimed.claim.poison_candidate.as_ref();
+        let poison_item = poison_item.filter(|(_, deaths)| *deaths >= MAX_CRASHES_IN_ISOLATION);
         let mut report = ChunkReport::default();
         for prepared in prepared {
             if !self.may_begin(run) {
                 break;
             }
-            let mut alone = None;
+            let mut exclusive = None;
             let result = match prepared {
-                Prepared::Run(item) if killer.is_some_and(|(id, _)| *id == item.item_id) => {
+                Prepared::Run(item) if poison_item.is_some_and(|(id, _)| *id == item.item_id) => {
                     error!(tenant_id = %item.item_id, job_id = %item.job_id,
                         "Poison item of {} in {}: the process crashed each time it ran alone; it \
                          does not run again",
@@ -251,64 +250,71 @@ impl EnhancedBatchProcessor {
                     Some(self.base.result(&item, self.now(), outcome))
                 }
                 Prepared::Run(item) => {
-                    alone = self.permits.acquire_alone().await;
-                    if alone.is_none() {
+                    exclusive = self.permits.acquire_exclusive().await;
+                    if exclusive.is_none() {
                         break;
                     }
-                    self.base.suspect(chunk, claimed, &item.item_id).await?;
-                    self.bring_to_end(run, Prepared::Run(item)).await
+                    self.base
+                        .mark_poison_candidate(chunk, claimed, &item.item_id)
+                        .await?;
+                    self.run_to_outcome(run, Prepared::Run(item)).await
                 }
-                skip @ Prepared::Skip(_) => self.bring_to_end(run, skip).await,
+                skip @ Prepared::Skip(_) => self.run_to_outcome(run, skip).await,
             };
             let one = stream::iter(run.distributed(result));
             report += self.base.commit_all(chunk, claimed, one).await?;
-            // Until its result is stored it is under suspicion, so no other one may end the process.
-            drop(alone);
+            // Until its result is stored it is the poison candidate, so no other item may run.
+            drop(exclusive);
         }
         Ok(report)
     }
 
     /// Brings one item to its end. `None` when it has not come to it: the process stops, or the item waits for another
     /// occurrence of its tenant.
-    async fn bring_to_end(&self, run: &Run<'_>, prepared: Prepared) -> Option<ItemResult> {
+    async fn run_to_outcome(&self, run: &ChunkRun<'_>, prepared: Prepared) -> Option<ItemResult> {
         let mut item = match prepared {
             Prepared::Skip(result) => return Some(result),
             Prepared::Run(item) => item,
         };
         let bound = self.base.handlers().of(&item.purpose_id);
-        let mut begun: Option<(DateTime<Utc>, Option<InWork>)> = None;
+        let mut begun: Option<(DateTime<Utc>, Option<RunningGuard>)> = None;
         loop {
             if begun.is_none() {
-                match self.hindrance(run, &item) {
-                    Some(Hindrance::Skip(reason)) => {
+                match self.start_blocker(run, &item) {
+                    Some(StartBlocker::Skip(reason)) => {
                         return Some(self.skipped(&item.item_id, reason));
                     }
-                    Some(Hindrance::Wait) => {
-                        run.claimed.wait();
+                    Some(StartBlocker::Wait) => {
+                        run.claimed.note_waiting();
                         return None;
                     }
                     None => {}
                 }
             }
-            // Who runs alone holds the one permit there is, and must not wait for those who wait for theirs.
-            let (turn, permit) = match &bound {
-                Some(bound) if !run.alone => {
-                    let turn = self.unless_stopped(bound.throttle.turn()).await?;
-                    let permit = self
-                        .permits
-                        .acquire(&run.chunk.job_id, run.priority, run.others);
-                    (Some(turn), Some(self.unless_stopped(permit).await??))
+            // An isolated item holds the exclusive permit already, and must not wait for items that wait for theirs.
+            let (call_permit, permit) = match &bound {
+                Some(bound) if !run.isolated => {
+                    let call_permit = self.unless_stopping(bound.throttle.acquire()).await?;
+                    let permit = self.permits.acquire(
+                        &run.chunk.job_id,
+                        run.priority,
+                        run.reserve_for_other_jobs,
+                    );
+                    (
+                        Some(call_permit),
+                        Some(self.unless_stopping(permit).await??),
+                    )
                 }
                 _ => (None, None),
             };
             if begun.is_none() {
-                if self.hindrance(run, &item).is_some() {
+                if self.start_blocker(run, &item).is_some() {
                     continue;
                 }
                 if !self.may_begin(run) {
                     return None;
                 }
-                if self.now() - run.prepared_at > PREPARED_FOR {
+                if self.now() - run.prepared_at > MAX_PREPARED_AGE {
                     item = match self.prepare_again(run.chunk, item).await {
                         Prepared::Skip(result) => return Some(result),
                         Prepared::Run(item) => item,
@@ -326,9 +332,9 @@ impl EnhancedBatchProcessor {
             let outcome = self.attempt(run, &item, began).await;
             drop(permit);
             if let Some(bound) = &bound {
-                tell_throttle(bound, &outcome);
+                update_throttle(bound, &outcome);
             }
-            drop(turn);
+            drop(call_permit);
             let delay = match &outcome {
                 Err(error) => run.policy.delay_before_retry(item.attempt, error),
                 Ok(_) => None,
@@ -346,29 +352,29 @@ impl EnhancedBatchProcessor {
             };
             if item.attempt == 1 {
                 self.base
-                    .running(run.chunk, run.claimed, &item.item_id, began)
+                    .record_running(run.chunk, run.claimed, &item.item_id, began)
                     .await;
             }
-            self.unless_stopped(tokio::time::sleep(delay)).await?;
+            self.unless_stopping(tokio::time::sleep(delay)).await?;
             item.attempt += 1;
         }
     }
 
-    /// Why an item does not begin now.
-    fn hindrance(&self, run: &Run<'_>, item: &Item) -> Option<Hindrance> {
+    /// Returns the reason why an item must not begin now.
+    fn start_blocker(&self, run: &ChunkRun<'_>, item: &Item) -> Option<StartBlocker> {
         if run.claimed.is_cancelled() {
-            return Some(Hindrance::Skip(SkipReason::Cancelled));
+            return Some(StartBlocker::Skip(SkipReason::Cancelled));
         }
         if run.chunk.is_expired(self.now()) {
-            return Some(Hindrance::Skip(SkipReason::Expired));
+            return Some(StartBlocker::Skip(SkipReason::Expired));
         }
         // Only the store knows whether a run counts: what this process still has running may have been given to another
         // one long ago. So such an item waits, and its next claim asks the store.
         let noted = run.claimed.claim.overlapping.contains(&item.item_id);
         match run.overlap {
-            Overlap::Skip if noted => Some(Hindrance::Skip(SkipReason::Overlap)),
-            Overlap::Skip | Overlap::Wait if noted || self.running.has(item) => {
-                Some(Hindrance::Wait)
+            Overlap::Skip if noted => Some(StartBlocker::Skip(SkipReason::Overlap)),
+            Overlap::Skip | Overlap::Wait if noted || self.running.has_other_occurrence(item) => {
+                Some(StartBlocker::Wait)
             }
             _ => None,
         }
@@ -377,7 +383,7 @@ impl EnhancedBatchProcessor {
     /// One attempt, noted in the store if it takes long.
     async fn attempt(
         &self,
-        run: &Run<'_>,
+        run: &ChunkRun<'_>,
         item: &Item,
         began: DateTime<Utc>,
     ) -> Result<serde_json::Value, HandlerError> {
@@ -386,11 +392,11 @@ impl EnhancedBatchProcessor {
             tokio::select! {
                 biased;
                 outcome = &mut attempt => return outcome,
-                () = tokio::time::sleep(NOTED_AFTER) => {}
+                () = tokio::time::sleep(RECORD_RUNNING_AFTER) => {}
             }
             let noted = self
                 .base
-                .running(run.chunk, run.claimed, &item.item_id, began);
+                .record_running(run.chunk, run.claimed, &item.item_id, began);
             let (outcome, ()) = futures::join!(attempt, noted);
             return outcome;
         }
@@ -398,7 +404,7 @@ impl EnhancedBatchProcessor {
     }
 
     /// Waits for something, unless the process stops before.
-    async fn unless_stopped<T>(&self, waits: impl Future<Output = T>) -> Option<T> {
+    async fn unless_stopping<T>(&self, waits: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             outcome = waits => Some(outcome),
@@ -407,29 +413,29 @@ impl EnhancedBatchProcessor {
     }
 }
 
-/// Why an item does not begin now.
-enum Hindrance {
+/// Reason why an item must not begin now.
+enum StartBlocker {
     Skip(SkipReason),
     /// It waits for another occurrence of its tenant.
     Wait,
 }
 
-/// The whole's items of a claim but those who have their outcome without it.
-fn everybody(claimed: &Claimed, prepared: &[Prepared]) -> Vec<ItemId> {
+/// Items of a claim that get the aggregate's result: all but those that were skipped.
+fn recipients_of(claimed: &Claimed, prepared: &[Prepared]) -> Vec<ItemId> {
     let skipped: HashSet<&ItemId> = prepared.iter().filter_map(Prepared::skipped).collect();
     let items = claimed.claim.items.iter();
     items.filter(|id| !skipped.contains(id)).cloned().collect()
 }
 
 /// Lets the purpose's throttle know how a call went.
-fn tell_throttle(bound: &Bound, outcome: &Result<serde_json::Value, HandlerError>) {
+fn update_throttle(bound: &BoundHandler, outcome: &Result<serde_json::Value, HandlerError>) {
     match outcome {
         Ok(output) => {
             let tokens = &output["usage"]["total_tokens"];
             bound.throttle.succeeded(tokens.as_u64().unwrap_or(0));
         }
         Err(error) if error.kind == HandlerErrorKind::Throttled => {
-            bound.throttle.refused(error.retry_after);
+            bound.throttle.throttled(error.retry_after);
         }
         Err(_) => {}
     }

@@ -42,7 +42,8 @@ use super::{
     schedule_status::StatusHandle,
 };
 use crate::ports::{
-    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, Operations, StoreError, WorkQueue,
+    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, StoreError,
+    WorkQueue,
 };
 
 /// Who asks, as the audit log names them: `api from 10.0.0.7`, `page from 10.0.0.7`, or a name of the caller's own.
@@ -107,22 +108,22 @@ pub struct Operator {
     /// Takes batches, and knows which jobs are paused.
     pub queue: Arc<dyn WorkQueue>,
     /// Keeps the audit log and idempotency keys.
-    pub operations: Arc<dyn Operations>,
-    /// Where preferences are read.
+    pub operations: Arc<dyn OperatorStore>,
+    /// Source of preferences.
     pub preferences: Arc<dyn ConfigDatabase>,
     /// Where the items of plain jobs are read.
     pub item_source: Arc<dyn ItemSource>,
     /// The jobs in effect.
     pub jobs: Jobs,
-    /// What the jobs run.
+    /// Handlers of the jobs' purposes.
     pub handlers: Handlers,
-    /// What the scheduler knows.
+    /// State of the scheduler after its last tick.
     pub status: StatusHandle,
     /// Where it is noted that requests of operators cannot be stored.
     pub failures: ActiveFailures,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// When the process started.
+    /// Start of the process.
     pub started_at: DateTime<Utc>,
     /// The zone where neither tenant nor job names one.
     pub zone: Zone,

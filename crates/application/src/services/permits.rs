@@ -11,10 +11,10 @@ use std::{
 use punctual_domain::{JobId, Priority};
 use tokio::{sync::oneshot, time::Instant};
 
-/// Waiting so long counts as much as one step of priority.
-const AGES_EVERY: Duration = Duration::from_secs(30);
-/// One part in so many is kept for jobs that are not running yet.
-const KEPT_FOR_OTHERS: usize = 5;
+/// Waiting time that counts as much as one step of priority.
+const PRIORITY_AGING_INTERVAL: Duration = Duration::from_secs(30);
+/// One permit in this many is reserved for jobs that are not running yet.
+const RESERVED_FRACTION: usize = 5;
 
 /// The permits of a process. Clones share them.
 #[derive(Debug, Clone)]
@@ -24,21 +24,21 @@ pub(crate) struct Permits(Arc<Mutex<State>>);
 struct State {
     total: usize,
     running: usize,
-    jobs: BTreeMap<JobId, Lane>,
-    /// Those who want to run with nothing beside them. They come first, or they would never.
-    alone: VecDeque<oneshot::Sender<Permit>>,
+    jobs: BTreeMap<JobId, JobQueue>,
+    /// Waiters for exclusive access; served first so that they cannot starve.
+    exclusive_waiters: VecDeque<oneshot::Sender<Permit>>,
     served: u64,
-    /// Whether somebody runs alone.
-    exclusive: bool,
-    /// Whether there are other jobs, for whom permits are kept.
-    others: bool,
+    /// Whether a permit for exclusive access is held.
+    exclusive_held: bool,
+    /// Whether there are other jobs, so that permits are reserved for them.
+    reserve_for_other_jobs: bool,
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct JobQueue {
     running: usize,
     waiting: VecDeque<(oneshot::Sender<Permit>, Priority, Instant)>,
-    /// When it was last let in, and as which of all.
+    /// Time of its last permit, and the number of that permit among all.
     last_served: Option<(Instant, u64)>,
 }
 
@@ -46,7 +46,7 @@ struct Lane {
 #[derive(Debug)]
 pub(crate) struct Permit {
     permits: Permits,
-    /// Whose it is; `None`: one to run alone.
+    /// Job that holds it; `None`: exclusive access.
     job_id: Option<JobId>,
 }
 
@@ -56,41 +56,41 @@ impl Permits {
             total: total.max(1),
             running: 0,
             jobs: BTreeMap::new(),
-            alone: VecDeque::new(),
+            exclusive_waiters: VecDeque::new(),
             served: 0,
-            exclusive: false,
-            others: false,
+            exclusive_held: false,
+            reserve_for_other_jobs: false,
         })))
     }
 
-    /// Waits for a permit. `others`: whether there are other jobs, for whom some are kept.
+    /// Waits for a permit. `reserve_for_other_jobs`: whether there are other jobs, for whom some are kept.
     pub(crate) async fn acquire(
         &self,
         job_id: &JobId,
         priority: Priority,
-        others: bool,
+        reserve_for_other_jobs: bool,
     ) -> Option<Permit> {
         let waiting = {
             let mut state = self.lock();
-            state.others = others;
+            state.reserve_for_other_jobs = reserve_for_other_jobs;
             let (sender, receiver) = oneshot::channel();
-            let lane = state.jobs.entry(job_id.clone()).or_default();
-            lane.waiting.push_back((sender, priority, Instant::now()));
+            let queue = state.jobs.entry(job_id.clone()).or_default();
+            queue.waiting.push_back((sender, priority, Instant::now()));
             receiver
         };
         self.grant();
         waiting.await.ok()
     }
 
-    /// Waits until nothing else runs, and keeps it so.
-    pub(crate) async fn acquire_alone(&self) -> Option<Permit> {
+    /// Waits until no item runs, and lets none begin until the permit is dropped.
+    pub(crate) async fn acquire_exclusive(&self) -> Option<Permit> {
         let (sender, receiver) = oneshot::channel();
-        self.lock().alone.push_back(sender);
+        self.lock().exclusive_waiters.push_back(sender);
         self.grant();
         receiver.await.ok()
     }
 
-    /// Gives what is free to those who wait.
+    /// Gives free permits to waiters.
     fn grant(&self) {
         loop {
             let mut state = self.lock();
@@ -102,7 +102,7 @@ impl Permits {
                 permits: self.clone(),
                 job_id,
             };
-            // Who has gone meanwhile gives the permit back by dropping it, and that grants again.
+            // A waiter that was cancelled drops the permit, and that grants it to the next one.
             if sender.send(permit).is_err() {
                 return;
             }
@@ -117,21 +117,24 @@ impl Permits {
 impl State {
     /// The next to run, already counted as running.
     fn next(&mut self) -> Option<(oneshot::Sender<Permit>, Option<JobId>)> {
-        if self.exclusive {
+        if self.exclusive_held {
             return None;
         }
-        if !self.alone.is_empty() {
+        if !self.exclusive_waiters.is_empty() {
             if self.running > 0 {
                 return None;
             }
-            self.exclusive = true;
-            return self.alone.pop_front().map(|sender| (sender, None));
+            self.exclusive_held = true;
+            return self
+                .exclusive_waiters
+                .pop_front()
+                .map(|sender| (sender, None));
         }
         if self.running >= self.total {
             return None;
         }
-        let kept = if self.others || self.jobs.len() > 1 {
-            self.total / KEPT_FOR_OTHERS
+        let kept = if self.reserve_for_other_jobs || self.jobs.len() > 1 {
+            self.total / RESERVED_FRACTION
         } else {
             0
         };
@@ -139,24 +142,25 @@ impl State {
         let ready = self
             .jobs
             .iter()
-            .filter(|(_, lane)| lane.running < most)
-            .filter_map(|(job_id, lane)| {
-                let (_, priority, since) = lane.waiting.front()?;
+            .filter(|(_, queue)| queue.running < most)
+            .filter_map(|(job_id, queue)| {
+                let (_, priority, since) = queue.waiting.front()?;
                 // The job waits, not the item: one that is let in all the time does not age, however long its queue.
-                let since = lane.last_served.map_or(*since, |(at, _)| at.max(*since));
-                let waited = now.duration_since(since).as_secs() / AGES_EVERY.as_secs();
+                let since = queue.last_served.map_or(*since, |(at, _)| at.max(*since));
+                let waited =
+                    now.duration_since(since).as_secs() / PRIORITY_AGING_INTERVAL.as_secs();
                 let rank = *priority as u64 + waited;
-                let turn = lane.last_served.map(|(_, turn)| turn);
-                let order = std::cmp::Reverse((lane.running, turn));
+                let turn = queue.last_served.map(|(_, turn)| turn);
+                let order = std::cmp::Reverse((queue.running, turn));
                 Some(((rank, order), job_id.clone()))
             });
         let (_, job_id) = ready.max_by_key(|(order, _)| *order)?;
         self.served += 1;
         let served = (now, self.served);
-        let lane = self.jobs.get_mut(&job_id)?;
-        let (sender, ..) = lane.waiting.pop_front()?;
-        lane.running += 1;
-        lane.last_served = Some(served);
+        let queue = self.jobs.get_mut(&job_id)?;
+        let (sender, ..) = queue.waiting.pop_front()?;
+        queue.running += 1;
+        queue.last_served = Some(served);
         self.running += 1;
         Some((sender, Some(job_id)))
     }
@@ -167,12 +171,12 @@ impl Drop for Permit {
         {
             let mut state = self.permits.lock();
             match &self.job_id {
-                None => state.exclusive = false,
+                None => state.exclusive_held = false,
                 Some(job_id) => {
                     state.running -= 1;
-                    if let Some(lane) = state.jobs.get_mut(job_id) {
-                        lane.running -= 1;
-                        if lane.running == 0 && lane.waiting.is_empty() {
+                    if let Some(queue) = state.jobs.get_mut(job_id) {
+                        queue.running -= 1;
+                        if queue.running == 0 && queue.waiting.is_empty() {
                             state.jobs.remove(job_id);
                         }
                     }
@@ -192,7 +196,7 @@ mod tests {
     }
 
     /// Starts `count` waiters of a job; each tells its name when it is let in, and stays for `stay`.
-    fn crowd(
+    fn spawn_waiters(
         permits: &Permits,
         name: &'static str,
         priority: Priority,
@@ -219,11 +223,11 @@ mod tests {
     async fn a_huge_job_of_slow_items_does_not_keep_another_from_starting() {
         let (permits, log, began) = (Permits::new(25), Arc::default(), Instant::now());
         let slow = Duration::from_secs(30);
-        let huge = crowd(&permits, "huge", Priority::Medium, 1_000, slow, &log, began);
+        let huge = spawn_waiters(&permits, "huge", Priority::Medium, 1_000, slow, &log, began);
         // Permits have come back once by then.
         tokio::time::sleep(Duration::from_secs(37)).await;
         let fast = Duration::from_millis(200);
-        let small = crowd(&permits, "small", Priority::Medium, 100, fast, &log, began);
+        let small = spawn_waiters(&permits, "small", Priority::Medium, 100, fast, &log, began);
         for task in small {
             task.await.unwrap();
         }
@@ -244,9 +248,9 @@ mod tests {
     async fn a_higher_priority_goes_first_and_a_lower_one_is_not_starved() {
         let (permits, log, began) = (Permits::new(2), Arc::default(), Instant::now());
         let stay = Duration::from_secs(1);
-        let mut all = crowd(&permits, "low", Priority::Low, 3, stay, &log, began);
+        let mut all = spawn_waiters(&permits, "low", Priority::Low, 3, stay, &log, began);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let urgent = crowd(
+        let urgent = spawn_waiters(
             &permits,
             "urgent",
             Priority::Critical,
@@ -269,12 +273,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_runs_alone_waits_for_the_others_and_keeps_them_out() {
+    async fn an_exclusive_permit_waits_for_running_items_and_blocks_new_ones() {
         let permits = Permits::new(3);
         let a = permits.acquire(&job("a"), Priority::Low, false).await;
         let alone = tokio::spawn({
             let permits = permits.clone();
-            async move { permits.acquire_alone().await }
+            async move { permits.acquire_exclusive().await }
         });
         tokio::task::yield_now().await;
         let later = tokio::spawn({
@@ -293,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_up_waiting_takes_nothing_with_it() {
+    async fn a_cancelled_waiter_takes_no_permit() {
         let permits = Permits::new(1);
         let held = permits.acquire(&job("a"), Priority::Low, false).await;
         let wait = Duration::from_secs(1);

@@ -28,7 +28,7 @@ pub struct SchedulerStatus {
 /// One preference-based job.
 #[derive(Debug, Clone)]
 pub struct JobStatus {
-    /// Whose preferences drive it.
+    /// Feature whose preferences drive the job.
     pub feature_type: FeatureType,
     /// Whether its preferences have been read. Until then nothing of it runs.
     pub loaded: bool,
@@ -36,7 +36,7 @@ pub struct JobStatus {
     pub tenants: usize,
     /// Tenants whose preference cannot be used.
     pub quarantined: usize,
-    /// When somebody falls due next.
+    /// Time at which the next tenant falls due; `None`: none does.
     pub next_due: Option<DateTime<Utc>>,
     /// Every preference stored until then is in effect.
     pub seen_until: Option<DateTime<Utc>>,
@@ -117,7 +117,7 @@ pub struct SlotStatus {
     pub slot: String,
     /// Number of tenants in it.
     pub tenants: usize,
-    /// When it falls due next.
+    /// Time at which it falls due next.
     pub next: Option<DateTime<Utc>>,
 }
 

@@ -10,7 +10,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::backoff::Backoff;
 
-const MINUTE: f64 = 60.0;
+const SECONDS_PER_MINUTE: f64 = 60.0;
 /// Pauses after refusals in a row, unless the remote endpoint asks for a longer one.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
@@ -30,7 +30,7 @@ pub struct PurposeLimits {
 pub(crate) struct Throttle {
     limits: PurposeLimits,
     state: Mutex<State>,
-    freed: Notify,
+    permit_released: Notify,
 }
 
 #[derive(Debug)]
@@ -38,17 +38,17 @@ struct State {
     running: u32,
     /// How many may run at once now: less than the limit after refusals, and slowly more again.
     window: f64,
-    refusals: u32,
-    /// Nothing begins before.
+    throttled_in_a_row: u32,
+    /// No call begins before this time.
     not_before: Instant,
     /// When the next call may begin, by the rate of calls, and by the rate of tokens.
-    next_call: Instant,
-    tokens_paid: Instant,
+    next_call_by_requests: Instant,
+    next_call_by_tokens: Instant,
 }
 
 /// One call's place; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'a>(&'a Throttle);
+pub(crate) struct CallPermit<'a>(&'a Throttle);
 
 impl Throttle {
     pub(crate) fn new(limits: PurposeLimits) -> Self {
@@ -59,32 +59,35 @@ impl Throttle {
             state: Mutex::new(State {
                 running: 0,
                 window,
-                refusals: 0,
+                throttled_in_a_row: 0,
                 not_before: now,
-                next_call: now,
-                tokens_paid: now,
+                next_call_by_requests: now,
+                next_call_by_tokens: now,
             }),
-            freed: Notify::new(),
+            permit_released: Notify::new(),
         }
     }
 
     /// Waits for a place and for the time to use it.
-    pub(crate) async fn turn(&self) -> Turn<'_> {
+    pub(crate) async fn acquire(&self) -> CallPermit<'_> {
         loop {
-            let freed = self.freed.notified();
-            match self.try_turn() {
-                Ok(turn) => return turn,
+            let permit_released = self.permit_released.notified();
+            match self.try_acquire() {
+                Ok(permit) => return permit,
                 Err(Some(until)) => tokio::time::sleep_until(until).await,
-                Err(None) => freed.await,
+                Err(None) => permit_released.await,
             }
         }
     }
 
     /// A place, or until when to wait; `None`: until one is free.
-    fn try_turn(&self) -> Result<Turn<'_>, Option<Instant>> {
+    fn try_acquire(&self) -> Result<CallPermit<'_>, Option<Instant>> {
         let mut state = self.lock();
         let now = Instant::now();
-        let due = state.not_before.max(state.next_call).max(state.tokens_paid);
+        let due = state
+            .not_before
+            .max(state.next_call_by_requests)
+            .max(state.next_call_by_tokens);
         if now < due {
             return Err(Some(due));
         }
@@ -93,34 +96,35 @@ impl Throttle {
         }
         state.running += 1;
         if let Some(per_minute) = self.limits.requests_per_minute {
-            state.next_call = now + Duration::from_secs_f64(MINUTE / f64::from(per_minute.max(1)));
+            state.next_call_by_requests =
+                now + Duration::from_secs_f64(SECONDS_PER_MINUTE / f64::from(per_minute.max(1)));
         }
-        Ok(Turn(self))
+        Ok(CallPermit(self))
     }
 
     /// A call has succeeded and used so many tokens.
     pub(crate) fn succeeded(&self, tokens: u64) {
         let mut state = self.lock();
-        state.refusals = 0;
+        state.throttled_in_a_row = 0;
         let most = f64::from(self.limits.concurrency.unwrap_or(u32::MAX));
         state.window = (state.window + 1.0 / state.window.max(1.0)).min(most);
         if let Some(per_minute) = self.limits.tokens_per_minute {
-            let cost = tokens as f64 * MINUTE / f64::from(per_minute.max(1));
-            state.tokens_paid =
-                state.tokens_paid.max(Instant::now()) + Duration::from_secs_f64(cost);
+            let cost = tokens as f64 * SECONDS_PER_MINUTE / f64::from(per_minute.max(1));
+            state.next_call_by_tokens =
+                state.next_call_by_tokens.max(Instant::now()) + Duration::from_secs_f64(cost);
         }
     }
 
     /// The remote endpoint has refused a call because of its rate limit, and asked to wait for `retry_after`.
-    pub(crate) fn refused(&self, retry_after: Option<Duration>) {
+    pub(crate) fn throttled(&self, retry_after: Option<Duration>) {
         let mut state = self.lock();
         let now = Instant::now();
         // Those who were on their way when the pause began say nothing new.
         if now >= state.not_before {
             let beside = f64::from(state.running.max(1));
             state.window = (state.window.min(beside) / 2.0).max(1.0);
-            state.refusals = state.refusals.saturating_add(1);
-            state.not_before = now + PAUSES.after(state.refusals);
+            state.throttled_in_a_row = state.throttled_in_a_row.saturating_add(1);
+            state.not_before = now + PAUSES.after(state.throttled_in_a_row);
         }
         if let Some(asked) = retry_after {
             state.not_before = state.not_before.max(now + asked);
@@ -132,10 +136,10 @@ impl Throttle {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
         self.0.lock().running -= 1;
-        self.0.freed.notify_one();
+        self.0.permit_released.notify_one();
     }
 }
 
@@ -156,7 +160,7 @@ mod tests {
         let throttle = limits(|limits| limits.requests_per_minute = Some(120));
         let began = Instant::now();
         for _ in 0..11 {
-            drop(throttle.turn().await);
+            drop(throttle.acquire().await);
         }
         assert_eq!(began.elapsed().as_millis(), 5_000);
     }
@@ -166,9 +170,9 @@ mod tests {
         let throttle = limits(|limits| limits.tokens_per_minute = Some(6_000));
         let began = Instant::now();
         for _ in 0..3 {
-            let turn = throttle.turn().await;
+            let call_permit = throttle.acquire().await;
             throttle.succeeded(500);
-            drop(turn);
+            drop(call_permit);
         }
         assert_eq!(began.elapsed().as_secs(), 10, "500 tokens take 5 s");
     }
@@ -180,7 +184,7 @@ mod tests {
         let call = |_| {
             let (throttle, most) = (Arc::clone(&throttle), Arc::clone(&most));
             tokio::spawn(async move {
-                let turn = throttle.turn().await;
+                let call_permit = throttle.acquire().await;
                 {
                     let mut most = most.lock().unwrap();
                     most.0 += 1;
@@ -188,7 +192,7 @@ mod tests {
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 most.lock().unwrap().0 -= 1;
-                drop(turn);
+                drop(call_permit);
             })
         };
         for task in (0..20).map(call).collect::<Vec<_>>() {
@@ -202,21 +206,21 @@ mod tests {
         let throttle = limits(|limits| limits.concurrency = Some(25));
         let (began, mut calls) = (Instant::now(), 0);
         while began.elapsed() < Duration::from_secs(600) {
-            let turn = throttle.turn().await;
+            let call_permit = throttle.acquire().await;
             calls += 1;
-            throttle.refused(None);
-            drop(turn);
+            throttle.throttled(None);
+            drop(call_permit);
         }
         assert!(calls <= 20, "{calls} calls in ten minutes");
         let asked = Instant::now();
-        throttle.refused(Some(Duration::from_secs(300)));
-        drop(throttle.turn().await);
+        throttle.throttled(Some(Duration::from_secs(300)));
+        drop(throttle.acquire().await);
         assert!(asked.elapsed() >= Duration::from_secs(300), "as it asked");
-        let turns = [throttle.turn().await];
-        assert!(throttle.try_turn().is_err(), "one at a time at first");
+        let turns = [throttle.acquire().await];
+        assert!(throttle.try_acquire().is_err(), "one at a time at first");
         drop(turns);
         for _ in 0..1_000 {
-            drop(throttle.turn().await);
+            drop(throttle.acquire().await);
             throttle.succeeded(0);
         }
         assert!(throttle.lock().window > 24.0, "and all of it again in time");

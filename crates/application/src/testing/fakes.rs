@@ -26,7 +26,7 @@ use uuid::Uuid;
 pub use self::{
     config_database::FakeConfigDatabase, item_source::FakeItemSource, result_sink::FakeSink,
 };
-use self::{deliveries::DeliveryRow, operations::Asked};
+use self::{deliveries::DeliveryRow, operations::StoredRequest};
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
     ports::{BatchStore, Claimant, Page, StoreError, StoreErrorKind, StoredResult},
@@ -42,8 +42,8 @@ struct ChunkRow {
     claimed_at: DateTime<Utc>,
     /// What the claim gave.
     items: Vec<ItemId>,
-    lost: u32,
-    suspect: Option<(ItemId, u32)>,
+    crash_count: u32,
+    poison_candidate: Option<(ItemId, u32)>,
     /// Items that have running noted since when.
     running: BTreeMap<ItemId, DateTime<Utc>>,
     ended: ChunkReport,
@@ -71,7 +71,7 @@ struct Tables {
     skipped: BTreeMap<(String, ItemId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
     deliveries: Vec<DeliveryRow>,
-    asked: Asked,
+    asked: StoredRequest,
 }
 
 /// A store in memory, with all of its ports: queue, claims and results, lists, deliveries, and what operators ask for.
@@ -198,8 +198,8 @@ impl Tables {
                 claimant: None,
                 claimed_at: now,
                 items: Vec::new(),
-                lost: 0,
-                suspect: None,
+                crash_count: 0,
+                poison_candidate: None,
                 running: BTreeMap::new(),
                 ended: ChunkReport::default(),
                 superseded: 0,

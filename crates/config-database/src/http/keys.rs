@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The longest time two keys of one name hold together.
-const LONGEST_OVERLAP_HOURS: u32 = 30 * 24;
+const MAX_OVERLAP_HOURS: u32 = 30 * 24;
 const DEFAULT_OVERLAP_HOURS: u32 = 24;
 
 #[derive(Serialize, ToSchema)]
@@ -33,7 +33,7 @@ pub(super) struct Keys {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(super) struct CreateKey {
     #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// `read`, `write` or `admin`.
@@ -54,7 +54,7 @@ pub(super) struct Rotation {
 
 /// A new key; it cannot be shown again.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Made {
+pub(super) struct CreatedKey {
     name: String,
     key: String,
 }
@@ -67,14 +67,14 @@ pub(super) async fn list(State(app): State<App>) -> Result<Json<Keys>, Problem> 
 }
 
 /// Creates a key. Only this answer shows it.
-#[utoipa::path(post, operation_id = "create_key", path = "/keys", request_body = Wanted, responses(
-    (status = 201, body = Made),
+#[utoipa::path(post, operation_id = "create_key", path = "/keys", request_body = CreateKey, responses(
+    (status = 201, body = CreatedKey),
     (status = 409, description = "A key of that name exists", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
 pub(super) async fn create(
     State(app): State<App>,
-    JsonBody(wanted): JsonBody<Wanted>,
+    JsonBody(wanted): JsonBody<CreateKey>,
 ) -> Result<Response, Problem> {
     let new = NewKey {
         name: wanted.name,
@@ -82,7 +82,7 @@ pub(super) async fn create(
         tenant_id: wanted.tenant_id,
     };
     let key = app.store.create_key(&new).await?;
-    let made = Made {
+    let made = CreatedKey {
         name: new.name,
         key: key.expose_secret().to_owned(),
     };
@@ -91,7 +91,7 @@ pub(super) async fn create(
 
 /// Replaces a key. The old one stays valid for a while.
 #[utoipa::path(post, operation_id = "rotate_key", path = "/keys/{name}/rotate", params(("name" = String, Path)), request_body = Option<Rotation>, responses(
-    (status = 201, body = Made),
+    (status = 201, body = CreatedKey),
     (status = 404, description = "The key does not exist", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -105,10 +105,10 @@ pub(super) async fn rotate(
         false => problem::json_of::<Option<Rotation>>(&body)?.unwrap_or_default(),
     };
     let hours = rotation.overlap_hours.unwrap_or(DEFAULT_OVERLAP_HOURS);
-    if hours > LONGEST_OVERLAP_HOURS {
+    if hours > MAX_OVERLAP_HOURS {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
-            format!("overlap_hours is {hours}; use at most {LONGEST_OVERLAP_HOURS}"),
+            format!("overlap_hours is {hours}; use at most {MAX_OVERLAP_HOURS}"),
         ));
     }
     let key = app
@@ -116,7 +116,7 @@ pub(super) async fn rotate(
         .rotate_key(&name, TimeDelta::hours(hours.into()))
         .await?
         .ok_or_else(|| missing(&name))?;
-    let made = Made {
+    let made = CreatedKey {
         name,
         key: key.expose_secret().to_owned(),
     };

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use super::auth::Caller;
 
 /// Calls a second of a key that serves all tenants: an agent that asks for one after the other.
-const SERVICE: (u32, u32) = (5_000, 10_000);
+const SERVICE_RATE: (u32, u32) = (5_000, 10_000);
 /// Of a key for one tenant: a person with a page.
-const TENANT: (u32, u32) = (10, 100);
+const TENANT_RATE: (u32, u32) = (10, 100);
 /// How often to forget who has not called for a while.
 const TIDY_AFTER: Duration = Duration::from_secs(60);
 
@@ -28,8 +28,8 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            services: RateLimiter::keyed(quota(SERVICE)),
-            tenants: RateLimiter::keyed(quota(TENANT)),
+            services: RateLimiter::keyed(quota(SERVICE_RATE)),
+            tenants: RateLimiter::keyed(quota(TENANT_RATE)),
             tidied: Mutex::new(Instant::now()),
         }
     }
@@ -37,7 +37,7 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn known(&self, caller: &Caller) -> Result<(), Problem> {
-        self.tidy();
+        self.clean_up();
         let limiter = match caller.tenant_id {
             Some(_) => &self.tenants,
             None => &self.services,
@@ -46,7 +46,7 @@ impl Limits {
     }
 
     /// Forgets who has not called for a while, when it is time.
-    fn tidy(&self) {
+    fn clean_up(&self) {
         let mut tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner);
         if tidied.elapsed() >= TIDY_AFTER {
             *tidied = Instant::now();

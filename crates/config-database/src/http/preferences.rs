@@ -19,11 +19,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{App, auth::Caller, problem::AnyProblem};
 use crate::store::{ConfigStore, FeedPage, GroupsPage};
 
-const LARGEST_PAGE: u32 = 10_000;
-const CHANGES_AT_ONCE: u32 = 1_000;
+const MAX_PAGE: u32 = 10_000;
+const MAX_CHANGES_PER_PAGE: u32 = 1_000;
 /// Tenants read at once for a stream.
-const STREAMED_AT_ONCE: u32 = 5_000;
-const LONGEST_WAIT: u64 = 60;
+const STREAM_PAGE: u32 = 5_000;
+const MAX_WAIT_SECONDS: u64 = 60;
 const NDJSON: &str = "application/x-ndjson";
 /// How agents name themselves.
 const AGENT: &str = "punctual/";
@@ -69,7 +69,7 @@ pub(super) async fn groups(
     if accepts.is_some_and(|accepts| accepts.contains(NDJSON)) {
         return Ok(stream_groups(app.store, feature_type));
     }
-    let limit = query.limit.map(|limit| limit.clamp(1, LARGEST_PAGE));
+    let limit = query.limit.map(|limit| limit.clamp(1, MAX_PAGE));
     let page = app
         .store
         .groups(&feature_type, query.cursor.as_deref(), limit)
@@ -77,37 +77,37 @@ pub(super) async fn groups(
     Ok(Json(page).into_response())
 }
 
-/// Where a stream of groups is.
-enum Part {
+/// Position of a stream of groups.
+enum StreamState {
     Page { cursor: Option<String>, sent: usize },
     End,
 }
 
 /// All groups, a page at a time in memory. A failure cuts the stream off.
 fn stream_groups(store: ConfigStore, feature_type: FeatureType) -> Response {
-    let first = Part::Page {
+    let first = StreamState::Page {
         cursor: None,
         sent: 0,
     };
     let pages = stream::try_unfold(first, move |part| {
         let (store, feature_type) = (store.clone(), feature_type.clone());
         async move {
-            let Part::Page { cursor, sent } = part else {
+            let StreamState::Page { cursor, sent } = part else {
                 return Ok(None);
             };
             let page = store
-                .groups(&feature_type, cursor.as_deref(), Some(STREAMED_AT_ONCE))
+                .groups(&feature_type, cursor.as_deref(), Some(STREAM_PAGE))
                 .await
                 .inspect_err(
                     |error| tracing::error!(%error, "Failed to finish a stream of groups: {error}"),
                 )?;
             let (lines, sent) = lines_of(&page, cursor.is_none(), sent);
             let next = match page.next_cursor {
-                Some(next) => Part::Page {
+                Some(next) => StreamState::Page {
                     cursor: Some(next),
                     sent,
                 },
-                None => Part::End,
+                None => StreamState::End,
             };
             Ok::<_, crate::store::GroupsError>(Some((lines, next)))
         }
@@ -169,9 +169,9 @@ pub(super) async fn changes(
     let feature_type = query.feature_type.map(FeatureType::new).transpose()?;
     let limit = query
         .limit
-        .unwrap_or(CHANGES_AT_ONCE)
-        .clamp(1, LARGEST_PAGE);
-    let wait = Duration::from_secs(query.wait.unwrap_or(0).min(LONGEST_WAIT));
+        .unwrap_or(MAX_CHANGES_PER_PAGE)
+        .clamp(1, MAX_PAGE);
+    let wait = Duration::from_secs(query.wait.unwrap_or(0).min(MAX_WAIT_SECONDS));
     // A cursor that the feed refuses says nothing about how far its reader has come.
     let reads = || {
         if let (Some(feature), Some(agent)) = (&feature_type, agent_name(&headers)) {

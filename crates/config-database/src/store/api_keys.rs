@@ -17,7 +17,7 @@ use crate::keys::Scope;
 pub struct NewKey {
     /// What it is called in histories and lists.
     pub name: String,
-    /// What it may do.
+    /// Scope of the key.
     pub scope: Scope,
     /// The only tenant that the key gives access to; `None`: all tenants.
     pub tenant_id: Option<TenantId>,
@@ -69,7 +69,7 @@ impl ConfigStore {
     /// is none of that name.
     ///
     /// # Errors
-    /// When the store fails.
+    /// The store failed.
     pub async fn rotate_key(
         &self,
         name: &str,
@@ -103,7 +103,7 @@ impl ConfigStore {
     /// Takes the keys of a name back. Returns whether there was one.
     ///
     /// # Errors
-    /// When the store fails.
+    /// The store failed.
     pub async fn revoke_key(&self, name: &str) -> Result<bool, StoreError> {
         let deleted = sqlx::query("DELETE FROM api_keys WHERE name = $1")
             .bind(name)
@@ -115,7 +115,7 @@ impl ConfigStore {
     /// Active keys, by name.
     ///
     /// # Errors
-    /// When the store fails.
+    /// The store failed.
     pub async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM api_keys WHERE expires_at IS NULL OR expires_at > $1 ORDER BY name, created_at"
@@ -142,7 +142,7 @@ impl ConfigStore {
     }
 }
 
-/// Why a key cannot be made.
+/// Failure to create a key.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum KeyError {
     /// The name is blank, too long or contains a character that cannot be shown.

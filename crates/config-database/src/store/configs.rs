@@ -12,19 +12,19 @@ use utoipa::ToSchema;
 
 use super::{
     ConfigStore, StoreError, instant, now,
-    stored::Stored,
+    stored::ConfigRow,
     writing::{Edit, Write},
 };
 use crate::{import::NewSchedules, validate::CheckedConfig};
 
 /// Configurations of one tenant, those that were removed among them.
-const CONFIGS_OF_A_TENANT: i64 = 100;
+const MAX_CONFIGS_PER_TENANT: i64 = 100;
 /// Bytes of a page of the history or of an export, where more than one entry is on it.
 pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How often a change is made anew because another one came between.
 const ATTEMPTS: usize = 100;
 
-/// Which configuration.
+/// Identifies a configuration: tenant and configuration key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ConfigId {
     pub(crate) tenant_id: TenantId,
@@ -111,7 +111,7 @@ impl Expected {
     }
 }
 
-/// Why a change was not made.
+/// Failure to change a configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
     #[error("the configuration does not exist")]
@@ -130,7 +130,7 @@ pub(crate) enum ChangeError {
 impl ConfigStore {
     pub(crate) async fn config(&self, id: &ConfigId) -> Result<Option<StoredConfig>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let stored = Stored::read(&mut connection, self.dialect, id).await?;
+        let stored = ConfigRow::read(&mut connection, self.dialect, id).await?;
         Ok(stored.into_config(id))
     }
 
@@ -143,14 +143,14 @@ impl ConfigStore {
         config: Option<CheckedConfig>,
     ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
         let mut write = Write::begin(self).await?;
-        let stored = Stored::read(write.connection(), self.dialect, id).await?;
+        let stored = ConfigRow::read(write.connection(), self.dialect, id).await?;
         let old = stored.clone().into_config(id);
         expected.check(old.as_ref())?;
         if config.is_none() && old.is_none() {
             return Err(ChangeError::Missing);
         }
         if stored.version == 0 {
-            may_have_one_more(write.connection(), id).await?;
+            check_config_count(write.connection(), id).await?;
         }
         let edit = Edit {
             id: id.clone(),
@@ -188,7 +188,7 @@ impl ConfigStore {
     /// Stores configurations, all or none of them; none comes twice. Returns how many were not stored already.
     pub(crate) async fn import(&self, edits: Vec<Edit>, actor: &str) -> Result<usize, StoreError> {
         let mut write = Write::begin(self).await?;
-        let stored = Stored::read_many(write.connection(), self.dialect, &edits).await?;
+        let stored = ConfigRow::read_many(write.connection(), self.dialect, &edits).await?;
         let mut changed = 0;
         for (edit, stored) in edits.into_iter().zip(stored) {
             let version = stored.version;
@@ -220,7 +220,7 @@ impl ConfigStore {
         .bind(before)
         .bind(i64::from(limit) + 1)
         .fetch(&self.pool);
-        let (mut versions, mut room) = (Vec::new(), Room::new(limit));
+        let (mut versions, mut room) = (Vec::new(), PageBudget::new(limit));
         while let Some(row) = rows.try_next().await? {
             let value: Option<&str> = row.try_get(1)?;
             if !room.takes(value.map_or(0, str::len)) {
@@ -261,7 +261,7 @@ impl ConfigStore {
         .bind(after_key)
         .bind(i64::from(limit))
         .fetch(&self.pool);
-        let (mut configs, mut room) = (Vec::new(), Room::new(limit));
+        let (mut configs, mut room) = (Vec::new(), PageBudget::new(limit));
         while let Some(row) = rows.try_next().await? {
             let (value, tenant): (&str, &str) = (row.try_get(0)?, row.try_get(4)?);
             if !room.takes(value.len()) {
@@ -271,7 +271,7 @@ impl ConfigStore {
                 tenant_id: TenantId::new(tenant).map_err(StoreError::new)?,
                 config_key: row.try_get(5)?,
             };
-            configs.extend(Stored::of(&row, 0)?.into_config(&id));
+            configs.extend(ConfigRow::of(&row, 0)?.into_config(&id));
         }
         Ok(configs)
     }
@@ -303,13 +303,13 @@ impl ConfigStore {
 }
 
 /// What a page still has room for: a number of entries, and their bytes. The first entry always finds room.
-pub(super) struct Room {
+pub(super) struct PageBudget {
     entries: u32,
     bytes: usize,
     empty: bool,
 }
 
-impl Room {
+impl PageBudget {
     pub(super) fn new(entries: u32) -> Self {
         Self {
             entries,
@@ -330,7 +330,7 @@ impl Room {
     }
 }
 
-async fn may_have_one_more(
+async fn check_config_count(
     connection: &mut AnyConnection,
     id: &ConfigId,
 ) -> Result<(), ChangeError> {
@@ -339,11 +339,11 @@ async fn may_have_one_more(
         .fetch_one(connection)
         .await
         .map_err(StoreError::new)?;
-    if configs < CONFIGS_OF_A_TENANT {
+    if configs < MAX_CONFIGS_PER_TENANT {
         return Ok(());
     }
     let problem = Invalid::new(
-        format!("exceeds the limit of {CONFIGS_OF_A_TENANT} configurations per tenant"),
+        format!("exceeds the limit of {MAX_CONFIGS_PER_TENANT} configurations per tenant"),
         "use an existing config_key",
     );
     let error = problem.at("/config_key", Some(&Value::from(id.config_key.as_str())));

@@ -11,7 +11,9 @@ use sqlx::{AnyConnection, Row, any::AnyRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ConfigStore, StoreError, configs::Room, dialect::Dialect, instant, stored::readable};
+use super::{
+    ConfigStore, StoreError, configs::PageBudget, dialect::Dialect, instant, stored::readable,
+};
 
 /// Changes that are kept at most. Readers who have not seen those before them read the groups anew, which costs no more.
 const CHANGES_KEPT: i64 = 2_000_000;
@@ -38,7 +40,7 @@ pub(crate) struct FeedEntry {
     /// What is stored since; `null` when it was deleted.
     #[schema(value_type = Option<Object>)]
     preference: Option<Map<String, Value>>,
-    /// When it was recorded here.
+    /// Time at which the change was recorded.
     changed_at: DateTime<Utc>,
     /// Since when the fields that say when it falls due have been as they are; `null` when it was deleted.
     schedule_since: Option<DateTime<Utc>>,
@@ -73,7 +75,7 @@ pub(crate) enum FeedError {
     Store(#[from] StoreError),
 }
 
-/// Where the feed stands.
+/// Position of the feed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct FeedState {
     pub(super) epoch: String,
@@ -99,7 +101,7 @@ impl ConfigStore {
     /// seen them read the groups anew. Returns how many there were.
     ///
     /// # Errors
-    /// When the store fails.
+    /// The store failed.
     pub async fn purge_changes(&self, until: DateTime<Utc>) -> Result<u64, StoreError> {
         let mut transaction = self.begin(self.dialect.begin_write()).await?;
         let last: Option<i64> =
@@ -187,7 +189,7 @@ impl ConfigStore {
         .bind(i64::from(limit) + 1)
         .fetch(&mut *snapshot);
         let (mut changes, mut has_more) = (Vec::new(), false);
-        let mut room = Room::new(limit);
+        let mut room = PageBudget::new(limit);
         while let Some(row) = rows.try_next().await.map_err(StoreError::new)? {
             let preference: Option<&str> = row.try_get(5).map_err(StoreError::new)?;
             if !room.takes(preference.map_or(0, str::len)) {

@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 use sqlx::{Row, any::AnyRow};
 use utoipa::ToSchema;
 
-use super::{ConfigStore, StoreError, configs::Room, feed::FeedState, instant, stored::readable};
+use super::{
+    ConfigStore, StoreError, configs::PageBudget, feed::FeedState, instant, stored::readable,
+};
 
 const SHARED: [&str; 4] = ["frequency", "preferred_time", "preferred_day", "timezone"];
 
@@ -85,7 +87,7 @@ impl ConfigStore {
         .bind(limit.map_or(i64::MAX, |limit| i64::from(limit) + 1))
         .fetch(&mut *snapshot);
         let as_of_id = after.map_or(state.head, |(as_of_id, _)| as_of_id);
-        let mut room = limit.map(Room::new);
+        let mut room = limit.map(PageBudget::new);
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let (mut last, mut more) = (None, false);
         while let Some(row) = rows.try_next().await.map_err(StoreError::new)? {

@@ -15,8 +15,8 @@ static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// Connections at most. Reads need no more on a few cores, and there is one writer at a time.
-const CONNECTIONS: u32 = 8;
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_CONNECTIONS: u32 = 8;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ConfigStore {
     /// Opens the database of `url`, a file as `sqlite://var/config.db` (made with its folder where missing) or a
@@ -119,8 +119,8 @@ async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool
         AnyConnection::connect_with(&options).await?.close().await?;
     }
     AnyPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(PATIENCE)
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(move |connection, _| {
             Box::pin(async move { connection.execute(settings).await.map(drop) })
         })

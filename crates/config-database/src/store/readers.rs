@@ -14,13 +14,13 @@ use sqlx::Row;
 use super::{ConfigStore, StoreError, instant, now};
 
 /// Who has not been seen for so long is gone.
-pub(crate) const GONE_AFTER: TimeDelta = TimeDelta::minutes(5);
+pub(crate) const READER_EXPIRES_AFTER: TimeDelta = TimeDelta::minutes(5);
 /// Readers known at the same time, and those of one key for one feature; further ones are left out.
-const MOST: usize = 1_000;
-const MOST_OF_A_KEY: usize = 50;
+const MAX_READERS: usize = 1_000;
+const MAX_READERS_PER_KEY: usize = 50;
 
 /// Between the name of a key and the process that reads with it. Neither holds a control character.
-const OF: char = '\n';
+const SEPARATOR: char = '\n';
 
 /// How far a reader has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,14 @@ impl ConfigStore {
         since_id: i64,
     ) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let reader = (format!("{key}{OF}{process}"), feature.to_string());
-        let of_key =
-            |(name, of): &&(String, String)| *of == reader.1 && name.split(OF).next() == Some(key);
-        let room = || readers.len() < MOST && readers.keys().filter(of_key).count() < MOST_OF_A_KEY;
+        let reader = (format!("{key}{SEPARATOR}{process}"), feature.to_string());
+        let of_key = |(name, of): &&(String, String)| {
+            *of == reader.1 && name.split(SEPARATOR).next() == Some(key)
+        };
+        let room = || {
+            readers.len() < MAX_READERS
+                && readers.keys().filter(of_key).count() < MAX_READERS_PER_KEY
+        };
         if readers.contains_key(&reader) || room() {
             let seen_at = now();
             readers.insert(reader, ReaderAt { since_id, seen_at });
@@ -86,7 +90,7 @@ impl ConfigStore {
         }
         let mut by_key: HashMap<String, ReaderAt> = HashMap::new();
         for (reader, at) in found {
-            let key = reader.split(OF).next().unwrap_or_default();
+            let key = reader.split(SEPARATOR).next().unwrap_or_default();
             let behind = by_key.entry(key.to_owned()).or_insert(at);
             behind.since_id = behind.since_id.min(at.since_id);
         }
@@ -97,7 +101,7 @@ impl ConfigStore {
     pub(crate) async fn save_readers(&self, since: DateTime<Utc>) -> Result<(), StoreError> {
         let rows: Vec<Value> = {
             let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-            readers.retain(|_, at| at.seen_at > now() - GONE_AFTER);
+            readers.retain(|_, at| at.seen_at > now() - READER_EXPIRES_AFTER);
             let new = readers.iter().filter(|(_, at)| at.seen_at >= since);
             new.map(|((reader, feature), at)| {
                 json!([reader, feature, at.since_id, at.seen_at.timestamp_micros()])
@@ -118,7 +122,7 @@ impl ConfigStore {
         .execute(&self.pool)
         .await?;
         sqlx::query("DELETE FROM readers WHERE seen_at < $1")
-            .bind((now() - GONE_AFTER).timestamp_micros())
+            .bind((now() - READER_EXPIRES_AFTER).timestamp_micros())
             .execute(&self.pool)
             .await?;
         Ok(())

@@ -22,13 +22,13 @@ use crate::{
 };
 
 /// How long overrides may be checked. What takes longer is refused.
-const CHECKED_WITHIN: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a pattern may try another way to match.
-const BACKTRACKS: usize = 10_000;
+const MAX_BACKTRACKS: usize = 10_000;
 /// Up to so many comparisons, the first 100 mistakes are listed; beyond, the first one alone.
-const EVERY_MISTAKE_WITHIN: u64 = 100_000;
+const LIST_ALL_BELOW_COST: u64 = 100_000;
 /// The longest description of a mistake; the schema library quotes what was sent.
-const LONGEST_PROBLEM: usize = 300;
+const MAX_PROBLEM_LENGTH: usize = 300;
 
 /// The schemas in effect, by feature.
 pub(super) type Schemas = Arc<RwLock<BTreeMap<String, Schema>>>;
@@ -65,9 +65,9 @@ impl Compiled {
         let cost = cost::of(document).map_err(SchemaError::Invalid)?;
         let validator = jsonschema::options()
             .offline()
-            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS))
+            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS))
             .build(document)
-            .map_err(|error| SchemaError::Invalid(cut(&error.to_string(), LONGEST_PROBLEM)))?;
+            .map_err(|error| SchemaError::Invalid(cut(&error.to_string(), MAX_PROBLEM_LENGTH)))?;
         Ok(Self { validator, cost })
     }
 
@@ -76,13 +76,13 @@ impl Compiled {
         if self.validator.is_valid(overrides) {
             return Vec::new();
         }
-        let listed = if self.cost.saturating_mul(cost::size(overrides)) <= EVERY_MISTAKE_WITHIN {
+        let listed = if self.cost.saturating_mul(cost::size(overrides)) <= LIST_ALL_BELOW_COST {
             FieldErrors::LISTED
         } else {
             1
         };
         let mistake = |error: jsonschema::ValidationError<'_>| {
-            let problem = cut(&error.to_string(), LONGEST_PROBLEM);
+            let problem = cut(&error.to_string(), MAX_PROBLEM_LENGTH);
             (error.instance_path().to_string(), problem)
         };
         match listed {
@@ -113,7 +113,7 @@ pub(crate) struct InvalidPreferences {
 }
 
 impl InvalidPreferences {
-    const LISTED: usize = 500;
+    const MAX_LISTED: usize = 500;
 }
 
 /// Why a schema cannot be stored.
@@ -144,7 +144,7 @@ impl ConfigStore {
             };
             to_check.iter().filter_map(of).collect::<Vec<_>>()
         });
-        let Ok(Ok(mistakes)) = tokio::time::timeout(CHECKED_WITHIN, mistakes).await else {
+        let Ok(Ok(mistakes)) = tokio::time::timeout(CHECK_TIMEOUT, mistakes).await else {
             let invalid = Invalid::new(
                 "cannot be checked against the schema in time",
                 "store a smaller value, or simplify the schema",
@@ -188,7 +188,7 @@ impl ConfigStore {
             found.checked += 1;
             if let Err(errors) = self.check(FEATURE_PREFERENCES, config).await {
                 found.invalid += 1;
-                if found.first.len() < InvalidPreferences::LISTED {
+                if found.first.len() < InvalidPreferences::MAX_LISTED {
                     found.first.push((tenant, feature, errors.to_string()));
                 }
             }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{ConfigStore, StoreError, now};
 
 /// Sessions of one key at one time.
-const SESSIONS_OF_A_KEY: i64 = 50;
+const MAX_SESSIONS_PER_KEY: i64 = 50;
 
 impl ConfigStore {
     pub(crate) async fn add_session(
@@ -30,7 +30,7 @@ impl ConfigStore {
                  (SELECT token_hash FROM sessions WHERE key_hash = $1 ORDER BY expires_at DESC LIMIT $2)",
         )
         .bind(key.to_hex().as_str())
-        .bind(SESSIONS_OF_A_KEY)
+        .bind(MAX_SESSIONS_PER_KEY)
         .execute(&self.pool)
         .await?;
         Ok(())

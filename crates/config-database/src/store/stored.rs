@@ -37,9 +37,9 @@ fn depth_of(document: &str) -> usize {
     deepest
 }
 
-/// What stands in the row.
+/// Row of the table `configs`.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stored {
+pub(super) struct ConfigRow {
     pub(super) value: Option<Map<String, Value>>,
     /// 0: it never was.
     pub(super) version: i64,
@@ -48,7 +48,7 @@ pub(super) struct Stored {
     pub(super) schedule_since: BTreeMap<String, DateTime<Utc>>,
 }
 
-impl Stored {
+impl ConfigRow {
     pub(super) async fn read(
         connection: &mut AnyConnection,
         dialect: Dialect,

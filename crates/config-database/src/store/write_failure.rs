@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use super::{ConfigStore, StoreError, now};
 
 /// A failure that has not been repeated for so long is over: people write now and then.
-const FORGOTTEN_AFTER: TimeDelta = TimeDelta::minutes(10);
+const EXPIRES_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 /// The writes that have failed since the last one that succeeded.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +39,7 @@ impl ConfigStore {
         let failing = failing.unwrap_or_else(PoisonError::into_inner);
         let failing = failing
             .as_ref()
-            .filter(|failing| now() - failing.last <= FORGOTTEN_AFTER)?;
+            .filter(|failing| now() - failing.last <= EXPIRES_AFTER)?;
         let (since, reason) = (failing.since, &failing.reason);
         let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
         Some(format!(

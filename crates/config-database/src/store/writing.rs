@@ -10,7 +10,7 @@ use sqlx::{Any, AnyConnection, Transaction};
 
 use super::{
     ConfigId, ConfigStore, StoreError, dialect::Dialect, feed::FeedState, groups::slot_of, now,
-    stored::Stored,
+    stored::ConfigRow,
 };
 use crate::{
     import::NewSchedules,
@@ -18,16 +18,16 @@ use crate::{
 };
 
 /// Versions of a configuration that are kept, beside the one that is stored.
-const VERSIONS_KEPT: i64 = 1_000;
+const MAX_VERSIONS: i64 = 1_000;
 /// Characters of a configuration's kept versions together, and of one tenant's changes in the feed that newer ones have
 /// replaced.
-const CHARACTERS_KEPT: i64 = 4 * 1024 * 1024;
+const MAX_VERSION_CHARACTERS: i64 = 4 * 1024 * 1024;
 /// Changes of one tenant that are kept although newer ones have replaced them.
-const REPLACED_CHANGES_KEPT: i64 = 1_000;
+const MAX_REPLACED_CHANGES: i64 = 1_000;
 /// How far back changes are looked at for that.
-const CHANGES_LOOKED_AT: i64 = 100_000;
+const MAX_CHANGES_EXAMINED: i64 = 100_000;
 /// Old versions and changes are looked for with every so many versions of a configuration.
-const TIDIED_EVERY: i64 = 16;
+const CLEANUP_INTERVAL: i64 = 16;
 
 /// What a configuration is to become.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ impl Write {
     }
 
     /// Adds an edit of what is `stored`, and returns what will be.
-    pub(super) fn add(&mut self, edit: Edit, stored: Stored) -> Stored {
+    pub(super) fn add(&mut self, edit: Edit, stored: ConfigRow) -> ConfigRow {
         let Edit {
             id,
             config,
@@ -109,7 +109,7 @@ impl Write {
             version,
             at.timestamp_micros()
         ]));
-        if version % TIDIED_EVERY == 0 {
+        if version % CLEANUP_INTERVAL == 0 {
             self.to_tidy.push(json!([id.tenant_id, id.config_key]));
         }
         let mut schedule_since = BTreeMap::new();
@@ -120,7 +120,7 @@ impl Write {
             };
             schedule_since = self.compare(&id.tenant_id, &stored, config.as_ref(), at, new_since);
         }
-        Stored {
+        ConfigRow {
             value: config.map(|config| config.value),
             version,
             updated_at: at,
@@ -132,7 +132,7 @@ impl Write {
     fn compare(
         &mut self,
         tenant_id: &TenantId,
-        stored: &Stored,
+        stored: &ConfigRow,
         config: Option<&CheckedConfig>,
         at: DateTime<Utc>,
         new_since: DateTime<Utc>,
@@ -278,7 +278,7 @@ impl Write {
         }
         if !self.to_tidy.is_empty() {
             let configs = Value::from(self.to_tidy).to_string();
-            forget_old(connection, dialect, configs, self.head).await?;
+            delete_old(connection, dialect, configs, self.head).await?;
         }
         let state = FeedState::read(connection).await?;
         self.transaction.commit().await?;
@@ -297,7 +297,7 @@ fn says_the_same_when(one: &Value, other: &Value) -> bool {
 
 /// Forgets old versions of `configs`, and changes of their tenants that newer ones have replaced: a reader who comes late
 /// sees the newer ones. So the store does not grow without end, whatever a tenant writes.
-async fn forget_old(
+async fn delete_old(
     connection: &mut AnyConnection,
     dialect: Dialect,
     configs: String,
@@ -313,8 +313,8 @@ async fn forget_old(
              WHERE place > 1 AND (place > $2 OR total > $3))",
     ))
     .bind(configs.as_str())
-    .bind(VERSIONS_KEPT)
-    .bind(CHARACTERS_KEPT)
+    .bind(MAX_VERSIONS)
+    .bind(MAX_VERSION_CHARACTERS)
     .execute(&mut *connection)
     .await?;
     sqlx::query(dialect.rows(
@@ -327,9 +327,9 @@ async fn forget_old(
              WHERE of_feature > 1 AND (place > $2 OR total > $3))",
     ))
     .bind(configs)
-    .bind(REPLACED_CHANGES_KEPT)
-    .bind(CHARACTERS_KEPT)
-    .bind(head - CHANGES_LOOKED_AT)
+    .bind(MAX_REPLACED_CHANGES)
+    .bind(MAX_VERSION_CHARACTERS)
+    .bind(head - MAX_CHANGES_EXAMINED)
     .execute(connection)
     .await?;
     Ok(())

@@ -13,9 +13,9 @@ pub struct FieldError {
     pub pointer: String,
     /// The value that was given, as JSON, cut to 60 characters; `None` when it is missing.
     pub value: Option<String>,
-    /// What is wrong with it.
+    /// Problem with the value, such as "is not a number".
     pub problem: String,
-    /// What to write instead.
+    /// Remedy: what to write instead.
     pub remedy: String,
 }
 
@@ -63,7 +63,7 @@ impl FieldErrors {
     /// These mistakes, if there are any.
     ///
     /// # Errors
-    /// When there are.
+    /// There are errors.
     pub fn unless_empty(errors: Vec<FieldError>) -> Result<(), Self> {
         match errors.is_empty() {
             true => Ok(()),

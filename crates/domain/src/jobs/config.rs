@@ -40,7 +40,7 @@ pub struct JobConfig {
     pub job_id: JobId,
     /// How its items are put together.
     pub kind: JobKind,
-    /// What it runs.
+    /// Purpose that the job runs.
     pub purpose_id: PurposeId,
     /// Order among items that fall due together.
     pub priority: Priority,
@@ -67,14 +67,14 @@ pub enum Work {
     Preferences {
         /// The feature.
         feature_type: FeatureType,
-        /// What a preference leaves out.
+        /// Values for the fields that a preference leaves out.
         defaults: Box<Preference>,
         /// Over how many minutes after the slot the tenants are spread; 0 and 1: not at all.
         spread_minutes: u32,
     },
     /// Records of files, at one fixed time.
     Fixed {
-        /// When.
+        /// Schedule of the job.
         schedule: Schedule,
         /// The sources by category; one, named `items`, unless the job is combined.
         sources: BTreeMap<String, Source>,

@@ -8,7 +8,7 @@ use crate::{ids::ItemId, input::errors::Invalid};
 /// Records, and which of them are wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    /// Where they are.
+    /// Location of the records.
     pub location: Location,
     /// What a record must fulfil, all of it.
     pub filters: Vec<Filter>,
@@ -16,7 +16,7 @@ pub struct Source {
     pub limit: Option<usize>,
 }
 
-/// Where records are.
+/// Location of records: a file or a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// Records that are ids alone, listed in the job.
@@ -26,7 +26,7 @@ pub enum Location {
     File(String),
     /// A JSON document at a URL.
     Http {
-        /// Where.
+        /// Address of the document.
         url: String,
         /// Where in the document the array of records stands, as a JSON pointer; empty: it is the document.
         items: String,

@@ -11,7 +11,7 @@ use crate::ids::{FeatureType, TenantId};
 /// A tenant's stored preference for one feature, not yet checked: the mirror quarantines what is invalid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PreferenceRecord {
-    /// Whose it is.
+    /// Tenant that the preference belongs to.
     pub tenant_id: TenantId,
     /// The preference object as it is stored.
     pub preference: Arc<Map<String, Value>>,
@@ -26,11 +26,11 @@ pub struct PreferenceRecord {
 /// One entry of the feed of changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Whose preference changed.
+    /// Tenant whose preference changed.
     pub tenant_id: TenantId,
-    /// For which feature.
+    /// Feature of the preference.
     pub feature_type: FeatureType,
-    /// What it is now.
+    /// State of the preference after the change.
     pub kind: ChangeKind,
     /// When it changed; `None` when the server does not say.
     pub changed_at: Option<DateTime<Utc>>,
@@ -38,7 +38,7 @@ pub struct Change {
     pub schedule_since: Option<DateTime<Utc>>,
 }
 
-/// What a preference became.
+/// State of a preference after a change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangeKind {
     /// Stored anew, or changed, to this object.

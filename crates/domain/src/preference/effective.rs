@@ -24,7 +24,7 @@ use crate::{
 pub struct MergedPreference {
     /// On or off.
     pub enabled: bool,
-    /// When it falls due.
+    /// Slot at which the job runs for the tenant.
     pub slot: Slot,
     /// The tenant's overrides merged over the job's.
     pub template_overrides: Arc<Map<String, Value>>,

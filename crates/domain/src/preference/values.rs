@@ -52,7 +52,7 @@ pub(super) fn parse_time(value: &Value) -> Result<TimeOfDay, Invalid> {
 /// The value as an IANA time zone.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem with the value, and the remedy.
 pub fn parse_zone(value: &Value) -> Result<Zone, Invalid> {
     word(value)?.parse().map_err(|_| {
         Invalid::new(

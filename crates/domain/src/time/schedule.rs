@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use crate::time::{cron::CronSchedule, occurrence::Occurrence, slot::Slot, zone::Zone};
 
-/// When a plain job falls due.
+/// Schedule of a plain job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Schedule {
     /// A frequency with its days, time and zone.

@@ -15,9 +15,9 @@ use crate::{
 pub struct NewBatch {
     /// The same for the same firing, whichever process plans it: a second plan of it is a no-op.
     pub batch_id: Uuid,
-    /// Which job.
+    /// Job that the batch belongs to.
     pub job_id: JobId,
-    /// Orders it in the queue.
+    /// Priority of its chunks in the queue.
     pub priority: Priority,
     /// The slot, as text.
     pub slot: String,
@@ -140,7 +140,7 @@ impl NewBatch {
         self
     }
 
-    /// How many items it has.
+    /// Number of its items.
     #[must_use]
     pub fn total(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.items.len()).sum()
@@ -196,7 +196,7 @@ impl std::str::FromStr for BatchStatus {
 pub struct Batch {
     /// Id of the batch.
     pub batch_id: Uuid,
-    /// Which job.
+    /// Job that the batch belongs to.
     pub job_id: JobId,
     /// The slot, as text.
     pub slot: String,
@@ -206,22 +206,22 @@ pub struct Batch {
     pub trigger: Trigger,
     /// Status of the batch.
     pub status: BatchStatus,
-    /// How many items it has.
+    /// Number of its items.
     pub total: u64,
-    /// How many succeeded.
+    /// Number of items that succeeded.
     pub succeeded: u64,
-    /// How many failed for good.
+    /// Number of items that failed after all retries.
     pub failed: u64,
     /// How many were not run, with a reason: disabled meanwhile, or run by another batch of the same date.
     pub skipped: u64,
-    /// When it was put in the queue.
+    /// Time at which the batch was enqueued.
     pub created_at: DateTime<Utc>,
-    /// When its last item was done.
+    /// Time at which its last item was done; `None`: some are not.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
 impl Batch {
-    /// How many items have an outcome.
+    /// Number of items with an outcome.
     #[must_use]
     pub fn processed(&self) -> u64 {
         self.succeeded + self.failed + self.skipped

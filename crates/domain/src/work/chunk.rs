@@ -23,7 +23,7 @@ pub struct Chunk {
     pub batch_id: Uuid,
     /// The job to run.
     pub job_id: JobId,
-    /// When the batch fell due.
+    /// Time at which the batch fell due.
     pub scheduled_at: DateTime<Utc>,
     /// Which run this is for its items.
     pub occurrence: Occurrence,

@@ -20,7 +20,7 @@ pub enum Delivery {
     Sink(String),
     /// A URL.
     Webhook {
-        /// Where, and how it is signed.
+        /// URL of the webhook, and how calls are signed.
         config: WebhookConfig,
         /// Whether every result is posted by itself; otherwise in parts of a batch.
         each: bool,

@@ -11,30 +11,30 @@ use crate::{
     time::occurrence::Occurrence,
 };
 
-/// What a handler is given.
+/// Unit of work that a handler is called with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Whose work it is.
+    /// Tenant that the work is for, or the item of a plain job.
     pub item_id: ItemId,
-    /// Which job.
+    /// Job that the item belongs to.
     pub job_id: JobId,
-    /// What to run.
+    /// Purpose that is run.
     pub purpose_id: PurposeId,
-    /// The batch that brought it.
+    /// Batch that the item belongs to.
     pub batch_id: Uuid,
     /// Which run of the job for this tenant.
     pub occurrence: Occurrence,
     /// Due time.
     pub scheduled_at: DateTime<Utc>,
-    /// What it is run with.
+    /// Input of the run.
     pub input: ItemInput,
-    /// Which attempt this is, from 1.
+    /// Number of this attempt, from 1.
     pub attempt: u32,
     /// How its idempotency key is written.
     pub key_form: KeyForm,
 }
 
-/// What an item is run with.
+/// Input of an item's run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ItemInput {
     /// The effective preference of a tenant.

@@ -45,7 +45,7 @@ impl std::str::FromStr for ItemStatus {
     }
 }
 
-/// Why an item was not run.
+/// Reason why an item was not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipReason {
     /// The tenant switched the feature off after the item was queued.
@@ -102,7 +102,7 @@ pub struct ItemResult {
     pub attempts: u32,
     /// The effective preference it ran with, for preference-based jobs.
     pub preference: Option<Value>,
-    /// What the handler returned.
+    /// Output of the handler; `None` unless it succeeded.
     #[serde(rename = "result")]
     pub output: Option<Value>,
     /// Reason for the failure or the skip.

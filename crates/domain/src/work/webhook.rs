@@ -10,7 +10,7 @@ use crate::input::{
 /// The settings of a `webhook` handler, and of results delivered to a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfig {
-    /// Where to post to.
+    /// URL that results are posted to.
     pub url: String,
     /// The environment variable that holds the secret to sign with; `None`: not signed.
     pub secret_env: Option<String>,

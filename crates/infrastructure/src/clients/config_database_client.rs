@@ -15,7 +15,7 @@
 //! | retry, 4 attempts | `http.rs` | One lost packet, or a server that restarts, ends a snapshot of many pages or sends a chunk back to the queue. |
 //! | circuit breaker over all calls, 5 s after 5 failures in a row | `breaker.rs` | Each of many callers waits for its own timeouts, and their retries multiply the load of a server that is down or overloaded. |
 //! | cache of single tenants | `cache.rs` | A call for each item; work on tenants known already stops while the server is down. |
-//! | retry aside, 1 s to 5 min | `owed.rs` | One tenant that cannot be read keeps back the changes of all others. |
+//! | retry aside, 1 s to 5 min | `pending_fetches.rs` | One tenant that cannot be read keeps back the changes of all others. |
 //! | last known good, on disk | `last_known_good.rs` | A process that starts while the server is down does nothing; an empty answer ends the runs of all tenants. |
 //! | the feed's wait, 1 s to the poll interval | `feed.rs` of the scheduler | Reading ends for good, or goes on in a hot loop. |
 //! | back to the queue, 5 s | `queue/worker.rs` | Work whose preferences cannot be read is lost. |
@@ -26,8 +26,8 @@
 mod breaker;
 mod cache;
 mod http;
-mod owed;
 mod pages;
+mod pending_fetches;
 mod quarantine;
 mod wire;
 
@@ -45,26 +45,26 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
-    cache::{Known, Lookup, PreferenceCache},
-    http::{Answer, Ask, Http},
-    owed::Owed,
+    cache::{CachedPreference, Lookup, PreferenceCache},
+    http::{CallOptions, Http, ServerAnswer},
     pages::Pages,
+    pending_fetches::PendingFetches,
     quarantine::Quarantine,
-    wire::{Misfit, News, RawChange, What},
+    wire::{FeedEntry, PreferenceChange, RawChange, RejectedEntry},
 };
 
 /// Tenants asked for in one page of a snapshot, where the server can page.
 const PAGE: usize = 5_000;
 /// Tenants fetched one by one at the same time.
-const FETCHES: usize = 16;
+const MAX_CONCURRENT_FETCHES: usize = 16;
 /// Time for one fetch of a tenant whose change came without a preference; then it is retried aside.
-const FETCH_WITHIN: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for all such fetches of a page.
-const FETCHES_WITHIN: Duration = Duration::from_secs(30);
+const PAGE_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for finding the end of a plain server's feed.
-const HEAD_WITHIN: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The shortest time a server is asked to hold a call.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const MIN_LONG_POLL: Duration = Duration::from_secs(1);
 
 /// What the program calls the settings that a client is made with, for its error messages.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +126,7 @@ pub struct ConfigDatabaseClient {
     http: Http,
     cache: PreferenceCache,
     quarantine: Quarantine,
-    owed: Owed,
+    pending_fetches: PendingFetches,
 }
 
 impl ConfigDatabaseClient {
@@ -140,7 +140,7 @@ impl ConfigDatabaseClient {
             http: Http::new(options)?,
             cache,
             quarantine: Quarantine::default(),
-            owed: Owed::default(),
+            pending_fetches: PendingFetches::default(),
         })
     }
 
@@ -166,7 +166,7 @@ impl ConfigDatabaseClient {
             query.extend(page_cursor.take().map(|cursor| ("cursor", cursor)));
             let answer = self
                 .http
-                .get("preferences/groups", &query, Ask::default())
+                .get("preferences/groups", &query, CallOptions::default())
                 .await?;
             let page = self.http.read(&answer, wire::GroupsPage::read)?;
             let (next, content) = (page.next_cursor.clone(), page.content());
@@ -177,7 +177,7 @@ impl ConfigDatabaseClient {
             let Some(next) = next else { return Ok(all) };
             let content = (all.len() > before).then_some(content);
             pages
-                .go_on(&next, content, all.len())
+                .check_next(&next, content, all.len())
                 .map_err(|why| self.endless("groups", &why))?;
             page_cursor = Some(next);
         }
@@ -199,12 +199,15 @@ impl ConfigDatabaseClient {
         if cursor.epoch.is_some() && !wait.is_zero() {
             query.push(("wait", wait.as_secs().max(1).to_string()));
         }
-        let ask = Ask {
+        let call_options = CallOptions {
             wait,
-            ..Ask::default()
+            ..CallOptions::default()
         };
-        let answer = self.http.get("preferences/changes", &query, ask).await?;
-        if matches!(answer, Answer::Gone) {
+        let answer = self
+            .http
+            .get("preferences/changes", &query, call_options)
+            .await?;
+        if matches!(answer, ServerAnswer::Gone) {
             return Err(self.cursor_lost("no longer keeps changes that old"));
         }
         let mut page = self
@@ -284,7 +287,7 @@ impl ConfigDatabaseClient {
             if !page.has_more {
                 return Ok(cursor);
             }
-            if began.elapsed() > HEAD_WITHIN {
+            if began.elapsed() > HEAD_TIMEOUT {
                 let error = self.endless("changes", "the end is not reached in time");
                 warn!(%feature, %error, "Failed to find the end of the feed of {feature}: {error}");
                 return Ok(cursor);
@@ -298,27 +301,27 @@ impl ConfigDatabaseClient {
         &self,
         feature: &FeatureType,
         tenant: &TenantId,
-        known: Option<Known>,
+        known: Option<CachedPreference>,
         once: bool,
-    ) -> Result<Result<Known, Misfit>, ConfigDatabaseError> {
+    ) -> Result<Result<CachedPreference, RejectedEntry>, ConfigDatabaseError> {
         let path = format!("tenants/{tenant}/configs/feature_preferences");
-        let ask = Ask {
+        let call_options = CallOptions {
             known: known.as_ref().and_then(|known| known.etag.as_ref()),
             once,
-            ..Ask::default()
+            ..CallOptions::default()
         };
-        let answer = self.http.get(&path, &[], ask).await?;
+        let answer = self.http.get(&path, &[], call_options).await?;
         let etag = match &answer {
-            Answer::Json { etag, .. } => etag.clone(),
-            Answer::Missing => return Ok(Ok(Known::default())),
+            ServerAnswer::Json { etag, .. } => etag.clone(),
+            ServerAnswer::Missing => return Ok(Ok(CachedPreference::default())),
             // Only who sent an ETag is answered so.
-            Answer::Known => return Ok(Ok(known.unwrap_or_default())),
-            Answer::Gone => None,
+            ServerAnswer::NotModified => return Ok(Ok(known.unwrap_or_default())),
+            ServerAnswer::Gone => None,
         };
         let record = self
             .http
             .read(&answer, |body| wire::tenant_config(body, feature, tenant))?;
-        Ok(record.map(|record| Known { record, etag }))
+        Ok(record.map(|record| CachedPreference { record, etag }))
     }
 
     /// One tenant's preference, for everybody who asks for it at the same time.
@@ -327,7 +330,7 @@ impl ConfigDatabaseClient {
         feature: &FeatureType,
         tenant: TenantId,
     ) -> Result<Option<(TenantId, PreferenceRecord)>, ConfigDatabaseError> {
-        let _flight = self.cache.only_one(feature, &tenant).await;
+        let _fetch_lock = self.cache.fetch_lock(feature, &tenant).await;
         let stale = match self.cache.get(feature, &tenant) {
             // Somebody has fetched it meanwhile.
             Lookup::Fresh(known) => return Ok(known.record.map(|record| (tenant, record))),
@@ -338,9 +341,9 @@ impl ConfigDatabaseClient {
             self.fetch(feature, &tenant, stale.clone(), false).await,
             stale,
         ) {
-            (Ok(Err(misfit)), _) => {
-                quarantine::log(feature, std::slice::from_ref(&misfit), 0);
-                self.quarantine.hold(feature, misfit);
+            (Ok(Err(rejected_entry)), _) => {
+                quarantine::log(feature, std::slice::from_ref(&rejected_entry), 0);
+                self.quarantine.hold(feature, rejected_entry);
                 None
             }
             (Ok(Ok(known)), _) => {
@@ -357,20 +360,20 @@ impl ConfigDatabaseClient {
     }
 
     /// Retries tenants whose preference could not be fetched when it changed.
-    async fn fetch_owed(&self, feature: &FeatureType) -> Vec<Change> {
+    async fn fetch_pending(&self, feature: &FeatureType) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut misfits = Vec::new();
-        for (tenant_id, debt) in self.owed.due(feature) {
+        let mut rejected = Vec::new();
+        for (tenant_id, fetch) in self.pending_fetches.due(feature) {
             let change = FetchedChange {
                 fetched: self
-                    .fetch_until(Instant::now() + FETCH_WITHIN, feature, &tenant_id)
+                    .fetch_until(Instant::now() + FETCH_TIMEOUT, feature, &tenant_id)
                     .await,
                 tenant_id,
-                changed_at: debt.changed_at,
+                changed_at: fetch.changed_at,
             };
-            changes.extend(self.take_fetched(feature, change, &mut misfits));
+            changes.extend(self.take_fetched(feature, change, &mut rejected));
         }
-        quarantine::log(feature, &misfits, 0);
+        quarantine::log(feature, &rejected, 0);
         changes
     }
 
@@ -399,18 +402,18 @@ impl ConfigDatabaseClient {
             changed_at,
             fetched,
         }: FetchedChange,
-        misfits: &mut Vec<Misfit>,
+        rejected: &mut Vec<RejectedEntry>,
     ) -> Option<Change> {
         match fetched {
             Ok(Ok(record)) => Some(self.changed(feature, tenant_id, record, changed_at)),
-            Ok(Err(misfit)) => {
-                self.quarantine.hold(feature, misfit.clone());
-                misfits.push(misfit);
+            Ok(Err(rejected_entry)) => {
+                self.quarantine.hold(feature, rejected_entry.clone());
+                rejected.push(rejected_entry);
                 Some(self.unreadable_change(feature, tenant_id, changed_at))
             }
             Err(reason) => {
-                self.owed.add(feature, &tenant_id, changed_at);
-                let misfit = Misfit {
+                self.pending_fetches.add(feature, &tenant_id, changed_at);
+                let rejected_entry = RejectedEntry {
                     error: FieldError {
                         pointer: format!("/tenants/{tenant_id}/configs/feature_preferences"),
                         value: None,
@@ -421,8 +424,8 @@ impl ConfigDatabaseClient {
                     },
                     tenant: Some(tenant_id),
                 };
-                self.quarantine.hold(feature, misfit.clone());
-                misfits.push(misfit);
+                self.quarantine.hold(feature, rejected_entry.clone());
+                rejected.push(rejected_entry);
                 None
             }
         }
@@ -436,7 +439,7 @@ impl ConfigDatabaseClient {
         record: Option<PreferenceRecord>,
         changed_at: Option<DateTime<Utc>>,
     ) -> Change {
-        self.owed.settle(feature, &tenant_id);
+        self.pending_fetches.settle(feature, &tenant_id);
         self.quarantine.release(feature, &tenant_id);
         self.cache.put(feature, &tenant_id, record.clone().into());
         let schedule_since = record.as_ref().and_then(|record| record.schedule_since);
@@ -459,7 +462,7 @@ impl ConfigDatabaseClient {
         tenant_id: TenantId,
         changed_at: Option<DateTime<Utc>>,
     ) -> Change {
-        self.owed.settle(feature, &tenant_id);
+        self.pending_fetches.settle(feature, &tenant_id);
         self.cache.forget(feature, &tenant_id);
         Change {
             tenant_id,
@@ -472,18 +475,18 @@ impl ConfigDatabaseClient {
 
     /// The changes of a page, in their order. An entry that cannot be read spoils no other.
     async fn to_changes(&self, feature: &FeatureType, raw: Vec<RawChange>) -> Vec<Change> {
-        let page_ends = Instant::now() + FETCHES_WITHIN;
+        let page_ends = Instant::now() + PAGE_FETCH_TIMEOUT;
         let read = stream::iter(raw).map(|raw| async move {
             let (tenant_id, changed_at) = match &raw.what {
-                What::Change {
+                FeedEntry::Change {
                     tenant_id,
-                    news: News::NotSaid,
+                    news: PreferenceChange::NotIncluded,
                     changed_at,
                     ..
                 } => (tenant_id.clone(), *changed_at),
                 _ => return Err(raw.what),
             };
-            let deadline = page_ends.min(Instant::now() + FETCH_WITHIN);
+            let deadline = page_ends.min(Instant::now() + FETCH_TIMEOUT);
             let fetched = self.fetch_until(deadline, feature, &tenant_id).await;
             Ok(FetchedChange {
                 tenant_id,
@@ -491,51 +494,51 @@ impl ConfigDatabaseClient {
                 fetched,
             })
         });
-        let mut read = read.buffered(FETCHES);
-        let (mut changes, mut misfits) = (Vec::new(), Vec::new());
+        let mut read = read.buffered(MAX_CONCURRENT_FETCHES);
+        let (mut changes, mut rejected) = (Vec::new(), Vec::new());
         while let Some(read) = read.next().await {
             let what = match read {
                 Ok(fetched) => {
-                    changes.extend(self.take_fetched(feature, fetched, &mut misfits));
+                    changes.extend(self.take_fetched(feature, fetched, &mut rejected));
                     continue;
                 }
                 Err(what) => what,
             };
             match what {
-                What::Other => {}
-                What::Change {
+                FeedEntry::Other => {}
+                FeedEntry::Change {
                     tenant_id,
                     news,
                     changed_at,
                     schedule_since,
                 } => {
                     let record = match news {
-                        News::Preference(preference) => Some(PreferenceRecord {
+                        PreferenceChange::Preference(preference) => Some(PreferenceRecord {
                             tenant_id: tenant_id.clone(),
                             preference,
                             updated_at: changed_at,
                             schedule_since,
                         }),
-                        News::Deleted | News::NotSaid => None,
+                        PreferenceChange::Deleted | PreferenceChange::NotIncluded => None,
                     };
                     changes.push(self.changed(feature, tenant_id, record, changed_at));
                 }
-                What::Misfit(misfit) => {
-                    let tenant = misfit.tenant.clone();
+                FeedEntry::Rejected(rejected_entry) => {
+                    let tenant = rejected_entry.tenant.clone();
                     changes
                         .extend(tenant.map(|tenant| self.unreadable_change(feature, tenant, None)));
-                    self.quarantine.hold(feature, misfit.clone());
-                    misfits.push(misfit);
+                    self.quarantine.hold(feature, rejected_entry.clone());
+                    rejected.push(rejected_entry);
                 }
             }
         }
-        quarantine::log(feature, &misfits, 0);
+        quarantine::log(feature, &rejected, 0);
         changes
     }
 }
 
 /// A tenant's record, what is wrong with it, or why it cannot be had.
-type Fetched = Result<Result<Option<PreferenceRecord>, Misfit>, String>;
+type Fetched = Result<Result<Option<PreferenceRecord>, RejectedEntry>, String>;
 
 /// A change whose preference had to be fetched.
 struct FetchedChange {
@@ -563,12 +566,13 @@ impl ConfigDatabase for ConfigDatabaseClient {
         };
         let wire::Groups {
             records,
-            misfits,
-            more_misfits,
+            rejected,
+            more_rejected,
             ..
         } = groups;
-        self.owed.settle_all(feature_type);
-        self.quarantine.replace(feature_type, misfits, more_misfits);
+        self.pending_fetches.settle_all(feature_type);
+        self.quarantine
+            .replace(feature_type, rejected, more_rejected);
         for record in &records {
             let known = Some(record.clone()).into();
             self.cache.put(feature_type, &record.tenant_id, known);
@@ -589,11 +593,11 @@ impl ConfigDatabase for ConfigDatabaseClient {
         let mut cursor = cursor.clone();
         let waited = cursor.epoch.is_some();
         let ends = Instant::now() + wait;
-        if self.owed.is_full(feature_type) {
+        if self.pending_fetches.is_full(feature_type) {
             return Err(self.cursor_lost("cannot give the preferences of too many tenants"));
         }
         loop {
-            let changes = self.fetch_owed(feature_type).await;
+            let changes = self.fetch_pending(feature_type).await;
             if !changes.is_empty() {
                 return Ok(ChangePage {
                     changes,
@@ -605,10 +609,10 @@ impl ConfigDatabase for ConfigDatabaseClient {
             // A long poll ends in time for the next retry.
             let left = ends.saturating_duration_since(Instant::now());
             let retry_in = self
-                .owed
-                .next_in(feature_type)
+                .pending_fetches
+                .next_retry_in(feature_type)
                 .unwrap_or(left)
-                .max(SHORTEST_WAIT);
+                .max(MIN_LONG_POLL);
             let wait = left.min(retry_in);
             let began = Instant::now();
             let page = self.read_changes(feature_type, &cursor, wait).await?;
@@ -646,7 +650,7 @@ impl ConfigDatabase for ConfigDatabaseClient {
         }
         let fetched: Vec<_> = stream::iter(to_fetch)
             .map(|tenant| self.fetch_and_cache(feature_type, tenant))
-            .buffer_unordered(FETCHES)
+            .buffer_unordered(MAX_CONCURRENT_FETCHES)
             .try_collect()
             .await?;
         found.extend(fetched.into_iter().flatten());

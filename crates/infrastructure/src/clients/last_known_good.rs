@@ -29,12 +29,12 @@ use tracing::{error, warn};
 
 pub use self::folder::FolderInUse;
 use self::{
-    journal::{Damage, Found, Journal, Kept},
+    journal::{Damage, Journal, JournalRecord, JournalState},
     tenants::Tenants,
 };
 
 /// A snapshot that is hard to believe is taken once it is read again after this time.
-const CONFIRM_AFTER: Duration = Duration::from_secs(60);
+const CONFIRM_SNAPSHOT_AFTER: Duration = Duration::from_secs(60);
 
 type Records = BTreeMap<TenantId, PreferenceRecord>;
 
@@ -44,15 +44,15 @@ pub struct LastKnownGood {
     clock: Arc<dyn Clock>,
     folder: PathBuf,
     source: String,
-    features: Mutex<HashMap<FeatureType, Known>>,
+    features: Mutex<HashMap<FeatureType, FeatureMemory>>,
     /// Keeps other agents out of the folder.
     _lock: Option<File>,
     failures: ActiveFailures,
 }
 
-/// What is known of a feature.
+/// Last known preferences of a feature.
 #[derive(Default)]
-struct Known {
+struct FeatureMemory {
     /// Its tenants, as far as snapshots and changes tell; `None` before the first.
     tenants: Option<Tenants>,
     /// When a snapshot that is hard to believe was first read.
@@ -112,7 +112,7 @@ impl LastKnownGood {
     fn believe(
         &self,
         feature_type: &FeatureType,
-        known: &mut Known,
+        known: &mut FeatureMemory,
         mut snapshot: Snapshot,
         read_at: DateTime<Utc>,
     ) -> Result<(Snapshot, Tenants), ConfigDatabaseError> {
@@ -131,7 +131,7 @@ impl LastKnownGood {
             return Ok((snapshot, now));
         }
         let since = *known.suspicious_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= CONFIRM_AFTER {
+        if since.elapsed() >= CONFIRM_SNAPSHOT_AFTER {
             warn!(%feature_type, expected, lost, found,
                 "A second read confirms that {feature_type} has lost {lost} of {expected} \
                  tenants; the loss is now in effect");
@@ -144,7 +144,7 @@ impl LastKnownGood {
                 "Config Database has lost {lost} of the {expected} tenants for {feature_type}, \
                  and {found} remain; the agent holds this change back until a read {} s later \
                  confirms it. Check that nothing was deleted by mistake",
-                CONFIRM_AFTER.as_secs()
+                CONFIRM_SNAPSHOT_AFTER.as_secs()
             ),
         ))
     }
@@ -153,8 +153,8 @@ impl LastKnownGood {
     async fn read<T: Default + Send + 'static>(
         &self,
         feature_type: &FeatureType,
-        take: fn(&mut T, Kept),
-    ) -> Option<(Found, T)> {
+        take: fn(&mut T, JournalRecord),
+    ) -> Option<(JournalState, T)> {
         let path = folder::path(&self.folder, feature_type);
         let found = match journal::read(&path, &self.source, take).await {
             Ok(found) => found?,
@@ -181,22 +181,22 @@ impl LastKnownGood {
     async fn restore(
         &self,
         feature_type: &FeatureType,
-        known: &mut Known,
+        known: &mut FeatureMemory,
         cause: &ConfigDatabaseError,
     ) -> Option<Snapshot> {
         if known.journal.is_some() || known.restored.is_some() {
             return None;
         }
         let take = |records: &mut Records, kept| match kept {
-            Kept::Set(record) => {
+            JournalRecord::Set(record) => {
                 records.insert(record.tenant_id.clone(), record);
             }
-            Kept::Remove(tenant) => {
+            JournalRecord::Remove(tenant) => {
                 records.remove(&tenant);
             }
         };
         let (
-            Found {
+            JournalState {
                 cursor, known_at, ..
             },
             records,
@@ -220,7 +220,7 @@ impl LastKnownGood {
     async fn remember(
         &self,
         feature_type: &FeatureType,
-        known: &mut Known,
+        known: &mut FeatureMemory,
         snapshot: &Snapshot,
         read_at: DateTime<Utc>,
     ) {
@@ -267,8 +267,8 @@ impl ConfigDatabase for LastKnownGood {
             // After a restart, too, a collapse is measured against what was known before, and a schedule that is the
             // same keeps its time.
             let take = |tenants: &mut Tenants, kept| match kept {
-                Kept::Set(record) => tenants.set(&record),
-                Kept::Remove(tenant) => tenants.remove(&tenant),
+                JournalRecord::Set(record) => tenants.set(&record),
+                JournalRecord::Remove(tenant) => tenants.remove(&tenant),
             };
             let kept = self.read(feature_type, take).await;
             known.tenants = kept.map(|(_, tenants)| tenants);

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::{
     HandlerKind,
     endpoint::{asked_to_wait, body, refused, unanswered, without_key},
-    template::{NAME_A_FILE, TemplateHandler, Templates},
+    template::{TEMPLATE_REMEDY, TemplateHandler, Templates},
 };
 use crate::{
     environment::secret_in,
@@ -27,11 +27,11 @@ use crate::{
 };
 
 /// Longest answer, in bytes.
-const LONGEST_ANSWER: usize = 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// So many equal characters in a row, equal words in a row, or equal lines, and a text goes in circles.
-const EQUAL_CHARACTERS: usize = 24;
-const EQUAL_WORDS: usize = 8;
-const EQUAL_LINES: usize = 4;
+const MAX_EQUAL_CHARACTERS: usize = 24;
+const MAX_EQUAL_WORDS: usize = 8;
+const MAX_EQUAL_LINES: usize = 4;
 
 /// The options of a `chat` handler.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +69,7 @@ impl HandlerKind for ChatKind {
         let config = ChatConfig::read(fields);
         let api_key = fields.optional("api_key_env", secret_in);
         let system = fields.optional("system_template", template);
-        let user = fields.required("user_template", NAME_A_FILE, template);
+        let user = fields.required("user_template", TEMPLATE_REMEDY, template);
         let handler = ChatHandler::new(&config?, api_key, system, user?, timeout);
         let handler = handler.map_err(|error| {
             let remedy = "give the URL that the server documents, such as https://llm.example/v1";
@@ -79,7 +79,7 @@ impl HandlerKind for ChatKind {
     }
 
     /// Providers keep the beginnings of prompts for a while, and charge less for those they know.
-    fn alike_together(&self) -> bool {
+    fn group_by_parameters(&self) -> bool {
         true
     }
 }
@@ -205,7 +205,7 @@ impl ChatHandler {
                 format!("the answer has {characters} characters; at least {least} are required");
             return Err(HandlerError::retryable(problem));
         }
-        if let Some(circle) = goes_in_circles(text) {
+        if let Some(circle) = is_repetitive(text) {
             let problem = format!("the answer repeats itself: {circle}");
             return Err(HandlerError::retryable(problem));
         }
@@ -241,13 +241,13 @@ impl PurposeHandler for ChatHandler {
         }
         let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
-        let (body, longer) = body(response, LONGEST_ANSWER).await.map_err(unanswered)?;
+        let (body, truncated) = body(response, MAX_ANSWER_BYTES).await.map_err(unanswered)?;
         let body = without_key(body, self.api_key.as_ref());
         if !status.is_success() {
             return Err(refused(status, wait, &problem_of(&body)));
         }
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
-            let size = if longer { "; it is too long" } else { "" };
+            let size = if truncated { "; it is too long" } else { "" };
             HandlerError::retryable(format!("the answer cannot be parsed: {error}{size}"))
         })?;
         let Some(choice) = answer.choices.into_iter().next() else {
@@ -273,21 +273,21 @@ fn problem_of(body: &[u8]) -> String {
 }
 
 /// What a text repeats, if it repeats itself more than a person would.
-fn goes_in_circles(text: &str) -> Option<String> {
+fn is_repetitive(text: &str) -> Option<String> {
     if let Some(character) = run(
         text.chars().filter(|c| !c.is_whitespace()),
-        EQUAL_CHARACTERS,
+        MAX_EQUAL_CHARACTERS,
     ) {
         return Some(format!("{character:?} over and over"));
     }
-    if let Some(word) = run(text.split_whitespace(), EQUAL_WORDS) {
+    if let Some(word) = run(text.split_whitespace(), MAX_EQUAL_WORDS) {
         return Some(format!("{word:?} over and over"));
     }
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for line in text.lines().map(str::trim).filter(|line| line.len() > 3) {
         let times = lines.entry(line).or_default();
         *times += 1;
-        if *times >= EQUAL_LINES {
+        if *times >= MAX_EQUAL_LINES {
             return Some(format!("the line {line:?} {times} times"));
         }
     }

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::retry_after::retry_after;
 
 /// No `Retry-After` is taken for longer.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// Why a call that got no answer failed, as text and as the cause; without its URL, which may hold a secret.
 pub(crate) fn no_answer(error: reqwest::Error) -> (String, reqwest::Error) {
@@ -51,7 +51,7 @@ pub(crate) fn refused(
 
 /// How long an answer asks to wait.
 pub(crate) fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
-    retry_after(headers, LONGEST_RETRY_AFTER)
+    retry_after(headers, MAX_RETRY_AFTER)
 }
 
 /// The beginning of an answer's body, and whether there was more.

@@ -30,7 +30,7 @@ use super::HandlerKind;
 /// How much work one rendering may do, in instructions of the template engine: some tens of milliseconds.
 const FUEL: u64 = 200_000;
 /// Bytes of a rendered text.
-const LONGEST_TEXT: usize = 1024 * 1024;
+const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
 /// Templates by name.
 type Sources = BTreeMap<String, String>;
@@ -41,7 +41,7 @@ type Sources = BTreeMap<String, String>;
 pub struct TemplateError {
     /// The file.
     pub file: String,
-    /// What is wrong with it.
+    /// Problem with the template.
     pub problem: String,
 }
 
@@ -102,25 +102,25 @@ fn rendered(
     let own = context! { item => Serde(item), overrides => Serde(overrides) };
     // The last of two equal names counts, so no override can hide the item.
     let values = merge_maps([minijinja::Value::from(Serde(overrides)), own]);
-    let mut text = Bounded(Vec::new());
+    let mut text = BoundedWriter(Vec::new());
     let rendered = environment
         .get_template(name)
         .and_then(|template| template.render_captured_to(values, &mut text).map(drop));
     match rendered {
         Ok(_) => Ok(String::from_utf8_lossy(&text.0).trim_end().to_owned()),
-        Err(_) if text.0.len() >= LONGEST_TEXT => Err(format!(
-            "template `{name}`: the text is longer than {LONGEST_TEXT} bytes"
+        Err(_) if text.0.len() >= MAX_TEXT_BYTES => Err(format!(
+            "template `{name}`: the text is longer than {MAX_TEXT_BYTES} bytes"
         )),
         Err(error) => Err(format!("template `{name}`: {error}")),
     }
 }
 
 /// Takes so many bytes and no more.
-struct Bounded(Vec<u8>);
+struct BoundedWriter(Vec<u8>);
 
-impl io::Write for Bounded {
+impl io::Write for BoundedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = LONGEST_TEXT - self.0.len();
+        let room = MAX_TEXT_BYTES - self.0.len();
         self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
         match bytes.len() > room {
             true => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
@@ -142,13 +142,13 @@ impl HandlerKind for TemplateKind {
     }
 
     fn read(&self, fields: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {
-        let handler = fields.required("template", NAME_A_FILE, |name| self.0.handler(name))?;
+        let handler = fields.required("template", TEMPLATE_REMEDY, |name| self.0.handler(name))?;
         Some(Arc::new(handler))
     }
 }
 
 /// What to do where no template is named.
-pub(super) const NAME_A_FILE: &str = "add the name of a file in the folder of templates";
+pub(super) const TEMPLATE_REMEDY: &str = "add the name of a file in the folder of templates";
 
 /// Renders one template.
 pub struct TemplateHandler {

@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// So much of an answer is kept, in bytes.
-const KEPT: usize = 64 * 1024;
+const MAX_KEPT_BYTES: usize = 64 * 1024;
 
 /// Posts to one URL.
-pub(crate) struct Post {
+pub(crate) struct SignedPost {
     url: Url,
     secret: Option<Webhook>,
     client: Client,
@@ -35,13 +35,13 @@ pub(crate) struct Post {
 }
 
 /// What was answered with success.
-pub(crate) struct Posted {
+pub(crate) struct PostResponse {
     status: StatusCode,
     body: Vec<u8>,
-    longer: bool,
+    truncated: bool,
 }
 
-impl Post {
+impl SignedPost {
     /// A sender for `config`, that signs with `secret`.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Post {
         id: &str,
         content_type: &str,
         content: Vec<u8>,
-    ) -> Result<Posted, HandlerError> {
+    ) -> Result<PostResponse, HandlerError> {
         let timestamp = self.clock.now().timestamp();
         let mut request = self
             .client
@@ -111,14 +111,14 @@ impl Post {
         let request = request.body(content);
         let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
-        let (body, longer) = body(response, KEPT).await.map_err(unanswered)?;
+        let (body, truncated) = body(response, MAX_KEPT_BYTES).await.map_err(unanswered)?;
         if !status.is_success() {
             return Err(refused(status, wait, &String::from_utf8_lossy(&body)));
         }
-        Ok(Posted {
+        Ok(PostResponse {
             status,
             body,
-            longer,
+            truncated,
         })
     }
 }
@@ -142,7 +142,7 @@ impl HandlerKind for WebhookKind {
 
     fn read(&self, fields: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {
         let config = WebhookConfig::read(fields)?;
-        match Post::configured(&config, fields.pointer(), Arc::new(SystemClock)) {
+        match SignedPost::configured(&config, fields.pointer(), Arc::new(SystemClock)) {
             Ok(post) => Some(Arc::new(WebhookHandler(post))),
             Err(error) => {
                 fields.add(vec![error]);
@@ -153,7 +153,7 @@ impl HandlerKind for WebhookKind {
 }
 
 /// Posts items.
-pub struct WebhookHandler(Post);
+pub struct WebhookHandler(SignedPost);
 
 impl WebhookHandler {
     /// A handler for `config`, that signs with `secret`.
@@ -165,7 +165,7 @@ impl WebhookHandler {
         secret: Option<&SecretString>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, EndpointError> {
-        Post::new(config, secret, clock).map(Self)
+        SignedPost::new(config, secret, clock).map(Self)
     }
 }
 
@@ -180,11 +180,11 @@ impl PurposeHandler for WebhookHandler {
         let key = item.idempotency_key();
         let posted = self.0.send(&key, "application/json", content).await?;
         let body = match serde_json::from_slice(&posted.body) {
-            Ok(json) if !posted.longer => json,
+            Ok(json) if !posted.truncated => json,
             _ => Value::from(String::from_utf8_lossy(&posted.body)),
         };
         let mut output = json!({ "status": posted.status.as_u16(), "body": body });
-        if posted.longer {
+        if posted.truncated {
             output["truncated"] = json!(true);
         }
         Ok(output)

@@ -35,24 +35,24 @@ use crate::{
 /// Chunks that one worker of apalis has in work at one time. Items are bounded by the processor; a few chunks keep it
 /// busy while the last items of one are still running, and leave the rest to other processes. apalis has room for four
 /// events per fetched message, and stands still once it is used up by chunks that end while it is being stopped.
-const CHUNKS_AT_ONCE: usize = 4;
-/// Workers of apalis on one queue: each does one thing in the database at a time, and waits for it.
-const HANDS: usize = 2;
-/// Chunks fetched at a time. With a second one in hand and no room for it, apalis shows no sign of life.
-const FETCHED_AT_ONCE: usize = 1;
+const CHUNKS_PER_WORKER: usize = 4;
+/// Workers of apalis on one queue; each makes one database call at a time.
+const WORKERS_PER_QUEUE: usize = 2;
+/// Chunks fetched at a time. With a second one fetched and no room for it, apalis sends no heartbeat.
+const FETCH_BATCH_SIZE: usize = 1;
 /// A worker that has shown no sign of life for three of these is dead, and its chunks are given to others.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How often to look for work without being woken: for chunks handed back by or taken from others.
-const POLL: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// Interval of looking for work without a notification: for chunks that other processes released or lost.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a queue may be empty before its consumer stops.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often messages of chunks that are done are removed from the queue.
-const TIDY_EVERY: Duration = Duration::from_secs(3600);
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long a chunk that cannot be worked on now is held before it goes back to the queue.
-const HOLD: Duration = Duration::from_secs(5);
+const FAILED_CHUNK_DELAY: Duration = Duration::from_secs(5);
 
 /// How long a chunk stays in the queue whose items wait for others of their tenants, in seconds.
-const WAIT: i64 = 5;
+const WAITING_CHUNK_DELAY_SECONDS: i64 = 5;
 
 /// Works on the queues of all jobs until it is asked to stop.
 pub struct Worker {
@@ -63,16 +63,16 @@ pub struct Worker {
     failures: ActiveFailures,
 }
 
-/// Who is at work on which queue.
+/// Consumers of this process, by queue.
 #[derive(Default)]
-struct Desks {
-    by_queue: HashMap<String, Desk>,
-    /// Each ends with the name of its queue.
-    at_work: JoinSet<String>,
+struct Consumers {
+    by_queue: HashMap<String, Consumer>,
+    /// Tasks of the consumers; each ends with the name of its queue.
+    tasks: JoinSet<String>,
 }
 
-/// Somebody at work on one queue.
-struct Desk {
+/// Consumer of one queue.
+struct Consumer {
     stop: CancellationToken,
     /// The chunks in work.
     busy: TaskTracker,
@@ -80,7 +80,7 @@ struct Desk {
     idle_since: Option<Instant>,
 }
 
-impl Desks {
+impl Consumers {
     /// Starts a consumer for each queue that has chunks waiting and no consumer yet.
     fn open(
         &mut self,
@@ -89,21 +89,22 @@ impl Desks {
         paused: &BTreeSet<JobId>,
         stop: &CancellationToken,
     ) {
-        for queue in waiting.keys().filter(|queue| runs(queue, paused)) {
+        for queue in waiting.keys().filter(|queue| may_run(queue, paused)) {
             if self.by_queue.contains_key(queue) {
                 continue;
             }
-            let (worker, queue, ends) = (Arc::clone(worker), queue.clone(), stop.child_token());
+            let (worker, queue, stopping) = (Arc::clone(worker), queue.clone(), stop.child_token());
             let busy = TaskTracker::new();
-            let desk = Desk {
-                stop: ends.clone(),
+            let consumer = Consumer {
+                stop: stopping.clone(),
                 busy: busy.clone(),
                 idle_since: None,
             };
-            self.by_queue.insert(queue.clone(), desk);
-            self.at_work.spawn(async move {
-                let hands = (0..HANDS).map(|_| worker.work_on(&queue, &ends, &busy));
-                futures::future::join_all(hands).await;
+            self.by_queue.insert(queue.clone(), consumer);
+            self.tasks.spawn(async move {
+                let workers =
+                    (0..WORKERS_PER_QUEUE).map(|_| worker.consume(&queue, &stopping, &busy));
+                futures::future::join_all(workers).await;
                 queue
             });
         }
@@ -111,22 +112,24 @@ impl Desks {
 
     /// Ends the work on queues that have been empty for long, or whose job is paused.
     fn close(&mut self, waiting: &BTreeMap<String, bool>, paused: &BTreeSet<JobId>) {
-        for (queue, desk) in &mut self.by_queue {
+        for (queue, consumer) in &mut self.by_queue {
             if waiting.contains_key(queue) {
-                desk.idle_since = None;
+                consumer.idle_since = None;
             } else {
-                desk.idle_since.get_or_insert_with(Instant::now);
+                consumer.idle_since.get_or_insert_with(Instant::now);
             }
-            let idle = desk.idle_since.is_some_and(|since| since.elapsed() >= IDLE);
-            if idle || !runs(queue, paused) {
-                desk.stop.cancel();
+            let idle = consumer
+                .idle_since
+                .is_some_and(|since| since.elapsed() >= IDLE_TIMEOUT);
+            if idle || !may_run(queue, paused) {
+                consumer.stop.cancel();
             }
         }
     }
 }
 
 /// Whether what is in a queue may run.
-fn runs(queue: &str, paused: &BTreeSet<JobId>) -> bool {
+fn may_run(queue: &str, paused: &BTreeSet<JobId>) -> bool {
     job_of(queue).is_none_or(|job_id| !paused.contains(&job_id))
 }
 
@@ -157,29 +160,33 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) {
         let worker = Arc::new(self);
         tokio::join!(
-            worker.work_for_ever(&stop),
-            worker.tidy(&stop),
+            worker.supervise(&stop),
+            worker.clean_up(&stop),
             worker.store.listen(&stop)
         );
-        if let Err(error) = worker.store.leave(worker.processor.process_id()).await {
+        if let Err(error) = worker
+            .store
+            .note_stopped(worker.processor.process_id())
+            .await
+        {
             debug!(%error, "Failed to record that the worker stops: {error}");
         }
         info!("Worker stopped");
     }
 
     /// Keeps the queue from growing with what is done.
-    async fn tidy(&self, stop: &CancellationToken) {
+    async fn clean_up(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
-            if let Err(error) = self.store.forget_done_chunks().await {
+            if let Err(error) = self.store.delete_done_messages().await {
                 warn!(%error, "Failed to remove finished chunks from the queue: {error}");
             }
-            pause(TIDY_EVERY, stop).await;
+            pause(CLEANUP_INTERVAL, stop).await;
         }
     }
 
-    /// Sees to it that somebody works on every queue that has something waiting, unless its job is paused.
-    async fn work_for_ever(self: &Arc<Self>, stop: &CancellationToken) {
-        let mut desks = Desks::default();
+    /// Keeps a consumer on every queue that has chunks waiting, unless its job is paused.
+    async fn supervise(self: &Arc<Self>, stop: &CancellationToken) {
+        let mut consumers = Consumers::default();
         let mut paused_before = BTreeSet::new();
         let mut pushed = self.store.pushed();
         while !stop.is_cancelled() {
@@ -191,34 +198,39 @@ impl Worker {
                 Ok((waiting, paused)) => {
                     let paused: BTreeSet<JobId> = paused.into_keys().collect();
                     for job_id in paused_before.difference(&paused) {
-                        self.processor.forgive(job_id);
+                        self.processor.reset_failures(job_id);
                     }
-                    desks.open(self, &waiting, &paused, stop);
-                    desks.close(&waiting, &paused);
-                    self.note_idle(&desks, &waiting, &paused);
+                    consumers.open(self, &waiting, &paused, stop);
+                    consumers.close(&waiting, &paused);
+                    self.note_idle(&consumers, &waiting, &paused);
                     paused_before = paused;
                 }
                 Err(error) => warn!(%error, "Failed to read the queues: {error}"),
             }
             tokio::select! {
-                () = tokio::time::sleep(POLL) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 Ok(()) = pushed.changed() => {}
-                Some(Ok(queue)) = desks.at_work.join_next() => {
-                    desks.by_queue.remove(&queue);
+                Some(Ok(queue)) = consumers.tasks.join_next() => {
+                    consumers.by_queue.remove(&queue);
                 }
                 () = stop.cancelled() => {}
             }
         }
-        while desks.at_work.join_next().await.is_some() {}
+        while consumers.tasks.join_next().await.is_some() {}
     }
 
     /// Notes the jobs whose chunks wait although none is in work here. Chunks that begin clear it.
-    fn note_idle(&self, desks: &Desks, waiting: &BTreeMap<String, bool>, paused: &BTreeSet<JobId>) {
+    fn note_idle(
+        &self,
+        consumers: &Consumers,
+        waiting: &BTreeMap<String, bool>,
+        paused: &BTreeSet<JobId>,
+    ) {
         let now = self.processor.now();
         let mut idle = BTreeSet::new();
         for (queue, free) in waiting {
-            let busy = desks.by_queue.get(queue);
-            let busy = busy.is_some_and(|desk| !desk.busy.is_empty());
+            let busy = consumers.by_queue.get(queue);
+            let busy = busy.is_some_and(|consumer| !consumer.busy.is_empty());
             let job_id = job_of(queue).filter(|job_id| !paused.contains(job_id));
             if let (true, false, Some(job_id)) = (*free, busy, job_id) {
                 idle.insert(Operation::BeginChunks(job_id));
@@ -233,7 +245,7 @@ impl Worker {
         }
     }
 
-    async fn work_on(&self, queue: &str, stop: &CancellationToken, busy: &TaskTracker) {
+    async fn consume(&self, queue: &str, stop: &CancellationToken, busy: &TaskTracker) {
         while !stop.is_cancelled() {
             // A name is never used twice: a worker's name is how the queue tells the living from the dead.
             let process = self.processor.process_id();
@@ -287,20 +299,20 @@ macro_rules! run_on {
     ($worker:expr, $backend:expr, $config:expr, $queue:expr, $name:expr, $stop:expr, $busy:expr) => {{
         let config = $config
             .queue($queue)
-            .batch_size(FETCHED_AT_ONCE)
+            .batch_size(FETCH_BATCH_SIZE)
             .lock_tasks(false)
-            .heartbeat_interval(HEARTBEAT)
+            .heartbeat_interval(HEARTBEAT_INTERVAL)
             .missed_heartbeats(3);
         let wake = Strategy::new()
             .stream(Box::pin(wakes($worker.store.pushed())))
-            .interval(POLL);
+            .interval(POLL_INTERVAL);
         let backend = BackendExt::poll_with_strategy($backend.with_config(config), wake);
         let context = $worker.context($stop, $busy);
         let (stopped, in_work) = ($stop.clone(), context.in_work.clone());
         let worker = WorkerBuilder::new($name)
             .backend(backend)
             .data(context)
-            .concurrency(CHUNKS_AT_ONCE)
+            .concurrency(CHUNKS_PER_WORKER)
             .build(deliver);
         let ended = worker.run_with_ctx(move |context| {
             let (stopped, in_work) = (stopped.clone(), in_work.clone());
@@ -353,7 +365,7 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
     let job_id = &chunk.job_id;
     failures.succeeded(&Operation::BeginChunks(job_id.clone()));
     if chunk.is_first() {
-        lateness.tell(
+        lateness.record(
             &chunk.job_id,
             "started",
             chunk.scheduled_at,
@@ -394,7 +406,9 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
                 chunk_id = chunk.chunk_id,
                 "Items of chunk {} wait for earlier items of the same tenants", chunk.chunk_id
             );
-            store.hold(&message.to_string(), WAIT).await?;
+            store
+                .defer_message(&message.to_string(), WAITING_CHUNK_DELAY_SECONDS)
+                .await?;
             Err(ProcessError::Waiting.into())
         }
         // The process that has claimed it now will end it.
@@ -415,7 +429,7 @@ async fn deliver(chunk: Chunk, context: Data<Context>, message: TaskId) -> Resul
             };
             failures.failed(operation, &error, processor.now());
             warn!(chunk_id = chunk.chunk_id, %error, "Returned chunk {} to the queue: {error}", chunk.chunk_id);
-            pause(HOLD, stop).await;
+            pause(FAILED_CHUNK_DELAY, stop).await;
             Err(error.into())
         }
     }

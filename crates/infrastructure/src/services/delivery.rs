@@ -28,28 +28,28 @@ use crate::{crash::crash_point, guard::guarded};
 
 /// Results that travel together, and those that are posted one by one before it is noted.
 const PAGE: u32 = 500;
-const PAGE_OF_EACH: u32 = 100;
+const PAGE_OF_SINGLES: u32 = 100;
 /// How long one page may take before somebody else may take it for lost.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// How often to look for what is due.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits after failures in a row.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(3600));
 /// The longest wait that a place may ask for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Timeout of a sink for one page. It is shorter than the lease, so that no other process takes the page meanwhile.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(240);
 /// Places that are delivered to at one time, by this process.
-const PLACES_AT_ONCE: usize = 32;
+const MAX_CONCURRENT_TARGETS: usize = 32;
 /// A delivery that an earlier version queued is given up after so many failures in a row: three days or so, unless the
 /// place asks for longer waits.
-const TRIES: u32 = 84;
+const MAX_FAILURES_IN_A_ROW: u32 = 84;
 
 /// A page of results on its way.
-struct Part {
+struct DeliveryPage {
     due: DueDelivery,
     results: Vec<StoredResult>,
-    /// Where the next page begins.
+    /// Cursor of the next page.
     next: Option<String>,
 }
 
@@ -101,7 +101,7 @@ impl Deliverer {
         let mut at_work = JoinSet::new();
         let mut busy: HashMap<task::Id, Delivery> = HashMap::new();
         while !stop.is_cancelled() {
-            if busy.len() < PLACES_AT_ONCE {
+            if busy.len() < MAX_CONCURRENT_TARGETS {
                 let places = Vec::from_iter(busy.values().cloned());
                 let begun = deliverer.begin(&places).await;
                 deliverer.note(&begun);
@@ -130,7 +130,7 @@ impl Deliverer {
                     );
                     busy.remove(&task);
                 }
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -144,7 +144,7 @@ impl Deliverer {
     }
 
     /// Takes the next page that is due for a place that is not `busy`.
-    async fn begin(&self, busy: &[Delivery]) -> Result<Option<Part>, StoreError> {
+    async fn begin(&self, busy: &[Delivery]) -> Result<Option<DeliveryPage>, StoreError> {
         let due = self.deliveries.take(self.clock.now(), LEASE, busy).await?;
         let Some(due) = due else { return Ok(None) };
         let filter = ResultFilter {
@@ -152,7 +152,7 @@ impl Deliverer {
             status: None,
         };
         let limit = match due.target {
-            Delivery::Webhook { each: true, .. } => PAGE_OF_EACH,
+            Delivery::Webhook { each: true, .. } => PAGE_OF_SINGLES,
             _ => PAGE,
         };
         let page = Page {
@@ -160,11 +160,11 @@ impl Deliverer {
             limit,
         };
         let (results, next) = self.reader.results(&filter, &page).await?;
-        Ok(Some(Part { due, results, next }))
+        Ok(Some(DeliveryPage { due, results, next }))
     }
 
     /// Delivers a page and notes how it went.
-    async fn end(&self, part: Part) {
+    async fn end(&self, part: DeliveryPage) {
         let noted = self.deliver_and_note(&part).await;
         self.note(&noted);
         if let Err(error) = noted {
@@ -172,8 +172,8 @@ impl Deliverer {
         }
     }
 
-    async fn deliver_and_note(&self, part: &Part) -> Result<(), StoreError> {
-        let Part { due, results, next } = part;
+    async fn deliver_and_note(&self, part: &DeliveryPage) -> Result<(), StoreError> {
+        let DeliveryPage { due, results, next } = part;
         let (batch_id, job_id) = (due.batch.batch_id, &due.batch.job_id);
         let Err(error) = self.deliver(due, results, next.is_none()).await else {
             if next.is_none() {
@@ -254,10 +254,10 @@ fn again(
     }
     let asked = error.retry_after().unwrap_or_default();
     let wait = BACKOFF.after(tries.saturating_add(1));
-    let again = now + wait.max(asked.min(LONGEST_RETRY_AFTER));
+    let again = now + wait.max(asked.min(MAX_RETRY_AFTER));
     match until {
         Some(until) => (now < until).then(|| again.min(until)),
-        None => (tries + 1 < TRIES).then_some(again),
+        None => (tries + 1 < MAX_FAILURES_IN_A_ROW).then_some(again),
     }
 }
 

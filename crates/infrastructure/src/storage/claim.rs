@@ -8,8 +8,8 @@ use punctual_domain::{Chunk, ItemId};
 
 use super::errors::failed;
 
-/// What a chunk's items came to.
-pub(super) struct Shares {
+/// Items of a chunk, split by what the claim does with them.
+pub(super) struct ClaimedItems {
     /// To be run by this claim.
     pub(super) items: Vec<ItemId>,
     /// Run by other chunks.
@@ -18,7 +18,7 @@ pub(super) struct Shares {
     pub(super) waiting: bool,
 }
 
-impl Shares {
+impl ClaimedItems {
     /// Those of `running` who are among the items.
     pub(super) fn overlapping(&self, running: &[String]) -> BTreeSet<ItemId> {
         let running: HashSet<&str> = running.iter().map(String::as_str).collect();
@@ -36,14 +36,14 @@ pub(super) fn share(
     chunk: &Chunk,
     rows: &HashMap<String, Row>,
     in_work: &[String],
-) -> Result<Shares, StoreError> {
+) -> Result<ClaimedItems, StoreError> {
     let mut elsewhere: HashSet<&str> = HashSet::new();
     for given in in_work {
         // Names need no escaping, so none is copied.
         let given: Vec<&str> = serde_json::from_str(given).map_err(failed)?;
         elsewhere.extend(given);
     }
-    let mut shares = Shares {
+    let mut claimed = ClaimedItems {
         items: Vec::with_capacity(chunk.items.len()),
         superseded: 0,
         waiting: false,
@@ -51,25 +51,25 @@ pub(super) fn share(
     for tenant in &chunk.items {
         match rows.get(tenant.as_str()) {
             Some(Row::Ended) => {}
-            Some(Row::OfAnother) => shares.superseded += 1,
-            Some(Row::ToRunAgain) => shares.items.push(tenant.clone()),
-            None if elsewhere.contains(tenant.as_str()) => shares.waiting = true,
-            None => shares.items.push(tenant.clone()),
+            Some(Row::OfAnother) => claimed.superseded += 1,
+            Some(Row::ToRunAgain) => claimed.items.push(tenant.clone()),
+            None if elsewhere.contains(tenant.as_str()) => claimed.waiting = true,
+            None => claimed.items.push(tenant.clone()),
         }
     }
-    Ok(shares)
+    Ok(claimed)
 }
 
 /// A process that was silent for this long has died, and its chunks are given to others.
-const DEAD: TimeDelta = TimeDelta::seconds(6);
+const DEAD_AFTER: TimeDelta = TimeDelta::seconds(6);
 
 /// When a process was heard of at the latest that has items running beside those of `chunk`. What one that has died before
 /// had running does not keep them from running.
 pub(super) fn alive_since(chunk: &Chunk) -> DateTime<Utc> {
-    chunk.planned_at.unwrap_or(chunk.scheduled_at) - DEAD
+    chunk.planned_at.unwrap_or(chunk.scheduled_at) - DEAD_AFTER
 }
 
-/// What an item's outcome says.
+/// State of an item that has an outcome already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Row {
     ToRunAgain,

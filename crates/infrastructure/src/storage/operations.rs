@@ -1,10 +1,10 @@
-//! The port `Operations`, over either database.
+//! The port `OperatorStore`, over either database.
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{
-    Activity, AuditEntry, FailingDeliveries, NewRequest, Operations, Page, Paged, Request,
-    StoreError, Working,
+    AuditEntry, FailingDeliveries, JobActivity, NewRequest, OperatorStore, Page, Paged,
+    ReplicaLease, Request, StoreError,
 };
 use punctual_domain::JobId;
 use serde_json::Value;
@@ -18,25 +18,25 @@ use super::{
 };
 
 /// How long a request under an idempotency key is remembered.
-const REMEMBERED: TimeDelta = TimeDelta::hours(24);
+const REQUEST_TTL: TimeDelta = TimeDelta::hours(24);
 
 /// Sums up what runs, and keeps the audit log.
 #[derive(Debug, Clone)]
-pub(crate) struct SqlOperations {
+pub(crate) struct SqlOperatorStore {
     pool: AnyPool,
     /// Whether several agents share the store, and one of them leads.
     shared: bool,
 }
 
-impl SqlOperations {
+impl SqlOperatorStore {
     pub(super) fn new(pool: AnyPool, shared: bool) -> Self {
         Self { pool, shared }
     }
 }
 
 #[async_trait]
-impl Operations for SqlOperations {
-    async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<Activity>, StoreError> {
+impl OperatorStore for SqlOperatorStore {
+    async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<JobActivity>, StoreError> {
         let rows: Vec<(String, i64, i64, i64, i64, i64)> = sqlx::query_as(
             "SELECT job_id, count(*),
                  CAST(coalesce(sum(CASE WHEN finished_at IS NOT NULL THEN total END), 0) AS BIGINT),
@@ -50,7 +50,7 @@ impl Operations for SqlOperations {
         .map_err(failed)?;
         rows.into_iter()
             .map(|(job_id, batches, items, succeeded, failures, lateness)| {
-                Ok(Activity {
+                Ok(JobActivity {
                     job_id: JobId::new(job_id).map_err(failed)?,
                     batches: batches.unsigned_abs(),
                     items: items.unsigned_abs(),
@@ -62,7 +62,7 @@ impl Operations for SqlOperations {
             .collect()
     }
 
-    async fn working(&self) -> Result<Vec<Working>, StoreError> {
+    async fn replica_leases(&self) -> Result<Vec<ReplicaLease>, StoreError> {
         // Workers' names begin with the process.
         let last_seen = match self.shared {
             true => {
@@ -83,7 +83,7 @@ impl Operations for SqlOperations {
             .map_err(failed)?;
         rows.into_iter()
             .map(|(process, chunks, jobs, since, last_seen)| {
-                Ok(Working {
+                Ok(ReplicaLease {
                     process,
                     chunks: chunks.unsigned_abs(),
                     jobs: jobs.unsigned_abs(),
@@ -154,7 +154,7 @@ impl Operations for SqlOperations {
 
     async fn request(&self, new: &NewRequest, now: DateTime<Utc>) -> Result<Request, StoreError> {
         sqlx::query("DELETE FROM requests WHERE at < $1")
-            .bind(micros(now - REMEMBERED))
+            .bind(micros(now - REQUEST_TTL))
             .execute(&self.pool)
             .await
             .map_err(failed)?;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_postgres::PostgresStorage;
 use punctual_application::ports::{
-    BatchReader, Deliveries, Operations, StoreError, StoreErrorKind,
+    BatchReader, Deliveries, OperatorStore, StoreError, StoreErrorKind,
 };
 use sqlx::{
     ConnectOptions, Executor, PgPool,
@@ -25,7 +25,7 @@ use super::{
     deliveries::SqlDeliveries,
     drivers::install_drivers,
     errors::{BoxError, cannot_open, failed},
-    operations::SqlOperations,
+    operations::SqlOperatorStore,
     reader::SqlReader,
 };
 
@@ -34,7 +34,7 @@ const CHANNEL: &str = "apalis::job::insert";
 /// A statement that takes longer has lost its server, or waits for a lock that is never released.
 const STATEMENT_TIMEOUT: &str = "60s";
 /// The server itself ends a transaction whose client has forgotten it.
-const FORGOTTEN_TRANSACTION: &str = "30s";
+const IDLE_TRANSACTION_TIMEOUT: &str = "30s";
 
 /// The ports `WorkQueue` and `BatchStore` in one PostgreSQL database.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub struct PostgresStore {
     pool: PgPool,
     reader: SqlReader,
     deliveries: SqlDeliveries,
-    operations: SqlOperations,
+    operations: SqlOperatorStore,
     pushed: watch::Sender<()>,
 }
 
@@ -63,7 +63,10 @@ impl PostgresStore {
         let fail = |error: BoxError| cannot_open(&place, error);
         let options = options.application_name("punctual").options([
             ("statement_timeout", STATEMENT_TIMEOUT),
-            ("idle_in_transaction_session_timeout", FORGOTTEN_TRANSACTION),
+            (
+                "idle_in_transaction_session_timeout",
+                IDLE_TRANSACTION_TIMEOUT,
+            ),
         ]);
         // A pool would retry for long; a server that cannot be reached is an error at once.
         let connection = options.connect().await;
@@ -89,18 +92,18 @@ impl PostgresStore {
             pool,
             reader: SqlReader::new(reader.clone()),
             deliveries: SqlDeliveries::new(reader.clone()),
-            operations: SqlOperations::new(reader, true),
+            operations: SqlOperatorStore::new(reader, true),
             pushed: watch::Sender::new(()),
         })
     }
 
-    /// What is to be delivered.
+    /// The store's port for deliveries.
     pub(crate) fn deliveries(&self) -> Arc<dyn Deliveries> {
         Arc::new(self.deliveries.clone())
     }
 
-    /// What operators see and do.
-    pub(crate) fn operations(&self) -> Arc<dyn Operations> {
+    /// The store's port for operators.
+    pub(crate) fn operations(&self) -> Arc<dyn OperatorStore> {
         Arc::new(self.operations.clone())
     }
 
@@ -151,7 +154,11 @@ impl PostgresStore {
         self.reader.waiting("apalis.jobs").await
     }
 
-    pub(crate) async fn hold(&self, message: &str, seconds: i64) -> Result<(), StoreError> {
+    pub(crate) async fn defer_message(
+        &self,
+        message: &str,
+        seconds: i64,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE apalis.jobs SET run_at = now() + $2 * interval '1 second' WHERE id = $1",
         )
@@ -163,7 +170,7 @@ impl PostgresStore {
         Ok(())
     }
 
-    pub(crate) async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
+    pub(crate) async fn note_stopped(&self, process: Uuid) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE apalis.workers SET last_seen = to_timestamp(0) WHERE id LIKE 'punctual-' || $1 || '-%'",
         )
@@ -176,7 +183,7 @@ impl PostgresStore {
 
     /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
     /// Returns how many there were.
-    pub(crate) async fn forget_done_chunks(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn delete_done_messages(&self) -> Result<u64, StoreError> {
         let deleted = sqlx::query(
             "DELETE FROM apalis.jobs WHERE starts_with(job_type, $1) AND status = 'Done'
                AND done_at < now() - interval '1 hour'",

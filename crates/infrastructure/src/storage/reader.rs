@@ -31,19 +31,19 @@ const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.scheduled_at, b.tr
          WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS BIGINT) AS skipped
      FROM batches b";
 
-/// What has succeeded or failed.
+/// Selects results: items that succeeded or failed.
 const RESULTS: &str = "SELECT r.tenant_id, r.job_id, r.occurrence, r.chunk, r.status, r.attempts, r.preference, r.output,
      r.error, r.started_at, r.finished_at, b.batch_id, b.scheduled_at, b.key_form
      FROM item_results r JOIN chunks c ON c.chunk = r.chunk JOIN batches b ON b.batch_id = c.batch_id";
 
-/// What was skipped.
+/// Selects skipped items.
 const SKIPPED: &str = "SELECT r.tenant_id, r.job_id, r.occurrence, r.chunk, 'skipped' AS status,
      CAST(0 AS BIGINT) AS attempts, CAST(NULL AS TEXT) AS preference, CAST(NULL AS TEXT) AS output, r.reason AS error,
      r.at AS started_at, r.at AS finished_at, b.batch_id, b.scheduled_at, b.key_form
      FROM skipped_items r JOIN chunks c ON c.chunk = r.chunk JOIN batches b ON b.batch_id = c.batch_id";
 
 /// What chunks in work have noted as running, and have not ended.
-const RUNNING: &str = "SELECT r.tenant_id, r.job_id, r.occurrence, r.chunk, 'running' AS status,
+const RUNNING_ITEMS: &str = "SELECT r.tenant_id, r.job_id, r.occurrence, r.chunk, 'running' AS status,
      CAST(0 AS BIGINT) AS attempts, CAST(NULL AS TEXT) AS preference, CAST(NULL AS TEXT) AS output,
      CAST(NULL AS TEXT) AS error, r.started_at, CAST(NULL AS BIGINT) AS finished_at, b.batch_id, b.scheduled_at,
      b.key_form
@@ -54,7 +54,7 @@ const RUNNING: &str = "SELECT r.tenant_id, r.job_id, r.occurrence, r.chunk, 'run
                        AND e.occurrence = r.occurrence AND e.chunk = r.chunk)";
 
 /// Tenants that one statement asks for.
-const TENANTS_A_QUERY: usize = 500;
+const TENANTS_PER_QUERY: usize = 500;
 
 /// Reads batches, results and dead letters.
 #[derive(Debug, Clone)]
@@ -217,7 +217,7 @@ impl BatchReader for SqlReader {
         let mut runs: Vec<(i64, StoredResult)> = Vec::new();
         let (before, chunk) = match &page.cursor {
             None => {
-                let rows = sqlx::query(RUNNING)
+                let rows = sqlx::query(RUNNING_ITEMS)
                     .bind(filter.item_id.as_str())
                     .bind(job_id.clone())
                     .fetch_all(&self.pool)
@@ -254,14 +254,14 @@ impl BatchReader for SqlReader {
         Ok((runs.into_iter().map(|(_, stored)| stored).collect(), next))
     }
 
-    async fn ran(
+    async fn started_items(
         &self,
         job_id: &JobId,
         occurrence: Occurrence,
         tenants: &[ItemId],
     ) -> Result<BTreeSet<ItemId>, StoreError> {
         let mut ran = BTreeSet::new();
-        for some in tenants.chunks(TENANTS_A_QUERY) {
+        for some in tenants.chunks(TENANTS_PER_QUERY) {
             let names: Vec<String> = (3..3 + some.len()).map(|n| format!("${n}")).collect();
             let sql = format!(
                 "SELECT tenant_id FROM item_results WHERE job_id = $1 AND occurrence = $2 AND tenant_id IN ({names})

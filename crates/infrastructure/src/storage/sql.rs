@@ -7,13 +7,13 @@ pub(super) const CLAIM: &str = "UPDATE chunks SET token = $2, process = $3, clai
      RETURNING chunk, lost, suspect, suspected,
                (SELECT status = 'cancelled' FROM batches b WHERE b.batch_id = chunks.batch_id)";
 
-/// What claims of other chunks that stand have given.
-pub(super) const IN_WORK: &str =
+/// Selects the items of other chunks' active claims.
+pub(super) const ACTIVE_CLAIMS: &str =
     "SELECT items FROM chunks WHERE job_id = $1 AND occurrence = $2 AND token IS NOT NULL
        AND chunk <> $3 AND items IS NOT NULL";
 
-/// Notes that an item is running, if the claim of its chunk stands.
-pub(super) const RUNNING: &str =
+/// Records that an item is running, if the claim of its chunk is valid.
+pub(super) const RECORD_RUNNING: &str =
     "INSERT INTO running_items (job_id, tenant_id, occurrence, chunk, token, started_at)
      SELECT $3, $4, $5, chunk, token, $6 FROM chunks WHERE chunk_id = $1 AND token = $2
      ON CONFLICT (job_id, tenant_id, chunk) DO UPDATE SET token = excluded.token, started_at = excluded.started_at";
@@ -31,21 +31,22 @@ pub(super) fn overlapping(last_seen: &str) -> String {
     )
 }
 
-/// What a chunk has noted as running has ended with it.
-pub(super) const NONE_RUNNING: &str = "DELETE FROM running_items
+/// Deletes the records of running items of a chunk that has ended.
+pub(super) const CLEAR_RUNNING: &str = "DELETE FROM running_items
      WHERE chunk = (SELECT chunk FROM chunks WHERE chunk_id = $1)";
 
-/// Notes what a claim has given.
-pub(super) const GIVE: &str = "UPDATE chunks SET items = $2, superseded = $3 WHERE chunk = $1";
+/// Records the items that a claim assigned.
+pub(super) const ASSIGN_ITEMS: &str =
+    "UPDATE chunks SET items = $2, superseded = $3 WHERE chunk = $1";
 
 pub(super) const BEGIN_BATCH: &str =
     "UPDATE batches SET status = 'running' WHERE batch_id = $1 AND status = 'queued'";
 
-pub(super) const SUSPECT: &str = "UPDATE chunks SET suspected = CASE WHEN suspect = $3 THEN suspected + 1 ELSE 1 END, suspect = $3
+pub(super) const MARK_POISON_CANDIDATE: &str = "UPDATE chunks SET suspected = CASE WHEN suspect = $3 THEN suspected + 1 ELSE 1 END, suspect = $3
      WHERE chunk_id = $1 AND token = $2";
 
 /// The chunk, if its claim stands, and whether its batch is cancelled, and a replay.
-pub(super) const CLAIMED: &str =
+pub(super) const VALID_CLAIM: &str =
     "SELECT c.chunk, b.status = 'cancelled', b.trigger = 'replay' FROM chunks c JOIN batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = $1 AND c.token = $2";
 
@@ -71,29 +72,29 @@ pub(super) const ADD_COUNTS: &str =
     "UPDATE chunks SET succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4
      WHERE chunk = $1";
 
-/// Counts the results of a chunk, where not all that came were taken.
-pub(super) const COUNT_AGAIN: &str = "UPDATE chunks SET (succeeded, failed) =
+/// Counts the results of a chunk anew, where not all were stored.
+pub(super) const RECOUNT: &str = "UPDATE chunks SET (succeeded, failed) =
          (SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed')
           FROM item_results r WHERE r.chunk = $1),
          skipped = (SELECT count(*) FROM skipped_items s WHERE s.chunk = $1)
      WHERE chunk = $1";
 
 /// The end of an insert of results: only a row that is to run again, by the same chunk, gives way.
-pub(super) const OR_RUN_AGAIN: &str = " ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET chunk = excluded.chunk,
+pub(super) const UPSERT_RESULTS: &str = " ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET chunk = excluded.chunk,
          again = NULL, status = excluded.status,
          attempts = excluded.attempts, preference = excluded.preference, output = excluded.output,
          error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at
      WHERE item_results.again = excluded.chunk";
 
-/// Opens the dead letters again whose replay by a chunk was skipped.
-pub(super) const OPEN_AGAIN: &str = "UPDATE dead_letters SET state = 'open', settled_at = NULL WHERE state = 'replayed'
+/// Reopens dead letters whose replay by a chunk was skipped.
+pub(super) const REOPEN_DEAD_LETTERS: &str = "UPDATE dead_letters SET state = 'open', settled_at = NULL WHERE state = 'replayed'
        AND id IN (SELECT max(d.id) FROM skipped_items s
            JOIN item_results r ON r.tenant_id = s.tenant_id AND r.job_id = s.job_id AND r.occurrence = s.occurrence
            JOIN dead_letters d ON d.tenant_id = s.tenant_id AND d.job_id = s.job_id AND d.occurrence = s.occurrence
            WHERE s.chunk = $1 AND r.again = $1 GROUP BY s.tenant_id)";
 
-/// What a replay has skipped is not to be run again by it.
-pub(super) const NOT_AGAIN: &str = "UPDATE item_results SET again = NULL WHERE again = $1
+/// Takes the mark of a replay from items that the replay skipped.
+pub(super) const CLEAR_REPLAYED: &str = "UPDATE item_results SET again = NULL WHERE again = $1
        AND (tenant_id, job_id, occurrence) IN
            (SELECT s.tenant_id, s.job_id, s.occurrence FROM skipped_items s WHERE s.chunk = $1)";
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use apalis_sqlite::SqliteStorage;
 use punctual_application::ports::{
-    BatchReader, Deliveries, Operations, StoreError, StoreErrorKind,
+    BatchReader, Deliveries, OperatorStore, StoreError, StoreErrorKind,
 };
 use sqlx::{
     Connection, Sqlite, SqlitePool, Transaction,
@@ -23,7 +23,7 @@ use super::{
     deliveries::SqlDeliveries,
     drivers::install_drivers,
     errors::{BoxError, cannot_open, failed},
-    operations::SqlOperations,
+    operations::SqlOperatorStore,
     reader::SqlReader,
 };
 
@@ -34,7 +34,7 @@ pub struct SqliteStore {
     writer: SqlitePool,
     reader: SqlReader,
     deliveries: SqlDeliveries,
-    operations: SqlOperations,
+    operations: SqlOperatorStore,
     pushed: watch::Sender<()>,
 }
 
@@ -103,18 +103,18 @@ impl SqliteStore {
             writer,
             reader: SqlReader::new(reader.clone()),
             deliveries: SqlDeliveries::new(reader.clone()),
-            operations: SqlOperations::new(reader, false),
+            operations: SqlOperatorStore::new(reader, false),
             pushed: watch::Sender::new(()),
         })
     }
 
-    /// What is to be delivered.
+    /// The store's port for deliveries.
     pub(crate) fn deliveries(&self) -> Arc<dyn Deliveries> {
         Arc::new(self.deliveries.clone())
     }
 
-    /// What operators see and do.
-    pub(crate) fn operations(&self) -> Arc<dyn Operations> {
+    /// The store's port for operators.
+    pub(crate) fn operations(&self) -> Arc<dyn OperatorStore> {
         Arc::new(self.operations.clone())
     }
 
@@ -142,7 +142,7 @@ impl SqliteStore {
 
     /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
     /// Returns how many there were.
-    pub(crate) async fn forget_done_chunks(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn delete_done_messages(&self) -> Result<u64, StoreError> {
         let deleted = sqlx::query(
             "DELETE FROM Jobs WHERE substr(job_type, 1, length(?1)) = ?1 AND status = 'Done'
                AND done_at < CAST(strftime('%s', 'now') AS INTEGER) - 3600",
@@ -154,7 +154,11 @@ impl SqliteStore {
         Ok(deleted.rows_affected())
     }
 
-    pub(crate) async fn hold(&self, message: &str, seconds: i64) -> Result<(), StoreError> {
+    pub(crate) async fn defer_message(
+        &self,
+        message: &str,
+        seconds: i64,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE Jobs SET run_at = CAST(strftime('%s', 'now') AS INTEGER) + ?2 WHERE id = ?1",
         )
@@ -166,7 +170,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(crate) async fn leave(&self, process: Uuid) -> Result<(), StoreError> {
+    pub(crate) async fn note_stopped(&self, process: Uuid) -> Result<(), StoreError> {
         sqlx::query("UPDATE Workers SET last_seen = 0 WHERE id LIKE 'punctual-' || ?1 || '-%'")
             .bind(process.to_string())
             .execute(&self.writer)
@@ -413,7 +417,7 @@ mod tests {
             .await
             .unwrap();
         }
-        assert_eq!(store.forget_done_chunks().await.unwrap(), 1);
+        assert_eq!(store.delete_done_messages().await.unwrap(), 1);
         let left: Vec<String> = sqlx::query_scalar("SELECT id FROM Jobs ORDER BY id")
             .fetch_all(store.writer())
             .await

@@ -13,9 +13,9 @@ use super::{
 };
 
 /// Rows that travel together.
-const ROWS_AT_ONCE: usize = 2_000;
+const ROWS_PER_COPY: usize = 2_000;
 /// Chunks whose messages are put in their queue together.
-const CHUNKS_AT_ONCE: usize = 500;
+const CHUNKS_PER_COPY: usize = 500;
 
 struct Table {
     name: &'static str,
@@ -153,7 +153,7 @@ const TABLES: [Table; 10] = [
     },
 ];
 
-/// What has been copied.
+/// Number of rows copied, by table.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Transferred {
     /// Rows, by table.
@@ -173,9 +173,9 @@ pub async fn transfer(from: &SqliteStore, to: &PostgresStore) -> Result<Transfer
         .begin_with("BEGIN IMMEDIATE")
         .await
         .map_err(failed)?;
-    refuse_at_work(&mut source).await?;
+    refuse_running_agents(&mut source).await?;
     let mut target = to.pool().begin().await.map_err(failed)?;
-    refuse_filled(&mut target).await?;
+    refuse_non_empty(&mut target).await?;
     let mut transferred = Transferred::default();
     for table in &TABLES {
         let rows = copy(table, &mut source, &mut target).await?;
@@ -186,7 +186,7 @@ pub async fn transfer(from: &SqliteStore, to: &PostgresStore) -> Result<Transfer
     Ok(transferred)
 }
 
-async fn refuse_at_work(source: &mut SqliteConnection) -> Result<(), StoreError> {
+async fn refuse_running_agents(source: &mut SqliteConnection) -> Result<(), StoreError> {
     let at_work: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM Workers WHERE last_seen > CAST(strftime('%s', 'now') AS INTEGER) - 10)",
     )
@@ -202,7 +202,7 @@ async fn refuse_at_work(source: &mut SqliteConnection) -> Result<(), StoreError>
     Ok(())
 }
 
-async fn refuse_filled(target: &mut PgConnection) -> Result<(), StoreError> {
+async fn refuse_non_empty(target: &mut PgConnection) -> Result<(), StoreError> {
     // No other process fills it meanwhile.
     sqlx::query("LOCK TABLE batches, schedule_progress IN EXCLUSIVE MODE")
         .execute(&mut *target)
@@ -251,7 +251,7 @@ async fn copy(
     let mut pieces = sqlx::query_scalar::<_, String>(AssertSqlSafe(read))
         .fetch(&mut *source)
         .map_err(failed)
-        .try_chunks(ROWS_AT_ONCE);
+        .try_chunks(ROWS_PER_COPY);
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|stopped| stopped.1)?;
         let written = sqlx::query(AssertSqlSafe(write.clone()))
@@ -293,7 +293,7 @@ async fn queue(
         by_job.entry(chunk.job_id.clone()).or_default().push(chunk);
     }
     for (job_id, chunks) in &by_job {
-        for some in chunks.chunks(CHUNKS_AT_ONCE) {
+        for some in chunks.chunks(CHUNKS_PER_COPY) {
             let tasks = some.iter().map(message).collect::<Result<_, _>>()?;
             apalis_postgres::queries::push_tasks(&mut *target, &queue_of(job_id), tasks)
                 .await

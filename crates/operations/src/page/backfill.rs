@@ -13,11 +13,11 @@ use punctual_application::{BackfillCount, BackfillRequest, IdempotencyKey};
 use punctual_domain::JobId;
 use serde::Deserialize;
 
-use super::{App, Problem, Visitor, jobs::named, render};
-use crate::{audit::By, once::Once};
+use super::{App, Problem, Visitor, jobs::parse_tenants, render};
+use crate::{audit::RequestActor, idempotency::IdempotencyHeader};
 
 #[derive(Deserialize)]
-pub(super) struct Asked {
+pub(super) struct BackfillForm {
     from: NaiveDate,
     to: NaiveDate,
     #[serde(default)]
@@ -26,9 +26,9 @@ pub(super) struct Asked {
     key: Option<String>,
 }
 
-impl Asked {
+impl BackfillForm {
     fn request(&self, preview: bool) -> Result<BackfillRequest, Problem> {
-        let tenants = named(&self.tenants)?;
+        let tenants = parse_tenants(&self.tenants)?;
         Ok(BackfillRequest {
             from: self.from,
             to: self.to,
@@ -45,7 +45,7 @@ impl Asked {
 struct BackfillPage {
     visitor: Visitor,
     job_id: String,
-    asked: Asked,
+    asked: BackfillForm,
     count: BackfillCount,
     key: IdempotencyKey,
 }
@@ -53,9 +53,9 @@ struct BackfillPage {
 pub(super) async fn preview(
     State(app): State<App>,
     visitor: Visitor,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     Path(job_id): Path<String>,
-    query: Result<Query<Asked>, QueryRejection>,
+    query: Result<Query<BackfillForm>, QueryRejection>,
 ) -> Result<Html<String>, Problem> {
     let Query(asked) = query?;
     let request = asked.request(true)?;
@@ -75,12 +75,15 @@ pub(super) async fn preview(
 pub(super) async fn run(
     State(app): State<App>,
     _visitor: Visitor,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     Path(job_id): Path<String>,
-    form: Result<Form<Asked>, FormRejection>,
+    form: Result<Form<BackfillForm>, FormRejection>,
 ) -> Result<Redirect, Problem> {
     let Form(asked) = form?;
-    let (request, Once(key)) = (asked.request(false)?, Once::of_form(asked.key)?);
+    let (request, IdempotencyHeader(key)) = (
+        asked.request(false)?,
+        IdempotencyHeader::of_form(asked.key)?,
+    );
     app.operator
         .backfill(&actor, key.as_ref(), &JobId::new(&job_id)?, &request)
         .await?;

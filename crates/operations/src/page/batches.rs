@@ -12,11 +12,11 @@ use punctual_domain::{Batch, ItemStatus};
 use serde::Deserialize;
 
 use super::{App, Problem, Visitor, render};
-use crate::{PageQuery, audit::By, batches::parse_id};
+use crate::{PageQuery, audit::RequestActor, batches::parse_id};
 
-const SHOWN: u32 = 50;
+const ROWS_PER_PAGE: u32 = 50;
 /// Failures that are looked through for their kinds.
-const FAILURES: u32 = 1_000;
+const MAX_FAILURES: u32 = 1_000;
 
 #[derive(Template)]
 #[template(path = "batches.html")]
@@ -45,7 +45,7 @@ pub(super) async fn list(
     let Query(PageQuery { cursor, .. }) = query?;
     let page = Page {
         cursor,
-        limit: SHOWN,
+        limit: ROWS_PER_PAGE,
     };
     let (batches, next) = app
         .operator
@@ -60,7 +60,7 @@ pub(super) async fn list(
 }
 
 #[derive(Deserialize)]
-pub(super) struct Which {
+pub(super) struct ResultsQuery {
     status: Option<ItemStatus>,
     cursor: Option<String>,
 }
@@ -69,14 +69,14 @@ pub(super) async fn one(
     State(app): State<App>,
     visitor: Visitor,
     Path(id): Path<String>,
-    query: Result<Query<Which>, QueryRejection>,
+    query: Result<Query<ResultsQuery>, QueryRejection>,
 ) -> Result<Html<String>, Problem> {
-    let Query(Which { status, cursor }) = query?;
+    let Query(ResultsQuery { status, cursor }) = query?;
     let batch = app.operator.batch(parse_id(&id)?).await?;
     let batch_id = batch.batch_id;
     let page = Page {
         cursor,
-        limit: SHOWN,
+        limit: ROWS_PER_PAGE,
     };
     let (results, next) = app
         .operator
@@ -91,7 +91,7 @@ pub(super) async fn one(
         };
         let page = Page {
             cursor: None,
-            limit: FAILURES,
+            limit: MAX_FAILURES,
         };
         for stored in app.operator.reader.results(&failed, &page).await?.0 {
             *errors
@@ -114,7 +114,7 @@ pub(super) async fn one(
 pub(super) async fn cancel(
     State(app): State<App>,
     _visitor: Visitor,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     Path(id): Path<String>,
 ) -> Result<Redirect, Problem> {
     app.operator.cancel(&actor, parse_id(&id)?).await?;

@@ -15,10 +15,10 @@ use punctual_domain::{DeadLetter, DeadLetterState, ItemId, JobId, TenantId};
 use serde::Deserialize;
 
 use super::{App, Visitor, render};
-use crate::{audit::By, once::Once, problem::Problem};
+use crate::{audit::RequestActor, idempotency::IdempotencyHeader, problem::Problem};
 
-const SHOWN: u32 = 50;
-const QUARANTINED: usize = 500;
+const ROWS_PER_PAGE: u32 = 50;
+const MAX_QUARANTINED: usize = 500;
 
 #[derive(Template)]
 #[template(path = "dead_letters.html")]
@@ -34,7 +34,7 @@ struct DeadLettersPage {
 
 /// What is looked for; empty fields of a form mean nothing in particular.
 #[derive(Deserialize)]
-pub(super) struct Which {
+pub(super) struct LettersQuery {
     #[serde(default)]
     job: String,
     #[serde(default)]
@@ -43,7 +43,7 @@ pub(super) struct Which {
     cursor: Option<String>,
 }
 
-impl Which {
+impl LettersQuery {
     fn job_id(&self) -> Result<Option<JobId>, Problem> {
         let job = self.job.trim();
         Ok((!job.is_empty()).then(|| JobId::new(job)).transpose()?)
@@ -60,7 +60,7 @@ impl Which {
 pub(super) async fn list(
     State(app): State<App>,
     visitor: Visitor,
-    query: Result<Query<Which>, QueryRejection>,
+    query: Result<Query<LettersQuery>, QueryRejection>,
 ) -> Result<Html<String>, Problem> {
     let Query(which) = query?;
     let state = which.state.unwrap_or(DeadLetterState::Open);
@@ -71,7 +71,7 @@ pub(super) async fn list(
     };
     let page = Page {
         cursor: which.cursor,
-        limit: SHOWN,
+        limit: ROWS_PER_PAGE,
     };
     let (letters, next) = app.operator.reader.dead_letters(&filter, &page).await?;
     render(&DeadLettersPage {
@@ -90,7 +90,7 @@ pub(super) struct ActionForm {
     /// `replay` or `discard`, and a number, `ticked`, or `all` of what is looked for.
     action: String,
     #[serde(flatten)]
-    which: Which,
+    which: LettersQuery,
     /// Drawn when the page was rendered: pressing a button twice is one replay.
     key: Option<String>,
     /// `tick-NUMBER` of those that are ticked.
@@ -101,7 +101,7 @@ pub(super) struct ActionForm {
 pub(super) async fn act(
     State(app): State<App>,
     _visitor: Visitor,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     form: Result<Form<ActionForm>, FormRejection>,
 ) -> Result<Redirect, Problem> {
     let Form(ActionForm {
@@ -141,7 +141,7 @@ pub(super) async fn act(
         id => DeadLetterSelection::one(id.parse().map_err(|_| unknown())?),
     };
     if again {
-        let Once(key) = Once::of_form(key)?;
+        let IdempotencyHeader(key) = IdempotencyHeader::of_form(key)?;
         app.operator
             .replay(&actor, key.as_ref(), &selection)
             .await?;
@@ -163,7 +163,7 @@ pub(super) async fn quarantine(
     State(app): State<App>,
     visitor: Visitor,
 ) -> Result<Html<String>, Problem> {
-    let (entries, all) = app.operator.quarantined(QUARANTINED);
+    let (entries, all) = app.operator.quarantined(MAX_QUARANTINED);
     render(&QuarantinePage {
         visitor,
         entries,

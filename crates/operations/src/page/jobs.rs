@@ -10,24 +10,24 @@ use axum::{
 use chrono::TimeDelta;
 use punctual_application::{
     IdempotencyKey, JobView, SlotStatus, TriggerRequest,
-    ports::{Activity, BatchFilter, Page, StoreError},
+    ports::{BatchFilter, JobActivity, Page, StoreError},
 };
 use punctual_domain::{Batch, InvalidId, JobId, TenantId};
 use serde::Deserialize;
 
 use super::{App, Visitor, render};
-use crate::{audit::By, once::Once, problem::Problem};
+use crate::{audit::RequestActor, idempotency::IdempotencyHeader, problem::Problem};
 
 /// Number of batches, and of slots, shown of a job.
-const SHOWN: usize = 20;
+const MAX_ROWS: usize = 20;
 
 struct JobRow {
     job: JobView,
-    activity: Option<Activity>,
+    activity: Option<JobActivity>,
 }
 
 impl JobRow {
-    fn of(job: JobView, activity: &[Activity]) -> Self {
+    fn of(job: JobView, activity: &[JobActivity]) -> Self {
         let activity = activity.iter().find(|done| done.job_id == job.job_id);
         let activity = activity.cloned();
         Self { job, activity }
@@ -47,7 +47,7 @@ impl JobRow {
             .preferences()
             .map(|follows| follows.slots.as_slice());
         let all = all.unwrap_or_default();
-        &all[..all.len().min(SHOWN)]
+        &all[..all.len().min(MAX_ROWS)]
     }
 
     /// Of the items that ended in the last day, how many in a hundred succeeded.
@@ -106,7 +106,7 @@ pub(super) async fn one(
             &filter,
             &Page {
                 cursor: None,
-                limit: SHOWN as u32,
+                limit: MAX_ROWS as u32,
             },
         )
         .await?;
@@ -130,7 +130,7 @@ pub(super) struct ActionForm {
 pub(super) async fn act(
     State(app): State<App>,
     _visitor: Visitor,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     Path(job_id): Path<String>,
     form: Result<Form<ActionForm>, FormRejection>,
 ) -> Result<Redirect, Problem> {
@@ -146,11 +146,11 @@ pub(super) async fn act(
         "resume" => app.operator.resume(&actor, &job_id).await?,
         "trigger" => {
             let request = TriggerRequest {
-                tenants: named(&tenants.unwrap_or_default())?,
+                tenants: parse_tenants(&tenants.unwrap_or_default())?,
                 all: false,
                 allow_unknown: allow_unknown.is_some(),
             };
-            let Once(key) = Once::of_form(key)?;
+            let IdempotencyHeader(key) = IdempotencyHeader::of_form(key)?;
             let triggered = app
                 .operator
                 .trigger(&actor, key.as_ref(), &job_id, &request)
@@ -168,7 +168,7 @@ pub(super) async fn act(
 }
 
 /// The tenants that somebody wrote into a field; `None`: it is blank, which means all.
-pub(super) fn named(tenants: &str) -> Result<Option<BTreeSet<TenantId>>, InvalidId> {
+pub(super) fn parse_tenants(tenants: &str) -> Result<Option<BTreeSet<TenantId>>, InvalidId> {
     if tenants.trim().is_empty() {
         return Ok(None);
     }
@@ -179,7 +179,7 @@ pub(super) fn named(tenants: &str) -> Result<Option<BTreeSet<TenantId>>, Invalid
 
 impl App {
     /// How the jobs have done in the last day.
-    async fn last_day(&self) -> Result<Vec<Activity>, StoreError> {
+    async fn last_day(&self) -> Result<Vec<JobActivity>, StoreError> {
         let since = self.operator.clock.now() - TimeDelta::days(1);
         self.operator.operations.activity(since).await
     }

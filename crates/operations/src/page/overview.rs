@@ -20,16 +20,16 @@ use punctual_web::page::{root, with_root};
 use super::{App, Problem, Visitor, render};
 use crate::{Words, remedies};
 
-const HOURS: usize = 24;
+const HEATMAP_HOURS: usize = 24;
 /// Batches shown of those that are not over.
-const RUNNING: u32 = 20;
-const LIVE_EVERY: Duration = Duration::from_secs(1);
+const MAX_RUNNING: u32 = 20;
+const LIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct OverviewPage {
     visitor: Visitor,
-    now: Now,
+    now: LiveSection,
     hours: Vec<Hour>,
     heat: Vec<HeatRow>,
     due: usize,
@@ -57,9 +57,9 @@ struct Cell {
 /// What is going on now: the part of the page that keeps itself up to date.
 #[derive(Template)]
 #[template(path = "now.html")]
-struct Now {
-    wrong: Vec<Wrong>,
-    running: Vec<Running>,
+struct LiveSection {
+    wrong: Vec<FindingRow>,
+    running: Vec<RunningBatch>,
     batches: u64,
     items: u64,
     failed: u64,
@@ -67,12 +67,12 @@ struct Now {
 }
 
 /// Something that is wrong, and where to see more.
-struct Wrong {
+struct FindingRow {
     text: String,
     link: String,
 }
 
-impl Wrong {
+impl FindingRow {
     fn of(finding: &Finding, words: &Words) -> Self {
         Self {
             text: remedies::in_words(finding, words.remedy),
@@ -81,7 +81,7 @@ impl Wrong {
     }
 }
 
-struct Running {
+struct RunningBatch {
     batch: Batch,
     left: String,
 }
@@ -93,15 +93,15 @@ pub(super) async fn show(
     let from = app.operator.clock.now();
     let due = app
         .operator
-        .due_between(from, from + TimeDelta::hours(HOURS as i64))
+        .due_between(from, from + TimeDelta::hours(HEATMAP_HOURS as i64))
         .await;
-    let mut by_job: BTreeMap<JobId, [usize; HOURS]> = BTreeMap::new();
+    let mut by_job: BTreeMap<JobId, [usize; HEATMAP_HOURS]> = BTreeMap::new();
     for DueItems { at, job_id, items } in due {
-        let hour = (at - from).num_hours().clamp(0, HOURS as i64 - 1) as usize;
+        let hour = (at - from).num_hours().clamp(0, HEATMAP_HOURS as i64 - 1) as usize;
         by_job.entry(job_id).or_default()[hour] += items;
     }
     let total = |hour: usize| by_job.values().map(|hours| hours[hour]).sum::<usize>();
-    let totals: Vec<usize> = (0..HOURS).map(total).collect();
+    let totals: Vec<usize> = (0..HEATMAP_HOURS).map(total).collect();
     let fullest = totals.iter().copied().max().unwrap_or(0).max(1);
     let hours = totals.iter().enumerate().map(|(hour, items)| Hour {
         label: app.hour_label(from + TimeDelta::hours(hour as i64)),
@@ -138,7 +138,7 @@ pub(super) async fn live(
         let root = root.clone();
         async move {
             loop {
-                let stopped = tokio::time::timeout(LIVE_EVERY, app.stop.cancelled());
+                let stopped = tokio::time::timeout(LIVE_INTERVAL, app.stop.cancelled());
                 if stopped.await.is_ok() {
                     return None;
                 }
@@ -164,7 +164,7 @@ impl App {
         local.map_or_else(String::new, |local| local.format("%H:%M").to_string())
     }
 
-    async fn now(&self) -> Result<Now, StoreError> {
+    async fn now(&self) -> Result<LiveSection, StoreError> {
         let now = self.operator.clock.now();
         let activity = self
             .operator
@@ -173,17 +173,21 @@ impl App {
             .await?;
         let worst = activity.iter().map(|job| job.worst_lateness_ms).max();
         let mut running = Vec::new();
-        for status in [BatchStatus::Running, BatchStatus::Queued] {
-            let batches = self.operator.newest(Some(status), RUNNING).await?;
-            running.extend(batches.into_iter().map(|batch| Running::of(batch, now)));
+        for status in [BatchStatus::RunningBatch, BatchStatus::Queued] {
+            let batches = self.operator.newest(Some(status), MAX_RUNNING).await?;
+            running.extend(
+                batches
+                    .into_iter()
+                    .map(|batch| RunningBatch::of(batch, now)),
+            );
         }
-        Ok(Now {
+        Ok(LiveSection {
             wrong: self
                 .operator
                 .findings()
                 .await?
                 .all()
-                .map(|finding| Wrong::of(finding, &self.words))
+                .map(|finding| FindingRow::of(finding, &self.words))
                 .collect(),
             running,
             batches: activity.iter().map(|job| job.batches).sum(),
@@ -197,7 +201,7 @@ impl App {
     }
 }
 
-impl Running {
+impl RunningBatch {
     fn of(batch: Batch, now: DateTime<Utc>) -> Self {
         let (done, total) = (batch.processed(), batch.total);
         let left = match done {

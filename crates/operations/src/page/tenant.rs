@@ -16,8 +16,8 @@ use serde_json::Value;
 use super::{App, Visitor, render, utc};
 use crate::problem::Problem;
 
-const NEXT_RUNS: usize = 5;
-const RUNS: u32 = 25;
+const MAX_NEXT_RUNS: usize = 5;
+const RUNS_PER_PAGE: u32 = 25;
 
 #[derive(Template)]
 #[template(path = "tenant.html")]
@@ -25,7 +25,7 @@ struct TenantPage {
     visitor: Visitor,
     tenant: TenantId,
     date: Option<NaiveDate>,
-    jobs: Vec<InJob>,
+    jobs: Vec<TenantJob>,
     runs: Vec<StoredResult>,
     next: Option<String>,
 }
@@ -33,8 +33,8 @@ struct TenantPage {
 /// A field of a preference, its value, and where that came from.
 type Field = (&'static str, String, &'static str);
 
-/// What a tenant is to one job.
-struct InJob {
+/// Preference and runs of a tenant in one job.
+struct TenantJob {
     job_id: String,
     fields: Vec<Field>,
     next: Vec<String>,
@@ -48,14 +48,14 @@ struct TenantsPage {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct SearchQuery {
     id: Option<String>,
 }
 
 /// Leads to the tenant that is asked for.
 pub(super) async fn search(
     visitor: Visitor,
-    Query(Wanted { id }): Query<Wanted>,
+    Query(SearchQuery { id }): Query<SearchQuery>,
 ) -> Result<Response, Problem> {
     match id.as_deref().map(str::trim).filter(|id| !id.is_empty()) {
         Some(id) => Ok(Redirect::to(&format!("/tenants/{}", TenantId::new(id)?)).into_response()),
@@ -64,7 +64,7 @@ pub(super) async fn search(
 }
 
 #[derive(Deserialize)]
-pub(super) struct Which {
+pub(super) struct TenantQuery {
     #[serde(default)]
     date: String,
     cursor: Option<String>,
@@ -74,9 +74,9 @@ pub(super) async fn one(
     State(app): State<App>,
     visitor: Visitor,
     Path(tenant): Path<String>,
-    query: Result<Query<Which>, QueryRejection>,
+    query: Result<Query<TenantQuery>, QueryRejection>,
 ) -> Result<Html<String>, Problem> {
-    let Query(Which { date, cursor }) = query?;
+    let Query(TenantQuery { date, cursor }) = query?;
     let tenant = TenantId::new(&tenant)?;
     let date = match date.as_str() {
         "" => None,
@@ -97,7 +97,7 @@ pub(super) async fn one(
             &filter,
             &Page {
                 cursor,
-                limit: RUNS,
+                limit: RUNS_PER_PAGE,
             },
         )
         .await?;
@@ -110,8 +110,8 @@ pub(super) async fn one(
         } = &job.work
         {
             let preferences = (feature_type, defaults.as_ref());
-            let in_job = app.in_job(&job.job_id, preferences, &tenant, date);
-            jobs.push(in_job.await?);
+            let tenant_job = app.tenant_job(&job.job_id, preferences, &tenant, date);
+            jobs.push(tenant_job.await?);
         }
     }
     render(&TenantPage {
@@ -125,27 +125,27 @@ pub(super) async fn one(
 }
 
 impl App {
-    async fn in_job(
+    async fn tenant_job(
         &self,
         job_id: &JobId,
         preferences: (&FeatureType, &Preference),
         tenant: &TenantId,
         date: Option<NaiveDate>,
-    ) -> Result<InJob, Problem> {
+    ) -> Result<TenantJob, Problem> {
         let explained = self.operator.explain(tenant, job_id, date).await?;
-        let mut in_job = InJob {
+        let mut tenant_job = TenantJob {
             job_id: job_id.to_string(),
             fields: Vec::new(),
             next: Vec::new(),
             explanation: explained.explanation,
         };
         if let Some((fields, merged)) = self.in_effect(preferences, tenant).await {
-            in_job.fields = fields;
+            tenant_job.fields = fields;
             if merged.enabled {
-                in_job.next = self.next_runs(job_id, tenant, &merged.slot);
+                tenant_job.next = self.next_runs(job_id, tenant, &merged.slot);
             }
         }
-        Ok(in_job)
+        Ok(tenant_job)
     }
 
     /// The tenant's preference as the job takes it; `None`: there is none that can be used or read now, as the
@@ -177,7 +177,7 @@ impl App {
         let spread = spread.unwrap_or_default();
         let first = slot.next_after(self.operator.clock.now() - spread);
         std::iter::successors(first, |last| slot.next_after(*last))
-            .take(NEXT_RUNS)
+            .take(MAX_NEXT_RUNS)
             .map(|instant| {
                 let at = instant + spread;
                 let local = slot.zone.local(at);

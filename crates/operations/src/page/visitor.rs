@@ -16,12 +16,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::Page;
 use punctual_web::{
     Peer,
-    session::{Next, SIGNED_IN_FOR, SessionCookie, SignIn, to_sign_in},
+    session::{SESSION_TTL, SessionCookie, SignIn, SignInQuery, to_sign_in},
 };
 use uuid::Uuid;
 
 use super::{App, Problem, SITE};
-use crate::audit::By;
+use crate::audit::RequestActor;
 
 /// The page is never opened signed in from elsewhere.
 const COOKIE: SessionCookie = SessionCookie {
@@ -29,7 +29,7 @@ const COOKIE: SessionCookie = SessionCookie {
     same_site: "Strict",
 };
 
-/// Who looks at the page.
+/// Visitor of the page.
 #[derive(Debug, Clone)]
 pub(super) struct Visitor {
     /// Without a key there is neither sign-in nor sign-out.
@@ -57,7 +57,7 @@ impl FromRequestParts<App> for Visitor {
 
 /// `until.nonce.seal`, the first in seconds since 1970.
 fn token(key: &blake3::Hash, now: DateTime<Utc>) -> String {
-    let until = (now + SIGNED_IN_FOR).timestamp();
+    let until = (now + SESSION_TTL).timestamp();
     let content = format!("{until}.{}", Uuid::new_v4().simple());
     let seal = seal(&content, key);
     format!("{content}.{seal}")
@@ -95,12 +95,12 @@ pub(crate) struct SignedOut {
 }
 
 /// Cookies remembered as signed out. Only who has the key gets cookies that are counted here.
-const REMEMBERED: usize = 10_000;
+const MAX_SIGNED_OUT: usize = 10_000;
 /// The action of the audit log; its subject is the content of the cookie.
 const SIGN_OUT: &str = "sign_out";
-const LOOK_EVERY: TimeDelta = TimeDelta::seconds(10);
+const POLL_INTERVAL: TimeDelta = TimeDelta::seconds(10);
 /// Replicas' clocks may differ by so much.
-const OVERLAP: TimeDelta = TimeDelta::minutes(1);
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 
 impl SignedOut {
     fn holds(&self, token: &str) -> bool {
@@ -111,10 +111,10 @@ impl SignedOut {
     fn add(&self, content: &str, at: DateTime<Utc>) {
         let mut ended = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         ended.insert(content.to_owned(), at);
-        if ended.len() > REMEMBERED {
-            ended.retain(|_, ended_at| *ended_at > at - SIGNED_IN_FOR);
+        if ended.len() > MAX_SIGNED_OUT {
+            ended.retain(|_, ended_at| *ended_at > at - SESSION_TTL);
         }
-        if ended.len() > REMEMBERED {
+        if ended.len() > MAX_SIGNED_OUT {
             let first = ended.iter().min_by_key(|(_, at)| **at);
             if let Some(first) = first.map(|(content, _)| content.clone()) {
                 ended.remove(&first);
@@ -129,12 +129,12 @@ impl SignedOut {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         match looked_at.replace(now) {
-            Some(last) if last + LOOK_EVERY > now => {
+            Some(last) if last + POLL_INTERVAL > now => {
                 *looked_at = Some(last);
                 None
             }
-            Some(last) => Some((last - OVERLAP).max(now - SIGNED_IN_FOR)),
-            None => Some(now - SIGNED_IN_FOR),
+            Some(last) => Some((last - CLOCK_SKEW).max(now - SESSION_TTL)),
+            None => Some(now - SESSION_TTL),
         }
     }
 }
@@ -164,7 +164,10 @@ impl App {
     }
 }
 
-pub(super) async fn form(State(app): State<App>, Query(Next { next }): Query<Next>) -> Response {
+pub(super) async fn form(
+    State(app): State<App>,
+    Query(SignInQuery { next }): Query<SignInQuery>,
+) -> Response {
     SITE.sign_in(app.words.key_hint, next, false)
 }
 
@@ -189,7 +192,7 @@ pub(super) async fn sign_in(
 
 pub(super) async fn sign_out(
     State(app): State<App>,
-    By(actor): By,
+    RequestActor(actor): RequestActor,
     headers: HeaderMap,
 ) -> Response {
     if let (Some(token), Some(key)) = (COOKIE.token(&headers), &app.api_key)
@@ -219,7 +222,7 @@ mod tests {
         for n in 0..12_000 {
             signed_out.add(&format!("{n}.x"), now + TimeDelta::seconds(n));
         }
-        assert!(signed_out.at.lock().unwrap().len() <= REMEMBERED);
+        assert!(signed_out.at.lock().unwrap().len() <= MAX_SIGNED_OUT);
     }
 
     #[test]
@@ -229,7 +232,7 @@ mod tests {
         let token = token(&key, now);
         assert!(is_sealed(&token, &key, now));
         assert!(!is_sealed(&token, &other, now));
-        assert!(!is_sealed(&token, &key, now + SIGNED_IN_FOR));
+        assert!(!is_sealed(&token, &key, now + SESSION_TTL));
         let (until, rest) = token.split_once('.').unwrap();
         let longer = format!("{}.{rest}", until.parse::<i64>().unwrap() + 1);
         assert!(!is_sealed(&longer, &key, now));

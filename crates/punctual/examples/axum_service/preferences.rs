@@ -19,7 +19,7 @@ use tokio::sync::watch;
 /// The preferences for one feature.
 pub struct Preferences {
     stored: Mutex<Stored>,
-    /// How many changes there have been.
+    /// Number of changes so far.
     changes: watch::Sender<u64>,
 }
 

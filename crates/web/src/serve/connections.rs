@@ -77,7 +77,7 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What a connection is doing.
+/// Phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The head of a request is awaited.

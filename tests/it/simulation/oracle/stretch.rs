@@ -9,16 +9,16 @@ use punctual_domain::{
 };
 
 use super::{
-    super::database::{NEXT_READ, SOON, Version},
+    super::database::{NEXT_READ, PROPAGATION_TIMEOUT, Version},
     Instant, JobStory, Record,
 };
 
 /// How far behind the last full read an agent looks for preferences that it has overlooked.
-const SHOWN_LATE: TimeDelta = TimeDelta::minutes(15);
+const SNAPSHOT_DELAY: TimeDelta = TimeDelta::minutes(15);
 
 /// A stretch of time in which a tenant falls due in a job by the same rule.
 #[derive(Debug, Clone)]
-pub(super) struct Stretch {
+pub(super) struct Interval {
     pub(super) from: Instant,
     pub(super) to: Instant,
     /// `None`: not at all.
@@ -38,7 +38,7 @@ pub(super) struct Stretch {
     pub(super) choice: Option<Version>,
 }
 
-impl Stretch {
+impl Interval {
     /// A choice under a job file, whenever it held; `None`: the job is not in it.
     pub(super) fn of(
         choice: &Version,
@@ -168,17 +168,17 @@ fn slot(version: &Version, defaults: &Preference) -> Option<Slot> {
 
 impl Record {
     /// The rules by which a tenant fell due in a job, one after the other.
-    pub(super) fn stretches(&self, job: &JobStory, tenant: &TenantId) -> Vec<Stretch> {
+    pub(super) fn intervals(&self, job: &JobStory, tenant: &TenantId) -> Vec<Interval> {
         let far = self.last_backfill.at + TimeDelta::days(400);
         let mut edges: BTreeSet<Instant> = job.specs.iter().map(|(at, _)| *at).collect();
         let own = self.choices.iter().filter(|((_, of), _)| of == tenant);
         edges.extend(own.flat_map(|(_, versions)| versions.iter().map(|v| v.came_at)));
         let edges: Vec<Instant> = edges.into_iter().collect();
-        let mut stretches: Vec<Stretch> = Vec::new();
+        let mut intervals: Vec<Interval> = Vec::new();
         for (index, from) in edges.iter().enumerate() {
             let to = edges.get(index + 1).copied().unwrap_or(far);
             let spec = job.specs.iter().rposition(|(at, _)| at <= from);
-            let mut new = Stretch {
+            let mut new = Interval {
                 from: *from,
                 to,
                 slot: None,
@@ -186,7 +186,7 @@ impl Record {
                 since: *from,
                 since_at_most: *from,
                 since_known: *from,
-                known_by: *from + SOON,
+                known_by: *from + PROPAGATION_TIMEOUT,
                 spec: spec.unwrap_or(0),
                 feature: None,
                 choice: None,
@@ -201,7 +201,7 @@ impl Record {
                 } = &config.work
             {
                 new.feature = Some(feature_type.clone());
-                new.known_by = self.settled(edited_at) + SOON;
+                new.known_by = self.settled(edited_at) + PROPAGATION_TIMEOUT;
                 new.spread = minute(tenant, *spread_minutes);
                 let versions = self.choices.get(&(feature_type.clone(), tenant.clone()));
                 let versions = versions.map_or(&[][..], Vec::as_slice);
@@ -213,12 +213,12 @@ impl Record {
                     // A full read that finds a preference of long ago does not tell whether it came just now or was
                     // overlooked since the last one, unless the server says since when it counts.
                     new.since_at_most = match version.imported && !self.says_since {
-                        true => self.last_calm(version.since) - NEXT_READ - SHOWN_LATE,
+                        true => self.last_calm(version.since) - NEXT_READ - SNAPSHOT_DELAY,
                         false => version.since,
                     };
                 }
             }
-            let last = stretches.last_mut().filter(|last| {
+            let last = intervals.last_mut().filter(|last| {
                 (&last.slot, last.spread, last.since, last.spec)
                     == (&new.slot, new.spread, new.since, new.spec)
             });
@@ -234,9 +234,9 @@ impl Record {
                         (last.known_by, last.choice) = (new.known_by, new.choice);
                     }
                 }
-                None => stretches.push(new),
+                None => intervals.push(new),
             }
         }
-        stretches
+        intervals
     }
 }

@@ -7,11 +7,11 @@ use punctual_domain::{FeatureType, JobConfig, Occurrence, TenantId, Work};
 
 use super::{
     super::{
-        database::{NEXT_READ, SOON, Version},
+        database::{NEXT_READ, PROPAGATION_TIMEOUT, Version},
         faults::FaultWindow,
     },
     Instant, JobStory, Record,
-    stretch::Stretch,
+    stretch::Interval,
 };
 
 /// The feature that a job follows.
@@ -40,11 +40,11 @@ fn is_on(versions: &[Version], then: Instant) -> bool {
 }
 
 pub(super) fn near(window: &FaultWindow, instant: Instant) -> bool {
-    window.from - SOON <= instant && instant < window.to + SOON
+    window.from - PROPAGATION_TIMEOUT <= instant && instant < window.to + PROPAGATION_TIMEOUT
 }
 
 pub(super) fn overlap(range: &Range<Instant>, from: Instant, to: Instant) -> bool {
-    range.start - SOON <= to && from <= range.end + SOON
+    range.start - PROPAGATION_TIMEOUT <= to && from <= range.end + PROPAGATION_TIMEOUT
 }
 
 impl Record {
@@ -52,7 +52,7 @@ impl Record {
     pub(super) fn settled(&self, instant: Instant) -> Instant {
         let mut windows = self.faults.0.iter().rev();
         let window = windows.find(|window| near(window, instant));
-        window.map_or(instant, |window| window.to.max(instant)) + SOON
+        window.map_or(instant, |window| window.to.max(instant)) + PROPAGATION_TIMEOUT
     }
 
     /// When it was last calm before `instant`.
@@ -82,7 +82,7 @@ impl Record {
         let taken_up = takes_up(job).map(|(at, _)| at);
         let starts: Vec<Instant> = self.starts.iter().copied().chain(taken_up).collect();
         let starts_blind = unreadable.any(|unreadable| {
-            let until = unreadable.end + SOON;
+            let until = unreadable.end + PROPAGATION_TIMEOUT;
             let starts_in = |start: &Instant| unreadable.contains(start) && *start <= instant;
             instant < until && starts.iter().any(starts_in)
         });
@@ -93,7 +93,7 @@ impl Record {
     /// again before it believes that.
     fn remembers_more(&self, job: &JobStory, instant: Instant) -> bool {
         takes_up(job).any(|(edited_at, new)| {
-            if instant < edited_at || self.settled(edited_at) + SOON <= instant {
+            if instant < edited_at || self.settled(edited_at) + PROPAGATION_TIMEOUT <= instant {
                 return false;
             }
             let of_feature = self
@@ -150,10 +150,10 @@ impl Record {
             let versions = self.choices.get(&(feature, tenant.clone()));
             let versions = versions.map_or(&[][..], Vec::as_slice);
             let mut unseen = versions.windows(2).filter(|pair| {
-                pair[1].came_at <= *edited_at && pair[1].known_by + SOON >= queued_at
+                pair[1].came_at <= *edited_at && pair[1].known_by + PROPAGATION_TIMEOUT >= queued_at
             });
             unseen.any(|pair| {
-                let Some(stretch) = Stretch::of(&pair[0], job, tenant, index) else {
+                let Some(stretch) = Interval::of(&pair[0], job, tenant, index) else {
                     return false;
                 };
                 let old = index

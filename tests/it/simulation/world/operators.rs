@@ -34,7 +34,7 @@ pub(super) struct ManualRun {
 const KEYS_LAST: TimeDelta = TimeDelta::hours(22);
 
 /// The operator of the agents.
-fn somebody() -> Actor {
+fn any_tenant_id() -> Actor {
     Actor("somebody".to_owned())
 }
 
@@ -60,8 +60,8 @@ impl World {
         }
         let story = &mut self.stories[index];
         let done = match paused {
-            true => operator.pause(&somebody(), &story.job_id).await,
-            false => operator.resume(&somebody(), &story.job_id).await,
+            true => operator.pause(&any_tenant_id(), &story.job_id).await,
+            false => operator.resume(&any_tenant_id(), &story.job_id).await,
         };
         // A job that is not in the file is refused.
         if done.is_err() {
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// A move while a batch waits.
-    pub(super) async fn meet_a_batch(&mut self) {
+    pub(super) async fn act_on_a_batch(&mut self) {
         let newest = self.around.store.newest.lock().unwrap().clone();
         let Some(batch) = newest else { return };
         let job = self
@@ -141,7 +141,11 @@ impl World {
                 let Some(operator) = self.operator() else {
                     return;
                 };
-                if operator.cancel(&somebody(), batch.batch_id).await.is_ok() {
+                if operator
+                    .cancel(&any_tenant_id(), batch.batch_id)
+                    .await
+                    .is_ok()
+                {
                     self.note(format!("an operator cancels {}", batch.batch_id));
                     self.cancelled.insert(batch.batch_id);
                 }
@@ -202,7 +206,7 @@ impl World {
         let job_id = self.stories[index].job_id.clone();
         let request = backfill(from, today, false);
         let report = operator
-            .backfill(&somebody(), None, &job_id, &request)
+            .backfill(&any_tenant_id(), None, &job_id, &request)
             .await;
         let count = report.ok().map(|report| report.count.to_run);
         self.note(format!("a backfill of {job_id} from {from}: {count:?}"));
@@ -225,7 +229,7 @@ impl World {
             ids: Some(letters.iter().map(|letter| letter.id).collect()),
             ..DeadLetterSelection::default()
         };
-        let replayed = operator.replay(&somebody(), None, &selection).await;
+        let replayed = operator.replay(&any_tenant_id(), None, &selection).await;
         let done = replayed.is_ok();
         for letter in letters {
             self.note(format!(
@@ -269,7 +273,7 @@ impl World {
         let idempotency_key = IdempotencyKey::new(&key).unwrap();
         let idempotency_key = Some(&idempotency_key).filter(|_| !forgets);
         let triggered = operator
-            .trigger(&somebody(), idempotency_key, &run.job_id, &request)
+            .trigger(&any_tenant_id(), idempotency_key, &run.job_id, &request)
             .await;
         let batch = triggered.ok().map(|triggered| triggered.batch_id);
         run.batches.extend(batch);
@@ -322,7 +326,7 @@ impl World {
             for preview in [true, false] {
                 let request = backfill(from, to, preview);
                 let report = operator
-                    .backfill(&somebody(), None, &story.job_id, &request)
+                    .backfill(&any_tenant_id(), None, &story.job_id, &request)
                     .await;
                 if let Ok(report) = report
                     && preview

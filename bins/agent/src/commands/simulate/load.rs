@@ -61,7 +61,7 @@ pub(super) struct Queue {
     pub(super) item_ms: u32,
     /// The most users waiting at the end of a minute.
     pub(super) longest: u64,
-    /// When that is.
+    /// Time at which the queue is longest.
     pub(super) longest_at: DateTime<Utc>,
     /// How long the last of them waits, in seconds.
     pub(super) wait_seconds: f64,

@@ -10,7 +10,7 @@ use super::load::{Load, Queue};
 
 pub(super) struct Report {
     pub(super) job_id: JobId,
-    /// Whose schedule it is.
+    /// Origin of the simulated users, such as a file or the Config Database.
     pub(super) source: String,
     pub(super) users: usize,
     pub(super) quarantined: usize,

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::{commands::Failure, settings::Settings, wiring};
 
 /// A simulation begins with everything known.
-const READING: Reading = Reading::first(DateTime::<Utc>::MAX_UTC);
+const FIRST_READING: Reading = Reading::first(DateTime::<Utc>::MAX_UTC);
 
 /// Reads them from the Config Database; returns where that is.
 pub(super) async fn live(
@@ -29,13 +29,13 @@ pub(super) async fn live(
             "{error}. To simulate without the Config Database, give --file FILE or --users N"
         ))
     })?;
-    mirror.replace(snapshot.records, READING);
+    mirror.replace(snapshot.records, FIRST_READING);
     Ok(format!("the Config Database at {}", client.url()))
 }
 
 /// A line as an import takes it.
 #[derive(Deserialize)]
-struct Line {
+struct UserLine {
     tenant_id: TenantId,
     config_value: Map<String, Value>,
 }
@@ -54,7 +54,7 @@ pub(super) fn of_file(
             .map_err(|error| error.to_string())
             .and_then(|line| serde_json::from_str(&line).map_err(|error| error.to_string()));
         match record {
-            Ok(Line {
+            Ok(UserLine {
                 tenant_id,
                 mut config_value,
             }) => match config_value.remove(feature_type.as_str())? {
@@ -72,7 +72,7 @@ pub(super) fn of_file(
             }
         }
     });
-    mirror.replace(records, READING);
+    mirror.replace(records, FIRST_READING);
     match problem {
         Some(problem) => Err(fail(problem)),
         None => Ok(file.display().to_string()),
@@ -94,7 +94,7 @@ const ZONES: [(&str, u32); 12] = [
     ("Africa/Lagos", 2),
     ("UTC", 2),
 ];
-/// Which hours they choose.
+/// Hours of the day that generated users choose, each with its weight.
 const HOURS: [(u32, u32); 12] = [
     (6, 4),
     (7, 8),
@@ -128,7 +128,7 @@ const WEEKDAYS: [(&str, u32); 7] = [
 ];
 
 /// Makes users up: most want full hours, and most of those nine o'clock. A seed gives the same users every time.
-pub(super) fn made_up(mirror: &mut Mirror, count: usize, seed: u64) -> String {
+pub(super) fn generated(mirror: &mut Mirror, count: usize, seed: u64) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     let records = (0..count).filter_map(|n| {
         let hour = *weighted(&mut random, &HOURS);
@@ -162,7 +162,7 @@ pub(super) fn made_up(mirror: &mut Mirror, count: usize, seed: u64) -> String {
             schedule_since: None,
         })
     });
-    mirror.replace(records, READING);
+    mirror.replace(records, FIRST_READING);
     format!("generated users, seed {seed}")
 }
 

@@ -11,19 +11,19 @@ type Key = (JobId, ItemId);
 
 /// The occurrence that is running of each job and tenant. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<HashMap<Key, Occurrence>>>);
+pub(super) struct RunningItems(Arc<Mutex<HashMap<Key, Occurrence>>>);
 
 /// An item that is running, until it is dropped.
 #[derive(Debug)]
-pub(super) struct InWork {
-    running: Running,
+pub(super) struct RunningGuard {
+    running: RunningItems,
     /// `None`: an earlier delivery of the same item is running, and ends its note.
     key: Option<Key>,
 }
 
-impl Running {
+impl RunningItems {
     /// Whether another occurrence of the item's tenant is running.
-    pub(super) fn has(&self, item: &Item) -> bool {
+    pub(super) fn has_other_occurrence(&self, item: &Item) -> bool {
         let key = (item.job_id.clone(), item.item_id.clone());
         let running = self.lock();
         running
@@ -32,7 +32,7 @@ impl Running {
     }
 
     /// Notes that an item begins; `None`: another one of its tenant is running.
-    pub(super) fn begin(&self, item: &Item) -> Option<InWork> {
+    pub(super) fn begin(&self, item: &Item) -> Option<RunningGuard> {
         let key = (item.job_id.clone(), item.item_id.clone());
         let mut running = self.lock();
         let key = match running.get(&key) {
@@ -44,7 +44,7 @@ impl Running {
             }
         };
         let running = self.clone();
-        Some(InWork { running, key })
+        Some(RunningGuard { running, key })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Occurrence>> {
@@ -52,7 +52,7 @@ impl Running {
     }
 }
 
-impl Drop for InWork {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
         if let Some(key) = &self.key {
             self.running.lock().remove(key);

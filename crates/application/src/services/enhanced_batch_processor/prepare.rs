@@ -68,7 +68,7 @@ impl EnhancedBatchProcessor {
                 let aggregates = ids.iter().filter(|id| id.is_aggregate());
                 prepared.extend(aggregates.map(|id| self.skip(id, SkipReason::ItemRemoved, None)));
                 let bound = self.base.handlers().of(&job.purpose_id);
-                if bound.is_some_and(|bound| bound.binding.alike_together) {
+                if bound.is_some_and(|bound| bound.binding.group_by_parameters) {
                     prepared.sort_by_cached_key(Prepared::parameters);
                 }
                 Ok(prepared)

@@ -8,11 +8,11 @@ use crate::{
 };
 
 /// Number of extra retries of an item that the remote endpoint refuses because of its rate limit.
-const REFUSALS_MORE: u32 = 20;
+const EXTRA_THROTTLED_RETRIES: u32 = 20;
 /// Longest wait, whatever the remote endpoint asks for.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Longest waits, before jitter.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), LONGEST_DELAY);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), MAX_DELAY);
 
 /// How often, and after what wait, a failed item is retried.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl RetryPolicy {
         let limit = match error.kind {
             HandlerErrorKind::Permanent => return None,
             HandlerErrorKind::Retryable => self.limit,
-            HandlerErrorKind::Throttled => self.limit.saturating_add(REFUSALS_MORE),
+            HandlerErrorKind::Throttled => self.limit.saturating_add(EXTRA_THROTTLED_RETRIES),
         };
         if attempt > limit {
             return None;
@@ -58,7 +58,7 @@ impl RetryPolicy {
             error
                 .retry_after
                 .map_or(jittered, |asked| jittered.max(asked))
-                .min(LONGEST_DELAY),
+                .min(MAX_DELAY),
         )
     }
 }

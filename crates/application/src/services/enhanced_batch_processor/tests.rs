@@ -405,7 +405,7 @@ async fn a_worker_whose_chunk_was_given_away_stops_without_committing() {
         })
     });
     store.expect_release().times(1).returning(|_, _| Ok(()));
-    store.expect_running().returning(|_, _, _, _| Ok(()));
+    store.expect_record_running().returning(|_, _, _, _| Ok(()));
     store
         .expect_commit()
         .times(1)
@@ -435,7 +435,10 @@ async fn dies_with(store: &FakeStore, chunk: &Chunk, alone: Option<&str>) {
     store.claim(chunk, claimant, now).await.unwrap();
     if let Some(tenant) = alone {
         let tenant = ItemId::new(tenant).unwrap();
-        store.suspect(chunk, claimant.token, &tenant).await.unwrap();
+        store
+            .mark_poison_candidate(chunk, claimant.token, &tenant)
+            .await
+            .unwrap();
     }
 }
 
@@ -525,7 +528,7 @@ async fn a_batch_that_fails_massively_is_stopped_and_goes_on_when_somebody_says_
         so_far,
         "what has failed is kept"
     );
-    bench.processor.forgive(&bench.chunk.job_id);
+    bench.processor.reset_failures(&bench.chunk.job_id);
     assert!(bench.processor.process(&bench.chunk).await.is_err());
     assert!(calls.load(Ordering::SeqCst) > so_far);
 }
@@ -791,7 +794,7 @@ async fn an_occurrence_that_runs_in_another_process_is_noticed() {
         bench.store.claim(&other, claimant, now).await.unwrap();
         let running = bench
             .store
-            .running(&other, claimant.token, &other.items[0], now);
+            .record_running(&other, claimant.token, &other.items[0], now);
         running.await.unwrap();
         let outcome = bench.processor.process(&bench.chunk).await;
         if overlap == "skip" {

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Items that one backfill looks at, at most.
-const MOST_ITEMS: usize = 2_000_000;
+const MAX_ITEMS: usize = 2_000_000;
 
 /// Dates and tenants to backfill.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -104,10 +104,10 @@ impl Operator {
                 "no items of {job_id} fell due from {from} to {to}; a backfill covers past dates only"
             )));
         }
-        if due > MOST_ITEMS {
+        if due > MAX_ITEMS {
             return Err(OperatorError::Invalid(format!(
                 "{due} items of {job_id} fell due from {from} to {to}, and a backfill takes at \
-                 most {MOST_ITEMS}; name fewer dates or tenants"
+                 most {MAX_ITEMS}; name fewer dates or tenants"
             )));
         }
         if !preview {

@@ -17,7 +17,7 @@ use super::{Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty}
 use crate::ports::{DeadLetterFilter, Page};
 
 /// How many are settled in one transaction.
-const AT_ONCE: u32 = 1_000;
+const LETTERS_PER_TRANSACTION: u32 = 1_000;
 
 /// Selection of open dead letters: by id, or all of a job or tenant, or all there are.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -233,7 +233,7 @@ impl Operator {
         let mut left = selection.ids.as_ref().map(BTreeSet::len);
         let mut page = Page {
             cursor: None,
-            limit: AT_ONCE,
+            limit: LETTERS_PER_TRANSACTION,
         };
         let mut pages = Vec::new();
         loop {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Batches that are not done, runs, and entries of the audit log that are looked through at most.
-const LOOKED_THROUGH: Page = Page {
+const SEARCHED_PAGE: Page = Page {
     cursor: None,
     limit: 1_000,
 };
@@ -62,7 +62,7 @@ impl Operator {
             item_id: tenant_id.into(),
             job_id: Some(job_id.clone()),
         };
-        let (runs, _) = self.reader.tenant_runs(&runs, &LOOKED_THROUGH).await?;
+        let (runs, _) = self.reader.tenant_runs(&runs, &SEARCHED_PAGE).await?;
         let of_occasion = |run: &&StoredResult| {
             occasion.is_some_and(|occasion| run.occurrence == occasion.occurrence)
         };
@@ -187,7 +187,7 @@ impl Operator {
 
     /// Whether an operator had paused a job at an instant.
     async fn was_paused(&self, job_id: &JobId, at: DateTime<Utc>) -> Result<bool, OperatorError> {
-        let (entries, _) = self.operations.audit_log(&LOOKED_THROUGH).await?;
+        let (entries, _) = self.operations.audit_log(&SEARCHED_PAGE).await?;
         let last = entries.iter().find(|entry| {
             entry.at <= at
                 && entry.subject == job_id.as_str()
@@ -209,7 +209,7 @@ impl Operator {
         let slot = schedule.to_string();
         let mut open: Vec<(DateTime<Utc>, bool, u64)> = Vec::new();
         for status in [BatchStatus::Queued, BatchStatus::Running] {
-            let batches = self.newest(Some(status), LOOKED_THROUGH.limit).await?;
+            let batches = self.newest(Some(status), SEARCHED_PAGE.limit).await?;
             open.extend(batches.iter().map(|batch| {
                 let is_it = batch.job_id == *job_id
                     && batch.slot == slot

@@ -21,7 +21,7 @@ use crate::{
 /// How long the store may take to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The scheduler plans at least once a minute, whether something is due or not.
-const PLANS_WITHIN: TimeDelta = TimeDelta::seconds(120);
+const PLANNING_TIMEOUT: TimeDelta = TimeDelta::seconds(120);
 /// How late due work may be planned before it is reported, and before the process is not ready.
 const DUE_REPORTED_AFTER: TimeDelta = TimeDelta::seconds(10);
 const DUE_NOT_READY_AFTER: TimeDelta = TimeDelta::seconds(30);
@@ -34,7 +34,7 @@ const CHUNKS_NOT_READY_AFTER: TimeDelta = TimeDelta::seconds(60);
 /// How long after their batch deliveries that were given up are reported.
 const GIVEN_UP_REPORTED_FOR: TimeDelta = TimeDelta::days(7);
 
-/// What is wrong.
+/// Everything that needs attention at present.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {
     /// Why the process does not do its main work; empty: it does.
@@ -46,9 +46,9 @@ pub struct Findings {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What kind of thing.
+    /// Kind of the finding.
     pub kind: FindingKind,
-    /// What is wrong, in words.
+    /// Description in words.
     pub what: String,
     /// Since when; `None`: it is not known.
     pub since: Option<DateTime<Utc>>,
@@ -138,7 +138,7 @@ impl Findings {
                 now - due > DUE_NOT_READY_AFTER,
                 Finding::new(kind, "due work is not planned", due),
             ),
-            _ if now - planned_until > PLANS_WITHIN => self.add(
+            _ if now - planned_until > PLANNING_TIMEOUT => self.add(
                 true,
                 Finding::new(kind, "the scheduler does not plan", planned_until),
             ),
@@ -203,8 +203,8 @@ impl Operator {
         let mut warn = |kind, what: String, since| {
             findings.add(false, Finding::new(kind, what, since));
         };
-        for replica in self.operations.working().await? {
-            if replica.is_gone(now) {
+        for replica in self.operations.replica_leases().await? {
+            if replica.is_unresponsive(now) {
                 let heard = replica.last_seen.map_or_else(
                     || "last heartbeat unknown".to_owned(),
                     |seen| format!("last heartbeat {} ago", length_in_words(now - seen)),
@@ -237,7 +237,7 @@ impl Operator {
         Ok(findings)
     }
 
-    /// What fails in this process.
+    /// Adds the operations that fail in this process.
     fn failing(&self, findings: &mut Findings, now: DateTime<Utc>) {
         let jobs = self.jobs.current();
         let failures = self.failures.list(now);

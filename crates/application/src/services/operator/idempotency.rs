@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Operator, OperatorError};
 use crate::ports::NewRequest;
 
-const LONGEST: usize = 255;
+const MAX_KEY_LENGTH: usize = 255;
 
 /// A key that makes a request the same request when it is sent again within 24 hours: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +23,9 @@ impl IdempotencyKey {
     /// It is empty, too long, or has other characters.
     pub fn new(key: &str) -> Result<Self, OperatorError> {
         let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-        if !visible || !(1..=LONGEST).contains(&key.len()) {
+        if !visible || !(1..=MAX_KEY_LENGTH).contains(&key.len()) {
             return Err(OperatorError::Invalid(format!(
-                "invalid Idempotency-Key; use 1 to {LONGEST} visible ASCII characters, such as a UUID"
+                "invalid Idempotency-Key; use 1 to {MAX_KEY_LENGTH} visible ASCII characters, such as a UUID"
             )));
         }
         Ok(Self(key.to_owned()))

@@ -10,7 +10,7 @@ use super::{Operator, OperatorError};
 use crate::services::schedule_status::{JobStatus, SlotStatus};
 
 /// Number of slots listed per job: those with the most tenants.
-const SLOTS: usize = 100;
+const MAX_LISTED_SLOTS: usize = 100;
 
 /// A job in effect, with what the scheduler knows of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct JobView {
     pub paused: bool,
     /// Reason for the pause.
     pub paused_because: Option<String>,
-    /// When it falls due.
+    /// Schedule of the job, and its next run.
     #[serde(flatten)]
     pub timing: JobTiming,
 }
@@ -138,7 +138,7 @@ impl JobView {
 
 impl PreferenceTiming {
     fn of(feature_type: &FeatureType, known: Option<&JobStatus>) -> Self {
-        let slots = known.map(|known| known.mirror.largest_slots(SLOTS));
+        let slots = known.map(|known| known.mirror.largest_slots(MAX_LISTED_SLOTS));
         let (slots, slot_count) = slots.unwrap_or_default();
         Self {
             feature_type: feature_type.clone(),

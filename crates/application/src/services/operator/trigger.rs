@@ -15,7 +15,7 @@ use super::{Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty}
 use crate::services::source_items::{chunk_size_of, item_ids};
 
 /// How many tenants an error names: with the longest ids, what follows them is still read.
-const NAMED: usize = 10;
+const MAX_NAMED_TENANTS: usize = 10;
 
 /// Tenants to run a job for.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -201,7 +201,11 @@ pub(super) fn refuse_tenants(
     if unknown.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = unknown.iter().take(NAMED).map(|id| id.as_str()).collect();
+    let names: Vec<&str> = unknown
+        .iter()
+        .take(MAX_NAMED_TENANTS)
+        .map(|id| id.as_str())
+        .collect();
     let more = match unknown.len() - names.len() {
         0 => String::new(),
         more => format!(" and {more} more"),

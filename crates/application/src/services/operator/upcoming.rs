@@ -12,7 +12,7 @@ use super::Operator;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DueItems {
-    /// When they fall due.
+    /// Time at which the items fall due.
     pub at: DateTime<Utc>,
     /// The job.
     pub job_id: JobId,

@@ -166,7 +166,7 @@ pub(super) async fn one_run_per_job_tenant_and_date_whatever_the_batch<
     }
     let began = at("2026-03-04T18:00:30Z");
     store
-        .running(&morning.chunks[0], first, &tenants(0..1)[0], began)
+        .record_running(&morning.chunks[0], first, &tenants(0..1)[0], began)
         .await
         .expect("works");
 
@@ -204,10 +204,13 @@ pub(super) async fn one_run_per_job_tenant_and_date_whatever_the_batch<
     );
     let day = evening.chunks[0].occurrence;
     let among = [tenants(2..3), tenants(5..1_205)].concat();
-    let ran = reader.ran(&job(), day, &among).await.expect("works");
+    let ran = reader
+        .started_items(&job(), day, &among)
+        .await
+        .expect("works");
     assert_eq!(Vec::from_iter(ran), tenants(2..3), "of the named ones");
     let day_before = "2025-12-31".parse().expect("a date");
-    let ran = reader.ran(&job(), day_before, &among).await;
+    let ran = reader.started_items(&job(), day_before, &among).await;
     assert_eq!(ran.expect("works"), BTreeSet::new(), "on that date only");
 }
 
@@ -220,9 +223,9 @@ pub(super) async fn deliveries_that_end_with_their_process_are_counted<
     let tokens: Vec<Uuid> = (31..36).map(Uuid::from_u128).collect();
     let (new, claim) = claimed(store, "2026-03-05", &all, tokens[0]).await;
     let chunk = &new.chunks[0];
-    assert_eq!((claim.lost, claim.cancelled), (0, false));
+    assert_eq!((claim.crash_count, claim.cancelled), (0, false));
     store
-        .running(chunk, tokens[0], &all[0], at("2026-03-05T09:00:01Z"))
+        .record_running(chunk, tokens[0], &all[0], at("2026-03-05T09:00:01Z"))
         .await
         .expect("works");
     let running = TenantRuns {
@@ -236,7 +239,8 @@ pub(super) async fn deliveries_that_end_with_their_process_are_counted<
     assert_eq!(runs[0].result.status, ItemStatus::Running, "it is in work");
     assert_eq!(runs[0].batch_id, new.batch_id);
 
-    let lost = |process, token| async move { claim_by(store, chunk, process, token).await.lost };
+    let lost =
+        |process, token| async move { claim_by(store, chunk, process, token).await.crash_count };
     assert_eq!(lost(HERE, tokens[1]).await, 0, "the process lives");
     store.release(chunk, tokens[0]).await.expect("works");
     assert_eq!(
@@ -262,22 +266,25 @@ pub(super) async fn who_runs_alone_is_remembered<S: WorkQueue + BatchStore>(
     let token = Uuid::from_u128;
     let (new, claim) = claimed(store, "2026-03-06", &all, token(41)).await;
     let chunk = &new.chunks[0];
-    assert_eq!(claim.suspect, None);
-    let suspect = |by, who: usize| store.suspect(chunk, token(by), &all[who]);
+    assert_eq!(claim.poison_candidate, None);
+    let suspect = |by, who: usize| store.mark_poison_candidate(chunk, token(by), &all[who]);
     assert!(suspect(41, 0).await.expect("works"));
     assert!(suspect(41, 1).await.expect("works"));
     let claim = claim_by(store, chunk, ELSEWHERE, token(42)).await;
-    assert_eq!(claim.suspect, Some((all[1].clone(), 1)));
+    assert_eq!(claim.poison_candidate, Some((all[1].clone(), 1)));
     assert!(
         !suspect(41, 0).await.expect("works"),
         "that claim has ended"
     );
     assert!(suspect(42, 1).await.expect("works"));
     let claim = claim_by(store, chunk, HERE, token(43)).await;
-    assert_eq!(claim.suspect, Some((all[1].clone(), 2)));
+    assert_eq!(claim.poison_candidate, Some((all[1].clone(), 2)));
     store.release(chunk, token(43)).await.expect("works");
     let claim = claim_by(store, chunk, HERE, token(44)).await;
-    assert_eq!(claim.suspect, None, "a released chunk has no suspect");
+    assert_eq!(
+        claim.poison_candidate, None,
+        "a released chunk has no suspect"
+    );
 }
 
 pub(super) async fn what_was_skipped_is_run_by_a_later_batch_and_every_count_stays<
@@ -308,7 +315,10 @@ pub(super) async fn what_was_skipped_is_run_by_a_later_batch_and_every_count_sta
     let of_first = (BatchStatus::Completed, 1, 1, 2);
     assert_eq!(counts(reader, new.batch_id).await, of_first);
     let day = new.chunks[0].occurrence;
-    let ran = reader.ran(&job(), day, &all).await.expect("works");
+    let ran = reader
+        .started_items(&job(), day, &all)
+        .await
+        .expect("works");
     assert_eq!(
         Vec::from_iter(ran),
         all[..2],
@@ -400,7 +410,8 @@ pub(super) async fn who_is_running_is_known_to_other_occurrences<S: WorkQueue + 
     let (new, claim) = claimed(store, "2026-03-11", &all, token(91)).await;
     assert_eq!(claim.overlapping, BTreeSet::new());
     let began = at("2026-03-11T09:00:05Z");
-    let note = |by, tenant: usize| store.running(&new.chunks[0], token(by), &all[tenant], began);
+    let note =
+        |by, tenant: usize| store.record_running(&new.chunks[0], token(by), &all[tenant], began);
     for tenant in [0, 1, 1] {
         note(91, tenant).await.expect("works");
     }
@@ -426,7 +437,10 @@ pub(super) async fn who_is_running_is_known_to_other_occurrences<S: WorkQueue + 
         .expect("works");
     assert_eq!((runs.len(), runs[0].result.started_at), (1, began));
     let day = new.chunks[0].occurrence;
-    let ran = reader.ran(&job(), day, &all).await.expect("works");
+    let ran = reader
+        .started_items(&job(), day, &all)
+        .await
+        .expect("works");
     assert_eq!(Vec::from_iter(ran), all[..2], "it is running or has run");
     let again = || claim_by(store, &next.chunks[0], ELSEWHERE, token(93));
     assert_eq!(again().await.overlapping, [all[0].clone()].into());

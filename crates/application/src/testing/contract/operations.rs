@@ -1,21 +1,21 @@
-//! What the port [`Operations`] promises of the audit log and of idempotency keys.
+//! What the port [`OperatorStore`] promises of the audit log and of idempotency keys.
 
 use chrono::TimeDelta;
 use serde_json::json;
 
 use super::at;
-use crate::ports::{AuditEntry, NewRequest, Operations, Page, StoreErrorKind};
+use crate::ports::{AuditEntry, NewRequest, OperatorStore, Page, StoreErrorKind};
 
 /// Checks an empty store.
 ///
 /// # Panics
 /// It breaks a promise.
-pub async fn operations(store: &dyn Operations) {
+pub async fn operations(store: &dyn OperatorStore) {
     audit_log(store).await;
     requests(store).await;
 }
 
-async fn audit_log(store: &dyn Operations) {
+async fn audit_log(store: &dyn OperatorStore) {
     let now = at("2026-03-01T09:00:00Z");
     let entry = |minutes: i64| AuditEntry {
         at: now + TimeDelta::minutes(minutes),
@@ -49,7 +49,7 @@ async fn audit_log(store: &dyn Operations) {
     assert_eq!(refused.kind(), StoreErrorKind::InvalidCursor);
 }
 
-async fn requests(store: &dyn Operations) {
+async fn requests(store: &dyn OperatorStore) {
     let now = at("2026-03-01T09:00:00Z");
     let new = |scope: &str, key: &str, fingerprint: &str| NewRequest {
         scope: scope.into(),

@@ -300,7 +300,7 @@ pub(super) async fn a_replay_that_is_skipped_opens_its_dead_letter_again<
             assert_eq!(found.len(), 2);
         }
         // A backfill does not run what has failed.
-        let ran = reader.ran(&job(), chunk.occurrence, &all).await;
+        let ran = reader.started_items(&job(), chunk.occurrence, &all).await;
         assert_eq!(ran.expect("works").len(), 2);
     }
     assert_eq!(

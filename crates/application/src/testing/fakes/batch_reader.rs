@@ -90,7 +90,7 @@ impl BatchReader for FakeStore {
         })
     }
 
-    async fn ran(
+    async fn started_items(
         &self,
         job_id: &JobId,
         occurrence: Occurrence,

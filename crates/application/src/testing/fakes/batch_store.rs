@@ -61,7 +61,7 @@ impl BatchStore for FakeStore {
                 "the chunk does not exist",
             ));
         };
-        row.lost += u32::from(
+        row.crash_count += u32::from(
             row.claimant
                 .is_some_and(|by| by.process != claimant.process),
         );
@@ -72,15 +72,15 @@ impl BatchStore for FakeStore {
         row.running.clear();
         Ok(Claim {
             items,
-            lost: row.lost,
-            suspect: row.suspect.clone(),
+            crash_count: row.crash_count,
+            poison_candidate: row.poison_candidate.clone(),
             cancelled,
             overlapping,
             waiting,
         })
     }
 
-    async fn running(
+    async fn record_running(
         &self,
         chunk: &Chunk,
         token: Uuid,
@@ -93,7 +93,7 @@ impl BatchStore for FakeStore {
         Ok(())
     }
 
-    async fn suspect(
+    async fn mark_poison_candidate(
         &self,
         chunk: &Chunk,
         token: Uuid,
@@ -103,8 +103,11 @@ impl BatchStore for FakeStore {
         let Some(row) = tables.claimed(chunk, token) else {
             return Ok(false);
         };
-        let before = row.suspect.take().filter(|(before, _)| before == tenant);
-        row.suspect = Some((tenant.clone(), before.map_or(1, |(_, times)| times + 1)));
+        let before = row
+            .poison_candidate
+            .take()
+            .filter(|(before, _)| before == tenant);
+        row.poison_candidate = Some((tenant.clone(), before.map_or(1, |(_, times)| times + 1)));
         Ok(true)
     }
 
@@ -193,7 +196,7 @@ impl BatchStore for FakeStore {
     async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
         if let Some(row) = self.tables().claimed(chunk, token) {
             row.claimant = None;
-            row.suspect = None;
+            row.poison_candidate = None;
         }
         Ok(())
     }

@@ -10,16 +10,16 @@ use uuid::Uuid;
 
 use super::{FakeStore, deliveries::State, paged};
 use crate::ports::{
-    Activity, AuditEntry, FailingDeliveries, NewRequest, Operations, Page, Paged, Request,
-    StoreError, Working,
+    AuditEntry, FailingDeliveries, JobActivity, NewRequest, OperatorStore, Page, Paged,
+    ReplicaLease, Request, StoreError,
 };
 
 /// How long a request is remembered.
-const REMEMBERED: TimeDelta = TimeDelta::hours(24);
+const REQUEST_TTL: TimeDelta = TimeDelta::hours(24);
 
 /// The audit log and the requests under an idempotency key.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct StoredRequest {
     audit_log: Vec<AuditEntry>,
     /// By scope and key.
     requests: BTreeMap<(String, String), Request>,
@@ -28,17 +28,17 @@ pub(super) struct Asked {
 }
 
 #[async_trait]
-impl Operations for FakeStore {
-    async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<Activity>, StoreError> {
+impl OperatorStore for FakeStore {
+    async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<JobActivity>, StoreError> {
         let tables = self.tables();
-        let mut jobs: BTreeMap<JobId, Activity> = BTreeMap::new();
+        let mut jobs: BTreeMap<JobId, JobActivity> = BTreeMap::new();
         for batch in tables.batches.values() {
             if batch.scheduled_at < since {
                 continue;
             }
             let batch = tables.with_counts(batch);
             let job_id = batch.job_id.clone();
-            let activity = jobs.entry(job_id.clone()).or_insert(Activity {
+            let activity = jobs.entry(job_id.clone()).or_insert(JobActivity {
                 job_id,
                 batches: 0,
                 items: 0,
@@ -62,7 +62,7 @@ impl Operations for FakeStore {
     }
 
     /// A process is heard of when it claims.
-    async fn working(&self) -> Result<Vec<Working>, StoreError> {
+    async fn replica_leases(&self) -> Result<Vec<ReplicaLease>, StoreError> {
         let tables = self.tables();
         let mut processes: BTreeMap<Uuid, Vec<(&JobId, DateTime<Utc>)>> = BTreeMap::new();
         for row in tables.chunks.values() {
@@ -77,7 +77,7 @@ impl Operations for FakeStore {
             let chunks = held.len() as u64;
             held.sort();
             held.dedup_by_key(|(job_id, _)| *job_id);
-            Working {
+            ReplicaLease {
                 process: process.to_string(),
                 chunks,
                 jobs: held.len() as u64,
@@ -130,10 +130,10 @@ impl Operations for FakeStore {
 
     async fn request(&self, new: &NewRequest, now: DateTime<Utc>) -> Result<Request, StoreError> {
         let mut tables = self.tables();
-        let Asked {
+        let StoredRequest {
             requests, number, ..
         } = &mut tables.asked;
-        requests.retain(|_, request| request.at >= now - REMEMBERED);
+        requests.retain(|_, request| request.at >= now - REQUEST_TTL);
         let request = requests
             .entry((new.scope.clone(), new.key.clone()))
             .or_insert_with(|| {

@@ -198,7 +198,7 @@ impl PreferenceForm {
     }
 
     /// Shows what is wrong with what was sent.
-    pub(super) fn complain(&mut self, feature: &str, errors: &FieldErrors) {
+    pub(super) fn add_error(&mut self, feature: &str, errors: &FieldErrors) {
         let own = format!("/config_value/{feature}/");
         for error in &errors.0 {
             let place = error.pointer.strip_prefix(&own);
@@ -240,7 +240,7 @@ impl OverrideField {
         Ok(Some(match &self.input {
             Input::Text => json!(text),
             // `true` and `false` of a switch, or a text.
-            Input::Choice(choices) if choices == SWITCH => json_of("choice")?,
+            Input::Choice(choices) if choices == BOOLEAN_CHOICES => json_of("choice")?,
             Input::Choice(_) => json!(text),
             Input::Lines => text
                 .lines()
@@ -265,7 +265,7 @@ fn overrides_of(stored: Option<&Map<String, Value>>) -> Map<String, Value> {
         .unwrap_or_default()
 }
 
-const SWITCH: &[&str] = &["true", "false"];
+const BOOLEAN_CHOICES: &[&str] = &["true", "false"];
 
 fn fields(schema: Option<&Value>, overrides: &Map<String, Value>) -> Vec<OverrideField> {
     let properties = schema.and_then(|schema| schema.get("properties")?.as_object());
@@ -305,7 +305,12 @@ fn input_of(property: &Value) -> Input {
             .map(plain)
     };
     match property.get("type").and_then(Value::as_str) {
-        Some("boolean") => Input::Choice(SWITCH.iter().map(|text| (*text).to_owned()).collect()),
+        Some("boolean") => Input::Choice(
+            BOOLEAN_CHOICES
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect(),
+        ),
         Some(kind @ ("integer" | "number")) => Input::Number {
             step: if kind == "integer" { "1" } else { "any" },
             minimum: bound("minimum"),
@@ -326,7 +331,7 @@ fn fitting(input: Input, value: Option<&Value>) -> Input {
             .is_some_and(|text| !text.contains(['\n', '\r']) && text.trim() == text)
     };
     let fits = match &input {
-        Input::Choice(choices) if choices == SWITCH => value.is_boolean(),
+        Input::Choice(choices) if choices == BOOLEAN_CHOICES => value.is_boolean(),
         Input::Choice(choices) => value.is_string() && choices.contains(&plain(value)),
         Input::Number { .. } => value.is_number(),
         Input::Text => one_line(value),
@@ -338,7 +343,7 @@ fn fitting(input: Input, value: Option<&Value>) -> Input {
     match input {
         input if fits => input,
         // A stored choice that the schema dropped stays selected until the user makes another one.
-        Input::Choice(mut choices) if value.is_string() && choices != SWITCH => {
+        Input::Choice(mut choices) if value.is_string() && choices != BOOLEAN_CHOICES => {
             choices.push(plain(value));
             Input::Choice(choices)
         }

@@ -17,16 +17,16 @@ use super::{form::plain, render, visitor::Visitor};
 use crate::{
     http::App,
     import::{Import, ImportReport, NewSchedules},
-    store::{GONE_AFTER, InvalidPreferences, StoreError, now},
+    store::{InvalidPreferences, READER_EXPIRES_AFTER, StoreError, now},
 };
 
-const TENANTS: u32 = 60;
-const GROUPS: u32 = 500;
-const EXPORTED_AT_ONCE: u32 = 5_000;
+const TENANTS_PER_PAGE: u32 = 60;
+const MAX_GROUPS: u32 = 500;
+const EXPORT_PAGE: u32 = 5_000;
 /// Bytes of the field `csrf` of a form with a file.
-const LONGEST_CSRF: usize = 256;
+const MAX_CSRF_BYTES: usize = 256;
 /// Features whose readers are looked up.
-const FEATURES: usize = 100;
+const MAX_FEATURES: usize = 100;
 
 #[derive(Template)]
 #[template(path = "operators.html")]
@@ -68,13 +68,23 @@ async fn show(
     visitor.must_be_operator()?;
     let q = search.q.unwrap_or_default().trim().to_owned();
     let after = search.after.unwrap_or_default();
-    let mut tenants = app.store.tenants(&q, &after, TENANTS + 1).await?;
-    let more = tenants.len() > TENANTS as usize;
-    tenants.truncate(TENANTS as usize);
+    let mut tenants = app.store.tenants(&q, &after, TENANTS_PER_PAGE + 1).await?;
+    let more = tenants.len() > TENANTS_PER_PAGE as usize;
+    tenants.truncate(TENANTS_PER_PAGE as usize);
     let mut features = Vec::new();
-    for (name, enabled) in app.store.feature_types().await?.into_iter().take(FEATURES) {
+    for (name, enabled) in app
+        .store
+        .feature_types()
+        .await?
+        .into_iter()
+        .take(MAX_FEATURES)
+    {
         let feature = FeatureType::new(&name)?;
-        let readers = app.store.readers(&feature, now() - GONE_AFTER).await?.len();
+        let readers = app
+            .store
+            .readers(&feature, now() - READER_EXPIRES_AFTER)
+            .await?
+            .len();
         features.push(FeatureRow {
             name,
             enabled,
@@ -125,18 +135,18 @@ impl GroupRow {
 }
 
 #[derive(Deserialize)]
-pub(super) struct OfFeature {
+pub(super) struct FeatureQuery {
     feature: String,
 }
 
 pub(super) async fn groups(
     State(app): State<App>,
     visitor: Visitor,
-    Query(OfFeature { feature }): Query<OfFeature>,
+    Query(FeatureQuery { feature }): Query<FeatureQuery>,
 ) -> Result<Html<String>, Problem> {
     visitor.must_be_operator()?;
     let feature = FeatureType::new(&feature)?;
-    let groups = app.store.group_sizes(&feature, GROUPS).await?;
+    let groups = app.store.group_sizes(&feature, MAX_GROUPS).await?;
     render(&GroupsPage {
         visitor,
         feature,
@@ -169,7 +179,7 @@ pub(super) async fn export(State(app): State<App>, visitor: Visitor) -> Result<R
             let Some((tenant, key)) = after else {
                 return Ok(None);
             };
-            let configs = store.export(&tenant, &key, EXPORTED_AT_ONCE).await?;
+            let configs = store.export(&tenant, &key, EXPORT_PAGE).await?;
             let next = configs
                 .last()
                 .map(|config| (config.tenant_id.to_string(), config.config_key.clone()));
@@ -205,7 +215,7 @@ pub(super) async fn import(
                 let mut csrf = Vec::new();
                 while let Some(piece) = field.chunk().await.map_err(unreadable)? {
                     csrf.extend_from_slice(&piece);
-                    if csrf.len() > LONGEST_CSRF {
+                    if csrf.len() > MAX_CSRF_BYTES {
                         return Err(Problem::bad_request("the field csrf is too long"));
                     }
                 }

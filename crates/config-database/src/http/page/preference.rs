@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A reader that has not asked for so long does not count: it polls at least once a minute.
-const READS_NOW: TimeDelta = TimeDelta::seconds(90);
+const RECENT_READ: TimeDelta = TimeDelta::seconds(90);
 
 type Address = Path<(String, String)>;
 
@@ -44,7 +44,7 @@ struct FeaturePage<'a> {
     runs: String,
 }
 
-/// What an address is about.
+/// Tenant and feature that an address names.
 struct Subject {
     tenant: TenantId,
     feature: FeatureType,
@@ -111,7 +111,7 @@ fn own<'a>(value: &'a Map<String, Value>, feature: &FeatureType) -> Option<&'a M
 }
 
 #[derive(Deserialize)]
-pub(super) struct Shown {
+pub(super) struct SavedQuery {
     saved: Option<i64>,
 }
 
@@ -119,7 +119,7 @@ pub(super) async fn show(
     State(app): State<App>,
     visitor: Visitor,
     address: Address,
-    Query(Shown { saved }): Query<Shown>,
+    Query(SavedQuery { saved }): Query<SavedQuery>,
 ) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
     let form = PreferenceForm::of(subject.stored.as_ref(), subject.schema.as_ref());
@@ -174,7 +174,7 @@ pub(super) async fn save(
                 return Ok(Redirect::to(&to).into_response());
             }
             Err(ChangeError::Invalid(errors)) => {
-                form.complain(subject.feature.as_str(), &errors);
+                form.add_error(subject.feature.as_str(), &errors);
                 form
             }
             Err(ChangeError::Unexpected(_)) => {
@@ -221,7 +221,7 @@ async fn store(
 }
 
 #[derive(Deserialize)]
-pub(super) struct OfChange {
+pub(super) struct ArrivalQuery {
     change: i64,
 }
 
@@ -237,7 +237,7 @@ impl Arrival {
         feature: &FeatureType,
         change: i64,
     ) -> Result<Self, StoreError> {
-        let reading = store.readers(feature, now() - READS_NOW).await?;
+        let reading = store.readers(feature, now() - RECENT_READ).await?;
         let all = reading.len();
         let known = reading
             .values()
@@ -257,7 +257,7 @@ pub(super) async fn arrival(
     State(app): State<App>,
     visitor: Visitor,
     address: Address,
-    Query(OfChange { change }): Query<OfChange>,
+    Query(ArrivalQuery { change }): Query<ArrivalQuery>,
 ) -> Result<Json<Value>, Problem> {
     let Path((tenant, feature)) = address;
     visitor.may_see(&tenant)?;

@@ -6,7 +6,7 @@ use punctual_domain::{ClockChange, FieldErrors, MergedPreference, Preference, Sl
 use punctual_web::format::local;
 use serde_json::{Map, Value};
 
-const SHOWN: usize = 5;
+const MAX_RUNS: usize = 5;
 
 /// The next runs of a preference.
 #[derive(Debug, Template)]
@@ -22,15 +22,15 @@ enum Runs {
     Next {
         rule: String,
         zone: String,
-        runs: Vec<Run>,
+        runs: Vec<RunRow>,
     },
 }
 
 #[derive(Debug)]
-struct Run {
+struct RunRow {
     local: String,
     utc: String,
-    /// What the clocks do to it.
+    /// Effect of a clock change on this run, in words.
     note: Option<String>,
 }
 
@@ -67,11 +67,11 @@ pub(super) fn merged(preference: &Map<String, Value>) -> Result<MergedPreference
     MergedPreference::merge(&stored, &Preference::default(), &Zone::utc())
 }
 
-fn next(slot: &Slot, now: DateTime<Utc>) -> Vec<Run> {
+fn next(slot: &Slot, now: DateTime<Utc>) -> Vec<RunRow> {
     let instants = std::iter::successors(slot.next_after(now), |last| slot.next_after(*last));
     let mut before = now;
     let run = |instant: DateTime<Utc>| {
-        let run = Run {
+        let run = RunRow {
             local: local(&slot.zone, instant),
             utc: instant.format("%Y-%m-%d %H:%M").to_string(),
             note: note(slot, before, instant),
@@ -79,7 +79,7 @@ fn next(slot: &Slot, now: DateTime<Utc>) -> Vec<Run> {
         before = instant;
         run
     };
-    instants.take(SHOWN).map(run).collect()
+    instants.take(MAX_RUNS).map(run).collect()
 }
 
 fn note(slot: &Slot, before: DateTime<Utc>, instant: DateTime<Utc>) -> Option<String> {

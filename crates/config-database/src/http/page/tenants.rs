@@ -20,7 +20,7 @@ use crate::{
     validate::FEATURE_PREFERENCES,
 };
 
-const VERSIONS: u32 = 20;
+const VERSIONS_PER_PAGE: u32 = 20;
 
 #[derive(Template)]
 #[template(path = "tenant.html")]
@@ -90,7 +90,7 @@ pub(super) async fn overview(
 }
 
 #[derive(Deserialize)]
-pub(super) struct Named {
+pub(super) struct TenantQuery {
     name: String,
 }
 
@@ -98,7 +98,7 @@ pub(super) struct Named {
 pub(super) async fn open(
     visitor: Visitor,
     Path(tenant): Path<String>,
-    Query(Named { name }): Query<Named>,
+    Query(TenantQuery { name }): Query<TenantQuery>,
 ) -> Result<Redirect, Problem> {
     let tenant = visitor.may_see(&tenant)?;
     let feature = FeatureType::new(name.trim())?;
@@ -123,7 +123,7 @@ impl HistoryPage {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Before {
+pub(super) struct HistoryPageQuery {
     before: Option<i64>,
 }
 
@@ -131,12 +131,16 @@ pub(super) async fn history(
     State(app): State<App>,
     visitor: Visitor,
     Path(tenant): Path<String>,
-    Query(Before { before }): Query<Before>,
+    Query(HistoryPageQuery { before }): Query<HistoryPageQuery>,
 ) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
     let (versions, more) = app
         .store
-        .history(&id_of(&tenant), before.unwrap_or(i64::MAX), VERSIONS)
+        .history(
+            &id_of(&tenant),
+            before.unwrap_or(i64::MAX),
+            VERSIONS_PER_PAGE,
+        )
         .await?;
     let next_before = versions.last().map(|last| last.version).filter(|_| more);
     render(&HistoryPage {

@@ -10,7 +10,7 @@ use punctual_domain::TenantId;
 use punctual_web::{
     Peer, Problem,
     key::hash,
-    session::{Next, SIGNED_IN_FOR, SessionCookie, SignIn, to_sign_in},
+    session::{SESSION_TTL, SessionCookie, SignIn, SignInQuery, to_sign_in},
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ const COOKIE: SessionCookie = SessionCookie {
     same_site: "Lax",
 };
 
-/// Who looks at a page.
+/// Visitor of a page, and what that visitor may do.
 #[derive(Debug, Clone)]
 pub(super) struct Visitor {
     caller: Caller,
@@ -161,7 +161,7 @@ async fn signed_in(app: &App, peer: Peer, token: &str) -> Result<Option<Caller>,
     Ok(caller)
 }
 
-pub(super) async fn form(Query(Next { next }): Query<Next>) -> Response {
+pub(super) async fn form(Query(SignInQuery { next }): Query<SignInQuery>) -> Response {
     SITE.sign_in(KEY_HINT, next, false)
 }
 
@@ -182,7 +182,7 @@ pub(super) async fn sign_in(
     }
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     app.store
-        .add_session(&blake3::hash(token.as_bytes()), &key, now() + SIGNED_IN_FOR)
+        .add_session(&blake3::hash(token.as_bytes()), &key, now() + SESSION_TTL)
         .await?;
     Ok(COOKIE.sign_in(&headers, &token, next))
 }

@@ -6,15 +6,15 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::{Map, Value};
 
 /// The most that a schema may cost: so many values in it, each counted as often as it is referred to.
-const MOST: u64 = 10_000;
+const MAX_COST: u64 = 10_000;
 /// How deep a `$ref` that leads back to itself is followed: overrides are not nested deeper.
-const LEVELS: u32 = 16;
+const MAX_RECURSION: u32 = 16;
 
 /// How deep a schema may be nested, through references.
-const DEEPEST: u32 = 500;
+const MAX_DEPTH: u32 = 500;
 
 /// The keywords that lead to another place of the schema.
-const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
+const REFERENCE_KEYWORDS: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 
 /// How many values there are in `value`, itself included.
 pub(super) fn size(value: &Value) -> u64 {
@@ -28,8 +28,10 @@ pub(super) fn size(value: &Value) -> u64 {
 /// What checking one value against `schema` costs at most, unless that is too much; then what is wrong with it.
 pub(super) fn of(schema: &Value) -> Result<u64, String> {
     let own = size(schema);
-    if own > MOST {
-        return Err(format!("it has {own} values; at most {MOST} are allowed"));
+    if own > MAX_COST {
+        return Err(format!(
+            "it has {own} values; at most {MAX_COST} are allowed"
+        ));
     }
     if inner_objects(schema).any(|object| object.get("$id").is_some_and(Value::is_string)) {
         return Err("only the whole schema may have an `$id`".to_owned());
@@ -46,20 +48,20 @@ pub(super) fn of(schema: &Value) -> Result<u64, String> {
         known: HashMap::new(),
         depth: 0,
     };
-    let cost = costs.of_value(schema, LEVELS);
-    if cost > MOST {
+    let cost = costs.of_value(schema, MAX_RECURSION);
+    if cost > MAX_COST {
         return Err(format!(
-            "its references multiply to more than {MOST} values; refer to each part fewer times"
+            "its references multiply to more than {MAX_COST} values; refer to each part fewer times"
         ));
     }
     Ok(cost)
 }
 
 /// Every place that is referred to, with the places that it refers to itself.
-type Places<'s> = HashMap<&'s str, BTreeSet<&'s str>>;
+type References<'s> = HashMap<&'s str, BTreeSet<&'s str>>;
 
-fn places(schema: &Value) -> Result<Places<'_>, String> {
-    let mut places = Places::new();
+fn places(schema: &Value) -> Result<References<'_>, String> {
+    let mut places = References::new();
     let mut next = Vec::from_iter(references(schema));
     while let Some(place) = next.pop() {
         if places.contains_key(place) {
@@ -78,7 +80,7 @@ fn places(schema: &Value) -> Result<Places<'_>, String> {
     Ok(places)
 }
 
-fn leads_back(place: &str, places: &Places<'_>) -> bool {
+fn leads_back(place: &str, places: &References<'_>) -> bool {
     let mut seen = BTreeSet::new();
     let mut next: Vec<&str> = places[place].iter().copied().collect();
     while let Some(other) = next.pop() {
@@ -103,7 +105,7 @@ fn references(value: &Value) -> BTreeSet<&str> {
 }
 
 fn reference<'s>((keyword, value): (&'s String, &'s Value)) -> Option<&'s str> {
-    match REFERENCES.contains(&keyword.as_str()) {
+    match REFERENCE_KEYWORDS.contains(&keyword.as_str()) {
         true => value.as_str(),
         false => None,
     }
@@ -162,7 +164,7 @@ struct Costs<'s> {
 
 impl<'s> Costs<'s> {
     fn of_value(&mut self, value: &'s Value, levels: u32) -> u64 {
-        if self.depth >= DEEPEST {
+        if self.depth >= MAX_DEPTH {
             return u64::MAX;
         }
         self.depth += 1;

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 /// Failures in a row that open the circuit.
-const FAILURES: u32 = 5;
+const FAILURES_BEFORE_OPEN: u32 = 5;
 /// How long no call is made then, and after each call that finds the server still failing.
 const OPEN_FOR: Duration = Duration::from_secs(5);
 
@@ -46,7 +46,7 @@ impl Breaker {
             return;
         }
         state.failures = state.failures.saturating_add(1);
-        if state.failures >= FAILURES {
+        if state.failures >= FAILURES_BEFORE_OPEN {
             state.open_until = Some(Instant::now() + OPEN_FOR);
         }
     }
@@ -59,7 +59,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_open_circuit_lets_one_call_through_now_and_then_until_one_succeeds() {
         let breaker = Breaker::default();
-        for _ in 0..FAILURES {
+        for _ in 0..FAILURES_BEFORE_OPEN {
             assert!(breaker.allows());
             breaker.note(true);
         }
@@ -75,7 +75,7 @@ mod tests {
         assert!(breaker.allows());
         breaker.note(false);
         assert!(breaker.allows() && breaker.allows(), "it is closed");
-        for _ in 1..FAILURES {
+        for _ in 1..FAILURES_BEFORE_OPEN {
             breaker.note(true);
         }
         breaker.note(false);

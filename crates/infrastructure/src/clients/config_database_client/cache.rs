@@ -15,23 +15,23 @@ use tokio::{
 };
 
 /// Tenants remembered at most; beyond it the least recently used are forgotten.
-const CAPACITY: usize = 200_000;
+const MAX_TENANTS: usize = 200_000;
 /// How long a stale answer may stand in while the server cannot be asked.
-const STALE_FOR: Duration = Duration::from_secs(24 * 3600);
+const MAX_STALENESS: Duration = Duration::from_secs(24 * 3600);
 
 /// Keys that are fetched one after the other although they differ: as few as this share a lock.
-const FLIGHTS: usize = 256;
+const FETCH_LOCKS: usize = 256;
 
 /// What the server said of a tenant.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Known {
+pub(super) struct CachedPreference {
     /// `None`: it has no preference for the feature.
     pub(super) record: Option<PreferenceRecord>,
     /// What it answers to 'is it still so?'; only a configuration that was read by itself has one.
     pub(super) etag: Option<HeaderValue>,
 }
 
-impl From<Option<PreferenceRecord>> for Known {
+impl From<Option<PreferenceRecord>> for CachedPreference {
     fn from(record: Option<PreferenceRecord>) -> Self {
         Self { record, etag: None }
     }
@@ -39,7 +39,7 @@ impl From<Option<PreferenceRecord>> for Known {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    known: Known,
+    known: CachedPreference,
     fresh_until: Instant,
 }
 
@@ -53,9 +53,9 @@ impl Expires for Entry {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Lookup {
     /// To be used as it is.
-    Fresh(Known),
+    Fresh(CachedPreference),
     /// To be used only when the server cannot be asked.
-    Stale(Known),
+    Stale(CachedPreference),
     /// Nothing.
     Unknown,
 }
@@ -64,16 +64,16 @@ pub(super) enum Lookup {
 pub(super) struct PreferenceCache {
     entries: ShardedExpiringLruCache<(FeatureType, TenantId), Entry>,
     ttl: Duration,
-    flights: [Mutex<()>; FLIGHTS],
+    fetch_locks: [Mutex<()>; FETCH_LOCKS],
     hasher: RandomState,
 }
 
 impl PreferenceCache {
     pub(super) fn new(ttl: Duration) -> Self {
         Self {
-            entries: ShardedExpiringLruCache::new(CAPACITY),
+            entries: ShardedExpiringLruCache::new(MAX_TENANTS),
             ttl,
-            flights: [const { Mutex::const_new(()) }; FLIGHTS],
+            fetch_locks: [const { Mutex::const_new(()) }; FETCH_LOCKS],
             hasher: RandomState::new(),
         }
     }
@@ -85,7 +85,7 @@ impl PreferenceCache {
             .get_with_expiry_status(&(feature.clone(), tenant.clone()))
         {
             (Some(entry), false) => Lookup::Fresh(entry.known),
-            (Some(entry), true) if entry.fresh_until + STALE_FOR > Instant::now() => {
+            (Some(entry), true) if entry.fresh_until + MAX_STALENESS > Instant::now() => {
                 Lookup::Stale(entry.known)
             }
             _ => Lookup::Unknown,
@@ -93,16 +93,16 @@ impl PreferenceCache {
     }
 
     /// Waits until no other call fetches this tenant, and keeps others from it while the guard is held.
-    pub(super) async fn only_one(
+    pub(super) async fn fetch_lock(
         &self,
         feature: &FeatureType,
         tenant: &TenantId,
     ) -> MutexGuard<'_, ()> {
         let hash = self.hasher.hash_one((feature, tenant));
-        self.flights[hash as usize % FLIGHTS].lock().await
+        self.fetch_locks[hash as usize % FETCH_LOCKS].lock().await
     }
 
-    pub(super) fn put(&self, feature: &FeatureType, tenant: &TenantId, known: Known) {
+    pub(super) fn put(&self, feature: &FeatureType, tenant: &TenantId, known: CachedPreference) {
         let entry = Entry {
             known,
             fresh_until: Instant::now() + self.ttl,
@@ -124,22 +124,22 @@ mod tests {
         let cache = PreferenceCache::new(Duration::from_secs(60));
         let (feature, tenant) = (FeatureType::new("f").unwrap(), TenantId::new("t").unwrap());
         assert_eq!(cache.get(&feature, &tenant), Lookup::Unknown);
-        cache.put(&feature, &tenant, Known::default());
+        cache.put(&feature, &tenant, CachedPreference::default());
         assert_eq!(
             cache.get(&feature, &tenant),
-            Lookup::Fresh(Known::default())
+            Lookup::Fresh(CachedPreference::default())
         );
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(
             cache.get(&feature, &tenant),
-            Lookup::Stale(Known::default())
+            Lookup::Stale(CachedPreference::default())
         );
         assert_eq!(
             cache.get(&feature, &tenant),
-            Lookup::Stale(Known::default()),
+            Lookup::Stale(CachedPreference::default()),
             "looking does not delete it"
         );
-        tokio::time::advance(STALE_FOR).await;
+        tokio::time::advance(MAX_STALENESS).await;
         assert_eq!(cache.get(&feature, &tenant), Lookup::Unknown);
     }
 }

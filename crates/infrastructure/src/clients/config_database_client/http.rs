@@ -18,29 +18,29 @@ use super::{ClientOptions, breaker::Breaker};
 use crate::{outbound::client_builder, retry_after::retry_after};
 
 /// No longer than this is waited because the server asked for it.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Waits between the attempts of a call, before jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(400), Duration::from_secs(20));
 
 /// What the server said, where it is not an error.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ServerAnswer {
     /// A JSON document, and its ETag where it has one.
     Json {
         body: Vec<u8>,
         etag: Option<HeaderValue>,
     },
     /// It is what the caller knows already (304).
-    Known,
+    NotModified,
     /// It does not have what was asked for (404, in JSON).
     Missing,
     /// It no longer has what was asked for (410).
     Gone,
 }
 
-/// What is special about a call.
+/// Options of one call.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ask<'a> {
+pub(super) struct CallOptions<'a> {
     /// How long the server may hold it.
     pub(super) wait: Duration,
     /// The ETag of what is known already.
@@ -129,12 +129,12 @@ impl Http {
     /// What `read` makes of the document of an answer.
     pub(super) fn read<'a, T>(
         &self,
-        answer: &'a Answer,
+        answer: &'a ServerAnswer,
         read: impl FnOnce(&'a [u8]) -> Result<T, FieldError>,
     ) -> Result<T, ConfigDatabaseError> {
         let setting = self.options.names.url;
         let message = match answer {
-            Answer::Json { body, .. } => match read(body) {
+            ServerAnswer::Json { body, .. } => match read(body) {
                 Ok(document) => return Ok(document),
                 Err(cause) => format!(
                     "Config Database at {} sent an answer that cannot be read ({cause}); the preferences known \
@@ -142,7 +142,7 @@ impl Http {
                     self.shown_url()
                 ),
             },
-            Answer::Known | Answer::Missing | Answer::Gone => {
+            ServerAnswer::NotModified | ServerAnswer::Missing | ServerAnswer::Gone => {
                 format!(
                     "Config Database does not serve this address; check that {setting} points at a Config Database"
                 )
@@ -156,13 +156,17 @@ impl Http {
         &self,
         path: &str,
         query: &[(&str, String)],
-        ask: Ask<'_>,
-    ) -> Result<Answer, ConfigDatabaseError> {
-        let attempts = if ask.once { 1 } else { self.options.attempts };
+        call_options: CallOptions<'_>,
+    ) -> Result<ServerAnswer, ConfigDatabaseError> {
+        let attempts = if call_options.once {
+            1
+        } else {
+            self.options.attempts
+        };
         let mut attempt = 1;
         let mut last = None;
         while self.breaker.allows() {
-            let answer = self.try_get(path, query, ask).await;
+            let answer = self.try_get(path, query, call_options).await;
             let error = match answer {
                 Err(error) if error.kind == ConfigErrorKind::Unavailable => error,
                 answer => {
@@ -179,15 +183,15 @@ impl Http {
             tokio::time::sleep(jittered(BACKOFF.after(attempt), fastrand::f64()).max(asked)).await;
             attempt += 1;
         }
-        Err(last.unwrap_or_else(|| self.left_alone()))
+        Err(last.unwrap_or_else(|| self.circuit_open()))
     }
 
     async fn try_get(
         &self,
         path: &str,
         query: &[(&str, String)],
-        ask: Ask<'_>,
-    ) -> Result<Answer, ConfigDatabaseError> {
+        call_options: CallOptions<'_>,
+    ) -> Result<ServerAnswer, ConfigDatabaseError> {
         let url = self
             .base
             .join(path)
@@ -197,11 +201,11 @@ impl Http {
             .get(url)
             .query(query)
             .header(ACCEPT, "application/json")
-            .timeout(self.options.timeout + ask.wait);
+            .timeout(self.options.timeout + call_options.wait);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        if let Some(etag) = ask.known {
+        if let Some(etag) = call_options.known {
             request = request.header(IF_NONE_MATCH, etag.clone());
         }
         let response = request.send().await.map_err(|e| self.connecting(e))?;
@@ -213,13 +217,15 @@ impl Http {
             status if status.is_success() => {
                 let etag = header(ETAG).cloned();
                 let body = self.body(response).await?;
-                Ok(Answer::Json { body, etag })
+                Ok(ServerAnswer::Json { body, etag })
             }
-            StatusCode::NOT_MODIFIED if ask.known.is_some() => Ok(Answer::Known),
-            StatusCode::NOT_FOUND if is_json => Ok(Answer::Missing),
-            StatusCode::GONE => Ok(Answer::Gone),
+            StatusCode::NOT_MODIFIED if call_options.known.is_some() => {
+                Ok(ServerAnswer::NotModified)
+            }
+            StatusCode::NOT_FOUND if is_json => Ok(ServerAnswer::Missing),
+            StatusCode::GONE => Ok(ServerAnswer::Gone),
             status => {
-                let wait = retry_after(response.headers(), LONGEST_RETRY_AFTER);
+                let wait = retry_after(response.headers(), MAX_RETRY_AFTER);
                 Err(self.refused(status, wait))
             }
         }
@@ -267,7 +273,7 @@ impl Http {
         .with_source(cause.without_url())
     }
 
-    fn left_alone(&self) -> ConfigDatabaseError {
+    fn circuit_open(&self) -> ConfigDatabaseError {
         error(
             ConfigErrorKind::Unavailable,
             format!(

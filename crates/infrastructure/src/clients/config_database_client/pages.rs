@@ -6,15 +6,15 @@ use std::{collections::HashSet, time::Duration};
 use tokio::time::Instant;
 
 /// Pages one after the other that may bring nothing.
-const MOST_EMPTY: usize = 100;
+const MAX_EMPTY_PAGES: usize = 100;
 /// Tenants of one feature.
-const MOST_TENANTS: usize = 20_000_000;
+const MAX_TENANTS: usize = 20_000_000;
 /// Pages of one read.
-const MOST_PAGES: usize = 1_000_000;
+const MAX_PAGES: usize = 1_000_000;
 /// Time for one read.
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_READ_TIME: Duration = Duration::from_secs(3600);
 /// Bytes of a cursor; a longer one fits into no URL.
-const LONGEST_CURSOR: usize = 4096;
+const MAX_CURSOR_BYTES: usize = 4096;
 
 pub(super) struct Pages {
     began: Instant,
@@ -38,8 +38,8 @@ impl Pages {
     /// Whether the next page may be read.
     ///
     /// # Errors
-    /// Why the pages have no end.
-    pub(super) fn go_on(
+    /// The reason why the pages do not come to an end.
+    pub(super) fn check_next(
         &mut self,
         next: &str,
         content: Option<blake3::Hash>,
@@ -47,7 +47,7 @@ impl Pages {
     ) -> Result<(), String> {
         self.read += 1;
         self.empty = if content.is_some() { 0 } else { self.empty + 1 };
-        if next.len() > LONGEST_CURSOR {
+        if next.len() > MAX_CURSOR_BYTES {
             return Err(format!("a cursor has {} bytes", next.len()));
         }
         if !self.cursors.insert(blake3::hash(next.as_bytes())) {
@@ -56,13 +56,13 @@ impl Pages {
         if content.is_some_and(|content| !self.contents.insert(content)) {
             return Err("a page comes twice".to_owned());
         }
-        if self.empty > MOST_EMPTY {
+        if self.empty > MAX_EMPTY_PAGES {
             return Err(format!("{} pages in a row bring nothing", self.empty));
         }
-        if tenants > MOST_TENANTS {
-            return Err(format!("there are more than {MOST_TENANTS} tenants"));
+        if tenants > MAX_TENANTS {
+            return Err(format!("there are more than {MAX_TENANTS} tenants"));
         }
-        if self.read > MOST_PAGES || self.began.elapsed() > LONGEST {
+        if self.read > MAX_PAGES || self.began.elapsed() > MAX_READ_TIME {
             let seconds = self.began.elapsed().as_secs();
             return Err(format!(
                 "{} pages in {seconds} s are not the whole list",

@@ -9,13 +9,13 @@ use punctual_application::ports::Unreadable;
 use punctual_domain::{FeatureType, FieldErrors, TenantId};
 use tracing::warn;
 
-use super::wire::Misfit;
+use super::wire::RejectedEntry;
 
 /// Entries listed of those that name a tenant, and of those that do not; more are counted.
-const LISTED: usize = 10_000;
-const LISTED_OTHERS: usize = 1_000;
+const MAX_LISTED: usize = 10_000;
+const MAX_LISTED_UNATTRIBUTED: usize = 1_000;
 /// Entries that one line of the log names.
-const LOGGED: usize = 10;
+const MAX_LOGGED: usize = 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Quarantine(Mutex<HashMap<FeatureType, Arc<Unreadable>>>);
@@ -26,31 +26,35 @@ impl Quarantine {
     }
 
     /// Takes those of a full read, in place of all before.
-    pub(super) fn replace(&self, feature: &FeatureType, misfits: Vec<Misfit>, more: usize) {
+    pub(super) fn replace(&self, feature: &FeatureType, rejected: Vec<RejectedEntry>, more: usize) {
         let list = Unreadable {
             more,
             ..Unreadable::default()
         };
         self.with(feature, |all| *all = Arc::new(list));
-        log(feature, &misfits, more);
-        misfits
+        log(feature, &rejected, more);
+        rejected
             .into_iter()
-            .for_each(|misfit| self.hold(feature, misfit));
+            .for_each(|rejected_entry| self.hold(feature, rejected_entry));
     }
 
     /// Adds one entry.
-    pub(super) fn hold(&self, feature: &FeatureType, Misfit { tenant, error }: Misfit) {
+    pub(super) fn hold(
+        &self,
+        feature: &FeatureType,
+        RejectedEntry { tenant, error }: RejectedEntry,
+    ) {
         self.with(feature, |list| {
             let list = Arc::make_mut(list);
             match tenant {
                 Some(tenant)
-                    if list.tenants.len() < LISTED || list.tenants.contains_key(&tenant) =>
+                    if list.tenants.len() < MAX_LISTED || list.tenants.contains_key(&tenant) =>
                 {
                     list.tenants.insert(tenant, FieldErrors(vec![error]));
                 }
                 // A server that sends it again and again has one such entry.
                 None if list.others.contains(&error) => {}
-                None if list.others.len() < LISTED_OTHERS => list.others.push(error),
+                None if list.others.len() < MAX_LISTED_UNATTRIBUTED => list.others.push(error),
                 _ => list.more += 1,
             }
         });
@@ -72,20 +76,24 @@ impl Quarantine {
 }
 
 /// Logs the entries of one read, and how many more there are, in one line.
-pub(super) fn log(feature: &FeatureType, misfits: &[Misfit], more: usize) {
-    if misfits.is_empty() {
+pub(super) fn log(feature: &FeatureType, rejected: &[RejectedEntry], more: usize) {
+    if rejected.is_empty() {
         return;
     }
-    let count = misfits.len() + more;
-    let mut entries: Vec<String> = misfits.iter().take(LOGGED).map(Misfit::to_string).collect();
-    if count > LOGGED {
-        entries.push(format!("and {} more", count - LOGGED));
+    let count = rejected.len() + more;
+    let mut entries: Vec<String> = rejected
+        .iter()
+        .take(MAX_LOGGED)
+        .map(RejectedEntry::to_string)
+        .collect();
+    if count > MAX_LOGGED {
+        entries.push(format!("and {} more", count - MAX_LOGGED));
     }
     let entries = entries.join(" | ");
     warn!(%feature, count, "Entries of {feature} cannot be read and are left out: {entries}");
 }
 
-impl std::fmt::Display for Misfit {
+impl std::fmt::Display for RejectedEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.tenant {
             Some(tenant) => write!(f, "tenant {tenant}: {}", self.error),

@@ -16,11 +16,11 @@ use serde_json::{Map, Value};
 use crate::strict_json::{Members, elements, members, read};
 
 /// Largest entry that is read, in bytes. A preference is at most half as large; what is between is quarantined later.
-const LARGEST_ENTRY: usize = 2 * MAX_PREFERENCE_BYTES;
+const MAX_ENTRY_BYTES: usize = 2 * MAX_PREFERENCE_BYTES;
 /// Deepest nesting of an entry. A preference nests at most half as deep.
-const DEEPEST_ENTRY: usize = 2 * MAX_DEPTH;
+const MAX_ENTRY_DEPTH: usize = 2 * MAX_DEPTH;
 /// Entries of one read that are kept with their reasons; more are counted.
-const MOST_MISFITS: usize = 10_000;
+const MAX_REJECTED_ENTRIES: usize = 10_000;
 /// Where the reference server puts the fields of a preference that it does not know.
 const OWN_FIELDS: &str = "own_fields";
 
@@ -28,7 +28,7 @@ type Object = Map<String, Value>;
 
 /// An entry that is left out.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Misfit {
+pub(super) struct RejectedEntry {
     /// Whose it is, if that can be read.
     pub(super) tenant: Option<TenantId>,
     /// Where it stands, and what is wrong with it.
@@ -46,7 +46,7 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn new(place: &str, json: &'a [u8]) -> Result<Self, FieldError> {
         let wrong = |problem: &str| {
-            misfit(
+            rejected_entry(
                 place,
                 Some(json),
                 problem,
@@ -78,16 +78,16 @@ impl<'a> Entry<'a> {
         let Some(json) = self.members.get(name) else {
             return Ok(None);
         };
-        let value = read(json, DEEPEST_ENTRY).and_then(serde_json::from_value);
+        let value = read(json, MAX_ENTRY_DEPTH).and_then(serde_json::from_value);
         value.map_err(|error| {
             let remedy = format!("send {expected}");
-            misfit(&self.pointer(name), Some(json), &broken(&error), &remedy)
+            rejected_entry(&self.pointer(name), Some(json), &broken(&error), &remedy)
         })
     }
 
     fn required<T: DeserializeOwned>(&self, name: &str, expected: &str) -> Result<T, FieldError> {
         self.optional(name, expected)?.ok_or_else(|| {
-            misfit(
+            rejected_entry(
                 &self.pointer(name),
                 None,
                 "is missing",
@@ -108,20 +108,22 @@ impl<'a> Entry<'a> {
 
     /// The members but for those of these names, as a whole.
     fn object(&self, without: &[&str]) -> Result<Object, FieldError> {
-        let remedy =
-            format!("send at most {DEEPEST_ENTRY} levels and {LARGEST_ENTRY} bytes of valid JSON");
+        let remedy = format!(
+            "send at most {MAX_ENTRY_DEPTH} levels and {MAX_ENTRY_BYTES} bytes of valid JSON"
+        );
         let members = self
             .members
             .iter()
             .filter(|(name, _)| !without.contains(&name.as_str()));
         let mut object = Object::new();
-        let mut left = LARGEST_ENTRY;
+        let mut left = MAX_ENTRY_BYTES;
         for (name, json) in members {
-            let wrong = |problem: &str| misfit(&self.pointer(name), Some(json), problem, &remedy);
+            let wrong =
+                |problem: &str| rejected_entry(&self.pointer(name), Some(json), problem, &remedy);
             left = left
                 .checked_sub(name.len() + json.len())
                 .ok_or_else(|| wrong("is too large"))?;
-            let value = read(json, DEEPEST_ENTRY).map_err(|error| wrong(&broken(&error)))?;
+            let value = read(json, MAX_ENTRY_DEPTH).map_err(|error| wrong(&broken(&error)))?;
             object.insert(name.clone(), value);
         }
         Ok(object)
@@ -129,8 +131,9 @@ impl<'a> Entry<'a> {
 
     fn list(&self, name: &str) -> Result<Vec<&'a [u8]>, FieldError> {
         let json = self.members.get(name).copied().unwrap_or(b"null");
-        elements(json)
-            .map_err(|problem| misfit(&self.pointer(name), Some(json), &problem, "send a list"))
+        elements(json).map_err(|problem| {
+            rejected_entry(&self.pointer(name), Some(json), &problem, "send a list")
+        })
     }
 
     fn pointer(&self, name: &str) -> String {
@@ -144,10 +147,11 @@ impl<'a> Entry<'a> {
 
 fn tenant(place: &str, json: &[u8], id: &str) -> Result<TenantId, FieldError> {
     let remedy = "use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -";
-    TenantId::new(id).map_err(|_| misfit(place, Some(json), "is not a valid tenant_id", remedy))
+    TenantId::new(id)
+        .map_err(|_| rejected_entry(place, Some(json), "is not a valid tenant_id", remedy))
 }
 
-fn misfit(place: &str, json: Option<&[u8]>, problem: &str, remedy: &str) -> FieldError {
+fn rejected_entry(place: &str, json: Option<&[u8]>, problem: &str, remedy: &str) -> FieldError {
     FieldError {
         pointer: plain(place, 200),
         value: json.map(|json| plain(&String::from_utf8_lossy(&json[..json.len().min(240)]), 60)),
@@ -216,9 +220,9 @@ impl<'a> GroupsPage<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     pub(super) records: Vec<PreferenceRecord>,
-    pub(super) misfits: Vec<Misfit>,
+    pub(super) rejected: Vec<RejectedEntry>,
     /// Number of misfits beyond those.
-    pub(super) more_misfits: usize,
+    pub(super) more_rejected: usize,
     /// Every preference there is, once: few of many tenants' differ.
     preferences: HashSet<Arc<Object>>,
     groups: usize,
@@ -238,7 +242,7 @@ impl Groups {
             let place = format!("/groups/{}", self.groups);
             self.groups += 1;
             if let Err(error) = self.add_group(&place, json) {
-                self.leave_out(Misfit {
+                self.leave_out(RejectedEntry {
                     tenant: None,
                     error,
                 });
@@ -249,14 +253,14 @@ impl Groups {
 
     /// Number of entries so far, those that do not fit included.
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.misfits.len() + self.more_misfits
+        self.records.len() + self.rejected.len() + self.more_rejected
     }
 
-    fn leave_out(&mut self, misfit: Misfit) {
-        if self.misfits.len() < MOST_MISFITS {
-            self.misfits.push(misfit);
+    fn leave_out(&mut self, rejected_entry: RejectedEntry) {
+        if self.rejected.len() < MAX_REJECTED_ENTRIES {
+            self.rejected.push(rejected_entry);
         } else {
-            self.more_misfits += 1;
+            self.more_rejected += 1;
         }
     }
 
@@ -273,7 +277,7 @@ impl Groups {
         for (index, json) in tenants.into_iter().enumerate() {
             match self.tenant(&format!("{place}/tenants/{index}"), json, &shared) {
                 Ok(record) => self.records.push(record),
-                Err(misfit) => self.leave_out(misfit),
+                Err(rejected_entry) => self.leave_out(rejected_entry),
             }
         }
         Ok(())
@@ -284,8 +288,8 @@ impl Groups {
         place: &str,
         json: &[u8],
         shared: &Result<Object, FieldError>,
-    ) -> Result<PreferenceRecord, Misfit> {
-        let nameless = |error| Misfit {
+    ) -> Result<PreferenceRecord, RejectedEntry> {
+        let nameless = |error| RejectedEntry {
             tenant: None,
             error,
         };
@@ -322,7 +326,7 @@ impl Groups {
                 updated_at,
                 schedule_since,
             }),
-            Err(error) => Err(Misfit {
+            Err(error) => Err(RejectedEntry {
                 tenant: Some(tenant_id),
                 error,
             }),
@@ -350,30 +354,30 @@ pub(super) struct Changes {
 /// One entry of the feed.
 pub(super) struct RawChange {
     pub(super) id: Option<u64>,
-    pub(super) what: What,
+    pub(super) what: FeedEntry,
 }
 
 /// What an entry of the feed says.
-pub(super) enum What {
+pub(super) enum FeedEntry {
     /// Something about another feature or another configuration.
     Other,
     /// A tenant's preference changed.
     Change {
         tenant_id: TenantId,
-        news: News,
+        news: PreferenceChange,
         changed_at: Option<DateTime<Utc>>,
         schedule_since: Option<DateTime<Utc>>,
     },
     /// Nothing that can be read.
-    Misfit(Misfit),
+    Rejected(RejectedEntry),
 }
 
-/// What a preference became.
-pub(super) enum News {
+/// State of a preference after a change, as far as the feed includes it.
+pub(super) enum PreferenceChange {
     Deleted,
     Preference(Arc<Object>),
     /// The server must be asked.
-    NotSaid,
+    NotIncluded,
 }
 
 impl Changes {
@@ -404,7 +408,7 @@ impl RawChange {
         let entry = match Entry::new(place, json) {
             Ok(entry) => entry,
             Err(error) => {
-                let what = What::Misfit(Misfit {
+                let what = FeedEntry::Rejected(RejectedEntry {
                     tenant: None,
                     error,
                 });
@@ -413,31 +417,31 @@ impl RawChange {
         };
         let id: Result<u64, _> = entry.required("id", "the change's number");
         let mut what = match entry.tenant() {
-            _ if is_about_another(&entry, feature) => What::Other,
-            Err(error) => What::Misfit(Misfit {
+            _ if is_about_another(&entry, feature) => FeedEntry::Other,
+            Err(error) => FeedEntry::Rejected(RejectedEntry {
                 tenant: None,
                 error,
             }),
             Ok(tenant_id) => match id
                 .as_ref()
                 .map_err(FieldError::clone)
-                .and_then(|_| News::read(&entry))
+                .and_then(|_| PreferenceChange::read(&entry))
             {
-                Ok((news, changed_at, schedule_since)) => What::Change {
+                Ok((news, changed_at, schedule_since)) => FeedEntry::Change {
                     tenant_id,
                     news,
                     changed_at,
                     schedule_since,
                 },
-                Err(error) => What::Misfit(Misfit {
+                Err(error) => FeedEntry::Rejected(RejectedEntry {
                     tenant: Some(tenant_id),
                     error,
                 }),
             },
         };
         let id = id.ok();
-        if let (What::Misfit(misfit), Some(id)) = (&mut what, id) {
-            misfit.error.problem += &format!(" (change {id})");
+        if let (FeedEntry::Rejected(rejected_entry), Some(id)) = (&mut what, id) {
+            rejected_entry.error.problem += &format!(" (change {id})");
         }
         Self { id, what }
     }
@@ -455,7 +459,7 @@ fn is_about_another(entry: &Entry<'_>, feature: &FeatureType) -> bool {
 
 type Instant = Option<DateTime<Utc>>;
 
-impl News {
+impl PreferenceChange {
     fn read(entry: &Entry<'_>) -> Result<(Self, Instant, Instant), FieldError> {
         if let Some(problem) = &entry.problem {
             return Err(problem.clone());
@@ -474,7 +478,7 @@ impl News {
                 let preference = Entry::new(&entry.pointer("preference"), json)?.whole()?;
                 Self::Preference(Arc::new(preference.object(&[])?))
             }
-            None => Self::NotSaid,
+            None => Self::NotIncluded,
         };
         Ok((
             news,
@@ -492,14 +496,14 @@ pub(super) fn tenant_config(
     body: &[u8],
     feature: &FeatureType,
     tenant: &TenantId,
-) -> Result<Result<Option<PreferenceRecord>, Misfit>, FieldError> {
+) -> Result<Result<Option<PreferenceRecord>, RejectedEntry>, FieldError> {
     let config = Entry::new("", body)?;
     let Some(values) = config
         .members
         .get("config_value")
         .filter(|json| json.starts_with(b"{"))
     else {
-        return Err(misfit(
+        return Err(rejected_entry(
             "/config_value",
             None,
             "is missing",
@@ -532,7 +536,7 @@ pub(super) fn tenant_config(
             schedule_since: since.and_then(|since| serde_json::from_value(since).ok()),
         }))
     };
-    Ok(record().map_err(|error| Misfit {
+    Ok(record().map_err(|error| RejectedEntry {
         tenant: Some(tenant.clone()),
         error,
     }))

@@ -20,13 +20,13 @@ use tokio::{
 use super::folder;
 
 /// How old the file may become, by its own word, while nothing changes.
-const CONTACT_EVERY: TimeDelta = TimeDelta::seconds(60);
+const CONTACT_INTERVAL: TimeDelta = TimeDelta::seconds(60);
 /// Bytes that are written at once.
-const PIECE: usize = 1024 * 1024;
+const WRITE_BUFFER_BYTES: usize = 1024 * 1024;
 /// The version of the file. The one before had no seals; it is still read.
 const VERSION: u32 = 2;
 /// How a seal begins.
-const SEAL: &[u8] = br#"{"line":"seal""#;
+const SEAL_PREFIX: &[u8] = br#"{"line":"seal""#;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case", deny_unknown_fields)]
@@ -53,7 +53,7 @@ pub(super) enum Line {
 /// A file that changes are appended to.
 pub(super) struct Journal {
     file: File,
-    /// What is written next.
+    /// Buffer of lines that are not written yet.
     text: Vec<u8>,
     /// Of everything so far.
     hasher: blake3::Hasher,
@@ -112,7 +112,7 @@ impl Journal {
         })?;
         for record in records {
             self.push(&Line::Set(record.clone()))?;
-            if self.text.len() >= PIECE {
+            if self.text.len() >= WRITE_BUFFER_BYTES {
                 self.file.write_all(&self.text).await?;
                 self.text.clear();
             }
@@ -127,7 +127,7 @@ impl Journal {
         page: &ChangePage,
         read_at: DateTime<Utc>,
     ) -> io::Result<()> {
-        if page.changes.is_empty() && read_at - self.written_until < CONTACT_EVERY {
+        if page.changes.is_empty() && read_at - self.written_until < CONTACT_INTERVAL {
             return Ok(());
         }
         for change in &page.changes {
@@ -176,7 +176,7 @@ fn write_line(text: &mut Vec<u8>, line: &Line) -> io::Result<()> {
 
 /// What stands in a file, its records aside.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct JournalState {
     pub(super) cursor: Cursor,
     pub(super) known_at: DateTime<Utc>,
     /// What is wrong behind the last state that is whole.
@@ -192,7 +192,7 @@ pub(super) enum Damage {
 }
 
 /// A record or the end of one.
-pub(super) enum Kept {
+pub(super) enum JournalRecord {
     Set(PreferenceRecord),
     Remove(TenantId),
 }
@@ -201,12 +201,12 @@ pub(super) enum Kept {
 /// another source.
 ///
 /// # Errors
-/// Why no state is whole.
+/// The reason why the file holds no complete state.
 pub(super) async fn read<T: Default + Send + 'static>(
     path: &Path,
     source: &str,
-    take: fn(&mut T, Kept),
-) -> Result<Option<(Found, T)>, String> {
+    take: fn(&mut T, JournalRecord),
+) -> Result<Option<(JournalState, T)>, String> {
     let (path, source) = (path.to_owned(), source.to_owned());
     let read = tokio::task::spawn_blocking(move || {
         let mut records = T::default();
@@ -219,8 +219,8 @@ pub(super) async fn read<T: Default + Send + 'static>(
 fn read_file(
     path: &Path,
     source: &str,
-    mut take: impl FnMut(Kept),
-) -> Result<Option<Found>, String> {
+    mut take: impl FnMut(JournalRecord),
+) -> Result<Option<JournalState>, String> {
     let named = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let open = || StdFile::open(path).map(BufReader::new);
     let file = match open() {
@@ -234,8 +234,8 @@ fn read_file(
         match line.and_then(|line| Ok(serde_json::from_slice(&line)?)) {
             Ok(Line::Head { source: named, .. }) if named != source => return Ok(None),
             Ok(Line::Head { .. } | Line::Seal { .. }) => {}
-            Ok(Line::Set(record)) => take(Kept::Set(record)),
-            Ok(Line::Remove { tenant_id }) => take(Kept::Remove(tenant_id)),
+            Ok(Line::Set(record)) => take(JournalRecord::Set(record)),
+            Ok(Line::Remove { tenant_id }) => take(JournalRecord::Remove(tenant_id)),
             Ok(Line::Until { cursor, known_at }) => found = Some((cursor, known_at)),
             Err(error) => return Err(named(&error)),
         }
@@ -244,7 +244,7 @@ fn read_file(
         Some(Damage::Changed) => named(&"does not match its checksum"),
         _ => named(&"ends too early"),
     })?;
-    Ok(Some(Found {
+    Ok(Some(JournalState {
         cursor,
         known_at,
         damage,
@@ -272,7 +272,7 @@ fn whole(file: BufReader<StdFile>) -> io::Result<(u64, Option<Damage>)> {
         read += line.len() as u64;
         // Only seals count in a file that has them: what stands between two is as it was written, or the second is
         // broken.
-        if is_sealed && !line.starts_with(SEAL) {
+        if is_sealed && !line.starts_with(SEAL_PREFIX) {
             hasher.update(&line);
             continue;
         }

@@ -11,10 +11,10 @@ use punctual_domain::{PreferenceRecord, TenantId, says_when, schedule_text};
 use serde_json::{Map, Value};
 
 /// Ways to write a schedule that are remembered; then all are forgotten.
-const REMEMBERED: usize = 8_192;
+const MAX_CACHED_SCHEDULES: usize = 8_192;
 
 /// Bytes of a schedule that is remembered.
-const USUAL_LENGTH: usize = 512;
+const MAX_CACHED_SCHEDULE_BYTES: usize = 512;
 
 /// The tenants of a feature, by the hash of their id.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Tenants {
         }
     }
 
-    /// How many are on.
+    /// Number of tenants whose preference is switched on.
     pub(super) fn on(&self) -> usize {
         self.on
     }
@@ -131,8 +131,8 @@ impl Schedules {
         let hash = self.hasher.hash_one(schedule_text(&own));
         let is_on = preference.get("enabled") == Some(&Value::Bool(true));
         let hash = (hash as u32) & !1 | u32::from(is_on);
-        if written.len() <= USUAL_LENGTH {
-            if self.known.len() >= REMEMBERED {
+        if written.len() <= MAX_CACHED_SCHEDULE_BYTES {
+            if self.known.len() >= MAX_CACHED_SCHEDULES {
                 self.known.clear();
             }
             self.known.insert(written, hash);

@@ -64,10 +64,10 @@ fn around(inner: MockConfigDatabase, folder: &tempfile::TempDir, source: &str) -
 /// The tenants of the last whole state, and what is wrong behind it.
 async fn kept(path: &std::path::Path) -> Result<Option<(Vec<String>, Option<Damage>)>, String> {
     let take = |records: &mut Records, kept| match kept {
-        Kept::Set(record) => {
+        JournalRecord::Set(record) => {
             records.insert(record.tenant_id.clone(), record);
         }
-        Kept::Remove(tenant) => {
+        JournalRecord::Remove(tenant) => {
             records.remove(&tenant);
         }
     };
@@ -336,7 +336,7 @@ async fn a_file_of_the_version_before_is_still_read() {
         2,
         "held back"
     );
-    tokio::time::advance(CONFIRM_AFTER).await;
+    tokio::time::advance(CONFIRM_SNAPSHOT_AFTER).await;
     up.snapshot(&feature()).await.unwrap();
     assert!(
         std::fs::read_to_string(&path)
@@ -645,7 +645,7 @@ async fn after_a_restart_a_collapse_is_measured_against_the_disk() {
         restarted.snapshot(&feature()).await.unwrap_err().kind,
         ConfigErrorKind::Suspicious
     );
-    tokio::time::advance(CONFIRM_AFTER).await;
+    tokio::time::advance(CONFIRM_SNAPSHOT_AFTER).await;
     assert_eq!(
         restarted.snapshot(&feature()).await.unwrap().records.len(),
         0

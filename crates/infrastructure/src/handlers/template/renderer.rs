@@ -16,19 +16,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use super::{LONGEST_TEXT, Sources, environment, rendered};
+use super::{MAX_TEXT_BYTES, Sources, environment, rendered};
 
 /// The first argument of a program that is to [render](serve) and do nothing else.
 pub const RENDERER: &str = "render-templates";
 
 /// How long one rendering may take. What a template may do by steps is over in a fraction of it.
-const WITHIN: Duration = Duration::from_secs(3);
+const RENDER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a process may take until it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(20);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Memory of one process, in bytes.
 const MEMORY: u64 = 256 * 1024 * 1024;
 /// Of an answer: a text of which every byte is escaped.
-const LONGEST_ANSWER: u64 = 6 * LONGEST_TEXT as u64 + 1024;
+const MAX_ANSWER_BYTES: u64 = 6 * MAX_TEXT_BYTES as u64 + 1024;
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
@@ -114,13 +114,13 @@ pub(super) struct Renderers {
 }
 
 /// A rendering that counts as too heavy unless it is over.
-struct Unfinished<'r> {
+struct RenderGuard<'r> {
     renderers: &'r Renderers,
     template: &'r str,
     is_over: bool,
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for RenderGuard<'_> {
     fn drop(&mut self) {
         if !self.is_over {
             lock(&self.renderers.heavy).insert(self.template.to_owned());
@@ -191,12 +191,12 @@ impl Renderers {
             None => self.start().await?,
         };
         // Also when the item ends first, and this with it.
-        let mut unfinished = Unfinished {
+        let mut unfinished = RenderGuard {
             renderers: self,
             template,
             is_over: false,
         };
-        match timeout(WITHIN, renderer.ask(request)).await {
+        match timeout(RENDER_TIMEOUT, renderer.ask(request)).await {
             Ok(Ok(answer)) => {
                 unfinished.is_over = true;
                 let mut idle = lock(&self.idle);
@@ -223,7 +223,7 @@ impl Renderers {
             }
             Err(_) => Err(HandlerError::permanent(format!(
                 "template `{template}` takes longer than {} s",
-                WITHIN.as_secs()
+                RENDER_TIMEOUT.as_secs()
             ))),
         }
     }
@@ -236,7 +236,7 @@ impl Renderers {
         };
         let mut renderer =
             Renderer::start(&self.program).map_err(|error| fail(error.to_string()))?;
-        let ready = timeout(READY_WITHIN, renderer.line(self.sources.clone())).await;
+        let ready = timeout(STARTUP_TIMEOUT, renderer.line(self.sources.clone())).await;
         match ready {
             Ok(Ok(ready)) if ready.trim_end() == "ready" => Ok(renderer),
             Ok(Ok(other)) => Err(fail(format!("unexpected answer {other:?}"))),
@@ -282,7 +282,7 @@ impl Renderer {
             let mut answer = String::new();
             output
                 .by_ref()
-                .take(LONGEST_ANSWER)
+                .take(MAX_ANSWER_BYTES)
                 .read_line(&mut answer)?;
             match answer.ends_with('\n') {
                 true => Ok((input, output, answer)),

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Mutex};
 
 use async_trait::async_trait;
 use punctual_application::{
-    ports::{BatchStore, Claimant, Operations, WorkQueue},
+    ports::{BatchStore, Claimant, OperatorStore, WorkQueue},
     testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::*;
 
-/// What a sink does with a call.
-enum Does {
+/// Behaviour of the sink in one call.
+enum SinkAnswer {
     Refuse(SinkError),
     Panic,
     Hang,
@@ -27,13 +27,13 @@ enum Does {
 /// Does what a test scripts, call by call, and then takes everything.
 #[derive(Default)]
 struct Sink {
-    script: Mutex<VecDeque<Does>>,
+    script: Mutex<VecDeque<SinkAnswer>>,
     /// When it took something, in seconds since its start.
     taken: Mutex<Vec<u64>>,
 }
 
 impl Sink {
-    fn scripted(script: impl Into<VecDeque<Does>>) -> Arc<Self> {
+    fn scripted(script: impl Into<VecDeque<SinkAnswer>>) -> Arc<Self> {
         Arc::new(Self {
             script: Mutex::new(script.into()),
             ..Self::default()
@@ -50,10 +50,10 @@ impl ResultSink for Timed {
     async fn take(&self, _: &Batch, _: &[StoredResult], _: bool) -> Result<(), SinkError> {
         let does = self.sink.script.lock().unwrap().pop_front();
         match does {
-            Some(Does::Refuse(error)) => return Err(error),
-            Some(Does::Panic) => panic!("this test makes the sink panic"),
-            Some(Does::Hang) => std::future::pending().await,
-            Some(Does::Wait(seconds)) => sleep(seconds).await,
+            Some(SinkAnswer::Refuse(error)) => return Err(error),
+            Some(SinkAnswer::Panic) => panic!("this test makes the sink panic"),
+            Some(SinkAnswer::Hang) => std::future::pending().await,
+            Some(SinkAnswer::Wait(seconds)) => sleep(seconds).await,
             None => {}
         }
         let seconds = self.began.elapsed().as_secs();
@@ -144,7 +144,7 @@ async fn sleep(seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_is_given_up_at_once_after_a_permanent_error() {
     let permanent = SinkError::permanent("the table does not exist");
-    let sink = Sink::scripted([Does::Refuse(permanent)]);
+    let sink = Sink::scripted([SinkAnswer::Refuse(permanent)]);
     let store = deliver(1, &[("warehouse", &sink)]).await;
     sleep(24 * 3600).await;
     assert!(sink.taken().is_empty());
@@ -165,7 +165,7 @@ async fn a_delivery_is_given_up_at_once_after_a_permanent_error() {
 async fn a_retryable_error_is_retried_no_sooner_than_it_asks() {
     let closed = std::io::Error::other("closed");
     let busy = SinkError::retryable("busy").with_retry_after(Duration::from_secs(600));
-    let sink = Sink::scripted([Does::Refuse(closed.into()), Does::Refuse(busy)]);
+    let sink = Sink::scripted([SinkAnswer::Refuse(closed.into()), SinkAnswer::Refuse(busy)]);
     deliver(1, &[("warehouse", &sink)]).await;
     sleep(3600).await;
     let taken = sink.taken();
@@ -174,7 +174,7 @@ async fn a_retryable_error_is_retried_no_sooner_than_it_asks() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_panics_or_hangs_is_called_again() {
-    let sink = Sink::scripted([Does::Panic, Does::Hang]);
+    let sink = Sink::scripted([SinkAnswer::Panic, SinkAnswer::Hang]);
     deliver(1, &[("warehouse", &sink)]).await;
     sleep(3600).await;
     // 2 s after the panic, 240 s in which it hangs, 4 s more.
@@ -184,7 +184,7 @@ async fn a_sink_that_panics_or_hangs_is_called_again() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_on_its_way_at_a_stop_arrives_and_does_not_come_again() {
-    let sink = Sink::scripted([Does::Wait(10)]);
+    let sink = Sink::scripted([SinkAnswer::Wait(10)]);
     let (store, first) = deliverer(2, &[("warehouse", &sink)]).await;
     let stop = CancellationToken::new();
     let running = tokio::spawn(first.run(stop.clone()));
@@ -201,7 +201,7 @@ async fn what_is_on_its_way_at_a_stop_arrives_and_does_not_come_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_hangs_keeps_no_other_one_waiting() {
-    let (slow, quick) = (Sink::scripted([Does::Hang]), Sink::scripted([]));
+    let (slow, quick) = (Sink::scripted([SinkAnswer::Hang]), Sink::scripted([]));
     deliver(40, &[("slow", &slow), ("quick", &quick)]).await;
     sleep(10).await;
     assert_eq!((slow.taken().len(), quick.taken().len()), (0, 40));

@@ -8,14 +8,14 @@ use punctual_application::ports::{Clock, HandlerError, ResultSink, SinkError, St
 use punctual_domain::{Batch, ItemId, WebhookConfig};
 use serde_json::json;
 
-use crate::handlers::webhook::Post;
+use crate::handlers::webhook::SignedPost;
 
 /// Posts at one time, of results that are posted each by itself.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT_POSTS: usize = 8;
 
 /// Posts to a URL.
 pub(super) struct ToUrl {
-    post: Post,
+    post: SignedPost,
     posts: Posts,
 }
 
@@ -35,7 +35,7 @@ impl ToUrl {
         posts: Posts,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SinkError> {
-        match Post::configured(config, "/deliver", clock) {
+        match SignedPost::configured(config, "/deliver", clock) {
             Ok(post) => Ok(Self { post, posts }),
             Err(error) => Err(SinkError::retryable(error.to_string())),
         }
@@ -54,19 +54,19 @@ impl ResultSink for ToUrl {
         let Posts::Page(cursor) = &self.posts else {
             let sends = results.iter().cloned();
             return stream::iter(sends.map(|result| async move { post_one(post, &result).await }))
-                .buffer_unordered(AT_ONCE)
+                .buffer_unordered(MAX_CONCURRENT_POSTS)
                 .try_collect()
                 .await;
         };
         let part = cursor.as_deref().unwrap_or("first");
         let id = format!("{}/{part}", batch.batch_id);
-        let body = part_of(batch, results, last);
+        let body = page_of(batch, results, last);
         let sent = post.send(&id, "application/json", body).await;
         sent.map(drop).map_err(|error| refused(error, None))
     }
 }
 
-async fn post_one(post: &Post, result: &StoredResult) -> Result<(), SinkError> {
+async fn post_one(post: &SignedPost, result: &StoredResult) -> Result<(), SinkError> {
     let item = &result.result.item_id;
     let id = result.delivery_id();
     let body = json!(result).to_string().into_bytes();
@@ -83,7 +83,7 @@ fn refused(error: HandlerError, item: Option<&ItemId>) -> SinkError {
     SinkError::retryable(message).with_retry_after(error.retry_after)
 }
 
-fn part_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
+fn page_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
     json!({
         "batch_id": batch.batch_id, "job_id": batch.job_id, "scheduled_at": batch.scheduled_at,
         "status": batch.status, "total": batch.total, "succeeded": batch.succeeded, "failed": batch.failed,

@@ -28,7 +28,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
                  $11::bigint[])
          AS new (tenant_id, status, attempts, preference, output, error, started_at, finished_at)"
         .to_owned()
-        + sql::OR_RUN_AGAIN
+        + sql::UPSERT_RESULTS
 });
 
 static OVERLAPPING: LazyLock<String> = LazyLock::new(|| {
@@ -79,14 +79,14 @@ impl BatchStore for PostgresStore {
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed)?;
-        let in_work: Vec<String> = sqlx::query_scalar(sql::IN_WORK)
+        let in_work: Vec<String> = sqlx::query_scalar(sql::ACTIVE_CLAIMS)
             .bind(job_id)
             .bind(&occurrence)
             .bind(own)
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        let shares = share(chunk, &claim::rows(own, rows), &in_work)?;
+        let claimed = share(chunk, &claim::rows(own, rows), &in_work)?;
         let running: Vec<String> = sqlx::query_scalar(AssertSqlSafe(OVERLAPPING.as_str()))
             .bind(job_id)
             .bind(&occurrence)
@@ -94,10 +94,10 @@ impl BatchStore for PostgresStore {
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        sqlx::query(sql::GIVE)
+        sqlx::query(sql::ASSIGN_ITEMS)
             .bind(own)
-            .bind(json!(shares.items).to_string())
-            .bind(shares.superseded)
+            .bind(json!(claimed.items).to_string())
+            .bind(claimed.superseded)
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
@@ -114,25 +114,25 @@ impl BatchStore for PostgresStore {
         let suspected: i64 = row.try_get(3).map_err(failed)?;
         let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
         Ok(Claim {
-            overlapping: shares.overlapping(&running),
-            waiting: shares.waiting,
-            items: shares.items,
-            lost: u32::try_from(lost).unwrap_or(u32::MAX),
-            suspect: suspect
+            overlapping: claimed.overlapping(&running),
+            waiting: claimed.waiting,
+            items: claimed.items,
+            crash_count: u32::try_from(lost).unwrap_or(u32::MAX),
+            poison_candidate: suspect
                 .transpose()?
                 .map(|tenant| (tenant, u32::try_from(suspected).unwrap_or(u32::MAX))),
             cancelled: row.try_get(4).map_err(failed)?,
         })
     }
 
-    async fn running(
+    async fn record_running(
         &self,
         chunk: &Chunk,
         token: Uuid,
         tenant: &ItemId,
         began: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        sqlx::query(sql::RUNNING)
+        sqlx::query(sql::RECORD_RUNNING)
             .bind(&chunk.chunk_id)
             .bind(token.to_string())
             .bind(chunk.job_id.as_str())
@@ -145,13 +145,13 @@ impl BatchStore for PostgresStore {
         Ok(())
     }
 
-    async fn suspect(
+    async fn mark_poison_candidate(
         &self,
         chunk: &Chunk,
         token: Uuid,
         tenant: &ItemId,
     ) -> Result<bool, StoreError> {
-        let noted = sqlx::query(sql::SUSPECT)
+        let noted = sqlx::query(sql::MARK_POISON_CANDIDATE)
             .bind(&chunk.chunk_id)
             .bind(token.to_string())
             .bind(tenant.as_str())
@@ -169,13 +169,15 @@ impl BatchStore for PostgresStore {
     ) -> Result<Committed, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         // The lock on the row keeps the claim from ending before this does.
-        let claimed: Option<(i64, bool, bool)> =
-            sqlx::query_as(AssertSqlSafe(format!("{} FOR UPDATE OF c", sql::CLAIMED)))
-                .bind(&chunk.chunk_id)
-                .bind(token.to_string())
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(failed)?;
+        let claimed: Option<(i64, bool, bool)> = sqlx::query_as(AssertSqlSafe(format!(
+            "{} FOR UPDATE OF c",
+            sql::VALID_CLAIM
+        )))
+        .bind(&chunk.chunk_id)
+        .bind(token.to_string())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
         let Some((own, cancelled, replay)) = claimed else {
             return Ok(Committed::default());
         };
@@ -192,7 +194,7 @@ impl BatchStore for PostgresStore {
         if taken == results.len() {
             add_counts(&mut transaction, own, results).await?;
         } else {
-            count_again(&mut transaction, own).await?;
+            recount(&mut transaction, own).await?;
         }
         dead_letters(&mut transaction, chunk, own, results).await?;
         let ended = results.iter().filter_map(|result| result.finished_at).max();
@@ -313,7 +315,7 @@ async fn skip(
     .await
     .map_err(failed)?;
     if replay {
-        for statement in [sql::OPEN_AGAIN, sql::NOT_AGAIN] {
+        for statement in [sql::REOPEN_DEAD_LETTERS, sql::CLEAR_REPLAYED] {
             sqlx::query(statement)
                 .bind(own)
                 .execute(&mut *connection)
@@ -352,7 +354,7 @@ async fn finish(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
-    sqlx::query(sql::NONE_RUNNING)
+    sqlx::query(sql::CLEAR_RUNNING)
         .bind(&chunk.chunk_id)
         .execute(&mut *connection)
         .await
@@ -385,8 +387,8 @@ async fn add_counts(
 }
 
 /// Counts the results of a chunk, where not all that came were taken.
-async fn count_again(connection: &mut PgConnection, own: i64) -> Result<(), StoreError> {
-    sqlx::query(sql::COUNT_AGAIN)
+async fn recount(connection: &mut PgConnection, own: i64) -> Result<(), StoreError> {
+    sqlx::query(sql::RECOUNT)
         .bind(own)
         .execute(connection)
         .await

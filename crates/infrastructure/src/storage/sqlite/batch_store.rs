@@ -27,10 +27,10 @@ const ROWS_OF_ITEMS: &str =
      UNION ALL SELECT tenant_id, chunk, NULL FROM skipped_items WHERE chunk = ?4";
 
 /// How many results one statement writes. Few sizes, so that each is prepared once.
-const BLOCKS: [usize; 4] = [250, 50, 10, 1];
+const ROWS_PER_INSERT: [usize; 4] = [250, 50, 10, 1];
 const COLUMNS: usize = 11;
 
-static INSERTS: LazyLock<[String; 4]> = LazyLock::new(|| BLOCKS.map(insert_of));
+static INSERTS: LazyLock<[String; 4]> = LazyLock::new(|| ROWS_PER_INSERT.map(insert_of));
 
 fn insert_of(rows: usize) -> String {
     let mut sql = "INSERT INTO item_results (tenant_id, job_id, occurrence, chunk, status, attempts, preference, output,
@@ -41,7 +41,7 @@ fn insert_of(rows: usize) -> String {
         let marks = ["?"; COLUMNS].join(", ");
         let _ = write!(sql, "{comma}({marks})");
     }
-    sql + sql::OR_RUN_AGAIN
+    sql + sql::UPSERT_RESULTS
 }
 
 static OVERLAPPING: LazyLock<String> =
@@ -78,14 +78,14 @@ impl BatchStore for SqliteStore {
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        let in_work: Vec<String> = sqlx::query_scalar(sql::IN_WORK)
+        let in_work: Vec<String> = sqlx::query_scalar(sql::ACTIVE_CLAIMS)
             .bind(job_id)
             .bind(&occurrence)
             .bind(own)
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        let shares = share(chunk, &claim::rows(own, rows), &in_work)?;
+        let claimed = share(chunk, &claim::rows(own, rows), &in_work)?;
         let running: Vec<String> = sqlx::query_scalar(AssertSqlSafe(OVERLAPPING.as_str()))
             .bind(job_id)
             .bind(&occurrence)
@@ -93,10 +93,10 @@ impl BatchStore for SqliteStore {
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        sqlx::query(sql::GIVE)
+        sqlx::query(sql::ASSIGN_ITEMS)
             .bind(own)
-            .bind(json!(shares.items).to_string())
-            .bind(shares.superseded)
+            .bind(json!(claimed.items).to_string())
+            .bind(claimed.superseded)
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
@@ -112,16 +112,16 @@ impl BatchStore for SqliteStore {
         let suspected: u32 = row.try_get(3).map_err(failed)?;
         let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
         Ok(Claim {
-            overlapping: shares.overlapping(&running),
-            waiting: shares.waiting,
-            items: shares.items,
-            lost: row.try_get(1).map_err(failed)?,
-            suspect: suspect.transpose()?.map(|tenant| (tenant, suspected)),
+            overlapping: claimed.overlapping(&running),
+            waiting: claimed.waiting,
+            items: claimed.items,
+            crash_count: row.try_get(1).map_err(failed)?,
+            poison_candidate: suspect.transpose()?.map(|tenant| (tenant, suspected)),
             cancelled: row.try_get(4).map_err(failed)?,
         })
     }
 
-    async fn running(
+    async fn record_running(
         &self,
         chunk: &Chunk,
         token: Uuid,
@@ -129,7 +129,7 @@ impl BatchStore for SqliteStore {
         began: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        sqlx::query(sql::RUNNING)
+        sqlx::query(sql::RECORD_RUNNING)
             .bind(&chunk.chunk_id)
             .bind(token.to_string())
             .bind(chunk.job_id.as_str())
@@ -142,14 +142,14 @@ impl BatchStore for SqliteStore {
         transaction.commit().await.map_err(failed)
     }
 
-    async fn suspect(
+    async fn mark_poison_candidate(
         &self,
         chunk: &Chunk,
         token: Uuid,
         tenant: &ItemId,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.write().await?;
-        let noted = sqlx::query(sql::SUSPECT)
+        let noted = sqlx::query(sql::MARK_POISON_CANDIDATE)
             .bind(&chunk.chunk_id)
             .bind(token.to_string())
             .bind(tenant.as_str())
@@ -177,7 +177,7 @@ impl BatchStore for SqliteStore {
             .map(|result| (text(&result.preference), text(&result.output)))
             .collect();
         let mut transaction = self.write().await?;
-        let claimed: Option<(i64, bool, bool)> = sqlx::query_as(sql::CLAIMED)
+        let claimed: Option<(i64, bool, bool)> = sqlx::query_as(sql::VALID_CLAIM)
             .bind(&chunk.chunk_id)
             .bind(token.to_string())
             .fetch_optional(&mut *transaction)
@@ -188,9 +188,9 @@ impl BatchStore for SqliteStore {
         };
         let (mut taken, mut rest, mut texts) = (0, ended.as_slice(), texts.into_iter());
         while !rest.is_empty() {
-            let size = BLOCKS.iter().position(|size| *size <= rest.len());
+            let size = ROWS_PER_INSERT.iter().position(|size| *size <= rest.len());
             let size = size.expect("a block of one fits what is not empty");
-            let (block, others) = rest.split_at(BLOCKS[size]);
+            let (block, others) = rest.split_at(ROWS_PER_INSERT[size]);
             rest = others;
             let mut insert = sqlx::query(AssertSqlSafe(INSERTS[size].as_str()));
             for result in block {
@@ -217,7 +217,7 @@ impl BatchStore for SqliteStore {
         if taken == results.len() {
             add_counts(&mut transaction, own, results).await?;
         } else {
-            count_again(&mut transaction, own).await?;
+            recount(&mut transaction, own).await?;
         }
         for result in results {
             if result.status == ItemStatus::Failed {
@@ -295,7 +295,7 @@ async fn skip(
     .await
     .map_err(failed)?;
     if replay {
-        for statement in [sql::OPEN_AGAIN, sql::NOT_AGAIN] {
+        for statement in [sql::REOPEN_DEAD_LETTERS, sql::CLEAR_REPLAYED] {
             sqlx::query(statement)
                 .bind(own)
                 .execute(&mut *connection)
@@ -323,7 +323,7 @@ async fn finish(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    sqlx::query(sql::NONE_RUNNING)
+    sqlx::query(sql::CLEAR_RUNNING)
         .bind(&chunk.chunk_id)
         .execute(&mut *connection)
         .await
@@ -356,8 +356,8 @@ async fn add_counts(
 }
 
 /// Counts the results of a chunk, where not all that came were taken.
-async fn count_again(connection: &mut SqliteConnection, own: i64) -> Result<(), StoreError> {
-    sqlx::query(sql::COUNT_AGAIN)
+async fn recount(connection: &mut SqliteConnection, own: i64) -> Result<(), StoreError> {
+    sqlx::query(sql::RECOUNT)
         .bind(own)
         .execute(connection)
         .await

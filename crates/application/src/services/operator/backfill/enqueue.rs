@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Items that are put in the queue in one transaction, about.
-const ITEMS_A_FIRING: usize = 50_000;
+const ITEMS_PER_FIRING: usize = 50_000;
 
 /// Number of items that a backfill runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,7 +50,9 @@ pub async fn backfill(
     let (mut firing, mut waiting) = (Firing::default(), 0);
     for group in groups {
         for (scheduled_at, occurrence) in group.occurrences {
-            let ran = reader.ran(&job.job_id, occurrence, &group.items).await?;
+            let ran = reader
+                .started_items(&job.job_id, occurrence, &group.items)
+                .await?;
             let left = group.items.iter().filter(|item| !ran.contains(*item));
             let items: Vec<ItemId> = left.cloned().collect();
             count.due += group.items.len();
@@ -79,7 +81,7 @@ pub async fn backfill(
             .allowing_unknown(allow_unknown);
             firing.batches.push(batch);
             waiting += items.len();
-            if waiting >= ITEMS_A_FIRING {
+            if waiting >= ITEMS_PER_FIRING {
                 queue.enqueue(std::mem::take(&mut firing), now).await?;
                 waiting = 0;
             }

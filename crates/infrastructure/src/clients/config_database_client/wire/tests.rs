@@ -109,7 +109,7 @@ proptest! {
         let page = Changes::read(&page, &feature()).unwrap();
         let is_good = |change: &&RawChange| matches!(
             &change.what,
-            What::Change { tenant_id, news: News::Preference(preference), .. }
+            FeedEntry::Change { tenant_id, news: PreferenceChange::Preference(preference), .. }
                 if is_good(tenant_id) && preference["enabled"] == true
         );
         prop_assert_eq!(page.changes.iter().filter(is_good).count(), count);
@@ -139,7 +139,7 @@ fn fields_of_a_tenants_own_are_read_beside_and_under_a_roof() {
     .to_string();
     let mut groups = Groups::default();
     groups.add(GroupsPage::read(page.as_bytes()).unwrap());
-    assert!(groups.misfits.is_empty());
+    assert!(groups.rejected.is_empty());
     let [a, b] = groups.records.as_slice() else {
         panic!()
     };

@@ -13,24 +13,24 @@ use punctual_domain::{FeatureType, TenantId};
 use tokio::time::Instant;
 
 /// Tenants retried at once: fewer than the failures that open the circuit breaker.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT_RETRIES: usize = 4;
 /// Tenants of a feature that are retried one by one.
-const MOST: usize = 10_000;
+const MAX_PENDING_TENANTS: usize = 10_000;
 /// Waits of a tenant between attempts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 
 /// Tenants whose last change is still to be fetched.
 #[derive(Debug, Default)]
-pub(super) struct Owed(Mutex<HashMap<FeatureType, BTreeMap<TenantId, Debt>>>);
+pub(super) struct PendingFetches(Mutex<HashMap<FeatureType, BTreeMap<TenantId, PendingFetch>>>);
 
 #[derive(Debug, Clone)]
-pub(super) struct Debt {
+pub(super) struct PendingFetch {
     pub(super) changed_at: Option<DateTime<Utc>>,
     failures: u32,
-    again_at: Instant,
+    retry_at: Instant,
 }
 
-impl Owed {
+impl PendingFetches {
     /// Remembers a tenant whose preference could not be fetched.
     pub(super) fn add(
         &self,
@@ -39,28 +39,28 @@ impl Owed {
         changed_at: Option<DateTime<Utc>>,
     ) {
         let mut all = self.lock();
-        let debts = all.entry(feature.clone()).or_default();
-        let failures = debts
+        let fetches = all.entry(feature.clone()).or_default();
+        let failures = fetches
             .get(tenant)
-            .map_or(1, |debt| debt.failures.saturating_add(1));
-        let debt = Debt {
+            .map_or(1, |fetch| fetch.failures.saturating_add(1));
+        let fetch = PendingFetch {
             changed_at,
             failures,
-            again_at: Instant::now() + BACKOFF.after(failures),
+            retry_at: Instant::now() + BACKOFF.after(failures),
         };
-        debts.insert(tenant.clone(), debt);
+        fetches.insert(tenant.clone(), fetch);
     }
 
     /// Whether so many tenants are owed that a full read costs less.
     pub(super) fn is_full(&self, feature: &FeatureType) -> bool {
         self.lock()
             .get(feature)
-            .is_some_and(|debts| debts.len() > MOST)
+            .is_some_and(|fetches| fetches.len() > MAX_PENDING_TENANTS)
     }
 
     pub(super) fn settle(&self, feature: &FeatureType, tenant: &TenantId) {
-        if let Some(debts) = self.lock().get_mut(feature) {
-            debts.remove(tenant);
+        if let Some(fetches) = self.lock().get_mut(feature) {
+            fetches.remove(tenant);
         }
     }
 
@@ -70,23 +70,27 @@ impl Owed {
     }
 
     /// Some of those that are to be retried now.
-    pub(super) fn due(&self, feature: &FeatureType) -> Vec<(TenantId, Debt)> {
+    pub(super) fn due(&self, feature: &FeatureType) -> Vec<(TenantId, PendingFetch)> {
         let (all, now) = (self.lock(), Instant::now());
-        let debts = all.get(feature).into_iter().flatten();
-        let due = debts.filter(|(_, debt)| debt.again_at <= now);
-        due.take(AT_ONCE)
-            .map(|(tenant, debt)| (tenant.clone(), debt.clone()))
+        let fetches = all.get(feature).into_iter().flatten();
+        let due = fetches.filter(|(_, fetch)| fetch.retry_at <= now);
+        due.take(MAX_CONCURRENT_RETRIES)
+            .map(|(tenant, fetch)| (tenant.clone(), fetch.clone()))
             .collect()
     }
 
     /// How long until the next is to be retried; `None` if there is none.
-    pub(super) fn next_in(&self, feature: &FeatureType) -> Option<Duration> {
+    pub(super) fn next_retry_in(&self, feature: &FeatureType) -> Option<Duration> {
         let all = self.lock();
-        let again_at = all.get(feature)?.values().map(|debt| debt.again_at).min()?;
-        Some(again_at.saturating_duration_since(Instant::now()))
+        let retry_at = all
+            .get(feature)?
+            .values()
+            .map(|fetch| fetch.retry_at)
+            .min()?;
+        Some(retry_at.saturating_duration_since(Instant::now()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<FeatureType, BTreeMap<TenantId, Debt>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FeatureType, BTreeMap<TenantId, PendingFetch>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

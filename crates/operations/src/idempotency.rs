@@ -9,9 +9,9 @@ const HEADER: &str = "idempotency-key";
 
 /// The `Idempotency-Key` of a request, if it has one.
 #[derive(Debug, Default)]
-pub(super) struct Once(pub(super) Option<IdempotencyKey>);
+pub(super) struct IdempotencyHeader(pub(super) Option<IdempotencyKey>);
 
-impl Once {
+impl IdempotencyHeader {
     /// The key of a form; one without a key is done each time that it is sent.
     pub(super) fn of_form(key: Option<String>) -> Result<Self, OperatorError> {
         let key = key.filter(|key| !key.is_empty());
@@ -19,7 +19,7 @@ impl Once {
     }
 }
 
-impl FromRequestParts<App> for Once {
+impl FromRequestParts<App> for IdempotencyHeader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {

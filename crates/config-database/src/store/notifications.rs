@@ -7,23 +7,23 @@ use tracing::warn;
 use super::{ConfigStore, dialect::Dialect};
 
 /// Source of change notifications.
-pub(crate) struct News(Option<PgListener>);
+pub(crate) struct ChangeNotifications(Option<PgListener>);
 
 impl ConfigStore {
-    pub(crate) async fn news(&self) -> News {
+    pub(crate) async fn notifications(&self) -> ChangeNotifications {
         if self.dialect != Dialect::Postgres {
-            return News(None);
+            return ChangeNotifications(None);
         }
         let listening = async {
             let mut listener = PgListener::connect(self.url.expose_secret()).await?;
             listener.listen("punctual_config_changes").await?;
             Ok::<_, sqlx::Error>(listener)
         };
-        News(listening.await.inspect_err(warn_of_delay).ok())
+        ChangeNotifications(listening.await.inspect_err(warn_of_delay).ok())
     }
 }
 
-impl News {
+impl ChangeNotifications {
     /// Waits for the next notification of a change; for ever where the database sends none.
     pub(crate) async fn next(&mut self) {
         match &mut self.0 {
