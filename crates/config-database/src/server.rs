@@ -33,6 +33,7 @@ pub struct ServerSettings {
 
 /// Failure to start the server.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServerError {
     /// The store cannot be opened.
     #[error(transparent)]

@@ -2,7 +2,7 @@
 //!
 //! [`fields`] reads an object field by field and collects every mistake, [`values`] reads the values of fields, and
 //! [`errors`] is what they say: place, value, problem and remedy. [`limits`] holds the bounds of size, depth and content.
-//! [`text`] makes foreign text safe to show. Nothing here knows what a field means, so everything else builds on it.
+//! [`text`] makes foreign text safe to show, and [`words`] gives an enum its words. Nothing here knows what a field means, so everything else builds on it.
 //!
 //! To read one more kind of value, add a function `&Value -> Result<T, Invalid>` to [`values`] if several documents have
 //! such values, else beside the type it reads. Its problem completes a sentence that begins with the value, and its remedy
@@ -13,3 +13,4 @@ pub(crate) mod fields;
 pub(crate) mod limits;
 pub(crate) mod text;
 pub mod values;
+pub(crate) mod words;

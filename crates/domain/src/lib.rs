@@ -18,6 +18,7 @@ pub use input::{
     limits::{MAX_DEPTH, MAX_PREFERENCE_BYTES, check_content, check_size},
     text::{visible, visible_lines},
     values,
+    words::InvalidWord,
 };
 pub use jobs::{
     config::{BatchConfig, JobConfig, Work},

@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// Jobs and purposes of an agent, as its files define them.
+#[derive(Debug)]
 pub struct Project {
     /// The jobs.
     pub config: BatchConfig,

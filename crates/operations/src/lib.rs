@@ -139,6 +139,14 @@ pub fn description() -> utoipa::openapi::OpenApi {
         .nest("/api/v1", keyed)
 }
 
+impl std::fmt::Debug for Operations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operations")
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Operations {
     /// A router with all of it, to be served as it is or nested below a path: its pages then lead to each other there.
     /// Served with the addresses of its clients (`into_make_service_with_connect_info::<SocketAddr>()`), it limits wrong

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
@@ -43,6 +44,13 @@ pub struct Binding {
     pub limits: PurposeLimits,
     /// Whether items with equal parameters run next to each other (default: no).
     pub group_by_parameters: bool,
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bound = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_set().entries(bound.keys()).finish()
+    }
 }
 
 impl Default for Binding {
@@ -112,6 +120,7 @@ impl Handlers {
 
 /// Failure to finish a chunk. It goes back to the queue; committed results stay.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProcessError {
     /// The store failed.
     #[error("the store failed: {0}")]

@@ -44,7 +44,7 @@ const RECORD_RUNNING_AFTER: Duration = Duration::from_secs(1);
 const MAX_PREPARED_AGE: TimeDelta = TimeDelta::seconds(1);
 
 /// How much runs at once, and how failures are retried.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Items running at one time in the whole process, over all chunks; at least 1.
     pub max_concurrent_items: usize,

@@ -144,6 +144,7 @@ impl ConfigStore {
 
 /// Failure to create a key.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// The name is blank, too long or contains a character that cannot be shown.
     #[error("a key needs a name of 1 to 128 characters, none of them a control character")]

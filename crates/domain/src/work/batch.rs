@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     ids::{ItemId, JobId},
+    input::words::words,
     time::occurrence::Occurrence,
     work::{chunk::Chunk, delivery::Delivery, item::KeyForm, priority::Priority, trigger::Trigger},
 };
@@ -162,34 +163,14 @@ pub enum BatchStatus {
     Cancelled,
 }
 
-impl BatchStatus {
-    /// The word in tables and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Completed => "completed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl std::str::FromStr for BatchStatus {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        [
-            Self::Queued,
-            Self::Running,
-            Self::Completed,
-            Self::Cancelled,
-        ]
-        .into_iter()
-        .find(|status| status.as_str() == word)
-        .ok_or(())
-    }
-}
+words!(
+    BatchStatus,
+    "batch status",
+    Queued = "queued",
+    Running = "running",
+    Completed = "completed",
+    Cancelled = "cancelled",
+);
 
 /// A batch as it stands in the store.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     ids::{ItemId, JobId},
+    input::words::words,
     time::occurrence::Occurrence,
     work::item::KeyForm,
 };
@@ -56,25 +57,10 @@ pub enum DeadLetterState {
     Discarded,
 }
 
-impl DeadLetterState {
-    /// The word in tables and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Replayed => "replayed",
-            Self::Discarded => "discarded",
-        }
-    }
-}
-
-impl std::str::FromStr for DeadLetterState {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        [Self::Open, Self::Replayed, Self::Discarded]
-            .into_iter()
-            .find(|state| state.as_str() == word)
-            .ok_or(())
-    }
-}
+words!(
+    DeadLetterState,
+    "state of a dead letter",
+    Open = "open",
+    Replayed = "replayed",
+    Discarded = "discarded",
+);

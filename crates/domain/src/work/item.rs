@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     ids::{FeatureType, ItemId, JobId, PurposeId},
+    input::words::words,
     preference::effective::MergedPreference,
     time::occurrence::Occurrence,
 };
@@ -135,27 +136,9 @@ impl KeyForm {
             Self::Slashes => format!("{job}/{item}/{occurrence}"),
         }
     }
-
-    /// The word in tables and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Colons => "colons",
-            Self::Slashes => "slashes",
-        }
-    }
 }
 
-impl std::str::FromStr for KeyForm {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        [Self::Colons, Self::Slashes]
-            .into_iter()
-            .find(|form| form.as_str() == word)
-            .ok_or(())
-    }
-}
+words!(KeyForm, "key form", Colons = "colons", Slashes = "slashes",);
 
 #[cfg(test)]
 mod tests {

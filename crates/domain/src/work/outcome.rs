@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::ItemId;
+use crate::{ids::ItemId, input::words::words};
 
 /// How an item ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,29 +21,14 @@ pub enum ItemStatus {
     Skipped,
 }
 
-impl ItemStatus {
-    /// The word in tables and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-        }
-    }
-}
-
-impl std::str::FromStr for ItemStatus {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        [Self::Running, Self::Succeeded, Self::Failed, Self::Skipped]
-            .into_iter()
-            .find(|status| status.as_str() == word)
-            .ok_or(())
-    }
-}
+words!(
+    ItemStatus,
+    "item status",
+    Running = "running",
+    Succeeded = "succeeded",
+    Failed = "failed",
+    Skipped = "skipped",
+);
 
 /// Reason why an item was not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,24 +55,20 @@ pub enum SkipReason {
     Rescheduled,
 }
 
-impl SkipReason {
-    /// The word in tables and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Disabled => "disabled",
-            Self::Deleted => "deleted",
-            Self::Invalid => "invalid_preference",
-            Self::JobRemoved => "job_removed",
-            Self::ItemRemoved => "item_removed",
-            Self::Cancelled => "cancelled",
-            Self::UnknownUser => "unknown_user",
-            Self::Expired => "expired",
-            Self::Overlap => "overlap",
-            Self::Rescheduled => "rescheduled",
-        }
-    }
-}
+words!(
+    SkipReason,
+    "skip reason",
+    Disabled = "disabled",
+    Deleted = "deleted",
+    Invalid = "invalid_preference",
+    JobRemoved = "job_removed",
+    ItemRemoved = "item_removed",
+    Cancelled = "cancelled",
+    UnknownUser = "unknown_user",
+    Expired = "expired",
+    Overlap = "overlap",
+    Rescheduled = "rescheduled",
+);
 
 /// An item's durable outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::input::words::words;
+
 /// Order among items that fall due together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -18,15 +20,11 @@ pub enum Priority {
     Critical,
 }
 
-impl Priority {
-    /// The word in files and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
-        }
-    }
-}
+words!(
+    Priority,
+    "priority",
+    Low = "low",
+    Medium = "medium",
+    High = "high",
+    Critical = "critical",
+);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::input::words::words;
+
 /// Trigger of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -22,35 +24,13 @@ pub enum Trigger {
     Replay,
 }
 
-impl Trigger {
-    const ALL: [Self; 6] = [
-        Self::Schedule,
-        Self::LateChange,
-        Self::ClockStep,
-        Self::Manual,
-        Self::Backfill,
-        Self::Replay,
-    ];
-
-    /// The word in tables and JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Schedule => "schedule",
-            Self::LateChange => "late_change",
-            Self::ClockStep => "clock_step",
-            Self::Manual => "manual",
-            Self::Backfill => "backfill",
-            Self::Replay => "replay",
-        }
-    }
-}
-
-impl std::str::FromStr for Trigger {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        let known = |trigger: &Self| trigger.as_str() == word;
-        Self::ALL.into_iter().find(known).ok_or(())
-    }
-}
+words!(
+    Trigger,
+    "trigger",
+    Schedule = "schedule",
+    LateChange = "late_change",
+    ClockStep = "clock_step",
+    Manual = "manual",
+    Backfill = "backfill",
+    Replay = "replay",
+);

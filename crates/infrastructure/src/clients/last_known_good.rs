@@ -63,6 +63,14 @@ struct FeatureMemory {
     restored: Option<Records>,
 }
 
+impl std::fmt::Debug for LastKnownGood {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LastKnownGood")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
 impl LastKnownGood {
     /// Remembers in `folder` what `inner` says. `source` names the Config Database: what is known of one is
     /// never used for another.
