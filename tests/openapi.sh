@@ -1,7 +1,7 @@
 #!/bin/sh
 # Calls every address that /openapi.json of a running config service and of a running agent describes, with inputs made up
 # from the description: no answer may be a server error, or one that is not described. A client that a public generator makes
-# of the agent's description lists batches.
+# of the agent's description takes all of it and lists batches.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,33 +15,42 @@ pids=
 # shellcheck disable=SC2086
 trap 'kill $pids 2>/dev/null || true; rm -rf "$folder"' EXIT
 trap 'exit 130' INT TERM
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+# The address of a server, under its name in the line that it writes when it is ready.
+address() {
+    for _ in $(seq 300); do
+        if [ -e "$folder/$2" ]; then
+            python3 -c 'import json, sys; print(json.load(open(sys.argv[2]))[sys.argv[1]])' "$1" "$folder/$2"
+            return
+        fi
+        sleep 0.1
+    done
+    cat "$folder"/*.log >&2
+    return 1
 }
 check() {
-    "$venv/bin/schemathesis" --config-file tests/openapi/schemathesis.toml run "http://127.0.0.1:$1/openapi.json" \
-        --wait-for-schema 30 --header "Authorization: Bearer openapi" || {
+    "$venv/bin/schemathesis" --config-file tests/openapi/schemathesis.toml run "$1/openapi.json" \
+        --header "Authorization: Bearer openapi" || {
         cat "$folder"/*.log >&2
         exit 1
     }
 }
 
-port=$(free_port)
-CONFIG_STORE_URL="sqlite://$folder/config.db" CONFIG_HTTP_ADDR="127.0.0.1:$port" CONFIG_SERVICE_API_KEY=openapi \
-    target/debug/punctual-config-service serve 2>"$folder/config-service.log" &
+CONFIG_STORE_URL="sqlite://$folder/config.db" CONFIG_HTTP_ADDR=127.0.0.1:0 CONFIG_SERVICE_API_KEY=openapi \
+    target/debug/punctual-config-service serve --ready-file "$folder/service" 2>"$folder/config-service.log" &
 pids="$pids $!"
-check "$port"
+url=$(address config_database service)
+check "$url"
 
-port=$(free_port)
 CONFIG_STORE_URL="sqlite://$folder/agent-config.db" CONFIG_HTTP_ADDR=127.0.0.1:0 \
     CONFIG_LAST_KNOWN_GOOD_PATH="$folder/known" BATCH_STORE_URL="sqlite://$folder/punctual.db" \
-    BATCH_HTTP_ADDR="127.0.0.1:$port" BATCH_API_KEY=openapi BATCH_LOG=info \
-    target/debug/punctual-agent run --import data/preferences/sample.ndjson >"$folder/agent.log" 2>&1 &
+    BATCH_HTTP_ADDR=127.0.0.1:0 BATCH_API_KEY=openapi BATCH_LOG=info target/debug/punctual-agent run \
+    --import data/preferences/sample.ndjson --ready-file "$folder/agent" >"$folder/agent.log" 2>&1 &
 pids="$pids $!"
-check "$port"
-PATH="$PWD/$venv/bin:$PATH" "$venv/bin/openapi-python-client" generate --url "http://127.0.0.1:$port/openapi.json" \
+url=$(address api agent)
+check "$url"
+PATH="$PWD/$venv/bin:$PATH" "$venv/bin/openapi-python-client" generate --fail-on-warning --url "$url/openapi.json" \
     --meta none --output-path "$folder/generated" >"$folder/generate.log" 2>&1 || {
     cat "$folder/generate.log" >&2
     exit 1
 }
-PYTHONPATH="$folder" "$venv/bin/python" tests/openapi/list_batches.py generated "http://127.0.0.1:$port"
+PYTHONPATH="$folder" "$venv/bin/python" tests/openapi/list_batches.py generated "$url"

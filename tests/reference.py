@@ -133,15 +133,21 @@ def type_fields(schema, name=None):
         yield from type_fields(part)
     if "$ref" in schema and name is None:
         yield f"| | as {link(schema['$ref'])} | |"
+    parts = [part.get("properties", {}) for part in schema.get("oneOf", [])]
+    common = {
+        field: value for field, value in parts[0].items() if all(part.get(field) == value for part in parts)
+    } if len(parts) > 1 else {}
     for part in schema.get("oneOf", []):
-        tag = [one for one in part.get("properties", {}).values() if len(one.get("enum", [])) == 1]
+        own = {field: value for field, value in part.get("properties", {}).items() if field not in common}
+        part = {**part, "properties": own}
+        tag = [one for one in own.values() if len(one.get("enum", [])) == 1]
         if tag:
-            rest = [field for field in part["properties"] if part["properties"][field] is not tag[0]]
+            rest = [field for field in own if own[field] is not tag[0]]
             also = f", with {', '.join(f'`{field}`' for field in rest)}" if rest else ""
             yield f"| | `{tag[0]['enum'][0]}`{also} | {one_line(part.get('description', ''))} |"
         else:
             yield from type_fields(part)
-    for field, value in schema.get("properties", {}).items():
+    for field, value in {**common, **schema.get("properties", {})}.items():
         yield f"| `{field}` | {type_of(value)} | {one_line(value.get('description', ''))} |"
 
 

@@ -149,6 +149,9 @@ pub(crate) struct RunOptions {
     /// Look-back window for a job's first run, e.g. `24h`
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) look_back: Option<Duration>,
+    /// When the agent is ready, write its addresses to this file or pipe, as one line of JSON
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ready_file: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use punctual_domain::visible;
 use punctual_infrastructure::client_builder;
+use punctual_web::ProblemBody;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{commands::Failure, settings::Settings};
@@ -24,12 +25,6 @@ pub(crate) struct Client {
     http: reqwest::Client,
     address: SocketAddr,
     api_key: Option<SecretString>,
-}
-
-/// The part of an error that is shown.
-#[derive(Deserialize, Default)]
-struct Problem {
-    detail: Option<String>,
 }
 
 impl Client {
@@ -141,9 +136,10 @@ impl Client {
                 ))
             });
         }
-        let problem: Problem = response.json().await.unwrap_or_default();
-        let detail = problem.detail.as_deref().unwrap_or("no reason given");
-        let detail = visible(detail);
+        let problem = response.json::<ProblemBody>().await;
+        let detail =
+            problem.map_or_else(|_| "no reason given".to_owned(), |problem| problem.detail);
+        let detail = visible(&detail);
         Err(match status {
             StatusCode::UNAUTHORIZED => Failure::BadInput(format!(
                 "the agent at {address} refused the API key; set BATCH_API_KEY"

@@ -249,13 +249,11 @@ impl Display {
             ));
             if let Some(stored) = sample {
                 let tenant = &stored.result.item_id;
+                // The handlers `template` and `chat` return a text; those of an embedder, any JSON.
+                let output = stored.result.output.as_ref();
+                let output = output.and_then(|output| output.get("text")?.as_str());
                 text.push_str(&format!("  curl {base}/api/v1/tenants/{tenant}/runs\n"));
-                if let Some(output) = stored
-                    .result
-                    .output
-                    .as_ref()
-                    .and_then(|output| output["text"].as_str())
-                {
+                if let Some(output) = output {
                     let indented = output.replace('\n', "\n  │ ");
                     text.push_str(&format!("\nResult of {tenant}:\n  │ {indented}\n"));
                 }

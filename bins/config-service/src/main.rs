@@ -6,14 +6,15 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use punctual_config_database::{
     ConfigStore, NewKey, Scope, Server, ServerError, ServerSettingNames,
 };
 use punctual_domain::{TenantId, visible, visible_lines};
 use punctual_telemetry::TelemetryError;
-use punctual_web::process;
+use punctual_web::process::{self, ReadyFile};
 use secrecy::ExposeSecret;
+use serde_json::json;
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -36,7 +37,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve until SIGTERM or Ctrl-C (the default)
-    Serve,
+    Serve(ServeOptions),
     /// Import configurations from a file (one JSON object per line)
     Import {
         /// File to import
@@ -45,6 +46,13 @@ enum Command {
     /// Create, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
+}
+
+#[derive(Args, Default)]
+struct ServeOptions {
+    /// When the service is ready, write its address to this file or pipe, as one line of JSON
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -115,10 +123,15 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             error => error.into(),
         })?;
     process::keep_database_private(&settings.config_store_url);
-    match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => {
+    match cli
+        .command
+        .unwrap_or(Command::Serve(ServeOptions::default()))
+    {
+        Command::Serve(options) => {
+            let ready_file = options.ready_file.map(ReadyFile::new).transpose();
+            let ready_file = ready_file.context("--ready-file")?;
             let server = Server::bind(settings.server()).await;
-            serve(server.map_err(with_setting)?.with_names(NAMES)).await
+            serve(server.map_err(with_setting)?.with_names(NAMES), ready_file).await
         }
         Command::Import { file } => {
             let store = open(&settings.config_store_url).await?;
@@ -213,13 +226,17 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
 }
 
 /// Serves until a signal; a second one, or the deadline, ends what is still being answered.
-async fn serve(server: Server) -> anyhow::Result<()> {
+async fn serve(server: Server, ready_file: Option<ReadyFile>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    let address = json!({"config_database": format!("http://{}", server.addr())});
     let (stop, stopped) = oneshot::channel();
     let serving = server.serve(async {
         let _ = stopped.await;
     });
     let mut serving = std::pin::pin!(serving);
+    if let Some(file) = &ready_file {
+        file.write(&address).context("--ready-file")?;
+    }
     tokio::select! {
         ended = &mut serving => return ended.context("the Config Database ended"),
         () = signals.recv() => {}

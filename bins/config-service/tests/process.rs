@@ -43,21 +43,14 @@ struct Service(Child, String);
 
 impl Service {
     fn start(folder: &Path) -> Self {
-        let mut child = command(folder, &[]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let url = lines
-            .find_map(|line| {
-                let line = line.unwrap();
-                Some(
-                    line.split_once("listens on ")?
-                        .1
-                        .split_whitespace()
-                        .next()?
-                        .to_owned(),
-                )
-            })
+        let mut child = command(folder, &["serve", "--ready-file", "/dev/stdout"])
+            .stdout(Stdio::piped())
+            .spawn()
             .unwrap();
-        std::thread::spawn(move || lines.for_each(drop));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let addresses = lines.next().expect("it ended before it was ready").unwrap();
+        let addresses: Value = serde_json::from_str(&addresses).unwrap();
+        let url = addresses["config_database"].as_str().unwrap().to_owned();
         Self(child, url)
     }
 

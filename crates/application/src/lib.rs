@@ -18,9 +18,9 @@ pub use services::{
     jobs::Jobs,
     operator::{
         Actor, BackfillCount, BackfillReport, BackfillRequest, DeadLetterSelection, DiscardReport,
-        DueItems, Explanation, Finding, FindingKind, Findings, FixedTiming, IdempotencyKey,
-        JobTiming, JobView, LeftOut, Operator, OperatorError, PreferenceTiming, Quarantined,
-        ReplayReport, TriggerRequest, TriggeredBatch, length_in_words,
+        DueItems, EffectivePreference, Explanation, Finding, FindingKind, Findings, FixedTiming,
+        IdempotencyKey, JobTiming, JobView, LeftOut, Operator, OperatorError, PreferenceTiming,
+        Quarantined, ReplayReport, Replicas, TriggerRequest, TriggeredBatch, length_in_words,
     },
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},
     source_items::{Categories, chunk_size_of, item_ids},

@@ -8,6 +8,7 @@
 mod auth;
 mod conditions;
 mod configs;
+mod health;
 mod import;
 mod keys;
 mod limits;
@@ -16,23 +17,15 @@ mod preferences;
 mod problem;
 mod schemas;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use axum::{
-    Json, Router,
-    extract::Request,
-    http::StatusCode,
-    middleware,
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use axum::{Router, extract::Request, middleware, routing::get};
 use punctual_web::{
     Access, Guesses, ProblemBody,
     key::BearerKey,
     page::described,
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
 use utoipa::OpenApi;
@@ -46,8 +39,6 @@ use crate::{names::ServerSettingNames, store::ConfigStore};
 const BODY_BYTES: usize = 1024 * 1024;
 /// Seconds after which to try again what could not be served.
 const RETRY_AFTER: u64 = 1;
-/// How long the store may take to answer a check of health.
-const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest import.
 const IMPORT_BYTES: usize = 4 * 1024 * 1024 * 1024;
 
@@ -102,11 +93,22 @@ fn calls() -> OpenApiRouter<App> {
     small.merge(large)
 }
 
+/// The calls that need no key.
+fn open_calls() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(punctual_web::health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(punctual_web::health::version))
+}
+
 /// The description of the HTTP API, as at `/openapi.json`.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    let (_, paths) = calls().split_for_parts();
-    Description::openapi().nest("/api/v1", paths)
+    let (_, open) = open_calls().split_for_parts();
+    let (_, keyed) = calls().split_for_parts();
+    Description::openapi()
+        .merge_from(open)
+        .nest("/api/v1", keyed)
 }
 
 impl ConfigStore {
@@ -151,14 +153,10 @@ impl ConfigStore {
                 auth::require_key,
             ));
         let openapi = |request: Request| async move { described(description(), &request) };
-        let router = Router::new()
+        let (open, _) = open_calls().split_for_parts();
+        let router = open
             .nest("/api/v1", api)
             .route("/openapi.json", get(openapi))
-            .route(
-                "/health/live",
-                get(|| async { Json(json!({"status": "live"})) }),
-            )
-            .route("/health/ready", get(ready))
             .merge(page::routes())
             .fallback(not_found);
         access
@@ -172,25 +170,5 @@ impl ConfigStore {
     }
 }
 
-async fn ready(axum::extract::State(app): axum::extract::State<App>) -> Response {
-    let answer = tokio::time::timeout(STORE_TIMEOUT, app.store.refresh()).await;
-    let error = match answer {
-        // Agents are served while nothing can be stored, so that is a warning.
-        Ok(Ok(())) => {
-            let warnings: Vec<String> = app
-                .store
-                .write_warning(app.names.store_url)
-                .into_iter()
-                .collect();
-            let ready = json!({"status": "ready", "reasons": [], "warnings": warnings});
-            return Json(ready).into_response();
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", STORE_TIMEOUT.as_secs()),
-    };
-    tracing::error!(%error, "The store does not answer: {error}");
-    let setting = app.names.store_url;
-    let reason = format!("the store does not answer; see the log, and check {setting}");
-    let not_ready = json!({"status": "not ready", "reasons": [reason], "warnings": []});
-    (StatusCode::SERVICE_UNAVAILABLE, Json(not_ready)).into_response()
-}
+#[cfg(test)]
+mod tests;

@@ -2,16 +2,16 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, State},
 };
-use punctual_application::ports::{BatchFilter, Page, ResultFilter};
+use punctual_application::ports::BatchFilter;
 use punctual_domain::{BatchStatus, ItemStatus, JobId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
-    App, PageQuery,
+    App, Listed, PageQuery,
     audit::RequestActor,
     model::{Batch, Batches, CancelledBatch, Results},
     problem::{AnyProblem, Problem},
@@ -26,33 +26,19 @@ pub(super) struct ListQuery {
     /// `queued`, `running`, `completed` or `cancelled` only.
     #[param(value_type = Option<String>)]
     status: Option<BatchStatus>,
-    /// Cursor that the previous page returned.
-    cursor: Option<String>,
-    /// Page size, 1 to 1000 (default: 100).
-    limit: Option<u32>,
 }
 
 /// Batches, newest first.
-#[utoipa::path(get, operation_id = "batches", path = "/batches", params(ListQuery), responses(
+#[utoipa::path(get, operation_id = "batches", path = "/batches", params(ListQuery, PageQuery), responses(
     (status = 200, body = Batches, description = "The batches"),
     AnyProblem
 ))]
 pub(super) async fn list(
     State(app): State<App>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    Listed(ListQuery { job_id, status }, page): Listed<ListQuery>,
 ) -> Result<Json<Batches>, Problem> {
-    let Query(ListQuery {
-        job_id,
-        status,
-        cursor,
-        limit,
-    }) = query?;
-    let page = Page::from(PageQuery { cursor, limit });
-    let (batches, next_cursor) = app
-        .operator
-        .reader
-        .batches(&BatchFilter { job_id, status }, &page)
-        .await?;
+    let filter = BatchFilter { job_id, status };
+    let (batches, next_cursor) = app.operator.reader.batches(&filter, &page).await?;
     Ok(Json(Batches {
         batches: batches.iter().map(Batch::from).collect(),
         next_cursor,
@@ -78,34 +64,20 @@ pub(super) struct ResultsQuery {
     /// `running`, `succeeded`, `failed` or `skipped` only.
     #[param(value_type = Option<String>)]
     status: Option<ItemStatus>,
-    /// Cursor that the previous page returned.
-    cursor: Option<String>,
-    /// Page size, 1 to 1000 (default: 100).
-    limit: Option<u32>,
 }
 
 /// A batch's results, chunk by chunk, by tenant.
-#[utoipa::path(get, operation_id = "batch_results", path = "/batches/{batch_id}/results", params(("batch_id" = String, Path, description = "The batch"), ResultsQuery), responses(
+#[utoipa::path(get, operation_id = "batch_results", path = "/batches/{batch_id}/results", params(("batch_id" = String, Path, description = "The batch"), ResultsQuery, PageQuery), responses(
     (status = 200, body = Results, description = "The results"),
     AnyProblem
 ))]
 pub(super) async fn results(
     State(app): State<App>,
     Path(id): Path<String>,
-    query: Result<Query<ResultsQuery>, QueryRejection>,
+    Listed(ResultsQuery { status }, page): Listed<ResultsQuery>,
 ) -> Result<Json<Results>, Problem> {
-    let Query(ResultsQuery {
-        status,
-        cursor,
-        limit,
-    }) = query?;
-    let batch_id = app.operator.batch(parse_id(&id)?).await?.batch_id;
-    let page = Page::from(PageQuery { cursor, limit });
-    let (results, next_cursor) = app
-        .operator
-        .reader
-        .results(&ResultFilter { batch_id, status }, &page)
-        .await?;
+    let batch_id = parse_id(&id)?;
+    let (results, next_cursor) = app.operator.results(batch_id, status, &page).await?;
     Ok(Json(Results {
         batch_id,
         results,

@@ -3,18 +3,17 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, State},
 };
 use punctual_application::{
-    DeadLetterSelection, DiscardReport, ReplayReport,
-    ports::{DeadLetterFilter, Page},
+    DeadLetterSelection, DiscardReport, ReplayReport, ports::DeadLetterFilter,
 };
 use punctual_domain::{DeadLetterState, ItemId, JobId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    App, PageQuery,
+    App, Listed, PageQuery,
     audit::RequestActor,
     idempotency::IdempotencyHeader,
     model::DeadLetters,
@@ -33,34 +32,22 @@ pub(super) struct ListQuery {
     /// `open`, `replayed` or `discarded` only.
     #[param(value_type = Option<String>)]
     state: Option<DeadLetterState>,
-    /// Cursor that the previous page returned.
-    cursor: Option<String>,
-    /// Page size, 1 to 1000 (default: 100).
-    limit: Option<u32>,
 }
 
 /// Items that failed for good (dead letters), newest first.
-#[utoipa::path(get, operation_id = "dead_letters", path = "/dead-letters", params(ListQuery), responses(
+#[utoipa::path(get, operation_id = "dead_letters", path = "/dead-letters", params(ListQuery, PageQuery), responses(
     (status = 200, body = DeadLetters, description = "The dead letters"),
     AnyProblem
 ))]
 pub(super) async fn list(
     State(app): State<App>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    Listed(query, page): Listed<ListQuery>,
 ) -> Result<Json<DeadLetters>, Problem> {
-    let Query(ListQuery {
-        job_id,
-        tenant_id,
-        state,
-        cursor,
-        limit,
-    }) = query?;
     let filter = DeadLetterFilter {
-        job_id,
-        item_id: tenant_id,
-        state,
+        job_id: query.job_id,
+        item_id: query.tenant_id,
+        state: query.state,
     };
-    let page = Page::from(PageQuery { cursor, limit });
     let (dead_letters, next_cursor) = app.operator.reader.dead_letters(&filter, &page).await?;
     Ok(Json(DeadLetters {
         dead_letters,

@@ -24,11 +24,10 @@ const MAX_BATCHES: u32 = 200;
 
 /// Batches as they begin, progress and end.
 ///
-/// Server-sent events named `batch`, each with a batch as `GET /api/v1/batches/{batch_id}` shows it: those that are not
-/// over, then each whenever it has changed, and when it is over. Looked at once a second: the newest 200, and of those that
-/// are queued or run as many.
+/// Server-sent events named `batch`: those that are not over, then each whenever it has changed, and when it is over. Looked
+/// at once a second: the newest 200, and of those that are queued or run as many.
 #[utoipa::path(get, operation_id = "events", path = "/events", responses(
-    (status = 200, body = String, content_type = "text/event-stream", description = "The events, until the agent stops"),
+    (status = 200, body = model::BatchEvent, content_type = "text/event-stream", description = "One such event after the other, until the agent stops"),
     AnyProblem
 ))]
 pub(super) async fn stream(

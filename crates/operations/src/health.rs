@@ -1,24 +1,10 @@
-//! Health, version and metrics.
+//! Readiness and metrics.
 
 use axum::{Json, extract::State, http::StatusCode, http::header, response::IntoResponse};
 use punctual_application::Finding;
-use punctual_domain::TZDB_VERSION;
 
-use super::{
-    App,
-    model::{Liveness, Readiness, Version},
-};
+use super::{App, model::Readiness};
 use crate::remedies;
-
-/// Whether the process runs.
-#[utoipa::path(get, operation_id = "live", path = "/health/live", security(()), responses(
-    (status = 200, body = Liveness, description = "The process is alive")
-))]
-pub(super) async fn live() -> Json<Liveness> {
-    Json(Liveness {
-        status: "live".to_owned(),
-    })
-}
 
 /// Whether the agent is ready, and what is wrong, since when, with the remedy.
 #[utoipa::path(get, operation_id = "ready", path = "/health/ready", security(()), responses(
@@ -27,32 +13,16 @@ pub(super) async fn live() -> Json<Liveness> {
 ))]
 pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let findings = app.operator.readiness().await;
-    let (code, status) = if findings.not_ready.is_empty() {
-        (StatusCode::OK, "ready")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    let code = match findings.not_ready.is_empty() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
     };
     let texts = |findings: &[Finding]| {
         let of = |finding| remedies::in_words(finding, app.words.remedy);
         findings.iter().map(of).collect()
     };
-    let readiness = Readiness {
-        status: status.to_owned(),
-        reasons: texts(&findings.not_ready),
-        warnings: texts(&findings.warnings),
-    };
+    let readiness = Readiness::new(texts(&findings.not_ready), texts(&findings.warnings));
     (code, Json(readiness))
-}
-
-/// Version of the agent.
-#[utoipa::path(get, operation_id = "version", path = "/version", security(()), responses(
-    (status = 200, body = Version, description = "The versions")
-))]
-pub(super) async fn version() -> Json<Version> {
-    Json(Version {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        tzdb: TZDB_VERSION.to_owned(),
-    })
 }
 
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {

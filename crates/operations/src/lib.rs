@@ -17,10 +17,17 @@ mod problem;
 pub mod remedies;
 mod schedule;
 mod tenants;
+mod whole_unions;
 
 use std::sync::Arc;
 
-use axum::{Router, extract::Request, middleware, routing::get};
+use axum::{
+    Router,
+    extract::{FromRequestParts, Query, Request},
+    http::request::Parts,
+    middleware,
+    routing::get,
+};
 use punctual_application::{FindingKind, Operator, ports::Page};
 pub use punctual_web::Access;
 use punctual_web::{
@@ -29,11 +36,13 @@ use punctual_web::{
     page::described,
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::{problem::Problem, whole_unions::whole_unions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -98,9 +107,9 @@ struct App {
 /// The calls that need no key.
 fn open_calls() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(health::live))
+        .routes(routes!(punctual_web::health::live))
         .routes(routes!(health::ready))
-        .routes(routes!(health::version))
+        .routes(routes!(punctual_web::health::version))
 }
 
 /// The calls below `/api/v1`.
@@ -134,9 +143,11 @@ fn calls() -> OpenApiRouter<App> {
 pub fn description() -> utoipa::openapi::OpenApi {
     let (_, open) = open_calls().split_for_parts();
     let (_, keyed) = calls().split_for_parts();
-    Description::openapi()
+    let mut description = Description::openapi()
         .merge_from(open)
-        .nest("/api/v1", keyed)
+        .nest("/api/v1", keyed);
+    whole_unions(&mut description);
+    description
 }
 
 impl std::fmt::Debug for Operations {
@@ -215,6 +226,19 @@ impl From<PageQuery> for Page {
             cursor: query.cursor,
             limit: query.limit.unwrap_or(100).clamp(1, 1_000),
         }
+    }
+}
+
+/// What a list is asked for: which entries, and a page of them.
+struct Listed<F>(F, Page);
+
+impl<F: DeserializeOwned, S: Sync> FromRequestParts<S> for Listed<F> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(filter) = Query::try_from_uri(&parts.uri)?;
+        let Query(page) = Query::<PageQuery>::try_from_uri(&parts.uri)?;
+        Ok(Self(filter, page.into()))
     }
 }
 

@@ -10,36 +10,10 @@ use punctual_application::{
     ports::{AuditEntry, StoredResult},
 };
 use punctual_domain::{self as domain, BatchStatus, DeadLetter, JobId, Trigger};
+pub use punctual_web::health::{Liveness, Readiness, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-/// Readiness of the agent.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Readiness {
-    /// `ready` or `not ready`.
-    pub status: String,
-    /// Problems that make the agent unready, since when, with the remedy.
-    pub reasons: Vec<String>,
-    /// Problems that leave the agent ready, since when, with the remedy.
-    pub warnings: Vec<String>,
-}
-
-/// That the process runs.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Liveness {
-    /// Always `live`.
-    pub status: String,
-}
-
-/// Version of the agent.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Version {
-    /// The version of the agent.
-    pub version: String,
-    /// The version of the time zone database.
-    pub tzdb: String,
-}
 
 /// The jobs in effect.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -142,6 +116,15 @@ impl From<&domain::Batch> for Batch {
             finished_at: batch.finished_at,
         }
     }
+}
+
+/// An event of the stream of batches.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct BatchEvent {
+    /// Always `batch`.
+    pub event: String,
+    /// The batch, as `GET /api/v1/batches/{batch_id}` shows it.
+    pub data: Batch,
 }
 
 /// A page of batches.

@@ -30,7 +30,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{AuditEntry, ReplicaLease};
+use punctual_application::{Replicas, ports::AuditEntry};
 use punctual_web::{
     Site,
     format::utc,
@@ -123,16 +123,12 @@ async fn audit_log(
 #[template(path = "replicas.html")]
 struct ReplicasPage {
     visitor: Visitor,
-    leader: Option<(String, DateTime<Utc>)>,
-    working: Vec<ReplicaLease>,
-    now: DateTime<Utc>,
+    replicas: Replicas,
 }
 
 async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<String>, Problem> {
     render(&ReplicasPage {
         visitor,
-        leader: app.operator.operations.leader().await?,
-        working: app.operator.operations.replica_leases().await?,
-        now: app.operator.clock.now(),
+        replicas: app.operator.replicas().await?,
     })
 }

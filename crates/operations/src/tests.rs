@@ -3,19 +3,14 @@
 
 use std::net::SocketAddr;
 
-use axum::{
-    body::{Body, to_bytes},
-    extract::ConnectInfo,
-    http::Request,
-};
 use punctual_application::{
     Handlers, SchedulerStatus, StatusHandle,
     ports::MockPurposeHandler,
     testing::{self, FakeConfigDatabase, FakeStore, record},
 };
 use punctual_domain::{ItemStatus, JobId, PurposeId, Zone};
+use punctual_web::testing::Answers;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 use super::*;
 
@@ -24,6 +19,15 @@ const NOW: &str = "2026-03-01T09:00:00Z";
 #[test]
 fn the_description_of_the_api() {
     insta::assert_json_snapshot!("openapi", description());
+}
+
+#[test]
+fn every_reference_of_the_description_leads_to_a_schema() {
+    let description = json!(description()).to_string();
+    for reference in description.split("\"#/components/schemas/").skip(1) {
+        let (name, _) = reference.split_once('"').unwrap();
+        assert!(description.contains(&format!("\"{name}\":{{")), "{name}");
+    }
 }
 
 /// An operator of two jobs: `posts` serves Ann at 9:00 each day and cannot use what Bad has stored, `report` has a schedule
@@ -58,65 +62,48 @@ fn operator(store: &Arc<FakeStore>) -> Operator {
 
 /// The API, and what it has answered.
 struct Api {
-    router: Router,
+    answers: Answers,
     status: StatusHandle,
     store: Arc<FakeStore>,
-    answers: String,
+    stop: CancellationToken,
 }
 
 impl Api {
     fn new(key: Option<&str>) -> Self {
         let store: Arc<FakeStore> = Arc::default();
         let operator = operator(&store);
+        let (status, stop) = (operator.status.clone(), CancellationToken::new());
+        let router = Operations {
+            operator,
+            stop: stop.clone(),
+            access: key.map_or(Access::this_machine("BATCH_API_KEY"), |key| {
+                let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+                Access::key(key.into(), address).unwrap()
+            }),
+            metrics: None,
+            words: Words::default(),
+        }
+        .router();
         Self {
-            status: operator.status.clone(),
-            router: Operations {
-                operator,
-                stop: CancellationToken::new(),
-                access: key.map_or(Access::this_machine("BATCH_API_KEY"), |key| {
-                    let address = SocketAddr::from(([127, 0, 0, 1], 8080));
-                    Access::key(key.into(), address).unwrap()
-                }),
-                metrics: None,
-                words: Words::default(),
-            }
-            .router(),
+            answers: Answers::of(router, str::to_owned),
+            status,
             store,
-            answers: String::new(),
+            stop,
         }
     }
 
-    /// Calls, and keeps the answer for the snapshot with ids that are drawn left out.
-    async fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> Value {
-        let peer: SocketAddr = "127.0.0.1:9".parse().unwrap();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .extension(ConnectInfo(peer));
-        let sent = body.as_ref().map(Value::to_string);
-        let request = request.body(Body::from(sent.clone().unwrap_or_default()));
+    async fn call(&mut self, method: &str, path: &str, body: &str) -> Value {
         // Nothing happens at one instant, so that lists have one order.
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        let response = self.router.clone().oneshot(request.unwrap()).await.unwrap();
-        let status = response.status();
-        let answer = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        let mut shown = answer.clone();
-        leave_out_ids(&mut shown);
-        let shown = serde_json::to_string_pretty(&shown).unwrap();
-        let sent = sent.map_or_else(String::new, |sent| format!(" {sent}"));
-        let call = leave_out_id(&format!("{method} {path}{sent}"));
-        self.answers += &format!("{call}\n{status}\n{shown}\n\n");
-        answer
+        self.answers.call(method, path, &[], body).await
     }
 
     async fn get(&mut self, path: &str) -> Value {
-        self.call("GET", path, None).await
+        self.call("GET", path, "").await
     }
 
     async fn post(&mut self, path: &str, body: Value) -> Value {
-        self.call("POST", path, Some(body)).await
+        self.call("POST", path, &body.to_string()).await
     }
 
     /// Has all that is queued end so.
@@ -125,32 +112,12 @@ impl Api {
     }
 }
 
-/// Leaves out ids that are drawn: they differ from run to run.
-fn leave_out_ids(value: &mut Value) {
-    match value {
-        Value::String(text) => *text = leave_out_id(text),
-        Value::Array(values) => values.iter_mut().for_each(leave_out_ids),
-        Value::Object(fields) => fields.values_mut().for_each(leave_out_ids),
-        _ => {}
-    }
-}
-
-fn leave_out_id(text: &str) -> String {
-    let is_id = |at: &usize| {
-        let id = text.get(*at..*at + 36);
-        id.is_some_and(|id| id.contains('-') && id.parse::<uuid::Uuid>().is_ok())
-    };
-    match (0..text.len()).find(is_id) {
-        Some(at) => format!("{}UUID{}", &text[..at], leave_out_id(&text[at + 36..])),
-        None => text.to_owned(),
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn every_response() {
     let mut api = Api::new(None);
     for path in [
         "/health/live",
+        "/version",
         "/health/ready",
         "/api/v1/jobs",
         "/api/v1/jobs/report",
@@ -173,7 +140,7 @@ async fn every_response() {
         .post("/api/v1/jobs/posts/trigger", json!({"all": true}))
         .await;
     let cancelled = queued["batch_id"].as_str().unwrap().to_owned();
-    api.call("POST", &format!("/api/v1/batches/{cancelled}/cancel"), None)
+    api.call("POST", &format!("/api/v1/batches/{cancelled}/cancel"), "")
         .await;
     api.get("/api/v1/batches?limit=1").await;
     api.get(&format!("/api/v1/batches/{failing}")).await;
@@ -191,13 +158,18 @@ async fn every_response() {
     api.end(ItemStatus::Failed).await;
     api.post("/api/v1/dead-letters/discard", json!({"all": true}))
         .await;
-    api.call("POST", "/api/v1/jobs/posts/pause", None).await;
+    api.call("POST", "/api/v1/jobs/posts/pause", "").await;
     api.get("/health/ready").await;
-    api.call("POST", "/api/v1/jobs/posts/resume", None).await;
+    api.call("POST", "/api/v1/jobs/posts/resume", "").await;
     api.get("/api/v1/audit-log?limit=2").await;
+    api.post("/api/v1/jobs/posts/trigger", json!({"tenants": ["ann"]}))
+        .await;
     api.status.publish(SchedulerStatus::default());
     api.get("/health/ready").await;
-    insta::assert_snapshot!("responses", api.answers);
+    // What is not over is sent at once, before the end.
+    api.stop.cancel();
+    api.get("/api/v1/events").await;
+    insta::assert_snapshot!("responses", api.answers.text);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +190,7 @@ async fn every_kind_of_error() {
     ] {
         api.get(path).await;
     }
-    api.call("DELETE", "/api/v1/jobs", None).await;
+    api.call("DELETE", "/api/v1/jobs", "").await;
     for (path, body) in [
         ("jobs/posts/trigger", json!({"tenants": []})),
         (
@@ -252,5 +224,5 @@ async fn every_kind_of_error() {
     }
     let mut keyed = Api::new(Some("an-operators-key-of-32-characters"));
     keyed.get("/api/v1/jobs").await;
-    insta::assert_snapshot!("errors", api.answers + &keyed.answers);
+    insta::assert_snapshot!("errors", api.answers.text + &keyed.answers.text);
 }

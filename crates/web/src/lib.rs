@@ -4,6 +4,7 @@
 mod access;
 pub mod format;
 mod guesses;
+pub mod health;
 pub mod key;
 pub mod origin;
 pub mod page;
@@ -11,6 +12,8 @@ pub mod problem;
 pub mod process;
 mod serve;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use access::{Access, Peer};
 pub use guesses::{Attempt, Guesses};

@@ -13,9 +13,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use punctual_domain::{FieldErrors, InvalidId};
-use serde::Serialize;
-use serde_json::{Value, json};
+use punctual_domain::{FieldError, FieldErrors, InvalidId};
+use serde::{Deserialize, Serialize};
 use utoipa::{
     ToSchema,
     openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder},
@@ -31,27 +30,28 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     /// What is wrong field by field, and how many mistakes there are in all.
-    errors: Option<(Value, usize)>,
+    errors: Option<(Vec<FieldError>, usize)>,
     retry_after: Option<Duration>,
 }
 
-/// Body of an error, for the description of an HTTP API.
-#[derive(Debug, Serialize, ToSchema)]
+/// Body of an error.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(title = "Problem")]
 pub struct ProblemBody {
     /// Always `about:blank`: the status says which kind.
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
+    pub r#type: String,
+    /// Status in words.
+    pub title: String,
+    /// Status code.
+    pub status: u16,
     /// Description of the problem and its remedy.
-    detail: String,
+    pub detail: String,
     /// The first 100 mistakes in the request, field by field.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
-    errors: Option<Value>,
+    pub errors: Option<Vec<FieldError>>,
     /// Number of mistakes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    errors_total: Option<usize>,
+    pub errors_total: Option<usize>,
 }
 
 impl Problem {
@@ -139,8 +139,8 @@ impl IntoResponse for Problem {
         let body = {
             let (errors, errors_total) = self.errors.clone().unzip();
             ProblemBody {
-                r#type: "about:blank",
-                title: title(self.status),
+                r#type: "about:blank".to_owned(),
+                title: title(self.status).to_owned(),
                 status: self.status.as_u16(),
                 detail: self.detail.clone(),
                 errors,
@@ -228,9 +228,9 @@ pub fn responses(
 
 impl From<FieldErrors> for Problem {
     fn from(errors: FieldErrors) -> Self {
-        let listed = &errors.0[..errors.0.len().min(FieldErrors::LISTED)];
+        let listed = errors.0.iter().take(FieldErrors::LISTED);
         Self {
-            errors: Some((json!(listed), errors.0.len())),
+            errors: Some((listed.cloned().collect(), errors.0.len())),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, errors.to_string())
         }
     }

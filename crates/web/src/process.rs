@@ -1,11 +1,17 @@
 //! What a program sets for its own process, and for its files.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     fs::Mode,
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
 };
+use serde::Serialize;
 use tracing::warn;
 
 /// Open files that a server with all its connections may need; more than the 1,024 that most systems begin with.
@@ -26,6 +32,63 @@ pub fn begin() {
                 maximum,
             },
         );
+    }
+}
+
+/// A file that holds the addresses of a server while it serves, for programs that wait until it is ready.
+#[derive(Debug)]
+pub struct ReadyFile(PathBuf);
+
+impl ReadyFile {
+    /// The file at `path`, without the addresses of an earlier process. A pipe or a device is kept.
+    ///
+    /// # Errors
+    /// The old file cannot be removed.
+    pub fn new(path: PathBuf) -> io::Result<Self> {
+        let file = Self(path);
+        match fs::symlink_metadata(&file.0) {
+            Ok(old) if old.is_file() => fs::remove_file(&file.0).map_err(file.named("remove"))?,
+            _ => {}
+        }
+        Ok(file)
+    }
+
+    /// Writes the addresses as one line of JSON. A reader of a file sees all of the line or no file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, addresses: &impl Serialize) -> io::Result<()> {
+        self.try_write(addresses).map_err(self.named("write"))
+    }
+
+    fn try_write(&self, addresses: &impl Serialize) -> io::Result<()> {
+        let line = serde_json::to_string(addresses)? + "\n";
+        if self.0.exists() {
+            let mut pipe = fs::File::options().append(true).open(&self.0)?;
+            return pipe.write_all(line.as_bytes());
+        }
+        let mut partial = self.0.clone().into_os_string();
+        partial.push(".partial");
+        fs::write(&partial, line)?;
+        fs::rename(&partial, &self.0)
+    }
+
+    fn named(&self, action: &str) -> impl FnOnce(io::Error) -> io::Error {
+        move |error| {
+            let path = self.0.display();
+            let text = format!(
+                "cannot {action} {path}: {error}; name a file in a folder that exists, or a pipe"
+            );
+            io::Error::new(error.kind(), text)
+        }
+    }
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.0).is_ok_and(|written| written.is_file()) {
+            let _ = fs::remove_file(&self.0);
+        }
     }
 }
 
@@ -69,6 +132,36 @@ fn keep_private(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ready_file_exists_while_the_server_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ready.json");
+        fs::write(&path, "of an earlier process").unwrap();
+        let ready = ReadyFile::new(path.clone()).unwrap();
+        assert!(!path.exists());
+        ready.write(&["http://127.0.0.1:1"]).unwrap();
+        let written = fs::read_to_string(&path).unwrap();
+        assert_eq!(written, "[\"http://127.0.0.1:1\"]\n");
+        drop(ready);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        let elsewhere = folder.path().join("file");
+        fs::write(&elsewhere, "").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let ready = ReadyFile::new(path.clone()).unwrap();
+        ready.write(&1).unwrap();
+        drop(ready);
+        assert!(
+            path.is_symlink(),
+            "what leads elsewhere, as /dev/stdout does, is kept"
+        );
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "1\n");
+
+        let nowhere = ReadyFile::new(folder.path().join("none/ready.json")).unwrap();
+        let error = nowhere.write(&1).unwrap_err().to_string();
+        assert!(error.contains("none/ready.json: "), "{error}");
+    }
 
     #[test]
     fn files_of_earlier_versions_are_taken_away_from_others() {

@@ -8,7 +8,11 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use punctual::{Access, Metrics, Operations};
 use punctual_config_database::{Server, ServerError, ServerSettingNames, ServerSettings};
 use punctual_telemetry::{LogFormat, TelemetryError};
-use punctual_web::{process, serve};
+use punctual_web::{
+    process::{self, ReadyFile},
+    serve,
+};
+use serde_json::json;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -58,6 +62,9 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         process::keep_database_private(url);
     }
     process::keep_folder_private(&settings.config_last_known_good_path);
+    let ready_file = options.ready_file.clone().map(ReadyFile::new).transpose();
+    let ready_file =
+        ready_file.map_err(|error| Failure::bad_input(format!("--ready-file: {error}")))?;
     let project = check::load(&settings).map_err(Failure::bad_input)?;
     for missing in &project.missing_sources.0 {
         warn!(%missing, "A job waits for its source file, the other jobs run: {missing}");
@@ -138,6 +145,11 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     ));
     info!(%address, config_database = config_service, "The agent has started; its API is at http://{address}");
     service_manager::started();
+    if let Some(file) = &ready_file {
+        let api = format!("http://{address}");
+        let written = file.write(&json!({"api": api, "config_database": config_service}));
+        written.map_err(|error| Failure::failed(format!("--ready-file: {error}")))?;
+    }
 
     let died = tokio::select! {
         () = signals.recv() => None,

@@ -5,7 +5,10 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver},
+    },
     time::{Duration, Instant},
 };
 
@@ -69,27 +72,43 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts an agent with its embedded Config Database, and waits until it has said where both listen.
-    pub fn start(command: Command) -> Self {
-        let mut agent = Self::start_without_config_database(command);
-        agent.config_database = agent.address_after("The Config Database listens on ");
-        agent
-    }
-
-    /// Starts an agent that uses another Config Database, and waits until it has said where it listens.
-    pub fn start_without_config_database(command: Command) -> Self {
-        let mut agent = Self::spawn(command);
-        agent.api = agent.address_after("its API is at ");
+    /// Starts an agent, and waits until it is ready.
+    pub fn start(mut command: Command) -> Self {
+        if command.get_args().next().is_none() {
+            command.arg("run");
+        }
+        command.args(["--ready-file", "/dev/stdout"]);
+        let (mut agent, ready) = Self::launch(command);
+        let Ok(addresses) = ready.recv_timeout(PATIENCE) else {
+            panic!("the agent is not ready:\n{}", agent.log().join("\n"));
+        };
+        let address = |name: &str| addresses[name].as_str().unwrap().to_owned();
+        agent.api = address("api");
+        agent.config_database = address("config_database");
         agent
     }
 
     /// Starts an agent, and waits for nothing.
-    pub fn spawn(mut command: Command) -> Self {
+    #[cfg(feature = "failpoints")]
+    pub fn spawn(command: Command) -> Self {
+        Self::launch(command).0
+    }
+
+    /// Starts an agent. Its addresses come when it is ready, and never if it ends before.
+    fn launch(mut command: Command) -> (Self, Receiver<Value>) {
         let mut child = command
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let (sender, ready) = mpsc::channel();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let addresses = serde_json::from_str(&line);
+                let _ = addresses.map(|addresses| sender.send(addresses));
+            }
+        });
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let written = Arc::clone(&log);
@@ -98,7 +117,7 @@ impl Agent {
                 written.lock().unwrap().push(line);
             }
         });
-        Self {
+        let agent = Self {
             child,
             log,
             api: String::new(),
@@ -106,29 +125,8 @@ impl Agent {
             config_key: None,
             api_key: None,
             http: Client::new(),
-        }
-    }
-
-    fn address_after(&mut self, words: &str) -> String {
-        let began = Instant::now();
-        while began.elapsed() < TEST_TIMEOUT {
-            let found = self.log().iter().find_map(|line| {
-                let rest = line.split_once(words)?.1;
-                Some(
-                    rest.split(|c: char| c.is_whitespace() || c == '"')
-                        .next()?
-                        .to_owned(),
-                )
-            });
-            if let Some(address) = found {
-                return address;
-            }
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the agent ended with {status}:\n{}", self.log().join("\n"));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("no line with `{words}` in\n{}", self.log().join("\n"));
+        };
+        (agent, ready)
     }
 
     pub fn log(&self) -> Vec<String> {

@@ -90,7 +90,7 @@ async fn no_key_is_found_anywhere_whatever_goes_wrong() {
         .env("OTEL_BSP_SCHEDULE_DELAY", "100")
         .env("BATCH_LOG", "trace,hyper=info,reqwest=info,sqlx=info")
         .arg("run");
-    let agent = Agent::start_without_config_database(command).with_api_key("canary-batch");
+    let agent = Agent::start(command).with_api_key("canary-batch");
 
     let client = Client::builder().redirect(Policy::none()).build().unwrap();
     let at = |path: &str| format!("{}{path}", agent.api());

@@ -50,7 +50,7 @@ async fn an_agent_that_starts_without_its_config_database_runs_what_it_knew() {
         let mut command: Command = command(folder.path());
         command.env("CONFIG_SERVICE_URL", &url);
         at_time(&mut command, instant);
-        Agent::start_without_config_database(command)
+        Agent::start(command)
     };
     let agent = start("2026-03-02 08:00:00");
     agent
@@ -111,7 +111,7 @@ async fn a_second_agent_on_the_same_folder_does_not_start() {
         command.env("CONFIG_SERVICE_URL", &url);
         command
     };
-    let _first = Agent::start_without_config_database(command());
+    let _first = Agent::start(command());
     let second = command().arg("run").output().unwrap();
     let errors = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success());
@@ -154,7 +154,7 @@ async fn entries_that_cannot_be_read_are_shown_and_all_others_run() {
     let mut command: Command = command(folder.path());
     command.env("CONFIG_SERVICE_URL", foreign().await);
     at_time(&mut command, "2026-03-02 08:59:55");
-    let agent = Agent::start_without_config_database(command);
+    let agent = Agent::start(command);
     let runs = agent
         .until("/api/v1/tenants/good/runs", |answer| {
             !answer["runs"].as_array().unwrap().is_empty()

@@ -59,7 +59,7 @@ impl Bench {
             .env("BATCH_STORE_URL", &self.store_url)
             .env("BATCH_CHUNK_SIZE", "10")
             .env("BATCH_MAX_CONCURRENT_ITEMS", "5");
-        let agent = Agent::start_without_config_database(command);
+        let agent = Agent::start(command);
         agent
             .until("/api/v1/jobs/posts", |job| job["tenants"] == tenants)
             .await;

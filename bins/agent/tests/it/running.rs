@@ -158,7 +158,7 @@ async fn without_its_config_database_it_says_so_and_runs_nothing() {
             format!("http://user:canary-password@{free}"),
         )
         .env("BATCH_LOG_FORMAT", "json");
-    let agent = Agent::start_without_config_database(child);
+    let agent = Agent::start(child);
     let url = format!("{}/health/ready", agent.api());
     let http = Client::new();
     let reason = loop {

@@ -8,12 +8,14 @@
 mod backfill;
 mod batches;
 mod dead_letters;
+mod effective;
 mod explain;
 mod findings;
 mod idempotency;
 mod jobs;
 mod pause;
 mod quarantine;
+mod replicas;
 mod trigger;
 mod upcoming;
 
@@ -27,11 +29,13 @@ use thiserror::Error;
 pub use self::{
     backfill::{BackfillCount, BackfillReport, BackfillRequest},
     dead_letters::{DeadLetterSelection, DiscardReport, LeftOut, ReplayReport},
+    effective::EffectivePreference,
     explain::Explanation,
     findings::{Finding, FindingKind, Findings, length_in_words},
     idempotency::IdempotencyKey,
     jobs::{FixedTiming, JobTiming, JobView, PreferenceTiming},
     quarantine::Quarantined,
+    replicas::Replicas,
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,
 };

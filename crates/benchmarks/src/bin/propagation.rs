@@ -42,23 +42,20 @@ struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command, words: &str) -> anyhow::Result<Self> {
+    /// Starts a program; `which` is the name of its address in what it says when it is ready.
+    fn start(mut command: Command, which: &str) -> anyhow::Result<Self> {
         let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .args(["--ready-file", "/dev/stdout"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .context("cannot start the program; build it with `cargo build --release --bins`")?;
-        let mut lines = BufReader::new(child.stderr.take().context("no stderr")?).lines();
-        let url = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                let (_, rest) = line.split_once(words)?;
-                let url = rest.split_whitespace().next()?;
-                url.starts_with("http").then(|| url.to_owned())
-            })
-            .context("the program ended before it listened")?;
-        std::thread::spawn(move || lines.for_each(drop));
+        let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        let addresses = lines
+            .next()
+            .context("the program ended before it was ready")??;
+        let addresses: Value = serde_json::from_str(&addresses)?;
+        let url = addresses[which].as_str().context("no address")?.to_owned();
         Ok(Self { child, url })
     }
 
@@ -93,9 +90,10 @@ fn main() -> anyhow::Result<()> {
 
     let mut command = Command::new(options.programs.join("punctual-config-service"));
     command
+        .arg("serve")
         .env("CONFIG_STORE_URL", &store)
         .env("CONFIG_HTTP_ADDR", "127.0.0.1:0");
-    let service = Running::start(command, "listens on ")?;
+    let service = Running::start(command, "config_database")?;
     stream(&http, &service)?;
     let began = Instant::now();
     let agent = start_agent(&options, folder.path(), &service.url)?;
@@ -199,6 +197,7 @@ fn start_agent(options: &Options, folder: &Path, config_database: &str) -> anyho
     std::fs::write(&file, jobs.to_string())?;
     let mut command = Command::new(options.programs.join("punctual-agent"));
     command
+        .arg("run")
         .env("BATCH_CONFIG_PATH", file)
         .env("BATCH_PURPOSES_PATH", "data/batch/purposes.json")
         .env("CONFIG_SERVICE_URL", config_database)
@@ -208,7 +207,7 @@ fn start_agent(options: &Options, folder: &Path, config_database: &str) -> anyho
             format!("sqlite://{}", folder.join("punctual.db").display()),
         )
         .env("BATCH_HTTP_ADDR", "127.0.0.1:0");
-    Running::start(command, "its API is at ")
+    Running::start(command, "api")
 }
 
 fn jobs(http: &Client, agent: &Running) -> anyhow::Result<Value> {

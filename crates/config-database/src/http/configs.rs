@@ -27,7 +27,7 @@ pub(super) type Address = Path<(String, String)>;
 /// Body of a call that stores or patches a configuration.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct ConfigBody {
-    /// For `feature_preferences`: preferences by feature.
+    /// For `feature_preferences`: preferences by feature. Fields that this version does not know are kept.
     #[schema(value_type = Object)]
     #[allow(
         dead_code,
@@ -39,6 +39,7 @@ pub(super) struct ConfigBody {
 /// The versions of a configuration, newest first.
 #[derive(Serialize, ToSchema)]
 pub(super) struct History {
+    /// The versions.
     versions: Vec<PastConfig>,
     /// Pass it as `before` to get older versions; `null`: there are none.
     next_before: Option<i64>,
@@ -179,6 +180,7 @@ pub(super) async fn history(
     }))
 }
 
+/// Body of a call that restores a configuration.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Restore {
     /// Version to restore, from the history.

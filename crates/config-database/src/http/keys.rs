@@ -26,24 +26,28 @@ use crate::{
 const MAX_OVERLAP_HOURS: u32 = 30 * 24;
 const DEFAULT_OVERLAP_HOURS: u32 = 24;
 
+/// The keys that are not revoked.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Keys {
+    /// The keys.
     keys: Vec<ApiKey>,
 }
 
+/// A key to be made.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateKey {
+    /// Name of the key.
     #[schema(min_length = 1, max_length = 128)]
     name: String,
-    /// `read`, `write` or `admin`.
-    #[schema(value_type = String, pattern = "^(read|write|admin)$")]
+    /// What it may do.
     scope: Scope,
     /// The only tenant that the key gives access to; absent: all tenants.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     tenant_id: Option<TenantId>,
 }
 
+/// How a key takes the place of another.
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rotation {
@@ -55,7 +59,9 @@ pub(super) struct Rotation {
 /// A new key; it cannot be shown again.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CreatedKey {
+    /// Name of the key.
     name: String,
+    /// The key, as it is sent in `Authorization: Bearer KEY`.
     key: String,
 }
 

@@ -192,14 +192,19 @@ fn agent_name(headers: &HeaderMap) -> Option<&str> {
     (name.starts_with(AGENT) && name.len() <= 128).then_some(name)
 }
 
+/// The features.
 #[derive(Serialize, ToSchema)]
 pub(super) struct FeatureTypes {
+    /// The features, by name.
     feature_types: Vec<FeatureTypeEntry>,
 }
 
+/// A feature.
 #[derive(Serialize, ToSchema)]
 struct FeatureTypeEntry {
+    /// Its name.
     feature_type: String,
+    /// Number of tenants who have it switched on.
     enabled_tenants: i64,
 }
 

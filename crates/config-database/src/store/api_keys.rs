@@ -28,11 +28,9 @@ pub struct NewKey {
 pub struct ApiKey {
     /// Name of the key. During a rotation the old and the new key share it.
     pub name: String,
-    /// `read`, `write` or `admin`.
-    #[schema(value_type = String)]
+    /// What it may do.
     pub scope: Scope,
     /// The only tenant that the key gives access to; `None`: all tenants.
-    #[schema(value_type = Option<String>)]
     pub tenant_id: Option<TenantId>,
     /// When the key was created.
     pub created_at: DateTime<Utc>,

@@ -34,13 +34,16 @@ pub(crate) struct ConfigId {
 /// A tenant's configuration as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct StoredConfig {
-    #[schema(value_type = String)]
+    /// The tenant.
     pub(crate) tenant_id: TenantId,
+    /// Which of the tenant's configurations.
     pub(crate) config_key: String,
+    /// For `feature_preferences`: preferences by feature, as they were stored, with fields that this version does not know.
     #[schema(value_type = Object)]
     pub(crate) config_value: Map<String, Value>,
     /// Grows with every change; never comes again, not even after a removal.
     pub(crate) version: i64,
+    /// When it was changed.
     pub(crate) updated_at: DateTime<Utc>,
     /// Of each feature, since when the fields that say when it falls due have been as they are.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -50,10 +53,12 @@ pub(crate) struct StoredConfig {
 /// An earlier version.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct PastConfig {
+    /// The version.
     pub(crate) version: i64,
-    /// `null`: the configuration was removed.
+    /// The value it had, as it was stored; `null`: the configuration was removed.
     #[schema(value_type = Option<Object>)]
     pub(crate) config_value: Option<Map<String, Value>>,
+    /// When it was changed.
     pub(crate) changed_at: DateTime<Utc>,
     /// Name of the key that made the change.
     pub(crate) actor: String,

@@ -23,21 +23,28 @@ const CHANGES_KEPT: i64 = 2_000_000;
 pub(crate) struct FeedPage {
     /// Identifies the database; when it changes, read the groups again.
     pub(crate) epoch: String,
+    /// The changes, in the order of their ids.
     pub(crate) changes: Vec<FeedEntry>,
     /// Pass it as the next `since_id`.
     pub(crate) last_id: i64,
+    /// Whether more changes are there now.
     pub(crate) has_more: bool,
 }
 
+/// A change of one preference.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FeedEntry {
+    /// Grows with every change.
     id: i64,
+    /// The tenant.
     tenant_id: String,
+    /// Always `feature_preferences`.
     config_key: String,
+    /// The feature.
     feature_type: String,
     /// `upserted` or `deleted`.
     change: String,
-    /// What is stored since; `null` when it was deleted.
+    /// The preference as it was stored, with fields that this version does not know; `null` when it was deleted.
     #[schema(value_type = Option<Object>)]
     preference: Option<Map<String, Value>>,
     /// Time at which the change was recorded.

@@ -19,33 +19,55 @@ const SHARED: [&str; 4] = ["frequency", "preferred_time", "preferred_day", "time
 /// The groups of a feature, or a page of them.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GroupsPage {
-    #[schema(value_type = String)]
+    /// The feature.
     pub(crate) feature_type: FeatureType,
+    /// Another one: this is another database, read the groups anew.
     pub(crate) epoch: String,
     /// The newest change that the first page contains; changes after it follow in the feed.
     pub(crate) as_of_id: i64,
+    /// The groups.
     pub(crate) groups: Vec<Group>,
+    /// The `cursor` of the next page; `null`: this is the last one.
     pub(crate) next_cursor: Option<String>,
 }
 
 /// Tenants who fall due together: all of them, or those of one page.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Group {
-    /// `frequency`, `preferred_time`, `preferred_day` and `timezone`, as they were stored.
+    /// What [`SHARED`] names.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Shared)]
     pub(crate) shared: Map<String, Value>,
+    /// Number of tenants listed.
     pub(crate) count: usize,
+    /// The tenants.
     tenants: Vec<Tenant>,
+}
+
+/// The fields that say when the tenants of a group fall due, as they were stored; `null`: not stored.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `Group::shared` holds")]
+struct Shared {
+    /// `hourly`, `daily`, `weekly`, `biweekly` or `monthly`.
+    frequency: Option<String>,
+    /// The local time of day.
+    preferred_time: Option<String>,
+    /// A day of the week or the month, or a list of days.
+    preferred_day: Option<Value>,
+    /// An IANA time zone.
+    timezone: Option<String>,
 }
 
 /// A tenant with what is their own.
 #[derive(Debug, Serialize, ToSchema)]
 struct Tenant {
+    /// The tenant.
     tenant_id: String,
+    /// When the preference was changed.
     updated_at: DateTime<Utc>,
     /// Since when the fields that say when the preference falls due have been as they are.
     schedule_since: DateTime<Utc>,
+    /// What the tenant wants to be different in the template; the feature's JSON Schema says what it may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     template_overrides: Option<Value>,

@@ -114,6 +114,8 @@ pub struct Facts<'f> {
     pub paused_when_due: bool,
     /// Until when the job has been planned; `None`: not yet.
     pub planned_until: Option<DateTime<Utc>>,
+    /// When the job [began](crate::StoredPosition::began), if that is known: it plans nothing that fell due until then.
+    pub began: Option<DateTime<Utc>>,
     /// The result of the occurrence, if it has one.
     pub run: Option<&'f ItemResult>,
     /// Whether it stands in a batch that is not done, and how many items do before it.
@@ -164,6 +166,15 @@ pub enum Verdict {
         due_at: DateTime<Utc>,
         /// Since when the schedule has been in effect.
         schedule_since: DateTime<Utc>,
+        /// Next due time.
+        next: Option<DateTime<Utc>>,
+    },
+    /// The run would have been due before the job began.
+    JobNotBegun {
+        /// Due time of the run that was left out.
+        due_at: DateTime<Utc>,
+        /// When the job began, was last edited, or last left something out because it was paused.
+        began: DateTime<Utc>,
         /// Next due time.
         next: Option<DateTime<Utc>>,
     },
@@ -247,10 +258,16 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
     if due_at > facts.now {
         return Verdict::WillRun { due_at };
     }
-    match schedule_since {
-        Some(schedule_since) if due_at < schedule_since => Verdict::StoredTooLate {
+    let before_job = |began: &DateTime<Utc>| due_at <= *began && !facts.paused_when_due;
+    match (schedule_since, facts.began.filter(before_job)) {
+        (Some(schedule_since), _) if due_at < schedule_since => Verdict::StoredTooLate {
             due_at,
             schedule_since,
+            next,
+        },
+        (_, Some(began)) => Verdict::JobNotBegun {
+            due_at,
+            began,
             next,
         },
         _ if facts.planned_until.is_none_or(|until| until < due_at) => Verdict::DueNow { due_at },
@@ -320,6 +337,17 @@ impl fmt::Display for Verdict {
                 "not run: the schedule was chosen at {}, after the run was due at {}{}",
                 at(schedule_since),
                 at(due_at),
+                then(next)
+            ),
+            Self::JobNotBegun {
+                due_at,
+                began,
+                next,
+            } => write!(
+                f,
+                "not run: due at {}, before the job began (or was last edited or paused) at {}{}",
+                at(due_at),
+                at(began),
                 then(next)
             ),
             Self::DueNow { due_at } => write!(

@@ -1,13 +1,11 @@
 //! Batches and what became of their items.
 
-use std::collections::BTreeMap;
-
 use askama::Template;
 use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     response::{Html, Redirect},
 };
-use punctual_application::ports::{BatchFilter, Page, ResultFilter, StoredResult};
+use punctual_application::ports::{BatchFilter, Page, StoredResult};
 use punctual_domain::{Batch, ItemStatus};
 use serde::Deserialize;
 
@@ -15,8 +13,6 @@ use super::{App, Problem, Visitor, render};
 use crate::{PageQuery, audit::RequestActor, batches::parse_id};
 
 const ROWS_PER_PAGE: u32 = 50;
-/// Failures that are looked through for their kinds.
-const MAX_FAILURES: u32 = 1_000;
 
 #[derive(Template)]
 #[template(path = "batches.html")]
@@ -73,34 +69,12 @@ pub(super) async fn one(
 ) -> Result<Html<String>, Problem> {
     let Query(ResultsQuery { status, cursor }) = query?;
     let batch = app.operator.batch(parse_id(&id)?).await?;
-    let batch_id = batch.batch_id;
     let page = Page {
         cursor,
         limit: ROWS_PER_PAGE,
     };
-    let (results, next) = app
-        .operator
-        .reader
-        .results(&ResultFilter { batch_id, status }, &page)
-        .await?;
-    let mut errors = BTreeMap::new();
-    if batch.failed > 0 {
-        let failed = ResultFilter {
-            batch_id,
-            status: Some(ItemStatus::Failed),
-        };
-        let page = Page {
-            cursor: None,
-            limit: MAX_FAILURES,
-        };
-        for stored in app.operator.reader.results(&failed, &page).await?.0 {
-            *errors
-                .entry(stored.result.error.unwrap_or_default())
-                .or_insert(0_usize) += 1;
-        }
-    }
-    let mut errors: Vec<(String, usize)> = errors.into_iter().collect();
-    errors.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let (results, next) = app.operator.results(batch.batch_id, status, &page).await?;
+    let errors = app.operator.failure_reasons(&batch).await?;
     render(&BatchPage {
         visitor,
         batch,

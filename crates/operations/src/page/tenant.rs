@@ -5,11 +5,12 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     response::{Html, IntoResponse, Redirect, Response},
 };
-use chrono::NaiveDate;
-use punctual_application::ports::{Page, StoredResult, TenantRuns};
-use punctual_domain::{
-    FeatureType, JobId, MergedPreference, Origin, Preference, Slot, TenantId, Work,
+use chrono::{DateTime, NaiveDate, Utc};
+use punctual_application::{
+    EffectivePreference,
+    ports::{Page, StoredResult, TenantRuns},
 };
+use punctual_domain::{JobConfig, Origin, TenantId, Work, Zone};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -103,15 +104,8 @@ pub(super) async fn one(
         .await?;
     let mut jobs = Vec::new();
     for job in &app.operator.jobs.current().jobs {
-        if let Work::Preferences {
-            feature_type,
-            defaults,
-            ..
-        } = &job.work
-        {
-            let preferences = (feature_type, defaults.as_ref());
-            let tenant_job = app.tenant_job(&job.job_id, preferences, &tenant, date);
-            jobs.push(tenant_job.await?);
+        if matches!(job.work, Work::Preferences { .. }) {
+            jobs.push(TenantJob::of(&app, job, &tenant, date).await?);
         }
     }
     render(&TenantPage {
@@ -124,70 +118,38 @@ pub(super) async fn one(
     })
 }
 
-impl App {
-    async fn tenant_job(
-        &self,
-        job_id: &JobId,
-        preferences: (&FeatureType, &Preference),
+impl TenantJob {
+    async fn of(
+        app: &App,
+        job: &JobConfig,
         tenant: &TenantId,
         date: Option<NaiveDate>,
-    ) -> Result<TenantJob, Problem> {
-        let explained = self.operator.explain(tenant, job_id, date).await?;
-        let mut tenant_job = TenantJob {
-            job_id: job_id.to_string(),
-            fields: Vec::new(),
-            next: Vec::new(),
+    ) -> Result<Self, Problem> {
+        let explained = app.operator.explain(tenant, &job.job_id, date).await?;
+        let effective = app.operator.effective_preference(job, tenant, MAX_NEXT_RUNS);
+        let (fields, next) = effective.await.map_or_else(Default::default, |effective| {
+            let EffectivePreference { fields, zone, next } = effective;
+            let fields = fields.into_iter();
+            let fields = fields.map(|(name, value, origin)| (name, plain(&value), words(origin)));
+            let next = next.into_iter().map(|at| run(&zone, at));
+            (fields.collect(), next.collect())
+        });
+        Ok(Self {
+            job_id: job.job_id.to_string(),
+            fields,
+            next,
             explanation: explained.explanation,
-        };
-        if let Some((fields, merged)) = self.in_effect(preferences, tenant).await {
-            tenant_job.fields = fields;
-            if merged.enabled {
-                tenant_job.next = self.next_runs(job_id, tenant, &merged.slot);
-            }
-        }
-        Ok(tenant_job)
+        })
     }
+}
 
-    /// The tenant's preference as the job takes it; `None`: there is none that can be used or read now, as the
-    /// explanation says.
-    async fn in_effect(
-        &self,
-        (feature_type, defaults): (&FeatureType, &Preference),
-        tenant: &TenantId,
-    ) -> Option<(Vec<Field>, MergedPreference)> {
-        let one = std::slice::from_ref(tenant);
-        let stored = self
-            .operator
-            .preferences
-            .preferences(feature_type, one)
-            .await
-            .ok()?;
-        let stored = Preference::parse(&stored.get(tenant)?.preference).ok()?;
-        let merged = MergedPreference::merge(&stored, defaults, &self.operator.zone).ok()?;
-        let fields = merged.with_origins(&stored, defaults).into_iter();
-        let fields = fields.map(|(name, value, origin)| (name, plain(&value), words(origin)));
-        Some((fields.collect(), merged))
-    }
-
-    /// When the tenant falls due next in a job, in the tenant's zone and in UTC.
-    fn next_runs(&self, job_id: &JobId, tenant: &TenantId, slot: &Slot) -> Vec<String> {
-        let status = self.operator.status.get();
-        let known = status.jobs.get(job_id);
-        let spread = known.map(|known| known.mirror.read(|mirror| mirror.spread_of(tenant)));
-        let spread = spread.unwrap_or_default();
-        let first = slot.next_after(self.operator.clock.now() - spread);
-        std::iter::successors(first, |last| slot.next_after(*last))
-            .take(MAX_NEXT_RUNS)
-            .map(|instant| {
-                let at = instant + spread;
-                let local = slot.zone.local(at);
-                let local = local.map_or_else(String::new, |at| {
-                    at.format("%A, %-d %B %Y, %H:%M").to_string()
-                });
-                format!("{local} in {} ({})", slot.zone, utc(&at))
-            })
-            .collect()
-    }
+/// When a run falls due, in the tenant's zone and in UTC.
+fn run(zone: &Zone, at: DateTime<Utc>) -> String {
+    let local = zone.local(at);
+    let local = local.map_or_else(String::new, |at| {
+        at.format("%A, %-d %B %Y, %H:%M").to_string()
+    });
+    format!("{local} in {zone} ({})", utc(&at))
 }
 
 fn words(origin: Origin) -> &'static str {

@@ -92,6 +92,7 @@ impl Operator {
             Choice::On { schedule, .. } => Some(schedule.to_string()),
             _ => None,
         };
+        let position = self.queue.position(job_id).await?;
         let verdict = explain(&Facts {
             choice,
             catch_up: job.catch_up,
@@ -105,6 +106,7 @@ impl Operator {
                 _ => false,
             },
             planned_until,
+            began: position.and_then(|position| position.began),
             run: run.map(|run| &run.result),
             behind,
         });

@@ -1,7 +1,9 @@
 //! The operator over fakes, on a clock that a test moves.
 
 use chrono::TimeDelta;
-use punctual_domain::{FeatureType, ItemStatus, PurposeId, TenantId, Verdict};
+use punctual_domain::{
+    FeatureType, Firing, ItemStatus, Origin, PurposeId, StoredPosition, TenantId, Verdict,
+};
 use serde_json::json;
 
 use super::*;
@@ -300,6 +302,62 @@ async fn an_explanation_says_why_a_tenant_runs_or_does_not() {
         items: 1,
     };
     assert_eq!(due.into_iter().next(), Some(first));
+
+    let began = operator.clock.now();
+    let first_plan = StoredPosition {
+        job_id: posts(),
+        planned_until: began,
+        high_water_mark: began,
+        snapshot_at: None,
+        began: Some(began),
+        placement: None,
+    };
+    let first_plan = Firing {
+        batches: Vec::new(),
+        positions: vec![first_plan],
+    };
+    store.enqueue(first_plan, began).await.unwrap();
+    let before_job = explain("ann", None).await.verdict;
+    assert!(
+        matches!(before_job, Verdict::JobNotBegun { .. }),
+        "{before_job:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effective_preference_says_where_it_comes_from_and_when_it_runs() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = serving(&store);
+    let job = operator.job(&posts()).unwrap();
+    let effective = async |tenant: &str| {
+        let tenant = TenantId::new(tenant).unwrap();
+        operator.effective_preference(&job, &tenant, 2).await
+    };
+    let on = effective("unread").await.unwrap();
+    assert_eq!(on.fields[1], ("frequency", json!("daily"), Origin::Tenant));
+    let next = ["2026-03-02T09:00:00Z", "2026-03-03T09:00:00Z"].map(at);
+    assert_eq!(on.next, next);
+    assert!(effective("off").await.unwrap().next.is_empty());
+    assert_eq!(effective("unknown").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_results_of_a_batch_are_summed_up_by_reason() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    fail(&operator, &store, "ann").await;
+    let batch = operator.newest(None, 1).await.unwrap().remove(0);
+    let results = async |batch_id, status| {
+        let page = Page::default();
+        operator.results(batch_id, status, &page).await
+    };
+    let failed = results(batch.batch_id, Some(ItemStatus::Failed)).await;
+    let (failed, _) = failed.unwrap();
+    let reason = failed[0].result.error.clone().unwrap();
+    let reasons = operator.failure_reasons(&batch).await.unwrap();
+    assert_eq!((failed.len(), reasons), (1, vec![(reason, 1)]));
+    let unknown = results(uuid::Uuid::nil(), None).await;
+    assert!(matches!(unknown, Err(OperatorError::NotFound(_))));
 }
 
 #[tokio::test(start_paused = true)]

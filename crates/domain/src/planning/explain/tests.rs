@@ -38,6 +38,7 @@ fn facts(choice: Choice) -> Facts<'static> {
         paused: false,
         paused_when_due: false,
         planned_until: Some(at("2026-03-02T12:00:00Z")),
+        began: None,
         run: None,
         behind: None,
     }
@@ -95,6 +96,14 @@ fn every_reason_reads_as_a_sentence() {
         ),
         (
             Facts {
+                began: Some(at("2026-03-02T08:00:00Z")),
+                ..facts(daily())
+            },
+            "not run: due at 2026-03-02 00:00:00 UTC, before the job began (or was last edited or paused) at \
+             2026-03-02 08:00:00 UTC; due next at 2026-03-03 00:00:00 UTC",
+        ),
+        (
+            Facts {
                 planned_until: None,
                 ..facts(daily())
             },
@@ -138,4 +147,32 @@ fn a_date_is_meant_where_the_tenant_is_and_the_last_of_several_that_passed() {
     );
     let tomorrow = hourly.occasion(Some("2026-03-03".parse().unwrap()), now);
     assert_eq!(tomorrow.unwrap().due_at, at("2026-03-03T00:30:00Z"));
+}
+
+#[test]
+fn an_occurrence_is_missed_only_after_the_job_began() {
+    let due_at = at("2026-03-02T00:00:00Z");
+    for minutes in -90..90 {
+        for planned_until in [None, Some(at("2026-03-02T12:00:00Z"))] {
+            let began = due_at + TimeDelta::minutes(minutes);
+            let facts = Facts {
+                began: Some(began),
+                planned_until,
+                ..facts(daily())
+            };
+            match explain(&facts) {
+                Verdict::JobNotBegun { due_at: due, .. } => assert!(due == due_at && due <= began),
+                Verdict::Missed { .. } => assert!(due_at > began && planned_until.is_some()),
+                Verdict::DueNow { .. } => assert!(due_at > began && planned_until.is_none()),
+                other => panic!("{minutes}: {other}"),
+            }
+            let paused_when_due = Facts {
+                paused_when_due: true,
+                planned_until: Some(facts.now),
+                ..facts
+            };
+            let verdict = explain(&paused_when_due);
+            assert!(matches!(verdict, Verdict::JobWasPaused { .. }), "{verdict}");
+        }
+    }
 }

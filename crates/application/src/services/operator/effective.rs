@@ -1,0 +1,69 @@
+//! What is in effect for a tenant, and where it comes from.
+
+use chrono::{DateTime, Utc};
+use punctual_domain::{
+    JobConfig, MergedPreference, Origin, Preference, Slot, TenantId, Work, Zone,
+};
+use serde_json::Value;
+
+use super::Operator;
+
+/// A tenant's preference as a job takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectivePreference {
+    /// Its fields as JSON, and where each value comes from.
+    pub fields: Vec<(&'static str, Value, Origin)>,
+    /// The tenant's time zone.
+    pub zone: Zone,
+    /// When the tenant falls due next; empty while the preference is off.
+    pub next: Vec<DateTime<Utc>>,
+}
+
+impl Operator {
+    /// The preference of a tenant as a job takes it, with the next `runs` times at which it falls due. `None`: the job
+    /// follows no preferences, or the tenant has none that can be read and used now, as [`explain`](Self::explain) says.
+    pub async fn effective_preference(
+        &self,
+        job: &JobConfig,
+        tenant_id: &TenantId,
+        runs: usize,
+    ) -> Option<EffectivePreference> {
+        let Work::Preferences {
+            feature_type,
+            defaults,
+            ..
+        } = &job.work
+        else {
+            return None;
+        };
+        let one = std::slice::from_ref(tenant_id);
+        let stored = self.preferences.preferences(feature_type, one).await.ok()?;
+        let stored = Preference::parse(&stored.get(tenant_id)?.preference).ok()?;
+        let merged = MergedPreference::merge(&stored, defaults, &self.zone).ok()?;
+        let next = match merged.enabled {
+            true => self.next_runs(job, tenant_id, &merged.slot, runs),
+            false => Vec::new(),
+        };
+        Some(EffectivePreference {
+            fields: merged.with_origins(&stored, defaults),
+            zone: merged.slot.zone,
+            next,
+        })
+    }
+
+    fn next_runs(
+        &self,
+        job: &JobConfig,
+        tenant_id: &TenantId,
+        slot: &Slot,
+        runs: usize,
+    ) -> Vec<DateTime<Utc>> {
+        let status = self.status.get();
+        let known = status.jobs.get(&job.job_id);
+        let spread = known.map(|known| known.mirror.read(|mirror| mirror.spread_of(tenant_id)));
+        let spread = spread.unwrap_or_default();
+        let first = slot.next_after(self.clock.now() - spread);
+        let next = std::iter::successors(first, |last| slot.next_after(*last));
+        next.take(runs).map(|instant| instant + spread).collect()
+    }
+}
