@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 
 use super::*;
 
+const ADMIN: &str = "an-administrators-key-of-32-chars";
 const CONFIG: &str = "/api/v1/tenants/ann/configs/feature_preferences";
 const SCHEMA: &str = "/api/v1/feature-types/posts/schema";
 const CHANGES: &str = "/api/v1/preferences/changes";
@@ -181,8 +182,8 @@ async fn every_kind_of_error() {
         api.post(&format!("{CONFIG}/restore"), &body).await;
     }
     let key = r#"{"name": "page", "scope": "write", "tenant_id": "ann"}"#;
-    let page_key = api.answers.call("POST", "/api/v1/keys", &[], key).await;
     for body in [
+        key,
         key,
         r#"{"name": " ", "scope": "read"}"#,
         r#"{"name": "x", "scope": "all"}"#,
@@ -198,25 +199,25 @@ async fn every_kind_of_error() {
     before += &api.answers.text.replace(&large, "over 1 MiB");
     api.answers.text = before;
 
-    let page_key = page_key["key"].as_str().unwrap();
-    let mut keyed = Api::new(Some("an-administrators-key-of-32-chars")).await;
+    let mut keyed = Api::new(Some(ADMIN)).await;
     keyed.get(CONFIG).await;
     keyed.with_key("wrong", "GET", CONFIG, "").await;
-    let admin = "an-administrators-key-of-32-chars";
-    let read = r#"{"name": "agent", "scope": "read"}"#;
-    let read = keyed.with_key(admin, "POST", "/api/v1/keys", read).await;
-    let read = read["key"].as_str().unwrap();
-    keyed.with_key(read, "DELETE", CONFIG, "").await;
-    keyed.with_key(page_key, "GET", CONFIG, "").await;
+    for new in [
+        r#"{"name": "agent", "scope": "read"}"#,
+        r#"{"name": "page", "scope": "write", "tenant_id": "bob"}"#,
+    ] {
+        let made = keyed.with_key(ADMIN, "POST", "/api/v1/keys", new).await;
+        let key = made["key"].as_str().unwrap();
+        keyed.with_key(key, "DELETE", CONFIG, "").await;
+    }
     insta::assert_snapshot!("errors", api.answers.text + &keyed.answers.text);
 }
 
 #[tokio::test]
 async fn what_cannot_be_served_now_says_when_to_come_back() {
-    let mut api = Api::new(Some("an-administrators-key-of-32-chars")).await;
+    let mut api = Api::new(Some(ADMIN)).await;
     let new = r#"{"name": "page", "scope": "read", "tenant_id": "ann"}"#;
-    let admin = "an-administrators-key-of-32-chars";
-    let made = api.with_key(admin, "POST", "/api/v1/keys", new).await;
+    let made = api.with_key(ADMIN, "POST", "/api/v1/keys", new).await;
     let key = made["key"].as_str().unwrap().to_owned();
     for _ in 0..10_000 {
         api.answers.text.clear();
@@ -225,16 +226,15 @@ async fn what_cannot_be_served_now_says_when_to_come_back() {
             break;
         }
     }
-    api.with_key(&key, "GET", "/api/v1/keys", "").await;
     api.stop.cancel();
     let waits = format!("{CHANGES}?since_id=0&wait=60");
-    api.with_key(admin, "GET", &waits, "").await;
+    api.with_key(ADMIN, "GET", &waits, "").await;
     let mut other = AnyConnection::connect(&api.url).await.unwrap();
     for table in ["feed", "preferences"] {
         let rename = AssertSqlSafe(format!("ALTER TABLE {table} RENAME TO gone_{table}"));
         other.execute(rename).await.unwrap();
     }
-    api.with_key(admin, "GET", "/api/v1/feature-types", "")
+    api.with_key(ADMIN, "GET", "/api/v1/feature-types", "")
         .await;
     api.get("/health/ready").await;
     insta::assert_snapshot!("unavailable", api.answers.text);
