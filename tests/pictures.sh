@@ -10,7 +10,7 @@ profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT
 
 take() { # take NAME HEIGHT URL
-    timeout 60 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$profile" \
+    timeout 180 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$profile" \
         --window-size="1100,$2" --screenshot="$PWD/$1.png" "$3" >/dev/null 2>&1
     pngquant --force --ext .png 64 "$1.png"
 }
