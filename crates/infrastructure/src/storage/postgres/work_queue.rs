@@ -59,10 +59,10 @@ impl WorkQueue for PostgresStore {
                  VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT (job_id) DO UPDATE SET
                      scheduled_until = excluded.scheduled_until,
-                     furthest_until = greatest(schedule_position.high_water_mark, excluded.furthest_until),
+                     furthest_until = greatest(schedule_progress.furthest_until, excluded.furthest_until),
                      seen_until = excluded.seen_until,
                      placement = excluded.placement,
-                     began = coalesce(excluded.began, schedule_position.began)",
+                     began = coalesce(excluded.began, schedule_progress.began)",
             )
             .bind(position.job_id.as_str())
             .bind(micros(position.planned_until))

@@ -50,7 +50,7 @@ impl WorkQueue for SqliteStore {
                      furthest_until = max(coalesce(furthest_until, scheduled_until), excluded.furthest_until),
                      seen_until = excluded.seen_until,
                      placement = excluded.placement,
-                     began = coalesce(excluded.began, schedule_position.began)",
+                     began = coalesce(excluded.began, schedule_progress.began)",
             )
             .bind(position.job_id.as_str())
             .bind(micros(position.planned_until))
