@@ -178,6 +178,7 @@ fn with_setting(error: ServerError) -> anyhow::Error {
             anyhow!("{error}; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1")
         }
         ServerError::Key(problem) => anyhow!("CONFIG_SERVICE_API_KEY {problem}"),
+        error => error.into(),
     }
 }
 

@@ -115,7 +115,7 @@ fn key(commit: &Commit) -> Key {
     )
 }
 
-fn started_items(status: ItemStatus) -> bool {
+fn uses_occurrence_up(status: ItemStatus) -> bool {
     matches!(status, ItemStatus::Succeeded | ItemStatus::Failed)
 }
 
@@ -130,7 +130,7 @@ struct Judge<'r> {
 pub fn judge(record: &Record, outcome: &mut Outcome) {
     let mut done: BTreeMap<Key, Vec<&Commit>> = BTreeMap::new();
     for commit in &record.commits {
-        if ran(commit.result.status) {
+        if uses_occurrence_up(commit.result.status) {
             done.entry(key(commit)).or_default().push(commit);
         }
     }
@@ -333,7 +333,7 @@ impl Judge<'_> {
     fn allowed(&mut self, job: &JobStory, tenant: &TenantId, intervals: &[Interval]) {
         let record = self.record;
         let commits = record.commits.iter().filter(|commit| {
-            ran(commit.result.status)
+            uses_occurrence_up(commit.result.status)
                 && commit.result.item_id == *tenant
                 && commit.job_id == job.job_id
                 && record.is_scheduled(&commit.batch_id)
@@ -734,7 +734,7 @@ impl Judge<'_> {
             let mut ran_now: BTreeSet<Key> = BTreeSet::new();
             for commit in &self.record.commits {
                 let of_it = last.batches.contains(&commit.batch_id) && commit.job_id == *job_id;
-                if of_it && ran(commit.result.status) {
+                if of_it && uses_occurrence_up(commit.result.status) {
                     ran_now.insert(key(commit));
                 }
             }

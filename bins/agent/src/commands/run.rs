@@ -202,6 +202,7 @@ async fn embedded_config_database(
             "{error}; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
         )),
         ServerError::Key(problem) => Failure::failed(format!("CONFIG_SERVICE_API_KEY {problem}")),
+        error => Failure::failed(error),
     })?
     .with_names(ServerSettingNames {
         store_url: "CONFIG_STORE_URL",

@@ -79,7 +79,7 @@ impl Agent {
         }
         command.args(["--ready-file", "/dev/stdout"]);
         let (mut agent, ready) = Self::launch(command);
-        let Ok(addresses) = ready.recv_timeout(PATIENCE) else {
+        let Ok(addresses) = ready.recv_timeout(TEST_TIMEOUT) else {
             panic!("the agent is not ready:\n{}", agent.log().join("\n"));
         };
         let address = |name: &str| addresses[name].as_str().unwrap().to_owned();

@@ -1,5 +1,5 @@
 //! Why a store failed: the one error of the ports [`WorkQueue`](super::WorkQueue), [`BatchStore`](super::BatchStore),
-//! [`BatchReader`](super::BatchReader), [`Deliveries`](super::Deliveries) and [`OperatorStore`](super::Operations).
+//! [`BatchReader`](super::BatchReader), [`Deliveries`](super::Deliveries) and [`OperatorStore`](super::OperatorStore).
 
 use std::error::Error;
 

@@ -115,6 +115,7 @@ impl World {
             paused: false,
             paused_when_due: false,
             planned_until: Some(self.now),
+            began: None,
             run: None,
             behind: None,
         });

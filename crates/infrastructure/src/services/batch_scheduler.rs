@@ -257,7 +257,7 @@ impl BatchScheduler {
                 .increment(1);
             let now = self.clock.now();
             self.lateness
-                .tell(&batch.job_id, "queued", batch.scheduled_at, now);
+                .record(&batch.job_id, "queued", batch.scheduled_at, now);
             info!(batch_id = %batch.batch_id, job_id = %batch.job_id, slot, items, scheduled_at = %batch.scheduled_at,
                 "Queued batch {} of {}: {items} items of {slot}", batch.batch_id, batch.job_id);
         }

@@ -173,7 +173,7 @@ impl App {
             .await?;
         let worst = activity.iter().map(|job| job.worst_lateness_ms).max();
         let mut running = Vec::new();
-        for status in [BatchStatus::RunningBatch, BatchStatus::Queued] {
+        for status in [BatchStatus::Running, BatchStatus::Queued] {
             let batches = self.operator.newest(Some(status), MAX_RUNNING).await?;
             running.extend(
                 batches

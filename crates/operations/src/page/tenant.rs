@@ -126,7 +126,9 @@ impl TenantJob {
         date: Option<NaiveDate>,
     ) -> Result<Self, Problem> {
         let explained = app.operator.explain(tenant, &job.job_id, date).await?;
-        let effective = app.operator.effective_preference(job, tenant, MAX_NEXT_RUNS);
+        let effective = app
+            .operator
+            .effective_preference(job, tenant, MAX_NEXT_RUNS);
         let (fields, next) = effective.await.map_or_else(Default::default, |effective| {
             let EffectivePreference { fields, zone, next } = effective;
             let fields = fields.into_iter();

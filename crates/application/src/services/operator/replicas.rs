@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Operator, OperatorError};
-use crate::ports::Working;
+use crate::ports::ReplicaLease;
 
 /// The leader, and the processes that hold work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Replicas {
     /// The leader, and when its lease ends; `None` where the store is not shared, or no process holds the lease.
     pub leader: Option<(String, DateTime<Utc>)>,
     /// The processes that hold work, by name.
-    pub working: Vec<Working>,
+    pub working: Vec<ReplicaLease>,
     /// When they were looked at.
     pub at: DateTime<Utc>,
 }
@@ -24,7 +24,7 @@ impl Operator {
     pub async fn replicas(&self) -> Result<Replicas, OperatorError> {
         Ok(Replicas {
             leader: self.operations.leader().await?,
-            working: self.operations.working().await?,
+            working: self.operations.replica_leases().await?,
             at: self.clock.now(),
         })
     }
