@@ -155,7 +155,7 @@ mod tests {
         for (filters, expected) in [
             (
                 json!({"min_price": "cheap"}),
-                "/source/filters/min_price: \"cheap\" is not a bound",
+                "/source/filters/min_price: \"cheap\" is not a valid bound",
             ),
             (
                 json!({"tags": 3}),

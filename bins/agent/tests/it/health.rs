@@ -86,7 +86,7 @@ async fn a_locked_store_is_reported_with_since_when_and_the_remedy_and_nothing_i
         names(&body["warnings"], "requests of operators cannot be stored")
             && names(
                 &body["warnings"],
-                "Free disk space, end what locks the store"
+                "Free disk space, release the lock on the store"
             ),
         "{body}"
     );

@@ -294,7 +294,7 @@ async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing()
             discard,
             json!({"all": true, "tenant_id": "bad000"}),
             400,
-            "go without",
+            "exclude job_id and tenant_id",
         ),
     ] {
         let (answered, problem) = post(&agent, path, None, &body).await;

@@ -85,7 +85,7 @@ impl WorkQueue for FakeStore {
         if replay && settled < ids.len() {
             return Err(StoreError::new(
                 StoreErrorKind::Conflict,
-                "a dead letter of these is not open any more",
+                "a selected dead letter is no longer open; list the dead letters again",
             ));
         }
         for letter in tables.dead_letters.iter_mut().filter(open) {

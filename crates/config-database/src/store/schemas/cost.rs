@@ -277,7 +277,7 @@ mod tests {
             assert!(
                 of(&json!({"$ref": place}))
                     .unwrap_err()
-                    .contains("leads nowhere"),
+                    .contains("does not exist"),
                 "{place}"
             );
         }
