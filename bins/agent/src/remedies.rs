@@ -10,7 +10,7 @@ pub(crate) const WORDS: Words = Words {
     remedy,
 };
 
-/// What to do.
+/// Remedy for a finding, with the settings of the agent by name.
 pub(crate) fn remedy(kind: &FindingKind) -> String {
     let usual = remedies::remedy(kind);
     let text = match kind {

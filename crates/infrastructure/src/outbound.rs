@@ -56,7 +56,7 @@ pub enum EndpointError {
 /// addresses are allowed, it connects to no address of this machine or of a private network, whatever a name resolves to.
 ///
 /// # Errors
-/// When it cannot be built.
+/// The client cannot be built.
 pub(crate) fn endpoint_client(timeout: Duration, private: bool) -> Result<Client, EndpointError> {
     let builder = client_builder(CONNECT_TIMEOUT)
         .timeout(timeout)
@@ -93,7 +93,7 @@ pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), EndpointErro
 /// The URL of a configuration.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The URL cannot be used.
 pub(crate) fn outgoing(url: &str, private: bool) -> Result<Url, EndpointError> {
     let url = url.parse()?;
     check_literal(&url, private)?;

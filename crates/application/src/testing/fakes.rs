@@ -40,7 +40,7 @@ struct ChunkRow {
     chunk: Chunk,
     claimant: Option<Claimant>,
     claimed_at: DateTime<Utc>,
-    /// What the claim gave.
+    /// Items that the claim assigned.
     items: Vec<ItemId>,
     crash_count: u32,
     poison_candidate: Option<(ItemId, u32)>,

@@ -67,7 +67,7 @@ struct Options {
     helps: bool,
 }
 
-/// When the first item began.
+/// Start of the first item.
 static FIRST: OnceLock<Instant> = OnceLock::new();
 static CALLS: AtomicU64 = AtomicU64::new(0);
 

@@ -10,7 +10,7 @@ use super::{Actor, Operator, OperatorError};
 use crate::ports::{BatchFilter, Page, Paged, ResultFilter, StoreError, StoredResult};
 
 /// Failures that are looked through for their reasons.
-const LOOKED_THROUGH: Page = Page {
+const SEARCHED_PAGE: Page = Page {
     cursor: None,
     limit: 1_000,
 };
@@ -60,7 +60,7 @@ impl Operator {
             status: Some(ItemStatus::Failed),
         };
         let mut reasons = BTreeMap::new();
-        for stored in self.reader.results(&filter, &LOOKED_THROUGH).await?.0 {
+        for stored in self.reader.results(&filter, &SEARCHED_PAGE).await?.0 {
             *reasons
                 .entry(stored.result.error.unwrap_or_default())
                 .or_insert(0_usize) += 1;
