@@ -326,7 +326,12 @@ async fn what_the_form_does_not_know_is_kept_and_nothing_is_overwritten_unseen(k
     form[6].1 = "11:00";
     let late = visitor.post("/tenants/a/features/f", &form).await;
     assert_eq!(late.status(), 422);
-    assert!(late.text().await.unwrap().contains("meanwhile"));
+    assert!(
+        late.text()
+            .await
+            .unwrap()
+            .contains("changed this preference")
+    );
     assert_eq!(server.get(path).await["config_value"], now);
     // A change of another feature does not conflict with this one.
     let page = visitor.text("/tenants/a/features/f").await;
