@@ -163,7 +163,7 @@ mod tests {
             ),
             (
                 json!({"created_after": "soon"}),
-                "/source/filters/created_after: \"soon\" is not a time",
+                "/source/filters/created_after: \"soon\" is not a date or an instant",
             ),
             (
                 json!({"kind": {"in": []}}),

@@ -31,7 +31,7 @@ async fn writes_that_fail_are_a_warning_until_one_succeeds(kind: Kind) {
     for words in [
         "preferences cannot be stored: ",
         "(since 20",
-        "CONFIG_STORE_URL",
+        "(`ServerSettings::store_url`)",
     ] {
         assert!(warnings.contains(words), "{warnings}");
     }

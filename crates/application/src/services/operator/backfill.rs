@@ -211,7 +211,7 @@ impl Operator {
             }
             Choice::Missing => Ok(None),
             _ => Err(OperatorError::Invalid(format!(
-                "tenants: {tenant} is not scheduled in {}; ask to explain {tenant} in this job to see why",
+                "tenants: {tenant} is not scheduled in {}; the explanation of {tenant} in this job says why",
                 job.job_id
             ))),
         }

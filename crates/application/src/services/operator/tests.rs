@@ -172,7 +172,7 @@ async fn a_backfill_is_counted_then_queued_once_for_a_key() {
     assert_eq!(backfill(&allowed).await.unwrap().count.due, 3);
     let off = backfill(&request(true, Some("off"))).await.unwrap_err();
     assert!(
-        off.to_string().contains("--tenant off --job posts"),
+        off.to_string().contains("off is not scheduled in posts"),
         "{off}"
     );
     let to_come = BackfillRequest {
