@@ -88,11 +88,10 @@ fn the_runbook_knows_every_warning_and_error_of_the_log() {
                     let message = texts.find(|text| text.starts_with(char::is_uppercase));
                     let Some(message) = message else { continue };
                     let part = fixed_part(message);
-                    match part.len() >= 5 && runbook.contains(part) {
-                        true => known += 1,
-                        false => {
-                            unknown.push(format!("{part:?} of {message:?} in {}", path.display()))
-                        }
+                    if part.len() >= 5 && runbook.contains(part) {
+                        known += 1;
+                    } else {
+                        unknown.push(format!("{part:?} of {message:?} in {}", path.display()));
                     }
                 }
             }

@@ -189,7 +189,7 @@ impl World {
                 tenant_id: Some(TenantId::new("evil").unwrap()),
             };
             let key = self.store.create_key(&new).await.unwrap();
-            self.key = key.expose_secret().to_owned();
+            key.expose_secret().clone_into(&mut self.key);
         }
         self.calls += 1;
         let method = Method::from_bytes(request.method.as_bytes()).unwrap();

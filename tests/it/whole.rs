@@ -1,5 +1,5 @@
 //! The whole in one process: reference Config Database, client, scheduler, queue, processor and a handler of
-//! one's own, over real HTTP and a real SQLite file, put together as an embedder would.
+//! one's own, over real HTTP and a real `SQLite` file, put together as an embedder would.
 
 use std::{
     collections::BTreeMap,

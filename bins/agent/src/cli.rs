@@ -31,7 +31,7 @@ pub(crate) enum Command {
     },
     /// Explain why a tenant ran, will run or did not run; requires a running agent
     Explain(ExplainOptions),
-    /// Copy the SQLite store in BATCH_STORE_URL to an empty PostgreSQL database; stop the agent first
+    /// Copy the `SQLite` store in `BATCH_STORE_URL` to an empty `PostgreSQL` database; stop the agent first
     MoveStore {
         /// Database URL, e.g. `postgres://user@host/database`; put the password in PGPASSWORD or ~/.pgpass
         #[arg(long, value_name = "URL")]
@@ -215,9 +215,9 @@ pub(crate) enum Reference {
     Settings,
     /// Metrics and their labels, as a Markdown table
     Metrics,
-    /// HTTP API of the agent, as an OpenAPI document (JSON)
+    /// HTTP API of the agent, as an `OpenAPI` document (JSON)
     Agent,
-    /// HTTP API of the Config Database, as an OpenAPI document (JSON)
+    /// HTTP API of the Config Database, as an `OpenAPI` document (JSON)
     ConfigDatabase,
 }
 

@@ -16,7 +16,7 @@ use crate::{commands::Failure, settings::Settings};
 /// How long the agent may take to answer, and to accept a connection.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take for what works through everything: a backfill of two million items takes minutes.
-pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 /// Entries asked for at a time.
 const PAGE: &str = "1000";
 

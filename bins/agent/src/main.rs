@@ -69,9 +69,10 @@ fn main() -> ExitCode {
 /// The program that runs, also when its file has been replaced since.
 fn this_program() -> Option<PathBuf> {
     let link = Path::new("/proc/self/exe");
-    match link.exists() {
-        true => Some(link.to_owned()),
-        false => std::env::current_exe().ok(),
+    if link.exists() {
+        Some(link.to_owned())
+    } else {
+        std::env::current_exe().ok()
     }
 }
 

@@ -305,8 +305,8 @@ mod tests {
     fn the_documented_defaults_hold_and_empty_means_unset() {
         let settings = load(&[("CONFIG_SERVICE_URL", "")]).unwrap();
         assert_eq!(settings.config_service_url, None);
-        assert_eq!(settings.config_cache_ttl, Duration::from_secs(3600));
-        assert_eq!(settings.config_poll_interval, Duration::from_secs(60));
+        assert_eq!(settings.config_cache_ttl, Duration::from_hours(1));
+        assert_eq!(settings.config_poll_interval, Duration::from_mins(1));
         assert_eq!(
             (
                 settings.batch_max_concurrent_items,

@@ -25,8 +25,8 @@ use crate::settings::Settings;
 
 /// Stores the preferences of every tenant and serves them over HTTP.
 ///
-/// Settings come from the environment: CONFIG_STORE_URL (sqlite://var/config.db, or postgres://…), CONFIG_HTTP_ADDR
-/// (127.0.0.1:8000), CONFIG_SERVICE_API_KEY (the administrator's key), BATCH_LOG, BATCH_LOG_FORMAT.
+/// Settings come from the environment: `CONFIG_STORE_URL` (<sqlite://var/config.db>, or postgres://…), `CONFIG_HTTP_ADDR`
+/// (127.0.0.1:8000), `CONFIG_SERVICE_API_KEY` (the administrator's key), `BATCH_LOG`, `BATCH_LOG_FORMAT`.
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Cli {

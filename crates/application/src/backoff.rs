@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_however_many_failures_there_were() {
-        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
+        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_mins(1));
         let waits = [0, 1, 2, 3, 7, 8, 33, u32::MAX].map(|n| backoff.after(n).as_millis());
         assert_eq!(
             waits,

@@ -1,4 +1,4 @@
-//! The HTTP side: routes, their description as OpenAPI, and what every call goes through.
+//! The HTTP side: routes, their description as `OpenAPI`, and what every call goes through.
 //!
 //! To add an endpoint, write a function with `#[utoipa::path]` in the module of its subject and list it in [`calls`], which
 //! puts it below `/api/v1` and behind the keys. Its doc comment and its types, which derive `ToSchema`, are the

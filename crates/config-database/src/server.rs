@@ -16,7 +16,7 @@ use crate::{
 
 /// How long changes are kept for readers who have not seen them.
 const CHANGES_KEPT: TimeDelta = TimeDelta::days(30);
-const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
+const PURGE_INTERVAL: Duration = Duration::from_hours(1);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const READERS_SAVE_INTERVAL: TimeDelta = TimeDelta::seconds(1);
 

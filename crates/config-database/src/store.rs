@@ -1,5 +1,5 @@
-//! The store: configurations, the preferences in them, the feed of changes, keys and sessions, on SQLite or
-//! PostgreSQL. Both speak the same SQL here; [`dialect`] holds what differs. There is one writer at a time:
+//! The store: configurations, the preferences in them, the feed of changes, keys and sessions, on `SQLite` or
+//! `PostgreSQL`. Both speak the same SQL here; [`dialect`] holds what differs. There is one writer at a time:
 //! every write goes through one transaction that begins with the feed's lock and also writes the feed, so
 //! changes become visible in the order of their ids.
 

@@ -30,9 +30,10 @@ pub(crate) struct CheckedConfig {
 /// Checks the `config_value` of a configuration.
 pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, FieldErrors> {
     let preferences = config_key == FEATURE_PREFERENCES;
-    let longest = match preferences {
-        true => MAX_CONFIG_BYTES,
-        false => MAX_OTHER_CONFIG_BYTES,
+    let longest = if preferences {
+        MAX_CONFIG_BYTES
+    } else {
+        MAX_OTHER_CONFIG_BYTES
     };
     if let Some(too_large) = check_size(&value, POINTER, longest) {
         return Err(FieldErrors(vec![too_large]));
@@ -48,9 +49,10 @@ pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, Fie
             return Err(FieldErrors(errors));
         }
     };
-    let features = match preferences {
-        true => check_features(&value, &mut errors),
-        false => Vec::new(),
+    let features = if preferences {
+        check_features(&value, &mut errors)
+    } else {
+        Vec::new()
     };
     if errors.is_empty() {
         Ok(CheckedConfig { value, features })

@@ -21,13 +21,13 @@ use punctual_application::ports::{
 use punctual_domain::{FeatureType, PreferenceRecord, Source, TenantId};
 
 /// Timeout of a full read of preferences.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3600);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_hours(1);
 /// Timeout of a read of changes, beside the time for which it may wait for one.
-const CHANGES_TIMEOUT: Duration = Duration::from_secs(600);
+const CHANGES_TIMEOUT: Duration = Duration::from_mins(10);
 /// Timeout of a read of some tenants' preferences.
-const PREFERENCES_TIMEOUT: Duration = Duration::from_secs(60);
+const PREFERENCES_TIMEOUT: Duration = Duration::from_mins(1);
 /// Timeout of a read of a job's items.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+const LOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Panic or timeout of a guarded call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_panics_or_hangs_is_an_error_of_that_call() {
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_mins(1);
         assert_eq!(guarded("call", limit, async { 7 }).await, Ok(7));
         let panics = guarded("call", limit, async { panic!("number {}", 7) }).await;
         let panics: Result<(), _> = panics;

@@ -62,9 +62,10 @@ pub(crate) fn endpoint_client(timeout: Duration, private: bool) -> Result<Client
         .timeout(timeout)
         .retry(reqwest::retry::never())
         .no_proxy();
-    let builder = match private {
-        true => builder,
-        false => builder.dns_resolver(Arc::new(PublicOnly(SystemResolver))),
+    let builder = if private {
+        builder
+    } else {
+        builder.dns_resolver(Arc::new(PublicOnly(SystemResolver)))
     };
     builder.build().map_err(EndpointError::NoClient)
 }

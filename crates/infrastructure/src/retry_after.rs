@@ -9,13 +9,12 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 pub(crate) fn retry_after(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
     let header = |name| headers.get(name)?.to_str().ok();
     let asked = header(RETRY_AFTER)?;
-    let wait = match asked.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = DateTime::parse_from_rfc2822(asked).ok()?;
-            let now = DateTime::parse_from_rfc2822(header(DATE)?).ok()?;
-            (until - now).to_std().unwrap_or_default()
-        }
+    let wait = if let Ok(seconds) = asked.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = DateTime::parse_from_rfc2822(asked).ok()?;
+        let now = DateTime::parse_from_rfc2822(header(DATE)?).ok()?;
+        (until - now).to_std().unwrap_or_default()
     };
     Some(wait.min(longest))
 }
@@ -30,7 +29,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, value.parse().unwrap());
             headers.insert(DATE, "Sun, 01 Mar 2026 09:00:00 GMT".parse().unwrap());
-            retry_after(&headers, Duration::from_secs(3600)).map(|wait| wait.as_secs())
+            retry_after(&headers, Duration::from_hours(1)).map(|wait| wait.as_secs())
         };
         assert_eq!(wait("7"), Some(7));
         assert_eq!(wait("Sun, 01 Mar 2026 09:01:30 GMT"), Some(90));

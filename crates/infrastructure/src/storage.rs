@@ -1,6 +1,6 @@
 //! The stores behind the ports `WorkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `OperatorStore`: the queue of apalis
-//! with our tables beside it, so that a tick's batches, their messages and the progress are one transaction. SQLite for one
-//! machine, PostgreSQL for many; each job has a queue of its own, so that none stands in another's way.
+//! with our tables beside it, so that a tick's batches, their messages and the progress are one transaction. `SQLite` for one
+//! machine, `PostgreSQL` for many; each job has a queue of its own, so that none stands in another's way.
 //!
 //! # Adding a statement
 //!
@@ -15,7 +15,7 @@
 //!    that has been released is never edited.
 //! 2. Its writers: `sql`, `sqlite/` and `postgres/`. Its readers: the columns listed in `reader`, and `rows`, which makes
 //!    values of them.
-//! 3. The list of columns in `transfer`, which copies them from SQLite to PostgreSQL.
+//! 3. The list of columns in `transfer`, which copies them from `SQLite` to `PostgreSQL`.
 //! 4. The type that carries it, in `punctual-domain` or `ports`, the fake, and a contract test that reads it back.
 
 mod claim;
@@ -79,9 +79,9 @@ fn message(chunk: &Chunk) -> Result<Task<Vec<u8>>, StoreError> {
 /// The store of an agent, chosen by its URL.
 #[derive(Debug, Clone)]
 pub enum Store {
-    /// A SQLite file.
+    /// A `SQLite` file.
     Sqlite(SqliteStore),
-    /// A PostgreSQL database.
+    /// A `PostgreSQL` database.
     #[cfg(feature = "postgres")]
     Postgres(PostgresStore),
 }
@@ -363,7 +363,7 @@ mod tests {
         assert!(failing.iter().all(|one| !one.given_up), "{failing:?}");
 
         let process = Uuid::new_v4();
-        let term = std::time::Duration::from_secs(60);
+        let term = std::time::Duration::from_mins(1);
         let leads = store.queue().lead(process, term).await.unwrap();
         let leader = operations.leader().await.unwrap();
         match leads {

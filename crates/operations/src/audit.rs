@@ -27,9 +27,10 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestActor {
             return Ok(Self(actor.clone()));
         }
         let root = root_of(&parts.uri, &parts.extensions);
-        let way = match root.ends_with("/api/v1") {
-            true => "api",
-            false => "page",
+        let way = if root.ends_with("/api/v1") {
+            "api"
+        } else {
+            "page"
         };
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Ok(Self(Actor(match peer {

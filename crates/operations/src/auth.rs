@@ -27,9 +27,10 @@ impl App {
         let attempt = attempt.map_err(|wait| Problem::too_many("wrong keys", wait))?;
         // Comparing two hashes takes the same time whatever they are.
         let own = self.api_key == Some(given);
-        match own {
-            true => attempt.right(),
-            false => attempt.wrong(what),
+        if own {
+            attempt.right();
+        } else {
+            attempt.wrong(what);
         }
         Ok(own)
     }
@@ -47,8 +48,9 @@ pub(super) async fn require_key(
         Some(given) => app.is_own_key(peer, &given.into(), "refused by the API")?,
         None => false,
     };
-    match allowed {
-        true => Ok(next.run(request).await),
-        false => Err(Problem::unauthorized()),
+    if allowed {
+        Ok(next.run(request).await)
+    } else {
+        Err(Problem::unauthorized())
     }
 }

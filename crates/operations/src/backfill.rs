@@ -39,9 +39,10 @@ pub(super) async fn backfill(
         .operator
         .backfill(&actor, key.as_ref(), &JobId::new(&job_id)?, &request)
         .await?;
-    let status = match report.preview {
-        true => StatusCode::OK,
-        false => StatusCode::ACCEPTED,
+    let status = if report.preview {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
     };
     Ok((status, Json(report)))
 }

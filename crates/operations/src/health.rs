@@ -13,9 +13,10 @@ use crate::remedies;
 ))]
 pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let findings = app.operator.readiness().await;
-    let code = match findings.not_ready.is_empty() {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+    let code = if findings.not_ready.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     };
     let texts = |findings: &[Finding]| {
         let of = |finding| remedies::in_words(finding, app.words.remedy);

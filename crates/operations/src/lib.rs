@@ -138,7 +138,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(explain::tenant))
 }
 
-/// The OpenAPI description of the API.
+/// The `OpenAPI` description of the API.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
     let (_, open) = open_calls().split_for_parts();

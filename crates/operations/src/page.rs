@@ -93,6 +93,7 @@ fn render(template: &impl Template) -> Result<Html<String>, Problem> {
     Ok(SITE.render(template)?)
 }
 
+#[expect(clippy::ref_option, reason = "templates lend a field")]
 fn utc_or_dash(instant: &Option<DateTime<Utc>>) -> String {
     instant.as_ref().map_or_else(|| "–".to_owned(), utc)
 }

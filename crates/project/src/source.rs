@@ -81,9 +81,10 @@ fn parse_ids(value: &Value, pointer: &str) -> Result<Vec<ItemId>, FieldErrors> {
     FieldErrors::collect(list.iter().enumerate().map(|(place, value)| {
         let id = text(value).and_then(|id| {
             let id = ItemId::record(id)?;
-            match seen.insert(id.clone()) {
-                true => Ok(id),
-                false => Err(Invalid::new("is listed twice", "list every id once")),
+            if seen.insert(id.clone()) {
+                Ok(id)
+            } else {
+                Err(Invalid::new("is listed twice", "list every id once"))
             }
         });
         id.map_err(|invalid| invalid.at(format!("{pointer}/{place}"), Some(value)).into())

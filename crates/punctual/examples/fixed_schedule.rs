@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .runs("cleanup"),
         )
         // Of a job that has never run, yesterday is made up for: there is something to see at once.
-        .look_back(Duration::from_secs(25 * 3600))
+        .look_back(Duration::from_hours(25))
         .start()
         .await?;
     ended.recv().await;

@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .sink("warehouse", warehouse)
         .job(job.runs("report").deliver_to("warehouse"))
         // Yesterday is made up for.
-        .look_back(Duration::from_secs(24 * 3600))
+        .look_back(Duration::from_hours(24))
         .start()
         .await?;
     let mut table = BTreeMap::new();

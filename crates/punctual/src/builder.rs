@@ -65,7 +65,7 @@ impl Default for Builder {
             max_concurrent_items: 25,
             retry_limit: 3,
             chunk_size: 500,
-            poll_interval: Duration::from_secs(60),
+            poll_interval: Duration::from_mins(1),
             look_back: Duration::ZERO,
             failures: ActiveFailures::default(),
         }
@@ -122,7 +122,7 @@ pub(crate) struct Parts {
 }
 
 impl Builder {
-    /// The store: a SQLite file (`sqlite://var/punctual.db`), or a PostgreSQL database
+    /// The store: a `SQLite` file (`sqlite://var/punctual.db`), or a `PostgreSQL` database
     /// (`postgres://user@host/database`). The default is `punctual.db` in the current folder.
     #[must_use]
     pub fn store(mut self, url: impl Into<String>) -> Self {

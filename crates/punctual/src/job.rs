@@ -65,9 +65,10 @@ impl Job {
     /// The same, with this time zone (`Europe/Berlin`): that of its schedule, or that of tenants who name none.
     #[must_use]
     pub fn in_time_zone(mut self, zone: &str) -> Self {
-        let place = match self.fields.contains_key("schedule") {
-            true => "schedule",
-            false => "default_preferences",
+        let place = if self.fields.contains_key("schedule") {
+            "schedule"
+        } else {
+            "default_preferences"
         };
         let fields = self.fields.entry(place).or_insert_with(|| json!({}));
         if let Some(fields) = fields.as_object_mut() {

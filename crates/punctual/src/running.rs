@@ -113,7 +113,7 @@ impl Punctual {
             stop: self.stop.clone(),
             access,
             metrics: None,
-            words: Default::default(),
+            words: punctual_operations::Words::default(),
         }
     }
 

@@ -112,7 +112,7 @@ impl World {
         } = parts;
         tokio::spawn(scheduler.run(stop.clone()));
         tokio::spawn(deliverer.run(stop.clone()));
-        let ready = tokio::time::timeout(Duration::from_secs(3_600), is_ready(&operator)).await;
+        let ready = tokio::time::timeout(Duration::from_hours(1), is_ready(&operator)).await;
         ready.expect("the builder's preferences can be read");
         Ok(Self {
             clock,

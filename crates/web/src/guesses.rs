@@ -17,7 +17,7 @@ use crate::serve::network;
 const MAX_WRONG_IN_A_ROW: u32 = 100;
 const WRONG_KEY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a right key passes without being counted.
-const RIGHT_KEY_TTL: Duration = Duration::from_secs(3600);
+const RIGHT_KEY_TTL: Duration = Duration::from_hours(1);
 /// Addresses remembered. All further ones share the limit of one.
 const MAX_ADDRESSES: usize = 10_000;
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(1);

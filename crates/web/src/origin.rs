@@ -36,7 +36,7 @@ fn check(
     headers: &HeaderMap,
     key_setting: Option<&str>,
 ) -> Result<(), String> {
-    let named = uri.authority().map(|authority| authority.as_str());
+    let named = uri.authority().map(axum::http::uri::Authority::as_str);
     // HTTP/2 names the host in the address of the request.
     let host = only(headers, header::HOST)?.or(named).unwrap_or_default();
     if let Some(setting) = key_setting {
@@ -59,11 +59,10 @@ fn check(
     });
     let site = only(headers, HeaderName::from_static("sec-fetch-site"))?;
     let other_site = site.is_some_and(|site| !matches!(site, "same-origin" | "none"));
-    match other_origin || other_site {
-        true => {
-            Err("requests from pages of other sites are refused; use the server's own page".into())
-        }
-        false => Ok(()),
+    if other_origin || other_site {
+        Err("requests from pages of other sites are refused; use the server's own page".into())
+    } else {
+        Ok(())
     }
 }
 
@@ -71,9 +70,10 @@ fn check(
 fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, String> {
     let mut all = headers.get_all(&name).iter();
     let (Some(first), None) = (all.next(), all.next()) else {
-        return match headers.contains_key(&name) {
-            true => Err(format!("the request has two headers `{name}`; send one")),
-            false => Ok(None),
+        return if headers.contains_key(&name) {
+            Err(format!("the request has two headers `{name}`; send one"))
+        } else {
+            Ok(None)
         };
     };
     let text = first.to_str();

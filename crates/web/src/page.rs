@@ -67,7 +67,6 @@ pub fn root_of(uri: &Uri, extensions: &Extensions) -> String {
 }
 
 /// The description of an API, as the answer to `request`: it names the path that the router is nested at.
-#[must_use]
 pub fn described(mut description: OpenApi, request: &Request) -> Json<OpenApi> {
     let root = root_of(request.uri(), request.extensions());
     if !root.is_empty() {
@@ -121,9 +120,10 @@ impl Site {
     /// it takes, as HTML.
     #[must_use]
     pub fn sign_in(&self, key_hint: &str, next: Option<String>, refused: bool) -> Response {
-        let status = match refused {
-            true => StatusCode::UNAUTHORIZED,
-            false => StatusCode::OK,
+        let status = if refused {
+            StatusCode::UNAUTHORIZED
+        } else {
+            StatusCode::OK
         };
         let page = SignInPage {
             site: self,

@@ -207,7 +207,7 @@ pub async fn retry_unavailable(after: u64, mut response: Response) -> Response {
     response
 }
 
-/// Describes errors for OpenAPI: each status with what it means. The description names the schema [`ProblemBody`], which
+/// Describes errors for `OpenAPI`: each status with what it means. The description names the schema [`ProblemBody`], which
 /// the document has to list among its components.
 #[must_use]
 pub fn responses(

@@ -92,7 +92,7 @@ impl Drop for ReadyFile {
     }
 }
 
-/// Takes the files of a SQLite database that earlier versions left readable for others away from them.
+/// Takes the files of a `SQLite` database that earlier versions left readable for others away from them.
 pub fn keep_database_private(url: &str) {
     let Some(path) = url.strip_prefix("sqlite:") else {
         return;

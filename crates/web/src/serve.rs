@@ -167,9 +167,10 @@ struct Received {
 
 impl Received {
     fn new(body: Incoming, connection: &Arc<Connection>) -> Self {
-        match body.is_end_stream() {
-            true => connection.answer_begins(),
-            false => connection.body_begins(),
+        if body.is_end_stream() {
+            connection.answer_begins();
+        } else {
+            connection.body_begins();
         }
         let connection = Arc::clone(connection);
         Self { body, connection }

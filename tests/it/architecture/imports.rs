@@ -30,9 +30,10 @@ impl Source {
                 '"' => {
                     let hashes = code.len() - code.trim_end_matches('#').len();
                     let raw = code.trim_end_matches('#').ends_with('r');
-                    let length = match raw {
-                        true => rest[1..].find(&format!("\"{}", "#".repeat(hashes))),
-                        false => end_of_literal(&rest[1..], '"'),
+                    let length = if raw {
+                        rest[1..].find(&format!("\"{}", "#".repeat(hashes)))
+                    } else {
+                        end_of_literal(&rest[1..], '"')
                     };
                     let length = length.unwrap_or(rest.len() - 1);
                     literals.push(rest[1..][..length].to_owned());

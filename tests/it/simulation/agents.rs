@@ -156,7 +156,7 @@ impl Agent {
         let scheduler = DynamicBatchScheduler::new(
             base,
             config_database.clone(),
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             &Zone::utc(),
             || 0.5,
         );

@@ -251,9 +251,10 @@ impl SimulatedDatabase {
         let new = tables.feed[since..].iter();
         let visible = since + new.take_while(|entry| entry.visible_at <= now).count();
         let repeats = self.faults.at(now).is_some_and(|window| window.repeats);
-        let from = match since < visible && repeats {
-            true => since.saturating_sub(5),
-            false => since,
+        let from = if since < visible && repeats {
+            since.saturating_sub(5)
+        } else {
+            since
         };
         let lost = |entry: &Entry| {
             let bug = self.bug == Some(Bug::FeedLosesChanges);
@@ -262,9 +263,10 @@ impl SimulatedDatabase {
         let change = |entry: &Entry| Change {
             tenant_id: entry.record.tenant_id.clone(),
             feature_type: feature.clone(),
-            kind: match entry.removed {
-                true => ChangeKind::Deleted,
-                false => ChangeKind::Upserted(entry.record.preference.clone()),
+            kind: if entry.removed {
+                ChangeKind::Deleted
+            } else {
+                ChangeKind::Upserted(entry.record.preference.clone())
             },
             changed_at: entry.record.updated_at,
             schedule_since: entry.record.schedule_since,

@@ -12,6 +12,7 @@ pub fn chance(seed: u64, now: DateTime<Utc>, what: impl Hash) -> fastrand::Rng {
 }
 
 /// A stretch of time in which things fail.
+#[expect(clippy::struct_excessive_bools, reason = "each is a kind of fault")]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FaultWindow {
     pub from: DateTime<Utc>,

@@ -226,9 +226,9 @@ impl BatchStore for FaultyStore {
         if self.bug == Some(Bug::ResultsOfAnother)
             && let Some(first) = results.first().map(|first| first.output.clone())
         {
-            results
-                .iter_mut()
-                .for_each(|result| result.output = first.clone());
+            for result in &mut results {
+                result.output.clone_from(&first);
+            }
         }
         let committed = self.inner.commit(chunk, token, &results).await?;
         if committed.claimed && committed.taken == results.len() {

@@ -1,4 +1,4 @@
-//! `punctual-agent move-store`: from the embedded store to PostgreSQL, without losing anything.
+//! `punctual-agent move-store`: from the embedded store to `PostgreSQL`, without losing anything.
 
 use punctual_application::ports::StoreError;
 use punctual_infrastructure::{PostgresStore, SqliteStore, transfer};
@@ -18,9 +18,12 @@ pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Fail
              store to copy, e.g. sqlite://var/punctual.db"
         )));
     }
-    let refuse = |error: &StoreError, message: String| match error.is_callers() {
-        true => Failure::BadInput(message),
-        false => Failure::Failed(message),
+    let refuse = |error: &StoreError, message: String| {
+        if error.is_callers() {
+            Failure::BadInput(message)
+        } else {
+            Failure::Failed(message)
+        }
     };
     let cannot_open = |setting: &'static str| {
         move |error: StoreError| refuse(&error, store_error(&error, setting))

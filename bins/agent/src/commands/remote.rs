@@ -164,7 +164,7 @@ pub(crate) async fn dead_letters(
             let entries = |page: DeadLetters| (page.dead_letters, page.next_cursor);
             let client = Client::new(settings)?;
             let read = client.pages("dead-letters", query, entries, |letter| {
-                letters.push(letter)
+                letters.push(letter);
             });
             read.await?;
             if json {

@@ -169,10 +169,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         ended
     };
     tokio::select! {
-        ended = tokio::time::timeout(SHUTDOWN_DEADLINE, drain) => match ended {
-            Ok(true) => info!("Stopped"),
-            _ => warn!("Stopped at the deadline: interrupted items go back to the queue and run again"),
-        },
+        ended = tokio::time::timeout(SHUTDOWN_DEADLINE, drain) => if let Ok(true) = ended { info!("Stopped") } else { warn!("Stopped at the deadline: interrupted items go back to the queue and run again") },
         () = signals.recv() => warn!("Stopped immediately: interrupted items run again"),
     }
     match died {

@@ -1,4 +1,4 @@
-//! A real browser: headless Chromium, driven through ChromeDriver.
+//! A real browser: headless Chromium, driven through `ChromeDriver`.
 
 use std::{
     io::{BufRead, BufReader},

@@ -26,9 +26,10 @@ async fn throw_back(headers: HeaderMap, body: String) -> (StatusCode, Json<Value
 fn files_below(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files_below(&path, found),
-            false => found.push((path.display().to_string(), std::fs::read(&path).unwrap())),
+        if path.is_dir() {
+            files_below(&path, found);
+        } else {
+            found.push((path.display().to_string(), std::fs::read(&path).unwrap()));
         }
     }
 }

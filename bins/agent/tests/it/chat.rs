@@ -50,7 +50,7 @@ async fn twenty_tenants_get_what_a_real_model_writes_in_their_tone() {
     let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
     let batch = agent
         // A model that writes on a busy machine takes its time.
-        .until_within(Duration::from_secs(300), &path, |batch| {
+        .until_within(Duration::from_mins(5), &path, |batch| {
             batch["status"] == "completed"
         })
         .await;

@@ -41,9 +41,10 @@ impl Endpoint {
             let key = headers["idempotency-key"].to_str().unwrap().to_owned();
             let bad = key.starts_with("posts/bad") && !endpoint.mended.load(Ordering::SeqCst);
             *endpoint.calls.lock().unwrap().entry(key).or_default() += 1;
-            match bad {
-                true => (StatusCode::BAD_REQUEST, "no such customer"),
-                false => (StatusCode::OK, "done"),
+            if bad {
+                (StatusCode::BAD_REQUEST, "no such customer")
+            } else {
+                (StatusCode::OK, "done")
             }
         };
         let router = Router::new()

@@ -1,4 +1,4 @@
-//! From the embedded store to PostgreSQL: results, dead letters, what waits and how far has been planned go along.
+//! From the embedded store to `PostgreSQL`: results, dead letters, what waits and how far has been planned go along.
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,4 @@
-//! Several agents on one PostgreSQL: one fires, all work, and what one of them leaves behind the others end.
+//! Several agents on one `PostgreSQL`: one fires, all work, and what one of them leaves behind the others end.
 
 use std::{process::Command, time::Duration};
 

@@ -1,5 +1,5 @@
 //! kill -9 again and again, on either store, with an endpoint that counts: nothing is lost, nothing is committed twice.
-//! `KILLS=200 OCCURRENCES=100000` makes it long. PostgreSQL itself goes down in mid-batch, too: its connections end, or
+//! `KILLS=200 OCCURRENCES=100000` makes it long. `PostgreSQL` itself goes down in mid-batch, too: its connections end, or
 //! with `RESTARTS=20` the server is restarted as if the power had gone, which no other test may run beside.
 
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ async fn soak(store: &str, store_url: Option<String>) {
         agent = start(false);
     }
     agent
-        .until_within(Duration::from_secs(600), &path, |batch| {
+        .until_within(Duration::from_mins(10), &path, |batch| {
             batch["status"] == "completed"
         })
         .await;
@@ -189,7 +189,7 @@ async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
         slowest = slowest.max(back.elapsed());
     }
     agent
-        .until_within(Duration::from_secs(600), &path, |batch| {
+        .until_within(Duration::from_mins(10), &path, |batch| {
             batch["status"] == "completed"
         })
         .await;

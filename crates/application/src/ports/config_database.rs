@@ -52,7 +52,8 @@ pub trait ConfigDatabase: Send + Sync {
     /// Entries that the reads so far could not read. They are left out: a snapshot does not contain them, and a
     /// change that cannot be read is given as the tenant's removal. Each stays listed until a later read brings one
     /// that can be read.
-    fn unreadable(&self, _feature_type: &FeatureType) -> Arc<Unreadable> {
+    fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
+        let _ = feature_type;
         Arc::default()
     }
 }

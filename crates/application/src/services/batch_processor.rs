@@ -78,7 +78,7 @@ pub(crate) struct BoundHandler {
 
 impl Handlers {
     /// How long an attempt may take unless the purpose says otherwise.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
     /// Binds a purpose to a handler, in place of an earlier one. A time alone is how long an attempt may take.
     pub fn bind(
@@ -280,13 +280,14 @@ impl BatchProcessor {
         claimed: &Claimed,
         item: &ItemId,
     ) -> Result<(), ProcessError> {
-        match self
-            .store
+        let store = &self.store;
+        if store
             .mark_poison_candidate(chunk, claimed.token, item)
             .await?
         {
-            true => Ok(()),
-            false => Err(ProcessError::Superseded),
+            Ok(())
+        } else {
+            Err(ProcessError::Superseded)
         }
     }
 

@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 
 const SECONDS_PER_MINUTE: f64 = 60.0;
 /// Pauses after refusals in a row, unless the remote endpoint asks for a longer one.
-const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
 /// The limits of a purpose; `None`: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -205,7 +205,7 @@ mod tests {
     async fn an_endpoint_that_refuses_everything_is_called_ever_less_and_then_again() {
         let throttle = limits(|limits| limits.concurrency = Some(25));
         let (began, mut calls) = (Instant::now(), 0);
-        while began.elapsed() < Duration::from_secs(600) {
+        while began.elapsed() < Duration::from_mins(10) {
             let call_permit = throttle.acquire().await;
             calls += 1;
             throttle.throttled(None);
@@ -213,9 +213,9 @@ mod tests {
         }
         assert!(calls <= 20, "{calls} calls in ten minutes");
         let asked = Instant::now();
-        throttle.throttled(Some(Duration::from_secs(300)));
+        throttle.throttled(Some(Duration::from_mins(5)));
         drop(throttle.acquire().await);
-        assert!(asked.elapsed() >= Duration::from_secs(300), "as it asked");
+        assert!(asked.elapsed() >= Duration::from_mins(5), "as it asked");
         let turns = [throttle.acquire().await];
         assert!(throttle.try_acquire().is_err(), "one at a time at first");
         drop(turns);

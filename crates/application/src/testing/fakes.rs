@@ -128,6 +128,9 @@ impl FakeStore {
 
 impl FakeStore {
     /// Has everything that is queued end so at `now`, without a handler.
+    ///
+    /// # Panics
+    /// Never: a store in memory does not fail.
     pub async fn end_all(&self, status: ItemStatus, now: DateTime<Utc>) {
         let claimant = Claimant {
             process: Uuid::from_u128(1),

@@ -30,6 +30,9 @@ impl ManualClock {
     }
 
     /// Steps the wall clock without moving any timer, as an operator or NTP would.
+    ///
+    /// # Panics
+    /// After a panic in another thread that held the clock.
     pub fn step(&self, by: TimeDelta) {
         *self
             .start
@@ -68,14 +71,14 @@ mod tests {
         let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
         let sleeper = Arc::clone(&clock);
         let woken = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             sleeper.now()
         });
         tokio::task::yield_now().await;
         clock.step(TimeDelta::hours(1));
         tokio::task::yield_now().await;
         assert!(!woken.is_finished(), "a step wakes no sleeper");
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         let woken = woken.await.expect("no panic").to_rfc3339();
         assert_eq!(woken, "2026-03-01T10:01:00+00:00");
     }

@@ -1,6 +1,6 @@
 //! How long users who fall due in the same minute take until every one has a durable result: the real scheduler, queue,
 //! processor and store in this process, with a handler that does nothing or waits. With `--peer` a well-known queue on
-//! the same PostgreSQL does as many jobs beside it.
+//! the same `PostgreSQL` does as many jobs beside it.
 //!
 //! ```text
 //! cargo run --release -p punctual-benchmarks --bin processing -- --users 1000000
@@ -50,13 +50,13 @@ struct Options {
     /// Items at one time in each process
     #[arg(long, default_value_t = 25)]
     concurrency: usize,
-    /// Processes that work, on PostgreSQL
+    /// Processes that work, on `PostgreSQL`
     #[arg(long, default_value_t = 1)]
     processes: usize,
     /// Users of a chunk
     #[arg(long, default_value_t = 500)]
     chunk_size: usize,
-    /// In the database of TEST_POSTGRES_URL, which must be empty, instead of a SQLite file
+    /// In the database of `TEST_POSTGRES_URL`, which must be empty, instead of a `SQLite` file
     #[arg(long)]
     postgres: bool,
     /// Measure a peer as well, with as many jobs that do nothing
@@ -224,7 +224,7 @@ async fn main() -> anyhow::Result<()> {
     let scheduler = DynamicBatchScheduler::new(
         base,
         everybody,
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         &Zone::utc(),
         fastrand::f64,
     );

@@ -30,7 +30,7 @@ struct Options {
     /// Where the programs are
     #[arg(long, default_value = "target/release")]
     programs: PathBuf,
-    /// Another database than a SQLite file, such as postgres://user@127.0.0.1/name; it must be empty
+    /// Another database than a `SQLite` file, such as <postgres://user@127.0.0.1/name>; it must be empty
     #[arg(long)]
     store: Option<String>,
 }
@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<()> {
         Some(url) => url.clone(),
         None => format!("sqlite://{}", folder.path().join("config.db").display()),
     };
-    let http = Client::builder().timeout(Duration::from_secs(60)).build()?;
+    let http = Client::builder().timeout(Duration::from_mins(1)).build()?;
     import(&options, folder.path(), &store)?;
 
     let mut command = Command::new(options.programs.join("punctual-config-service"));
@@ -228,7 +228,7 @@ fn until(mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let began = Instant::now();
     while !done()? {
         ensure!(
-            began.elapsed() < Duration::from_secs(600),
+            began.elapsed() < Duration::from_mins(10),
             "it does not come"
         );
     }

@@ -249,7 +249,7 @@ fn ours(users: usize, choice: &Choice) -> anyhow::Result<Row> {
         page[n % PAGE].clone()
     });
     mirror.replace(records, Reading::first(stored_at));
-    let load = began.elapsed() - making_up;
+    let load = began.elapsed().saturating_sub(making_up);
     ensure!(mirror.len() == users, "{} users are held", mirror.len());
     let bytes_a_user = resident()?.saturating_sub(before) as f64 / users as f64;
 
@@ -335,7 +335,7 @@ fn tokio_cron_scheduler(users: usize) -> anyhow::Result<Row> {
         })
 }
 
-/// Installs APScheduler by its name, once, and measures it.
+/// Installs `APScheduler` by its name, once, and measures it.
 fn apscheduler(users: usize) -> anyhow::Result<String> {
     let venv = Path::new("target/apscheduler");
     let python = venv.join("bin/python");

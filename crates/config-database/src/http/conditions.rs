@@ -9,7 +9,7 @@ use punctual_web::Problem;
 
 use crate::store::{Expected, Versions};
 
-/// The ETag of a version.
+/// The `ETag` of a version.
 pub(super) fn etag(version: i64) -> String {
     format!("\"{version}\"")
 }

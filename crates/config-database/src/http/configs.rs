@@ -1,5 +1,5 @@
 //! One tenant's configuration: read, stored, patched, removed, its history and restoring from it. A version is
-//! the ETag: `If-None-Match` saves reading what is known, `If-Match` saves overwriting what is not.
+//! the `ETag`: `If-None-Match` saves reading what is known, `If-Match` saves overwriting what is not.
 
 use axum::{
     Extension, Json,

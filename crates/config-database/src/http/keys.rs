@@ -106,9 +106,10 @@ pub(super) async fn rotate(
     Path(name): Path<String>,
     body: axum::body::Bytes,
 ) -> Result<Response, Problem> {
-    let rotation = match body.is_empty() {
-        true => Rotation::default(),
-        false => problem::json_of::<Option<Rotation>>(&body)?.unwrap_or_default(),
+    let rotation = if body.is_empty() {
+        Rotation::default()
+    } else {
+        problem::json_of::<Option<Rotation>>(&body)?.unwrap_or_default()
     };
     let hours = rotation.overlap_hours.unwrap_or(DEFAULT_OVERLAP_HOURS);
     if hours > MAX_OVERLAP_HOURS {

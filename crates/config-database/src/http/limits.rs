@@ -17,7 +17,7 @@ const SERVICE_RATE: (u32, u32) = (5_000, 10_000);
 /// Of a key for one tenant: a person with a page.
 const TENANT_RATE: (u32, u32) = (10, 100);
 /// How often to forget who has not called for a while.
-const TIDY_AFTER: Duration = Duration::from_secs(60);
+const TIDY_AFTER: Duration = Duration::from_mins(1);
 
 pub(super) struct Limits {
     services: DefaultKeyedRateLimiter<String>,

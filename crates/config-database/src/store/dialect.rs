@@ -1,4 +1,4 @@
-//! What SQLite and PostgreSQL do not say in the same words.
+//! What `SQLite` and `PostgreSQL` do not say in the same words.
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 

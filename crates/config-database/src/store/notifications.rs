@@ -1,4 +1,4 @@
-//! Notifications of changes that other processes make in the same database. PostgreSQL sends them, SQLite does not.
+//! Notifications of changes that other processes make in the same database. `PostgreSQL` sends them, `SQLite` does not.
 
 use secrecy::ExposeSecret;
 use sqlx::postgres::PgListener;

@@ -20,7 +20,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ConfigStore {
     /// Opens the database of `url`, a file as `sqlite://var/config.db` (made with its folder where missing) or a
-    /// PostgreSQL database as `postgres://user:password@host/name`, and brings its tables up to date.
+    /// `PostgreSQL` database as `postgres://user:password@host/name`, and brings its tables up to date.
     ///
     /// # Errors
     /// When it cannot be opened or is not a Config Database. No error shows the URL: it may hold a password.
@@ -61,9 +61,9 @@ impl ConfigStore {
             pool,
             dialect,
             url: url.into(),
-            schemas: Default::default(),
-            readers: Default::default(),
-            write_failure: Default::default(),
+            schemas: std::sync::Arc::default(),
+            readers: std::sync::Arc::default(),
+            write_failure: super::write_failure::WriteFailure::default(),
             seen: watch::Sender::default(),
         };
         store.refresh().await?;

@@ -1,4 +1,4 @@
-//! The Config Database over HTTP, on a real SQLite file and a real PostgreSQL.
+//! The Config Database over HTTP, on a real `SQLite` file and a real `PostgreSQL`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(

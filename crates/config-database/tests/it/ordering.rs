@@ -25,7 +25,7 @@ where
         let (write, writing) = (&write, &writing);
         async move {
             for i in 0..WRITES {
-                write(writer, format!("{:02}:{i:02}", writer)).await;
+                write(writer, format!("{writer:02}:{i:02}")).await;
             }
             writing.fetch_sub(1, Ordering::SeqCst);
         }

@@ -170,7 +170,7 @@ async fn a_schema_that_could_take_for_ever_is_refused_and_an_expensive_one_is_bo
     let (status, problem) = put(&server, json!({"list": vec![0; 7_000]})).await;
     assert_eq!(status, 422);
     assert!(problem.to_string().len() < 2_000, "{problem}");
-    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+    assert!(began.elapsed() < std::time::Duration::from_mins(1));
 
     // A pattern is tried for so long and no longer.
     assert_eq!(

@@ -31,7 +31,7 @@ macro_rules! on_both_databases {
 }
 pub(crate) use on_both_databases;
 
-/// The same, and on SQLite once more, below a path of another service.
+/// The same, and on `SQLite` once more, below a path of another service.
 macro_rules! on_both_databases_and_below_a_path {
     ($($test:ident)*) => {
         crate::server::on_both_databases! { $($test)* }

@@ -504,12 +504,11 @@ async fn what_one_tenant_writes_does_not_stay_for_ever(kind: Kind) {
             .get(&format!("preferences/changes?since_id={since}"))
             .await;
         for change in page["changes"].as_array().unwrap() {
-            match change["tenant_id"] == "a" {
-                true => {
-                    of_a += 1;
-                    last = change["preference"].clone();
-                }
-                false => of_b += 1,
+            if change["tenant_id"] == "a" {
+                of_a += 1;
+                last = change["preference"].clone();
+            } else {
+                of_b += 1;
             }
         }
         since = page["last_id"].as_u64().unwrap();

@@ -65,9 +65,10 @@ impl FieldErrors {
     /// # Errors
     /// There are errors.
     pub fn unless_empty(errors: Vec<FieldError>) -> Result<(), Self> {
-        match errors.is_empty() {
-            true => Ok(()),
-            false => Err(Self(errors)),
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Self(errors))
         }
     }
 

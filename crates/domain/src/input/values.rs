@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::errors::Invalid;
 
 /// The value as text.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
 pub fn text(value: &Value) -> Result<&str, Invalid> {
     value
         .as_str()
@@ -16,6 +19,9 @@ pub fn text(value: &Value) -> Result<&str, Invalid> {
 }
 
 /// The value as `true` or `false`.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
 pub fn boolean(value: &Value) -> Result<bool, Invalid> {
     value
         .as_bool()
@@ -23,6 +29,9 @@ pub fn boolean(value: &Value) -> Result<bool, Invalid> {
 }
 
 /// The value as a whole number within `range`.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
 pub fn whole_number(value: &Value, range: std::ops::RangeInclusive<u64>) -> Result<u64, Invalid> {
     value
         .as_u64()
@@ -40,6 +49,9 @@ pub fn whole_number(value: &Value, range: std::ops::RangeInclusive<u64>) -> Resu
 }
 
 /// The value as a length of time from a minute to a year: numbers with a unit, such as `90m`, `1h30m` or `2d`.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
 pub fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
     let invalid = || {
         Invalid::new(
@@ -69,6 +81,9 @@ pub fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
 }
 
 /// The value as a text that parses, such as an id.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
 pub fn parsed<T: FromStr>(value: &Value) -> Result<T, Invalid>
 where
     Invalid: From<T::Err>,
@@ -77,6 +92,9 @@ where
 }
 
 /// A URL without user and password: those would stand in logs.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
 pub fn http_url(value: &Value) -> Result<&str, Invalid> {
     let url = text(value)?;
     let rest = url
@@ -97,6 +115,9 @@ pub fn http_url(value: &Value) -> Result<&str, Invalid> {
 }
 
 /// The name of an environment variable.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
 pub fn variable(value: &Value) -> Result<&str, Invalid> {
     let name = text(value)?;
     let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';

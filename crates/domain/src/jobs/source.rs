@@ -78,21 +78,25 @@ impl Filter {
     /// # Errors
     /// The value cannot be compared with.
     pub fn new(name: &str, value: &Value) -> Result<Self, Invalid> {
-        let bound = |value: &Value| match number(value).is_some() || instant(value).is_some() {
-            true => Ok(value.clone()),
-            false => Err(Invalid::new(
-                "is not a valid bound",
-                "use a number, a date such as 2026-03-01, or an instant such as 2026-03-01T09:00:00Z",
-            )),
+        let bound = |value: &Value| {
+            if number(value).is_some() || instant(value).is_some() {
+                Ok(value.clone())
+            } else {
+                Err(Invalid::new(
+                    "is not a valid bound",
+                    "use a number, a date such as 2026-03-01, or an instant such as 2026-03-01T09:00:00Z",
+                ))
+            }
         };
         if name == "tags" {
             let tags = tags_of(value);
-            return match tags.is_empty() {
-                true => Err(Invalid::new(
+            return if tags.is_empty() {
+                Err(Invalid::new(
                     "is not a list of tags",
                     "use a list such as [\"sale\", \"new\"]",
-                )),
-                false => Ok(Self::Tags(tags)),
+                ))
+            } else {
+                Ok(Self::Tags(tags))
             };
         }
         if name == "created_after" {
@@ -123,10 +127,10 @@ impl Filter {
     pub fn lets(&self, record: &Value) -> bool {
         match self {
             Self::Min(field, bound) => {
-                compare(&record[field], bound).is_some_and(|order| order.is_ge())
+                compare(&record[field], bound).is_some_and(std::cmp::Ordering::is_ge)
             }
             Self::Max(field, bound) => {
-                compare(&record[field], bound).is_some_and(|order| order.is_le())
+                compare(&record[field], bound).is_some_and(std::cmp::Ordering::is_le)
             }
             Self::Tags(wanted) => {
                 let tags = tags_of(&record["tags"]);
@@ -148,6 +152,7 @@ fn equal(field: &Value, value: &Value) -> bool {
         (Value::String(text), Value::String(value)) => text == value,
         (Value::String(text), Value::Bool(value)) => *text == value.to_string(),
         (field, value) => match (number(field), number(value)) {
+            #[expect(clippy::float_cmp, reason = "both were written by people")]
             (Some(a), Some(b)) => a == b,
             _ => field == value,
         },

@@ -44,6 +44,9 @@ impl Preference {
     }
 
     /// Reads a preference that stands at `pointer` of a document in which unknown fields are mistakes.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
     pub fn parse_strictly(value: &Value, pointer: &str) -> Result<Self, FieldErrors> {
         Self::read(object_at(value, pointer)?, pointer, true)
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 /// A tenant who is spread by between `least` and 30 minutes more, of 240.
 fn spread_by(least: i64) -> TenantId {
     let spread = Mirror::new(Preference::default(), Zone::utc(), 240);
-    (0..)
+    (0..100_000)
         .map(|number| TenantId::new(format!("t{number}")).unwrap())
         .find(|tenant| (least..least + 30).contains(&spread.spread_of(tenant).num_minutes()))
         .unwrap()

@@ -88,14 +88,14 @@ fn expected(
     clock
         .dates()
         .into_iter()
-        .filter(|date| chosen_independently(&slot.recurrence, *date))
+        .filter(|date| chosen_independently(slot.recurrence, *date))
         .filter_map(|date| Some((clock.when(date.and_time(time))?, date)))
         .filter(|(instant, _)| *instant > from && *instant <= to)
         .collect()
 }
 
 /// The days a recurrence chooses, computed from other facts than the code under test uses.
-fn chosen_independently(recurrence: &Recurrence, date: NaiveDate) -> bool {
+fn chosen_independently(recurrence: Recurrence, date: NaiveDate) -> bool {
     match recurrence {
         Recurrence::Hourly | Recurrence::Daily => true,
         Recurrence::Weekly(days) => days.iter().any(|day| day == date.weekday()),

@@ -62,7 +62,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for all such fetches of a page.
 const PAGE_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for finding the end of a plain server's feed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// The shortest time a server is asked to hold a call.
 const MIN_LONG_POLL: Duration = Duration::from_secs(1);
 
@@ -110,7 +110,7 @@ impl ClientOptions {
         Self {
             url: url.into(),
             api_key: None,
-            cache_ttl: Duration::from_secs(3600),
+            cache_ttl: Duration::from_hours(1),
             timeout: Duration::from_secs(30),
             attempts: 4,
             max_answer_bytes: 256 * 1024 * 1024,
@@ -551,18 +551,17 @@ struct FetchedChange {
 impl ConfigDatabase for ConfigDatabaseClient {
     async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
         let mut groups = self.read_groups(feature_type).await?;
-        let cursor = match groups.as_of_id {
-            Some(since_id) => Cursor {
+        let cursor = if let Some(since_id) = groups.as_of_id {
+            Cursor {
                 since_id,
                 epoch: groups.epoch.take(),
-            },
-            None => {
-                // A plain server does not say where its snapshot stands in the feed: take the feed's end
-                // first, so that whatever changes meanwhile comes again as a change.
-                let head = self.head(feature_type).await?;
-                groups = self.read_groups(feature_type).await?;
-                head
             }
+        } else {
+            // A plain server does not say where its snapshot stands in the feed: take the feed's end
+            // first, so that whatever changes meanwhile comes again as a change.
+            let head = self.head(feature_type).await?;
+            groups = self.read_groups(feature_type).await?;
+            head
         };
         let wire::Groups {
             records,

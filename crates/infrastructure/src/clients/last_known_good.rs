@@ -34,7 +34,7 @@ use self::{
 };
 
 /// A snapshot that is hard to believe is taken once it is read again after this time.
-const CONFIRM_SNAPSHOT_AFTER: Duration = Duration::from_secs(60);
+const CONFIRM_SNAPSHOT_AFTER: Duration = Duration::from_mins(1);
 
 type Records = BTreeMap<TenantId, PreferenceRecord>;
 

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::retry_after::retry_after;
 
 /// No `Retry-After` is taken for longer.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Why a call that got no answer failed, as text and as the cause; without its URL, which may hold a secret.
 pub(crate) fn no_answer(error: reqwest::Error) -> (String, reqwest::Error) {

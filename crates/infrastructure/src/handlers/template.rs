@@ -107,7 +107,7 @@ fn rendered(
         .get_template(name)
         .and_then(|template| template.render_captured_to(values, &mut text).map(drop));
     match rendered {
-        Ok(_) => Ok(String::from_utf8_lossy(&text.0).trim_end().to_owned()),
+        Ok(()) => Ok(String::from_utf8_lossy(&text.0).trim_end().to_owned()),
         Err(_) if text.0.len() >= MAX_TEXT_BYTES => Err(format!(
             "template `{name}`: the text is longer than {MAX_TEXT_BYTES} bytes"
         )),
@@ -122,9 +122,10 @@ impl io::Write for BoundedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = MAX_TEXT_BYTES - self.0.len();
         self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        match bytes.len() > room {
-            true => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
-            false => Ok(bytes.len()),
+        if bytes.len() > room {
+            Err(io::Error::from(io::ErrorKind::FileTooLarge))
+        } else {
+            Ok(bytes.len())
         }
     }
 

@@ -45,9 +45,9 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval of looking for work without a notification: for chunks that other processes released or lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a queue may be empty before its consumer stops.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often messages of chunks that are done are removed from the queue.
-const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
+const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
 /// How long a chunk that cannot be worked on now is held before it goes back to the queue.
 const FAILED_CHUNK_DELAY: Duration = Duration::from_secs(5);
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The longest sleep: after it the wall clock is read again, whatever it has done meanwhile.
-pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// How soon to plan again after the store has failed.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -203,7 +203,7 @@ impl BatchScheduler {
         Ok((start, batches))
     }
 
-    /// Stores a firing. StoredPosition alone is written down now and then: without it the next start plans a
+    /// Stores a firing. `StoredPosition` alone is written down now and then: without it the next start plans a
     /// stretch again in which nothing fell due.
     pub(crate) async fn fire(
         &mut self,

@@ -34,11 +34,11 @@ const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// How often to look for what is due.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits after failures in a row.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(3600));
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_hours(1));
 /// The longest wait that a place may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 /// Timeout of a sink for one page. It is shorter than the lease, so that no other process takes the page meanwhile.
-const TAKE_TIMEOUT: Duration = Duration::from_secs(240);
+const TAKE_TIMEOUT: Duration = Duration::from_mins(4);
 /// Places that are delivered to at one time, by this process.
 const MAX_CONCURRENT_TARGETS: usize = 32;
 /// A delivery that an earlier version queued is given up after so many failures in a row: three days or so, unless the
@@ -188,11 +188,11 @@ impl Deliverer {
         match again {
             Some(at) => {
                 warn!(%batch_id, %job_id, reason, "Failed to deliver the results of batch \
-                    {batch_id} of {job_id}, retrying at {at}: {reason}")
+                    {batch_id} of {job_id}, retrying at {at}: {reason}");
             }
             None => {
                 error!(%batch_id, %job_id, reason, "Gave up delivering the results of batch \
-                    {batch_id} of {job_id}: {reason}. The store keeps them")
+                    {batch_id} of {job_id}: {reason}. The store keeps them");
             }
         }
         self.deliveries.postpone(due.id, again, &reason).await

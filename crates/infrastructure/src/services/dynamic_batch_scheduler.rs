@@ -81,15 +81,14 @@ impl DynamicBatchScheduler {
                 continue;
             };
             let kept = before.iter().position(|old| old.serves_as(&new));
-            let mirror = match kept {
-                Some(index) => JobMirror {
+            let mirror = if let Some(index) = kept {
+                JobMirror {
                     job: new.job,
                     ..before.swap_remove(index)
-                },
-                None => {
-                    to_read.insert(new.feature_type.clone());
-                    new
                 }
+            } else {
+                to_read.insert(new.feature_type.clone());
+                new
             };
             self.mirrors.push(mirror);
         }

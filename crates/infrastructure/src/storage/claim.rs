@@ -23,9 +23,10 @@ impl ClaimedItems {
     pub(super) fn overlapping(&self, running: &[String]) -> BTreeSet<ItemId> {
         let running: HashSet<&str> = running.iter().map(String::as_str).collect();
         let overlaps = |tenant: &&ItemId| running.contains(tenant.as_str());
-        match running.is_empty() {
-            true => BTreeSet::new(),
-            false => self.items.iter().filter(overlaps).cloned().collect(),
+        if running.is_empty() {
+            BTreeSet::new()
+        } else {
+            self.items.iter().filter(overlaps).cloned().collect()
         }
     }
 }
@@ -52,9 +53,8 @@ pub(super) fn share(
         match rows.get(tenant.as_str()) {
             Some(Row::Ended) => {}
             Some(Row::OfAnother) => claimed.superseded += 1,
-            Some(Row::ToRunAgain) => claimed.items.push(tenant.clone()),
             None if elsewhere.contains(tenant.as_str()) => claimed.waiting = true,
-            None => claimed.items.push(tenant.clone()),
+            Some(Row::ToRunAgain) | None => claimed.items.push(tenant.clone()),
         }
     }
     Ok(claimed)

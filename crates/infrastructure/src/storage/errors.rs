@@ -41,9 +41,10 @@ fn kind_of(error: &(dyn Error + 'static)) -> StoreErrorKind {
         of_database.or_else(|| error.downcast_ref().map(kind_of_io))
     };
     chain().find_map(known).unwrap_or_else(|| {
-        match chain().any(|error| error.is::<MigrateError>()) {
-            true => StoreErrorKind::Incompatible,
-            false => StoreErrorKind::Corrupt,
+        if chain().any(<dyn std::error::Error + 'static>::is::<MigrateError>) {
+            StoreErrorKind::Incompatible
+        } else {
+            StoreErrorKind::Corrupt
         }
     })
 }

@@ -64,11 +64,10 @@ impl OperatorStore for SqlOperatorStore {
 
     async fn replica_leases(&self) -> Result<Vec<ReplicaLease>, StoreError> {
         // Workers' names begin with the process.
-        let last_seen = match self.shared {
-            true => {
-                "SELECT CAST(extract(epoch FROM max(last_seen)) * 1000000 AS BIGINT) FROM apalis.workers"
-            }
-            false => "SELECT max(last_seen) * 1000000 FROM Workers",
+        let last_seen = if self.shared {
+            "SELECT CAST(extract(epoch FROM max(last_seen)) * 1000000 AS BIGINT) FROM apalis.workers"
+        } else {
+            "SELECT max(last_seen) * 1000000 FROM Workers"
         };
         let sql = format!(
             "SELECT c.process, c.chunks, c.jobs, c.since,

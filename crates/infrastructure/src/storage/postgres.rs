@@ -1,4 +1,4 @@
-//! The store for many replicas: one PostgreSQL database for the queue (apalis' schema) and for batches, results and
+//! The store for many replicas: one `PostgreSQL` database for the queue (apalis' schema) and for batches, results and
 //! progress (ours).
 
 mod batch_store;
@@ -36,7 +36,7 @@ const STATEMENT_TIMEOUT: &str = "60s";
 /// The server itself ends a transaction whose client has forgotten it.
 const IDLE_TRANSACTION_TIMEOUT: &str = "30s";
 
-/// The ports `WorkQueue` and `BatchStore` in one PostgreSQL database.
+/// The ports `WorkQueue` and `BatchStore` in one `PostgreSQL` database.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
@@ -205,7 +205,7 @@ fn pool(size: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .max_lifetime(Duration::from_secs(1800))
+        .max_lifetime(Duration::from_mins(30))
         .test_before_acquire(false)
         .before_acquire(|connection, _| {
             Box::pin(async move {
@@ -319,7 +319,7 @@ pub(super) mod tests {
         let url = database().await;
         let store = PostgresStore::open(&url).await.unwrap();
         let (a, b) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
-        let (long, over) = (Duration::from_secs(600), Duration::ZERO);
+        let (long, over) = (Duration::from_mins(10), Duration::ZERO);
         for (process, term, leads) in [
             (a, long, Granted),
             (b, long, Refused),

@@ -1,4 +1,4 @@
-//! The embedded store: one SQLite file for the queue (apalis' tables) and for batches, results and progress
+//! The embedded store: one `SQLite` file for the queue (apalis' tables) and for batches, results and progress
 //! (ours), so that a tick's batches, their queue messages and the progress are one transaction.
 
 mod batch_store;
@@ -27,10 +27,10 @@ use super::{
     reader::SqlReader,
 };
 
-/// The ports `WorkQueue` and `BatchStore` in one SQLite file.
+/// The ports `WorkQueue` and `BatchStore` in one `SQLite` file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    /// The one connection that writes, ours and apalis': SQLite itself would have the second of two sleep and try again.
+    /// The one connection that writes, ours and apalis': `SQLite` itself would have the second of two sleep and try again.
     writer: SqlitePool,
     reader: SqlReader,
     deliveries: SqlDeliveries,
@@ -76,7 +76,7 @@ impl SqliteStore {
             .pragma("wal_autocheckpoint", "16384");
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(Duration::from_secs(60))
+            .acquire_timeout(Duration::from_mins(1))
             .max_lifetime(None)
             .idle_timeout(None)
             // SQLite ends a transaction by itself when the disk is full, which sqlx does not notice: the connection would

@@ -1,4 +1,4 @@
-//! From the embedded store to PostgreSQL: everything that is stored, and what waits in the queue, in one transaction.
+//! From the embedded store to `PostgreSQL`: everything that is stored, and what waits in the queue, in one transaction.
 
 use std::collections::BTreeMap;
 
@@ -162,11 +162,11 @@ pub struct Transferred {
     pub waiting: u64,
 }
 
-/// Copies everything from a SQLite store to a PostgreSQL store that has nothing yet, or nothing at all. What is being
-/// written to the SQLite store meanwhile waits, so stop the agent before.
+/// Copies everything from a `SQLite` store to a `PostgreSQL` store that has nothing yet, or nothing at all. What is being
+/// written to the `SQLite` store meanwhile waits, so stop the agent before.
 ///
 /// # Errors
-/// An agent is at work on the SQLite store, the PostgreSQL store is not empty, or one of them fails.
+/// An agent is at work on the `SQLite` store, the `PostgreSQL` store is not empty, or one of them fails.
 pub async fn transfer(from: &SqliteStore, to: &PostgresStore) -> Result<Transferred, StoreError> {
     let mut source = from
         .writer()

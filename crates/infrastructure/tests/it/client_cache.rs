@@ -47,9 +47,10 @@ async fn what_is_still_so_is_not_sent_again() {
     let changed = Arc::new(AtomicBool::new(false));
     let now_changed = changed.clone();
     let (url, calls) = start(move |request| {
-        let (tag, tone) = match now_changed.load(Ordering::SeqCst) {
-            false => ("\"1\"", "playful"),
-            true => ("\"2\"", "serious"),
+        let (tag, tone) = if now_changed.load(Ordering::SeqCst) {
+            ("\"2\"", "serious")
+        } else {
+            ("\"1\"", "playful")
         };
         let known = request.headers().get("if-none-match");
         if known.is_some_and(|known| known == tag) {

@@ -423,7 +423,7 @@ async fn an_entry_of_the_groups_that_does_not_fit_is_named_and_spoils_no_other()
     let named: Vec<&str> = unreadable
         .tenants
         .keys()
-        .map(|tenant| tenant.as_str())
+        .map(punctual_domain::TenantId::as_str)
         .collect();
     assert_eq!(
         named,
@@ -532,7 +532,7 @@ async fn an_entry_of_the_changes_that_does_not_fit_is_named_and_stops_no_other()
     let named: Vec<&str> = unreadable
         .tenants
         .keys()
-        .map(|tenant| tenant.as_str())
+        .map(punctual_domain::TenantId::as_str)
         .collect();
     assert_eq!(named, ["cut", "date", "double", "number", "spoilt", "text"]);
     assert_eq!(unreadable.others.len(), 3);

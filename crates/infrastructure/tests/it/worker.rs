@@ -1,4 +1,4 @@
-//! The worker on a real SQLite queue.
+//! The worker on a real `SQLite` queue.
 
 use std::{
     collections::BTreeMap,
@@ -161,7 +161,7 @@ impl Bench {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), done)
+        tokio::time::timeout(Duration::from_mins(1), done)
             .await
             .unwrap();
     }
@@ -213,7 +213,7 @@ async fn work_that_waits_and_does_not_begin_is_noted_until_it_begins() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), reached)
+        tokio::time::timeout(Duration::from_mins(1), reached)
             .await
             .unwrap();
     };

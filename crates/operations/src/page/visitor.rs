@@ -181,12 +181,11 @@ pub(super) async fn sign_in(
     let Some(own) = app.api_key else {
         return Ok(Redirect::to("/").into_response());
     };
-    match app.is_own_key(peer, &key, "refused at sign-in")? {
-        true => {
-            let token = token(&own, app.operator.clock.now());
-            Ok(COOKIE.sign_in(&headers, &token, next))
-        }
-        false => Ok(SITE.sign_in(app.words.key_hint, next, true)),
+    if app.is_own_key(peer, &key, "refused at sign-in")? {
+        let token = token(&own, app.operator.clock.now());
+        Ok(COOKIE.sign_in(&headers, &token, next))
+    } else {
+        Ok(SITE.sign_in(app.words.key_hint, next, true))
     }
 }
 

@@ -51,7 +51,7 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
             rate: 1024.0,
-            write: Duration::from_secs(60),
+            write: Duration::from_mins(1),
             stopping: Duration::from_secs(1),
             drain: Duration::from_secs(15),
             sweep: Duration::from_secs(1),
@@ -263,9 +263,10 @@ impl Connections {
     /// the new one may ask for `/health/*` only.
     pub(super) fn admit(&self, peer: IpAddr) -> Arc<Connection> {
         let (mut open, limits) = (self.open(), &self.limits);
-        let ordinary = match open.len() < limits.connections {
-            true => open.len(),
-            false => open.values().filter(|one| !one.for_health).count(),
+        let ordinary = if open.len() < limits.connections {
+            open.len()
+        } else {
+            open.values().filter(|one| !one.for_health).count()
         };
         let full = ordinary >= limits.connections && !close_some(&mut open, limits, false);
         if full && open.len() >= limits.connections + limits.for_health {

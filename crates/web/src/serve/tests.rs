@@ -181,7 +181,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_only_take_places_keep_no_client_out() {
     // No time limit frees a place: only making room does.
-    let long = Duration::from_secs(60);
+    let long = Duration::from_mins(1);
     let limits = || Limits {
         head: long,
         idle: long,
@@ -291,7 +291,7 @@ async fn places_for_health_are_left_when_all_others_are_in_use() {
 #[tokio::test]
 async fn the_peer_with_the_most_connections_makes_room() {
     let server = start(Limits {
-        head: Duration::from_secs(60),
+        head: Duration::from_mins(1),
         ..short()
     })
     .await;
@@ -330,10 +330,10 @@ async fn the_peer_with_the_most_connections_makes_room() {
 async fn the_end_comes_whatever_clients_do() {
     for kind in KINDS {
         let server = start(Limits {
-            head: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-            body: Duration::from_secs(60),
-            write: Duration::from_secs(60),
+            head: Duration::from_mins(1),
+            idle: Duration::from_mins(1),
+            body: Duration::from_mins(1),
+            write: Duration::from_mins(1),
             ..short()
         })
         .await;

@@ -212,9 +212,10 @@ impl Record {
                     (new.since, new.since_known) = (version.since, version.since);
                     // A full read that finds a preference of long ago does not tell whether it came just now or was
                     // overlooked since the last one, unless the server says since when it counts.
-                    new.since_at_most = match version.imported && !self.says_since {
-                        true => self.last_calm(version.since) - NEXT_READ - SNAPSHOT_DELAY,
-                        false => version.since,
+                    new.since_at_most = if version.imported && !self.says_since {
+                        self.last_calm(version.since) - NEXT_READ - SNAPSHOT_DELAY
+                    } else {
+                        version.since
                     };
                 }
             }

@@ -18,7 +18,7 @@ use super::{
 fn feature_of(config: &JobConfig) -> Option<FeatureType> {
     match &config.work {
         Work::Preferences { feature_type, .. } => Some(feature_type.clone()),
-        _ => None,
+        Work::Fixed { .. } => None,
     }
 }
 

@@ -59,9 +59,10 @@ impl World {
             return;
         }
         let story = &mut self.stories[index];
-        let done = match paused {
-            true => operator.pause(&any_tenant_id(), &story.job_id).await,
-            false => operator.resume(&any_tenant_id(), &story.job_id).await,
+        let done = if paused {
+            operator.pause(&any_tenant_id(), &story.job_id).await
+        } else {
+            operator.resume(&any_tenant_id(), &story.job_id).await
         };
         // A job that is not in the file is refused.
         if done.is_err() {

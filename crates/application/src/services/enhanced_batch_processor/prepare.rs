@@ -85,9 +85,12 @@ impl EnhancedBatchProcessor {
                     None => self.skip(id, SkipReason::ItemRemoved, None),
                 };
                 if job.kind == JobKind::Individual {
-                    let prepare = |id: &ItemId| match is_known(id) {
-                        true => run(id),
-                        false => self.skip(id, SkipReason::UnknownUser, None),
+                    let prepare = |id: &ItemId| {
+                        if is_known(id) {
+                            run(id)
+                        } else {
+                            self.skip(id, SkipReason::UnknownUser, None)
+                        }
                     };
                     return Ok(ids.iter().map(prepare).collect());
                 }

@@ -10,7 +10,7 @@ use crate::{
 /// Number of extra retries of an item that the remote endpoint refuses because of its rate limit.
 const EXTRA_THROTTLED_RETRIES: u32 = 20;
 /// Longest wait, whatever the remote endpoint asks for.
-const MAX_DELAY: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_mins(1);
 /// Longest waits, before jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), MAX_DELAY);
 

@@ -40,9 +40,10 @@ impl Operator {
         let stored = self.preferences.preferences(feature_type, one).await.ok()?;
         let stored = Preference::parse(&stored.get(tenant_id)?.preference).ok()?;
         let merged = MergedPreference::merge(&stored, defaults, &self.zone).ok()?;
-        let next = match merged.enabled {
-            true => self.next_runs(job, tenant_id, &merged.slot, runs),
-            false => Vec::new(),
+        let next = if merged.enabled {
+            self.next_runs(job, tenant_id, &merged.slot, runs)
+        } else {
+            Vec::new()
         };
         Some(EffectivePreference {
             fields: merged.with_origins(&stored, defaults),

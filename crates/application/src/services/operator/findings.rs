@@ -111,9 +111,10 @@ impl fmt::Display for Finding {
 
 impl Findings {
     fn add(&mut self, not_ready: bool, finding: Finding) {
-        match not_ready {
-            true => self.not_ready.push(finding),
-            false => self.warnings.push(finding),
+        if not_ready {
+            self.not_ready.push(finding);
+        } else {
+            self.warnings.push(finding);
         }
     }
 
@@ -286,15 +287,16 @@ impl Operator {
         for failing in self.operations.failing_deliveries(given_up_since).await? {
             let (job_id, count, reason) = (failing.job_id, failing.deliveries, failing.reason);
             let results = format!("the results of {count} batches of {job_id}");
-            let (kind, what) = match failing.given_up {
-                false => (
-                    FindingKind::DeliveryFailing(job_id),
-                    format!("{results} cannot be delivered: {reason}"),
-                ),
-                true => (
+            let (kind, what) = if failing.given_up {
+                (
                     FindingKind::DeliveryGivenUp(job_id),
                     format!("{results} are no longer delivered: {reason}"),
-                ),
+                )
+            } else {
+                (
+                    FindingKind::DeliveryFailing(job_id),
+                    format!("{results} cannot be delivered: {reason}"),
+                )
             };
             found.push(Finding::new(kind, what, failing.since));
         }

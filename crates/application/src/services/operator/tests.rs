@@ -262,10 +262,7 @@ async fn an_explanation_says_why_a_tenant_runs_or_does_not() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = serving(&store);
     let explain = async |tenant: &str, date: Option<&str>| {
-        let (tenant, date) = (
-            TenantId::new(tenant).unwrap(),
-            date.map(|date| date.parse()),
-        );
+        let (tenant, date) = (TenantId::new(tenant).unwrap(), date.map(str::parse));
         operator
             .explain(&tenant, &posts(), date.map(Result::unwrap))
             .await

@@ -393,7 +393,7 @@ pub(super) async fn what_was_skipped_is_run_by_a_later_batch_and_every_count_sta
     let ids: Vec<String> = runs
         .iter()
         .filter(|run| run.result.status == Succeeded)
-        .map(|run| run.delivery_id())
+        .map(crate::ports::StoredResult::delivery_id)
         .collect();
     assert_eq!(
         ids,

@@ -89,9 +89,10 @@ impl PreferenceForm {
         let fields = fields(schema, &overrides);
         let mut rest = overrides;
         rest.retain(|name, _| !fields.iter().any(|field| field.name == *name));
-        let raw = match rest.is_empty() {
-            true => String::new(),
-            false => pretty(&Value::Object(rest)),
+        let raw = if rest.is_empty() {
+            String::new()
+        } else {
+            pretty(&Value::Object(rest))
         };
         Self {
             enabled: preference.get("enabled") == Some(&Value::Bool(true)),
@@ -165,9 +166,10 @@ impl PreferenceForm {
             many => preference.insert("preferred_day".into(), many.iter().map(day).collect()),
         };
         let overrides = self.overrides()?;
-        match overrides.is_empty() {
-            true => preference.remove("template_overrides"),
-            false => preference.insert("template_overrides".into(), Value::Object(overrides)),
+        if overrides.is_empty() {
+            preference.remove("template_overrides")
+        } else {
+            preference.insert("template_overrides".into(), Value::Object(overrides))
         };
         Ok(preference)
     }
@@ -238,10 +240,9 @@ impl OverrideField {
                 .map_err(|_| format!("{}: {text} cannot be read as {what}.", self.label))
         };
         Ok(Some(match &self.input {
-            Input::Text => json!(text),
             // `true` and `false` of a switch, or a text.
             Input::Choice(choices) if choices == BOOLEAN_CHOICES => json_of("choice")?,
-            Input::Choice(_) => json!(text),
+            Input::Text | Input::Choice(_) => json!(text),
             Input::Lines => text
                 .lines()
                 .map(str::trim)

@@ -80,25 +80,28 @@ impl Visitor {
     }
 
     pub(super) fn must_be_operator(&self) -> Result<(), Problem> {
-        match self.is_operator() {
-            true => Ok(()),
-            false => Err(Problem::forbidden("this page is for operators")),
+        if self.is_operator() {
+            Ok(())
+        } else {
+            Err(Problem::forbidden("this page is for operators"))
         }
     }
 
     pub(super) fn must_be_admin(&self) -> Result<(), Problem> {
-        match self.is_admin() {
-            true => Ok(()),
-            false => Err(Problem::forbidden("this page is for administrators")),
+        if self.is_admin() {
+            Ok(())
+        } else {
+            Err(Problem::forbidden("this page is for administrators"))
         }
     }
 
     /// Checks that a form comes from our page and the visitor may change something.
     pub(super) fn may_change(&self, csrf: Option<&str>) -> Result<(), Problem> {
         self.sent(csrf)?;
-        match self.can_write() {
-            true => Ok(()),
-            false => Err(Problem::forbidden("this key is read-only")),
+        if self.can_write() {
+            Ok(())
+        } else {
+            Err(Problem::forbidden("this key is read-only"))
         }
     }
 
@@ -106,11 +109,12 @@ impl Visitor {
         // Hashes, because comparing them takes the same time whatever they are.
         let same =
             blake3::hash(csrf.unwrap_or_default().as_bytes()) == blake3::hash(self.csrf.as_bytes());
-        match same {
-            true => Ok(()),
-            false => Err(Problem::forbidden(
+        if same {
+            Ok(())
+        } else {
+            Err(Problem::forbidden(
                 "the form is out of date; reload the page",
-            )),
+            ))
         }
     }
 }

@@ -105,9 +105,10 @@ fn references(value: &Value) -> BTreeSet<&str> {
 }
 
 fn reference<'s>((keyword, value): (&'s String, &'s Value)) -> Option<&'s str> {
-    match REFERENCE_KEYWORDS.contains(&keyword.as_str()) {
-        true => value.as_str(),
-        false => None,
+    if REFERENCE_KEYWORDS.contains(&keyword.as_str()) {
+        value.as_str()
+    } else {
+        None
     }
 }
 

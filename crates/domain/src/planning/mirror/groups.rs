@@ -189,10 +189,10 @@ impl Groups {
         if group == NONE {
             return;
         }
-        if before != NONE {
-            links.link(before).after = after;
-        } else {
+        if before == NONE {
             self.groups[group as usize].first_member = after;
+        } else {
+            links.link(before).after = after;
         }
         if after != NONE {
             links.link(after).before = before;
@@ -222,15 +222,12 @@ impl Groups {
             after: NONE,
             spread_minutes: key.spread_minutes,
         };
-        let group = match self.free.pop() {
-            Some(group) => {
-                self.groups[group as usize] = new;
-                group
-            }
-            None => {
-                self.groups.push(new);
-                (self.groups.len() - 1) as u32
-            }
+        let group = if let Some(group) = self.free.pop() {
+            self.groups[group as usize] = new;
+            group
+        } else {
+            self.groups.push(new);
+            (self.groups.len() - 1) as u32
         };
         let (groups, hasher) = (&self.groups, &self.hasher);
         self.by_key.insert_unique(hash, group, |group| {

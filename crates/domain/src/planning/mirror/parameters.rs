@@ -57,15 +57,12 @@ impl ParameterTable {
             return number;
         }
         let new = (self.looked_up.as_slice().into(), 1);
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.kept[number as usize] = new;
-                number
-            }
-            None => {
-                self.kept.push(new);
-                (self.kept.len() - 1) as u32
-            }
+        let number = if let Some(number) = self.free.pop() {
+            self.kept[number as usize] = new;
+            number
+        } else {
+            self.kept.push(new);
+            (self.kept.len() - 1) as u32
         };
         let (kept, hasher) = (&self.kept, &self.hasher);
         self.by_content.insert_unique(found.hash, number, |number| {

@@ -23,6 +23,10 @@ pub(super) struct Schedules {
 
 impl Schedules {
     /// The slot of a preference with this schedule, `None` inside when it is off; `None` when it has not been met.
+    #[expect(
+        clippy::option_option,
+        reason = "known, and known not to be a schedule, are two answers"
+    )]
     pub(super) fn find(&mut self, preference: &Map<String, Value>) -> Option<Option<Packed>> {
         write_fields(&mut self.looked_up, preference, says_when);
         let hash = self.hasher.hash_one(&*self.looked_up);

@@ -17,7 +17,7 @@ use tokio::{
 /// Tenants remembered at most; beyond it the least recently used are forgotten.
 const MAX_TENANTS: usize = 200_000;
 /// How long a stale answer may stand in while the server cannot be asked.
-const MAX_STALENESS: Duration = Duration::from_secs(24 * 3600);
+const MAX_STALENESS: Duration = Duration::from_hours(24);
 
 /// Keys that are fetched one after the other although they differ: as few as this share a lock.
 const FETCH_LOCKS: usize = 256;
@@ -121,7 +121,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_grow_stale_and_are_forgotten_in_the_end() {
-        let cache = PreferenceCache::new(Duration::from_secs(60));
+        let cache = PreferenceCache::new(Duration::from_mins(1));
         let (feature, tenant) = (FeatureType::new("f").unwrap(), TenantId::new("t").unwrap());
         assert_eq!(cache.get(&feature, &tenant), Lookup::Unknown);
         cache.put(&feature, &tenant, CachedPreference::default());

@@ -18,14 +18,14 @@ use super::{ClientOptions, breaker::Breaker};
 use crate::{outbound::client_builder, retry_after::retry_after};
 
 /// No longer than this is waited because the server asked for it.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Waits between the attempts of a call, before jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(400), Duration::from_secs(20));
 
 /// What the server said, where it is not an error.
 #[derive(Debug)]
 pub(super) enum ServerAnswer {
-    /// A JSON document, and its ETag where it has one.
+    /// A JSON document, and its `ETag` where it has one.
     Json {
         body: Vec<u8>,
         etag: Option<HeaderValue>,
@@ -43,7 +43,7 @@ pub(super) enum ServerAnswer {
 pub(super) struct CallOptions<'a> {
     /// How long the server may hold it.
     pub(super) wait: Duration,
-    /// The ETag of what is known already.
+    /// The `ETag` of what is known already.
     pub(super) known: Option<&'a HeaderValue>,
     /// Whether the call is made only once: the caller retries later.
     pub(super) once: bool,
@@ -260,7 +260,7 @@ impl Http {
             inner = next.source();
         }
         if cause.is_timeout() {
-            reason = "no answer in time".to_owned();
+            "no answer in time".clone_into(&mut reason);
         }
         error(
             ConfigErrorKind::Unavailable,

@@ -12,7 +12,7 @@ const MAX_TENANTS: usize = 20_000_000;
 /// Pages of one read.
 const MAX_PAGES: usize = 1_000_000;
 /// Time for one read.
-const MAX_READ_TIME: Duration = Duration::from_secs(3600);
+const MAX_READ_TIME: Duration = Duration::from_hours(1);
 /// Bytes of a cursor; a longer one fits into no URL.
 const MAX_CURSOR_BYTES: usize = 4096;
 

@@ -17,7 +17,7 @@ const MAX_CONCURRENT_RETRIES: usize = 4;
 /// Tenants of a feature that are retried one by one.
 const MAX_PENDING_TENANTS: usize = 10_000;
 /// Waits of a tenant between attempts.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
 
 /// Tenants whose last change is still to be fetched.
 #[derive(Debug, Default)]

@@ -293,12 +293,11 @@ impl Groups {
             tenant: None,
             error,
         };
-        let (tenant_id, entry) = match read(json, 0) {
-            Ok(Value::String(id)) => (tenant(place, json, &id).map_err(nameless)?, None),
-            _ => {
-                let entry = Entry::new(place, json).map_err(nameless)?;
-                (entry.tenant().map_err(nameless)?, Some(entry))
-            }
+        let (tenant_id, entry) = if let Ok(Value::String(id)) = read(json, 0) {
+            (tenant(place, json, &id).map_err(nameless)?, None)
+        } else {
+            let entry = Entry::new(place, json).map_err(nameless)?;
+            (entry.tenant().map_err(nameless)?, Some(entry))
         };
         let fields = move || -> Result<_, FieldError> {
             let mut preference = shared.clone()?;

@@ -172,9 +172,10 @@ impl Renderers {
         overrides: Value,
     ) -> Result<String, HandlerError> {
         let is_heavy = lock(&self.heavy).contains(template);
-        let _heavy_place = match is_heavy {
-            true => self.heavy_place.acquire().await.ok(),
-            false => None,
+        let _heavy_place = if is_heavy {
+            self.heavy_place.acquire().await.ok()
+        } else {
+            None
         };
         let _place = self.places.acquire().await.ok();
         let request = Request {
@@ -284,9 +285,10 @@ impl Renderer {
                 .by_ref()
                 .take(MAX_ANSWER_BYTES)
                 .read_line(&mut answer)?;
-            match answer.ends_with('\n') {
-                true => Ok((input, output, answer)),
-                false => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            if answer.ends_with('\n') {
+                Ok((input, output, answer))
+            } else {
+                Err(io::Error::from(io::ErrorKind::UnexpectedEof))
             }
         });
         let (input, output, answer) = talk.await.map_err(io::Error::other)??;

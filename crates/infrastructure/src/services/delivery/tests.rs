@@ -164,7 +164,7 @@ async fn a_delivery_is_given_up_at_once_after_a_permanent_error() {
 #[tokio::test(start_paused = true)]
 async fn a_retryable_error_is_retried_no_sooner_than_it_asks() {
     let closed = std::io::Error::other("closed");
-    let busy = SinkError::retryable("busy").with_retry_after(Duration::from_secs(600));
+    let busy = SinkError::retryable("busy").with_retry_after(Duration::from_mins(10));
     let sink = Sink::scripted([SinkAnswer::Refuse(closed.into()), SinkAnswer::Refuse(busy)]);
     deliver(1, &[("warehouse", &sink)]).await;
     sleep(3600).await;
@@ -226,7 +226,7 @@ fn a_delivery_is_retried_until_its_bound_and_once_at_it() {
     assert_eq!(after(9, Some(60)), Some(60));
     assert_eq!(after(9, Some(0)), None);
     assert_eq!((after(82, None), after(83, None)), (Some(3600), None));
-    let asked = SinkError::retryable("busy").with_retry_after(Duration::from_secs(60));
+    let asked = SinkError::retryable("busy").with_retry_after(Duration::from_mins(1));
     let until = Some(now + TimeDelta::hours(1));
     let at = now + TimeDelta::seconds(60);
     assert_eq!(again(&asked, 0, until, now), Some(at), "as the place asks");

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 /// How often everything is read again although changes have been followed.
-const RECONCILE_EVERY: Duration = Duration::from_secs(3600);
+const RECONCILE_EVERY: Duration = Duration::from_hours(1);
 /// The longest a server is asked to hold a call.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Pages of changes in a row that announce more. A feed that does not end then is read as a whole.
@@ -112,7 +112,7 @@ impl Feed {
             let retry_in_ms = retry.as_millis() as u64;
             match error.kind {
                 ConfigErrorKind::CursorLost if failures == 1 => {
-                    info!(%feature_type, "{error}")
+                    info!(%feature_type, "{error}");
                 }
                 ConfigErrorKind::CursorLost => warn!(%feature_type, retry_in_ms,
                     "Failed to follow the feed of {feature_type}: {error}"),

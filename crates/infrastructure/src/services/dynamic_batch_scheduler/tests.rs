@@ -82,9 +82,10 @@ impl Scripted {
     async fn misbehave(&self) {
         let one_less = |calls: usize| calls.checked_sub(1);
         let order = std::sync::atomic::Ordering::SeqCst;
-        if self.panics.fetch_update(order, order, one_less).is_ok() {
-            panic!("this test makes the Config Database panic");
-        }
+        assert!(
+            self.panics.fetch_update(order, order, one_less).is_err(),
+            "this test makes the Config Database panic"
+        );
         if self.hangs.fetch_update(order, order, one_less).is_ok() {
             std::future::pending::<()>().await;
         }
@@ -223,7 +224,7 @@ fn start_jobs(
     let scheduler = DynamicBatchScheduler::new(
         base,
         Arc::new(Guarded(config_database.clone())),
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         &Zone::utc(),
         random,
     );

@@ -46,7 +46,11 @@ impl BatchStore for PostgresStore {
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
         let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
-        let ids: Vec<&str> = chunk.items.iter().map(|id| id.as_str()).collect();
+        let ids: Vec<&str> = chunk
+            .items
+            .iter()
+            .map(punctual_domain::ItemId::as_str)
+            .collect();
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         // One claim of a job at a time: two would not see what the other gives.
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
@@ -326,7 +330,7 @@ async fn skip(
     Ok(inserted.rows_affected() as usize)
 }
 
-/// PostgreSQL keeps every character but one.
+/// `PostgreSQL` keeps every character but one.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -135,9 +135,10 @@ impl WorkQueue for PostgresStore {
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let state = match batches.is_empty() {
-            true => DeadLetterState::Discarded,
-            false => DeadLetterState::Replayed,
+        let state = if batches.is_empty() {
+            DeadLetterState::Discarded
+        } else {
+            DeadLetterState::Replayed
         };
         let settled = sqlx::query(
             "UPDATE dead_letters SET state = $1, settled_at = $2 WHERE state = 'open' AND id = ANY($3)",
@@ -155,7 +156,11 @@ impl WorkQueue for PostgresStore {
         for batch in &mut batches {
             insert(&mut transaction, batch, now).await?;
             for chunk in &batch.chunks {
-                let items: Vec<&str> = chunk.items.iter().map(|id| id.as_str()).collect();
+                let items: Vec<&str> = chunk
+                    .items
+                    .iter()
+                    .map(punctual_domain::ItemId::as_str)
+                    .collect();
                 sqlx::query(
                     "INSERT INTO item_results (tenant_id, job_id, occurrence, chunk, status, attempts, error, started_at,
                                                finished_at, again)

@@ -19,7 +19,7 @@ use crate::storage::{
     sql,
 };
 
-/// The rows of a chunk's items. `CROSS JOIN` keeps SQLite from looking through all results of the job instead of looking
+/// The rows of a chunk's items. `CROSS JOIN` keeps `SQLite` from looking through all results of the job instead of looking
 /// up each item.
 const ROWS_OF_ITEMS: &str =
     "SELECT r.tenant_id, r.chunk, r.again FROM json_each(?1) item CROSS JOIN item_results r

@@ -122,9 +122,10 @@ impl WorkQueue for SqliteStore {
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
         let mut transaction = self.write().await?;
-        let state = match batches.is_empty() {
-            true => DeadLetterState::Discarded,
-            false => DeadLetterState::Replayed,
+        let state = if batches.is_empty() {
+            DeadLetterState::Discarded
+        } else {
+            DeadLetterState::Replayed
         };
         let settled = sqlx::query(
             "UPDATE dead_letters SET state = ?1, settled_at = ?2 WHERE state = 'open'
