@@ -136,7 +136,7 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
         .await;
     browser.press("form[action$=backfill] button").await;
     let text = browser.text("main").await;
-    assert!(text.contains("Would run\n2"), "{text}");
+    assert!(text.contains("To run\n2"), "{text}");
     browser.press("main form button").await;
     assert_eq!(browser.text("h1").await, JOB);
     agent
