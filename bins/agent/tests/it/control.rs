@@ -132,7 +132,8 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{stderr}");
     assert!(
-        stderr.contains("1 of those named for") && stderr.contains(": stranger; nothing was queued"),
+        stderr.contains("1 of those named for")
+            && stderr.contains(": stranger; nothing was queued"),
         "{stderr}"
     );
     let queued = stdout_of(&agent, &[&words[..], &["--allow-unknown"]].concat());
