@@ -1,7 +1,7 @@
 #!/bin/sh
 # Calls every address that /openapi.json of a running config service and of a running agent describes, with inputs made up
-# from the description: no answer may be a server error, or one that is not described. A client that a public generator makes
-# of the agent's description takes all of it and lists batches.
+# from the description: no answer may be a server error, or one that is not described. A public generator of clients takes
+# all of both descriptions, and the agent's client lists batches.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -33,13 +33,18 @@ check() {
         cat "$folder"/*.log >&2
         exit 1
     }
+    PATH="$PWD/$venv/bin:$PATH" "$venv/bin/openapi-python-client" generate --url "$1/openapi.json" --fail-on-warning \
+        --config tests/openapi/generator.yaml --meta none --output-path "$folder/$2" >"$folder/generate.log" 2>&1 || {
+        cat "$folder/generate.log" >&2
+        exit 1
+    }
 }
 
 CONFIG_STORE_URL="sqlite://$folder/config.db" CONFIG_HTTP_ADDR=127.0.0.1:0 CONFIG_SERVICE_API_KEY=openapi \
     target/debug/punctual-config-service serve --ready-file "$folder/service" 2>"$folder/config-service.log" &
 pids="$pids $!"
 url=$(address config_database service)
-check "$url"
+check "$url" config_database_client
 
 CONFIG_STORE_URL="sqlite://$folder/agent-config.db" CONFIG_HTTP_ADDR=127.0.0.1:0 \
     CONFIG_LAST_KNOWN_GOOD_PATH="$folder/known" BATCH_STORE_URL="sqlite://$folder/punctual.db" \
@@ -47,10 +52,5 @@ CONFIG_STORE_URL="sqlite://$folder/agent-config.db" CONFIG_HTTP_ADDR=127.0.0.1:0
     --import data/preferences/sample.ndjson --ready-file "$folder/agent" >"$folder/agent.log" 2>&1 &
 pids="$pids $!"
 url=$(address api agent)
-check "$url"
-PATH="$PWD/$venv/bin:$PATH" "$venv/bin/openapi-python-client" generate --fail-on-warning --url "$url/openapi.json" \
-    --meta none --output-path "$folder/generated" >"$folder/generate.log" 2>&1 || {
-    cat "$folder/generate.log" >&2
-    exit 1
-}
-PYTHONPATH="$folder" "$venv/bin/python" tests/openapi/list_batches.py generated "$url"
+check "$url" agent_client
+PYTHONPATH="$folder" "$venv/bin/python" tests/openapi/list_batches.py agent_client "$url"

@@ -47,7 +47,7 @@ pub(super) struct History {
 
 /// A tenant's configuration.
 #[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "ETags of the version that the caller knows")), responses(
-    (status = 200, body = StoredConfig),
+    (status = 200, body = StoredConfig, description = "The configuration"),
     (status = 304, description = "The caller knows the current version"),
     (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
@@ -74,7 +74,7 @@ pub(super) async fn read(
 
 /// Stores a configuration, replacing the current one.
 #[utoipa::path(put, operation_id = "store_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), request_body = ConfigBody, responses(
-    (status = 200, body = StoredConfig),
+    (status = 200, body = StoredConfig, description = "The configuration as it is stored now"),
     (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -100,7 +100,7 @@ pub(super) async fn store(
 
 /// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
 #[utoipa::path(patch, operation_id = "patch_config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), request_body = ConfigBody, responses(
-    (status = 200, body = StoredConfig),
+    (status = 200, body = StoredConfig, description = "The configuration as it is stored now"),
     (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
@@ -159,7 +159,7 @@ pub(super) struct HistoryQuery {
 
 /// Versions of a configuration, with the author and time of each change.
 #[utoipa::path(get, operation_id = "config_history", path = "/tenants/{tenant_id}/configs/{config_key}/history", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), HistoryQuery), responses(
-    (status = 200, body = History),
+    (status = 200, body = History, description = "The versions"),
     AnyProblem,
 ))]
 pub(super) async fn history(
@@ -189,7 +189,7 @@ pub(super) struct Restore {
 
 /// Stores an earlier version again, as a new one.
 #[utoipa::path(post, operation_id = "restore_config", path = "/tenants/{tenant_id}/configs/{config_key}/restore", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), request_body = Restore, responses(
-    (status = 200, body = StoredConfig),
+    (status = 200, body = StoredConfig, description = "The configuration as it is stored now"),
     (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
     (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,

@@ -14,7 +14,7 @@ use crate::import::{Import, ImportReport, NewSchedules};
 /// nothing, so an import that was cut off is resumed by sending it again. However old `updated_at` is, a schedule that
 /// is new here counts from now on.
 #[utoipa::path(post, path = "/preferences/import", request_body(content = String, content_type = "application/x-ndjson"), responses(
-    (status = 200, body = ImportReport),
+    (status = 200, body = ImportReport, description = "What was stored, and the rejected lines"),
     AnyProblem,
 ))]
 pub(super) async fn import(

@@ -66,7 +66,7 @@ pub(super) struct CreatedKey {
 }
 
 /// Active keys, without their secrets.
-#[utoipa::path(get, operation_id = "keys", path = "/keys", responses((status = 200, body = Keys), AnyProblem))]
+#[utoipa::path(get, operation_id = "keys", path = "/keys", responses((status = 200, body = Keys, description = "The keys"), AnyProblem))]
 pub(super) async fn list(State(app): State<App>) -> Result<Json<Keys>, Problem> {
     let keys = app.store.keys().await?;
     Ok(Json(Keys { keys }))
@@ -74,7 +74,7 @@ pub(super) async fn list(State(app): State<App>) -> Result<Json<Keys>, Problem> 
 
 /// Creates a key. Only this answer shows it.
 #[utoipa::path(post, operation_id = "create_key", path = "/keys", request_body = CreateKey, responses(
-    (status = 201, body = CreatedKey),
+    (status = 201, body = CreatedKey, description = "The key"),
     (status = 409, description = "A key of that name exists", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -97,7 +97,7 @@ pub(super) async fn create(
 
 /// Replaces a key. The old one stays valid for a while.
 #[utoipa::path(post, operation_id = "rotate_key", path = "/keys/{name}/rotate", params(("name" = String, Path)), request_body = Option<Rotation>, responses(
-    (status = 201, body = CreatedKey),
+    (status = 201, body = CreatedKey, description = "The key"),
     (status = 404, description = "The key does not exist", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]

@@ -47,7 +47,7 @@ pub(super) struct GroupsQuery {
 /// `as_of_id`, then lines with a part of a group each, then `{"end": true, "tenants": N}`. A stream without its end
 /// was cut off.
 #[utoipa::path(get, path = "/preferences/groups", params(GroupsQuery), responses(
-    (status = 200, content((GroupsPage = "application/json"), (String = "application/x-ndjson"))),
+    (status = 200, content((GroupsPage = "application/json"), (String = "application/x-ndjson")), description = "The groups"),
     AnyProblem,
 ))]
 pub(super) async fn groups(
@@ -149,7 +149,7 @@ pub(super) struct ChangesQuery {
 
 /// The changes after `since_id`, in order. A reader that has seen N never later sees an id ≤ N.
 #[utoipa::path(get, path = "/preferences/changes", params(ChangesQuery), responses(
-    (status = 200, body = FeedPage),
+    (status = 200, body = FeedPage, description = "The changes"),
     (status = 410, description = "since_id is outside the changes kept; read the groups again", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
@@ -209,7 +209,7 @@ struct FeatureTypeEntry {
 }
 
 /// The features that have preferences or a schema.
-#[utoipa::path(get, path = "/feature-types", responses((status = 200, body = FeatureTypes), AnyProblem))]
+#[utoipa::path(get, path = "/feature-types", responses((status = 200, body = FeatureTypes, description = "The features"), AnyProblem))]
 pub(super) async fn feature_types(State(app): State<App>) -> Result<Json<FeatureTypes>, Problem> {
     let feature_types = app
         .store

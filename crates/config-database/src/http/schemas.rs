@@ -24,7 +24,7 @@ pub(super) struct FeatureSchema(Value);
 
 /// The JSON Schema of a feature's `template_overrides`.
 #[utoipa::path(get, operation_id = "schema", path = "/feature-types/{feature_type}/schema", params(("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), responses(
-    (status = 200, body = FeatureSchema),
+    (status = 200, body = FeatureSchema, description = "The schema"),
     (status = 404, description = "The feature has no schema", body = ProblemBody, content_type = "application/problem+json"),
     AnyProblem,
 ))]
