@@ -74,14 +74,27 @@ impl Answers {
         }
     }
 
-    /// An answer as it is shown: JSON over several lines, everything else as it is.
+    /// An answer as it is shown: JSON over several lines, everything else, such as a line of JSON each, by line.
     fn shown_answer(&self, answer: &str) -> String {
         match serde_json::from_str(answer) {
             Ok(mut value) => {
                 self.leave_out_of(&mut value);
                 format!("{value:#}\n")
             }
-            Err(_) => answer.lines().map(|line| self.shown(line) + "\n").collect(),
+            Err(_) => answer
+                .lines()
+                .map(|line| self.shown_line(line) + "\n")
+                .collect(),
+        }
+    }
+
+    fn shown_line(&self, line: &str) -> String {
+        match serde_json::from_str(line) {
+            Ok(mut value) => {
+                self.leave_out_of(&mut value);
+                value.to_string()
+            }
+            Err(_) => self.shown(line),
         }
     }
 

@@ -71,10 +71,13 @@ impl Api {
     }
 }
 
-/// Instants and keys: this server has the time of the day, and draws keys.
+/// Instants, keys and epochs: this server has the time of the day, and draws the others.
 fn leave_out(text: &str) -> String {
     if DateTime::parse_from_rfc3339(text).is_ok() {
         return "INSTANT".to_owned();
+    }
+    if text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return "EPOCH".to_owned();
     }
     match text.split_once("pk_") {
         Some((before, after)) => {
