@@ -140,11 +140,11 @@ def type_fields(schema, name=None):
     for part in schema.get("oneOf", []):
         own = {field: value for field, value in part.get("properties", {}).items() if field not in common}
         part = {**part, "properties": own}
-        tag = [one for one in own.values() if len(one.get("enum", [])) == 1]
+        tag = [field for field, one in own.items() if len(one.get("enum", [])) == 1]
         if tag:
-            rest = [field for field in own if own[field] is not tag[0]]
+            rest = [field for field in own if field != tag[0]]
             also = f", with {', '.join(f'`{field}`' for field in rest)}" if rest else ""
-            yield f"| | `{tag[0]['enum'][0]}`{also} | {one_line(part.get('description', ''))} |"
+            yield f"| `{tag[0]}` | `{own[tag[0]]['enum'][0]}`{also} | {one_line(part.get('description', ''))} |"
         else:
             yield from type_fields(part)
     for field, value in {**common, **schema.get("properties", {})}.items():

@@ -1,8 +1,8 @@
 //! How far a job has been planned, on a clock that may step. When the clock steps back, what lies between is planned again
 //! when its time comes, and the unique key of an occurrence keeps a tenant who has run from running twice.
 //!
-//! The scheduler owns the [`Position`] of each job, moves it when a firing has been stored, and stores it with the firing as
-//! a [`StoredPosition`]. A mirror is given a copy, by which it knows which of its groups fall due next.
+//! The scheduler owns the [`Position`] of each job (`Positions` in `punctual-infrastructure`), moves it when a firing has been
+//! stored, and stores it with the firing as a [`StoredPosition`]. A mirror is given a copy, by which it knows which of its groups fall due next.
 
 use chrono::{DateTime, TimeDelta, Utc};
 

@@ -1,4 +1,5 @@
-//! How far each job has been planned: the one place that knows, for fixed schedules and for preferences.
+//! How far each job has been planned, as a [`Position`] of `punctual-domain` says it: the one place that knows and moves it,
+//! for fixed schedules and for preferences. Mirrors have copies, by which they know what falls due next.
 
 use std::{collections::HashMap, sync::Arc};
 
