@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use punctual_application::ports::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 use punctual_domain::{ItemId, Location, Source};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Listed items; all other sources are read by the reader, if there is one.
 pub(crate) struct Items(pub(crate) Option<Arc<dyn ItemSource>>);
@@ -39,14 +39,11 @@ impl ItemSource for Items {
 
 /// The items that a source wants of those that are listed.
 fn chosen(source: &Source, ids: &[ItemId]) -> Vec<SourceItem> {
-    let records = ids.iter().map(|id| (id, json!({ "id": id })));
-    let wanted = records.filter(|(_, data)| source.filters.iter().all(|filter| filter.lets(data)));
-    let item = |(id, data): (&ItemId, Value)| SourceItem {
+    let items = ids.iter().map(|id| SourceItem {
         id: id.clone(),
-        data,
-    };
-    let limit = source.limit.unwrap_or(usize::MAX);
-    wanted.take(limit).map(item).collect()
+        data: json!({ "id": id }),
+    });
+    source.choose_by(items, |item| &item.data).collect()
 }
 
 #[cfg(test)]

@@ -66,9 +66,19 @@ impl Source {
     /// Those of `records` that are wanted, in their order.
     #[must_use]
     pub fn choose(&self, records: Vec<Value>) -> Vec<Value> {
-        let wanted = |record: &Value| self.filters.iter().all(|filter| filter.lets(record));
-        let limit = self.limit.unwrap_or(usize::MAX);
-        records.into_iter().filter(wanted).take(limit).collect()
+        self.choose_by(records, |record| record).collect()
+    }
+
+    /// The same, of things that have a record each.
+    pub fn choose_by<T>(
+        &self,
+        things: impl IntoIterator<Item = T>,
+        record: impl Fn(&T) -> &Value,
+    ) -> impl Iterator<Item = T> {
+        things
+            .into_iter()
+            .filter(move |thing| self.filters.iter().all(|filter| filter.lets(record(thing))))
+            .take(self.limit.unwrap_or(usize::MAX))
     }
 }
 

@@ -103,12 +103,9 @@ impl BatchScheduler {
             } else {
                 LONGEST_SLEEP
             };
-            let sleep = leader
-                .renew_in
-                .map_or(sleep, |renew_in| sleep.min(renew_in));
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(sleep) => {}
+                () = tokio::time::sleep(leader.until_renewal(sleep)) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -203,8 +200,8 @@ impl BatchScheduler {
         Ok((start, batches))
     }
 
-    /// Stores a firing. `StoredPosition` alone is written down now and then: without it the next start plans a
-    /// stretch again in which nothing fell due.
+    /// Stores a firing. Positions alone are stored now and then: without them the next start plans a stretch again in which
+    /// nothing fell due.
     pub(crate) async fn fire(
         &mut self,
         firing: Firing,

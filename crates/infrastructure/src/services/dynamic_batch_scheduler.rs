@@ -181,9 +181,7 @@ impl DynamicBatchScheduler {
     async fn tick(&mut self, now: DateTime<Utc>) -> Duration {
         let leader = self.base.lead().await;
         let sleep = self.tick_as(leader, now).await;
-        leader
-            .renew_in
-            .map_or(sleep, |renew_in| sleep.min(renew_in))
+        leader.until_renewal(sleep)
     }
 
     async fn tick_as(&mut self, leader: LeaderState, now: DateTime<Utc>) -> Duration {

@@ -23,7 +23,14 @@ pub(crate) struct LeaderState {
     /// Whether it has just become the leader.
     pub(crate) is_new: bool,
     /// When to ask again, at the latest; `None`: this process is the only one.
-    pub(crate) renew_in: Option<Duration>,
+    renew_in: Option<Duration>,
+}
+
+impl LeaderState {
+    /// `sleep`, cut at the next renewal of the lease.
+    pub(crate) fn until_renewal(self, sleep: Duration) -> Duration {
+        self.renew_in.map_or(sleep, |renew_in| sleep.min(renew_in))
+    }
 }
 
 /// Acquires the lease, and renews it.

@@ -10,7 +10,7 @@ const ORDER: &str = "ORDER_OF_DRIVERS";
 
 /// Drivers are installed once in a process, so each order has one.
 #[test]
-fn stores_open_whoever_installs_the_drivers_first() {
+fn stores_open_in_every_order_of_installing_the_drivers() {
     for order in ["default first", "own first", "store first"] {
         let test = "drivers::in_a_process_of_its_own";
         let ran = Command::new(env::current_exe().unwrap())
