@@ -7,7 +7,7 @@
 //! | a place for results | [`ResultSink`] | `testing::contract::result_sink` |
 //! | preferences from your own tables | [`ConfigDatabase`] | `testing::contract::config_database` |
 //! | records of plain jobs | [`ItemSource`] | `testing::contract::item_source` |
-//! | a store | [`WorkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
+//! | a store | [`WorkQueue`], [`ChunkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
 //! | | [`Deliveries`] | `testing::contract::deliveries` |
 //! | | [`OperatorStore`] | `testing::contract::operations` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
@@ -35,6 +35,7 @@
 mod batch_reader;
 mod batch_store;
 mod cause;
+mod chunk_queue;
 mod clock;
 mod config_database;
 mod deliveries;
@@ -51,6 +52,9 @@ pub use batch_reader::{
 };
 pub use batch_store::{BatchStore, Claim, Claimant, Committed};
 pub use cause::error_chain;
+pub use chunk_queue::{
+    ChunkQueue, ClaimLimits, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER, Survey,
+};
 pub use clock::{Clock, SystemClock};
 pub use config_database::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot, Unreadable,
@@ -68,8 +72,9 @@ pub use work_queue::{Enqueued, Leadership, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
 pub use self::{
-    batch_reader::MockBatchReader, batch_store::MockBatchStore, clock::MockClock,
-    config_database::MockConfigDatabase, deliveries::MockDeliveries, item_source::MockItemSource,
-    operations::MockOperatorStore, preference_mirror::MockPreferenceMirror,
-    purpose_handler::MockPurposeHandler, result_sink::MockResultSink, work_queue::MockWorkQueue,
+    batch_reader::MockBatchReader, batch_store::MockBatchStore, chunk_queue::MockChunkQueue,
+    clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries,
+    item_source::MockItemSource, operations::MockOperatorStore,
+    preference_mirror::MockPreferenceMirror, purpose_handler::MockPurposeHandler,
+    result_sink::MockResultSink, work_queue::MockWorkQueue,
 };

@@ -1,6 +1,6 @@
-//! The stores behind the ports `WorkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `OperatorStore`: the queue of apalis
-//! with our tables beside it, so that a tick's batches, their messages and the progress are one transaction. `SQLite` for one
-//! machine, `PostgreSQL` for many; each job has a queue of its own, so that none stands in another's way.
+//! The stores behind the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `OperatorStore`: the
+//! table of chunks is the queue, so that a tick's batches, their chunks and the progress are one transaction, and so are the
+//! results of a chunk and its end. `SQLite` for one machine, `PostgreSQL` for many.
 //!
 //! # Adding a statement
 //!
@@ -18,6 +18,7 @@
 //! 3. The list of columns in `transfer`, which copies them from `SQLite` to `PostgreSQL`.
 //! 4. The type that carries it, in `punctual-domain` or `ports`, the fake, and a contract test that reads it back.
 
+mod chunks;
 mod claim;
 mod deliveries;
 mod drivers;
@@ -29,52 +30,20 @@ pub mod reader;
 mod rows;
 mod sql;
 pub mod sqlite;
+mod takeover;
 #[cfg(feature = "postgres")]
 pub mod transfer;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use apalis::prelude::{Task, TaskBuilder};
 use punctual_application::ports::{
-    BatchReader, BatchStore, Deliveries, OperatorStore, StoreError, WorkQueue,
+    BatchReader, BatchStore, ChunkQueue, Deliveries, OperatorStore, StoreError, WorkQueue,
 };
-use punctual_domain::{Chunk, JobId};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use self::errors::failed;
 #[cfg(feature = "postgres")]
 use self::postgres::PostgresStore;
 use self::sqlite::SqliteStore;
-
-/// What the names of queues begin with; the job follows.
-pub(crate) const QUEUES: &str = "punctual.chunks";
-
-/// The priority of a batch's first chunk in its queue.
-const FIRST_CHUNK_PRIORITY: usize = 1_000_000;
-
-fn queue_of(job_id: &JobId) -> String {
-    format!("{QUEUES}/{job_id}")
-}
-
-/// The job whose queue it is; `None` for the one that all jobs shared in earlier versions.
-pub(crate) fn job_of(queue: &str) -> Option<JobId> {
-    let name = queue.strip_prefix(QUEUES)?.strip_prefix('/')?;
-    JobId::new(name).ok()
-}
-
-/// A message of the queue. It is delivered until its chunk is done: how often an item may fail is counted item by item,
-/// not here. The first chunks of all batches come before the second ones, so that a large batch lets others in.
-fn message(chunk: &Chunk) -> Result<Task<Vec<u8>>, StoreError> {
-    let content = serde_json::to_vec(chunk).map_err(failed)?;
-    let position = chunk.chunk_id.rsplit('/').next();
-    let position: usize = position.and_then(|n| n.parse().ok()).unwrap_or(0);
-    Ok(TaskBuilder::new(content)
-        .priority(FIRST_CHUNK_PRIORITY.saturating_sub(position))
-        .max_attempts(i32::MAX as usize)
-        .build())
-}
 
 /// The store of an agent, chosen by its URL.
 #[derive(Debug, Clone)]
@@ -120,67 +89,23 @@ impl Store {
         }
     }
 
-    /// Tells when chunks may have been put in a queue.
-    pub(crate) fn pushed(&self) -> watch::Receiver<()> {
+    /// Where workers get the chunks they run.
+    #[must_use]
+    pub fn chunks(&self) -> Arc<dyn ChunkQueue> {
         match self {
-            Self::Sqlite(store) => store.pushed(),
+            Self::Sqlite(store) => Arc::new(store.clone()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.pushed(),
+            Self::Postgres(store) => Arc::new(store.clone()),
         }
     }
 
-    /// Listens to what other processes put in the queues, until `stop` is cancelled.
+    /// Listens to what other processes announce, until `stop` is cancelled.
     pub(crate) async fn listen(&self, stop: &CancellationToken) {
         match self {
             // A file belongs to one machine.
             Self::Sqlite(_) => stop.cancelled().await,
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => store.listen(stop).await,
-        }
-    }
-
-    /// The queues that have something waiting, or in the hands of a worker that may be dead, and whether anything of
-    /// it is in no hands.
-    pub(crate) async fn waiting(&self) -> Result<BTreeMap<String, bool>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.waiting().await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.waiting().await,
-        }
-    }
-
-    /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
-    /// Returns how many there were.
-    pub(crate) async fn delete_done_messages(&self) -> Result<u64, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.delete_done_messages().await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.delete_done_messages().await,
-        }
-    }
-
-    /// Holds a message of the queue back for so many seconds once its delivery has failed.
-    pub(crate) async fn defer_message(
-        &self,
-        message: &str,
-        seconds: i64,
-    ) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.defer_message(message, seconds).await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.defer_message(message, seconds).await,
-        }
-    }
-
-    /// Notes that a process has stopped its work, so that no other one waits for its next heartbeat.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn note_stopped(&self, process: Uuid) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.note_stopped(process).await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.note_stopped(process).await,
         }
     }
 
@@ -222,7 +147,9 @@ mod tests {
         ports::{Claimant, Clock, Leadership, SystemClock},
         testing::contract,
     };
-    use punctual_domain::{Delivery, Firing, ItemId, NewBatch, Occurrence, Priority, Trigger};
+    use punctual_domain::{
+        Delivery, Firing, ItemId, JobId, NewBatch, Occurrence, Priority, Trigger,
+    };
     use uuid::Uuid;
 
     use super::*;
@@ -240,23 +167,6 @@ mod tests {
                 Self::Postgres(store) => {
                     let ended = sqlx::query(sql).execute(store.pool()).await;
                     ended.unwrap();
-                }
-            }
-        }
-
-        /// As apalis notes that a worker is alive.
-        async fn notify_pushed(&self, worker: &str) {
-            match self {
-                Self::Sqlite(store) => {
-                    let sql = "INSERT INTO Workers (id, worker_type, storage_name, layers) VALUES (?1, 'q', 's', '')";
-                    let inserted = sqlx::query(sql).bind(worker).execute(store.writer());
-                    inserted.await.unwrap();
-                }
-                #[cfg(feature = "postgres")]
-                Self::Postgres(store) => {
-                    let sql = "INSERT INTO apalis.workers (id, worker_type, storage_name) VALUES ($1, 'q', 's')";
-                    let inserted = sqlx::query(sql).bind(worker).execute(store.pool());
-                    inserted.await.unwrap();
                 }
             }
         }
@@ -326,9 +236,7 @@ mod tests {
             (claimant.process.to_string().as_str(), 1, None)
         );
         assert!(one.is_unresponsive(now));
-        store
-            .notify_pushed(&format!("punctual-{}-1", claimant.process))
-            .await;
+        store.chunks().heartbeat(claimant.process).await.unwrap();
         let heard = &operations.replica_leases().await.unwrap()[0];
         let seen = heard.last_seen.unwrap();
         assert!(!heard.is_unresponsive(seen + TimeDelta::seconds(15)));

@@ -135,7 +135,7 @@ impl Punctual {
         if !ended {
             self.parts.shutdown().await;
             // Otherwise others notice only by its missing heartbeat.
-            if let Err(error) = self.store.note_stopped(self.process).await {
+            if let Err(error) = self.store.chunks().sign_off(self.process).await {
                 debug!(%error, "Failed to record that the worker stops: {error}");
             }
         }

@@ -245,9 +245,14 @@ impl BatchStore for FaultyStore {
         self.result(Ok(committed), fails)
     }
 
-    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        rest_until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
         let (fails, _) = self.fails(("release", &chunk.chunk_id));
-        self.result(self.inner.release(chunk, token).await, fails)
+        self.result(self.inner.release(chunk, token, rest_until).await, fails)
     }
 
     async fn finish(

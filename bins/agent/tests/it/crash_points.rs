@@ -25,7 +25,7 @@ const POINTS: [&str; 10] = [
     "claim-after-commit",
     "results-before-commit",
     "results-after-commit",
-    "chunk-before-ack",
+    "chunk-after-end",
     "delivery-before-note",
     "replay-before-commit",
     "replay-after-commit",

@@ -1,7 +1,7 @@
 //! What has been run, is running and has failed, for the API, the display and commands.
 //!
 //! Lists are paged by a cursor that the implementation chooses; it refuses one of another list with
-//! [`StoreErrorKind::InvalidCursor`](super::StoreErrorKind::InvalidCursor). An implementation is one of three ports of a
+//! [`StoreErrorKind::InvalidCursor`](super::StoreErrorKind::InvalidCursor). An implementation is one of four ports of a
 //! store; `testing::contract::store` checks them together.
 
 use std::collections::BTreeSet;
@@ -13,6 +13,7 @@ use punctual_domain::{
     KeyForm, Occurrence,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -24,6 +25,9 @@ pub type Paged<T> = (Vec<T>, Option<String>);
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait BatchReader: Send + Sync {
+    /// Tells when batches may have begun, progressed or ended. Progress of other processes may come without it.
+    fn changes(&self) -> watch::Receiver<()>;
+
     /// Batches, newest first.
     async fn batches(&self, filter: &BatchFilter, page: &Page) -> Result<Paged<Batch>, StoreError>;
 

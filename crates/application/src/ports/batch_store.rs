@@ -1,7 +1,7 @@
 //! The work itself, as the processor sees it: a chunk is claimed, its results are committed in groups, and it
 //! is finished or given back. Every write after the claim carries the claim's token.
 //!
-//! An implementation answers for "one outcome per job, tenant and occurrence, whatever happens". It is one of three ports
+//! An implementation answers for "one outcome per job, tenant and occurrence, whatever happens". It is one of four ports
 //! of a store; `testing::contract::store` checks them together.
 
 use std::collections::BTreeSet;
@@ -55,8 +55,14 @@ pub trait BatchStore: Send + Sync {
         results: &[ItemResult],
     ) -> Result<Committed, StoreError>;
 
-    /// Releases a chunk without counting a crash: its delivery ended, but its process did not.
-    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError>;
+    /// Releases a chunk without counting a crash: its delivery ended, but its process did not. It is not claimed again
+    /// before `rest_until`, which is at most [`RETRY_CHUNK_AFTER`](super::RETRY_CHUNK_AFTER) ahead; `None`: at once.
+    async fn release(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        rest_until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError>;
 
     /// Marks a chunk as done, if all its items have an outcome; the last one completes its batch. For a chunk that had
     /// nothing left to run.

@@ -1,7 +1,7 @@
 //! Where the schedulers put what fell due, and what operators do to it.
 //!
 //! A tick's batches and how far its jobs have been planned are stored in one transaction: a process that dies in between plans
-//! nothing twice and forgets nothing. An implementation is one of three ports of a store;
+//! nothing twice and forgets nothing. An implementation is one of four ports of a store;
 //! `testing::contract::store` checks them together.
 
 use std::{collections::BTreeMap, time::Duration};

@@ -24,7 +24,7 @@ use super::throttle::{PurposeLimits, Throttle};
 use crate::SPANS;
 use crate::ports::{
     BatchStore, Claim, Claimant, Clock, ConfigDatabaseError, HandlerError, ItemSourceError,
-    PurposeHandler, StoreError, StoreErrorKind,
+    PurposeHandler, RETRY_CHUNK_AFTER, StoreError, StoreErrorKind,
 };
 
 /// How many results are committed together at most, and how long the first of them may wait.
@@ -196,6 +196,16 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
+    pub(crate) fn new(token: Uuid, claim: Claim) -> Self {
+        Self {
+            token,
+            cancelled: claim.cancelled.into(),
+            finished: false.into(),
+            waiting: claim.waiting.into(),
+            claim,
+        }
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
@@ -264,13 +274,7 @@ impl BatchProcessor {
             token: Uuid::new_v4(),
         };
         let claim = self.store.claim(chunk, claimant, self.clock.now()).await?;
-        Ok(Claimed {
-            token: claimant.token,
-            cancelled: claim.cancelled.into(),
-            finished: false.into(),
-            waiting: claim.waiting.into(),
-            claim,
-        })
+        Ok(Claimed::new(claimant.token, claim))
     }
 
     /// Records that an item is about to run in isolation.
@@ -310,10 +314,16 @@ impl BatchProcessor {
             Ok(_) => Err(ProcessError::Interrupted),
             Err(error) => Err(error),
         };
-        // Where the store cannot be reached, the next claim of this process ends this one.
-        if ended.is_err()
-            && let Err(error) = self.store.release(chunk, claimed.token).await
-        {
+        let Err(reason) = &ended else {
+            return ended;
+        };
+        let rest_until = match reason {
+            ProcessError::Interrupted | ProcessError::Failing(_) => None,
+            _ => Some(self.clock.now() + RETRY_CHUNK_AFTER),
+        };
+        // Where the store cannot be reached, the worker releases it later.
+        let released = self.store.release(chunk, claimed.token, rest_until);
+        if let Err(error) = released.await {
             debug!(chunk_id = %chunk.chunk_id, %error, "Failed to release chunk {}: {error}", chunk.chunk_id);
         }
         ended

@@ -7,7 +7,11 @@ mod overlap;
 mod prepare;
 mod retry;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
@@ -25,7 +29,10 @@ use self::{
     prepare::Prepared,
 };
 use crate::{
-    ports::{ConfigDatabase, HandlerError, HandlerErrorKind, ItemSource, PreferenceMirror},
+    ports::{
+        ClaimLimits, ClaimedChunk, ConfigDatabase, HandlerError, HandlerErrorKind, ItemSource,
+        PreferenceMirror,
+    },
     services::{
         batch_processor::{BatchProcessor, BoundHandler, ChunkReport, Claimed, ProcessError},
         jobs::Jobs,
@@ -151,8 +158,30 @@ impl EnhancedBatchProcessor {
     /// [`ProcessError`]; the chunk must be delivered again. What was committed before stays.
     pub async fn process(&self, chunk: &Chunk) -> Result<ChunkReport, ProcessError> {
         let claimed = self.base.claim(chunk).await?;
-        let report = self.run_claimed(chunk, &claimed).await;
-        let report = self.base.end_claim(chunk, &claimed, report).await?;
+        self.process_claimed(chunk, &claimed).await
+    }
+
+    /// Runs a chunk that has been [claimed](crate::ports::ChunkQueue::claim_next) already.
+    ///
+    /// # Errors
+    /// [`ProcessError`]; the claim has been released, unless the store failed.
+    pub async fn run(&self, claimed: ClaimedChunk) -> Result<ChunkReport, ProcessError> {
+        let ClaimedChunk {
+            chunk,
+            token,
+            claim,
+        } = claimed;
+        self.process_claimed(&chunk, &Claimed::new(token, claim))
+            .await
+    }
+
+    async fn process_claimed(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+    ) -> Result<ChunkReport, ProcessError> {
+        let report = self.run_claimed(chunk, claimed).await;
+        let report = self.base.end_claim(chunk, claimed, report).await?;
         info!(
             chunk_id = %chunk.chunk_id, job_id = %chunk.job_id, succeeded = report.succeeded,
             failed = report.failed, skipped = report.skipped,
@@ -160,6 +189,20 @@ impl EnhancedBatchProcessor {
             chunk.chunk_id, chunk.job_id, report.succeeded, report.failed, report.skipped
         );
         Ok(report)
+    }
+
+    /// The limits of a worker of this processor that has claimed nothing.
+    #[must_use]
+    pub fn claim_limits(&self) -> ClaimLimits {
+        ClaimLimits::new(self.max_concurrent_items)
+    }
+
+    /// The priority of each job.
+    #[must_use]
+    pub fn priorities(&self) -> BTreeMap<JobId, Priority> {
+        let jobs = self.jobs.current();
+        let priority = |job: &JobConfig| (job.job_id.clone(), job.priority);
+        jobs.jobs.iter().map(priority).collect()
     }
 
     /// The id that this process claims chunks with.

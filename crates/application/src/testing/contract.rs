@@ -14,6 +14,7 @@
 
 mod batch_reader;
 mod batch_store;
+mod chunk_queue;
 mod clock;
 mod config_database;
 mod deliveries;
@@ -44,7 +45,9 @@ pub use self::{
     purpose_handler::{Answer, Remote, purpose_handler},
     result_sink::{Receiver, result_sink},
 };
-use crate::ports::{BatchReader, BatchStore, Claim, Claimant, Page, ResultFilter, WorkQueue};
+use crate::ports::{
+    BatchReader, BatchStore, ChunkQueue, Claim, Claimant, Page, ResultFilter, WorkQueue,
+};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("RFC 3339")
@@ -129,11 +132,11 @@ struct Tested<'a, S> {
     reader: &'a dyn BatchReader,
 }
 
-/// Checks the ports [`WorkQueue`], [`BatchStore`] and [`BatchReader`] of an empty store.
+/// Checks the ports [`WorkQueue`], [`ChunkQueue`], [`BatchStore`] and [`BatchReader`] of an empty store.
 ///
 /// # Panics
 /// It breaks a promise.
-pub async fn store<S: WorkQueue + BatchStore>(store: &S, reader: &dyn BatchReader) {
+pub async fn store<S: WorkQueue + ChunkQueue + BatchStore>(store: &S, reader: &dyn BatchReader) {
     let tested = &Tested { store, reader };
     work_queue::batches_and_progress_are_stored_together_and_once(tested).await;
     batch_store::a_chunk_is_claimed_committed_and_finished(tested).await;
@@ -148,6 +151,9 @@ pub async fn store<S: WorkQueue + BatchStore>(store: &S, reader: &dyn BatchReade
     batch_store::what_was_skipped_is_run_by_a_later_batch_and_every_count_stays(tested).await;
     work_queue::a_replay_that_is_skipped_opens_its_dead_letter_again(tested).await;
     batch_store::who_is_running_is_known_to_other_occurrences(tested).await;
+    chunk_queue::chunks_wait_until_they_are_claimed_and_are_claimed_once(tested).await;
+    chunk_queue::limits_pauses_and_rests_are_kept(tested).await;
+    chunk_queue::claims_of_a_process_that_has_died_are_released_and_count(tested).await;
 }
 
 async fn claim_by<S: BatchStore>(store: &S, chunk: &Chunk, process: Uuid, token: Uuid) -> Claim {

@@ -3,6 +3,7 @@
 
 mod batch_reader;
 mod batch_store;
+mod chunk_queue;
 mod config_database;
 mod deliveries;
 mod item_source;
@@ -21,6 +22,7 @@ use punctual_domain::{
     Occurrence, StoredPosition,
 };
 use serde_json::json;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use self::{
@@ -49,6 +51,10 @@ struct ChunkRow {
     ended: ChunkReport,
     superseded: usize,
     done: bool,
+    /// Its number among all chunks, and its place in its batch.
+    number: usize,
+    place: usize,
+    rest_until: Option<DateTime<Utc>>,
 }
 
 /// An outcome that uses the occurrence up.
@@ -72,15 +78,24 @@ struct Tables {
     dead_letters: Vec<DeadLetter>,
     deliveries: Vec<DeliveryRow>,
     asked: StoredRequest,
+    heartbeats: BTreeMap<Uuid, i64>,
+    /// Heartbeats so far, for a clock that never stands still.
+    beats: i64,
 }
 
 /// A store in memory, with all of its ports: queue, claims and results, lists, deliveries, and what operators ask for.
 #[derive(Debug, Default)]
-pub struct FakeStore(Mutex<Tables>);
+pub struct FakeStore {
+    tables: Mutex<Tables>,
+    arrivals: watch::Sender<()>,
+    changes: watch::Sender<()>,
+}
 
 impl FakeStore {
     fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.0
+        // Every call may be a change: a test that waits for one looks again.
+        self.changes.send_replace(());
+        self.tables
             .lock()
             .expect("nothing panics while it holds the lock")
     }
@@ -195,7 +210,7 @@ impl Tables {
             let id = self.deliveries.len() as i64 + 1;
             self.deliveries.push(DeliveryRow::new(id, batch, target));
         }
-        for chunk in &batch.chunks {
+        for (place, chunk) in batch.chunks.iter().enumerate() {
             let row = ChunkRow {
                 chunk: chunk.clone(),
                 claimant: None,
@@ -207,6 +222,9 @@ impl Tables {
                 ended: ChunkReport::default(),
                 superseded: 0,
                 done: false,
+                number: self.chunks.len(),
+                place,
+                rest_until: None,
             };
             self.chunks.insert(chunk.chunk_id.clone(), row);
         }

@@ -8,7 +8,7 @@ use punctual_application::ports::{
 };
 use punctual_domain::JobId;
 use serde_json::Value;
-use sqlx::{AnyPool, AssertSqlSafe};
+use sqlx::AnyPool;
 use uuid::Uuid;
 
 use super::{
@@ -63,20 +63,12 @@ impl OperatorStore for SqlOperatorStore {
     }
 
     async fn replica_leases(&self) -> Result<Vec<ReplicaLease>, StoreError> {
-        // Workers' names begin with the process.
-        let last_seen = if self.shared {
-            "SELECT CAST(extract(epoch FROM max(last_seen)) * 1000000 AS BIGINT) FROM apalis.workers"
-        } else {
-            "SELECT max(last_seen) * 1000000 FROM Workers"
-        };
-        let sql = format!(
-            "SELECT c.process, c.chunks, c.jobs, c.since,
-                 ({last_seen} WHERE id LIKE 'punctual-' || c.process || '-%')
+        let sql = "SELECT c.process, c.chunks, c.jobs, c.since,
+                 (SELECT p.last_seen FROM processes p WHERE p.process = c.process)
              FROM (SELECT coalesce(process, '') AS process, count(*) AS chunks, count(DISTINCT job_id) AS jobs,
                        coalesce(min(claimed_at), 0) AS since
-                   FROM chunks WHERE token IS NOT NULL GROUP BY process) c ORDER BY c.process"
-        );
-        let rows: Vec<(String, i64, i64, i64, Option<i64>)> = sqlx::query_as(AssertSqlSafe(sql))
+                   FROM chunks WHERE token IS NOT NULL GROUP BY process) c ORDER BY c.process";
+        let rows: Vec<(String, i64, i64, i64, Option<i64>)> = sqlx::query_as(sql)
             .fetch_all(&self.pool)
             .await
             .map_err(failed)?;

@@ -1,49 +1,49 @@
-//! The store for many replicas: one `PostgreSQL` database for the queue (apalis' schema) and for batches, results and
-//! progress (ours).
+//! The store for many replicas: one `PostgreSQL` database.
 
 mod batch_store;
+mod chunk_queue;
 mod work_queue;
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, str::FromStr, sync::Arc, time::Duration};
 
-use apalis_postgres::PostgresStorage;
 use punctual_application::ports::{
     BatchReader, Deliveries, OperatorStore, StoreError, StoreErrorKind,
 };
 use sqlx::{
-    ConnectOptions, Executor, PgPool,
+    ConnectOptions, PgConnection, PgPool, Postgres, Transaction,
     any::AnyPoolOptions,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use uuid::Uuid;
 
 use super::{
-    QUEUES,
     deliveries::SqlDeliveries,
     drivers::install_drivers,
     errors::{BoxError, cannot_open, failed},
     operations::SqlOperatorStore,
     reader::SqlReader,
+    takeover,
 };
 
-/// Where apalis tells of new messages.
-const CHANNEL: &str = "apalis::job::insert";
+/// Where processes tell each other that chunks may have come to wait, and that batches have ended.
+const CHUNKS: &str = "punctual_chunks";
+const BATCHES: &str = "punctual_batches";
 /// A statement that takes longer has lost its server, or waits for a lock that is never released.
 const STATEMENT_TIMEOUT: &str = "60s";
 /// The server itself ends a transaction whose client has forgotten it.
 const IDLE_TRANSACTION_TIMEOUT: &str = "30s";
 
-/// The ports `WorkQueue` and `BatchStore` in one `PostgreSQL` database.
+/// The ports `WorkQueue`, `ChunkQueue` and `BatchStore` in one `PostgreSQL` database.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
     reader: SqlReader,
     deliveries: SqlDeliveries,
     operations: SqlOperatorStore,
-    pushed: watch::Sender<()>,
+    /// Tells when chunks may have come to wait.
+    arrivals: watch::Sender<()>,
 }
 
 impl PostgresStore {
@@ -75,13 +75,10 @@ impl PostgresStore {
             .connect_with(options.clone())
             .await
             .map_err(|error| fail(error.into()))?;
-        PostgresStorage::migrations()
-            .run(&pool)
-            .await
-            .map_err(|error| fail(error.into()))?;
         let mut ours = sqlx::migrate!("./migrations/postgres");
         ours.dangerous_set_table_name("punctual_migrations");
         ours.run(&pool).await.map_err(|error| fail(error.into()))?;
+        takeover::from_postgres(&pool).await?;
         let reader = AnyPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -93,7 +90,7 @@ impl PostgresStore {
             reader: SqlReader::new(reader.clone()),
             deliveries: SqlDeliveries::new(reader.clone()),
             operations: SqlOperatorStore::new(reader, true),
-            pushed: watch::Sender::new(()),
+            arrivals: watch::Sender::new(()),
         })
     }
 
@@ -117,21 +114,32 @@ impl PostgresStore {
         &self.pool
     }
 
-    /// Tells when chunks may have been put in a queue.
-    pub(crate) fn pushed(&self) -> watch::Receiver<()> {
-        self.pushed.subscribe()
+    /// Tells this and other processes that chunks may have come to wait.
+    async fn announce(&self) -> Result<(), StoreError> {
+        notify(&mut *self.pool.acquire().await.map_err(failed)?, CHUNKS).await?;
+        self.arrivals.send_replace(());
+        Ok(())
     }
 
-    /// Passes on what other replicas put in the queues, until `stop` is cancelled. Without a connection, polling has to
+    /// Begins a transaction. A caller that is dropped meanwhile leaves none open: the task goes on, and ends it.
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let pool = self.pool.clone();
+        let beginning = tokio::spawn(async move { pool.begin().await });
+        beginning.await.map_err(failed)?.map_err(failed)
+    }
+
+    /// Passes on what other processes announce, until `stop` is cancelled. Without a connection, polling has to
     /// do.
     pub(crate) async fn listen(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let listening = async {
                 let mut listener = PgListener::connect_with(&self.pool).await?;
-                listener.listen(CHANNEL).await?;
+                listener.listen_all([CHUNKS, BATCHES]).await?;
                 loop {
-                    listener.recv().await?;
-                    self.pushed.send_replace(());
+                    if listener.recv().await?.channel() == CHUNKS {
+                        self.arrivals.send_replace(());
+                    }
+                    self.reader.note_change();
                 }
             };
             let outcome: Result<(), sqlx::Error> = tokio::select! {
@@ -147,80 +155,38 @@ impl PostgresStore {
             }
         }
     }
+}
 
-    /// The queues that have something waiting, or in the hands of a worker that may be dead, and whether anything of
-    /// it is in no hands.
-    pub(crate) async fn waiting(&self) -> Result<BTreeMap<String, bool>, StoreError> {
-        self.reader.waiting("apalis.jobs").await
-    }
-
-    pub(crate) async fn defer_message(
-        &self,
-        message: &str,
-        seconds: i64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE apalis.jobs SET run_at = now() + $2 * interval '1 second' WHERE id = $1",
-        )
-        .bind(message)
-        .bind(seconds)
-        .execute(&self.pool)
+/// Notifies all processes once the transaction is committed.
+async fn notify(connection: &mut PgConnection, channel: &str) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_notify($1, '')")
+        .bind(channel)
+        .execute(connection)
         .await
         .map_err(failed)?;
-        Ok(())
-    }
-
-    pub(crate) async fn note_stopped(&self, process: Uuid) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE apalis.workers SET last_seen = to_timestamp(0) WHERE id LIKE 'punctual-' || $1 || '-%'",
-        )
-        .bind(process.to_string())
-        .execute(&self.pool)
-        .await
-        .map_err(failed)?;
-        Ok(())
-    }
-
-    /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
-    /// Returns how many there were.
-    pub(crate) async fn delete_done_messages(&self) -> Result<u64, StoreError> {
-        let deleted = sqlx::query(
-            "DELETE FROM apalis.jobs WHERE starts_with(job_type, $1) AND status = 'Done'
-               AND done_at < now() - interval '1 hour'",
-        )
-        .bind(QUEUES)
-        .execute(&self.pool)
-        .await
-        .map_err(failed)?;
-        Ok(deleted.rows_affected())
-    }
+    Ok(())
 }
 
 /// How long to wait for a connection: longer than a server takes to restart.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Connections that are known to be good: a server that has become a standby is left, and a transaction that was begun
-/// by a future that has been dropped does not go on in the next one's hands.
+/// Connections to a server that takes writes. One that has become a standby has ended its connections before.
 fn pool(size: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .max_lifetime(Duration::from_mins(30))
         .test_before_acquire(false)
-        .before_acquire(|connection, _| {
+        .after_connect(|connection, _| {
             Box::pin(async move {
                 let read_only: String = sqlx::query_scalar("SHOW transaction_read_only")
                     .fetch_one(connection)
                     .await?;
-                Ok(read_only == "off")
-            })
-        })
-        .after_release(|connection, _| {
-            Box::pin(async move {
-                // Outside of a transaction, its time is the statement's. Only the simple protocol keeps to that.
-                let statement = sqlx::raw_sql("SELECT now() = statement_timestamp()");
-                let row = connection.fetch_one(statement).await?;
-                sqlx::Row::try_get::<bool, _>(&row, 0)
+                if read_only == "off" {
+                    Ok(())
+                } else {
+                    Err(sqlx::Error::Io(ErrorKind::ReadOnlyFilesystem.into()))
+                }
             })
         })
 }
@@ -228,6 +194,7 @@ fn pool(size: u32) -> PgPoolOptions {
 #[cfg(test)]
 pub(super) mod tests {
     use punctual_application::testing::contract;
+    use sqlx::Executor;
 
     use super::*;
 
@@ -289,8 +256,8 @@ pub(super) mod tests {
         let url = database().await;
         let store = PostgresStore::open(&url).await.unwrap();
         for round in 0..200_u64 {
-            let pool = store.pool().clone();
-            let beginning = tokio::spawn(async move { pool.begin().await.map(|_| ()) });
+            let store = store.clone();
+            let beginning = tokio::spawn(async move { store.begin().await.map(|_| ()) });
             tokio::time::sleep(Duration::from_micros(round * 7)).await;
             beginning.abort();
             let _ = beginning.await;

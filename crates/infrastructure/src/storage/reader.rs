@@ -3,21 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    BatchFilter, BatchReader, DeadLetterFilter, Page, Paged, ResultFilter, StoreError,
-    StoreErrorKind, StoredResult, TenantRuns,
+    BatchFilter, BatchReader, DeadLetterFilter, Heartbeat, Page, Paged, ResultFilter, StoreError,
+    StoreErrorKind, StoredResult, Survey, TenantRuns,
 };
 use punctual_domain::{
     Batch, BatchStatus, DeadLetter, DeadLetterState, ItemId, ItemStatus, JobId, Occurrence,
     StoredPosition,
 };
 use sqlx::{AnyPool, AssertSqlSafe, Row, any::AnyRow};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    QUEUES,
+    chunks,
     errors::failed,
     rows::{self, instant, micros},
+    sql,
 };
 
 /// A batch as it stands: while it is not over, what its chunks say.
@@ -60,11 +63,15 @@ const TENANTS_PER_QUERY: usize = 500;
 #[derive(Debug, Clone)]
 pub struct SqlReader {
     pool: AnyPool,
+    changes: watch::Sender<()>,
 }
 
 impl SqlReader {
     pub(super) fn new(pool: AnyPool) -> Self {
-        Self { pool }
+        Self {
+            pool,
+            changes: watch::Sender::new(()),
+        }
     }
 
     pub(super) async fn position(
@@ -94,21 +101,32 @@ impl SqlReader {
         }))
     }
 
-    /// The queues in apalis' table that have something waiting, or in the hands of a worker that may be dead, and
-    /// whether anything of it is in no hands.
-    pub(super) async fn waiting(&self, table: &str) -> Result<BTreeMap<String, bool>, StoreError> {
-        let sql = format!(
-            "SELECT job_type, max(CASE WHEN status IN ('Pending', 'Failed') THEN 1 ELSE 0 END) FROM {table}
-             WHERE status IN ('Pending', 'Failed', 'Queued', 'Running') AND substr(job_type, 1, length($1)) = $1
-             GROUP BY job_type"
-        );
-        let queues: Vec<(String, i32)> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(QUEUES)
+    /// Tells those who wait for changes that batches may have changed.
+    pub(super) fn note_change(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// What waits, and who works.
+    pub(super) async fn survey(&self, now: DateTime<Utc>) -> Result<Survey, StoreError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(sql::SURVEY)
+            .bind(micros(now))
+            .bind(chunks::longest_rest(now))
             .fetch_all(&self.pool)
             .await
             .map_err(failed)?;
-        let queue = |(name, free)| (name, free > 0);
-        Ok(queues.into_iter().map(queue).collect())
+        let (waiting, working): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(_, last_seen)| *last_seen < 0);
+        let heartbeat = |(process, last_seen): (String, i64)| {
+            let process = process.parse().map_err(failed)?;
+            Ok(Heartbeat { process, last_seen })
+        };
+        Ok(Survey {
+            waiting: chunks::jobs(waiting.into_iter().map(|(job_id, _)| job_id).collect())?,
+            working: working
+                .into_iter()
+                .map(heartbeat)
+                .collect::<Result<_, _>>()?,
+        })
     }
 
     pub(super) async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
@@ -124,6 +142,10 @@ impl SqlReader {
 
 #[async_trait]
 impl BatchReader for SqlReader {
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     async fn batches(&self, filter: &BatchFilter, page: &Page) -> Result<Paged<Batch>, StoreError> {
         let (before, batch_id) = match &page.cursor {
             None => (i64::MAX, String::new()),

@@ -18,18 +18,14 @@ pub(super) const RECORD_RUNNING: &str =
      SELECT $3, $4, $5, chunk, token, $6 FROM chunks WHERE chunk_id = $1 AND token = $2
      ON CONFLICT (job_id, tenant_id, chunk) DO UPDATE SET token = excluded.token, started_at = excluded.started_at";
 
-/// Tenants of a job who have an occurrence running other than this one, in a process that was alive at `$3`; `last_seen`
-/// is what apalis knows of its workers. Of a process without workers nothing else is known.
-pub(super) fn overlapping(last_seen: &str) -> String {
-    format!(
-        "SELECT DISTINCT n.tenant_id FROM running_items n
-         JOIN chunks c ON c.chunk = n.chunk AND c.token = n.token
-         WHERE n.job_id = $1 AND n.occurrence <> $2
-           AND NOT EXISTS (SELECT 1 FROM item_results r WHERE r.tenant_id = n.tenant_id AND r.job_id = n.job_id
-                           AND r.occurrence = n.occurrence AND r.chunk = n.chunk)
-           AND coalesce((SELECT {last_seen} WHERE id LIKE 'punctual-' || c.process || '-%'), $3) >= $3"
-    )
-}
+/// Tenants of a job who have an occurrence running other than this one, in a process that was alive at `$3`. Of a process
+/// that has sent no heartbeat nothing else is known.
+pub(super) const OVERLAPPING: &str = "SELECT DISTINCT n.tenant_id FROM running_items n
+     JOIN chunks c ON c.chunk = n.chunk AND c.token = n.token
+     WHERE n.job_id = $1 AND n.occurrence <> $2
+       AND NOT EXISTS (SELECT 1 FROM item_results r WHERE r.tenant_id = n.tenant_id AND r.job_id = n.job_id
+                       AND r.occurrence = n.occurrence AND r.chunk = n.chunk)
+       AND coalesce((SELECT p.last_seen FROM processes p WHERE p.process = c.process), $3) >= $3";
 
 /// Deletes the records of running items of a chunk that has ended.
 pub(super) const CLEAR_RUNNING: &str = "DELETE FROM running_items
@@ -51,12 +47,12 @@ pub(super) const VALID_CLAIM: &str =
      WHERE c.chunk_id = $1 AND c.token = $2";
 
 pub(super) const RELEASE: &str =
-    "UPDATE chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
+    "UPDATE chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0, not_before = $3
      WHERE chunk_id = $1 AND token = $2";
 
 /// Ends a chunk all of whose items have an outcome.
 pub(super) const FINISH_CHUNK: &str =
-    "UPDATE chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
+    "UPDATE chunks SET done = 1, token = NULL, items = NULL, message = '' WHERE chunk_id = $1 AND token = $2
        AND succeeded + failed + skipped + superseded >= total";
 
 /// Ends a batch all of whose chunks are done.
@@ -66,6 +62,75 @@ pub(super) const FINISH_BATCH: &str = "UPDATE batches SET finished_at = $2,
                                          FROM chunks WHERE batch_id = $1)
      WHERE batch_id = $1 AND finished_at IS NULL
        AND NOT EXISTS (SELECT 1 FROM chunks WHERE batch_id = $1 AND done = 0)";
+
+/// Whether a chunk rests at `$now`: what rests for longer than ever asked for was put to rest before the clock stepped back.
+macro_rules! waits {
+    ($now:literal, $longest:literal) => {
+        concat!(
+            "c.done = 0 AND c.token IS NULL AND NOT (c.not_before > ",
+            $now,
+            " AND c.not_before <= ",
+            $longest,
+            ")"
+        )
+    };
+}
+
+macro_rules! waiting_jobs {
+    ($columns:literal) => {
+        concat!(
+            "WITH RECURSIVE queued(job_id) AS (
+                 SELECT (SELECT c.job_id FROM chunks c WHERE c.done = 0 AND c.token IS NULL ORDER BY c.job_id LIMIT 1)
+                 UNION ALL
+                 SELECT (SELECT c.job_id FROM chunks c WHERE c.done = 0 AND c.token IS NULL AND c.job_id > queued.job_id
+                         ORDER BY c.job_id LIMIT 1)
+                 FROM queued WHERE queued.job_id IS NOT NULL)
+             SELECT ", $columns, " FROM queued WHERE job_id IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM paused_jobs p WHERE p.job_id = queued.job_id)
+               AND EXISTS (SELECT 1 FROM chunks c WHERE c.job_id = queued.job_id AND ", waits!("$1", "$2"), ")"
+        )
+    };
+}
+
+/// The jobs that are not paused and have chunks that can be claimed at `$1`; the rest of a chunk ends by `$2`. One step
+/// through the index for each job that has any, however many it has.
+pub(super) const WAITING_JOBS: &str = waiting_jobs!("job_id");
+
+/// The same with -1, and the processes that hold claims with their last heartbeats.
+pub(super) const SURVEY: &str = concat!(
+    waiting_jobs!("job_id, CAST(-1 AS BIGINT)"),
+    " UNION ALL SELECT p.process, p.last_seen FROM processes p
+      WHERE EXISTS (SELECT 1 FROM chunks c WHERE c.token IS NOT NULL AND c.process = p.process)"
+);
+
+/// The next chunks of a job, at most `$4`.
+pub(super) const WAITING_CHUNKS: &str = concat!(
+    "SELECT c.chunk, c.message FROM chunks c WHERE c.job_id = $3 AND ",
+    waits!("$1", "$2"),
+    " ORDER BY c.place, c.chunk LIMIT $4"
+);
+
+/// Ends a chunk that cannot be read; those of its items that have no outcome count as failed.
+pub(super) const END_UNREADABLE: &str = "UPDATE chunks SET done = 1, message = '',
+         failed = CASE WHEN total > succeeded + skipped + superseded
+                  THEN total - succeeded - skipped - superseded ELSE failed END
+     WHERE chunk = $1 RETURNING batch_id";
+
+/// Releases the claims of a process that has died.
+pub(super) const RELEASE_LOST: &str =
+    "UPDATE chunks SET token = NULL, items = NULL, lost = lost + 1
+     WHERE token IS NOT NULL AND process = $1
+       AND EXISTS (SELECT 1 FROM processes p WHERE p.process = $1 AND p.last_seen = $2)";
+
+pub(super) const SIGN_OFF: &str = "UPDATE processes SET last_seen = 0 WHERE process = $1";
+
+/// Forgets processes that have been silent for a day by `clock`, in microseconds, and hold nothing.
+pub(super) fn forget_processes(clock: &str) -> String {
+    format!(
+        "DELETE FROM processes WHERE last_seen < {clock} - 86400000000
+           AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.token IS NOT NULL AND c.process = processes.process)"
+    )
+}
 
 /// Adds results that were all taken to the counts of their chunk.
 pub(super) const ADD_COUNTS: &str =

@@ -1,12 +1,11 @@
-//! The embedded store: one `SQLite` file for the queue (apalis' tables) and for batches, results and progress
-//! (ours), so that a tick's batches, their queue messages and the progress are one transaction.
+//! The embedded store: one `SQLite` file.
 
 mod batch_store;
+mod chunk_queue;
 mod work_queue;
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
-use apalis_sqlite::SqliteStorage;
 use punctual_application::ports::{
     BatchReader, Deliveries, OperatorStore, StoreError, StoreErrorKind,
 };
@@ -16,26 +15,26 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::{
-    QUEUES,
     deliveries::SqlDeliveries,
     drivers::install_drivers,
     errors::{BoxError, cannot_open, failed},
     operations::SqlOperatorStore,
     reader::SqlReader,
+    takeover,
 };
 
-/// The ports `WorkQueue` and `BatchStore` in one `SQLite` file.
+/// The ports `WorkQueue`, `ChunkQueue` and `BatchStore` in one `SQLite` file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    /// The one connection that writes, ours and apalis': `SQLite` itself would have the second of two sleep and try again.
+    /// The one connection that writes: `SQLite` itself would have the second of two sleep and try again.
     writer: SqlitePool,
     reader: SqlReader,
     deliveries: SqlDeliveries,
     operations: SqlOperatorStore,
-    pushed: watch::Sender<()>,
+    /// Tells when chunks may have come to wait.
+    arrivals: watch::Sender<()>,
 }
 
 impl SqliteStore {
@@ -85,15 +84,12 @@ impl SqliteStore {
             .connect_with(options)
             .await
             .map_err(|error| fail(error.into()))?;
-        SqliteStorage::migrations()
-            .run(&writer)
-            .await
-            .map_err(|error| fail(error.into()))?;
         let mut ours = sqlx::migrate!("./migrations/sqlite");
         ours.dangerous_set_table_name("punctual_migrations");
         ours.run(&writer)
             .await
             .map_err(|error| fail(error.into()))?;
+        takeover::from_sqlite(&writer).await?;
         let reader = AnyPoolOptions::new()
             .max_connections(4)
             .connect(url)
@@ -104,7 +100,7 @@ impl SqliteStore {
             reader: SqlReader::new(reader.clone()),
             deliveries: SqlDeliveries::new(reader.clone()),
             operations: SqlOperatorStore::new(reader, false),
-            pushed: watch::Sender::new(()),
+            arrivals: watch::Sender::new(()),
         })
     }
 
@@ -127,56 +123,6 @@ impl SqliteStore {
     /// The connection that writes.
     pub(crate) fn writer(&self) -> &SqlitePool {
         &self.writer
-    }
-
-    /// Tells when chunks have been put in the queue.
-    pub(crate) fn pushed(&self) -> watch::Receiver<()> {
-        self.pushed.subscribe()
-    }
-
-    /// The queues that have something waiting, or in the hands of a worker that may be dead, and whether anything of
-    /// it is in no hands.
-    pub(crate) async fn waiting(&self) -> Result<BTreeMap<String, bool>, StoreError> {
-        self.reader.waiting("Jobs").await
-    }
-
-    /// Removes the queue's messages of chunks that were done an hour ago: their results stand in our tables.
-    /// Returns how many there were.
-    pub(crate) async fn delete_done_messages(&self) -> Result<u64, StoreError> {
-        let deleted = sqlx::query(
-            "DELETE FROM Jobs WHERE substr(job_type, 1, length(?1)) = ?1 AND status = 'Done'
-               AND done_at < CAST(strftime('%s', 'now') AS INTEGER) - 3600",
-        )
-        .bind(QUEUES)
-        .execute(&self.writer)
-        .await
-        .map_err(failed)?;
-        Ok(deleted.rows_affected())
-    }
-
-    pub(crate) async fn defer_message(
-        &self,
-        message: &str,
-        seconds: i64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE Jobs SET run_at = CAST(strftime('%s', 'now') AS INTEGER) + ?2 WHERE id = ?1",
-        )
-        .bind(message)
-        .bind(seconds)
-        .execute(&self.writer)
-        .await
-        .map_err(failed)?;
-        Ok(())
-    }
-
-    pub(crate) async fn note_stopped(&self, process: Uuid) -> Result<(), StoreError> {
-        sqlx::query("UPDATE Workers SET last_seen = 0 WHERE id LIKE 'punctual-' || ?1 || '-%'")
-            .bind(process.to_string())
-            .execute(&self.writer)
-            .await
-            .map_err(failed)?;
-        Ok(())
     }
 
     /// A transaction that takes the write lock at once: one that began by reading could fail when it comes
@@ -391,37 +337,5 @@ mod tests {
         // The connection that writes has been replaced, and with it the limit.
         scheduler.fire(firing(), due).await.unwrap();
         assert_eq!(failures.list(due), []);
-    }
-
-    #[tokio::test]
-    async fn only_messages_of_chunks_long_done_are_forgotten() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&url(&folder, "punctual.db"))
-            .await
-            .unwrap();
-        for (id, status, done_ago) in [
-            ("a", "Done", Some(4000)),
-            ("b", "Done", Some(10)),
-            ("c", "Failed", Some(4000)),
-            ("d", "Pending", None),
-        ] {
-            sqlx::query(
-                "INSERT INTO Jobs (job, id, job_type, status, done_at)
-                 VALUES ('{}', ?1, ?2, ?3, CAST(strftime('%s', 'now') AS INTEGER) - ?4)",
-            )
-            .bind(id)
-            .bind(format!("{QUEUES}a"))
-            .bind(status)
-            .bind(done_ago)
-            .execute(store.writer())
-            .await
-            .unwrap();
-        }
-        assert_eq!(store.delete_done_messages().await.unwrap(), 1);
-        let left: Vec<String> = sqlx::query_scalar("SELECT id FROM Jobs ORDER BY id")
-            .fetch_all(store.writer())
-            .await
-            .unwrap();
-        assert_eq!(left, ["b", "c", "d"]);
     }
 }

@@ -4,18 +4,13 @@ use std::collections::BTreeMap;
 
 use futures::{TryStreamExt, stream::StreamExt};
 use punctual_application::ports::{StoreError, StoreErrorKind};
-use punctual_domain::Chunk;
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 
-use super::{
-    QUEUES, errors::failed, message, postgres::PostgresStore, queue_of, sqlite::SqliteStore,
-};
+use super::{errors::failed, postgres::PostgresStore, sqlite::SqliteStore};
 
 /// Rows that travel together.
 const ROWS_PER_COPY: usize = 2_000;
-/// Chunks whose messages are put in their queue together.
-const CHUNKS_PER_COPY: usize = 500;
 
 struct Table {
     name: &'static str,
@@ -71,6 +66,9 @@ const TABLES: [Table; 10] = [
             "job_id",
             "occurrence",
             "total",
+            "message",
+            "place",
+            "not_before",
             "succeeded",
             "failed",
             "skipped",
@@ -181,14 +179,25 @@ pub async fn transfer(from: &SqliteStore, to: &PostgresStore) -> Result<Transfer
         let rows = copy(table, &mut source, &mut target).await?;
         transferred.rows.insert(table.name, rows);
     }
-    transferred.waiting = queue(&mut source, &mut target).await?;
+    // Claims of a process that was killed: it works on the other store, if at all.
+    sqlx::query(
+        "UPDATE chunks SET token = NULL, items = NULL, lost = lost + 1 WHERE done = 0 AND token IS NOT NULL",
+    )
+    .execute(&mut *target)
+    .await
+    .map_err(failed)?;
+    let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM chunks WHERE done = 0")
+        .fetch_one(&mut *target)
+        .await
+        .map_err(failed)?;
+    transferred.waiting = waiting.unsigned_abs();
     target.commit().await.map_err(failed)?;
     Ok(transferred)
 }
 
 async fn refuse_running_agents(source: &mut SqliteConnection) -> Result<(), StoreError> {
     let at_work: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM Workers WHERE last_seen > CAST(strftime('%s', 'now') AS INTEGER) - 10)",
+        "SELECT EXISTS (SELECT 1 FROM processes WHERE last_seen > (unixepoch() - 10) * 1000000)",
     )
     .fetch_one(source)
     .await
@@ -272,33 +281,4 @@ async fn copy(
             .map_err(failed)?;
     }
     Ok(rows)
-}
-
-/// Puts in the queue what waits in it there, in the same order.
-async fn queue(
-    source: &mut SqliteConnection,
-    target: &mut PgConnection,
-) -> Result<u64, StoreError> {
-    let contents: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT CAST(job AS BLOB) FROM Jobs WHERE substr(job_type, 1, length(?1)) = ?1
-           AND status IN ('Pending', 'Failed', 'Queued', 'Running') ORDER BY run_at, rowid",
-    )
-    .bind(QUEUES)
-    .fetch_all(source)
-    .await
-    .map_err(failed)?;
-    let mut by_job: BTreeMap<_, Vec<Chunk>> = BTreeMap::new();
-    for content in &contents {
-        let chunk: Chunk = serde_json::from_slice(content).map_err(failed)?;
-        by_job.entry(chunk.job_id.clone()).or_default().push(chunk);
-    }
-    for (job_id, chunks) in &by_job {
-        for some in chunks.chunks(CHUNKS_PER_COPY) {
-            let tasks = some.iter().map(message).collect::<Result<_, _>>()?;
-            apalis_postgres::queries::push_tasks(&mut *target, &queue_of(job_id), tasks)
-                .await
-                .map_err(failed)?;
-        }
-    }
-    Ok(contents.len() as u64)
 }

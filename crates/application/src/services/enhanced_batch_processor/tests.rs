@@ -404,7 +404,7 @@ async fn a_worker_whose_chunk_was_given_away_stops_without_committing() {
             ..Claim::default()
         })
     });
-    store.expect_release().times(1).returning(|_, _| Ok(()));
+    store.expect_release().times(1).returning(|_, _, _| Ok(()));
     store.expect_record_running().returning(|_, _, _, _| Ok(()));
     store
         .expect_commit()
@@ -802,7 +802,11 @@ async fn an_occurrence_that_runs_in_another_process_is_noticed() {
             continue;
         }
         assert!(matches!(outcome, Err(ProcessError::Waiting)), "{outcome:?}");
-        bench.store.release(&other, claimant.token).await.unwrap();
+        bench
+            .store
+            .release(&other, claimant.token, None)
+            .await
+            .unwrap();
         let report = bench.processor.process(&bench.chunk).await.unwrap();
         assert_eq!(report.succeeded, 1);
     }

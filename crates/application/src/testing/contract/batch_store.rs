@@ -242,13 +242,13 @@ pub(super) async fn deliveries_that_end_with_their_process_are_counted<
     let lost =
         |process, token| async move { claim_by(store, chunk, process, token).await.crash_count };
     assert_eq!(lost(HERE, tokens[1]).await, 0, "the process lives");
-    store.release(chunk, tokens[0]).await.expect("works");
+    store.release(chunk, tokens[0], None).await.expect("works");
     assert_eq!(
         lost(ELSEWHERE, tokens[2]).await,
         1,
         "an old token releases nothing"
     );
-    store.release(chunk, tokens[2]).await.expect("works");
+    store.release(chunk, tokens[2], None).await.expect("works");
     assert_eq!(lost(HERE, tokens[3]).await, 1, "it was given back");
     assert_eq!(lost(ELSEWHERE, tokens[4]).await, 2);
     let results: Vec<_> = all
@@ -279,7 +279,7 @@ pub(super) async fn who_runs_alone_is_remembered<S: WorkQueue + BatchStore>(
     assert!(suspect(42, 1).await.expect("works"));
     let claim = claim_by(store, chunk, HERE, token(43)).await;
     assert_eq!(claim.poison_candidate, Some((all[1].clone(), 2)));
-    store.release(chunk, token(43)).await.expect("works");
+    store.release(chunk, token(43), None).await.expect("works");
     let claim = claim_by(store, chunk, HERE, token(44)).await;
     assert_eq!(
         claim.poison_candidate, None,
@@ -445,7 +445,7 @@ pub(super) async fn who_is_running_is_known_to_other_occurrences<S: WorkQueue + 
     let again = || claim_by(store, &next.chunks[0], ELSEWHERE, token(93));
     assert_eq!(again().await.overlapping, [all[0].clone()].into());
     store
-        .release(&new.chunks[0], token(91))
+        .release(&new.chunks[0], token(91), None)
         .await
         .expect("works");
     assert_eq!(

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use punctual_domain::{Batch, DeadLetter, ItemId, JobId, Occurrence};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{FakeStore, paged};
@@ -14,6 +15,10 @@ use crate::ports::{
 
 #[async_trait]
 impl BatchReader for FakeStore {
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     async fn batches(
         &self,
         filter: &BatchFilter,

@@ -18,66 +18,7 @@ impl BatchStore for FakeStore {
         claimant: Claimant,
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
-        let mut tables = self.tables();
-        let key = |tenant: &ItemId| (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
-        let in_work_elsewhere = |tables: &Tables, tenant: &ItemId| {
-            tables.chunks.values().any(|row| {
-                row.chunk.chunk_id != chunk.chunk_id
-                    && row.chunk.job_id == chunk.job_id
-                    && row.chunk.occurrence == chunk.occurrence
-                    && row.claimant.is_some()
-                    && row.items.contains(tenant)
-            })
-        };
-        let (mut items, mut superseded, mut waiting) = (Vec::new(), 0, false);
-        for tenant in &chunk.items {
-            let own_skip = (chunk.chunk_id.clone(), tenant.clone());
-            match tables.runs.get(&key(tenant)) {
-                _ if tables.skipped.contains_key(&own_skip) => {}
-                Some(run) if run.again.as_ref() == Some(&chunk.chunk_id) => {
-                    items.push(tenant.clone());
-                }
-                Some(run) if run.chunk_id == chunk.chunk_id => {}
-                Some(_) => superseded += 1,
-                None if in_work_elsewhere(&tables, tenant) => waiting = true,
-                None => items.push(tenant.clone()),
-            }
-        }
-        let others = tables.running().filter(|other| {
-            other.job_id == chunk.job_id
-                && other.occurrence != chunk.occurrence
-                && items.contains(&other.result.item_id)
-        });
-        let overlapping = others.map(|other| other.result.item_id).collect();
-        let cancelled = tables.is_cancelled(chunk.batch_id);
-        if let Some(batch) = tables.batches.get_mut(&chunk.batch_id)
-            && batch.status == BatchStatus::Queued
-        {
-            batch.status = BatchStatus::Running;
-        }
-        let Some(row) = tables.chunks.get_mut(&chunk.chunk_id) else {
-            return Err(StoreError::new(
-                StoreErrorKind::NotFound,
-                "the chunk does not exist",
-            ));
-        };
-        row.crash_count += u32::from(
-            row.claimant
-                .is_some_and(|by| by.process != claimant.process),
-        );
-        row.claimant = Some(claimant);
-        row.claimed_at = now;
-        row.items.clone_from(&items);
-        row.superseded = superseded;
-        row.running.clear();
-        Ok(Claim {
-            items,
-            crash_count: row.crash_count,
-            poison_candidate: row.poison_candidate.clone(),
-            cancelled,
-            overlapping,
-            waiting,
-        })
+        self.tables().claim(chunk, claimant, now)
     }
 
     async fn record_running(
@@ -193,11 +134,18 @@ impl BatchStore for FakeStore {
         })
     }
 
-    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        rest_until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
         if let Some(row) = self.tables().claimed(chunk, token) {
             row.claimant = None;
             row.poison_candidate = None;
+            row.rest_until = rest_until;
         }
+        self.arrivals.send_replace(());
         Ok(())
     }
 
@@ -210,5 +158,75 @@ impl BatchStore for FakeStore {
         let mut tables = self.tables();
         tables.finish(chunk, token, now);
         Ok(())
+    }
+}
+
+impl Tables {
+    /// Claims what is still to be run of a chunk.
+    pub(super) fn claim(
+        &mut self,
+        chunk: &Chunk,
+        claimant: Claimant,
+        now: DateTime<Utc>,
+    ) -> Result<Claim, StoreError> {
+        let key = |tenant: &ItemId| (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+        let in_work_elsewhere = |tables: &Self, tenant: &ItemId| {
+            tables.chunks.values().any(|row| {
+                row.chunk.chunk_id != chunk.chunk_id
+                    && row.chunk.job_id == chunk.job_id
+                    && row.chunk.occurrence == chunk.occurrence
+                    && row.claimant.is_some()
+                    && row.items.contains(tenant)
+            })
+        };
+        let (mut items, mut superseded, mut waiting) = (Vec::new(), 0, false);
+        for tenant in &chunk.items {
+            let own_skip = (chunk.chunk_id.clone(), tenant.clone());
+            match self.runs.get(&key(tenant)) {
+                _ if self.skipped.contains_key(&own_skip) => {}
+                Some(run) if run.again.as_ref() == Some(&chunk.chunk_id) => {
+                    items.push(tenant.clone());
+                }
+                Some(run) if run.chunk_id == chunk.chunk_id => {}
+                Some(_) => superseded += 1,
+                None if in_work_elsewhere(self, tenant) => waiting = true,
+                None => items.push(tenant.clone()),
+            }
+        }
+        let others = self.running().filter(|other| {
+            other.job_id == chunk.job_id
+                && other.occurrence != chunk.occurrence
+                && items.contains(&other.result.item_id)
+        });
+        let overlapping = others.map(|other| other.result.item_id).collect();
+        let cancelled = self.is_cancelled(chunk.batch_id);
+        if let Some(batch) = self.batches.get_mut(&chunk.batch_id)
+            && batch.status == BatchStatus::Queued
+        {
+            batch.status = BatchStatus::Running;
+        }
+        let Some(row) = self.chunks.get_mut(&chunk.chunk_id) else {
+            return Err(StoreError::new(
+                StoreErrorKind::NotFound,
+                "the chunk does not exist",
+            ));
+        };
+        row.crash_count += u32::from(
+            row.claimant
+                .is_some_and(|by| by.process != claimant.process),
+        );
+        row.claimant = Some(claimant);
+        row.claimed_at = now;
+        row.items.clone_from(&items);
+        row.superseded = superseded;
+        row.running.clear();
+        Ok(Claim {
+            items,
+            crash_count: row.crash_count,
+            poison_candidate: row.poison_candidate.clone(),
+            cancelled,
+            overlapping,
+            waiting,
+        })
     }
 }

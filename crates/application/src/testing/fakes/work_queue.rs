@@ -39,6 +39,7 @@ impl WorkQueue for FakeStore {
             }
             tables.positions.insert(position.job_id.clone(), position);
         }
+        self.arrivals.send_replace(());
         Ok(enqueued)
     }
 
@@ -57,6 +58,7 @@ impl WorkQueue for FakeStore {
             Some(reason) => tables.paused.insert(job_id.clone(), reason),
             None => tables.paused.remove(job_id),
         };
+        self.arrivals.send_replace(());
         Ok(())
     }
 
@@ -107,6 +109,7 @@ impl WorkQueue for FakeStore {
                 }
             }
         }
+        self.arrivals.send_replace(());
         Ok(settled)
     }
 }

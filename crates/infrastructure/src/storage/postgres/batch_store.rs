@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
-use super::PostgresStore;
+use super::{BATCHES, PostgresStore, notify};
 use crate::crash::crash_point;
 use crate::storage::{
     claim::{self, share},
@@ -31,12 +31,6 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
         + sql::UPSERT_RESULTS
 });
 
-static OVERLAPPING: LazyLock<String> = LazyLock::new(|| {
-    sql::overlapping(
-        "CAST(extract(epoch FROM max(last_seen)) * 1000000 AS BIGINT) FROM apalis.workers",
-    )
-});
-
 #[async_trait]
 impl BatchStore for PostgresStore {
     async fn claim(
@@ -45,88 +39,18 @@ impl BatchStore for PostgresStore {
         claimant: Claimant,
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
-        let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
-        let ids: Vec<&str> = chunk
-            .items
-            .iter()
-            .map(punctual_domain::ItemId::as_str)
-            .collect();
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let mut transaction = self.begin().await?;
         // One claim of a job at a time: two would not see what the other gives.
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(job_id)
+            .bind(chunk.job_id.as_str())
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        let row = sqlx::query(sql::CLAIM)
-            .bind(&chunk.chunk_id)
-            .bind(claimant.token.to_string())
-            .bind(claimant.process.to_string())
-            .bind(micros(now))
-            .bind(job_id)
-            .bind(&occurrence)
-            .bind(chunk.items.len() as i64)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed)?
-            .ok_or_else(|| no_chunk(chunk))?;
-        let own: i64 = row.try_get(0).map_err(failed)?;
-        let rows = sqlx::query_as(
-            "SELECT tenant_id, chunk, again FROM item_results
-             WHERE tenant_id = ANY($1) AND job_id = $2 AND occurrence = $3
-             UNION ALL SELECT tenant_id, chunk, NULL FROM skipped_items WHERE chunk = $4",
-        )
-        .bind(&ids)
-        .bind(job_id)
-        .bind(&occurrence)
-        .bind(own)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        let in_work: Vec<String> = sqlx::query_scalar(sql::ACTIVE_CLAIMS)
-            .bind(job_id)
-            .bind(&occurrence)
-            .bind(own)
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let claimed = share(chunk, &claim::rows(own, rows), &in_work)?;
-        let running: Vec<String> = sqlx::query_scalar(AssertSqlSafe(OVERLAPPING.as_str()))
-            .bind(job_id)
-            .bind(&occurrence)
-            .bind(micros(claim::alive_since(chunk)))
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        sqlx::query(sql::ASSIGN_ITEMS)
-            .bind(own)
-            .bind(json!(claimed.items).to_string())
-            .bind(claimed.superseded)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        sqlx::query(sql::BEGIN_BATCH)
-            .bind(chunk.batch_id.to_string())
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        let claim = claim_chunk(&mut transaction, chunk, claimant, now).await?;
         crash_point!("claim-before-commit");
         transaction.commit().await.map_err(failed)?;
         crash_point!("claim-after-commit");
-        let lost: i64 = row.try_get(1).map_err(failed)?;
-        let suspect: Option<String> = row.try_get(2).map_err(failed)?;
-        let suspected: i64 = row.try_get(3).map_err(failed)?;
-        let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
-        Ok(Claim {
-            overlapping: claimed.overlapping(&running),
-            waiting: claimed.waiting,
-            items: claimed.items,
-            crash_count: u32::try_from(lost).unwrap_or(u32::MAX),
-            poison_candidate: suspect
-                .transpose()?
-                .map(|tenant| (tenant, u32::try_from(suspected).unwrap_or(u32::MAX))),
-            cancelled: row.try_get(4).map_err(failed)?,
-        })
+        Ok(claim)
     }
 
     async fn record_running(
@@ -171,7 +95,7 @@ impl BatchStore for PostgresStore {
         token: Uuid,
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let mut transaction = self.begin().await?;
         // The lock on the row keeps the claim from ending before this does.
         let claimed: Option<(i64, bool, bool)> = sqlx::query_as(AssertSqlSafe(format!(
             "{} FOR UPDATE OF c",
@@ -209,6 +133,7 @@ impl BatchStore for PostgresStore {
         crash_point!("results-before-commit");
         transaction.commit().await.map_err(failed)?;
         crash_point!("results-after-commit");
+        self.reader.note_change();
         Ok(Committed {
             taken,
             claimed: true,
@@ -217,14 +142,20 @@ impl BatchStore for PostgresStore {
         })
     }
 
-    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        rest_until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
         sqlx::query(sql::RELEASE)
             .bind(&chunk.chunk_id)
             .bind(token.to_string())
+            .bind(rest_until.map_or(0, micros))
             .execute(&self.pool)
             .await
             .map_err(failed)?;
-        Ok(())
+        self.announce().await
     }
 
     async fn finish(
@@ -233,10 +164,93 @@ impl BatchStore for PostgresStore {
         token: Uuid,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let mut transaction = self.begin().await?;
         finish(&mut transaction, chunk, token, now).await?;
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.map_err(failed)?;
+        self.reader.note_change();
+        Ok(())
     }
+}
+
+/// Claims what is still to be run of a chunk, while no other claim of its job is made.
+pub(super) async fn claim_chunk(
+    connection: &mut PgConnection,
+    chunk: &Chunk,
+    claimant: Claimant,
+    now: DateTime<Utc>,
+) -> Result<Claim, StoreError> {
+    let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
+    let ids: Vec<&str> = chunk
+        .items
+        .iter()
+        .map(punctual_domain::ItemId::as_str)
+        .collect();
+    let row = sqlx::query(sql::CLAIM)
+        .bind(&chunk.chunk_id)
+        .bind(claimant.token.to_string())
+        .bind(claimant.process.to_string())
+        .bind(micros(now))
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(chunk.items.len() as i64)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| no_chunk(chunk))?;
+    let own: i64 = row.try_get(0).map_err(failed)?;
+    let rows = sqlx::query_as(
+        "SELECT tenant_id, chunk, again FROM item_results
+             WHERE tenant_id = ANY($1) AND job_id = $2 AND occurrence = $3
+             UNION ALL SELECT tenant_id, chunk, NULL FROM skipped_items WHERE chunk = $4",
+    )
+    .bind(&ids)
+    .bind(job_id)
+    .bind(&occurrence)
+    .bind(own)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failed)?;
+    let in_work: Vec<String> = sqlx::query_scalar(sql::ACTIVE_CLAIMS)
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(own)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let claimed = share(chunk, &claim::rows(own, rows), &in_work)?;
+    let running: Vec<String> = sqlx::query_scalar(sql::OVERLAPPING)
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(micros(claim::alive_since(chunk)))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
+    sqlx::query(sql::ASSIGN_ITEMS)
+        .bind(own)
+        .bind(json!(claimed.items).to_string())
+        .bind(claimed.superseded)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    sqlx::query(sql::BEGIN_BATCH)
+        .bind(chunk.batch_id.to_string())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let lost: i64 = row.try_get(1).map_err(failed)?;
+    let suspect: Option<String> = row.try_get(2).map_err(failed)?;
+    let suspected: i64 = row.try_get(3).map_err(failed)?;
+    let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
+    Ok(Claim {
+        overlapping: claimed.overlapping(&running),
+        waiting: claimed.waiting,
+        items: claimed.items,
+        crash_count: u32::try_from(lost).unwrap_or(u32::MAX),
+        poison_candidate: suspect
+            .transpose()?
+            .map(|tenant| (tenant, u32::try_from(suspected).unwrap_or(u32::MAX))),
+        cancelled: row.try_get(4).map_err(failed)?,
+    })
 }
 
 /// Writes results in one statement. Returns how many were taken.
@@ -363,12 +377,15 @@ async fn finish(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
-    sqlx::query(sql::FINISH_BATCH)
+    let finished = sqlx::query(sql::FINISH_BATCH)
         .bind(&batch_id)
         .bind(micros(now))
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
+    if finished.rows_affected() > 0 {
+        notify(connection, BATCHES).await?;
+    }
     Ok(true)
 }
 

@@ -1,21 +1,22 @@
-//! The port `WorkQueue`: a tick's batches, their messages in apalis' queue, the progress, and who leads.
+//! The port `WorkQueue`: a tick's batches, their chunks, the progress, and who leads.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apalis_postgres::queries::push_tasks;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{Enqueued, Leadership, StoreError, WorkQueue};
-use punctual_domain::{BatchStatus, DeadLetterState, Firing, JobId, NewBatch, StoredPosition};
+use punctual_domain::{
+    BatchStatus, Chunk, DeadLetterState, Firing, JobId, NewBatch, StoredPosition,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::PostgresStore;
+use super::{CHUNKS, PostgresStore, notify};
 use crate::crash::crash_point;
 use crate::spans;
 use crate::storage::{
+    chunks::{message, place},
     errors::{failed, not_open},
-    message, queue_of,
     rows::micros,
     sql,
 };
@@ -45,7 +46,7 @@ impl WorkQueue for PostgresStore {
     }
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let mut transaction = self.begin().await?;
         let mut enqueued = Enqueued::default();
         for mut batch in firing.batches {
             if insert(&mut transaction, &mut batch, now).await? {
@@ -75,6 +76,7 @@ impl WorkQueue for PostgresStore {
             .map_err(failed)?;
         }
         if !enqueued.batches.is_empty() {
+            notify(&mut transaction, CHUNKS).await?;
             crash_point!("enqueue-before-commit");
         }
         transaction.commit().await.map_err(failed)?;
@@ -82,7 +84,8 @@ impl WorkQueue for PostgresStore {
             crash_point!("enqueue-after-commit");
         }
         if !enqueued.batches.is_empty() {
-            self.pushed.send_replace(());
+            self.arrivals.send_replace(());
+            self.reader.note_change();
         }
         Ok(enqueued)
     }
@@ -115,8 +118,7 @@ impl WorkQueue for PostgresStore {
         }
         .map_err(failed)?;
         // Who waits for a job that goes on looks at once.
-        self.pushed.send_replace(());
-        Ok(())
+        self.announce().await
     }
 
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
@@ -125,6 +127,7 @@ impl WorkQueue for PostgresStore {
             .execute(&self.pool)
             .await
             .map_err(failed)?;
+        self.reader.note_change();
         Ok(cancelled.rows_affected() > 0)
     }
 
@@ -134,7 +137,7 @@ impl WorkQueue for PostgresStore {
         mut batches: Vec<NewBatch>,
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let mut transaction = self.begin().await?;
         let state = if batches.is_empty() {
             DeadLetterState::Discarded
         } else {
@@ -181,10 +184,12 @@ impl WorkQueue for PostgresStore {
                 .map_err(failed)?;
             }
         }
+        notify(&mut transaction, CHUNKS).await?;
         crash_point!("replay-before-commit");
         transaction.commit().await.map_err(failed)?;
         crash_point!("replay-after-commit");
-        self.pushed.send_replace(());
+        self.arrivals.send_replace(());
+        self.reader.note_change();
         Ok(settled)
     }
 }
@@ -212,18 +217,30 @@ async fn insert(
         return Ok(false);
     }
     spans::begin(batch);
-    let names: Vec<&str> = batch
+    let of = |value: fn(&Chunk) -> String| batch.chunks.iter().map(value).collect::<Vec<_>>();
+    let messages: Vec<String> = batch.chunks.iter().map(message).collect::<Result<_, _>>()?;
+    let totals: Vec<i64> = batch
         .chunks
         .iter()
-        .map(|chunk| chunk.chunk_id.as_str())
+        .map(|chunk| chunk.items.len() as i64)
         .collect();
-    sqlx::query("INSERT INTO chunks (chunk_id, batch_id) SELECT unnest($1::text[]), $2")
-        .bind(&names)
-        .bind(batch.batch_id.to_string())
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
-    let tasks = batch.chunks.iter().map(message).collect::<Result<_, _>>()?;
+    let places: Vec<i64> = batch.chunks.iter().map(place).collect();
+    sqlx::query(
+        "INSERT INTO chunks (chunk_id, batch_id, job_id, occurrence, total, message, place)
+         SELECT chunk_id, $1, $2, occurrence, total, message, place
+         FROM unnest($3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[])
+             AS new (chunk_id, occurrence, total, message, place)",
+    )
+    .bind(batch.batch_id.to_string())
+    .bind(batch.job_id.as_str())
+    .bind(of(|chunk| chunk.chunk_id.clone()))
+    .bind(of(|chunk| chunk.occurrence.to_string()))
+    .bind(totals)
+    .bind(messages)
+    .bind(places)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
     for place in &batch.deliver_to {
         sqlx::query(sql::INSERT_DELIVERY)
             .bind(batch.batch_id.to_string())
@@ -237,8 +254,5 @@ async fn insert(
             .await
             .map_err(failed)?;
     }
-    push_tasks(connection, &queue_of(&batch.job_id), tasks)
-        .await
-        .map_err(failed)?;
     Ok(true)
 }

@@ -44,9 +44,6 @@ fn insert_of(rows: usize) -> String {
     sql + sql::UPSERT_RESULTS
 }
 
-static OVERLAPPING: LazyLock<String> =
-    LazyLock::new(|| sql::overlapping("max(last_seen) * 1000000 FROM Workers"));
-
 #[async_trait]
 impl BatchStore for SqliteStore {
     async fn claim(
@@ -55,70 +52,12 @@ impl BatchStore for SqliteStore {
         claimant: Claimant,
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
-        let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
         let mut transaction = self.write().await?;
-        let row = sqlx::query(sql::CLAIM)
-            .bind(&chunk.chunk_id)
-            .bind(claimant.token.to_string())
-            .bind(claimant.process.to_string())
-            .bind(micros(now))
-            .bind(job_id)
-            .bind(&occurrence)
-            .bind(chunk.items.len() as i64)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed)?
-            .ok_or_else(|| no_chunk(chunk))?;
-        let own: i64 = row.try_get(0).map_err(failed)?;
-        let rows = sqlx::query_as(ROWS_OF_ITEMS)
-            .bind(json!(chunk.items).to_string())
-            .bind(job_id)
-            .bind(&occurrence)
-            .bind(own)
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let in_work: Vec<String> = sqlx::query_scalar(sql::ACTIVE_CLAIMS)
-            .bind(job_id)
-            .bind(&occurrence)
-            .bind(own)
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let claimed = share(chunk, &claim::rows(own, rows), &in_work)?;
-        let running: Vec<String> = sqlx::query_scalar(AssertSqlSafe(OVERLAPPING.as_str()))
-            .bind(job_id)
-            .bind(&occurrence)
-            .bind(micros(claim::alive_since(chunk)))
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        sqlx::query(sql::ASSIGN_ITEMS)
-            .bind(own)
-            .bind(json!(claimed.items).to_string())
-            .bind(claimed.superseded)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        sqlx::query(sql::BEGIN_BATCH)
-            .bind(chunk.batch_id.to_string())
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        let claim = claim_chunk(&mut transaction, chunk, claimant, now).await?;
         crash_point!("claim-before-commit");
         transaction.commit().await.map_err(failed)?;
         crash_point!("claim-after-commit");
-        let suspect: Option<String> = row.try_get(2).map_err(failed)?;
-        let suspected: u32 = row.try_get(3).map_err(failed)?;
-        let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
-        Ok(Claim {
-            overlapping: claimed.overlapping(&running),
-            waiting: claimed.waiting,
-            items: claimed.items,
-            crash_count: row.try_get(1).map_err(failed)?,
-            poison_candidate: suspect.transpose()?.map(|tenant| (tenant, suspected)),
-            cancelled: row.try_get(4).map_err(failed)?,
-        })
+        Ok(claim)
     }
 
     async fn record_running(
@@ -232,6 +171,7 @@ impl BatchStore for SqliteStore {
         crash_point!("results-before-commit");
         transaction.commit().await.map_err(failed)?;
         crash_point!("results-after-commit");
+        self.reader.note_change();
         Ok(Committed {
             taken,
             claimed: true,
@@ -240,15 +180,23 @@ impl BatchStore for SqliteStore {
         })
     }
 
-    async fn release(&self, chunk: &Chunk, token: Uuid) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        rest_until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         sqlx::query(sql::RELEASE)
             .bind(&chunk.chunk_id)
             .bind(token.to_string())
+            .bind(rest_until.map_or(0, micros))
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.map_err(failed)?;
+        self.arrivals.send_replace(());
+        Ok(())
     }
 
     async fn finish(
@@ -259,8 +207,79 @@ impl BatchStore for SqliteStore {
     ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         finish(&mut transaction, chunk, token, now).await?;
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.map_err(failed)?;
+        self.reader.note_change();
+        Ok(())
     }
+}
+
+/// Claims what is still to be run of a chunk.
+pub(super) async fn claim_chunk(
+    connection: &mut SqliteConnection,
+    chunk: &Chunk,
+    claimant: Claimant,
+    now: DateTime<Utc>,
+) -> Result<Claim, StoreError> {
+    let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
+    let row = sqlx::query(sql::CLAIM)
+        .bind(&chunk.chunk_id)
+        .bind(claimant.token.to_string())
+        .bind(claimant.process.to_string())
+        .bind(micros(now))
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(chunk.items.len() as i64)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| no_chunk(chunk))?;
+    let own: i64 = row.try_get(0).map_err(failed)?;
+    let rows = sqlx::query_as(ROWS_OF_ITEMS)
+        .bind(json!(chunk.items).to_string())
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(own)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let in_work: Vec<String> = sqlx::query_scalar(sql::ACTIVE_CLAIMS)
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(own)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let claimed = share(chunk, &claim::rows(own, rows), &in_work)?;
+    let running: Vec<String> = sqlx::query_scalar(sql::OVERLAPPING)
+        .bind(job_id)
+        .bind(&occurrence)
+        .bind(micros(claim::alive_since(chunk)))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
+    sqlx::query(sql::ASSIGN_ITEMS)
+        .bind(own)
+        .bind(json!(claimed.items).to_string())
+        .bind(claimed.superseded)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    sqlx::query(sql::BEGIN_BATCH)
+        .bind(chunk.batch_id.to_string())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let suspect: Option<String> = row.try_get(2).map_err(failed)?;
+    let suspected: u32 = row.try_get(3).map_err(failed)?;
+    let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
+    Ok(Claim {
+        overlapping: claimed.overlapping(&running),
+        waiting: claimed.waiting,
+        items: claimed.items,
+        crash_count: row.try_get(1).map_err(failed)?,
+        poison_candidate: suspect.transpose()?.map(|tenant| (tenant, suspected)),
+        cancelled: row.try_get(4).map_err(failed)?,
+    })
 }
 
 /// Keeps what is skipped. Returns how many were taken.

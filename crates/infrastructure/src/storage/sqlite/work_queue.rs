@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use apalis_sqlite::queries::push_tasks;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{Enqueued, Leadership, StoreError, WorkQueue};
@@ -15,8 +14,8 @@ use super::SqliteStore;
 use crate::crash::crash_point;
 use crate::spans;
 use crate::storage::{
+    chunks::{message, place},
     errors::{failed, not_open},
-    message, queue_of,
     rows::micros,
     sql,
 };
@@ -70,7 +69,8 @@ impl WorkQueue for SqliteStore {
             crash_point!("enqueue-after-commit");
         }
         if !enqueued.batches.is_empty() {
-            self.pushed.send_replace(());
+            self.arrivals.send_replace(());
+            self.reader.note_change();
         }
         Ok(enqueued)
     }
@@ -100,7 +100,7 @@ impl WorkQueue for SqliteStore {
             .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         // Who waits for a job that goes on looks at once.
-        self.pushed.send_replace(());
+        self.arrivals.send_replace(());
         Ok(())
     }
 
@@ -112,6 +112,7 @@ impl WorkQueue for SqliteStore {
             .await
             .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
+        self.reader.note_change();
         Ok(cancelled.rows_affected() > 0)
     }
 
@@ -168,7 +169,8 @@ impl WorkQueue for SqliteStore {
         crash_point!("replay-before-commit");
         transaction.commit().await.map_err(failed)?;
         crash_point!("replay-after-commit");
-        self.pushed.send_replace(());
+        self.arrivals.send_replace(());
+        self.reader.note_change();
         Ok(settled)
     }
 }
@@ -196,15 +198,21 @@ async fn insert(
         return Ok(false);
     }
     spans::begin(batch);
-    let mut tasks = Vec::with_capacity(batch.chunks.len());
     for chunk in &batch.chunks {
-        sqlx::query("INSERT INTO chunks (chunk_id, batch_id) VALUES (?1, ?2)")
-            .bind(&chunk.chunk_id)
-            .bind(chunk.batch_id.to_string())
-            .execute(&mut *connection)
-            .await
-            .map_err(failed)?;
-        tasks.push(message(chunk)?);
+        sqlx::query(
+            "INSERT INTO chunks (chunk_id, batch_id, job_id, occurrence, total, message, place)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
+        .bind(&chunk.chunk_id)
+        .bind(chunk.batch_id.to_string())
+        .bind(chunk.job_id.as_str())
+        .bind(chunk.occurrence.to_string())
+        .bind(chunk.items.len() as i64)
+        .bind(message(chunk)?)
+        .bind(place(chunk))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     }
     for place in &batch.deliver_to {
         sqlx::query(sql::INSERT_DELIVERY)
@@ -219,8 +227,5 @@ async fn insert(
             .await
             .map_err(failed)?;
     }
-    push_tasks(connection, &queue_of(&batch.job_id), &tasks)
-        .await
-        .map_err(failed)?;
     Ok(true)
 }

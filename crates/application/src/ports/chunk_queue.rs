@@ -1,0 +1,261 @@
+//! Where a worker gets the chunks it runs: they wait in the store, and a claim is the lease on one.
+//!
+//! A claim stands as long as its process is alive, which it says by heartbeats. A process that has gone silent has died,
+//! and its claims are released; the worker of each process watches the others, so no clock of the store decides.
+//! An implementation is one of four ports of a store; `testing::contract::store` checks them together.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{Chunk, JobId, Priority};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{Claim, StoreError};
+
+/// Gives chunks that wait to workers.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait ChunkQueue: Send + Sync {
+    /// Claims chunks that wait and begins their batches, in one transaction: of each job that is not paused as many as
+    /// `limits` have room for, the first chunks of all its batches before the second ones.
+    /// A chunk that cannot be read is ended with its items failed, so that its batch ends.
+    async fn claim_next(
+        &self,
+        process: Uuid,
+        limits: &ClaimLimits,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ClaimedChunk>, StoreError>;
+
+    /// Says that `process` is alive.
+    async fn heartbeat(&self, process: Uuid) -> Result<(), StoreError>;
+
+    /// The jobs whose chunks could be claimed now, and the processes that hold claims.
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Survey, StoreError>;
+
+    /// Releases all claims of a process that has not been heard of since this heartbeat, and counts a crash for each.
+    /// Returns how many there were.
+    async fn release_lost(&self, last: &Heartbeat) -> Result<u64, StoreError>;
+
+    /// Releases the claims of `process` under other tokens than these: of claims whose answer never arrived, and of
+    /// deliveries that panicked. Returns how many there were.
+    async fn release_forgotten(&self, process: Uuid, held: &[Uuid]) -> Result<u64, StoreError>;
+
+    /// Says that `process` ends: others need not wait until its heartbeats are missing.
+    async fn sign_off(&self, process: Uuid) -> Result<(), StoreError>;
+
+    /// Tells when chunks may have come to wait.
+    fn arrivals(&self) -> watch::Receiver<()>;
+}
+
+/// How long a chunk rests that could not be brought to its end now.
+pub const RETRY_CHUNK_AFTER: TimeDelta = TimeDelta::seconds(5);
+
+/// Number of chunks that one claim takes at most.
+const MAX_CHUNKS_PER_CLAIM: usize = 16;
+/// Number of chunks of a job that a process has claimed at one time, however large they are. A few keep it busy while the
+/// last items of one are running, and leave the rest to other processes.
+const MAX_CHUNKS_PER_JOB: usize = 8;
+/// Number of items over all jobs beyond which a process claims only for jobs of which it has nothing: what is claimed is
+/// in memory.
+const MAX_ITEMS: usize = 32_000;
+
+/// What a process has claimed, and how much more it takes.
+#[derive(Debug, Clone, Default)]
+pub struct ClaimLimits {
+    /// Items that the process runs at one time.
+    permits: usize,
+    claimed: BTreeMap<JobId, ClaimedOfJob>,
+    priorities: BTreeMap<JobId, Priority>,
+    /// Items over all jobs.
+    items: usize,
+    /// Chunks that this claim has taken.
+    taken: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct ClaimedOfJob {
+    chunks: usize,
+    items: usize,
+}
+
+impl ClaimLimits {
+    /// The limits of a process that runs so many items at one time and has claimed nothing.
+    #[must_use]
+    pub fn new(permits: usize) -> Self {
+        Self {
+            permits,
+            ..Self::default()
+        }
+    }
+
+    /// Begins another claim, in which the jobs have these priorities.
+    pub fn begin(&mut self, priorities: BTreeMap<JobId, Priority>) {
+        self.priorities = priorities;
+        self.taken = 0;
+    }
+
+    /// The jobs in the order in which their chunks are to be claimed: those of which nothing is in work first, then by
+    /// priority.
+    #[must_use]
+    pub fn in_order(&self, mut jobs: Vec<JobId>) -> Vec<JobId> {
+        jobs.sort_by_key(|job_id| {
+            let priority = self.priorities.get(job_id).copied().unwrap_or_default();
+            (self.has_work(job_id), std::cmp::Reverse(priority))
+        });
+        jobs
+    }
+
+    /// How many chunks of a job to claim at most, before their sizes are known.
+    #[must_use]
+    pub fn room(&self, job_id: &JobId) -> usize {
+        let left = MAX_CHUNKS_PER_CLAIM.saturating_sub(self.taken);
+        let own = self.claimed.get(job_id).copied().unwrap_or_default();
+        if own.chunks == 0 {
+            left
+        } else if self.items >= MAX_ITEMS {
+            0
+        } else if own.items < 2 * self.permits {
+            left.min(2 * self.permits - own.items)
+        } else {
+            left.min(MAX_CHUNKS_PER_JOB.saturating_sub(own.chunks))
+        }
+    }
+
+    /// Counts a chunk that has been claimed.
+    pub fn add(&mut self, chunk: &Chunk) {
+        let own = self.claimed.entry(chunk.job_id.clone()).or_default();
+        own.chunks += 1;
+        own.items += chunk.items.len();
+        self.items += chunk.items.len();
+        self.taken += 1;
+    }
+
+    /// Counts a chunk that is no longer in work.
+    pub fn remove(&mut self, job_id: &JobId, items: usize) {
+        self.items = self.items.saturating_sub(items);
+        if let Some(own) = self.claimed.get_mut(job_id) {
+            own.chunks = own.chunks.saturating_sub(1);
+            own.items = own.items.saturating_sub(items);
+            if own.chunks == 0 {
+                self.claimed.remove(job_id);
+            }
+        }
+    }
+
+    /// Whether the process has claimed chunks of a job.
+    #[must_use]
+    pub fn has_work(&self, job_id: &JobId) -> bool {
+        self.claimed.contains_key(job_id)
+    }
+}
+
+/// A chunk and the claim on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedChunk {
+    /// The chunk.
+    pub chunk: Chunk,
+    /// Id of this delivery; every write of the claim carries it.
+    pub token: Uuid,
+    /// What is to run of it.
+    pub claim: Claim,
+}
+
+/// What waits, and who works.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// The jobs that are not paused and have unclaimed chunks that do not rest.
+    pub waiting: Vec<JobId>,
+    /// The last heartbeats of processes that hold claims.
+    pub working: Vec<Heartbeat>,
+}
+
+/// A heartbeat of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The process.
+    pub process: Uuid,
+    /// The time of the heartbeat by the store's clock, in microseconds since 1970. Zero: the process has signed off.
+    pub last_seen: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_domain::{ItemId, NewBatch, Trigger};
+
+    use super::*;
+
+    fn chunk(job: &str, items: usize) -> Chunk {
+        let items: Vec<ItemId> = (0..items)
+            .map(|n| ItemId::new(format!("u{n}")).unwrap())
+            .collect();
+        let due = "2026-03-01T09:00:00Z".parse().unwrap();
+        let mut batch = NewBatch::new(
+            &JobId::new(job).unwrap(),
+            Priority::Medium,
+            "daily 09:00 UTC".to_owned(),
+            due,
+            "2026-03-01".parse().unwrap(),
+            Trigger::Schedule,
+            due,
+            &items,
+            items.len(),
+        );
+        batch.chunks.remove(0)
+    }
+
+    #[test]
+    fn a_job_gets_what_keeps_the_process_busy_and_leaves_the_rest_to_others() {
+        let large = chunk("large", 500);
+        let mut limits = ClaimLimits::new(10);
+        limits.begin(BTreeMap::new());
+        assert_eq!(limits.room(&large.job_id), 16);
+        limits.add(&large);
+        assert_eq!(limits.room(&large.job_id), 7);
+        for _ in 0..7 {
+            limits.add(&large);
+        }
+        assert_eq!(limits.room(&large.job_id), 0);
+        limits.remove(&large.job_id, 500);
+        assert_eq!(limits.room(&large.job_id), 1);
+
+        let small = chunk("small", 1);
+        limits.begin(BTreeMap::new());
+        for claimed in 0..16 {
+            assert_eq!(limits.room(&small.job_id), 16 - claimed);
+            limits.add(&small);
+        }
+        limits.begin(BTreeMap::new());
+        assert_eq!(
+            limits.room(&small.job_id),
+            4,
+            "20 items wait for 10 permits"
+        );
+    }
+
+    #[test]
+    fn a_job_of_which_nothing_is_in_work_always_gets_a_chunk() {
+        let mut limits = ClaimLimits::new(10);
+        for n in 0..100 {
+            limits.begin(BTreeMap::new());
+            let large = chunk(&format!("job{n:03}"), 500);
+            assert!(limits.room(&large.job_id) > 0);
+            limits.add(&large);
+        }
+        limits.begin(BTreeMap::new());
+        assert_eq!(limits.room(&JobId::new("job000").unwrap()), 0);
+        assert_eq!(limits.room(&JobId::new("other").unwrap()), 16);
+    }
+
+    #[test]
+    fn what_is_urgent_is_claimed_first_among_jobs_that_have_nothing() {
+        let job = |name: &str| JobId::new(name).unwrap();
+        let mut limits = ClaimLimits::new(10);
+        limits.add(&chunk("busy", 1));
+        let critical = |name| (job(name), Priority::Critical);
+        limits.begin([critical("urgent"), critical("busy")].into());
+        let order = limits.in_order(["a", "busy", "urgent"].map(job).to_vec());
+        assert_eq!(order, ["urgent", "a", "busy"].map(job));
+    }
+}

@@ -1,0 +1,241 @@
+//! What the port [`ChunkQueue`] promises.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{Firing, ItemStatus, JobId, NewBatch, Priority, Trigger};
+use uuid::Uuid;
+
+use super::{ELSEWHERE, HERE, Tested, at, counts, result, tenants};
+use crate::ports::{
+    BatchStore, ChunkQueue, ClaimLimits, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER, WorkQueue,
+};
+
+/// When the chunks of these tests are claimed.
+const NOW: &str = "2026-04-01T10:00:00Z";
+
+fn job(name: &str) -> JobId {
+    JobId::new(name).expect("valid")
+}
+
+/// A batch of this job with so many chunks of one item.
+fn batch(name: &str, chunks: usize, scheduled_at: &str) -> NewBatch {
+    let due = at(scheduled_at);
+    NewBatch::new(
+        &job(name),
+        Priority::Medium,
+        "queued".to_owned(),
+        due,
+        punctual_domain::Occurrence::Instant(due),
+        Trigger::Schedule,
+        due,
+        &tenants(0..chunks),
+        1,
+    )
+}
+
+async fn enqueue<S: WorkQueue>(store: &S, batches: &[&NewBatch]) {
+    let firing = Firing {
+        batches: batches.iter().copied().cloned().collect(),
+        positions: vec![],
+    };
+    store.enqueue(firing, at(NOW)).await.expect("works");
+}
+
+async fn claim_at<S: ChunkQueue>(
+    store: &S,
+    process: Uuid,
+    limits: &ClaimLimits,
+    now: DateTime<Utc>,
+) -> Vec<ClaimedChunk> {
+    store.heartbeat(process).await.expect("works");
+    let claimed = store.claim_next(process, limits, now).await;
+    claimed.expect("works")
+}
+
+async fn claim<S: ChunkQueue>(store: &S) -> Vec<ClaimedChunk> {
+    claim_at(store, HERE, &ClaimLimits::new(8), at(NOW)).await
+}
+
+/// Ends a chunk with all of its items.
+async fn end<S: BatchStore>(store: &S, claimed: &ClaimedChunk) {
+    let results: Vec<_> = claimed
+        .claim
+        .items
+        .iter()
+        .map(|item| result(item, ItemStatus::Succeeded))
+        .collect();
+    let committed = store.commit(&claimed.chunk, claimed.token, &results).await;
+    assert!(committed.expect("works").finished);
+}
+
+async fn end_all<S: ChunkQueue + BatchStore>(store: &S) {
+    loop {
+        let claimed = claim(store).await;
+        if claimed.is_empty() {
+            return;
+        }
+        for one in &claimed {
+            end(store, one).await;
+        }
+    }
+}
+
+/// The jobs and places of claimed chunks.
+fn places(claimed: &[ClaimedChunk]) -> Vec<String> {
+    let place = |claimed: &ClaimedChunk| {
+        let place = claimed.chunk.chunk_id.rsplit('/').next();
+        format!("{} {}", claimed.chunk.job_id, place.unwrap_or_default())
+    };
+    claimed.iter().map(place).collect()
+}
+
+pub(super) async fn chunks_wait_until_they_are_claimed_and_are_claimed_once<
+    S: WorkQueue + ChunkQueue + BatchStore,
+>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    // What other tests have left.
+    for process in [HERE, ELSEWHERE] {
+        let released = store.release_forgotten(process, &[]).await;
+        released.expect("works");
+    }
+    end_all(store).await;
+    let mut arrivals = store.arrivals();
+    arrivals.borrow_and_update();
+    let (one, two) = (
+        batch("queue-a", 2, "2026-04-01T09:00:00Z"),
+        batch("queue-b", 2, "2026-04-01T09:01:00Z"),
+    );
+    let later = batch("queue-a", 2, "2026-04-01T09:02:00Z");
+    enqueue(store, &[&one, &two]).await;
+    enqueue(store, &[&later]).await;
+    assert!(arrivals.has_changed().expect("works"));
+    let survey = store.survey(at(NOW)).await.expect("works");
+    assert_eq!(survey.waiting, [job("queue-a"), job("queue-b")]);
+    let claimed = claim(store).await;
+    let order = [
+        "queue-a 0",
+        "queue-a 0",
+        "queue-a 1",
+        "queue-a 1",
+        "queue-b 0",
+        "queue-b 1",
+    ];
+    assert_eq!(places(&claimed), order, "first chunks come first");
+    assert_eq!(
+        claimed[0].chunk.batch_id, one.batch_id,
+        "in order of arrival"
+    );
+    assert_eq!(claimed[0].chunk, one.chunks[0]);
+    assert_eq!(claimed[0].claim.items, one.chunks[0].items);
+    assert_eq!(claim(store).await, []);
+    let survey = store.survey(at(NOW)).await.expect("works");
+    assert_eq!(survey.waiting, []);
+    assert!(survey.working.iter().any(|beat| beat.process == HERE));
+    for one in &claimed {
+        end(store, one).await;
+    }
+    let (_, succeeded, ..) = counts(reader, one.batch_id).await;
+    assert_eq!(succeeded, 2);
+    assert_eq!(claim(store).await, [], "what is done never waits again");
+}
+
+pub(super) async fn limits_pauses_and_rests_are_kept<S: WorkQueue + ChunkQueue + BatchStore>(
+    &Tested { store, .. }: &Tested<'_, S>,
+) {
+    let now = at(NOW);
+    let (one, two) = (
+        batch("queue-a", 40, "2026-04-02T09:00:00Z"),
+        batch("queue-b", 1, "2026-04-02T09:00:00Z"),
+    );
+    enqueue(store, &[&one, &two]).await;
+    let paused = |reason| store.set_paused(&two.job_id, reason, now);
+    paused(Some("wait".into())).await.expect("works");
+    let mut limits = ClaimLimits::new(2);
+    let claimed = claim_at(store, HERE, &limits, now).await;
+    assert!((4..=8).contains(&claimed.len()), "{}", claimed.len());
+    assert!(claimed.iter().all(|one| one.chunk.job_id == job("queue-a")));
+    for one in &claimed {
+        limits.add(&one.chunk);
+    }
+    while limits.room(&job("queue-a")) > 0 {
+        limits.add(&one.chunks[39]);
+    }
+    limits.begin([].into());
+    assert_eq!(claim_at(store, HERE, &limits, now).await, []);
+    paused(None).await.expect("works");
+    let claimed = claim_at(store, HERE, &limits, now).await;
+    assert_eq!(places(&claimed), ["queue-b 0"]);
+
+    // A chunk that is put to rest is not claimed before, except that the clock has stepped back.
+    let [waits] = &claimed[..] else {
+        panic!("{claimed:?}")
+    };
+    let until = now + RETRY_CHUNK_AFTER;
+    let released = store.release(&waits.chunk, waits.token, Some(until)).await;
+    released.expect("works");
+    let moment = TimeDelta::seconds(1);
+    let mut claims = Vec::new();
+    for now in [now, until - moment, until] {
+        let claimed = claim_at(store, HERE, &limits, now).await;
+        claims.push(claimed.len());
+        for one in claimed {
+            let released = store.release(&one.chunk, one.token, Some(until)).await;
+            released.expect("works");
+        }
+    }
+    assert_eq!(claims, [0, 0, 1]);
+    let stepped_back = now - TimeDelta::hours(1);
+    let claimed = claim_at(store, HERE, &limits, stepped_back).await;
+    assert_eq!(places(&claimed), ["queue-b 0"]);
+    end(store, &claimed[0]).await;
+    store.release_forgotten(HERE, &[]).await.expect("works");
+    end_all(store).await;
+}
+
+pub(super) async fn claims_of_a_process_that_has_died_are_released_and_count<
+    S: WorkQueue + ChunkQueue + BatchStore,
+>(
+    &Tested { store, .. }: &Tested<'_, S>,
+) {
+    let new = batch("queue-a", 2, "2026-04-03T09:00:00Z");
+    enqueue(store, &[&new]).await;
+    let limits = ClaimLimits::new(8);
+    let lost = claim_at(store, ELSEWHERE, &limits, at(NOW)).await;
+    assert_eq!(lost.len(), 2);
+    let last = async || {
+        let survey = store.survey(at(NOW)).await.expect("works");
+        let mut beats = survey.working.into_iter();
+        beats.find(|beat| beat.process == ELSEWHERE)
+    };
+    let release = async |last: Heartbeat| store.release_lost(&last).await.expect("works");
+    let before = last().await.expect("it holds claims");
+    let stale = Heartbeat {
+        last_seen: before.last_seen - 1,
+        ..before
+    };
+    assert_eq!(release(stale).await, 0, "it has been heard of since");
+    assert_eq!(claim(store).await, []);
+    assert_eq!(release(before).await, 2);
+    let claimed = claim(store).await;
+    assert_eq!(claimed.len(), 2);
+    assert!(claimed.iter().all(|one| one.claim.crash_count == 1));
+    let stale = store.commit(&lost[0].chunk, lost[0].token, &[]).await;
+    assert!(!stale.expect("works").claimed, "its results come too late");
+
+    // A claim whose answer never arrived is released by its own process, and does not count as a crash.
+    let (kept, forgotten) = (&claimed[0], &claimed[1]);
+    let released = store.release_forgotten(HERE, &[kept.token]).await;
+    assert_eq!(released.expect("works"), 1);
+    let again = claim(store).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].chunk, forgotten.chunk);
+    assert_eq!(again[0].claim.crash_count, 1);
+
+    // A process that signs off is not waited for.
+    store.sign_off(HERE).await.expect("works");
+    let survey = store.survey(at(NOW)).await.expect("works");
+    let ended = survey.working.iter().find(|beat| beat.process == HERE);
+    assert_eq!(ended.expect("it holds claims").last_seen, 0);
+    end(store, kept).await;
+    end(store, &again[0]).await;
+}

@@ -1,0 +1,134 @@
+//! The port `ChunkQueue`, in memory.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_domain::{Chunk, JobId};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{ChunkRow, FakeStore, Tables};
+use crate::ports::{
+    ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER, StoreError,
+    Survey,
+};
+
+#[async_trait]
+impl ChunkQueue for FakeStore {
+    async fn claim_next(
+        &self,
+        process: Uuid,
+        limits: &ClaimLimits,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ClaimedChunk>, StoreError> {
+        let (mut tables, mut limits) = (self.tables(), limits.clone());
+        let mut claimed = Vec::new();
+        for job_id in limits.in_order(tables.waiting_jobs(now)) {
+            for chunk in tables.waiting_chunks(&job_id, now) {
+                if limits.room(&job_id) == 0 {
+                    break;
+                }
+                let token = Uuid::new_v4();
+                let claim = tables.claim(&chunk, Claimant { process, token }, now)?;
+                limits.add(&chunk);
+                claimed.push(ClaimedChunk {
+                    chunk,
+                    token,
+                    claim,
+                });
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn heartbeat(&self, process: Uuid) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.beats += 1;
+        let beat = tables.beats;
+        tables.heartbeats.insert(process, beat);
+        Ok(())
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Survey, StoreError> {
+        let tables = self.tables();
+        let holds = |process: &Uuid| {
+            let mut claimants = tables.chunks.values().filter_map(|row| row.claimant);
+            claimants.any(|claimant| claimant.process == *process)
+        };
+        let heartbeats = tables.heartbeats.iter();
+        let working = heartbeats.filter(|(process, _)| holds(process));
+        Ok(Survey {
+            waiting: tables.waiting_jobs(now),
+            working: working
+                .map(|(&process, &last_seen)| Heartbeat { process, last_seen })
+                .collect(),
+        })
+    }
+
+    async fn release_lost(&self, last: &Heartbeat) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        if tables.heartbeats.get(&last.process) != Some(&last.last_seen) {
+            return Ok(0);
+        }
+        let released = tables.release(|claimant| claimant.process == last.process, 1);
+        self.arrivals.send_replace(());
+        Ok(released)
+    }
+
+    async fn release_forgotten(&self, process: Uuid, held: &[Uuid]) -> Result<u64, StoreError> {
+        let forgotten =
+            |claimant: Claimant| claimant.process == process && !held.contains(&claimant.token);
+        let released = self.tables().release(forgotten, 0);
+        self.arrivals.send_replace(());
+        Ok(released)
+    }
+
+    async fn sign_off(&self, process: Uuid) -> Result<(), StoreError> {
+        self.tables().heartbeats.insert(process, 0);
+        Ok(())
+    }
+
+    fn arrivals(&self) -> watch::Receiver<()> {
+        self.arrivals.subscribe()
+    }
+}
+
+impl Tables {
+    fn waiting(&self, now: DateTime<Utc>) -> impl Iterator<Item = &ChunkRow> {
+        self.chunks.values().filter(move |row| {
+            let rests = row
+                .rest_until
+                .is_some_and(|until| until > now && until <= now + RETRY_CHUNK_AFTER);
+            let free = !row.done && row.claimant.is_none() && !rests;
+            free && !self.paused.contains_key(&row.chunk.job_id)
+        })
+    }
+
+    fn waiting_jobs(&self, now: DateTime<Utc>) -> Vec<JobId> {
+        let mut jobs: Vec<JobId> = self
+            .waiting(now)
+            .map(|row| row.chunk.job_id.clone())
+            .collect();
+        jobs.sort();
+        jobs.dedup();
+        jobs
+    }
+
+    fn waiting_chunks(&self, job_id: &JobId, now: DateTime<Utc>) -> Vec<Chunk> {
+        let of_job = |row: &&ChunkRow| row.chunk.job_id == *job_id;
+        let mut rows: Vec<&ChunkRow> = self.waiting(now).filter(of_job).collect();
+        rows.sort_by_key(|row| (row.place, row.number));
+        rows.into_iter().map(|row| row.chunk.clone()).collect()
+    }
+
+    fn release(&mut self, which: impl Fn(Claimant) -> bool, crashes: u32) -> u64 {
+        let mut released = 0;
+        for row in self.chunks.values_mut() {
+            if row.claimant.is_some_and(&which) {
+                row.claimant = None;
+                row.crash_count += crashes;
+                released += 1;
+            }
+        }
+        released
+    }
+}
