@@ -41,8 +41,10 @@ pub(crate) fn say_json(document: &impl Serialize) {
     println!("{}", visible(&json!(document).to_string()));
 }
 
-/// How often the display looks at the batches.
+/// How often the display looks at batches that change.
 const REFRESH: Duration = Duration::from_millis(250);
+/// How often it looks at least while a batch is not over.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks at what is wrong, and how long that must last to be shown.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const SHOW_FINDING_AFTER: TimeDelta = TimeDelta::seconds(10);
@@ -136,10 +138,24 @@ impl Display {
         }
         let mut hint_given = false;
         let mut looked_at = Instant::now();
+        let mut changes = self.operator.reader.changes();
+        changes.mark_changed();
+        let mut active = 0;
         while tokio::time::timeout(REFRESH, stop.cancelled())
             .await
             .is_err()
         {
+            // The progress of other processes is not announced.
+            let longest = if active > 0 {
+                PROGRESS_INTERVAL
+            } else {
+                HEALTH_INTERVAL
+            };
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(longest) => {}
+                () = stop.cancelled() => break,
+            }
             if looked_at.elapsed() >= HEALTH_INTERVAL {
                 self.show_wrong().await;
                 looked_at = Instant::now();
@@ -159,7 +175,7 @@ impl Display {
             else {
                 continue;
             };
-            let mut active = 0;
+            active = 0;
             for batch in batches.iter().rev() {
                 active += usize::from(batch.status != BatchStatus::Completed);
                 self.show(batch);

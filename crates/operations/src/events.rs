@@ -13,19 +13,21 @@ use axum::{
 use futures::{Stream, stream};
 use punctual_application::ports::StoreError;
 use punctual_domain::{Batch, BatchStatus};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{App, model, problem::AnyProblem};
 
-/// How often is looked.
+/// The time between two looks while a batch is not over, and the longest otherwise.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// Batches of a status that are looked at: the newest.
 const MAX_BATCHES: u32 = 200;
 
 /// Batches as they begin, progress and end.
 ///
 /// Server-sent events named `batch`: those that are not over, then each whenever it has changed, and when it is over. Looked
-/// at once a second: the newest 200, and of those that are queued or run as many.
+/// at once a second at most: the newest 200, and of those that are queued or run as many.
 #[utoipa::path(get, operation_id = "events", path = "/events", responses(
     (status = 200, body = model::BatchEvent, content_type = "text/event-stream", description = "One such event after the other, until the agent stops"),
     AnyProblem
@@ -34,6 +36,7 @@ pub(super) async fn stream(
     State(app): State<App>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let mut watch = BatchWatcher {
+        changes: app.operator.reader.changes(),
         app,
         seen: None,
         unsent: VecDeque::new(),
@@ -50,9 +53,10 @@ pub(super) async fn stream(
                 };
                 return Some((Ok(event), watch));
             }
-            let stops = watch.app.stop.cancelled();
-            if tokio::time::timeout(POLL_INTERVAL, stops).await.is_ok() {
-                return None;
+            let stop = watch.app.stop.clone();
+            tokio::select! {
+                () = watch.news() => {}
+                () = stop.cancelled() => return None,
             }
             let _ = watch.poll().await;
         }
@@ -62,6 +66,7 @@ pub(super) async fn stream(
 
 struct BatchWatcher {
     app: App,
+    changes: watch::Receiver<()>,
     /// The batches that are not over, and the newest of all, as last seen; `None` before the first look.
     seen: Option<HashMap<Uuid, Batch>>,
     /// What has changed and has not been sent.
@@ -69,7 +74,18 @@ struct BatchWatcher {
 }
 
 impl BatchWatcher {
+    /// Waits until batches may have changed.
+    async fn news(&mut self) {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let mut seen = self.seen.iter().flat_map(HashMap::values);
+        if seen.any(|batch| batch.finished_at.is_none()) {
+            return;
+        }
+        let _ = tokio::time::timeout(IDLE_POLL_INTERVAL, self.changes.changed()).await;
+    }
+
     async fn poll(&mut self) -> Result<(), StoreError> {
+        self.changes.borrow_and_update();
         let mut now = HashMap::new();
         for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
             let batches = self.app.operator.newest(status, MAX_BATCHES).await?;

@@ -17,7 +17,11 @@ use punctual_application::{
     },
 };
 use punctual_domain::Delivery;
-use tokio::task::{self, JoinSet};
+use tokio::{
+    sync::watch,
+    task::{self, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -31,8 +35,11 @@ const PAGE: u32 = 500;
 const PAGE_OF_SINGLES: u32 = 100;
 /// How long one page may take before somebody else may take it for lost.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
-/// How often to look for what is due.
+/// How often to look for what is due while something is being delivered, and for so long after it.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const ACTIVE_FOR: Duration = Duration::from_mins(1);
+/// How often to look otherwise: for what other processes have left, and for retries. The end of a batch is announced.
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(20);
 /// Waits after failures in a row.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_hours(1));
 /// The longest wait that a place may ask for.
@@ -100,7 +107,10 @@ impl Deliverer {
         let deliverer = Arc::new(self);
         let mut at_work = JoinSet::new();
         let mut busy: HashMap<task::Id, Delivery> = HashMap::new();
+        let mut changes = deliverer.reader.changes();
+        let mut last_active = Instant::now();
         while !stop.is_cancelled() {
+            changes.borrow_and_update();
             if busy.len() < MAX_CONCURRENT_TARGETS {
                 let places = Vec::from_iter(busy.values().cloned());
                 let begun = deliverer.begin(&places).await;
@@ -111,6 +121,7 @@ impl Deliverer {
                         let deliverer = Arc::clone(&deliverer);
                         let task = at_work.spawn(async move { deliverer.end(part).await });
                         busy.insert(task.id(), place);
+                        last_active = Instant::now();
                         continue;
                     }
                     Ok(None) => {}
@@ -129,8 +140,9 @@ impl Deliverer {
                         |(task, ())| task,
                     );
                     busy.remove(&task);
+                    last_active = Instant::now();
                 }
-                () = tokio::time::sleep(POLL_INTERVAL) => {}
+                () = news(&mut changes, last_active) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -258,6 +270,14 @@ fn again(
     match until {
         Some(until) => (now < until).then(|| again.min(until)),
         None => (tries + 1 < MAX_FAILURES_IN_A_ROW).then_some(again),
+    }
+}
+
+/// Waits until something may have come to be delivered: at most once a second, however often batches change.
+async fn news(changes: &mut watch::Receiver<()>, last_active: Instant) {
+    tokio::time::sleep(POLL_INTERVAL).await;
+    if last_active.elapsed() > ACTIVE_FOR {
+        let _ = tokio::time::timeout(IDLE_POLL_INTERVAL, changes.changed()).await;
     }
 }
 
