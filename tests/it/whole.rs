@@ -263,7 +263,8 @@ async fn preferences_become_runs_through_every_real_part() {
         fastrand::f64,
     );
     let running = tokio::spawn(scheduler.run(stop.clone()));
-    let working = tokio::spawn(Worker::new(store, processor).run(stop.clone()));
+    let worker = Worker::new(store.chunks(), store.queue(), processor);
+    let working = tokio::spawn(worker.run(stop.clone()));
 
     let both = async {
         while notebook.0.lock().unwrap().len() < 2 {

@@ -45,8 +45,9 @@ pub(crate) fn say_json(document: &impl Serialize) {
 const REFRESH: Duration = Duration::from_millis(250);
 /// How often it looks at least while a batch is not over.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it looks at what is wrong, and how long that must last to be shown.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it looks at what is wrong, how often until the first plan, and how long it must last to be shown.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
+const FIRST_HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const SHOW_FINDING_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// Bars on the screen at one time, and slots listed per job.
 const MAX_BARS: usize = 8;
@@ -132,7 +133,7 @@ impl Display {
                     self.terminal.print(&slots(&status));
                     break;
                 }
-                () = tokio::time::sleep(HEALTH_INTERVAL) => self.show_wrong().await,
+                () = tokio::time::sleep(FIRST_HEALTH_INTERVAL) => self.show_wrong().await,
                 () = stop.cancelled() => return,
             }
         }
@@ -151,16 +152,19 @@ impl Display {
             } else {
                 HEALTH_INTERVAL
             };
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = tokio::time::sleep(longest) => {}
+            let changed = tokio::select! {
+                _ = changes.changed() => true,
+                () = tokio::time::sleep(longest) => active > 0,
                 () = stop.cancelled() => break,
-            }
+            };
             if looked_at.elapsed() >= HEALTH_INTERVAL {
                 self.show_wrong().await;
                 looked_at = Instant::now();
             }
-            // The store reports its own failures; the display only has nothing new to show.
+            if !changed {
+                continue;
+            }
+            // The store reports its own failures; the display looks again soon.
             let Ok((batches, _)) = self
                 .operator
                 .reader
@@ -173,6 +177,7 @@ impl Display {
                 )
                 .await
             else {
+                active = 1;
                 continue;
             };
             active = 0;

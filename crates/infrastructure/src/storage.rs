@@ -39,7 +39,6 @@ use std::sync::Arc;
 use punctual_application::ports::{
     BatchReader, BatchStore, ChunkQueue, Deliveries, OperatorStore, StoreError, WorkQueue,
 };
-use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "postgres")]
 use self::postgres::PostgresStore;
@@ -96,16 +95,6 @@ impl Store {
             Self::Sqlite(store) => Arc::new(store.clone()),
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => Arc::new(store.clone()),
-        }
-    }
-
-    /// Listens to what other processes announce, until `stop` is cancelled.
-    pub(crate) async fn listen(&self, stop: &CancellationToken) {
-        match self {
-            // A file belongs to one machine.
-            Self::Sqlite(_) => stop.cancelled().await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.listen(stop).await,
         }
     }
 

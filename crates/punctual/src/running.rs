@@ -48,7 +48,8 @@ impl Punctual {
             operator,
         } = parts;
         let process = processor.process_id();
-        let worker = Worker::new(store.clone(), processor).with_failures(operator.failures.clone());
+        let worker = Worker::new(store.chunks(), store.queue(), processor)
+            .with_failures(operator.failures.clone());
         let mut parts = JoinSet::new();
         let scheduler = scheduler.run(stop.clone());
         parts.spawn(watched("the scheduler", stop.clone(), scheduler));

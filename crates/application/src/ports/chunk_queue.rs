@@ -45,8 +45,11 @@ pub trait ChunkQueue: Send + Sync {
     /// Says that `process` ends: others need not wait until its heartbeats are missing.
     async fn sign_off(&self, process: Uuid) -> Result<(), StoreError>;
 
-    /// Tells when chunks may have come to wait.
+    /// Tells when chunks may have come to wait; those of other processes as long as this one [listens](Self::listen).
     fn arrivals(&self) -> watch::Receiver<()>;
+
+    /// Listens to what other processes announce, until it is dropped.
+    async fn listen(&self);
 }
 
 /// How long a chunk rests that could not be brought to its end now.

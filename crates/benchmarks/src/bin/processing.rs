@@ -238,7 +238,8 @@ async fn main() -> anyhow::Result<()> {
     let began = Instant::now();
     if options.helps {
         // The main process plans, and ends this one.
-        Worker::new(store, processor).run(stop).await;
+        let worker = Worker::new(store.chunks(), store.queue(), processor);
+        worker.run(stop).await;
         return Ok(());
     }
     let scheduling = tokio::spawn(scheduler.run(stop.clone()));
@@ -258,7 +259,8 @@ async fn main() -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     let enqueued = Instant::now();
-    let mut working = tokio::spawn(Worker::new(store.clone(), processor).run(stop.clone()));
+    let worker = Worker::new(store.chunks(), store.queue(), processor);
+    let mut working = tokio::spawn(worker.run(stop.clone()));
     let started = Instant::now();
     let batch = loop {
         let batch = store.reader().batch(queued.batch_id).await?;

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
-use crate::{crash::crash_point, lateness::Lateness, spans, storage::Store};
+use crate::{crash::crash_point, lateness::Lateness, spans};
 
 /// Interval of heartbeats, and of looking at the queue without a notification.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -40,7 +40,6 @@ const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Works on the chunks of all jobs until it is asked to stop.
 pub struct Worker {
-    store: Store,
     chunks: Arc<dyn ChunkQueue>,
     queue: Arc<dyn WorkQueue>,
     processor: EnhancedBatchProcessor,
@@ -72,9 +71,13 @@ struct Ended {
 }
 
 impl Worker {
-    /// A worker on the chunks of `store`.
+    /// A worker on the chunks of a store, `chunks` and `queue`, which `processor` works on, too.
     #[must_use]
-    pub fn new(store: Store, processor: EnhancedBatchProcessor) -> Self {
+    pub fn new(
+        chunks: Arc<dyn ChunkQueue>,
+        queue: Arc<dyn WorkQueue>,
+        processor: EnhancedBatchProcessor,
+    ) -> Self {
         let mut lateness = Lateness::default();
         lateness.begin(processor.now());
         let state = State {
@@ -84,9 +87,8 @@ impl Worker {
             forgotten: false,
         };
         Self {
-            chunks: store.chunks(),
-            queue: store.queue(),
-            store,
+            chunks,
+            queue,
             processor,
             lateness,
             failures: ActiveFailures::default(),
@@ -116,7 +118,7 @@ impl Worker {
             working,
             worker.beat(&ended),
             worker.watch(&stop),
-            worker.store.listen(&stop)
+            stop.run_until_cancelled(worker.chunks.listen())
         );
         let signed_off = worker.chunks.sign_off(worker.processor.process_id()).await;
         if let Err(error) = signed_off {
@@ -440,6 +442,16 @@ async fn pause(time: Duration, stop: &CancellationToken) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use punctual_application::{
+        BatchProcessor, Handlers, Limits, RetryPolicy,
+        ports::MockChunkQueue,
+        testing::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock},
+    };
+    use punctual_domain::Zone;
+    use tokio::sync::watch;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -464,5 +476,69 @@ mod tests {
         assert!(lost(1_000_000));
         assert!(!lost(2_000_000));
         assert!(lost(0));
+    }
+
+    /// What a queue with nothing in it was asked.
+    fn idle_queue(asked: &Arc<Mutex<BTreeMap<&'static str, u32>>>) -> MockChunkQueue {
+        let note = |what: &'static str| {
+            let asked = Arc::clone(asked);
+            move || *asked.lock().unwrap().entry(what).or_default() += 1
+        };
+        let mut chunks = MockChunkQueue::new();
+        let (claims, beats, surveys) = (note("claims"), note("heartbeats"), note("surveys"));
+        chunks.expect_claim_next().returning(move |_, _, _| {
+            claims();
+            Ok(vec![])
+        });
+        chunks.expect_heartbeat().returning(move |_| {
+            beats();
+            Ok(())
+        });
+        chunks.expect_survey().returning(move |_| {
+            surveys();
+            Ok(Survey::default())
+        });
+        let arrivals = watch::Sender::new(());
+        chunks
+            .expect_arrivals()
+            .returning(move || arrivals.subscribe());
+        chunks.expect_listen().returning(|| ());
+        chunks.expect_sign_off().returning(|_| Ok(()));
+        chunks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_nothing_to_do_it_asks_once_a_second_however_many_jobs_there_are() {
+        let asked = Arc::default();
+        let chunks = Arc::new(idle_queue(&asked));
+        let jobs = (0..1_000).map(|n| {
+            serde_json::json!({"job_id": format!("job{n}"), "type": "individual_batch", "purpose_id": "p",
+                "schedule": {"frequency": "daily"}, "source": {"ids": ["a"]}})
+        });
+        let jobs = serde_json::json!({"jobs": jobs.collect::<Vec<_>>()});
+        let config = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
+        let store = Arc::new(FakeStore::default());
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        let stop = CancellationToken::new();
+        let processor = EnhancedBatchProcessor::new(
+            BatchProcessor::new(Handlers::default(), store.clone(), clock),
+            Arc::new(FakeConfigDatabase::default()),
+            Arc::new(FakeItemSource::default()),
+            config,
+            Zone::utc(),
+            Limits {
+                max_concurrent_items: 10,
+                retry: RetryPolicy::new(0, || 0.0),
+            },
+            stop.clone(),
+        );
+        let working = tokio::spawn(Worker::new(chunks, store, processor).run(stop.clone()));
+        sleep(Duration::from_mins(1)).await;
+        stop.cancel();
+        working.await.unwrap();
+        let asked = asked.lock().unwrap().clone();
+        let statements: u32 = asked.values().sum();
+        assert_eq!(asked["claims"], 1, "{asked:?}");
+        assert!((60..=64).contains(&statements), "{asked:?}");
     }
 }

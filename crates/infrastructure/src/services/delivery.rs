@@ -37,7 +37,7 @@ const PAGE_OF_SINGLES: u32 = 100;
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// How often to look for what is due while something is being delivered, and for so long after it.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-const ACTIVE_FOR: Duration = Duration::from_mins(1);
+const ACTIVE_FOR: Duration = Duration::from_secs(10);
 /// How often to look otherwise: for what other processes have left, and for retries. The end of a batch is announced.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(20);
 /// Waits after failures in a row.
@@ -108,7 +108,7 @@ impl Deliverer {
         let mut at_work = JoinSet::new();
         let mut busy: HashMap<task::Id, Delivery> = HashMap::new();
         let mut changes = deliverer.reader.changes();
-        let mut last_active = Instant::now();
+        let mut last_active = None;
         while !stop.is_cancelled() {
             changes.borrow_and_update();
             if busy.len() < MAX_CONCURRENT_TARGETS {
@@ -121,7 +121,7 @@ impl Deliverer {
                         let deliverer = Arc::clone(&deliverer);
                         let task = at_work.spawn(async move { deliverer.end(part).await });
                         busy.insert(task.id(), place);
-                        last_active = Instant::now();
+                        last_active = Some(Instant::now());
                         continue;
                     }
                     Ok(None) => {}
@@ -140,7 +140,7 @@ impl Deliverer {
                         |(task, ())| task,
                     );
                     busy.remove(&task);
-                    last_active = Instant::now();
+                    last_active = Some(Instant::now());
                 }
                 () = news(&mut changes, last_active) => {}
                 () = stop.cancelled() => {}
@@ -274,9 +274,9 @@ fn again(
 }
 
 /// Waits until something may have come to be delivered: at most once a second, however often batches change.
-async fn news(changes: &mut watch::Receiver<()>, last_active: Instant) {
+async fn news(changes: &mut watch::Receiver<()>, last_active: Option<Instant>) {
     tokio::time::sleep(POLL_INTERVAL).await;
-    if last_active.elapsed() > ACTIVE_FOR {
+    if last_active.is_none_or(|last| last.elapsed() > ACTIVE_FOR) {
         let _ = tokio::time::timeout(IDLE_POLL_INTERVAL, changes.changed()).await;
     }
 }

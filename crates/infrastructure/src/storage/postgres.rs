@@ -12,11 +12,9 @@ use punctual_application::ports::{
 use sqlx::{
     ConnectOptions, PgConnection, PgPool, Postgres, Transaction,
     any::AnyPoolOptions,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::{
     deliveries::SqlDeliveries,
@@ -126,34 +124,6 @@ impl PostgresStore {
         let pool = self.pool.clone();
         let beginning = tokio::spawn(async move { pool.begin().await });
         beginning.await.map_err(failed)?.map_err(failed)
-    }
-
-    /// Passes on what other processes announce, until `stop` is cancelled. Without a connection, polling has to
-    /// do.
-    pub(crate) async fn listen(&self, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            let listening = async {
-                let mut listener = PgListener::connect_with(&self.pool).await?;
-                listener.listen_all([CHUNKS, BATCHES]).await?;
-                loop {
-                    if listener.recv().await?.channel() == CHUNKS {
-                        self.arrivals.send_replace(());
-                    }
-                    self.reader.note_change();
-                }
-            };
-            let outcome: Result<(), sqlx::Error> = tokio::select! {
-                outcome = listening => outcome,
-                () = stop.cancelled() => return,
-            };
-            if let Err(error) = outcome {
-                warn!(%error, "Failed to listen for new work, polling instead: {error}");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                () = stop.cancelled() => {}
-            }
-        }
     }
 }
 

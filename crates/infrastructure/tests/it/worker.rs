@@ -20,7 +20,7 @@ use punctual_domain::{
     BatchConfig, BatchStatus, Firing, Item, ItemId, JobConfig, NewBatch, PurposeId, Source,
     Trigger, Zone,
 };
-use punctual_infrastructure::{SqliteStore, Store, Worker};
+use punctual_infrastructure::{SqliteStore, Worker};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 use tokio_util::sync::CancellationToken;
@@ -135,7 +135,8 @@ impl Bench {
             },
             stop.clone(),
         );
-        Worker::new(Store::Sqlite(self.store.clone()), processor)
+        let store = Arc::new(self.store.clone());
+        Worker::new(store.clone(), store, processor)
     }
 
     fn begun(&self) -> Vec<String> {

@@ -90,6 +90,10 @@ impl ChunkQueue for FakeStore {
     fn arrivals(&self) -> watch::Receiver<()> {
         self.arrivals.subscribe()
     }
+
+    async fn listen(&self) {
+        std::future::pending().await
+    }
 }
 
 impl Tables {

@@ -1,6 +1,6 @@
 //! The port `ChunkQueue`: chunks that wait, and the leases on them.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -8,11 +8,12 @@ use punctual_application::ports::{
     ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, Heartbeat, StoreError, Survey,
 };
 use punctual_domain::JobId;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, postgres::PgListener};
 use tokio::sync::watch;
+use tracing::warn;
 use uuid::Uuid;
 
-use super::{PostgresStore, batch_store::claim_chunk};
+use super::{BATCHES, CHUNKS, PostgresStore, batch_store::claim_chunk};
 use crate::crash::crash_point;
 use crate::storage::{
     chunks::{self, longest_rest},
@@ -26,6 +27,8 @@ const CLOCK: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIG
 
 /// How often, and after which time, a claim is retried while another process claims chunks of the job.
 const LOCK_ATTEMPTS: usize = 50;
+/// How long to wait after the connection that listens has failed.
+const LISTEN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 #[async_trait]
@@ -106,9 +109,30 @@ impl ChunkQueue for PostgresStore {
     fn arrivals(&self) -> watch::Receiver<()> {
         self.arrivals.subscribe()
     }
+
+    /// Without a connection, looking every now and then has to do.
+    async fn listen(&self) {
+        loop {
+            let Err(error) = self.pass_on().await;
+            warn!(%error, "Failed to listen for new work, polling instead: {error}");
+            tokio::time::sleep(LISTEN_RETRY_INTERVAL).await;
+        }
+    }
 }
 
 impl PostgresStore {
+    /// Passes on what other processes announce, until the connection fails.
+    async fn pass_on(&self) -> Result<Infallible, sqlx::Error> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen_all([CHUNKS, BATCHES]).await?;
+        loop {
+            if listener.recv().await?.channel() == CHUNKS {
+                self.arrivals.send_replace(());
+            }
+            self.reader.note_change();
+        }
+    }
+
     /// Claims what it can, and says whether chunks of a job were left because another process claims some of it now.
     async fn try_claim(
         &self,

@@ -133,6 +133,11 @@ impl ChunkQueue for SqliteStore {
     fn arrivals(&self) -> watch::Receiver<()> {
         self.arrivals.subscribe()
     }
+
+    /// A file belongs to one machine, and mostly to one process: others are found by looking.
+    async fn listen(&self) {
+        std::future::pending().await
+    }
 }
 
 /// The next chunks of a job that wait, with their numbers.
