@@ -152,17 +152,14 @@ impl Display {
             } else {
                 HEALTH_INTERVAL
             };
-            let changed = tokio::select! {
-                _ = changes.changed() => true,
-                () = tokio::time::sleep(longest) => active > 0,
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(longest) => {}
                 () = stop.cancelled() => break,
-            };
+            }
             if looked_at.elapsed() >= HEALTH_INTERVAL {
                 self.show_wrong().await;
                 looked_at = Instant::now();
-            }
-            if !changed {
-                continue;
             }
             // The store reports its own failures; the display looks again soon.
             let Ok((batches, _)) = self
@@ -182,7 +179,7 @@ impl Display {
             };
             active = 0;
             for batch in batches.iter().rev() {
-                active += usize::from(batch.status != BatchStatus::Completed);
+                active += usize::from(batch.finished_at.is_none());
                 self.show(batch);
             }
             if active == 0 && !hint_given {

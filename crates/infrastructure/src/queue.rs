@@ -1,3 +1,3 @@
-//! The durable queue is apalis; what is ours is a message (one chunk) and the worker's life.
+//! What works on the queue. The queue itself is the table of chunks, behind the port `ChunkQueue`.
 
 pub mod worker;

@@ -133,7 +133,7 @@ impl Store {
 mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
     use punctual_application::{
-        ports::{Claimant, Clock, Leadership, SystemClock},
+        ports::{ClaimLimits, Claimant, Clock, Leadership, SystemClock},
         testing::contract,
     };
     use punctual_domain::{
@@ -159,6 +159,84 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A message that is damaged, one that is of another chunk, and the name of a job.
+    const DAMAGE: [&str; 3] = [
+        "UPDATE chunks SET message = 'not JSON' WHERE job_id = 'a' AND place = 1",
+        "UPDATE chunks SET message = (SELECT o.message FROM chunks o WHERE o.job_id = 'a' AND o.place = 0)
+         WHERE job_id = 'a' AND place = 2",
+        "UPDATE chunks SET job_id = 'not a name!' WHERE job_id = 'b'",
+    ];
+
+    async fn what_is_damaged_stops_no_other(store: Store) {
+        let now = SystemClock.now();
+        let items: Vec<ItemId> = ["x", "y", "z"].map(|id| ItemId::new(id).unwrap()).into();
+        let batch = |job: &str| {
+            NewBatch::new(
+                &JobId::new(job).unwrap(),
+                Priority::High,
+                "daily".into(),
+                now,
+                Occurrence::Instant(now),
+                Trigger::Schedule,
+                now,
+                &items,
+                1,
+            )
+        };
+        let batches = vec![batch("a"), batch("b"), batch("c")];
+        let damaged = batches[0].batch_id;
+        let firing = Firing {
+            batches,
+            positions: vec![],
+        };
+        store.queue().enqueue(firing, now).await.unwrap();
+        for sql in DAMAGE {
+            match &store {
+                Store::Sqlite(store) => {
+                    let done = sqlx::query(sql).execute(store.writer()).await;
+                    done.unwrap();
+                }
+                #[cfg(feature = "postgres")]
+                Store::Postgres(store) => {
+                    let done = sqlx::query(sql).execute(store.pool()).await;
+                    done.unwrap();
+                }
+            }
+        }
+        let (process, limits) = (Uuid::new_v4(), ClaimLimits::new(8));
+        let claimed = store.chunks().claim_next(process, &limits, now).await;
+        let claimed: Vec<String> = claimed
+            .unwrap()
+            .into_iter()
+            .map(|one| format!("{} {}", one.chunk.job_id, one.chunk.items[0]))
+            .collect();
+        assert_eq!(claimed, ["a x", "c x", "c y", "c z"]);
+        let again = store.chunks().claim_next(process, &limits, now).await;
+        assert_eq!(again.unwrap(), []);
+        let survey = store.chunks().survey(now).await.unwrap();
+        assert_eq!(survey.waiting, []);
+        let batch = store.reader().batch(damaged).await.unwrap().unwrap();
+        assert_eq!((batch.failed, batch.total), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_in_a_file_stops_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/store.db", folder.path().display());
+        what_is_damaged_stops_no_other(Store::open(&url).await.unwrap()).await;
+    }
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[cfg(feature = "postgres")]
+    #[tokio::test]
+    async fn what_is_damaged_on_a_server_stops_no_other() {
+        let url = postgres::tests::database().await;
+        what_is_damaged_stops_no_other(Store::open(&url).await.unwrap()).await;
     }
 
     async fn keeps_what_operators_see(store: Store) {

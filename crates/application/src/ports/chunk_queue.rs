@@ -1,6 +1,7 @@
 //! Where a worker gets the chunks it runs: they wait in the store, and a claim is the lease on one.
 //!
-//! A claim stands as long as its process is alive, which it says by heartbeats. A process that has gone silent has died,
+//! A claim stands as long as its process is alive, which it says by heartbeats. A process that has gone silent, or never
+//! sent one, has died,
 //! and its claims are released; the worker of each process watches the others, so no clock of the store decides.
 //! An implementation is one of four ports of a store; `testing::contract::store` checks them together.
 
@@ -179,7 +180,8 @@ pub struct Survey {
 pub struct Heartbeat {
     /// The process.
     pub process: Uuid,
-    /// The time of the heartbeat by the store's clock, in microseconds since 1970. Zero: the process has signed off.
+    /// The time of the heartbeat by the store's clock, in microseconds since 1970. Zero: the process has signed
+    /// off. One: it never sent any.
     pub last_seen: i64,
 }
 

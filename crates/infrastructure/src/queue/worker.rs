@@ -30,11 +30,17 @@ use crate::{crash::crash_point, lateness::Lateness, spans};
 
 /// Interval of heartbeats, and of looking at the queue without a notification.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// A process that has been silent for so long has died. Its silence is measured by this process, so no step of a clock
-/// makes it look dead.
+/// A process that has been silent for so long, and at so many looks, has died. Its silence is measured by this process, so
+/// no step of a clock makes it look dead; the looks keep one from looking dead whose store was away, or who was stopped
+/// together with this process.
 const DEAD_AFTER: Duration = Duration::from_secs(6);
-/// How long a chunk that cannot be worked on now keeps its place among those in work.
+const DEAD_AFTER_LOOKS: u32 = 4;
+/// How long a chunk that cannot be worked on now keeps its place among those in work, and one whose items wait: replicas
+/// whose clocks differ do not agree on how long it rests, and must not hand it to and fro.
 const FAILED_CHUNK_DELAY: Duration = Duration::from_secs(5);
+const WAITING_CHUNK_DELAY: Duration = Duration::from_secs(1);
+/// A claim whose answer did not come may still be committed for so long: longer than the store lets a transaction live.
+const CLAIM_MAY_COMMIT_FOR: Duration = Duration::from_mins(2);
 /// How long to wait after the store has failed.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -59,6 +65,10 @@ struct State {
     paused: BTreeSet<JobId>,
     /// Whether the store may know of claims that this process does not.
     forgotten: bool,
+    /// Until when it may come to know of one.
+    may_commit_until: Option<Instant>,
+    /// Why the last claim failed; `None`: it did not.
+    claim_error: Option<String>,
 }
 
 /// A chunk that is no longer in work.
@@ -85,6 +95,8 @@ impl Worker {
             held: BTreeSet::new(),
             paused: BTreeSet::new(),
             forgotten: false,
+            may_commit_until: None,
+            claim_error: None,
         };
         Self {
             chunks,
@@ -146,8 +158,7 @@ impl Worker {
                     }
                     Err(error) => {
                         warn!(%error, "Failed to claim chunks: {error}");
-                        // The answer to a claim that was made may be lost.
-                        self.state().forgotten = true;
+                        self.note_failed_claim(&error);
                         pause(STORE_RETRY_INTERVAL, stop).await;
                         true
                     }
@@ -190,29 +201,37 @@ impl Worker {
 
     async fn claim(&self, process: Uuid) -> Result<Vec<ClaimedChunk>, StoreError> {
         let now = self.processor.now();
-        let (limits, forgotten) = {
+        let (limits, forgotten, paused) = {
             let mut state = self.state();
             state.limits.begin(self.processor.priorities());
             let held: Vec<Uuid> = state.held.iter().copied().collect();
-            (state.limits.clone(), state.forgotten.then_some(held))
+            let forgotten = state.forgotten || state.may_commit();
+            let paused = state.paused.clone();
+            (state.limits.clone(), forgotten.then_some(held), paused)
         };
         if let Some(held) = forgotten {
             self.chunks.release_forgotten(process, &held).await?;
             self.state().forgotten = false;
         }
-        let claimed = self.chunks.claim_next(process, &limits, now).await;
-        self.failures.note(Operation::ReadQueues, &claimed, now);
-        let claimed = claimed?;
+        let claimed = self.chunks.claim_next(process, &limits, now).await?;
         let mut state = self.state();
+        state.claim_error = None;
         for ClaimedChunk { chunk, token, .. } in &claimed {
             state.limits.add(chunk);
             state.held.insert(*token);
-            // It has been resumed.
-            if state.paused.remove(&chunk.job_id) {
+            // It was paused before the claim, so it has been resumed.
+            if paused.contains(&chunk.job_id) && state.paused.remove(&chunk.job_id) {
                 self.processor.reset_failures(&chunk.job_id);
             }
         }
         Ok(claimed)
+    }
+
+    /// The answer to a claim that was made may be lost.
+    fn note_failed_claim(&self, error: &StoreError) {
+        let mut state = self.state();
+        state.claim_error = Some(error.to_string());
+        state.may_commit_until = Some(Instant::now() + CLAIM_MAY_COMMIT_FOR);
     }
 
     /// Begins a chunk, in a task of its own: chunks in work share the cores.
@@ -286,6 +305,7 @@ impl Worker {
                     chunk_id,
                     "Items of chunk {chunk_id} wait for earlier items of the same tenants"
                 );
+                pause(WAITING_CHUNK_DELAY, stop).await;
             }
             // The process that has claimed it now will end it.
             ProcessError::Superseded => {}
@@ -360,7 +380,7 @@ impl Worker {
                         self.release_lost(&lost).await;
                     }
                     self.note_idle(&survey);
-                    if !survey.waiting.is_empty() {
+                    if !survey.waiting.is_empty() || self.state().may_commit() {
                         self.wake.notify_one();
                     }
                 }
@@ -398,9 +418,12 @@ impl Worker {
             matches!(operation, Operation::BeginChunks(_)) && !idle.contains(operation)
         });
         let now = self.processor.now();
+        let reason = match &self.state().claim_error {
+            Some(error) => format!("chunks are waiting, and none begins: {error}"),
+            None => "chunks are waiting, and none begins".to_owned(),
+        };
         for operation in idle {
-            self.failures
-                .failed(operation, "chunks are waiting, and none begins", now);
+            self.failures.failed(operation, &reason, now);
         }
     }
 
@@ -409,27 +432,55 @@ impl Worker {
     }
 }
 
-/// Since when other processes have been silent, as this one has seen it.
+impl State {
+    /// Whether a claim whose answer did not come may still be committed.
+    fn may_commit(&self) -> bool {
+        self.may_commit_until
+            .is_some_and(|until| Instant::now() < until)
+    }
+}
+
+/// The silences of other processes, as this one has seen them.
 #[derive(Default)]
-struct Silences(HashMap<Uuid, (i64, Instant)>);
+struct Silences(HashMap<Uuid, Silence>);
+
+#[derive(Clone, Copy)]
+struct Silence {
+    last_seen: i64,
+    since: Instant,
+    looks: u32,
+}
 
 impl Silences {
     /// The last heartbeats of the processes that have ended.
     fn lost(&mut self, survey: &Survey, own: Uuid) -> Vec<Heartbeat> {
-        let now = Instant::now();
         let others = survey.working.iter().filter(|beat| beat.process != own);
-        let known = others.map(|beat| {
-            let before = self.0.get(&beat.process).copied();
-            let before = before.filter(|(last_seen, _)| *last_seen == beat.last_seen);
-            (beat.process, before.unwrap_or((beat.last_seen, now)))
+        let silences = others.map(|beat| {
+            let known = self.0.get(&beat.process).copied();
+            let mut silence = known
+                .filter(|known| known.last_seen == beat.last_seen)
+                .unwrap_or_else(|| Silence {
+                    last_seen: beat.last_seen,
+                    since: Instant::now(),
+                    looks: 0,
+                });
+            silence.looks += 1;
+            (beat.process, silence)
         });
-        self.0 = known.collect();
-        let ended = |(_, (last_seen, since)): &(&Uuid, &(i64, Instant))| {
-            *last_seen == 0 || now - *since >= DEAD_AFTER
+        self.0 = silences.collect();
+        let ended = self.0.iter().filter(|(_, silence)| silence.has_ended());
+        let beat = |(&process, silence): (&Uuid, &Silence)| Heartbeat {
+            process,
+            last_seen: silence.last_seen,
         };
-        let lost = self.0.iter().filter(|one| ended(one));
-        let lost = lost.map(|(&process, &(last_seen, _))| Heartbeat { process, last_seen });
-        lost.collect()
+        ended.map(beat).collect()
+    }
+}
+
+impl Silence {
+    fn has_ended(&self) -> bool {
+        let signed_off = self.last_seen == 0;
+        signed_off || self.since.elapsed() >= DEAD_AFTER && self.looks >= DEAD_AFTER_LOOKS
     }
 }
 
@@ -466,16 +517,20 @@ mod tests {
             };
             !silences.lost(&survey, own).is_empty()
         };
-        // A clock that steps ahead makes no process look dead, and one that steps back hides none.
         assert!(!lost(9_000_000));
-        tokio::time::advance(DEAD_AFTER - HEARTBEAT_INTERVAL).await;
-        assert!(!lost(1_000_000));
-        tokio::time::advance(DEAD_AFTER - HEARTBEAT_INTERVAL).await;
-        assert!(!lost(1_000_000));
+        // The clock steps back: it neither makes a process look dead nor hides that it is.
+        for _ in 0..3 {
+            tokio::time::advance(HEARTBEAT_INTERVAL).await;
+            assert!(!lost(1_000_000));
+        }
         tokio::time::advance(HEARTBEAT_INTERVAL).await;
         assert!(lost(1_000_000));
         assert!(!lost(2_000_000));
         assert!(lost(0));
+        // Both were stopped, or the store was away.
+        assert!(!lost(3_000_000));
+        tokio::time::advance(10 * HEARTBEAT_INTERVAL).await;
+        assert!(!lost(3_000_000));
     }
 
     /// What a queue with nothing in it was asked.

@@ -127,6 +127,7 @@ impl Deliverer {
                     Ok(None) => {}
                     Err(error) => {
                         warn!(%error, "Failed to read or record deliveries: {error}");
+                        last_active = Some(Instant::now());
                     }
                 }
             }

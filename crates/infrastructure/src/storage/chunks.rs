@@ -19,13 +19,24 @@ pub(super) fn place(chunk: &Chunk) -> i64 {
     place.and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// The chunk of a message; `None`, and an entry in the log, when it cannot be read.
-pub(super) fn read(message: &str) -> Option<Chunk> {
-    serde_json::from_str(message)
-        .inspect_err(|error| {
-            error!(%error, "A chunk in the store cannot be read, its items count as failed: {error}");
-        })
-        .ok()
+/// The chunk of a row of this job; `None`, and an entry in the log, when its message is none or that of another row.
+pub(super) fn read(job_id: &JobId, chunk_id: &str, message: &str) -> Option<Chunk> {
+    let read = serde_json::from_str(message).map_err(|error| error.to_string());
+    let read = read.and_then(|chunk: Chunk| {
+        if chunk.chunk_id == chunk_id && chunk.job_id == *job_id {
+            Ok(chunk)
+        } else {
+            Err(format!("it is that of {}", chunk.chunk_id))
+        }
+    });
+    read.inspect_err(|error| {
+        error!(
+            chunk_id,
+            error,
+            "Chunk {chunk_id} in the store cannot be read, its items count as failed: {error}"
+        );
+    })
+    .ok()
 }
 
 /// Until when a chunk rests at most that is put to rest now.
@@ -33,7 +44,14 @@ pub(super) fn longest_rest(now: DateTime<Utc>) -> i64 {
     micros(now + RETRY_CHUNK_AFTER)
 }
 
-pub(super) fn jobs(names: Vec<String>) -> Result<Vec<JobId>, StoreError> {
-    let job = |name| JobId::new(name).map_err(failed);
-    names.into_iter().map(job).collect()
+/// The jobs of these names. One that was damaged is left out: it must not stop the others.
+pub(super) fn jobs(names: Vec<String>) -> Vec<JobId> {
+    let job = |name: String| {
+        JobId::new(name)
+            .inspect_err(|error| {
+                error!(%error, "Chunks of a job in the store do not run, its name is damaged: {error}");
+            })
+            .ok()
+    };
+    names.into_iter().filter_map(job).collect()
 }

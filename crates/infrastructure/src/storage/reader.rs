@@ -116,16 +116,14 @@ impl SqlReader {
             .map_err(failed)?;
         let (waiting, working): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|(_, last_seen)| *last_seen < 0);
+        // A process whose name was damaged is none that could be waited for.
         let heartbeat = |(process, last_seen): (String, i64)| {
-            let process = process.parse().map_err(failed)?;
-            Ok(Heartbeat { process, last_seen })
+            let process = process.parse().ok()?;
+            Some(Heartbeat { process, last_seen })
         };
         Ok(Survey {
-            waiting: chunks::jobs(waiting.into_iter().map(|(job_id, _)| job_id).collect())?,
-            working: working
-                .into_iter()
-                .map(heartbeat)
-                .collect::<Result<_, _>>()?,
+            waiting: chunks::jobs(waiting.into_iter().map(|(job_id, _)| job_id).collect()),
+            working: working.into_iter().filter_map(heartbeat).collect(),
         })
     }
 

@@ -80,7 +80,8 @@ macro_rules! waiting_jobs {
     ($columns:literal) => {
         concat!(
             "WITH RECURSIVE queued(job_id) AS (
-                 SELECT (SELECT c.job_id FROM chunks c WHERE c.done = 0 AND c.token IS NULL ORDER BY c.job_id LIMIT 1)
+                 SELECT (SELECT c.job_id FROM chunks c WHERE c.done = 0 AND c.token IS NULL AND c.job_id > ''
+                         ORDER BY c.job_id LIMIT 1)
                  UNION ALL
                  SELECT (SELECT c.job_id FROM chunks c WHERE c.done = 0 AND c.token IS NULL AND c.job_id > queued.job_id
                          ORDER BY c.job_id LIMIT 1)
@@ -96,22 +97,23 @@ macro_rules! waiting_jobs {
 /// through the index for each job that has any, however many it has.
 pub(super) const WAITING_JOBS: &str = waiting_jobs!("job_id");
 
-/// The same with -1, and the processes that hold claims with their last heartbeats.
+/// The same with -1, and the processes that hold claims with their last heartbeats; 1: it never sent one.
 pub(super) const SURVEY: &str = concat!(
     waiting_jobs!("job_id, CAST(-1 AS BIGINT)"),
-    " UNION ALL SELECT p.process, p.last_seen FROM processes p
-      WHERE EXISTS (SELECT 1 FROM chunks c WHERE c.token IS NOT NULL AND c.process = p.process)"
+    " UNION ALL SELECT c.process, coalesce(p.last_seen, 1)
+      FROM (SELECT DISTINCT process FROM chunks WHERE token IS NOT NULL AND process IS NOT NULL) c
+      LEFT JOIN processes p ON p.process = c.process"
 );
 
 /// The next chunks of a job, at most `$4`.
 pub(super) const WAITING_CHUNKS: &str = concat!(
-    "SELECT c.chunk, c.message FROM chunks c WHERE c.job_id = $3 AND ",
+    "SELECT c.chunk, c.chunk_id, c.message FROM chunks c WHERE c.job_id = $3 AND ",
     waits!("$1", "$2"),
     " ORDER BY c.place, c.chunk LIMIT $4"
 );
 
-/// Ends a chunk that cannot be read; those of its items that have no outcome count as failed.
-pub(super) const END_UNREADABLE: &str = "UPDATE chunks SET done = 1, message = '',
+/// Ends a chunk that cannot be read; those of its items that have no outcome count as failed. Its message stays.
+pub(super) const END_UNREADABLE: &str = "UPDATE chunks SET done = 1, token = NULL,
          failed = CASE WHEN total > succeeded + skipped + superseded
                   THEN total - succeeded - skipped - superseded ELSE failed END
      WHERE chunk = $1 RETURNING batch_id";
@@ -120,7 +122,7 @@ pub(super) const END_UNREADABLE: &str = "UPDATE chunks SET done = 1, message = '
 pub(super) const RELEASE_LOST: &str =
     "UPDATE chunks SET token = NULL, items = NULL, lost = lost + 1
      WHERE token IS NOT NULL AND process = $1
-       AND EXISTS (SELECT 1 FROM processes p WHERE p.process = $1 AND p.last_seen = $2)";
+       AND coalesce((SELECT p.last_seen FROM processes p WHERE p.process = $1), 1) = $2";
 
 pub(super) const SIGN_OFF: &str = "UPDATE processes SET last_seen = 0 WHERE process = $1";
 

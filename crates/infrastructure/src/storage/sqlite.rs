@@ -121,6 +121,7 @@ impl SqliteStore {
     }
 
     /// The connection that writes.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn writer(&self) -> &SqlitePool {
         &self.writer
     }

@@ -10,8 +10,10 @@ use tracing::{error, info};
 use super::{
     chunks::{message, place},
     errors::failed,
+    rows::micros,
+    sql,
 };
-use punctual_application::ports::StoreError;
+use punctual_application::ports::{Clock, StoreError, SystemClock};
 use punctual_domain::Chunk;
 
 /// What the names of the queues began with; the job followed.
@@ -55,7 +57,7 @@ macro_rules! take_over {
                     }
                     Err(error) => error!(
                         %error,
-                        "Message {id} of an earlier version cannot be read, its batch does not end: {error}"
+                        "Message {id} of an earlier version cannot be read: {error}"
                     ),
                 }
                 sqlx::query($delete)
@@ -64,6 +66,26 @@ macro_rules! take_over {
                     .await
                     .map_err(failed)?;
             }
+        }
+        let left: Vec<(i64, String)> = sqlx::query_as(
+            "SELECT chunk, batch_id FROM chunks WHERE done = 0 AND message = '' ORDER BY chunk",
+        )
+        .fetch_all(&mut **transaction)
+        .await
+        .map_err(failed)?;
+        for (chunk, batch_id) in left {
+            error!(batch_id, "A chunk of batch {batch_id} that an earlier version queued is lost, its items count as failed");
+            sqlx::query(sql::END_UNREADABLE)
+                .bind(chunk)
+                .execute(&mut **transaction)
+                .await
+                .map_err(failed)?;
+            sqlx::query(sql::FINISH_BATCH)
+                .bind(batch_id)
+                .bind(micros(SystemClock.now()))
+                .execute(&mut **transaction)
+                .await
+                .map_err(failed)?;
         }
         if taken > 0 {
             info!("Took over {taken} chunks that an earlier version had queued");
@@ -76,7 +98,8 @@ pub(super) async fn from_sqlite(pool: &SqlitePool) -> Result<(), StoreError> {
     let mut transaction: Transaction<'_, sqlx::Sqlite> =
         pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     let there: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Jobs' AND sql LIKE '%lock_by%')",
+        "SELECT EXISTS (SELECT 1 FROM chunks WHERE done = 0 AND message = '')
+            AND EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Jobs' AND sql LIKE '%lock_by%')",
     )
     .fetch_one(&mut *transaction)
     .await
@@ -101,7 +124,9 @@ pub(super) async fn from_sqlite(pool: &SqlitePool) -> Result<(), StoreError> {
 #[cfg(feature = "postgres")]
 pub(super) async fn from_postgres(pool: &PgPool) -> Result<(), StoreError> {
     let mut transaction: Transaction<'_, sqlx::Postgres> = pool.begin().await.map_err(failed)?;
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('apalis.jobs') IS NOT NULL")
+    let there: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM chunks WHERE done = 0 AND message = '') AND to_regclass('apalis.jobs') IS NOT NULL",
+    )
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -160,7 +185,12 @@ mod tests {
         VALUES ('BATCH/0', 'BATCH', 'job', '2026-03-01', 1, 1, 1);
         INSERT INTO chunks (chunk_id, batch_id, job_id, occurrence, total, token, process)
         VALUES ('BATCH/1', 'BATCH', 'job', '2026-03-01', 1, 'token', 'process');
-        INSERT INTO chunks (chunk_id, batch_id) VALUES ('BATCH/2', 'BATCH');";
+        INSERT INTO chunks (chunk_id, batch_id) VALUES ('BATCH/2', 'BATCH');
+        INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at)
+        VALUES ('LOST', 'job', 'daily 09:00 UTC', 0, 'schedule', 'running', 1, 0);
+        INSERT INTO chunks (chunk_id, batch_id) VALUES ('LOST/0', 'LOST');";
+
+    const LOST: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c9";
 
     async fn what_was_queued_runs(store: Store) {
         let now = "2026-03-01T09:00:00Z".parse().unwrap();
@@ -175,6 +205,8 @@ mod tests {
             .map(|one| (one.chunk.items[0].to_string(), one.claim.crash_count))
             .collect();
         assert_eq!(claimed, [("a1".to_owned(), 1), ("a2".to_owned(), 0)]);
+        let lost = store.reader().batch(LOST.parse().unwrap()).await.unwrap();
+        assert!(lost.unwrap().finished_at.is_some(), "it ends");
     }
 
     #[tokio::test]
@@ -184,7 +216,7 @@ mod tests {
         let pool = SqlitePool::connect(&url).await.unwrap();
         let before = earlier(sqlx::migrate!("./migrations/sqlite"), 6);
         before.run(&pool).await.unwrap();
-        let tables = TABLES.replace("BATCH", BATCH);
+        let tables = TABLES.replace("BATCH", BATCH).replace("LOST", LOST);
         let queue =
             "CREATE TABLE Jobs (job BLOB NOT NULL, id TEXT NOT NULL UNIQUE, job_type TEXT NOT NULL,
             status TEXT NOT NULL, run_at INTEGER NOT NULL DEFAULT 0, lock_by TEXT);";
@@ -231,7 +263,7 @@ mod tests {
         let pool = PgPool::connect(&url).await.unwrap();
         let before = earlier(sqlx::migrate!("./migrations/postgres"), 4);
         before.run(&pool).await.unwrap();
-        let tables = TABLES.replace("BATCH", BATCH);
+        let tables = TABLES.replace("BATCH", BATCH).replace("LOST", LOST);
         let queue = "CREATE SCHEMA apalis; CREATE TABLE apalis.jobs (job BYTEA NOT NULL, id TEXT NOT NULL UNIQUE,
             job_type TEXT NOT NULL, status TEXT NOT NULL, run_at TIMESTAMPTZ NOT NULL DEFAULT now());";
         let sql = format!("{tables}{queue}");

@@ -197,7 +197,7 @@ pub async fn transfer(from: &SqliteStore, to: &PostgresStore) -> Result<Transfer
 
 async fn refuse_running_agents(source: &mut SqliteConnection) -> Result<(), StoreError> {
     let at_work: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM processes WHERE last_seen > (unixepoch() - 10) * 1000000)",
+        "SELECT EXISTS (SELECT 1 FROM processes WHERE last_seen BETWEEN (unixepoch() - 10) * 1000000 AND (unixepoch() + 60) * 1000000)",
     )
     .fetch_one(source)
     .await

@@ -1,5 +1,7 @@
 //! The port `ChunkQueue`, in memory.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{Chunk, JobId};
@@ -43,30 +45,27 @@ impl ChunkQueue for FakeStore {
     async fn heartbeat(&self, process: Uuid) -> Result<(), StoreError> {
         let mut tables = self.tables();
         tables.beats += 1;
-        let beat = tables.beats;
+        let beat = tables.beats + 1;
         tables.heartbeats.insert(process, beat);
         Ok(())
     }
 
     async fn survey(&self, now: DateTime<Utc>) -> Result<Survey, StoreError> {
         let tables = self.tables();
-        let holds = |process: &Uuid| {
-            let mut claimants = tables.chunks.values().filter_map(|row| row.claimant);
-            claimants.any(|claimant| claimant.process == *process)
-        };
-        let heartbeats = tables.heartbeats.iter();
-        let working = heartbeats.filter(|(process, _)| holds(process));
+        let claimants = tables.chunks.values().filter_map(|row| row.claimant);
+        let working: BTreeSet<Uuid> = claimants.map(|claimant| claimant.process).collect();
         Ok(Survey {
             waiting: tables.waiting_jobs(now),
             working: working
-                .map(|(&process, &last_seen)| Heartbeat { process, last_seen })
+                .into_iter()
+                .map(|process| tables.last(process))
                 .collect(),
         })
     }
 
     async fn release_lost(&self, last: &Heartbeat) -> Result<u64, StoreError> {
         let mut tables = self.tables();
-        if tables.heartbeats.get(&last.process) != Some(&last.last_seen) {
+        if tables.last(last.process) != *last {
             return Ok(0);
         }
         let released = tables.release(|claimant| claimant.process == last.process, 1);
@@ -92,11 +91,17 @@ impl ChunkQueue for FakeStore {
     }
 
     async fn listen(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
 impl Tables {
+    /// The last heartbeat of a process; 1: it never sent one.
+    fn last(&self, process: Uuid) -> Heartbeat {
+        let last_seen = self.heartbeats.get(&process).copied().unwrap_or(1);
+        Heartbeat { process, last_seen }
+    }
+
     fn waiting(&self, now: DateTime<Utc>) -> impl Iterator<Item = &ChunkRow> {
         self.chunks.values().filter(move |row| {
             let rests = row

@@ -366,19 +366,29 @@ async fn finish(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    // One chunk of a batch at a time: the last two would not see each other.
-    sqlx::query("SELECT 1 FROM batches WHERE batch_id = $1 FOR NO KEY UPDATE")
-        .bind(&batch_id)
-        .execute(&mut *connection)
-        .await
-        .map_err(failed)?;
     sqlx::query(sql::CLEAR_RUNNING)
         .bind(&chunk.chunk_id)
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
+    end_batch(connection, &batch_id, now).await?;
+    Ok(true)
+}
+
+/// Ends a batch all of whose chunks are done.
+pub(super) async fn end_batch(
+    connection: &mut PgConnection,
+    batch_id: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    // One chunk of a batch at a time: the last two would not see each other.
+    sqlx::query("SELECT 1 FROM batches WHERE batch_id = $1 FOR NO KEY UPDATE")
+        .bind(batch_id)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     let finished = sqlx::query(sql::FINISH_BATCH)
-        .bind(&batch_id)
+        .bind(batch_id)
         .bind(micros(now))
         .execute(&mut *connection)
         .await
@@ -386,7 +396,7 @@ async fn finish(
     if finished.rows_affected() > 0 {
         notify(connection, BATCHES).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Adds results that were all taken to the counts of their chunk.

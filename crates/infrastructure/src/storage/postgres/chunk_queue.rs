@@ -13,7 +13,10 @@ use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{BATCHES, CHUNKS, PostgresStore, batch_store::claim_chunk};
+use super::{
+    BATCHES, CHUNKS, PostgresStore,
+    batch_store::{claim_chunk, end_batch},
+};
 use crate::crash::crash_point;
 use crate::storage::{
     chunks::{self, longest_rest},
@@ -80,7 +83,8 @@ impl ChunkQueue for PostgresStore {
     async fn release_forgotten(&self, process: Uuid, held: &[Uuid]) -> Result<u64, StoreError> {
         let tokens: Vec<String> = held.iter().map(Uuid::to_string).collect();
         let released = sqlx::query(
-            "UPDATE chunks SET token = NULL, items = NULL WHERE token IS NOT NULL AND process = $1
+            "UPDATE chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
+             WHERE token IS NOT NULL AND process = $1
                AND token <> ALL($2)",
         )
         .bind(process.to_string())
@@ -149,7 +153,7 @@ impl PostgresStore {
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        for job_id in limits.in_order(chunks::jobs(jobs)?) {
+        for job_id in limits.in_order(chunks::jobs(jobs)) {
             let room = limits.room(&job_id);
             if room == 0 {
                 continue;
@@ -159,8 +163,9 @@ impl PostgresStore {
                 locked = true;
                 continue;
             }
-            for (number, message) in waiting(&mut transaction, &job_id, room, now).await? {
-                let Some(chunk) = chunks::read(&message) else {
+            for (number, chunk_id, message) in waiting(&mut transaction, &job_id, room, now).await?
+            {
+                let Some(chunk) = chunks::read(&job_id, &chunk_id, &message) else {
                     end_unreadable(&mut transaction, number, now).await?;
                     continue;
                 };
@@ -199,13 +204,13 @@ async fn try_lock(connection: &mut PgConnection, job_id: &JobId) -> Result<bool,
         .map_err(failed)
 }
 
-/// The next chunks of a job that wait, with their numbers.
+/// The next chunks of a job that wait: number, id and message.
 async fn waiting(
     connection: &mut PgConnection,
     job_id: &JobId,
     limit: usize,
     now: DateTime<Utc>,
-) -> Result<Vec<(i64, String)>, StoreError> {
+) -> Result<Vec<(i64, String, String)>, StoreError> {
     sqlx::query_as(sql::WAITING_CHUNKS)
         .bind(micros(now))
         .bind(longest_rest(now))
@@ -227,11 +232,5 @@ async fn end_unreadable(
         .fetch_one(&mut *connection)
         .await
         .map_err(failed)?;
-    sqlx::query(sql::FINISH_BATCH)
-        .bind(batch_id)
-        .bind(micros(now))
-        .execute(connection)
-        .await
-        .map_err(failed)?;
-    Ok(())
+    end_batch(connection, &batch_id, now).await
 }

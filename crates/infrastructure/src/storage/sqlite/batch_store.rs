@@ -347,13 +347,23 @@ async fn finish(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
+    end_batch(connection, &batch_id, now).await?;
+    Ok(true)
+}
+
+/// Ends a batch all of whose chunks are done.
+pub(super) async fn end_batch(
+    connection: &mut SqliteConnection,
+    batch_id: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
     sqlx::query(sql::FINISH_BATCH)
-        .bind(&batch_id)
+        .bind(batch_id)
         .bind(micros(now))
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(failed)?;
-    Ok(true)
+    Ok(())
 }
 
 /// Adds results that were all taken to the counts of their chunk.

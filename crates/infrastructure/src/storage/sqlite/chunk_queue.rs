@@ -11,7 +11,10 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{SqliteStore, batch_store::claim_chunk};
+use super::{
+    SqliteStore,
+    batch_store::{claim_chunk, end_batch},
+};
 use crate::crash::crash_point;
 use crate::storage::{
     chunks::{self, longest_rest},
@@ -39,13 +42,14 @@ impl ChunkQueue for SqliteStore {
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed)?;
-        for job_id in limits.in_order(chunks::jobs(jobs)?) {
+        for job_id in limits.in_order(chunks::jobs(jobs)) {
             let room = limits.room(&job_id);
             if room == 0 {
                 continue;
             }
-            for (number, message) in waiting(&mut transaction, &job_id, room, now).await? {
-                let Some(chunk) = chunks::read(&message) else {
+            for (number, chunk_id, message) in waiting(&mut transaction, &job_id, room, now).await?
+            {
+                let Some(chunk) = chunks::read(&job_id, &chunk_id, &message) else {
                     end_unreadable(&mut transaction, number, now).await?;
                     continue;
                 };
@@ -104,7 +108,8 @@ impl ChunkQueue for SqliteStore {
 
     async fn release_forgotten(&self, process: Uuid, held: &[Uuid]) -> Result<u64, StoreError> {
         let released = sqlx::query(
-            "UPDATE chunks SET token = NULL, items = NULL WHERE token IS NOT NULL AND process = ?1
+            "UPDATE chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
+             WHERE token IS NOT NULL AND process = ?1
                AND token NOT IN (SELECT value FROM json_each(?2))",
         )
         .bind(process.to_string())
@@ -136,17 +141,17 @@ impl ChunkQueue for SqliteStore {
 
     /// A file belongs to one machine, and mostly to one process: others are found by looking.
     async fn listen(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
-/// The next chunks of a job that wait, with their numbers.
+/// The next chunks of a job that wait: number, id and message.
 async fn waiting(
     connection: &mut SqliteConnection,
     job_id: &JobId,
     limit: usize,
     now: DateTime<Utc>,
-) -> Result<Vec<(i64, String)>, StoreError> {
+) -> Result<Vec<(i64, String, String)>, StoreError> {
     sqlx::query_as(sql::WAITING_CHUNKS)
         .bind(micros(now))
         .bind(longest_rest(now))
@@ -168,11 +173,5 @@ async fn end_unreadable(
         .fetch_one(&mut *connection)
         .await
         .map_err(failed)?;
-    sqlx::query(sql::FINISH_BATCH)
-        .bind(batch_id)
-        .bind(micros(now))
-        .execute(connection)
-        .await
-        .map_err(failed)?;
-    Ok(())
+    end_batch(connection, &batch_id, now).await
 }
