@@ -14,9 +14,10 @@
 //! 1. A migration in `migrations/sqlite` and one in `migrations/postgres`, with a default for rows of earlier versions. One
 //!    that has been released is never edited.
 //! 2. Its writers: `sql`, `sqlite/` and `postgres/`. Its readers: the columns listed in `reader`, and `rows`, which makes
-//!    values of them.
+//!    values of them. What was skipped and what runs stand in tables of their own, `skipped_items` and `running_items`.
 //! 3. The list of columns in `transfer`, which copies them from `SQLite` to `PostgreSQL`.
-//! 4. The type that carries it, in `punctual-domain` or `ports`, the fake, and a contract test that reads it back.
+//! 4. The type that carries it, in `punctual-domain` or `ports`, the fake, and a contract test that reads it back. A field
+//!    of results is one of the API, too: its snapshots, and `make reference`.
 
 mod chunks;
 mod claim;

@@ -321,6 +321,7 @@ impl EnhancedBatchProcessor {
         };
         let bound = self.base.handlers().of(&item.purpose_id);
         let mut begun: Option<(DateTime<Utc>, Option<RunningGuard>)> = None;
+        let mut refusals = 0;
         loop {
             if begun.is_none() {
                 match self.start_blocker(run, &item) {
@@ -379,7 +380,10 @@ impl EnhancedBatchProcessor {
             }
             drop(call_permit);
             let delay = match &outcome {
-                Err(error) => run.policy.delay_before_retry(item.attempt, error),
+                Err(error) => {
+                    refusals += u32::from(error.kind == HandlerErrorKind::Throttled);
+                    run.policy.delay_before_retry(item.attempt, refusals, error)
+                }
                 Ok(_) => None,
             };
             let Some(delay) = delay else {

@@ -38,18 +38,22 @@ impl RetryPolicy {
         }
     }
 
-    /// How long to wait after `attempt` (from 1) failed with `error`; `None` when it was the last.
+    /// How long to wait after `attempt` (from 1) failed with `error`; `None` when it was the last. `refusals` attempts
+    /// so far, this one included, were refused because of a rate limit: those are not failures of the item.
     pub(crate) fn delay_before_retry(
         &self,
         attempt: u32,
+        refusals: u32,
         error: &HandlerError,
     ) -> Option<Duration> {
-        let limit = match error.kind {
-            HandlerErrorKind::Permanent => return None,
-            HandlerErrorKind::Retryable => self.limit,
-            HandlerErrorKind::Throttled => self.limit.saturating_add(EXTRA_THROTTLED_RETRIES),
+        let exhausted = match error.kind {
+            HandlerErrorKind::Permanent => true,
+            HandlerErrorKind::Retryable => attempt.saturating_sub(refusals) > self.limit,
+            HandlerErrorKind::Throttled => {
+                attempt > self.limit.saturating_add(EXTRA_THROTTLED_RETRIES)
+            }
         };
-        if attempt > limit {
+        if exhausted {
             return None;
         }
         let ceiling = BACKOFF.after(attempt);
@@ -80,7 +84,7 @@ mod tests {
         (1..=4)
             .map(|attempt| {
                 policy
-                    .delay_before_retry(attempt, error)
+                    .delay_before_retry(attempt, 0, error)
                     .map(|d| d.as_millis() as u64)
             })
             .collect()
@@ -98,6 +102,25 @@ mod tests {
             [Some(250), Some(500), Some(1000), None]
         );
         assert_eq!(delays(0.0, &error), [Some(0), Some(0), Some(0), None]);
+    }
+
+    #[test]
+    fn a_refusal_leaves_the_retries_of_an_item_alone() {
+        let policy = RetryPolicy::new(3, || 0.0);
+        let (refused, failed) = (
+            HandlerError::throttled("slow down", None),
+            HandlerError::retryable("x"),
+        );
+        assert!(policy.delay_before_retry(23, 23, &refused).is_some());
+        assert!(policy.delay_before_retry(24, 24, &refused).is_none());
+        assert!(
+            policy.delay_before_retry(23, 20, &failed).is_some(),
+            "the third failure"
+        );
+        assert!(
+            policy.delay_before_retry(24, 20, &failed).is_none(),
+            "the fourth"
+        );
     }
 
     #[test]

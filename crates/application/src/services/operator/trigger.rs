@@ -1,4 +1,5 @@
-//! Runs a job now, whatever its schedule says.
+//! Runs a job now, whatever its schedule says: *Run now* on the operations page, `trigger` in the API and on the command line. It
+//! queues a batch with the trigger `manual`, beside those of the schedule; while the job is paused, that waits.
 
 use std::collections::BTreeSet;
 
