@@ -1,8 +1,8 @@
 //! Where a worker gets the chunks it runs: they wait in the store, and a claim is the lease on one.
 //!
 //! A claim stands as long as its process is alive, which it says by heartbeats. A process that has gone silent, or never
-//! sent one, has died,
-//! and its claims are released; the worker of each process watches the others, so no clock of the store decides.
+//! sent one, has died, and its claims are released; the worker of each process watches the others, so no clock of the store
+//! decides.
 //! An implementation is one of four ports of a store; `testing::contract::store` checks them together.
 
 use std::collections::BTreeMap;
@@ -136,7 +136,7 @@ impl ClaimLimits {
         self.taken += 1;
     }
 
-    /// Counts a chunk that is no longer in work.
+    /// Counts a chunk whose delivery has ended.
     pub fn remove(&mut self, job_id: &JobId, items: usize) {
         self.items = self.items.saturating_sub(items);
         if let Some(own) = self.claimed.get_mut(job_id) {

@@ -136,7 +136,8 @@ impl PreferenceMirror for StatusHandle {
 
 /// The state of the scheduler after its last tick, with its live mirrors. It is more than a display: the processor takes
 /// preferences from it ([`PreferenceMirror`]), and trigger, backfill and explain decide by it. `planned_until` is a copy; the
-/// truth is with the scheduler, which alone publishes. Nothing that is done with the handle changes what is scheduled. What operators do goes through [`Operator`](crate::Operator).
+/// truth is with the scheduler, which alone publishes. Nothing that is done with the handle changes what is scheduled. What
+/// operators do goes through [`Operator`](crate::Operator).
 #[derive(Debug, Clone, Default)]
 pub struct StatusHandle(watch::Sender<Arc<SchedulerStatus>>);
 

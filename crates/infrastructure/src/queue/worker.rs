@@ -71,7 +71,7 @@ struct State {
     claim_error: Option<String>,
 }
 
-/// A chunk that is no longer in work.
+/// A chunk whose delivery has ended.
 struct Ended {
     job_id: JobId,
     items: usize,
@@ -264,7 +264,7 @@ impl Worker {
         tasks.spawn(work.instrument(span));
     }
 
-    /// Counts a chunk that is no longer in work; `None`: which one is unknown.
+    /// Counts a chunk whose delivery has ended; `None`: which one is unknown.
     fn end(&self, ended: Option<Ended>) {
         let mut state = self.state();
         if let Some(ended) = &ended {

@@ -1,4 +1,4 @@
-//! Takes over what versions before 0.2 had queued. Their messages stood in the tables of another queue, apalis: `Jobs` in a
+//! Takes over what earlier versions had queued. Their messages stood in the tables of another queue, apalis: `Jobs` in a
 //! `SQLite` file, `apalis.jobs` on a `PostgreSQL` server. Those tables stay, as they may be somebody else's too; what is ours
 //! in them goes.
 

@@ -226,6 +226,13 @@ pub(super) async fn claims_of_a_process_that_has_died_are_released_and_count<
     let (kept, forgotten) = (&claimed[0], &claimed[1]);
     let released = store.release_forgotten(HERE, &[kept.token]).await;
     assert_eq!(released.expect("works"), 1);
+    // A worker that asks in vain must not wake itself.
+    let mut arrivals = store.arrivals();
+    arrivals.borrow_and_update();
+    let released = store.release_forgotten(HERE, &[kept.token]).await;
+    assert_eq!(released.expect("works"), 0);
+    assert_eq!(release(before).await, 0);
+    assert!(!arrivals.has_changed().expect("works"));
     let again = claim(store).await;
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].chunk, forgotten.chunk);

@@ -69,16 +69,14 @@ impl ChunkQueue for FakeStore {
             return Ok(0);
         }
         let released = tables.release(|claimant| claimant.process == last.process, 1);
-        self.arrivals.send_replace(());
-        Ok(released)
+        Ok(self.announce_released(released))
     }
 
     async fn release_forgotten(&self, process: Uuid, held: &[Uuid]) -> Result<u64, StoreError> {
         let forgotten =
             |claimant: Claimant| claimant.process == process && !held.contains(&claimant.token);
         let released = self.tables().release(forgotten, 0);
-        self.arrivals.send_replace(());
-        Ok(released)
+        Ok(self.announce_released(released))
     }
 
     async fn sign_off(&self, process: Uuid) -> Result<(), StoreError> {
@@ -92,6 +90,15 @@ impl ChunkQueue for FakeStore {
 
     async fn listen(&self) {
         std::future::pending::<()>().await;
+    }
+}
+
+impl FakeStore {
+    fn announce_released(&self, chunks: u64) -> u64 {
+        if chunks > 0 {
+            self.arrivals.send_replace(());
+        }
+        chunks
     }
 }
 

@@ -30,9 +30,9 @@ const CLOCK: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIG
 
 /// How often, and after which time, a claim is retried while another process claims chunks of the job.
 const LOCK_ATTEMPTS: usize = 50;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
 /// How long to wait after the connection that listens has failed.
 const LISTEN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 #[async_trait]
 impl ChunkQueue for PostgresStore {
@@ -76,8 +76,7 @@ impl ChunkQueue for PostgresStore {
             .execute(&self.pool)
             .await
             .map_err(failed)?;
-        self.arrivals.send_replace(());
-        Ok(released.rows_affected())
+        Ok(self.announce_released(released.rows_affected()))
     }
 
     async fn release_forgotten(&self, process: Uuid, held: &[Uuid]) -> Result<u64, StoreError> {
@@ -92,8 +91,7 @@ impl ChunkQueue for PostgresStore {
         .execute(&self.pool)
         .await
         .map_err(failed)?;
-        self.arrivals.send_replace(());
-        Ok(released.rows_affected())
+        Ok(self.announce_released(released.rows_affected()))
     }
 
     async fn sign_off(&self, process: Uuid) -> Result<(), StoreError> {
@@ -125,6 +123,14 @@ impl ChunkQueue for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Announces chunks that were released, if there were any: who asks when there are none must not wake itself.
+    fn announce_released(&self, chunks: u64) -> u64 {
+        if chunks > 0 {
+            self.arrivals.send_replace(());
+        }
+        chunks
+    }
+
     /// Passes on what other processes announce, until the connection fails.
     async fn pass_on(&self) -> Result<Infallible, sqlx::Error> {
         let mut listener = PgListener::connect_with(&self.pool).await?;

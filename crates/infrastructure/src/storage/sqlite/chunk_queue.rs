@@ -102,8 +102,7 @@ impl ChunkQueue for SqliteStore {
             .execute(&self.writer)
             .await
             .map_err(failed)?;
-        self.arrivals.send_replace(());
-        Ok(released.rows_affected())
+        Ok(self.announce_released(released.rows_affected()))
     }
 
     async fn release_forgotten(&self, process: Uuid, held: &[Uuid]) -> Result<u64, StoreError> {
@@ -117,8 +116,7 @@ impl ChunkQueue for SqliteStore {
         .execute(&self.writer)
         .await
         .map_err(failed)?;
-        self.arrivals.send_replace(());
-        Ok(released.rows_affected())
+        Ok(self.announce_released(released.rows_affected()))
     }
 
     async fn sign_off(&self, process: Uuid) -> Result<(), StoreError> {
@@ -142,6 +140,16 @@ impl ChunkQueue for SqliteStore {
     /// A file belongs to one machine, and mostly to one process: others are found by looking.
     async fn listen(&self) {
         std::future::pending::<()>().await;
+    }
+}
+
+impl SqliteStore {
+    /// Announces chunks that were released, if there were any: who asks when there are none must not wake itself.
+    fn announce_released(&self, chunks: u64) -> u64 {
+        if chunks > 0 {
+            self.arrivals.send_replace(());
+        }
+        chunks
     }
 }
 
