@@ -17,7 +17,7 @@ use self::imports::{Source, cycle, imports, modules};
 type Names = &'static [&'static str];
 
 /// What a crate may depend on: siblings, which all stand before it, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 13] = [
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 14] = [
     (
         "punctual-domain",
         &[],
@@ -62,6 +62,16 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 13] = [
     ("punctual-telemetry", &["punctual-domain"], None),
     ("punctual-web", &["punctual-domain"], None),
     (
+        "punctual-store",
+        // Telemetry carries the context of traces, behind the feature `otel`.
+        &[
+            "punctual-application",
+            "punctual-domain",
+            "punctual-telemetry",
+        ],
+        None,
+    ),
+    (
         "punctual-infrastructure",
         // Telemetry carries the context of traces, behind the feature `otel`.
         &[
@@ -91,6 +101,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 13] = [
             "punctual-infrastructure",
             "punctual-operations",
             "punctual-project",
+            "punctual-store",
         ],
         None,
     ),
@@ -114,6 +125,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 13] = [
             "punctual-infrastructure",
             "punctual-operations",
             "punctual-project",
+            "punctual-store",
             "punctual-telemetry",
             "punctual-web",
         ],
@@ -126,6 +138,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 13] = [
             "punctual-domain",
             "punctual-infrastructure",
             "punctual-project",
+            "punctual-store",
             "punctual-telemetry",
         ],
         None,

@@ -20,8 +20,9 @@ use punctual_config_database::{ConfigStore, Server, ServerSettings};
 use punctual_domain::{ChangeKind, FeatureType, Item, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, SchedulerOptions,
-    Store, Worker,
+    Worker,
 };
+use punctual_store::Store;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;

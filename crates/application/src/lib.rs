@@ -5,6 +5,19 @@
 /// them out of the log.
 pub const SPANS: &str = "punctual::spans";
 
+/// Named places where tests let the process die as if the power had gone: what is there after it must be whole. Dies when the
+/// feature `failpoints` of the crate that has the place is on, and `FAILPOINTS` says `NAME=return`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! crash_point {
+    ($name:literal) => {
+        #[cfg(feature = "failpoints")]
+        if fail::eval($name, |_| ()).is_some() {
+            std::process::abort();
+        }
+    };
+}
+
 pub mod backoff;
 pub mod ports;
 mod services;

@@ -2,7 +2,6 @@
 #![warn(missing_docs)]
 
 mod clients;
-mod crash;
 #[cfg(feature = "http")]
 mod environment;
 mod guard;
@@ -20,7 +19,6 @@ mod services;
 #[cfg(feature = "http")]
 mod sources;
 mod spans;
-mod storage;
 #[cfg(feature = "http")]
 mod strict_json;
 
@@ -49,9 +47,3 @@ pub use services::{
 };
 #[cfg(feature = "http")]
 pub use sources::Sources;
-pub use storage::{Store, reader::SqlReader, sqlite::SqliteStore};
-#[cfg(feature = "postgres")]
-pub use storage::{
-    postgres::PostgresStore,
-    transfer::{Transferred, transfer},
-};

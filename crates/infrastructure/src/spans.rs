@@ -1,10 +1,10 @@
-//! Traces: one for each batch, from its slot's firing through chunks and items to the calls of remote endpoints,
+//! Traces: one for each batch, which begins when the store takes it, through chunks and items to the calls of remote endpoints,
 //! whichever replicas they run on. The context travels with the chunks in the queue and goes to the endpoints as
 //! `traceparent` (W3C Trace Context). Nothing is recorded, and nothing sent, unless the feature `otel` is on and a
 //! collector is named.
 
 use punctual_application::SPANS;
-use punctual_domain::{Chunk, NewBatch};
+use punctual_domain::Chunk;
 #[cfg(feature = "otel")]
 use punctual_telemetry as context;
 #[cfg(feature = "http")]
@@ -12,18 +12,6 @@ use reqwest::{RequestBuilder, Response};
 #[cfg(feature = "http")]
 use tracing::{Instrument, field::Empty};
 use tracing::{Span, info_span};
-
-/// Begins the trace of a batch that is put in the queue.
-pub(crate) fn begin(batch: &mut NewBatch) {
-    let span = info_span!(target: SPANS, parent: None, "batch", "otel.kind" = "producer", batch_id = %batch.batch_id,
-        job_id = %batch.job_id, slot = batch.slot, scheduled_at = %batch.scheduled_at,
-        trigger = batch.trigger.as_str(), items = batch.total());
-    if let Some(traceparent) = context::traceparent(&span) {
-        for chunk in &mut batch.chunks {
-            chunk.traceparent = Some(traceparent.clone());
-        }
-    }
-}
 
 /// The span of one delivery of a chunk, in the trace of its batch.
 pub(crate) fn of(chunk: &Chunk) -> Span {

@@ -22,9 +22,10 @@ use punctual_domain::{
     Source, Work, Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, SchedulerOptions, Store,
+    BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, SchedulerOptions,
 };
 use punctual_project::parse_batch_config;
+use punctual_store::Store;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +33,7 @@ use crate::{Job, Punctual, items::Items, no_preferences::NoPreferences};
 
 /// Puts Punctual together; [`Punctual::builder`] makes one.
 pub struct Builder {
-    pub(crate) store: String,
+    pub(crate) store: ChosenStore,
     pub(crate) preferences: Option<Arc<dyn ConfigDatabase>>,
     item_source: Option<Arc<dyn ItemSource>>,
     /// Jobs and handlers that files define.
@@ -53,7 +54,7 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         Self {
-            store: "sqlite://punctual.db".to_owned(),
+            store: ChosenStore::Url("sqlite://punctual.db".to_owned()),
             preferences: None,
             item_source: None,
             from_files: Default::default(),
@@ -89,6 +90,47 @@ impl fmt::Debug for Builder {
     }
 }
 
+/// What [`Builder::store`] takes: a URL, or a store.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum ChosenStore {
+    /// The URL of a store that is opened at the start.
+    Url(String),
+    /// A store that is open already.
+    Open(Store),
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for ChosenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChosenStore").finish_non_exhaustive()
+    }
+}
+
+impl From<&str> for ChosenStore {
+    fn from(url: &str) -> Self {
+        Self::Url(url.to_owned())
+    }
+}
+
+impl From<&String> for ChosenStore {
+    fn from(url: &String) -> Self {
+        Self::Url(url.clone())
+    }
+}
+
+impl From<String> for ChosenStore {
+    fn from(url: String) -> Self {
+        Self::Url(url)
+    }
+}
+
+impl From<Store> for ChosenStore {
+    fn from(store: Store) -> Self {
+        Self::Open(store)
+    }
+}
+
 /// Failure to start Punctual.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -97,7 +139,7 @@ pub enum StartError {
     #[error(transparent)]
     Mistakes(#[from] FieldErrors),
     /// The store cannot be opened.
-    #[error("{0}; check the URL given to `.store(…)`")]
+    #[error("{0}; check what was given to `.store(…)`")]
     Store(#[from] StoreError),
     /// Sources of items cannot be read.
     #[error(transparent)]
@@ -122,11 +164,12 @@ pub(crate) struct Parts {
 }
 
 impl Builder {
-    /// The store: a `SQLite` file (`sqlite://var/punctual.db`), or a `PostgreSQL` database
-    /// (`postgres://user@host/database`). The default is `punctual.db` in the current folder.
+    /// The store: a `SQLite` file (`sqlite://var/punctual.db`), a `PostgreSQL` database
+    /// (`postgres://user@host/database`), or a [`Store`] that is open already, for instance in your own database. The
+    /// default is `punctual.db` in the current folder.
     #[must_use]
-    pub fn store(mut self, url: impl Into<String>) -> Self {
-        self.store = url.into();
+    pub fn store(mut self, store: impl Into<ChosenStore>) -> Self {
+        self.store = store.into();
         self
     }
 
@@ -251,7 +294,10 @@ impl Builder {
     pub async fn start(self) -> Result<Punctual, StartError> {
         // Mistakes are reported before a store is made.
         let checked = self.check()?;
-        let store = Store::open(&self.store).await?;
+        let store = match &self.store {
+            ChosenStore::Url(url) => Store::open(url).await?,
+            ChosenStore::Open(store) => store.clone(),
+        };
         let ports = StorePorts {
             queue: store.queue(),
             batches: store.batches(),

@@ -9,7 +9,7 @@ mod running;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use builder::{Builder, StartError};
+pub use builder::{Builder, ChosenStore, StartError};
 pub use job::Job;
 pub use running::Punctual;
 
@@ -45,3 +45,4 @@ pub use punctual_infrastructure::{
 #[cfg(feature = "operations")]
 pub use punctual_operations::{Access, Metrics, Operations, Words};
 pub use punctual_project::{FileError, FileErrors};
+pub use punctual_store::{HostConnection, Store, sqlx};

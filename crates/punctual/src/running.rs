@@ -3,8 +3,10 @@
 use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
-use punctual_application::Operator;
-use punctual_infrastructure::{Store, Worker};
+use punctual_application::{Operator, OperatorError, TriggerRequest, TriggeredBatch};
+use punctual_domain::{Firing, JobId};
+use punctual_infrastructure::Worker;
+use punctual_store::{HostConnection, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error};
@@ -84,6 +86,28 @@ impl Punctual {
     #[must_use]
     pub fn operator(&self) -> &Operator {
         &self.operator
+    }
+
+    /// Queues a run of a job as [`Operator::trigger`] does, within a transaction of the program around it: it runs if that is
+    /// committed, and only then. The store must be [in the same database](Store::in_sqlite). The audit log does not have it.
+    ///
+    /// # Errors
+    /// The job does not exist or has nothing to run, a tenant has stored no preference, or the store fails.
+    pub async fn trigger_in(
+        &self,
+        connection: impl Into<HostConnection<'_>>,
+        job_id: &JobId,
+        request: &TriggerRequest,
+    ) -> Result<TriggeredBatch, OperatorError> {
+        let batch = self.operator.manual_batch(job_id, request).await?;
+        let triggered = TriggeredBatch::of(&batch);
+        let now = batch.scheduled_at;
+        let firing = Firing {
+            batches: vec![batch],
+            positions: vec![],
+        };
+        self.store.enqueue_in(connection, firing, now).await?;
+        Ok(triggered)
     }
 
     /// A token that is cancelled when it stops, for parts of the program that stop with it. Cancelling it stops it.

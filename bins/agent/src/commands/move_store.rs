@@ -1,7 +1,7 @@
 //! `punctual-agent move-store`: from the embedded store to `PostgreSQL`, without losing anything.
 
 use punctual_application::ports::StoreError;
-use punctual_infrastructure::{PostgresStore, SqliteStore, transfer};
+use punctual_store::{Store, transfer};
 
 use super::Failure;
 use crate::{settings::Settings, wiring::store_error};
@@ -28,11 +28,10 @@ pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Fail
     let cannot_open = |setting: &'static str| {
         move |error: StoreError| refuse(&error, store_error(&error, setting))
     };
-    let source = SqliteStore::open(from).await;
-    let source = source.map_err(cannot_open("BATCH_STORE_URL"))?;
-    let target = PostgresStore::open(to).await;
-    let target = target.map_err(cannot_open("--to"))?;
-    let moved = transfer(&source, &target).await;
+    for (url, setting) in [(from.as_str(), "BATCH_STORE_URL"), (to, "--to")] {
+        Store::open(url).await.map_err(cannot_open(setting))?;
+    }
+    let moved = transfer(from, to).await;
     let moved = moved.map_err(|error| refuse(&error, error.to_string()))?;
     for (table, rows) in &moved.rows {
         println!("{rows:>12} {table}");

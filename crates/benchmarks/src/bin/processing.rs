@@ -31,9 +31,8 @@ use punctual_application::{
     },
 };
 use punctual_domain::{FeatureType, Item, PreferenceRecord, PurposeId, Source, TenantId, Zone};
-use punctual_infrastructure::{
-    BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Store, Worker,
-};
+use punctual_infrastructure::{BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Worker};
+use punctual_store::Store;
 use punctual_telemetry::LogFormat;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

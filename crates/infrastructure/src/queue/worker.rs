@@ -13,7 +13,7 @@ use std::{
 
 use futures::FutureExt;
 use punctual_application::{
-    ActiveFailures, ChunkReport, EnhancedBatchProcessor, Operation, ProcessError,
+    ActiveFailures, ChunkReport, EnhancedBatchProcessor, Operation, ProcessError, crash_point,
     ports::{ChunkQueue, ClaimLimits, ClaimedChunk, Heartbeat, StoreError, Survey, WorkQueue},
 };
 use punctual_domain::JobId;
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
 use uuid::Uuid;
 
-use crate::{crash::crash_point, lateness::Lateness, spans};
+use crate::{lateness::Lateness, spans};
 
 /// Interval of heartbeats, and of looking at the queue without a notification.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);

@@ -276,3 +276,75 @@ pub(crate) fn until(next: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration
     })
     .min(LONGEST_SLEEP)
 }
+
+#[cfg(test)]
+mod tests {
+    use punctual_application::{ports::MockItemSource, testing::ManualClock};
+    use punctual_domain::{BatchConfig, ItemId, JobId, Priority, Trigger};
+    use punctual_store::Store;
+    use sqlx::{
+        Connection,
+        sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_store_is_noted_until_it_takes_batches_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SqliteConnectOptions::new()
+            .filename(folder.path().join("store.db"))
+            .create_if_missing(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+            .connect_with(file)
+            .await
+            .unwrap();
+        let store = Store::in_sqlite(pool.clone(), "").await.unwrap();
+        let due = "2026-03-01T09:00:00Z".parse().unwrap();
+        let tenants: Vec<ItemId> = (0..2_000)
+            .map(|n| ItemId::new(format!("t{n}")).unwrap())
+            .collect();
+        let batch = NewBatch::new(
+            &JobId::new("job").unwrap(),
+            Priority::Medium,
+            "daily 09:00 UTC".to_owned(),
+            due,
+            "2026-03-01".parse().unwrap(),
+            Trigger::Schedule,
+            due,
+            &tenants,
+            1,
+        );
+        let firing = || Firing {
+            batches: vec![batch.clone()],
+            positions: vec![],
+        };
+        let options = SchedulerOptions {
+            chunk_size: 1,
+            look_back: TimeDelta::zero(),
+        };
+        let failures = ActiveFailures::default();
+        let mut scheduler = BatchScheduler::new(
+            BatchConfig { jobs: vec![] },
+            Arc::new(MockItemSource::new()),
+            Arc::new(store),
+            Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z")),
+            options,
+        )
+        .with_failures(failures.clone());
+        let room = async |pages: u32| {
+            let sql = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+            sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+        };
+        room(1).await;
+        scheduler.fire(firing(), due).await.unwrap_err();
+        let [failure] = failures.list(due).try_into().unwrap();
+        assert_eq!(failure.operation, Operation::EnqueueDueBatches);
+        assert!(failure.reason.contains("full"), "{failure:?}");
+        room(1_000_000).await;
+        scheduler.fire(firing(), due).await.unwrap();
+        assert_eq!(failures.list(due), []);
+    }
+}

@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ActiveFailures, Operation,
     backoff::Backoff,
+    crash_point,
     ports::{
         BatchReader, Clock, Deliveries, DueDelivery, Page, ResultFilter, ResultSink, SinkError,
         StoreError, StoredResult,
@@ -28,7 +29,7 @@ use tracing::{error, info, warn};
 use self::to_file::ToFile;
 #[cfg(feature = "http")]
 use self::to_url::{Posts, ToUrl};
-use crate::{crash::crash_point, guard::guarded};
+use crate::guard::guarded;
 
 /// Results that travel together, and those that are posted one by one before it is noted.
 const PAGE: u32 = 500;

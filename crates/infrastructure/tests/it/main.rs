@@ -8,7 +8,6 @@
 
 mod client_cache;
 mod contract;
-mod drivers;
 mod endpoint;
 mod misbehaving_servers;
 mod plain_server;

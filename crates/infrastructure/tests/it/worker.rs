@@ -20,7 +20,8 @@ use punctual_domain::{
     BatchConfig, BatchStatus, Firing, Item, ItemId, JobConfig, NewBatch, PurposeId, Source,
     Trigger, Zone,
 };
-use punctual_infrastructure::{SqliteStore, Worker};
+use punctual_infrastructure::Worker;
+use punctual_store::Store;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +67,7 @@ impl ItemSource for ThereLater {
 /// A store in a folder of its own, with a batch of each of these jobs in its queue.
 struct Bench {
     folder: tempfile::TempDir,
-    store: SqliteStore,
+    store: Store,
     config: Arc<BatchConfig>,
     order: Order,
 }
@@ -76,7 +77,7 @@ impl Bench {
     async fn new(jobs: &[(String, &str)], chunks: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("punctual.db").display());
-        let store = SqliteStore::open(&url).await.unwrap();
+        let store = Store::open(&url).await.unwrap();
         let job = |(name, priority): &(String, &str)| {
             json!({"job_id": name, "type": "individual_batch", "purpose_id": "p",
                 "priority": priority, "schedule": {"frequency": "daily"}, "source": {"file": "x.json"}})

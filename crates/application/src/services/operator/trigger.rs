@@ -49,6 +49,22 @@ pub struct TriggeredBatch {
     pub total: usize,
 }
 
+impl TriggeredBatch {
+    /// What is said of a batch that was queued for this.
+    ///
+    /// # Panics
+    /// The batch has no chunks.
+    #[must_use]
+    pub fn of(batch: &NewBatch) -> Self {
+        Self {
+            batch_id: batch.batch_id,
+            job_id: batch.job_id.clone(),
+            occurrence: batch.chunks[0].occurrence,
+            total: batch.total(),
+        }
+    }
+}
+
 impl Operator {
     /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
     ///
@@ -66,14 +82,27 @@ impl Operator {
         self.once(key, scope, request, act).await
     }
 
-    async fn trigger_as(
+    /// The batch of such a run, which is not queued: for a store that takes it within a transaction of the program around
+    /// it. The audit log does not have it.
+    ///
+    /// # Errors
+    /// As [`trigger`](Self::trigger), but for the store.
+    pub async fn manual_batch(
         &self,
-        actor: &Actor,
+        job_id: &JobId,
+        request: &TriggerRequest,
+    ) -> Result<NewBatch, OperatorError> {
+        let now = self.clock.now();
+        self.batch_of(job_id, request, Uuid::new_v4(), now).await
+    }
+
+    async fn batch_of(
+        &self,
         job_id: &JobId,
         request: &TriggerRequest,
         run: Uuid,
         now: DateTime<Utc>,
-    ) -> Result<TriggeredBatch, OperatorError> {
+    ) -> Result<NewBatch, OperatorError> {
         let job = self.job(job_id)?;
         refuse_empty("tenants", request.tenants.as_ref(), request.all)?;
         if let (Some(named), false) = (&request.tenants, request.allow_unknown) {
@@ -91,20 +120,31 @@ impl Operator {
                 "{job_id} has no items to run; {remedy}"
             )));
         }
-        let occurrence = Occurrence::Run(run);
-        let batch = NewBatch::new(
+        Ok(NewBatch::new(
             &job.job_id,
             job.priority,
             "manual".to_owned(),
             now,
-            occurrence,
+            Occurrence::Run(run),
             Trigger::Manual,
             now,
             &items,
             chunk_size_of(job.kind, self.chunk_size),
         )
         .of_job(&job, TimeDelta::zero())
-        .allowing_unknown(request.allow_unknown);
+        .allowing_unknown(request.allow_unknown))
+    }
+
+    async fn trigger_as(
+        &self,
+        actor: &Actor,
+        job_id: &JobId,
+        request: &TriggerRequest,
+        run: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<TriggeredBatch, OperatorError> {
+        let batch = self.batch_of(job_id, request, run, now).await?;
+        let triggered = TriggeredBatch::of(&batch);
         let (batch_id, total) = (batch.batch_id, batch.total());
         let detail = format!("batch {batch_id} of {total} items");
         self.record(actor, "trigger", job_id.as_str(), &detail)
@@ -115,12 +155,7 @@ impl Operator {
         };
         self.noted(self.queue.enqueue(firing, self.clock.now()).await)?;
         info!(%batch_id, %job_id, total, "Operator queued batch {batch_id} of {job_id}: {total} items");
-        Ok(TriggeredBatch {
-            batch_id,
-            job_id: job.job_id,
-            occurrence,
-            total,
-        })
+        Ok(triggered)
     }
 
     /// Refuses tenants who have stored no preference for a job's feature: most likely they are mistyped.

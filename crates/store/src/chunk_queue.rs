@@ -1,0 +1,306 @@
+//! The port `ChunkQueue`: chunks that wait, and the leases on them. A chunk waits as JSON, with its place in its batch beside
+//! it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_application::{
+    crash_point,
+    ports::{
+        ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER, StoreError,
+        Survey,
+    },
+};
+use punctual_domain::{Chunk, JobId};
+use tokio::sync::watch;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use crate::{
+    Store,
+    batch_store::end_batch,
+    claims::claim_chunk,
+    driver::{Announcement, Connection, Value, values},
+    errors::failed,
+};
+
+/// How often, and after which time, a claim is retried while another process claims chunks of the job.
+const LOCK_ATTEMPTS: usize = 50;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
+/// How long to wait after the connection that listens has failed.
+const LISTEN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whether a chunk can be claimed at `$1`: what rests for longer than ever asked for, which ends by `$2`, was put to rest before
+/// the clock stepped back.
+macro_rules! waits {
+    () => {
+        "c.done = 0 AND c.token IS NULL AND NOT (c.not_before > $1 AND c.not_before <= $2)"
+    };
+}
+
+macro_rules! waiting_jobs {
+    ($columns:literal) => {
+        concat!(
+            "WITH RECURSIVE queued(job_id) AS (
+                 SELECT (SELECT c.job_id FROM @chunks c WHERE c.done = 0 AND c.token IS NULL AND c.job_id > ''
+                         ORDER BY c.job_id LIMIT 1)
+                 UNION ALL
+                 SELECT (SELECT c.job_id FROM @chunks c WHERE c.done = 0 AND c.token IS NULL AND c.job_id > queued.job_id
+                         ORDER BY c.job_id LIMIT 1)
+                 FROM queued WHERE queued.job_id IS NOT NULL)
+             SELECT ", $columns, " FROM queued WHERE job_id IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM @paused_jobs p WHERE p.job_id = queued.job_id)
+               AND EXISTS (SELECT 1 FROM @chunks c WHERE c.job_id = queued.job_id AND ", waits!(), ")"
+        )
+    };
+}
+
+/// The jobs that are not paused and have chunks that can be claimed. One step through the index for each job that has any,
+/// however many it has.
+const WAITING_JOBS: &str = waiting_jobs!("job_id");
+
+/// The same with -1, and the processes that hold claims with their last heartbeats; 1: it never sent one.
+const SURVEY: &str = concat!(
+    waiting_jobs!("job_id, CAST(-1 AS BIGINT)"),
+    " UNION ALL SELECT c.process, coalesce(p.last_seen, 1)
+      FROM (SELECT DISTINCT process FROM @chunks WHERE token IS NOT NULL AND process IS NOT NULL) c
+      LEFT JOIN @processes p ON p.process = c.process"
+);
+
+/// The next chunks of a job, at most `$4`.
+const WAITING_CHUNKS: &str = concat!(
+    "SELECT c.chunk, c.chunk_id, c.message FROM @chunks c WHERE c.job_id = $3 AND ",
+    waits!(),
+    " ORDER BY c.place, c.chunk LIMIT $4"
+);
+
+/// Ends a chunk that cannot be read; those of its items that have no outcome count as failed. Its message stays.
+pub(crate) const END_UNREADABLE: &str = "UPDATE @chunks SET done = 1, token = NULL,
+         failed = CASE WHEN total > succeeded + skipped + superseded
+                  THEN total - succeeded - skipped - superseded ELSE failed END
+     WHERE chunk = $1 RETURNING batch_id";
+
+const HEARTBEAT: &str = "INSERT INTO @processes (process, last_seen) VALUES ($1, @now())
+     ON CONFLICT (process) DO UPDATE SET last_seen = excluded.last_seen";
+
+/// Releases the claims of a process that has died.
+const RELEASE_LOST: &str = "UPDATE @chunks SET token = NULL, items = NULL, lost = lost + 1
+     WHERE token IS NOT NULL AND process = $1
+       AND coalesce((SELECT p.last_seen FROM @processes p WHERE p.process = $1), 1) = $2";
+
+/// Releases claims of a process that it knows nothing of.
+const RELEASE_FORGOTTEN: &str =
+    "UPDATE @chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
+     WHERE token IS NOT NULL AND process = $1
+       AND token NOT IN (SELECT held.value FROM @texts($2, held))";
+
+const SIGN_OFF: &str = "UPDATE @processes SET last_seen = 0 WHERE process = $1";
+
+/// Forgets processes that have been silent for a day and hold nothing.
+const FORGET_PROCESSES: &str = "DELETE FROM @processes AS p WHERE last_seen < @now() - 86400000000
+     AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.token IS NOT NULL AND c.process = p.process)";
+
+#[async_trait]
+impl ChunkQueue for Store {
+    async fn claim_next(
+        &self,
+        process: Uuid,
+        limits: &ClaimLimits,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ClaimedChunk>, StoreError> {
+        for _ in 0..LOCK_ATTEMPTS {
+            let (claimed, locked) = self.try_claim(process, limits, now).await?;
+            if !claimed.is_empty() || !locked {
+                return Ok(claimed);
+            }
+            tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn heartbeat(&self, process: Uuid) -> Result<(), StoreError> {
+        self.database.execute(HEARTBEAT, values![process]).await?;
+        Ok(())
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Survey, StoreError> {
+        let rows = self.database.fetch(SURVEY, values![now, longest_rest(now)]);
+        let rows: Vec<(String, i64)> = rows.await?;
+        let (waiting, working): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(_, last_seen)| *last_seen < 0);
+        // A process whose name was damaged is none that could be waited for.
+        let heartbeat = |(process, last_seen): (String, i64)| {
+            let process = process.parse().ok()?;
+            Some(Heartbeat { process, last_seen })
+        };
+        Ok(Survey {
+            waiting: jobs(waiting.into_iter().map(|(job_id, _)| job_id).collect()),
+            working: working.into_iter().filter_map(heartbeat).collect(),
+        })
+    }
+
+    async fn release_lost(&self, last: &Heartbeat) -> Result<u64, StoreError> {
+        let process = values![last.process, last.last_seen];
+        let released = self.database.execute(RELEASE_LOST, process).await?;
+        Ok(self.note_released(released))
+    }
+
+    async fn release_forgotten(&self, process: Uuid, held: &[Uuid]) -> Result<u64, StoreError> {
+        let held = Value::Texts(held.iter().map(Uuid::to_string).collect());
+        let claims = values![process, held];
+        let released = self.database.execute(RELEASE_FORGOTTEN, claims).await?;
+        Ok(self.note_released(released))
+    }
+
+    async fn sign_off(&self, process: Uuid) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin().await?;
+        transaction.execute(SIGN_OFF, values![process]).await?;
+        transaction.execute(FORGET_PROCESSES, values![]).await?;
+        transaction.commit().await
+    }
+
+    fn arrivals(&self) -> watch::Receiver<()> {
+        self.arrivals.subscribe()
+    }
+
+    /// Without a connection, looking every now and then has to do.
+    async fn listen(&self) {
+        let heard = |announcement| {
+            if announcement == Announcement::Chunks {
+                self.arrivals.send_replace(());
+            }
+            self.changes.send_replace(());
+        };
+        loop {
+            let error = self.database.listen(&heard).await;
+            warn!(%error, "Failed to listen for new work, polling instead: {error}");
+            tokio::time::sleep(LISTEN_RETRY_INTERVAL).await;
+        }
+    }
+}
+
+impl Store {
+    /// Tells this process of chunks that were released, if there were any: who asks when there are none must not wake itself.
+    fn note_released(&self, chunks: u64) -> u64 {
+        if chunks > 0 {
+            self.arrivals.send_replace(());
+        }
+        chunks
+    }
+
+    /// Claims what it can, and says whether chunks of a job were left because another process claims some of it now.
+    async fn try_claim(
+        &self,
+        process: Uuid,
+        limits: &ClaimLimits,
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<ClaimedChunk>, bool), StoreError> {
+        let (mut limits, mut claimed, mut locked) = (limits.clone(), Vec::new(), false);
+        let mut transaction = self.database.begin().await?;
+        let due = values![now, longest_rest(now)];
+        let waiting: Vec<String> = transaction.fetch(WAITING_JOBS, due).await?;
+        for job_id in limits.in_order(jobs(waiting)) {
+            let room = limits.room(&job_id);
+            if room == 0 {
+                continue;
+            }
+            // Another process claims chunks of the job at this moment, and would not see which items this one gives.
+            let lock = values![&job_id];
+            if !transaction.fetch_one("SELECT @try_lock($1)", lock).await? {
+                locked = true;
+                continue;
+            }
+            let next = values![now, longest_rest(now), &job_id, room];
+            let next: Vec<(i64, String, String)> = transaction.fetch(WAITING_CHUNKS, next).await?;
+            for (number, chunk_id, message) in next {
+                let Some(chunk) = read(&job_id, &chunk_id, &message) else {
+                    end_unreadable(&mut transaction, number, now).await?;
+                    continue;
+                };
+                let token = Uuid::new_v4();
+                let claimant = Claimant { process, token };
+                let claim = claim_chunk(&mut transaction, &chunk, claimant, now).await?;
+                limits.add(&chunk);
+                claimed.push(ClaimedChunk {
+                    chunk,
+                    token,
+                    claim,
+                });
+                if limits.room(&job_id) == 0 {
+                    break;
+                }
+            }
+        }
+        if !claimed.is_empty() {
+            crash_point!("claim-before-commit");
+        }
+        transaction.commit().await?;
+        if !claimed.is_empty() {
+            crash_point!("claim-after-commit");
+            self.changes.send_replace(());
+        }
+        Ok((claimed, locked))
+    }
+}
+
+/// Ends a chunk that cannot be read, and its batch with the last one.
+pub(crate) async fn end_unreadable(
+    connection: &mut Connection<'_>,
+    number: i64,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let batch_id: String = connection
+        .fetch_one(END_UNREADABLE, values![number])
+        .await?;
+    end_batch(connection, &batch_id, now).await
+}
+
+/// A chunk as the queue keeps it.
+pub(crate) fn message(chunk: &Chunk) -> Result<String, StoreError> {
+    serde_json::to_string(chunk).map_err(failed)
+}
+
+/// The place of a chunk in its batch. The first chunks of all batches of a job come before the second ones, so that a large
+/// batch lets others in.
+pub(crate) fn place(chunk: &Chunk) -> i64 {
+    let place = chunk.chunk_id.rsplit('/').next();
+    place.and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// The chunk of a row of this job; `None`, and an entry in the log, when its message is none or that of another row.
+fn read(job_id: &JobId, chunk_id: &str, message: &str) -> Option<Chunk> {
+    let read = serde_json::from_str(message).map_err(|error| error.to_string());
+    let read = read.and_then(|chunk: Chunk| {
+        if chunk.chunk_id == chunk_id && chunk.job_id == *job_id {
+            Ok(chunk)
+        } else {
+            Err(format!("it is that of {}", chunk.chunk_id))
+        }
+    });
+    read.inspect_err(|error| {
+        error!(
+            chunk_id,
+            error,
+            "Chunk {chunk_id} in the store cannot be read, its items count as failed: {error}"
+        );
+    })
+    .ok()
+}
+
+/// Until when a chunk rests at most that is put to rest now.
+fn longest_rest(now: DateTime<Utc>) -> DateTime<Utc> {
+    now + RETRY_CHUNK_AFTER
+}
+
+/// The jobs of these names. One that was damaged is left out: it must not stop the others.
+fn jobs(names: Vec<String>) -> Vec<JobId> {
+    let job = |name: String| {
+        JobId::new(name)
+            .inspect_err(|error| {
+                error!(%error, "Chunks of a job in the store do not run, its name is damaged: {error}");
+            })
+            .ok()
+    };
+    names.into_iter().filter_map(job).collect()
+}

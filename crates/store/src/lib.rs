@@ -1,0 +1,177 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Adding a statement
+//!
+//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `reader`, `deliveries`, `operations`) or of
+//! its subject (`claims`), once for both databases: [`driver`] says which marks stand for what differs. The suites of
+//! `testing::contract` run on both, so add what the statement promises to them first.
+//!
+//! # Adding a column
+//!
+//! 1. A migration in `migrations/sqlite` and one in `migrations/postgres`, with a default for rows of earlier versions. One
+//!    that has been released is never edited.
+//! 2. The statement that writes it, and the one that reads it; of results, both in `batch_store` and `reader`.
+//! 3. The type that carries it, in `punctual-domain` or `ports`, with the fake and a contract test that reads it back. A field
+//!    of results is one of the API, too: its snapshots, and `make reference`.
+//!
+//! `transfer` asks the databases for their columns.
+#![warn(missing_docs)]
+
+mod batch_store;
+mod chunk_queue;
+mod claims;
+mod deliveries;
+mod driver;
+mod errors;
+mod host;
+mod migrations;
+mod operations;
+mod reader;
+mod takeover;
+#[cfg(test)]
+mod tests;
+mod trace;
+#[cfg(feature = "postgres")]
+mod transfer;
+mod work_queue;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use punctual_application::ports::{
+    BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, StoreError, WorkQueue,
+};
+use punctual_domain::Firing;
+use tokio::sync::watch;
+
+/// The crate whose pools and connections a store takes.
+pub use sqlx;
+
+#[cfg(feature = "postgres")]
+use self::driver::postgres::PostgresDriver;
+use self::driver::{Announcement, Database, Namespace, sqlite::SqliteDriver};
+pub use self::host::HostConnection;
+#[cfg(feature = "postgres")]
+pub use self::transfer::{Transferred, transfer};
+
+/// The schema of a `PostgreSQL` database that is opened by its URL.
+#[cfg(feature = "postgres")]
+pub(crate) const DEFAULT_SCHEMA: &str = "punctual";
+
+/// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `OperatorStore`. Clones
+/// are the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    database: Database,
+    /// Tells when chunks may have come to wait.
+    arrivals: watch::Sender<()>,
+    /// Tells when batches may have begun, progressed or ended.
+    changes: watch::Sender<()>,
+}
+
+impl Store {
+    /// Opens the store at `url`, `sqlite://var/punctual.db` or `postgres://user@host/database`, creates what is missing, and
+    /// brings its tables up to date. In `PostgreSQL` they stand in the schema `punctual`; those that an earlier version made
+    /// elsewhere move there.
+    ///
+    /// # Errors
+    /// When the URL is neither, or the store cannot be opened or written to.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        #[cfg(feature = "postgres")]
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let driver = PostgresDriver::open(url, &Namespace::new(DEFAULT_SCHEMA)?).await?;
+            return Self::over(Database::new(driver)).await;
+        }
+        let driver = SqliteDriver::open(url, &Namespace::new("")?).await?;
+        Self::over(Database::new(driver)).await
+    }
+
+    /// A store in the `SQLite` database of the program around it, with its connections. Names of tables begin with `prefix` and
+    /// `_`; which migrations have run stands in one of them. Set a `busy_timeout`: the program and the store write in turns.
+    ///
+    /// # Errors
+    /// The prefix has other characters than a-z, 0-9 and _, or the tables cannot be brought up to date.
+    pub async fn in_sqlite(pool: sqlx::SqlitePool, prefix: &str) -> Result<Self, StoreError> {
+        let driver = SqliteDriver::in_pool(pool, &Namespace::new(prefix)?).await?;
+        Self::over(Database::new(driver)).await
+    }
+
+    /// A store in the `PostgreSQL` database of the program around it, with its connections. Its tables stand in `schema`, which
+    /// is created where it is missing; which migrations have run stands there, too.
+    ///
+    /// # Errors
+    /// The schema has other characters than a-z, 0-9 and _, or the tables cannot be brought up to date.
+    #[cfg(feature = "postgres")]
+    pub async fn in_postgres(pool: sqlx::PgPool, schema: &str) -> Result<Self, StoreError> {
+        let driver = PostgresDriver::in_pool(pool, &Namespace::new(schema)?).await?;
+        Self::over(Database::new(driver)).await
+    }
+
+    async fn over(database: Database) -> Result<Self, StoreError> {
+        takeover::take_over(&database).await?;
+        Ok(Self {
+            database,
+            arrivals: watch::Sender::new(()),
+            changes: watch::Sender::new(()),
+        })
+    }
+
+    /// [Enqueues](WorkQueue::enqueue) within a transaction of the program around the store: all of it is committed, or nothing
+    /// is. On `SQLite` the workers find the chunks within two seconds of the commit, on `PostgreSQL` at once.
+    ///
+    /// # Errors
+    /// As [`WorkQueue::enqueue`]; also when the connection is of another kind of database than the store.
+    pub async fn enqueue_in(
+        &self,
+        connection: impl Into<HostConnection<'_>>,
+        firing: Firing,
+        now: DateTime<Utc>,
+    ) -> Result<Enqueued, StoreError> {
+        let session = connection.into().session(&self.database)?;
+        let mut connection = self.database.connection(session);
+        work_queue::enqueue(&mut connection, firing, now).await
+    }
+
+    /// Where the schedulers put what fell due.
+    #[must_use]
+    pub fn queue(&self) -> Arc<dyn WorkQueue> {
+        Arc::new(self.clone())
+    }
+
+    /// Where the processor keeps results.
+    #[must_use]
+    pub fn batches(&self) -> Arc<dyn BatchStore> {
+        Arc::new(self.clone())
+    }
+
+    /// Where workers get the chunks they run.
+    #[must_use]
+    pub fn chunks(&self) -> Arc<dyn ChunkQueue> {
+        Arc::new(self.clone())
+    }
+
+    /// What is still to be delivered.
+    #[must_use]
+    pub fn deliveries(&self) -> Arc<dyn Deliveries> {
+        Arc::new(self.clone())
+    }
+
+    /// What operators see and have done.
+    #[must_use]
+    pub fn operations(&self) -> Arc<dyn OperatorStore> {
+        Arc::new(self.clone())
+    }
+
+    /// What reads batches, results and dead letters.
+    #[must_use]
+    pub fn reader(&self) -> Arc<dyn BatchReader> {
+        Arc::new(self.clone())
+    }
+
+    /// Tells this and other processes that chunks may have come to wait.
+    async fn announce_chunks(&self) -> Result<(), StoreError> {
+        self.database.announce(Announcement::Chunks).await?;
+        self.arrivals.send_replace(());
+        Ok(())
+    }
+}

@@ -1,0 +1,621 @@
+//! The store on both databases: the suites of its ports, and what only a real database does.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::{
+    ports::{
+        BatchReader, BatchStore, ChunkQueue, ClaimLimits, Claimant, Clock, Deliveries, Leadership,
+        OperatorStore, StoreErrorKind, SystemClock, WorkQueue,
+    },
+    testing::contract,
+};
+use punctual_domain::{
+    Chunk, Delivery, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority,
+    Trigger,
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{Store, driver::values};
+
+/// A store in a file of its own.
+async fn in_file() -> (TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&url(&folder, "new/folder/punctual.db")).await;
+    (folder, store.unwrap())
+}
+
+fn url(folder: &TempDir, name: &str) -> String {
+    format!("sqlite://{}", folder.path().join(name).display())
+}
+
+/// A database of its own on the server that tests are given.
+#[cfg(feature = "postgres")]
+pub(crate) async fn database() -> String {
+    use sqlx::{ConnectOptions, Executor, PgPool, postgres::PgConnectOptions};
+    let server = std::env::var("TEST_POSTGRES_URL")
+        .expect("TEST_POSTGRES_URL is set by tests/with-postgres.sh");
+    let name = format!("test_{}", Uuid::new_v4().simple());
+    let admin = PgPool::connect(&server).await.unwrap();
+    let sql = format!("CREATE DATABASE {name}");
+    admin.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    let options: PgConnectOptions = server.parse().unwrap();
+    options.database(&name).to_url_lossy().to_string()
+}
+
+/// A test of a store, on both databases.
+macro_rules! on_both {
+    ($($name:ident)+) => { $(
+        mod $name {
+            #[tokio::test]
+            async fn in_a_file() {
+                let (_folder, store) = super::in_file().await;
+                super::$name(store).await;
+            }
+
+            #[cfg(feature = "postgres")]
+            #[cfg_attr(not(feature = "servers"), ignore = "needs what `make setup` installs; run `make test`")]
+            #[tokio::test]
+            async fn on_a_server() {
+                let store = crate::Store::open(&super::database().await).await.unwrap();
+                super::$name(store).await;
+            }
+        }
+    )+ };
+}
+
+on_both! {
+    keeps_the_contract
+    keeps_what_is_to_be_delivered
+    what_is_damaged_stops_no_other
+    keeps_what_operators_see
+    every_character_is_kept_or_replaced
+}
+
+async fn keeps_the_contract(store: Store) {
+    contract::store(&store, &store).await;
+}
+
+async fn keeps_what_is_to_be_delivered(store: Store) {
+    contract::deliveries(&store, &store).await;
+}
+
+fn batch(job: &str, due: DateTime<Utc>, items: &[ItemId], chunk_size: usize) -> NewBatch {
+    NewBatch::new(
+        &JobId::new(job).unwrap(),
+        Priority::High,
+        "daily".into(),
+        due,
+        Occurrence::Instant(due),
+        Trigger::Schedule,
+        SystemClock.now(),
+        items,
+        chunk_size,
+    )
+}
+
+fn items(range: std::ops::Range<usize>) -> Vec<ItemId> {
+    let item = |n| ItemId::new(format!("t{n}")).unwrap();
+    range.map(item).collect()
+}
+
+fn firing(batches: Vec<NewBatch>) -> Firing {
+    Firing {
+        batches,
+        positions: vec![],
+    }
+}
+
+fn claimant() -> Claimant {
+    Claimant {
+        process: Uuid::new_v4(),
+        token: Uuid::new_v4(),
+    }
+}
+
+fn succeeded(item_id: &ItemId, output: serde_json::Value, at: DateTime<Utc>) -> ItemResult {
+    ItemResult {
+        item_id: item_id.clone(),
+        status: ItemStatus::Succeeded,
+        attempts: 1,
+        preference: None,
+        output: Some(output),
+        error: None,
+        started_at: at,
+        finished_at: Some(at),
+    }
+}
+
+/// A message that is damaged, one that is of another chunk, and the name of a job.
+const DAMAGE: [&str; 3] = [
+    "UPDATE @chunks SET message = 'not JSON' WHERE job_id = 'a' AND place = 1",
+    "UPDATE @chunks SET message = (SELECT o.message FROM @chunks o WHERE o.job_id = 'a' AND o.place = 0)
+     WHERE job_id = 'a' AND place = 2",
+    "UPDATE @chunks SET job_id = 'not a name!' WHERE job_id = 'b'",
+];
+
+async fn what_is_damaged_stops_no_other(store: Store) {
+    let now = SystemClock.now();
+    let items = items(0..3);
+    let batches = ["a", "b", "c"].map(|job| batch(job, now, &items, 1));
+    let damaged = batches[0].batch_id;
+    store.enqueue(firing(batches.into()), now).await.unwrap();
+    for sql in DAMAGE {
+        store.database.execute(sql, values![]).await.unwrap();
+    }
+    let (process, limits) = (Uuid::new_v4(), ClaimLimits::new(8));
+    let claimed = store.claim_next(process, &limits, now).await;
+    let claimed: Vec<String> = claimed
+        .unwrap()
+        .into_iter()
+        .map(|one| format!("{} {}", one.chunk.job_id, one.chunk.items[0]))
+        .collect();
+    assert_eq!(claimed, ["a t0", "c t0", "c t1", "c t2"]);
+    let again = store.claim_next(process, &limits, now).await;
+    assert_eq!(again.unwrap(), []);
+    assert_eq!(store.survey(now).await.unwrap().waiting, []);
+    let batch = store.batch(damaged).await.unwrap().unwrap();
+    assert_eq!((batch.failed, batch.total), (2, 3));
+}
+
+async fn every_character_is_kept_or_replaced(store: Store) {
+    let now = SystemClock.now();
+    let batch = batch("job", now, &items(0..2), 2);
+    let chunk = batch.chunks[0].clone();
+    store
+        .enqueue(firing(vec![batch.clone()]), now)
+        .await
+        .unwrap();
+    let claimant = claimant();
+    store.claim(&chunk, claimant, now).await.unwrap();
+    let failed = ItemResult {
+        status: ItemStatus::Failed,
+        output: None,
+        error: Some("a\0b ✓ \u{1f600} '\"@chunks".into()),
+        ..succeeded(&chunk.items[0], serde_json::Value::Null, now)
+    };
+    let text = serde_json::json!({"text": "a\0b ✓ '\"@now()"});
+    let other = succeeded(&chunk.items[1], text.clone(), now);
+    let committed = store.commit(&chunk, claimant.token, &[failed, other]).await;
+    assert!(committed.unwrap().finished);
+    let filter = punctual_application::ports::ResultFilter {
+        batch_id: batch.batch_id,
+        status: None,
+    };
+    let (results, _) = store.results(&filter, &Default::default()).await.unwrap();
+    let error = results[0].result.error.as_deref().unwrap();
+    assert_eq!(
+        error.replace('\u{fffd}', "\0"),
+        "a\0b ✓ \u{1f600} '\"@chunks"
+    );
+    assert_eq!(results[1].result.output.as_ref(), Some(&text));
+}
+
+async fn keeps_what_operators_see(store: Store) {
+    let now = DateTime::from_timestamp(SystemClock.now().timestamp(), 0).unwrap();
+    contract::operations(&store).await;
+
+    let due = now - TimeDelta::seconds(90);
+    let batches = [due, due - TimeDelta::hours(2)].map(|due| NewBatch {
+        deliver_to: vec![Delivery::File("out.ndjson".into())],
+        ..batch("job", due, &items(0..2), 1)
+    });
+    let chunk = batches[0].chunks[0].clone();
+    store.enqueue(firing(batches.into()), now).await.unwrap();
+    let activity = store.activity(now - TimeDelta::hours(1)).await.unwrap();
+    let [activity] = activity.as_slice() else {
+        panic!("{activity:?}")
+    };
+    assert_eq!(
+        (activity.batches, activity.items, activity.worst_lateness_ms),
+        (1, 0, 90_000)
+    );
+    assert!(store.replica_leases().await.unwrap().is_empty());
+
+    // Who holds work, and has it been heard of?
+    let claimant = claimant();
+    let claimed = store.claim(&chunk, claimant, now).await.unwrap();
+    assert_eq!(claimed.items.len(), 1);
+    let working = store.replica_leases().await.unwrap();
+    let [one] = working.as_slice() else {
+        panic!("{working:?}")
+    };
+    assert_eq!(
+        (one.process.as_str(), one.chunks, one.last_seen),
+        (claimant.process.to_string().as_str(), 1, None)
+    );
+    assert!(one.is_unresponsive(now));
+    store.heartbeat(claimant.process).await.unwrap();
+    let heard = &store.replica_leases().await.unwrap()[0];
+    let seen = heard.last_seen.unwrap();
+    assert!(!heard.is_unresponsive(seen + TimeDelta::seconds(15)));
+    assert!(heard.is_unresponsive(seen + TimeDelta::seconds(17)));
+
+    // Deliveries that fail once are retried and not shown yet; those given up long ago are no longer shown.
+    let ended = "UPDATE @batches SET finished_at = 0";
+    store.database.execute(ended, values![]).await.unwrap();
+    let began = DateTime::UNIX_EPOCH;
+    let fails = async |again: Option<DateTime<Utc>>| {
+        let due = store.take(now, TimeDelta::zero(), &[]).await;
+        let due = due.unwrap().expect("a delivery is due");
+        let postponed = store.postpone(due.id, again, "disk full");
+        postponed.await.unwrap();
+    };
+    fails(Some(began)).await;
+    assert_eq!(store.failing_deliveries(began).await.unwrap(), []);
+    fails(Some(began)).await;
+    let failing = store.failing_deliveries(began).await.unwrap();
+    let [one] = failing.as_slice() else {
+        panic!("{failing:?}")
+    };
+    assert_eq!(
+        (one.given_up, one.deliveries, one.since, one.reason.as_str()),
+        (false, 1, began, "disk full")
+    );
+    fails(None).await;
+    let failing = store.failing_deliveries(began).await.unwrap();
+    assert!(failing.iter().any(|one| one.given_up), "{failing:?}");
+    let later = began + TimeDelta::seconds(1);
+    let failing = store.failing_deliveries(later).await.unwrap();
+    assert!(failing.iter().all(|one| !one.given_up), "{failing:?}");
+
+    let process = Uuid::new_v4();
+    let leads = store.lead(process, std::time::Duration::from_mins(1));
+    let leads = leads.await.unwrap();
+    let leader = store.leader().await.unwrap();
+    if leads == Leadership::Granted {
+        let (who, until) = leader.unwrap();
+        assert_eq!(who, process.to_string());
+        assert!(until > now, "{until}");
+    } else {
+        assert_eq!(leader, None);
+    }
+}
+
+#[tokio::test]
+async fn opening_again_changes_nothing_and_something_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        Store::open(&url(&folder, "punctual.db")).await.unwrap();
+    }
+    let text = "not a database, and long enough to be taken for one ".repeat(20);
+    std::fs::write(folder.path().join("notes.txt"), text).unwrap();
+    for (url, expected) in [
+        (url(&folder, "notes.txt"), "notes.txt"),
+        ("mysql://u:secret@h/db".into(), "sqlite://var"),
+    ] {
+        let error = Store::open(&url).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("secret"));
+    }
+}
+
+/// A pool of one connection to a file, as a program around the store may have.
+async fn pool(folder: &TempDir) -> sqlx::SqlitePool {
+    let file = folder.path().join("shop.db");
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true);
+    let pool = SqlitePoolOptions::new().max_connections(1);
+    let pool = pool.before_acquire(|connection, _| {
+        Box::pin(async { Ok(!sqlx::Connection::is_in_transaction(connection)) })
+    });
+    pool.connect_with(options).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_bundled_sqlite_is_past_the_wal_reset_corruption_and_syncs_every_commit() {
+    let (_folder, store) = in_file().await;
+    let mut transaction = store.database.begin().await.unwrap();
+    let version: String = transaction
+        .fetch_one("SELECT sqlite_version()", values![])
+        .await
+        .unwrap();
+    let numbers: Vec<u32> = version.split('.').map(|n| n.parse().unwrap()).collect();
+    assert!(numbers >= vec![3, 51, 3], "{version}");
+    let synchronous: i64 = transaction
+        .fetch_one("PRAGMA synchronous", values![])
+        .await
+        .unwrap();
+    assert_eq!(synchronous, 2, "FULL");
+}
+
+#[tokio::test]
+async fn items_are_looked_up_one_by_one_however_many_results_a_job_has() {
+    let (_folder, store) = in_file().await;
+    let plan = format!("EXPLAIN QUERY PLAN {}", crate::claims::ROWS_OF_ITEMS);
+    let steps: Vec<(i64, i64, i64, String)> = store.database.fetch(&plan, values![]).await.unwrap();
+    let by_item = |step: &(i64, i64, i64, String)| {
+        step.3
+            .contains("(tenant_id=? AND job_id=? AND occurrence=?)")
+    };
+    assert!(steps.iter().any(by_item), "{steps:#?}");
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_nothing_half_and_gives_it_once_there_is_room() {
+    let (_folder, store) = in_file().await;
+    let due = SystemClock.now();
+    let batch = batch("job", due, &items(0..500), 500);
+    let chunk = batch.chunks[0].clone();
+    store
+        .enqueue(firing(vec![batch.clone()]), due)
+        .await
+        .unwrap();
+    let claimant = claimant();
+    store.claim(&chunk, claimant, due).await.unwrap();
+    let output = serde_json::json!({"text": "x".repeat(2_000)});
+    let results: Vec<ItemResult> = chunk
+        .items
+        .iter()
+        .map(|item| succeeded(item, output.clone(), due))
+        .collect();
+    let room = async |pages: u32| {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        store.database.execute(&sql, values![]).await.unwrap();
+    };
+    room(100).await;
+    let full = store.commit(&chunk, claimant.token, &results).await;
+    assert_eq!(full.unwrap_err().kind(), StoreErrorKind::Full);
+    let stored = async || store.batch(batch.batch_id).await.unwrap().unwrap();
+    assert_eq!(stored().await.processed(), 0, "nothing half");
+    room(1_000_000).await;
+    let committed = store.commit(&chunk, claimant.token, &results).await;
+    let committed = committed.unwrap();
+    assert!(committed.taken == 500 && committed.finished);
+    assert_eq!(stored().await.succeeded, 500);
+    let whole = store
+        .database
+        .fetch::<String>("PRAGMA integrity_check", values![]);
+    assert_eq!(whole.await.unwrap(), ["ok"]);
+}
+
+/// What a shop has in its own database.
+const OF_SHOP: &str = "CREATE TABLE deliveries (parcel TEXT); CREATE TABLE batches (parcel TEXT);
+    CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT);";
+
+/// One chunk runs from its claim to its result.
+async fn works(store: &Store, batch: &NewBatch) {
+    let limits = ClaimLimits::new(8);
+    let now = SystemClock.now();
+    let claimed = store
+        .claim_next(Uuid::new_v4(), &limits, now)
+        .await
+        .unwrap();
+    let [claimed] = claimed.as_slice() else {
+        panic!("{claimed:?}")
+    };
+    let Chunk {
+        batch_id, items, ..
+    } = &claimed.chunk;
+    assert_eq!(*batch_id, batch.batch_id);
+    let results: Vec<ItemResult> = items
+        .iter()
+        .map(|item| succeeded(item, serde_json::json!("done"), now))
+        .collect();
+    let committed = store.commit(&claimed.chunk, claimed.token, &results).await;
+    assert!(committed.unwrap().finished);
+}
+
+#[tokio::test]
+async fn a_file_has_room_for_a_program_and_punctual_whichever_migrates_first() {
+    for program_first in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = pool(&folder).await;
+        let migrate = async || {
+            let one = sqlx::migrate::Migration::new(
+                1,
+                "shop".into(),
+                sqlx::migrate::MigrationType::Simple,
+                sqlx::SqlSafeStr::into_sql_str(OF_SHOP),
+                false,
+            );
+            let migrator = sqlx::migrate::Migrator::with_migrations(vec![one]);
+            migrator.run(&pool).await.unwrap();
+        };
+        if program_first {
+            migrate().await;
+        }
+        let store = Store::in_sqlite(pool.clone(), "punctual").await.unwrap();
+        migrate().await;
+        Store::in_sqlite(pool.clone(), "punctual").await.unwrap();
+        migrate().await;
+
+        let now = SystemClock.now();
+        for commits in [false, true] {
+            let mut transaction = pool.begin().await.unwrap();
+            sqlx::query("INSERT INTO orders (item) VALUES ('tea')")
+                .execute(&mut *transaction)
+                .await
+                .unwrap();
+            let batch = batch("job", now, &items(0..2), 2);
+            let stored = store.enqueue_in(&mut *transaction, firing(vec![batch.clone()]), now);
+            assert_eq!(stored.await.unwrap().batches.len(), 1);
+            if commits {
+                transaction.commit().await.unwrap();
+                works(&store, &batch).await;
+            } else {
+                drop(transaction);
+                assert_eq!(store.batch(batch.batch_id).await.unwrap(), None);
+            }
+        }
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT name FROM sqlite_master WHERE type IN ('table', 'index') AND substr(name, 1, 9) <> 'punctual_'
+               AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name",
+        )
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        assert_eq!(
+            tables,
+            ["_sqlx_migrations", "batches", "deliveries", "orders"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_that_would_need_quotes_and_a_connection_of_another_database_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Store::in_sqlite(pool(&folder).await, "my-shop")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("my-shop"), "{error}");
+}
+
+#[cfg(feature = "postgres")]
+mod on_a_server {
+    use std::time::Duration;
+
+    use sqlx::{Executor, PgPool};
+
+    use super::*;
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[tokio::test]
+    async fn a_database_has_room_for_a_program_and_punctual_whichever_migrates_first() {
+        for program_first in [true, false] {
+            let pool = PgPool::connect(&database().await).await.unwrap();
+            if program_first {
+                pool.execute(OF_SHOP).await.unwrap();
+            }
+            let store = Store::in_postgres(pool.clone(), "scheduling")
+                .await
+                .unwrap();
+            if !program_first {
+                pool.execute(OF_SHOP).await.unwrap();
+            }
+            Store::in_postgres(pool.clone(), "scheduling")
+                .await
+                .unwrap();
+            let path: String = sqlx::query_scalar("SHOW search_path")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            assert!(path.contains("public"), "{path}");
+
+            let now = SystemClock.now();
+            let mut arrivals = store.arrivals();
+            let listening = store.clone();
+            let listening = tokio::spawn(async move { listening.listen().await });
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            for commits in [false, true] {
+                let mut transaction = pool.begin().await.unwrap();
+                let batch = batch("job", now, &items(0..2), 2);
+                let stored = store.enqueue_in(&mut *transaction, firing(vec![batch.clone()]), now);
+                assert_eq!(stored.await.unwrap().batches.len(), 1);
+                if commits {
+                    arrivals.mark_unchanged();
+                    transaction.commit().await.unwrap();
+                    arrivals.changed().await.unwrap();
+                    works(&store, &batch).await;
+                } else {
+                    transaction.rollback().await.unwrap();
+                    assert_eq!(store.batch(batch.batch_id).await.unwrap(), None);
+                }
+            }
+            listening.abort();
+            let tables: Vec<String> = sqlx::query_scalar(
+                "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename",
+            )
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+            assert_eq!(tables, ["batches", "deliveries", "orders"]);
+        }
+    }
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[tokio::test]
+    async fn tables_of_an_earlier_version_move_into_the_schema_with_all_that_is_in_them() {
+        let url = database().await;
+        let pool = PgPool::connect(&url).await.unwrap();
+        // As earlier versions opened it: in the first schema of the search path.
+        let earlier = Store::in_postgres(pool.clone(), "").await.unwrap();
+        let now = SystemClock.now();
+        let batch = batch("job", now, &items(0..2), 2);
+        earlier
+            .enqueue(firing(vec![batch.clone()]), now)
+            .await
+            .unwrap();
+        let (one, other) = tokio::join!(Store::open(&url), Store::open(&url));
+        let (one, _) = (one.unwrap(), other.unwrap());
+        works(&one, &batch).await;
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+        assert_eq!(left, 0);
+    }
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[tokio::test]
+    async fn opening_again_changes_nothing_and_no_password_is_shown() {
+        let url = database().await;
+        Store::open(&url).await.unwrap();
+        let (again, beside) = tokio::join!(Store::open(&url), Store::open(&url));
+        again.unwrap();
+        beside.unwrap();
+        let error = Store::open("postgres://u:secret@127.0.0.1:1/none").await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1:1"));
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[tokio::test]
+    async fn a_dropped_begin_leaves_no_transaction_open() {
+        let store = Store::open(&database().await).await.unwrap();
+        for round in 0..200_u64 {
+            let store = store.clone();
+            let beginning = tokio::spawn(async move { store.database.begin().await.map(|_| ()) });
+            tokio::time::sleep(Duration::from_micros(round * 7)).await;
+            beginning.abort();
+            let _ = beginning.await;
+        }
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+             AND state LIKE 'idle in transaction%'";
+        for _ in 0..100 {
+            let open: Vec<i64> = store.database.fetch(open, values![]).await.unwrap();
+            if open == [0] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("a transaction is open");
+    }
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[tokio::test]
+    async fn one_process_leads_until_its_term_has_run_out_or_it_steps_down() {
+        use Leadership::{Granted, Refused};
+        let store = Store::open(&database().await).await.unwrap();
+        let (a, b) = (Uuid::new_v4(), Uuid::new_v4());
+        let (long, over) = (Duration::from_mins(10), Duration::ZERO);
+        for (process, term, leads) in [
+            (a, long, Granted),
+            (b, long, Refused),
+            (a, long, Granted),
+            (a, over, Granted),
+            (b, long, Granted),
+            (a, long, Refused),
+        ] {
+            assert_eq!(store.lead(process, term).await.unwrap(), leads);
+        }
+    }
+}

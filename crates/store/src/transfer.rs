@@ -1,0 +1,177 @@
+//! From the embedded store to `PostgreSQL`: everything that is stored, and what waits in the queue, in one transaction.
+
+use std::collections::BTreeMap;
+
+use futures::{TryStreamExt, stream::StreamExt};
+use punctual_application::ports::{StoreError, StoreErrorKind};
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
+
+use crate::{
+    DEFAULT_SCHEMA,
+    driver::{Namespace, postgres::PostgresDriver, sqlite::SqliteDriver},
+    errors::failed,
+};
+
+/// Rows that travel together.
+const ROWS_PER_COPY: usize = 2_000;
+
+/// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases.
+const TABLES: [&str; 10] = [
+    "schedule_progress",
+    "paused_jobs",
+    "batches",
+    "chunks",
+    "item_results",
+    "skipped_items",
+    "dead_letters",
+    "deliveries",
+    "audit_log",
+    "requests",
+];
+
+/// Number of rows copied, by table.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Transferred {
+    /// Rows, by table.
+    pub rows: BTreeMap<&'static str, u64>,
+    /// Chunks that wait in the queue.
+    pub waiting: u64,
+}
+
+/// Copies everything from a `SQLite` store to a `PostgreSQL` store that has nothing yet, or nothing at all. What is being
+/// written to the `SQLite` store meanwhile waits, so stop the agent before.
+///
+/// # Errors
+/// An agent is at work on the `SQLite` store, the `PostgreSQL` store is not empty, or one of them fails.
+pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
+    let namespace = Namespace::new("")?;
+    let (from, to) = (
+        SqliteDriver::open(from, &namespace).await?,
+        PostgresDriver::open(to, &Namespace::new(DEFAULT_SCHEMA)?).await?,
+    );
+    let mut source = from.begin_transaction().await.map_err(failed)?;
+    refuse_running_agents(&mut source).await?;
+    let mut target = to.begin_transaction().await.map_err(failed)?;
+    let search_path = format!("SET LOCAL search_path TO {DEFAULT_SCHEMA}");
+    sqlx::query(AssertSqlSafe(search_path))
+        .execute(&mut *target)
+        .await
+        .map_err(failed)?;
+    refuse_non_empty(&mut target).await?;
+    let mut transferred = Transferred::default();
+    for table in TABLES {
+        let rows = copy(table, &mut source, &mut target).await?;
+        transferred.rows.insert(table, rows);
+    }
+    // Claims of a process that was killed: it works on the other store, if at all.
+    sqlx::query(
+        "UPDATE chunks SET token = NULL, items = NULL, lost = lost + 1 WHERE done = 0 AND token IS NOT NULL",
+    )
+    .execute(&mut *target)
+    .await
+    .map_err(failed)?;
+    let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM chunks WHERE done = 0")
+        .fetch_one(&mut *target)
+        .await
+        .map_err(failed)?;
+    transferred.waiting = waiting.unsigned_abs();
+    target.commit().await.map_err(failed)?;
+    Ok(transferred)
+}
+
+async fn refuse_running_agents(source: &mut SqliteConnection) -> Result<(), StoreError> {
+    let at_work: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM processes WHERE last_seen BETWEEN (unixepoch() - 10) * 1000000 AND (unixepoch() + 60) * 1000000)",
+    )
+    .fetch_one(source)
+    .await
+    .map_err(failed)?;
+    if at_work {
+        return Err(StoreError::new(
+            StoreErrorKind::Conflict,
+            "an agent used the SQLite store within the last 10 s; stop it, wait, and try again",
+        ));
+    }
+    Ok(())
+}
+
+async fn refuse_non_empty(target: &mut PgConnection) -> Result<(), StoreError> {
+    // No other process fills it meanwhile.
+    sqlx::query("LOCK TABLE batches, schedule_progress IN EXCLUSIVE MODE")
+        .execute(&mut *target)
+        .await
+        .map_err(failed)?;
+    let filled: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM batches) OR EXISTS (SELECT 1 FROM schedule_progress)",
+    )
+    .fetch_one(target)
+    .await
+    .map_err(failed)?;
+    if filled {
+        return Err(StoreError::new(
+            StoreErrorKind::Conflict,
+            "the PostgreSQL store is not empty: an agent has used it; use a new database",
+        ));
+    }
+    Ok(())
+}
+
+/// Copies the rows of a table, and returns how many there are.
+async fn copy(
+    name: &'static str,
+    source: &mut SqliteConnection,
+    target: &mut PgConnection,
+) -> Result<u64, StoreError> {
+    let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?1)")
+        .bind(name)
+        .fetch_all(&mut *source)
+        .await
+        .map_err(failed)?;
+    // PostgreSQL keeps no character NUL.
+    let value = |column: &String| {
+        format!(
+            "'{column}', CASE typeof({column}) WHEN 'text' THEN replace({column}, char(0), char(65533)) ELSE {column} END"
+        )
+    };
+    let values: Vec<String> = columns.iter().map(value).collect();
+    let read = format!("SELECT json_object({}) FROM {name}", values.join(", "));
+    let listed = columns.join(", ");
+    let write = format!(
+        "INSERT INTO {name} ({listed}) OVERRIDING SYSTEM VALUE
+         SELECT {listed} FROM json_populate_recordset(NULL::{name}, $1::json)"
+    );
+    let mut rows = 0;
+    let mut pieces = sqlx::query_scalar::<_, String>(AssertSqlSafe(read))
+        .fetch(&mut *source)
+        .map_err(failed)
+        .try_chunks(ROWS_PER_COPY);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|stopped| stopped.1)?;
+        let written = sqlx::query(AssertSqlSafe(write.clone()))
+            .bind(format!("[{}]", piece.join(",")))
+            .execute(&mut *target)
+            .await
+            .map_err(failed)?;
+        rows += written.rows_affected();
+    }
+    drop(pieces);
+    let counted: Option<String> = sqlx::query_scalar(
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::regclass AND attidentity <> ''",
+    )
+    .bind(name)
+    .fetch_optional(&mut *target)
+    .await
+    .map_err(failed)?;
+    // Numbers that the database counts up by itself go on after those that have come.
+    if let Some(column) = counted {
+        let count_on = format!(
+            "SELECT setval(pg_get_serial_sequence('{name}', '{column}'), max({column})) FROM {name} HAVING max({column}) > 0"
+        );
+        sqlx::query(AssertSqlSafe(count_on))
+            .execute(target)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(rows)
+}
