@@ -38,7 +38,7 @@ pub use planning::{
 };
 pub use preference::{
     change::{Change, ChangeKind, PreferenceRecord},
-    effective::{MergedPreference, Origin},
+    effective::{MergedPreference, Origin, SharedPreference},
     overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides},
     stored::Preference,
     values::parse_zone,

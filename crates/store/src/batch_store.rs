@@ -7,13 +7,13 @@ use punctual_application::{
     ports::{BatchStore, Claim, Claimant, Committed, StoreError},
 };
 use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus};
-use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::{
     Store,
     claims::claim_chunk,
     driver::{Announcement, Column, Connection, Value, values},
+    results::ResultRows,
 };
 
 /// Records that an item is running, if the claim of its chunk is valid.
@@ -26,57 +26,45 @@ const MARK_POISON_CANDIDATE: &str =
     "UPDATE @chunks SET suspected = CASE WHEN suspect = $3 THEN suspected + 1 ELSE 1 END, suspect = $3
      WHERE chunk_id = $1 AND token = $2";
 
-/// The chunk, if its claim stands, and whether its batch is cancelled, and a replay. The lock on the row keeps the claim from
-/// ending before this transaction does.
-const VALID_CLAIM: &str = "SELECT c.chunk, b.status = 'cancelled', b.trigger = 'replay'
+/// The chunk, if its claim stands, its run, and whether its batch is cancelled, and a replay. The lock on the row keeps the claim
+/// from ending before this transaction does.
+const VALID_CLAIM: &str = "SELECT c.chunk, c.run, b.status = 'cancelled', b.trigger = 'replay'
      FROM @chunks c JOIN @batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = $1 AND c.token = $2 @for_update(c)";
-
-const INSERT_RESULTS: &str =
-    "@item_results AS r (tenant_id, job_id, occurrence, chunk, status, attempts, preference, output, error,
-                   started_at, finished_at)";
-
-/// Only a row that is to run again, by the same chunk, gives way.
-const UPSERT_RESULTS: &str = "ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET chunk = excluded.chunk,
-         again = NULL, status = excluded.status,
-         attempts = excluded.attempts, preference = excluded.preference, output = excluded.output,
-         error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at
-     WHERE r.again = excluded.chunk";
 
 /// Reopens dead letters whose replay by a chunk was skipped.
 const REOPEN_DEAD_LETTERS: &str = "UPDATE @dead_letters SET state = 'open', settled_at = NULL WHERE state = 'replayed'
        AND id IN (SELECT max(d.id) FROM @skipped_items s
-           JOIN @item_results r ON r.tenant_id = s.tenant_id AND r.job_id = s.job_id AND r.occurrence = s.occurrence
+           JOIN @results r ON r.run = $2 AND r.tenant_id = s.tenant_id
            JOIN @dead_letters d ON d.tenant_id = s.tenant_id AND d.job_id = s.job_id AND d.occurrence = s.occurrence
            WHERE s.chunk = $1 AND r.again = $1 GROUP BY s.tenant_id)";
 
 /// Takes the mark of a replay from items that the replay skipped.
-const CLEAR_REPLAYED: &str = "UPDATE @item_results SET again = NULL WHERE again = $1
-       AND (tenant_id, job_id, occurrence) IN
-           (SELECT s.tenant_id, s.job_id, s.occurrence FROM @skipped_items s WHERE s.chunk = $1)";
+const CLEAR_REPLAYED: &str = "UPDATE @results SET again = NULL WHERE run = $2 AND again = $1
+       AND tenant_id IN (SELECT s.tenant_id FROM @skipped_items s WHERE s.chunk = $1)";
 
-/// Adds results that were all taken to the counts of their chunk.
-const ADD_COUNTS: &str =
-    "UPDATE @chunks SET succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4
-     WHERE chunk = $1";
+/// Adds results that were all taken to the counts of their chunk, and ends it when all of its items have an outcome.
+const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4,
+         done = CASE WHEN succeeded + failed + skipped + superseded + $2 + $3 + $4 >= total THEN 1 ELSE 0 END,
+         token = CASE WHEN succeeded + failed + skipped + superseded + $2 + $3 + $4 >= total THEN NULL ELSE token END
+     WHERE chunk = $1 RETURNING done";
 
 /// Counts the results of a chunk anew, where not all were stored.
 const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed) =
-         (SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed')
-          FROM @item_results r WHERE r.chunk = $1),
+         (SELECT count(CASE r.status WHEN 1 THEN 1 END), count(CASE r.status WHEN 2 THEN 1 END)
+          FROM @texts($3, item) CROSS JOIN @results r WHERE r.run = $2 AND r.tenant_id = item.value AND r.chunk = $1),
          skipped = (SELECT count(*) FROM @skipped_items s WHERE s.chunk = $1)
      WHERE chunk = $1";
 
 /// Keeps items that failed, if their results were taken and there are no letters of them yet.
 const INSERT_DEAD_LETTERS: &str =
     "INSERT INTO @dead_letters (job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at)
-     SELECT job_id, tenant_id, occurrence, $5, $6, attempts, coalesce(error, ''), coalesce(finished_at, started_at)
-     FROM @item_results r
-     WHERE tenant_id IN (SELECT item.value FROM @texts($1, item)) AND job_id = $2 AND occurrence = $3 AND chunk = $4
-       AND status = 'failed'
+     SELECT $2, r.tenant_id, $3, $6, $7, r.attempts, coalesce(r.error, ''), r.started_at + coalesce(r.duration, 0)
+     FROM @texts($1, item) CROSS JOIN @results r
+     WHERE r.run = $4 AND r.tenant_id = item.value AND r.chunk = $5 AND r.status = 2
        AND NOT EXISTS (SELECT 1 FROM @dead_letters d WHERE d.tenant_id = r.tenant_id AND d.job_id = $2
-                       AND d.occurrence = $3 AND d.batch_id = $5)
-     ORDER BY tenant_id";
+                       AND d.occurrence = $3 AND d.batch_id = $6)
+     ORDER BY r.tenant_id";
 
 const RELEASE: &str =
     "UPDATE @chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0, not_before = $3
@@ -84,12 +72,12 @@ const RELEASE: &str =
 
 /// Ends a chunk all of whose items have an outcome.
 const FINISH_CHUNK: &str =
-    "UPDATE @chunks SET done = 1, token = NULL, items = NULL, message = '' WHERE chunk_id = $1 AND token = $2
+    "UPDATE @chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
        AND succeeded + failed + skipped + superseded >= total";
 
-/// Deletes the records of running items of a chunk that has ended.
+/// Deletes the records of running items of a batch that has ended. Those of a chunk that has ended count no more.
 const CLEAR_RUNNING: &str = "DELETE FROM @running_items
-     WHERE chunk = (SELECT chunk FROM @chunks WHERE chunk_id = $1)";
+     WHERE chunk IN (SELECT c.chunk FROM @chunks c WHERE c.batch_id = $1)";
 
 /// Lets one chunk of a batch end at a time: the last two would not see each other.
 const LOCK_BATCH: &str = "SELECT b.total FROM @batches b WHERE b.batch_id = $1 @for_update(b)";
@@ -163,26 +151,33 @@ impl BatchStore for Store {
             .iter()
             .partition(|result| result.status == ItemStatus::Skipped);
         // Before it is our turn to write: others write meanwhile.
-        let rows = columns(chunk, &ended);
+        let rows = ResultRows::new(&ended);
         let mut transaction = self.database.begin().await?;
         let claim = values![&*chunk.chunk_id, token];
         let claim = transaction.fetch_optional(VALID_CLAIM, claim).await?;
-        let Some((own, cancelled, replay)) = claim else {
+        let claim: Option<(i64, i64, bool, bool)> = claim;
+        let Some((own, run, cancelled, replay)) = claim else {
             return Ok(Committed::default());
         };
-        let mut taken = 0;
-        if !ended.is_empty() {
-            let rows = rows(own);
-            taken += transaction
-                .insert(INSERT_RESULTS, rows, UPSERT_RESULTS)
-                .await?;
-        }
+        let new_preferences = self.preferences.insert(&mut transaction, &rows).await?;
+        let mut taken = rows
+            .insert(
+                &mut transaction,
+                Column::Same(run.into()),
+                Column::Same(own.into()),
+            )
+            .await?;
         if !skipped.is_empty() {
-            taken += skip(&mut transaction, chunk, own, replay, &skipped).await?;
+            taken += skip(&mut transaction, chunk, own, &skipped).await?;
+            if replay {
+                for statement in [REOPEN_DEAD_LETTERS, CLEAR_REPLAYED] {
+                    transaction.execute(statement, values![own, run]).await?;
+                }
+            }
         }
         let taken = taken as usize;
         let count = |wanted| results.iter().filter(|one| one.status == wanted).count();
-        if taken == results.len() {
+        let finished = if taken == results.len() {
             let counts = [
                 ItemStatus::Succeeded,
                 ItemStatus::Failed,
@@ -190,21 +185,23 @@ impl BatchStore for Store {
             ]
             .map(count);
             let counts = values![own, counts[0], counts[1], counts[2]];
-            transaction.execute(ADD_COUNTS, counts).await?;
+            transaction.fetch_one(ADD_COUNTS, counts).await?
         } else {
-            transaction.execute(RECOUNT, values![own]).await?;
-        }
+            let items = values![own, run, chunk.items.as_slice()];
+            transaction.execute(RECOUNT, items).await?;
+            finish(&mut transaction, chunk, token).await?
+        };
         if count(ItemStatus::Failed) > 0 {
-            keep_dead_letters(&mut transaction, chunk, own, results).await?;
+            keep_dead_letters(&mut transaction, chunk, (own, run), results).await?;
         }
         let ended = results.iter().filter_map(|result| result.finished_at).max();
-        let finished = match ended {
-            Some(now) => finish(&mut transaction, chunk, token, now).await?,
-            None => false,
-        };
+        if let (true, Some(now)) = (finished, ended) {
+            end_batch(&mut transaction, &chunk.batch_id.to_string(), now).await?;
+        }
         crash_point!("results-before-commit");
         transaction.commit().await?;
         crash_point!("results-after-commit");
+        self.preferences.remember(new_preferences);
         self.changes.send_replace(());
         Ok(Committed {
             taken,
@@ -233,48 +230,12 @@ impl BatchStore for Store {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.database.begin().await?;
-        finish(&mut transaction, chunk, token, now).await?;
+        if finish(&mut transaction, chunk, token).await? {
+            end_batch(&mut transaction, &chunk.batch_id.to_string(), now).await?;
+        }
         transaction.commit().await?;
         self.changes.send_replace(());
         Ok(())
-    }
-}
-
-/// The columns of results, but for the number of their chunk.
-fn columns(chunk: &Chunk, results: &[&ItemResult]) -> impl FnOnce(i64) -> Vec<Column> {
-    let json = |value: fn(&ItemResult) -> &Option<Json>| {
-        let text = |result: &&ItemResult| value(result).as_ref().map(ToString::to_string);
-        Column::Texts(results.iter().map(text).collect())
-    };
-    let tenants = Column::texts(results, |result| result.item_id.as_str());
-    let (job_id, occurrence) = (chunk.job_id.as_str().into(), chunk.occurrence.to_string());
-    let status = Column::texts(results, |result| result.status.as_str());
-    let attempts = Column::integers(results, |result| result.attempts.into());
-    let (preferences, outputs) = (
-        json(|result| &result.preference),
-        json(|result| &result.output),
-    );
-    let errors = results.iter().map(|result| result.error.clone());
-    let errors = Column::Texts(errors.collect());
-    let started = Column::integers(results, |result| result.started_at.timestamp_micros());
-    let finished = results
-        .iter()
-        .map(|result| result.finished_at.map(|at| at.timestamp_micros()));
-    let finished = Column::Integers(finished.collect());
-    move |own| {
-        vec![
-            tenants,
-            Column::Same(job_id),
-            Column::Same(occurrence.into()),
-            Column::Same(own.into()),
-            status,
-            attempts,
-            preferences,
-            outputs,
-            errors,
-            started,
-            finished,
-        ]
     }
 }
 
@@ -283,7 +244,6 @@ async fn skip(
     connection: &mut Connection<'_>,
     chunk: &Chunk,
     own: i64,
-    replay: bool,
     skipped: &[&ItemResult],
 ) -> Result<u64, StoreError> {
     let columns = vec![
@@ -301,19 +261,13 @@ async fn skip(
     ];
     let into = "@skipped_items (chunk, tenant_id, job_id, occurrence, reason, at)";
     let then = "ON CONFLICT DO NOTHING";
-    let inserted = connection.insert(into, columns, then).await?;
-    if replay {
-        for statement in [REOPEN_DEAD_LETTERS, CLEAR_REPLAYED] {
-            connection.execute(statement, values![own]).await?;
-        }
-    }
-    Ok(inserted)
+    connection.insert(into, columns, then).await
 }
 
 async fn keep_dead_letters(
     connection: &mut Connection<'_>,
     chunk: &Chunk,
-    own: i64,
+    (own, run): (i64, i64),
     results: &[ItemResult],
 ) -> Result<(), StoreError> {
     let failed = results
@@ -324,6 +278,7 @@ async fn keep_dead_letters(
         Value::Texts(failed.collect()),
         &chunk.job_id,
         chunk.occurrence.to_string(),
+        run,
         own,
         chunk.batch_id,
         chunk.scheduled_at
@@ -332,22 +287,14 @@ async fn keep_dead_letters(
     Ok(())
 }
 
-/// Ends a chunk all of whose items have an outcome, and its batch with the last one.
+/// Ends a chunk all of whose items have an outcome, and says whether it is over.
 async fn finish(
     connection: &mut Connection<'_>,
     chunk: &Chunk,
     token: Uuid,
-    now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let claim = values![&*chunk.chunk_id, token];
-    if connection.execute(FINISH_CHUNK, claim).await? == 0 {
-        return Ok(false);
-    }
-    connection
-        .execute(CLEAR_RUNNING, values![&*chunk.chunk_id])
-        .await?;
-    end_batch(connection, &chunk.batch_id.to_string(), now).await?;
-    Ok(true)
+    Ok(connection.execute(FINISH_CHUNK, claim).await? > 0)
 }
 
 /// Ends a batch all of whose chunks are done.
@@ -356,11 +303,13 @@ pub(crate) async fn end_batch(
     batch_id: &str,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    connection
-        .fetch::<i64>(LOCK_BATCH, values![batch_id])
-        .await?;
+    if connection.is_shared() {
+        let lock = values![batch_id];
+        connection.fetch::<i64>(LOCK_BATCH, lock).await?;
+    }
     let ended = connection.execute(FINISH_BATCH, values![batch_id, now]);
     if ended.await? > 0 {
+        connection.execute(CLEAR_RUNNING, values![batch_id]).await?;
         connection.announce(Announcement::Batches).await?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The port `ChunkQueue`: chunks that wait, and the leases on them. A chunk waits as JSON, with its place in its batch beside
-//! it.
+//! The port `ChunkQueue`: chunks that wait, and the leases on them. What a chunk consists of stands as JSON in a table of its
+//! own, which is written once: claims and counts rewrite a short row.
 
 use std::time::Duration;
 
@@ -70,12 +70,13 @@ const SURVEY: &str = concat!(
 
 /// The next chunks of a job, at most `$4`.
 const WAITING_CHUNKS: &str = concat!(
-    "SELECT c.chunk, c.chunk_id, c.message FROM @chunks c WHERE c.job_id = $3 AND ",
+    "SELECT c.chunk, c.chunk_id, coalesce(m.message, '') FROM @chunks c
+     LEFT JOIN @chunk_messages m ON m.chunk = c.chunk WHERE c.job_id = $3 AND ",
     waits!(),
     " ORDER BY c.place, c.chunk LIMIT $4"
 );
 
-/// Ends a chunk that cannot be read; those of its items that have no outcome count as failed. Its message stays.
+/// Ends a chunk that cannot be read; those of its items that have no outcome count as failed.
 pub(crate) const END_UNREADABLE: &str = "UPDATE @chunks SET done = 1, token = NULL,
          failed = CASE WHEN total > succeeded + skipped + superseded
                   THEN total - succeeded - skipped - superseded ELSE failed END

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{Claim, Claimant, StoreError};
 use punctual_domain::{Chunk, ItemId};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
@@ -12,35 +13,40 @@ use crate::{
     errors::{failed, no_chunk},
 };
 
-/// Puts a claim on a chunk. A claim that another process left open is a delivery that ended with it.
-const CLAIM: &str = "UPDATE @chunks SET token = $2, process = $3, claimed_at = $4, job_id = $5, occurrence = $6, total = $7,
+/// Puts a claim on a chunk that gives all of its items. A claim that another process left open is a delivery that ended with it.
+/// Then the status of the batch, whether the chunk has brought outcomes, whether it replays or another batch is of the same run,
+/// and whether items of the job are noted as running.
+const CLAIM: &str = "UPDATE @chunks SET token = $2, process = $3, claimed_at = $4, items = NULL, superseded = 0,
          lost = lost + CASE WHEN token IS NOT NULL AND process <> $3 THEN 1 ELSE 0 END
      WHERE chunk_id = $1
-     RETURNING chunk, lost, suspect, suspected,
-               (SELECT b.status = 'cancelled' FROM @batches b WHERE b.batch_id = $8)";
+     RETURNING chunk, run, lost, suspect, suspected,
+               (SELECT b.status FROM @batches b WHERE b.batch_id = $5),
+               succeeded + failed + skipped > 0,
+               EXISTS (SELECT 1 FROM @batches o WHERE o.run = @chunks.run AND (o.batch_id <> $5 OR o.trigger = 'replay')),
+               EXISTS (SELECT 1 FROM @running_items n WHERE n.job_id = $6)";
 
-/// The rows of a chunk's items. `CROSS JOIN` keeps `SQLite` from looking through all results of the job instead of looking
-/// up each item.
-pub(crate) const ROWS_OF_ITEMS: &str =
-    "SELECT r.tenant_id, r.chunk, r.again FROM @texts($1, item) CROSS JOIN @item_results r
-     WHERE r.tenant_id = item.value AND r.job_id = $2 AND r.occurrence = $3
-     UNION ALL SELECT tenant_id, chunk, NULL FROM @skipped_items WHERE chunk = $4";
+/// The outcomes that a chunk's items have. `CROSS JOIN` keeps `SQLite` from looking through all results of the run instead of
+/// looking up each item.
+pub(crate) const OUTCOMES: &str =
+    "SELECT r.tenant_id, r.chunk, r.again FROM @texts($1, item) CROSS JOIN @results r
+     WHERE r.run = $2 AND r.tenant_id = item.value
+     UNION ALL SELECT tenant_id, chunk, NULL FROM @skipped_items WHERE chunk = $3";
 
-/// Selects the items of other chunks' active claims.
+/// What claims of chunks of other batches have given: items, or all of a message. Chunks of one batch share none.
 const ACTIVE_CLAIMS: &str =
-    "SELECT items FROM @chunks WHERE job_id = $1 AND occurrence = $2 AND token IS NOT NULL
-       AND chunk <> $3 AND items IS NOT NULL";
+    "SELECT c.items, m.message FROM @chunks c JOIN @chunk_messages m ON m.chunk = c.chunk
+     WHERE c.run = $1 AND c.token IS NOT NULL AND c.batch_id <> $2";
 
 /// Tenants of a job who have an occurrence running other than this one, in a process that was alive at `$3`. Of a process
 /// that has sent no heartbeat nothing else is known.
 const OVERLAPPING: &str = "SELECT DISTINCT n.tenant_id FROM @running_items n
      JOIN @chunks c ON c.chunk = n.chunk AND c.token = n.token
      WHERE n.job_id = $1 AND n.occurrence <> $2
-       AND NOT EXISTS (SELECT 1 FROM @item_results r WHERE r.tenant_id = n.tenant_id AND r.job_id = n.job_id
-                       AND r.occurrence = n.occurrence AND r.chunk = n.chunk)
+       AND NOT EXISTS (SELECT 1 FROM @results r WHERE r.run = c.run AND r.tenant_id = n.tenant_id
+                       AND r.chunk = n.chunk)
        AND coalesce((SELECT p.last_seen FROM @processes p WHERE p.process = c.process), $3) >= $3";
 
-/// Records the items that a claim assigned.
+/// Records the items that a claim gave, where they are not all.
 const ASSIGN_ITEMS: &str = "UPDATE @chunks SET items = $2, superseded = $3 WHERE chunk = $1";
 
 const BEGIN_BATCH: &str =
@@ -54,45 +60,56 @@ pub(crate) async fn claim_chunk(
     claimant: Claimant,
     now: DateTime<Utc>,
 ) -> Result<Claim, StoreError> {
-    let (job_id, occurrence) = (chunk.job_id.as_str(), chunk.occurrence.to_string());
     let Claimant { process, token } = claimant;
-    let of_chunk = values![
+    let claim = values![
         &*chunk.chunk_id,
         token,
         process,
         now,
-        job_id,
-        &*occurrence,
-        chunk.items.len(),
-        chunk.batch_id
+        chunk.batch_id,
+        &chunk.job_id
     ];
     let mut row: Row = connection
-        .fetch_optional(CLAIM, of_chunk)
+        .fetch_optional(CLAIM, claim)
         .await?
         .ok_or_else(|| no_chunk(chunk))?;
-    let own: i64 = row.next()?;
-    let outcomes = values![chunk.items.as_slice(), job_id, &*occurrence, own];
-    let outcomes = connection.fetch(ROWS_OF_ITEMS, outcomes).await?;
-    let in_work: Vec<String> = connection
-        .fetch(ACTIVE_CLAIMS, values![job_id, &*occurrence, own])
-        .await?;
-    let given = share(chunk, &rows(own, outcomes), &in_work)?;
-    let running: Vec<String> = connection
-        .fetch(
-            OVERLAPPING,
-            values![job_id, &*occurrence, alive_since(chunk)],
-        )
-        .await?;
-    let items = json!(given.items).to_string();
-    connection
-        .execute(ASSIGN_ITEMS, values![own, items, given.superseded])
-        .await?;
-    connection
-        .execute(BEGIN_BATCH, values![chunk.batch_id])
-        .await?;
-    let crash_count = row.next()?;
-    let suspect: Option<String> = row.next()?;
-    let suspected: u32 = row.next()?;
+    let (own, run): (i64, i64) = (row.next()?, row.next()?);
+    let (crash_count, suspect): (u32, Option<String>) = (row.next()?, row.next()?);
+    let (suspected, status): (u32, Option<String>) = (row.next()?, row.next()?);
+    let (has_outcomes, is_shared): (bool, bool) = (row.next()?, row.next()?);
+    let some_run: bool = row.next()?;
+    // Most chunks are claimed once and share their items with none: they cost no more than the statement above.
+    let outcomes = if has_outcomes || is_shared {
+        let items = values![chunk.items.as_slice(), run, own];
+        standings(own, connection.fetch(OUTCOMES, items).await?)
+    } else {
+        HashMap::new()
+    };
+    let in_work: Vec<(Option<String>, String)> = if is_shared {
+        let others = values![run, chunk.batch_id];
+        connection.fetch(ACTIVE_CLAIMS, others).await?
+    } else {
+        Vec::new()
+    };
+    let given = share(chunk, &outcomes, &in_work)?;
+    let running: Vec<String> = if some_run {
+        let occurrence = chunk.occurrence.to_string();
+        let others = values![&chunk.job_id, occurrence, alive_since(chunk)];
+        connection.fetch(OVERLAPPING, others).await?
+    } else {
+        Vec::new()
+    };
+    if given.items.len() < chunk.items.len() {
+        let items = json!(given.items).to_string();
+        connection
+            .execute(ASSIGN_ITEMS, values![own, items, given.superseded])
+            .await?;
+    }
+    if status.as_deref() == Some("queued") {
+        connection
+            .execute(BEGIN_BATCH, values![chunk.batch_id])
+            .await?;
+    }
     let suspect = suspect.map(|tenant| ItemId::new(tenant).map_err(failed));
     Ok(Claim {
         overlapping: given.overlapping(&running),
@@ -100,7 +117,7 @@ pub(crate) async fn claim_chunk(
         items: given.items,
         crash_count,
         poison_candidate: suspect.transpose()?.map(|tenant| (tenant, suspected)),
-        cancelled: row.next()?,
+        cancelled: status.as_deref() == Some("cancelled"),
     })
 }
 
@@ -127,17 +144,28 @@ impl ClaimedItems {
     }
 }
 
-/// Shares out the items of `chunk`. `rows`: those that have an outcome, and whose it is. `in_work`: what claims of other
-/// chunks that stand have given, as JSON.
+/// The items of a chunk, as its message says. Names need no escaping, so none is copied.
+#[derive(Deserialize)]
+struct Items<'m> {
+    #[serde(borrow)]
+    items: Vec<&'m str>,
+}
+
+/// Shares out the items of `chunk`. `outcomes`: those that have one, and whose it is. `in_work`: what claims of other chunks that
+/// stand have given, as JSON: a list, or all of the message beside it.
 fn share(
     chunk: &Chunk,
-    rows: &HashMap<String, Standing>,
-    in_work: &[String],
+    outcomes: &HashMap<String, Standing>,
+    in_work: &[(Option<String>, String)],
 ) -> Result<ClaimedItems, StoreError> {
     let mut elsewhere: HashSet<&str> = HashSet::new();
-    for given in in_work {
-        // Names need no escaping, so none is copied.
-        let given: Vec<&str> = serde_json::from_str(given).map_err(failed)?;
+    for (given, message) in in_work {
+        let given: Vec<&str> = match given {
+            Some(given) => serde_json::from_str(given).map_err(failed)?,
+            None => serde_json::from_str(message)
+                .map(|all: Items<'_>| all.items)
+                .unwrap_or_default(),
+        };
         elsewhere.extend(given);
     }
     let mut claimed = ClaimedItems {
@@ -146,7 +174,7 @@ fn share(
         waiting: false,
     };
     for tenant in &chunk.items {
-        match rows.get(tenant.as_str()) {
+        match outcomes.get(tenant.as_str()) {
             Some(Standing::Ended) => {}
             Some(Standing::OfAnother) => claimed.superseded += 1,
             None if elsewhere.contains(tenant.as_str()) => claimed.waiting = true,
@@ -175,7 +203,7 @@ enum Standing {
 
 /// What the outcomes that are found say to the chunk `own`, by tenant: each is of the chunk `.1`, and `.2` is to bring it
 /// anew.
-fn rows(own: i64, found: Vec<(String, i64, Option<i64>)>) -> HashMap<String, Standing> {
+fn standings(own: i64, found: Vec<(String, i64, Option<i64>)>) -> HashMap<String, Standing> {
     let mut rows = HashMap::with_capacity(found.len());
     for (tenant, chunk, again) in found {
         let row = match (again == Some(own), chunk == own) {

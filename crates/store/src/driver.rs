@@ -85,7 +85,6 @@ impl Database {
         self.0.is_shared()
     }
 
-    #[cfg(feature = "postgres")]
     pub(crate) fn dialect(&self) -> &Arc<Dialect> {
         self.0.dialect()
     }
@@ -135,7 +134,11 @@ impl Database {
     /// A session as a connection to this database: of its own, or of the program around it.
     pub(crate) fn connection<'c>(&self, session: Box<dyn Session + 'c>) -> Connection<'c> {
         let dialect = self.0.dialect().clone();
-        Connection { session, dialect }
+        Connection {
+            session,
+            dialect,
+            is_shared: self.is_shared(),
+        }
     }
 }
 
@@ -143,9 +146,15 @@ impl Database {
 pub(crate) struct Connection<'c> {
     session: Box<dyn Session + 'c>,
     dialect: Arc<Dialect>,
+    is_shared: bool,
 }
 
-impl<'c> Connection<'c> {
+impl Connection<'_> {
+    /// Whether other transactions write at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// Returns the number of rows that were written.
     pub(crate) async fn execute(
         &mut self,

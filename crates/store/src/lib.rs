@@ -10,7 +10,7 @@
 //!
 //! 1. A migration in `migrations/sqlite` and one in `migrations/postgres`, with a default for rows of earlier versions. One
 //!    that has been released is never edited.
-//! 2. The statement that writes it, and the one that reads it; of results, both in `batch_store` and `reader`.
+//! 2. The statement that writes it, and the one that reads it; of results, both in `results`.
 //! 3. The type that carries it, in `punctual-domain` or `ports`, with the fake and a contract test that reads it back. A field
 //!    of results is one of the API, too: its snapshots, and `make reference`.
 //!
@@ -20,6 +20,7 @@
 mod batch_store;
 mod chunk_queue;
 mod claims;
+mod conversion;
 mod deliveries;
 mod driver;
 mod errors;
@@ -27,6 +28,7 @@ mod host;
 mod migrations;
 mod operations;
 mod reader;
+mod results;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -51,6 +53,7 @@ pub use sqlx;
 use self::driver::postgres::PostgresDriver;
 use self::driver::{Announcement, Database, Namespace, sqlite::SqliteDriver};
 pub use self::host::HostConnection;
+use self::results::Preferences;
 #[cfg(feature = "postgres")]
 pub use self::transfer::{Transferred, transfer};
 
@@ -67,6 +70,7 @@ pub struct Store {
     arrivals: watch::Sender<()>,
     /// Tells when batches may have begun, progressed or ended.
     changes: watch::Sender<()>,
+    preferences: Preferences,
 }
 
 impl Store {
@@ -109,10 +113,12 @@ impl Store {
 
     async fn over(database: Database) -> Result<Self, StoreError> {
         takeover::take_over(&database).await?;
+        conversion::convert(&database).await?;
         Ok(Self {
             database,
             arrivals: watch::Sender::new(()),
             changes: watch::Sender::new(()),
+            preferences: Preferences::default(),
         })
     }
 

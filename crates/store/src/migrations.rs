@@ -44,9 +44,9 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
     migrator
 }
 
-/// Tables of earlier versions, and the migration that made them.
+/// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const EARLIER: [(&str, i64); 14] = [
+const TABLES: [(&str, i64); 18] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -61,6 +61,10 @@ const EARLIER: [(&str, i64); 14] = [
     ("running_items", 3),
     ("requests", 3),
     ("processes", 5),
+    ("runs", 6),
+    ("chunk_messages", 6),
+    ("results", 6),
+    ("preferences", 6),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.
@@ -71,6 +75,10 @@ pub(crate) async fn of_postgres(pool: &PgPool, namespace: &Namespace) -> Result<
     if !namespace.as_str().is_empty() {
         enter_schema(&mut connection, namespace.as_str()).await?;
     }
+    // A large store takes its time.
+    sqlx::query("SET statement_timeout = 0")
+        .execute(&mut connection)
+        .await?;
     let mut migrator = sqlx::migrate!("./migrations/postgres");
     migrator.dangerous_set_table_name(TABLE);
     migrator.run(&mut connection).await?;
@@ -107,8 +115,8 @@ async fn enter_schema(connection: &mut PgConnection, schema: &str) -> sqlx::Resu
         let version: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_one(&mut *transaction)
             .await?;
-        for (table, _) in EARLIER.iter().filter(|(_, since)| *since <= version) {
-            let sql = format!("ALTER TABLE {table} SET SCHEMA {schema}");
+        for (table, _) in TABLES.iter().filter(|(_, since)| *since <= version) {
+            let sql = format!("ALTER TABLE IF EXISTS {table} SET SCHEMA {schema}");
             sqlx::query(AssertSqlSafe(sql))
                 .execute(&mut *transaction)
                 .await?;

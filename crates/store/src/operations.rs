@@ -180,17 +180,13 @@ impl OperatorStore for Store {
     }
 
     async fn answer(&self, request: Uuid, answer: Option<Json>) -> Result<(), StoreError> {
-        let answered = match answer {
-            Some(answer) => {
-                let answer = values![request, answer.to_string()];
-                self.database.execute(ANSWER, answer).await
-            }
-            None => {
-                let request = values![request];
-                self.database.execute(FORGET_REQUEST, request).await
-            }
+        let (sql, values) = if let Some(answer) = answer {
+            (ANSWER, values![request, answer.to_string()])
+        } else {
+            (FORGET_REQUEST, values![request])
         };
-        answered.map(|_| ())
+        self.database.execute(sql, values).await?;
+        Ok(())
     }
 
     async fn audit_log(&self, page: &Page) -> Result<Paged<AuditEntry>, StoreError> {

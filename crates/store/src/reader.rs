@@ -8,10 +8,8 @@ use punctual_application::ports::{
     StoreErrorKind, StoredResult, TenantRuns,
 };
 use punctual_domain::{
-    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus, JobId,
-    Occurrence,
+    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemId, ItemStatus, JobId, Occurrence,
 };
-use serde_json::Value as Json;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -19,6 +17,7 @@ use crate::{
     Store,
     driver::{FromRow, Row, values},
     errors::failed,
+    results::{Numbered, result_columns, status_number},
 };
 
 /// A batch as it stands: while it is not over, what its chunks say.
@@ -51,61 +50,81 @@ impl FromRow for Batch {
     }
 }
 
-/// Selects results: items that succeeded or failed.
-const RESULTS: &str = "SELECT r.chunk, r.job_id, b.batch_id, r.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
-     r.status, r.attempts, r.preference, r.output, r.error, r.started_at, r.finished_at
-     FROM @item_results r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id";
+/// The results of a chunk, by tenant: each of its items is looked up.
+const RESULTS_OF_CHUNK: &str = concat!(
+    result_columns!(),
+    " FROM @chunks c JOIN @runs n ON n.run = c.run JOIN @batches b ON b.batch_id = c.batch_id
+      JOIN @chunk_messages m ON m.chunk = c.chunk CROSS JOIN @items(m.message, item) CROSS JOIN @results r
+      LEFT JOIN @preferences p ON p.hash = r.preference
+      WHERE c.chunk = $1 AND r.run = c.run AND r.tenant_id = item.value AND r.chunk = c.chunk
+        AND r.tenant_id > $2 AND ($3 IS NULL OR r.status = $3) ORDER BY r.tenant_id LIMIT $4"
+);
 
-/// Selects skipped items.
-const SKIPPED: &str = "SELECT r.chunk, r.job_id, b.batch_id, r.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
-     'skipped', 0, NULL, NULL, r.reason, r.at, r.at
-     FROM @skipped_items r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id";
+macro_rules! skipped_columns {
+    () => {
+        "SELECT r.chunk, r.job_id, b.batch_id, r.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
+             'skipped', 0, NULL, NULL, r.reason, r.at, r.at
+         FROM @skipped_items r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id"
+    };
+}
+
+const SKIPPED_OF_CHUNK: &str = concat!(
+    skipped_columns!(),
+    " WHERE c.chunk = $1 AND r.tenant_id > $2 ORDER BY r.tenant_id LIMIT $3"
+);
+
+/// The chunks of a batch that have results, or what was skipped, from one on.
+const CHUNKS_OF_BATCH: &str = "SELECT chunk, succeeded + failed > 0, skipped > 0 FROM @chunks
+     WHERE batch_id = $1 AND chunk >= $2 AND CASE $3 WHEN 'succeeded' THEN succeeded WHEN 'failed' THEN failed
+         WHEN 'skipped' THEN skipped ELSE succeeded + failed + skipped END > 0
+     ORDER BY chunk LIMIT $4";
+
+/// Chunks that are looked up at once.
+const CHUNKS_PER_QUERY: usize = 16;
+
+/// The newest batches from an instant back, of one job or of all.
+macro_rules! newest_batches {
+    ($of_job:literal) => {
+        concat!(
+            "SELECT scheduled_at, batch_id FROM @batches WHERE scheduled_at <= $1 AND ",
+            $of_job,
+            " ORDER BY scheduled_at DESC LIMIT $3"
+        )
+    };
+}
+
+/// The runs of a tenant in batches that fell due from `$2` to `$1`: each of them is looked up.
+const RUNS_OF_TENANT: &str = concat!(
+    result_columns!(),
+    " FROM @batches b CROSS JOIN @results r JOIN @chunks c ON c.chunk = r.chunk JOIN @runs n ON n.run = r.run
+      LEFT JOIN @preferences p ON p.hash = r.preference
+      WHERE b.scheduled_at <= $1 AND b.scheduled_at >= $2 AND ($3 IS NULL OR b.job_id = $3)
+        AND r.run = b.run AND r.tenant_id = $4 AND c.batch_id = b.batch_id
+        AND (b.scheduled_at, r.chunk) < ($1, $5)
+      ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
+);
+
+const SKIPPED_OF_TENANT: &str = concat!(
+    skipped_columns!(),
+    " WHERE r.tenant_id = $4 AND b.scheduled_at >= $2 AND (b.scheduled_at, r.chunk) < ($1, $5)
+        AND ($3 IS NULL OR r.job_id = $3) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
+);
+
+/// Batches that one call looks through for runs of a tenant.
+const BATCHES_PER_CALL: usize = 20_000;
 
 /// What chunks in work have noted as running, and have not ended.
-const RUNNING_ITEMS: &str = "SELECT r.chunk, r.job_id, b.batch_id, r.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
+const RUNNING_ITEMS: &str =
+    "SELECT r.chunk, r.job_id, b.batch_id, r.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
      'running', 0, NULL, NULL, NULL, r.started_at, NULL
      FROM @running_items r JOIN @chunks c ON c.chunk = r.chunk AND c.token = r.token
      JOIN @batches b ON b.batch_id = c.batch_id
      WHERE r.tenant_id = $1 AND ($2 IS NULL OR r.job_id = $2)
-       AND NOT EXISTS (SELECT 1 FROM @item_results e WHERE e.tenant_id = r.tenant_id AND e.job_id = r.job_id
-                       AND e.occurrence = r.occurrence AND e.chunk = r.chunk)";
+       AND NOT EXISTS (SELECT 1 FROM @results e WHERE e.run = c.run AND e.tenant_id = r.tenant_id
+                       AND e.chunk = r.chunk)";
 
-/// A result, and the number of its chunk.
-struct Numbered(i64, StoredResult);
-
-impl FromRow for Numbered {
-    fn from_row(mut row: Row) -> Result<Self, StoreError> {
-        let json = |text: Option<String>| {
-            let value = text.map(|text| serde_json::from_str::<Json>(&text));
-            value.transpose().map_err(failed)
-        };
-        let chunk = row.next()?;
-        let (job_id, batch_id, occurrence) = (row.parse()?, row.parse()?, row.parse()?);
-        let (scheduled_at, key_form) = (row.next()?, row.parse()?);
-        let result = ItemResult {
-            item_id: row.parse()?,
-            status: row.parse()?,
-            attempts: row.next()?,
-            preference: json(row.next()?)?,
-            output: json(row.next()?)?,
-            error: row.next()?,
-            started_at: row.next()?,
-            finished_at: row.next()?,
-        };
-        let stored = StoredResult {
-            job_id,
-            batch_id,
-            occurrence,
-            scheduled_at,
-            result,
-            key_form,
-        };
-        Ok(Self(chunk, stored))
-    }
-}
-
-const STARTED_ITEMS: &str = "SELECT tenant_id FROM @item_results
-     WHERE job_id = $1 AND occurrence = $2 AND tenant_id IN (SELECT item.value FROM @texts($3, item))
+const STARTED_ITEMS: &str = "SELECT r.tenant_id FROM @texts($3, item) CROSS JOIN @results r
+     WHERE r.run = (SELECT run FROM @runs WHERE job_id = $1 AND occurrence = $2) AND r.tenant_id = item.value
      UNION SELECT n.tenant_id FROM @running_items n JOIN @chunks c ON c.chunk = n.chunk AND c.token = n.token
      WHERE n.job_id = $1 AND n.occurrence = $2 AND n.tenant_id IN (SELECT item.value FROM @texts($3, item))";
 
@@ -185,19 +204,32 @@ impl BatchReader for Store {
                 (chunk, tenant.to_string())
             }
         };
-        // What its chunks count says which of them need not be looked through.
-        let of_status = "AND ($4 IS NULL OR r.status = $4)
-               AND ($4 IS NULL OR CASE $4 WHEN 'succeeded' THEN c.succeeded WHEN 'failed' THEN c.failed ELSE 0 END > 0)";
-        let skipped = "AND ($4 IS NULL OR $4 = 'skipped') AND c.skipped > 0";
+        let status = filter.status;
         let mut results: Vec<Numbered> = Vec::new();
-        for (select, condition) in [(RESULTS, of_status), (SKIPPED, skipped)] {
-            let sql = format!(
-                "{select} WHERE c.batch_id = $1 AND (r.chunk, r.tenant_id) > ($2, $3) {condition}
-                 ORDER BY r.chunk, r.tenant_id LIMIT $5"
-            );
-            let status = filter.status.map(ItemStatus::as_str);
-            let wanted = values![filter.batch_id, chunk, &*tenant, status, page.limit + 1];
-            results.extend(self.database.fetch(&sql, wanted).await?);
+        let mut from = chunk;
+        while results.len() <= page.limit as usize {
+            let status_word = status.map(ItemStatus::as_str);
+            let next = values![filter.batch_id, from, status_word, CHUNKS_PER_QUERY];
+            let chunks: Vec<(i64, bool, bool)> = self.database.fetch(CHUNKS_OF_BATCH, next).await?;
+            let Some((last, ..)) = chunks.last() else {
+                break;
+            };
+            from = last + 1;
+            for (number, has_results, has_skipped) in chunks {
+                if results.len() > page.limit as usize {
+                    break;
+                }
+                let after = if number == chunk { &*tenant } else { "" };
+                if has_results && status != Some(ItemStatus::Skipped) {
+                    let status = status.map(status_number);
+                    let wanted = values![number, after, status, page.limit + 1];
+                    results.extend(self.database.fetch(RESULTS_OF_CHUNK, wanted).await?);
+                }
+                if has_skipped && status.is_none_or(|status| status == ItemStatus::Skipped) {
+                    let wanted = values![number, after, page.limit + 1];
+                    results.extend(self.database.fetch(SKIPPED_OF_CHUNK, wanted).await?);
+                }
+            }
         }
         results.sort_by(|Numbered(chunk, a), Numbered(other, b)| {
             (chunk, a.result.item_id.as_str()).cmp(&(other, b.result.item_id.as_str()))
@@ -219,20 +251,27 @@ impl BatchReader for Store {
             None => {
                 let running = self.database.fetch(RUNNING_ITEMS, values![tenant, job_id]);
                 runs = running.await?;
-                (i64::MAX, 0)
+                (i64::MAX, i64::MAX)
             }
             Some(cursor) => {
                 let (before, chunk) = split(cursor)?;
                 (before, chunk.parse::<i64>().map_err(|_| bad_cursor())?)
             }
         };
-        for select in [RESULTS, SKIPPED] {
-            let sql = format!(
-                "{select} WHERE r.tenant_id = $1 AND (b.scheduled_at, r.chunk) < ($2, $3)
-                   AND ($4 IS NULL OR r.job_id = $4) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $5"
-            );
-            let wanted = values![tenant, before, chunk, job_id, page.limit + 1];
-            runs.extend(self.database.fetch(&sql, wanted).await?);
+        let newest = if job_id.is_some() {
+            newest_batches!("job_id = $2")
+        } else {
+            newest_batches!("$2 IS NULL")
+        };
+        let batches = values![before, job_id, BATCHES_PER_CALL];
+        let batches: Vec<(i64, String)> = self.database.fetch(newest, batches).await?;
+        let oldest = batches.last().map_or(before, |(at, _)| *at);
+        // What fell due at the oldest instant may be cut in the middle: the next page begins with it.
+        let cut = batches.len() == BATCHES_PER_CALL && batches[0].0 > oldest;
+        let since = if cut { oldest + 1 } else { i64::MIN };
+        for statement in [RUNS_OF_TENANT, SKIPPED_OF_TENANT] {
+            let wanted = values![before, since, job_id, tenant, chunk, page.limit + 1];
+            runs.extend(self.database.fetch(statement, wanted).await?);
         }
         runs.sort_by_key(|Numbered(chunk, stored)| {
             std::cmp::Reverse((stored.scheduled_at, *chunk))
@@ -240,6 +279,7 @@ impl BatchReader for Store {
         let (runs, next) = paged(runs, page, |Numbered(chunk, stored)| {
             format!("{}.{chunk}", stored.scheduled_at.timestamp_micros())
         });
+        let next = next.or_else(|| cut.then(|| format!("{oldest}.{}", i64::MAX)));
         Ok((runs.into_iter().map(|one| one.1).collect(), next))
     }
 

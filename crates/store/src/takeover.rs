@@ -9,6 +9,7 @@ use tracing::{error, info};
 use crate::{
     chunk_queue::{end_unreadable, message, place},
     driver::{Connection, Database, values},
+    work_queue::run_of,
 };
 
 /// What the names of the queues began with; the job followed.
@@ -28,7 +29,8 @@ struct EarlierQueue {
 }
 
 const IN_FILE: EarlierQueue = EarlierQueue {
-    exists: "SELECT EXISTS (SELECT 1 FROM @chunks WHERE done = 0 AND message = '')
+    exists: "SELECT EXISTS (SELECT 1 FROM @chunks c WHERE c.done = 0
+             AND NOT EXISTS (SELECT 1 FROM @chunk_messages m WHERE m.chunk = c.chunk))
          AND EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Jobs' AND sql LIKE '%lock_by%')",
     lock: "SELECT 1",
     messages: "SELECT id, CAST(job AS BLOB) FROM Jobs WHERE substr(job_type, 1, length($1)) = $1 AND status <> 'Done'
@@ -38,7 +40,8 @@ const IN_FILE: EarlierQueue = EarlierQueue {
 };
 
 const ON_SERVER: EarlierQueue = EarlierQueue {
-    exists: "SELECT EXISTS (SELECT 1 FROM @chunks WHERE done = 0 AND message = '') AND to_regclass('apalis.jobs') IS NOT NULL",
+    exists: "SELECT EXISTS (SELECT 1 FROM @chunks c WHERE c.done = 0
+             AND NOT EXISTS (SELECT 1 FROM @chunk_messages m WHERE m.chunk = c.chunk)) AND to_regclass('apalis.jobs') IS NOT NULL",
     lock: "LOCK TABLE apalis.jobs IN EXCLUSIVE MODE",
     messages: "SELECT id, job FROM apalis.jobs WHERE starts_with(job_type, $1) AND status <> 'Done'
          ORDER BY run_at, id LIMIT $2",
@@ -46,13 +49,16 @@ const ON_SERVER: EarlierQueue = EarlierQueue {
     delete_all: "DELETE FROM apalis.jobs WHERE starts_with(job_type, $1)",
 };
 
-/// Gives a chunk its message, in place of the mark that it waits for it.
+/// Readies a chunk that waits for its message.
 const TAKE: &str =
-    "UPDATE @chunks SET message = $2, place = $3, job_id = $4, occurrence = $5, total = $6, token = NULL
-     WHERE chunk_id = $1 AND done = 0 AND message = ''";
+    "UPDATE @chunks AS c SET place = $2, job_id = $3, occurrence = $4, total = $5, run = $6, token = NULL
+     WHERE chunk_id = $1 AND done = 0
+       AND NOT EXISTS (SELECT 1 FROM @chunk_messages m WHERE m.chunk = c.chunk) RETURNING chunk";
 
-const LEFT: &str =
-    "SELECT chunk, batch_id FROM @chunks WHERE done = 0 AND message = '' ORDER BY chunk";
+const INSERT_MESSAGE: &str = "INSERT INTO @chunk_messages (chunk, message) VALUES ($1, $2)";
+
+const LEFT: &str = "SELECT c.chunk, c.batch_id FROM @chunks c WHERE c.done = 0
+       AND NOT EXISTS (SELECT 1 FROM @chunk_messages m WHERE m.chunk = c.chunk) ORDER BY c.chunk";
 
 /// Takes over what waits in the earlier queue of a database.
 pub(crate) async fn take_over(database: &Database) -> Result<(), StoreError> {
@@ -107,15 +113,21 @@ async fn take(
             return Ok(0);
         }
     };
-    let chunk = values![
+    let occurrence = chunk.occurrence.to_string();
+    let run = run_of(connection, &chunk.job_id, &occurrence).await?;
+    let waiting = values![
         &*chunk.chunk_id,
-        message(&chunk)?,
         place(&chunk),
         &chunk.job_id,
-        chunk.occurrence.to_string(),
-        chunk.items.len()
+        occurrence,
+        chunk.items.len(),
+        run
     ];
-    connection.execute(TAKE, chunk).await
+    let Some(number) = connection.fetch_optional::<i64>(TAKE, waiting).await? else {
+        return Ok(0);
+    };
+    let message = values![number, message(&chunk)?];
+    connection.execute(INSERT_MESSAGE, message).await
 }
 
 #[cfg(test)]
@@ -123,29 +135,10 @@ mod tests {
     use punctual_application::ports::{BatchReader, ChunkQueue, ClaimLimits};
     #[cfg(feature = "postgres")]
     use sqlx::PgPool;
-    use sqlx::{AssertSqlSafe, SqlSafeStr, SqlitePool, migrate::Migrator};
+    use sqlx::SqlitePool;
     use uuid::Uuid;
 
-    use crate::Store;
-
-    /// What earlier versions had migrated a store to.
-    fn earlier(mut all: Migrator, last: i64) -> Migrator {
-        all.migrations
-            .to_mut()
-            .retain(|migration| migration.version <= last);
-        for migration in all.migrations.to_mut() {
-            let text = migration.sql.as_str().replace('@', "");
-            *migration = sqlx::migrate::Migration::new(
-                migration.version,
-                migration.description.clone(),
-                migration.migration_type,
-                AssertSqlSafe(text).into_sql_str(),
-                migration.no_tx,
-            );
-        }
-        all.dangerous_set_table_name("punctual_migrations");
-        all
-    }
+    use crate::{Store, tests::earlier};
 
     const BATCH: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
 

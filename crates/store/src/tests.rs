@@ -43,6 +43,25 @@ pub(crate) async fn database() -> String {
     options.database(&name).to_url_lossy().to_string()
 }
 
+/// What earlier versions had migrated a store to.
+pub(crate) fn earlier(mut all: sqlx::migrate::Migrator, last: i64) -> sqlx::migrate::Migrator {
+    all.migrations
+        .to_mut()
+        .retain(|migration| migration.version <= last);
+    for migration in all.migrations.to_mut() {
+        let text = migration.sql.as_str().replace('@', "");
+        *migration = sqlx::migrate::Migration::new(
+            migration.version,
+            migration.description.clone(),
+            migration.migration_type,
+            sqlx::SqlSafeStr::into_sql_str(sqlx::AssertSqlSafe(text)),
+            migration.no_tx,
+        );
+    }
+    all.dangerous_set_table_name("punctual_migrations");
+    all
+}
+
 /// A test of a store, on both databases.
 macro_rules! on_both {
     ($($name:ident)+) => { $(
@@ -128,9 +147,11 @@ fn succeeded(item_id: &ItemId, output: serde_json::Value, at: DateTime<Utc>) -> 
 
 /// A message that is damaged, one that is of another chunk, and the name of a job.
 const DAMAGE: [&str; 3] = [
-    "UPDATE @chunks SET message = 'not JSON' WHERE job_id = 'a' AND place = 1",
-    "UPDATE @chunks SET message = (SELECT o.message FROM @chunks o WHERE o.job_id = 'a' AND o.place = 0)
-     WHERE job_id = 'a' AND place = 2",
+    "UPDATE @chunk_messages SET message = 'not JSON'
+     WHERE chunk = (SELECT chunk FROM @chunks WHERE job_id = 'a' AND place = 1)",
+    "UPDATE @chunk_messages SET message = (SELECT m.message FROM @chunk_messages m JOIN @chunks c ON c.chunk = m.chunk
+                                           WHERE c.job_id = 'a' AND c.place = 0)
+     WHERE chunk = (SELECT chunk FROM @chunks WHERE job_id = 'a' AND place = 2)",
     "UPDATE @chunks SET job_id = 'not a name!' WHERE job_id = 'b'",
 ];
 
@@ -182,7 +203,10 @@ async fn every_character_is_kept_or_replaced(store: Store) {
         batch_id: batch.batch_id,
         status: None,
     };
-    let (results, _) = store.results(&filter, &Default::default()).await.unwrap();
+    let (results, _) = store
+        .results(&filter, &punctual_application::ports::Page::default())
+        .await
+        .unwrap();
     let error = results[0].result.error.as_deref().unwrap();
     assert_eq!(
         error.replace('\u{fffd}', "\0"),
@@ -321,14 +345,11 @@ async fn the_bundled_sqlite_is_past_the_wal_reset_corruption_and_syncs_every_com
 }
 
 #[tokio::test]
-async fn items_are_looked_up_one_by_one_however_many_results_a_job_has() {
+async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
     let (_folder, store) = in_file().await;
-    let plan = format!("EXPLAIN QUERY PLAN {}", crate::claims::ROWS_OF_ITEMS);
+    let plan = format!("EXPLAIN QUERY PLAN {}", crate::claims::OUTCOMES);
     let steps: Vec<(i64, i64, i64, String)> = store.database.fetch(&plan, values![]).await.unwrap();
-    let by_item = |step: &(i64, i64, i64, String)| {
-        step.3
-            .contains("(tenant_id=? AND job_id=? AND occurrence=?)")
-    };
+    let by_item = |step: &(i64, i64, i64, String)| step.3.contains("(run=? AND tenant_id=?)");
     assert!(steps.iter().any(by_item), "{steps:#?}");
 }
 

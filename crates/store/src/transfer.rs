@@ -17,12 +17,15 @@ use crate::{
 const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 13] = [
     "schedule_progress",
     "paused_jobs",
+    "runs",
     "batches",
     "chunks",
-    "item_results",
+    "chunk_messages",
+    "preferences",
+    "results",
     "skipped_items",
     "dead_letters",
     "deliveries",
@@ -131,7 +134,8 @@ async fn copy(
     // PostgreSQL keeps no character NUL.
     let value = |column: &String| {
         format!(
-            "'{column}', CASE typeof({column}) WHEN 'text' THEN replace({column}, char(0), char(65533)) ELSE {column} END"
+            "'{column}', CASE typeof({column}) WHEN 'text' THEN replace({column}, char(0), char(65533))
+                 WHEN 'blob' THEN '\\x' || hex({column}) ELSE {column} END"
         )
     };
     let values: Vec<String> = columns.iter().map(value).collect();

@@ -39,8 +39,16 @@ const KEEP_POSITION: &str =
          placement = excluded.placement,
          began = coalesce(excluded.began, p.began)";
 
-const INSERT_BATCH: &str = "INSERT INTO @batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at, key_form)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+const INSERT_BATCH: &str = "INSERT INTO @batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at, key_form,
+                          run)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+
+const RUN: &str = "SELECT run FROM @runs WHERE job_id = $1 AND occurrence = $2";
+
+const INSERT_RUN: &str =
+    "INSERT INTO @runs (job_id, occurrence) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+const CHUNK_NUMBERS: &str = "SELECT chunk FROM @chunks WHERE batch_id = $1 ORDER BY place";
 
 const INSERT_DELIVERY: &str =
     "INSERT INTO @deliveries (batch_id, target, within) VALUES ($1, $2, $3)";
@@ -58,15 +66,12 @@ const SETTLE: &str = "UPDATE @dead_letters SET state = $1, settled_at = $2 WHERE
 
 /// Marks the results of items that a chunk is to run again.
 const REPLAY: &str =
-    "INSERT INTO @item_results AS r (tenant_id, job_id, occurrence, chunk, status, attempts, error, started_at,
-                               finished_at, again)
-     SELECT d.tenant_id, d.job_id, d.occurrence, c.chunk, 'failed', d.attempts, d.reason, d.failed_at,
-            d.failed_at, c.chunk
+    "INSERT INTO @results AS r (run, tenant_id, chunk, status, attempts, error, started_at, duration, again)
+     SELECT c.run, d.tenant_id, c.chunk, 2, d.attempts, d.reason, d.failed_at, 0, c.chunk
      FROM @dead_letters d JOIN @chunks c ON c.chunk_id = $1
      WHERE d.id IN (SELECT letter.value FROM @integers($2, letter)) AND d.job_id = $3 AND d.occurrence = $4
        AND d.tenant_id IN (SELECT item.value FROM @texts($5, item))
-     ON CONFLICT (tenant_id, job_id, occurrence) DO UPDATE SET again = excluded.again
-         WHERE r.status = 'failed'";
+     ON CONFLICT (run, tenant_id) DO UPDATE SET again = excluded.again WHERE r.status = 2";
 
 #[async_trait]
 impl WorkQueue for Store {
@@ -210,12 +215,32 @@ pub(crate) async fn enqueue(
     Ok(enqueued)
 }
 
+/// The number of a job's occurrence.
+pub(crate) async fn run_of(
+    connection: &mut Connection<'_>,
+    job_id: &JobId,
+    occurrence: &str,
+) -> Result<i64, StoreError> {
+    let found = connection.fetch_optional(RUN, values![job_id, occurrence]);
+    if let Some(run) = found.await? {
+        return Ok(run);
+    }
+    connection
+        .execute(INSERT_RUN, values![job_id, occurrence])
+        .await?;
+    connection.fetch_one(RUN, values![job_id, occurrence]).await
+}
+
 /// Stores a batch and its chunks; `false` when it was there already.
 async fn insert(
     connection: &mut Connection<'_>,
     batch: &mut NewBatch,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
+    let Some(first) = batch.chunks.first() else {
+        return Ok(false);
+    };
+    let run = run_of(connection, &batch.job_id, &first.occurrence.to_string()).await?;
     let new = values![
         batch.batch_id,
         &batch.job_id,
@@ -225,7 +250,8 @@ async fn insert(
         BatchStatus::Queued.as_str(),
         batch.total(),
         now,
-        batch.key_form.as_str()
+        batch.key_form.as_str(),
+        run
     ];
     if connection.execute(INSERT_BATCH, new).await? == 0 {
         return Ok(false);
@@ -238,10 +264,18 @@ async fn insert(
         Column::Same(Value::from(&batch.job_id)),
         Column::texts(&batch.chunks, |chunk| chunk.occurrence.to_string()),
         Column::integers(&batch.chunks, |chunk: &Chunk| chunk.items.len() as i64),
-        Column::Texts(messages?.into_iter().map(Some).collect()),
         Column::integers(&batch.chunks, place),
+        Column::Same(run.into()),
     ];
-    let into = "@chunks (chunk_id, batch_id, job_id, occurrence, total, message, place)";
+    let into = "@chunks (chunk_id, batch_id, job_id, occurrence, total, place, run)";
+    connection.insert(into, columns, "").await?;
+    let numbers = values![batch.batch_id];
+    let numbers: Vec<i64> = connection.fetch(CHUNK_NUMBERS, numbers).await?;
+    let columns = vec![
+        Column::Integers(numbers.into_iter().map(Some).collect()),
+        Column::Texts(messages?.into_iter().map(Some).collect()),
+    ];
+    let into = "@chunk_messages (chunk, message)";
     connection.insert(into, columns, "").await?;
     for place in &batch.deliver_to {
         let within = batch.deliver_within;

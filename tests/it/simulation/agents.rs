@@ -18,7 +18,7 @@ use punctual_application::{
     testing::ManualClock,
 };
 use punctual_domain::{
-    FeatureType, Item, JobId, MergedPreference, PreferenceRecord, PurposeId, TenantId, Zone,
+    FeatureType, Item, JobId, PreferenceRecord, PurposeId, SharedPreference, TenantId, Zone,
 };
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, LastKnownGood, SchedulerOptions,
@@ -296,14 +296,14 @@ impl ConfigDatabase for InOrder {
 /// A mirror that never learns of a change.
 struct OldPreferences {
     mirror: Arc<dyn PreferenceMirror>,
-    first: Mutex<HashMap<(JobId, TenantId), Option<MergedPreference>>>,
+    first: Mutex<HashMap<(JobId, TenantId), Option<SharedPreference>>>,
 }
 
 impl PreferenceMirror for OldPreferences {
-    fn preferences(&self, job_id: &JobId, tenants: &[TenantId]) -> Vec<Option<MergedPreference>> {
+    fn preferences(&self, job_id: &JobId, tenants: &[TenantId]) -> Vec<Option<SharedPreference>> {
         let now = self.mirror.preferences(job_id, tenants);
         let mut first = self.first.lock().unwrap();
-        let mut old = |(tenant, now): (&TenantId, Option<MergedPreference>)| {
+        let mut old = |(tenant, now): (&TenantId, Option<SharedPreference>)| {
             let key = (job_id.clone(), tenant.clone());
             first.entry(key).or_insert(now).clone()
         };

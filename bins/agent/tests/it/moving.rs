@@ -79,7 +79,7 @@ async fn an_agent_goes_on_in_postgres_where_it_was_in_sqlite() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let output = text(&done.stdout);
     for line in [
-        " 95 item_results",
+        " 95 results",
         " 0 skipped_items",
         " 2 batches",
         " 20 chunks\n",

@@ -15,7 +15,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, Stream, StreamExt, stream};
-use punctual_domain::{Chunk, Item, ItemId, ItemResult, ItemStatus, MergedPreference, PurposeId};
+use punctual_domain::{Chunk, Item, ItemId, ItemResult, ItemStatus, PurposeId};
 use serde_json::Value;
 use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
@@ -391,7 +391,7 @@ impl BatchProcessor {
             item_id: item.item_id.clone(),
             status,
             attempts: item.attempt,
-            preference: item.preference().map(MergedPreference::to_json),
+            preference: item.preference_json(),
             output,
             error,
             started_at,

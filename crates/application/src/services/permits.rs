@@ -73,6 +73,11 @@ impl Permits {
         let waiting = {
             let mut state = self.lock();
             state.reserve_for_other_jobs = reserve_for_other_jobs;
+            if state.take(job_id) {
+                let job_id = Some(job_id.clone());
+                let permits = self.clone();
+                return Some(Permit { permits, job_id });
+            }
             let (sender, receiver) = oneshot::channel();
             let queue = state.jobs.entry(job_id.clone()).or_default();
             queue.waiting.push_back((sender, priority, Instant::now()));
@@ -115,6 +120,41 @@ impl Permits {
 }
 
 impl State {
+    /// How many permits one job may have.
+    fn most_of_one_job(&self) -> usize {
+        let kept = if self.reserve_for_other_jobs || self.jobs.len() > 1 {
+            self.total / RESERVED_FRACTION
+        } else {
+            0
+        };
+        self.total - kept
+    }
+
+    /// Lets a job run one at once, if none waits for anything.
+    fn take(&mut self, job_id: &JobId) -> bool {
+        let none_waits = self.exclusive_waiters.is_empty()
+            && self.jobs.values().all(|queue| queue.waiting.is_empty());
+        if self.exclusive_held || !none_waits || self.running >= self.total {
+            return false;
+        }
+        if !self.jobs.contains_key(job_id) {
+            self.jobs.insert(job_id.clone(), JobQueue::default());
+        }
+        let most = self.most_of_one_job();
+        let Some(queue) = self
+            .jobs
+            .get_mut(job_id)
+            .filter(|queue| queue.running < most)
+        else {
+            return false;
+        };
+        self.served += 1;
+        queue.running += 1;
+        queue.last_served = Some((Instant::now(), self.served));
+        self.running += 1;
+        true
+    }
+
     /// The next to run, already counted as running.
     fn next(&mut self) -> Option<(oneshot::Sender<Permit>, Option<JobId>)> {
         if self.exclusive_held {
@@ -133,12 +173,7 @@ impl State {
         if self.running >= self.total {
             return None;
         }
-        let kept = if self.reserve_for_other_jobs || self.jobs.len() > 1 {
-            self.total / RESERVED_FRACTION
-        } else {
-            0
-        };
-        let (most, now) = (self.total - kept, Instant::now());
+        let (most, now) = (self.most_of_one_job(), Instant::now());
         let ready = self
             .jobs
             .iter()

@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, JobId, MergedPreference, Mirror, Position, Slot, TenantId};
+use punctual_domain::{FeatureType, JobId, Mirror, Position, SharedPreference, Slot, TenantId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -122,13 +122,10 @@ pub struct SlotStatus {
 }
 
 impl PreferenceMirror for StatusHandle {
-    fn preferences(&self, job_id: &JobId, tenants: &[TenantId]) -> Vec<Option<MergedPreference>> {
+    fn preferences(&self, job_id: &JobId, tenants: &[TenantId]) -> Vec<Option<SharedPreference>> {
         let status = self.get();
         match status.jobs.get(job_id) {
-            Some(job) if job.loaded => job.mirror.read(|mirror| {
-                let preference = |tenant| mirror.preference_of(tenant);
-                tenants.iter().map(preference).collect()
-            }),
+            Some(job) if job.loaded => job.mirror.read(|mirror| mirror.preferences_of(tenants)),
             _ => vec![None; tenants.len()],
         }
     }

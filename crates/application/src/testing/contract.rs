@@ -100,7 +100,7 @@ fn result(tenant: &ItemId, status: ItemStatus) -> ItemResult {
         item_id: tenant.clone(),
         status,
         attempts: 1,
-        preference: Some(json!({"enabled": true})),
+        preference: Some(std::sync::Arc::new(json!({"enabled": true}))),
         output: (status == ItemStatus::Succeeded).then(|| json!({"text": tenant.as_str()})),
         error: (status != ItemStatus::Succeeded).then(|| "because".to_owned()),
         started_at: at("2026-03-01T09:00:01Z"),

@@ -158,7 +158,9 @@ impl FakeStore {
                 item_id,
                 status,
                 attempts: 1,
-                preference: Some(json!({"enabled": true, "frequency": "daily"})),
+                preference: Some(std::sync::Arc::new(
+                    json!({"enabled": true, "frequency": "daily"}),
+                )),
                 output: (status == ItemStatus::Succeeded).then(|| json!({"text": "Hello"})),
                 error: (status != ItemStatus::Succeeded).then(|| "down".to_owned()),
                 started_at: now,

@@ -42,7 +42,7 @@ pub fn item_preferring(tenant: &str, preference: Value) -> Item {
     let effective = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
     let input = ItemInput::Preference {
         feature_type: FeatureType::new("feature").expect("valid"),
-        effective: effective.expect(works),
+        effective: effective.expect(works).into(),
     };
     Item {
         input,

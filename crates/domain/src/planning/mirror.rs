@@ -20,7 +20,7 @@ mod schedules;
 mod since;
 mod tenants;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -35,7 +35,10 @@ use crate::{
     ids::TenantId,
     input::errors::FieldErrors,
     planning::{position::Position, spread::spread_minute},
-    preference::{effective::MergedPreference, stored::Preference},
+    preference::{
+        effective::{MergedPreference, SharedPreference},
+        stored::Preference,
+    },
     time::{slot::Slot, zone::Zone},
 };
 
@@ -184,6 +187,19 @@ impl Mirror {
         let stored = Preference::parse(&self.parameters.get(row.parameters)).ok()?;
         let slot = self.groups.slot(row.link.group);
         Some(MergedPreference::with_slot(&stored, &self.defaults, slot))
+    }
+
+    /// The preferences of several tenants, in their order. Those who have the same share one.
+    #[must_use]
+    pub fn preferences_of(&self, tenants: &[TenantId]) -> Vec<Option<SharedPreference>> {
+        let mut shared: HashMap<(u32, u32), Option<SharedPreference>> = HashMap::new();
+        let mut preference = |tenant: &TenantId| {
+            let row = self.rows.0[self.tenants.find(tenant)? as usize];
+            let same = shared.entry((row.parameters, row.link.group));
+            same.or_insert_with(|| self.preference_of(tenant).map(SharedPreference::from))
+                .clone()
+        };
+        tenants.iter().map(&mut preference).collect()
     }
 
     /// From when a scheduled tenant's occurrences count; `None` inside: long ago.

@@ -1,6 +1,9 @@
 //! A preference in effect: what a tenant stored, merged over a job's defaults and what is built in. Nothing is missing.
 
-use std::sync::Arc;
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::{Map, Value, json};
 
@@ -30,6 +33,39 @@ pub struct MergedPreference {
     pub template_overrides: Arc<Map<String, Value>>,
     /// Fields this version does not know, passed through as they came.
     pub other: Arc<Map<String, Value>>,
+}
+
+/// A preference in effect that several items share, because they were run with the same. Its JSON is made once for all.
+#[derive(Debug, Clone)]
+pub struct SharedPreference(Arc<(MergedPreference, OnceLock<Arc<Value>>)>);
+
+impl SharedPreference {
+    /// The preference as [`to_json`](MergedPreference::to_json) writes it; the same value each time.
+    #[must_use]
+    pub fn json(&self) -> Arc<Value> {
+        let (merged, json) = &*self.0;
+        json.get_or_init(|| Arc::new(merged.to_json())).clone()
+    }
+}
+
+impl From<MergedPreference> for SharedPreference {
+    fn from(merged: MergedPreference) -> Self {
+        Self(Arc::new((merged, OnceLock::new())))
+    }
+}
+
+impl Deref for SharedPreference {
+    type Target = MergedPreference;
+
+    fn deref(&self) -> &MergedPreference {
+        &self.0.0
+    }
+}
+
+impl PartialEq for SharedPreference {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || **self == **other
+    }
 }
 
 /// Where a value of a preference in effect came from.

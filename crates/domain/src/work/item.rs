@@ -1,5 +1,7 @@
 //! Items: the work for one tenant in one occurrence, and the key under which its effect happens once.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 use serde_json::{Map, Value};
@@ -8,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     ids::{FeatureType, ItemId, JobId, PurposeId},
     input::words::words,
-    preference::effective::MergedPreference,
+    preference::effective::{MergedPreference, SharedPreference},
     time::occurrence::Occurrence,
 };
 
@@ -43,7 +45,7 @@ pub enum ItemInput {
         /// The feature that the preference is about.
         feature_type: FeatureType,
         /// What the tenant chose, over the job's defaults.
-        effective: MergedPreference,
+        effective: SharedPreference,
     },
     /// A record as the job's source has it.
     Record(Value),
@@ -57,6 +59,15 @@ impl Item {
     pub fn preference(&self) -> Option<&MergedPreference> {
         match &self.input {
             ItemInput::Preference { effective, .. } => Some(effective),
+            ItemInput::Record(_) | ItemInput::Aggregate(_) => None,
+        }
+    }
+
+    /// That preference as JSON, made once for all items that have the same.
+    #[must_use]
+    pub fn preference_json(&self) -> Option<Arc<Value>> {
+        match &self.input {
+            ItemInput::Preference { effective, .. } => Some(effective.json()),
             ItemInput::Record(_) | ItemInput::Aggregate(_) => None,
         }
     }
@@ -105,8 +116,7 @@ impl Serialize for Item {
         item.serialize_field("batch_id", &self.batch_id)?;
         item.serialize_field("occurrence", &self.occurrence)?;
         item.serialize_field("scheduled_at", &self.scheduled_at)?;
-        let preference = self.preference().map(MergedPreference::to_json);
-        item.serialize_field("preference", &preference)?;
+        item.serialize_field("preference", &self.preference_json())?;
         item.serialize_field("data", &self.data())?;
         item.serialize_field("attempt", &self.attempt)?;
         item.end()

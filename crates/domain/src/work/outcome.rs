@@ -1,5 +1,7 @@
 //! Outcomes: how an item ended. It is the proof that its occurrence has run, or tells why it has not.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -82,7 +84,8 @@ pub struct ItemResult {
     /// Number of calls of the handler, in the last delivery of its chunk.
     pub attempts: u32,
     /// The effective preference it ran with, for preference-based jobs.
-    pub preference: Option<Value>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
+    pub preference: Option<Arc<Value>>,
     /// Output of the handler; `None` unless it succeeded.
     #[serde(rename = "result")]
     pub output: Option<Value>,

@@ -3,6 +3,7 @@
 //! - a table of ours: `@chunks` is `chunks`, `punctual_chunks` or `punctual.chunks`, as its [`Namespace`] says,
 //! - `@now()`: microseconds since 1970 by the clock of the database,
 //! - `@texts($1, item)`, `@integers($1, item)`: the values of a parameter as a table `item` with the column `value`,
+//! - `@items(m.message, item)`: the items of a chunk's message, in the same way,
 //! - `@greatest(a, b)`: the larger one,
 //! - `@for_update(c)`: a lock on the rows of `c`, until the transaction ends,
 //! - `@lock($1)`: waits until no other transaction holds the lock of this name; `@try_lock($1)`: whether it is ours now.

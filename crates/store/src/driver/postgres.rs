@@ -118,6 +118,10 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         "now" => "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)".to_owned(),
         "texts" => list(argument, "text")?,
         "integers" => list(argument, "bigint")?,
+        "items" => {
+            let (message, name) = argument.split_once(", ")?;
+            format!("json_array_elements_text(({message})::json -> 'items') {name}(value)")
+        }
         "greatest" => format!("greatest({argument})"),
         "for_update" => format!("FOR NO KEY UPDATE OF {argument}"),
         "lock" => {
@@ -264,6 +268,7 @@ impl Session for PostgresSession<'_> {
                 }
                 Column::Integers(_) => "bigint",
                 Column::Texts(_) => "text",
+                Column::Bytes(_) => "bytea",
             };
             selected.push(format!("c{number}"));
             names.push(format!("c{number}"));
@@ -281,6 +286,7 @@ impl Session for PostgresSession<'_> {
                 |query, column| match column {
                     Column::Same(value) => bind(query, value),
                     Column::Integers(values) => query.bind(values),
+                    Column::Bytes(values) => query.bind(values),
                     Column::Texts(values) => {
                         let values = values.into_iter().map(|text| text.map(storable));
                         query.bind(values.collect::<Vec<_>>())

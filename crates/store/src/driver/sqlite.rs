@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many rows one statement inserts at most. Few sizes, so that each is prepared once.
-const ROWS_PER_INSERT: [usize; 4] = [250, 50, 10, 1];
+const ROWS_PER_INSERT: [usize; 4] = [500, 50, 10, 1];
 
 /// The connections to a file.
 #[derive(Debug)]
@@ -123,6 +123,10 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         "texts" | "integers" => {
             let (parameter, name) = argument.split_once(", ")?;
             format!("json_each({parameter}) {name}")
+        }
+        "items" => {
+            let (message, name) = argument.split_once(", ")?;
+            format!("json_each({message}, '$.items') {name}")
         }
         "greatest" => format!("max({argument})"),
         // One transaction writes at a time.
@@ -255,6 +259,7 @@ enum Values {
     Same(Value),
     Integers(vec::IntoIter<Option<i64>>),
     Texts(vec::IntoIter<Option<String>>),
+    Bytes(vec::IntoIter<Option<Vec<u8>>>),
 }
 
 impl From<Column> for Values {
@@ -263,6 +268,7 @@ impl From<Column> for Values {
             Column::Same(value) => Self::Same(value),
             Column::Integers(values) => Self::Integers(values.into_iter()),
             Column::Texts(values) => Self::Texts(values.into_iter()),
+            Column::Bytes(values) => Self::Bytes(values.into_iter()),
         }
     }
 }
@@ -273,6 +279,7 @@ impl Values {
             Self::Same(value) => bind(query, value.clone()),
             Self::Integers(values) => query.bind(values.next().flatten()),
             Self::Texts(values) => query.bind(values.next().flatten()),
+            Self::Bytes(values) => query.bind(values.next().flatten()),
         }
     }
 }

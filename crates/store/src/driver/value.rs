@@ -20,6 +20,7 @@ pub(crate) enum Column {
     Same(Value),
     Integers(Vec<Option<i64>>),
     Texts(Vec<Option<String>>),
+    Bytes(Vec<Option<Vec<u8>>>),
 }
 
 impl Column {
@@ -39,6 +40,7 @@ impl Column {
             Self::Same(_) => None,
             Self::Integers(values) => Some(values.len()),
             Self::Texts(values) => Some(values.len()),
+            Self::Bytes(values) => Some(values.len()),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use punctual_domain::{
     Chunk, FeatureType, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig, JobKind,
-    MergedPreference, Occurrence, Preference, PreferenceRecord, SkipReason, Source, TenantId,
-    Trigger, Work,
+    MergedPreference, Occurrence, Preference, PreferenceRecord, SharedPreference, SkipReason,
+    Source, TenantId, Trigger, Work,
 };
 
 use super::EnhancedBatchProcessor;
@@ -58,7 +58,7 @@ impl EnhancedBatchProcessor {
                         .preferences(feature_type, &others)
                         .await?
                 };
-                let prepare = |(id, known): (&TenantId, Option<MergedPreference>)| match known {
+                let prepare = |(id, known): (&TenantId, Option<SharedPreference>)| match known {
                     Some(merged) => self.prepare_merged(job, chunk, feature_type, id, merged),
                     None => {
                         self.prepare_tenant(job, chunk, feature_type, defaults, id, stored.get(id))
@@ -134,7 +134,7 @@ impl EnhancedBatchProcessor {
                 let detail = errors.to_string();
                 self.skip(&tenant.into(), SkipReason::Invalid, Some(&detail))
             }
-            Ok(merged) => self.prepare_merged(job, chunk, feature_type, tenant, merged),
+            Ok(merged) => self.prepare_merged(job, chunk, feature_type, tenant, merged.into()),
         }
     }
 
@@ -144,7 +144,7 @@ impl EnhancedBatchProcessor {
         chunk: &Chunk,
         feature_type: &FeatureType,
         tenant: &TenantId,
-        effective: MergedPreference,
+        effective: SharedPreference,
     ) -> Prepared {
         let id = ItemId::from(tenant);
         if !effective.enabled {

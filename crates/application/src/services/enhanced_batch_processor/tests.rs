@@ -576,6 +576,7 @@ async fn what_the_mirror_knows_is_not_asked_for() {
         let (stored, defaults) = (stored.unwrap(), defaults.unwrap());
         let merged =
             punctual_domain::MergedPreference::merge(&stored, &defaults, &Zone::utc()).unwrap();
+        let merged = punctual_domain::SharedPreference::from(merged);
         let known = |tenant: &TenantId| (tenant.as_str() == "known").then(|| merged.clone());
         tenants.iter().map(known).collect()
     });

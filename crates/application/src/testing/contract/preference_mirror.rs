@@ -14,7 +14,7 @@ pub fn preference_mirror(
     tenant: &TenantId,
     preference: &MergedPreference,
 ) {
-    let known = || Some(preference.clone());
+    let known = || Some(preference.clone().into());
     let unknown = TenantId::new("unknown-to-all").expect("valid");
     let other_job = JobId::new("another-job").expect("valid");
     let one = std::slice::from_ref(tenant);

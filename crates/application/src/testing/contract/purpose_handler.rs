@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use punctual_domain::{Item, ItemId, ItemInput, MergedPreference};
+use punctual_domain::{Item, ItemId, ItemInput, MergedPreference, SharedPreference};
 use serde_json::{Value, json};
 
 use super::{POLLS, cut_off, tenants};
@@ -154,10 +154,10 @@ fn odd_items(item: &Item) -> Vec<Item> {
             let overrides = overrides.as_object().cloned().unwrap_or_default();
             odd.push(of(ItemInput::Preference {
                 feature_type: feature_type.clone(),
-                effective: MergedPreference {
+                effective: SharedPreference::from(MergedPreference {
                     template_overrides: Arc::new(overrides),
-                    ..effective.clone()
-                },
+                    ..(**effective).clone()
+                }),
             }));
         }
     }

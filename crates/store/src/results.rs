@@ -1,0 +1,227 @@
+//! Rows of results. They are narrow, because each user has one for each run: numbers stand for the run and the chunk, and a hash
+//! for the preference, whose content is stored once.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use punctual_application::ports::{StoreError, StoredResult};
+use punctual_domain::{ItemResult, ItemStatus};
+use serde_json::Value as Json;
+
+use crate::{
+    driver::{Column, Connection, FromRow, Row},
+    errors::failed,
+};
+
+const INSERT: &str = "@results AS r (run, tenant_id, chunk, status, attempts, preference, output, error, started_at, duration)";
+
+/// Only a row that is to run again, by the same chunk, gives way.
+const UPSERT: &str = "ON CONFLICT (run, tenant_id) DO UPDATE SET chunk = excluded.chunk,
+         again = NULL, status = excluded.status,
+         attempts = excluded.attempts, preference = excluded.preference, output = excluded.output,
+         error = excluded.error, started_at = excluded.started_at, duration = excluded.duration
+     WHERE r.again = excluded.chunk";
+
+/// What a result is read from, in the order of [`Numbered`].
+macro_rules! result_columns {
+    () => {
+        "SELECT r.chunk, n.job_id, c.batch_id, n.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
+             CASE r.status WHEN 1 THEN 'succeeded' ELSE 'failed' END, r.attempts, p.content, r.output, r.error,
+             r.started_at, r.started_at + r.duration"
+    };
+}
+pub(crate) use result_columns;
+
+/// A result, and the number of its chunk.
+pub(crate) struct Numbered(pub(crate) i64, pub(crate) StoredResult);
+
+impl FromRow for Numbered {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        let json = |text: Option<String>| {
+            let value = text.map(|text| serde_json::from_str::<Json>(&text));
+            value.transpose().map_err(failed)
+        };
+        let chunk = row.next()?;
+        let (job_id, batch_id, occurrence) = (row.parse()?, row.parse()?, row.parse()?);
+        let (scheduled_at, key_form) = (row.next()?, row.parse()?);
+        let result = ItemResult {
+            item_id: row.parse()?,
+            status: row.parse()?,
+            attempts: row.next()?,
+            preference: json(row.next()?)?.map(Arc::new),
+            output: json(row.next()?)?,
+            error: row.next()?,
+            started_at: row.next()?,
+            finished_at: row.next()?,
+        };
+        let stored = StoredResult {
+            job_id,
+            batch_id,
+            occurrence,
+            scheduled_at,
+            result,
+            key_form,
+        };
+        Ok(Self(chunk, stored))
+    }
+}
+
+/// The number that stands for a status of a result.
+pub(crate) fn status_number(status: ItemStatus) -> i64 {
+    match status {
+        ItemStatus::Succeeded => 1,
+        ItemStatus::Failed => 2,
+        // They have no row.
+        ItemStatus::Running | ItemStatus::Skipped => 0,
+    }
+}
+
+/// What a preference is found by: the first half of its BLAKE3 hash.
+pub(crate) type Hash = [u8; 16];
+
+/// A result as it is written.
+pub(crate) struct NewResult {
+    pub(crate) tenant: String,
+    pub(crate) status: i64,
+    pub(crate) attempts: i64,
+    pub(crate) preference: Option<Hash>,
+    pub(crate) output: Option<String>,
+    pub(crate) error: Option<String>,
+    /// In microseconds since 1970.
+    pub(crate) started: i64,
+    /// In microseconds; `None`: it has not ended.
+    pub(crate) duration: Option<i64>,
+}
+
+/// Results, ready to be written.
+#[derive(Default)]
+pub(crate) struct ResultRows {
+    tenants: Vec<Option<String>>,
+    statuses: Vec<Option<i64>>,
+    attempts: Vec<Option<i64>>,
+    preferences: Vec<Option<Vec<u8>>>,
+    outputs: Vec<Option<String>>,
+    errors: Vec<Option<String>>,
+    started: Vec<Option<i64>>,
+    durations: Vec<Option<i64>>,
+    /// The content of each preference.
+    contents: BTreeMap<Hash, String>,
+}
+
+impl ResultRows {
+    pub(crate) fn new(results: &[&ItemResult]) -> Self {
+        let mut rows = Self::default();
+        // Items that were run with the same preference share its value.
+        let mut hashes: HashMap<*const Json, Hash> = HashMap::new();
+        for result in results {
+            let preference = result.preference.as_ref().map(|preference| {
+                let hash = hashes.entry(Arc::as_ptr(preference));
+                *hash.or_insert_with(|| rows.keep(preference.to_string()))
+            });
+            let micros = |at: DateTime<Utc>| at.timestamp_micros();
+            let started = micros(result.started_at);
+            rows.add(NewResult {
+                tenant: result.item_id.to_string(),
+                status: status_number(result.status),
+                attempts: result.attempts.into(),
+                preference,
+                output: result.output.as_ref().map(ToString::to_string),
+                error: result.error.clone(),
+                started,
+                duration: result.finished_at.map(|at| micros(at) - started),
+            });
+        }
+        rows
+    }
+
+    /// Keeps a preference with the rows, and returns what it is found by.
+    pub(crate) fn keep(&mut self, content: String) -> Hash {
+        let mut hash = Hash::default();
+        hash.copy_from_slice(&blake3::hash(content.as_bytes()).as_bytes()[..16]);
+        self.contents.entry(hash).or_insert(content);
+        hash
+    }
+
+    pub(crate) fn add(&mut self, new: NewResult) {
+        self.tenants.push(Some(new.tenant));
+        self.statuses.push(Some(new.status));
+        self.attempts.push(Some(new.attempts));
+        self.preferences.push(new.preference.map(Vec::from));
+        self.outputs.push(new.output);
+        self.errors.push(new.error);
+        self.started.push(Some(new.started));
+        self.durations.push(new.duration);
+    }
+
+    /// Writes them, as those of these runs and chunks. Returns how many were taken.
+    pub(crate) async fn insert(
+        self,
+        connection: &mut Connection<'_>,
+        runs: Column,
+        chunks: Column,
+    ) -> Result<u64, StoreError> {
+        if self.tenants.is_empty() {
+            return Ok(0);
+        }
+        let columns = vec![
+            runs,
+            Column::Texts(self.tenants),
+            chunks,
+            Column::Integers(self.statuses),
+            Column::Integers(self.attempts),
+            Column::Bytes(self.preferences),
+            Column::Texts(self.outputs),
+            Column::Texts(self.errors),
+            Column::Integers(self.started),
+            Column::Integers(self.durations),
+        ];
+        connection.insert(INSERT, columns, UPSERT).await
+    }
+}
+
+/// Which preferences are stored already.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Preferences(Arc<Mutex<HashSet<Hash>>>);
+
+impl Preferences {
+    /// So many hashes are kept in memory, 16 bytes each and what a set needs beside them.
+    const REMEMBERED: usize = 100_000;
+
+    /// Stores those that rows refer to and that are not known to be stored. Returns their hashes, to be
+    /// [remembered](Self::remember) when the transaction is committed.
+    pub(crate) async fn insert(
+        &self,
+        connection: &mut Connection<'_>,
+        rows: &ResultRows,
+    ) -> Result<Vec<Hash>, StoreError> {
+        // In the order of their hashes, as other transactions insert theirs: two do not wait for each other.
+        let new: Vec<(Hash, String)> = {
+            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new = |(hash, _): &(&Hash, &String)| !known.contains(*hash);
+            let new = rows.contents.iter().filter(is_new);
+            new.map(|(hash, content)| (*hash, content.clone()))
+                .collect()
+        };
+        if !new.is_empty() {
+            let columns = vec![
+                Column::Bytes(new.iter().map(|(hash, _)| Some(hash.to_vec())).collect()),
+                Column::texts(&new, |(_, content)| content.as_str()),
+            ];
+            let into = "@preferences (hash, content)";
+            let then = "ON CONFLICT DO NOTHING";
+            connection.insert(into, columns, then).await?;
+        }
+        Ok(new.into_iter().map(|(hash, _)| hash).collect())
+    }
+
+    pub(crate) fn remember(&self, hashes: Vec<Hash>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() + hashes.len() > Self::REMEMBERED {
+            known.clear();
+        }
+        known.extend(hashes);
+    }
+}
