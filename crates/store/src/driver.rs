@@ -39,7 +39,7 @@ pub(crate) enum Announcement {
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
     fn dialect(&self) -> &Arc<Dialect>;
 
-    /// Whether several machines share the database, so that one of them leads and all are told what the others do.
+    /// Whether several machines share the database, so that one of them leads and all are notified of what the others do.
     fn is_shared(&self) -> bool;
 
     /// A connection to read with.

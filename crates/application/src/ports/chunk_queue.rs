@@ -122,8 +122,11 @@ impl ClaimLimits {
             0
         } else if own.items < 2 * self.permits {
             left.min(2 * self.permits - own.items)
+        } else if own.chunks > MAX_CHUNKS_PER_JOB / 2 {
+            // Several at a time: a claim is a transaction.
+            0
         } else {
-            left.min(MAX_CHUNKS_PER_JOB.saturating_sub(own.chunks))
+            left.min(MAX_CHUNKS_PER_JOB - own.chunks)
         }
     }
 
@@ -222,8 +225,12 @@ mod tests {
             limits.add(&large);
         }
         assert_eq!(limits.room(&large.job_id), 0);
+        for _ in 0..3 {
+            limits.remove(&large.job_id, 500);
+            assert_eq!(limits.room(&large.job_id), 0);
+        }
         limits.remove(&large.job_id, 500);
-        assert_eq!(limits.room(&large.job_id), 1);
+        assert_eq!(limits.room(&large.job_id), 4);
 
         let small = chunk("small", 1);
         limits.begin(BTreeMap::new());

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cargo run --release -p punctual-benchmarks --bin processing -- --users 1000000
+//! cargo run --release -p punctual-benchmarks --features allocations --bin processing -- --users 1000000
 //! TEST_POSTGRES_OPTIONS="" tests/with-postgres.sh cargo run --release -p punctual-benchmarks --bin processing -- \
 //!     --postgres --users 1000000
 //! ```
@@ -64,6 +65,19 @@ struct Options {
     /// A process that only helps
     #[arg(long, hide = true)]
     helps: bool,
+}
+
+/// Counts allocations, which slows them.
+#[cfg(feature = "allocations")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
+/// Allocations of this process so far; `None`: they are not counted.
+fn allocations() -> Option<usize> {
+    #[cfg(feature = "allocations")]
+    return Some(ALLOCATOR.stats().allocations);
+    #[cfg(not(feature = "allocations"))]
+    None
 }
 
 /// Start of the first item.
@@ -261,6 +275,7 @@ async fn main() -> anyhow::Result<()> {
     let worker = Worker::new(store.chunks(), store.queue(), processor);
     let mut working = tokio::spawn(worker.run(stop.clone()));
     let started = Instant::now();
+    let (cpu, allocated) = (cpu_seconds()?, allocations());
     let batch = loop {
         let batch = store.reader().batch(queued.batch_id).await?;
         let batch = batch.context("the batch is gone")?;
@@ -268,11 +283,16 @@ async fn main() -> anyhow::Result<()> {
             break batch;
         }
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            // The question is a sum over all chunks, so it is not asked often.
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
             _ = &mut working => anyhow::bail!("the worker ended"),
         }
     };
     let took = started.elapsed();
+    let cpu = cpu_seconds()? - cpu;
+    let allocated = allocations()
+        .zip(allocated)
+        .map(|(now, before)| now - before);
     ensure!(
         batch.succeeded == options.users as u64,
         "{} of {} users have a result, {} failed, {} are skipped",
@@ -284,7 +304,7 @@ async fn main() -> anyhow::Result<()> {
     let first = FIRST.get().context("no item ran here")?;
     println!(
         "{} users, {} process(es), handler {} ms, {}: mirror loaded in {:.2} s; planned and queued {:.2} s later; \
-         first item after {} ms; all done in {:.2} s: {:.0} items/s; {} calls here; memory {} MiB above the mirror's {} MiB",
+         first item after {} ms; all done in {:.2} s: {:.0} items/s; {} calls here, with {:.1} µs of CPU each; memory {} MiB above the mirror's {} MiB",
         options.users,
         options.processes,
         options.handler_ms,
@@ -299,9 +319,14 @@ async fn main() -> anyhow::Result<()> {
         took.as_secs_f64(),
         options.users as f64 / took.as_secs_f64(),
         CALLS.load(Ordering::Relaxed),
+        cpu * 1e6 / CALLS.load(Ordering::Relaxed).max(1) as f64,
         memory("VmHWM")?.saturating_sub(before),
         before,
     );
+    if let Some(allocated) = allocated {
+        let each = allocated as f64 / CALLS.load(Ordering::Relaxed).max(1) as f64;
+        println!("{} users: {each:.1} allocations each", options.users);
+    }
     stop.cancel();
     working.await?;
     scheduling.await?;
@@ -371,6 +396,19 @@ impl Drop for Helper {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// CPU time that this process has used, in user and kernel.
+fn cpu_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name of the program, in parentheses, may contain blanks.
+    let (_, fields) = stat.rsplit_once(") ").context("an unknown form of stat")?;
+    let ticks = |index: usize| -> anyhow::Result<f64> {
+        let ticks = fields.split(' ').nth(index).context("too few fields")?;
+        Ok(ticks.parse()?)
+    };
+    // Linux counts 100 a second for every program, whatever its own clock.
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
 /// A figure of this process' memory, in MiB.
