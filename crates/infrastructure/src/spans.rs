@@ -50,6 +50,7 @@ pub(crate) async fn call(request: RequestBuilder) -> reqwest::Result<Response> {
 mod context {
     use tracing::Span;
 
+    #[cfg(feature = "http")]
     pub(super) fn traceparent(_: &Span) -> Option<String> {
         None
     }

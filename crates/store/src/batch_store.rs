@@ -13,6 +13,7 @@ use crate::{
     Store,
     claims::claim_chunk,
     driver::{Announcement, Column, Connection, Value, values},
+    group_commit::Waiting,
     results::ResultRows,
 };
 
@@ -147,6 +148,55 @@ impl BatchStore for Store {
         token: Uuid,
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
+        let succeeded = |result: &ItemResult| result.status == ItemStatus::Succeeded;
+        if results.iter().all(succeeded) {
+            let rows = ResultRows::new(&results.iter().collect::<Vec<_>>());
+            let ended = results.iter().filter_map(|result| result.finished_at).max();
+            let claim = (chunk.chunk_id.clone(), chunk.batch_id, token);
+            let (waiting, answered) = Waiting::new(claim, rows, ended);
+            if let Some(committed) = self.commit_in_group(waiting, answered).await {
+                return Ok(committed);
+            }
+        }
+        self.commit_alone(chunk, token, results).await
+    }
+
+    async fn release(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        rest_until: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        let rest_until = rest_until.map_or(0, |until| until.timestamp_micros());
+        let release = values![&*chunk.chunk_id, token, rest_until];
+        self.database.execute(RELEASE, release).await?;
+        self.announce_chunks().await
+    }
+
+    async fn finish(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin().await?;
+        if finish(&mut transaction, chunk, token).await? {
+            end_batch(&mut transaction, &chunk.batch_id.to_string(), now).await?;
+        }
+        transaction.commit().await?;
+        self.changes.send_replace(());
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Commits results of one chunk in a transaction of its own.
+    async fn commit_alone(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        results: &[ItemResult],
+    ) -> Result<Committed, StoreError> {
         let (skipped, ended): (Vec<_>, Vec<_>) = results
             .iter()
             .partition(|result| result.status == ItemStatus::Skipped);
@@ -209,33 +259,6 @@ impl BatchStore for Store {
             cancelled,
             finished,
         })
-    }
-
-    async fn release(
-        &self,
-        chunk: &Chunk,
-        token: Uuid,
-        rest_until: Option<DateTime<Utc>>,
-    ) -> Result<(), StoreError> {
-        let rest_until = rest_until.map_or(0, |until| until.timestamp_micros());
-        let release = values![&*chunk.chunk_id, token, rest_until];
-        self.database.execute(RELEASE, release).await?;
-        self.announce_chunks().await
-    }
-
-    async fn finish(
-        &self,
-        chunk: &Chunk,
-        token: Uuid,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin().await?;
-        if finish(&mut transaction, chunk, token).await? {
-            end_batch(&mut transaction, &chunk.batch_id.to_string(), now).await?;
-        }
-        transaction.commit().await?;
-        self.changes.send_replace(());
-        Ok(())
     }
 }
 

@@ -172,6 +172,7 @@ mod tests {
     #[cfg(feature = "postgres")]
     use sqlx::PgPool;
     use sqlx::{AssertSqlSafe, SqlitePool};
+    use tokio::time::Instant;
     use uuid::Uuid;
 
     use crate::{Store, tests::earlier};
@@ -179,13 +180,12 @@ mod tests {
     const BATCH: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
     const REPLAY: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c9";
 
-    /// A batch that is done, one that is half done, and one that is to run a failed item again. `ROWS` more results fill
-    /// several portions.
+    /// A batch that is done, with `ROWS` more results, and one that is to run a failed item again.
     const STORED: &str = r#"
         INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, succeeded, failed, created_at, finished_at)
-        VALUES ('BATCH', 'job', 'daily 09:00 UTC', 1000000, 'schedule', 'completed', 12002, 12001, 1, 0, 2000000);
+        VALUES ('BATCH', 'job', 'daily 09:00 UTC', 1000000, 'schedule', 'completed', ROWS + 2, ROWS + 1, 1, 0, 2000000);
         INSERT INTO chunks (chunk_id, batch_id, job_id, occurrence, total, message, place, succeeded, failed, done)
-        VALUES ('BATCH/0', 'BATCH', 'job', '2026-03-01', 12002, '', 0, 12001, 1, 1);
+        VALUES ('BATCH/0', 'BATCH', 'job', '2026-03-01', ROWS + 2, '', 0, ROWS + 1, 1, 1);
         INSERT INTO batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at)
         VALUES ('REPLAY', 'job', 'replay', 3000000, 'replay', 'running', 1, 0);
         INSERT INTO chunks (chunk_id, batch_id, job_id, occurrence, total, message, place)
@@ -195,18 +195,26 @@ mod tests {
         INSERT INTO item_results VALUES
             ('fails', 'job', '2026-03-01', 1, 'failed', 3, '{"tone": "dry"}', NULL, 'because', 1000000, 1500000, 2),
             ('works', 'job', '2026-03-01', 1, 'succeeded', 1, '{"tone": "dry"}', '"ok"', NULL, 1000000, 1000007, NULL);
-        WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 12000)
+        WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ROWS)
         INSERT INTO item_results SELECT 'u' || n, 'job', '2026-03-01', 1, 'succeeded', 1, '{"tone": "warm"}', '1', NULL, 5, 6, NULL
         FROM n;"#;
 
+    /// Several portions; `ROWS=10000000` and `--nocapture` show how long a large store takes.
+    fn rows() -> usize {
+        let rows = std::env::var("ROWS").ok();
+        rows.map_or(12_000, |rows| rows.parse().unwrap())
+    }
+
     fn stored() -> AssertSqlSafe<String> {
-        AssertSqlSafe(STORED.replace("BATCH", BATCH).replace("REPLAY", REPLAY))
+        let rows = rows().to_string();
+        let stored = STORED.replace("BATCH", BATCH).replace("REPLAY", REPLAY);
+        AssertSqlSafe(stored.replace("ROWS", &rows))
     }
 
     async fn nothing_is_lost(store: Store) {
         let batch_id: Uuid = BATCH.parse().unwrap();
         for (status, count) in [
-            (None, 12_002),
+            (None, rows() + 2),
             (Some(ItemStatus::Failed), 1),
             (Some(ItemStatus::Skipped), 0),
         ] {
@@ -269,7 +277,22 @@ mod tests {
         let before = earlier(sqlx::migrate!("./migrations/sqlite"), 7);
         before.run(&pool).await.unwrap();
         sqlx::raw_sql(stored()).execute(&pool).await.unwrap();
-        nothing_is_lost(Store::open(&url).await.unwrap()).await;
+        pool.close().await;
+        let size = || {
+            let size = |name: &str| {
+                std::fs::metadata(folder.path().join(name)).map_or(0, |file| file.len())
+            };
+            (size("store.db") + size("store.db-wal")) / 1_000_000
+        };
+        let (before, began) = (size(), Instant::now());
+        let store = Store::open(&url).await.unwrap();
+        println!(
+            "{} results moved in {:?}: {before} MB, then {} MB",
+            rows(),
+            began.elapsed(),
+            size()
+        );
+        nothing_is_lost(store).await;
         Store::open(&url).await.unwrap();
     }
 

@@ -3,7 +3,7 @@
 //! # Adding a statement
 //!
 //! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `reader`, `deliveries`, `operations`) or of
-//! its subject (`claims`), once for both databases: [`driver`] says which marks stand for what differs. The suites of
+//! its subject (`claims`), once for both databases: `driver` says which marks stand for what differs. The suites of
 //! `testing::contract` run on both, so add what the statement promises to them first.
 //!
 //! # Adding a column
@@ -24,6 +24,7 @@ mod conversion;
 mod deliveries;
 mod driver;
 mod errors;
+mod group_commit;
 mod host;
 mod migrations;
 mod operations;
@@ -52,6 +53,7 @@ pub use sqlx;
 #[cfg(feature = "postgres")]
 use self::driver::postgres::PostgresDriver;
 use self::driver::{Announcement, Database, Namespace, sqlite::SqliteDriver};
+use self::group_commit::GroupCommit;
 pub use self::host::HostConnection;
 use self::results::Preferences;
 #[cfg(feature = "postgres")]
@@ -71,6 +73,7 @@ pub struct Store {
     /// Tells when batches may have begun, progressed or ended.
     changes: watch::Sender<()>,
     preferences: Preferences,
+    group_commit: GroupCommit,
 }
 
 impl Store {
@@ -115,6 +118,7 @@ impl Store {
         takeover::take_over(&database).await?;
         conversion::convert(&database).await?;
         Ok(Self {
+            group_commit: GroupCommit::new(database.is_shared()),
             database,
             arrivals: watch::Sender::new(()),
             changes: watch::Sender::new(()),

@@ -57,7 +57,7 @@ const RESULTS_OF_CHUNK: &str = concat!(
       JOIN @chunk_messages m ON m.chunk = c.chunk CROSS JOIN @items(m.message, item) CROSS JOIN @results r
       LEFT JOIN @preferences p ON p.hash = r.preference
       WHERE c.chunk = $1 AND r.run = c.run AND r.tenant_id = item.value AND r.chunk = c.chunk
-        AND r.tenant_id > $2 AND ($3 IS NULL OR r.status = $3) ORDER BY r.tenant_id LIMIT $4"
+        AND item.value > $2 AND ($3 IS NULL OR r.status = $3) ORDER BY r.tenant_id LIMIT $4"
 );
 
 macro_rules! skipped_columns {

@@ -156,6 +156,24 @@ impl ResultRows {
         self.durations.push(new.duration);
     }
 
+    /// Number of results.
+    pub(crate) fn len(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// Adds those of another chunk.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.tenants.append(&mut other.tenants);
+        self.statuses.append(&mut other.statuses);
+        self.attempts.append(&mut other.attempts);
+        self.preferences.append(&mut other.preferences);
+        self.outputs.append(&mut other.outputs);
+        self.errors.append(&mut other.errors);
+        self.started.append(&mut other.started);
+        self.durations.append(&mut other.durations);
+        self.contents.append(&mut other.contents);
+    }
+
     /// Writes them, as those of these runs and chunks. Returns how many were taken.
     pub(crate) async fn insert(
         self,

@@ -89,6 +89,64 @@ on_both! {
     what_is_damaged_stops_no_other
     keeps_what_operators_see
     every_character_is_kept_or_replaced
+    chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
+}
+
+/// Twelve chunks end at once: one has lost its claim, one has a failure, and one an item that a chunk of another batch of the run
+/// has brought meanwhile.
+async fn chunks_that_end_together_are_stored_together_and_the_odd_ones_alone(store: Store) {
+    let now = SystemClock.now();
+    let large = batch("job", now, &items(0..120), 10);
+    store
+        .enqueue(firing(vec![large.clone()]), now)
+        .await
+        .unwrap();
+    let mut claims = Vec::new();
+    for chunk in &large.chunks {
+        let claimant = claimant();
+        let claim = store.claim(chunk, claimant, now).await.unwrap();
+        assert_eq!(claim.items.len(), 10);
+        claims.push(claimant.token);
+    }
+    store
+        .release(&large.chunks[3], claims[3], None)
+        .await
+        .unwrap();
+    let double = "INSERT INTO @results (run, tenant_id, chunk, status, attempts, started_at)
+         SELECT run, 't55', 999, 1, 1, 0 FROM @runs";
+    store.database.execute(double, values![]).await.unwrap();
+    let ends = large.chunks.iter().zip(&claims).enumerate();
+    let ends = ends.map(|(number, (chunk, token))| {
+        let mut results: Vec<ItemResult> = chunk
+            .items
+            .iter()
+            .map(|item| succeeded(item, serde_json::json!(number), now))
+            .collect();
+        if number == 7 {
+            results[0].status = ItemStatus::Failed;
+        }
+        let store = store.clone();
+        async move { store.commit(chunk, *token, &results).await.unwrap() }
+    });
+    let committed = futures::future::join_all(ends).await;
+    for (number, committed) in committed.iter().enumerate() {
+        let expected = match number {
+            3 => (false, 0, false),
+            5 => (true, 9, false),
+            _ => (true, 10, true),
+        };
+        let found = (committed.claimed, committed.taken, committed.finished);
+        assert_eq!(found, expected, "chunk {number}");
+    }
+    let batch = store.batch(large.batch_id).await.unwrap().unwrap();
+    assert_eq!((batch.succeeded, batch.failed), (108, 1));
+    // What is left runs, and ends the batch.
+    let limits = ClaimLimits::new(8);
+    let left = store
+        .claim_next(Uuid::new_v4(), &limits, now)
+        .await
+        .unwrap();
+    assert_eq!(left[0].chunk.chunk_id, large.chunks[3].chunk_id);
 }
 
 async fn keeps_the_contract(store: Store) {

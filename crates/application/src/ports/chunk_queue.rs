@@ -5,7 +5,7 @@
 //! decides.
 //! An implementation is one of four ports of a store; `testing::contract::store` checks them together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -58,9 +58,15 @@ pub const RETRY_CHUNK_AFTER: TimeDelta = TimeDelta::seconds(5);
 
 /// Number of chunks that one claim takes at most.
 const MAX_CHUNKS_PER_CLAIM: usize = 16;
-/// Number of chunks of a job that a process has claimed at one time, however large they are. A few keep it busy while the
-/// last items of one are running, and leave the rest to other processes.
-const MAX_CHUNKS_PER_JOB: usize = 8;
+/// Number of chunks of a job that a process has claimed at one time at first, at least and at most, however large they are.
+/// Where chunks end quickly it takes more, so that it is busy while others are claimed and stored; where they do not, two keep it
+/// busy while the last items of one are running, and the rest is left to other processes.
+const CHUNKS_PER_JOB: usize = 8;
+const MIN_CHUNKS_PER_JOB: usize = 2;
+const MAX_CHUNKS_PER_JOB: usize = 16;
+/// A chunk that took less ended quickly; one that took more did not.
+const QUICK_CHUNK: Duration = Duration::from_millis(250);
+const SLOW_CHUNK: Duration = Duration::from_secs(1);
 /// Number of items over all jobs beyond which a process claims only for jobs of which it has nothing: what is claimed is
 /// in memory.
 const MAX_ITEMS: usize = 32_000;
@@ -72,6 +78,8 @@ pub struct ClaimLimits {
     permits: usize,
     claimed: BTreeMap<JobId, ClaimedOfJob>,
     priorities: BTreeMap<JobId, Priority>,
+    /// How many chunks of a job to have claimed at one time, where that is not what it is at first.
+    targets: BTreeMap<JobId, usize>,
     /// Items over all jobs.
     items: usize,
     /// Chunks that this claim has taken.
@@ -96,6 +104,8 @@ impl ClaimLimits {
 
     /// Begins another claim, in which the jobs have these priorities.
     pub fn begin(&mut self, priorities: BTreeMap<JobId, Priority>) {
+        self.targets
+            .retain(|job_id, _| priorities.contains_key(job_id));
         self.priorities = priorities;
         self.taken = 0;
     }
@@ -122,12 +132,20 @@ impl ClaimLimits {
             0
         } else if own.items < 2 * self.permits {
             left.min(2 * self.permits - own.items)
-        } else if own.chunks > MAX_CHUNKS_PER_JOB / 2 {
-            // Several at a time: a claim is a transaction.
-            0
         } else {
-            left.min(MAX_CHUNKS_PER_JOB - own.chunks)
+            let target = self.target(job_id);
+            // Several at a time: a claim is a transaction.
+            if own.chunks > target / 2 {
+                0
+            } else {
+                left.min(target - own.chunks)
+            }
         }
+    }
+
+    fn target(&self, job_id: &JobId) -> usize {
+        let target = self.targets.get(job_id);
+        target.copied().unwrap_or(CHUNKS_PER_JOB)
     }
 
     /// Counts a chunk that has been claimed.
@@ -139,8 +157,14 @@ impl ClaimLimits {
         self.taken += 1;
     }
 
-    /// Counts a chunk whose delivery has ended.
-    pub fn remove(&mut self, job_id: &JobId, items: usize) {
+    /// Counts a chunk whose delivery has ended, and took so long.
+    pub fn remove(&mut self, job_id: &JobId, items: usize, took: Duration) {
+        let target = self.target(job_id);
+        if took < QUICK_CHUNK && target < MAX_CHUNKS_PER_JOB {
+            self.targets.insert(job_id.clone(), target * 2);
+        } else if took > SLOW_CHUNK && target > MIN_CHUNKS_PER_JOB {
+            self.targets.insert(job_id.clone(), target / 2);
+        }
         self.items = self.items.saturating_sub(items);
         if let Some(own) = self.claimed.get_mut(job_id) {
             own.chunks = own.chunks.saturating_sub(1);
@@ -225,12 +249,28 @@ mod tests {
             limits.add(&large);
         }
         assert_eq!(limits.room(&large.job_id), 0);
+        let neither = Duration::from_millis(500);
         for _ in 0..3 {
-            limits.remove(&large.job_id, 500);
+            limits.remove(&large.job_id, 500, neither);
             assert_eq!(limits.room(&large.job_id), 0);
         }
-        limits.remove(&large.job_id, 500);
+        limits.remove(&large.job_id, 500, neither);
         assert_eq!(limits.room(&large.job_id), 4);
+
+        // Two are left of a job whose chunks take long, and it takes no third.
+        for _ in 0..2 {
+            limits.remove(&large.job_id, 500, Duration::from_secs(5));
+        }
+        assert_eq!(limits.room(&large.job_id), 0);
+        limits.remove(&large.job_id, 500, Duration::from_secs(5));
+        assert_eq!(limits.room(&large.job_id), 1);
+        // Where they end quickly, it takes up to 16.
+        for expected in [4, 8, 16, 16] {
+            limits.add(&large);
+            limits.remove(&large.job_id, 500, Duration::from_millis(20));
+            limits.begin([(large.job_id.clone(), Priority::Low)].into());
+            assert_eq!(limits.room(&large.job_id), expected - 1);
+        }
 
         let small = chunk("small", 1);
         limits.begin(BTreeMap::new());

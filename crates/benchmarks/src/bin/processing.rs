@@ -72,12 +72,12 @@ struct Options {
 #[global_allocator]
 static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
-/// Allocations of this process so far; `None`: they are not counted.
-fn allocations() -> Option<usize> {
+/// Allocations of this process so far; zero where they are not counted.
+fn allocations() -> usize {
     #[cfg(feature = "allocations")]
-    return Some(ALLOCATOR.stats().allocations);
+    return ALLOCATOR.stats().allocations;
     #[cfg(not(feature = "allocations"))]
-    None
+    0
 }
 
 /// Start of the first item.
@@ -290,9 +290,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let took = started.elapsed();
     let cpu = cpu_seconds()? - cpu;
-    let allocated = allocations()
-        .zip(allocated)
-        .map(|(now, before)| now - before);
+    let allocated = allocations() - allocated;
     ensure!(
         batch.succeeded == options.users as u64,
         "{} of {} users have a result, {} failed, {} are skipped",
@@ -323,7 +321,7 @@ async fn main() -> anyhow::Result<()> {
         memory("VmHWM")?.saturating_sub(before),
         before,
     );
-    if let Some(allocated) = allocated {
+    if allocated > 0 {
         let each = allocated as f64 / CALLS.load(Ordering::Relaxed).max(1) as f64;
         println!("{} users: {each:.1} allocations each", options.users);
     }

@@ -76,6 +76,7 @@ struct Ended {
     job_id: JobId,
     items: usize,
     token: Uuid,
+    took: Duration,
     /// Whether its claim has surely ended.
     released: bool,
 }
@@ -248,8 +249,10 @@ impl Worker {
                 job_id: claimed.chunk.job_id.clone(),
                 items: claimed.chunk.items.len(),
                 token: claimed.token,
+                took: Duration::ZERO,
                 released: true,
             };
+            let began = Instant::now();
             let delivery = AssertUnwindSafe(worker.deliver(claimed, &stop)).catch_unwind();
             ended.released = match delivery.await {
                 Ok(released) => released,
@@ -259,6 +262,7 @@ impl Worker {
                     false
                 }
             };
+            ended.took = began.elapsed();
             ended
         };
         tasks.spawn(work.instrument(span));
@@ -268,7 +272,7 @@ impl Worker {
     fn end(&self, ended: Option<Ended>) {
         let mut state = self.state();
         if let Some(ended) = &ended {
-            state.limits.remove(&ended.job_id, ended.items);
+            state.limits.remove(&ended.job_id, ended.items, ended.took);
             state.held.remove(&ended.token);
         }
         state.forgotten |= ended.is_none_or(|ended| !ended.released);

@@ -3,6 +3,7 @@
 //! - a table of ours: `@chunks` is `chunks`, `punctual_chunks` or `punctual.chunks`, as its [`Namespace`] says,
 //! - `@now()`: microseconds since 1970 by the clock of the database,
 //! - `@texts($1, item)`, `@integers($1, item)`: the values of a parameter as a table `item` with the column `value`,
+//! - `@json($1, one)`: the elements of a JSON array, in the same way,
 //! - `@items(m.message, item)`: the items of a chunk's message, in the same way,
 //! - `@greatest(a, b)`: the larger one,
 //! - `@for_update(c)`: a lock on the rows of `c`, until the transaction ends,
@@ -30,6 +31,7 @@ impl Namespace {
         Err(StoreError::new(StoreErrorKind::InvalidUrl, message))
     }
 
+    #[cfg(feature = "postgres")]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

@@ -118,6 +118,10 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         "now" => "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)".to_owned(),
         "texts" => list(argument, "text")?,
         "integers" => list(argument, "bigint")?,
+        "json" => {
+            let (parameter, name) = argument.split_once(", ")?;
+            format!("json_array_elements({parameter}::json) {name}(value)")
+        }
         "items" => {
             let (message, name) = argument.split_once(", ")?;
             format!("json_array_elements_text(({message})::json -> 'items') {name}(value)")

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many rows one statement inserts at most. Few sizes, so that each is prepared once.
-const ROWS_PER_INSERT: [usize; 4] = [500, 50, 10, 1];
+const ROWS_PER_INSERT: [usize; 5] = [2_500, 500, 50, 10, 1];
 
 /// The connections to a file.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl SqliteDriver {
 fn mark(name: &str, argument: &str) -> Option<String> {
     Some(match name {
         "now" => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)".to_owned(),
-        "texts" | "integers" => {
+        "texts" | "integers" | "json" => {
             let (parameter, name) = argument.split_once(", ")?;
             format!("json_each({parameter}) {name}")
         }
