@@ -44,16 +44,17 @@ const REOPEN_DEAD_LETTERS: &str = "UPDATE @dead_letters SET state = 'open', sett
 const CLEAR_REPLAYED: &str = "UPDATE @results SET again = NULL WHERE run = $2 AND again = $1
        AND tenant_id IN (SELECT s.tenant_id FROM @skipped_items s WHERE s.chunk = $1)";
 
-/// Adds results that were all taken to the counts of their chunk, and ends it when all of its items have an outcome.
+/// Adds results that were all taken to the counts of their chunk, and ends it when all of its items have an outcome. Then whether
+/// items of it are noted as running.
 const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4,
          done = CASE WHEN succeeded + failed + skipped + superseded + $2 + $3 + $4 >= total THEN 1 ELSE 0 END,
          token = CASE WHEN succeeded + failed + skipped + superseded + $2 + $3 + $4 >= total THEN NULL ELSE token END
-     WHERE chunk = $1 RETURNING done";
+     WHERE chunk = $1 RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items n WHERE n.chunk = $1)";
 
 /// Counts the results of a chunk anew, where not all were stored.
 const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed) =
          (SELECT count(CASE r.status WHEN 1 THEN 1 END), count(CASE r.status WHEN 2 THEN 1 END)
-          FROM @texts($3, item) CROSS JOIN @results r WHERE r.run = $2 AND r.tenant_id = item.value AND r.chunk = $1),
+          FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $3) AND r.chunk = $1),
          skipped = (SELECT count(*) FROM @skipped_items s WHERE s.chunk = $1)
      WHERE chunk = $1";
 
@@ -61,8 +62,8 @@ const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed) =
 const INSERT_DEAD_LETTERS: &str =
     "INSERT INTO @dead_letters (job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at)
      SELECT $2, r.tenant_id, $3, $6, $7, r.attempts, coalesce(r.error, ''), r.started_at + coalesce(r.duration, 0)
-     FROM @texts($1, item) CROSS JOIN @results r
-     WHERE r.run = $4 AND r.tenant_id = item.value AND r.chunk = $5 AND r.status = 2
+     FROM @results r
+     WHERE r.run = $4 AND @in_texts(r.tenant_id, $1) AND r.chunk = $5 AND r.status = 2
        AND NOT EXISTS (SELECT 1 FROM @dead_letters d WHERE d.tenant_id = r.tenant_id AND d.job_id = $2
                        AND d.occurrence = $3 AND d.batch_id = $6)
      ORDER BY r.tenant_id";
@@ -74,11 +75,11 @@ const RELEASE: &str =
 /// Ends a chunk all of whose items have an outcome.
 const FINISH_CHUNK: &str =
     "UPDATE @chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
-       AND succeeded + failed + skipped + superseded >= total";
+       AND succeeded + failed + skipped + superseded >= total RETURNING chunk";
 
-/// Deletes the records of running items of a batch that has ended. Those of a chunk that has ended count no more.
-const CLEAR_RUNNING: &str = "DELETE FROM @running_items
-     WHERE chunk IN (SELECT c.chunk FROM @chunks c WHERE c.batch_id = $1)";
+/// Deletes the records of running items of chunks that have ended.
+pub(crate) const CLEAR_RUNNING: &str =
+    "DELETE FROM @running_items WHERE chunk IN (SELECT ended.value FROM @integers($1, ended))";
 
 /// Lets one chunk of a batch end at a time: the last two would not see each other.
 const LOCK_BATCH: &str = "SELECT b.total FROM @batches b WHERE b.batch_id = $1 @for_update(b)";
@@ -149,16 +150,20 @@ impl BatchStore for Store {
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
         let succeeded = |result: &ItemResult| result.status == ItemStatus::Succeeded;
-        if results.iter().all(succeeded) {
+        if !results.is_empty() && results.iter().all(succeeded) {
             let rows = ResultRows::new(&results.iter().collect::<Vec<_>>());
-            let ended = results.iter().filter_map(|result| result.finished_at).max();
             let claim = (chunk.chunk_id.clone(), chunk.batch_id, token);
-            let (waiting, answered) = Waiting::new(claim, rows, ended);
+            let (waiting, answered) = Waiting::new(claim, rows, ended_at(results));
             if let Some(committed) = self.commit_in_group(waiting, answered).await {
                 return Ok(committed);
             }
         }
-        self.commit_alone(chunk, token, results).await
+        let committed = self.commit_alone(chunk, token, results).await;
+        if committed.is_err() {
+            // A database that has failed may have lost what was stored last.
+            self.preferences.forget();
+        }
+        committed
     }
 
     async fn release(
@@ -227,7 +232,9 @@ impl Store {
         }
         let taken = taken as usize;
         let count = |wanted| results.iter().filter(|one| one.status == wanted).count();
-        let finished = if taken == results.len() {
+        let finished = if results.is_empty() {
+            false
+        } else if taken == results.len() {
             let counts = [
                 ItemStatus::Succeeded,
                 ItemStatus::Failed,
@@ -235,7 +242,9 @@ impl Store {
             ]
             .map(count);
             let counts = values![own, counts[0], counts[1], counts[2]];
-            transaction.fetch_one(ADD_COUNTS, counts).await?
+            let counted = transaction.fetch(ADD_COUNTS, counts).await?;
+            clear_running(&mut transaction, &counted).await?;
+            counted.iter().any(|(_, done, _)| *done)
         } else {
             let items = values![own, run, chunk.items.as_slice()];
             transaction.execute(RECOUNT, items).await?;
@@ -244,8 +253,7 @@ impl Store {
         if count(ItemStatus::Failed) > 0 {
             keep_dead_letters(&mut transaction, chunk, (own, run), results).await?;
         }
-        let ended = results.iter().filter_map(|result| result.finished_at).max();
-        if let (true, Some(now)) = (finished, ended) {
+        if let (true, Some(now)) = (finished, ended_at(results)) {
             end_batch(&mut transaction, &chunk.batch_id.to_string(), now).await?;
         }
         crash_point!("results-before-commit");
@@ -260,6 +268,12 @@ impl Store {
             finished,
         })
     }
+}
+
+/// When the last of them ended.
+fn ended_at(results: &[ItemResult]) -> Option<DateTime<Utc>> {
+    let ended = |result: &ItemResult| result.finished_at.unwrap_or(result.started_at);
+    results.iter().map(ended).max()
 }
 
 /// Keeps what is skipped. Returns how many were taken.
@@ -317,7 +331,29 @@ async fn finish(
     token: Uuid,
 ) -> Result<bool, StoreError> {
     let claim = values![&*chunk.chunk_id, token];
-    Ok(connection.execute(FINISH_CHUNK, claim).await? > 0)
+    let ended: Option<i64> = connection.fetch_optional(FINISH_CHUNK, claim).await?;
+    let ended: Vec<(i64, bool, bool)> = ended
+        .map(|number| (number, true, true))
+        .into_iter()
+        .collect();
+    clear_running(connection, &ended).await?;
+    Ok(!ended.is_empty())
+}
+
+/// Deletes the records of running items of those that have ended, of these chunks: number, whether it has, and whether there are any.
+pub(crate) async fn clear_running(
+    connection: &mut Connection<'_>,
+    chunks: &[(i64, bool, bool)],
+) -> Result<(), StoreError> {
+    let ended = chunks
+        .iter()
+        .filter(|(_, ended, running)| *ended && *running);
+    let ended: Vec<i64> = ended.map(|(number, ..)| *number).collect();
+    if !ended.is_empty() {
+        let ended = values![ended.as_slice()];
+        connection.execute(CLEAR_RUNNING, ended).await?;
+    }
+    Ok(())
 }
 
 /// Ends a batch all of whose chunks are done.
@@ -332,7 +368,6 @@ pub(crate) async fn end_batch(
     }
     let ended = connection.execute(FINISH_BATCH, values![batch_id, now]);
     if ended.await? > 0 {
-        connection.execute(CLEAR_RUNNING, values![batch_id]).await?;
         connection.announce(Announcement::Batches).await?;
     }
     Ok(())

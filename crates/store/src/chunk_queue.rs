@@ -13,6 +13,7 @@ use punctual_application::{
     },
 };
 use punctual_domain::{Chunk, JobId};
+use serde_json::json;
 use tokio::sync::watch;
 use tracing::{error, warn};
 use uuid::Uuid;
@@ -76,11 +77,19 @@ const WAITING_CHUNKS: &str = concat!(
     " ORDER BY c.place, c.chunk LIMIT $4"
 );
 
-/// Ends a chunk that cannot be read; those of its items that have no outcome count as failed.
+/// Ends a chunk that cannot be read; those of its items that have no outcome count as failed. Its message then
+/// says where the results are that it has.
 pub(crate) const END_UNREADABLE: &str = "UPDATE @chunks SET done = 1, token = NULL,
          failed = CASE WHEN total > succeeded + skipped + superseded
                   THEN total - succeeded - skipped - superseded ELSE failed END
      WHERE chunk = $1 RETURNING batch_id";
+
+/// The items of a chunk that have results, found without its message.
+const ITEMS_WITH_RESULTS: &str = "SELECT r.tenant_id FROM @results r
+     WHERE r.run = (SELECT c.run FROM @chunks c WHERE c.chunk = $1) AND r.chunk = $1 ORDER BY r.tenant_id";
+
+const REPLACE_MESSAGE: &str = "INSERT INTO @chunk_messages (chunk, message) VALUES ($1, $2)
+     ON CONFLICT (chunk) DO UPDATE SET message = excluded.message";
 
 const HEARTBEAT: &str = "INSERT INTO @processes (process, last_seen) VALUES ($1, @now())
      ON CONFLICT (process) DO UPDATE SET last_seen = excluded.last_seen";
@@ -228,7 +237,7 @@ impl Store {
                     token,
                     claim,
                 });
-                if limits.room(&job_id) == 0 {
+                if limits.rest(&job_id) == 0 {
                     break;
                 }
             }
@@ -254,6 +263,11 @@ pub(crate) async fn end_unreadable(
     let batch_id: String = connection
         .fetch_one(END_UNREADABLE, values![number])
         .await?;
+    let items: Vec<String> = connection
+        .fetch(ITEMS_WITH_RESULTS, values![number])
+        .await?;
+    let message = values![number, json!({ "items": items }).to_string()];
+    connection.execute(REPLACE_MESSAGE, message).await?;
     end_batch(connection, &batch_id, now).await
 }
 

@@ -25,11 +25,9 @@ const CLAIM: &str = "UPDATE @chunks SET token = $2, process = $3, claimed_at = $
                EXISTS (SELECT 1 FROM @batches o WHERE o.run = @chunks.run AND (o.batch_id <> $5 OR o.trigger = 'replay')),
                EXISTS (SELECT 1 FROM @running_items n WHERE n.job_id = $6)";
 
-/// The outcomes that a chunk's items have. `CROSS JOIN` keeps `SQLite` from looking through all results of the run instead of
-/// looking up each item.
+/// The outcomes that a chunk's items have.
 pub(crate) const OUTCOMES: &str =
-    "SELECT r.tenant_id, r.chunk, r.again FROM @texts($1, item) CROSS JOIN @results r
-     WHERE r.run = $2 AND r.tenant_id = item.value
+    "SELECT r.tenant_id, r.chunk, r.again FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $1)
      UNION ALL SELECT tenant_id, chunk, NULL FROM @skipped_items WHERE chunk = $3";
 
 /// What claims of chunks of other batches have given: items, or all of a message. Chunks of one batch share none.
@@ -79,17 +77,18 @@ pub(crate) async fn claim_chunk(
     let (has_outcomes, is_shared): (bool, bool) = (row.next()?, row.next()?);
     let some_run: bool = row.next()?;
     // Most chunks are claimed once and share their items with none: they cost no more than the statement above.
-    let outcomes = if has_outcomes || is_shared {
-        let items = values![chunk.items.as_slice(), run, own];
-        standings(own, connection.fetch(OUTCOMES, items).await?)
-    } else {
-        HashMap::new()
-    };
     let in_work: Vec<(Option<String>, String)> = if is_shared {
         let others = values![run, chunk.batch_id];
         connection.fetch(ACTIVE_CLAIMS, others).await?
     } else {
         Vec::new()
+    };
+    // After the claims: what ends between the two is found among the outcomes.
+    let outcomes = if has_outcomes || is_shared {
+        let items = values![chunk.items.as_slice(), run, own];
+        standings(own, connection.fetch(OUTCOMES, items).await?)
+    } else {
+        HashMap::new()
     };
     let given = share(chunk, &outcomes, &in_work)?;
     let running: Vec<String> = if some_run {
@@ -146,9 +145,9 @@ impl ClaimedItems {
 
 /// The items of a chunk, as its message says. Names need no escaping, so none is copied.
 #[derive(Deserialize)]
-struct Items<'m> {
+pub(crate) struct Items<'m> {
     #[serde(borrow)]
-    items: Vec<&'m str>,
+    pub(crate) items: Vec<&'m str>,
 }
 
 /// Shares out the items of `chunk`. `outcomes`: those that have one, and whose it is. `in_work`: what claims of other chunks that

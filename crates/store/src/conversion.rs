@@ -25,15 +25,16 @@ const EXISTS_ON_SERVER: &str = "SELECT EXISTS (SELECT 1 FROM pg_class WHERE oid 
 
 const PORTION: &str = "SELECT i.tenant_id, i.job_id, i.occurrence, n.run, i.chunk, i.status, i.attempts, i.preference, i.output,
          i.error, i.started_at, i.finished_at, i.again
-     FROM (SELECT * FROM @item_results WHERE (tenant_id, job_id, occurrence) > ($1, $2, $3)
+     FROM (SELECT * FROM @item_results WHERE tenant_id >= $1 AND (tenant_id, job_id, occurrence) > ($1, $2, $3)
            ORDER BY tenant_id, job_id, occurrence LIMIT $4) i
      JOIN @runs n ON n.job_id = i.job_id AND n.occurrence = i.occurrence
      ORDER BY i.tenant_id, i.job_id, i.occurrence";
 
 const DROP: &str = "DROP TABLE @item_results";
 
-const REMOVE: &str =
-    "DELETE FROM @item_results WHERE (tenant_id, job_id, occurrence) <= ($1, $2, $3)";
+/// The range of tenants tells `PostgreSQL` how few they are.
+const REMOVE: &str = "DELETE FROM @item_results
+     WHERE tenant_id >= $4 AND tenant_id <= $1 AND (tenant_id, job_id, occurrence) <= ($1, $2, $3)";
 
 const MARK_AGAIN: &str = "UPDATE @results SET again = $3 WHERE run = $1 AND tenant_id = $2";
 
@@ -125,6 +126,13 @@ async fn move_portion(
     let after = values![&*last.0, &*last.1, &*last.2, ROWS_PER_PORTION];
     let earlier: Vec<Earlier> = transaction.fetch(PORTION, after).await?;
     let Some(newest) = earlier.last().map(|row| row.key.clone()) else {
+        if !last.0.is_empty() {
+            // An agent of an earlier version may have stored some meanwhile, before those that have moved.
+            return Ok(Portion {
+                rows: 0,
+                last: Some(Key::default()),
+            });
+        }
         transaction.execute(DROP, values![]).await?;
         transaction.commit().await?;
         return Ok(Portion::default());
@@ -155,7 +163,7 @@ async fn move_portion(
         let mark = values![run, tenant, again];
         transaction.execute(MARK_AGAIN, mark).await?;
     }
-    let removed = values![&*newest.0, &*newest.1, &*newest.2];
+    let removed = values![&*newest.0, &*newest.1, &*newest.2, &*last.0];
     transaction.execute(REMOVE, removed).await?;
     transaction.commit().await?;
     preferences.remember(hashes);

@@ -5,7 +5,7 @@
 //! fails), the group is undone, and each of its chunks is committed alone.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     mem,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     Store,
-    batch_store::end_batch,
+    batch_store::{clear_running, end_batch},
     driver::{Column, Value, values},
     results::ResultRows,
 };
@@ -37,13 +37,14 @@ const CLAIMS: &str = "SELECT c.chunk_id, c.token, c.chunk, c.run, b.status = 'ca
      FROM @texts($1, wanted) CROSS JOIN @chunks c JOIN @batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = wanted.value AND c.token IS NOT NULL @for_update(c)";
 
-/// Adds to the counts of chunks, and ends those all of whose items have an outcome.
-const ADD_COUNTS: &str = "UPDATE @chunks AS c SET succeeded = succeeded + n.results,
+/// Adds to the counts of chunks, and ends those all of whose items have an outcome. Then whether items of one are noted as running.
+const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.results,
          done = CASE WHEN succeeded + failed + skipped + superseded + n.results >= total THEN 1 ELSE 0 END,
          token = CASE WHEN succeeded + failed + skipped + superseded + n.results >= total THEN NULL ELSE token END
      FROM (SELECT CAST(one.value ->> 0 AS BIGINT) AS number, CAST(one.value ->> 1 AS BIGINT) AS results
            FROM @json($1, one)) n
-     WHERE c.chunk = n.number RETURNING chunk, done";
+     WHERE chunk = n.number
+     RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk)";
 
 /// Results of one chunk that wait to be written.
 pub(crate) struct Waiting {
@@ -131,19 +132,25 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push_back(waiting);
-        let turn = tokio::select! {
-            biased;
-            answer = &mut answered => return answer.ok().flatten(),
-            turn = group_commit.turns.clone().acquire_owned() => turn.ok()?,
-        };
-        let group = group_commit.next();
-        let store = self.clone();
-        // A caller that is dropped meanwhile takes nothing from the others of its group.
-        tokio::spawn(async move {
-            store.commit_group(group).await;
-            drop(turn);
-        });
-        answered.await.ok().flatten()
+        loop {
+            let turn = tokio::select! {
+                biased;
+                answer = &mut answered => return answer.ok().flatten(),
+                turn = group_commit.turns.clone().acquire_owned() => turn.ok()?,
+            };
+            let group = group_commit.next();
+            if group.is_empty() {
+                // A group that is being written has it.
+                drop(turn);
+                return answered.await.ok().flatten();
+            }
+            let store = self.clone();
+            // A caller that is dropped meanwhile takes nothing from the others of its group.
+            tokio::spawn(async move {
+                store.commit_group(group).await;
+                drop(turn);
+            });
+        }
     }
 
     async fn commit_group(&self, mut group: Vec<Waiting>) {
@@ -182,7 +189,8 @@ impl Store {
             claim.copied()
         };
         let mut rows = ResultRows::default();
-        let (mut runs, mut chunks, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut runs, mut chunks) = (Vec::new(), Vec::new());
+        let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
         for one in &mut *group {
             let Some((own, run, _)) = claim_of(one) else {
                 continue;
@@ -190,7 +198,7 @@ impl Store {
             let added = one.count;
             runs.extend(std::iter::repeat_n(Some(run), added));
             chunks.extend(std::iter::repeat_n(Some(own), added));
-            counts.push(json!([own, added]));
+            *counts.entry(own).or_default() += added;
             rows.append(mem::take(&mut one.rows));
         }
         let (expected, hashes) = (
@@ -201,15 +209,20 @@ impl Store {
         if rows.insert(&mut transaction, runs, chunks).await? < expected {
             return Ok(None);
         }
+        let counts: Vec<(i64, usize)> = counts.into_iter().collect();
         let counts = values![json!(counts).to_string()];
-        let counted: Vec<(i64, bool)> = transaction.fetch(ADD_COUNTS, counts).await?;
-        let counted: HashMap<i64, bool> = counted.into_iter().collect();
+        let counted: Vec<(i64, bool, bool)> = transaction.fetch(ADD_COUNTS, counts).await?;
+        clear_running(&mut transaction, &counted).await?;
+        let finished: HashSet<i64> = counted
+            .into_iter()
+            .filter_map(|(number, done, _)| done.then_some(number))
+            .collect();
         let mut ended_batches: BTreeMap<Uuid, DateTime<Utc>> = BTreeMap::new();
         let committed = group.iter().map(|one| {
             let Some((own, _, cancelled)) = claim_of(one) else {
                 return Committed::default();
             };
-            let finished = counted.get(&own).copied().unwrap_or(false);
+            let finished = finished.contains(&own);
             if let (true, Some(at)) = (finished, one.ended) {
                 let last = ended_batches.entry(one.batch_id).or_insert(at);
                 *last = at.max(*last);

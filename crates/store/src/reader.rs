@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::{
     Store,
-    driver::{FromRow, Row, values},
+    claims::Items,
+    driver::{FromRow, Row, Value, values},
     errors::failed,
     results::{Numbered, result_columns, status_number},
 };
@@ -50,15 +51,18 @@ impl FromRow for Batch {
     }
 }
 
-/// The results of a chunk, by tenant: each of its items is looked up.
-const RESULTS_OF_CHUNK: &str = concat!(
+/// Results of a chunk, of these items.
+const RESULTS_OF_ITEMS: &str = concat!(
     result_columns!(),
-    " FROM @chunks c JOIN @runs n ON n.run = c.run JOIN @batches b ON b.batch_id = c.batch_id
-      JOIN @chunk_messages m ON m.chunk = c.chunk CROSS JOIN @items(m.message, item) CROSS JOIN @results r
-      LEFT JOIN @preferences p ON p.hash = r.preference
-      WHERE c.chunk = $1 AND r.run = c.run AND r.tenant_id = item.value AND r.chunk = c.chunk
-        AND item.value > $2 AND ($3 IS NULL OR r.status = $3) ORDER BY r.tenant_id LIMIT $4"
+    " FROM @results r JOIN @runs n ON n.run = r.run JOIN @chunks c ON c.chunk = r.chunk
+      JOIN @batches b ON b.batch_id = c.batch_id LEFT JOIN @preferences p ON p.hash = r.preference
+      WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3 AND ($4 IS NULL OR r.status = $4)"
 );
+
+/// Items that one statement looks up.
+const ITEMS_PER_QUERY: usize = 1_000;
+
+const MESSAGE: &str = "SELECT message FROM @chunk_messages WHERE chunk = $1";
 
 macro_rules! skipped_columns {
     () => {
@@ -70,11 +74,11 @@ macro_rules! skipped_columns {
 
 const SKIPPED_OF_CHUNK: &str = concat!(
     skipped_columns!(),
-    " WHERE c.chunk = $1 AND r.tenant_id > $2 ORDER BY r.tenant_id LIMIT $3"
+    " WHERE c.chunk = $1 AND @bytes(r.tenant_id) > $2 ORDER BY @bytes(r.tenant_id) LIMIT $3"
 );
 
 /// The chunks of a batch that have results, or what was skipped, from one on.
-const CHUNKS_OF_BATCH: &str = "SELECT chunk, succeeded + failed > 0, skipped > 0 FROM @chunks
+const CHUNKS_OF_BATCH: &str = "SELECT chunk, run, succeeded + failed > 0, skipped > 0 FROM @chunks
      WHERE batch_id = $1 AND chunk >= $2 AND CASE $3 WHEN 'succeeded' THEN succeeded WHEN 'failed' THEN failed
          WHEN 'skipped' THEN skipped ELSE succeeded + failed + skipped END > 0
      ORDER BY chunk LIMIT $4";
@@ -110,8 +114,8 @@ const SKIPPED_OF_TENANT: &str = concat!(
         AND ($3 IS NULL OR r.job_id = $3) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
 );
 
-/// Batches that one call looks through for runs of a tenant.
-const BATCHES_PER_CALL: usize = 20_000;
+/// Batches that one statement looks through for runs of a tenant.
+const BATCHES_PER_QUERY: usize = 20_000;
 
 /// What chunks in work have noted as running, and have not ended.
 const RUNNING_ITEMS: &str =
@@ -123,10 +127,10 @@ const RUNNING_ITEMS: &str =
        AND NOT EXISTS (SELECT 1 FROM @results e WHERE e.run = c.run AND e.tenant_id = r.tenant_id
                        AND e.chunk = r.chunk)";
 
-const STARTED_ITEMS: &str = "SELECT r.tenant_id FROM @texts($3, item) CROSS JOIN @results r
-     WHERE r.run = (SELECT run FROM @runs WHERE job_id = $1 AND occurrence = $2) AND r.tenant_id = item.value
+const STARTED_ITEMS: &str = "SELECT r.tenant_id FROM @results r
+     WHERE r.run = (SELECT run FROM @runs WHERE job_id = $1 AND occurrence = $2) AND @in_texts(r.tenant_id, $3)
      UNION SELECT n.tenant_id FROM @running_items n JOIN @chunks c ON c.chunk = n.chunk AND c.token = n.token
-     WHERE n.job_id = $1 AND n.occurrence = $2 AND n.tenant_id IN (SELECT item.value FROM @texts($3, item))";
+     WHERE n.job_id = $1 AND n.occurrence = $2 AND @in_texts(n.tenant_id, $3)";
 
 const DEAD_LETTERS: &str = "SELECT id, job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at, state,
             settled_at,
@@ -210,20 +214,23 @@ impl BatchReader for Store {
         while results.len() <= page.limit as usize {
             let status_word = status.map(ItemStatus::as_str);
             let next = values![filter.batch_id, from, status_word, CHUNKS_PER_QUERY];
-            let chunks: Vec<(i64, bool, bool)> = self.database.fetch(CHUNKS_OF_BATCH, next).await?;
+            let chunks: Vec<(i64, Option<i64>, bool, bool)> =
+                self.database.fetch(CHUNKS_OF_BATCH, next).await?;
             let Some((last, ..)) = chunks.last() else {
                 break;
             };
             from = last + 1;
-            for (number, has_results, has_skipped) in chunks {
+            for (number, run, has_results, has_skipped) in chunks {
                 if results.len() > page.limit as usize {
                     break;
                 }
                 let after = if number == chunk { &*tenant } else { "" };
                 if has_results && status != Some(ItemStatus::Skipped) {
                     let status = status.map(status_number);
-                    let wanted = values![number, after, status, page.limit + 1];
-                    results.extend(self.database.fetch(RESULTS_OF_CHUNK, wanted).await?);
+                    let of_chunk = (number, run);
+                    let wanted = page.limit as usize + 1;
+                    let found = self.results_of_chunk(of_chunk, after, status, wanted);
+                    results.extend(found.await?);
                 }
                 if has_skipped && status.is_none_or(|status| status == ItemStatus::Skipped) {
                     let wanted = values![number, after, page.limit + 1];
@@ -263,15 +270,22 @@ impl BatchReader for Store {
         } else {
             newest_batches!("$2 IS NULL")
         };
-        let batches = values![before, job_id, BATCHES_PER_CALL];
-        let batches: Vec<(i64, String)> = self.database.fetch(newest, batches).await?;
-        let oldest = batches.last().map_or(before, |(at, _)| *at);
-        // What fell due at the oldest instant may be cut in the middle: the next page begins with it.
-        let cut = batches.len() == BATCHES_PER_CALL && batches[0].0 > oldest;
-        let since = if cut { oldest + 1 } else { i64::MIN };
-        for statement in [RUNS_OF_TENANT, SKIPPED_OF_TENANT] {
-            let wanted = values![before, since, job_id, tenant, chunk, page.limit + 1];
-            runs.extend(self.database.fetch(statement, wanted).await?);
+        let (mut before, mut chunk) = (before, chunk);
+        loop {
+            let batches = values![before, job_id, BATCHES_PER_QUERY];
+            let batches: Vec<(i64, String)> = self.database.fetch(newest, batches).await?;
+            let oldest = batches.last().map_or(before, |(at, _)| *at);
+            // What fell due at the oldest instant may be cut in the middle: the next look begins with it.
+            let cut = batches.len() == BATCHES_PER_QUERY && batches[0].0 > oldest;
+            let since = if cut { oldest + 1 } else { i64::MIN };
+            for statement in [RUNS_OF_TENANT, SKIPPED_OF_TENANT] {
+                let wanted = values![before, since, job_id, tenant, chunk, page.limit + 1];
+                runs.extend(self.database.fetch(statement, wanted).await?);
+            }
+            if !cut || runs.len() > page.limit as usize {
+                break;
+            }
+            (before, chunk) = (oldest, i64::MAX);
         }
         runs.sort_by_key(|Numbered(chunk, stored)| {
             std::cmp::Reverse((stored.scheduled_at, *chunk))
@@ -279,7 +293,6 @@ impl BatchReader for Store {
         let (runs, next) = paged(runs, page, |Numbered(chunk, stored)| {
             format!("{}.{chunk}", stored.scheduled_at.timestamp_micros())
         });
-        let next = next.or_else(|| cut.then(|| format!("{oldest}.{}", i64::MAX)));
         Ok((runs.into_iter().map(|one| one.1).collect(), next))
     }
 
@@ -309,6 +322,40 @@ impl BatchReader for Store {
         let wanted = values![before, job_id, tenant, state, page.limit + 1];
         let letters: Vec<DeadLetter> = self.database.fetch(DEAD_LETTERS, wanted).await?;
         Ok(paged(letters, page, |letter| letter.id.to_string()))
+    }
+}
+
+impl Store {
+    /// Results of a chunk, from an item on: at least `wanted`, if there are as many. Its message says what to look up.
+    async fn results_of_chunk(
+        &self,
+        (chunk, run): (i64, Option<i64>),
+        after: &str,
+        status: Option<i64>,
+        wanted: usize,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        let message: Option<String> = self
+            .database
+            .fetch_optional(MESSAGE, values![chunk])
+            .await?;
+        let message = message.unwrap_or_default();
+        let items: Items<'_> = serde_json::from_str(&message).map_err(failed)?;
+        let mut items: Vec<&str> = items
+            .items
+            .into_iter()
+            .filter(|item| *item > after)
+            .collect();
+        items.sort_unstable();
+        let mut found = Vec::new();
+        for some in items.chunks(ITEMS_PER_QUERY) {
+            let some = Value::Texts(some.iter().map(ToString::to_string).collect());
+            let results = values![run, some, chunk, status];
+            found.extend(self.database.fetch(RESULTS_OF_ITEMS, results).await?);
+            if found.len() >= wanted {
+                break;
+            }
+        }
+        Ok(found)
     }
 }
 

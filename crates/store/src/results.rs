@@ -235,6 +235,13 @@ impl Preferences {
         Ok(new.into_iter().map(|(hash, _)| hash).collect())
     }
 
+    pub(crate) fn forget(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     pub(crate) fn remember(&self, hashes: Vec<Hash>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() + hashes.len() > Self::REMEMBERED {

@@ -55,6 +55,8 @@ const TAKE: &str =
      WHERE chunk_id = $1 AND done = 0
        AND NOT EXISTS (SELECT 1 FROM @chunk_messages m WHERE m.chunk = c.chunk) RETURNING chunk";
 
+const SET_RUN_OF_BATCH: &str = "UPDATE @batches SET run = $1 WHERE batch_id = $2 AND run IS NULL";
+
 const INSERT_MESSAGE: &str = "INSERT INTO @chunk_messages (chunk, message) VALUES ($1, $2)";
 
 const LEFT: &str = "SELECT c.chunk, c.batch_id FROM @chunks c WHERE c.done = 0
@@ -126,6 +128,8 @@ async fn take(
     let Some(number) = connection.fetch_optional::<i64>(TAKE, waiting).await? else {
         return Ok(0);
     };
+    let of_batch = values![run, chunk.batch_id];
+    connection.execute(SET_RUN_OF_BATCH, of_batch).await?;
     let message = values![number, message(&chunk)?];
     connection.execute(INSERT_MESSAGE, message).await
 }

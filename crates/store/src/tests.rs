@@ -37,7 +37,9 @@ pub(crate) async fn database() -> String {
         .expect("TEST_POSTGRES_URL is set by tests/with-postgres.sh");
     let name = format!("test_{}", Uuid::new_v4().simple());
     let admin = PgPool::connect(&server).await.unwrap();
-    let sql = format!("CREATE DATABASE {name}");
+    // As most databases, it does not sort by bytes.
+    let sql =
+        format!("CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'");
     admin.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
     let options: PgConnectOptions = server.parse().unwrap();
     options.database(&name).to_url_lossy().to_string()
@@ -89,7 +91,41 @@ on_both! {
     what_is_damaged_stops_no_other
     keeps_what_operators_see
     every_character_is_kept_or_replaced
+    pages_are_in_the_order_of_bytes_whatever_the_database_thinks
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
+}
+
+async fn pages_are_in_the_order_of_bytes_whatever_the_database_thinks(store: Store) {
+    let now = SystemClock.now();
+    let ids: Vec<ItemId> = ["b", "A", "a", "B", "_", "a-b", "aa", "Z", "z", "1"]
+        .map(|id| ItemId::new(id).unwrap())
+        .into();
+    let batch = batch("job", now, &ids, 10);
+    store
+        .enqueue(firing(vec![batch.clone()]), now)
+        .await
+        .unwrap();
+    works(&store, &batch).await;
+    let filter = punctual_application::ports::ResultFilter {
+        batch_id: batch.batch_id,
+        status: None,
+    };
+    let mut page = punctual_application::ports::Page {
+        cursor: None,
+        limit: 1,
+    };
+    let mut found = Vec::new();
+    loop {
+        let (results, next) = store.results(&filter, &page).await.unwrap();
+        found.extend(results.into_iter().map(|one| one.result.item_id));
+        page.cursor = next;
+        if page.cursor.is_none() {
+            break;
+        }
+    }
+    let mut expected = ids;
+    expected.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    assert_eq!(found, expected);
 }
 
 /// Twelve chunks end at once: one has lost its claim, one has a failure, and one an item that a chunk of another batch of the run
@@ -235,6 +271,17 @@ async fn what_is_damaged_stops_no_other(store: Store) {
     assert_eq!(store.survey(now).await.unwrap().waiting, []);
     let batch = store.batch(damaged).await.unwrap().unwrap();
     assert_eq!((batch.failed, batch.total), (2, 3));
+    let filter = punctual_application::ports::ResultFilter {
+        batch_id: damaged,
+        status: None,
+    };
+    let all = punctual_application::ports::Page::default();
+    let (results, _) = store.results(&filter, &all).await.unwrap();
+    assert_eq!(
+        results,
+        [],
+        "what is damaged keeps no others from being read"
+    );
 }
 
 async fn every_character_is_kept_or_replaced(store: Store) {

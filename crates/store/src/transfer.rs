@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 
 use crate::{
-    DEFAULT_SCHEMA,
+    DEFAULT_SCHEMA, Store,
     driver::{Namespace, postgres::PostgresDriver, sqlite::SqliteDriver},
     errors::failed,
 };
@@ -48,6 +48,10 @@ pub struct Transferred {
 /// # Errors
 /// An agent is at work on the `SQLite` store, the `PostgreSQL` store is not empty, or one of them fails.
 pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
+    // Both are brought up to date, with all that earlier versions left in other tables.
+    for url in [from, to] {
+        Store::open(url).await?;
+    }
     let namespace = Namespace::new("")?;
     let (from, to) = (
         SqliteDriver::open(from, &namespace).await?,

@@ -121,9 +121,21 @@ impl ClaimLimits {
         jobs
     }
 
-    /// How many chunks of a job to claim at most, before their sizes are known.
+    /// How many chunks of a job a claim takes at most when it begins, before their sizes are known. None as long as more than
+    /// half of what keeps the process busy is there: a claim is a transaction, and takes several at a time.
     #[must_use]
     pub fn room(&self, job_id: &JobId) -> usize {
+        let own = self.claimed.get(job_id).copied().unwrap_or_default();
+        if own.items >= 2 * self.permits && own.chunks > self.target(job_id) / 2 {
+            0
+        } else {
+            self.rest(job_id)
+        }
+    }
+
+    /// How many chunks more of a job a claim takes that has begun.
+    #[must_use]
+    pub fn rest(&self, job_id: &JobId) -> usize {
         let left = MAX_CHUNKS_PER_CLAIM.saturating_sub(self.taken);
         let own = self.claimed.get(job_id).copied().unwrap_or_default();
         if own.chunks == 0 {
@@ -133,13 +145,7 @@ impl ClaimLimits {
         } else if own.items < 2 * self.permits {
             left.min(2 * self.permits - own.items)
         } else {
-            let target = self.target(job_id);
-            // Several at a time: a claim is a transaction.
-            if own.chunks > target / 2 {
-                0
-            } else {
-                left.min(target - own.chunks)
-            }
+            left.min(self.target(job_id).saturating_sub(own.chunks))
         }
     }
 
@@ -244,9 +250,11 @@ mod tests {
         limits.begin(BTreeMap::new());
         assert_eq!(limits.room(&large.job_id), 16);
         limits.add(&large);
-        assert_eq!(limits.room(&large.job_id), 7);
-        for _ in 0..7 {
-            limits.add(&large);
+        for left in (0..8).rev() {
+            assert_eq!(limits.rest(&large.job_id), left.min(7));
+            if left > 0 {
+                limits.add(&large);
+            }
         }
         assert_eq!(limits.room(&large.job_id), 0);
         let neither = Duration::from_millis(500);

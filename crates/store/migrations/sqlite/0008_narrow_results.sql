@@ -29,6 +29,10 @@ WHERE c.done = 1 GROUP BY r.chunk;
 
 ALTER TABLE @chunks ADD COLUMN run INTEGER;
 UPDATE @chunks AS c SET run = (SELECT n.run FROM @runs n WHERE n.job_id = c.job_id AND n.occurrence = c.occurrence);
+-- Of those that were done before chunks had these columns, by what they brought.
+UPDATE @chunks AS c SET run = (SELECT n.run FROM @item_results r JOIN @runs n ON n.job_id = r.job_id AND n.occurrence = r.occurrence
+                               WHERE r.chunk = c.chunk LIMIT 1)
+WHERE run IS NULL;
 ALTER TABLE @chunks DROP COLUMN message;
 
 DROP INDEX @chunks_in_work;

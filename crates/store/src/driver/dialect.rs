@@ -4,7 +4,9 @@
 //! - `@now()`: microseconds since 1970 by the clock of the database,
 //! - `@texts($1, item)`, `@integers($1, item)`: the values of a parameter as a table `item` with the column `value`,
 //! - `@json($1, one)`: the elements of a JSON array, in the same way,
-//! - `@items(m.message, item)`: the items of a chunk's message, in the same way,
+//! - `@in_texts(x, $1)`: whether a text is one of a parameter's, which are looked up in an index even where `PostgreSQL` takes
+//!   the table for nearly empty, as it does with the newest runs,
+//! - `@bytes(x)`: a text that is compared by its bytes, as we do, whatever the database's own order,
 //! - `@greatest(a, b)`: the larger one,
 //! - `@for_update(c)`: a lock on the rows of `c`, until the transaction ends,
 //! - `@lock($1)`: waits until no other transaction holds the lock of this name; `@try_lock($1)`: whether it is ours now.

@@ -122,10 +122,11 @@ fn mark(name: &str, argument: &str) -> Option<String> {
             let (parameter, name) = argument.split_once(", ")?;
             format!("json_array_elements({parameter}::json) {name}(value)")
         }
-        "items" => {
-            let (message, name) = argument.split_once(", ")?;
-            format!("json_array_elements_text(({message})::json -> 'items') {name}(value)")
+        "in_texts" => {
+            let (text, parameter) = argument.split_once(", ")?;
+            format!("{text} = ANY({parameter}::text[])")
         }
+        "bytes" => format!("{argument} COLLATE \"C\""),
         "greatest" => format!("greatest({argument})"),
         "for_update" => format!("FOR NO KEY UPDATE OF {argument}"),
         "lock" => {

@@ -124,9 +124,10 @@ fn mark(name: &str, argument: &str) -> Option<String> {
             let (parameter, name) = argument.split_once(", ")?;
             format!("json_each({parameter}) {name}")
         }
-        "items" => {
-            let (message, name) = argument.split_once(", ")?;
-            format!("json_each({message}, '$.items') {name}")
+        "bytes" => argument.to_owned(),
+        "in_texts" => {
+            let (text, parameter) = argument.split_once(", ")?;
+            format!("{text} IN (SELECT value FROM json_each({parameter}))")
         }
         "greatest" => format!("max({argument})"),
         // One transaction writes at a time.

@@ -26,7 +26,7 @@ impl ChunkQueue for FakeStore {
         let mut claimed = Vec::new();
         for job_id in limits.in_order(tables.waiting_jobs(now)) {
             for chunk in tables.waiting_chunks(&job_id, now) {
-                if limits.room(&job_id) == 0 {
+                if limits.rest(&job_id) == 0 {
                     break;
                 }
                 let token = Uuid::new_v4();
