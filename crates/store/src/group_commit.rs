@@ -163,7 +163,7 @@ impl Store {
         };
         let mut committed = committed.unwrap_or_default().into_iter();
         for waiting in group {
-            // Whoever asked may be gone.
+            // The caller may be gone.
             let _ = waiting.answer.send(committed.next());
         }
     }
