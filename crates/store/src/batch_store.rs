@@ -1,5 +1,7 @@
 //! The port `BatchStore`: results, and the end of chunks and batches.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::{
@@ -7,6 +9,7 @@ use punctual_application::{
     ports::{BatchStore, Claim, Claimant, Committed, StoreError},
 };
 use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
@@ -44,12 +47,19 @@ const REOPEN_DEAD_LETTERS: &str = "UPDATE @dead_letters SET state = 'open', sett
 const CLEAR_REPLAYED: &str = "UPDATE @results SET again = NULL WHERE run = $2 AND again = $1
        AND tenant_id IN (SELECT s.tenant_id FROM @skipped_items s WHERE s.chunk = $1)";
 
-/// Adds results that were all taken to the counts of their chunk, and ends it when all of its items have an outcome. Then whether
-/// items of it are noted as running.
-const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + $2, failed = failed + $3, skipped = skipped + $4,
-         done = CASE WHEN succeeded + failed + skipped + superseded + $2 + $3 + $4 >= total THEN 1 ELSE 0 END,
-         token = CASE WHEN succeeded + failed + skipped + superseded + $2 + $3 + $4 >= total THEN NULL ELSE token END
-     WHERE chunk = $1 RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items n WHERE n.chunk = $1)";
+/// Adds results that were all taken to the counts of their chunks, and ends those all of whose items have an outcome. Then whether
+/// items of one are noted as running.
+const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.more, failed = failed + n.more_failed,
+         skipped = skipped + n.more_skipped,
+         done = CASE WHEN succeeded + failed + skipped + superseded + n.more + n.more_failed + n.more_skipped >= total
+                THEN 1 ELSE 0 END,
+         token = CASE WHEN succeeded + failed + skipped + superseded + n.more + n.more_failed + n.more_skipped >= total
+                 THEN NULL ELSE token END
+     FROM (SELECT CAST(one.value ->> 0 AS BIGINT) AS number, CAST(one.value ->> 1 AS BIGINT) AS more,
+                  CAST(one.value ->> 2 AS BIGINT) AS more_failed, CAST(one.value ->> 3 AS BIGINT) AS more_skipped
+           FROM @json($1, one)) n
+     WHERE chunk = n.number
+     RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk)";
 
 /// Counts the results of a chunk anew, where not all were stored.
 const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed) =
@@ -78,7 +88,7 @@ const FINISH_CHUNK: &str =
        AND succeeded + failed + skipped + superseded >= total RETURNING chunk";
 
 /// Deletes the records of running items of chunks that have ended.
-pub(crate) const CLEAR_RUNNING: &str =
+const CLEAR_RUNNING: &str =
     "DELETE FROM @running_items WHERE chunk IN (SELECT ended.value FROM @integers($1, ended))";
 
 /// Lets one chunk of a batch end at a time: the last two would not see each other.
@@ -235,16 +245,14 @@ impl Store {
         let finished = if results.is_empty() {
             false
         } else if taken == results.len() {
-            let counts = [
+            let [succeeded, failed, skipped] = [
                 ItemStatus::Succeeded,
                 ItemStatus::Failed,
                 ItemStatus::Skipped,
             ]
             .map(count);
-            let counts = values![own, counts[0], counts[1], counts[2]];
-            let counted = transaction.fetch(ADD_COUNTS, counts).await?;
-            clear_running(&mut transaction, &counted).await?;
-            counted.iter().any(|(_, done, _)| *done)
+            let counts = [(own, succeeded, failed, skipped)];
+            !add_counts(&mut transaction, &counts).await?.is_empty()
         } else {
             let items = values![own, run, chunk.items.as_slice()];
             transaction.execute(RECOUNT, items).await?;
@@ -331,27 +339,33 @@ async fn finish(
     token: Uuid,
 ) -> Result<bool, StoreError> {
     let claim = values![&*chunk.chunk_id, token];
-    let ended: Option<i64> = connection.fetch_optional(FINISH_CHUNK, claim).await?;
-    let ended: Vec<(i64, bool, bool)> = ended
-        .map(|number| (number, true, true))
-        .into_iter()
-        .collect();
+    let ended: Vec<i64> = connection.fetch(FINISH_CHUNK, claim).await?;
     clear_running(connection, &ended).await?;
     Ok(!ended.is_empty())
 }
 
-/// Deletes the records of running items of those that have ended, of these chunks: number, whether it has, and whether there are any.
-pub(crate) async fn clear_running(
+/// Adds to the counts of chunks: of each its number, and how many succeeded, failed and were skipped. Returns those that are over.
+pub(crate) async fn add_counts(
     connection: &mut Connection<'_>,
-    chunks: &[(i64, bool, bool)],
-) -> Result<(), StoreError> {
-    let ended = chunks
-        .iter()
-        .filter(|(_, ended, running)| *ended && *running);
-    let ended: Vec<i64> = ended.map(|(number, ..)| *number).collect();
+    counts: &[(i64, usize, usize, usize)],
+) -> Result<HashSet<i64>, StoreError> {
+    let counts = values![json!(counts).to_string()];
+    let counted: Vec<(i64, bool, bool)> = connection.fetch(ADD_COUNTS, counts).await?;
+    let mut ended: Vec<(i64, bool)> = counted
+        .into_iter()
+        .filter_map(|(number, done, running)| done.then_some((number, running)))
+        .collect();
+    let all = ended.iter().map(|(number, _)| *number).collect();
+    ended.retain(|(_, running)| *running);
+    let running: Vec<i64> = ended.into_iter().map(|(number, _)| number).collect();
+    clear_running(connection, &running).await?;
+    Ok(all)
+}
+
+/// Deletes the records of running items of chunks that have ended.
+async fn clear_running(connection: &mut Connection<'_>, ended: &[i64]) -> Result<(), StoreError> {
     if !ended.is_empty() {
-        let ended = values![ended.as_slice()];
-        connection.execute(CLEAR_RUNNING, ended).await?;
+        connection.execute(CLEAR_RUNNING, values![ended]).await?;
     }
     Ok(())
 }

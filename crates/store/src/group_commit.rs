@@ -5,7 +5,7 @@
 //! fails), the group is undone, and each of its chunks is committed alone.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     mem,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -15,14 +15,13 @@ use punctual_application::{
     crash_point,
     ports::{Committed, StoreError},
 };
-use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
 use uuid::Uuid;
 
 use crate::{
     Store,
-    batch_store::{clear_running, end_batch},
+    batch_store::{add_counts, end_batch},
     driver::{Column, Value, values},
     results::ResultRows,
 };
@@ -36,15 +35,6 @@ const SHARED_TURNS: usize = 2;
 const CLAIMS: &str = "SELECT c.chunk_id, c.token, c.chunk, c.run, b.status = 'cancelled'
      FROM @texts($1, wanted) CROSS JOIN @chunks c JOIN @batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = wanted.value AND c.token IS NOT NULL @for_update(c)";
-
-/// Adds to the counts of chunks, and ends those all of whose items have an outcome. Then whether items of one are noted as running.
-const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.results,
-         done = CASE WHEN succeeded + failed + skipped + superseded + n.results >= total THEN 1 ELSE 0 END,
-         token = CASE WHEN succeeded + failed + skipped + superseded + n.results >= total THEN NULL ELSE token END
-     FROM (SELECT CAST(one.value ->> 0 AS BIGINT) AS number, CAST(one.value ->> 1 AS BIGINT) AS results
-           FROM @json($1, one)) n
-     WHERE chunk = n.number
-     RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk)";
 
 /// Results of one chunk that wait to be written.
 pub(crate) struct Waiting {
@@ -157,6 +147,8 @@ impl Store {
         let committed = match self.try_commit_group(&mut group).await {
             Ok(committed) => committed,
             Err(error) => {
+                // A database that has failed may have lost what was stored last.
+                self.preferences.forget();
                 debug!(%error, "Failed to commit a group of chunks, committing each alone: {error}");
                 None
             }
@@ -209,14 +201,11 @@ impl Store {
         if rows.insert(&mut transaction, runs, chunks).await? < expected {
             return Ok(None);
         }
-        let counts: Vec<(i64, usize)> = counts.into_iter().collect();
-        let counts = values![json!(counts).to_string()];
-        let counted: Vec<(i64, bool, bool)> = transaction.fetch(ADD_COUNTS, counts).await?;
-        clear_running(&mut transaction, &counted).await?;
-        let finished: HashSet<i64> = counted
+        let counts: Vec<_> = counts
             .into_iter()
-            .filter_map(|(number, done, _)| done.then_some(number))
+            .map(|(own, succeeded)| (own, succeeded, 0, 0))
             .collect();
+        let finished = add_counts(&mut transaction, &counts).await?;
         let mut ended_batches: BTreeMap<Uuid, DateTime<Utc>> = BTreeMap::new();
         let committed = group.iter().map(|one| {
             let Some((own, _, cancelled)) = claim_of(one) else {

@@ -580,7 +580,7 @@ async fn a_file_has_room_for_a_program_and_punctual_whichever_migrates_first() {
 }
 
 #[tokio::test]
-async fn a_prefix_that_would_need_quotes_and_a_connection_of_another_database_are_refused() {
+async fn a_prefix_that_would_need_quotes_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let error = Store::in_sqlite(pool(&folder).await, "my-shop")
         .await
@@ -651,6 +651,20 @@ mod on_a_server {
             .unwrap();
             assert_eq!(tables, ["batches", "deliveries", "orders"]);
         }
+    }
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[tokio::test]
+    async fn a_connection_of_another_kind_of_database_is_refused() {
+        let server = Store::open(&database().await).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = pool(&folder).await.acquire().await.unwrap();
+        let stored = server.enqueue_in(&mut *connection, firing(vec![]), SystemClock.now());
+        let error = stored.await.unwrap_err().to_string();
+        assert!(error.contains("another kind of database"), "{error}");
     }
 
     #[cfg_attr(
