@@ -127,7 +127,8 @@ impl Store {
     }
 
     /// [Enqueues](WorkQueue::enqueue) within a transaction of the program around the store: all of it is committed, or nothing
-    /// is. On `SQLite` the workers find the chunks within two seconds of the commit, on `PostgreSQL` at once.
+    /// is. On `SQLite` the workers find the chunks within two seconds of the commit, on `PostgreSQL` at once. On `SQLite`, begin
+    /// with `BEGIN IMMEDIATE`: a transaction that has read before it comes to write may be refused.
     ///
     /// # Errors
     /// As [`WorkQueue::enqueue`]; also when the connection is of another kind of database than the store.

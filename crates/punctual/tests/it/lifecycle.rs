@@ -9,7 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use punctual::{Builder, HandlerError, Item, Job, JobId, Punctual, PurposeHandler, TriggerRequest};
+use punctual::{
+    Builder, HandlerError, Item, Job, JobId, Punctual, PurposeHandler, Store, TriggerRequest,
+    sqlx::{SqlitePool, sqlite::SqliteConnectOptions},
+};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -88,6 +91,45 @@ async fn it_stops_at_once_with_sixty_slow_items_waiting_and_the_next_process_goe
         .unwrap();
     until(|| slow.ended.load(Ordering::Relaxed) == 60).await;
     assert!(punctual.shut_down(Duration::from_secs(20)).await);
+}
+
+#[tokio::test]
+async fn what_is_queued_in_a_transaction_of_the_program_runs_if_that_is_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow: Arc<Slow> = Arc::default();
+    let file = folder.path().join("shop.db");
+    let file = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true);
+    let pool = SqlitePool::connect_with(file).await.unwrap();
+    let store = Store::in_sqlite(pool.clone(), "punctual").await.unwrap();
+    let punctual = sixty_slow_items(&folder, &slow)
+        .store(store)
+        .max_concurrent_items(60)
+        .start()
+        .await
+        .unwrap();
+    let (job, run) = (JobId::new("job").unwrap(), TriggerRequest::default());
+    for commits in [false, true] {
+        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let triggered = punctual.trigger_in(&mut *transaction, &job, &run).await;
+        let triggered = triggered.unwrap();
+        assert_eq!(triggered.total, 60);
+        let queued = async || {
+            let reader = &punctual.operator().reader;
+            reader.batch(triggered.batch_id).await.unwrap().is_some()
+        };
+        if commits {
+            transaction.commit().await.unwrap();
+            assert!(queued().await);
+            until(|| slow.ended.load(Ordering::Relaxed) == 60).await;
+        } else {
+            transaction.rollback().await.unwrap();
+            assert!(!queued().await);
+        }
+    }
+    assert!(punctual.shut_down(Duration::from_secs(20)).await);
+    assert_eq!(slow.begun.load(Ordering::Relaxed), 60);
 }
 
 #[tokio::test]
