@@ -107,7 +107,8 @@ impl Store {
     /// is created where it is missing; which migrations have run stands there, too.
     ///
     /// # Errors
-    /// The schema has other characters than a-z, 0-9 and _, or the tables cannot be brought up to date.
+    /// The schema has other characters than a-z, 0-9 and _, it is new and has the name of the role that connects (its tables
+    /// would hide those of the program), or the tables cannot be brought up to date.
     #[cfg(feature = "postgres")]
     pub async fn in_postgres(pool: sqlx::PgPool, schema: &str) -> Result<Self, StoreError> {
         let driver = PostgresDriver::in_pool(pool, &Namespace::new(schema)?).await?;

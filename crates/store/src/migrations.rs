@@ -86,6 +86,28 @@ pub(crate) async fn of_postgres(pool: &PgPool, namespace: &Namespace) -> Result<
     Ok(())
 }
 
+/// Refuses to make a schema named as the program's role: the search path of `PostgreSQL` has such a schema first, so the
+/// program would see our tables in place of its own.
+#[cfg(feature = "postgres")]
+pub(crate) async fn check_role(pool: &PgPool, namespace: &Namespace) -> Result<(), BoxError> {
+    let schema = namespace.as_str();
+    let hides: bool = sqlx::query_scalar(
+        "SELECT current_user = $1 AND current_setting('search_path') LIKE '%$user%'
+             AND NOT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)",
+    )
+    .bind(schema)
+    .fetch_one(pool)
+    .await?;
+    if hides {
+        let message = format!(
+            "the schema `{schema}` has the name of your role, so its tables would hide yours; name another schema, or take \
+             \"$user\" out of the search_path of your connections"
+        );
+        return Err(sqlx::Error::Configuration(message.into()).into());
+    }
+    Ok(())
+}
+
 #[cfg(feature = "postgres")]
 async fn enter_schema(connection: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;

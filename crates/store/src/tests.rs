@@ -658,6 +658,27 @@ mod on_a_server {
         ignore = "needs what `make setup` installs; run `make test`"
     )]
     #[tokio::test]
+    async fn a_schema_that_would_hide_the_tables_of_the_program_is_refused() {
+        let pool = PgPool::connect(&database().await).await.unwrap();
+        pool.execute(OF_SHOP).await.unwrap();
+        let role: String = sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        let error = Store::in_postgres(pool.clone(), &role).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::InvalidUrl, "{error}");
+        assert!(error.to_string().contains("name of your role"), "{error}");
+        // A schema that the program has made for itself hides nothing that it did not see before.
+        let sql = format!("CREATE SCHEMA {role}");
+        pool.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+        Store::in_postgres(pool, &role).await.unwrap();
+    }
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[tokio::test]
     async fn a_connection_of_another_kind_of_database_is_refused() {
         let server = Store::open(&database().await).await.unwrap();
         let folder = tempfile::tempdir().unwrap();

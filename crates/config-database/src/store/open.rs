@@ -18,6 +18,18 @@ static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 const MAX_CONNECTIONS: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A connection that was lost in mid-transaction must not hold the feed's lock for ever. The agents' schema is left out
+/// of the search path: a role of that name would see the agents' tables before ours. Where ours stand already, they are used.
+const POSTGRES_SETTINGS: &str = "
+SET idle_in_transaction_session_timeout = '30s';
+SET client_min_messages = 'warning';
+SELECT set_config('search_path', quote_ident(schema), false)
+FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (schema, place)
+LEFT JOIN pg_tables ON schemaname = schema AND tablename = 'config_history'
+WHERE tablename IS NOT NULL OR schema <> 'punctual'
+ORDER BY tablename, place
+LIMIT 1";
+
 impl ConfigStore {
     /// Opens the database of `url`, a file as `sqlite://var/config.db` (made with its folder where missing) or a
     /// `PostgreSQL` database as `postgres://user:password@host/name`, and brings its tables up to date.
@@ -109,10 +121,7 @@ async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool
         Dialect::Sqlite => {
             "PRAGMA busy_timeout = 30000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
         }
-        // A connection that was lost in mid-transaction must not hold the feed's lock for ever.
-        Dialect::Postgres => {
-            "SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = 'warning'"
-        }
+        Dialect::Postgres => POSTGRES_SETTINGS,
     };
     if dialect == Dialect::Postgres {
         // A pool goes on trying to connect for its whole patience; who starts wants to know at once.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use punctual_config_database::{ConfigStore, Server, ServerSettings};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{AnyConnection, Connection, PgConnection};
+use sqlx::{AnyConnection, Connection, Executor, PgConnection};
 
-use crate::server::{Kind, Running, on_both_databases, start};
+use crate::server::{Kind, Place, Running, on_both_databases, start, start_in};
 
 on_both_databases! {
     what_another_process_stores_wakes_those_who_wait_here
@@ -175,4 +175,42 @@ async fn two_processes_may_open_a_new_database_at_the_same_time() {
             store.unwrap();
         }
     }
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn agents_may_have_their_schema_in_the_same_database_whichever_is_first() {
+    const OF_AGENTS: &str =
+        "CREATE SCHEMA punctual; CREATE TABLE punctual.preferences (hash BYTEA)";
+    let put_one = async |place: Place| {
+        let server = start_in(place, None).await;
+        server.put("a", on("09:00")).await;
+        server.stop().await
+    };
+    for agents_first in [true, false] {
+        let place = Kind::Postgres.place().await;
+        let mut database = PgConnection::connect(&place.url).await.unwrap();
+        let role: String = sqlx::query_scalar("SELECT current_user::text")
+            .fetch_one(&mut database)
+            .await
+            .unwrap();
+        assert_eq!(role, "punctual", "another role has another search path");
+        let place = if agents_first {
+            place
+        } else {
+            put_one(place).await
+        };
+        database.execute(OF_AGENTS).await.unwrap();
+        put_one(place).await;
+    }
+    // A role that had a schema of its own before has the tables there.
+    let place = Kind::Postgres.place().await;
+    let mut database = PgConnection::connect(&place.url).await.unwrap();
+    let made = "CREATE SCHEMA punctual; CREATE TABLE punctual.config_history (id BIGINT)";
+    database.execute(made).await.unwrap();
+    let error = ConfigStore::open(&place.url).await.unwrap_err().to_string();
+    assert!(error.contains("config_history"), "{error}");
 }

@@ -69,6 +69,9 @@ impl PostgresDriver {
     /// Uses the connections of the program around Punctual.
     pub(crate) async fn in_pool(pool: PgPool, namespace: &Namespace) -> Result<Self, StoreError> {
         let place = place(&pool.connect_options());
+        migrations::check_role(&pool, namespace)
+            .await
+            .map_err(|error| cannot_open(&place, error))?;
         Self::over(pool.clone(), pool, namespace, &place).await
     }
 
