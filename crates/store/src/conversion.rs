@@ -183,7 +183,9 @@ mod tests {
     use tokio::time::Instant;
     use uuid::Uuid;
 
-    use crate::{Store, tests::earlier};
+    #[cfg(feature = "postgres")]
+    use crate::migrations::tests::earlier_postgres;
+    use crate::{Store, migrations::tests::earlier_sqlite};
 
     const BATCH: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
     const REPLAY: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c9";
@@ -282,7 +284,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/store.db?mode=rwc", folder.path().display());
         let pool = SqlitePool::connect(&url).await.unwrap();
-        let before = earlier(sqlx::migrate!("./migrations/sqlite"), 7);
+        let before = earlier_sqlite(7);
         before.run(&pool).await.unwrap();
         sqlx::raw_sql(stored()).execute(&pool).await.unwrap();
         pool.close().await;
@@ -313,7 +315,7 @@ mod tests {
     async fn results_on_a_server_move_and_nothing_is_lost() {
         let url = crate::tests::database().await;
         let pool = PgPool::connect(&url).await.unwrap();
-        let before = earlier(sqlx::migrate!("./migrations/postgres"), 5);
+        let before = earlier_postgres(5);
         before.run(&pool).await.unwrap();
         sqlx::raw_sql(stored()).execute(&pool).await.unwrap();
         let (store, beside) = tokio::join!(Store::open(&url), Store::open(&url));

@@ -2,11 +2,11 @@
 //! program around Punctual may have.
 //!
 //! A migration that has been released is never edited: the database knows its checksum. Those of `SQLite` have `@` before each
-//! name of a table or an index, which does not count in the checksum.
+//! name of a table or an index, which does not count in the checksum. A new one is a file in the folder, and a line here.
 
 use sqlx::{
     AssertSqlSafe, SqlSafeStr,
-    migrate::{Migration, Migrator},
+    migrate::{Migration, MigrationType, Migrator},
 };
 #[cfg(feature = "postgres")]
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -18,24 +18,57 @@ use crate::{driver::Namespace, errors::BoxError};
 /// The table of the migrations that have run.
 const TABLE: &str = "punctual_migrations";
 
+/// The files of a folder of migrations, by name, with their text.
+macro_rules! files {
+    ($folder:literal: $($name:literal)+) => {
+        &[$(($name, include_str!(concat!("../migrations/", $folder, "/", $name, ".sql")))),+]
+    };
+}
+
+/// A file's name, its number first, and its text.
+type File = (&'static str, &'static str);
+
+const SQLITE: &[File] = files! { "sqlite":
+    "0001_batches"
+    "0002_steps_and_pauses"
+    "0003_claims_of_chunks"
+    "0004_audit_log"
+    "0005_outcomes"
+    "0006_placement"
+    "0007_queue"
+    "0008_narrow_results"
+};
+
+#[cfg(feature = "postgres")]
+const POSTGRES: &[File] = files! { "postgres":
+    "0001_batches"
+    "0002_audit_log"
+    "0003_outcomes"
+    "0004_placement"
+    "0005_queue"
+    "0006_narrow_results"
+};
+
+/// The migration of a file. Marks do not count in its checksum.
+fn migration((name, text): File) -> Migration {
+    let (number, description) = name.split_once('_').unwrap_or((name, ""));
+    Migration::new(
+        number.parse().unwrap_or_default(),
+        description.replace('_', " ").into(),
+        MigrationType::Simple,
+        AssertSqlSafe(text.replace('@', "")).into_sql_str(),
+        false,
+    )
+}
+
 /// The migrations of a `SQLite` file.
 pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
-    let migrations = sqlx::migrate!("./migrations/sqlite");
-    let here = |migration: &Migration| {
-        let text = migration.sql.as_str();
-        let unmarked = AssertSqlSafe(text.replace('@', "")).into_sql_str();
-        let mut migration = Migration::new(
-            migration.version,
-            migration.description.clone(),
-            migration.migration_type,
-            unmarked,
-            migration.no_tx,
-        );
-        migration.sql = AssertSqlSafe(dialect.render(text)).into_sql_str();
+    let here = |file: &File| {
+        let mut migration = migration(*file);
+        migration.sql = AssertSqlSafe(dialect.render(file.1)).into_sql_str();
         migration
     };
-    let migrations = migrations.iter().map(here).collect();
-    let mut migrator = Migrator::with_migrations(migrations);
+    let mut migrator = Migrator::with_migrations(SQLITE.iter().map(here).collect());
     let table = match dialect.prefix() {
         "" => TABLE.to_owned(),
         prefix => format!("{prefix}migrations"),
@@ -79,7 +112,8 @@ pub(crate) async fn of_postgres(pool: &PgPool, namespace: &Namespace) -> Result<
     sqlx::query("SET statement_timeout = 0")
         .execute(&mut connection)
         .await?;
-    let mut migrator = sqlx::migrate!("./migrations/postgres");
+    let migrations = POSTGRES.iter().copied().map(migration).collect();
+    let mut migrator = Migrator::with_migrations(migrations);
     migrator.dangerous_set_table_name(TABLE);
     migrator.run(&mut connection).await?;
     connection.close().await?;
@@ -148,4 +182,52 @@ async fn enter_schema(connection: &mut PgConnection, schema: &str) -> sqlx::Resu
     let sql = format!("SET search_path TO {schema}");
     sqlx::query(AssertSqlSafe(sql)).execute(connection).await?;
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// What earlier versions had migrated a `SQLite` file to, whose last migration had this number.
+    pub(crate) fn earlier_sqlite(last: i64) -> Migrator {
+        earlier(SQLITE, last)
+    }
+
+    /// The same of `PostgreSQL`.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn earlier_postgres(last: i64) -> Migrator {
+        earlier(POSTGRES, last)
+    }
+
+    fn earlier(files: &[File], last: i64) -> Migrator {
+        let all = files.iter().copied().map(migration);
+        let mut migrator =
+            Migrator::with_migrations(all.filter(|one| one.version <= last).collect());
+        migrator.dangerous_set_table_name(TABLE);
+        migrator
+    }
+
+    #[test]
+    fn every_file_is_a_migration_and_they_are_numbered_in_order() {
+        let folders = [
+            ("sqlite", SQLITE),
+            #[cfg(feature = "postgres")]
+            ("postgres", POSTGRES),
+        ];
+        for (folder, files) in folders {
+            let folder = format!("{}/migrations/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let mut there: Vec<String> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|file| file.unwrap().file_name().into_string().unwrap())
+                .collect();
+            there.sort();
+            let listed: Vec<String> = files
+                .iter()
+                .map(|(name, _)| format!("{name}.sql"))
+                .collect();
+            assert_eq!(listed, there);
+            let numbers = files.iter().copied().map(|file| migration(file).version);
+            assert!(numbers.eq(1..=files.len() as i64));
+        }
+    }
 }

@@ -142,7 +142,9 @@ mod tests {
     use sqlx::SqlitePool;
     use uuid::Uuid;
 
-    use crate::{Store, tests::earlier};
+    #[cfg(feature = "postgres")]
+    use crate::migrations::tests::earlier_postgres;
+    use crate::{Store, migrations::tests::earlier_sqlite};
 
     const BATCH: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
 
@@ -187,7 +189,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/store.db?mode=rwc", folder.path().display());
         let pool = SqlitePool::connect(&url).await.unwrap();
-        let before = earlier(sqlx::migrate!("./migrations/sqlite"), 6);
+        let before = earlier_sqlite(6);
         before.run(&pool).await.unwrap();
         let tables = TABLES.replace("BATCH", BATCH).replace("LOST", LOST);
         let queue =
@@ -234,7 +236,7 @@ mod tests {
     async fn a_server_of_an_earlier_version_loses_nothing_and_other_queues_keep_theirs() {
         let url = crate::tests::database().await;
         let pool = PgPool::connect(&url).await.unwrap();
-        let before = earlier(sqlx::migrate!("./migrations/postgres"), 4);
+        let before = earlier_postgres(4);
         before.run(&pool).await.unwrap();
         let tables = TABLES.replace("BATCH", BATCH).replace("LOST", LOST);
         let queue = "CREATE SCHEMA apalis; CREATE TABLE apalis.jobs (job BYTEA NOT NULL, id TEXT NOT NULL UNIQUE,

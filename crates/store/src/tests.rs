@@ -45,25 +45,6 @@ pub(crate) async fn database() -> String {
     options.database(&name).to_url_lossy().to_string()
 }
 
-/// What earlier versions had migrated a store to.
-pub(crate) fn earlier(mut all: sqlx::migrate::Migrator, last: i64) -> sqlx::migrate::Migrator {
-    all.migrations
-        .to_mut()
-        .retain(|migration| migration.version <= last);
-    for migration in all.migrations.to_mut() {
-        let text = migration.sql.as_str().replace('@', "");
-        *migration = sqlx::migrate::Migration::new(
-            migration.version,
-            migration.description.clone(),
-            migration.migration_type,
-            sqlx::SqlSafeStr::into_sql_str(sqlx::AssertSqlSafe(text)),
-            migration.no_tx,
-        );
-    }
-    all.dangerous_set_table_name("punctual_migrations");
-    all
-}
-
 /// A test of a store, on both databases.
 macro_rules! on_both {
     ($($name:ident)+) => { $(

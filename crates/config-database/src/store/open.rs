@@ -3,16 +3,38 @@
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    AnyConnection, AnyPool, Connection, Executor,
+    AnyConnection, AnyPool, Connection, Executor, SqlStr,
     any::{AnyConnectOptions, AnyPoolOptions},
-    migrate::{MigrateError, Migrator},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 use tokio::sync::watch;
 
 use super::{ConfigStore, StoreError, dialect::Dialect, drivers::install_drivers};
 
-static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
+/// The migrations, in order: a file in each folder, and a line here. One that has been released is never edited: the database
+/// knows its checksum.
+macro_rules! migrations {
+    ($folder:literal) => {
+        [
+            (
+                "config database",
+                include_str!(concat!(
+                    "../../migrations/",
+                    $folder,
+                    "/0001_config_database.sql"
+                )),
+            ),
+            (
+                "schedule since",
+                include_str!(concat!(
+                    "../../migrations/",
+                    $folder,
+                    "/0002_schedule_since.sql"
+                )),
+            ),
+        ]
+    };
+}
 
 /// Connections at most. Reads need no more on a few cores, and there is one writer at a time.
 const MAX_CONNECTIONS: u32 = 8;
@@ -62,11 +84,7 @@ impl ConfigStore {
         let pool = connect(dialect, options)
             .await
             .map_err(|error| fail(error.to_string()))?;
-        let migrations = match dialect {
-            Dialect::Sqlite => &SQLITE,
-            Dialect::Postgres => &POSTGRES,
-        };
-        migrate(&pool, dialect, migrations)
+        migrate(&pool, dialect)
             .await
             .map_err(|error| fail(error.to_string()))?;
         let store = Self {
@@ -99,11 +117,23 @@ fn file_of(url: &str) -> &str {
 }
 
 /// Brings the tables up to date, also while other processes do the same.
-async fn migrate(
-    pool: &AnyPool,
-    dialect: Dialect,
-    migrations: &Migrator,
-) -> Result<(), MigrateError> {
+async fn migrate(pool: &AnyPool, dialect: Dialect) -> Result<(), MigrateError> {
+    let texts = match dialect {
+        Dialect::Sqlite => migrations!("sqlite"),
+        Dialect::Postgres => migrations!("postgres"),
+    };
+    let migrations = texts.into_iter().zip(1..);
+    let migrations = migrations.map(|((description, text), number)| {
+        let text = SqlStr::from_static(text);
+        Migration::new(
+            number,
+            description.into(),
+            MigrationType::Simple,
+            text,
+            false,
+        )
+    });
+    let migrations = Migrator::with_migrations(migrations.collect());
     match dialect {
         // The migrator takes no lock on SQLite.
         Dialect::Sqlite => {
@@ -141,4 +171,29 @@ async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool
         })
         .connect_with(options)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_file_is_a_migration() {
+        for (folder, listed) in [
+            ("sqlite", migrations!("sqlite")),
+            ("postgres", migrations!("postgres")),
+        ] {
+            let folder = format!("{}/migrations/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let mut there: Vec<String> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|file| file.unwrap().file_name().into_string().unwrap())
+                .collect();
+            there.sort();
+            let listed = listed.iter().zip(1..);
+            let listed: Vec<String> = listed
+                .map(|((description, _), number)| {
+                    format!("{number:04}_{}.sql", description.replace(' ', "_"))
+                })
+                .collect();
+            assert_eq!(listed, there);
+        }
+    }
 }
