@@ -40,14 +40,22 @@ run 'occurrences|restarts' 'KILLS=50 OCCURRENCES=50000 cargo test --locked --rel
 run 'test result' 'cargo test --locked -q -p punctual-agent --all-features --test it crash_points'
 
 title "All users fall due in one minute" "The real scheduler, queue, processor and store, with a handler that does nothing; each result is \
-a row that survives a power cut. graphile-worker does as many empty jobs on the same server."
-run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --users 1000000'
-run 'users|graphile' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 200000 --peer'
+a row that survives a power cut. graphile-worker does empty jobs on the same server, huey in a SQLite file of its own."
+run 'users|huey' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --users 1000000 --peer 10000'
+run 'users|graphile' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 200000 --peer 200000'
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 1000000'
 
 title "A second process, a handler that waits 20 ms" "As with a language model."
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20'
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20 --processes 2'
+
+title "Minute after minute" "From the due instant to the first line of each item, with many jobs and many slots, and what the process costs \
+between the minutes, with nothing to do."
+for database in '' ' --postgres'; do
+    run 'min, ' "cargo run --locked --release -q -p punctual-benchmarks --bin minutes -- --plain 60 --minutes 10$database"
+    run 'min, ' "cargo run --locked --release -q -p punctual-benchmarks --bin minutes -- --preferences 1000 --users 10$database"
+    run 'min, ' "cargo run --locked --release -q -p punctual-benchmarks --bin minutes -- --slots 1024$database"
+done
 
 title "One schedule per user" "Loading, changing and ticking the mirror; APScheduler beside it."
 run '.' 'cargo run --locked --release -q -p punctual-benchmarks --bin schedule'

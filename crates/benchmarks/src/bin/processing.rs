@@ -1,6 +1,6 @@
 //! How long users who fall due in the same minute take until every one has a durable result: the real scheduler, queue,
-//! processor and store in this process, with a handler that does nothing or waits. With `--peer` a well-known queue on
-//! the same `PostgreSQL` does as many jobs beside it.
+//! processor and store in this process, with a handler that does nothing or waits. With `--peer` a well-known queue
+//! on the same kind of database does jobs beside it.
 //!
 //! ```text
 //! cargo run --release -p punctual-benchmarks --bin processing -- --users 1000000
@@ -31,6 +31,7 @@ use punctual_application::{
         ItemSource, ItemSourceError, Page, PurposeHandler, Snapshot, SourceItem, SystemClock,
     },
 };
+use punctual_benchmarks::{cpu_seconds, memory, python_peer};
 use punctual_domain::{FeatureType, Item, PreferenceRecord, PurposeId, Source, TenantId, Zone};
 use punctual_infrastructure::{BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Worker};
 use punctual_store::Store;
@@ -59,9 +60,9 @@ struct Options {
     /// In the database of `TEST_POSTGRES_URL`, which must be empty, instead of a `SQLite` file
     #[arg(long)]
     postgres: bool,
-    /// Measure a peer as well, with as many jobs that do nothing
-    #[arg(long, requires = "postgres")]
-    peer: bool,
+    /// Measure a peer as well, with so many jobs that do nothing
+    #[arg(long)]
+    peer: Option<usize>,
     /// A process that only helps
     #[arg(long, hide = true)]
     helps: bool,
@@ -260,7 +261,7 @@ async fn main() -> anyhow::Result<()> {
         .wait_for(|status| status.jobs.values().any(|job| job.loaded))
         .await;
     let loaded = began.elapsed();
-    let before = memory("VmRSS")?;
+    let before = memory("self", "VmRSS")? / 1024;
     let queued = loop {
         let (batches, _) = store
             .reader()
@@ -318,7 +319,7 @@ async fn main() -> anyhow::Result<()> {
         options.users as f64 / took.as_secs_f64(),
         CALLS.load(Ordering::Relaxed),
         cpu * 1e6 / CALLS.load(Ordering::Relaxed).max(1) as f64,
-        memory("VmHWM")?.saturating_sub(before),
+        (memory("self", "VmHWM")? / 1024).saturating_sub(before),
         before,
     );
     if allocated > 0 {
@@ -328,22 +329,28 @@ async fn main() -> anyhow::Result<()> {
     stop.cancel();
     working.await?;
     scheduling.await?;
-    if options.peer {
-        let (added, worked) = graphile_worker(options.users)?;
-        let both = options.users as f64 / (added + worked);
+    if let Some(jobs) = options.peer {
+        let (name, printed) = if options.postgres {
+            ("graphile-worker 0.17.3", graphile_worker(jobs)?)
+        } else {
+            let printed = python_peer("huey==3.5.4", "huey_work.py", jobs)?;
+            ("huey 3.5.4", printed)
+        };
+        let last = printed.lines().last().context("the peer says nothing")?;
+        let (added, worked) = last.split_once(' ').context("a figure is missing")?;
+        let (added, worked): (f64, f64) = (added.parse()?, worked.parse()?);
+        let peer = jobs as f64 / (added + worked);
         let ours = options.users as f64 / took.as_secs_f64();
         println!(
-            "graphile-worker 0.17.3: {} jobs added in {added:.2} s, done in {worked:.2} s: {both:.0} jobs/s; ours is \
-             {:.1} times that",
-            options.users,
-            ours / both
+            "{name}: {jobs} jobs added in {added:.2} s, done in {worked:.2} s: {peer:.0} jobs/s; ours is {:.1} times that",
+            ours / peer
         );
     }
     Ok(())
 }
 
-/// graphile-worker on the same server. Returns the seconds to add the jobs and to have all done.
-fn graphile_worker(jobs: usize) -> anyhow::Result<(f64, f64)> {
+/// graphile-worker on the same server. Returns what it prints.
+fn graphile_worker(jobs: usize) -> anyhow::Result<String> {
     let folder = Path::new("target/graphile-worker");
     if !folder.join("node_modules").exists() {
         std::fs::create_dir_all(folder)?;
@@ -360,19 +367,7 @@ fn graphile_worker(jobs: usize) -> anyhow::Result<(f64, f64)> {
         .env("NO_LOG_SUCCESS", "1")
         .stderr(Stdio::inherit())
         .output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let last = text
-        .lines()
-        .last()
-        .context("graphile-worker says nothing")?;
-    let mut figures = last.split_whitespace().map(str::parse::<f64>);
-    let mut figure = || {
-        figures
-            .next()
-            .context("a figure is missing")?
-            .context("no figure")
-    };
-    Ok((figure()?, figure()?))
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// A process that works beside this one, and is killed when dropped.
@@ -394,26 +389,4 @@ impl Drop for Helper {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// CPU time that this process has used, in user and kernel.
-fn cpu_seconds() -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The name of the program, in parentheses, may contain blanks.
-    let (_, fields) = stat.rsplit_once(") ").context("an unknown form of stat")?;
-    let ticks = |index: usize| -> anyhow::Result<f64> {
-        let ticks = fields.split(' ').nth(index).context("too few fields")?;
-        Ok(ticks.parse()?)
-    };
-    // Linux counts 100 a second for every program, whatever its own clock.
-    Ok((ticks(11)? + ticks(12)?) / 100.0)
-}
-
-/// A figure of this process' memory, in MiB.
-fn memory(name: &str) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with(name));
-    let figure = line.and_then(|line| line.split_whitespace().nth(1));
-    let kib: u64 = figure.context("no such figure")?.parse()?;
-    Ok(kib / 1024)
 }

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use punctual_benchmarks::memory;
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -61,13 +62,7 @@ impl Running {
 
     /// The most memory it has had resident, in MiB.
     fn peak_memory(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .context("no VmHWM")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib / 1024)
+        Ok(memory(&self.child.id().to_string(), "VmHWM")? / 1024)
     }
 }
 

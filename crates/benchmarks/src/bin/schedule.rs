@@ -7,7 +7,6 @@
 #![expect(clippy::disallowed_methods, reason = "this program measures real time")]
 
 use std::{
-    path::Path,
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,6 +15,7 @@ use std::{
 use anyhow::{Context, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Parser, ValueEnum};
+use punctual_benchmarks::{memory, python_peer};
 use punctual_domain::{
     CatchUp, Change, ChangeKind, FeatureType, Mirror, Preference, PreferenceRecord, Reading,
     TenantId, Zone, plan_mirror,
@@ -87,7 +87,7 @@ fn main() -> anyhow::Result<()> {
     let peers = options.peer_users;
     measure("Punctual", Subject::Usual, peers)?;
     measure("tokio-cron-scheduler", Subject::TokioCronScheduler, peers)?;
-    let output = apscheduler(peers)?;
+    let output = python_peer("apscheduler==3.11.3", "apscheduler_register.py", peers)?;
     let (seconds, bytes) = output.trim().split_once(' ').context("no figures")?;
     println!(
         "{:<28}{peers:>12}{:>10.2}{:>12.0}",
@@ -335,51 +335,12 @@ fn tokio_cron_scheduler(users: usize) -> anyhow::Result<Row> {
         })
 }
 
-/// Installs `APScheduler` by its name, once, and measures it.
-fn apscheduler(users: usize) -> anyhow::Result<String> {
-    let venv = Path::new("target/apscheduler");
-    let python = venv.join("bin/python");
-    if !venv.join("installed").exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(venv))?;
-        run(Command::new(&python).args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "apscheduler==3.11.3",
-        ]))?;
-        std::fs::write(venv.join("installed"), "")?;
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/apscheduler_register.py");
-    run(Command::new(&python).arg(script).arg(users.to_string()))
-}
-
-fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 /// Memory of its own that is resident now, in bytes.
 fn resident() -> anyhow::Result<u64> {
-    Ok(status("RssAnon:")? * 1024)
+    Ok(memory("self", "RssAnon")? * 1024)
 }
 
 /// The most memory there has been resident, in MiB.
 fn peak_memory() -> anyhow::Result<u64> {
-    Ok(status("VmHWM:")? / 1024)
-}
-
-/// A line of this process' status, in KiB.
-fn status(name: &str) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .context("no such line")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    Ok(memory("self", "VmHWM")? / 1024)
 }
