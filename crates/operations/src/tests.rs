@@ -382,7 +382,7 @@ async fn open_streams_wait_for_news(path: &str) {
     reader.changes.send_replace(());
     assert!(!streams[0].shows("slot-three", 5.0).await);
     reader.fails.store(false, Ordering::Relaxed);
-    assert!(streams[0].shows("slot-three", 1.1).await, "tried again");
+    assert!(streams[0].shows("slot-three", 1.1).await, "retried");
 
     // A change that is not announced.
     reader.queue("slot-four");
