@@ -49,6 +49,9 @@ title "A second process, a handler that waits 20 ms" "As with a language model."
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20'
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20 --processes 2'
 
+title "What operators read" "Pages and calls with 5 million results over 400 days in the store, at rest and while a minute of 100,000 users runs."
+run '.' 'cargo run --locked --release -q -p punctual-benchmarks --bin reads'
+
 title "One schedule per user" "Loading, changing and ticking the mirror; APScheduler beside it."
 run '.' 'cargo run --locked --release -q -p punctual-benchmarks --bin schedule'
 
