@@ -14,9 +14,9 @@ use tokio::{
 
 /// The shortest time between two reads.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest time between two reads, for what is not announced: what is wrong depends on the time, and processes that share a
-/// `SQLite` file do not notify each other.
-const MAX_INTERVAL: Duration = Duration::from_secs(15);
+/// The longest wait for a change after that, for what is not announced: what is wrong depends on the time, and processes that
+/// share a `SQLite` file do not notify each other.
+const MAX_WAIT: Duration = Duration::from_secs(14);
 
 /// The value that all open streams of one kind show; `None` until the store has answered.
 pub(crate) struct Feed<T>(Mutex<Weak<watch::Sender<Option<T>>>>);
@@ -55,7 +55,7 @@ impl<T: Send + Sync + 'static> Feed<T> {
                 }
                 let news = async {
                     sleep(MIN_INTERVAL).await;
-                    let _ = timeout(MAX_INTERVAL - MIN_INTERVAL, changes.changed()).await;
+                    let _ = timeout(MAX_WAIT, changes.changed()).await;
                 };
                 tokio::select! {
                     () = news => {}
