@@ -371,7 +371,7 @@ async fn main() -> anyhow::Result<()> {
         ),
         (
             "runs of an unknown",
-            "/api/v1/tenants/nobody/runs".to_owned(),
+            "/api/v1/tenants/unknown/runs".to_owned(),
         ),
         (
             "explain yesterday",
