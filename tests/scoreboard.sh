@@ -57,6 +57,9 @@ for database in '' ' --postgres'; do
     run 'min, ' "cargo run --locked --release -q -p punctual-benchmarks --bin minutes -- --slots 1024$database"
 done
 
+title "What operators read" "Pages and calls with 5 million results over 400 days in the store, at rest and while a minute of 100,000 users runs."
+run '.' 'cargo run --locked --release -q -p punctual-benchmarks --bin reads'
+
 title "One schedule per user" "Loading, changing and ticking the mirror; APScheduler beside it."
 run '.' 'cargo run --locked --release -q -p punctual-benchmarks --bin schedule'
 

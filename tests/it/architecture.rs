@@ -134,6 +134,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 14] = [
     (
         "punctual-benchmarks",
         &[
+            "punctual",
             "punctual-application",
             "punctual-domain",
             "punctual-infrastructure",

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,16 +12,15 @@ use axum::{
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, stream};
-use punctual_application::ports::StoreError;
+use punctual_application::{Operator, ports::StoreError};
 use punctual_domain::{Batch, BatchStatus};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{App, model, problem::AnyProblem};
 
-/// The time between two looks while a batch is not over, and the longest otherwise.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a stream waits for the store before it begins with nothing.
+const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// Batches of a status that are looked at: the newest.
 const MAX_BATCHES: u32 = 200;
 
@@ -35,14 +35,21 @@ const MAX_BATCHES: u32 = 200;
 pub(super) async fn stream(
     State(app): State<App>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let (changes, feed) = (app.operator.reader.changes(), Arc::clone(&app.batches));
+    let operator = app.operator.clone();
+    let mut batches = feed.subscribe(changes, move || current(operator.clone()));
+    let first = batches.wait_for(Option::is_some);
+    let _ = tokio::time::timeout(FIRST_READ_TIMEOUT, first)
+        .await
+        .is_ok();
     let mut watch = BatchWatcher {
-        changes: app.operator.reader.changes(),
         app,
+        batches,
         seen: None,
         unsent: VecDeque::new(),
     };
-    // What cannot be read may be a second later.
-    let _ = watch.poll().await;
+    // What cannot be read may be at the next look.
+    let _ = watch.look().await;
     let events = stream::unfold(watch, |mut watch| async move {
         loop {
             if let Some(batch) = watch.unsent.pop_front() {
@@ -53,45 +60,44 @@ pub(super) async fn stream(
                 };
                 return Some((Ok(event), watch));
             }
-            let stop = watch.app.stop.clone();
             tokio::select! {
-                () = watch.news() => {}
-                () = stop.cancelled() => return None,
+                news = watch.batches.changed() => news.ok()?,
+                () = watch.app.stop.cancelled() => return None,
             }
-            let _ = watch.poll().await;
+            let _ = watch.look().await;
         }
     });
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
+/// Batches that are not over, and the newest of all.
+pub(crate) type Batches = Arc<HashMap<Uuid, Batch>>;
+
+async fn current(operator: Operator) -> Result<Batches, StoreError> {
+    let mut batches = HashMap::new();
+    for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
+        let newest = operator.newest(status, MAX_BATCHES).await?;
+        batches.extend(newest.into_iter().map(|batch| (batch.batch_id, batch)));
+    }
+    Ok(Arc::new(batches))
+}
+
 struct BatchWatcher {
     app: App,
-    changes: watch::Receiver<()>,
-    /// The batches that are not over, and the newest of all, as last seen; `None` before the first look.
-    seen: Option<HashMap<Uuid, Batch>>,
+    batches: watch::Receiver<Option<Batches>>,
+    /// The batches as last seen; `None` before the first look.
+    seen: Option<Batches>,
     /// What has changed and has not been sent.
     unsent: VecDeque<Batch>,
 }
 
 impl BatchWatcher {
-    /// Waits until batches may have changed.
-    async fn news(&mut self) {
-        tokio::time::sleep(POLL_INTERVAL).await;
-        let mut seen = self.seen.iter().flat_map(HashMap::values);
-        if seen.any(|batch| batch.finished_at.is_none()) {
-            return;
-        }
-        let _ = tokio::time::timeout(IDLE_POLL_INTERVAL, self.changes.changed()).await;
-    }
-
-    async fn poll(&mut self) -> Result<(), StoreError> {
-        self.changes.borrow_and_update();
-        let mut now = HashMap::new();
-        for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
-            let batches = self.app.operator.newest(status, MAX_BATCHES).await?;
-            now.extend(batches.into_iter().map(|batch| (batch.batch_id, batch)));
-        }
-        for before in self.seen.iter().flat_map(HashMap::values) {
+    /// Puts what has changed since the last look in `unsent`.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let Some(now) = self.batches.borrow_and_update().clone() else {
+            return Ok(());
+        };
+        for before in self.seen.iter().flat_map(|seen| seen.values()) {
             if before.finished_at.is_none() && !now.contains_key(&before.batch_id) {
                 self.unsent
                     .extend(self.app.operator.reader.batch(before.batch_id).await?);

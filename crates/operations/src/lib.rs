@@ -9,6 +9,7 @@ mod control;
 mod dead_letters;
 mod events;
 mod explain;
+mod feed;
 mod health;
 mod idempotency;
 pub mod model;
@@ -42,7 +43,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{problem::Problem, whole_unions::whole_unions};
+use self::{feed::Feed, problem::Problem, whole_unions::whole_unions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -100,6 +101,10 @@ struct App {
     api_key: Option<blake3::Hash>,
     guesses: Arc<Guesses>,
     signed_out: Arc<page::SignedOut>,
+    /// What all open overviews show.
+    live: Arc<Feed<page::LiveSection>>,
+    /// What all open event streams have seen.
+    batches: Arc<Feed<events::Batches>>,
     /// Is cancelled when the process stops, and streams end.
     stop: CancellationToken,
 }
@@ -169,6 +174,8 @@ impl Operations {
             words: self.words,
             guesses: Arc::default(),
             signed_out: Arc::default(),
+            live: Arc::default(),
+            batches: Arc::default(),
             stop: self.stop,
             api_key: self.access.key_hash(),
             metrics: self.metrics,

@@ -37,8 +37,8 @@ use punctual_web::{
     page::{asset, assets},
 };
 
-pub(super) use self::visitor::SignedOut;
 use self::visitor::Visitor;
+pub(super) use self::{overview::LiveSection, visitor::SignedOut};
 use super::{App, PageQuery, problem::Problem};
 
 pub(super) fn routes() -> Router<App> {

@@ -1,16 +1,34 @@
 //! Snapshots of what callers see: the description of the API, every response and every kind of error. They are reviewed
 //! with `cargo insta review`, or written anew with `INSTA_UPDATE=always`.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use axum::{
+    body::{Body, BodyDataStream},
+    extract::ConnectInfo,
+};
+use futures::StreamExt;
 use punctual_application::{
     Handlers, SchedulerStatus, StatusHandle,
-    ports::MockPurposeHandler,
+    ports::{MockBatchReader, MockPurposeHandler, StoreError, StoreErrorKind},
     testing::{self, FakeConfigDatabase, FakeStore, record},
 };
-use punctual_domain::{ItemStatus, JobId, PurposeId, Zone};
+use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId, PurposeId, Trigger, Zone};
 use punctual_web::testing::Answers;
 use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tower::ServiceExt;
+use uuid::Uuid;
 
 use super::*;
 
@@ -225,4 +243,167 @@ async fn every_kind_of_error() {
     let mut keyed = Api::new(Some("an-operators-key-of-32-characters"));
     keyed.get("/api/v1/jobs").await;
     insta::assert_snapshot!("errors", api.answers.text + &keyed.answers.text);
+}
+
+/// A reader of batches that counts how often it is asked.
+#[derive(Default)]
+struct CountingReader {
+    batches: Mutex<Vec<Batch>>,
+    reads: AtomicUsize,
+    fails: AtomicBool,
+    changes: watch::Sender<()>,
+}
+
+impl CountingReader {
+    fn port(self: &Arc<Self>) -> MockBatchReader {
+        let mut port = MockBatchReader::new();
+        let changes = self.changes.clone();
+        port.expect_changes().returning(move || changes.subscribe());
+        let reader = Arc::clone(self);
+        port.expect_batches().returning(move |filter, _| {
+            let read = reader.read()?;
+            let wanted = |batch: &&Batch| filter.status.is_none_or(|status| status == batch.status);
+            Ok((read.iter().filter(wanted).cloned().collect(), None))
+        });
+        let reader = Arc::clone(self);
+        port.expect_dead_letters().returning(move |_, _| {
+            reader.read()?;
+            Ok((vec![], None))
+        });
+        port
+    }
+
+    fn read(&self) -> Result<Vec<Batch>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "locked"));
+        }
+        Ok(self.batches.lock().unwrap().clone())
+    }
+
+    fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    fn queue(&self, slot: &str) {
+        let mut batches = self.batches.lock().unwrap();
+        let number = batches.len() as u128 + 1;
+        batches.push(Batch {
+            batch_id: Uuid::from_u128(number),
+            job_id: JobId::new("posts").unwrap(),
+            slot: slot.to_owned(),
+            scheduled_at: NOW.parse().unwrap(),
+            trigger: Trigger::Schedule,
+            status: BatchStatus::Queued,
+            total: 1,
+            succeeded: 0,
+            failed: 0,
+            skipped: 0,
+            created_at: NOW.parse().unwrap(),
+            finished_at: None,
+        });
+    }
+}
+
+/// A stream that a client has open.
+struct OpenStream(BodyDataStream);
+
+impl OpenStream {
+    async fn at(router: &Router, path: &str) -> Self {
+        let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 9)));
+        let request = Request::get(path).header("host", "localhost");
+        let request = request.extension(peer).body(Body::empty()).unwrap();
+        let Ok(response) = router.clone().oneshot(request).await;
+        Self(response.into_body().into_data_stream())
+    }
+
+    /// Whether an event with this text comes within `seconds`.
+    async fn shows(&mut self, text: &str, seconds: f64) -> bool {
+        let shown = async {
+            loop {
+                let piece = self.0.next().await.expect("no end").unwrap();
+                if String::from_utf8_lossy(&piece).contains(text) {
+                    return;
+                }
+            }
+        };
+        timeout(Duration::from_secs_f64(seconds), shown)
+            .await
+            .is_ok()
+    }
+}
+
+async fn open_streams_wait_for_news(path: &str) {
+    let reader = Arc::new(CountingReader::default());
+    reader.queue("slot-one");
+    let operator = Operator {
+        reader: Arc::new(reader.port()),
+        ..operator(&Arc::default())
+    };
+    let router: Router = Operations {
+        operator,
+        stop: CancellationToken::new(),
+        access: Access::this_machine("BATCH_API_KEY"),
+        metrics: None,
+        words: Words::default(),
+    }
+    .router();
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(OpenStream::at(&router, path).await);
+    }
+    assert!(streams[0].shows("slot-one", 0.1).await, "at once");
+    let once = reader.reads();
+    assert!((1..=4).contains(&once), "one read for all: {once}");
+
+    sleep(Duration::from_mins(1)).await;
+    let idle = reader.reads() - once;
+    assert!((once..=4 * once).contains(&idle), "{idle} in a minute");
+
+    reader.queue("slot-two");
+    reader.changes.send_replace(());
+    let before = reader.reads();
+    // The last one is not read by its client, and holds up no other.
+    for stream in &mut streams[..9] {
+        assert!(stream.shows("slot-two", 1.1).await, "news");
+    }
+    assert_eq!(reader.reads() - before, once, "one read for all");
+
+    let before = reader.reads();
+    for _ in 0..1_000 {
+        reader.changes.send_replace(());
+        sleep(Duration::from_millis(10)).await;
+    }
+    let busy = reader.reads() - before;
+    assert!(busy <= 11 * once, "{busy} in ten seconds of news");
+
+    reader.fails.store(true, Ordering::Relaxed);
+    reader.queue("slot-three");
+    reader.changes.send_replace(());
+    assert!(!streams[0].shows("slot-three", 5.0).await);
+    reader.fails.store(false, Ordering::Relaxed);
+    assert!(streams[0].shows("slot-three", 1.1).await, "retried");
+
+    // A change that is not announced.
+    reader.queue("slot-four");
+    assert!(streams[0].shows("slot-four", 15.1).await, "found");
+
+    drop(streams);
+    sleep(Duration::from_secs(1)).await;
+    let before = reader.reads();
+    reader.changes.send_replace(());
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(reader.reads(), before, "nothing is open");
+    let mut stream = OpenStream::at(&router, path).await;
+    assert!(stream.shows("slot-four", 0.1).await, "opened again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_overviews_wait_for_news() {
+    open_streams_wait_for_news("/live").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_event_streams_wait_for_news() {
+    open_streams_wait_for_news("/api/v1/events").await;
 }

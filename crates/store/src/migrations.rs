@@ -37,6 +37,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0006_placement"
     "0007_queue"
     "0008_narrow_results"
+    "0009_rare_states"
 };
 
 #[cfg(feature = "postgres")]
@@ -47,6 +48,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0004_placement"
     "0005_queue"
     "0006_narrow_results"
+    "0007_rare_states"
 };
 
 /// The migration of a file. Marks do not count in its checksum.

@@ -63,7 +63,7 @@ const LEADER: &str =
 const FAILING_DELIVERIES: &str =
     "SELECT b.job_id, d.state, count(*), min(b.finished_at), coalesce(max(d.reason), '')
      FROM @deliveries d JOIN @batches b ON b.batch_id = d.batch_id
-     WHERE b.finished_at IS NOT NULL
+     WHERE d.state IN ('open', 'given_up') AND b.finished_at IS NOT NULL
        AND (d.state = 'open' AND d.tries >= 2 OR d.state = 'given_up' AND b.finished_at >= $1)
      GROUP BY b.job_id, d.state ORDER BY b.job_id, d.state";
 

@@ -1,6 +1,6 @@
 //! The port `BatchReader`: what is stored, page by page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use punctual_application::ports::{
@@ -86,24 +86,28 @@ const CHUNKS_OF_BATCH: &str = "SELECT chunk, run, succeeded + failed > 0, skippe
 /// Chunks that are looked up at once.
 const CHUNKS_PER_QUERY: usize = 16;
 
-/// The newest batches from an instant back, of one job or of all.
+/// How many the newest batches from an instant back are, of one job or of all, and when the oldest and the newest of them fell
+/// due.
 macro_rules! newest_batches {
     ($of_job:literal) => {
         concat!(
-            "SELECT scheduled_at, batch_id FROM @batches WHERE scheduled_at <= $1 AND ",
+            "SELECT count(*), coalesce(min(scheduled_at), 0), coalesce(max(scheduled_at), 0)
+             FROM (SELECT scheduled_at FROM @batches WHERE scheduled_at <= $1 AND ",
             $of_job,
-            " ORDER BY scheduled_at DESC LIMIT $3"
+            " ORDER BY scheduled_at DESC LIMIT $3) newest"
         )
     };
 }
 
-/// The runs of a tenant in batches that fell due from `$2` to `$1`: each of them is looked up.
+/// The results of a tenant in batches that fell due from `$2` to `$1`: each of their runs is looked up, of which batches of many
+/// times of day share one.
 const RUNS_OF_TENANT: &str = concat!(
     result_columns!(),
-    " FROM @batches b CROSS JOIN @results r JOIN @chunks c ON c.chunk = r.chunk JOIN @runs n ON n.run = r.run
-      LEFT JOIN @preferences p ON p.hash = r.preference
-      WHERE b.scheduled_at <= $1 AND b.scheduled_at >= $2 AND ($3 IS NULL OR b.job_id = $3)
-        AND r.run = b.run AND r.tenant_id = $4 AND c.batch_id = b.batch_id
+    " FROM (SELECT DISTINCT run FROM @batches
+            WHERE scheduled_at <= $1 AND scheduled_at >= $2 AND ($3 IS NULL OR job_id = $3)) w
+      CROSS JOIN @results r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id
+      JOIN @runs n ON n.run = r.run LEFT JOIN @preferences p ON p.hash = r.preference
+      WHERE r.run = w.run AND r.tenant_id = $4 AND b.scheduled_at >= $2
         AND (b.scheduled_at, r.chunk) < ($1, $5)
       ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
 );
@@ -115,7 +119,7 @@ const SKIPPED_OF_TENANT: &str = concat!(
 );
 
 /// Batches that one statement looks through for runs of a tenant.
-const BATCHES_PER_QUERY: usize = 20_000;
+const BATCHES_PER_QUERY: i64 = 20_000;
 
 /// What chunks in work have noted as running, and have not ended.
 const RUNNING_ITEMS: &str =
@@ -127,10 +131,22 @@ const RUNNING_ITEMS: &str =
        AND NOT EXISTS (SELECT 1 FROM @results e WHERE e.run = c.run AND e.tenant_id = r.tenant_id
                        AND e.chunk = r.chunk)";
 
-const STARTED_ITEMS: &str = "SELECT r.tenant_id FROM @results r
-     WHERE r.run = (SELECT run FROM @runs WHERE job_id = $1 AND occurrence = $2) AND @in_texts(r.tenant_id, $3)
-     UNION SELECT n.tenant_id FROM @running_items n JOIN @chunks c ON c.chunk = n.chunk AND c.token = n.token
-     WHERE n.job_id = $1 AND n.occurrence = $2 AND @in_texts(n.tenant_id, $3)";
+/// The number of a run, and how many items its batches have.
+const SIZE_OF_RUN: &str = "SELECT n.run, CAST(coalesce((SELECT sum(b.total) FROM @batches b WHERE b.run = n.run), 0) AS BIGINT)
+     FROM @runs n WHERE n.job_id = $1 AND n.occurrence = $2";
+
+const RUNNING_OF_RUN: &str =
+    "SELECT n.tenant_id FROM @running_items n JOIN @chunks c ON c.chunk = n.chunk AND c.token = n.token
+     WHERE n.job_id = $1 AND n.occurrence = $2";
+
+const ENDED_OF_RUN: &str = "SELECT @json_list(tenant_id) FROM @results WHERE run = $1";
+
+const ENDED_ITEMS: &str =
+    "SELECT tenant_id FROM @results WHERE run = $1 AND @in_texts(tenant_id, $2)";
+
+/// A run is read as a whole when it has at most this many times as many items as are looked for: to find one by its name takes
+/// longer than to read the next one.
+const WHOLE_RUN_RATIO: i64 = 3;
 
 const DEAD_LETTERS: &str = "SELECT id, job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at, state,
             settled_at,
@@ -172,13 +188,15 @@ impl BatchReader for Store {
                 (before, batch_id.to_string())
             }
         };
-        let sql = format!(
-            "{BATCHES} WHERE (b.scheduled_at, b.batch_id) < ($1, $2)
-               AND ($3 IS NULL OR b.job_id = $3) AND ($4 IS NULL OR b.status = $4)
-             ORDER BY b.scheduled_at DESC, b.batch_id DESC LIMIT $5"
-        );
         let job_id = filter.job_id.as_ref().map(JobId::as_str);
         let status = filter.status.map(BatchStatus::as_str);
+        // Each has an index, which a condition for both cases would not use.
+        let of_job = job_id.map_or("$3 IS NULL", |_| "b.job_id = $3");
+        let in_status = status.map_or("$4 IS NULL", |_| "b.status = $4");
+        let sql = format!(
+            "{BATCHES} WHERE (b.scheduled_at, b.batch_id) < ($1, $2) AND {of_job} AND {in_status}
+             ORDER BY b.scheduled_at DESC, b.batch_id DESC LIMIT $5"
+        );
         let wanted = values![before, batch_id, job_id, status, page.limit + 1];
         let batches: Vec<Batch> = self.database.fetch(&sql, wanted).await?;
         Ok(paged(batches, page, |batch| {
@@ -273,10 +291,11 @@ impl BatchReader for Store {
         let (mut before, mut chunk) = (before, chunk);
         loop {
             let batches = values![before, job_id, BATCHES_PER_QUERY];
-            let batches: Vec<(i64, String)> = self.database.fetch(newest, batches).await?;
-            let oldest = batches.last().map_or(before, |(at, _)| *at);
+            let found: Option<(i64, i64, i64)> =
+                self.database.fetch_optional(newest, batches).await?;
+            let (count, oldest, latest) = found.unwrap_or_default();
             // What fell due at the oldest instant may be cut in the middle: the next look begins with it.
-            let cut = batches.len() == BATCHES_PER_QUERY && batches[0].0 > oldest;
+            let cut = count == BATCHES_PER_QUERY && latest > oldest;
             let since = if cut { oldest + 1 } else { i64::MIN };
             for statement in [RUNS_OF_TENANT, SKIPPED_OF_TENANT] {
                 let wanted = values![before, since, job_id, tenant, chunk, page.limit + 1];
@@ -302,12 +321,29 @@ impl BatchReader for Store {
         occurrence: Occurrence,
         tenants: &[ItemId],
     ) -> Result<BTreeSet<ItemId>, StoreError> {
-        let wanted = values![job_id, occurrence.to_string(), tenants];
-        let started: Vec<String> = self.database.fetch(STARTED_ITEMS, wanted).await?;
-        started
-            .into_iter()
-            .map(|id| ItemId::new(id).map_err(failed))
-            .collect()
+        let of_run = || values![job_id, occurrence.to_string()];
+        let run: Option<(i64, i64)> = self.database.fetch_optional(SIZE_OF_RUN, of_run()).await?;
+        let mut found: Vec<String> = self.database.fetch(RUNNING_OF_RUN, of_run()).await?;
+        let mut whole: Option<String> = None;
+        match run {
+            None => {}
+            Some((run, size)) if size <= WHOLE_RUN_RATIO * tenants.len() as i64 => {
+                let ended = self.database.fetch_optional(ENDED_OF_RUN, values![run]);
+                whole = ended.await?;
+            }
+            Some((run, _)) => {
+                let ended = self.database.fetch(ENDED_ITEMS, values![run, tenants]);
+                found.extend(ended.await?);
+            }
+        }
+        // Names need no escaping, so none is copied.
+        let mut started: HashSet<&str> = match &whole {
+            Some(list) => serde_json::from_str(list).map_err(failed)?,
+            None => HashSet::new(),
+        };
+        started.extend(found.iter().map(String::as_str));
+        let wanted = tenants.iter().filter(|id| started.contains(id.as_str()));
+        Ok(wanted.cloned().collect())
     }
 
     async fn dead_letters(

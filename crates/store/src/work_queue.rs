@@ -141,6 +141,7 @@ impl WorkQueue for Store {
         };
         set?;
         // Who waits for a job that goes on looks at once.
+        self.changes.send_replace(());
         self.announce_chunks().await
     }
 

@@ -25,7 +25,8 @@ pub type Paged<T> = (Vec<T>, Option<String>);
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait BatchReader: Send + Sync {
-    /// Tells when batches may have begun, progressed or ended. Progress of other processes may come without it.
+    /// Tells when batches may have begun, progressed or ended, or a job was paused or resumed. Progress of other processes may
+    /// come without it.
     fn changes(&self) -> watch::Receiver<()>;
 
     /// Batches, newest first.

@@ -1,6 +1,6 @@
 //! The overview: what is wrong first, what runs now, what falls due in the next day.
 
-use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use askama::Template;
 use axum::{
@@ -23,7 +23,6 @@ use crate::{Words, remedies};
 const HEATMAP_HOURS: usize = 24;
 /// Batches shown of those that are not over.
 const MAX_RUNNING: u32 = 20;
-const LIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -57,7 +56,7 @@ struct Cell {
 /// What is going on now: the part of the page that keeps itself up to date.
 #[derive(Template)]
 #[template(path = "now.html")]
-struct LiveSection {
+pub(crate) struct LiveSection {
     wrong: Vec<FindingRow>,
     running: Vec<RunningBatch>,
     batches: u64,
@@ -128,29 +127,33 @@ pub(super) async fn show(
     })
 }
 
-/// The live part, whenever it changes, until the agent stops.
+/// The live part, whenever it changes, until the agent stops. All open overviews share what is read for it.
 pub(super) async fn live(
     State(app): State<App>,
     _visitor: Visitor,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let root = root();
-    let events = stream::unfold((app, String::new()), move |(app, last)| {
-        let root = root.clone();
+    let (root, stop) = (root(), app.stop.clone());
+    let (changes, feed) = (app.operator.reader.changes(), Arc::clone(&app.live));
+    let now = feed.subscribe(changes, move || {
+        let app = app.clone();
+        async move { app.now().await }
+    });
+    let events = stream::unfold((now, String::new()), move |(mut now, last)| {
+        let (root, stop) = (root.clone(), stop.clone());
         async move {
             loop {
-                let stopped = tokio::time::timeout(LIVE_INTERVAL, app.stop.cancelled());
-                if stopped.await.is_ok() {
-                    return None;
+                tokio::select! {
+                    news = now.changed() => news.ok()?,
+                    () = stop.cancelled() => return None,
                 }
-                // What cannot be read may be a second later; the page stays as it is.
-                let Ok(now) = app.now().await else { continue };
-                let Ok(html) = with_root(root.clone(), || now.render()) else {
+                let render = || now.borrow_and_update().as_ref().map(Template::render);
+                let Some(Ok(html)) = with_root(root.clone(), render) else {
                     continue;
                 };
                 // An event cannot carry what ends a line on other systems.
                 let html = html.replace('\r', " ");
                 if html != last {
-                    return Some((Ok(Event::default().data(&html)), (app, html)));
+                    return Some((Ok(Event::default().data(&html)), (now, html)));
                 }
             }
         }

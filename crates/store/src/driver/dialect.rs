@@ -7,6 +7,7 @@
 //! - `@in_texts(x, $1)`: whether a text is one of a parameter's, which are looked up in an index even where `PostgreSQL` takes
 //!   the table for nearly empty, as it does with the newest runs,
 //! - `@bytes(x)`: a text that is compared by its bytes, as we do, whatever the database's own order,
+//! - `@json_list(x)`: the values of a group, as the text of a JSON array,
 //! - `@greatest(a, b)`: the larger one,
 //! - `@for_update(c)`: a lock on the rows of `c`, until the transaction ends,
 //! - `@lock($1)`: waits until no other transaction holds the lock of this name; `@try_lock($1)`: whether it is ours now.

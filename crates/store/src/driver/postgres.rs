@@ -130,6 +130,7 @@ fn mark(name: &str, argument: &str) -> Option<String> {
             format!("{text} = ANY({parameter}::text[])")
         }
         "bytes" => format!("{argument} COLLATE \"C\""),
+        "json_list" => format!("coalesce(json_agg({argument})::text, '[]')"),
         "greatest" => format!("greatest({argument})"),
         "for_update" => format!("FOR NO KEY UPDATE OF {argument}"),
         "lock" => {

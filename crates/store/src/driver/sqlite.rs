@@ -129,6 +129,7 @@ fn mark(name: &str, argument: &str) -> Option<String> {
             let (text, parameter) = argument.split_once(", ")?;
             format!("{text} IN (SELECT value FROM json_each({parameter}))")
         }
+        "json_list" => format!("json_group_array({argument})"),
         "greatest" => format!("max({argument})"),
         // One transaction writes at a time.
         "for_update" => String::new(),

@@ -209,6 +209,9 @@ pub(super) async fn one_run_per_job_tenant_and_date_whatever_the_batch<
         .await
         .expect("works");
     assert_eq!(Vec::from_iter(ran), tenants(2..3), "of the named ones");
+    let ran = reader.started_items(&job(), day, &among[..1]).await;
+    let ran = Vec::from_iter(ran.expect("works"));
+    assert_eq!(ran, tenants(2..3), "of one alone");
     let day_before = "2025-12-31".parse().expect("a date");
     let ran = reader.started_items(&job(), day_before, &among).await;
     assert_eq!(ran.expect("works"), BTreeSet::new(), "on that date only");

@@ -85,10 +85,12 @@ pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQue
         (because("b"), vec![(job(), "b".to_owned())]),
         (None, vec![]),
     ] {
+        let changes = reader.changes();
         store
             .set_paused(&job(), pause, earlier)
             .await
             .expect("works");
+        assert!(changes.has_changed().expect("works"));
         assert_eq!(paused().await, expected);
     }
     let stored = reader

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use punctual_domain::{BackfillGroup, Firing, ItemId, JobConfig, NewBatch, Priority, Trigger};
+use punctual_domain::{
+    BackfillGroup, Firing, ItemId, JobConfig, NewBatch, Occurrence, Priority, Trigger,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -48,15 +50,26 @@ pub async fn backfill(
 ) -> Result<BackfillCount, StoreError> {
     let mut count = BackfillCount::default();
     let (mut firing, mut waiting) = (Firing::default(), 0);
-    for group in groups {
-        for (scheduled_at, occurrence) in group.occurrences {
-            let ran = reader
-                .started_items(&job.job_id, occurrence, &group.items)
-                .await?;
-            let left = group.items.iter().filter(|item| !ran.contains(*item));
+    // Tenants of many times of day share an occurrence, which is looked up once.
+    let mut by_occurrence: BTreeMap<Occurrence, Vec<(DateTime<Utc>, &BackfillGroup)>> =
+        BTreeMap::new();
+    for group in &groups {
+        for (scheduled_at, occurrence) in &group.occurrences {
+            let due = by_occurrence.entry(*occurrence).or_default();
+            due.push((*scheduled_at, group));
+        }
+    }
+    for (occurrence, due) in by_occurrence {
+        let items = due.iter().flat_map(|(_, group)| &group.items);
+        let items: Vec<ItemId> = items.cloned().collect();
+        let started = reader
+            .started_items(&job.job_id, occurrence, &items)
+            .await?;
+        for (scheduled_at, group) in due {
+            let left = group.items.iter().filter(|item| !started.contains(*item));
             let items: Vec<ItemId> = left.cloned().collect();
             count.due += group.items.len();
-            count.already_run += ran.len();
+            count.already_run += group.items.len() - items.len();
             if items.is_empty() {
                 continue;
             }

@@ -1,0 +1,79 @@
+//! What open streams show, read once for all of them: when the store announces a change, and every now and then. While no
+//! stream is open, nothing is read.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use punctual_application::ports::StoreError;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+/// The shortest time between two reads.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest wait for a change after that, for what is not announced: what is wrong depends on the time, and processes that
+/// share a `SQLite` file do not notify each other.
+const MAX_WAIT: Duration = Duration::from_secs(14);
+
+/// The value that all open streams of one kind show; `None` until the store has answered.
+pub(crate) struct Feed<T>(Mutex<Weak<watch::Sender<Option<T>>>>);
+
+impl<T> Default for Feed<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Send + Sync + 'static> Feed<T> {
+    /// Subscribes a stream. The first one starts a task that calls `read`; the task ends with the last one.
+    pub(crate) fn subscribe<F>(
+        self: &Arc<Self>,
+        mut changes: watch::Receiver<()>,
+        read: impl Fn() -> F + Send + Sync + 'static,
+    ) -> watch::Receiver<Option<T>>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let mut shared = self.shared();
+        if let Some(sender) = shared.upgrade() {
+            return sender.subscribe();
+        }
+        let (sender, receiver) = watch::channel(None);
+        let sender = Arc::new(sender);
+        *shared = Arc::downgrade(&sender);
+        let feed = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                changes.borrow_and_update();
+                match read().await {
+                    Ok(value) => _ = sender.send_replace(Some(value)),
+                    // The streams keep what they show until the next read, a second later.
+                    Err(_) => changes.mark_changed(),
+                }
+                let news = async {
+                    sleep(MIN_INTERVAL).await;
+                    let _ = timeout(MAX_WAIT, changes.changed()).await;
+                };
+                tokio::select! {
+                    () = news => {}
+                    () = sender.closed() => {
+                        // A stream may have subscribed meanwhile.
+                        let mut shared = feed.shared();
+                        if sender.receiver_count() == 0 {
+                            *shared = Weak::new();
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        receiver
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Weak<watch::Sender<Option<T>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
