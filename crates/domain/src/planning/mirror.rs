@@ -1,7 +1,7 @@
 //! The mirror: one job's tenants by what they have in common, kept current by a snapshot and the changes after it.
 //! It keeps who falls due when; the [planner](crate::plan_mirror) decides what of it is to be run.
 //!
-//! Ten million tenants fit into half a gigabyte: a tenant is one record of 24 bytes and the id, equal parameters are kept
+//! Ten million tenants fit into half a gigabyte: a tenant is one record of 25 bytes and the id, equal parameters are kept
 //! once, and a group of tenants who fall due together is a list that goes through the records. A change moves one record
 //! from one list to another; a tick looks only at the groups that are due.
 //!
@@ -221,7 +221,10 @@ impl Mirror {
 
     /// Says how far the job has been planned. Nothing falls due before the first call.
     pub fn set_position(&mut self, position: Position) {
-        self.late.clear();
+        // Nothing has been planned while the first full read is going on.
+        if self.loaded {
+            self.late.clear();
+        }
         self.groups.set_position(position);
     }
 

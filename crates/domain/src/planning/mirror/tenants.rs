@@ -4,6 +4,8 @@
 //!
 //! An id is found by a hash table whose chains go through the records: four bytes in each record, and one head for
 //! [`USUAL_CHAIN`] of them. It grows by one head at a time (linear hashing), so no change waits for a table to be copied.
+//! While a job's tenants are first loaded, it grows by half at once, in one walk over the records: memory is then read in
+//! order.
 
 use std::hash::BuildHasher;
 
@@ -23,6 +25,8 @@ const PIECE_HEADS: usize = 1 << 16;
 const UNIT: usize = 2;
 /// Tenants per chain.
 const USUAL_CHAIN: usize = 2;
+/// Heads that a first load begins with.
+const FIRST_HEADS: usize = 64;
 
 /// Where the fields of a record are. The id follows its length.
 const GROUP: usize = 0;
@@ -59,6 +63,8 @@ pub(super) struct Tenants {
     len: usize,
     /// The first free record of each size.
     free: [u32; SIZES],
+    /// Whether the tenants are being loaded for the first time, so that no change waits.
+    pub(super) is_loading: bool,
 }
 
 impl Default for Tenants {
@@ -69,6 +75,7 @@ impl Default for Tenants {
             hasher: DefaultHashBuilder::default(),
             len: 0,
             free: [NONE; SIZES],
+            is_loading: false,
         }
     }
 }
@@ -119,13 +126,38 @@ impl Tenants {
         }
         self.len += 1;
         if self.len > self.heads.len * USUAL_CHAIN {
-            self.split();
+            if self.is_loading {
+                self.grow_by_half();
+            } else {
+                self.split();
+            }
         }
         let number = self.new_record(id);
         let head = self.heads.of(hash).expect("there is a head by now");
         self.set_field(number, NEXT, self.heads.get(head));
         self.heads.set(head, number);
         number
+    }
+
+    /// Adds half as many heads as there are, and makes all chains anew.
+    fn grow_by_half(&mut self) {
+        self.heads
+            .clear(FIRST_HEADS.max(self.heads.len + self.heads.len / 2));
+        for (piece, records) in self.pieces.iter_mut().enumerate() {
+            let mut at = 0;
+            while let Some(length) = records.get(at + LENGTH) {
+                let id = length_in(*length);
+                let size = size(id);
+                if word(records, at + GROUP) != NONE {
+                    let hash = self.hasher.hash_one(&records[at + ID..at + ID + id]);
+                    let head = self.heads.of(hash).expect("there is a head");
+                    let next = self.heads.get(head).to_le_bytes();
+                    records[at + NEXT..at + NEXT + 4].copy_from_slice(&next);
+                    self.heads.set(head, number_of(piece, at));
+                }
+                at += size;
+            }
+        }
     }
 
     /// Adds a head, with those of one chain that belong to it.
@@ -357,6 +389,14 @@ impl Heads {
         Some(new - (1 << new.checked_ilog2()?))
     }
 
+    /// Makes so many heads, all without a chain.
+    fn clear(&mut self, heads: usize) {
+        while self.len < heads {
+            self.add();
+        }
+        self.pieces.iter_mut().for_each(|piece| piece.fill(NONE));
+    }
+
     fn get(&self, head: usize) -> u32 {
         self.pieces[head / PIECE_HEADS][head % PIECE_HEADS]
     }
@@ -430,7 +470,16 @@ mod tests {
 
     #[test]
     fn ids_of_every_length_are_found_across_pieces_and_heads() {
-        let mut tenants = Tenants::default();
+        for is_loading in [false, true] {
+            ids_are_found(is_loading);
+        }
+    }
+
+    fn ids_are_found(is_loading: bool) {
+        let mut tenants = Tenants {
+            is_loading,
+            ..Tenants::default()
+        };
         let name = |n: usize| id(&format!("{n:0>width$}", width = 6 + n % 123));
         let mut numbers = BTreeMap::new();
         for n in 0..60_000 {

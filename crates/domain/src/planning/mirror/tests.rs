@@ -197,6 +197,32 @@ fn a_full_read_given_up_half_way_removes_no_tenant_and_does_not_spoil_the_next()
     assert_eq!(mirror.len(), 1, "without a read nothing ends");
 }
 
+#[test]
+fn what_a_first_full_read_finds_late_stays_late_when_it_is_given_up_and_repeated() {
+    let at = |time: &str| {
+        format!("2026-03-01T{time}Z")
+            .parse::<DateTime<Utc>>()
+            .unwrap()
+    };
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let records = [record("a", daily, "2026-03-01T08:30:00Z")];
+    let reading = Reading {
+        at: at("09:10:00"),
+        seen_until: Some(at("08:00:00")),
+        followed_until: None,
+    };
+    let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
+    mirror.set_planned_until(at("09:05:00"));
+    for _ in 0..2 {
+        mirror.begin_full_read();
+        mirror.take_page(&records, reading);
+        mirror.set_planned_until(at("09:05:00"));
+    }
+    mirror.end_full_read();
+    let late: Vec<_> = mirror.late().map(|(_, _, _, late)| late.chosen).collect();
+    assert_eq!(late, [Some(at("08:30:00"))]);
+}
+
 fn since(mirror: &Mirror, tenant: &str) -> String {
     let since = mirror.schedule_since(&TenantId::new(tenant).unwrap());
     since.unwrap().map_or("long ago".into(), |since| {

@@ -92,6 +92,7 @@ impl Mirror {
         if self.full_read.take().is_some() {
             self.tenants.take_marks();
         }
+        self.tenants.is_loading = !self.loaded;
         self.full_read = Some(FullRead {
             quarantined: self.quarantine.keys().cloned().collect(),
             difference: MirrorDifference::default(),
@@ -129,7 +130,8 @@ impl Mirror {
             }
             if let Some(number) = number {
                 self.tenants.mark(number);
-                if changed == Changed::When {
+                // What a first read has brought that was given up is as new as before it.
+                if changed == Changed::When || !self.loaded {
                     self.is_late(number, self.loaded, reading);
                 }
             }
@@ -156,6 +158,7 @@ impl Mirror {
             .filter(|tenant| self.quarantine.remove(*tenant).is_some());
         difference.removed = gone.len() + released.count();
         self.loaded = true;
+        self.tenants.is_loading = false;
         difference
     }
 
