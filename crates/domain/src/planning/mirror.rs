@@ -13,6 +13,7 @@ pub(crate) mod due;
 pub(crate) mod update;
 
 mod canonical;
+mod full_read;
 mod groups;
 mod moved;
 mod parameters;
@@ -25,8 +26,8 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::{
-    groups::Groups, parameters::ParameterTable, schedules::Schedules, tenants::Tenants,
-    update::FullRead,
+    full_read::FullRead, groups::Groups, parameters::ParameterTable, schedules::Schedules,
+    tenants::Tenants,
 };
 use crate::{
     ids::TenantId,

@@ -1,12 +1,13 @@
 //! How the mirror is kept current: by a full read, by the changes after it, and by an edit of the job's spread.
 
-use std::{borrow::Borrow, collections::BTreeSet};
+use std::borrow::Borrow;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::{
     Mirror,
+    full_read::FullRead,
     groups::{GroupKey, NONE},
     since::Reported,
 };
@@ -55,14 +56,6 @@ pub struct MirrorDifference {
     pub removed: usize,
 }
 
-/// A full read that has begun.
-#[derive(Debug, Default)]
-pub(super) struct FullRead {
-    /// Those who were in the quarantine before it, and have not come yet.
-    quarantined: BTreeSet<TenantId>,
-    difference: MirrorDifference,
-}
-
 /// What a preference changed about a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Changed {
@@ -95,7 +88,7 @@ impl Mirror {
         self.tenants.is_loading = !self.loaded;
         self.full_read = Some(FullRead {
             quarantined: self.quarantine.keys().cloned().collect(),
-            difference: MirrorDifference::default(),
+            changed: 0,
         });
     }
 
@@ -135,7 +128,7 @@ impl Mirror {
                     self.is_late(number, self.loaded, reading);
                 }
             }
-            full_read.difference.changed += usize::from(changed > Changed::Nothing);
+            full_read.changed += usize::from(changed > Changed::Nothing);
         }
         self.full_read = Some(full_read);
     }
@@ -144,7 +137,7 @@ impl Mirror {
     pub fn end_full_read(&mut self) -> MirrorDifference {
         let Some(FullRead {
             quarantined,
-            mut difference,
+            changed,
         }) = self.full_read.take()
         else {
             return MirrorDifference::default();
@@ -156,10 +149,10 @@ impl Mirror {
         let released = quarantined
             .iter()
             .filter(|tenant| self.quarantine.remove(*tenant).is_some());
-        difference.removed = gone.len() + released.count();
+        let removed = gone.len() + released.count();
         self.loaded = true;
         self.tenants.is_loading = false;
-        difference
+        MirrorDifference { changed, removed }
     }
 
     /// Takes one change of the feed.
