@@ -6,7 +6,7 @@ mod requests;
 
 use std::time::Duration;
 
-use punctual_application::ports::{ConfigDatabase, Cursor};
+use punctual_application::ports::{ConfigDatabase, ConfigDatabaseError, Cursor};
 use punctual_config_database::{ConfigStore, NewKey, Scope, Server, ServerSettings};
 use punctual_domain::{ChangeKind, FeatureType, TenantId};
 use punctual_infrastructure::{ClientOptions, ConfigDatabaseClient};
@@ -121,8 +121,9 @@ impl World {
             if case.is_multiple_of(NEW_READER_AFTER) {
                 reader = self.client();
             }
-            let fresh = reader.snapshot(&self.feature).await;
-            let fresh = fresh.unwrap_or_else(|error| panic!("{error}: {}", what()));
+            let fresh = async { reader.snapshot(&self.feature).await?.collect().await }.await;
+            let fresh =
+                fresh.unwrap_or_else(|error: ConfigDatabaseError| panic!("{error}: {}", what()));
             let victim = fresh
                 .records
                 .iter()

@@ -95,6 +95,7 @@ async fn client_and_reference_server_understand_each_other() {
     let posts = feature("posts");
 
     let snapshot = client.snapshot(&posts).await.unwrap();
+    let snapshot = snapshot.collect().await.unwrap();
     let tones: BTreeMap<&str, &Value> = snapshot
         .records
         .iter()
@@ -130,6 +131,7 @@ async fn client_and_reference_server_understand_each_other() {
         panic!("{page:?}")
     };
     let again = client.snapshot(&posts).await.unwrap();
+    let again = again.collect().await.unwrap();
     let record = again
         .records
         .iter()
@@ -184,6 +186,7 @@ async fn a_snapshot_of_many_pages_is_whole() {
         .unwrap();
     assert_eq!(import.json::<Value>().await.unwrap()["imported"], 12_345);
     let snapshot = server.client().snapshot(&feature("posts")).await.unwrap();
+    let snapshot = snapshot.collect().await.unwrap();
     let ids: std::collections::BTreeSet<_> = snapshot
         .records
         .iter()

@@ -6,6 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+    SnapshotPages,
 };
 use punctual_domain::{FeatureType, FieldErrors, PreferenceRecord, TenantId};
 use serde_json::{Map, Value};
@@ -130,13 +131,17 @@ fn cursor(epoch: String, since_id: i64) -> Cursor {
 
 #[async_trait]
 impl ConfigDatabase for ConfigStore {
-    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
         let (epoch, head, records) = self.enabled(feature_type).await.map_err(unavailable)?;
         Ok(Snapshot {
             records,
             cursor: cursor(epoch, head),
             known_at: None,
-        })
+        }
+        .into())
     }
 
     async fn changes(
@@ -250,6 +255,7 @@ mod tests {
             panic!("{refused:?}");
         };
         assert_eq!(errors.0[0].pointer, "/preferred_time");
-        assert_eq!(store.snapshot(&posts).await.unwrap().records, []);
+        let snapshot = store.snapshot(&posts).await.unwrap();
+        assert_eq!(snapshot.collect().await.unwrap().records, []);
     }
 }

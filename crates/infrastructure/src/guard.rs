@@ -13,12 +13,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::FutureExt;
+use futures::{FutureExt, stream};
 use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ItemSource,
-    ItemSourceError, ItemSourceErrorKind, Snapshot, SourceItem, Unreadable,
+    ItemSourceError, ItemSourceErrorKind, SnapshotPages, SourceItem, Unreadable,
 };
 use punctual_domain::{FeatureType, PreferenceRecord, Source, TenantId};
+use tokio::time::Instant;
 
 /// Timeout of a full read of preferences.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_hours(1);
@@ -92,9 +93,25 @@ impl<P: ItemSource> ItemSource for Guarded<P> {
 
 #[async_trait]
 impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
-    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        const CALL: &str = "ConfigDatabase::snapshot";
+        let ends = Instant::now() + SNAPSHOT_TIMEOUT;
         let read = async { self.0.snapshot(feature_type).await };
-        known("ConfigDatabase::snapshot", SNAPSHOT_TIMEOUT, read).await
+        let snapshot = known(CALL, SNAPSHOT_TIMEOUT, read).await?;
+        let (cursor, known_at) = (snapshot.cursor.clone(), snapshot.known_at);
+        let pages = stream::try_unfold(snapshot, move |mut snapshot| async move {
+            let left = ends.saturating_duration_since(Instant::now());
+            let page = known(CALL, left, snapshot.next()).await?;
+            Ok(page.map(|page| (page, snapshot)))
+        });
+        let pages = SnapshotPages::new(cursor, pages);
+        Ok(match known_at {
+            Some(known_at) => pages.known_at(known_at),
+            None => pages,
+        })
     }
 
     async fn changes(
@@ -149,6 +166,9 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+    use punctual_application::ports::MockConfigDatabase;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -184,7 +204,7 @@ mod tests {
 
     #[async_trait]
     impl ConfigDatabase for Broken {
-        async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+        async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
             self.misbehave().await
         }
 
@@ -240,6 +260,30 @@ mod tests {
                 assert_eq!(error.to_string(), format!("ConfigDatabase::{call} {text}"));
             }
             assert_eq!(broken.unreadable(&feature).count(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_panics_or_hangs_ends_the_snapshot_with_an_error() {
+        for (hangs, text) in [
+            (false, "panicked (broken)"),
+            (true, "did not answer within 3600 s"),
+        ] {
+            let mut inner = MockConfigDatabase::new();
+            inner.expect_snapshot().returning(move |_| {
+                let pages = stream::once(async { Ok(Vec::new()) });
+                let broken = stream::once(async move { Broken(hangs).misbehave().await });
+                Ok(SnapshotPages::new(Cursor::default(), pages.chain(broken)))
+            });
+            let feature = FeatureType::new("posts").unwrap();
+            let mut snapshot = Guarded(inner).snapshot(&feature).await.unwrap();
+            assert_eq!(snapshot.next().await.unwrap(), Some(Vec::new()));
+            let error = snapshot.next().await.unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("ConfigDatabase::snapshot {text}")
+            );
+            assert_eq!(snapshot.next().await.unwrap(), None);
         }
     }
 

@@ -26,8 +26,8 @@ pub use punctual_application::{
     ports::{
         BatchFilter, BatchReader, ChangePage, Clock, ConfigDatabase, ConfigDatabaseError,
         ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, ItemSource, ItemSourceError,
-        ItemSourceErrorKind, Page, PurposeHandler, ResultSink, SinkError, Snapshot, SourceItem,
-        StoreError, StoreErrorKind, StoredResult, SystemClock, TenantRuns, Unreadable,
+        ItemSourceErrorKind, Page, PurposeHandler, ResultSink, SinkError, Snapshot, SnapshotPages,
+        SourceItem, StoreError, StoreErrorKind, StoredResult, SystemClock, TenantRuns, Unreadable,
     },
 };
 pub use punctual_domain::{

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use punctual_application::ports::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, SnapshotPages,
 };
 use punctual_domain::{FeatureType, PreferenceRecord, TenantId};
 
@@ -20,7 +20,7 @@ fn none() -> ConfigDatabaseError {
 
 #[async_trait]
 impl ConfigDatabase for NoPreferences {
-    async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
         Err(none())
     }
 

@@ -13,7 +13,7 @@ use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy, StatusHandle,
     ports::{
         ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
-        MockItemSource, PreferenceMirror, PurposeHandler, Snapshot, WorkQueue,
+        MockItemSource, PreferenceMirror, PurposeHandler, SnapshotPages, WorkQueue,
     },
     testing::ManualClock,
 };
@@ -265,7 +265,7 @@ impl InOrder {
 
 #[async_trait]
 impl ConfigDatabase for InOrder {
-    async fn snapshot(&self, feature: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(&self, feature: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
         let snapshot = self.inner.snapshot(feature).await;
         self.turn(feature).await;
         snapshot

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{
     ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+    SnapshotPages,
 };
 use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
 use serde_json::{Map, Value, json};
@@ -279,7 +280,7 @@ impl SimulatedDatabase {
 
 #[async_trait]
 impl ConfigDatabase for SimulatedDatabase {
-    async fn snapshot(&self, feature: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(&self, feature: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
         let now = self.time.now();
         let mut tables = self.tables.lock().unwrap();
         let failed = self.fails(&mut tables, feature, false);
@@ -303,7 +304,8 @@ impl ConfigDatabase for SimulatedDatabase {
                 epoch: None,
             },
             known_at: None,
-        })
+        }
+        .into())
     }
 
     async fn changes(

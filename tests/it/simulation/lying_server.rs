@@ -246,7 +246,8 @@ impl Follower {
 
     async fn call(&mut self) {
         let Some(cursor) = self.cursor.clone() else {
-            match self.client.snapshot(&self.feature).await {
+            let read = async { self.client.snapshot(&self.feature).await?.collect().await };
+            match read.await {
                 Ok(snapshot) => {
                     self.cursor = Some(snapshot.cursor);
                     self.known.clear();

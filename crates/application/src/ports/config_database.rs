@@ -5,18 +5,26 @@
 //! growing id for each change (a table of changes, or a sequence). Two promises matter most: the cursor of a snapshot
 //! leaves no change out, and a tenant's newest change comes last. A feed that cannot keep them answers
 //! [`ConfigErrorKind::CursorLost`]; the caller reads a new snapshot then. `testing::contract::config_database` checks it
-//! all. A panic in `snapshot` or `changes`, an hour without the snapshot, or ten minutes beyond `wait` without an answer is
-//! an error of that call; it is retried. `preferences` has no such guard: bound it yourself.
+//! all. A panic in `snapshot` or `changes`, an hour without the whole snapshot, or ten minutes beyond `wait` without an
+//! answer is an error of that call; it is retried. `preferences` has no such guard: bound it yourself.
+//!
+//! Up to some hundred thousand tenants, make a [`Snapshot`] and turn it `into` pages. Beyond that, give
+//! [`SnapshotPages::new`] a stream that reads your table page by page, so that no one holds all of it in memory.
 
 use std::{
     collections::{BTreeMap, HashMap},
     error::Error,
+    fmt,
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use punctual_domain::{Change, FeatureType, FieldError, FieldErrors, PreferenceRecord, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +34,12 @@ use super::cause::Cause;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait ConfigDatabase: Send + Sync {
-    /// Every stored preference of a feature, with the place in the feed from which changes follow.
-    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError>;
+    /// Every stored preference of a feature, page by page, with the place in the feed from which changes follow. An error
+    /// may also come instead of a page: the snapshot ends there, and the caller takes a new one.
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError>;
 
     /// The changes after `cursor`, oldest first. Waits up to `wait` for one where the server can; may return
     /// sooner and without any.
@@ -60,7 +72,10 @@ pub trait ConfigDatabase: Send + Sync {
 
 #[async_trait]
 impl<T: ConfigDatabase + ?Sized> ConfigDatabase for Arc<T> {
-    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
         (**self).snapshot(feature_type).await
     }
 
@@ -105,7 +120,7 @@ impl Unreadable {
     }
 }
 
-/// All preferences of a feature at one moment.
+/// All preferences of a feature, in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     /// One per tenant.
@@ -114,6 +129,87 @@ pub struct Snapshot {
     pub cursor: Cursor,
     /// `None`: it was read just now. Otherwise it cannot be read, and this is what was known then.
     pub known_at: Option<DateTime<Utc>>,
+}
+
+/// All preferences of a feature, as a stream of pages.
+///
+/// A tenant who moves from one page to another while they are read may come twice, or not at all: the changes after
+/// [`cursor`](Self::cursor) bring what is true.
+pub struct SnapshotPages {
+    /// Position in the feed from which every change that the pages may lack follows. It is taken before the first page is
+    /// read.
+    pub cursor: Cursor,
+    /// `None`: the pages are read now. Otherwise they cannot be read, and they are what was known then.
+    pub known_at: Option<DateTime<Utc>>,
+    pages: BoxStream<'static, Result<Vec<PreferenceRecord>, ConfigDatabaseError>>,
+}
+
+impl SnapshotPages {
+    /// The pages of a stream; some thousand records each serve well. The stream ends with its first error.
+    pub fn new(
+        cursor: Cursor,
+        pages: impl Stream<Item = Result<Vec<PreferenceRecord>, ConfigDatabaseError>> + Send + 'static,
+    ) -> Self {
+        Self {
+            cursor,
+            known_at: None,
+            pages: pages.boxed(),
+        }
+    }
+
+    /// The same, known at that time and not read now.
+    #[must_use]
+    pub fn known_at(mut self, known_at: DateTime<Utc>) -> Self {
+        self.known_at = Some(known_at);
+        self
+    }
+
+    /// The next page; `None` after the last.
+    ///
+    /// # Errors
+    /// The snapshot cannot be read to its end. There are no pages after this one.
+    pub async fn next(&mut self) -> Result<Option<Vec<PreferenceRecord>>, ConfigDatabaseError> {
+        let next = self.pages.next().await.transpose();
+        if next.is_err() {
+            self.pages = stream::empty().boxed();
+        }
+        next
+    }
+
+    /// All pages in memory.
+    ///
+    /// # Errors
+    /// The snapshot cannot be read to its end.
+    pub async fn collect(mut self) -> Result<Snapshot, ConfigDatabaseError> {
+        let mut records = Vec::new();
+        while let Some(page) = self.next().await? {
+            records.extend(page);
+        }
+        Ok(Snapshot {
+            records,
+            cursor: self.cursor,
+            known_at: self.known_at,
+        })
+    }
+}
+
+impl From<Snapshot> for SnapshotPages {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            cursor: snapshot.cursor,
+            known_at: snapshot.known_at,
+            pages: stream::iter([Ok(snapshot.records)]).boxed(),
+        }
+    }
+}
+
+impl fmt::Debug for SnapshotPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotPages")
+            .field("cursor", &self.cursor)
+            .field("known_at", &self.known_at)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A place in the feed of changes.

@@ -28,7 +28,8 @@ use punctual_application::{
     BatchProcessor, Binding, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
     ports::{
         BatchFilter, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
-        ItemSource, ItemSourceError, Page, PurposeHandler, Snapshot, SourceItem, SystemClock,
+        ItemSource, ItemSourceError, Page, PurposeHandler, Snapshot, SnapshotPages, SourceItem,
+        SystemClock,
     },
 };
 use punctual_benchmarks::{cpu_seconds, memory, python_peer};
@@ -107,7 +108,7 @@ struct Everybody {
 
 #[async_trait]
 impl ConfigDatabase for Everybody {
-    async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
         let preference = self.preference();
         let tenants = (0..self.users).map(|n| format!("user{n:08}"));
         let tenants = tenants.map(|id| TenantId::new(id).expect("a valid id"));
@@ -116,7 +117,8 @@ impl ConfigDatabase for Everybody {
             records,
             cursor: Cursor::default(),
             known_at: None,
-        })
+        }
+        .into())
     }
 
     async fn changes(

@@ -1,18 +1,19 @@
 //! The mirror: one job's tenants by what they have in common, kept current by a snapshot and the changes after it.
 //! It keeps who falls due when; the [planner](crate::plan_mirror) decides what of it is to be run.
 //!
-//! Ten million tenants fit into a gigabyte: ids stand in one block, equal parameters are kept once, and a group of
-//! tenants who fall due together is a list of numbers. A change moves one number from one list to another; a tick
-//! looks only at the groups that are due.
+//! Ten million tenants fit into half a gigabyte: a tenant is one record of 25 bytes and the id, equal parameters are kept
+//! once, and a group of tenants who fall due together is a list that goes through the records. A change moves one record
+//! from one list to another; a tick looks only at the groups that are due.
 //!
 //! [`update`] keeps it current, [`due`] is what the planner asks of it, and the private modules are the tables behind both.
-//! What else is kept of every tenant goes into [`Row`], where four bytes cost forty megabytes with ten million tenants.
+//! What else is kept of every tenant goes into [`tenants::Row`], where four bytes cost forty megabytes with ten million.
 //! `tests/it/mirror.rs` holds every way of changing it against a plain map of tenants that is walked whole.
 
 pub(crate) mod due;
 pub(crate) mod update;
 
 mod canonical;
+mod full_read;
 mod groups;
 mod moved;
 mod parameters;
@@ -25,10 +26,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::{
-    groups::{Groups, Link, Links, NONE},
-    parameters::ParameterTable,
-    schedules::Schedules,
-    since::Since,
+    full_read::FullRead, groups::Groups, parameters::ParameterTable, schedules::Schedules,
     tenants::Tenants,
 };
 use crate::{
@@ -50,12 +48,13 @@ pub struct Mirror {
     spread_minutes: u32,
     loaded: bool,
     tenants: Tenants,
-    rows: Rows,
     groups: Groups,
     parameters: ParameterTable,
     schedules: Schedules,
     quarantine: BTreeMap<TenantId, FieldErrors>,
     late: BTreeMap<u32, Late>,
+    /// The full read that has begun and not ended.
+    full_read: Option<FullRead>,
 }
 
 /// What of a tenant lies behind the position and is still to be planned.
@@ -66,31 +65,6 @@ pub(crate) struct Late {
     /// What was still to come when the job's defaults or spread put its time into the past, from this moment on. It falls
     /// due now, whatever the job makes up for.
     pub(crate) moved: Option<DateTime<Utc>>,
-}
-
-/// What is kept of the tenant of each number.
-#[derive(Debug, Default)]
-struct Rows(Vec<Row>);
-
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    link: Link,
-    since: Since,
-    parameters: u32,
-}
-
-impl Row {
-    const EMPTY: Self = Self {
-        link: Link::NOWHERE,
-        since: Since::LONG_AGO,
-        parameters: NONE,
-    };
-}
-
-impl Links for Rows {
-    fn link(&mut self, tenant: u32) -> &mut Link {
-        &mut self.0[tenant as usize].link
-    }
 }
 
 impl Mirror {
@@ -104,12 +78,12 @@ impl Mirror {
             spread_minutes,
             loaded: false,
             tenants: Tenants::default(),
-            rows: Rows::default(),
             groups: Groups::default(),
             parameters: ParameterTable::default(),
             schedules: Schedules::default(),
             quarantine: BTreeMap::new(),
             late: BTreeMap::new(),
+            full_read: None,
         }
     }
 
@@ -177,13 +151,13 @@ impl Mirror {
     #[must_use]
     pub fn slot_of(&self, tenant: &TenantId) -> Option<Slot> {
         let number = self.tenants.find(tenant)?;
-        Some(self.groups.slot(self.rows.0[number as usize].link.group))
+        Some(self.groups.slot(self.tenants.group(number)))
     }
 
     /// A scheduled tenant's preference, merged with the job's defaults.
     #[must_use]
     pub fn preference_of(&self, tenant: &TenantId) -> Option<MergedPreference> {
-        let row = self.rows.0[self.tenants.find(tenant)? as usize];
+        let row = self.tenants.row(self.tenants.find(tenant)?);
         let stored = Preference::parse(&self.parameters.get(row.parameters)).ok()?;
         let slot = self.groups.slot(row.link.group);
         Some(MergedPreference::with_slot(&stored, &self.defaults, slot))
@@ -194,7 +168,7 @@ impl Mirror {
     pub fn preferences_of(&self, tenants: &[TenantId]) -> Vec<Option<SharedPreference>> {
         let mut shared: HashMap<(u32, u32), Option<SharedPreference>> = HashMap::new();
         let mut preference = |tenant: &TenantId| {
-            let row = self.rows.0[self.tenants.find(tenant)? as usize];
+            let row = self.tenants.row(self.tenants.find(tenant)?);
             let same = shared.entry((row.parameters, row.link.group));
             same.or_insert_with(|| self.preference_of(tenant).map(SharedPreference::from))
                 .clone()
@@ -205,8 +179,8 @@ impl Mirror {
     /// From when a scheduled tenant's occurrences count; `None` inside: long ago.
     #[must_use]
     pub fn schedule_since(&self, tenant: &TenantId) -> Option<Option<DateTime<Utc>>> {
-        let row = self.rows.0[self.tenants.find(tenant)? as usize];
-        Some(row.since.instant())
+        let number = self.tenants.find(tenant)?;
+        Some(self.tenants.since(number).instant())
     }
 
     /// By how much a tenant falls due after their slot.
@@ -248,7 +222,10 @@ impl Mirror {
 
     /// Says how far the job has been planned. Nothing falls due before the first call.
     pub fn set_position(&mut self, position: Position) {
-        self.late.clear();
+        // Nothing has been planned while the first full read is going on.
+        if self.loaded {
+            self.late.clear();
+        }
         self.groups.set_position(position);
     }
 

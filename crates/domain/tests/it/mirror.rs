@@ -210,6 +210,15 @@ proptest! {
                     mirror.apply(&Change { tenant_id: tenant, feature_type, kind, changed_at: Some(changed_at), schedule_since: None }, reading);
                 }
                 Step::Read => {
+                    // One read is given up after its first page, and the next comes in two.
+                    let reading = Reading { seen_until: Some(now - TimeDelta::hours(1)), ..Reading::first(now) };
+                    mirror.begin_full_read();
+                    mirror.take_page(database.values().step_by(2), reading);
+                    mirror.begin_full_read();
+                    mirror.take_page(database.values().skip(1).step_by(2), reading);
+                    mirror.take_page(database.values().step_by(2), reading);
+                    let difference = mirror.end_full_read();
+                    prop_assert_eq!((difference.changed, difference.removed), (0, 0));
                     let difference = mirror.replace(database.values(), Reading { seen_until: Some(now - TimeDelta::hours(1)), ..Reading::first(now) });
                     prop_assert_eq!((difference.changed, difference.removed), (0, 0));
                 }

@@ -37,7 +37,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use punctual_application::ports::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot, Unreadable,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, SnapshotPages,
+    Unreadable,
 };
 use punctual_domain::{Change, ChangeKind, FeatureType, FieldError, PreferenceRecord, TenantId};
 use secrecy::SecretString;
@@ -121,12 +122,14 @@ impl ClientOptions {
 
 /// The port `ConfigDatabase` over HTTP, with a cache of single tenants' preferences that snapshots fill and
 /// changes keep current.
-#[derive(Debug)]
+///
+/// A clone is the same client: the pages of a snapshot are read by one.
+#[derive(Debug, Clone)]
 pub struct ConfigDatabaseClient {
-    http: Http,
-    cache: PreferenceCache,
-    quarantine: Quarantine,
-    pending_fetches: PendingFetches,
+    http: Arc<Http>,
+    cache: Arc<PreferenceCache>,
+    quarantine: Arc<Quarantine>,
+    pending_fetches: Arc<PendingFetches>,
 }
 
 impl ConfigDatabaseClient {
@@ -137,10 +140,10 @@ impl ConfigDatabaseClient {
     pub fn new(options: ClientOptions) -> Result<Self, ConfigDatabaseError> {
         let cache = PreferenceCache::new(options.cache_ttl);
         Ok(Self {
-            http: Http::new(options)?,
-            cache,
-            quarantine: Quarantine::default(),
-            pending_fetches: PendingFetches::default(),
+            http: Arc::new(Http::new(options)?),
+            cache: Arc::new(cache),
+            quarantine: Arc::default(),
+            pending_fetches: Arc::default(),
         })
     }
 
@@ -148,39 +151,6 @@ impl ConfigDatabaseClient {
     #[must_use]
     pub fn url(&self) -> String {
         self.http.shown_url()
-    }
-
-    /// All preferences of a feature, page by page where the server pages.
-    async fn read_groups(
-        &self,
-        feature: &FeatureType,
-    ) -> Result<wire::Groups, ConfigDatabaseError> {
-        let mut all = wire::Groups::default();
-        let mut pages = Pages::new();
-        let mut page_cursor: Option<String> = None;
-        loop {
-            let mut query = vec![
-                ("feature_type", feature.to_string()),
-                ("limit", PAGE.to_string()),
-            ];
-            query.extend(page_cursor.take().map(|cursor| ("cursor", cursor)));
-            let answer = self
-                .http
-                .get("preferences/groups", &query, CallOptions::default())
-                .await?;
-            let page = self.http.read(&answer, wire::GroupsPage::read)?;
-            let (next, content) = (page.next_cursor.clone(), page.content());
-            let before = all.len();
-            if !all.add(page) {
-                return Err(self.cursor_lost("was replaced by another while it was read"));
-            }
-            let Some(next) = next else { return Ok(all) };
-            let content = (all.len() > before).then_some(content);
-            pages
-                .check_next(&next, content, all.len())
-                .map_err(|why| self.endless("groups", &why))?;
-            page_cursor = Some(next);
-        }
     }
 
     /// A page of the feed, with nothing in it that was read before.
@@ -547,40 +517,111 @@ struct FetchedChange {
     fetched: Fetched,
 }
 
+/// A read of all preferences of a feature, page by page where the server pages.
+struct GroupsRead {
+    client: ConfigDatabaseClient,
+    feature: FeatureType,
+    groups: wire::Groups,
+    pages: Pages,
+    next: NextPage,
+}
+
+/// The page of a read that comes next.
+enum NextPage {
+    First,
+    After(String),
+    None,
+}
+
+impl GroupsRead {
+    fn new(client: &ConfigDatabaseClient, feature: &FeatureType) -> Self {
+        Self {
+            client: client.clone(),
+            feature: feature.clone(),
+            groups: wire::Groups::default(),
+            pages: Pages::new(),
+            next: NextPage::First,
+        }
+    }
+
+    /// The records of the next page; `None` after the last. Then what could not be read in all of them replaces what could
+    /// not be read before.
+    async fn next(&mut self) -> Result<Option<Vec<PreferenceRecord>>, ConfigDatabaseError> {
+        let client = &self.client;
+        let mut query = vec![
+            ("feature_type", self.feature.to_string()),
+            ("limit", PAGE.to_string()),
+        ];
+        match &self.next {
+            NextPage::First => {}
+            NextPage::After(cursor) => query.push(("cursor", cursor.clone())),
+            NextPage::None => {
+                let rejected = std::mem::take(&mut self.groups.rejected);
+                client.pending_fetches.settle_all(&self.feature);
+                client
+                    .quarantine
+                    .replace(&self.feature, rejected, self.groups.more_rejected);
+                return Ok(None);
+            }
+        }
+        let answer = client
+            .http
+            .get("preferences/groups", &query, CallOptions::default())
+            .await?;
+        let page = client.http.read(&answer, wire::GroupsPage::read)?;
+        let (next, content) = (page.next_cursor.clone(), page.content());
+        let before = self.groups.len();
+        if !self.groups.add(page) {
+            return Err(client.cursor_lost("was replaced by another while it was read"));
+        }
+        self.next = match next {
+            None => NextPage::None,
+            Some(next) => {
+                let content = (self.groups.len() > before).then_some(content);
+                self.pages
+                    .check_next(&next, content, self.groups.len())
+                    .map_err(|why| client.endless("groups", &why))?;
+                NextPage::After(next)
+            }
+        };
+        let records = self.groups.take_records();
+        for record in &records {
+            let known = Some(record.clone()).into();
+            client.cache.put(&self.feature, &record.tenant_id, known);
+        }
+        Ok(Some(records))
+    }
+}
+
 #[async_trait]
 impl ConfigDatabase for ConfigDatabaseClient {
-    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
-        let mut groups = self.read_groups(feature_type).await?;
-        let cursor = if let Some(since_id) = groups.as_of_id {
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        let mut read = GroupsRead::new(self, feature_type);
+        let mut first = read.next().await?;
+        let cursor = if let Some(since_id) = read.groups.as_of_id {
             Cursor {
                 since_id,
-                epoch: groups.epoch.take(),
+                epoch: read.groups.epoch.clone(),
             }
         } else {
             // A plain server does not say where its snapshot stands in the feed: take the feed's end
             // first, so that whatever changes meanwhile comes again as a change.
             let head = self.head(feature_type).await?;
-            groups = self.read_groups(feature_type).await?;
+            read = GroupsRead::new(self, feature_type);
+            first = read.next().await?;
             head
         };
-        let wire::Groups {
-            records,
-            rejected,
-            more_rejected,
-            ..
-        } = groups;
-        self.pending_fetches.settle_all(feature_type);
-        self.quarantine
-            .replace(feature_type, rejected, more_rejected);
-        for record in &records {
-            let known = Some(record.clone()).into();
-            self.cache.put(feature_type, &record.tenant_id, known);
-        }
-        Ok(Snapshot {
-            records,
-            cursor,
-            known_at: None,
-        })
+        let pages = stream::try_unfold((first, read), |(first, mut read)| async move {
+            let page = match first {
+                Some(page) => Some(page),
+                None => read.next().await?,
+            };
+            Ok(page.map(|page| (page, (None, read))))
+        });
+        Ok(SnapshotPages::new(cursor, pages))
     }
 
     async fn changes(

@@ -1,26 +1,33 @@
 //! A Config Database that remembers: what was last known good is kept on disk, so that an agent that starts
 //! while the Config Database is down goes on with it, and a snapshot that is hard to believe is held back
 //! until a second read confirms it. It wraps any other [`ConfigDatabase`].
+//!
+//! A snapshot is read to its end before a page of it is given on: only then it is known whether it is to be believed. Its
+//! pages go to the new file as they come, and are read back from there, so that memory holds a page and not the whole; up
+//! to [`HELD_RECORDS`] records are held, which spares small snapshots the way over the disk. What is read from the disk
+//! while the Config Database is down stays there too.
 
 mod folder;
 mod journal;
 mod tenants;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs::File,
-    path::PathBuf,
-    sync::Arc,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures::{Stream, StreamExt, stream};
 use punctual_application::{
     ActiveFailures, Operation,
     ports::{
-        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
-        Unreadable,
+        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor,
+        SnapshotPages, Unreadable,
     },
 };
 use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
@@ -29,14 +36,15 @@ use tracing::{error, warn};
 
 pub use self::folder::FolderInUse;
 use self::{
-    journal::{Damage, Journal, JournalRecord, JournalState},
+    journal::{Damage, Index, Journal, JournalRecord, JournalState, NewJournal, Restored},
     tenants::Tenants,
 };
 
 /// A snapshot that is hard to believe is taken once it is read again after this time.
 const CONFIRM_SNAPSHOT_AFTER: Duration = Duration::from_mins(1);
 
-type Records = BTreeMap<TenantId, PreferenceRecord>;
+/// Records of a snapshot that are held in memory until its end.
+const HELD_RECORDS: usize = if cfg!(test) { 5 } else { 50_000 };
 
 /// Wraps a Config Database; see the module's head.
 pub struct LastKnownGood {
@@ -44,10 +52,31 @@ pub struct LastKnownGood {
     clock: Arc<dyn Clock>,
     folder: PathBuf,
     source: String,
-    features: Mutex<HashMap<FeatureType, FeatureMemory>>,
+    features: StdMutex<HashMap<FeatureType, Arc<Feature>>>,
     /// Keeps other agents out of the folder.
     _lock: Option<File>,
     failures: ActiveFailures,
+}
+
+/// A feature.
+#[derive(Default)]
+struct Feature {
+    /// Locked while a snapshot is read.
+    memory: Mutex<FeatureMemory>,
+    /// What was read from the disk, while nothing better is known.
+    restored: StdMutex<Option<Arc<Restored>>>,
+}
+
+impl Feature {
+    fn restored(&self) -> Option<Arc<Restored>> {
+        let restored = self.restored.lock();
+        restored.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_restored(&self, restored: Option<Arc<Restored>>) {
+        let mut known = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = restored;
+    }
 }
 
 /// Last known preferences of a feature.
@@ -59,8 +88,20 @@ struct FeatureMemory {
     suspicious_since: Option<Instant>,
     /// Where changes are written down; `None` when that failed.
     journal: Option<Journal>,
-    /// What was read from the disk, while nothing better is known.
-    restored: Option<Records>,
+}
+
+/// Why a snapshot is not taken.
+enum NotTaken {
+    /// It cannot be read, or is not believed.
+    Error(ConfigDatabaseError),
+    /// The disk, where most of it was, has failed.
+    Disk,
+}
+
+impl From<ConfigDatabaseError> for NotTaken {
+    fn from(error: ConfigDatabaseError) -> Self {
+        Self::Error(error)
+    }
 }
 
 impl std::fmt::Debug for LastKnownGood {
@@ -97,7 +138,7 @@ impl LastKnownGood {
             clock,
             folder,
             source: source.into(),
-            features: Mutex::default(),
+            features: StdMutex::default(),
             _lock: lock,
             failures: ActiveFailures::default(),
         })
@@ -110,33 +151,109 @@ impl LastKnownGood {
         self
     }
 
-    fn note<T>(&self, feature_type: &FeatureType, written: &std::io::Result<T>) {
-        let operation = Operation::WriteLastKnownGood(feature_type.clone());
-        self.failures.note(operation, written, self.clock.now());
+    fn feature(&self, feature_type: &FeatureType) -> Arc<Feature> {
+        let mut features = self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(features.entry(feature_type.clone()).or_default())
     }
 
-    /// The snapshot, unless most tenants who are on are gone at once and no second read has confirmed it. Its records
-    /// say since when their schedules have been as they are.
+    /// The outcome of writing; an error is logged and noted. A disk that fails costs the memory, not the work.
+    fn written<T>(&self, feature_type: &FeatureType, written: io::Result<T>) -> Option<T> {
+        let operation = Operation::WriteLastKnownGood(feature_type.clone());
+        self.failures.note(operation, &written, self.clock.now());
+        if let Err(problem) = &written {
+            error!(%feature_type, %problem, "Failed to store the preferences for \
+                {feature_type} on disk: {problem}");
+        }
+        written.ok()
+    }
+
+    /// Reads a snapshot to its end, and writes it down with the times since when the schedules have been as they are.
+    /// Gives it on, unless most tenants who are on are gone at once and no second read has confirmed it.
+    async fn take_in(
+        &self,
+        feature_type: &FeatureType,
+        (feature, known): (&Feature, &mut FeatureMemory),
+        mut snapshot: SnapshotPages,
+        read_at: DateTime<Utc>,
+        is_on_disk: bool,
+    ) -> Result<SnapshotPages, NotTaken> {
+        let path = folder::path(&self.folder, feature_type);
+        let mut file = None;
+        if is_on_disk {
+            file = self.written(feature_type, NewJournal::create(&path, &self.source).await);
+        }
+        let before = known.tenants.get_or_insert_default();
+        let mut now = before.empty_like();
+        let (mut held, mut records) = (Vec::new(), 0);
+        while let Some(mut page) = snapshot.next().await? {
+            for record in &mut page {
+                record.schedule_since = before.since(record, read_at);
+                now.set(record);
+            }
+            if let Some(mut writing) = file.take() {
+                let written = writing.add(&page).await;
+                file = self.written(feature_type, written).map(|()| writing);
+            }
+            records += page.len();
+            held.push(page);
+            if records > HELD_RECORDS && is_on_disk {
+                if file.is_none() {
+                    return Err(NotTaken::Disk);
+                }
+                held.clear();
+            }
+        }
+        self.believe(feature_type, known, &now)?;
+        known.tenants = Some(now);
+        feature.set_restored(None);
+        let finished = match file {
+            Some(file) => self.written(feature_type, file.finish(&snapshot.cursor, read_at).await),
+            None => None,
+        };
+        let (journal, written) = finished.unzip();
+        known.journal = journal;
+        let (cursor, known_at) = (snapshot.cursor, snapshot.known_at);
+        let pages = match written {
+            Some(written) if records > HELD_RECORDS => read_back(cursor, written.pages()),
+            None if records > HELD_RECORDS && is_on_disk => return Err(NotTaken::Disk),
+            _ => SnapshotPages::new(cursor, stream::iter(held.into_iter().map(Ok))),
+        };
+        Ok(match known_at {
+            Some(known_at) => pages.known_at(known_at),
+            None => pages,
+        })
+    }
+
+    /// Reads a snapshot anew and holds all of it, because the disk cannot.
+    async fn take_in_memory(
+        &self,
+        feature_type: &FeatureType,
+        feature: &Feature,
+        known: &mut FeatureMemory,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        let read_at = self.clock.now();
+        let read = self.inner.snapshot(feature_type).await?;
+        let taken = self.take_in(feature_type, (feature, known), read, read_at, false);
+        taken.await.map_err(|not_taken| match not_taken {
+            NotTaken::Error(error) => error,
+            NotTaken::Disk => from_disk("it has failed"),
+        })
+    }
+
+    /// Whether the tenants of a snapshot may take the place of those known before.
     fn believe(
         &self,
         feature_type: &FeatureType,
         known: &mut FeatureMemory,
-        mut snapshot: Snapshot,
-        read_at: DateTime<Utc>,
-    ) -> Result<(Snapshot, Tenants), ConfigDatabaseError> {
-        let mut before = known.tenants.take().unwrap_or_default();
-        let mut now = before.empty_like();
-        for record in &mut snapshot.records {
-            record.schedule_since = before.since(record, read_at);
-            now.set(record);
-        }
+        now: &Tenants,
+    ) -> Result<(), ConfigDatabaseError> {
+        let before = known.tenants.get_or_insert_default();
         let expected = before.on();
-        let lost = expected - before.still_on(&now);
+        let lost = expected - before.still_on(now);
         let found = now.on();
-        known.tenants = Some(before);
         if lost * 2 <= expected {
             known.suspicious_since = None;
-            return Ok((snapshot, now));
+            return Ok(());
         }
         let since = *known.suspicious_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= CONFIRM_SNAPSHOT_AFTER {
@@ -144,7 +261,7 @@ impl LastKnownGood {
                 "A second read confirms that {feature_type} has lost {lost} of {expected} \
                  tenants; the loss is now in effect");
             known.suspicious_since = None;
-            return Ok((snapshot, now));
+            return Ok(());
         }
         Err(ConfigDatabaseError::new(
             ConfigErrorKind::Suspicious,
@@ -161,10 +278,10 @@ impl LastKnownGood {
     async fn read<T: Default + Send + 'static>(
         &self,
         feature_type: &FeatureType,
-        take: fn(&mut T, JournalRecord),
+        path: &Path,
+        take: fn(&mut T, JournalRecord, u64),
     ) -> Option<(JournalState, T)> {
-        let path = folder::path(&self.folder, feature_type);
-        let found = match journal::read(&path, &self.source, take).await {
+        let found = match journal::read(path, &self.source, take).await {
             Ok(found) => found?,
             Err(problem) => {
                 error!(%feature_type, problem, "Failed to read the last known preferences for \
@@ -189,63 +306,54 @@ impl LastKnownGood {
     async fn restore(
         &self,
         feature_type: &FeatureType,
-        known: &mut FeatureMemory,
+        (feature, known): (&Feature, &mut FeatureMemory),
         cause: &ConfigDatabaseError,
-    ) -> Option<Snapshot> {
-        if known.journal.is_some() || known.restored.is_some() {
+    ) -> Option<SnapshotPages> {
+        if known.journal.is_some() || feature.restored().is_some() {
             return None;
         }
-        let take = |records: &mut Records, kept| match kept {
-            JournalRecord::Set(record) => {
-                records.insert(record.tenant_id.clone(), record);
-            }
-            JournalRecord::Remove(tenant) => {
-                records.remove(&tenant);
-            }
-        };
-        let (
-            JournalState {
-                cursor, known_at, ..
-            },
-            records,
-        ) = self.read(feature_type, take).await?;
-        let (tenants, age_seconds) = (records.len(), (self.clock.now() - known_at).num_seconds());
-        warn!(%feature_type, tenants, age_seconds, %known_at,
-            "Using the last known preferences for {feature_type}, {tenants} tenants as of \
-             {known_at} ({age_seconds} s ago): {cause}");
-        let snapshot = Snapshot {
-            records: records.values().cloned().collect(),
-            cursor,
-            known_at: Some(known_at),
-        };
-        let tenants = known.tenants.get_or_insert_default();
-        records.values().for_each(|record| tenants.set(record));
-        known.restored = Some(records);
-        Some(snapshot)
-    }
-
-    /// Writes a snapshot down. A disk that fails costs the memory, not the work.
-    async fn remember(
-        &self,
-        feature_type: &FeatureType,
-        known: &mut FeatureMemory,
-        snapshot: &Snapshot,
-        read_at: DateTime<Utc>,
-    ) {
-        known.restored = None;
         let path = folder::path(&self.folder, feature_type);
-        let (records, cursor) = (&snapshot.records, &snapshot.cursor);
-        let begun = Journal::begin(&path, &self.source, records, cursor, read_at).await;
-        self.note(feature_type, &begun);
-        known.journal = match begun {
-            Ok(journal) => Some(journal),
+        let take = |(tenants, index): &mut (Tenants, Index), kept: JournalRecord, place| {
+            index.take(&kept, place);
+            tenants.take(&kept);
+        };
+        let (state, (tenants, index)) = self.read(feature_type, &path, take).await?;
+        let restored = Restored::new(&path, &state, index).map(Arc::new);
+        let opened = restored.and_then(|restored| Ok((restored.pages()?, restored)));
+        let (pages, restored) = match opened {
+            Ok(opened) => opened,
             Err(problem) => {
-                error!(%feature_type, %problem, "Failed to store the preferences for \
-                    {feature_type} on disk: {problem}");
-                None
+                error!(%feature_type, problem, "Failed to read the last known preferences for \
+                    {feature_type} from disk: {problem}");
+                return None;
             }
         };
+        let known_at = state.known_at;
+        let age_seconds = (self.clock.now() - known_at).num_seconds();
+        let count = restored.len();
+        warn!(%feature_type, tenants = count, age_seconds, %known_at,
+            "Using the last known preferences for {feature_type}, {count} tenants as of \
+             {known_at} ({age_seconds} s ago): {cause}");
+        known.tenants = Some(tenants);
+        feature.set_restored(Some(restored));
+        Some(read_back(state.cursor, pages).known_at(known_at))
     }
+}
+
+/// A snapshot whose pages are read from the disk.
+fn read_back(
+    cursor: Cursor,
+    pages: impl Stream<Item = Result<Vec<PreferenceRecord>, String>> + Send + 'static,
+) -> SnapshotPages {
+    SnapshotPages::new(
+        cursor,
+        pages.map(|page| page.map_err(|problem| from_disk(&problem))),
+    )
+}
+
+fn from_disk(problem: &str) -> ConfigDatabaseError {
+    let message = format!("Failed to read the last known preferences from disk: {problem}");
+    ConfigDatabaseError::new(ConfigErrorKind::Unavailable, message)
 }
 
 /// Takes a change in, and has it say since when the tenant's schedule has been as it is.
@@ -266,28 +374,47 @@ fn follow(tenants: &mut Tenants, change: &mut Change, read_at: DateTime<Utc>) {
 
 #[async_trait]
 impl ConfigDatabase for LastKnownGood {
-    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        let feature = self.feature(feature_type);
+        let mut known = feature.memory.lock().await;
         let read_at = self.clock.now();
         let read = self.inner.snapshot(feature_type).await;
-        let mut features = self.features.lock().await;
-        let known = features.entry(feature_type.clone()).or_default();
         if known.tenants.is_none() && read.is_ok() {
             // After a restart, too, a collapse is measured against what was known before, and a schedule that is the
             // same keeps its time.
-            let take = |tenants: &mut Tenants, kept| match kept {
-                JournalRecord::Set(record) => tenants.set(&record),
-                JournalRecord::Remove(tenant) => tenants.remove(&tenant),
-            };
-            let kept = self.read(feature_type, take).await;
+            let path = folder::path(&self.folder, feature_type);
+            let take = |tenants: &mut Tenants, kept: JournalRecord, _| tenants.take(&kept);
+            let kept = self.read(feature_type, &path, take).await;
             known.tenants = kept.map(|(_, tenants)| tenants);
         }
-        match read.and_then(|snapshot| self.believe(feature_type, known, snapshot, read_at)) {
-            Ok((snapshot, tenants)) => {
-                known.tenants = Some(tenants);
-                self.remember(feature_type, known, &snapshot, read_at).await;
-                Ok(snapshot)
+        let taken = match read {
+            Ok(read) => {
+                let memory = (&*feature, &mut *known);
+                match self
+                    .take_in(feature_type, memory, read, read_at, true)
+                    .await
+                {
+                    Ok(taken) => Ok(taken),
+                    Err(NotTaken::Error(error)) => Err(error),
+                    Err(NotTaken::Disk) => {
+                        self.take_in_memory(feature_type, &feature, &mut known)
+                            .await
+                    }
+                }
             }
-            Err(error) => self.restore(feature_type, known, &error).await.ok_or(error),
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(taken) => Ok(taken),
+            Err(error) => {
+                let memory = (&*feature, &mut *known);
+                self.restore(feature_type, memory, &error)
+                    .await
+                    .ok_or(error)
+            }
         }
     }
 
@@ -299,8 +426,8 @@ impl ConfigDatabase for LastKnownGood {
     ) -> Result<ChangePage, ConfigDatabaseError> {
         let read_at = self.clock.now();
         let mut page = self.inner.changes(feature_type, cursor, wait).await?;
-        let mut features = self.features.lock().await;
-        let known = features.entry(feature_type.clone()).or_default();
+        let feature = self.feature(feature_type);
+        let known = &mut *feature.memory.lock().await;
         if let Some(tenants) = &mut known.tenants {
             // The server may have held the call: what is stored meanwhile is newer than the call.
             let answered_at = self.clock.now();
@@ -310,7 +437,8 @@ impl ConfigDatabase for LastKnownGood {
         }
         if let Some(journal) = &mut known.journal {
             let appended = journal.append(&page, read_at).await;
-            self.note(feature_type, &appended);
+            let operation = Operation::WriteLastKnownGood(feature_type.clone());
+            self.failures.note(operation, &appended, self.clock.now());
             if let Err(problem) = appended {
                 error!(%feature_type, %problem, "Failed to store changes for {feature_type} on \
                     disk: {problem}");
@@ -329,14 +457,12 @@ impl ConfigDatabase for LastKnownGood {
             Err(error) if error.kind == ConfigErrorKind::Unavailable => error,
             answer => return answer,
         };
-        let features = self.features.lock().await;
-        let restored = features
-            .get(feature_type)
-            .and_then(|known| known.restored.as_ref());
-        let restored = restored.ok_or(error)?;
-        Ok(tenants
-            .iter()
-            .filter_map(|tenant| Some((tenant.clone(), restored.get(tenant)?.clone())))
+        let restored = self.feature(feature_type).restored().ok_or(error)?;
+        let records = restored.get(tenants.to_vec()).await;
+        let records = records.map_err(|problem| from_disk(&problem))?;
+        let by_tenant = records.into_iter();
+        Ok(by_tenant
+            .map(|record| (record.tenant_id.clone(), record))
             .collect())
     }
 

@@ -123,8 +123,12 @@ impl DynamicBatchScheduler {
                 biased;
                 Some(event) = events.recv() => {
                     self.take(event).await;
-                    while let Ok(event) = events.try_recv() {
-                        self.take(event).await;
+                    // A snapshot of many pages does not keep what is due waiting.
+                    for _ in 0..EVENTS {
+                        match events.try_recv() {
+                            Ok(event) => self.take(event).await,
+                            Err(_) => break,
+                        }
                     }
                 }
                 Ok(()) = jobs_changed.changed() => {
@@ -165,7 +169,9 @@ impl DynamicBatchScheduler {
         events: &mpsc::Sender<FeedEvent>,
         stop: &CancellationToken,
     ) -> Feed {
+        let ends = stop.child_token();
         let feed = feed::Feed {
+            ends: ends.clone(),
             feature_type: feature_type.clone(),
             config_database: Arc::clone(&self.config_database),
             clock: Arc::clone(&self.base.clock),
@@ -173,8 +179,7 @@ impl DynamicBatchScheduler {
             random: self.random,
             events: events.clone(),
         };
-        let ends = stop.child_token();
-        (ends.clone(), tokio::spawn(feed.follow(ends)))
+        (ends, tokio::spawn(feed.follow()))
     }
 
     /// Plans everything until `now`, stores it, and says how long to sleep.
@@ -245,11 +250,19 @@ impl DynamicBatchScheduler {
     }
 
     /// Takes news of a feed into the mirrors of its feature.
-    async fn take(&mut self, FeedEvent { feature_type, news }: FeedEvent) {
+    async fn take(
+        &mut self,
+        FeedEvent {
+            feature_type,
+            ends,
+            news,
+        }: FeedEvent,
+    ) {
+        if ends.is_cancelled() {
+            return;
+        }
         let now = self.base.clock.now();
-        if let News::Snapshot { records, .. } = &news
-            && records.is_empty()
-        {
+        if let News::SnapshotEnds { records: 0, .. } = &news {
             warn!(
                 %feature_type,
                 "No users found for feature_type \"{feature_type}\". Check that preferences for it are stored \

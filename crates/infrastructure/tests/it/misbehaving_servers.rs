@@ -18,14 +18,11 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::server::{client, feature, json as answer, options, start, tenant};
+use crate::server::{client, feature, json as answer, options, start, tenant, whole};
 
 async fn snapshot_error(options: ClientOptions) -> ConfigDatabaseError {
-    ConfigDatabaseClient::new(options)
-        .unwrap()
-        .snapshot(&feature())
-        .await
-        .unwrap_err()
+    let client = ConfigDatabaseClient::new(options).unwrap();
+    whole(&client).await.unwrap_err()
 }
 
 /// A server that sends these bytes to every client and then waits or closes.
@@ -112,7 +109,7 @@ async fn a_500_is_tried_again_and_reported_when_it_stays() {
         answer(200, &json!({"epoch": "e", "as_of_id": 1, "groups": []}))
     })
     .await;
-    client(&url).snapshot(&feature()).await.unwrap();
+    whole(&client(&url)).await.unwrap();
     assert_eq!(calls.lock().unwrap().len(), 2);
 
     let (url, calls) = start(|_| answer(503, &json!({}))).await;
@@ -295,7 +292,7 @@ async fn what_was_known_stays_while_the_server_is_down_and_a_410_asks_for_a_new_
         ..options(&url)
     })
     .unwrap();
-    let snapshot = client.snapshot(&feature()).await.unwrap();
+    let snapshot = whole(&client).await.unwrap();
     assert_eq!(
         snapshot.cursor,
         Cursor {
@@ -361,7 +358,7 @@ async fn a_dead_server_sees_little_more_than_the_calls_that_were_meant_for_it() 
     let client = Arc::new(ConfigDatabaseClient::new(patient).unwrap());
     let call = || {
         let client = Arc::clone(&client);
-        async move { client.snapshot(&feature()).await.unwrap_err() }
+        async move { whole(&client).await.unwrap_err() }
     };
     futures::future::join_all((0..CALLS).map(|_| call())).await;
     let seen = calls.lock().unwrap().len();
@@ -412,7 +409,7 @@ async fn an_entry_of_the_groups_that_does_not_fit_is_named_and_spoils_no_other()
     );
     let (url, _) = texts(groups.leak(), "{}").await;
     let client = client(&url);
-    let snapshot = client.snapshot(&feature()).await.unwrap();
+    let snapshot = whole(&client).await.unwrap();
     let read: Vec<&str> = snapshot
         .records
         .iter()
@@ -542,7 +539,7 @@ async fn an_entry_of_the_changes_that_does_not_fit_is_named_and_stops_no_other()
         "{reason}"
     );
     // A full read that fails releases none.
-    client.snapshot(&feature()).await.unwrap_err();
+    whole(&client).await.unwrap_err();
     assert_eq!(client.unreadable(&feature()).count(), 9);
 }
 
@@ -653,7 +650,9 @@ async fn groups_without_end_are_given_up() {
             error.message.contains("without end") && error.message.contains(why),
             "{error}"
         );
-        assert!(count.load(Ordering::SeqCst) <= 102);
+        // A server that does not say where its snapshot stands is asked for the first page, then for the end of its feed,
+        // and then for all pages.
+        assert!(count.load(Ordering::SeqCst) <= 103);
     }
     // Some empty pages on the way are none of that.
     let count = Arc::new(AtomicUsize::new(0));
@@ -664,15 +663,38 @@ async fn groups_without_end_are_given_up() {
         answer(200, &json!({"epoch": "e", "as_of_id": 1, "next_cursor": next, "groups": [{"tenants": tenants}]}))
     })
     .await;
-    assert_eq!(
-        client(&url)
-            .snapshot(&feature())
-            .await
-            .unwrap()
-            .records
-            .len(),
-        5
-    );
+    assert_eq!(whole(&client(&url)).await.unwrap().records.len(), 5);
+}
+
+#[tokio::test]
+async fn pages_are_given_as_they_come_and_an_error_ends_them() {
+    let (url, calls) = start(|request| {
+        let query = request.uri().query().unwrap_or_default();
+        let place = query.split("cursor=").nth(1).unwrap_or("0");
+        let n: usize = place.parse().unwrap();
+        match n {
+            3 => answer(404, &json!({})),
+            _ => answer(
+                200,
+                &json!({"epoch": "e", "as_of_id": n + 1, "next_cursor": (n + 1).to_string(),
+                "groups": [{"tenants": [format!("t{n}")]}]}),
+            ),
+        }
+    })
+    .await;
+    let mut snapshot = client(&url).snapshot(&feature()).await.unwrap();
+    assert_eq!(snapshot.cursor.since_id, 1, "that of the first page");
+    for n in 0..3 {
+        let page = snapshot.next().await.unwrap().unwrap();
+        assert_eq!(page[0].tenant_id.as_str(), format!("t{n}"));
+        assert_eq!(
+            calls.lock().unwrap().len(),
+            n + 1,
+            "no page is asked for ahead"
+        );
+    }
+    snapshot.next().await.unwrap_err();
+    assert_eq!(snapshot.next().await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use punctual_application::ports::{ConfigDatabase, Cursor};
 use punctual_domain::ChangeKind;
 use serde_json::{Value, json};
 
-use crate::server::{client, feature, json as answer, start, tenant};
+use crate::server::{client, feature, json as answer, start, tenant, whole};
 
 fn value(kind: &ChangeKind, field: &str) -> Value {
     match kind {
@@ -49,7 +49,7 @@ async fn the_three_plain_gets_are_enough() {
     .await;
     let client = client(&url);
 
-    let snapshot = client.snapshot(&feature()).await.unwrap();
+    let snapshot = whole(&client).await.unwrap();
     let mut ids: Vec<&str> = snapshot
         .records
         .iter()
@@ -171,7 +171,7 @@ async fn a_plain_server_that_no_longer_keeps_its_first_changes_still_gives_its_s
         )
     })
     .await;
-    let snapshot = client(&url).snapshot(&feature()).await.unwrap();
+    let snapshot = whole(&client(&url)).await.unwrap();
     assert_eq!(
         (snapshot.records.len(), snapshot.cursor),
         (1, Cursor::default())
@@ -195,7 +195,7 @@ async fn a_plain_server_whose_feed_cannot_be_read_still_gives_its_snapshot() {
             )
         })
         .await;
-        let snapshot = client(&url).snapshot(&feature()).await.unwrap();
+        let snapshot = whole(&client(&url)).await.unwrap();
         assert_eq!(
             (snapshot.records.len(), snapshot.cursor),
             (1, Cursor::default())

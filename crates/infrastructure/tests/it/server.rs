@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, extract::Request, http::Response};
+use punctual_application::ports::{ConfigDatabase, ConfigDatabaseError, Snapshot};
 use punctual_domain::{FeatureType, TenantId};
 use punctual_infrastructure::{ClientOptions, ConfigDatabaseClient};
 use serde_json::Value;
@@ -39,6 +40,11 @@ pub async fn serve(router: Router) -> String {
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     url
+}
+
+/// The snapshot, read to its end.
+pub async fn whole(database: &impl ConfigDatabase) -> Result<Snapshot, ConfigDatabaseError> {
+    database.snapshot(&feature()).await?.collect().await
 }
 
 pub fn json(status: u16, body: &Value) -> Response<Body> {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual::{
     Change, ChangeKind, ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor,
-    FeatureType, PreferenceRecord, Snapshot, TenantId,
+    FeatureType, PreferenceRecord, Snapshot, SnapshotPages, TenantId,
 };
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -79,7 +79,7 @@ impl Preferences {
 
 #[async_trait]
 impl ConfigDatabase for Preferences {
-    async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
         let stored = self.stored();
         Ok(Snapshot {
             records: stored.now.values().cloned().collect(),
@@ -88,7 +88,8 @@ impl ConfigDatabase for Preferences {
                 epoch: None,
             },
             known_at: None,
-        })
+        }
+        .into())
     }
 
     async fn changes(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use punctual_application::ports::ConfigDatabase;
+use punctual_application::ports::{ConfigDatabase, ConfigDatabaseError};
 use punctual_domain::{FeatureType, Mirror, PreferenceRecord, Reading, TenantId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -24,12 +24,17 @@ pub(super) async fn live(
     feature_type: &FeatureType,
 ) -> Result<String, Failure> {
     let client = wiring::client_of_agent(settings)?;
-    let snapshot = client.snapshot(feature_type).await.map_err(|error| {
+    let failed = |error: ConfigDatabaseError| {
         Failure::failed(format!(
             "{error}. To simulate without the Config Database, give --file FILE or --users N"
         ))
-    })?;
-    mirror.replace(snapshot.records, FIRST_READING);
+    };
+    let mut snapshot = client.snapshot(feature_type).await.map_err(failed)?;
+    mirror.begin_full_read();
+    while let Some(page) = snapshot.next().await.map_err(failed)? {
+        mirror.take_page(page, FIRST_READING);
+    }
+    mirror.end_full_read();
     Ok(format!("the Config Database at {}", client.url()))
 }
 

@@ -139,6 +139,7 @@ struct Known {
 impl Known {
     async fn snapshot(database: &dyn ConfigDatabase, feature: &FeatureType) -> Self {
         let snapshot = database.snapshot(feature).await.expect("works");
+        let snapshot = snapshot.collect().await.expect("works to its end");
         assert_eq!(snapshot.known_at, None, "it was read just now");
         let tones: BTreeMap<_, _> = snapshot
             .records

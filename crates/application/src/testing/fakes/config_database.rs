@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+    SnapshotPages,
 };
 
 /// A Config Database in memory, which a test can also switch off. It has the same preferences for every feature, and
@@ -99,12 +100,16 @@ fn cursor(since: usize) -> Cursor {
 
 #[async_trait]
 impl ConfigDatabase for FakeConfigDatabase {
-    async fn snapshot(&self, _feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
-        self.read(|state| Snapshot {
+    async fn snapshot(
+        &self,
+        _feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        let snapshot = self.read(|state| Snapshot {
             records: state.records.values().cloned().collect(),
             cursor: cursor(state.feed.len()),
             known_at: None,
-        })
+        })?;
+        Ok(snapshot.into())
     }
 
     async fn changes(

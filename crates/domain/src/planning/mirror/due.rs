@@ -28,7 +28,7 @@ impl DueMembers<'_> {
     /// Those of them for whom what falls due at `due_at` counts.
     pub(crate) fn counting_at(&self, due_at: DateTime<Utc>) -> Vec<TenantId> {
         let last = Since::at(Some(due_at));
-        let counts = |tenant: &u32| self.mirror.rows.0[*tenant as usize].since <= last;
+        let counts = |tenant: &u32| self.mirror.tenants.since(*tenant) <= last;
         self.numbers()
             .filter(counts)
             .map(|tenant| self.mirror.tenants.id(tenant))
@@ -39,7 +39,7 @@ impl DueMembers<'_> {
         // A group has a first member, or it is gone.
         let first = Some(self.mirror.groups.first_member(self.group));
         std::iter::successors(first, |tenant| {
-            let after = self.mirror.rows.0[*tenant as usize].link.after;
+            let after = self.mirror.tenants.after(*tenant);
             Some(after).filter(|after| *after != NONE)
         })
     }
@@ -57,7 +57,7 @@ impl Mirror {
     /// Tenants of whom something behind the position is still to be planned, with their slot and their spread.
     pub(crate) fn late(&self) -> impl Iterator<Item = (TenantId, Slot, TimeDelta, Late)> {
         self.late.iter().map(|(number, late)| {
-            let group = self.rows.0[*number as usize].link.group;
+            let group = self.tenants.group(*number);
             let (slot, spread) = (self.groups.slot(group), self.groups.spread(group));
             (self.tenants.id(*number), slot, spread, *late)
         })

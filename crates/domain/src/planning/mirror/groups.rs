@@ -50,7 +50,7 @@ struct Group {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Link {
     pub(super) group: u32,
-    before: u32,
+    pub(super) before: u32,
     pub(super) after: u32,
 }
 
@@ -64,7 +64,10 @@ impl Link {
 
 /// Where the links of tenants are kept.
 pub(super) trait Links {
-    fn link(&mut self, tenant: u32) -> &mut Link;
+    fn link(&self, tenant: u32) -> Link;
+    fn set_link(&mut self, tenant: u32, link: Link);
+    fn set_before(&mut self, tenant: u32, before: u32);
+    fn set_after(&mut self, tenant: u32, after: u32);
 }
 
 /// All groups.
@@ -169,13 +172,14 @@ impl Groups {
         let after = entry.first_member;
         entry.first_member = tenant;
         entry.members += 1;
-        *links.link(tenant) = Link {
+        let link = Link {
             group,
             before: NONE,
             after,
         };
+        links.set_link(tenant, link);
         if after != NONE {
-            links.link(after).before = tenant;
+            links.set_before(after, tenant);
         }
     }
 
@@ -185,17 +189,18 @@ impl Groups {
             group,
             before,
             after,
-        } = std::mem::replace(links.link(tenant), Link::NOWHERE);
+        } = links.link(tenant);
         if group == NONE {
             return;
         }
+        links.set_link(tenant, Link::NOWHERE);
         if before == NONE {
             self.groups[group as usize].first_member = after;
         } else {
-            links.link(before).after = after;
+            links.set_after(before, after);
         }
         if after != NONE {
-            links.link(after).before = before;
+            links.set_before(after, before);
         }
         let entry = &mut self.groups[group as usize];
         entry.members -= 1;

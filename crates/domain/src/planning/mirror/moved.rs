@@ -40,7 +40,7 @@ impl Mirror {
             };
             let old_minute = spread_minute(&record.tenant_id, before.spread_minutes);
             let old_spread = TimeDelta::minutes(old_minute.into());
-            let row = self.rows.0[number as usize];
+            let row = self.tenants.row(number);
             let group = row.link.group;
             if let Some(late) = self.late.get_mut(&number)
                 && let Some(chosen) = late.chosen

@@ -19,6 +19,14 @@ impl Since {
         Self(seconds.clamp(0, i64::from(u32::MAX)) as u32)
     }
 
+    pub(super) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    pub(super) const fn to_bits(self) -> u32 {
+        self.0
+    }
+
     /// The moment; `None`: long ago.
     pub(super) fn instant(self) -> Option<DateTime<Utc>> {
         (self.0 > 0)

@@ -1,107 +1,242 @@
-//! Tenants by number. Ids stand in one block of memory, and everything else about a tenant is found under a small
-//! number, so that ten million of them cost what their letters cost and little more.
+//! Tenants by number. Each has one record: what is kept of it, and its id. Records stand one after the other in pieces of
+//! equal size, and the number is the record's place, so that no list of places is needed and a look at a tenant is one
+//! look at memory. Memory grows by a piece at a time and is never copied.
+//!
+//! An id is found by a hash table whose chains go through the records: four bytes in each record, and one head for
+//! [`USUAL_CHAIN`] of them. It grows by one head at a time (linear hashing), so no change waits for a table to be copied.
+//! While a job's tenants are first loaded, it grows by half at once, in one walk over the records: memory is then read in
+//! order.
 
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
+use hashbrown::DefaultHashBuilder;
 
+use super::{
+    groups::{Link, Links, NONE},
+    since::Since,
+};
 use crate::ids::TenantId;
 
-/// What an id usually takes, its length included.
-const USUAL_LENGTH: usize = 17;
+/// Bytes of a piece of records.
+const PIECE_BYTES: usize = 1 << 21;
+/// Heads of chains in a piece.
+const PIECE_HEADS: usize = 1 << 16;
+/// Records begin at even bytes, so that numbers reach 8 GiB: 190 million tenants with ids of 16 characters.
+const UNIT: usize = 2;
+/// Tenants per chain.
+const USUAL_CHAIN: usize = 2;
+/// Heads that a first load begins with.
+const FIRST_HEADS: usize = 64;
 
-/// Numbers for ids: given when an id is first seen, given to another once it has left.
-#[derive(Debug, Default)]
+/// Where the fields of a record are. The id follows its length.
+const GROUP: usize = 0;
+const BEFORE: usize = 4;
+const AFTER: usize = 8;
+const SINCE: usize = 12;
+const PARAMETERS: usize = 16;
+/// The next record of the chain, or of the free ones.
+const NEXT: usize = 20;
+/// The length of the id less one, and the mark.
+const LENGTH: usize = 24;
+const ID: usize = 25;
+
+/// The bit of the length that marks a tenant.
+const MARK: u8 = 0x80;
+/// How many sizes records have.
+const SIZES: usize = size(128) / UNIT + 1;
+
+/// What is kept of a tenant. Four bytes more cost forty megabytes with ten million tenants.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    pub(super) link: Link,
+    pub(super) since: Since,
+    pub(super) parameters: u32,
+}
+
+/// The tenants. A number is given when an id is first seen, and to another once the id has left.
+#[derive(Debug)]
 pub(super) struct Tenants {
-    /// Every id, each after a byte with its length.
-    letters: Vec<u8>,
-    /// Where the id of each number begins.
-    starts: Vec<u64>,
-    by_id: HashTable<u32>,
+    /// The records, those that are free included. A free one is in no group.
+    pieces: Vec<Vec<u8>>,
+    heads: Heads,
     hasher: DefaultHashBuilder,
-    free: Vec<u32>,
-    /// Bytes of `letters` that no longer belong to anybody.
-    garbage: usize,
+    len: usize,
+    /// The first free record of each size.
+    free: [u32; SIZES],
+    /// Whether the tenants are being loaded for the first time, so that no change waits.
+    pub(super) is_loading: bool,
+}
+
+impl Default for Tenants {
+    fn default() -> Self {
+        Self {
+            pieces: Vec::new(),
+            heads: Heads::default(),
+            hasher: DefaultHashBuilder::default(),
+            len: 0,
+            free: [NONE; SIZES],
+            is_loading: false,
+        }
+    }
 }
 
 impl Tenants {
-    /// How many numbers have been given, those that are free included.
-    pub(super) fn numbers(&self) -> usize {
-        self.starts.len()
-    }
-
     /// How many tenants there are.
     pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+        self.len
     }
 
-    /// Makes room for so many more.
-    pub(super) fn reserve(&mut self, more: usize) {
-        self.starts.reserve_exact(more);
-        // Room that is not used costs no memory.
-        self.letters.reserve(more * USUAL_LENGTH);
-        let (letters, starts, hasher) = (&self.letters, &self.starts, &self.hasher);
-        self.by_id.reserve(more, |number| {
-            hasher.hash_one(bytes_at(letters, starts, *number))
-        });
-    }
-
-    /// The numbers of all tenants, in no order.
+    /// The numbers of all tenants who are in a group, in the order of memory.
     pub(super) fn all(&self) -> impl Iterator<Item = u32> {
-        self.by_id.iter().copied()
+        let pieces = self.pieces.iter().enumerate();
+        let numbers = pieces.flat_map(|(piece, records)| {
+            let mut at = 0;
+            std::iter::from_fn(move || {
+                let length = *records.get(at + LENGTH)?;
+                let number = number_of(piece, at);
+                at += size(length_in(length));
+                Some(number)
+            })
+        });
+        numbers.filter(|number| self.field(*number, GROUP) != NONE)
     }
 
     pub(super) fn find(&self, id: &TenantId) -> Option<u32> {
         let id = id.as_str().as_bytes();
-        self.by_id
-            .find(self.hasher.hash_one(id), |number| self.bytes(*number) == id)
-            .copied()
+        self.find_hashed(id, self.hasher.hash_one(id))
+    }
+
+    fn find_hashed(&self, id: &[u8], hash: u64) -> Option<u32> {
+        self.chain(self.heads.get(self.heads.of(hash)?))
+            .find(|number| self.bytes(*number) == id)
+    }
+
+    /// The records of a chain from this one on.
+    fn chain(&self, first: u32) -> impl Iterator<Item = u32> {
+        let some = |number: u32| (number != NONE).then_some(number);
+        std::iter::successors(some(first), move |number| some(self.field(*number, NEXT)))
     }
 
     /// The id's number, a new one if it has none.
     pub(super) fn number(&mut self, id: &TenantId) -> u32 {
         let id = id.as_str().as_bytes();
-        let (letters, starts, hasher) = (&self.letters, &self.starts, &self.hasher);
-        let entry = self.by_id.entry(
-            hasher.hash_one(id),
-            |number| bytes_at(letters, starts, *number) == id,
-            |number| hasher.hash_one(bytes_at(letters, starts, *number)),
-        );
-        let entry = match entry {
-            Entry::Occupied(known) => return *known.get(),
-            Entry::Vacant(entry) => entry,
-        };
-        let number = self.free.pop().unwrap_or_else(|| {
-            u32::try_from(self.starts.len())
-                .expect("four thousand million tenants do not fit into memory")
-        });
-        entry.insert(number);
-        let start = self.letters.len() as u64;
-        if number as usize == self.starts.len() {
-            self.starts.push(start);
-        } else {
-            self.starts[number as usize] = start;
+        let hash = self.hasher.hash_one(id);
+        if let Some(known) = self.find_hashed(id, hash) {
+            return known;
         }
-        let length = u8::try_from(id.len()).expect("an id has 128 characters at most");
-        self.letters.push(length);
-        self.letters.extend_from_slice(id);
+        self.len += 1;
+        if self.len > self.heads.len * USUAL_CHAIN {
+            if self.is_loading {
+                self.grow_by_half();
+            } else {
+                self.split();
+            }
+        }
+        let number = self.new_record(id);
+        let head = self.heads.of(hash).expect("there is a head by now");
+        self.set_field(number, NEXT, self.heads.get(head));
+        self.heads.set(head, number);
         number
     }
 
-    /// Takes a number back; its id is forgotten.
+    /// Adds half as many heads as there are, and makes all chains anew.
+    fn grow_by_half(&mut self) {
+        self.heads
+            .clear(FIRST_HEADS.max(self.heads.len + self.heads.len / 2));
+        for (piece, records) in self.pieces.iter_mut().enumerate() {
+            let mut at = 0;
+            while let Some(length) = records.get(at + LENGTH) {
+                let id = length_in(*length);
+                let size = size(id);
+                if word(records, at + GROUP) != NONE {
+                    let hash = self.hasher.hash_one(&records[at + ID..at + ID + id]);
+                    let head = self.heads.of(hash).expect("there is a head");
+                    let next = self.heads.get(head).to_le_bytes();
+                    records[at + NEXT..at + NEXT + 4].copy_from_slice(&next);
+                    self.heads.set(head, number_of(piece, at));
+                }
+                at += size;
+            }
+        }
+    }
+
+    /// Adds a head, with those of one chain that belong to it.
+    fn split(&mut self) {
+        let Some(split) = self.heads.add() else {
+            return;
+        };
+        let mut next = self.heads.get(split);
+        self.heads.set(split, NONE);
+        while next != NONE {
+            let number = next;
+            next = self.field(number, NEXT);
+            let hash = self.hasher.hash_one(self.bytes(number));
+            let head = self.heads.of(hash).expect("there is a head");
+            self.set_field(number, NEXT, self.heads.get(head));
+            self.heads.set(head, number);
+        }
+    }
+
+    /// A record for an id, in no group and in no chain.
+    fn new_record(&mut self, id: &[u8]) -> u32 {
+        let size = size(id.len());
+        let free = self.free[size / UNIT];
+        let number = if free == NONE {
+            self.add_record(size)
+        } else {
+            self.free[size / UNIT] = self.field(free, NEXT);
+            free
+        };
+        self.set_row(number, Row::EMPTY);
+        let record = self.record_mut(number);
+        record[LENGTH] = (id.len() - 1) as u8;
+        record[ID..ID + id.len()].copy_from_slice(id);
+        number
+    }
+
+    fn add_record(&mut self, size: usize) -> u32 {
+        let fits = |piece: &Vec<u8>| piece.len() + size <= PIECE_BYTES;
+        if !self.pieces.last().is_some_and(fits) {
+            // The first piece grows as it fills: most jobs have few tenants.
+            let room = if self.pieces.is_empty() {
+                0
+            } else {
+                PIECE_BYTES
+            };
+            self.pieces.push(Vec::with_capacity(room));
+        }
+        let piece = self.pieces.len() - 1;
+        assert!(
+            piece < (1 << 32) / (PIECE_BYTES / UNIT),
+            "the tenants of a job take more than 8 GiB"
+        );
+        let records = &mut self.pieces[piece];
+        let at = records.len();
+        records.resize(at + size, 0);
+        number_of(piece, at)
+    }
+
+    /// Takes back the number of a tenant who is in no group; the id is forgotten.
     pub(super) fn remove(&mut self, number: u32) {
-        let id = bytes_at(&self.letters, &self.starts, number);
-        let entry = self
-            .by_id
-            .find_entry(self.hasher.hash_one(id), |known| *known == number);
-        if let Ok(entry) = entry {
-            self.garbage += id.len() + 1;
-            entry.remove();
-            self.free.push(number);
+        let id = self.bytes(number);
+        let size = size(id.len());
+        let Some(head) = self.heads.of(self.hasher.hash_one(id)) else {
+            return;
+        };
+        let next = self.field(number, NEXT);
+        let first = self.heads.get(head);
+        let before = self
+            .chain(first)
+            .find(|before| self.field(*before, NEXT) == number);
+        if first == number {
+            self.heads.set(head, next);
+        } else if let Some(before) = before {
+            self.set_field(before, NEXT, next);
         }
-        if self.garbage > 4096 && self.garbage > self.letters.len() / 2 {
-            self.tidy();
-        }
+        self.set_row(number, Row::EMPTY);
+        self.set_field(number, NEXT, self.free[size / UNIT]);
+        self.free[size / UNIT] = number;
+        self.len -= 1;
     }
 
     pub(super) fn id(&self, number: u32) -> TenantId {
@@ -109,55 +244,266 @@ impl Tenants {
         TenantId::new(text).expect("only ids are kept")
     }
 
-    fn bytes(&self, number: u32) -> &[u8] {
-        bytes_at(&self.letters, &self.starts, number)
+    pub(super) fn row(&self, number: u32) -> Row {
+        Row {
+            link: self.link(number),
+            since: self.since(number),
+            parameters: self.field(number, PARAMETERS),
+        }
     }
 
-    /// Drops the letters of those who have left.
-    fn tidy(&mut self) {
-        let mut letters = Vec::with_capacity(self.letters.len() - self.garbage);
-        for number in &self.by_id {
-            let id = bytes_at(&self.letters, &self.starts, *number);
-            let start = letters.len() as u64;
-            letters.push(id.len() as u8);
-            letters.extend_from_slice(id);
-            self.starts[*number as usize] = start;
+    pub(super) fn group(&self, number: u32) -> u32 {
+        self.field(number, GROUP)
+    }
+
+    pub(super) fn since(&self, number: u32) -> Since {
+        Since::from_bits(self.field(number, SINCE))
+    }
+
+    pub(super) fn after(&self, number: u32) -> u32 {
+        self.field(number, AFTER)
+    }
+
+    pub(super) fn set_since(&mut self, number: u32, since: Since) {
+        self.set_field(number, SINCE, since.to_bits());
+    }
+
+    pub(super) fn set_parameters(&mut self, number: u32, parameters: u32) {
+        self.set_field(number, PARAMETERS, parameters);
+    }
+
+    fn set_row(&mut self, number: u32, row: Row) {
+        self.set_link(number, row.link);
+        self.set_since(number, row.since);
+        self.set_parameters(number, row.parameters);
+    }
+
+    /// Marks a tenant.
+    pub(super) fn mark(&mut self, number: u32) {
+        self.record_mut(number)[LENGTH] |= MARK;
+    }
+
+    /// Takes the marks of all tenants away. Returns the numbers of those who had none.
+    pub(super) fn take_marks(&mut self) -> Vec<u32> {
+        let mut unmarked = Vec::new();
+        for (piece, records) in self.pieces.iter_mut().enumerate() {
+            let mut at = 0;
+            while let Some(length) = records.get_mut(at + LENGTH) {
+                let was_marked = *length & MARK != 0;
+                *length &= !MARK;
+                let next = at + size(length_in(*length));
+                if !was_marked && word(records, at + GROUP) != NONE {
+                    unmarked.push(number_of(piece, at));
+                }
+                at = next;
+            }
         }
-        self.letters = letters;
-        self.garbage = 0;
+        unmarked
+    }
+
+    fn bytes(&self, number: u32) -> &[u8] {
+        let record = self.record(number);
+        &record[ID..ID + length_in(record[LENGTH])]
+    }
+
+    /// A record, and all that stands behind it.
+    fn record(&self, number: u32) -> &[u8] {
+        let (piece, at) = place_of(number);
+        &self.pieces[piece][at..]
+    }
+
+    fn record_mut(&mut self, number: u32) -> &mut [u8] {
+        let (piece, at) = place_of(number);
+        &mut self.pieces[piece][at..]
+    }
+
+    fn field(&self, number: u32, field: usize) -> u32 {
+        word(self.record(number), field)
+    }
+
+    fn set_field(&mut self, number: u32, field: usize, value: u32) {
+        self.record_mut(number)[field..field + 4].copy_from_slice(&value.to_le_bytes());
     }
 }
 
-fn bytes_at<'l>(letters: &'l [u8], starts: &[u64], number: u32) -> &'l [u8] {
-    let start = starts[number as usize] as usize;
-    let length = usize::from(letters[start]);
-    &letters[start + 1..start + 1 + length]
+impl Row {
+    const EMPTY: Self = Self {
+        link: Link::NOWHERE,
+        since: Since::LONG_AGO,
+        parameters: NONE,
+    };
+}
+
+impl Links for Tenants {
+    fn link(&self, number: u32) -> Link {
+        Link {
+            group: self.field(number, GROUP),
+            before: self.field(number, BEFORE),
+            after: self.field(number, AFTER),
+        }
+    }
+
+    fn set_link(&mut self, number: u32, link: Link) {
+        self.set_field(number, GROUP, link.group);
+        self.set_before(number, link.before);
+        self.set_after(number, link.after);
+    }
+
+    fn set_before(&mut self, number: u32, before: u32) {
+        self.set_field(number, BEFORE, before);
+    }
+
+    fn set_after(&mut self, number: u32, after: u32) {
+        self.set_field(number, AFTER, after);
+    }
+}
+
+/// The first records of the chains.
+#[derive(Debug, Default)]
+struct Heads {
+    pieces: Vec<Vec<u32>>,
+    len: usize,
+}
+
+impl Heads {
+    /// The head that a hash belongs to; `None` while there is none.
+    fn of(&self, hash: u64) -> Option<usize> {
+        let all = self.len.checked_next_power_of_two()?;
+        let head = hash as usize & (all - 1);
+        match self.len {
+            0 => None,
+            len if head < len => Some(head),
+            _ => Some(head - all / 2),
+        }
+    }
+
+    /// Adds a head. Returns the one whose chain it shares from now on.
+    fn add(&mut self) -> Option<usize> {
+        let new = self.len;
+        if new.is_multiple_of(PIECE_HEADS) {
+            let room = if new == 0 { 0 } else { PIECE_HEADS };
+            self.pieces.push(Vec::with_capacity(room));
+        }
+        self.pieces[new / PIECE_HEADS].push(NONE);
+        self.len += 1;
+        Some(new - (1 << new.checked_ilog2()?))
+    }
+
+    /// Makes so many heads, all without a chain.
+    fn clear(&mut self, heads: usize) {
+        while self.len < heads {
+            self.add();
+        }
+        self.pieces.iter_mut().for_each(|piece| piece.fill(NONE));
+    }
+
+    fn get(&self, head: usize) -> u32 {
+        self.pieces[head / PIECE_HEADS][head % PIECE_HEADS]
+    }
+
+    fn set(&mut self, head: usize, number: u32) {
+        self.pieces[head / PIECE_HEADS][head % PIECE_HEADS] = number;
+    }
+}
+
+/// Bytes of a record whose id has so many.
+const fn size(id: usize) -> usize {
+    (ID + id).next_multiple_of(UNIT)
+}
+
+/// How long the id is.
+fn length_in(length: u8) -> usize {
+    usize::from(length & !MARK) + 1
+}
+
+fn number_of(piece: usize, at: usize) -> u32 {
+    ((piece * PIECE_BYTES + at) / UNIT) as u32
+}
+
+fn place_of(number: u32) -> (usize, usize) {
+    let at = number as usize * UNIT;
+    (at / PIECE_BYTES, at % PIECE_BYTES)
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes[at..].first_chunk().expect("a record is whole");
+    u32::from_le_bytes(*word)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
-    fn id(n: usize) -> TenantId {
-        TenantId::new(format!("tenant{n}")).unwrap()
+    fn id(text: &str) -> TenantId {
+        TenantId::new(text).unwrap()
+    }
+
+    /// A tenant who is in a group.
+    fn add(tenants: &mut Tenants, id: &TenantId) -> u32 {
+        let number = tenants.number(id);
+        let link = Link {
+            group: 7,
+            ..Link::NOWHERE
+        };
+        tenants.set_link(number, link);
+        number
     }
 
     #[test]
     fn who_leaves_makes_room_and_everybody_else_keeps_their_number() {
         let mut tenants = Tenants::default();
-        let stays = tenants.number(&id(0));
-        for n in 1..20_000 {
-            let number = tenants.number(&id(n));
-            assert_eq!(tenants.id(number), id(n));
+        let stays = add(&mut tenants, &id("stays"));
+        for n in 10_000..30_000 {
+            let comes = id(&format!("tenant{n}"));
+            let number = add(&mut tenants, &comes);
+            assert_eq!(tenants.id(number), comes);
             tenants.remove(number);
-            assert_eq!(tenants.find(&id(n)), None);
+            assert_eq!(tenants.find(&comes), None);
         }
-        assert_eq!((tenants.number(&id(0)), tenants.id(stays)), (stays, id(0)));
-        assert_eq!(tenants.numbers(), 2);
+        assert_eq!(tenants.number(&id("stays")), stays);
+        assert_eq!((tenants.id(stays), tenants.len()), (id("stays"), 1));
+        let bytes: usize = tenants.pieces.iter().map(Vec::len).sum();
+        assert_eq!(bytes, size(5) + size(11), "the place is used again");
+    }
+
+    #[test]
+    fn ids_of_every_length_are_found_across_pieces_and_heads() {
+        for is_loading in [false, true] {
+            ids_are_found(is_loading);
+        }
+    }
+
+    fn ids_are_found(is_loading: bool) {
+        let mut tenants = Tenants {
+            is_loading,
+            ..Tenants::default()
+        };
+        let name = |n: usize| id(&format!("{n:0>width$}", width = 6 + n % 123));
+        let mut numbers = BTreeMap::new();
+        for n in 0..60_000 {
+            numbers.insert(n, add(&mut tenants, &name(n)));
+        }
+        assert!(tenants.pieces.len() > 2 && tenants.heads.len > 20_000);
+        for n in (0..60_000).step_by(3) {
+            tenants.remove(numbers.remove(&n).unwrap());
+        }
+        for n in 0..60_000 {
+            assert_eq!(tenants.find(&name(n)), numbers.get(&n).copied(), "{n}");
+        }
+        assert_eq!(tenants.len(), numbers.len());
+        let all: Vec<u32> = tenants.all().collect();
+        assert_eq!(all, Vec::from_iter(numbers.values().copied()));
+
+        let marked: Vec<u32> = all.iter().copied().step_by(2).collect();
+        marked.iter().for_each(|number| tenants.mark(*number));
         assert!(
-            tenants.letters.len() < 20_000,
-            "{} bytes",
-            tenants.letters.len()
+            all.iter()
+                .all(|number| tenants.find(&tenants.id(*number)) == Some(*number))
         );
+        let unmarked: Vec<u32> = all.iter().copied().skip(1).step_by(2).collect();
+        assert_eq!(tenants.take_marks(), unmarked);
+        assert_eq!(tenants.take_marks(), all, "the marks are gone");
     }
 }

@@ -156,6 +156,73 @@ fn a_full_read_counts_what_differs_and_repairs_it() {
     assert_eq!(standing(&mirror), [("monthly 1 09:00 UTC".to_owned(), 1)]);
 }
 
+#[test]
+fn a_full_read_given_up_half_way_removes_no_tenant_and_does_not_spoil_the_next() {
+    let daily = || json!({"enabled": true, "frequency": "daily"});
+    let weekly = || json!({"enabled": true, "frequency": "weekly"});
+    let broken = || json!({"enabled": true, "frequency": "daily", "preferred_time": "25:00"});
+    let all = |preference: fn() -> Value| {
+        let ids = ["a", "b", "c"];
+        ids.map(|id| record(id, preference(), DAY))
+    };
+    let mut mirror = mirror(&all(daily));
+    mirror.replace(
+        [record("x", broken(), DAY)].iter().chain(&all(daily)),
+        first(),
+    );
+    let counts = |mirror: &Mirror| (mirror.len(), mirror.quarantine().len());
+    assert_eq!(counts(&mirror), (3, 1));
+
+    mirror.begin_full_read();
+    mirror.take_page(&all(weekly)[..2], first());
+    assert_eq!(
+        standing(&mirror),
+        [
+            ("daily 09:00 UTC".to_owned(), 1),
+            ("weekly monday 09:00 UTC".to_owned(), 2)
+        ],
+        "a page is in effect at once"
+    );
+    // The next read holds only the last of them: what the pages of the first have brought counts for nothing now.
+    mirror.begin_full_read();
+    mirror.take_page(&all(daily)[2..], first());
+    assert_eq!(counts(&mirror), (3, 1));
+    let removed = MirrorDifference {
+        changed: 0,
+        removed: 3,
+    };
+    assert_eq!(mirror.end_full_read(), removed);
+    assert_eq!(counts(&mirror), (1, 0));
+    assert_eq!(mirror.end_full_read(), MirrorDifference::default());
+    assert_eq!(mirror.len(), 1, "without a read nothing ends");
+}
+
+#[test]
+fn what_a_first_full_read_finds_late_stays_late_when_it_is_given_up_and_repeated() {
+    let at = |time: &str| {
+        format!("2026-03-01T{time}Z")
+            .parse::<DateTime<Utc>>()
+            .unwrap()
+    };
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let records = [record("a", daily, "2026-03-01T08:30:00Z")];
+    let reading = Reading {
+        at: at("09:10:00"),
+        seen_until: Some(at("08:00:00")),
+        followed_until: None,
+    };
+    let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
+    mirror.set_planned_until(at("09:05:00"));
+    for _ in 0..2 {
+        mirror.begin_full_read();
+        mirror.take_page(&records, reading);
+        mirror.set_planned_until(at("09:05:00"));
+    }
+    mirror.end_full_read();
+    let late: Vec<_> = mirror.late().map(|(_, _, _, late)| late.chosen).collect();
+    assert_eq!(late, [Some(at("08:30:00"))]);
+}
+
 fn since(mirror: &Mirror, tenant: &str) -> String {
     let since = mirror.schedule_since(&TenantId::new(tenant).unwrap());
     since.unwrap().map_or("long ago".into(), |since| {

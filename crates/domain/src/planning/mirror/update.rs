@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::{
-    Mirror, Row,
+    Mirror,
+    full_read::FullRead,
     groups::{GroupKey, NONE},
     since::Reported,
 };
@@ -73,50 +74,85 @@ impl Mirror {
         records: impl IntoIterator<Item = R>,
         reading: Reading,
     ) -> MirrorDifference {
-        let mut difference = MirrorDifference::default();
-        let was_loaded = std::mem::replace(&mut self.loaded, true);
-        let records = records.into_iter();
-        let more = records.size_hint().0.saturating_sub(self.len());
-        self.tenants.reserve(more);
-        self.rows.0.reserve_exact(more);
-        let mut present = vec![false; self.tenants.numbers()];
-        let mut quarantined_before = std::mem::take(&mut self.quarantine);
+        self.begin_full_read();
+        self.take_page(records, reading);
+        self.end_full_read()
+    }
+
+    /// Begins a full read that comes in [pages](Self::take_page). One that has begun before and not ended is given up:
+    /// what its pages brought stays in effect, as if changes had brought it, and no tenant is gone.
+    pub fn begin_full_read(&mut self) {
+        if self.full_read.take().is_some() {
+            self.tenants.take_marks();
+        }
+        self.tenants.is_loading = !self.loaded;
+        self.full_read = Some(FullRead {
+            quarantined: self.quarantine.keys().cloned().collect(),
+            changed: 0,
+        });
+    }
+
+    /// Takes a page of a full read that has begun: each preference is in effect at once. Of a tenant who comes twice,
+    /// the last one holds.
+    pub fn take_page<R: Borrow<PreferenceRecord>>(
+        &mut self,
+        records: impl IntoIterator<Item = R>,
+        reading: Reading,
+    ) {
+        if self.full_read.is_none() {
+            self.begin_full_read();
+        }
+        let mut full_read = self.full_read.take().unwrap_or_default();
         for record in records {
             let record = record.borrow();
-            let was_quarantined = quarantined_before.remove(&record.tenant_id);
+            let was_quarantined = self.quarantine.remove(&record.tenant_id);
+            if was_quarantined.is_some() {
+                full_read.quarantined.remove(&record.tenant_id);
+            }
             let reported = Reported {
                 schedule_since: record.schedule_since,
                 stored_at: record.updated_at,
                 read_at: reading.at,
                 followed_until: reading.followed_until,
             };
-            let mut changed = self.set(&record.tenant_id, &record.preference, reported);
+            let (number, mut changed) = self.set(&record.tenant_id, &record.preference, reported);
             if was_quarantined.is_some()
                 && was_quarantined.as_ref() == self.quarantine.get(&record.tenant_id)
             {
                 changed = Changed::Nothing;
             }
-            if let Some(number) = self.tenants.find(&record.tenant_id) {
-                if present.len() <= number as usize {
-                    present.resize(number as usize + 1, false);
-                }
-                present[number as usize] = true;
-                if changed == Changed::When {
-                    self.is_late(number, was_loaded, reading);
+            if let Some(number) = number {
+                self.tenants.mark(number);
+                // What a first read has brought that was given up is as new as before it.
+                if changed == Changed::When || !self.loaded {
+                    self.is_late(number, self.loaded, reading);
                 }
             }
-            difference.changed += usize::from(changed > Changed::Nothing);
+            full_read.changed += usize::from(changed > Changed::Nothing);
         }
-        let gone = self
-            .tenants
-            .all()
-            .filter(|number| !present[*number as usize]);
-        let gone: Vec<TenantId> = gone.map(|number| self.tenants.id(number)).collect();
-        for tenant in &gone {
-            self.remove(tenant);
+        self.full_read = Some(full_read);
+    }
+
+    /// Ends a full read all of whose pages have been taken: tenants in none of them are gone.
+    pub fn end_full_read(&mut self) -> MirrorDifference {
+        let Some(FullRead {
+            quarantined,
+            changed,
+        }) = self.full_read.take()
+        else {
+            return MirrorDifference::default();
+        };
+        let gone = self.tenants.take_marks();
+        for number in &gone {
+            self.remove_number(*number);
         }
-        difference.removed = gone.len() + quarantined_before.len();
-        difference
+        let released = quarantined
+            .iter()
+            .filter(|tenant| self.quarantine.remove(*tenant).is_some());
+        let removed = gone.len() + released.count();
+        self.loaded = true;
+        self.tenants.is_loading = false;
+        MirrorDifference { changed, removed }
     }
 
     /// Takes one change of the feed.
@@ -133,8 +169,8 @@ impl Mirror {
                     read_at: reading.at,
                     followed_until: Some(DateTime::<Utc>::MAX_UTC),
                 };
-                let changed = self.set(&change.tenant_id, preference, reported);
-                if let Some(number) = self.tenants.find(&change.tenant_id)
+                let (number, changed) = self.set(&change.tenant_id, preference, reported);
+                if let Some(number) = number
                     && changed == Changed::When
                 {
                     self.is_late(number, true, reading);
@@ -148,7 +184,7 @@ impl Mirror {
     fn is_late(&mut self, number: u32, was_known: bool, reading: Reading) {
         // What was to come before, the tenant no longer wants.
         self.late.remove(&number);
-        let since = self.rows.0[number as usize].since.instant();
+        let since = self.tenants.since(number).instant();
         let Some(seen_until) = reading.seen_until else {
             return;
         };
@@ -158,13 +194,13 @@ impl Mirror {
         }
     }
 
-    /// Puts a tenant where their preference says.
+    /// Puts a tenant where their preference says. Returns their number while they are scheduled.
     fn set(
         &mut self,
         tenant: &TenantId,
         preference: &Map<String, Value>,
         reported: Reported,
-    ) -> Changed {
+    ) -> (Option<u32>, Changed) {
         // Parameters that somebody has have been found usable, and so have schedules that are remembered.
         let found = self.parameters.find(preference);
         let known = self.schedules.find(preference);
@@ -181,28 +217,26 @@ impl Mirror {
                 Err(errors) => {
                     self.remove(tenant);
                     self.quarantine.insert(tenant.clone(), errors);
-                    return Changed::When;
+                    return (None, Changed::When);
                 }
             },
         };
         let Some(slot) = slot else {
             let was_on = self.remove(tenant);
-            return if was_on {
+            let changed = if was_on {
                 Changed::When
             } else {
                 Changed::Nothing
             };
+            return (None, changed);
         };
         let number = self.tenants.number(tenant);
-        if self.rows.0.len() <= number as usize {
-            self.rows.0.resize(number as usize + 1, Row::EMPTY);
-        }
-        let old = self.rows.0[number as usize];
+        let old = self.tenants.row(number);
         let same_slot = old.link.group != NONE && self.groups.packed_slot(old.link.group) == slot;
         let since = reported.since(same_slot.then_some(old.since));
         let parameters = self.parameters.acquire(&found);
-        let row = &mut self.rows.0[number as usize];
-        (row.since, row.parameters) = (since, parameters);
+        self.tenants.set_since(number, since);
+        self.tenants.set_parameters(number, parameters);
         if old.parameters != NONE {
             self.parameters.release(old.parameters);
         }
@@ -212,16 +246,17 @@ impl Mirror {
                 slot,
                 spread_minutes,
             };
-            self.groups.remove(number, &mut self.rows);
-            self.groups.add(key, number, &mut self.rows);
+            self.groups.remove(number, &mut self.tenants);
+            self.groups.add(key, number, &mut self.tenants);
         }
-        if !same_slot || old.since != since {
+        let changed = if !same_slot || old.since != since {
             Changed::When
         } else if old.parameters != parameters {
             Changed::How
         } else {
             Changed::Nothing
-        }
+        };
+        (Some(number), changed)
     }
 
     /// The slot that a preference comes to; `None` when it is off.
@@ -236,12 +271,15 @@ impl Mirror {
         let Some(number) = self.tenants.find(tenant) else {
             return false;
         };
-        self.late.remove(&number);
-        self.groups.remove(number, &mut self.rows);
-        let row = std::mem::replace(&mut self.rows.0[number as usize], Row::EMPTY);
-        self.parameters.release(row.parameters);
-        self.tenants.remove(number);
+        self.remove_number(number);
         true
+    }
+
+    fn remove_number(&mut self, number: u32) {
+        self.late.remove(&number);
+        self.groups.remove(number, &mut self.tenants);
+        self.parameters.release(self.tenants.row(number).parameters);
+        self.tenants.remove(number);
     }
 
     /// Spreads the tenants over so many minutes from now on.
@@ -249,12 +287,12 @@ impl Mirror {
         self.spread_minutes = minutes;
         let everybody: Vec<u32> = self.tenants.all().collect();
         for number in everybody {
-            let group = self.rows.0[number as usize].link.group;
+            let group = self.tenants.group(number);
             let tenant = self.tenants.id(number);
             let key = self.groups.key_with(group, spread_minute(&tenant, minutes));
             if !self.groups.has_key(group, key) {
-                self.groups.remove(number, &mut self.rows);
-                self.groups.add(key, number, &mut self.rows);
+                self.groups.remove(number, &mut self.tenants);
+                self.groups.add(key, number, &mut self.tenants);
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// Pages one after the other that may bring nothing.
 const MAX_EMPTY_PAGES: usize = 100;
 /// Tenants of one feature.
-const MAX_TENANTS: usize = 20_000_000;
+const MAX_TENANTS: usize = 150_000_000;
 /// Pages of one read.
 const MAX_PAGES: usize = 1_000_000;
 /// Time for one read.

@@ -21,6 +21,8 @@ const MAX_ENTRY_BYTES: usize = 2 * MAX_PREFERENCE_BYTES;
 const MAX_ENTRY_DEPTH: usize = 2 * MAX_DEPTH;
 /// Entries of one read that are kept with their reasons; more are counted.
 const MAX_REJECTED_ENTRIES: usize = 10_000;
+/// Preferences that are remembered, so that tenants with equal ones share them; then all are forgotten.
+const MAX_SHARED_PREFERENCES: usize = 10_000;
 /// Where the reference server puts the fields of a preference that it does not know.
 const OWN_FIELDS: &str = "own_fields";
 
@@ -215,15 +217,18 @@ impl<'a> GroupsPage<'a> {
     }
 }
 
-/// All pages together. The first says where the snapshot stands in the feed: what changed while the others
+/// All pages so far. The first says where the snapshot stands in the feed: what changed while the others
 /// were read comes again as a change.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
+    /// Those that have not been taken yet.
     pub(super) records: Vec<PreferenceRecord>,
+    /// Number of records that have been taken.
+    taken: usize,
     pub(super) rejected: Vec<RejectedEntry>,
     /// Number of misfits beyond those.
     pub(super) more_rejected: usize,
-    /// Every preference there is, once: few of many tenants' differ.
+    /// The preferences met lately, each once: few of many tenants' differ.
     preferences: HashSet<Arc<Object>>,
     groups: usize,
     pub(super) epoch: Option<String>,
@@ -253,7 +258,13 @@ impl Groups {
 
     /// Number of entries so far, those that do not fit included.
     pub(super) fn len(&self) -> usize {
-        self.records.len() + self.rejected.len() + self.more_rejected
+        self.taken + self.records.len() + self.rejected.len() + self.more_rejected
+    }
+
+    /// The records of the pages added since the last call.
+    pub(super) fn take_records(&mut self) -> Vec<PreferenceRecord> {
+        self.taken += self.records.len();
+        std::mem::take(&mut self.records)
     }
 
     fn leave_out(&mut self, rejected_entry: RejectedEntry) {
@@ -335,6 +346,9 @@ impl Groups {
     fn intern(&mut self, preference: Object) -> Arc<Object> {
         if let Some(known) = self.preferences.get(&preference) {
             return Arc::clone(known);
+        }
+        if self.preferences.len() >= MAX_SHARED_PREFERENCES {
+            self.preferences.clear();
         }
         let preference = Arc::new(preference);
         self.preferences.insert(Arc::clone(&preference));

@@ -3,12 +3,17 @@
 //! that a crash cut off is as if it had not been written, and damage is something else.
 
 use std::{
+    collections::hash_map::RandomState,
     fs::File as StdFile,
+    hash::BuildHasher,
     io::{self, BufRead, BufReader, ErrorKind, Read},
-    path::Path,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::{Stream, stream};
 use punctual_application::ports::{ChangePage, Cursor};
 use punctual_domain::{ChangeKind, PreferenceRecord, TenantId};
 use serde::{Deserialize, Serialize};
@@ -23,6 +28,10 @@ use super::folder;
 const CONTACT_INTERVAL: TimeDelta = TimeDelta::seconds(60);
 /// Bytes that are written at once.
 const WRITE_BUFFER_BYTES: usize = 1024 * 1024;
+/// Bytes that are read at once.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Records of a page that is read.
+const PAGE: usize = 5_000;
 /// The version of the file. The one before had no seals; it is still read.
 const VERSION: u32 = 2;
 /// How a seal begins.
@@ -57,18 +66,24 @@ pub(super) struct Journal {
     text: Vec<u8>,
     /// Of everything so far.
     hasher: blake3::Hasher,
+    bytes: u64,
     written_until: DateTime<Utc>,
 }
 
-impl Journal {
-    /// Replaces the file by a snapshot.
-    pub(super) async fn begin(
-        path: &Path,
-        source: &str,
-        records: &[PreferenceRecord],
-        cursor: &Cursor,
-        read_at: DateTime<Utc>,
-    ) -> io::Result<Self> {
+/// A file that a snapshot is written to, page by page. It takes the place of the one before once it is whole; dropped
+/// before that, it leaves nothing behind.
+pub(super) struct NewJournal {
+    journal: Journal,
+    path: PathBuf,
+    unfinished: Unfinished,
+}
+
+/// A file that is deleted unless it gets another name.
+struct Unfinished(PathBuf);
+
+impl NewJournal {
+    /// Begins a file.
+    pub(super) async fn create(path: &Path, source: &str) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             folder::create(folder)?;
         }
@@ -79,48 +94,115 @@ impl Journal {
             .mode(0o600)
             .open(&new)
             .await?;
-        let mut journal = Self {
+        let mut journal = Journal {
             file,
             text: Vec::new(),
             hasher: blake3::Hasher::new(),
-            written_until: read_at,
+            bytes: 0,
+            written_until: DateTime::<Utc>::MIN_UTC,
         };
-        let written = journal.write(source, records, cursor, read_at).await;
-        let written = match written {
-            Ok(()) => fs::rename(&new, path).await,
-            failed => failed,
-        };
-        match written {
-            Ok(()) => Ok(journal),
-            Err(error) => {
-                let _ = fs::remove_file(&new).await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn write(
-        &mut self,
-        source: &str,
-        records: &[PreferenceRecord],
-        cursor: &Cursor,
-        read_at: DateTime<Utc>,
-    ) -> io::Result<()> {
-        self.push(&Line::Head {
+        journal.push(&Line::Head {
             source: source.to_owned(),
             version: Some(VERSION),
         })?;
-        for record in records {
-            self.push(&Line::Set(record.clone()))?;
-            if self.text.len() >= WRITE_BUFFER_BYTES {
-                self.file.write_all(&self.text).await?;
-                self.text.clear();
-            }
-        }
-        self.seal(cursor, read_at).await?;
-        self.file.sync_all().await
+        Ok(Self {
+            journal,
+            path: path.to_owned(),
+            unfinished: Unfinished(new),
+        })
     }
 
+    /// Adds a page of the snapshot.
+    pub(super) async fn add(&mut self, records: &[PreferenceRecord]) -> io::Result<()> {
+        let journal = &mut self.journal;
+        for record in records {
+            journal.push(&Line::Set(record.clone()))?;
+            if journal.text.len() >= WRITE_BUFFER_BYTES {
+                journal.file.write_all(&journal.text).await?;
+                journal.text.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the file before by this one. Returns the snapshot in it as well.
+    pub(super) async fn finish(
+        self,
+        cursor: &Cursor,
+        read_at: DateTime<Utc>,
+    ) -> io::Result<(Journal, WrittenSnapshot)> {
+        let Self {
+            mut journal,
+            path,
+            unfinished,
+        } = self;
+        journal.seal(cursor, read_at).await?;
+        journal.file.sync_all().await?;
+        fs::rename(&unfinished.0, &path).await?;
+        let written = WrittenSnapshot {
+            file: StdFile::open(&path)?,
+            path,
+            bytes: journal.bytes,
+        };
+        Ok((journal, written))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Once it is finished, there is none of this name.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The snapshot at the beginning of a file, whatever is appended to it or takes its place.
+pub(super) struct WrittenSnapshot {
+    path: PathBuf,
+    file: StdFile,
+    bytes: u64,
+}
+
+impl WrittenSnapshot {
+    /// Its records, page by page.
+    pub(super) fn pages(self) -> impl Stream<Item = Result<Vec<PreferenceRecord>, String>> + Send {
+        pages(self.path, self.file, self.bytes, |_, _| true)
+    }
+}
+
+/// The records in the first bytes of a file that are to be taken, page by page; `is_taken` gets their places.
+fn pages(
+    path: PathBuf,
+    file: StdFile,
+    bytes: u64,
+    is_taken: impl Fn(&TenantId, u64) -> bool + Send + 'static,
+) -> impl Stream<Item = Result<Vec<PreferenceRecord>, String>> + Send {
+    let named = move |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
+    let lines = placed_lines(BufReader::with_capacity(READ_BUFFER_BYTES, file).take(bytes));
+    stream::try_unfold(
+        (lines, is_taken, named),
+        |(mut lines, is_taken, named)| async move {
+            let read = tokio::task::spawn_blocking(move || {
+                let mut page = Vec::new();
+                while page.len() < PAGE
+                    && let Some(line) = lines.next()
+                {
+                    match line.and_then(|(place, line)| Ok((place, serde_json::from_slice(&line)?)))
+                    {
+                        Ok((place, Line::Set(record))) if is_taken(&record.tenant_id, place) => {
+                            page.push(record);
+                        }
+                        Ok(_) => {}
+                        Err(error) => return Err(named(&error)),
+                    }
+                }
+                Ok((!page.is_empty()).then_some((page, (lines, is_taken, named))))
+            });
+            read.await.unwrap_or_else(|error| Err(error.to_string()))
+        },
+    )
+}
+
+impl Journal {
     /// Adds a page of changes.
     pub(super) async fn append(
         &mut self,
@@ -152,7 +234,9 @@ impl Journal {
             known_at,
         })?;
         let hash = self.hasher.finalize().to_string();
+        let before_seal = self.text.len();
         write_line(&mut self.text, &Line::Seal { hash })?;
+        self.bytes += (self.text.len() - before_seal) as u64;
         self.file.write_all(&self.text).await?;
         self.file.flush().await?;
         self.text.clear();
@@ -164,6 +248,7 @@ impl Journal {
         let begins = self.text.len();
         write_line(&mut self.text, line)?;
         self.hasher.update(&self.text[begins..]);
+        self.bytes += (self.text.len() - begins) as u64;
         Ok(())
     }
 }
@@ -179,6 +264,8 @@ fn write_line(text: &mut Vec<u8>, line: &Line) -> io::Result<()> {
 pub(super) struct JournalState {
     pub(super) cursor: Cursor,
     pub(super) known_at: DateTime<Utc>,
+    /// Length of the whole state, in bytes.
+    bytes: u64,
     /// What is wrong behind the last state that is whole.
     pub(super) damage: Option<Damage>,
 }
@@ -191,13 +278,144 @@ pub(super) enum Damage {
     Changed,
 }
 
+/// Where the last known record of each tenant stands in a file: 16 bytes per tenant, however large the records are.
+#[derive(Default)]
+pub(super) struct Index {
+    /// The hash of the id, and the place.
+    places: Vec<(u64, u64)>,
+    hasher: RandomState,
+}
+
+impl Index {
+    /// Takes in what stands at a place; later ones count.
+    pub(super) fn take(&mut self, kept: &JournalRecord, place: u64) {
+        let (tenant, gone) = match kept {
+            JournalRecord::Set(record) => (&record.tenant_id, 0),
+            JournalRecord::Remove(tenant) => (tenant, 1),
+        };
+        self.places
+            .push((self.hasher.hash_one(tenant), place << 1 | gone));
+    }
+
+    /// Keeps of each tenant the last place, once all have been taken in.
+    fn finish(&mut self) {
+        self.places.sort_unstable();
+        let mut last: Vec<(u64, u64)> = Vec::with_capacity(self.places.len());
+        let mut places = std::mem::take(&mut self.places).into_iter().peekable();
+        while let Some((hash, place)) = places.next() {
+            let is_last = places.peek().is_none_or(|(next, _)| *next != hash);
+            if is_last && place & 1 == 0 {
+                last.push((hash, place >> 1));
+            }
+        }
+        last.shrink_to_fit();
+        self.places = last;
+    }
+
+    fn place(&self, tenant: &TenantId) -> Option<u64> {
+        let hash = self.hasher.hash_one(tenant);
+        let found = self.places.binary_search_by_key(&hash, |(hash, _)| *hash);
+        found.ok().map(|at| self.places[at].1)
+    }
+}
+
+/// The last known records, which stay on the disk.
+pub(super) struct Restored {
+    path: PathBuf,
+    file: StdFile,
+    bytes: u64,
+    index: Index,
+}
+
+impl Restored {
+    /// The records of the state that was read from a file into this index.
+    ///
+    /// # Errors
+    /// The reason why the file cannot be opened.
+    pub(super) fn new(path: &Path, state: &JournalState, mut index: Index) -> Result<Self, String> {
+        index.finish();
+        let file = StdFile::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            bytes: state.bytes,
+            index,
+        })
+    }
+
+    /// Number of tenants.
+    pub(super) fn len(&self) -> usize {
+        self.index.places.len()
+    }
+
+    /// All records, page by page.
+    ///
+    /// # Errors
+    /// The reason why the file cannot be opened.
+    pub(super) fn pages(
+        self: &Arc<Self>,
+    ) -> Result<impl Stream<Item = Result<Vec<PreferenceRecord>, String>> + Send + use<>, String>
+    {
+        // Its position is its own: others read from the same file.
+        let file = StdFile::open(&self.path)
+            .map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let restored = Arc::clone(self);
+        let is_last = move |tenant: &TenantId, place| restored.index.place(tenant) == Some(place);
+        Ok(pages(self.path.clone(), file, self.bytes, is_last))
+    }
+
+    /// The records of these tenants.
+    ///
+    /// # Errors
+    /// The reason why one cannot be read.
+    pub(super) async fn get(
+        self: Arc<Self>,
+        tenants: Vec<TenantId>,
+    ) -> Result<Vec<PreferenceRecord>, String> {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut records = Vec::new();
+            for tenant in tenants {
+                let Some(place) = self.index.place(&tenant) else {
+                    continue;
+                };
+                let line = line_at(&self.file, place)
+                    .and_then(|line| Ok(serde_json::from_slice::<Line>(&line)?))
+                    .map_err(|error| format!("{}: {error}", self.path.display()))?;
+                match line {
+                    Line::Set(record) if record.tenant_id == tenant => records.push(record),
+                    _ => {}
+                }
+            }
+            Ok(records)
+        });
+        read.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+/// The line that begins at a place of a file.
+fn line_at(file: &StdFile, place: u64) -> io::Result<Vec<u8>> {
+    let (mut line, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = file.read_at(&mut buffer, place + line.len() as u64)?;
+        let read = &buffer[..read];
+        if let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            line.extend_from_slice(&read[..end]);
+            return Ok(line);
+        }
+        if read.is_empty() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        line.extend_from_slice(read);
+    }
+}
+
 /// A record or the end of one.
 pub(super) enum JournalRecord {
     Set(PreferenceRecord),
     Remove(TenantId),
 }
 
-/// Reads the last whole state of a file, record by record in their order; `None` when there is none, or it belongs to
+/// Reads the last whole state of a file, record by record in their order and with their places; `None` when there is none, or it belongs to
 /// another source.
 ///
 /// # Errors
@@ -205,12 +423,14 @@ pub(super) enum JournalRecord {
 pub(super) async fn read<T: Default + Send + 'static>(
     path: &Path,
     source: &str,
-    take: fn(&mut T, JournalRecord),
+    take: fn(&mut T, JournalRecord, u64),
 ) -> Result<Option<(JournalState, T)>, String> {
     let (path, source) = (path.to_owned(), source.to_owned());
     let read = tokio::task::spawn_blocking(move || {
         let mut records = T::default();
-        let found = read_file(&path, &source, |kept| take(&mut records, kept));
+        let found = read_file(&path, &source, |kept, place| {
+            take(&mut records, kept, place)
+        });
         found.map(|found| found.map(|found| (found, records)))
     });
     read.await.unwrap_or_else(|error| Err(error.to_string()))
@@ -219,7 +439,7 @@ pub(super) async fn read<T: Default + Send + 'static>(
 fn read_file(
     path: &Path,
     source: &str,
-    mut take: impl FnMut(JournalRecord),
+    mut take: impl FnMut(JournalRecord, u64),
 ) -> Result<Option<JournalState>, String> {
     let named = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let open = || StdFile::open(path).map(BufReader::new);
@@ -230,13 +450,15 @@ fn read_file(
     };
     let (whole, damage) = whole(file).map_err(|error| named(&error))?;
     let mut found = None;
-    for line in lines(open().map_err(|error| named(&error))?.take(whole)) {
-        match line.and_then(|line| Ok(serde_json::from_slice(&line)?)) {
-            Ok(Line::Head { source: named, .. }) if named != source => return Ok(None),
-            Ok(Line::Head { .. } | Line::Seal { .. }) => {}
-            Ok(Line::Set(record)) => take(JournalRecord::Set(record)),
-            Ok(Line::Remove { tenant_id }) => take(JournalRecord::Remove(tenant_id)),
-            Ok(Line::Until { cursor, known_at }) => found = Some((cursor, known_at)),
+    for line in placed_lines(open().map_err(|error| named(&error))?.take(whole)) {
+        match line.and_then(|(place, line)| Ok((place, serde_json::from_slice(&line)?))) {
+            Ok((_, Line::Head { source: named, .. })) if named != source => return Ok(None),
+            Ok((_, Line::Head { .. } | Line::Seal { .. })) => {}
+            Ok((place, Line::Set(record))) => take(JournalRecord::Set(record), place),
+            Ok((place, Line::Remove { tenant_id })) => {
+                take(JournalRecord::Remove(tenant_id), place);
+            }
+            Ok((_, Line::Until { cursor, known_at })) => found = Some((cursor, known_at)),
             Err(error) => return Err(named(&error)),
         }
     }
@@ -247,6 +469,7 @@ fn read_file(
     Ok(Some(JournalState {
         cursor,
         known_at,
+        bytes: whole,
         damage,
     }))
 }
@@ -287,6 +510,17 @@ fn whole(file: BufReader<StdFile>) -> io::Result<(u64, Option<Damage>)> {
         }
     }
     Ok((whole, (whole < read).then_some(Damage::CutOff)))
+}
+
+/// The lines of a file with their ends, and where each begins.
+fn placed_lines(file: impl BufRead) -> impl Iterator<Item = io::Result<(u64, Vec<u8>)>> {
+    let mut next = 0;
+    lines(file).map(move |line| {
+        let line = line?;
+        let place = next;
+        next += line.len() as u64;
+        Ok((place, line))
+    })
 }
 
 /// The lines of a file with their ends.

@@ -10,6 +10,8 @@ use chrono::{DateTime, Utc};
 use punctual_domain::{PreferenceRecord, TenantId, says_when, schedule_text};
 use serde_json::{Map, Value};
 
+use super::journal::JournalRecord;
+
 /// Ways to write a schedule that are remembered; then all are forgotten.
 const MAX_CACHED_SCHEDULES: usize = 8_192;
 
@@ -99,6 +101,14 @@ impl Tenants {
         self.on += usize::from(tenant.is_on());
         let before = self.by_hash.insert(hash, tenant);
         self.on -= usize::from(before.is_some_and(Tenant::is_on));
+    }
+
+    /// Takes in what stands in a file.
+    pub(super) fn take(&mut self, kept: &JournalRecord) {
+        match kept {
+            JournalRecord::Set(record) => self.set(record),
+            JournalRecord::Remove(tenant) => self.remove(tenant),
+        }
     }
 
     pub(super) fn remove(&mut self, tenant: &TenantId) {

@@ -1,7 +1,12 @@
 //! What is kept on disk, what is given back, and what is held back.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
-use punctual_application::{ports::MockConfigDatabase, testing::ManualClock};
+use punctual_application::{
+    ports::{MockConfigDatabase, Snapshot},
+    testing::ManualClock,
+};
 use punctual_domain::Change;
 use serde_json::{Value, json};
 
@@ -47,13 +52,18 @@ fn answering(answers: Vec<Result<Snapshot, ConfigDatabaseError>>) -> MockConfigD
     inner.expect_snapshot().returning(move |_| {
         let mut answers = answers.lock().unwrap();
         if answers.len() > 1 {
-            answers.remove(0)
+            answers.remove(0).map(Into::into)
         } else {
-            answers[0].clone()
+            answers[0].clone().map(Into::into)
         }
     });
     inner.expect_preferences().returning(|_, _| Err(down()));
     inner
+}
+
+/// The snapshot, read to its end.
+async fn whole(database: &impl ConfigDatabase) -> Result<Snapshot, ConfigDatabaseError> {
+    database.snapshot(&feature()).await?.collect().await
 }
 
 fn around(inner: MockConfigDatabase, folder: &tempfile::TempDir, source: &str) -> LastKnownGood {
@@ -63,7 +73,7 @@ fn around(inner: MockConfigDatabase, folder: &tempfile::TempDir, source: &str) -
 
 /// The tenants of the last whole state, and what is wrong behind it.
 async fn kept(path: &std::path::Path) -> Result<Option<(Vec<String>, Option<Damage>)>, String> {
-    let take = |records: &mut Records, kept| match kept {
+    let take = |records: &mut BTreeMap<TenantId, PreferenceRecord>, kept, _| match kept {
         JournalRecord::Set(record) => {
             records.insert(record.tenant_id.clone(), record);
         }
@@ -146,7 +156,7 @@ async fn an_agent_that_starts_while_the_server_is_down_goes_on_with_what_was_kno
         })
     });
     let first = around(up, &folder, "server");
-    let read = first.snapshot(&feature()).await.unwrap();
+    let read = whole(&first).await.unwrap();
     first
         .changes(&feature(), &read.cursor, Duration::ZERO)
         .await
@@ -158,7 +168,7 @@ async fn an_agent_that_starts_while_the_server_is_down_goes_on_with_what_was_kno
         &folder,
         "server",
     );
-    let restored = second.snapshot(&feature()).await.unwrap();
+    let restored = whole(&second).await.unwrap();
     assert_eq!(
         restored.known_at,
         Some("2026-03-01T09:00:00Z".parse().unwrap())
@@ -186,10 +196,10 @@ async fn an_agent_that_starts_while_the_server_is_down_goes_on_with_what_was_kno
 
     // It is given once; then the error is returned, until the server is back.
     assert_eq!(
-        second.snapshot(&feature()).await.unwrap_err().kind,
+        whole(&second).await.unwrap_err().kind,
         ConfigErrorKind::Unavailable
     );
-    assert_eq!(second.snapshot(&feature()).await.unwrap().known_at, None);
+    assert_eq!(whole(&second).await.unwrap().known_at, None);
     let error = second.preferences(&feature(), &ask).await.unwrap_err();
     assert_eq!(
         error.kind,
@@ -203,7 +213,7 @@ async fn without_a_file_of_this_very_server_nothing_is_invented() {
     let folder = tempfile::tempdir().unwrap();
     let cold = around(answering(vec![Err(down())]), &folder, "server");
     assert_eq!(
-        cold.snapshot(&feature()).await.unwrap_err().kind,
+        whole(&cold).await.unwrap_err().kind,
         ConfigErrorKind::Unavailable
     );
     drop(cold);
@@ -212,7 +222,7 @@ async fn without_a_file_of_this_very_server_nothing_is_invented() {
         .await
         .unwrap();
     let other = around(answering(vec![Err(down())]), &folder, "another server");
-    assert!(other.snapshot(&feature()).await.is_err());
+    assert!(whole(&other).await.is_err());
     drop(other);
 
     for damage in [
@@ -222,7 +232,7 @@ async fn without_a_file_of_this_very_server_nothing_is_invented() {
     ] {
         std::fs::write(folder.path().join("new/posts.ndjson"), damage).unwrap();
         let damaged = around(answering(vec![Err(down())]), &folder, "server");
-        assert!(damaged.snapshot(&feature()).await.is_err(), "{damage:?}");
+        assert!(whole(&damaged).await.is_err(), "{damage:?}");
     }
 }
 
@@ -274,7 +284,7 @@ async fn a_file_with_one_bit_changed_is_never_used_behind_the_change() {
         &folder,
         "server",
     );
-    known.snapshot(&feature()).await.unwrap();
+    whole(&known).await.unwrap();
     let path = folder.path().join("new/posts.ndjson");
     let first = std::fs::read(&path).unwrap().len();
     next_changes(&known).await;
@@ -318,7 +328,7 @@ async fn a_file_of_the_version_before_is_still_read() {
     let path = folder.path().join("new/posts.ndjson");
     std::fs::write(&path, old).unwrap();
     let down = around(answering(vec![Err(down())]), &folder, "server");
-    let restored = down.snapshot(&feature()).await.unwrap();
+    let restored = whole(&down).await.unwrap();
     assert_eq!((restored.records.len(), restored.cursor.since_id), (1, 8));
     drop(down);
     // A broken line before good ones is damage: b, who is gone, is back, and it is reported.
@@ -331,13 +341,9 @@ async fn a_file_of_the_version_before_is_still_read() {
     assert_eq!((records.len(), damage), (2, Some(Damage::Changed)));
     // A full read writes it anew.
     let up = around(answering(vec![Ok(snapshot(3))]), &folder, "server");
-    assert_eq!(
-        up.snapshot(&feature()).await.unwrap().records.len(),
-        2,
-        "held back"
-    );
+    assert_eq!(whole(&up).await.unwrap().records.len(), 2, "held back");
     tokio::time::advance(CONFIRM_SNAPSHOT_AFTER).await;
-    up.snapshot(&feature()).await.unwrap();
+    whole(&up).await.unwrap();
     assert!(
         std::fs::read_to_string(&path)
             .unwrap()
@@ -350,7 +356,7 @@ async fn the_folder_is_for_one_agent_and_for_no_other_user() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let first = around(answering(vec![Ok(snapshot(3))]), &folder, "server");
-    first.snapshot(&feature()).await.unwrap();
+    whole(&first).await.unwrap();
     let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
     let inner = Arc::new(answering(vec![Ok(snapshot(3))]));
     let path = folder.path().join("new");
@@ -442,7 +448,7 @@ async fn a_schedule_that_stays_the_same_keeps_its_time_also_over_restarts() {
     let known = around(then_changes(answering(answers), pages), &folder, "server");
     let mut seen = Vec::new();
     for _ in 0..3 {
-        seen.push(since(known.snapshot(&feature()).await.unwrap()).unwrap());
+        seen.push(since(whole(&known).await.unwrap()).unwrap());
     }
     for _ in 0..3 {
         let change = next_changes(&known).await.remove(0);
@@ -458,7 +464,7 @@ async fn a_schedule_that_stays_the_same_keeps_its_time_also_over_restarts() {
     drop(known);
 
     let restarted = around(answering(vec![Err(down())]), &folder, "server");
-    let restored = restarted.snapshot(&feature()).await.unwrap();
+    let restored = whole(&restarted).await.unwrap();
     assert_eq!(since(restored).unwrap(), "2026-01-05T00:00:00+00:00");
     drop(restarted);
     let answers = vec![
@@ -468,16 +474,12 @@ async fn a_schedule_that_stays_the_same_keeps_its_time_also_over_restarts() {
     ];
     let restarted = around(answering(answers), &folder, "server");
     assert_eq!(
-        since(restarted.snapshot(&feature()).await.unwrap()).unwrap(),
+        since(whole(&restarted).await.unwrap()).unwrap(),
         "2026-01-05T00:00:00+00:00"
     );
+    assert_eq!(since(whole(&restarted).await.unwrap()), None, "long ago");
     assert_eq!(
-        since(restarted.snapshot(&feature()).await.unwrap()),
-        None,
-        "long ago"
-    );
-    assert_eq!(
-        since(restarted.snapshot(&feature()).await.unwrap()).unwrap(),
+        since(whole(&restarted).await.unwrap()).unwrap(),
         "1970-01-01T00:00:00+00:00",
         "still long ago"
     );
@@ -494,11 +496,8 @@ async fn what_the_server_says_of_a_schedule_is_kept_as_it_is() {
         &folder,
         "server",
     );
-    known.snapshot(&feature()).await.unwrap();
-    assert_eq!(
-        known.snapshot(&feature()).await.unwrap().records[0].schedule_since,
-        at
-    );
+    whole(&known).await.unwrap();
+    assert_eq!(whole(&known).await.unwrap().records[0].schedule_since, at);
 }
 
 #[tokio::test(start_paused = true)]
@@ -510,9 +509,9 @@ async fn a_collapse_is_held_back_until_a_later_read_confirms_it() {
             &folder,
             "server",
         );
-        guarded.snapshot(&feature()).await.unwrap();
+        whole(&guarded).await.unwrap();
         for _ in 0..5 {
-            let error = guarded.snapshot(&feature()).await.unwrap_err();
+            let error = whole(&guarded).await.unwrap_err();
             assert_eq!(error.kind, ConfigErrorKind::Suspicious);
             let lost = format!("lost {} of the {before} tenants", before - left);
             assert!(
@@ -522,10 +521,7 @@ async fn a_collapse_is_held_back_until_a_later_read_confirms_it() {
             tokio::time::advance(Duration::from_secs(10)).await;
         }
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(
-            guarded.snapshot(&feature()).await.unwrap().records.len(),
-            left
-        );
+        assert_eq!(whole(&guarded).await.unwrap().records.len(), left);
     }
 }
 
@@ -541,12 +537,9 @@ async fn a_collapse_that_heals_or_is_none_is_not_held_back() {
     ];
     let guarded = around(answering(answers), &folder, "server");
     for expected in [10, 5, 3, 10] {
-        assert_eq!(
-            guarded.snapshot(&feature()).await.unwrap().records.len(),
-            expected
-        );
+        assert_eq!(whole(&guarded).await.unwrap().records.len(), expected);
     }
-    assert!(guarded.snapshot(&feature()).await.is_err());
+    assert!(whole(&guarded).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -566,10 +559,10 @@ async fn the_guard_counts_who_is_on_now() {
         &folder,
         "server",
     );
-    guarded.snapshot(&feature()).await.unwrap();
+    whole(&guarded).await.unwrap();
     next_changes(&guarded).await;
     next_changes(&guarded).await;
-    let held = guarded.snapshot(&feature()).await.unwrap_err();
+    let held = whole(&guarded).await.unwrap_err();
     assert!(
         held.message.contains("lost 200 of the 201 tenants"),
         "{held}"
@@ -577,10 +570,7 @@ async fn the_guard_counts_who_is_on_now() {
     drop(guarded);
     // Also after a restart.
     let restarted = around(answering(vec![Ok(snapshot(1))]), &folder, "server");
-    assert_eq!(
-        restarted.snapshot(&feature()).await.unwrap().records.len(),
-        201
-    );
+    assert_eq!(whole(&restarted).await.unwrap().records.len(), 201);
     drop(restarted);
 
     // Those whom changes have switched off or removed are not lost.
@@ -606,9 +596,9 @@ async fn the_guard_counts_who_is_on_now() {
         &folder,
         "server",
     );
-    guarded.snapshot(&feature()).await.unwrap();
+    whole(&guarded).await.unwrap();
     next_changes(&guarded).await;
-    assert_eq!(guarded.snapshot(&feature()).await.unwrap().records.len(), 1);
+    assert_eq!(whole(&guarded).await.unwrap().records.len(), 1);
 
     // Others in their place do not make up for those who are lost.
     let folder = tempfile::tempdir().unwrap();
@@ -623,8 +613,8 @@ async fn the_guard_counts_who_is_on_now() {
         &folder,
         "server",
     );
-    guarded.snapshot(&feature()).await.unwrap();
-    assert!(guarded.snapshot(&feature()).await.is_err());
+    whole(&guarded).await.unwrap();
+    assert!(whole(&guarded).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -635,21 +625,18 @@ async fn after_a_restart_a_collapse_is_measured_against_the_disk() {
         .await
         .unwrap();
     let restarted = around(answering(vec![Ok(snapshot(0))]), &folder, "server");
-    let held = restarted.snapshot(&feature()).await.unwrap();
+    let held = whole(&restarted).await.unwrap();
     assert_eq!(
         (held.records.len(), held.known_at.is_some()),
         (20, true),
         "what was known stays in effect"
     );
     assert_eq!(
-        restarted.snapshot(&feature()).await.unwrap_err().kind,
+        whole(&restarted).await.unwrap_err().kind,
         ConfigErrorKind::Suspicious
     );
     tokio::time::advance(CONFIRM_SNAPSHOT_AFTER).await;
-    assert_eq!(
-        restarted.snapshot(&feature()).await.unwrap().records.len(),
-        0
-    );
+    assert_eq!(whole(&restarted).await.unwrap().records.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -664,11 +651,11 @@ async fn a_folder_that_cannot_be_written_is_noted_until_it_can() {
     let known = around(answering(vec![Ok(snapshot(3))]), &folder, "server");
     let known = known.with_failures(failures.clone());
     let now = "2026-03-01T09:00:00Z".parse().unwrap();
-    known.snapshot(&feature()).await.unwrap();
+    whole(&known).await.unwrap();
     let [failure] = failures.list(now).try_into().unwrap();
     assert_eq!(failure.operation, Operation::WriteLastKnownGood(feature()));
     std::fs::remove_file(folder.path().join("new")).unwrap();
-    known.snapshot(&feature()).await.unwrap();
+    whole(&known).await.unwrap();
     assert_eq!(failures.list(now), []);
 }
 
@@ -691,10 +678,91 @@ async fn a_schedule_stored_while_the_server_held_the_call_dates_from_the_answer(
         })
     });
     let reading = LastKnownGood::new(Arc::new(inner), clock, folder.path(), "server").unwrap();
-    let cursor = reading.snapshot(&feature()).await.unwrap().cursor;
+    let cursor = whole(&reading).await.unwrap().cursor;
     let wait = std::time::Duration::from_secs(30);
     let page = reading.changes(&feature(), &cursor, wait).await.unwrap();
     let since = page.changes[0].schedule_since.unwrap();
     let answered_at = "2026-03-01T09:00:28Z".parse::<DateTime<Utc>>().unwrap();
     assert!(since >= answered_at, "{since}");
+}
+
+/// A snapshot of so many tenants in pages of two, with an error in place of the last page if it `breaks`.
+fn in_pages(tenants: usize, breaks: bool) -> SnapshotPages {
+    let all = snapshot(tenants);
+    let pages = all.records.chunks(2).map(|page| Ok(page.to_vec()));
+    let mut pages: Vec<_> = pages.collect();
+    if breaks {
+        pages.pop();
+        pages.push(Err(down()));
+    }
+    SnapshotPages::new(all.cursor, stream::iter(pages))
+}
+
+fn paging(answers: Vec<(usize, bool)>) -> MockConfigDatabase {
+    let mut inner = MockConfigDatabase::new();
+    let answers = StdMutex::new(answers.into_iter());
+    inner.expect_snapshot().returning(move |_| {
+        let (tenants, breaks) = answers.lock().unwrap().next().unwrap();
+        Ok(in_pages(tenants, breaks))
+    });
+    inner
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_snapshot_goes_over_the_disk_and_one_that_breaks_off_leaves_what_was_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = paging(vec![(21, false), (21, true), (22, false)]);
+    let inner = then_changes(
+        inner,
+        vec![vec![changed("t001", None, "2026-03-01T08:00:00Z")]],
+    );
+    let known = around(inner, &folder, "server");
+    let mut first = known.snapshot(&feature()).await.unwrap();
+    // A change that comes before the pages are read is behind them in the file, and not among them.
+    next_changes(&known).await;
+    let mut ids = Vec::new();
+    while let Some(page) = first.next().await.unwrap() {
+        ids.extend(page.into_iter().map(|record| record.tenant_id.to_string()));
+    }
+    let expected: Vec<String> = (0..21).map(|n| format!("t{n:03}")).collect();
+    assert_eq!(ids, expected);
+
+    assert_eq!(
+        whole(&known).await.unwrap_err().kind,
+        ConfigErrorKind::Unavailable
+    );
+    let path = folder::path(&folder.path().join("new"), &feature());
+    let (ids, damage) = kept(&path).await.unwrap().unwrap();
+    assert_eq!((ids.len(), damage), (20, None), "the file is as it was");
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert_eq!(files, 2, "the file and the lock");
+    assert_eq!(whole(&known).await.unwrap().records.len(), 22);
+    drop(known);
+
+    // A process that starts anew, and whose first read breaks off, goes on from the disk.
+    let restarted = around(paging(vec![(22, true)]), &folder, "server");
+    let restored = whole(&restarted).await.unwrap();
+    assert_eq!(restored.records.len(), 22);
+    assert!(restored.known_at.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_snapshot_is_read_anew_into_memory_when_the_disk_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = around(paging(vec![(21, false); 4]), &folder, "server");
+    let path = folder.path().join("new");
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::write(&path, "not a folder").unwrap();
+    assert_eq!(whole(&known).await.unwrap().records.len(), 21);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(whole(&known).await.unwrap().records.len(), 21);
+    assert_eq!(
+        kept(&folder::path(&path, &feature()))
+            .await
+            .unwrap()
+            .unwrap()
+            .0
+            .len(),
+        21
+    );
 }

@@ -26,14 +26,20 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct FeedEvent {
     pub(super) feature_type: FeatureType,
+    /// Cancelled once the feed has ended. What it sent before is out of date then: another feed may have begun to read.
+    pub(super) ends: CancellationToken,
     pub(super) news: News,
 }
 
 #[derive(Debug)]
 pub(super) enum News {
-    /// All preferences; those stored before `read_at` are among them.
-    Snapshot {
-        records: Vec<PreferenceRecord>,
+    /// All preferences follow, page by page. A snapshot that has begun before and not ended does not go on.
+    SnapshotBegins,
+    /// A page of the snapshot.
+    SnapshotPage(Vec<PreferenceRecord>),
+    /// There are no more pages. Preferences stored before `read_at` were among their `records`.
+    SnapshotEnds {
+        records: usize,
         read_at: DateTime<Utc>,
     },
     /// Changes since the last news; there are no others that were stored before `read_at`.
@@ -54,17 +60,19 @@ pub(super) struct Feed {
     /// Gives numbers from 0 up to 1.
     pub(super) random: fn() -> f64,
     pub(super) events: mpsc::Sender<FeedEvent>,
+    /// Ends the feed.
+    pub(super) ends: CancellationToken,
 }
 
 /// The receiver has been dropped.
 struct Closed;
 
 impl Feed {
-    pub(super) async fn follow(self, stop: CancellationToken) {
+    pub(super) async fn follow(self) {
         tokio::select! {
             biased;
             Err(Closed) = self.follow_for_ever() => {}
-            () = stop.cancelled() => {}
+            () = self.ends.cancelled() => {}
         }
     }
 
@@ -146,13 +154,25 @@ impl Feed {
 
     async fn read_all(&self) -> Result<Read, Closed> {
         let read_at = self.clock.now();
-        let snapshot = match self.config_database.snapshot(&self.feature_type).await {
+        let mut snapshot = match self.config_database.snapshot(&self.feature_type).await {
             Ok(snapshot) => snapshot,
             Err(error) => return Ok(Err(error)),
         };
+        self.send(News::SnapshotBegins).await?;
+        let mut records = 0;
+        loop {
+            match snapshot.next().await {
+                Ok(Some(page)) => {
+                    records += page.len();
+                    self.send(News::SnapshotPage(page)).await?;
+                }
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
         let known_at = snapshot.known_at;
-        let news = News::Snapshot {
-            records: snapshot.records,
+        let news = News::SnapshotEnds {
+            records,
             read_at: known_at.unwrap_or(read_at),
         };
         self.send(news).await?;
@@ -200,6 +220,7 @@ impl Feed {
     async fn send(&self, news: News) -> Result<(), Closed> {
         let event = FeedEvent {
             feature_type: self.feature_type.clone(),
+            ends: self.ends.clone(),
             news,
         };
         self.events.send(event).await.map_err(|_| Closed)

@@ -37,6 +37,14 @@ pub(super) struct JobMirror {
     pub(super) snapshot_at: Option<DateTime<Utc>>,
     /// Why the feed cannot be read.
     pub(super) trouble: Option<String>,
+    /// The snapshot whose pages are coming.
+    pub(super) snapshot: Option<SnapshotRead>,
+}
+
+/// A snapshot that has begun.
+pub(super) struct SnapshotRead {
+    /// How the tenants were placed before, where the snapshot makes up for it.
+    moves_from: Option<Placement>,
 }
 
 impl JobMirror {
@@ -68,6 +76,7 @@ impl JobMirror {
             seen_until: None,
             snapshot_at: None,
             trouble: None,
+            snapshot: None,
         })
     }
 
@@ -137,18 +146,39 @@ impl JobMirror {
     pub(super) fn take(&mut self, news: &News, now: DateTime<Utc>) {
         let job_id = &self.job.job_id;
         match news {
-            News::Snapshot { records, read_at } => {
+            News::SnapshotBegins => {
+                let before = self
+                    .snapshot
+                    .take()
+                    .and_then(|given_up| given_up.moves_from);
+                self.snapshot = Some(SnapshotRead {
+                    moves_from: before.or_else(|| self.placed_before.take()),
+                });
+                self.mirror.write(Mirror::begin_full_read);
+            }
+            News::SnapshotPage(records) => {
+                // A job that has come to the feature since the snapshot began takes the next one.
+                let Some(snapshot) = &self.snapshot else {
+                    return;
+                };
                 let reading = self.reading(now, self.snapshot_at, SHOWN_LATE);
-                let placed_before = self.placed_before.take();
-                let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
-                    let first = !mirror.is_loaded();
-                    let difference = mirror.replace(records, reading);
-                    if let Some(before) = &placed_before {
+                self.mirror.write(|mirror| {
+                    mirror.take_page(records, reading);
+                    if let Some(before) = &snapshot.moves_from {
                         mirror.moved_from(before, records);
                     }
+                });
+            }
+            News::SnapshotEnds { read_at, .. } => {
+                let Some(SnapshotRead { moves_from }) = self.snapshot.take() else {
+                    return;
+                };
+                let (first, difference, tenants, groups) = self.mirror.write(|mirror| {
+                    let first = !mirror.is_loaded();
+                    let difference = mirror.end_full_read();
                     (first, difference, mirror.len(), mirror.group_count())
                 });
-                if placed_before.is_some() {
+                if moves_from.is_some() {
                     // What had been seen by then fell due by the old placement, or not at all.
                     self.began = self.began.max(Some(*read_at - SHOWN_LATE_IN_FEED));
                 }

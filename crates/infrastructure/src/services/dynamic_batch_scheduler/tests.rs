@@ -11,7 +11,7 @@ use punctual_application::{
     Jobs,
     ports::{
         BatchFilter, BatchReader, BatchStore, ChangePage, Claimant, ConfigDatabaseError,
-        ConfigErrorKind, Cursor, Page, Snapshot, WorkQueue,
+        ConfigErrorKind, Cursor, Page, Snapshot, SnapshotPages, WorkQueue,
     },
     testing::{FakeItemSource, FakeStore, ManualClock},
 };
@@ -30,6 +30,8 @@ struct Scripted {
     snapshots: std::sync::atomic::AtomicUsize,
     /// It gives no snapshots.
     down: std::sync::atomic::AtomicBool,
+    /// Its snapshots break off after the first page, which has one record.
+    breaks_off: std::sync::atomic::AtomicBool,
     /// It gives no changes.
     unreachable: std::sync::atomic::AtomicBool,
     holds_nothing: std::sync::atomic::AtomicBool,
@@ -104,7 +106,7 @@ fn trouble(kind: ConfigErrorKind) -> ConfigDatabaseError {
 
 #[async_trait]
 impl ConfigDatabase for Scripted {
-    async fn snapshot(&self, _: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
         self.calls.lock().unwrap().push(tokio::time::Instant::now());
         self.misbehave().await;
         self.snapshots
@@ -112,11 +114,20 @@ impl ConfigDatabase for Scripted {
         if self.down.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(trouble(ConfigErrorKind::Unavailable));
         }
+        if self.breaks_off.load(std::sync::atomic::Ordering::SeqCst) {
+            let first: Vec<_> = self.records.lock().unwrap()[..1].to_vec();
+            let pages = [Ok(first), Err(trouble(ConfigErrorKind::Unavailable))];
+            return Ok(SnapshotPages::new(
+                Cursor::default(),
+                futures::stream::iter(pages),
+            ));
+        }
         Ok(Snapshot {
             records: self.records.lock().unwrap().clone(),
             cursor: Cursor::default(),
             known_at: None,
-        })
+        }
+        .into())
     }
 
     async fn changes(
@@ -573,6 +584,29 @@ async fn a_full_read_that_fails_does_not_end_the_following_of_changes() {
         bench.status.get().jobs[&JobId::new("posts").unwrap()].tenants,
         2
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_breaks_off_loads_nothing_at_first_and_removes_nothing_later() {
+    let scripted = Arc::new(Scripted::default());
+    for tenant in ["a", "b", "c"] {
+        scripted.store(tenant, daily("08:30"), LONG_AGO);
+    }
+    let order = std::sync::atomic::Ordering::SeqCst;
+    scripted.breaks_off.store(true, order);
+    let bench = start(scripted, Arc::default(), "2026-03-01T08:00:00Z");
+    let posts = JobId::new("posts").unwrap();
+    bench.sleep(60).await;
+    assert!(!bench.status.get().jobs[&posts].loaded);
+    bench.config_database.breaks_off.store(false, order);
+    bench.sleep(600).await;
+    let job = bench.status.get().jobs[&posts].clone();
+    assert_eq!((job.loaded, job.tenants, job.trouble), (true, 3, None));
+
+    bench.config_database.breaks_off.store(true, order);
+    bench.sleep(2 * 3600).await;
+    assert_eq!(bench.status.get().jobs[&posts].tenants, 3);
+    assert_eq!(bench.queued().await, ["posts 01 08:30 3"]);
 }
 
 #[tokio::test(start_paused = true)]
