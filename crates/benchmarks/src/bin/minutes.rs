@@ -27,7 +27,7 @@ use punctual_application::{
     BatchProcessor, Binding, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
     ports::{
         ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError, PurposeHandler,
-        Snapshot, SystemClock,
+        Snapshot, SnapshotPages, SystemClock,
     },
 };
 use punctual_benchmarks::cpu_seconds;
@@ -107,16 +107,20 @@ const OF_SLOTS: &str = "slots";
 
 impl Users {
     fn records(&self, feature_type: &FeatureType) -> Vec<PreferenceRecord> {
-        let users = if feature_type.as_str() == OF_SLOTS {
+        let is_of_slots = feature_type.as_str() == OF_SLOTS;
+        let users = if is_of_slots {
             self.options.slots
         } else {
             self.options.users
         };
-        (0..users).map(|user| self.record(user)).collect()
+        let slot = |user| if is_of_slots { user } else { 0 };
+        (0..users)
+            .map(|user| self.record(user, slot(user)))
+            .collect()
     }
 
-    /// Each number has other days, and so another slot.
-    fn record(&self, user: usize) -> PreferenceRecord {
+    /// Each number of a slot stands for other days, or for another zone.
+    fn record(&self, user: usize, slot: usize) -> PreferenceRecord {
         const ZONES: [&str; 16] = [
             "UTC",
             "Africa/Abidjan",
@@ -136,13 +140,13 @@ impl Users {
             "Africa/Sao_Tome",
         ];
         let today = self.due.format("%A").to_string().to_lowercase();
-        let others = (1..7).filter(|day| user / ZONES.len() >> (day - 1) & 1 == 1);
+        let others = (1..7).filter(|day| slot / ZONES.len() >> (day - 1) & 1 == 1);
         let days = others.map(|day| (self.due + TimeDelta::days(day)).format("%A").to_string());
         let days: Vec<String> = std::iter::once(today)
             .chain(days.map(|day| day.to_lowercase()))
             .collect();
         let preference = json!({"enabled": true, "frequency": "weekly", "preferred_day": days,
-            "preferred_time": self.due.format("%H:%M").to_string(), "timezone": ZONES[user % ZONES.len()]});
+            "preferred_time": self.due.format("%H:%M").to_string(), "timezone": ZONES[slot % ZONES.len()]});
         PreferenceRecord {
             tenant_id: TenantId::new(format!("user{user}")).expect("a valid id"),
             preference: Arc::new(preference.as_object().cloned().unwrap_or_default()),
@@ -154,12 +158,16 @@ impl Users {
 
 #[async_trait]
 impl ConfigDatabase for Users {
-    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
-        Ok(Snapshot {
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        let snapshot = Snapshot {
             records: self.records(feature_type),
             cursor: Cursor::default(),
             known_at: None,
-        })
+        };
+        Ok(snapshot.into())
     }
 
     async fn changes(

@@ -22,8 +22,8 @@ use chrono::{NaiveDate, TimeDelta, Utc};
 use clap::Parser;
 use punctual::{
     Access, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, FeatureType, HandlerError,
-    Item, Job, JobId, PreferenceRecord, Punctual, PurposeHandler, Snapshot, Store, TenantId,
-    TriggerRequest,
+    Item, Job, JobId, PreferenceRecord, Punctual, PurposeHandler, Snapshot, SnapshotPages, Store,
+    TenantId, TriggerRequest,
     axum::{
         Router,
         body::{Body, to_bytes},
@@ -100,7 +100,10 @@ fn user(number: usize) -> String {
 
 #[async_trait]
 impl ConfigDatabase for Users {
-    async fn snapshot(&self, feature_type: &FeatureType) -> Result<Snapshot, ConfigDatabaseError> {
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
         let count = match feature_type.as_str() {
             "posts" => self.posts,
             _ => self.minute,
@@ -109,7 +112,8 @@ impl ConfigDatabase for Users {
             records: (0..count).map(|n| self.record(feature_type, n)).collect(),
             cursor: Cursor::default(),
             known_at: None,
-        })
+        }
+        .into())
     }
 
     async fn changes(
