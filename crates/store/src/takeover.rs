@@ -2,6 +2,8 @@
 //! `SQLite` file, `apalis.jobs` on a `PostgreSQL` server. Those tables stay, as they may be somebody else's too; what is ours
 //! in them goes.
 
+use std::collections::BTreeSet;
+
 use punctual_application::ports::{Clock, StoreError, SystemClock};
 use punctual_domain::Chunk;
 use tracing::{error, info};
@@ -9,7 +11,7 @@ use tracing::{error, info};
 use crate::{
     chunk_queue::{end_unreadable, message, place},
     driver::{Connection, Database, values},
-    work_queue::run_of,
+    work_queue::runs_of,
 };
 
 /// What the names of the queues began with; the job followed.
@@ -116,7 +118,9 @@ async fn take(
         }
     };
     let occurrence = chunk.occurrence.to_string();
-    let run = run_of(connection, &chunk.job_id, &occurrence).await?;
+    let run = (chunk.job_id.to_string(), occurrence.clone());
+    let runs = runs_of(connection, &BTreeSet::from([run])).await?;
+    let run = runs.into_values().next();
     let waiting = values![
         &*chunk.chunk_id,
         place(&chunk),

@@ -74,6 +74,48 @@ on_both! {
     every_character_is_kept_or_replaced
     pages_are_in_the_order_of_bytes_whatever_the_database_thinks
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
+    of_a_firing_is_stored_what_was_not_there
+}
+
+async fn of_a_firing_is_stored_what_was_not_there(store: Store) {
+    let now = SystemClock.now();
+    let minutes = |n| now - chrono::TimeDelta::minutes(n);
+    let [first, second] = [0, 1].map(|n| batch("a", minutes(n), &items(0..3), 2));
+    let [third, fourth] = [0, 2].map(|n| batch("b", minutes(n), &items(0..600), 1));
+    let stored = store.enqueue(firing(vec![first.clone(), third.clone()]), now);
+    assert_eq!(stored.await.unwrap().batches.len(), 2);
+    let again = vec![
+        first.clone(),
+        second.clone(),
+        third.clone(),
+        fourth.clone(),
+        fourth.clone(),
+    ];
+    let new = store.enqueue(firing(again), now).await.unwrap().batches;
+    let ids: Vec<Uuid> = new.iter().map(|batch| batch.batch_id).collect();
+    assert_eq!(ids, [second.batch_id, fourth.batch_id]);
+
+    let (process, mut limits) = (Uuid::new_v4(), ClaimLimits::new(10_000));
+    let mut claimed: Vec<(String, usize)> = Vec::new();
+    loop {
+        limits.begin(std::collections::BTreeMap::new());
+        let next = store.claim_next(process, &limits, now).await.unwrap();
+        if next.is_empty() {
+            break;
+        }
+        for one in next {
+            limits.add(&one.chunk);
+            claimed.push((one.chunk.chunk_id, one.chunk.items.len()));
+        }
+    }
+    claimed.sort();
+    let all = [first, second, third, fourth];
+    let chunks = all.iter().flat_map(|batch| &batch.chunks);
+    let mut expected: Vec<(String, usize)> = chunks
+        .map(|chunk| (chunk.chunk_id.clone(), chunk.items.len()))
+        .collect();
+    expected.sort();
+    assert_eq!(claimed, expected);
 }
 
 async fn pages_are_in_the_order_of_bytes_whatever_the_database_thinks(store: Store) {

@@ -1,6 +1,9 @@
 //! The port `WorkQueue`: a tick's batches, their chunks, the progress, and who leads.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -11,6 +14,7 @@ use punctual_application::{
 use punctual_domain::{
     BatchStatus, Chunk, DeadLetterState, Firing, JobId, NewBatch, StoredPosition,
 };
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
@@ -39,16 +43,17 @@ const KEEP_POSITION: &str =
          placement = excluded.placement,
          began = coalesce(excluded.began, p.began)";
 
-const INSERT_BATCH: &str = "INSERT INTO @batches (batch_id, job_id, slot, scheduled_at, trigger, status, total, created_at, key_form,
-                          run)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+/// Stores batches, each a list of values, and returns the ids of those that were not there.
+const INSERT_BATCHES: &str = "INSERT INTO @batches (batch_id, job_id, slot, scheduled_at, trigger, total, key_form, run, status, created_at)
+     SELECT n.value ->> 0, n.value ->> 1, n.value ->> 2, CAST(n.value ->> 3 AS BIGINT), n.value ->> 4,
+            CAST(n.value ->> 5 AS BIGINT), n.value ->> 6, CAST(n.value ->> 7 AS BIGINT), $2, $3
+     FROM @json($1, n) WHERE TRUE ON CONFLICT DO NOTHING RETURNING batch_id";
 
-const RUN: &str = "SELECT run FROM @runs WHERE job_id = $1 AND occurrence = $2";
+/// Numbers of runs, of any of the jobs and of the occurrences.
+const RUNS: &str = "SELECT job_id, occurrence, run FROM @runs
+     WHERE @in_texts(job_id, $1) AND @in_texts(occurrence, $2)";
 
-const INSERT_RUN: &str =
-    "INSERT INTO @runs (job_id, occurrence) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-
-const CHUNK_NUMBERS: &str = "SELECT chunk FROM @chunks WHERE batch_id = $1 ORDER BY place";
+const CHUNK_NUMBERS: &str = "SELECT chunk_id, chunk FROM @chunks WHERE @in_texts(batch_id, $1)";
 
 const INSERT_DELIVERY: &str =
     "INSERT INTO @deliveries (batch_id, target, within) VALUES ($1, $2, $3)";
@@ -168,8 +173,8 @@ impl WorkQueue for Store {
         if settled < ids.len() && state == DeadLetterState::Replayed {
             return Err(not_open());
         }
-        for batch in &mut batches {
-            insert(&mut transaction, batch, now).await?;
+        batches = insert(&mut transaction, batches, now).await?;
+        for batch in &batches {
             for chunk in &batch.chunks {
                 let occurrence = chunk.occurrence.to_string();
                 let items = chunk.items.as_slice();
@@ -193,12 +198,7 @@ pub(crate) async fn enqueue(
     firing: Firing,
     now: DateTime<Utc>,
 ) -> Result<Enqueued, StoreError> {
-    let mut enqueued = Enqueued::default();
-    for mut batch in firing.batches {
-        if insert(connection, &mut batch, now).await? {
-            enqueued.batches.push(batch);
-        }
-    }
+    let batches = insert(connection, firing.batches, now).await?;
     for position in firing.positions {
         let position = values![
             &position.job_id,
@@ -210,79 +210,125 @@ pub(crate) async fn enqueue(
         ];
         connection.execute(KEEP_POSITION, position).await?;
     }
-    if !enqueued.batches.is_empty() {
+    if !batches.is_empty() {
         connection.announce(Announcement::Chunks).await?;
     }
-    Ok(enqueued)
+    Ok(Enqueued { batches })
 }
 
-/// The number of a job's occurrence.
-pub(crate) async fn run_of(
+/// A job's occurrence.
+type Run = (String, String);
+
+/// The numbers of jobs' occurrences.
+pub(crate) async fn runs_of(
     connection: &mut Connection<'_>,
-    job_id: &JobId,
-    occurrence: &str,
-) -> Result<i64, StoreError> {
-    let found = connection.fetch_optional(RUN, values![job_id, occurrence]);
-    if let Some(run) = found.await? {
-        return Ok(run);
+    wanted: &BTreeSet<Run>,
+) -> Result<HashMap<Run, i64>, StoreError> {
+    let runs = known_runs(connection, wanted).await?;
+    // Not all are inserted: PostgreSQL uses up a number for each that is there.
+    let missing: Vec<&Run> = wanted
+        .iter()
+        .filter(|run| !runs.contains_key(run))
+        .collect();
+    if missing.is_empty() {
+        return Ok(runs);
     }
+    let columns = vec![
+        Column::texts(&missing, |(job_id, _)| job_id),
+        Column::texts(&missing, |(_, occurrence)| occurrence),
+    ];
+    let into = "@runs (job_id, occurrence)";
     connection
-        .execute(INSERT_RUN, values![job_id, occurrence])
+        .insert(into, columns, "ON CONFLICT DO NOTHING")
         .await?;
-    connection.fetch_one(RUN, values![job_id, occurrence]).await
+    known_runs(connection, wanted).await
 }
 
-/// Stores a batch and its chunks; `false` when it was there already.
+async fn known_runs(
+    connection: &mut Connection<'_>,
+    wanted: &BTreeSet<Run>,
+) -> Result<HashMap<Run, i64>, StoreError> {
+    let jobs: BTreeSet<&String> = wanted.iter().map(|(job_id, _)| job_id).collect();
+    let occurrences: BTreeSet<&String> = wanted.iter().map(|(_, occurrence)| occurrence).collect();
+    let texts = |texts: BTreeSet<&String>| Value::Texts(texts.into_iter().cloned().collect());
+    let found = connection.fetch(RUNS, values![texts(jobs), texts(occurrences)]);
+    let found: Vec<(String, String, i64)> = found.await?;
+    let known = |(job_id, occurrence, run)| ((job_id, occurrence), run);
+    Ok(found.into_iter().map(known).collect())
+}
+
+/// Stores batches and their chunks, and returns those that were not there already.
 async fn insert(
     connection: &mut Connection<'_>,
-    batch: &mut NewBatch,
+    mut batches: Vec<NewBatch>,
     now: DateTime<Utc>,
-) -> Result<bool, StoreError> {
-    let Some(first) = batch.chunks.first() else {
-        return Ok(false);
+) -> Result<Vec<NewBatch>, StoreError> {
+    let run_of = |batch: &NewBatch| {
+        let first = batch.chunks.first()?;
+        Some((batch.job_id.to_string(), first.occurrence.to_string()))
     };
-    let run = run_of(connection, &batch.job_id, &first.occurrence.to_string()).await?;
-    let new = values![
-        batch.batch_id,
-        &batch.job_id,
-        &*batch.slot,
-        batch.scheduled_at,
-        batch.trigger.as_str(),
-        BatchStatus::Queued.as_str(),
-        batch.total(),
-        now,
-        batch.key_form.as_str(),
-        run
-    ];
-    if connection.execute(INSERT_BATCH, new).await? == 0 {
-        return Ok(false);
+    let wanted: BTreeSet<Run> = batches.iter().filter_map(run_of).collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
     }
-    trace::begin(batch);
-    let messages: Result<Vec<String>, StoreError> = batch.chunks.iter().map(message).collect();
+    let runs = runs_of(connection, &wanted).await?;
+    let run_of = |batch: &NewBatch| run_of(batch).and_then(|run| runs.get(&run).copied());
+    let rows = batches.iter().filter_map(|batch| {
+        let run = run_of(batch)?;
+        Some(json!([
+            batch.batch_id,
+            batch.job_id,
+            batch.slot,
+            batch.scheduled_at.timestamp_micros(),
+            batch.trigger.as_str(),
+            batch.total(),
+            batch.key_form.as_str(),
+            run
+        ]))
+    });
+    let rows = Value::from(rows.collect::<serde_json::Value>().to_string());
+    let new = values![rows, BatchStatus::Queued.as_str(), now];
+    let new: Vec<String> = connection.fetch(INSERT_BATCHES, new).await?;
+    // Of two that are the same the first is new.
+    let mut left: HashSet<&str> = new.iter().map(String::as_str).collect();
+    batches.retain(|batch| left.remove(batch.batch_id.to_string().as_str()));
+    for batch in &mut batches {
+        trace::begin(batch);
+    }
+    let chunks: Vec<(&NewBatch, &Chunk)> = batches
+        .iter()
+        .flat_map(|batch| batch.chunks.iter().map(move |chunk| (batch, chunk)))
+        .collect();
     let columns = vec![
-        Column::texts(&batch.chunks, |chunk| &*chunk.chunk_id),
-        Column::Same(batch.batch_id.into()),
-        Column::Same(Value::from(&batch.job_id)),
-        Column::texts(&batch.chunks, |chunk| chunk.occurrence.to_string()),
-        Column::integers(&batch.chunks, |chunk: &Chunk| chunk.items.len() as i64),
-        Column::integers(&batch.chunks, place),
-        Column::Same(run.into()),
+        Column::texts(&chunks, |(_, chunk)| &*chunk.chunk_id),
+        Column::texts(&chunks, |(batch, _)| batch.batch_id.to_string()),
+        Column::texts(&chunks, |(batch, _)| batch.job_id.as_str()),
+        Column::texts(&chunks, |(_, chunk)| chunk.occurrence.to_string()),
+        Column::integers(&chunks, |(_, chunk)| chunk.items.len() as i64),
+        Column::integers(&chunks, |(_, chunk)| place(chunk)),
+        Column::Integers(chunks.iter().map(|(batch, _)| run_of(batch)).collect()),
     ];
     let into = "@chunks (chunk_id, batch_id, job_id, occurrence, total, place, run)";
     connection.insert(into, columns, "").await?;
-    let numbers = values![batch.batch_id];
-    let numbers: Vec<i64> = connection.fetch(CHUNK_NUMBERS, numbers).await?;
+    let numbers = connection.fetch(CHUNK_NUMBERS, values![Value::Texts(new)]);
+    let numbers: Vec<(String, i64)> = numbers.await?;
+    let numbers: HashMap<String, i64> = numbers.into_iter().collect();
+    let number = |chunk: &Chunk| numbers.get(&chunk.chunk_id).copied();
+    let messages: Result<Vec<String>, StoreError> =
+        chunks.iter().map(|(_, chunk)| message(chunk)).collect();
     let columns = vec![
-        Column::Integers(numbers.into_iter().map(Some).collect()),
+        Column::Integers(chunks.iter().map(|(_, chunk)| number(chunk)).collect()),
         Column::Texts(messages?.into_iter().map(Some).collect()),
     ];
     let into = "@chunk_messages (chunk, message)";
     connection.insert(into, columns, "").await?;
-    for place in &batch.deliver_to {
+    for batch in &batches {
         let within = batch.deliver_within;
         let within = within.and_then(|within| within.num_microseconds());
-        let delivery = values![batch.batch_id, place.to_json().to_string(), within];
-        connection.execute(INSERT_DELIVERY, delivery).await?;
+        for place in &batch.deliver_to {
+            let delivery = values![batch.batch_id, place.to_json().to_string(), within];
+            connection.execute(INSERT_DELIVERY, delivery).await?;
+        }
     }
-    Ok(true)
+    Ok(batches)
 }
