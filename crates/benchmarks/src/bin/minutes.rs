@@ -140,7 +140,8 @@ impl Users {
             "Africa/Sao_Tome",
         ];
         let today = self.due.format("%A").to_string().to_lowercase();
-        let others = (1..7).filter(|day| slot / ZONES.len() >> (day - 1) & 1 == 1);
+        let days = slot / ZONES.len();
+        let others = (1..7).filter(|day| (days >> (day - 1)) & 1 == 1);
         let days = others.map(|day| (self.due + TimeDelta::days(day)).format("%A").to_string());
         let days: Vec<String> = std::iter::once(today)
             .chain(days.map(|day| day.to_lowercase()))

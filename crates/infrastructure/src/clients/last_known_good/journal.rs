@@ -429,7 +429,7 @@ pub(super) async fn read<T: Default + Send + 'static>(
     let read = tokio::task::spawn_blocking(move || {
         let mut records = T::default();
         let found = read_file(&path, &source, |kept, place| {
-            take(&mut records, kept, place)
+            take(&mut records, kept, place);
         });
         found.map(|found| found.map(|found| (found, records)))
     });
