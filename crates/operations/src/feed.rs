@@ -39,7 +39,10 @@ impl<T: Send + Sync + 'static> Feed<T> {
     {
         let mut shared = self.shared();
         if let Some(sender) = shared.upgrade() {
-            return sender.subscribe();
+            let mut receiver = sender.subscribe();
+            // What was read before is news to a stream that begins.
+            receiver.mark_changed();
+            return receiver;
         }
         let (sender, receiver) = watch::channel(None);
         let sender = Arc::new(sender);

@@ -43,6 +43,9 @@ const KEEP_POSITION: &str =
          placement = excluded.placement,
          began = coalesce(excluded.began, p.began)";
 
+/// Chunks that are inserted together: their messages stand in memory, and PostgreSQL takes no more than 1 GB of them.
+const CHUNKS_PER_INSERT: usize = 500;
+
 /// Stores batches, each a list of values, and returns the ids of those that were not there.
 const INSERT_BATCHES: &str = "INSERT INTO @batches (batch_id, job_id, slot, scheduled_at, trigger, total, key_form, run, status, created_at)
      SELECT n.value ->> 0, n.value ->> 1, n.value ->> 2, CAST(n.value ->> 3 AS BIGINT), n.value ->> 4,
@@ -299,29 +302,33 @@ async fn insert(
         .iter()
         .flat_map(|batch| batch.chunks.iter().map(move |chunk| (batch, chunk)))
         .collect();
-    let columns = vec![
-        Column::texts(&chunks, |(_, chunk)| &*chunk.chunk_id),
-        Column::texts(&chunks, |(batch, _)| batch.batch_id.to_string()),
-        Column::texts(&chunks, |(batch, _)| batch.job_id.as_str()),
-        Column::texts(&chunks, |(_, chunk)| chunk.occurrence.to_string()),
-        Column::integers(&chunks, |(_, chunk)| chunk.items.len() as i64),
-        Column::integers(&chunks, |(_, chunk)| place(chunk)),
-        Column::Integers(chunks.iter().map(|(batch, _)| run_of(batch)).collect()),
-    ];
-    let into = "@chunks (chunk_id, batch_id, job_id, occurrence, total, place, run)";
-    connection.insert(into, columns, "").await?;
+    for chunks in chunks.chunks(CHUNKS_PER_INSERT) {
+        let columns = vec![
+            Column::texts(chunks, |(_, chunk)| &*chunk.chunk_id),
+            Column::texts(chunks, |(batch, _)| batch.batch_id.to_string()),
+            Column::texts(chunks, |(batch, _)| batch.job_id.as_str()),
+            Column::texts(chunks, |(_, chunk)| chunk.occurrence.to_string()),
+            Column::integers(chunks, |(_, chunk)| chunk.items.len() as i64),
+            Column::integers(chunks, |(_, chunk)| place(chunk)),
+            Column::Integers(chunks.iter().map(|(batch, _)| run_of(batch)).collect()),
+        ];
+        let into = "@chunks (chunk_id, batch_id, job_id, occurrence, total, place, run)";
+        connection.insert(into, columns, "").await?;
+    }
     let numbers = connection.fetch(CHUNK_NUMBERS, values![Value::Texts(new)]);
     let numbers: Vec<(String, i64)> = numbers.await?;
     let numbers: HashMap<String, i64> = numbers.into_iter().collect();
     let number = |chunk: &Chunk| numbers.get(&chunk.chunk_id).copied();
-    let messages: Result<Vec<String>, StoreError> =
-        chunks.iter().map(|(_, chunk)| message(chunk)).collect();
-    let columns = vec![
-        Column::Integers(chunks.iter().map(|(_, chunk)| number(chunk)).collect()),
-        Column::Texts(messages?.into_iter().map(Some).collect()),
-    ];
-    let into = "@chunk_messages (chunk, message)";
-    connection.insert(into, columns, "").await?;
+    for chunks in chunks.chunks(CHUNKS_PER_INSERT) {
+        let messages: Result<Vec<String>, StoreError> =
+            chunks.iter().map(|(_, chunk)| message(chunk)).collect();
+        let columns = vec![
+            Column::Integers(chunks.iter().map(|(_, chunk)| number(chunk)).collect()),
+            Column::Texts(messages?.into_iter().map(Some).collect()),
+        ];
+        let into = "@chunk_messages (chunk, message)";
+        connection.insert(into, columns, "").await?;
+    }
     for batch in &batches {
         let within = batch.deliver_within;
         let within = within.and_then(|within| within.num_microseconds());

@@ -84,6 +84,8 @@ impl Feature {
 struct FeatureMemory {
     /// Its tenants, as far as snapshots and changes tell; `None` before the first.
     tenants: Option<Tenants>,
+    /// Whether a snapshot has been taken: what is on the disk may be older.
+    is_taken: bool,
     /// When a snapshot that is hard to believe was first read.
     suspicious_since: Option<Instant>,
     /// Where changes are written down; `None` when that failed.
@@ -205,6 +207,7 @@ impl LastKnownGood {
         }
         self.believe(feature_type, known, &now)?;
         known.tenants = Some(now);
+        known.is_taken = true;
         feature.set_restored(None);
         let finished = match file {
             Some(file) => self.written(feature_type, file.finish(&snapshot.cursor, read_at).await),
@@ -309,7 +312,7 @@ impl LastKnownGood {
         (feature, known): (&Feature, &mut FeatureMemory),
         cause: &ConfigDatabaseError,
     ) -> Option<SnapshotPages> {
-        if known.journal.is_some() || feature.restored().is_some() {
+        if known.is_taken || feature.restored().is_some() {
             return None;
         }
         let path = folder::path(&self.folder, feature_type);

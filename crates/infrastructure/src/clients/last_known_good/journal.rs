@@ -179,23 +179,25 @@ fn pages(
     let named = move |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let lines = placed_lines(BufReader::with_capacity(READ_BUFFER_BYTES, file).take(bytes));
     stream::try_unfold(
-        (lines, is_taken, named),
-        |(mut lines, is_taken, named)| async move {
+        (lines, bytes, is_taken, named),
+        |(mut lines, mut left, is_taken, named)| async move {
             let read = tokio::task::spawn_blocking(move || {
                 let mut page = Vec::new();
-                while page.len() < PAGE
-                    && let Some(line) = lines.next()
-                {
-                    match line.and_then(|(place, line)| Ok((place, serde_json::from_slice(&line)?)))
-                    {
-                        Ok((place, Line::Set(record))) if is_taken(&record.tenant_id, place) => {
+                while page.len() < PAGE && left > 0 {
+                    let line = lines
+                        .next()
+                        .unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()));
+                    let (place, line) = line.map_err(|error| named(&error))?;
+                    left -= line.len() as u64;
+                    match serde_json::from_slice(&line) {
+                        Ok(Line::Set(record)) if is_taken(&record.tenant_id, place) => {
                             page.push(record);
                         }
                         Ok(_) => {}
                         Err(error) => return Err(named(&error)),
                     }
                 }
-                Ok((!page.is_empty()).then_some((page, (lines, is_taken, named))))
+                Ok((!page.is_empty()).then_some((page, (lines, left, is_taken, named))))
             });
             read.await.unwrap_or_else(|error| Err(error.to_string()))
         },
