@@ -43,7 +43,7 @@ const KEEP_POSITION: &str =
          placement = excluded.placement,
          began = coalesce(excluded.began, p.began)";
 
-/// Chunks that are inserted together: their messages stand in memory, and PostgreSQL takes no more than 1 GB of them.
+/// Chunks that are inserted together: their messages stand in memory, and `PostgreSQL` takes no more than 1 GB of them.
 const CHUNKS_PER_INSERT: usize = 500;
 
 /// Stores batches, each a list of values, and returns the ids of those that were not there.
