@@ -766,3 +766,33 @@ async fn a_large_snapshot_is_read_anew_into_memory_when_the_disk_fails() {
         21
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_knows_better_does_not_go_back_to_an_older_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = answering(vec![Ok(snapshot(3)), Ok(snapshot(4)), Err(down())]);
+    let known = around(inner, &folder, "server");
+    whole(&known).await.unwrap();
+    let (path, aside) = (folder.path().join("new"), folder.path().join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    std::fs::write(&path, "not a folder").unwrap();
+    assert_eq!(whole(&known).await.unwrap().records.len(), 4);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    let error = whole(&known).await.unwrap_err();
+    assert_eq!(error.kind, ConfigErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_becomes_shorter_while_it_is_read_back_is_no_whole_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = around(paging(vec![(21, false)]), &folder, "server");
+    let pages = known.snapshot(&feature()).await.unwrap();
+    let path = folder::path(&folder.path().join("new"), &feature());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let ten_lines: usize = text.split_inclusive('\n').take(10).map(str::len).sum();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(ten_lines as u64).unwrap();
+    let error = pages.collect().await.unwrap_err();
+    assert!(error.to_string().contains("end of file"), "{error}");
+}
