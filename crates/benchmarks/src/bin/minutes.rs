@@ -30,7 +30,7 @@ use punctual_application::{
         Snapshot, SnapshotPages, SystemClock,
     },
 };
-use punctual_benchmarks::cpu_seconds;
+use punctual_benchmarks::{cpu_seconds, no_changes};
 use punctual_domain::{FeatureType, Item, PreferenceRecord, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Sources, Worker,
@@ -175,16 +175,9 @@ impl ConfigDatabase for Users {
         &self,
         _: &FeatureType,
         cursor: &Cursor,
-        _: Duration,
+        wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
-        // As a server that holds the call until there is a change.
-        sleep(Duration::from_secs(20)).await;
-        Ok(ChangePage {
-            changes: vec![],
-            cursor: cursor.clone(),
-            has_more: false,
-            waited: true,
-        })
+        Ok(no_changes(cursor, wait).await)
     }
 
     async fn preferences(

@@ -32,7 +32,7 @@ use punctual_application::{
         SystemClock,
     },
 };
-use punctual_benchmarks::{cpu_seconds, memory, python_peer};
+use punctual_benchmarks::{cpu_seconds, memory, no_changes, python_peer};
 use punctual_domain::{FeatureType, Item, PreferenceRecord, PurposeId, Source, TenantId, Zone};
 use punctual_infrastructure::{BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Worker};
 use punctual_store::Store;
@@ -127,13 +127,7 @@ impl ConfigDatabase for Everybody {
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
-        tokio::time::sleep(wait).await;
-        Ok(ChangePage {
-            changes: vec![],
-            cursor: cursor.clone(),
-            has_more: false,
-            waited: true,
-        })
+        Ok(no_changes(cursor, wait).await)
     }
 
     async fn preferences(

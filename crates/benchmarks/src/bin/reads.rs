@@ -31,6 +31,7 @@ use punctual::{
     },
     sqlx::{self, sqlite::SqlitePoolOptions},
 };
+use punctual_benchmarks::no_changes;
 use punctual_telemetry::LogFormat;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -122,13 +123,7 @@ impl ConfigDatabase for Users {
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
-        tokio::time::sleep(wait).await;
-        Ok(ChangePage {
-            changes: vec![],
-            cursor: cursor.clone(),
-            has_more: false,
-            waited: true,
-        })
+        Ok(no_changes(cursor, wait).await)
     }
 
     async fn preferences(
