@@ -15,6 +15,7 @@ mod faulty_store;
 mod lying_server;
 mod oracle;
 mod outcome;
+mod shards;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

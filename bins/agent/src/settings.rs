@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use config::{Config, File};
-use punctual_domain::Zone;
+use punctual_domain::{ShardAssignment, Zone};
 use punctual_telemetry::LogFormat;
 use punctual_web::key::check_key;
 use secrecy::SecretString;
@@ -30,7 +30,7 @@ struct Setting {
 type Range = (fn(&Settings) -> u64, RangeInclusive<u64>);
 
 /// Every setting of the agent.
-const SETTINGS: [Setting; 18] = [
+const SETTINGS: [Setting; 19] = [
     Setting {
         name: "CONFIG_SERVICE_URL",
         default: None,
@@ -108,7 +108,14 @@ const SETTINGS: [Setting; 18] = [
         default: Some("sqlite://var/punctual.db"),
         range: None,
         what: "URL of the store of queue, batches and results: a SQLite file, or \
-            `postgres://user@host/database` for several agents",
+            `postgres://user@host/database` for several agents; `?schema=name` puts it into another schema than `punctual`",
+    },
+    Setting {
+        name: "BATCH_SHARD",
+        default: Some("1/1"),
+        range: None,
+        what: "share of the tenants that this agent serves, the `k`-th of `n` parts, as `2/4`; each share has a store of its \
+            own. `2/3 from 2026-12-01` changes it for occurrences of that date and later, `none from 2026-12-01` ends it",
     },
     Setting {
         name: "BATCH_CHUNK_SIZE",
@@ -169,6 +176,8 @@ pub(crate) struct Settings {
     pub(crate) batch_config_path: PathBuf,
     pub(crate) batch_purposes_path: PathBuf,
     pub(crate) batch_store_url: String,
+    #[serde(deserialize_with = "shard")]
+    pub(crate) batch_shard: ShardAssignment,
     pub(crate) batch_chunk_size: usize,
     #[serde(deserialize_with = "zone")]
     pub(crate) batch_default_timezone: Zone,
@@ -287,6 +296,12 @@ fn zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zone, D::Error> {
         .map_err(D::Error::custom)
 }
 
+fn shard<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ShardAssignment, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|error| D::Error::custom(format!("BATCH_SHARD: {error}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,6 +356,7 @@ mod tests {
             ("BATCH_RETRY_LIMIT", "-1"),
             ("BATCH_DEFAULT_TIMEZONE", "Mars/Olympus"),
             ("BATCH_HTTP_ADDR", "0.0.0.0:8080"),
+            ("BATCH_SHARD", "5/4"),
             ("BATCH_LOG_FORMAT", "xml"),
         ] {
             let error = load(&[(name, value)]).unwrap_err();

@@ -4,9 +4,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use punctual::{
-    ActiveFailures, ClientOptions, ClientSettingNames, ConfigDatabaseClient, LastKnownGood,
-    Project, Punctual, StartError, StoreError, StoreErrorKind, SystemClock,
+    ActiveFailures, ClientOptions, ClientSettingNames, Clock, ConfigDatabaseClient, LastKnownGood,
+    Project, Punctual, Shard, StartError, Store, StoreError, StoreErrorKind, SystemClock,
 };
+use tracing::info;
 
 use crate::{commands::Failure, settings::Settings};
 
@@ -19,19 +20,37 @@ pub(crate) async fn start(
     look_back: Duration,
 ) -> Result<(Punctual, String), Failure> {
     let failures = ActiveFailures::default();
-    let client = client(settings, config_service_url)?;
+    let store_error = |error| Failure::failed(store_error(&error, "BATCH_STORE_URL"));
+    let store = Store::open(&settings.batch_store_url).await;
+    let store = store.map_err(store_error)?;
+    let shard = settings.batch_shard;
+    let assigned = store.queue().assign(&shard, SystemClock.now()).await;
+    let sharding = assigned.map_err(|error| match error.kind() {
+        StoreErrorKind::Conflict => Failure::bad_input(format!("BATCH_SHARD={shard}: {error}")),
+        _ => store_error(error),
+    })?;
+    let client = client(settings, config_service_url, sharding.shards())?;
     let address = client.url();
+    // What is known of some tenants is not taken for what is known of others.
+    let known = if sharding.is_whole() {
+        address.clone()
+    } else {
+        let shards: Vec<String> = sharding.shards().iter().map(Shard::to_string).collect();
+        info!(%sharding, "This agent serves shard {sharding}");
+        format!("{address} {}", shards.join(","))
+    };
     let preferences = LastKnownGood::new(
         Arc::new(client),
         Arc::new(SystemClock),
         &settings.config_last_known_good_path,
-        &address,
+        known,
     )
     .map_err(|error| Failure::bad_input(format!("{error} with CONFIG_LAST_KNOWN_GOOD_PATH")))?
     .with_failures(failures.clone());
     let folder = settings.batch_config_path.parent();
     let punctual = Punctual::builder()
-        .store(&settings.batch_store_url)
+        .store(store)
+        .shard(shard)
         .preferences(preferences)
         .project(project)
         .folder(folder.unwrap_or(Path::new(".")))
@@ -46,7 +65,7 @@ pub(crate) async fn start(
         .await
         .map_err(|error| match error {
             StartError::Mistakes(_) => Failure::bad_input(error),
-            StartError::Store(error) => Failure::failed(store_error(&error, "BATCH_STORE_URL")),
+            StartError::Store(error) => store_error(error),
             error => Failure::failed(error),
         })?;
     Ok((punctual, address))
@@ -66,14 +85,20 @@ pub(crate) fn client_of_agent(settings: &Settings) -> Result<ConfigDatabaseClien
     client(
         settings,
         settings.config_service_url.as_deref().unwrap_or(&embedded),
+        &[],
     )
 }
 
-/// The client of the Config Database at `url`.
-fn client(settings: &Settings, url: &str) -> Result<ConfigDatabaseClient, Failure> {
+/// The client of the Config Database at `url`, for the tenants of these shards; none: all tenants.
+fn client(
+    settings: &Settings,
+    url: &str,
+    shards: &[Shard],
+) -> Result<ConfigDatabaseClient, Failure> {
     let options = ClientOptions {
         api_key: settings.config_service_api_key.clone(),
         cache_ttl: settings.config_cache_ttl,
+        shards: shards.to_vec(),
         names: ClientSettingNames {
             url: "CONFIG_SERVICE_URL",
             api_key: "CONFIG_SERVICE_API_KEY",

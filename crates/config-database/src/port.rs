@@ -159,6 +159,7 @@ impl ConfigDatabase for ConfigStore {
                 .changes(
                     since_id,
                     Some(feature_type),
+                    &[],
                     PAGE,
                     rest.min(POLL_INTERVAL),
                     || {},

@@ -3,3 +3,4 @@
 #[cfg(feature = "http")]
 pub mod config_database_client;
 pub mod last_known_good;
+pub mod of_shards;

@@ -27,6 +27,7 @@ pub use clients::config_database_client::{
     ClientOptions, ClientSettingNames, ConfigDatabaseClient,
 };
 pub use clients::last_known_good::{FolderInUse, LastKnownGood};
+pub use clients::of_shards::OfShards;
 pub use guard::Guarded;
 #[cfg(feature = "http")]
 pub use handlers::{

@@ -49,6 +49,7 @@ impl From<OperatorError> for Problem {
             OperatorError::Invalid(_) => StatusCode::BAD_REQUEST,
             OperatorError::NotFound(_) => StatusCode::NOT_FOUND,
             OperatorError::Conflict(_) => StatusCode::CONFLICT,
+            OperatorError::OtherShard(_) => StatusCode::MISDIRECTED_REQUEST,
             OperatorError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             OperatorError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,6 +91,7 @@ impl IntoResponses for AnyProblem {
             ("404", "It does not exist"),
             ("409", "The current state does not allow it"),
             ("413", "The request is too large"),
+            ("421", "Another agent serves the shard of the tenant"),
             (
                 "422",
                 "The request names tenants without a stored preference, or reuses an `Idempotency-Key`",

@@ -14,15 +14,16 @@ use punctual_application::{
     Operator, RetryPolicy,
     ports::{
         BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError,
-        OperatorStore, PurposeHandler, ResultSink, StoreError, SystemClock, WorkQueue,
+        OperatorStore, PurposeHandler, ResultSink, StoreError, StoreErrorKind, SystemClock,
+        WorkQueue,
     },
 };
 use punctual_domain::{
     BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobConfig, Location, PurposeId,
-    Source, Work, Zone,
+    ShardAssignment, Sharding, Source, Work, Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, SchedulerOptions,
+    BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, SchedulerOptions,
 };
 use punctual_project::parse_batch_config;
 use punctual_store::Store;
@@ -48,6 +49,7 @@ pub struct Builder {
     chunk_size: usize,
     poll_interval: Duration,
     look_back: Duration,
+    shard: ShardAssignment,
     failures: ActiveFailures,
 }
 
@@ -68,6 +70,7 @@ impl Default for Builder {
             chunk_size: 500,
             poll_interval: Duration::from_mins(1),
             look_back: Duration::ZERO,
+            shard: ShardAssignment::default(),
             failures: ActiveFailures::default(),
         }
     }
@@ -141,6 +144,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("{0}; check what was given to `.store(…)`")]
     Store(#[from] StoreError),
+    /// The store serves another shard.
+    #[error("{0}; check what was given to `.shard(…)`")]
+    Shard(StoreError),
     /// Sources of items cannot be read.
     #[error(transparent)]
     Sources(#[from] ItemSourceError),
@@ -280,6 +286,14 @@ impl Builder {
         self
     }
 
+    /// The shard of the tenants that this process serves, beside others with stores of their own. Give
+    /// `ClientOptions::shards` the same, and the Config Database sends no others. The default is all tenants.
+    #[must_use]
+    pub fn shard(mut self, shard: impl Into<ShardAssignment>) -> Self {
+        self.shard = shard.into();
+        self
+    }
+
     /// The list of active failures, where other parts of the program use one too.
     #[must_use]
     pub fn failures(mut self, failures: ActiveFailures) -> Self {
@@ -307,7 +321,12 @@ impl Builder {
         };
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock);
-        let parts = self.assemble(checked, ports, clock, fastrand::f64, stop.clone())?;
+        let sharding = ports.queue.assign(&self.shard, clock.now()).await;
+        let sharding = sharding.map_err(|error| match error.kind() {
+            StoreErrorKind::Conflict => StartError::Shard(error),
+            _ => StartError::Store(error),
+        })?;
+        let parts = self.assemble(checked, ports, sharding, clock, fastrand::f64, stop.clone())?;
         Ok(Punctual::run(parts, store, stop))
     }
 
@@ -316,6 +335,7 @@ impl Builder {
         self,
         checked: Checked,
         store: StorePorts,
+        sharding: Sharding,
         clock: Arc<dyn Clock>,
         random: fn() -> f64,
         stop: CancellationToken,
@@ -323,7 +343,8 @@ impl Builder {
         let jobs = Jobs::from(checked.config);
         let handlers = checked.handlers;
         let preferences = self.preferences.unwrap_or_else(|| Arc::new(NoPreferences));
-        let preferences: Arc<dyn ConfigDatabase> = Arc::new(Guarded(preferences));
+        let preferences = Guarded(OfShards::new(preferences, sharding.clone()));
+        let preferences: Arc<dyn ConfigDatabase> = Arc::new(preferences);
         let others = match self.item_source {
             Some(source) => Some(source),
             None => files_and_urls(&self.folder)?,
@@ -339,7 +360,8 @@ impl Builder {
                 look_back: TimeDelta::from_std(self.look_back).unwrap_or(TimeDelta::MAX),
             },
         )
-        .with_failures(self.failures.clone());
+        .with_failures(self.failures.clone())
+        .with_sharding(sharding.clone());
         let scheduler = DynamicBatchScheduler::new(
             base,
             preferences.clone(),
@@ -388,6 +410,7 @@ impl Builder {
             clock,
             zone: self.time_zone,
             chunk_size: self.chunk_size,
+            sharding,
         };
         Ok(Parts {
             scheduler,

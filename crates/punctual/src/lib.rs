@@ -34,8 +34,8 @@ pub use punctual_domain::{
     Batch, BatchConfig, BatchStatus, Change, ChangeKind, DeadLetter, DeadLetterState, FeatureType,
     FieldError, FieldErrors, Fields, Invalid, InvalidId, InvalidWord, Item, ItemId, ItemInput,
     ItemResult, ItemStatus, JobConfig, JobId, Location, MergedPreference, Occurrence, Preference,
-    PreferenceRecord, Priority, PurposeId, SkipReason, Slot, Source, TenantId, Trigger, Zone,
-    values,
+    PreferenceRecord, Priority, PurposeId, Shard, ShardAssignment, Sharding, SkipReason, Slot,
+    Source, TenantId, Trigger, Zone, values,
 };
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]

@@ -42,7 +42,7 @@ use punctual_application::{
     EnhancedBatchProcessor, Operator,
     ports::{BatchReader, Clock, Page, StoredResult, TenantRuns},
 };
-use punctual_domain::{ItemId, PreferenceRecord, TenantId};
+use punctual_domain::{ItemId, PreferenceRecord, Sharding, TenantId};
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -103,7 +103,14 @@ impl World {
             deliveries: store.clone(),
         };
         let stop = CancellationToken::new();
-        let parts = builder.assemble(checked, ports, clock.clone(), || 0.5, stop.clone())?;
+        let parts = builder.assemble(
+            checked,
+            ports,
+            Sharding::default(),
+            clock.clone(),
+            || 0.5,
+            stop.clone(),
+        )?;
         let Parts {
             scheduler,
             processor,

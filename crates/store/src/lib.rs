@@ -30,6 +30,7 @@ mod migrations;
 mod operations;
 mod reader;
 mod results;
+mod shards;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -59,10 +60,6 @@ use self::results::Preferences;
 #[cfg(feature = "postgres")]
 pub use self::transfer::{Transferred, transfer};
 
-/// The schema of a `PostgreSQL` database that is opened by its URL.
-#[cfg(feature = "postgres")]
-pub(crate) const DEFAULT_SCHEMA: &str = "punctual";
-
 /// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `OperatorStore`. Clones
 /// are the same store.
 #[derive(Debug, Clone)]
@@ -74,19 +71,21 @@ pub struct Store {
     changes: watch::Sender<()>,
     preferences: Preferences,
     group_commit: GroupCommit,
+    /// The newest division that this process knows; empty before it has been assigned a shard.
+    division: watch::Sender<String>,
 }
 
 impl Store {
     /// Opens the store at `url`, `sqlite://var/punctual.db` or `postgres://user@host/database`, creates what is missing, and
-    /// brings its tables up to date. In `PostgreSQL` they stand in the schema `punctual`; those that an earlier version made
-    /// elsewhere move there.
+    /// brings its tables up to date. In `PostgreSQL` they stand in the schema `punctual`, or in another one that the URL
+    /// names with `?schema=`; those that an earlier version made elsewhere move there.
     ///
     /// # Errors
     /// When the URL is neither, or the store cannot be opened or written to.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         #[cfg(feature = "postgres")]
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let driver = PostgresDriver::open(url, &Namespace::new(DEFAULT_SCHEMA)?).await?;
+            let driver = PostgresDriver::open(url).await?;
             return Self::over(Database::new(driver)).await;
         }
         let driver = SqliteDriver::open(url, &Namespace::new("")?).await?;
@@ -124,6 +123,7 @@ impl Store {
             arrivals: watch::Sender::new(()),
             changes: watch::Sender::new(()),
             preferences: Preferences::default(),
+            division: watch::Sender::default(),
         })
     }
 

@@ -38,6 +38,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0007_queue"
     "0008_narrow_results"
     "0009_rare_states"
+    "0010_shards"
 };
 
 #[cfg(feature = "postgres")]
@@ -49,6 +50,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0005_queue"
     "0006_narrow_results"
     "0007_rare_states"
+    "0008_shards"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -81,7 +83,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 18] = [
+const TABLES: [(&str, i64); 19] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -100,6 +102,7 @@ const TABLES: [(&str, i64); 18] = [
     ("chunk_messages", 6),
     ("results", 6),
     ("preferences", 6),
+    ("shards", 8),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

@@ -10,7 +10,7 @@ use punctual_application::{
 };
 use punctual_domain::{
     Chunk, Delivery, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority,
-    Trigger,
+    ShardAssignment, Trigger,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tempfile::TempDir;
@@ -788,7 +788,8 @@ mod on_a_server {
     #[tokio::test]
     async fn one_process_leads_until_its_term_has_run_out_or_it_steps_down() {
         use Leadership::{Granted, Refused};
-        let store = Store::open(&database().await).await.unwrap();
+        let url = database().await;
+        let store = Store::open(&url).await.unwrap();
         let (a, b) = (Uuid::new_v4(), Uuid::new_v4());
         let (long, over) = (Duration::from_mins(10), Duration::ZERO);
         for (process, term, leads) in [
@@ -801,5 +802,25 @@ mod on_a_server {
         ] {
             assert_eq!(store.lead(process, term).await.unwrap(), leads);
         }
+        // Another process has changed the division since this one was assigned its shard.
+        let now = "2026-11-27T12:00:00Z".parse().unwrap();
+        let other = Store::open(&url).await.unwrap();
+        let whole = ShardAssignment::default();
+        let half: ShardAssignment = "1/2 from 2026-12-01".parse().unwrap();
+        for (store, assignment, leads) in [
+            (&store, whole, Granted),
+            (&other, half, Granted),
+            (&store, half, Granted),
+        ] {
+            store.lead(b, over).await.unwrap();
+            store.assign(&assignment, now).await.unwrap();
+            assert_eq!(store.lead(b, long).await.unwrap(), leads);
+        }
+        let late = Store::open(&url).await.unwrap();
+        assert_eq!(late.lead(b, long).await.unwrap(), Refused);
+        for assignment in [half, "1/3 from 2026-12-02".parse().unwrap()] {
+            other.assign(&assignment, now).await.unwrap();
+        }
+        assert_eq!(store.lead(b, long).await.unwrap(), Refused);
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 
 use crate::{
-    DEFAULT_SCHEMA, Store,
+    Store,
     driver::{Namespace, postgres::PostgresDriver, sqlite::SqliteDriver},
     errors::failed,
 };
@@ -17,7 +17,8 @@ use crate::{
 const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
+    "shards",
     "schedule_progress",
     "paused_jobs",
     "runs",
@@ -55,17 +56,22 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
     let namespace = Namespace::new("")?;
     let (from, to) = (
         SqliteDriver::open(from, &namespace).await?,
-        PostgresDriver::open(to, &Namespace::new(DEFAULT_SCHEMA)?).await?,
+        PostgresDriver::open(to).await?,
     );
     let mut source = from.begin_transaction().await.map_err(failed)?;
     refuse_running_agents(&mut source).await?;
     let mut target = to.begin_transaction().await.map_err(failed)?;
-    let search_path = format!("SET LOCAL search_path TO {DEFAULT_SCHEMA}");
+    let search_path = format!("SET LOCAL search_path TO {}", to.schema());
     sqlx::query(AssertSqlSafe(search_path))
         .execute(&mut *target)
         .await
         .map_err(failed)?;
     refuse_non_empty(&mut target).await?;
+    // An agent that has planned nothing may have left its shard.
+    sqlx::query("DELETE FROM shards")
+        .execute(&mut *target)
+        .await
+        .map_err(failed)?;
     let mut transferred = Transferred::default();
     for table in TABLES {
         let rows = copy(table, &mut source, &mut target).await?;

@@ -12,7 +12,8 @@ use punctual_application::{
     ports::{Enqueued, Leadership, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    BatchStatus, Chunk, DeadLetterState, Firing, JobId, NewBatch, StoredPosition,
+    BatchStatus, Chunk, DeadLetterState, Firing, JobId, NewBatch, ShardAssignment, Sharding,
+    StoredPosition,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -25,8 +26,11 @@ use crate::{
     trace,
 };
 
+/// A process that does not know the newest division does not lead: it would plan by an older one.
 const LEAD: &str =
-    "INSERT INTO @leader AS l (process, until) VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
+    "INSERT INTO @leader AS l (process, until)
+     SELECT $1, clock_timestamp() + $2 * interval '1 millisecond'
+     WHERE coalesce((SELECT from_date || ' ' || shard FROM @shards ORDER BY from_date DESC LIMIT 1), $3) = $3
      ON CONFLICT (one) DO UPDATE SET process = excluded.process, until = excluded.until
          WHERE l.process = excluded.process OR l.until <= clock_timestamp()";
 
@@ -88,11 +92,20 @@ impl WorkQueue for Store {
         if !self.database.is_shared() {
             return Ok(Leadership::Always);
         }
-        let term = values![process, term.as_millis() as i64];
+        let division = self.division.borrow().clone();
+        let term = values![process, term.as_millis() as i64, division];
         Ok(match self.database.execute(LEAD, term).await? {
             0 => Leadership::Refused,
             _ => Leadership::Granted,
         })
+    }
+
+    async fn assign(
+        &self,
+        assignment: &ShardAssignment,
+        now: DateTime<Utc>,
+    ) -> Result<Sharding, StoreError> {
+        self.take_shard(assignment, now).await
     }
 
     async fn position(&self, job_id: &JobId) -> Result<Option<StoredPosition>, StoreError> {

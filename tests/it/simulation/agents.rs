@@ -18,10 +18,11 @@ use punctual_application::{
     testing::ManualClock,
 };
 use punctual_domain::{
-    FeatureType, Item, JobId, PreferenceRecord, PurposeId, SharedPreference, TenantId, Zone,
+    FeatureType, Item, JobId, PreferenceRecord, PurposeId, Sharding, SharedPreference, TenantId,
+    Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, DynamicBatchScheduler, LastKnownGood, SchedulerOptions,
+    BatchScheduler, DynamicBatchScheduler, LastKnownGood, OfShards, SchedulerOptions,
 };
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
@@ -97,6 +98,8 @@ pub struct Surroundings {
     pub handler: Arc<Echo>,
     /// Whether agents keep on disk what they last knew.
     pub remembers: bool,
+    /// What of the tenants the store serves.
+    pub sharding: Sharding,
     pub bug: Option<Bug>,
 }
 
@@ -132,7 +135,8 @@ impl Agent {
             Some(Bug::TruncatedReadsAreTaken) => database,
             _ if around.remembers => loop {
                 let (clock, folder) = (around.clock.clone(), folder.clone());
-                match LastKnownGood::new(database.clone(), clock, folder, "simulated") {
+                let source = format!("simulated {:?}", around.sharding.shards());
+                match LastKnownGood::new(database.clone(), clock, folder, source) {
                     Ok(remembering) => {
                         let inner: Arc<dyn ConfigDatabase> = Arc::new(remembering);
                         break Arc::new(InOrder { inner, number }) as Arc<dyn ConfigDatabase>;
@@ -143,6 +147,8 @@ impl Agent {
             },
             _ => database,
         };
+        let config_database: Arc<dyn ConfigDatabase> =
+            Arc::new(OfShards::new(config_database, around.sharding.clone()));
         let base = BatchScheduler::new(
             around.jobs.clone(),
             Arc::new(MockItemSource::new()),
@@ -152,7 +158,8 @@ impl Agent {
                 chunk_size: CHUNK,
                 look_back: TimeDelta::zero(),
             },
-        );
+        )
+        .with_sharding(around.sharding.clone());
         let scheduler = DynamicBatchScheduler::new(
             base,
             config_database.clone(),

@@ -16,7 +16,8 @@ use punctual_application::{
     testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
-    Chunk, Firing, ItemId, ItemResult, JobId, NewBatch, Occurrence, StoredPosition, Trigger,
+    Chunk, Firing, ItemId, ItemResult, JobId, NewBatch, Occurrence, ShardAssignment, Sharding,
+    StoredPosition, Trigger,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -108,6 +109,15 @@ impl WorkQueue for FaultyStore {
     async fn position(&self, job_id: &JobId) -> Result<Option<StoredPosition>, StoreError> {
         let (fails, _) = self.fails(("position", job_id));
         self.result(self.inner.position(job_id).await, fails)
+    }
+
+    async fn assign(
+        &self,
+        assignment: &ShardAssignment,
+        now: DateTime<Utc>,
+    ) -> Result<Sharding, StoreError> {
+        let (fails, _) = self.fails("assign");
+        self.result(self.inner.assign(assignment, now).await, fails)
     }
 
     async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError> {

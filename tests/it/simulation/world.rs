@@ -12,7 +12,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{Jobs, ports::Clock, testing::ManualClock};
-use punctual_domain::{FeatureType, JobId, TenantId};
+use punctual_domain::{FeatureType, JobId, Sharding, TenantId};
 use uuid::Uuid;
 
 use self::{
@@ -121,13 +121,8 @@ impl World {
             handler: Arc::new(handler),
             // Reads that hold only part of the records, and servers that do not say since when, need a memory.
             remembers: remembers || kind == Kind::Plain,
+            sharding: Sharding::default(),
             bug,
-        };
-        let memory = std::path::Path::new("/dev/shm");
-        let folder = if memory.is_dir() {
-            tempfile::tempdir_in(memory)
-        } else {
-            tempfile::tempdir()
         };
         let mut world = Self {
             tenants: tenants.collect(),
@@ -142,7 +137,7 @@ impl World {
             time,
             random,
             around,
-            folder: folder.unwrap(),
+            folder: folder(),
             agents: Vec::new(),
             last_agent: 0,
             next_n: 0,
@@ -360,6 +355,17 @@ impl World {
         outcome.history = self.history;
         outcome
     }
+}
+
+/// A folder for what agents remember, in memory where there is one.
+pub fn folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let folder = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    folder.unwrap()
 }
 
 fn feature_type(name: &str) -> FeatureType {

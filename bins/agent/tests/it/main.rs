@@ -32,6 +32,7 @@ mod project;
 mod reload;
 mod replicas;
 mod running;
+mod shards;
 mod simulate;
 mod soak;
 mod traces;

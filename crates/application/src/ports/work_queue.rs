@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{Firing, JobId, NewBatch, StoredPosition};
+use punctual_domain::{Firing, JobId, NewBatch, ShardAssignment, Sharding, StoredPosition};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -18,8 +18,20 @@ use super::StoreError;
 #[async_trait]
 pub trait WorkQueue: Send + Sync {
     /// Makes `process` the leader for `term` from now on, if it is the leader already or no process holds the lease.
-    /// The store's clock decides; a term of zero steps down.
+    /// The store's clock decides; a term of zero steps down. A process that was assigned its shard before the division
+    /// last changed does not lead.
     async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError>;
+
+    /// Takes the shard that this process is to serve, remembers it, and says what the store serves with it:
+    /// [`Sharding::assign`] decides, by what is stored and how far any job has been planned.
+    ///
+    /// # Errors
+    /// [`Conflict`](super::StoreErrorKind::Conflict): the store serves another shard.
+    async fn assign(
+        &self,
+        assignment: &ShardAssignment,
+        now: DateTime<Utc>,
+    ) -> Result<Sharding, StoreError>;
 
     /// How far a job has been planned; `None` before its first tick.
     async fn position(&self, job_id: &JobId) -> Result<Option<StoredPosition>, StoreError>;

@@ -21,8 +21,8 @@ mod upcoming;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use chrono::{DateTime, Utc};
-use punctual_domain::{JobConfig, JobId, Zone};
+use chrono::{DateTime, NaiveDate, Utc};
+use punctual_domain::{ItemId, JobConfig, JobId, Sharding, Zone};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
@@ -79,6 +79,9 @@ pub enum OperatorError {
     /// It cannot be done as things are now.
     #[error("{0}")]
     Conflict(String),
+    /// Another agent serves the shard of the tenant.
+    #[error("{0}")]
+    OtherShard(String),
     /// The request is well-formed, and doing it would most likely be a mistake.
     #[error("{0}")]
     Refused(String),
@@ -95,7 +98,11 @@ impl OperatorError {
     #[must_use]
     pub fn is_callers(&self) -> bool {
         match self {
-            Self::Invalid(_) | Self::NotFound(_) | Self::Conflict(_) | Self::Refused(_) => true,
+            Self::Invalid(_)
+            | Self::NotFound(_)
+            | Self::Conflict(_)
+            | Self::OtherShard(_)
+            | Self::Refused(_) => true,
             Self::Unavailable(_) => false,
             Self::Store(error) => error.is_callers(),
         }
@@ -133,6 +140,8 @@ pub struct Operator {
     pub zone: Zone,
     /// How many items a chunk holds at most.
     pub chunk_size: usize,
+    /// What of the tenants this agent serves.
+    pub sharding: Sharding,
 }
 
 impl Operator {
@@ -149,6 +158,19 @@ impl Operator {
                 names.join(", ")
             ))
         })
+    }
+
+    /// Refuses an item whose run on a date is another agent's.
+    fn refuse_other_shard(
+        &self,
+        job_id: &JobId,
+        item: &ItemId,
+        date: NaiveDate,
+    ) -> Result<(), OperatorError> {
+        match self.sharding.elsewhere(job_id, item, date) {
+            Some(elsewhere) => Err(OperatorError::OtherShard(elsewhere)),
+            None => Ok(()),
+        }
     }
 
     /// Writes down what is asked for, before it is done. Actions that are not of this type, such as signing out, do it too.

@@ -19,7 +19,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
     Batch, BatchStatus, Chunk, DeadLetter, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
-    Occurrence, StoredPosition,
+    Occurrence, Sharding, StoredPosition,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -69,6 +69,7 @@ struct Run {
 #[derive(Debug, Default)]
 struct Tables {
     positions: HashMap<JobId, StoredPosition>,
+    sharding: Option<Sharding>,
     paused: BTreeMap<JobId, String>,
     batches: BTreeMap<Uuid, Batch>,
     chunks: BTreeMap<String, ChunkRow>,

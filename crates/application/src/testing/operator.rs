@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use punctual_domain::{BatchConfig, JobId, Mirror, PreferenceRecord, Reading, Work, Zone};
+use punctual_domain::{
+    BatchConfig, JobId, Mirror, PreferenceRecord, Reading, Sharding, Work, Zone,
+};
 
 use super::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock};
 use crate::{
@@ -32,6 +34,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
         clock: Arc::new(clock),
         zone: Zone::utc(),
         chunk_size: 10,
+        sharding: Sharding::default(),
     }
 }
 

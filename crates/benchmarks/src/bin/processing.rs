@@ -28,12 +28,13 @@ use punctual_application::{
     BatchProcessor, Binding, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
     ports::{
         BatchFilter, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
-        ItemSource, ItemSourceError, Page, PurposeHandler, Snapshot, SnapshotPages, SourceItem,
-        SystemClock,
+        ItemSource, ItemSourceError, Page, PurposeHandler, SnapshotPages, SourceItem, SystemClock,
     },
 };
 use punctual_benchmarks::{cpu_seconds, memory, no_changes, python_peer};
-use punctual_domain::{FeatureType, Item, PreferenceRecord, PurposeId, Source, TenantId, Zone};
+use punctual_domain::{
+    FeatureType, Item, PreferenceRecord, PurposeId, Shard, Source, TenantId, Zone,
+};
 use punctual_infrastructure::{BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Worker};
 use punctual_store::Store;
 use punctual_telemetry::LogFormat;
@@ -64,6 +65,12 @@ struct Options {
     /// Measure a peer as well, with so many jobs that do nothing
     #[arg(long)]
     peer: Option<usize>,
+    /// Agents that divide the users, each with a `SQLite` file of its own
+    #[arg(long)]
+    shards: Option<u32>,
+    /// One of them
+    #[arg(long, hide = true, default_value = "1/1")]
+    shard: Shard,
     /// A process that only helps
     #[arg(long, hide = true)]
     helps: bool,
@@ -100,25 +107,28 @@ impl PurposeHandler for Idle {
     }
 }
 
-/// Everybody at one time of day.
+/// Everybody at one time of day, as a server that knows shards gives them.
 struct Everybody {
     users: usize,
+    shard: Shard,
     preferred_time: String,
 }
+
+/// Users of a page of the snapshot.
+const PAGE: usize = 5_000;
 
 #[async_trait]
 impl ConfigDatabase for Everybody {
     async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
-        let preference = self.preference();
-        let tenants = (0..self.users).map(|n| format!("user{n:08}"));
-        let tenants = tenants.map(|id| TenantId::new(id).expect("a valid id"));
-        let records = tenants.map(|tenant| record(tenant, &preference)).collect();
-        Ok(Snapshot {
-            records,
-            cursor: Cursor::default(),
-            known_at: None,
-        }
-        .into())
+        let (preference, users, shard) = (self.preference(), self.users, self.shard);
+        let page = move |from: usize| {
+            let ids = (from..users.min(from + PAGE)).map(|n| format!("user{n:08}"));
+            let ids = ids.filter(|id| shard.contains(id));
+            let tenants = ids.map(|id| TenantId::new(id).expect("a valid id"));
+            Ok(tenants.map(|tenant| record(tenant, &preference)).collect())
+        };
+        let pages = futures::stream::iter((0..users).step_by(PAGE).map(page));
+        Ok(SnapshotPages::new(Cursor::default(), pages))
     }
 
     async fn changes(
@@ -177,6 +187,9 @@ impl ItemSource for Nothing {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if let Some(shards) = options.shards {
+        return divided(&options, shards);
+    }
     let telemetry = punctual_telemetry::Options {
         service: "benchmark",
         filter: "warn",
@@ -206,6 +219,7 @@ async fn main() -> anyhow::Result<()> {
     let clock = Arc::new(SystemClock);
     let everybody = Arc::new(Everybody {
         users: options.users,
+        shard: options.shard,
         preferred_time: due[..5].to_owned(),
     });
     let processor = EnhancedBatchProcessor::new(
@@ -257,6 +271,7 @@ async fn main() -> anyhow::Result<()> {
         .wait_for(|status| status.jobs.values().any(|job| job.loaded))
         .await;
     let loaded = began.elapsed();
+    let users: usize = status.get().jobs.values().map(|job| job.tenants).sum();
     let before = memory("self", "VmRSS")? / 1024;
     let queued = loop {
         let (batches, _) = store
@@ -289,10 +304,10 @@ async fn main() -> anyhow::Result<()> {
     let cpu = cpu_seconds()? - cpu;
     let allocated = allocations() - allocated;
     ensure!(
-        batch.succeeded == options.users as u64,
+        batch.succeeded == users as u64,
         "{} of {} users have a result, {} failed, {} are skipped",
         batch.succeeded,
-        options.users,
+        users,
         batch.failed,
         batch.skipped
     );
@@ -300,7 +315,7 @@ async fn main() -> anyhow::Result<()> {
     println!(
         "{} users, {} process(es), handler {} ms, {}: mirror loaded in {:.2} s; planned and queued {:.2} s later; \
          first item after {} ms; all done in {:.2} s: {:.0} items/s; {} calls here, with {:.1} µs of CPU each; memory {} MiB above the mirror's {} MiB",
-        options.users,
+        users,
         options.processes,
         options.handler_ms,
         if options.postgres {
@@ -312,7 +327,7 @@ async fn main() -> anyhow::Result<()> {
         (enqueued - began).as_secs_f64() - loaded.as_secs_f64(),
         (*first - started).as_millis(),
         took.as_secs_f64(),
-        options.users as f64 / took.as_secs_f64(),
+        users as f64 / took.as_secs_f64(),
         CALLS.load(Ordering::Relaxed),
         cpu * 1e6 / CALLS.load(Ordering::Relaxed).max(1) as f64,
         (memory("self", "VmHWM")? / 1024).saturating_sub(before),
@@ -320,7 +335,7 @@ async fn main() -> anyhow::Result<()> {
     );
     if allocated > 0 {
         let each = allocated as f64 / CALLS.load(Ordering::Relaxed).max(1) as f64;
-        println!("{} users: {each:.1} allocations each", options.users);
+        println!("{users} users: {each:.1} allocations each");
     }
     stop.cancel();
     working.await?;
@@ -336,12 +351,38 @@ async fn main() -> anyhow::Result<()> {
         let (added, worked) = last.split_once(' ').context("a figure is missing")?;
         let (added, worked): (f64, f64) = (added.parse()?, worked.parse()?);
         let peer = jobs as f64 / (added + worked);
-        let ours = options.users as f64 / took.as_secs_f64();
+        let ours = users as f64 / took.as_secs_f64();
         println!(
             "{name}: {jobs} jobs added in {added:.2} s, done in {worked:.2} s: {peer:.0} jobs/s; ours is {:.1} times that",
             ours / peer
         );
     }
+    Ok(())
+}
+
+/// So many agents beside each other, that have a shard and a file each.
+fn divided(options: &Options, shards: u32) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let agent = |number: u32| {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--shard", &format!("{number}/{shards}")]);
+        command.args(["--users", &options.users.to_string()]);
+        command.args(["--handler-ms", &options.handler_ms.to_string()]);
+        command.args(["--concurrency", &options.concurrency.to_string()]);
+        command.args(["--chunk-size", &options.chunk_size.to_string()]);
+        Ok(Helper(command.spawn()?))
+    };
+    let agents: Vec<Helper> = (1..=shards).map(agent).collect::<anyhow::Result<_>>()?;
+    for mut agent in agents {
+        let status = agent.0.wait()?;
+        ensure!(status.success(), "an agent failed");
+    }
+    let took = began.elapsed().as_secs_f64();
+    let users = options.users;
+    println!(
+        "{users} users, {shards} agents with a shard each: loaded, planned and done in {took:.2} s: {:.0} items/s",
+        users as f64 / took
+    );
     Ok(())
 }
 

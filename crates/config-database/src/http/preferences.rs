@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::stream;
-use punctual_domain::FeatureType;
+use punctual_domain::{FeatureType, Shard};
 use punctual_web::{Problem, ProblemBody};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -39,6 +39,9 @@ pub(super) struct GroupsQuery {
     /// Tenants per page, at most 10,000 (default: all).
     #[param(minimum = 1, nullable = false)]
     limit: Option<u32>,
+    /// Only tenants of these shards, as `2/4` or `1/2,1/3` (default: all). A page may have fewer than `limit` then.
+    #[param(nullable = false)]
+    shard: Option<String>,
 }
 
 /// Tenants with a feature switched on, in groups with the same schedule.
@@ -63,16 +66,17 @@ pub(super) async fn groups(
         )
     })?;
     let feature_type = FeatureType::new(&feature_type)?;
+    let shards = shards_of(query.shard.as_deref())?;
     let accepts = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
     if accepts.is_some_and(|accepts| accepts.contains(NDJSON)) {
-        return Ok(stream_groups(app.store, feature_type));
+        return Ok(stream_groups(app.store, feature_type, shards));
     }
     let limit = query.limit.map(|limit| limit.clamp(1, MAX_PAGE));
     let page = app
         .store
-        .groups(&feature_type, query.cursor.as_deref(), limit)
+        .groups(&feature_type, &shards, query.cursor.as_deref(), limit)
         .await?;
     Ok(Json(page).into_response())
 }
@@ -84,19 +88,20 @@ enum StreamState {
 }
 
 /// All groups, a page at a time in memory. A failure cuts the stream off.
-fn stream_groups(store: ConfigStore, feature_type: FeatureType) -> Response {
+fn stream_groups(store: ConfigStore, feature_type: FeatureType, shards: Vec<Shard>) -> Response {
     let first = StreamState::Page {
         cursor: None,
         sent: 0,
     };
     let pages = stream::try_unfold(first, move |part| {
         let (store, feature_type) = (store.clone(), feature_type.clone());
+        let shards = shards.clone();
         async move {
             let StreamState::Page { cursor, sent } = part else {
                 return Ok(None);
             };
             let page = store
-                .groups(&feature_type, cursor.as_deref(), Some(STREAM_PAGE))
+                .groups(&feature_type, &shards, cursor.as_deref(), Some(STREAM_PAGE))
                 .await
                 .inspect_err(
                     |error| tracing::error!(%error, "Failed to finish a stream of groups: {error}"),
@@ -145,6 +150,9 @@ pub(super) struct ChangesQuery {
     /// Seconds to wait for a change, at most 60.
     #[param(nullable = false)]
     wait: Option<u64>,
+    /// Only changes of tenants of these shards, as `2/4` or `1/2,1/3` (default: all).
+    #[param(nullable = false)]
+    shard: Option<String>,
 }
 
 /// The changes after `since_id`, in order. A reader that has seen N never later sees an id ≤ N.
@@ -167,6 +175,7 @@ pub(super) async fn changes(
         )
     })?;
     let feature_type = query.feature_type.map(FeatureType::new).transpose()?;
+    let shards = shards_of(query.shard.as_deref())?;
     let limit = query
         .limit
         .unwrap_or(MAX_CHANGES_PER_PAGE)
@@ -180,11 +189,28 @@ pub(super) async fn changes(
         }
     };
     tokio::select! {
-        page = app.store.changes(since_id, feature_type.as_ref(), limit, wait, reads) => Ok(Json(page?)),
+        page = app.store.changes(since_id, feature_type.as_ref(), &shards, limit, wait, reads) => Ok(Json(page?)),
         () = app.stop.cancelled() => {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the Config Database is stopping; try again"))
         }
     }
+}
+
+/// The shards that are asked for; none: all tenants.
+fn shards_of(text: Option<&str>) -> Result<Vec<Shard>, Problem> {
+    let parse = |text: &str| {
+        let shard = text.parse::<Shard>();
+        shard.map_err(|_| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "shard is not valid; use k/n with 1 <= k <= n <= 1024, as 2/4, or several with commas between",
+            )
+        })
+    };
+    text.into_iter()
+        .flat_map(|text| text.split(','))
+        .map(parse)
+        .collect()
 }
 
 fn agent_name(headers: &HeaderMap) -> Option<&str> {

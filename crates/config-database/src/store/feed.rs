@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use punctual_domain::{Change, ChangeKind, FeatureType, TenantId};
+use punctual_domain::{Change, ChangeKind, FeatureType, Shard, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{AnyConnection, Row, any::AnyRow};
@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    ConfigStore, StoreError, configs::PageBudget, dialect::Dialect, instant, stored::readable,
+    ConfigStore, StoreError, configs::PageBudget, dialect::Dialect, groups::is_of, instant,
+    stored::readable,
 };
 
 /// Changes that are kept at most. Readers who have not seen those before them read the groups anew, which costs no more.
@@ -135,12 +136,13 @@ impl ConfigStore {
         Ok(purged.rows_affected())
     }
 
-    /// The changes after `since_id`. With none, waits up to `wait` for one. Calls `reads` once the cursor is known to be
+    /// The changes after `since_id`, of `shards` where there are any. With none, waits up to `wait` for one. Calls `reads` once the cursor is known to be
     /// one of this feed.
     pub(crate) async fn changes(
         &self,
         since_id: i64,
         feature_type: Option<&FeatureType>,
+        shards: &[Shard],
         limit: u32,
         wait: Duration,
         reads: impl FnOnce(),
@@ -148,15 +150,21 @@ impl ConfigStore {
         // Before the first look, so that a change between look and wait is not slept through.
         let mut seen = self.seen.subscribe();
         let deadline = tokio::time::Instant::now() + wait;
-        let mut reads = Some(reads);
+        let (mut reads, mut since_id) = (Some(reads), since_id);
         loop {
             seen.borrow_and_update();
-            let page = self.read_changes(since_id, feature_type, limit).await?;
+            let read = self.read_changes(since_id, feature_type, shards, limit);
+            let page = read.await?;
             if let Some(reads) = reads.take() {
                 reads();
             }
             if !page.changes.is_empty() {
                 return Ok(page);
+            }
+            // What is of others is not read again.
+            since_id = page.last_id;
+            if page.has_more {
+                continue;
             }
             if tokio::time::timeout_at(deadline, seen.changed())
                 .await
@@ -171,6 +179,7 @@ impl ConfigStore {
         &self,
         since_id: i64,
         feature_type: Option<&FeatureType>,
+        shards: &[Shard],
         limit: u32,
     ) -> Result<FeedPage, FeedError> {
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
@@ -195,7 +204,7 @@ impl ConfigStore {
         .bind(feature_type.map_or("", FeatureType::as_str))
         .bind(i64::from(limit) + 1)
         .fetch(&mut *snapshot);
-        let (mut changes, mut has_more) = (Vec::new(), false);
+        let (mut changes, mut has_more, mut last) = (Vec::new(), false, since_id);
         let mut room = PageBudget::new(limit);
         while let Some(row) = rows.try_next().await.map_err(StoreError::new)? {
             let preference: Option<&str> = row.try_get(5).map_err(StoreError::new)?;
@@ -203,15 +212,15 @@ impl ConfigStore {
                 has_more = true;
                 break;
             }
-            changes.push(entry(&row)?);
+            last = row.try_get(0).map_err(StoreError::new)?;
+            if is_of(shards, row.try_get(1).map_err(StoreError::new)?) {
+                changes.push(entry(&row)?);
+            }
         }
         drop(rows);
         snapshot.rollback().await.map_err(StoreError::new)?;
         // Up to the newest id nothing of this feature is left, whatever there is of others.
-        let last_id = match changes.last() {
-            Some(last) if has_more => last.id,
-            _ => state.head,
-        };
+        let last_id = if has_more { last } else { state.head };
         Ok(FeedPage {
             epoch: state.epoch,
             changes,

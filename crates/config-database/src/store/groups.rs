@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use punctual_domain::{FeatureType, PreferenceRecord, TenantId};
+use punctual_domain::{FeatureType, PreferenceRecord, Shard, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{Row, any::AnyRow};
@@ -13,6 +13,9 @@ use utoipa::ToSchema;
 use super::{
     ConfigStore, StoreError, configs::PageBudget, feed::FeedState, instant, stored::readable,
 };
+
+/// Most rows that are looked through for a page.
+const MAX_SCANNED: i64 = 100_000;
 
 const SHARED: [&str; 4] = ["frequency", "preferred_time", "preferred_day", "timezone"];
 
@@ -87,10 +90,12 @@ pub(crate) enum GroupsError {
 }
 
 impl ConfigStore {
-    /// The groups of a feature: all of them, or at most `limit` tenants after `cursor` and fewer where they are large.
+    /// The groups of a feature: all of them, or at most `limit` tenants after `cursor` and fewer where they are large. Of
+    /// `shards`, where there are any.
     pub(crate) async fn groups(
         &self,
         feature_type: &FeatureType,
+        shards: &[Shard],
         cursor: Option<&str>,
         limit: Option<u32>,
     ) -> Result<GroupsPage, GroupsError> {
@@ -98,6 +103,14 @@ impl ConfigStore {
             parse_cursor(cursor).ok_or_else(|| GroupsError::Cursor(cursor.to_owned()))
         });
         let after = after.transpose()?;
+        // About as many rows as hold a page of the shards.
+        let parts = shards.iter().map(|shard| i64::from(shard.count()));
+        let scanned = limit.map(|limit| {
+            let limit = i64::from(limit);
+            limit
+                .saturating_mul(parts.min().unwrap_or(1))
+                .min(MAX_SCANNED.max(limit))
+        });
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
         let state = FeedState::read(&mut snapshot).await?;
         let mut rows = sqlx::query(
@@ -106,13 +119,23 @@ impl ConfigStore {
         )
         .bind(feature_type.as_str())
         .bind(after.as_ref().map_or("", |(_, tenant)| tenant.as_str()))
-        .bind(limit.map_or(i64::MAX, |limit| i64::from(limit) + 1))
+        .bind(scanned.map_or(i64::MAX, |scanned| scanned + 1))
         .fetch(&mut *snapshot);
         let as_of_id = after.map_or(state.head, |(as_of_id, _)| as_of_id);
         let mut room = limit.map(PageBudget::new);
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-        let (mut last, mut more) = (None, false);
+        let (mut last, mut more, mut read) = (None, false, 0);
         while let Some(row) = rows.try_next().await.map_err(StoreError::new)? {
+            read += 1;
+            if scanned.is_some_and(|scanned| read > scanned) {
+                more = true;
+                break;
+            }
+            let tenant_id: &str = row.try_get(0).map_err(StoreError::new)?;
+            if !is_of(shards, tenant_id) {
+                last = Some(tenant_id.to_owned());
+                continue;
+            }
             let preference: &str = row.try_get(1).map_err(StoreError::new)?;
             if room
                 .as_mut()
@@ -222,6 +245,11 @@ impl ConfigStore {
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
             .collect()
     }
+}
+
+/// Whether a tenant is of these shards; of none: all are.
+pub(super) fn is_of(shards: &[Shard], tenant_id: &str) -> bool {
+    shards.is_empty() || shards.iter().any(|shard| shard.contains(tenant_id))
 }
 
 /// What a preference's group has in common, as text.

@@ -10,6 +10,7 @@ use crate::server::{Kind, on_both_databases, start, start_in};
 on_both_databases! {
     only_differences_enter_the_feed_feature_by_feature
     a_held_call_ends_with_the_first_change_of_its_feature
+    shards_divide_groups_and_changes
     a_held_call_does_not_hold_up_the_end_of_the_server
     a_reader_loses_nothing_while_many_write
     epoch_ids_and_data_survive_a_restart_and_a_new_database_has_another_epoch
@@ -205,4 +206,74 @@ async fn epoch_ids_and_data_survive_a_restart_and_a_new_database_has_another_epo
         other.get("preferences/changes?since_id=0").await["epoch"],
         before["epoch"]
     );
+}
+
+async fn shards_divide_groups_and_changes(kind: Kind) {
+    let server = start(kind).await;
+    for n in 0..30 {
+        server
+            .put(&format!("t{n:02}"), json!({"f": on("09:00")}))
+            .await;
+    }
+    let tenants = |page: &Value| -> Vec<String> {
+        let groups = page["groups"].as_array().unwrap().iter();
+        let tenants = groups.flat_map(|group| group["tenants"].as_array().unwrap());
+        let ids = tenants.map(|tenant| tenant["tenant_id"].as_str().unwrap().to_owned());
+        ids.collect()
+    };
+    let (mut all, mut changed) = (Vec::new(), Vec::new());
+    for shard in ["1/3", "2/3", "3/3"] {
+        let whole = server
+            .get(&format!("preferences/groups?feature_type=f&shard={shard}"))
+            .await;
+        let (mut paged, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("preferences/groups?feature_type=f&limit=2&shard={shard}{cursor}");
+            let page = server.get(&path).await;
+            assert!(tenants(&page).len() <= 2);
+            paged.extend(tenants(&page));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(paged, tenants(&whole), "{shard}");
+        all.extend(paged);
+
+        let (mut since, mut more) = (0, true);
+        while more {
+            let path = format!("preferences/changes?since_id={since}&limit=4&shard={shard}");
+            let page = server.get(&path).await;
+            changed.extend(lines(&page));
+            (since, more) = (page["last_id"].as_i64().unwrap(), page["has_more"] == true);
+        }
+        assert_eq!(since, 30, "{shard}");
+    }
+    assert_eq!((all.len(), changed.len()), (30, 30));
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 30);
+    let both = "preferences/groups?feature_type=f&shard=1/3,3/3";
+    let second = "preferences/groups?feature_type=f&shard=2/3";
+    let sizes = [both, second].map(async |path| tenants(&server.get(path).await).len());
+    let [both, second] = sizes;
+    assert_eq!(both.await + second.await, 30);
+    // A held call sleeps through changes of others.
+    let theirs = tenants(
+        &server
+            .get("preferences/groups?feature_type=f&shard=2/2")
+            .await,
+    );
+    let (held, _) = tokio::join!(
+        server.get("preferences/changes?since_id=30&shard=1/2&wait=1"),
+        server.put(&theirs[0], json!({"f": on("10:00")})),
+    );
+    assert_eq!((lines(&held).len(), &held["last_id"]), (0, &json!(31)));
+    for shard in ["0/2", "3/2", "1", "", "1/2,"] {
+        for path in ["groups?feature_type=f", "changes?since_id=0"] {
+            let path = format!("preferences/{path}&shard={shard}");
+            let answer = server.call(Method::GET, &path, "").await;
+            assert_eq!(answer.status(), 400, "{path}");
+        }
+    }
 }

@@ -40,7 +40,9 @@ use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, SnapshotPages,
     Unreadable,
 };
-use punctual_domain::{Change, ChangeKind, FeatureType, FieldError, PreferenceRecord, TenantId};
+use punctual_domain::{
+    Change, ChangeKind, FeatureType, FieldError, PreferenceRecord, Shard, TenantId,
+};
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::warn;
@@ -100,6 +102,9 @@ pub struct ClientOptions {
     pub attempts: usize,
     /// The largest answer that is read, in bytes after decompression.
     pub max_answer_bytes: usize,
+    /// The shards whose tenants are asked for; empty: all tenants. A server that knows no shards sends all, so put
+    /// [`OfShards`](crate::OfShards) around the client.
+    pub shards: Vec<Shard>,
     /// What error messages call `url` and `api_key`.
     pub names: ClientSettingNames,
 }
@@ -115,6 +120,7 @@ impl ClientOptions {
             timeout: Duration::from_secs(30),
             attempts: 4,
             max_answer_bytes: 256 * 1024 * 1024,
+            shards: Vec::new(),
             names: ClientSettingNames::default(),
         }
     }
@@ -130,6 +136,8 @@ pub struct ConfigDatabaseClient {
     cache: Arc<PreferenceCache>,
     quarantine: Arc<Quarantine>,
     pending_fetches: Arc<PendingFetches>,
+    /// The parameter `shard`; `None`: all tenants.
+    shard: Option<Arc<str>>,
 }
 
 impl ConfigDatabaseClient {
@@ -139,7 +147,13 @@ impl ConfigDatabaseClient {
     /// When the URL is none, or no TLS is to be had.
     pub fn new(options: ClientOptions) -> Result<Self, ConfigDatabaseError> {
         let cache = PreferenceCache::new(options.cache_ttl);
+        let shards = options
+            .shards
+            .iter()
+            .filter(|_| !options.shards.contains(&Shard::WHOLE));
+        let shards: Vec<String> = shards.map(Shard::to_string).collect();
         Ok(Self {
+            shard: (!shards.is_empty()).then(|| shards.join(",").into()),
             http: Arc::new(Http::new(options)?),
             cache: Arc::new(cache),
             quarantine: Arc::default(),
@@ -165,6 +179,7 @@ impl ConfigDatabaseClient {
             ("since_id", since.to_string()),
             ("feature_type", feature.to_string()),
         ];
+        query.extend(self.shard.iter().map(|shard| ("shard", shard.to_string())));
         // Only a server that names its epoch is ours to ask for more than the plain GET.
         if cursor.epoch.is_some() && !wait.is_zero() {
             query.push(("wait", wait.as_secs().max(1).to_string()));
@@ -552,6 +567,8 @@ impl GroupsRead {
             ("feature_type", self.feature.to_string()),
             ("limit", PAGE.to_string()),
         ];
+        let shard = client.shard.iter();
+        query.extend(shard.map(|shard| ("shard", shard.to_string())));
         match &self.next {
             NextPage::First => {}
             NextPage::After(cursor) => query.push(("cursor", cursor.clone())),

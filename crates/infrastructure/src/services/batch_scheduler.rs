@@ -12,7 +12,9 @@ use punctual_application::{
     ActiveFailures, Jobs, Operation, chunk_size_of, item_ids,
     ports::{Clock, Enqueued, ItemSource, ItemSourceError, StoreError, WorkQueue},
 };
-use punctual_domain::{Firing, JobConfig, NewBatch, Schedule, Source, TenantId, Work, plan_fixed};
+use punctual_domain::{
+    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, TenantId, Work, plan_fixed,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -86,6 +88,14 @@ impl BatchScheduler {
     #[must_use]
     pub fn with_failures(mut self, failures: ActiveFailures) -> Self {
         self.failures = failures;
+        self
+    }
+
+    /// The same, of what `sharding` serves. Give a [`DynamicBatchScheduler`](super::dynamic_batch_scheduler::DynamicBatchScheduler)
+    /// preferences [of its shards](crate::OfShards), too.
+    #[must_use]
+    pub fn with_sharding(mut self, sharding: Sharding) -> Self {
+        self.positions.sharding = sharding;
         self
     }
 
@@ -182,8 +192,13 @@ impl BatchScheduler {
             info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);
             return Ok((start, Vec::new()));
         }
-        let batch = |(instant, occurrence)| {
-            NewBatch::new(
+        let sharding = &self.positions.sharding;
+        let batch = |(instant, occurrence): (DateTime<Utc>, Occurrence)| {
+            let items = sharding.items_at(&job.job_id, occurrence.shard_date()?, &items);
+            if items.is_empty() {
+                return None;
+            }
+            let batch = NewBatch::new(
                 &job.job_id,
                 job.priority,
                 schedule.to_string(),
@@ -193,10 +208,10 @@ impl BatchScheduler {
                 now,
                 &items,
                 chunk_size_of(job.kind, self.options.chunk_size),
-            )
-            .of_job(job, schedule.period_from(instant))
+            );
+            Some(batch.of_job(job, schedule.period_from(instant)))
         };
-        let batches = due.into_iter().map(batch).collect();
+        let batches = due.into_iter().filter_map(batch).collect();
         Ok((start, batches))
     }
 

@@ -208,9 +208,11 @@ impl DynamicBatchScheduler {
                 continue;
             }
             let mirror = &self.mirrors[index];
-            firing
-                .batches
-                .extend(mirror.plan(now, self.base.options.chunk_size));
+            firing.batches.extend(mirror.plan(
+                now,
+                self.base.options.chunk_size,
+                &self.base.positions.sharding,
+            ));
             let job_id = &mirror.job.job_id;
             if let Some(start) = self.base.positions.of(job_id) {
                 firing.positions.push(StoredPosition {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{StoreError, WorkQueue};
-use punctual_domain::{JobId, Position, StoredPosition};
+use punctual_domain::{JobId, Position, Sharding, StoredPosition};
 
 /// How often a position is stored at least, while nothing falls due.
 const STORE_EVERY: TimeDelta = TimeDelta::seconds(60);
@@ -43,6 +43,7 @@ pub(crate) struct Positions {
     queue: Arc<dyn WorkQueue>,
     /// How far back the first plan of a job begins.
     look_back: TimeDelta,
+    pub(crate) sharding: Sharding,
     jobs: HashMap<JobId, JobPosition>,
 }
 
@@ -51,6 +52,7 @@ impl Positions {
         Self {
             queue,
             look_back,
+            sharding: Sharding::default(),
             jobs: HashMap::new(),
         }
     }
@@ -89,13 +91,16 @@ impl Positions {
                     stored_until: Some(stored.planned_until),
                 }
             }
-            None => JobPosition {
-                position: Position::at(now - self.look_back),
-                began: Some(now - self.look_back),
-                snapshot_at: None,
-                placement: None,
-                stored_until: None,
-            },
+            None => {
+                let first = self.sharding.first_plan(now - self.look_back, now);
+                JobPosition {
+                    position: Position::at(first),
+                    began: Some(first),
+                    snapshot_at: None,
+                    placement: None,
+                    stored_until: None,
+                }
+            }
         };
         // From now on the feed tells this process of every change, so nothing that was chosen before is late.
         let later = JobPosition {

@@ -7,7 +7,7 @@ use axum::{
 };
 use chrono::{DateTime, NaiveDate, Utc};
 use punctual_application::{
-    EffectivePreference,
+    EffectivePreference, OperatorError,
     ports::{Page, StoredResult, TenantRuns},
 };
 use punctual_domain::{JobConfig, Origin, TenantId, Work, Zone};
@@ -125,7 +125,11 @@ impl TenantJob {
         tenant: &TenantId,
         date: Option<NaiveDate>,
     ) -> Result<Self, Problem> {
-        let explained = app.operator.explain(tenant, &job.job_id, date).await?;
+        let explanation = match app.operator.explain(tenant, &job.job_id, date).await {
+            Ok(explained) => explained.explanation,
+            Err(OperatorError::OtherShard(elsewhere)) => elsewhere,
+            Err(error) => return Err(error.into()),
+        };
         let effective = app
             .operator
             .effective_preference(job, tenant, MAX_NEXT_RUNS);
@@ -140,7 +144,7 @@ impl TenantJob {
             job_id: job.job_id.to_string(),
             fields,
             next,
-            explanation: explained.explanation,
+            explanation,
         })
     }
 }

@@ -25,6 +25,9 @@ const IDLE_TRANSACTION_TIMEOUT: &str = "30s";
 /// How long to wait for a connection: longer than a server takes to restart.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The schema, where the URL names none.
+const DEFAULT_SCHEMA: &str = "punctual";
+
 /// The connections to a server.
 #[derive(Debug)]
 pub(crate) struct PostgresDriver {
@@ -32,12 +35,19 @@ pub(crate) struct PostgresDriver {
     writer: PgPool,
     reader: PgPool,
     dialect: Arc<Dialect>,
+    schema: String,
 }
 
 impl PostgresDriver {
+    /// The schema of the tables.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// Connects to the database of `url`, as `postgres://user@host/database`, and brings its tables up to date.
-    pub(crate) async fn open(url: &str, namespace: &Namespace) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url).map_err(|_| {
+    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
+        let (url, namespace) = split_schema(url)?;
+        let options = PgConnectOptions::from_str(&url).map_err(|_| {
             StoreError::new(
                 StoreErrorKind::InvalidUrl,
                 "invalid URL of the store; use a URL such as postgres://user:password@host:5432/database",
@@ -63,7 +73,7 @@ impl PostgresDriver {
             .max_connections(4)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
-        Self::over(writer, reader, namespace, &place).await
+        Self::over(writer, reader, &namespace, &place).await
     }
 
     /// Uses the connections of the program around Punctual.
@@ -88,6 +98,7 @@ impl PostgresDriver {
             writer,
             reader,
             dialect: Arc::new(Dialect::new(namespace.prefix('.'), mark)),
+            schema: namespace.as_str().to_owned(),
         })
     }
 
@@ -110,6 +121,17 @@ fn channel(dialect: &Dialect, announcement: Announcement) -> String {
         Announcement::Chunks => format!("{of_tables}chunks"),
         Announcement::Batches => format!("{of_tables}batches"),
     }
+}
+
+/// A URL without its parameter `schema`, and the schema that it names.
+fn split_schema(url: &str) -> Result<(String, Namespace), StoreError> {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
+    let (schemas, others): (Vec<&str>, Vec<&str>) =
+        parameters.partition(|parameter| parameter.starts_with("schema="));
+    let schema = schemas.last().and_then(|schema| schema.split_once('='));
+    let namespace = Namespace::new(schema.map_or(DEFAULT_SCHEMA, |(_, name)| name))?;
+    Ok((format!("{address}?{}", others.join("&")), namespace))
 }
 
 fn place(options: &PgConnectOptions) -> String {

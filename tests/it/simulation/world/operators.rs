@@ -182,6 +182,7 @@ impl World {
             clock: self.around.clock.clone(),
             zone: Zone::utc(),
             chunk_size: CHUNK,
+            sharding: self.around.sharding.clone(),
         })
     }
 

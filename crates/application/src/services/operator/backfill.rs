@@ -94,7 +94,14 @@ impl Operator {
         let (from, to, preview) = (request.from, request.to, request.preview);
         let dates =
             Dates::new(from, to).map_err(|error| OperatorError::Invalid(error.to_string()))?;
+        for named in request.tenants.iter().flatten() {
+            let mut days = from.iter_days().take_while(|day| *day <= to);
+            if !days.any(|day| self.sharding.serves(job_id, &named.into(), day)) {
+                self.refuse_other_shard(job_id, &named.into(), to)?;
+            }
+        }
         let groups = self.fell_due(&job, dates, request, now).await?;
+        let groups = self.sharding.share_of(job_id, groups);
         let due = groups
             .iter()
             .map(|group| group.occurrences.len() * group.items.len());

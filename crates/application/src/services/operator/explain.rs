@@ -58,6 +58,10 @@ impl Operator {
         let now = self.clock.now();
         let choice = self.choice(&job, known, tenant_id).await;
         let occasion = choice.occasion(date, now);
+        // Today's date, where the choice falls due on none.
+        let date_of_shard = occasion.and_then(|occasion| occasion.occurrence.shard_date());
+        let date_of_shard = date_of_shard.or(date).unwrap_or(now.date_naive());
+        self.refuse_other_shard(job_id, &tenant_id.into(), date_of_shard)?;
         let runs = TenantRuns {
             item_id: tenant_id.into(),
             job_id: Some(job_id.clone()),

@@ -1,6 +1,7 @@
 //! Which processes share the work.
 
 use chrono::{DateTime, Utc};
+use punctual_domain::Sharding;
 
 use super::{Operator, OperatorError};
 use crate::ports::ReplicaLease;
@@ -12,6 +13,8 @@ pub struct Replicas {
     pub leader: Option<(String, DateTime<Utc>)>,
     /// The processes that hold work, by name.
     pub working: Vec<ReplicaLease>,
+    /// What of the tenants they serve.
+    pub sharding: Sharding,
     /// When they were looked at.
     pub at: DateTime<Utc>,
 }
@@ -25,6 +28,7 @@ impl Operator {
         Ok(Replicas {
             leader: self.operations.leader().await?,
             working: self.operations.replica_leases().await?,
+            sharding: self.sharding.clone(),
             at: self.clock.now(),
         })
     }

@@ -108,7 +108,13 @@ impl Operator {
         if let (Some(named), false) = (&request.tenants, request.allow_unknown) {
             self.refuse_unknown(&job, named).await?;
         }
-        let items = self.items(&job, request.tenants.clone()).await?;
+        let mut items = self.items(&job, request.tenants.clone()).await?;
+        // A tenant who is named is run by the right agent, or not at all.
+        let today = now.date_naive();
+        for named in request.tenants.iter().flatten() {
+            self.refuse_other_shard(job_id, &named.into(), today)?;
+        }
+        items.retain(|item| self.sharding.serves(job_id, item, today));
         if items.is_empty() {
             let remedy = match job.work {
                 Work::Preferences { .. } => {

@@ -2,7 +2,8 @@
 
 use chrono::TimeDelta;
 use punctual_domain::{
-    BatchStatus, DeadLetterState, Firing, ItemStatus, NewBatch, Priority, StoredPosition, Trigger,
+    BatchStatus, DeadLetterState, Firing, ItemStatus, NewBatch, Priority, Shard, ShardAssignment,
+    StoredPosition, Trigger,
 };
 use uuid::Uuid;
 
@@ -316,4 +317,32 @@ pub(super) async fn a_replay_that_is_skipped_opens_its_dead_letter_again<
             .expect("works"),
         1
     );
+}
+
+pub(super) async fn a_shard_is_kept_and_changes_only_from_a_later_date_on<
+    S: WorkQueue + BatchStore,
+>(
+    &Tested { store, .. }: &Tested<'_, S>,
+) {
+    // Other suites have planned until then.
+    let now = at("2030-01-01T12:00:00Z");
+    let assignment = |text: &str| text.parse::<ShardAssignment>().expect("an assignment");
+    let whole = store.assign(&ShardAssignment::default(), now).await;
+    assert!(whole.expect("it served all").is_whole());
+    for (other, now) in [("1/2", now), ("1/2 from 2030-01-02", now)] {
+        let refused = store.assign(&assignment(other), now).await;
+        let error = refused.expect_err("the store serves another shard");
+        assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error}");
+        assert!(error.to_string().contains("2030-01-03"), "{error}");
+    }
+    let half = assignment("1/2 from 2030-01-03");
+    let later = now + TimeDelta::days(400);
+    for now in [now, now, later] {
+        let sharding = store.assign(&half, now).await.expect("works");
+        let at_day = |day: &str| sharding.at(day.parse().expect("a date"));
+        assert_eq!(at_day("2030-01-02"), Some(Shard::WHOLE));
+        assert_eq!(at_day("2030-01-03"), half.shard);
+    }
+    let whole = assignment("1/1 from 2031-06-01");
+    store.assign(&whole, later).await.expect("works");
 }

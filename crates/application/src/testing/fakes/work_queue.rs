@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, DeadLetter, DeadLetterState, Firing, JobId, NewBatch, StoredPosition,
+    BatchStatus, DeadLetter, DeadLetterState, Firing, JobId, NewBatch, ShardAssignment, Sharding,
+    StoredPosition,
 };
 use uuid::Uuid;
 
@@ -17,6 +18,21 @@ impl WorkQueue for FakeStore {
     /// Always: what is in memory belongs to one process.
     async fn lead(&self, _process: Uuid, _term: Duration) -> Result<Leadership, StoreError> {
         Ok(Leadership::Always)
+    }
+
+    async fn assign(
+        &self,
+        assignment: &ShardAssignment,
+        now: DateTime<Utc>,
+    ) -> Result<Sharding, StoreError> {
+        let mut tables = self.tables();
+        let positions = tables.positions.values();
+        let planned_until = positions.map(|position| position.high_water_mark).max();
+        let sharding = Sharding::assign(tables.sharding.clone(), assignment, planned_until, now);
+        let sharding = sharding
+            .map_err(|error| StoreError::new(StoreErrorKind::Conflict, error.to_string()))?;
+        tables.sharding = Some(sharding.clone());
+        Ok(sharding)
     }
 
     async fn position(&self, job_id: &JobId) -> Result<Option<StoredPosition>, StoreError> {

@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{JobStatus, MirrorHandle};
 use punctual_domain::{
-    DueGroup, FeatureType, ItemId, JobConfig, Mirror, NewBatch, Placement, Reading, TenantId, Work,
-    Zone, plan_mirror,
+    DueGroup, FeatureType, ItemId, JobConfig, Mirror, NewBatch, Placement, Reading, Sharding,
+    TenantId, Work, Zone, plan_mirror,
 };
 use tracing::{info, warn};
 
@@ -110,13 +110,18 @@ impl JobMirror {
         }
     }
 
-    pub(super) fn plan(&self, now: DateTime<Utc>, chunk_size: usize) -> Vec<NewBatch> {
+    pub(super) fn plan(
+        &self,
+        now: DateTime<Utc>,
+        chunk_size: usize,
+        sharding: &Sharding,
+    ) -> Vec<NewBatch> {
         let job = &self.job;
         let due = self
             .mirror
             .read(|mirror| plan_mirror(mirror, job.catch_up, now));
         due.into_iter()
-            .map(
+            .filter_map(
                 |DueGroup {
                      slot,
                      scheduled_at,
@@ -125,8 +130,13 @@ impl JobMirror {
                      tenants,
                  }| {
                     let (period, slot) = (slot.recurrence.period(), slot.to_string());
-                    let items: Vec<ItemId> = tenants.into_iter().map(ItemId::from).collect();
-                    NewBatch::new(
+                    let date = occurrence.shard_date()?;
+                    let mut items: Vec<ItemId> = tenants.into_iter().map(ItemId::from).collect();
+                    items.retain(|item| sharding.serves(&job.job_id, item, date));
+                    if items.is_empty() {
+                        return None;
+                    }
+                    let batch = NewBatch::new(
                         &job.job_id,
                         job.priority,
                         slot,
@@ -136,8 +146,8 @@ impl JobMirror {
                         now,
                         &items,
                         chunk_size,
-                    )
-                    .of_job(job, period)
+                    );
+                    Some(batch.of_job(job, period))
                 },
             )
             .collect()

@@ -15,11 +15,13 @@ use punctual_application::{
     },
     testing::{FakeItemSource, FakeStore, ManualClock},
 };
-use punctual_domain::{BatchConfig, Change, ChangeKind, PreferenceRecord, TenantId, Trigger};
+use punctual_domain::{
+    BatchConfig, Change, ChangeKind, PreferenceRecord, Sharding, TenantId, Trigger,
+};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Guarded, SchedulerOptions};
+use crate::{Guarded, OfShards, SchedulerOptions};
 
 /// Answers a snapshot at any time, and changes in the order they are pushed; with none it waits.
 #[derive(Default)]
@@ -218,6 +220,24 @@ fn start_jobs(
     random: fn() -> f64,
     jobs: Jobs,
 ) -> Bench {
+    start_sharded(
+        config_database,
+        store,
+        now,
+        random,
+        jobs,
+        Sharding::default(),
+    )
+}
+
+fn start_sharded(
+    config_database: Arc<Scripted>,
+    store: Arc<FakeStore>,
+    now: &str,
+    random: fn() -> f64,
+    jobs: Jobs,
+    sharding: Sharding,
+) -> Bench {
     let items = FakeItemSource::default();
     items.put("x.json", ["1"]);
     let clock = Arc::new(ManualClock::starting_at(now));
@@ -231,10 +251,11 @@ fn start_jobs(
         store.clone(),
         clock.clone(),
         options,
-    );
+    )
+    .with_sharding(sharding.clone());
     let scheduler = DynamicBatchScheduler::new(
         base,
-        Arc::new(Guarded(config_database.clone())),
+        Arc::new(Guarded(OfShards::new(config_database.clone(), sharding))),
         Duration::from_mins(1),
         &Zone::utc(),
         random,
@@ -943,4 +964,42 @@ async fn a_clock_that_steps_by_an_hour_or_a_day_and_back_skips_nothing_and_doubl
             bench.stop.cancel();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_divide_tenants_and_records_and_each_runs_its_own() {
+    let scripted = Arc::new(Scripted::default());
+    for n in 0..30 {
+        scripted.store(&format!("t{n}"), daily("09:00"), LONG_AGO);
+    }
+    let (now, mut tenants, mut records) = ("2026-03-01T05:59:00Z", Vec::new(), 0);
+    for shard in ["1/3", "2/3", "3/3"] {
+        let store: Arc<FakeStore> = Arc::default();
+        let assignment = shard.parse().unwrap();
+        let sharding = store.assign(&assignment, now.parse().unwrap()).await;
+        let jobs = punctual_project::parse_batch_config(&jobs(), &Zone::utc()).unwrap();
+        let (scripted, jobs) = (scripted.clone(), Jobs::from(jobs));
+        let bench = start_sharded(scripted, store, now, || 1.0, jobs, sharding.unwrap());
+        bench.sleep(3600).await;
+        // A change of one of the others is not taken in.
+        for n in 30..36 {
+            let tenant = format!("t{n}");
+            bench
+                .config_database
+                .change(&tenant, Some(daily("09:00")), "2026-03-01T06:58:00Z");
+        }
+        bench.sleep(3 * 3600).await;
+        bench.stop.cancel();
+        let queued = bench.queued().await;
+        records += queued
+            .iter()
+            .filter(|line| line.starts_with("report"))
+            .count();
+        let posts = queued
+            .iter()
+            .find_map(|line| line.strip_prefix("posts 01 09:00 "));
+        tenants.push(posts.unwrap().parse::<usize>().unwrap());
+    }
+    assert_eq!((tenants.iter().sum::<usize>(), records), (36, 1));
+    assert!(tenants.iter().all(|tenants| *tenants > 6), "{tenants:?}");
 }

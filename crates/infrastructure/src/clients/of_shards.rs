@@ -1,0 +1,86 @@
+//! The preferences of the shards that an agent serves, out of all: whatever the Config Database sends, only their tenants come
+//! through. [`ClientOptions::shards`](crate::ClientOptions::shards) asks a server that can for no others.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::stream;
+use punctual_application::ports::{
+    ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, SnapshotPages, Unreadable,
+};
+use punctual_domain::{FeatureType, PreferenceRecord, Sharding, TenantId};
+
+/// A Config Database with the tenants of these shards only. [`preferences`](ConfigDatabase::preferences) of named tenants are
+/// those of any.
+#[derive(Debug)]
+pub struct OfShards<P> {
+    inner: P,
+    sharding: Arc<Sharding>,
+}
+
+impl<P> OfShards<P> {
+    /// What of `inner` concerns `sharding`.
+    pub fn new(inner: P, sharding: Sharding) -> Self {
+        Self {
+            inner,
+            sharding: Arc::new(sharding),
+        }
+    }
+}
+
+#[async_trait]
+impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
+    async fn snapshot(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        let snapshot = self.inner.snapshot(feature_type).await?;
+        if self.sharding.is_whole() {
+            return Ok(snapshot);
+        }
+        let (cursor, known_at) = (snapshot.cursor.clone(), snapshot.known_at);
+        let state = (snapshot, Arc::clone(&self.sharding));
+        let pages = stream::try_unfold(state, |(mut snapshot, sharding)| async move {
+            let page = snapshot.next().await?;
+            Ok(page.map(|mut page| {
+                page.retain(|record| sharding.knows(&record.tenant_id));
+                (page, (snapshot, sharding))
+            }))
+        });
+        let pages = SnapshotPages::new(cursor, pages);
+        Ok(match known_at {
+            Some(known_at) => pages.known_at(known_at),
+            None => pages,
+        })
+    }
+
+    async fn changes(
+        &self,
+        feature_type: &FeatureType,
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<ChangePage, ConfigDatabaseError> {
+        let mut page = self.inner.changes(feature_type, cursor, wait).await?;
+        page.changes
+            .retain(|change| self.sharding.knows(&change.tenant_id));
+        Ok(page)
+    }
+
+    async fn preferences(
+        &self,
+        feature_type: &FeatureType,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+        self.inner.preferences(feature_type, tenants).await
+    }
+
+    fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
+        let all = self.inner.unreadable(feature_type);
+        if all.tenants.keys().all(|tenant| self.sharding.knows(tenant)) {
+            return all;
+        }
+        let mut ours = (*all).clone();
+        ours.tenants.retain(|tenant, _| self.sharding.knows(tenant));
+        Arc::new(ours)
+    }
+}
