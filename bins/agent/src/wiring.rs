@@ -32,13 +32,15 @@ pub(crate) async fn start(
     let client = client(settings, config_service_url, sharding.shards())?;
     let address = client.url();
     // What is known of some tenants is not taken for what is known of others.
-    let known = if sharding.is_whole() {
+    let known = if sharding.shards().contains(&Shard::WHOLE) {
         address.clone()
     } else {
         let shards: Vec<String> = sharding.shards().iter().map(Shard::to_string).collect();
-        info!(%sharding, "This agent serves shard {sharding}");
         format!("{address} {}", shards.join(","))
     };
+    if !sharding.is_whole() {
+        info!(%sharding, "This agent serves shard {sharding}");
+    }
     let preferences = LastKnownGood::new(
         Arc::new(client),
         Arc::new(SystemClock),

@@ -286,8 +286,9 @@ impl Builder {
         self
     }
 
-    /// The shard of the tenants that this process serves, beside others with stores of their own. Give
-    /// `ClientOptions::shards` the same, and the Config Database sends no others. The default is all tenants.
+    /// The shard of the tenants that this process serves, beside others with stores of their own. The default is all tenants.
+    /// Which tenants that takes, also while a division changes, is what `store.queue().assign(…)` answers: give its `shards()`
+    /// to `ClientOptions::shards`, and the Config Database sends no others.
     #[must_use]
     pub fn shard(mut self, shard: impl Into<ShardAssignment>) -> Self {
         self.shard = shard.into();

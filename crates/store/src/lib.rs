@@ -141,6 +141,7 @@ impl Store {
     ) -> Result<Enqueued, StoreError> {
         let session = connection.into().session(&self.database)?;
         let mut connection = self.database.connection(session);
+        self.check_division(&mut connection).await?;
         work_queue::enqueue(&mut connection, firing, now).await
     }
 

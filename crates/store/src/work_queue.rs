@@ -125,6 +125,7 @@ impl WorkQueue for Store {
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
         let mut transaction = self.database.begin().await?;
+        self.check_division(&mut transaction).await?;
         let enqueued = enqueue(&mut transaction, firing, now).await?;
         if !enqueued.batches.is_empty() {
             crash_point!("enqueue-before-commit");

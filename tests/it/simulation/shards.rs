@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::{Arc, Mutex},
 };
 
@@ -105,6 +106,10 @@ struct Shards {
     count: u32,
     tenants: Vec<TenantId>,
     edits: BTreeMap<TenantId, Vec<(DateTime<Utc>, Option<(Zone, NaiveTime)>)>>,
+    /// Whether the job makes up for all that it has missed.
+    makes_up_all: bool,
+    /// When agents were down for days.
+    away: Vec<Range<DateTime<Utc>>>,
     folder: tempfile::TempDir,
     mistake: Option<Mistake>,
     history: Vec<String>,
@@ -122,7 +127,8 @@ impl Shards {
             random.u64(..),
             None,
         ));
-        let catch_up = ["latest", "all"][random.usize(..2)];
+        let makes_up_all = random.bool();
+        let catch_up = if makes_up_all { "all" } else { "latest" };
         let spread = [0, 60, 240][random.usize(..3)];
         let job = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "echo",
             "preference_based": true, "feature_type": "posts", "catch_up": {"policy": catch_up},
@@ -161,6 +167,8 @@ impl Shards {
                 .map(|n| TenantId::new(format!("t{n}")).unwrap())
                 .collect(),
             edits: BTreeMap::new(),
+            makes_up_all,
+            away: Vec::new(),
             folder: super::world::folder(),
             random,
             time,
@@ -246,20 +254,34 @@ impl Shards {
             let shard = Shard::new(number as u32 + 1, count);
             let place = &mut self.places[number];
             let is_new = place.assignment.is_none();
-            if is_new && shard.is_none() {
+            if place.assignment.and_then(|before| before.shard) == shard {
                 continue;
             }
             place.assignment = Some(ShardAssignment {
                 shard,
                 from: Some(from),
             });
-            let latest = if is_new {
+            // One that is down over the date takes it up when it comes back.
+            let is_away = self.makes_up_all && self.random.u8(..4) == 0;
+            if is_away {
+                place.agent.take().iter().for_each(Agent::crash);
+                self.away.push(now..begins + TimeDelta::hours(24));
+            }
+            let latest = if is_new || is_away {
                 begins + TimeDelta::hours(20)
             } else {
                 begins - TimeDelta::minutes(150)
             };
             let minutes = (latest - now).num_minutes().max(1);
-            place.starts_at = Some(now + TimeDelta::minutes(self.random.i64(0..minutes)));
+            let minutes = if is_away {
+                minutes
+            } else {
+                self.random.i64(0..minutes)
+            };
+            let at = now + TimeDelta::minutes(minutes);
+            // One that has crashed comes back when it would have.
+            let sooner = place.starts_at.filter(|_| !is_away);
+            place.starts_at = Some(sooner.map_or(at, |sooner| sooner.min(at)));
         }
         self.count = count;
     }
@@ -357,7 +379,10 @@ impl Shards {
                 }
                 // A date begins and ends within fourteen hours of the one in UTC, and nothing is late by a day.
                 let first = (*from.max(&start) + TimeDelta::hours(40)).date_naive();
-                let last = (until - TimeDelta::hours(40)).date_naive();
+                // What an edit replaces is not made up for.
+                let away = self.away.iter().filter(|away| away.contains(&until));
+                let calm = away.map(|away| away.start).min().unwrap_or(until);
+                let last = (calm - TimeDelta::hours(40)).date_naive();
                 let days = first.iter_days().take_while(|day| *day <= last);
                 required.extend(days.map(|day| (tenant.clone(), day)));
             }

@@ -19,6 +19,9 @@ use super::{
 /// Changes that are kept at most. Readers who have not seen those before them read the groups anew, which costs no more.
 const CHANGES_KEPT: i64 = 2_000_000;
 
+/// Changes that are looked through at once for those of a shard.
+const SCANNED: i64 = 10_000;
+
 /// A page of the feed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FeedPage {
@@ -182,6 +185,8 @@ impl ConfigStore {
         shards: &[Shard],
         limit: u32,
     ) -> Result<FeedPage, FeedError> {
+        // What is of others is passed over in large steps.
+        let scanned = i64::from(limit).max(if shards.is_empty() { 0 } else { SCANNED });
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
         let state = FeedState::read(&mut snapshot).await?;
         if since_id > state.head {
@@ -202,18 +207,20 @@ impl ConfigStore {
         )
         .bind(since_id)
         .bind(feature_type.map_or("", FeatureType::as_str))
-        .bind(i64::from(limit) + 1)
+        .bind(scanned + 1)
         .fetch(&mut *snapshot);
-        let (mut changes, mut has_more, mut last) = (Vec::new(), false, since_id);
+        let (mut changes, mut has_more, mut last, mut read) = (Vec::new(), false, since_id, 0);
         let mut room = PageBudget::new(limit);
         while let Some(row) = rows.try_next().await.map_err(StoreError::new)? {
+            read += 1;
+            let ours = is_of(shards, row.try_get(1).map_err(StoreError::new)?);
             let preference: Option<&str> = row.try_get(5).map_err(StoreError::new)?;
-            if !room.takes(preference.map_or(0, str::len)) {
+            if read > scanned || ours && !room.takes(preference.map_or(0, str::len)) {
                 has_more = true;
                 break;
             }
             last = row.try_get(0).map_err(StoreError::new)?;
-            if is_of(shards, row.try_get(1).map_err(StoreError::new)?) {
+            if ours {
                 changes.push(entry(&row)?);
             }
         }

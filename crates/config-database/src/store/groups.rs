@@ -109,7 +109,7 @@ impl ConfigStore {
             let limit = i64::from(limit);
             limit
                 .saturating_mul(parts.min().unwrap_or(1))
-                .min(MAX_SCANNED.max(limit))
+                .min(MAX_SCANNED)
         });
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
         let state = FeedState::read(&mut snapshot).await?;

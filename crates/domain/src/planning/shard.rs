@@ -5,9 +5,9 @@
 //! A division changes from a date on. Occurrences of earlier dates stay with those who had them, whenever they are planned,
 //! caught up with or backfilled, so a [`Sharding`] remembers every division that its store has served.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::{
@@ -18,6 +18,10 @@ use crate::{
 
 /// No zone is further ahead of UTC.
 const FURTHEST_AHEAD: TimeDelta = TimeDelta::hours(14);
+/// What has been planned is stored within this time.
+const STORED_LATE: TimeDelta = TimeDelta::minutes(5);
+/// A job that has been planned so much less far than another is not in the job file any more.
+pub const MOST_BEHIND: TimeDelta = TimeDelta::days(31);
 /// After this time of a date in UTC it is over in every zone, with a spread of a day.
 const OVER_AFTER: TimeDelta = TimeDelta::hours(24 + 12 + 24);
 /// How long after a division has begun an agent that is new in it makes up for what it has missed.
@@ -157,7 +161,13 @@ impl FromStr for ShardAssignment {
     fn from_str(text: &str) -> Result<Self, InvalidShard> {
         let invalid = || InvalidShard::new(text);
         let (shard, from) = match text.split_once(" from ") {
-            Some((shard, date)) => (shard, Some(date.trim().parse().map_err(|_| invalid())?)),
+            Some((shard, date)) => {
+                let date: NaiveDate = date.trim().parse().map_err(|_| invalid())?;
+                if !(1970..=9999).contains(&date.year()) {
+                    return Err(invalid());
+                }
+                (shard, Some(date))
+            }
             None => (text, None),
         };
         let shard = match shard.trim() {
@@ -206,10 +216,20 @@ pub enum AssignmentError {
         /// The first date that is possible.
         earliest: NaiveDate,
     },
+    /// It is assigned already, from another date on.
+    #[error(
+        "the store serves {serves} from {from} on, and that has begun; name that date, or none"
+    )]
+    Begun {
+        /// What the store serves.
+        serves: String,
+        /// Since which date.
+        from: NaiveDate,
+    },
     /// Occurrences of that date may have been planned already.
     #[error(
-        "the division cannot change from {from} on: that date has begun somewhere, or has been planned; choose {earliest} \
-         or later"
+        "the division cannot change from {from} on, because occurrences of that date may have been planned; choose {earliest} \
+         or later, at every agent"
     )]
     TooEarly {
         /// The date of the assignment.
@@ -262,19 +282,20 @@ impl Sharding {
     }
 
     /// What a store serves once it has this assignment. `stored` is what it serves, `None` where nothing is known of that, and
-    /// `planned_until` how far any of its jobs has been planned, `None` before the first. An assignment that it has already
-    /// changes nothing.
+    /// `planned` how far the job has been planned that is least far, and that has been furthest; `None` before the first. An
+    /// assignment that it has already changes nothing.
     ///
     /// # Errors
     /// The store serves another shard, and the date from which it should serve this one is missing or too early.
     pub fn assign(
         stored: Option<Self>,
         assignment: &ShardAssignment,
-        planned_until: Option<DateTime<Utc>>,
+        planned: Option<(DateTime<Utc>, DateTime<Utc>)>,
         now: DateTime<Utc>,
     ) -> Result<Self, AssignmentError> {
-        let mut sharding = Self::assigned(stored, *assignment, planned_until, now)?;
-        sharding.known = sharding.known_after(planned_until.unwrap_or(now).min(now));
+        let furthest = planned.map(|(_, furthest)| furthest);
+        let mut sharding = Self::assigned(stored, *assignment, furthest, now)?;
+        sharding.known = sharding.known_after(planned.map_or(now, |(least, _)| least.min(now)));
         Ok(sharding)
     }
 
@@ -294,12 +315,21 @@ impl Sharding {
                 return Ok(new);
             }
         };
+        // What has been planned counts, not the time: an agent that was down may take up a division that has begun.
+        let planned = planned_until.map_or(now, |planned| planned + STORED_LATE);
+        let begun = (planned + FURTHEST_AHEAD).date_naive();
+        let earliest = begun.succ_opt().unwrap_or(begun);
         let (last_from, last) = sharding.last();
-        if last == shard && from.is_none_or(|from| from >= last_from) {
+        if last == shard && from.is_none_or(|from| from == last_from || last_from == NaiveDate::MIN)
+        {
             return Ok(sharding);
         }
-        let begun = (now.max(planned_until.unwrap_or(now)) + FURTHEST_AHEAD).date_naive();
-        let earliest = begun.succ_opt().unwrap_or(begun);
+        if last == shard && last_from < earliest {
+            return Err(AssignmentError::Begun {
+                serves: shard_text(shard),
+                from: last_from,
+            });
+        }
         let Some(from) = from else {
             return Err(AssignmentError::OtherShard {
                 serves: sharding.to_string(),
@@ -371,30 +401,45 @@ impl Sharding {
     /// What of a backfill is its.
     #[must_use]
     pub fn share_of(&self, job_id: &JobId, groups: Vec<BackfillGroup>) -> Vec<BackfillGroup> {
-        let mut shares = Vec::new();
+        let mut shares: Vec<BackfillGroup> = Vec::new();
         for group in groups {
-            let mut by_shard: HashMap<Option<Shard>, BackfillGroup> = HashMap::new();
+            let mut by_shard: Vec<(Option<Shard>, BackfillGroup)> = Vec::new();
             for (due_at, occurrence) in group.occurrences {
                 // A manual run is no one's to be made up for.
                 let Some(date) = occurrence.shard_date() else {
                     continue;
                 };
-                let share = by_shard
-                    .entry(self.at(date))
-                    .or_insert_with(|| BackfillGroup {
-                        schedule: group.schedule.clone(),
-                        occurrences: Vec::new(),
-                        items: self.items_at(job_id, date, &group.items),
-                    });
-                share.occurrences.push((due_at, occurrence));
+                let shard = self.at(date);
+                if let Some((_, share)) = by_shard.iter_mut().find(|(of, _)| *of == shard) {
+                    share.occurrences.push((due_at, occurrence));
+                    continue;
+                }
+                let share = BackfillGroup {
+                    schedule: group.schedule.clone(),
+                    occurrences: vec![(due_at, occurrence)],
+                    items: self.items_at(job_id, date, &group.items),
+                };
+                by_shard.push((shard, share));
             }
-            shares.extend(
-                by_shard
-                    .into_values()
-                    .filter(|share| !share.items.is_empty()),
-            );
+            let by_shard = by_shard.into_iter().map(|(_, share)| share);
+            shares.extend(by_shard.filter(|share| !share.items.is_empty()));
         }
         shares
+    }
+
+    /// A shard that it serves on one of these dates and whose tenants are not known any more.
+    #[must_use]
+    pub fn forgotten(&self, from: NaiveDate, to: NaiveDate) -> Option<Shard> {
+        let within = |(begins, _): &&(NaiveDate, _)| *begins > from && *begins <= to;
+        let later = self
+            .divisions
+            .iter()
+            .filter(within)
+            .map(|(_, shard)| *shard);
+        let is_known =
+            |shard: &Shard| self.known.contains(shard) || self.known.contains(&Shard::WHOLE);
+        let mut served = later.chain([self.at(from)]).flatten();
+        served.find(|shard| !is_known(shard))
     }
 
     /// Those of the items whose run on a date is its.
@@ -500,7 +545,8 @@ mod tests {
         now: &str,
     ) -> Result<Sharding, AssignmentError> {
         let assignment = assignment.parse().unwrap();
-        Sharding::assign(stored.cloned(), &assignment, planned.map(at), at(now))
+        let planned = planned.map(|planned| (at(planned), at(planned)));
+        Sharding::assign(stored.cloned(), &assignment, planned, at(now))
     }
 
     #[test]
@@ -528,6 +574,8 @@ mod tests {
             "1/4 from",
             "none",
             "1/4 from today",
+            "1/4 from 0001-01-01",
+            "1/4 from +12345-01-01",
             "1/4from 2026-12-01",
             "99999999999/4",
             "1/4/2",
@@ -568,12 +616,52 @@ mod tests {
         for (later, assignment, known) in [
             ("2026-12-01T00:00:00Z", "1/3", 2),
             ("2026-12-01T13:00:00Z", "1/3 from 2026-11-29", 1),
-            ("2026-12-01T13:00:00Z", "1/3 from 2026-11-30", 1),
         ] {
             let same = assign(Some(&second), assignment, Some(later), later).unwrap();
             assert_eq!(same.divisions, second.divisions);
             assert_eq!(same.shards().len(), known, "{later}");
         }
+    }
+
+    #[test]
+    fn a_date_may_move_until_it_has_begun_and_an_agent_that_was_down_takes_up_what_has() {
+        let (now, date_of) = ("2026-11-27T12:00:00Z", |sharding: &Sharding| {
+            sharding.last().0
+        });
+        let first = assign(None, "1/2", None, now).unwrap();
+        let second = assign(Some(&first), "1/3 from 2026-12-01", Some(now), now).unwrap();
+        let later = assign(Some(&second), "1/3 from 2026-12-05", Some(now), now).unwrap();
+        assert_eq!(date_of(&later), date("2026-12-05"));
+        let sooner = assign(Some(&later), "1/3 from 2026-11-29", Some(now), now).unwrap();
+        assert_eq!(date_of(&sooner), date("2026-11-29"));
+        let begun = "2026-11-30T00:00:00Z";
+        let refused = assign(Some(&sooner), "1/3 from 2026-12-05", Some(begun), begun);
+        assert!(matches!(refused, Err(AssignmentError::Begun { .. })));
+        // Nothing of that date had been planned when the agent went down.
+        let back = "2026-12-03T00:00:00Z";
+        let late = assign(Some(&first), "1/3 from 2026-12-01", Some(now), back).unwrap();
+        assert_eq!(
+            (date_of(&late), late.shards().len()),
+            (date("2026-12-01"), 2)
+        );
+    }
+
+    #[test]
+    fn what_is_forgotten_is_said() {
+        let now = "2026-11-27T12:00:00Z";
+        let first = assign(None, "1/2", None, now).unwrap();
+        let second = assign(Some(&first), "1/3 from 2026-12-01", Some(now), now).unwrap();
+        let forgotten = |sharding: &Sharding, from: &str, to: &str| {
+            let shard = sharding.forgotten(date(from), date(to));
+            shard.map(|shard| shard.to_string())
+        };
+        assert_eq!(forgotten(&second, "2026-11-20", "2026-12-05"), None);
+        let back = "2026-12-09T00:00:00Z";
+        let later = assign(Some(&second), "1/3", Some(back), back).unwrap();
+        let half = Some("1/2".to_owned());
+        assert_eq!(forgotten(&later, "2026-11-20", "2026-12-05"), half);
+        assert_eq!(forgotten(&later, "2026-11-20", "2026-11-21"), half);
+        assert_eq!(forgotten(&later, "2026-12-01", "2026-12-05"), None);
     }
 
     #[test]
@@ -639,8 +727,9 @@ mod tests {
                 for number in 1..=agents {
                     let assignment = ShardAssignment { shard: Shard::new(number, *count), from };
                     let store = &mut stores[number as usize - 1];
-                    // An agent without a shard does not start before it has one.
-                    if store.is_none() && assignment.shard.is_none() {
+                    // An agent whose shard stays, or who has none yet, is not started anew.
+                    let last = store.as_ref().and_then(|store| store.last().1);
+                    if last == assignment.shard {
                         continue;
                     }
                     *store = Some(Sharding::assign(store.take(), &assignment, None, now).unwrap());

@@ -10,7 +10,7 @@ use punctual_application::ports::{
 };
 use punctual_domain::{FeatureType, PreferenceRecord, Sharding, TenantId};
 
-/// A Config Database with the tenants of these shards only. [`preferences`](ConfigDatabase::preferences) of named tenants are
+/// A Config Database with the tenants of these shards only. Without a shard it is not asked. [`preferences`](ConfigDatabase::preferences) of named tenants are
 /// those of any.
 #[derive(Debug)]
 pub struct OfShards<P> {
@@ -34,6 +34,9 @@ impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
         &self,
         feature_type: &FeatureType,
     ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        if self.sharding.shards().is_empty() {
+            return Ok(SnapshotPages::new(Cursor::default(), stream::empty()));
+        }
         let snapshot = self.inner.snapshot(feature_type).await?;
         if self.sharding.is_whole() {
             return Ok(snapshot);
@@ -60,6 +63,15 @@ impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
         cursor: &Cursor,
         wait: Duration,
     ) -> Result<ChangePage, ConfigDatabaseError> {
+        if self.sharding.shards().is_empty() {
+            tokio::time::sleep(wait).await;
+            return Ok(ChangePage {
+                changes: Vec::new(),
+                cursor: cursor.clone(),
+                has_more: false,
+                waited: true,
+            });
+        }
         let mut page = self.inner.changes(feature_type, cursor, wait).await?;
         page.changes
             .retain(|change| self.sharding.knows(&change.tenant_id));

@@ -100,8 +100,23 @@ impl Operator {
                 self.refuse_other_shard(job_id, &named.into(), to)?;
             }
         }
+        let all_of_feature =
+            matches!(job.work, Work::Preferences { .. }) && request.tenants.is_none();
+        if let (Some(shard), true) = (self.sharding.forgotten(from, to), all_of_feature) {
+            return Err(OperatorError::Conflict(format!(
+                "this agent served shard {shard} on some of the dates from {from} to {to}, and does not read the preferences \
+                 of its tenants any more; name the tenants"
+            )));
+        }
         let groups = self.fell_due(&job, dates, request, now).await?;
+        let first = groups
+            .first()
+            .and_then(|group| group.items.first())
+            .cloned();
         let groups = self.sharding.share_of(job_id, groups);
+        if let (Some(first), true) = (first, groups.is_empty()) {
+            self.refuse_other_shard(job_id, &first, to)?;
+        }
         let due = groups
             .iter()
             .map(|group| group.occurrences.len() * group.items.len());

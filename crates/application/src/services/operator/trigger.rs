@@ -114,7 +114,11 @@ impl Operator {
         for named in request.tenants.iter().flatten() {
             self.refuse_other_shard(job_id, &named.into(), today)?;
         }
+        let first = items.first().cloned();
         items.retain(|item| self.sharding.serves(job_id, item, today));
+        if let (Some(first), true) = (first, items.is_empty()) {
+            self.refuse_other_shard(job_id, &first, today)?;
+        }
         if items.is_empty() {
             let remedy = match job.work {
                 Work::Preferences { .. } => {

@@ -324,8 +324,20 @@ pub(super) async fn a_shard_is_kept_and_changes_only_from_a_later_date_on<
 >(
     &Tested { store, .. }: &Tested<'_, S>,
 ) {
-    // Other suites have planned until then.
     let now = at("2030-01-01T12:00:00Z");
+    let planned = StoredPosition {
+        job_id: job(),
+        planned_until: now,
+        high_water_mark: now,
+        snapshot_at: None,
+        began: None,
+        placement: None,
+    };
+    let firing = Firing {
+        batches: vec![],
+        positions: vec![planned],
+    };
+    store.enqueue(firing, now).await.expect("works");
     let assignment = |text: &str| text.parse::<ShardAssignment>().expect("an assignment");
     let whole = store.assign(&ShardAssignment::default(), now).await;
     assert!(whole.expect("it served all").is_whole());

@@ -972,7 +972,8 @@ async fn shards_divide_tenants_and_records_and_each_runs_its_own() {
     for n in 0..30 {
         scripted.store(&format!("t{n}"), daily("09:00"), LONG_AGO);
     }
-    let (now, mut tenants, mut records) = ("2026-03-01T05:59:00Z", Vec::new(), 0);
+    let (now, mut tenants) = ("2026-03-01T05:59:00Z", Vec::new());
+    let (mut mirrored, mut records) = (0, 0);
     for shard in ["1/3", "2/3", "3/3"] {
         let store: Arc<FakeStore> = Arc::default();
         let assignment = shard.parse().unwrap();
@@ -990,6 +991,7 @@ async fn shards_divide_tenants_and_records_and_each_runs_its_own() {
         }
         bench.sleep(3 * 3600).await;
         bench.stop.cancel();
+        mirrored += bench.status.get().jobs[&JobId::new("posts").unwrap()].tenants;
         let queued = bench.queued().await;
         records += queued
             .iter()
@@ -1000,6 +1002,9 @@ async fn shards_divide_tenants_and_records_and_each_runs_its_own() {
             .find_map(|line| line.strip_prefix("posts 01 09:00 "));
         tenants.push(posts.unwrap().parse::<usize>().unwrap());
     }
-    assert_eq!((tenants.iter().sum::<usize>(), records), (36, 1));
+    assert_eq!(
+        (tenants.iter().sum::<usize>(), mirrored, records),
+        (36, 36, 1)
+    );
     assert!(tenants.iter().all(|tenants| *tenants > 6), "{tenants:?}");
 }
