@@ -271,11 +271,9 @@ pub(super) async fn chunks_that_are_claimed_together_have_each_item_once<
             chunk_size,
         )
     };
-    let commit = async |chunk: &Chunk, token, items| {
+    let commit = async |chunk: &Chunk, token, items, status| {
         let items = tenants(items).into_iter();
-        let results: Vec<_> = items
-            .map(|item| result(&item, ItemStatus::Succeeded))
-            .collect();
+        let results: Vec<_> = items.map(|item| result(&item, status)).collect();
         let committed = store.commit(chunk, token, &results).await.expect("works");
         (committed.taken, committed.finished)
     };
@@ -301,21 +299,24 @@ pub(super) async fn chunks_that_are_claimed_together_have_each_item_once<
     assert_eq!(ids, [two.batch_id, one.batch_id]);
     assert_eq!(given(&claimed), [(tenants(4..9), true), (vec![], true)]);
 
-    let ended = commit(&one.chunks[0], elsewhere.token, 0..4).await;
+    let (succeeded, skipped) = (ItemStatus::Succeeded, ItemStatus::Skipped);
+    let ended = commit(&one.chunks[0], elsewhere.token, 0..4, succeeded).await;
     assert_eq!(ended, (4, true));
-    let ended = commit(&two.chunks[0], claimed[0].token, 4..9).await;
-    assert_eq!(ended, (5, false), "what waits has no outcome yet");
+    let ended = commit(&two.chunks[0], claimed[0].token, 4..5, skipped).await;
+    assert_eq!(ended, (1, false));
+    let ended = commit(&two.chunks[0], claimed[0].token, 5..9, succeeded).await;
+    assert_eq!(ended, (4, false), "what waits has no outcome yet");
     for one in &claimed {
         let released = store.release(&one.chunk, one.token, None).await;
         released.expect("works");
     }
     let claimed = claim(store).await;
-    assert_eq!(given(&claimed), [(vec![], false), (vec![], false)]);
-    for one in &claimed {
-        let finished = store.finish(&one.chunk, one.token, at(NOW)).await;
-        finished.expect("works");
-    }
-    for (batch, expected) in [(&one, (4, 2)), (&two, (5, 3))] {
+    let expected = [(vec![], false), (tenants(4..5), false)];
+    assert_eq!(given(&claimed), expected, "what another chunk has skipped");
+    let finished = store.finish(&two.chunks[0], claimed[0].token, at(NOW));
+    finished.await.expect("works");
+    end(store, &claimed[1]).await;
+    for (batch, expected) in [(&one, (5, 1)), (&two, (4, 4))] {
         let (_, succeeded, _, skipped) = counts(reader, batch.batch_id).await;
         assert_eq!((succeeded, skipped), expected);
     }
