@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use crate::{
     Store,
-    claims::claim_chunk,
+    claims::claim_chunks,
     driver::{Announcement, Column, Connection, Value, values},
+    errors::no_chunk,
     group_commit::Waiting,
     results::ResultRows,
 };
@@ -91,16 +92,18 @@ const FINISH_CHUNK: &str =
 const CLEAR_RUNNING: &str =
     "DELETE FROM @running_items WHERE chunk IN (SELECT ended.value FROM @integers($1, ended))";
 
-/// Lets one chunk of a batch end at a time: the last two would not see each other.
-const LOCK_BATCH: &str = "SELECT b.total FROM @batches b WHERE b.batch_id = $1 @for_update(b)";
+/// Lets one chunk of a batch end at a time: the last two would not see each other. In the order of their ids, as other processes
+/// end theirs: two do not wait for each other.
+const LOCK_BATCHES: &str = "SELECT b.total FROM @batches b WHERE @in_texts(b.batch_id, $1) ORDER BY b.batch_id @for_update(b)";
 
-/// Ends a batch all of whose chunks are done.
-const FINISH_BATCH: &str = "UPDATE @batches SET finished_at = $2,
+/// Ends those of some batches all of whose chunks are done, each at its time.
+const FINISH_BATCHES: &str = "UPDATE @batches SET finished_at = n.at,
          status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
-         (succeeded, failed, skipped) = (SELECT sum(succeeded), sum(failed), sum(skipped + superseded)
-                                         FROM @chunks WHERE batch_id = $1)
-     WHERE batch_id = $1 AND finished_at IS NULL
-       AND NOT EXISTS (SELECT 1 FROM @chunks WHERE batch_id = $1 AND done = 0)";
+         (succeeded, failed, skipped) = (SELECT sum(c.succeeded), sum(c.failed), sum(c.skipped + c.superseded)
+                                         FROM @chunks c WHERE c.batch_id = @batches.batch_id)
+     FROM (SELECT one.value ->> 0 AS id, CAST(one.value ->> 1 AS BIGINT) AS at FROM @json($1, one)) n
+     WHERE batch_id = n.id AND @in_texts(batch_id, $2) AND finished_at IS NULL
+       AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.batch_id = @batches.batch_id AND c.done = 0)";
 
 #[async_trait]
 impl BatchStore for Store {
@@ -115,11 +118,12 @@ impl BatchStore for Store {
         transaction
             .fetch_one::<bool>("SELECT @lock($1)", lock)
             .await?;
-        let claim = claim_chunk(&mut transaction, chunk, claimant, now).await?;
+        let chunks = [(chunk, claimant.token)];
+        let claims = claim_chunks(&mut transaction, &chunks, claimant.process, now).await?;
         crash_point!("claim-before-commit");
         transaction.commit().await?;
         crash_point!("claim-after-commit");
-        Ok(claim)
+        claims.into_iter().next().ok_or_else(|| no_chunk(chunk))
     }
 
     async fn record_running(
@@ -196,7 +200,7 @@ impl BatchStore for Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.database.begin().await?;
         if finish(&mut transaction, chunk, token).await? {
-            end_batch(&mut transaction, &chunk.batch_id.to_string(), now).await?;
+            end_batches(&mut transaction, &[(chunk.batch_id.to_string(), now)]).await?;
         }
         transaction.commit().await?;
         self.changes.send_replace(());
@@ -262,7 +266,7 @@ impl Store {
             keep_dead_letters(&mut transaction, chunk, (own, run), results).await?;
         }
         if let (true, Some(now)) = (finished, ended_at(results)) {
-            end_batch(&mut transaction, &chunk.batch_id.to_string(), now).await?;
+            end_batches(&mut transaction, &[(chunk.batch_id.to_string(), now)]).await?;
         }
         crash_point!("results-before-commit");
         transaction.commit().await?;
@@ -370,17 +374,22 @@ async fn clear_running(connection: &mut Connection<'_>, ended: &[i64]) -> Result
     Ok(())
 }
 
-/// Ends a batch all of whose chunks are done.
-pub(crate) async fn end_batch(
+/// Ends those of some batches, each at its time, all of whose chunks are done.
+pub(crate) async fn end_batches(
     connection: &mut Connection<'_>,
-    batch_id: &str,
-    now: DateTime<Utc>,
+    batches: &[(String, DateTime<Utc>)],
 ) -> Result<(), StoreError> {
-    if connection.is_shared() {
-        let lock = values![batch_id];
-        connection.fetch::<i64>(LOCK_BATCH, lock).await?;
+    if batches.is_empty() {
+        return Ok(());
     }
-    let ended = connection.execute(FINISH_BATCH, values![batch_id, now]);
+    let ids = Value::Texts(batches.iter().map(|(id, _)| id.clone()).collect());
+    if connection.is_shared() {
+        let ids = values![ids.clone()];
+        connection.fetch::<i64>(LOCK_BATCHES, ids).await?;
+    }
+    let ends = batches.iter().map(|(id, at)| (id, at.timestamp_micros()));
+    let ends = json!(ends.collect::<Vec<_>>()).to_string();
+    let ended = connection.execute(FINISH_BATCHES, values![ends, ids]);
     if ended.await? > 0 {
         connection.announce(Announcement::Batches).await?;
     }

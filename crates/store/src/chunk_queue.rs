@@ -8,8 +8,7 @@ use chrono::{DateTime, Utc};
 use punctual_application::{
     crash_point,
     ports::{
-        ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER, StoreError,
-        Survey,
+        ChunkQueue, ClaimLimits, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER, StoreError, Survey,
     },
 };
 use punctual_domain::{Chunk, JobId};
@@ -20,8 +19,8 @@ use uuid::Uuid;
 
 use crate::{
     Store,
-    batch_store::end_batch,
-    claims::claim_chunk,
+    batch_store::end_batches,
+    claims::claim_chunks,
     driver::{Announcement, Connection, Value, values},
     errors::failed,
 };
@@ -223,24 +222,29 @@ impl Store {
             }
             let next = values![now, longest_rest(now), &job_id, room];
             let next: Vec<(i64, String, String)> = transaction.fetch(WAITING_CHUNKS, next).await?;
+            let mut chunks: Vec<(Chunk, Uuid)> = Vec::with_capacity(next.len());
             for (number, chunk_id, message) in next {
                 let Some(chunk) = read(&job_id, &chunk_id, &message) else {
                     end_unreadable(&mut transaction, number, now).await?;
                     continue;
                 };
-                let token = Uuid::new_v4();
-                let claimant = Claimant { process, token };
-                let claim = claim_chunk(&mut transaction, &chunk, claimant, now).await?;
                 limits.add(&chunk);
-                claimed.push(ClaimedChunk {
-                    chunk,
-                    token,
-                    claim,
-                });
+                chunks.push((chunk, Uuid::new_v4()));
                 if limits.rest(&job_id) == 0 {
                     break;
                 }
             }
+            let of_job: Vec<_> = chunks
+                .iter()
+                .map(|(chunk, token)| (chunk, *token))
+                .collect();
+            let claims = claim_chunks(&mut transaction, &of_job, process, now).await?;
+            let of_job = chunks.into_iter().zip(claims);
+            claimed.extend(of_job.map(|((chunk, token), claim)| ClaimedChunk {
+                chunk,
+                token,
+                claim,
+            }));
         }
         if !claimed.is_empty() {
             crash_point!("claim-before-commit");
@@ -268,7 +272,7 @@ pub(crate) async fn end_unreadable(
         .await?;
     let message = values![number, json!({ "items": items }).to_string()];
     connection.execute(REPLACE_MESSAGE, message).await?;
-    end_batch(connection, &batch_id, now).await
+    end_batches(connection, &[(batch_id, now)]).await
 }
 
 /// A chunk as the queue keeps it.

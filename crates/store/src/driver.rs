@@ -25,6 +25,12 @@ pub(crate) use self::{
 };
 use crate::errors::failed;
 
+#[cfg(test)]
+thread_local! {
+    /// Number of statements that were sent from this thread, apart from those that insert rows.
+    pub(crate) static STATEMENTS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// What processes on one database tell each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Announcement {
@@ -155,13 +161,19 @@ impl Connection<'_> {
         self.is_shared
     }
 
+    fn render(&self, sql: &str) -> String {
+        #[cfg(test)]
+        STATEMENTS.set(STATEMENTS.get() + 1);
+        self.dialect.render(sql)
+    }
+
     /// Returns the number of rows that were written.
     pub(crate) async fn execute(
         &mut self,
         sql: &str,
         values: Vec<Value>,
     ) -> Result<u64, StoreError> {
-        let sql = self.dialect.render(sql);
+        let sql = self.render(sql);
         self.session.execute(sql, values).await.map_err(failed)
     }
 
@@ -170,7 +182,7 @@ impl Connection<'_> {
         sql: &str,
         values: Vec<Value>,
     ) -> Result<Vec<T>, StoreError> {
-        let sql = self.dialect.render(sql);
+        let sql = self.render(sql);
         let rows = self.session.fetch(sql, values).await.map_err(failed)?;
         rows.into_iter().map(T::from_row).collect()
     }

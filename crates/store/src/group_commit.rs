@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     Store,
-    batch_store::{add_counts, end_batch},
+    batch_store::{add_counts, end_batches},
     driver::{Column, Value, values},
     results::ResultRows,
 };
@@ -206,7 +206,7 @@ impl Store {
             .map(|(own, succeeded)| (own, succeeded, 0, 0))
             .collect();
         let finished = add_counts(&mut transaction, &counts).await?;
-        let mut ended_batches: BTreeMap<Uuid, DateTime<Utc>> = BTreeMap::new();
+        let mut ended_batches: HashMap<Uuid, DateTime<Utc>> = HashMap::new();
         let committed = group.iter().map(|one| {
             let Some((own, _, cancelled)) = claim_of(one) else {
                 return Committed::default();
@@ -224,10 +224,9 @@ impl Store {
             }
         });
         let committed: Vec<Committed> = committed.collect();
-        // In the order of their ids, as other processes end theirs: two do not wait for each other.
-        for (batch_id, at) in ended_batches {
-            end_batch(&mut transaction, &batch_id.to_string(), at).await?;
-        }
+        let ended_batches = ended_batches.into_iter();
+        let ended_batches: Vec<_> = ended_batches.map(|(id, at)| (id.to_string(), at)).collect();
+        end_batches(&mut transaction, &ended_batches).await?;
         crash_point!("results-before-commit");
         transaction.commit().await?;
         crash_point!("results-after-commit");

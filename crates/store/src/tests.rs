@@ -16,7 +16,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::{Store, driver::values};
+use crate::{
+    Store,
+    driver::{STATEMENTS, values},
+};
 
 /// A store in a file of its own.
 async fn in_file() -> (TempDir, Store) {
@@ -75,6 +78,7 @@ on_both! {
     pages_are_in_the_order_of_bytes_whatever_the_database_thinks
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
     of_a_firing_is_stored_what_was_not_there
+    many_small_chunks_are_claimed_and_ended_by_few_statements
 }
 
 async fn of_a_firing_is_stored_what_was_not_there(store: Store) {
@@ -206,6 +210,65 @@ async fn chunks_that_end_together_are_stored_together_and_the_odd_ones_alone(sto
         .await
         .unwrap();
     assert_eq!(left[0].chunk.chunk_id, large.chunks[3].chunk_id);
+}
+
+/// Thirty slots of one user each.
+async fn many_small_chunks_are_claimed_and_ended_by_few_statements(store: Store) {
+    let now = SystemClock.now();
+    let slot = |number| {
+        NewBatch::new(
+            &JobId::new("job").unwrap(),
+            Priority::Medium,
+            format!("slot {number}"),
+            now,
+            Occurrence::Instant(now),
+            Trigger::Schedule,
+            now,
+            &items(number..number + 1),
+            500,
+        )
+    };
+    let batches: Vec<NewBatch> = (0..30).map(slot).collect();
+    store.enqueue(firing(batches.clone()), now).await.unwrap();
+    let process = Uuid::new_v4();
+    let mut limits = ClaimLimits::new(25);
+    let mut claimed = Vec::new();
+    while claimed.len() < 30 {
+        let before = STATEMENTS.get();
+        let more = store.claim_next(process, &limits, now).await.unwrap();
+        let statements = STATEMENTS.get() - before;
+        assert!(statements <= 7, "{statements} for {} chunks", more.len());
+        assert!(more.len() >= 14, "{}", more.len());
+        more.iter().for_each(|one| limits.add(&one.chunk));
+        claimed.extend(more);
+    }
+    let before = STATEMENTS.get();
+    let end = |chunk: &Chunk| {
+        let number = batches
+            .iter()
+            .position(|one| one.batch_id == chunk.batch_id);
+        now + TimeDelta::seconds(number.unwrap() as i64)
+    };
+    let ends = claimed.iter().map(|one| {
+        let item = &one.chunk.items[0];
+        let result = succeeded(item, serde_json::json!("done"), end(&one.chunk));
+        let store = store.clone();
+        async move {
+            store
+                .commit(&one.chunk, one.token, &[result])
+                .await
+                .unwrap()
+        }
+    });
+    let committed = futures::future::join_all(ends).await;
+    assert!(committed.iter().all(|one| one.finished));
+    let statements = STATEMENTS.get() - before;
+    assert!(statements <= 15, "{statements}");
+    for batch in &batches {
+        let ended = store.batch(batch.batch_id).await.unwrap().unwrap();
+        let expected = Some(end(&batch.chunks[0]));
+        assert_eq!((ended.succeeded, ended.finished_at), (1, expected));
+    }
 }
 
 async fn keeps_the_contract(store: Store) {

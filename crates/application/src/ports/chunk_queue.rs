@@ -56,8 +56,9 @@ pub trait ChunkQueue: Send + Sync {
 /// How long a chunk rests that could not be brought to its end now.
 pub const RETRY_CHUNK_AFTER: TimeDelta = TimeDelta::seconds(5);
 
-/// Number of chunks that one claim takes at most.
+/// Number of chunks that one claim takes at most, and as long as all of them together do not keep the process busy.
 const MAX_CHUNKS_PER_CLAIM: usize = 16;
+const MAX_SMALL_CHUNKS_PER_CLAIM: usize = 128;
 /// Number of chunks of a job that a process has claimed at one time at first, at least and at most, however large they are.
 /// Where chunks end quickly it takes more, so that it is busy while others are claimed and stored; where they do not, two keep it
 /// busy while the last items of one are running, and the rest is left to other processes.
@@ -82,8 +83,9 @@ pub struct ClaimLimits {
     targets: BTreeMap<JobId, usize>,
     /// Items over all jobs.
     items: usize,
-    /// Chunks that this claim has taken.
+    /// Chunks that this claim has taken, and their items.
     taken: usize,
+    taken_items: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -107,7 +109,7 @@ impl ClaimLimits {
         self.targets
             .retain(|job_id, _| priorities.contains_key(job_id));
         self.priorities = priorities;
-        self.taken = 0;
+        (self.taken, self.taken_items) = (0, 0);
     }
 
     /// The jobs in the order in which their chunks are to be claimed: those of which nothing is in work first, then by
@@ -126,8 +128,10 @@ impl ClaimLimits {
     #[must_use]
     pub fn room(&self, job_id: &JobId) -> usize {
         let own = self.claimed.get(job_id).copied().unwrap_or_default();
-        if own.items >= 2 * self.permits && own.chunks > self.target(job_id) / 2 {
+        if own.items > self.permits && own.chunks > self.target(job_id) / 2 {
             0
+        } else if own.chunks == 0 {
+            self.rest(job_id).min(MAX_CHUNKS_PER_CLAIM)
         } else {
             self.rest(job_id)
         }
@@ -136,7 +140,12 @@ impl ClaimLimits {
     /// How many chunks more of a job a claim takes that has begun.
     #[must_use]
     pub fn rest(&self, job_id: &JobId) -> usize {
-        let left = MAX_CHUNKS_PER_CLAIM.saturating_sub(self.taken);
+        let most = if self.taken_items < 2 * self.permits {
+            MAX_SMALL_CHUNKS_PER_CLAIM
+        } else {
+            MAX_CHUNKS_PER_CLAIM
+        };
+        let left = most.saturating_sub(self.taken);
         let own = self.claimed.get(job_id).copied().unwrap_or_default();
         if own.chunks == 0 {
             left
@@ -161,6 +170,7 @@ impl ClaimLimits {
         own.items += chunk.items.len();
         self.items += chunk.items.len();
         self.taken += 1;
+        self.taken_items += chunk.items.len();
     }
 
     /// Counts a chunk whose delivery has ended, and took so long.
@@ -279,19 +289,42 @@ mod tests {
             limits.begin([(large.job_id.clone(), Priority::Low)].into());
             assert_eq!(limits.room(&large.job_id), expected - 1);
         }
+    }
 
+    #[test]
+    fn of_small_chunks_a_claim_takes_what_keeps_the_process_busy_and_the_next_waits_for_half_of_it()
+    {
         let small = chunk("small", 1);
+        let mut limits = ClaimLimits::new(30);
         limits.begin(BTreeMap::new());
-        for claimed in 0..16 {
-            assert_eq!(limits.room(&small.job_id), 16 - claimed);
+        assert_eq!(limits.room(&small.job_id), 16, "their size is unknown");
+        for _ in 0..16 {
             limits.add(&small);
         }
         limits.begin(BTreeMap::new());
-        assert_eq!(
-            limits.room(&small.job_id),
-            4,
-            "20 items wait for 10 permits"
-        );
+        assert_eq!(limits.room(&small.job_id), 44, "60 items for 30 permits");
+        for left in (8..44).rev() {
+            limits.add(&small);
+            assert_eq!(limits.rest(&small.job_id), left);
+        }
+        limits.begin(BTreeMap::new());
+        let neither = Duration::from_millis(500);
+        for _ in 0..22 {
+            assert_eq!(limits.room(&small.job_id), 0);
+            limits.remove(&small.job_id, 1, neither);
+        }
+        assert_eq!(limits.room(&small.job_id), 30);
+
+        // Over all jobs too, what a claim takes is bounded by its items.
+        let mut limits = ClaimLimits::new(30);
+        limits.begin(BTreeMap::new());
+        for number in 0..59 {
+            let one = chunk(&format!("job{number}"), 1);
+            assert_eq!(limits.room(&one.job_id), 16, "{number}");
+            limits.add(&one);
+        }
+        limits.add(&chunk("large", 500));
+        assert_eq!(limits.room(&JobId::new("other").unwrap()), 0);
     }
 
     #[test]

@@ -161,6 +161,11 @@ impl StatusHandle {
     pub fn publish(&self, status: SchedulerStatus) {
         self.0.send_replace(Arc::new(status));
     }
+
+    /// Changes the state that all readers see. Those who look at it now go on with a copy. Only the scheduler calls this.
+    pub fn update(&self, change: impl FnOnce(&mut SchedulerStatus)) {
+        self.0.send_modify(|status| change(Arc::make_mut(status)));
+    }
 }
 
 #[cfg(test)]

@@ -6,17 +6,19 @@ mod feed;
 mod job_mirror;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use punctual_application::{
-    JobStatus, Operation, SchedulerStatus, StatusHandle, ports::ConfigDatabase,
+    JobStatus, Operation, StatusHandle,
+    ports::{ConfigDatabase, StoreError},
 };
 use punctual_domain::{FeatureType, JobId, Mirror, Placement, StoredPosition, Zone};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -24,10 +26,12 @@ use self::{
     feed::{FeedEvent, News},
     job_mirror::JobMirror,
 };
-use crate::services::{
-    batch_scheduler::{BatchScheduler, LONGEST_SLEEP, RETRY_AFTER, earlier, until},
-    leadership::LeaderState,
+use crate::services::batch_scheduler::{
+    BatchScheduler, LONGEST_SLEEP, RETRY_AFTER, earlier, until,
 };
+
+/// No time at all.
+const NEVER: Range<DateTime<Utc>> = DateTime::UNIX_EPOCH..DateTime::UNIX_EPOCH;
 
 /// Feed events that may wait for the scheduler; then the feeds wait.
 const EVENTS: usize = 16;
@@ -41,6 +45,12 @@ pub struct DynamicBatchScheduler {
     default_zone: Zone,
     mirrors: Vec<JobMirror>,
     status: StatusHandle,
+    leads: bool,
+    /// While the clock stands in it, there is nothing to plan: everything before it has been planned, nothing falls due in
+    /// it, and no news have come that could change that.
+    quiet: Range<DateTime<Utc>>,
+    /// When something falls due next, as the last plan says.
+    next_due: Option<DateTime<Utc>>,
 }
 
 /// What ends a feed, and its end.
@@ -66,6 +76,9 @@ impl DynamicBatchScheduler {
             default_zone: default_zone.clone(),
             mirrors: Vec::new(),
             status: StatusHandle::default(),
+            leads: false,
+            quiet: NEVER,
+            next_due: None,
         };
         scheduler.take_jobs();
         scheduler
@@ -74,6 +87,7 @@ impl DynamicBatchScheduler {
     /// Takes the jobs that are in effect now. Returns the features that must be read anew, because a job has come to
     /// one or serves it otherwise.
     fn take_jobs(&mut self) -> BTreeSet<FeatureType> {
+        self.quiet = NEVER;
         let mut before = std::mem::take(&mut self.mirrors);
         let mut to_read = BTreeSet::new();
         for job in &self.base.jobs.current().jobs {
@@ -113,10 +127,17 @@ impl DynamicBatchScheduler {
             feeds.insert(feature_type, feed);
         }
         // Nothing has been planned yet.
-        self.publish(None, None);
+        self.publish(None);
+        let mut wake = Instant::now();
         while !stop.is_cancelled() {
             let now = self.base.clock.now();
-            let sleep = self.tick(now).await;
+            // An answer without changes is only noted: with many features there are many of them.
+            if Instant::now() >= wake || self.leads && !self.quiet.contains(&now) {
+                let sleep = self.tick(now).await;
+                wake = Instant::now() + sleep;
+            } else {
+                self.publish(Some(now));
+            }
             tokio::select! {
                 // In one order, so that a simulation is the same each time. News come first: it is planned with at
                 // once, while a sleep that is over at once would keep it waiting.
@@ -146,7 +167,7 @@ impl DynamicBatchScheduler {
                         feeds.insert(feature_type, feed);
                     }
                 }
-                () = tokio::time::sleep(sleep) => {}
+                () = tokio::time::sleep_until(wake) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -182,29 +203,43 @@ impl DynamicBatchScheduler {
         (ends, tokio::spawn(feed.follow()))
     }
 
-    /// Plans everything until `now`, stores it, and says how long to sleep.
+    /// Sees to it that everything until `now` is planned, and says how long to sleep.
     async fn tick(&mut self, now: DateTime<Utc>) -> Duration {
         let leader = self.base.lead().await;
-        let sleep = self.tick_as(leader, now).await;
-        leader.until_renewal(sleep)
-    }
-
-    async fn tick_as(&mut self, leader: LeaderState, now: DateTime<Utc>) -> Duration {
+        self.leads = leader.is_leader;
         if leader.is_new {
+            self.quiet = NEVER;
             for mirror in &mut self.mirrors {
                 mirror.started = false;
             }
         }
-        if !leader.is_leader {
-            self.publish(Some(now), None);
-            return LONGEST_SLEEP;
-        }
+        let sleep = if !self.leads {
+            self.publish(Some(now));
+            LONGEST_SLEEP
+        } else if self.quiet.contains(&now) {
+            self.publish(Some(now));
+            until(Some(self.quiet.end), now)
+        } else {
+            match self.plan(now).await {
+                Ok(again) => until(Some(again), now),
+                Err(_) => RETRY_AFTER,
+            }
+        };
+        leader.until_renewal(sleep)
+    }
+
+    /// Plans everything until `now` and stores it. Returns when to plan again if no news come.
+    async fn plan(&mut self, now: DateTime<Utc>) -> Result<DateTime<Utc>, StoreError> {
+        self.quiet = NEVER;
         let (mut firing, mut next) = self.base.plan(now).await;
+        let mut unknown = 0;
         for index in 0..self.mirrors.len() {
             // What is not known yet is not planned: nothing runs on a guess.
-            if !self.mirrors[index].mirror.read(Mirror::is_loaded)
-                || !self.is_started(index, now).await
-            {
+            if !self.mirrors[index].mirror.read(Mirror::is_loaded) {
+                unknown += 1;
+                continue;
+            }
+            if !self.is_started(index, now).await {
                 continue;
             }
             let mirror = &self.mirrors[index];
@@ -223,32 +258,38 @@ impl DynamicBatchScheduler {
                 });
             }
         }
-        let planned: Vec<JobId> = firing
+        // A job that cannot be planned is retried with the next tick or answer.
+        let is_complete = firing.positions.len() + unknown == self.base.jobs.current().jobs.len();
+        let planned: HashSet<JobId> = firing
             .positions
             .iter()
             .map(|position| position.job_id.clone())
             .collect();
-        match self.base.fire(firing, now).await {
-            Ok(_) => {
-                for mirror in &mut self.mirrors {
-                    let job_id = &mirror.job.job_id;
-                    if let Some(start) = self.base.positions.of(job_id)
-                        && planned.contains(job_id)
-                    {
-                        mirror.began = start.began;
-                        let next_due = mirror.mirror.write(|mirror| {
-                            mirror.set_position(start.position.clone());
-                            mirror.next_due()
-                        });
-                        next = earlier(next, next_due);
-                    }
-                }
-                metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
-                self.publish(Some(now), next);
-                until(next, now)
+        self.base.fire(firing, now).await?;
+        for mirror in &mut self.mirrors {
+            let job_id = &mirror.job.job_id;
+            if let Some(start) = self.base.positions.of(job_id)
+                && planned.contains(job_id)
+            {
+                mirror.began = start.began;
+                let (before, next_due) = mirror.mirror.write(|mirror| {
+                    let before = mirror.next_due();
+                    mirror.set_position(start.position.clone());
+                    (before, mirror.next_due())
+                });
+                mirror.is_shown &= before == next_due;
+                next = earlier(next, next_due);
             }
-            Err(_) => RETRY_AFTER,
         }
+        self.next_due = next;
+        self.publish(Some(now));
+        let store_at = self.base.positions.store_at(&planned);
+        let again =
+            earlier(next, store_at).map_or(now + LONGEST_SLEEP, |at| at.min(now + LONGEST_SLEEP));
+        if is_complete {
+            self.quiet = now..again;
+        }
+        Ok(again)
     }
 
     /// Takes news of a feed into the mirrors of its feature.
@@ -270,6 +311,9 @@ impl DynamicBatchScheduler {
                 "No users found for feature_type \"{feature_type}\". Check that preferences for it are stored \
                  and enabled: GET /api/v1/preferences/groups?feature_type={feature_type} of the Config Database"
             );
+        }
+        if !matches!(&news, News::Changes { changes, .. } if changes.is_empty()) {
+            self.quiet = NEVER;
         }
         for index in 0..self.mirrors.len() {
             if self.mirrors[index].feature_type != feature_type {
@@ -319,17 +363,14 @@ impl DynamicBatchScheduler {
         }
     }
 
-    fn publish(&self, planned_until: Option<DateTime<Utc>>, next_due: Option<DateTime<Utc>>) {
-        let jobs: HashMap<JobId, JobStatus> = self
-            .mirrors
-            .iter()
-            .map(|mirror| {
-                let unreadable = self.config_database.unreadable(&mirror.feature_type);
-                (mirror.job.job_id.clone(), mirror.status(unreadable.count()))
-            })
-            .collect();
-        for (job_id, status) in &jobs {
-            let job_id = job_id.to_string();
+    /// Shows what has changed of the jobs, and until when everything has been planned.
+    fn publish(&mut self, planned_until: Option<DateTime<Utc>>) {
+        let mut changed: Vec<(JobId, JobStatus)> = Vec::new();
+        for mirror in self.mirrors.iter_mut().filter(|mirror| !mirror.is_shown) {
+            let unreadable = self.config_database.unreadable(&mirror.feature_type);
+            let status = mirror.status(unreadable.count());
+            mirror.is_shown = true;
+            let job_id = mirror.job.job_id.to_string();
             metrics::gauge!("punctual_scheduled_tenants", "job_id" => job_id.clone())
                 .set(status.tenants as f64);
             metrics::gauge!("punctual_quarantined_preferences", "job_id" => job_id.clone())
@@ -338,11 +379,24 @@ impl DynamicBatchScheduler {
                 metrics::gauge!("punctual_preferences_seen_timestamp_seconds", "job_id" => job_id)
                     .set(seen.timestamp() as f64);
             }
+            changed.push((mirror.job.job_id.clone(), status));
         }
-        self.status.publish(SchedulerStatus {
-            jobs,
-            planned_until,
-            next_due,
+        if let (true, Some(now)) = (self.leads, planned_until) {
+            metrics::gauge!("punctual_planned_timestamp_seconds").set(now.timestamp() as f64);
+        }
+        self.status.update(|status| {
+            status.planned_until = planned_until;
+            status.next_due = self.next_due.filter(|_| self.leads);
+            status.jobs.extend(changed);
+            if status.jobs.len() > self.mirrors.len() {
+                // A job has left the file.
+                let ids: HashSet<&JobId> = self
+                    .mirrors
+                    .iter()
+                    .map(|mirror| &mirror.job.job_id)
+                    .collect();
+                status.jobs.retain(|job_id, _| ids.contains(job_id));
+            }
         });
     }
 }

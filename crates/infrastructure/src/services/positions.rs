@@ -1,7 +1,10 @@
 //! How far each job has been planned, as a [`Position`] of `punctual-domain` says it: the one place that knows and moves it,
 //! for fixed schedules and for preferences. Mirrors have copies, by which they know what falls due next.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{StoreError, WorkQueue};
@@ -122,6 +125,13 @@ impl Positions {
                     (TimeDelta::zero()..STORE_EVERY).contains(&(planned.planned_until - stored))
                 })
         })
+    }
+
+    /// When the positions of these jobs have to be stored again at the latest.
+    pub(crate) fn store_at(&self, jobs: &HashSet<JobId>) -> Option<DateTime<Utc>> {
+        let known = jobs.iter().filter_map(|job_id| self.jobs.get(job_id));
+        let stored = known.filter_map(|known| known.stored_until).min();
+        stored.map(|stored| stored + STORE_EVERY)
     }
 
     /// Goes on from these, which have been stored, or were not worth it.

@@ -4,8 +4,8 @@
 //! - `@now()`: microseconds since 1970 by the clock of the database,
 //! - `@texts($1, item)`, `@integers($1, item)`: the values of a parameter as a table `item` with the column `value`,
 //! - `@json($1, one)`: the elements of a JSON array, in the same way,
-//! - `@in_texts(x, $1)`: whether a text is one of a parameter's, which are looked up in an index even where `PostgreSQL` takes
-//!   the table for nearly empty, as it does with the newest runs,
+//! - `@in_texts(x, $1)`, `@in_integers(x, $1)`: whether a value is one of a parameter's, which are looked up in an index even
+//!   where `PostgreSQL` takes the table for nearly empty, as it does with the newest runs,
 //! - `@bytes(x)`: a text that is compared by its bytes, as we do, whatever the database's own order,
 //! - `@json_list(x)`: the values of a group, as the text of a JSON array,
 //! - `@greatest(a, b)`: the larger one,

@@ -147,10 +147,8 @@ fn mark(name: &str, argument: &str) -> Option<String> {
             let (parameter, name) = argument.split_once(", ")?;
             format!("json_array_elements({parameter}::json) {name}(value)")
         }
-        "in_texts" => {
-            let (text, parameter) = argument.split_once(", ")?;
-            format!("{text} = ANY({parameter}::text[])")
-        }
+        "in_texts" => any(argument, "text")?,
+        "in_integers" => any(argument, "bigint")?,
         "bytes" => format!("{argument} COLLATE \"C\""),
         "json_list" => format!("coalesce(json_agg({argument})::text, '[]')"),
         "greatest" => format!("greatest({argument})"),
@@ -161,6 +159,11 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         "try_lock" => format!("pg_try_advisory_xact_lock(hashtextextended({argument}, 0))"),
         _ => return None,
     })
+}
+
+fn any(argument: &str, of: &str) -> Option<String> {
+    let (value, parameter) = argument.split_once(", ")?;
+    Some(format!("{value} = ANY({parameter}::{of}[])"))
 }
 
 fn list(argument: &str, of: &str) -> Option<String> {

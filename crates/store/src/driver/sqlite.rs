@@ -125,9 +125,9 @@ fn mark(name: &str, argument: &str) -> Option<String> {
             format!("json_each({parameter}) {name}")
         }
         "bytes" => argument.to_owned(),
-        "in_texts" => {
-            let (text, parameter) = argument.split_once(", ")?;
-            format!("{text} IN (SELECT value FROM json_each({parameter}))")
+        "in_texts" | "in_integers" => {
+            let (value, parameter) = argument.split_once(", ")?;
+            format!("{value} IN (SELECT value FROM json_each({parameter}))")
         }
         "json_list" => format!("json_group_array({argument})"),
         "greatest" => format!("max({argument})"),

@@ -1,12 +1,15 @@
 //! What the port [`ChunkQueue`] promises.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_domain::{Firing, ItemStatus, JobId, NewBatch, Priority, Trigger};
+use punctual_domain::{
+    Chunk, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
+};
 use uuid::Uuid;
 
 use super::{ELSEWHERE, HERE, Tested, at, counts, result, tenants};
 use crate::ports::{
-    BatchStore, ChunkQueue, ClaimLimits, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER, WorkQueue,
+    BatchStore, ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER,
+    WorkQueue,
 };
 
 /// When the chunks of these tests are claimed.
@@ -24,7 +27,7 @@ fn batch(name: &str, chunks: usize, scheduled_at: &str) -> NewBatch {
         Priority::Medium,
         "queued".to_owned(),
         due,
-        punctual_domain::Occurrence::Instant(due),
+        Occurrence::Instant(due),
         Trigger::Schedule,
         due,
         &tenants(0..chunks),
@@ -245,4 +248,76 @@ pub(super) async fn claims_of_a_process_that_has_died_are_released_and_count<
     assert_eq!(ended.expect("it holds claims").last_seen, 0);
     end(store, kept).await;
     end(store, &again[0]).await;
+}
+
+/// Two batches of one run: a chunk of the first is in work elsewhere, and its second one is claimed together with one of the other
+/// batch, which has items in common with both, and with what has been brought already.
+pub(super) async fn chunks_that_are_claimed_together_have_each_item_once<
+    S: WorkQueue + ChunkQueue + BatchStore,
+>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let due = at("2026-04-04T09:00:00Z");
+    let of_slot = |slot: &str, items: std::ops::Range<usize>, chunk_size| {
+        NewBatch::new(
+            &job("queue-a"),
+            Priority::Medium,
+            slot.to_owned(),
+            due,
+            Occurrence::Instant(due),
+            Trigger::Schedule,
+            due,
+            &tenants(items),
+            chunk_size,
+        )
+    };
+    let commit = async |chunk: &Chunk, token, items, status| {
+        let items = tenants(items).into_iter();
+        let results: Vec<_> = items.map(|item| result(&item, status)).collect();
+        let committed = store.commit(chunk, token, &results).await.expect("works");
+        (committed.taken, committed.finished)
+    };
+    enqueue(store, &[&of_slot("brought", 9..10, 1)]).await;
+    end_all(store).await;
+    let (one, two) = (of_slot("one", 0..6, 4), of_slot("two", 2..10, 10));
+    enqueue(store, &[&one, &two]).await;
+    let elsewhere = Claimant {
+        process: ELSEWHERE,
+        token: Uuid::from_u128(201),
+    };
+    store.heartbeat(ELSEWHERE).await.expect("works");
+    let claim_elsewhere = store.claim(&one.chunks[0], elsewhere, at(NOW)).await;
+    assert_eq!(claim_elsewhere.expect("works").items, tenants(0..4));
+    let given = |claimed: &[ClaimedChunk]| -> Vec<(Vec<ItemId>, bool)> {
+        let claims = claimed.iter().map(|one| &one.claim);
+        claims
+            .map(|claim| (claim.items.clone(), claim.waiting))
+            .collect()
+    };
+    let claimed = claim(store).await;
+    let ids: Vec<_> = claimed.iter().map(|one| one.chunk.batch_id).collect();
+    assert_eq!(ids, [two.batch_id, one.batch_id]);
+    assert_eq!(given(&claimed), [(tenants(4..9), true), (vec![], true)]);
+
+    let (succeeded, skipped) = (ItemStatus::Succeeded, ItemStatus::Skipped);
+    let ended = commit(&one.chunks[0], elsewhere.token, 0..4, succeeded).await;
+    assert_eq!(ended, (4, true));
+    let ended = commit(&two.chunks[0], claimed[0].token, 4..5, skipped).await;
+    assert_eq!(ended, (1, false));
+    let ended = commit(&two.chunks[0], claimed[0].token, 5..9, succeeded).await;
+    assert_eq!(ended, (4, false), "what waits has no outcome yet");
+    for one in &claimed {
+        let released = store.release(&one.chunk, one.token, None).await;
+        released.expect("works");
+    }
+    let claimed = claim(store).await;
+    let expected = [(vec![], false), (tenants(4..5), false)];
+    assert_eq!(given(&claimed), expected, "what another chunk has skipped");
+    let finished = store.finish(&two.chunks[0], claimed[0].token, at(NOW));
+    finished.await.expect("works");
+    end(store, &claimed[1]).await;
+    for (batch, expected) in [(&one, (5, 1)), (&two, (4, 4))] {
+        let (_, succeeded, _, skipped) = counts(reader, batch.batch_id).await;
+        assert_eq!((succeeded, skipped), expected);
+    }
 }

@@ -39,6 +39,8 @@ pub(super) struct JobMirror {
     pub(super) trouble: Option<String>,
     /// The snapshot whose pages are coming.
     pub(super) snapshot: Option<SnapshotRead>,
+    /// Whether the status shows the job as it is.
+    pub(super) is_shown: bool,
 }
 
 /// A snapshot that has begun.
@@ -77,6 +79,7 @@ impl JobMirror {
             snapshot_at: None,
             trouble: None,
             snapshot: None,
+            is_shown: false,
         })
     }
 
@@ -154,6 +157,7 @@ impl JobMirror {
     }
 
     pub(super) fn take(&mut self, news: &News, now: DateTime<Utc>) {
+        self.is_shown = false;
         let job_id = &self.job.job_id;
         match news {
             News::SnapshotBegins => {

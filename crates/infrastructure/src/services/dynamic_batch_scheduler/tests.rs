@@ -8,10 +8,11 @@ use std::{
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use punctual_application::{
-    Jobs,
+    Jobs, SchedulerStatus,
     ports::{
-        BatchFilter, BatchReader, BatchStore, ChangePage, Claimant, ConfigDatabaseError,
-        ConfigErrorKind, Cursor, Page, Snapshot, SnapshotPages, WorkQueue,
+        BatchFilter, BatchReader, BatchStore, ChangePage, Claimant, Clock, ConfigDatabaseError,
+        ConfigErrorKind, Cursor, Enqueued, Leadership, MockWorkQueue, Page, Snapshot,
+        SnapshotPages, StoreErrorKind, Unreadable, WorkQueue,
     },
     testing::{FakeItemSource, FakeStore, ManualClock},
 };
@@ -44,6 +45,8 @@ struct Scripted {
     hangs: std::sync::atomic::AtomicUsize,
     /// When it was asked for anything.
     calls: Mutex<Vec<tokio::time::Instant>>,
+    /// Number of times that the status of a job was made.
+    shown: std::sync::atomic::AtomicUsize,
 }
 
 impl Scripted {
@@ -178,6 +181,11 @@ impl ConfigDatabase for Scripted {
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         Err(trouble(ConfigErrorKind::Unavailable))
     }
+
+    fn unreadable(&self, _: &FeatureType) -> Arc<Unreadable> {
+        self.shown.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Arc::default()
+    }
 }
 
 struct Bench {
@@ -238,27 +246,15 @@ fn start_sharded(
     jobs: Jobs,
     sharding: Sharding,
 ) -> Bench {
-    let items = FakeItemSource::default();
-    items.put("x.json", ["1"]);
     let clock = Arc::new(ManualClock::starting_at(now));
-    let options = SchedulerOptions {
-        chunk_size: 500,
-        look_back: TimeDelta::zero(),
-    };
-    let base = BatchScheduler::new(
-        jobs.clone(),
-        Arc::new(items),
-        store.clone(),
+    let queue: Arc<dyn WorkQueue> = store.clone();
+    let scheduler = scheduler(
+        config_database.clone(),
+        queue,
         clock.clone(),
-        options,
-    )
-    .with_sharding(sharding.clone());
-    let scheduler = DynamicBatchScheduler::new(
-        base,
-        Arc::new(Guarded(OfShards::new(config_database.clone(), sharding))),
-        Duration::from_mins(1),
-        &Zone::utc(),
         random,
+        jobs.clone(),
+        sharding,
     );
     let (status, stop) = (scheduler.status(), CancellationToken::new());
     tokio::spawn(scheduler.run(stop.clone()));
@@ -270,6 +266,31 @@ fn start_sharded(
         status,
         stop,
     }
+}
+
+fn scheduler(
+    config_database: Arc<Scripted>,
+    queue: Arc<dyn WorkQueue>,
+    clock: Arc<ManualClock>,
+    random: fn() -> f64,
+    jobs: Jobs,
+    sharding: Sharding,
+) -> DynamicBatchScheduler {
+    let items = FakeItemSource::default();
+    items.put("x.json", ["1"]);
+    let options = SchedulerOptions {
+        chunk_size: 500,
+        look_back: TimeDelta::zero(),
+    };
+    let base = BatchScheduler::new(jobs, Arc::new(items), queue, clock, options)
+        .with_sharding(sharding.clone());
+    DynamicBatchScheduler::new(
+        base,
+        Arc::new(Guarded(OfShards::new(config_database, sharding))),
+        Duration::from_mins(1),
+        &Zone::utc(),
+        random,
+    )
 }
 
 impl Bench {
@@ -1007,4 +1028,149 @@ async fn shards_divide_tenants_and_records_and_each_runs_its_own() {
         (36, 36, 1)
     );
     assert!(tenants.iter().all(|tenants| *tenants > 6), "{tenants:?}");
+}
+
+/// So many jobs, each of a feature of its own.
+fn many_jobs(jobs: usize) -> Jobs {
+    let job = |number| {
+        json!({"job_id": format!("job{number}"), "type": "individual_batch", "purpose_id": "p",
+            "preference_based": true, "feature_type": format!("feature{number}")})
+    };
+    let jobs = json!({"jobs": (0..jobs).map(job).collect::<Vec<_>>()});
+    Jobs::from(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap())
+}
+
+/// Starts so many jobs, and sleeps until a second later.
+async fn start_many(jobs: usize, now: &str) -> Bench {
+    let scripted = Arc::new(Scripted::default());
+    scripted.store("a", daily("09:00"), LONG_AGO);
+    let bench = start_jobs(scripted, Arc::default(), now, || 1.0, many_jobs(jobs));
+    bench.sleep(1).await;
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_changes_costs_a_look_at_its_own_feature() {
+    const JOBS: usize = 40;
+    let bench = start_many(JOBS, "2026-03-01T07:00:00Z").await;
+    let shown = || {
+        bench
+            .config_database
+            .shown
+            .load(std::sync::atomic::Ordering::SeqCst)
+    };
+    let planned_until = |status: &SchedulerStatus| {
+        let of_job = |job: &JobStatus| job.mirror.read(|mirror| mirror.position().cloned());
+        status.jobs.values().map(of_job).collect::<Vec<_>>()
+    };
+    let (before, shown_before) = (bench.status.get(), shown());
+    let plans = planned_until(&before);
+    // Each feature is answered once, after half a minute.
+    bench.sleep(30).await;
+    let after = bench.status.get();
+    assert_eq!(shown() - shown_before, JOBS);
+    assert_eq!(planned_until(&after), plans, "nothing was planned");
+    assert_eq!(after.next_due, before.next_due);
+    assert!(after.planned_until > before.planned_until);
+    let job = JobId::new("job7").unwrap();
+    for tens in 0..300 {
+        bench.sleep(10).await;
+        let now = bench.clock.now();
+        if tens % 5 == 0 {
+            // A change is planned with at once, and the positions are stored in time all the same.
+            let change = (Some(daily("09:00")), now.to_rfc3339());
+            bench.config_database.change("b", change.0, &change.1);
+        }
+        let stored = bench.store.position(&job).await.unwrap().unwrap();
+        let seen_until = bench.status.get().jobs[&job].seen_until.unwrap();
+        let (stored, seen) = (now - stored.planned_until, now - seen_until);
+        assert!(
+            stored.max(seen) <= TimeDelta::seconds(60),
+            "{stored} and {seen} at {now}"
+        );
+    }
+    assert!(shown() - shown_before <= JOBS * 104, "{}", shown());
+    assert!(bench.queued().await.is_empty());
+    bench.sleep(2 * 3_600).await;
+    assert_eq!(bench.queued().await.len(), JOBS);
+    bench.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_changes_shows_that_the_clock_has_stepped() {
+    let bench = start_many(3, "2026-03-01T08:00:00Z").await;
+    bench.clock.step(TimeDelta::hours(-2));
+    bench.sleep(30).await;
+    let job = JobId::new("job1").unwrap();
+    let stored = bench.store.position(&job).await.unwrap().unwrap();
+    assert!(stored.planned_until <= bench.clock.now(), "{stored:?}");
+    bench.clock.step(TimeDelta::hours(4));
+    bench.sleep(30).await;
+    assert_eq!(bench.queued().await.len(), 3);
+    bench.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_renewed_every_three_seconds_however_many_answers_come() {
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = calls.clone();
+    let mut queue = MockWorkQueue::new();
+    queue.expect_lead().returning(move |_, _| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Ok(Leadership::Granted)
+    });
+    queue.expect_position().returning(|_| Ok(None));
+    queue
+        .expect_enqueue()
+        .returning(|_, _| Ok(Enqueued::default()));
+    let clock = Arc::new(ManualClock::starting_at("2026-03-01T07:00:00Z"));
+    let scheduler = scheduler(
+        Arc::default(),
+        Arc::new(queue),
+        clock,
+        || 1.0,
+        many_jobs(40),
+        Sharding::default(),
+    );
+    let stop = CancellationToken::new();
+    tokio::spawn(scheduler.run(stop.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = calls.load(std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let renewals = calls.load(std::sync::atomic::Ordering::SeqCst) - before;
+    assert!((200..=220).contains(&renewals), "{renewals}");
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_cannot_be_planned_is_retried_with_the_next_answer() {
+    let clock = Arc::new(ManualClock::starting_at("2026-03-01T07:00:00Z"));
+    let (began, planned) = (tokio::time::Instant::now(), Arc::new(Mutex::new(0)));
+    let counted = planned.clone();
+    let mut queue = MockWorkQueue::new();
+    queue.expect_lead().returning(|_, _| Ok(Leadership::Always));
+    queue.expect_position().returning(move |_| {
+        let is_down = began.elapsed() < Duration::from_secs(10);
+        let down = || StoreError::new(StoreErrorKind::Unavailable, "a test");
+        if is_down { Err(down()) } else { Ok(None) }
+    });
+    queue.expect_enqueue().returning(move |firing, _| {
+        *counted.lock().unwrap() += firing.positions.len();
+        Ok(Enqueued::default())
+    });
+    let scheduler = scheduler(
+        Arc::default(),
+        Arc::new(queue),
+        clock,
+        || 1.0,
+        many_jobs(2),
+        Sharding::default(),
+    );
+    let stop = CancellationToken::new();
+    tokio::spawn(scheduler.run(stop.clone()));
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert_eq!(*planned.lock().unwrap(), 0);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(*planned.lock().unwrap(), 2);
+    stop.cancel();
 }
