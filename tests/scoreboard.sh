@@ -49,6 +49,9 @@ title "A second process, a handler that waits 20 ms" "As with a language model."
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20'
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --postgres --users 20000 --handler-ms 20 --processes 2'
 
+title "Four agents divide the users" "A shard and a SQLite file each, on one machine."
+run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --shards 4 --users 10000000'
+
 title "Minute after minute" "From the due instant to the first line of each item, with many jobs and many slots, and what the process costs \
 between the minutes, with nothing to do."
 for database in '' ' --postgres'; do

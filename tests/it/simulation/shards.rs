@@ -105,7 +105,8 @@ struct Shards {
     /// How many agents there are in the division that counts next.
     count: u32,
     tenants: Vec<TenantId>,
-    edits: BTreeMap<TenantId, Vec<(DateTime<Utc>, Option<(Zone, NaiveTime)>)>>,
+    /// When each tenant has edited, and whether something was due daily from then on.
+    edits: BTreeMap<TenantId, Vec<(DateTime<Utc>, bool)>>,
     /// Whether the job makes up for all that it has missed.
     makes_up_all: bool,
     /// When agents were down for days.
@@ -312,7 +313,7 @@ impl Shards {
                     ..assignment
                 };
                 let stored = Some(place.around.sharding.clone());
-                Sharding::assign(stored, &assignment, None, now).unwrap_or(Sharding::default())
+                Sharding::assign(stored, &assignment, None, now).unwrap_or_default()
             }
             _ => store.assign(&assignment, now).await.unwrap(),
         };
@@ -338,7 +339,7 @@ impl Shards {
         let feature = FeatureType::new("posts").unwrap();
         let object = preference.as_object().cloned().map(Arc::new);
         self.database.store(&feature, tenant, object, None);
-        let daily = (is_on && !hourly).then(|| (zone.parse().unwrap(), time));
+        let daily = is_on && !hourly;
         let now = self.time.now();
         self.edits
             .entry(tenant.clone())
@@ -374,7 +375,7 @@ impl Shards {
         for (tenant, edits) in &self.edits {
             let ends = edits.iter().skip(1).map(|(at, _)| *at).chain([end]);
             for ((from, daily), until) in edits.iter().zip(ends) {
-                if daily.is_none() {
+                if !daily {
                     continue;
                 }
                 // A date begins and ends within fourteen hours of the one in UTC, and nothing is late by a day.

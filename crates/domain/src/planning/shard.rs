@@ -64,7 +64,7 @@ impl Shard {
             .as_fields()
             .0;
         Self {
-            number: (u64::from(hash) * u64::from(count) >> 32) as u32 + 1,
+            number: ((u64::from(hash) * u64::from(count)) >> 32) as u32 + 1,
             count,
         }
     }
@@ -94,7 +94,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// A text that is no shard, or no assignment of one.
+/// A text that is neither a shard nor the assignment of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a shard; {RULE}")]
 pub struct InvalidShard(String);
@@ -405,7 +405,7 @@ impl Sharding {
         for group in groups {
             let mut by_shard: Vec<(Option<Shard>, BackfillGroup)> = Vec::new();
             for (due_at, occurrence) in group.occurrences {
-                // A manual run is no one's to be made up for.
+                // A manual run is not made up for.
                 let Some(date) = occurrence.shard_date() else {
                     continue;
                 };
@@ -601,8 +601,8 @@ mod tests {
         assert!(assign(Some(&first), "1/3 from 2026-11-29", planned, now).is_err());
 
         let second = assign(Some(&first), "1/3 from 2026-11-29", Some(now), now).unwrap();
-        let half = Some(Shard::new(1, 2).unwrap());
-        let third = Some(Shard::new(1, 3).unwrap());
+        let half = Shard::new(1, 2);
+        let third = Shard::new(1, 3);
         assert_eq!(second.at(date("2026-11-28")), half);
         assert_eq!(second.at(date("2026-11-29")), third);
         assert_eq!(second.shards(), [half.unwrap(), third.unwrap()]);

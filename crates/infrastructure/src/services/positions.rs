@@ -81,28 +81,26 @@ impl Positions {
             known.position.move_to(until.min(now));
             return Ok(known.clone());
         }
-        let first = match self.queue.position(job_id).await? {
-            Some(stored) => {
-                let mut position = Position::resume(&stored);
-                // The clock may have stepped back since.
-                position.move_to(stored.planned_until.min(now));
-                JobPosition {
-                    position,
-                    began: stored.began,
-                    snapshot_at: stored.snapshot_at,
-                    placement: stored.placement,
-                    stored_until: Some(stored.planned_until),
-                }
+        let stored = self.queue.position(job_id).await?;
+        let first = if let Some(stored) = stored {
+            let mut position = Position::resume(&stored);
+            // The clock may have stepped back since.
+            position.move_to(stored.planned_until.min(now));
+            JobPosition {
+                position,
+                began: stored.began,
+                snapshot_at: stored.snapshot_at,
+                placement: stored.placement,
+                stored_until: Some(stored.planned_until),
             }
-            None => {
-                let first = self.sharding.first_plan(now - self.look_back, now);
-                JobPosition {
-                    position: Position::at(first),
-                    began: Some(first),
-                    snapshot_at: None,
-                    placement: None,
-                    stored_until: None,
-                }
+        } else {
+            let first = self.sharding.first_plan(now - self.look_back, now);
+            JobPosition {
+                position: Position::at(first),
+                began: Some(first),
+                snapshot_at: None,
+                placement: None,
+                stored_until: None,
             }
         };
         // From now on the feed tells this process of every change, so nothing that was chosen before is late.
