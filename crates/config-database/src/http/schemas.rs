@@ -50,6 +50,11 @@ pub(super) async fn store(
     Path(feature): Path<String>,
     JsonBody(FeatureSchema(schema)): JsonBody<FeatureSchema>,
 ) -> Result<StatusCode, Problem> {
+    if !schema.is_object() {
+        return Err(Problem::bad_request(
+            "the schema is not an object; send {} to take any overrides",
+        ));
+    }
     app.store
         .set_schema(&FeatureType::new(&feature)?, &schema)
         .await?;

@@ -116,6 +116,7 @@ async fn an_invalid_schema_is_refused_and_nothing_is_fetched(kind: Kind) {
     let server = start(kind).await;
     for (body, status) in [
         ("not json", 400),
+        ("true", 400),
         ("{\"type\": \"colour\"}", 422),
         ("{\"pattern\": \"(\"}", 422),
         ("{\"$ref\": \"http://127.0.0.1:1/schema.json\"}", 422),
