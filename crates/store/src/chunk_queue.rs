@@ -56,6 +56,10 @@ macro_rules! waiting_jobs {
     };
 }
 
+/// Jobs that one transaction claims chunks of: what it claims does not begin before it ends, and other processes pass over its
+/// jobs.
+const MAX_JOBS: usize = 16;
+
 /// The jobs that are not paused and have chunks that can be claimed. One step through the index for each job that has any,
 /// however many it has.
 const WAITING_JOBS: &str = waiting_jobs!("job_id");
@@ -206,10 +210,14 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<(Vec<ClaimedChunk>, bool), StoreError> {
         let (mut limits, mut claimed, mut locked) = (limits.clone(), Vec::new(), false);
+        let mut jobs_claimed = 0;
         let mut transaction = self.database.begin().await?;
         let due = values![now, longest_rest(now)];
         let waiting: Vec<String> = transaction.fetch(WAITING_JOBS, due).await?;
         for job_id in limits.in_order(jobs(waiting)) {
+            if jobs_claimed == MAX_JOBS {
+                break;
+            }
             let room = limits.room(&job_id);
             if room == 0 {
                 continue;
@@ -239,6 +247,7 @@ impl Store {
                 .map(|(chunk, token)| (chunk, *token))
                 .collect();
             let claims = claim_chunks(&mut transaction, &of_job, process, now).await?;
+            jobs_claimed += usize::from(!claims.is_empty());
             let of_job = chunks.into_iter().zip(claims);
             claimed.extend(of_job.map(|((chunk, token), claim)| ClaimedChunk {
                 chunk,

@@ -133,8 +133,9 @@ impl DynamicBatchScheduler {
             let now = self.base.clock.now();
             // An answer without changes is only noted: with many features there are many of them.
             if Instant::now() >= wake || self.leads && !self.quiet.contains(&now) {
-                let sleep = self.tick(now).await;
-                wake = Instant::now() + sleep;
+                // However long it takes, the next due moment is counted from now.
+                let began = Instant::now();
+                wake = began + self.tick(now).await;
             } else {
                 self.publish(Some(now));
             }
@@ -312,7 +313,12 @@ impl DynamicBatchScheduler {
                  and enabled: GET /api/v1/preferences/groups?feature_type={feature_type} of the Config Database"
             );
         }
-        if !matches!(&news, News::Changes { changes, .. } if changes.is_empty()) {
+        let changes_nothing = match &news {
+            News::Changes { changes, .. } => changes.is_empty(),
+            News::Trouble(_) => true,
+            _ => false,
+        };
+        if !changes_nothing {
             self.quiet = NEVER;
         }
         for index in 0..self.mirrors.len() {
@@ -349,6 +355,7 @@ impl DynamicBatchScheduler {
                     mirror.began = Some(now);
                 }
                 mirror.started = true;
+                mirror.is_shown = false;
                 self.base.failures.succeeded(&Operation::PlanJob(job_id));
                 true
             }
