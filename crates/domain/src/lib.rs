@@ -35,7 +35,7 @@ pub use planning::{
     placement::Placement,
     planner::{DueGroup, plan_fixed, plan_mirror},
     position::{Firing, Position, StoredPosition},
-    shard::{AssignmentError, InvalidShard, MOST_BEHIND, Shard, ShardAssignment, Sharding},
+    shard::{AssignmentError, InvalidShard, Shard, ShardAssignment, Sharding},
 };
 pub use preference::{
     change::{Change, ChangeKind, PreferenceRecord},

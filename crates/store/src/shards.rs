@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use punctual_application::ports::{StoreError, StoreErrorKind};
-use punctual_domain::{MOST_BEHIND, ShardAssignment, Sharding};
+use punctual_domain::{ShardAssignment, Sharding};
 use serde_json::json;
 
 use crate::{
@@ -13,11 +13,9 @@ use crate::{
 
 const SHARDS: &str = "SELECT from_date, shard FROM @shards ORDER BY from_date";
 
-/// How far the job has been planned that is least far, of those that are not long out of the file, and the one that has been
-/// furthest.
-const PLANNED: &str = "SELECT min(scheduled_until), (SELECT max(coalesce(furthest_until, scheduled_until)) FROM @schedule_progress)
-     FROM @schedule_progress
-     WHERE scheduled_until >= (SELECT max(scheduled_until) FROM @schedule_progress) - $1";
+/// Until when each job has been planned, and the latest it has ever been.
+const PLANNED: &str =
+    "SELECT scheduled_until, coalesce(furthest_until, scheduled_until) FROM @schedule_progress";
 
 /// The newest division, in the form that [`Store`] remembers.
 const NEWEST: &str =
@@ -52,11 +50,9 @@ impl Store {
             .into_iter()
             .map(|Division(from, shard)| (from, shard));
         let stored = Sharding::from_stored(divisions).map_err(failed)?;
-        let behind = MOST_BEHIND.num_microseconds();
-        let planned: (Option<DateTime<Utc>>, Option<DateTime<Utc>>) =
-            transaction.fetch_one(PLANNED, values![behind]).await?;
-        let planned = planned.0.zip(planned.1);
-        let sharding = Sharding::assign(stored, assignment, planned, now);
+        let planned: Vec<(DateTime<Utc>, DateTime<Utc>)> =
+            transaction.fetch(PLANNED, values![]).await?;
+        let sharding = Sharding::assign(stored, assignment, &planned, now);
         let sharding = sharding
             .map_err(|error| StoreError::new(StoreErrorKind::Conflict, error.to_string()))?;
         let kept = sharding.to_stored();

@@ -79,6 +79,26 @@ on_both! {
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
     of_a_firing_is_stored_what_was_not_there
     many_small_chunks_are_claimed_and_ended_by_few_statements
+    what_an_older_division_has_planned_is_refused
+}
+
+async fn what_an_older_division_has_planned_is_refused(store: Store) {
+    let now = "2026-11-27T12:00:00Z".parse().unwrap();
+    store
+        .assign(&ShardAssignment::default(), now)
+        .await
+        .unwrap();
+    store.enqueue(Firing::default(), now).await.unwrap();
+    // Another process, that is assigned a later division.
+    let other = Store {
+        division: tokio::sync::watch::Sender::default(),
+        ..store.clone()
+    };
+    let half = "1/2 from 2026-12-01".parse().unwrap();
+    other.assign(&half, now).await.unwrap();
+    other.enqueue(Firing::default(), now).await.unwrap();
+    let refused = store.enqueue(Firing::default(), now).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Conflict, "{refused}");
 }
 
 async fn of_a_firing_is_stored_what_was_not_there(store: Store) {
@@ -799,6 +819,28 @@ mod on_a_server {
                 .await
                 .unwrap();
         assert_eq!(left, 0);
+    }
+
+    #[cfg_attr(
+        not(feature = "servers"),
+        ignore = "needs what `make setup` installs; run `make test`"
+    )]
+    #[tokio::test]
+    async fn two_shards_have_a_schema_each_in_one_database() {
+        let url = database().await;
+        let separator = if url.contains('?') { '&' } else { '?' };
+        let now = "2026-11-27T12:00:00Z".parse().unwrap();
+        for shard in ["1/2", "2/2"] {
+            let url = format!("{url}{separator}schema=shop_{}", &shard[..1]);
+            let store = Store::open(&url).await.unwrap();
+            store.assign(&shard.parse().unwrap(), now).await.unwrap();
+        }
+        let other = format!("{url}{separator}schema=shop_1");
+        let other = Store::open(&other).await.unwrap();
+        let refused = other.assign(&"2/2".parse().unwrap(), now).await;
+        assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Conflict);
+        let quoted = Store::open(&format!("{url}{separator}schema=Shop")).await;
+        assert_eq!(quoted.unwrap_err().kind(), StoreErrorKind::InvalidUrl);
     }
 
     #[cfg_attr(

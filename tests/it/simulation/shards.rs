@@ -25,7 +25,7 @@ use super::{
     faults::FaultPlan,
     faulty_store::FaultyStore,
     outcome::{Outcome, Violation},
-    over, seeds,
+    over, replay_with, seeds,
 };
 
 /// How many seeds a usual run takes.
@@ -72,11 +72,10 @@ fn mistakes_in_the_division_are_found() {
     }
 }
 
+/// Does nothing unless `SEED` says which.
 #[test]
-#[ignore = "a tool: SEED=17 … -- --ignored --nocapture"]
 fn replay() {
-    let seed = super::number("SEED").unwrap_or(0);
-    println!("{}", simulate(seed, None).trace());
+    replay_with(|seed| simulate(seed, None));
 }
 
 fn simulate(seed: u64, mistake: Option<Mistake>) -> Outcome {
@@ -305,7 +304,7 @@ impl Shards {
                     from: None,
                     ..assignment
                 };
-                Sharding::assign(None, &always, None, now).unwrap()
+                Sharding::assign(None, &always, &[], now).unwrap()
             }
             (Some(Mistake::ChangesAtOnce), Some(from)) => {
                 let assignment = ShardAssignment {
@@ -313,7 +312,7 @@ impl Shards {
                     ..assignment
                 };
                 let stored = Some(place.around.sharding.clone());
-                Sharding::assign(stored, &assignment, None, now).unwrap_or_default()
+                Sharding::assign(stored, &assignment, &[], now).unwrap_or_default()
             }
             _ => store.assign(&assignment, now).await.unwrap(),
         };

@@ -22,7 +22,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::{
-    Stream, StreamExt,
+    Stream, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 use punctual_domain::{Change, FeatureType, FieldError, FieldErrors, PreferenceRecord, TenantId};
@@ -161,6 +161,17 @@ impl SnapshotPages {
     #[must_use]
     pub fn known_at(mut self, known_at: DateTime<Utc>) -> Self {
         self.known_at = Some(known_at);
+        self
+    }
+
+    /// The same, with only those records that `keeps` says.
+    #[must_use]
+    pub fn retain(mut self, keeps: impl Fn(&PreferenceRecord) -> bool + Send + 'static) -> Self {
+        let kept = self.pages.map_ok(move |mut page| {
+            page.retain(|record| keeps(record));
+            page
+        });
+        self.pages = kept.boxed();
         self
     }
 

@@ -21,7 +21,7 @@ const FURTHEST_AHEAD: TimeDelta = TimeDelta::hours(14);
 /// What has been planned is stored within this time.
 const STORED_LATE: TimeDelta = TimeDelta::minutes(5);
 /// A job that has been planned so much less far than another is not in the job file any more.
-pub const MOST_BEHIND: TimeDelta = TimeDelta::days(31);
+const MOST_BEHIND: TimeDelta = TimeDelta::days(31);
 /// After this time of a date in UTC it is over in every zone, with a spread of a day.
 const OVER_AFTER: TimeDelta = TimeDelta::hours(24 + 12 + 24);
 /// How long after a division has begun an agent that is new in it makes up for what it has missed.
@@ -282,20 +282,23 @@ impl Sharding {
     }
 
     /// What a store serves once it has this assignment. `stored` is what it serves, `None` where nothing is known of that, and
-    /// `planned` how far the job has been planned that is least far, and that has been furthest; `None` before the first. An
-    /// assignment that it has already changes nothing.
+    /// `planned` until when each of its jobs has been planned, and the latest it has ever been. An assignment that it has already
+    /// changes nothing.
     ///
     /// # Errors
     /// The store serves another shard, and the date from which it should serve this one is missing or too early.
     pub fn assign(
         stored: Option<Self>,
         assignment: &ShardAssignment,
-        planned: Option<(DateTime<Utc>, DateTime<Utc>)>,
+        planned: &[(DateTime<Utc>, DateTime<Utc>)],
         now: DateTime<Utc>,
     ) -> Result<Self, AssignmentError> {
-        let furthest = planned.map(|(_, furthest)| furthest);
+        let furthest = planned.iter().map(|(_, furthest)| *furthest).max();
+        let until = || planned.iter().map(|(until, _)| *until);
+        let newest = until().max().unwrap_or(now);
+        let least = until().filter(|until| newest - *until <= MOST_BEHIND).min();
         let mut sharding = Self::assigned(stored, *assignment, furthest, now)?;
-        sharding.known = sharding.known_after(planned.map_or(now, |(least, _)| least.min(now)));
+        sharding.known = sharding.known_after(least.unwrap_or(now).min(now));
         Ok(sharding)
     }
 
@@ -545,8 +548,11 @@ mod tests {
         now: &str,
     ) -> Result<Sharding, AssignmentError> {
         let assignment = assignment.parse().unwrap();
-        let planned = planned.map(|planned| (at(planned), at(planned)));
-        Sharding::assign(stored.cloned(), &assignment, planned, at(now))
+        let planned: Vec<_> = planned
+            .map(|planned| (at(planned), at(planned)))
+            .into_iter()
+            .collect();
+        Sharding::assign(stored.cloned(), &assignment, &planned, at(now))
     }
 
     #[test]
@@ -647,6 +653,22 @@ mod tests {
     }
 
     #[test]
+    fn tenants_are_known_until_the_least_planned_job_of_the_file_needs_them_no_more() {
+        let now = "2026-11-27T12:00:00Z";
+        let first = assign(None, "1/2", None, now).unwrap();
+        let second = assign(Some(&first), "1/3 from 2026-12-01", Some(now), now).unwrap();
+        let known = |others: &str, back: &str| {
+            let planned = [others, back].map(|until| (at(until), at(until)));
+            let third = "1/3".parse().unwrap();
+            let sharding = Sharding::assign(Some(second.clone()), &third, &planned, at(back));
+            sharding.unwrap().shards().len()
+        };
+        assert_eq!(known("2026-12-09T00:00:00Z", "2026-12-09T00:00:00Z"), 1);
+        assert_eq!(known("2026-11-30T00:00:00Z", "2026-12-09T00:00:00Z"), 2);
+        assert_eq!(known("2026-11-30T00:00:00Z", "2027-01-09T00:00:00Z"), 1);
+    }
+
+    #[test]
     fn what_is_forgotten_is_said() {
         let now = "2026-11-27T12:00:00Z";
         let first = assign(None, "1/2", None, now).unwrap();
@@ -732,7 +754,7 @@ mod tests {
                     if last == assignment.shard {
                         continue;
                     }
-                    *store = Some(Sharding::assign(store.take(), &assignment, None, now).unwrap());
+                    *store = Some(Sharding::assign(store.take(), &assignment, &[], now).unwrap());
                 }
                 now += TimeDelta::days(days + 2);
                 from = Some((now + TimeDelta::days(2)).date_naive());

@@ -41,20 +41,8 @@ impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
         if self.sharding.is_whole() {
             return Ok(snapshot);
         }
-        let (cursor, known_at) = (snapshot.cursor.clone(), snapshot.known_at);
-        let state = (snapshot, Arc::clone(&self.sharding));
-        let pages = stream::try_unfold(state, |(mut snapshot, sharding)| async move {
-            let page = snapshot.next().await?;
-            Ok(page.map(|mut page| {
-                page.retain(|record| sharding.knows(&record.tenant_id));
-                (page, (snapshot, sharding))
-            }))
-        });
-        let pages = SnapshotPages::new(cursor, pages);
-        Ok(match known_at {
-            Some(known_at) => pages.known_at(known_at),
-            None => pages,
-        })
+        let sharding = Arc::clone(&self.sharding);
+        Ok(snapshot.retain(move |record| sharding.knows(&record.tenant_id)))
     }
 
     async fn changes(

@@ -26,11 +26,11 @@ impl WorkQueue for FakeStore {
         now: DateTime<Utc>,
     ) -> Result<Sharding, StoreError> {
         let mut tables = self.tables();
-        let positions = || tables.positions.values();
-        let least = positions().map(|position| position.planned_until).min();
-        let furthest = positions().map(|position| position.high_water_mark).max();
-        let planned = least.zip(furthest);
-        let sharding = Sharding::assign(tables.sharding.clone(), assignment, planned, now);
+        let positions = tables.positions.values();
+        let planned: Vec<_> = positions
+            .map(|position| (position.planned_until, position.high_water_mark))
+            .collect();
+        let sharding = Sharding::assign(tables.sharding.clone(), assignment, &planned, now);
         let sharding = sharding
             .map_err(|error| StoreError::new(StoreErrorKind::Conflict, error.to_string()))?;
         tables.sharding = Some(sharding.clone());
