@@ -5,6 +5,7 @@ use std::{
     process::Command,
 };
 
+use punctual_config_database::{Server, ServerSettings};
 use serde_json::{Value, json};
 
 /// A folder with `batch_config.json` and the rest in it.
@@ -53,6 +54,20 @@ impl Project {
         };
         let lines: Vec<String> = tenants.map(line).collect();
         self.write("preferences.ndjson", &lines.join("\n"))
+    }
+
+    /// A Config Database outside the agents, with the preferences of a file. Returns its URL.
+    pub async fn serve(&self, preferences: &Path) -> String {
+        let settings = ServerSettings {
+            store_url: format!("sqlite://{}", self.path().join("shared.db").display()),
+            addr: "127.0.0.1:0".parse().unwrap(),
+            admin_key: None,
+        };
+        let server = Server::bind(settings).await.unwrap();
+        server.store().import_file(preferences).await.unwrap();
+        let url = format!("http://{}", server.addr());
+        tokio::spawn(server.serve(std::future::pending()));
+        url
     }
 
     /// The agent's command line in this project, with its stores in the folder.

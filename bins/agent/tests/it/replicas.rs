@@ -2,7 +2,6 @@
 
 use std::{process::Command, time::Duration};
 
-use punctual_config_database::{Server, ServerSettings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -31,15 +30,7 @@ impl Bench {
         let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
         let tenant = |n| (format!("t{n:04}"), daily.clone());
         let preferences = project.preferences((0..tenants).map(tenant));
-        let settings = ServerSettings {
-            store_url: format!("sqlite://{}", project.path().join("shared.db").display()),
-            addr: "127.0.0.1:0".parse().unwrap(),
-            admin_key: None,
-        };
-        let server = Server::bind(settings).await.unwrap();
-        server.store().import_file(&preferences).await.unwrap();
-        let config_url = format!("http://{}", server.addr());
-        tokio::spawn(server.serve(std::future::pending()));
+        let config_url = project.serve(&preferences).await;
         Self {
             project,
             config_url,

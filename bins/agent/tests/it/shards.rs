@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use punctual_config_database::{Server, ServerSettings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -49,15 +48,7 @@ async fn two_agents_run_each_tenant_once_and_send_operators_to_the_other() {
     let daily = json!({"enabled": true, "preferred_time": "03:00"});
     let tenant = |n| (format!("t{n:03}"), daily.clone());
     let preferences = project.preferences((0..TENANTS).map(tenant));
-    let settings = ServerSettings {
-        store_url: format!("sqlite://{}", project.path().join("shared.db").display()),
-        addr: "127.0.0.1:0".parse().unwrap(),
-        admin_key: None,
-    };
-    let server = Server::bind(settings).await.unwrap();
-    server.store().import_file(&preferences).await.unwrap();
-    let url = format!("http://{}", server.addr());
-    tokio::spawn(server.serve(std::future::pending()));
+    let url = project.serve(&preferences).await;
 
     let agents = ["1/2", "2/2"].map(|shard| Agent::start(command(&project, &url, shard)));
     for agent in &agents {
