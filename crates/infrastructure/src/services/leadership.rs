@@ -56,17 +56,14 @@ impl LeaderElection {
     pub(crate) async fn acquire(&mut self, failures: &ActiveFailures) -> LeaderState {
         let leadership = self.queue.lead(self.process, LEASE).await;
         failures.note(Operation::AcquireLeadership, &leadership, self.clock.now());
-        let (is_leader, renew_in) = match leadership {
+        let (is_leader, renew_in) = match &leadership {
             Ok(Leadership::Always) => (true, None),
             Ok(Leadership::Granted) => (true, Some(RENEW_EVERY)),
             Ok(Leadership::Refused) => (false, Some(RENEW_EVERY)),
+            // Another process may lead and leave before the store answers again.
             Err(error) => {
                 error!(%error, "Failed to acquire scheduler leadership, retrying in 1 s: {error}");
-                return LeaderState {
-                    is_leader: false,
-                    is_new: false,
-                    renew_in: Some(RETRY_AFTER),
-                };
+                (false, Some(RETRY_AFTER))
             }
         };
         let is_new = is_leader && !self.is_leader;
@@ -74,7 +71,7 @@ impl LeaderElection {
             let event = if is_leader { "Became" } else { "No longer" };
             info!(process = %self.process, "{event} scheduler leader");
         }
-        if !is_leader {
+        if matches!(leadership, Ok(Leadership::Refused)) {
             // Another process plans, and knows better.
             failures.forget(|operation| {
                 matches!(
@@ -100,5 +97,37 @@ impl LeaderElection {
             warn!(%error, "Failed to release scheduler leadership, another replica takes over \
                 when the lease expires: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_application::{
+        ports::{MockWorkQueue, StoreError, StoreErrorKind},
+        testing::ManualClock,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_failure_a_process_leads_anew() {
+        let mut queue = MockWorkQueue::new();
+        let mut answers = [true, true, false, true, true].into_iter();
+        queue
+            .expect_lead()
+            .returning(move |_, _| match answers.next() {
+                Some(true) => Ok(Leadership::Granted),
+                _ => Err(StoreError::new(StoreErrorKind::Unavailable, "a test")),
+            });
+        let clock = ManualClock::starting_at("2026-03-01T09:00:00Z");
+        let mut election = LeaderElection::new(Arc::new(queue), Arc::new(clock));
+        let failures = ActiveFailures::default();
+        let mut states = Vec::new();
+        for _ in 0..5 {
+            let state = election.acquire(&failures).await;
+            states.push((state.is_leader, state.is_new));
+        }
+        let (new, same, failed) = ((true, true), (true, false), (false, false));
+        assert_eq!(states, [new, same, failed, new, same]);
     }
 }
