@@ -124,11 +124,14 @@ impl ClaimLimits {
     }
 
     /// How many chunks of a job a claim takes at most when it begins, before their sizes are known. None as long as more than
-    /// half of what keeps the process busy is there: a claim is a transaction, and takes several at a time.
+    /// half of what keeps the process busy is there: a claim is a transaction, and takes several at a time. Where chunks take
+    /// long, claims are few anyway, and most items of those in work may have ended.
     #[must_use]
     pub fn room(&self, job_id: &JobId) -> usize {
         let own = self.claimed.get(job_id).copied().unwrap_or_default();
-        if own.items > self.permits && own.chunks > self.target(job_id) / 2 {
+        let target = self.target(job_id);
+        let is_quick = target > MIN_CHUNKS_PER_JOB;
+        if is_quick && own.items > self.permits && own.chunks > target / 2 {
             0
         } else if own.chunks == 0 {
             self.rest(job_id).min(MAX_CHUNKS_PER_CLAIM)
@@ -325,6 +328,25 @@ mod tests {
         }
         limits.add(&chunk("large", 500));
         assert_eq!(limits.room(&JobId::new("other").unwrap()), 0);
+    }
+
+    #[test]
+    fn a_slow_item_in_each_small_chunk_does_not_keep_the_next_chunks_waiting() {
+        let small = chunk("small", 10);
+        let mut limits = ClaimLimits::new(30);
+        limits.begin(BTreeMap::new());
+        for _ in 0..8 {
+            limits.add(&small);
+        }
+        for left in [7, 6] {
+            limits.remove(&small.job_id, 10, Duration::from_secs(5));
+            limits.begin(BTreeMap::new());
+            assert_eq!(limits.room(&small.job_id), 0, "{left}");
+        }
+        // One item may be running of each of the five that are left: 25 permits are free.
+        limits.remove(&small.job_id, 10, Duration::from_secs(5));
+        limits.begin(BTreeMap::new());
+        assert!(limits.room(&small.job_id) > 0);
     }
 
     #[test]

@@ -158,10 +158,10 @@ pub(super) async fn limits_pauses_and_rests_are_kept<S: WorkQueue + ChunkQueue +
     assert!((4..=8).contains(&claimed.len()), "{}", claimed.len());
     assert!(claimed.iter().all(|one| one.chunk.job_id == job("queue-a")));
     for one in &claimed {
-        limits.add(&one.chunk);
+        limits.add(&one.chunk.job_id, one.chunk.items.len());
     }
     while limits.room(&job("queue-a")) > 0 {
-        limits.add(&one.chunks[39]);
+        limits.add(&one.job_id, one.chunks[39].items.len());
     }
     limits.begin([].into());
     assert_eq!(claim_at(store, HERE, &limits, now).await, []);

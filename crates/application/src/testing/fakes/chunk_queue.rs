@@ -31,7 +31,7 @@ impl ChunkQueue for FakeStore {
                 }
                 let token = Uuid::new_v4();
                 let claim = tables.claim(&chunk, Claimant { process, token }, now)?;
-                limits.add(&chunk);
+                limits.add(&job_id, chunk.items.len());
                 claimed.push(ClaimedChunk {
                     chunk,
                     token,
