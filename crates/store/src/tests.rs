@@ -10,7 +10,7 @@ use punctual_application::{
 };
 use punctual_domain::{
     Chunk, Delivery, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority,
-    ShardAssignment, Trigger,
+    ShardAssignment, StoredPosition, Trigger,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tempfile::TempDir;
@@ -79,6 +79,7 @@ on_both! {
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
     of_a_firing_is_stored_what_was_not_there
     many_small_chunks_are_claimed_and_ended_by_few_statements
+    many_jobs_are_planned_by_few_statements
     what_an_older_division_has_planned_is_refused
 }
 
@@ -259,7 +260,8 @@ async fn many_small_chunks_are_claimed_and_ended_by_few_statements(store: Store)
         let statements = STATEMENTS.get() - before;
         assert!(statements <= 7, "{statements} for {} chunks", more.len());
         assert!(more.len() >= 14, "{}", more.len());
-        more.iter().for_each(|one| limits.add(&one.chunk));
+        more.iter()
+            .for_each(|one| limits.add(&one.chunk));
         claimed.extend(more);
     }
     let before = STATEMENTS.get();
@@ -288,6 +290,37 @@ async fn many_small_chunks_are_claimed_and_ended_by_few_statements(store: Store)
         let ended = store.batch(batch.batch_id).await.unwrap().unwrap();
         let expected = Some(end(&batch.chunks[0]));
         assert_eq!((ended.succeeded, ended.finished_at), (1, expected));
+    }
+}
+
+/// Jobs that fall due together, each with one chunk, and their positions.
+fn of_many_jobs(number: usize, now: DateTime<Utc>) -> Firing {
+    let job = |n| batch(&format!("job{n:02}"), now, &items(n..n + 1), 500);
+    let batches: Vec<NewBatch> = (0..number).map(job).collect();
+    let position = |batch: &NewBatch| StoredPosition {
+        job_id: batch.job_id.clone(),
+        planned_until: now,
+        high_water_mark: now + TimeDelta::minutes(batch.chunks.len() as i64),
+        snapshot_at: None,
+        began: Some(now - TimeDelta::days(1)),
+        placement: Some(format!("placement of {}", batch.job_id)),
+    };
+    Firing {
+        positions: batches.iter().map(position).collect(),
+        batches,
+    }
+}
+
+async fn many_jobs_are_planned_by_few_statements(store: Store) {
+    let now = "2026-11-27T12:00:00Z".parse().unwrap();
+    let firing = of_many_jobs(30, now);
+    let before = STATEMENTS.get();
+    store.enqueue(firing.clone(), now).await.unwrap();
+    let statements = STATEMENTS.get() - before;
+    assert!(statements <= 6, "{statements}");
+    for position in &firing.positions {
+        let stored = store.position(&position.job_id).await.unwrap();
+        assert_eq!(stored.as_ref(), Some(position));
     }
 }
 

@@ -37,9 +37,12 @@ const LEAD: &str =
 const POSITION: &str = "SELECT scheduled_until, coalesce(furthest_until, scheduled_until), seen_until, placement, began
      FROM @schedule_progress WHERE job_id = $1";
 
-const KEEP_POSITION: &str =
+/// Stores positions, each a list of values.
+const KEEP_POSITIONS: &str =
     "INSERT INTO @schedule_progress AS p (job_id, scheduled_until, furthest_until, seen_until, placement, began)
-     VALUES ($1, $2, $3, $4, $5, $6)
+     SELECT n.value ->> 0, CAST(n.value ->> 1 AS BIGINT), CAST(n.value ->> 2 AS BIGINT), CAST(n.value ->> 3 AS BIGINT),
+            n.value ->> 4, CAST(n.value ->> 5 AS BIGINT)
+     FROM @json($1, n) WHERE TRUE
      ON CONFLICT (job_id) DO UPDATE SET
          scheduled_until = excluded.scheduled_until,
          furthest_until = @greatest(coalesce(p.furthest_until, p.scheduled_until), excluded.furthest_until),
@@ -216,16 +219,21 @@ pub(crate) async fn enqueue(
     now: DateTime<Utc>,
 ) -> Result<Enqueued, StoreError> {
     let batches = insert(connection, firing.batches, now).await?;
-    for position in firing.positions {
-        let position = values![
-            &position.job_id,
-            position.planned_until,
-            position.high_water_mark,
-            position.snapshot_at,
-            position.placement,
-            position.began
-        ];
-        connection.execute(KEEP_POSITION, position).await?;
+    if !firing.positions.is_empty() {
+        let micros = |at: DateTime<Utc>| at.timestamp_micros();
+        let positions = firing.positions.iter().map(|position| {
+            json!([
+                position.job_id,
+                micros(position.planned_until),
+                micros(position.high_water_mark),
+                position.snapshot_at.map(micros),
+                position.placement,
+                position.began.map(micros)
+            ])
+        });
+        let positions = positions.collect::<serde_json::Value>().to_string();
+        let positions = values![positions];
+        connection.execute(KEEP_POSITIONS, positions).await?;
     }
     if !batches.is_empty() {
         connection.announce(Announcement::Chunks).await?;
