@@ -1,7 +1,10 @@
 //! The port `ChunkQueue`: chunks that wait, and the leases on them. What a chunk consists of stands as JSON in a table of its
 //! own, which is written once: claims and counts rewrite a short row.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -58,7 +61,7 @@ macro_rules! waiting_jobs {
 
 /// Jobs that one transaction claims chunks of: what it claims does not begin before it ends, and other processes pass over its
 /// jobs.
-const MAX_JOBS: usize = 16;
+const MAX_JOBS: usize = 32;
 
 /// The jobs that are not paused and have chunks that can be claimed. One step through the index for each job that has any,
 /// however many it has.
@@ -72,13 +75,24 @@ const SURVEY: &str = concat!(
       LEFT JOIN @processes p ON p.process = c.process"
 );
 
-/// The next chunks of a job, at most `$4`.
-const WAITING_CHUNKS: &str = concat!(
-    "SELECT c.chunk, c.chunk_id, coalesce(m.message, '') FROM @chunks c
-     LEFT JOIN @chunk_messages m ON m.chunk = c.chunk WHERE c.job_id = $3 AND ",
+/// Locks at most `$2` of these jobs. Those that another process has locked claims chunks of them at this moment, and would not
+/// see which items this one gives.
+const LOCK_JOBS: &str = "SELECT job.value FROM @texts($1, job) WHERE @try_lock(job.value) LIMIT $2";
+
+/// The next chunks of each of these jobs, at most `$4`: a list of their numbers.
+const NEXT_CHUNKS: &str = concat!(
+    "SELECT (SELECT @json_list(next.chunk)
+             FROM (SELECT c.chunk FROM @chunks c WHERE c.job_id = job.value AND ",
     waits!(),
-    " ORDER BY c.place, c.chunk LIMIT $4"
+    "              ORDER BY c.place, c.chunk LIMIT $4) next)
+     FROM @texts($3, job)"
 );
+
+/// Chunks by their jobs, numbers of items, and ids, the first chunks of all batches before the second ones.
+const CHUNKS: &str = "SELECT chunk, job_id, coalesce(total, 0), chunk_id FROM @chunks
+     WHERE @in_integers(chunk, $1) ORDER BY place, chunk";
+
+const MESSAGES: &str = "SELECT chunk, message FROM @chunk_messages WHERE @in_integers(chunk, $1)";
 
 /// Ends a chunk that cannot be read; those of its items that have no outcome count as failed. Its message then
 /// says where the results are that it has.
@@ -209,52 +223,41 @@ impl Store {
         limits: &ClaimLimits,
         now: DateTime<Utc>,
     ) -> Result<(Vec<ClaimedChunk>, bool), StoreError> {
-        let (mut limits, mut claimed, mut locked) = (limits.clone(), Vec::new(), false);
-        let mut jobs_claimed = 0;
         let mut transaction = self.database.begin().await?;
         let due = values![now, longest_rest(now)];
         let waiting: Vec<String> = transaction.fetch(WAITING_JOBS, due).await?;
-        for job_id in limits.in_order(jobs(waiting)) {
-            if jobs_claimed == MAX_JOBS {
-                break;
-            }
-            let room = limits.room(&job_id);
-            if room == 0 {
-                continue;
-            }
-            // Another process claims chunks of the job at this moment, and would not see which items this one gives.
-            let lock = values![&job_id];
-            if !transaction.fetch_one("SELECT @try_lock($1)", lock).await? {
-                locked = true;
-                continue;
-            }
-            let next = values![now, longest_rest(now), &job_id, room];
-            let next: Vec<(i64, String, String)> = transaction.fetch(WAITING_CHUNKS, next).await?;
-            let mut chunks: Vec<(Chunk, Uuid)> = Vec::with_capacity(next.len());
-            for (number, chunk_id, message) in next {
-                let Some(chunk) = read(&job_id, &chunk_id, &message) else {
-                    end_unreadable(&mut transaction, number, now).await?;
-                    continue;
-                };
-                limits.add(&chunk);
-                chunks.push((chunk, Uuid::new_v4()));
-                if limits.rest(&job_id) == 0 {
-                    break;
-                }
-            }
-            let of_job: Vec<_> = chunks
-                .iter()
-                .map(|(chunk, token)| (chunk, *token))
-                .collect();
-            let claims = claim_chunks(&mut transaction, &of_job, process, now).await?;
-            jobs_claimed += usize::from(!claims.is_empty());
-            let of_job = chunks.into_iter().zip(claims);
-            claimed.extend(of_job.map(|((chunk, token), claim)| ClaimedChunk {
-                chunk,
-                token,
-                claim,
-            }));
+        let mut wanted = limits.in_order(jobs(waiting));
+        wanted.retain(|job_id| limits.room(job_id) > 0);
+        if wanted.is_empty() {
+            transaction.commit().await?;
+            return Ok((Vec::new(), false));
         }
+        let lock = values![names(&wanted), MAX_JOBS as i64];
+        let own: HashSet<String> = transaction
+            .fetch(LOCK_JOBS, lock)
+            .await?
+            .into_iter()
+            .collect();
+        let locked = own.len() < wanted.len().min(MAX_JOBS);
+        wanted.retain(|job_id| own.contains(job_id.as_str()));
+        let rows = next_chunks(&mut transaction, &wanted, limits, now).await?;
+        let mut chunks: Vec<(Chunk, Uuid)> = Vec::with_capacity(rows.len());
+        for row in rows {
+            match read(&row) {
+                Some(chunk) => chunks.push((chunk, Uuid::new_v4())),
+                None => end_unreadable(&mut transaction, row.number, now).await?,
+            }
+        }
+        let to_claim = chunks.iter().map(|(chunk, token)| (chunk, *token));
+        let to_claim: Vec<_> = to_claim.collect();
+        let claims = claim_chunks(&mut transaction, &to_claim, process, now).await?;
+        let claimed = chunks.into_iter().zip(claims);
+        let claimed = claimed.map(|((chunk, token), claim)| ClaimedChunk {
+            chunk,
+            token,
+            claim,
+        });
+        let claimed: Vec<ClaimedChunk> = claimed.collect();
         if !claimed.is_empty() {
             crash_point!("claim-before-commit");
         }
@@ -265,6 +268,71 @@ impl Store {
         }
         Ok((claimed, locked))
     }
+}
+
+/// A chunk that waits, as its rows say.
+struct WaitingRow {
+    number: i64,
+    job_id: JobId,
+    chunk_id: String,
+    message: String,
+}
+
+/// The next chunks of these jobs, job after job, as many as the limits have room for.
+async fn next_chunks(
+    connection: &mut Connection<'_>,
+    wanted: &[JobId],
+    limits: &ClaimLimits,
+    now: DateTime<Utc>,
+) -> Result<Vec<WaitingRow>, StoreError> {
+    let mut limits = limits.clone();
+    let most = wanted.iter().map(|job_id| limits.room(job_id)).max();
+    let next = values![now, longest_rest(now), names(wanted), most.unwrap_or(0)];
+    let next: Vec<String> = connection.fetch(NEXT_CHUNKS, next).await?;
+    let mut numbers: Vec<i64> = Vec::new();
+    for of_job in next {
+        let of_job: Vec<i64> = serde_json::from_str(&of_job).map_err(failed)?;
+        numbers.extend(of_job);
+    }
+    let found = connection.fetch(CHUNKS, values![numbers.as_slice()]);
+    let found: Vec<(i64, String, i64, String)> = found.await?;
+    let mut by_job: HashMap<String, Vec<(i64, usize, String)>> = HashMap::new();
+    for (number, job_id, items, chunk_id) in found {
+        let items = usize::try_from(items).unwrap_or(0);
+        by_job
+            .entry(job_id)
+            .or_default()
+            .push((number, items, chunk_id));
+    }
+    let mut rows = Vec::new();
+    for job_id in wanted {
+        let room = limits.room(job_id);
+        let of_job = by_job.remove(job_id.as_str()).unwrap_or_default();
+        for (number, items, chunk_id) in of_job.into_iter().take(room) {
+            if limits.rest(job_id) == 0 {
+                break;
+            }
+            limits.add(job_id, items);
+            rows.push(WaitingRow {
+                number,
+                job_id: job_id.clone(),
+                chunk_id,
+                message: String::new(),
+            });
+        }
+    }
+    let numbers: Vec<i64> = rows.iter().map(|row| row.number).collect();
+    let messages = connection.fetch(MESSAGES, values![numbers.as_slice()]);
+    let messages: Vec<(i64, String)> = messages.await?;
+    let mut messages: HashMap<i64, String> = messages.into_iter().collect();
+    for row in &mut rows {
+        row.message = messages.remove(&row.number).unwrap_or_default();
+    }
+    Ok(rows)
+}
+
+fn names(jobs: &[JobId]) -> Value {
+    Value::Texts(jobs.iter().map(ToString::to_string).collect())
 }
 
 /// Ends a chunk that cannot be read, and its batch with the last one.
@@ -296,11 +364,12 @@ pub(crate) fn place(chunk: &Chunk) -> i64 {
     place.and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// The chunk of a row of this job; `None`, and an entry in the log, when its message is none or that of another row.
-fn read(job_id: &JobId, chunk_id: &str, message: &str) -> Option<Chunk> {
-    let read = serde_json::from_str(message).map_err(|error| error.to_string());
+/// The chunk of a row; `None`, and an entry in the log, when its message is none or that of another row.
+fn read(row: &WaitingRow) -> Option<Chunk> {
+    let chunk_id = &row.chunk_id;
+    let read = serde_json::from_str(&row.message).map_err(|error| error.to_string());
     let read = read.and_then(|chunk: Chunk| {
-        if chunk.chunk_id == chunk_id && chunk.job_id == *job_id {
+        if chunk.chunk_id == *chunk_id && chunk.job_id == row.job_id {
             Ok(chunk)
         } else {
             Err(format!("it is that of {}", chunk.chunk_id))

@@ -26,7 +26,7 @@ const CLAIM: &str = "UPDATE @chunks SET token = n.new_token, process = $3, claim
                succeeded + failed + skipped > 0,
                EXISTS (SELECT 1 FROM @batches o WHERE o.run = @chunks.run
                        AND (o.batch_id <> @chunks.batch_id OR o.trigger = 'replay')),
-               EXISTS (SELECT 1 FROM @running_items i WHERE i.job_id = $5)";
+               EXISTS (SELECT 1 FROM @running_items i WHERE i.job_id = @chunks.job_id)";
 
 /// The outcomes that items of a run have, and those that these chunks have skipped.
 pub(crate) const OUTCOMES: &str =
@@ -90,17 +90,17 @@ impl FromRow for (String, ClaimedRow) {
     }
 }
 
-/// Claims what is still to be run of chunks of one job, each under its token, one after the other. Two claims of a job at one
-/// time would not see what the other gives, so the lock of the job must be held.
+/// Claims what is still to be run of chunks, each under its token, one after the other. Two claims of a job at one time would not
+/// see what the other gives, so the locks of the jobs must be held.
 pub(crate) async fn claim_chunks(
     connection: &mut Connection<'_>,
     chunks: &[(&Chunk, Uuid)],
     process: Uuid,
     now: DateTime<Utc>,
 ) -> Result<Vec<Claim>, StoreError> {
-    let Some((first, _)) = chunks.first() else {
+    if chunks.is_empty() {
         return Ok(Vec::new());
-    };
+    }
     let tokens: Vec<_> = chunks
         .iter()
         .map(|(chunk, token)| (&chunk.chunk_id, token))
@@ -110,8 +110,7 @@ pub(crate) async fn claim_chunks(
         json!(tokens).to_string(),
         Value::Texts(ids.collect()),
         process,
-        now,
-        &first.job_id
+        now
     ];
     let rows: Vec<(String, ClaimedRow)> = connection.fetch(CLAIM, claim).await?;
     let mut rows: HashMap<String, ClaimedRow> = rows.into_iter().collect();

@@ -79,7 +79,7 @@ on_both! {
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
     of_a_firing_is_stored_what_was_not_there
     many_small_chunks_are_claimed_and_ended_by_few_statements
-    many_jobs_are_planned_by_few_statements
+    many_jobs_are_planned_and_claimed_by_few_statements
     what_an_older_division_has_planned_is_refused
 }
 
@@ -129,7 +129,7 @@ async fn of_a_firing_is_stored_what_was_not_there(store: Store) {
             break;
         }
         for one in next {
-            limits.add(&one.chunk);
+            limits.add(&one.chunk.job_id, one.chunk.items.len());
             claimed.push((one.chunk.chunk_id, one.chunk.items.len()));
         }
     }
@@ -258,10 +258,10 @@ async fn many_small_chunks_are_claimed_and_ended_by_few_statements(store: Store)
         let before = STATEMENTS.get();
         let more = store.claim_next(process, &limits, now).await.unwrap();
         let statements = STATEMENTS.get() - before;
-        assert!(statements <= 7, "{statements} for {} chunks", more.len());
+        assert!(statements <= 9, "{statements} for {} chunks", more.len());
         assert!(more.len() >= 14, "{}", more.len());
         more.iter()
-            .for_each(|one| limits.add(&one.chunk));
+            .for_each(|one| limits.add(&one.chunk.job_id, one.chunk.items.len()));
         claimed.extend(more);
     }
     let before = STATEMENTS.get();
@@ -311,7 +311,7 @@ fn of_many_jobs(number: usize, now: DateTime<Utc>) -> Firing {
     }
 }
 
-async fn many_jobs_are_planned_by_few_statements(store: Store) {
+async fn many_jobs_are_planned_and_claimed_by_few_statements(store: Store) {
     let now = "2026-11-27T12:00:00Z".parse().unwrap();
     let firing = of_many_jobs(30, now);
     let before = STATEMENTS.get();
@@ -322,6 +322,36 @@ async fn many_jobs_are_planned_by_few_statements(store: Store) {
         let stored = store.position(&position.job_id).await.unwrap();
         assert_eq!(stored.as_ref(), Some(position));
     }
+    let before = STATEMENTS.get();
+    let limits = ClaimLimits::new(25);
+    let claimed = store.claim_next(Uuid::new_v4(), &limits, now).await;
+    let statements = STATEMENTS.get() - before;
+    assert!(statements <= 7, "{statements}");
+    let claimed = claimed.unwrap().into_iter().map(|one| one.chunk);
+    let chunks = firing
+        .batches
+        .into_iter()
+        .map(|mut one| one.chunks.remove(0));
+    assert_eq!(claimed.collect::<Vec<_>>(), chunks.collect::<Vec<_>>());
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn jobs_that_another_process_claims_chunks_of_are_passed_over() {
+    let store = Store::open(&database().await).await.unwrap();
+    let now = SystemClock.now();
+    store.enqueue(of_many_jobs(40, now), now).await.unwrap();
+    let mut other = store.database.begin().await.unwrap();
+    for number in 0..35 {
+        let lock = values![format!("job{number:02}")];
+        let locked = other.fetch_one::<bool>("SELECT @lock($1)", lock);
+        assert!(locked.await.unwrap());
+    }
+    let limits = ClaimLimits::new(25);
+    let claimed = store.claim_next(Uuid::new_v4(), &limits, now).await;
+    let claimed = claimed.unwrap().into_iter();
+    let jobs: Vec<String> = claimed.map(|one| one.chunk.job_id.to_string()).collect();
+    assert_eq!(jobs, ["job35", "job36", "job37", "job38", "job39"]);
 }
 
 async fn keeps_the_contract(store: Store) {

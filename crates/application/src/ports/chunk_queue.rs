@@ -166,14 +166,14 @@ impl ClaimLimits {
         target.copied().unwrap_or(CHUNKS_PER_JOB)
     }
 
-    /// Counts a chunk that has been claimed.
-    pub fn add(&mut self, chunk: &Chunk) {
-        let own = self.claimed.entry(chunk.job_id.clone()).or_default();
+    /// Counts a chunk of a job with so many items that has been claimed.
+    pub fn add(&mut self, job_id: &JobId, items: usize) {
+        let own = self.claimed.entry(job_id.clone()).or_default();
         own.chunks += 1;
-        own.items += chunk.items.len();
-        self.items += chunk.items.len();
+        own.items += items;
+        self.items += items;
         self.taken += 1;
-        self.taken_items += chunk.items.len();
+        self.taken_items += items;
     }
 
     /// Counts a chunk whose delivery has ended, and took so long.
@@ -262,11 +262,11 @@ mod tests {
         let mut limits = ClaimLimits::new(10);
         limits.begin(BTreeMap::new());
         assert_eq!(limits.room(&large.job_id), 16);
-        limits.add(&large);
+        limits.add(&large.job_id, large.items.len());
         for left in (0..8).rev() {
             assert_eq!(limits.rest(&large.job_id), left.min(7));
             if left > 0 {
-                limits.add(&large);
+                limits.add(&large.job_id, large.items.len());
             }
         }
         assert_eq!(limits.room(&large.job_id), 0);
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(limits.room(&large.job_id), 1);
         // Where they end quickly, it takes up to 16.
         for expected in [4, 8, 16, 16] {
-            limits.add(&large);
+            limits.add(&large.job_id, large.items.len());
             limits.remove(&large.job_id, 500, Duration::from_millis(20));
             limits.begin([(large.job_id.clone(), Priority::Low)].into());
             assert_eq!(limits.room(&large.job_id), expected - 1);
@@ -302,12 +302,12 @@ mod tests {
         limits.begin(BTreeMap::new());
         assert_eq!(limits.room(&small.job_id), 16, "their size is unknown");
         for _ in 0..16 {
-            limits.add(&small);
+            limits.add(&small.job_id, small.items.len());
         }
         limits.begin(BTreeMap::new());
         assert_eq!(limits.room(&small.job_id), 44, "60 items for 30 permits");
         for left in (8..44).rev() {
-            limits.add(&small);
+            limits.add(&small.job_id, small.items.len());
             assert_eq!(limits.rest(&small.job_id), left);
         }
         limits.begin(BTreeMap::new());
@@ -324,9 +324,9 @@ mod tests {
         for number in 0..59 {
             let one = chunk(&format!("job{number}"), 1);
             assert_eq!(limits.room(&one.job_id), 16, "{number}");
-            limits.add(&one);
+            limits.add(&one.job_id, one.items.len());
         }
-        limits.add(&chunk("large", 500));
+        limits.add(&JobId::new("large").unwrap(), 500);
         assert_eq!(limits.room(&JobId::new("other").unwrap()), 0);
     }
 
@@ -336,7 +336,7 @@ mod tests {
         let mut limits = ClaimLimits::new(30);
         limits.begin(BTreeMap::new());
         for _ in 0..8 {
-            limits.add(&small);
+            limits.add(&small.job_id, small.items.len());
         }
         for left in [7, 6] {
             limits.remove(&small.job_id, 10, Duration::from_secs(5));
@@ -356,7 +356,7 @@ mod tests {
             limits.begin(BTreeMap::new());
             let large = chunk(&format!("job{n:03}"), 500);
             assert!(limits.room(&large.job_id) > 0);
-            limits.add(&large);
+            limits.add(&large.job_id, large.items.len());
         }
         limits.begin(BTreeMap::new());
         assert_eq!(limits.room(&JobId::new("job000").unwrap()), 0);
@@ -367,7 +367,7 @@ mod tests {
     fn what_is_urgent_is_claimed_first_among_jobs_that_have_nothing() {
         let job = |name: &str| JobId::new(name).unwrap();
         let mut limits = ClaimLimits::new(10);
-        limits.add(&chunk("busy", 1));
+        limits.add(&job("busy"), 1);
         let critical = |name| (job(name), Priority::Critical);
         limits.begin([critical("urgent"), critical("busy")].into());
         let order = limits.in_order(["a", "busy", "urgent"].map(job).to_vec());

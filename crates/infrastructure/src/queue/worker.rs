@@ -218,7 +218,7 @@ impl Worker {
         let mut state = self.state();
         state.claim_error = None;
         for ClaimedChunk { chunk, token, .. } in &claimed {
-            state.limits.add(chunk);
+            state.limits.add(&chunk.job_id, chunk.items.len());
             state.held.insert(*token);
             // It was paused before the claim, so it has been resumed.
             if paused.contains(&chunk.job_id) && state.paused.remove(&chunk.job_id) {
