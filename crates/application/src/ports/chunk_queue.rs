@@ -334,18 +334,19 @@ mod tests {
     fn a_slow_item_in_each_small_chunk_does_not_keep_the_next_chunks_waiting() {
         let small = chunk("small", 10);
         let mut limits = ClaimLimits::new(30);
-        limits.begin(BTreeMap::new());
+        let job = || [(small.job_id.clone(), Priority::Medium)].into();
+        limits.begin(job());
         for _ in 0..8 {
             limits.add(&small.job_id, small.items.len());
         }
         for left in [7, 6] {
             limits.remove(&small.job_id, 10, Duration::from_secs(5));
-            limits.begin(BTreeMap::new());
+            limits.begin(job());
             assert_eq!(limits.room(&small.job_id), 0, "{left}");
         }
         // One item may be running of each of the five that are left: 25 permits are free.
         limits.remove(&small.job_id, 10, Duration::from_secs(5));
-        limits.begin(BTreeMap::new());
+        limits.begin(job());
         assert!(limits.room(&small.job_id) > 0);
     }
 
