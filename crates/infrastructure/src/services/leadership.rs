@@ -89,11 +89,9 @@ impl LeaderElection {
         }
     }
 
-    /// Gives the lease up, so that another process leads immediately.
+    /// Gives the lease up, so that another process leads immediately. A process that could not renew it may still have it.
     pub(crate) async fn step_down(&self) {
-        if self.is_leader
-            && let Err(error) = self.queue.lead(self.process, Duration::ZERO).await
-        {
+        if let Err(error) = self.queue.lead(self.process, Duration::ZERO).await {
             warn!(%error, "Failed to release scheduler leadership, another replica takes over \
                 when the lease expires: {error}");
         }
