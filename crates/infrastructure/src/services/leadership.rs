@@ -6,11 +6,14 @@ use punctual_application::{
     ActiveFailures, Operation,
     ports::{Clock, Leadership, WorkQueue},
 };
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 /// How long a lease lasts without renewal.
 const LEASE: Duration = Duration::from_secs(10);
+/// Stands for the end of a lease that has none.
+const FOREVER: Duration = Duration::from_hours(100 * 366 * 24);
 /// How often the leader renews its lease, and the others ask for it.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// How soon to ask again after the store has failed.
@@ -39,7 +42,8 @@ pub(crate) struct LeaderElection {
     clock: Arc<dyn Clock>,
     /// What the store knows this process by.
     process: Uuid,
-    is_leader: bool,
+    /// When another process may lead, unless the lease is renewed before; `None`: another one may at any time.
+    leads_until: Option<Instant>,
 }
 
 impl LeaderElection {
@@ -48,30 +52,36 @@ impl LeaderElection {
             queue,
             clock,
             process: Uuid::new_v4(),
-            is_leader: false,
+            leads_until: None,
         }
     }
 
-    /// Acquires or renews the lease, where no other process holds it.
+    /// Acquires or renews the lease, where no other process holds it. After a failure, this process has still led all the time
+    /// where the store answers again before the lease would have ended; otherwise it leads anew.
     pub(crate) async fn acquire(&mut self, failures: &ActiveFailures) -> LeaderState {
+        let asked_at = Instant::now();
         let leadership = self.queue.lead(self.process, LEASE).await;
         failures.note(Operation::AcquireLeadership, &leadership, self.clock.now());
-        let (is_leader, renew_in) = match &leadership {
-            Ok(Leadership::Always) => (true, None),
-            Ok(Leadership::Granted) => (true, Some(RENEW_EVERY)),
-            Ok(Leadership::Refused) => (false, Some(RENEW_EVERY)),
-            // Another process may lead and leave before the store answers again.
+        let (leads_until, renew_in) = match leadership {
+            Ok(Leadership::Always) => (Some(asked_at + FOREVER), None),
+            Ok(Leadership::Granted) => (Some(asked_at + LEASE), Some(RENEW_EVERY)),
+            Ok(Leadership::Refused) => (None, Some(RENEW_EVERY)),
             Err(error) => {
                 error!(%error, "Failed to acquire scheduler leadership, retrying in 1 s: {error}");
-                (false, Some(RETRY_AFTER))
+                return LeaderState {
+                    is_leader: false,
+                    is_new: false,
+                    renew_in: Some(RETRY_AFTER),
+                };
             }
         };
-        let is_new = is_leader && !self.is_leader;
-        if is_leader != self.is_leader && renew_in.is_some() {
+        let is_leader = leads_until.is_some();
+        let has_led = self.leads_until.is_some_and(|until| asked_at < until);
+        if is_leader != self.leads_until.is_some() && renew_in.is_some() {
             let event = if is_leader { "Became" } else { "No longer" };
             info!(process = %self.process, "{event} scheduler leader");
         }
-        if matches!(leadership, Ok(Leadership::Refused)) {
+        if !is_leader {
             // Another process plans, and knows better.
             failures.forget(|operation| {
                 matches!(
@@ -80,11 +90,11 @@ impl LeaderElection {
                 )
             });
         }
-        self.is_leader = is_leader;
+        self.leads_until = leads_until;
         metrics::gauge!("punctual_leads").set(f64::from(u8::from(is_leader)));
         LeaderState {
             is_leader,
-            is_new,
+            is_new: is_leader && !has_led,
             renew_in,
         }
     }
@@ -107,10 +117,10 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn after_a_failure_a_process_leads_anew() {
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_a_process_leads_anew_only_where_its_lease_has_ended() {
         let mut queue = MockWorkQueue::new();
-        let mut answers = [true, true, false, true, true].into_iter();
+        let mut answers = [true, true, false, true, false, true, true].into_iter();
         queue
             .expect_lead()
             .returning(move |_, _| match answers.next() {
@@ -121,11 +131,12 @@ mod tests {
         let mut election = LeaderElection::new(Arc::new(queue), Arc::new(clock));
         let failures = ActiveFailures::default();
         let mut states = Vec::new();
-        for _ in 0..5 {
+        for passed in [0, 3, 3, 1, 3, 8, 3] {
+            tokio::time::advance(Duration::from_secs(passed)).await;
             let state = election.acquire(&failures).await;
             states.push((state.is_leader, state.is_new));
         }
         let (new, same, failed) = ((true, true), (true, false), (false, false));
-        assert_eq!(states, [new, same, failed, new, same]);
+        assert_eq!(states, [new, same, failed, same, failed, new, same]);
     }
 }
