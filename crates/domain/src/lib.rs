@@ -22,6 +22,7 @@ pub use input::{
 };
 pub use jobs::{
     config::{BatchConfig, JobConfig, Work},
+    defaults::{JobDefaults, Run},
     source::{Filter, Location, Source},
 };
 pub use planning::{
@@ -40,6 +41,7 @@ pub use planning::{
 pub use preference::{
     change::{Change, ChangeKind, PreferenceRecord},
     effective::{MergedPreference, Origin, SharedPreference},
+    feature::Feature,
     overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides},
     stored::Preference,
     values::parse_zone,

@@ -48,11 +48,13 @@ impl Choice {
         zone: &Zone,
         spread: TimeDelta,
     ) -> Self {
-        let merged = Preference::parse(&record.preference)
-            .and_then(|stored| MergedPreference::merge(&stored, defaults, zone));
-        match merged {
+        let stored = match Preference::parse(&record.preference) {
+            Err(errors) => return Self::Invalid(errors),
+            Ok(stored) if !stored.is_on(defaults) => return Self::Off,
+            Ok(stored) => stored,
+        };
+        match MergedPreference::merge(&stored, defaults, zone) {
             Err(errors) => Self::Invalid(errors),
-            Ok(merged) if !merged.enabled => Self::Off,
             Ok(merged) => Self::On {
                 schedule: merged.slot.into(),
                 spread,

@@ -18,6 +18,27 @@ pub(super) enum Frequency {
     Monthly,
 }
 
+impl Frequency {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Hourly,
+        Self::Daily,
+        Self::Weekly,
+        Self::Biweekly,
+        Self::Monthly,
+    ];
+
+    /// As a preference writes it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Hourly => "hourly",
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Biweekly => "biweekly",
+            Self::Monthly => "monthly",
+        }
+    }
+}
+
 /// One entry of `preferred_day`. Whether it fits is known only together with the frequency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Day {

@@ -126,7 +126,7 @@ impl MergedPreference {
             zone: zone.clone(),
         };
         Ok(Self {
-            enabled: stored.enabled.or(defaults.enabled).unwrap_or(false),
+            enabled: stored.is_on(defaults),
             ..Self::with_slot(stored, defaults, slot)
         })
     }

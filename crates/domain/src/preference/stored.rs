@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    day::{Day, Frequency, built_in_day, days_json, recurrence},
+    day::{Day, Frequency, days_json, recurrence},
     overrides::parse_overrides,
     values::{parse_days, parse_frequency, parse_time, parse_zone},
 };
@@ -51,12 +51,15 @@ impl Preference {
         Self::read(object_at(value, pointer)?, pointer, true)
     }
 
+    /// Whether it is on: as it says, or as these defaults say; off without either.
+    #[must_use]
+    pub fn is_on(&self, defaults: &Self) -> bool {
+        self.enabled.or(defaults.enabled).unwrap_or(false)
+    }
+
     /// The fields that say whether and when, as JSON that [`parse`](Self::parse) reads. Those that are missing stay so.
     pub(crate) fn schedule_fields(&self) -> Map<String, Value> {
-        let frequency = self.frequency.map(|frequency| {
-            let recurrence = built_in_day(frequency);
-            json!(recurrence.frequency())
-        });
+        let frequency = self.frequency.map(|frequency| json!(frequency.word()));
         [
             ("enabled", self.enabled.map(Value::Bool)),
             ("frequency", frequency),
@@ -76,6 +79,18 @@ impl Preference {
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect()
+    }
+
+    /// The preference as JSON that [`parse`](Self::parse) reads. Fields that are missing stay so.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut fields = self.schedule_fields();
+        if !self.template_overrides.is_empty() {
+            let overrides = Value::Object(self.template_overrides.clone());
+            fields.insert("template_overrides".into(), overrides);
+        }
+        fields.extend(self.other.clone());
+        Value::Object(fields)
     }
 
     fn read(object: &Map<String, Value>, pointer: &str, strict: bool) -> Result<Self, FieldErrors> {

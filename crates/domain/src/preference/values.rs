@@ -30,14 +30,11 @@ fn word(value: &Value) -> Result<&str, Invalid> {
 }
 
 pub(super) fn parse_frequency(value: &Value) -> Result<Frequency, Invalid> {
-    match word(value)?.to_ascii_lowercase().as_str() {
-        "hourly" => Ok(Frequency::Hourly),
-        "daily" => Ok(Frequency::Daily),
-        "weekly" => Ok(Frequency::Weekly),
-        "biweekly" => Ok(Frequency::Biweekly),
-        "monthly" => Ok(Frequency::Monthly),
-        _ => Err(Invalid::new("is not a frequency", FREQUENCIES)),
-    }
+    let word = word(value)?;
+    Frequency::ALL
+        .into_iter()
+        .find(|frequency| frequency.word().eq_ignore_ascii_case(word))
+        .ok_or_else(|| Invalid::new("is not a frequency", FREQUENCIES))
 }
 
 pub(super) fn parse_time(value: &Value) -> Result<TimeOfDay, Invalid> {

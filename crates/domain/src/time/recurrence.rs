@@ -141,7 +141,7 @@ pub struct MonthDays(u32);
 
 impl MonthDays {
     /// The number under which `last` is kept in the set.
-    pub(crate) const LAST: u8 = 0;
+    pub const LAST: u8 = 0;
 
     /// The set of `days`, each 1–31; anything else is left out.
     pub fn of(days: impl IntoIterator<Item = u8>) -> Self {
@@ -177,8 +177,8 @@ impl MonthDays {
         self.0 & (1 << day | past_the_end) != 0
     }
 
-    /// The days in order; 0 stands for `last` and comes at the end.
-    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
+    /// The days in order; [`LAST`](Self::LAST) comes at the end.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
         (1..=31)
             .chain([Self::LAST])
             .filter(move |day| self.0 & (1 << day) != 0)

@@ -18,7 +18,9 @@ impl TimeOfDay {
         NaiveTime::from_hms_opt(hour, minute, 0).map(Self)
     }
 
-    fn minute(self) -> u32 {
+    /// Minutes after the hour, 0–59.
+    #[must_use]
+    pub fn minute(self) -> u32 {
         self.0.minute()
     }
 

@@ -262,8 +262,12 @@ impl Mirror {
     /// The slot that a preference comes to; `None` when it is off.
     fn slot_in(&self, preference: &Map<String, Value>) -> Result<Option<Slot>, FieldErrors> {
         let stored = Preference::parse(preference)?;
+        if !stored.is_on(&self.defaults) {
+            // Whatever it leaves open.
+            return Ok(None);
+        }
         let merged = MergedPreference::merge(&stored, &self.defaults, &self.default_zone)?;
-        Ok(merged.enabled.then_some(merged.slot))
+        Ok(Some(merged.slot))
     }
 
     /// Takes a tenant out. Returns whether they were scheduled.

@@ -1,0 +1,220 @@
+//! A feature, as the Config Database keeps it: what people call it, and what a preference for it may say.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    day::Frequency,
+    stored::Preference,
+    values::{parse_frequency, parse_time},
+};
+use crate::{
+    input::{
+        errors::{FieldErrors, Invalid},
+        fields::Fields,
+        values::text,
+    },
+    time::slot::TimeOfDay,
+};
+
+/// Characters of a title, and of a description.
+const MAX_TITLE: usize = 100;
+const MAX_DESCRIPTION: usize = 1_000;
+
+/// What people call a feature, and what a preference for it may say. Everything may be missing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Feature {
+    /// Its name for people, at most 100 characters.
+    pub title: Option<String>,
+    /// What it does for them, at most 1,000 characters.
+    pub description: Option<String>,
+    /// How often it may run; `None`: as often as there is.
+    frequencies: Option<Vec<Frequency>>,
+    /// The earliest time of day that may be chosen. Hourly runs are not bounded.
+    pub earliest_time: Option<TimeOfDay>,
+    /// The latest time of day that may be chosen.
+    pub latest_time: Option<TimeOfDay>,
+}
+
+impl Feature {
+    /// Reads the fields of a feature out of `fields`. What is wrong is collected there.
+    pub fn read(fields: &mut Fields<'_>) -> Self {
+        let frequencies = fields.optional("frequencies", |value| {
+            let words = value.as_array().filter(|words| !words.is_empty());
+            let words = words.ok_or_else(|| {
+                Invalid::wrong_type("a list such as [\"daily\", \"weekly\"], or leave it out")
+            })?;
+            words.iter().map(parse_frequency).collect()
+        });
+        let feature = Self {
+            title: fields.optional("title", |value| short_text(value, MAX_TITLE)),
+            description: fields.optional("description", |value| short_text(value, MAX_DESCRIPTION)),
+            frequencies,
+            earliest_time: fields.optional("earliest_time", parse_time),
+            latest_time: fields.optional("latest_time", parse_time),
+        };
+        if let (Some(earliest), Some(latest)) = (feature.earliest_time, feature.latest_time)
+            && earliest > latest
+        {
+            let problem = format!("is before earliest_time, {earliest}");
+            fields.complain(
+                "latest_time",
+                Invalid::new(problem, "use a later time of day"),
+            );
+        }
+        feature
+    }
+
+    /// The fields that are not missing, as JSON that [`read`](Self::read) reads.
+    #[must_use]
+    pub fn to_json(&self) -> Map<String, Value> {
+        let words = |all: &Vec<Frequency>| all.iter().map(|one| json!(one.word())).collect();
+        let time = |time: TimeOfDay| json!(time.to_string());
+        present([
+            ("title", self.title.as_ref().map(|title| json!(title))),
+            (
+                "description",
+                self.description.as_ref().map(|text| json!(text)),
+            ),
+            ("frequencies", self.frequencies.as_ref().map(words)),
+            ("earliest_time", self.earliest_time.map(time)),
+            ("latest_time", self.latest_time.map(time)),
+        ])
+    }
+
+    /// The frequencies that may be chosen, as a preference writes them.
+    pub fn frequencies(&self) -> impl Iterator<Item = &'static str> {
+        Frequency::ALL
+            .into_iter()
+            .filter(|frequency| self.takes(*frequency))
+            .map(Frequency::word)
+    }
+
+    fn takes(&self, frequency: Frequency) -> bool {
+        self.frequencies
+            .as_ref()
+            .is_none_or(|allowed| allowed.contains(&frequency))
+    }
+
+    /// Checks that a preference says nothing that the feature does not take.
+    ///
+    /// # Errors
+    /// Each field that says so, with pointers from the preference.
+    pub fn check(&self, preference: &Preference) -> Result<(), FieldErrors> {
+        let mut errors = Vec::new();
+        if let Some(frequency) = preference.frequency
+            && !self.takes(frequency)
+        {
+            let allowed: Vec<&str> = self.frequencies().collect();
+            let invalid = Invalid::new(
+                "is not offered by this feature",
+                format!("use one of {}", allowed.join(", ")),
+            );
+            errors.push(invalid.at("/frequency", Some(&json!(frequency.word()))));
+        }
+        if let Some(time) = preference.preferred_time
+            && preference.frequency != Some(Frequency::Hourly)
+            && (self.earliest_time.is_some_and(|earliest| time < earliest)
+                || self.latest_time.is_some_and(|latest| time > latest))
+        {
+            let bound = |word: &str, time: Option<TimeOfDay>| {
+                time.map_or_else(String::new, |time| format!(" {word} {time}"))
+            };
+            let remedy = format!(
+                "use a time{}{}",
+                bound("from", self.earliest_time),
+                bound("to", self.latest_time)
+            );
+            let invalid = Invalid::new("is a time that this feature does not offer", remedy);
+            errors.push(invalid.at("/preferred_time", Some(&json!(time.to_string()))));
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(FieldErrors(errors))
+        }
+    }
+}
+
+/// The fields that are not missing.
+fn present<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
+fn short_text(value: &Value, longest: usize) -> Result<String, Invalid> {
+    let text = text(value)?.trim();
+    if text.is_empty() || text.chars().count() > longest || text.contains('\0') {
+        return Err(Invalid::new(
+            "is empty or too long",
+            format!("use 1 to {longest} characters, or leave it out"),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feature(value: &Value) -> Result<Feature, FieldErrors> {
+        let mut fields = Fields::new(value.as_object().unwrap(), "");
+        let feature = Feature::read(&mut fields);
+        fields.finish(|| Some(feature))
+    }
+
+    fn preference(value: Value) -> Preference {
+        Preference::parse(value.as_object().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_feature_reads_back_what_it_writes() {
+        let json = json!({"title": "Posts", "description": "One a day", "frequencies": ["daily", "weekly"],
+            "earliest_time": "06:00", "latest_time": "22:00"});
+        let read = feature(&json).unwrap();
+        assert_eq!(Value::Object(read.to_json()), json);
+        assert_eq!(read.frequencies().collect::<Vec<_>>(), ["daily", "weekly"]);
+        assert_eq!(feature(&json!({})).unwrap(), Feature::default());
+        assert_eq!(Feature::default().frequencies().count(), 5);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_feature_names_field_and_remedy() {
+        let wrong = feature(
+            &json!({"title": "", "frequencies": [], "earliest_time": "22:00", "latest_time": "6:00"}),
+        );
+        let shown = wrong.unwrap_err().to_string();
+        for part in [
+            "/title",
+            "/frequencies",
+            "/latest_time: \"6:00\" is before earliest_time, 22:00",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_preference_says_only_what_the_feature_offers() {
+        let feature = feature(&json!({"frequencies": ["daily", "hourly"], "earliest_time": "06:00", "latest_time": "22:00"}))
+            .unwrap();
+        let check = |value: Value| {
+            let checked = feature.check(&preference(value));
+            checked.map_err(|errors| errors.to_string())
+        };
+        assert_eq!(
+            check(json!({"frequency": "daily", "preferred_time": "06:00"})),
+            Ok(())
+        );
+        assert_eq!(
+            check(json!({"frequency": "hourly", "preferred_time": "00:30"})),
+            Ok(())
+        );
+        assert_eq!(check(json!({})), Ok(()));
+        assert_eq!(
+            check(json!({"frequency": "weekly", "preferred_time": "22:01"})).unwrap_err(),
+            "/frequency: \"weekly\" is not offered by this feature; use one of hourly, daily | \
+             /preferred_time: \"22:01\" is a time that this feature does not offer; use a time from 06:00 to 22:00"
+        );
+    }
+}
