@@ -18,7 +18,7 @@ use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ItemSource,
     ItemSourceError, ItemSourceErrorKind, SnapshotPages, SourceItem, Unreadable,
 };
-use punctual_domain::{FeatureType, PreferenceRecord, Source, TenantId};
+use punctual_domain::{FeatureType, JobDefaults, JobId, PreferenceRecord, Source, TenantId};
 use tokio::time::Instant;
 
 /// Timeout of a full read of preferences.
@@ -131,6 +131,15 @@ impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         let read = async { self.0.preferences(feature_type, tenants).await };
         known("ConfigDatabase::preferences", PREFERENCES_TIMEOUT, read).await
+    }
+
+    async fn publish(
+        &self,
+        feature_type: &FeatureType,
+        jobs: &BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), ConfigDatabaseError> {
+        let published = async { self.0.publish(feature_type, jobs).await };
+        known("ConfigDatabase::publish", PREFERENCES_TIMEOUT, published).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

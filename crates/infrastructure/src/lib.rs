@@ -45,6 +45,7 @@ pub use services::{
     batch_scheduler::{BatchScheduler, SchedulerOptions},
     delivery::Deliverer,
     dynamic_batch_scheduler::DynamicBatchScheduler,
+    publisher::Publisher,
 };
 #[cfg(feature = "http")]
 pub use sources::Sources;

@@ -6,3 +6,4 @@ pub mod delivery;
 pub mod dynamic_batch_scheduler;
 mod leadership;
 mod positions;
+pub mod publisher;

@@ -23,7 +23,8 @@ use punctual_domain::{
     ShardAssignment, Sharding, Source, Work, Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, SchedulerOptions,
+    BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, Publisher,
+    SchedulerOptions,
 };
 use punctual_project::parse_batch_config;
 use punctual_store::Store;
@@ -164,6 +165,7 @@ pub(crate) struct StorePorts {
 /// Everything but the worker, put together and not running.
 pub(crate) struct Parts {
     pub(crate) scheduler: DynamicBatchScheduler,
+    pub(crate) publisher: Publisher,
     pub(crate) processor: EnhancedBatchProcessor,
     pub(crate) deliverer: Deliverer,
     pub(crate) operator: Operator,
@@ -371,6 +373,12 @@ impl Builder {
             random,
         );
         let status = scheduler.status();
+        let publisher = Publisher::new(
+            preferences.clone(),
+            jobs.clone(),
+            self.time_zone.clone(),
+            random,
+        );
         let processor = EnhancedBatchProcessor::new(
             BatchProcessor::new(handlers.clone(), store.batches, clock.clone()),
             preferences.clone(),
@@ -415,6 +423,7 @@ impl Builder {
         };
         Ok(Parts {
             scheduler,
+            publisher,
             processor,
             deliverer,
             operator,

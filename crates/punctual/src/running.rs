@@ -45,6 +45,7 @@ impl Punctual {
     pub(crate) fn run(parts: Parts, store: Store, stop: CancellationToken) -> Self {
         let Parts {
             scheduler,
+            publisher,
             processor,
             deliverer,
             operator,
@@ -55,6 +56,11 @@ impl Punctual {
         let mut parts = JoinSet::new();
         let scheduler = scheduler.run(stop.clone());
         parts.spawn(watched("the scheduler", stop.clone(), scheduler));
+        parts.spawn(watched(
+            "the publisher of jobs",
+            stop.clone(),
+            publisher.run(stop.clone()),
+        ));
         parts.spawn(watched(
             "the worker",
             stop.clone(),

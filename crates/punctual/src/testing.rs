@@ -113,11 +113,13 @@ impl World {
         )?;
         let Parts {
             scheduler,
+            publisher,
             processor,
             deliverer,
             operator,
         } = parts;
         tokio::spawn(scheduler.run(stop.clone()));
+        tokio::spawn(publisher.run(stop.clone()));
         tokio::spawn(deliverer.run(stop.clone()));
         let ready = tokio::time::timeout(Duration::from_hours(1), is_ready(&operator)).await;
         ready.expect("the builder's preferences can be read");

@@ -25,7 +25,9 @@ use futures::{
     Stream, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use punctual_domain::{Change, FeatureType, FieldError, FieldErrors, PreferenceRecord, TenantId};
+use punctual_domain::{
+    Change, FeatureType, FieldError, FieldErrors, JobDefaults, JobId, PreferenceRecord, TenantId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
@@ -61,6 +63,17 @@ pub trait ConfigDatabase: Send + Sync {
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError>;
 
+    /// Publishes what the jobs of a feature make of what a preference leaves out, by job, so that pages can show it and find out
+    /// with it when a preference runs. A Config Database that shows none need not take it.
+    async fn publish(
+        &self,
+        feature_type: &FeatureType,
+        jobs: &BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), ConfigDatabaseError> {
+        let _ = (feature_type, jobs);
+        Ok(())
+    }
+
     /// Entries that the reads so far could not read. They are left out: a snapshot does not contain them, and a
     /// change that cannot be read is given as the tenant's removal. Each stays listed until a later read brings one
     /// that can be read.
@@ -94,6 +107,14 @@ impl<T: ConfigDatabase + ?Sized> ConfigDatabase for Arc<T> {
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         (**self).preferences(feature_type, tenants).await
+    }
+
+    async fn publish(
+        &self,
+        feature_type: &FeatureType,
+        jobs: &BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), ConfigDatabaseError> {
+        (**self).publish(feature_type, jobs).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

@@ -31,7 +31,11 @@ mod pending_fetches;
 mod quarantine;
 mod wire;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -41,9 +45,11 @@ use punctual_application::ports::{
     Unreadable,
 };
 use punctual_domain::{
-    Change, ChangeKind, FeatureType, FieldError, PreferenceRecord, Shard, TenantId,
+    Change, ChangeKind, FeatureType, FieldError, JobDefaults, JobId, PreferenceRecord, Shard,
+    TenantId,
 };
 use secrecy::SecretString;
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -712,6 +718,18 @@ impl ConfigDatabase for ConfigDatabaseClient {
             .await?;
         found.extend(fetched.into_iter().flatten());
         Ok(found)
+    }
+
+    async fn publish(
+        &self,
+        feature_type: &FeatureType,
+        jobs: &BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), ConfigDatabaseError> {
+        let job = |(job_id, job): (&JobId, &JobDefaults)| (job_id.to_string(), job.to_json());
+        let jobs: Map<String, Value> = jobs.iter().map(job).collect();
+        let path = format!("feature-types/{feature_type}/jobs");
+        self.http.put(&path, &json!({ "jobs": jobs })).await?;
+        Ok(())
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

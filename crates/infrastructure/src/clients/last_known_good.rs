@@ -12,7 +12,7 @@ mod journal;
 mod tenants;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -30,7 +30,9 @@ use punctual_application::{
         SnapshotPages, Unreadable,
     },
 };
-use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
+use punctual_domain::{
+    Change, ChangeKind, FeatureType, JobDefaults, JobId, PreferenceRecord, TenantId,
+};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::{error, warn};
 
@@ -467,6 +469,14 @@ impl ConfigDatabase for LastKnownGood {
         Ok(by_tenant
             .map(|record| (record.tenant_id.clone(), record))
             .collect())
+    }
+
+    async fn publish(
+        &self,
+        feature_type: &FeatureType,
+        jobs: &BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), ConfigDatabaseError> {
+        self.inner.publish(feature_type, jobs).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

@@ -1,14 +1,18 @@
 //! The preferences of the shards that an agent serves, out of all: whatever the Config Database sends, only their tenants come
 //! through. [`ClientOptions::shards`](crate::ClientOptions::shards) asks a server that can for no others.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::stream;
 use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, SnapshotPages, Unreadable,
 };
-use punctual_domain::{FeatureType, PreferenceRecord, Sharding, TenantId};
+use punctual_domain::{FeatureType, JobDefaults, JobId, PreferenceRecord, Sharding, TenantId};
 
 /// A Config Database with the tenants of these shards only. Without a shard it is not asked. [`preferences`](ConfigDatabase::preferences) of named tenants are
 /// those of any.
@@ -72,6 +76,14 @@ impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         self.inner.preferences(feature_type, tenants).await
+    }
+
+    async fn publish(
+        &self,
+        feature_type: &FeatureType,
+        jobs: &BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), ConfigDatabaseError> {
+        self.inner.publish(feature_type, jobs).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

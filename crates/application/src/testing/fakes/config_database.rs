@@ -6,7 +6,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
+use punctual_domain::{
+    Change, ChangeKind, FeatureType, JobDefaults, JobId, PreferenceRecord, TenantId,
+};
 use tokio::sync::watch;
 
 use crate::ports::{
@@ -24,6 +26,7 @@ struct State {
     records: BTreeMap<TenantId, PreferenceRecord>,
     /// Every change so far; its place from 1 on is its id. `None`: removed.
     feed: Vec<(TenantId, Option<PreferenceRecord>)>,
+    published: HashMap<FeatureType, BTreeMap<JobId, JobDefaults>>,
     down: bool,
 }
 
@@ -62,6 +65,12 @@ impl FakeConfigDatabase {
     /// Makes every call fail, those that wait too, or work again.
     pub fn set_down(&self, down: bool) {
         self.0.send_modify(|state| state.down = down);
+    }
+
+    /// What was published of a feature last.
+    #[must_use]
+    pub fn published(&self, feature: &FeatureType) -> Option<BTreeMap<JobId, JobDefaults>> {
+        self.0.borrow().published.get(feature).cloned()
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<T, ConfigDatabaseError> {
@@ -143,6 +152,18 @@ impl ConfigDatabase for FakeConfigDatabase {
                 waited: true,
             }
         })
+    }
+
+    async fn publish(
+        &self,
+        feature_type: &FeatureType,
+        jobs: &BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), ConfigDatabaseError> {
+        self.read(|_| ())?;
+        self.0.send_modify(|state| {
+            state.published.insert(feature_type.clone(), jobs.clone());
+        });
+        Ok(())
     }
 
     async fn preferences(

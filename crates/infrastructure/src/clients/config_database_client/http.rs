@@ -1,4 +1,4 @@
-//! One GET of the Config Database: timeouts, a bounded answer, retries in this one layer, with a circuit breaker, and
+//! One call of the Config Database: timeouts, a bounded answer, retries in this one layer, with a circuit breaker, and
 //! errors that say what happened and what to check next. The key goes into a header and nowhere else.
 
 use std::{error::Error as _, time::Duration};
@@ -9,10 +9,11 @@ use punctual_application::{
 };
 use punctual_domain::FieldError;
 use reqwest::{
-    Client, Response, StatusCode, Url,
+    Client, Method, RequestBuilder, Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH},
 };
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use super::{ClientOptions, breaker::Breaker};
 use crate::{outbound::client_builder, retry_after::retry_after};
@@ -192,22 +193,55 @@ impl Http {
         query: &[(&str, String)],
         call_options: CallOptions<'_>,
     ) -> Result<ServerAnswer, ConfigDatabaseError> {
+        let mut request = self
+            .request(Method::GET, path, call_options.wait)?
+            .query(query);
+        if let Some(etag) = call_options.known {
+            request = request.header(IF_NONE_MATCH, etag.clone());
+        }
+        self.answer(request, call_options.known.is_some()).await
+    }
+
+    /// PUTs a document to a path below `/api/v1/`, once and only while the circuit is closed.
+    pub(super) async fn put(
+        &self,
+        path: &str,
+        document: &Value,
+    ) -> Result<ServerAnswer, ConfigDatabaseError> {
+        if !self.breaker.allows() {
+            return Err(self.circuit_open());
+        }
+        let request = self.request(Method::PUT, path, Duration::ZERO)?;
+        self.answer(request.json(document), false).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        wait: Duration,
+    ) -> Result<RequestBuilder, ConfigDatabaseError> {
         let url = self
             .base
             .join(path)
             .map_err(|e| error(ConfigErrorKind::Malformed, e.to_string()))?;
-        let mut request = self
+        let request = self
             .client
-            .get(url)
-            .query(query)
+            .request(method, url)
             .header(ACCEPT, "application/json")
-            .timeout(self.options.timeout + call_options.wait);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
-        }
-        if let Some(etag) = call_options.known {
-            request = request.header(IF_NONE_MATCH, etag.clone());
-        }
+            .timeout(self.options.timeout + wait);
+        Ok(match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        })
+    }
+
+    /// Sends a request; a 304 answers one that says what is `known` already.
+    async fn answer(
+        &self,
+        request: RequestBuilder,
+        known: bool,
+    ) -> Result<ServerAnswer, ConfigDatabaseError> {
         let response = request.send().await.map_err(|e| self.connecting(e))?;
         let header = |name| response.headers().get(name);
         let is_json = header(CONTENT_TYPE)
@@ -219,9 +253,7 @@ impl Http {
                 let body = self.body(response).await?;
                 Ok(ServerAnswer::Json { body, etag })
             }
-            StatusCode::NOT_MODIFIED if call_options.known.is_some() => {
-                Ok(ServerAnswer::NotModified)
-            }
+            StatusCode::NOT_MODIFIED if known => Ok(ServerAnswer::NotModified),
             StatusCode::NOT_FOUND if is_json => Ok(ServerAnswer::Missing),
             StatusCode::GONE => Ok(ServerAnswer::Gone),
             status => {
