@@ -8,17 +8,22 @@ if (form) {
   const frequency = form.elements.frequency;
   const showWhatMatters = () => {
     for (const part of form.querySelectorAll("[data-for]")) {
-      part.hidden = !part.dataset.for.split(" ").includes(frequency.value);
+      part.hidden = !part.dataset.for.split(" ").includes(frequency.value || frequency.dataset.usual);
     }
   };
   const runs = document.getElementById("runs");
+  const announcement = document.getElementById("announcement");
   let newest = 0;
   const showRuns = async () => {
     const mine = ++newest;
     const response = await fetch(form.dataset.runs, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     const text = await response.text();
     if (mine !== newest) return;
-    if (response.ok) runs.innerHTML = text;
+    if (response.ok) {
+      runs.innerHTML = text;
+      const said = runs.querySelector(".sentence, .problem, p");
+      announcement.textContent = said ? said.textContent : "";
+    }
     else runs.textContent = "The next runs cannot be shown; save, or reload the page.";
   };
   let pause;
@@ -30,7 +35,7 @@ if (form) {
   const zone = form.elements.zone;
   if (zone.hasAttribute("data-detect")) {
     const detected = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    if (detected && !form.querySelector("fieldset[disabled]")) {
+    if (detected && detected !== zone.dataset.usual && !form.querySelector("fieldset[disabled]")) {
       zone.value = detected;
       showRuns();
     }
@@ -39,7 +44,7 @@ if (form) {
 }
 
 const arrival = document.getElementById("arrival");
-if (arrival) {
+if (arrival?.dataset.url) {
   const began = Date.now();
   const look = async () => {
     const response = await fetch(arrival.dataset.url);

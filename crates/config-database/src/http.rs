@@ -8,12 +8,14 @@
 mod auth;
 mod conditions;
 mod configs;
+mod features;
 mod health;
 mod import;
 mod keys;
 mod limits;
 mod page;
 mod preferences;
+mod preview;
 mod problem;
 mod schemas;
 
@@ -82,7 +84,10 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(preferences::groups))
         .routes(routes!(preferences::changes))
         .routes(routes!(preferences::feature_types))
+        .routes(routes!(features::read, features::store))
+        .routes(routes!(features::publish))
         .routes(routes!(schemas::read, schemas::store, schemas::remove))
+        .routes(routes!(preview::preview))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::rotate))

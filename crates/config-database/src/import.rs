@@ -1,18 +1,18 @@
-//! Import of many configurations, one JSON object per line. Valid lines are kept, invalid ones are listed; a line is wrong
+//! Import of many configurations, one JSON object per line, and of features, which have `feature_type` in place of a tenant. Valid lines are kept, invalid ones are listed; a line is wrong
 //! for itself alone, whatever is wrong with it.
 
 use std::{collections::HashSet, path::Path};
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, FieldErrors, TenantId};
+use punctual_domain::{FeatureType, FieldErrors, Fields, Invalid, TenantId, values};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 use utoipa::ToSchema;
 
 use crate::{
     json::read_as,
-    store::{ConfigId, ConfigStore, Edit, StoreError, now},
+    store::{ConfigId, ConfigStore, Edit, StoreError, now, read_feature},
     validate::FEATURE_PREFERENCES,
 };
 
@@ -30,9 +30,11 @@ const MAX_LISTED_PER_LINE: usize = 10;
 /// Outcome of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ImportReport {
-    /// Number of lines stored.
+    /// Number of features stored.
+    pub features: usize,
+    /// Number of configurations stored.
     pub imported: usize,
-    /// Number of them that were stored already.
+    /// Number of those configurations that were stored already.
     pub unchanged: usize,
     /// Number of lines rejected.
     pub rejected: usize,
@@ -143,8 +145,9 @@ impl<'a> Import<'a> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
-        match self.parse(&line).await {
-            Ok(edit) => {
+        match self.read(&line).await {
+            Ok(None) => self.report.features += 1,
+            Ok(Some(edit)) => {
                 // Of two lines about the same, the later one counts: it comes after the other is stored.
                 if self.waiting_ids.contains(&edit.id) {
                     self.flush().await?;
@@ -171,36 +174,46 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    async fn parse(&self, line: &[u8]) -> Result<Edit, Vec<String>> {
+    /// The edit that a line asks for; `None`: the line was a feature, which is stored.
+    async fn read(&mut self, line: &[u8]) -> Result<Option<Edit>, Vec<String>> {
         if line.len() > MAX_LINE_BYTES {
             return Err(vec![format!(
                 "the line is longer than {MAX_LINE_BYTES} bytes; send one tenant per line"
             )]);
         }
+        let document: Map<String, Value> = read_as(line).map_err(unreadable)?;
+        if document.contains_key("feature_type") {
+            self.store_feature(&document).await?;
+            return Ok(None);
+        }
+        self.parse(Value::Object(document)).await.map(Some)
+    }
+
+    /// Stores a feature at once: the lines after it are checked against it.
+    async fn store_feature(&self, document: &Map<String, Value>) -> Result<(), Vec<String>> {
+        let mut fields = Fields::new(document, "");
+        let name = fields.required("feature_type", "name the feature", |value| {
+            FeatureType::new(values::text(value)?).map_err(Invalid::from)
+        });
+        let name = fields.finish(|| name).map_err(listed)?;
+        let (feature, schema) = read_feature(document, &["feature_type"]).map_err(listed)?;
+        let stored = self.store.set_feature(&name, feature, schema.as_ref());
+        stored.await.map_err(|error| vec![error.to_string()])
+    }
+
+    async fn parse(&self, document: Value) -> Result<Edit, Vec<String>> {
         let Line {
             tenant_id,
             config_key,
             config_value,
             updated_at,
-        } = read_as(line).map_err(|error| {
-            vec![format!(
-                "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
-            )]
-        })?;
+        } = serde_json::from_value(document).map_err(unreadable)?;
         let config_key = config_key.map_or_else(
             || FEATURE_PREFERENCES.to_owned(),
             |config_key| config_key.to_string(),
         );
         let config = self.store.check(&config_key, config_value).await;
-        let config = config.map_err(|FieldErrors(errors)| {
-            let more = errors.len().saturating_sub(MAX_LISTED_PER_LINE);
-            errors
-                .iter()
-                .take(MAX_LISTED_PER_LINE)
-                .map(ToString::to_string)
-                .chain((more > 0).then(|| format!("and {more} more")))
-                .collect::<Vec<_>>()
-        })?;
+        let config = config.map_err(listed)?;
         let updated_at = updated_at.unwrap_or_else(now);
         Ok(Edit {
             id: ConfigId {
@@ -223,4 +236,21 @@ impl<'a> Import<'a> {
         self.report.unchanged += lines - changed;
         Ok(())
     }
+}
+
+/// Why a line is not one that can be imported.
+fn unreadable(error: impl std::fmt::Display) -> Vec<String> {
+    vec![format!(
+        "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
+    )]
+}
+
+fn listed(FieldErrors(errors): FieldErrors) -> Vec<String> {
+    let more = errors.len().saturating_sub(MAX_LISTED_PER_LINE);
+    errors
+        .iter()
+        .take(MAX_LISTED_PER_LINE)
+        .map(ToString::to_string)
+        .chain((more > 0).then(|| format!("and {more} more")))
+        .collect()
 }

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Read preferences and changes: what an agent needs.
+    /// Read preferences and changes.
     Read,
+    /// Publish what jobs make of what a preference leaves out: what an agent needs beside.
+    Agent,
     /// Store and remove configurations.
     Write,
     /// Import, make keys, and decide what overrides may be.
@@ -20,7 +22,7 @@ pub enum Scope {
 
 /// A word that is not a scope.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("invalid scope `{0}`; use one of read, write, admin")]
+#[error("invalid scope `{0}`; use one of read, agent, write, admin")]
 pub struct InvalidScope(String);
 
 impl FromStr for Scope {
@@ -29,6 +31,7 @@ impl FromStr for Scope {
     fn from_str(word: &str) -> Result<Self, InvalidScope> {
         match word {
             "read" => Ok(Self::Read),
+            "agent" => Ok(Self::Agent),
             "write" => Ok(Self::Write),
             "admin" => Ok(Self::Admin),
             other => Err(InvalidScope(other.to_owned())),
@@ -40,6 +43,7 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Read => "read",
+            Self::Agent => "agent",
             Self::Write => "write",
             Self::Admin => "admin",
         })

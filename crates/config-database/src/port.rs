@@ -1,20 +1,23 @@
 //! The store as the port [`ConfigDatabase`], and as something to store preferences in: for a program that keeps them in its
 //! own process, without HTTP between.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
     SnapshotPages,
 };
-use punctual_domain::{FeatureType, FieldErrors, PreferenceRecord, TenantId};
+use punctual_domain::{FeatureType, FieldErrors, JobDefaults, JobId, PreferenceRecord, TenantId};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::{
     store::{ChangeError, ConfigId, ConfigStore, Expected, FeedError, StoreError},
-    validate::FEATURE_PREFERENCES,
+    validate::{FEATURE_PREFERENCES, of_preference},
 };
 
 /// Changes of one page.
@@ -62,17 +65,9 @@ impl ConfigStore {
         let put = self.edit_preferences(tenant_id, |all| {
             all.insert(feature.to_owned(), preference.clone());
         });
-        put.await.map_err(|mut error| {
-            // The caller knows the preference, and not the configuration that it is a part of.
-            if let PutError::Invalid(errors) = &mut error {
-                let prefix = format!("/config_value/{feature}");
-                for error in &mut errors.0 {
-                    if let Some(below) = error.pointer.strip_prefix(&prefix) {
-                        error.pointer = below.to_owned();
-                    }
-                }
-            }
-            error
+        put.await.map_err(|error| match error {
+            PutError::Invalid(errors) => PutError::Invalid(of_preference(errors, feature_type)),
+            other @ PutError::Store(_) => other,
         })
     }
 
@@ -190,6 +185,15 @@ impl ConfigDatabase for ConfigStore {
                 waited: true,
             });
         }
+    }
+
+    async fn publish(
+        &self,
+        feature_type: &FeatureType,
+        jobs: &BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), ConfigDatabaseError> {
+        let published = self.set_jobs(feature_type, jobs.clone()).await;
+        published.map_err(unavailable)
     }
 
     async fn preferences(

@@ -181,6 +181,9 @@ async fn follow(store: ConfigStore) {
             tokio::time::sleep(POLL_INTERVAL).await;
             continue;
         }
+        if let Err(failure) = store.check_stored().await {
+            error!(error = %failure, "Failed to check the stored preferences: {failure}");
+        }
         let now = crate::store::now();
         if now - saved_at >= READERS_SAVE_INTERVAL {
             if let Err(failure) = store.save_readers(saved_at).await {

@@ -7,10 +7,12 @@ mod api_keys;
 mod configs;
 mod dialect;
 mod drivers;
+mod features;
 mod feed;
 mod groups;
 mod notifications;
 mod open;
+mod quarantine;
 mod readers;
 mod schemas;
 mod sessions;
@@ -24,16 +26,18 @@ use sqlx::{Any, AnyPool, Transaction};
 use tokio::sync::watch;
 
 use self::{
-    dialect::Dialect, feed::FeedState, readers::Readers, schemas::Schemas,
+    dialect::Dialect, features::Features, feed::FeedState, readers::Readers, schemas::Schemas,
     write_failure::WriteFailure,
 };
 
 pub use api_keys::{ApiKey, KeyError, NewKey};
 pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig, Versions};
+pub(crate) use features::{KnownFeature, jobs_json, read_feature};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage};
+pub(crate) use quarantine::{InvalidPreference, InvalidPreferences};
 pub(crate) use readers::READER_EXPIRES_AFTER;
-pub(crate) use schemas::{InvalidPreferences, SchemaError};
+pub(crate) use schemas::SchemaError;
 pub(crate) use writing::Edit;
 
 /// The store failed; nothing was half done.
@@ -60,6 +64,7 @@ pub struct ConfigStore {
     dialect: Dialect,
     url: SecretString,
     schemas: Schemas,
+    features: Features,
     readers: Readers,
     write_failure: WriteFailure,
     /// Where the feed was seen to stand; wakes those who wait for a change.

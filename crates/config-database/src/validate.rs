@@ -61,6 +61,17 @@ pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, Fie
     }
 }
 
+/// The same mistakes for those who know a feature's preference, and not the configuration that it is a part of.
+pub(crate) fn of_preference(mut errors: FieldErrors, feature: &FeatureType) -> FieldErrors {
+    let prefix = format!("{POINTER}/{feature}");
+    for error in &mut errors.0 {
+        if let Some(below) = error.pointer.strip_prefix(&prefix) {
+            error.pointer = below.to_owned();
+        }
+    }
+    errors
+}
+
 fn check_features(
     preferences: &Map<String, Value>,
     errors: &mut Vec<FieldError>,

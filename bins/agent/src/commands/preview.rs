@@ -6,7 +6,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::Table;
 use punctual_application::ports::{Clock, ConfigDatabase, SystemClock};
 use punctual_domain::{
-    FeatureType, FieldErrors, MergedPreference, Preference, TenantId, Work, Zone,
+    FeatureType, FieldErrors, JobConfig, JobDefaults, MergedPreference, Preference, TenantId, Work,
+    Zone,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,17 +23,24 @@ use crate::{
 pub(crate) async fn preview(settings: &Settings, options: PreviewOptions) -> Result<(), Failure> {
     let zone = &settings.batch_default_timezone;
     let from = options.from.unwrap_or_else(|| SystemClock.now());
-    let merged = match (&options.preference, &options.tenant, &options.feature) {
+    let (merged, runs) = match (&options.preference, &options.tenant, &options.feature) {
         (Some(text), ..) => {
             let value: Value = serde_json::from_str(text).map_err(|error| {
                 Failure::bad_input(format!("--preference is not valid JSON: {error}"))
             })?;
-            merge(&value, &switched_on(), zone).map_err(Failure::bad_input)?
+            let merged = merge(&value, &switched_on(), zone).map_err(Failure::bad_input)?;
+            let runs = occurrences(&merged, from, options.count);
+            (merged, runs)
         }
-        (_, Some(tenant), Some(feature)) => of_tenant(settings, tenant, feature).await?,
+        (_, Some(tenant), Some(feature)) => {
+            let (merged, job) = of_tenant(settings, tenant, feature).await?;
+            let runs = job.runs(&merged, tenant, from).take(options.count as usize);
+            let runs = runs.map(|run| run.at).collect();
+            (merged, runs)
+        }
         _ => return many(zone, from, options.count),
     };
-    show(&merged, from, &options);
+    show(&merged, &runs, &options);
     Ok(())
 }
 
@@ -67,7 +75,7 @@ async fn of_tenant(
     settings: &Settings,
     tenant: &TenantId,
     feature: &FeatureType,
-) -> Result<MergedPreference, Failure> {
+) -> Result<(MergedPreference, JobDefaults), Failure> {
     let client = wiring::client_of_agent(settings)?;
     let stored = client
         .preferences(feature, std::slice::from_ref(tenant))
@@ -80,29 +88,19 @@ async fn of_tenant(
         ))
     })?;
     let project = check::load(settings).map_err(Failure::bad_input)?;
-    let defaults = project
-        .config
-        .jobs
-        .into_iter()
-        .find_map(|job| match job.work {
-            Work::Preferences {
-                feature_type,
-                defaults,
-                ..
-            } if feature_type == *feature => Some(*defaults),
-            _ => None,
-        });
-    let value = Value::Object((*record.preference).clone());
-    merge(
-        &value,
-        &defaults.unwrap_or_default(),
-        &settings.batch_default_timezone,
-    )
-    .map_err(Failure::bad_input)
+    let serves = |job: &&JobConfig| matches!(&job.work, Work::Preferences { feature_type, .. } if feature_type == feature);
+    let job = project.config.jobs.iter().find(serves);
+    let job = job.and_then(|job| JobDefaults::of(job, &settings.batch_default_timezone));
+    let job = job.unwrap_or_else(|| JobDefaults {
+        default_zone: settings.batch_default_timezone.clone(),
+        ..JobDefaults::default()
+    });
+    let stored = Preference::parse(&record.preference).map_err(Failure::bad_input)?;
+    let merged = job.effective(&stored).map_err(Failure::bad_input)?;
+    Ok((merged, job))
 }
 
-fn show(merged: &MergedPreference, from: DateTime<Utc>, options: &PreviewOptions) {
-    let occurrences = occurrences(merged, from, options.count);
+fn show(merged: &MergedPreference, occurrences: &[DateTime<Utc>], options: &PreviewOptions) {
     if options.json {
         let occurrences: Vec<String> = occurrences.iter().map(rfc3339).collect();
         say_json(
@@ -116,13 +114,13 @@ fn show(merged: &MergedPreference, from: DateTime<Utc>, options: &PreviewOptions
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["UTC", zone.name(), "occurrence"]);
     for instant in occurrences {
-        let local = zone.local(instant).map_or_else(String::new, |local| {
+        let local = zone.local(*instant).map_or_else(String::new, |local| {
             local.format("%a %Y-%m-%d %H:%M").to_string()
         });
         table.add_row([
-            rfc3339(&instant),
+            rfc3339(instant),
             local,
-            merged.slot.occurrence_key(instant).to_string(),
+            merged.slot.occurrence_key(*instant).to_string(),
         ]);
     }
     print_line(table);

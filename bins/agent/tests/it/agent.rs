@@ -218,13 +218,40 @@ impl Agent {
         self
     }
 
+    /// A call of the embedded Config Database, with the key if one was given.
+    pub fn config_request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}/api/v1/{path}", self.config_database);
+        let call = self.http.request(method, url);
+        match self.config_key {
+            Some(key) => call.bearer_auth(key),
+            None => call,
+        }
+    }
+
+    /// A page of the embedded Config Database, which asks for no key.
+    pub async fn config_page(&self, path: &str) -> String {
+        let url = format!("{}{path}", self.config_database);
+        let response = self.http.get(url).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.text().await.unwrap()
+    }
+
+    /// Asks a path of the embedded Config Database until the answer fulfils the condition.
+    pub async fn until_config(&self, path: &str, condition: impl Fn(&Value) -> bool) {
+        let began = Instant::now();
+        loop {
+            let answer = self.config(Method::GET, path, &Value::Null).await;
+            if condition(&answer) {
+                return;
+            }
+            assert!(began.elapsed() < TEST_TIMEOUT, "{path}: {answer:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Calls the embedded Config Database, expects success and returns what it answers, if anything.
     pub async fn config(&self, method: Method, path: &str, body: &Value) -> Value {
-        let url = format!("{}/api/v1/{path}", self.config_database);
-        let mut call = self.http.request(method, url).body(body.to_string());
-        if let Some(key) = self.config_key {
-            call = call.bearer_auth(key);
-        }
+        let call = self.config_request(method, path).body(body.to_string());
         let response = call.send().await.unwrap();
         let status = response.status();
         let text = response.text().await.unwrap();

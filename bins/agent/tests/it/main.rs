@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod agreement;
 mod browser;
 mod canary;
 mod chat;

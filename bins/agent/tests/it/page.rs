@@ -90,7 +90,7 @@ async fn a_user_sets_a_preference_and_the_agents_schedule_moves() {
     browser.press("button[value=save]").await;
     let problem = browser.text("[role=alert]").await;
     assert!(
-        problem.contains("timezone") && problem.contains("IANA name"),
+        problem.contains("Time zone") && problem.contains("IANA name"),
         "{problem}"
     );
     assert_eq!(
@@ -104,7 +104,7 @@ async fn a_user_sets_a_preference_and_the_agents_schedule_moves() {
     browser
         .goto(&format!("{}/tenants/user1/history", agent.config_url()))
         .await;
-    assert!(browser.text("main").await.contains("by page of user1"));
+    assert!(browser.text("main").await.contains("By page of user1"));
     browser.press("main form button").await;
     agent
         .until("/api/v1/jobs", |jobs| {
@@ -156,7 +156,8 @@ async fn hostile_values_are_shown_as_text_everywhere() {
     let look = async |path: &str, shows: &[&str]| {
         browser.goto(&format!("{}{path}", agent.config_url())).await;
         let text = browser
-            .run("return document.documentElement.innerText
+            .run("document.querySelectorAll('details').forEach(details => details.open = true);
+                return document.documentElement.innerText
                 + [...document.querySelectorAll('input, textarea, select')].map(e => e.value).join('\\n')")
             .await;
         for expected in shows {
@@ -183,7 +184,16 @@ async fn hostile_values_are_shown_as_text_everywhere() {
     agent
         .config(Method::PUT, "feature-types/instagram_posts/schema", &strict)
         .await;
-    look("/operators/quarantine", &["1 not valid", "user1"]).await;
+    let began = std::time::Instant::now();
+    while !agent
+        .config_page("/operators/quarantine")
+        .await
+        .contains("instagram_posts: 1")
+    {
+        assert!(began.elapsed() < crate::agent::TEST_TIMEOUT);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    look("/operators/quarantine", &["instagram_posts: 1", "user1"]).await;
 
     // Typed into the form, and sent back by it.
     browser
@@ -199,7 +209,7 @@ async fn hostile_values_are_shown_as_text_everywhere() {
             Value::Null
         );
         browser.press("button[value=save]").await;
-        assert!(browser.text("[role=alert]").await.contains("timezone"));
+        assert!(browser.text("[role=alert]").await.contains("Time zone"));
         assert_eq!(
             browser.run("return window.pwned ?? null").await,
             Value::Null

@@ -130,6 +130,9 @@ pub(super) async fn require_key(
     Ok(next.run(request).await)
 }
 
+/// The route by which agents publish their jobs.
+const PUBLISHED_JOBS: &str = "/feature-types/{feature_type}/jobs";
+
 /// Decided by the route, so that no name in a path is taken for a part of it.
 fn needed_scope(request: &Request) -> Scope {
     let route = request.extensions().get::<MatchedPath>();
@@ -140,7 +143,9 @@ fn needed_scope(request: &Request) -> Scope {
         _ if route == "/preferences/import" => Scope::Admin,
         _ if route.starts_with("/keys") => Scope::Admin,
         Method::GET | Method::HEAD => Scope::Read,
-        // A schema decides what everybody else may store.
+        _ if route.ends_with("/preview") => Scope::Read,
+        Method::PUT if route == PUBLISHED_JOBS => Scope::Agent,
+        // A feature decides what everybody else may store.
         _ if route.starts_with("/feature-types/") => Scope::Admin,
         _ => Scope::Write,
     }

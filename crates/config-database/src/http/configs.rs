@@ -203,7 +203,8 @@ pub(super) async fn restore(
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
     let expected = expected(&headers)?;
-    let value = app.store.past_value(&id, version).await?.ok_or_else(|| {
+    let past = app.store.past(&id, version).await?;
+    let value = past.flatten().ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
             format!(

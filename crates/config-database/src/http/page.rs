@@ -7,6 +7,7 @@
 
 mod form;
 mod operators;
+mod overrides;
 mod preference;
 mod runs;
 mod tenants;
@@ -49,9 +50,14 @@ pub(super) fn routes() -> Router<App> {
             get(preference::arrival),
         )
         .route(
-            "/tenants/{tenant_id}/history",
-            get(tenants::history).post(tenants::restore),
+            "/tenants/{tenant_id}/features/{feature_type}/switch",
+            post(preference::switch),
         )
+        .route(
+            "/tenants/{tenant_id}/features/{feature_type}/restore",
+            post(preference::restore),
+        )
+        .route("/tenants/{tenant_id}/history", get(tenants::history))
         .route("/operators", get(operators::overview))
         .route("/operators/groups", get(operators::groups))
         .route("/operators/quarantine", get(operators::quarantine))
@@ -60,11 +66,13 @@ pub(super) fn routes() -> Router<App> {
     let import = Router::new()
         .route("/operators/import", post(operators::import))
         .layer(RequestBodyLimitLayer::new(IMPORT_BYTES));
+    let style = || asset("text/css", include_str!("../../assets/preferences.css"));
     let script = || asset("text/javascript", include_str!("../../assets/page.js"));
     pages
         .merge(import)
         .layer(DefaultBodyLimit::disable())
         .merge(assets())
+        .route("/assets/preferences.css", get(style))
         .route("/assets/page.js", get(script))
         .layer(middleware::from_fn(|request, next| {
             SITE.answer(request, next)
@@ -84,7 +92,7 @@ const KEY_HINT: &str = "The key for your account, or an operator's.";
 /// How the pages look beside the common layout.
 static SITE: Site = Site {
     name: "Punctual",
-    styles: &[],
+    styles: &["/assets/preferences.css"],
     shows_version: false,
 };
 

@@ -180,7 +180,10 @@ impl ConfigStore {
         for _ in 0..ATTEMPTS {
             let seen = self.config(id).await?;
             expected.check(seen.as_ref())?;
-            let config = self.check(&id.config_key, make(seen.as_ref())?).await?;
+            let none = Map::new();
+            let stored = seen.as_ref().map_or(&none, |seen| &seen.config_value);
+            let made = make(seen.as_ref())?;
+            let config = self.check_edit(&id.config_key, made, stored).await?;
             let seen = Expected::seen(seen.as_ref());
             match self.change(id, &seen, actor, Some(config)).await {
                 Err(ChangeError::Unexpected(_)) => {}
@@ -236,17 +239,18 @@ impl ConfigStore {
         Ok((versions, false))
     }
 
-    /// The value of a version; `None` when there is none, or it was a removal.
-    pub(crate) async fn past_value(
+    /// The value at a version, `Some(None)` where it was removed or had not been stored yet; `None`: the version is not kept.
+    pub(crate) async fn past(
         &self,
         id: &ConfigId,
         version: i64,
-    ) -> Result<Option<Map<String, Value>>, StoreError> {
+    ) -> Result<Option<Option<Map<String, Value>>>, StoreError> {
+        if version == 0 {
+            return Ok(Some(None));
+        }
         let (past, _) = self.history(id, version.saturating_add(1), 1).await?;
-        Ok(past
-            .into_iter()
-            .find(|past| past.version == version)
-            .and_then(|past| past.config_value))
+        let past = past.into_iter().find(|past| past.version == version);
+        Ok(past.map(|past| past.config_value))
     }
 
     /// Configurations in the order of their tenants and keys, after one of them.

@@ -236,7 +236,7 @@ impl ConfigStore {
         })
     }
 
-    /// Looks at what other processes have written: changes, schemas, and a database put back to an older state,
+    /// Looks at what other processes have written: changes, schemas, what is known of features, and a database put back to an older state,
     /// which then gets another epoch, because its ids will come a second time.
     pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
         let before = self.seen.borrow().clone();
@@ -258,7 +258,8 @@ impl ConfigStore {
             state.epoch = epoch;
         }
         self.saw(state);
-        self.load_schemas(&mut connection).await
+        self.load_schemas(&mut connection).await?;
+        self.load_features(&mut connection).await
     }
 
     /// Tells those who wait here.

@@ -231,12 +231,13 @@ impl ConfigStore {
             .collect()
     }
 
-    /// The features that have preferences or a schema, with how many tenants have each switched on.
+    /// The features that have preferences, a schema or a description, with how many tenants have each switched on.
     pub(crate) async fn feature_types(&self) -> Result<Vec<(String, i64)>, StoreError> {
         let rows = sqlx::query(
             "SELECT feature_type, CAST(sum(enabled) AS BIGINT) FROM (
                  SELECT feature_type, enabled FROM preferences
-                 UNION ALL SELECT feature_type, 0 FROM feature_schemas) AS features
+                 UNION ALL SELECT feature_type, 0 FROM feature_schemas
+                 UNION ALL SELECT feature_type, 0 FROM features) AS features
              GROUP BY feature_type ORDER BY feature_type",
         )
         .fetch_all(&self.pool)

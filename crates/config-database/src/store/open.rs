@@ -32,6 +32,10 @@ macro_rules! migrations {
                     "/0002_schedule_since.sql"
                 )),
             ),
+            (
+                "features",
+                include_str!(concat!("../../migrations/", $folder, "/0003_features.sql")),
+            ),
         ]
     };
 }
@@ -92,6 +96,7 @@ impl ConfigStore {
             dialect,
             url: url.into(),
             schemas: std::sync::Arc::default(),
+            features: std::sync::Arc::default(),
             readers: std::sync::Arc::default(),
             write_failure: super::write_failure::WriteFailure::default(),
             seen: watch::Sender::default(),

@@ -9,16 +9,15 @@ use std::{
     time::Duration,
 };
 
-use futures::TryStreamExt;
 use jsonschema::{PatternOptions, Validator};
-use punctual_domain::{FeatureType, FieldError, FieldErrors, Invalid};
-use serde_json::Value;
+use punctual_domain::{FeatureType, FieldError, FieldErrors, Invalid, Preference};
+use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, Row};
 
 use super::{ConfigStore, StoreError};
 use crate::{
     json::cut,
-    validate::{CheckedConfig, FEATURE_PREFERENCES, check},
+    validate::{CheckedConfig, FEATURE_PREFERENCES, check, of_preference},
 };
 
 /// How long overrides may be checked. What takes longer is refused.
@@ -47,6 +46,38 @@ struct Compiled {
 }
 
 impl Schema {
+    /// One that is to be stored.
+    ///
+    /// # Errors
+    /// It is not a schema, or may take too long to check with.
+    pub(super) fn new(document: &Value) -> Result<Self, SchemaError> {
+        Ok(Self {
+            compiled: Some(Arc::new(Compiled::of(document)?)),
+            text: document.to_string(),
+        })
+    }
+
+    /// Writes the schema of a feature, or that it has none.
+    pub(super) async fn write(
+        connection: &mut AnyConnection,
+        feature: &str,
+        schema: Option<&Self>,
+    ) -> Result<(), StoreError> {
+        let statement = match schema {
+            Some(schema) => sqlx::query(
+                "INSERT INTO feature_schemas (feature_type, schema) VALUES ($1, $2)
+                 ON CONFLICT (feature_type) DO UPDATE SET schema = excluded.schema",
+            )
+            .bind(feature)
+            .bind(schema.text.as_str()),
+            None => {
+                sqlx::query("DELETE FROM feature_schemas WHERE feature_type = $1").bind(feature)
+            }
+        };
+        statement.execute(connection).await?;
+        Ok(())
+    }
+
     /// One that was accepted once.
     fn stored(feature: &str, text: String) -> Self {
         let document = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -103,19 +134,6 @@ impl Compiled {
     }
 }
 
-/// Stored preferences that are not valid.
-#[derive(Debug, Default)]
-pub(crate) struct InvalidPreferences {
-    pub(crate) checked: usize,
-    pub(crate) invalid: usize,
-    /// Tenant, feature and reason of the first ones.
-    pub(crate) first: Vec<(String, String, String)>,
-}
-
-impl InvalidPreferences {
-    const MAX_LISTED: usize = 500;
-}
-
 /// Why a schema cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SchemaError {
@@ -126,17 +144,30 @@ pub(crate) enum SchemaError {
 }
 
 impl ConfigStore {
-    /// Checks the `config_value` of a configuration, schemas included.
+    /// Checks the `config_value` of a configuration, with what its features take.
     pub(crate) async fn check(
         &self,
         config_key: &str,
         value: Value,
     ) -> Result<CheckedConfig, FieldErrors> {
+        self.check_edit(config_key, value, &Map::new()).await
+    }
+
+    /// The same, where `stored` is edited: what a feature takes today is not asked of a preference that stays as it was, so that
+    /// nothing else keeps back an edit.
+    pub(crate) async fn check_edit(
+        &self,
+        config_key: &str,
+        value: Value,
+        stored: &Map<String, Value>,
+    ) -> Result<CheckedConfig, FieldErrors> {
         let checked = check(config_key, value)?;
-        let to_check = self.to_check(&checked);
-        if to_check.is_empty() {
-            return Ok(checked);
-        }
+        let features = checked.features.iter().map(|(feature, _)| feature);
+        let edited: Vec<&FeatureType> = features
+            .filter(|feature| stored.get(feature.as_str()) != checked.value.get(feature.as_str()))
+            .collect();
+        let mut errors = self.not_offered(&checked, &edited);
+        let to_check = self.to_check(&checked, &edited);
         let mistakes = tokio::task::spawn_blocking(move || {
             let of = |(feature, overrides, schema): &(FeatureType, Value, Arc<Compiled>)| {
                 let mistakes = schema.mistakes(overrides);
@@ -151,49 +182,71 @@ impl ConfigStore {
             );
             return Err(FieldErrors(vec![invalid.at("/config_value", None)]));
         };
-        if mistakes.is_empty() {
-            return Ok(checked);
-        }
-        let errors = mistakes.into_iter().flat_map(|(feature, mistakes)| {
+        errors.extend(mistakes.into_iter().flat_map(|(feature, mistakes)| {
             mistakes.into_iter().map(move |(place, problem)| {
                 let remedy = format!("see GET /api/v1/feature-types/{feature}/schema");
                 let pointer = format!("/config_value/{feature}/template_overrides{place}");
                 Invalid::new(problem, remedy).at(pointer, None)
             })
-        });
-        Err(FieldErrors(errors.collect::<Vec<FieldError>>()))
+        }));
+        if errors.is_empty() {
+            Ok(checked)
+        } else {
+            Err(FieldErrors(errors))
+        }
     }
 
-    /// The overrides that have a schema, with it.
-    fn to_check(&self, checked: &CheckedConfig) -> Vec<(FeatureType, Value, Arc<Compiled>)> {
-        let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
-        let with_schema = |(feature, _): &(FeatureType, bool)| {
-            let schema = schemas.get(feature.as_str())?.compiled.clone()?;
-            let overrides = checked.value[feature.as_str()].get("template_overrides")?;
-            Some((feature.clone(), overrides.clone(), schema))
-        };
-        checked.features.iter().filter_map(with_schema).collect()
+    /// Checks a preference by itself, with pointers from it.
+    pub(crate) async fn check_preference(
+        &self,
+        feature: &FeatureType,
+        preference: &Map<String, Value>,
+    ) -> Result<(), FieldErrors> {
+        let config = json!({feature.as_str(): preference});
+        let checked = self.check(FEATURE_PREFERENCES, config).await;
+        checked
+            .map(drop)
+            .map_err(|errors| of_preference(errors, feature))
     }
 
-    /// Looks for stored preferences that are not valid under the rules and schemas of today.
-    pub(crate) async fn invalid_preferences(&self) -> Result<InvalidPreferences, StoreError> {
-        let mut rows = sqlx::query("SELECT tenant_id, feature_type, preference FROM preferences")
-            .fetch(&self.pool);
-        let mut found = InvalidPreferences::default();
-        while let Some(row) = rows.try_next().await? {
-            let (tenant, feature, text): (String, String, &str) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let preference: Value = serde_json::from_str(text).map_err(StoreError::new)?;
-            let config = Value::Object([(feature.clone(), preference)].into_iter().collect());
-            found.checked += 1;
-            if let Err(errors) = self.check(FEATURE_PREFERENCES, config).await {
-                found.invalid += 1;
-                if found.first.len() < InvalidPreferences::MAX_LISTED {
-                    found.first.push((tenant, feature, errors.to_string()));
-                }
+    /// What these preferences say that their features do not offer.
+    fn not_offered(&self, checked: &CheckedConfig, edited: &[&FeatureType]) -> Vec<FieldError> {
+        let mut not_offered = Vec::new();
+        for feature in edited {
+            let preference = checked.value[feature.as_str()].as_object();
+            let Some(Ok(preference)) = preference.map(Preference::parse) else {
+                continue;
+            };
+            if let Err(FieldErrors(errors)) = self.feature(feature).feature.check(&preference) {
+                not_offered.extend(errors.into_iter().map(|mut error| {
+                    error.pointer = format!("/config_value/{feature}{}", error.pointer);
+                    error
+                }));
             }
         }
-        Ok(found)
+        not_offered
+    }
+
+    /// The overrides of these features that have a schema, with it.
+    fn to_check(
+        &self,
+        checked: &CheckedConfig,
+        edited: &[&FeatureType],
+    ) -> Vec<(FeatureType, Value, Arc<Compiled>)> {
+        let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
+        let with_schema = |feature: &&FeatureType| {
+            let schema = schemas.get(feature.as_str())?.compiled.clone()?;
+            let overrides = checked.value[feature.as_str()].get("template_overrides")?;
+            Some(((*feature).clone(), overrides.clone(), schema))
+        };
+        edited.iter().filter_map(with_schema).collect()
+    }
+
+    /// The schema of a feature in effect, as text; empty: it has none.
+    pub(super) fn schema_text(&self, feature: &FeatureType) -> String {
+        let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
+        let schema = schemas.get(feature.as_str());
+        schema.map_or_else(String::new, |schema| schema.text.clone())
     }
 
     /// Puts a schema into effect.
@@ -202,22 +255,19 @@ impl ConfigStore {
         feature: &FeatureType,
         schema: &Value,
     ) -> Result<(), SchemaError> {
-        let schema = Schema {
-            compiled: Some(Arc::new(Compiled::of(schema)?)),
-            text: schema.to_string(),
-        };
-        sqlx::query(
-            "INSERT INTO feature_schemas (feature_type, schema) VALUES ($1, $2)
-             ON CONFLICT (feature_type) DO UPDATE SET schema = excluded.schema",
-        )
-        .bind(feature.as_str())
-        .bind(&schema.text)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::new)?;
-        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-        schemas.insert(feature.to_string(), schema);
+        let schema = Schema::new(schema)?;
+        let mut connection = self.pool.acquire().await.map_err(StoreError::new)?;
+        Schema::write(&mut connection, feature.as_str(), Some(&schema)).await?;
+        self.saw_schema(feature.as_str(), Some(schema));
         Ok(())
+    }
+
+    pub(super) fn saw_schema(&self, feature: &str, schema: Option<Schema>) {
+        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
+        match schema {
+            Some(schema) => schemas.insert(feature.to_owned(), schema),
+            None => schemas.remove(feature),
+        };
     }
 
     /// The schema of a feature, as it was stored.
@@ -240,10 +290,7 @@ impl ConfigStore {
             .execute(&self.pool)
             .await
             .map_err(StoreError::new)?;
-        self.schemas
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(feature.as_str());
+        self.saw_schema(feature.as_str(), None);
         Ok(deleted.rows_affected() > 0)
     }
 

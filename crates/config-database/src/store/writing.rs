@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{TenantId, same_schedule};
+use punctual_domain::{FeatureType, TenantId, same_schedule};
 use serde_json::{Map, Value, json};
 use sqlx::{Any, AnyConnection, Transaction};
 
 use super::{
     ConfigId, ConfigStore, StoreError, dialect::Dialect, feed::FeedState, groups::slot_of, now,
-    stored::ConfigRow,
+    quarantine::note_problems, stored::ConfigRow,
 };
 use crate::{
     import::NewSchedules,
@@ -86,6 +86,11 @@ impl Write {
 
     pub(super) fn connection(&mut self) -> &mut AnyConnection {
         &mut self.transaction
+    }
+
+    /// Commits what was written through the connection.
+    pub(super) async fn commit_rest(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
     }
 
     /// Adds an edit of what is `stored`, and returns what will be.
@@ -233,6 +238,18 @@ impl Write {
         .bind(configs)
         .execute(&mut *connection)
         .await?;
+        let stored = self.stored_preferences.iter().map(|row| {
+            let feature = row[0].as_str().and_then(|name| FeatureType::new(name).ok());
+            let preference = row[4].as_object();
+            let problem = feature
+                .zip(preference)
+                .and_then(|(feature, preference)| store.cannot_run(&feature, preference));
+            json!([row[0], row[1], problem])
+        });
+        let removed = self.removed_preferences.iter();
+        let removed = removed.map(|row| json!([row[0], row[1], null]));
+        let problems = stored.chain(removed).collect();
+        note_problems(connection, dialect, problems).await?;
         if !self.stored_preferences.is_empty() {
             sqlx::query(dialect.rows(
                 "INSERT INTO preferences

@@ -9,6 +9,7 @@
 mod access;
 mod api;
 mod doors;
+mod features;
 mod feed;
 mod health;
 mod mounted;

@@ -108,7 +108,7 @@ async fn a_user_of_the_service_sees_and_changes_their_own_preferences_only() {
     assert!(location.starts_with(of_feature), "{location}");
     let history = ann.text("/tenants/ann/history").await;
     assert!(
-        history.contains("by ann") && history.contains("10:00"),
+        history.contains("By ann") && history.contains("10:00"),
         "{history}"
     );
 }
@@ -119,7 +119,9 @@ async fn the_pages_of_other_sites_cannot_send_the_forms_of_a_signed_in_user() {
     let ann = user(&origin, Some("ann"));
     let before = ann.text("/tenants/ann/history").await;
     let restore = async |name: &str, value: &str| {
-        let call = ann.http.post(format!("{}/tenants/ann/history", ann.server));
+        let call = ann
+            .http
+            .post(format!("{}/tenants/ann/features/f/restore", ann.server));
         let call = call.form(&[("csrf", ""), ("version", "1")]);
         call.header(name, value).send().await.unwrap().status()
     };

@@ -28,7 +28,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    fn new(server: &Running) -> Self {
+    pub fn new(server: &Running) -> Self {
         Self {
             server: server.url.clone(),
             http: Client::builder().redirect(Policy::none()).build().unwrap(),
@@ -241,14 +241,16 @@ async fn a_form_without_its_token_changes_nothing(kind: Kind) {
     let others_token = hidden(&other.text("/tenants/a").await, "csrf");
     let before = visitor.text("/tenants/a/history").await;
     for csrf in ["", "wrong", &others_token] {
-        for path in ["/tenants/a/features/f", "/tenants/a/history"] {
+        for path in ["", "/switch", "/restore"] {
+            let path = format!("/tenants/a/features/f{path}");
             let form = [
                 ("csrf", csrf),
                 ("action", "save"),
                 ("version", "1"),
                 ("frequency", "daily"),
+                ("enabled", "true"),
             ];
-            assert_eq!(visitor.post(path, &form).await.status(), 403, "{path}");
+            assert_eq!(visitor.post(&path, &form).await.status(), 403, "{path}");
         }
     }
     assert_eq!(visitor.text("/tenants/a/history").await, before);
@@ -303,7 +305,7 @@ async fn what_the_form_does_not_know_is_kept_and_nothing_is_overwritten_unseen(k
     assert_eq!(refused.status(), 422);
     let refused = refused.text().await.unwrap();
     assert!(
-        refused.contains("template_overrides/tone") && refused.contains("template_overrides/count"),
+        refused.contains("<li>tone:") && refused.contains("<li>count:"),
         "{refused}"
     );
     assert_eq!(server.get(path).await["config_value"], stored);
@@ -330,7 +332,7 @@ async fn what_the_form_does_not_know_is_kept_and_nothing_is_overwritten_unseen(k
         late.text()
             .await
             .unwrap()
-            .contains("changed this preference")
+            .contains("someone else has changed this preference")
     );
     assert_eq!(server.get(path).await["config_value"], now);
     // A change of another feature does not conflict with this one.

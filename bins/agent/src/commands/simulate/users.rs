@@ -40,9 +40,16 @@ pub(super) async fn live(
 
 /// A line as an import takes it.
 #[derive(Deserialize)]
-struct UserLine {
-    tenant_id: TenantId,
-    config_value: Map<String, Value>,
+#[serde(untagged)]
+enum ImportLine {
+    User {
+        tenant_id: TenantId,
+        config_value: Map<String, Value>,
+    },
+    Feature {
+        #[expect(dead_code, reason = "tells a feature from a user")]
+        feature_type: FeatureType,
+    },
 }
 
 /// Reads them from a file of imports, one JSON object per line.
@@ -59,7 +66,8 @@ pub(super) fn of_file(
             .map_err(|error| error.to_string())
             .and_then(|line| serde_json::from_str(&line).map_err(|error| error.to_string()));
         match record {
-            Ok(UserLine {
+            Ok(ImportLine::Feature { .. }) => None,
+            Ok(ImportLine::User {
                 tenant_id,
                 mut config_value,
             }) => match config_value.remove(feature_type.as_str())? {

@@ -1,13 +1,21 @@
-//! A preference as a form: filled from what is stored, and read back. Overrides become fields by the feature's
-//! schema; whatever the schema does not describe stays JSON.
+//! A preference as a form: filled from what is stored, and read back. An empty field is what is usual: what the feature's job makes
+//! of a preference that leaves it out. What was not touched is stored as it was, however it was written.
 
-use punctual_domain::{FieldErrors, MergedPreference};
+use std::collections::BTreeSet;
+
+use punctual_domain::{FieldError, FieldErrors, Preference, Zone};
 use serde_json::{Map, Value, json};
 
-use super::runs::merged;
-use crate::json::{read, read_as};
+use super::overrides::{OverrideField, plain, pretty};
+use crate::{
+    json::read_as,
+    plan::Plan,
+    sentence::{days_of, sentence, zone_name},
+    store::KnownFeature,
+};
 
-pub(super) const FREQUENCIES: [(&str, &str); 5] = [
+/// Frequencies with their words, as the form offers them.
+const FREQUENCIES: [(&str, &str); 5] = [
     ("hourly", "Every hour"),
     ("daily", "Every day"),
     ("weekly", "Every week"),
@@ -24,38 +32,83 @@ pub(super) const WEEKDAYS: [&str; 7] = [
     "sunday",
 ];
 
-/// How a value is put in.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Input {
-    Choice(Vec<String>),
-    Number {
-        step: &'static str,
-        minimum: Option<String>,
-        maximum: Option<String>,
-    },
-    Text,
-    /// A list of texts.
-    Lines,
-    Json,
+/// What is usual for a feature, in words.
+#[derive(Debug, Default)]
+pub(super) struct Usual {
+    /// All of it, such as `Every Monday at 10:00, UTC`; `None`: the jobs name no frequency, or are not known.
+    pub(super) sentence: Option<String>,
+    /// The frequency as a preference writes it; empty: the jobs name none, or are not known.
+    pub(super) frequency: String,
+    pub(super) weekdays: Option<String>,
+    pub(super) monthdays: Option<String>,
+    pub(super) time: Option<String>,
+    pub(super) minute: Option<String>,
+    /// The name of the zone.
+    pub(super) zone: String,
+    pub(super) zone_name: String,
+    overrides: Map<String, Value>,
 }
 
-/// A field of the overrides.
-#[derive(Debug, Clone)]
-pub(super) struct OverrideField {
-    pub(super) name: String,
-    pub(super) label: String,
-    pub(super) help: Option<String>,
-    pub(super) input: Input,
-    pub(super) value: String,
+impl Usual {
+    /// That of the feature's first job: what the others make of it, the runs show.
+    pub(super) fn of(known: &KnownFeature) -> Self {
+        let Some(job) = known.jobs.values().next() else {
+            return Self::default();
+        };
+        let slot = |preference: Value| {
+            let preference = Preference::parse(preference.as_object()?).ok()?;
+            Some(job.effective(&preference).ok()?.slot)
+        };
+        let days = |frequency: &str| {
+            let slot = slot(json!({"frequency": frequency}));
+            slot.and_then(|slot| days_of(slot.recurrence))
+        };
+        let as_usual = slot(json!({}));
+        let daily = slot(json!({"frequency": "daily"}));
+        let zone = daily.as_ref().map(|slot| &slot.zone);
+        Self {
+            frequency: as_usual
+                .as_ref()
+                .map_or_else(String::new, |slot| slot.recurrence.frequency().to_owned()),
+            sentence: as_usual.as_ref().map(sentence),
+            weekdays: days("weekly"),
+            monthdays: days("monthly"),
+            time: daily.as_ref().map(|slot| slot.time.to_string()),
+            minute: daily.as_ref().map(|slot| slot.time.minute().to_string()),
+            zone: zone.map_or_else(String::new, Zone::to_string),
+            zone_name: zone.map_or_else(String::new, zone_name),
+            overrides: job.defaults.template_overrides.clone(),
+        }
+    }
+
+    /// The frequency in the words of the form.
+    pub(super) fn frequency_in_words(&self) -> Option<String> {
+        let (_, words) = FREQUENCIES
+            .iter()
+            .find(|(word, _)| *word == self.frequency)?;
+        Some(words.to_lowercase())
+    }
+}
+
+/// What a form is filled from.
+#[derive(Debug)]
+pub(super) struct Source<'s> {
+    pub(super) stored: Option<&'s Map<String, Value>>,
+    pub(super) schema: Option<&'s Value>,
+    pub(super) known: &'s KnownFeature,
 }
 
 /// The form.
 #[derive(Debug, Default)]
 pub(super) struct PreferenceForm {
     pub(super) enabled: bool,
+    /// Empty: as usual.
     pub(super) frequency: String,
-    pub(super) days: Vec<String>,
+    pub(super) weekdays: BTreeSet<String>,
+    pub(super) monthdays: BTreeSet<String>,
     pub(super) time: String,
+    /// The minute of every hour.
+    pub(super) minute: String,
     pub(super) zone: String,
     /// Nothing is stored yet: the browser's zone is the better guess.
     pub(super) detect_zone: bool,
@@ -63,123 +116,200 @@ pub(super) struct PreferenceForm {
     pub(super) raw: String,
     /// What the form was filled from, to notice who else has changed it.
     pub(super) version: String,
+    pub(super) usual: Usual,
+    /// The frequencies that the feature offers, and one that is stored.
+    pub(super) frequencies: Vec<(&'static str, &'static str)>,
     pub(super) errors: Vec<String>,
     wrong: Vec<String>,
 }
 
 impl PreferenceForm {
     /// The form of what is stored.
-    pub(super) fn of(stored: Option<&Map<String, Value>>, schema: Option<&Value>) -> Self {
+    pub(super) fn of(source: &Source<'_>) -> Self {
+        let Source {
+            stored,
+            schema,
+            known,
+        } = source;
         let empty = Map::new();
         let preference = stored.unwrap_or(&empty);
-        let full = merged(preference).map(|merged: MergedPreference| merged.to_json());
-        // What cannot be merged is shown as it stands.
-        let full = full.unwrap_or_else(|_| Value::Object(preference.clone()));
-        let text = |name: &str, default: &str| match &full[name] {
-            Value::String(text) => text.clone(),
-            Value::Null => default.to_owned(),
-            other => other.to_string(),
+        // What cannot be read is shown as it stands.
+        let fields = Preference::parse(preference).map_or_else(
+            |_| Value::Object(preference.clone()),
+            |parsed| parsed.to_json(),
+        );
+        let text = |name: &str| match &fields[name] {
+            Value::Null => String::new(),
+            value => plain(value),
         };
-        let days = match &full["preferred_day"] {
+        let days: BTreeSet<String> = match &fields["preferred_day"] {
             Value::Array(days) => days.iter().map(plain).collect(),
-            Value::Null => Vec::new(),
-            day => vec![plain(day)],
+            Value::Null => BTreeSet::new(),
+            day => [plain(day)].into(),
         };
-        let overrides = overrides_of(stored);
-        let fields = fields(schema, &overrides);
+        let (weekdays, monthdays) = days
+            .into_iter()
+            .partition(|day| WEEKDAYS.contains(&day.as_str()));
+        let time = text("preferred_time");
+        let usual = Usual::of(known);
+        let frequency = text("frequency");
+        let overrides = overrides_of(*stored);
+        let fields = OverrideField::all(*schema, &overrides, &usual.overrides);
         let mut rest = overrides;
         rest.retain(|name, _| !fields.iter().any(|field| field.name == *name));
-        let raw = if rest.is_empty() {
-            String::new()
-        } else {
-            pretty(&Value::Object(rest))
-        };
-        Self {
-            enabled: preference.get("enabled") == Some(&Value::Bool(true)),
-            frequency: text("frequency", "daily"),
-            days,
-            time: text("preferred_time", "09:00"),
-            zone: text("timezone", "UTC"),
+        let offered: Vec<&str> = known.feature.frequencies().collect();
+        let frequencies = FREQUENCIES
+            .into_iter()
+            .filter(|(word, _)| offered.contains(word) || *word == frequency)
+            .collect();
+        let mut form = Self {
+            enabled: stored.is_some_and(|stored| Plan::of(stored, known).enabled()),
+            frequency,
+            weekdays,
+            monthdays,
+            minute: time
+                .rsplit_once(':')
+                .map_or_else(String::new, |(_, minute)| {
+                    minute.trim_start_matches('0').to_owned()
+                }),
+            time,
+            zone: text("timezone"),
             detect_zone: stored.is_none(),
             overrides: fields,
-            raw,
-            version: version_of(stored),
+            raw: if rest.is_empty() {
+                String::new()
+            } else {
+                pretty(&Value::Object(rest))
+            },
+            version: version_of(*stored),
+            usual,
+            frequencies,
             ..Self::default()
+        };
+        if !form.time.is_empty() && form.minute.is_empty() {
+            "0".clone_into(&mut form.minute);
         }
+        form
     }
 
-    /// The form as it was sent, which was filled from what is stored.
-    pub(super) fn sent(
-        pairs: &[(String, String)],
-        stored: Option<&Map<String, Value>>,
-        schema: Option<&Value>,
-    ) -> Self {
-        let one = |name: &str| {
-            let found = pairs.iter().find(|(given, _)| given == name);
-            found.map_or_else(String::new, |(_, value)| value.trim().to_owned())
+    /// The form as it was sent, which was filled from `source`.
+    pub(super) fn sent(pairs: &[(String, String)], source: &Source<'_>) -> Self {
+        let all = |name: &str| -> Vec<String> {
+            let named = pairs.iter().filter(|(given, _)| given == name);
+            let values = named.map(|(_, value)| value.trim().replace("\r\n", "\n"));
+            values.collect()
         };
-        let frequency = one("frequency");
-        let of_days = match frequency.as_str() {
-            "weekly" | "biweekly" => "weekday",
-            "monthly" => "monthday",
-            _ => "",
-        };
-        let days = pairs
-            .iter()
-            .filter(|(name, _)| name == of_days)
-            .map(|(_, day)| day.clone())
-            .collect();
-        let mut overrides = fields(schema, &overrides_of(stored));
-        for field in &mut overrides {
-            field.value = one(&format!("o.{}", field.name));
+        let one = |name: &str| all(name).into_iter().next().unwrap_or_default();
+        let mut form = Self::of(source);
+        for field in &mut form.overrides {
+            field.value = all(&format!("o.{}", field.name)).join("\n");
         }
         Self {
             enabled: one("enabled") == "true",
-            frequency,
-            days,
+            frequency: one("frequency"),
+            weekdays: all("weekday").into_iter().collect(),
+            monthdays: all("monthday").into_iter().collect(),
             time: one("time"),
-            zone: one("zone"),
-            overrides,
+            minute: one("minute"),
+            zone: zone_of(&one("zone")),
             raw: one("raw"),
             version: one("version"),
-            ..Self::default()
+            detect_zone: false,
+            ..form
         }
     }
 
-    /// The preference that is chosen, over what is stored: fields the form does not know are kept.
+    /// Leaves everything to what is usual.
+    pub(super) fn reset(&mut self) {
+        if !self.usual.frequency.is_empty() {
+            self.frequency.clear();
+        }
+        self.weekdays.clear();
+        self.monthdays.clear();
+        self.time.clear();
+        self.minute.clear();
+        self.zone.clear();
+        self.raw.clear();
+        for field in &mut self.overrides {
+            field.value.clear();
+        }
+    }
+
+    /// The preference that is chosen, over what is stored: what was not touched stays as it was written, and so do fields that the
+    /// form does not know.
     pub(super) fn preference(
         &self,
-        stored: Option<&Map<String, Value>>,
+        source: &Source<'_>,
     ) -> Result<Map<String, Value>, Vec<String>> {
-        let mut preference = stored.cloned().unwrap_or_default();
-        preference.insert("enabled".into(), json!(self.enabled));
-        preference.insert("frequency".into(), json!(self.frequency));
-        preference.insert("preferred_time".into(), json!(self.time));
-        preference.insert("timezone".into(), json!(self.zone));
-        let day = |day: &String| {
-            day.parse::<u8>()
-                .map_or_else(|_| json!(day), |day| json!(day))
+        let filled = Self::of(source);
+        let mut preference = source.stored.cloned().unwrap_or_default();
+        let mut set = |name: &str, value: Option<Value>| match value {
+            Some(value) => _ = preference.insert(name.to_owned(), value),
+            None => _ = preference.remove(name),
         };
-        match self.days.as_slice() {
-            [] => preference.remove("preferred_day"),
-            [only] => preference.insert("preferred_day".into(), day(only)),
-            many => preference.insert("preferred_day".into(), many.iter().map(day).collect()),
-        };
-        let overrides = self.overrides()?;
-        if overrides.is_empty() {
-            preference.remove("template_overrides")
-        } else {
-            preference.insert("template_overrides".into(), Value::Object(overrides))
-        };
+        let given = |text: &String| (!text.is_empty()).then(|| json!(text));
+        if self.enabled != filled.enabled {
+            set("enabled", Some(json!(self.enabled)));
+        }
+        if self.frequency != filled.frequency {
+            set("frequency", given(&self.frequency));
+        }
+        let (chosen, before) = (self.days(), filled.days());
+        if chosen != before || (chosen.is_none() && self.frequency != filled.frequency) {
+            set("preferred_day", chosen.and_then(|(_, days)| day_list(days)));
+        }
+        if self.is_hourly() {
+            if self.minute != filled.minute {
+                let minute = self.minute.parse::<u8>();
+                let minute =
+                    minute.map_or_else(|_| self.minute.clone(), |minute| format!("{minute:02}"));
+                set(
+                    "preferred_time",
+                    given(&self.minute).map(|_| json!(format!("00:{minute}"))),
+                );
+            }
+        } else if self.time != filled.time {
+            set("preferred_time", given(&self.time));
+        }
+        if self.zone != filled.zone {
+            set("timezone", given(&self.zone));
+        }
+        if self.overrides != filled.overrides || self.raw != filled.raw.trim() {
+            let overrides = self.read_overrides()?;
+            let overrides = (!overrides.is_empty()).then_some(Value::Object(overrides));
+            set("template_overrides", overrides);
+        }
         Ok(preference)
     }
 
-    fn overrides(&self) -> Result<Map<String, Value>, Vec<String>> {
+    fn frequency_in_effect(&self) -> &str {
+        match self.frequency.as_str() {
+            "" => &self.usual.frequency,
+            chosen => chosen,
+        }
+    }
+
+    pub(super) fn is_hourly(&self) -> bool {
+        self.frequency_in_effect() == "hourly"
+    }
+
+    /// The days that are ticked, and of what.
+    fn days(&self) -> Option<(&'static str, &BTreeSet<String>)> {
+        match self.frequency_in_effect() {
+            "weekly" | "biweekly" => Some(("week", &self.weekdays)),
+            "monthly" => Some(("month", &self.monthdays)),
+            _ => None,
+        }
+    }
+
+    fn read_overrides(&self) -> Result<Map<String, Value>, Vec<String>> {
         let mut errors = Vec::new();
         let mut overrides = match self.raw.as_str() {
             "" => Map::new(),
             raw => read_as(raw.as_bytes()).unwrap_or_else(|error| {
-                errors.push(format!("The overrides are not a JSON object: {error}."));
+                errors.push(format!(
+                    "Advanced settings: this is not a JSON object: {error}."
+                ));
                 Map::new()
             }),
         };
@@ -200,28 +330,16 @@ impl PreferenceForm {
     }
 
     /// Shows what is wrong with what was sent.
-    pub(super) fn add_error(&mut self, feature: &str, errors: &FieldErrors) {
-        let own = format!("/config_value/{feature}/");
+    pub(super) fn add_errors(&mut self, errors: &FieldErrors) {
         for error in &errors.0 {
-            let place = error.pointer.strip_prefix(&own);
-            let field = place.unwrap_or(&error.pointer).to_owned();
-            let value = error
-                .value
-                .as_ref()
-                .map_or_else(String::new, |value| format!(" {value}"));
-            self.errors.push(format!(
-                "{field}:{value} {}; {}.",
-                error.problem, error.remedy
-            ));
-            let name = field.split('/').next().unwrap_or_default().to_owned();
-            self.wrong.push(name);
+            self.errors.push(in_words(error));
+            let name = error.pointer.split('/').nth(1).unwrap_or_default();
+            self.wrong.push(name.to_owned());
         }
     }
 
     pub(super) fn has_day(&self, day: &str) -> bool {
-        self.days
-            .iter()
-            .any(|chosen| chosen.eq_ignore_ascii_case(day))
+        self.weekdays.contains(day) || self.monthdays.contains(day)
     }
 
     pub(super) fn is_wrong(&self, field: &str) -> bool {
@@ -229,33 +347,62 @@ impl PreferenceForm {
     }
 }
 
-impl OverrideField {
-    fn read(&self) -> Result<Option<Value>, String> {
-        let text = self.value.trim();
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let json_of = |what: &str| {
-            read(text.as_bytes())
-                .map_err(|_| format!("{}: {text} cannot be read as {what}.", self.label))
-        };
-        Ok(Some(match &self.input {
-            // `true` and `false` of a switch, or a text.
-            Input::Choice(choices) if choices == BOOLEAN_CHOICES => json_of("choice")?,
-            Input::Text | Input::Choice(_) => json!(text),
-            Input::Lines => text
-                .lines()
-                .map(str::trim)
-                .filter(|line| !line.is_empty())
-                .collect(),
-            Input::Number { .. } => Value::Number(
-                json_of("number")?
-                    .as_number()
-                    .ok_or_else(|| format!("{}: {text} is not a number.", self.label))?
-                    .clone(),
-            ),
-            Input::Json => json_of("JSON")?,
-        }))
+/// A mistake for those who see the form, and not the document.
+pub(super) fn in_words(error: &FieldError) -> String {
+    let (name, below) = match error.pointer.trim_start_matches('/').split_once('/') {
+        Some((name, below)) => (name, below),
+        None => (error.pointer.trim_start_matches('/'), ""),
+    };
+    let label = match name {
+        "frequency" => "How often",
+        "preferred_time" => "Time",
+        "preferred_day" => "Days",
+        "timezone" => "Time zone",
+        "enabled" => "Switched on",
+        "template_overrides" if below.is_empty() => "Settings",
+        "template_overrides" => below,
+        "" => "Preference",
+        other => other,
+    };
+    let value = error
+        .value
+        .as_ref()
+        .map_or_else(String::new, |value| format!(" {value}"));
+    format!("{label}:{value} {}; {}.", error.problem, error.remedy)
+}
+
+/// The zone that a text names: its name, or the city at the end of it where that is one zone's alone.
+fn zone_of(text: &str) -> String {
+    if text.is_empty() || text.parse::<Zone>().is_ok() {
+        return text.to_owned();
+    }
+    let wanted = text.replace(' ', "_");
+    let mut cities = Zone::names().filter(|name| {
+        let city = name.rsplit_once('/').map(|(_, city)| city);
+        city.is_some_and(|city| city.eq_ignore_ascii_case(&wanted))
+    });
+    match (cities.next(), cities.next()) {
+        (Some(only), None) => only,
+        _ => text.to_owned(),
+    }
+}
+
+/// Ticked days as a preference writes them.
+fn day_list(days: &BTreeSet<String>) -> Option<Value> {
+    let day = |day: &String| {
+        day.parse::<u8>()
+            .map_or_else(|_| json!(day), |day| json!(day))
+    };
+    let mut days: Vec<&String> = days.iter().collect();
+    let place = |day: &String| {
+        let weekday = WEEKDAYS.iter().position(|weekday| weekday == day);
+        weekday.unwrap_or_else(|| day.parse().unwrap_or(usize::MAX))
+    };
+    days.sort_by_key(|day| place(day));
+    match days.as_slice() {
+        [] => None,
+        [only] => Some(day(only)),
+        many => Some(many.iter().map(|one| day(one)).collect()),
     }
 }
 
@@ -266,120 +413,157 @@ fn overrides_of(stored: Option<&Map<String, Value>>) -> Map<String, Value> {
         .unwrap_or_default()
 }
 
-const BOOLEAN_CHOICES: &[&str] = &["true", "false"];
-
-fn fields(schema: Option<&Value>, overrides: &Map<String, Value>) -> Vec<OverrideField> {
-    let properties = schema.and_then(|schema| schema.get("properties")?.as_object());
-    let Some(properties) = properties else {
-        return Vec::new();
-    };
-    let field = |(name, property): (&String, &Value)| {
-        let value = overrides.get(name);
-        let input = fitting(input_of(property), value);
-        let text = |key: &str| property.get(key).and_then(Value::as_str).map(str::to_owned);
-        OverrideField {
-            name: name.clone(),
-            label: text("title").unwrap_or_else(|| name.replace('_', " ")),
-            help: text("description"),
-            value: shown(value, &input),
-            input,
-        }
-    };
-    properties.iter().map(field).collect()
-}
-
-fn input_of(property: &Value) -> Input {
-    let texts = |value: &Value| -> Option<Vec<String>> {
-        value
-            .as_array()?
-            .iter()
-            .map(|one| one.as_str().map(str::to_owned))
-            .collect()
-    };
-    if let Some(choices) = property.get("enum").and_then(texts) {
-        return Input::Choice(choices);
-    }
-    let bound = |name: &str| {
-        property
-            .get(name)
-            .filter(|bound| bound.is_number())
-            .map(plain)
-    };
-    match property.get("type").and_then(Value::as_str) {
-        Some("boolean") => Input::Choice(
-            BOOLEAN_CHOICES
-                .iter()
-                .map(|text| (*text).to_owned())
-                .collect(),
-        ),
-        Some(kind @ ("integer" | "number")) => Input::Number {
-            step: if kind == "integer" { "1" } else { "any" },
-            minimum: bound("minimum"),
-            maximum: bound("maximum"),
-        },
-        Some("string") => Input::Text,
-        Some("array") if property["items"]["type"] == "string" => Input::Lines,
-        _ => Input::Json,
-    }
-}
-
-/// An input that can show the value there is, also one that the schema does not allow (any more).
-fn fitting(input: Input, value: Option<&Value>) -> Input {
-    let Some(value) = value else { return input };
-    let one_line = |value: &Value| {
-        value
-            .as_str()
-            .is_some_and(|text| !text.contains(['\n', '\r']) && text.trim() == text)
-    };
-    let fits = match &input {
-        Input::Choice(choices) if choices == BOOLEAN_CHOICES => value.is_boolean(),
-        Input::Choice(choices) => value.is_string() && choices.contains(&plain(value)),
-        Input::Number { .. } => value.is_number(),
-        Input::Text => one_line(value),
-        Input::Lines => value
-            .as_array()
-            .is_some_and(|lines| lines.iter().all(one_line)),
-        Input::Json => true,
-    };
-    match input {
-        input if fits => input,
-        // A stored choice that the schema dropped stays selected until the user makes another one.
-        Input::Choice(mut choices) if value.is_string() && choices != BOOLEAN_CHOICES => {
-            choices.push(plain(value));
-            Input::Choice(choices)
-        }
-        _ => Input::Json,
-    }
-}
-
-fn shown(value: Option<&Value>, input: &Input) -> String {
-    match (value, input) {
-        (None, _) => String::new(),
-        (Some(Value::Array(lines)), Input::Lines) => {
-            lines.iter().map(plain).collect::<Vec<_>>().join("\n")
-        }
-        (Some(value), Input::Json) => pretty(value),
-        (Some(value), _) => plain(value),
-    }
-}
-
-/// A text without its quotes, anything else as JSON.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-pub(super) fn pretty(value: &Value) -> String {
-    // Printing JSON cannot fail.
-    serde_json::to_string_pretty(value).unwrap_or_default()
-}
-
 /// Tells one stored preference from another.
 pub(super) fn version_of(stored: Option<&Map<String, Value>>) -> String {
     let text = stored.map_or_else(String::new, |stored| {
         Value::Object(stored.clone()).to_string()
     });
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_domain::{JobDefaults, JobId};
+
+    use super::*;
+
+    fn known(defaults: Option<Value>) -> KnownFeature {
+        let jobs = defaults.into_iter().map(|defaults| {
+            let job = JobDefaults {
+                defaults: Preference::parse(defaults.as_object().unwrap()).unwrap(),
+                ..JobDefaults::default()
+            };
+            (JobId::new("posts").unwrap(), job)
+        });
+        KnownFeature {
+            jobs: jobs.collect(),
+            ..KnownFeature::default()
+        }
+    }
+
+    /// The fields of a form as a browser sends them when nothing is touched.
+    fn untouched(form: &PreferenceForm) -> Vec<(String, String)> {
+        let mut pairs = vec![
+            ("frequency".to_owned(), form.frequency.clone()),
+            ("time".to_owned(), form.time.clone()),
+            ("minute".to_owned(), form.minute.clone()),
+            ("zone".to_owned(), form.zone.clone()),
+            ("raw".to_owned(), form.raw.clone()),
+        ];
+        if form.enabled {
+            pairs.push(("enabled".to_owned(), "true".to_owned()));
+        }
+        let days = form.weekdays.iter().map(|day| ("weekday", day));
+        let days = days.chain(form.monthdays.iter().map(|day| ("monthday", day)));
+        pairs.extend(days.map(|(name, day)| (name.to_owned(), day.clone())));
+        let overrides = form.overrides.iter();
+        pairs.extend(overrides.map(|field| (format!("o.{}", field.name), field.value.clone())));
+        pairs
+    }
+
+    #[test]
+    fn what_is_not_touched_stays_as_it_was_written() {
+        let usual =
+            json!({"frequency": "weekly", "preferred_day": "monday", "preferred_time": "10:00"});
+        let schema = json!({"properties": {"tone": {"enum": ["dry"]}, "n": {"type": "integer"}}});
+        for stored in [
+            json!({}),
+            json!({"enabled": true}),
+            json!({"enabled": true, "timezone": "europe/berlin"}),
+            json!({"enabled": true, "frequency": "Weekly", "preferred_day": ["FRI", "mon"]}),
+            json!({"enabled": true, "frequency": "hourly", "preferred_time": "9:05", "preferred_day": 3}),
+            json!({"enabled": true, "frequency": "monthly", "preferred_day": ["last", "31"], "own": 1}),
+            json!({"frequency": "dayly", "preferred_time": 9}),
+            json!({"preferred_day": "friday", "template_overrides": {"tone": "odd", "n": "x", "deep": {"a": [1]}}}),
+        ] {
+            for defaults in [None, Some(usual.clone()), Some(json!({"enabled": true}))] {
+                let known = known(defaults);
+                let source = Source {
+                    stored: stored.as_object(),
+                    schema: Some(&schema),
+                    known: &known,
+                };
+                let form = PreferenceForm::of(&source);
+                let sent = PreferenceForm::sent(&untouched(&form), &source);
+                assert_eq!(
+                    sent.preference(&source).map(Value::Object),
+                    Ok(stored.clone()),
+                    "{known:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_emptied_field_is_left_to_what_is_usual() {
+        let known = known(Some(
+            json!({"frequency": "weekly", "preferred_time": "10:00"}),
+        ));
+        let stored = json!({"enabled": true, "frequency": "monthly", "preferred_day": 3, "preferred_time": "11:00",
+            "timezone": "UTC", "own": 1});
+        let source = Source {
+            stored: stored.as_object(),
+            schema: None,
+            known: &known,
+        };
+        let mut form = PreferenceForm::of(&source);
+        assert_eq!(
+            form.usual.sentence.as_deref(),
+            Some("Every Monday at 10:00, UTC")
+        );
+        form.reset();
+        let reset = form.preference(&source).map(Value::Object);
+        assert_eq!(reset, Ok(json!({"enabled": true, "own": 1})));
+    }
+
+    #[test]
+    fn what_is_chosen_is_written_as_a_preference_has_it() {
+        let known = known(Some(json!({"frequency": "weekly"})));
+        let source = Source {
+            stored: None,
+            schema: None,
+            known: &known,
+        };
+        let chosen = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<(String, String)> = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            Value::Object(
+                PreferenceForm::sent(&pairs, &source)
+                    .preference(&source)
+                    .unwrap(),
+            )
+        };
+        assert_eq!(chosen(&[]), json!({}));
+        assert_eq!(
+            chosen(&[
+                ("enabled", "true"),
+                ("weekday", "friday"),
+                ("weekday", "tuesday"),
+                ("zone", "new york"),
+                ("time", "09:30")
+            ]),
+            json!({"enabled": true, "preferred_day": ["tuesday", "friday"], "timezone": "America/New_York",
+                "preferred_time": "09:30"})
+        );
+        assert_eq!(
+            chosen(&[
+                ("frequency", "monthly"),
+                ("weekday", "friday"),
+                ("monthday", "last"),
+                ("monthday", "2")
+            ]),
+            json!({"frequency": "monthly", "preferred_day": [2, "last"]})
+        );
+        assert_eq!(
+            chosen(&[
+                ("frequency", "hourly"),
+                ("minute", "5"),
+                ("time", "09:30"),
+                ("weekday", "friday")
+            ]),
+            json!({"frequency": "hourly", "preferred_time": "00:05"})
+        );
+    }
 }

@@ -7,21 +7,24 @@ use axum::{
     http::header,
     response::{Html, IntoResponse, Response},
 };
-use futures::stream;
+use std::future::ready;
+
+use futures::{StreamExt, stream};
 use punctual_domain::FeatureType;
 use punctual_web::Problem;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{form::plain, render, visitor::Visitor};
+use super::{overrides::plain, render, visitor::Visitor};
 use crate::{
     http::App,
     import::{Import, ImportReport, NewSchedules},
-    store::{InvalidPreferences, READER_EXPIRES_AFTER, StoreError, now},
+    store::{InvalidPreference, READER_EXPIRES_AFTER, StoreError, now},
 };
 
 const TENANTS_PER_PAGE: u32 = 60;
 const MAX_GROUPS: u32 = 500;
+const INVALID_PER_PAGE: u32 = 100;
 const EXPORT_PAGE: u32 = 5_000;
 /// Bytes of the field `csrf` of a form with a file.
 const MAX_CSRF_BYTES: usize = 256;
@@ -158,21 +161,51 @@ pub(super) async fn groups(
 #[template(path = "quarantine.html")]
 struct QuarantinePage {
     visitor: Visitor,
-    found: InvalidPreferences,
+    /// The features that have any, with how many.
+    counts: Vec<(String, i64)>,
+    /// The features whose preferences are being checked.
+    unchecked: Vec<FeatureType>,
+    found: Vec<InvalidPreference>,
+    /// Where the next page begins.
+    next: Option<(String, String)>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct QuarantineQuery {
+    #[serde(default)]
+    feature: String,
+    #[serde(default)]
+    after: String,
 }
 
 pub(super) async fn quarantine(
     State(app): State<App>,
     visitor: Visitor,
+    Query(QuarantineQuery { feature, after }): Query<QuarantineQuery>,
 ) -> Result<Html<String>, Problem> {
     visitor.must_be_admin()?;
-    let found = app.store.invalid_preferences().await?;
-    render(&QuarantinePage { visitor, found })
+    let (counts, unchecked) = app.store.invalid_counts().await?;
+    let mut found = app
+        .store
+        .invalid_preferences((&feature, &after), INVALID_PER_PAGE + 1)
+        .await?;
+    let more = found.len() > INVALID_PER_PAGE as usize;
+    found.truncate(INVALID_PER_PAGE as usize);
+    let last = found.last().filter(|_| more);
+    render(&QuarantinePage {
+        visitor,
+        counts,
+        unchecked,
+        next: last.map(|last| (last.feature_type.clone(), last.tenant_id.clone())),
+        found,
+    })
 }
 
-/// All configurations, as lines that can be imported.
+/// All features and configurations, as lines that can be imported.
 pub(super) async fn export(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
     visitor.must_be_admin()?;
+    // First, so that an import knows them when it comes to the preferences.
+    let features = stream::once(ready(Ok(lines(&app.store.exported_features().await?))));
     let pages = stream::try_unfold(Some((String::new(), String::new())), move |after| {
         let store = app.store.clone();
         async move {
@@ -183,12 +216,7 @@ pub(super) async fn export(State(app): State<App>, visitor: Visitor) -> Result<R
             let next = configs
                 .last()
                 .map(|config| (config.tenant_id.to_string(), config.config_key.clone()));
-            let lines: String = configs
-                .iter()
-                .filter_map(|config| serde_json::to_string(config).ok())
-                .map(|line| line + "\n")
-                .collect();
-            Ok::<_, StoreError>(Some((lines, next)))
+            Ok::<_, StoreError>(Some((lines(&configs), next)))
         }
     });
     let headers = [
@@ -198,7 +226,14 @@ pub(super) async fn export(State(app): State<App>, visitor: Visitor) -> Result<R
             "attachment; filename=\"preferences.ndjson\"",
         ),
     ];
-    Ok((headers, Body::from_stream(pages)).into_response())
+    Ok((headers, Body::from_stream(features.chain(pages))).into_response())
+}
+
+fn lines(entries: &[impl Serialize]) -> String {
+    let lines = entries
+        .iter()
+        .filter_map(|entry| serde_json::to_string(entry).ok());
+    lines.map(|line| line + "\n").collect()
 }
 
 pub(super) async fn import(

@@ -1,4 +1,4 @@
-//! One preference: shown with its next runs, changed, and followed to the agent.
+//! One preference: shown with its next runs, changed, undone, and followed to the agent.
 
 use askama::Template;
 use axum::{
@@ -9,20 +9,25 @@ use axum::{
 };
 use chrono::TimeDelta;
 use punctual_domain::{FeatureType, TenantId, Zone};
-use punctual_web::Problem;
+use punctual_web::{Problem, page::at};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 use super::{
-    form::{FREQUENCIES, Input, PreferenceForm, WEEKDAYS, version_of},
+    form::{PreferenceForm, Source, WEEKDAYS, version_of},
+    overrides::Input,
     render,
-    runs::RunsFragment,
+    runs::{RunsFragment, summary},
     visitor::Visitor,
 };
 use crate::{
     http::App,
-    store::{ChangeError, ConfigId, ConfigStore, Expected, StoreError, now},
-    validate::FEATURE_PREFERENCES,
+    plan::Plan,
+    store::{
+        ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, StoreError, StoredConfig, now,
+    },
+    validate::{FEATURE_PREFERENCES, of_preference},
 };
 
 /// A reader that has not asked for so long does not count: it polls at least once a minute.
@@ -34,21 +39,31 @@ type Address = Path<(String, String)>;
 #[template(path = "feature.html")]
 struct FeaturePage<'a> {
     visitor: &'a Visitor,
-    tenant: &'a TenantId,
-    feature: &'a FeatureType,
+    subject: &'a Subject,
     form: PreferenceForm,
-    /// The change that was just made, and where it is.
-    saved: Option<i64>,
-    arrival: &'static str,
+    notice: Notice,
     zones: Vec<String>,
     runs: String,
 }
 
-/// Tenant and feature that an address names.
+/// What the page says of what was just done.
+#[derive(Default)]
+struct Notice {
+    /// The change that was made.
+    saved: Option<i64>,
+    /// The version of the tenant's preferences before it.
+    before: Option<i64>,
+    text: &'static str,
+    /// What somebody else has stored meanwhile, in a line.
+    conflict: Option<String>,
+}
+
+/// Tenant and feature that an address names, and what is known of both.
 struct Subject {
     tenant: TenantId,
     feature: FeatureType,
     schema: Option<Value>,
+    known: Arc<KnownFeature>,
     stored: Option<Map<String, Value>>,
 }
 
@@ -61,42 +76,64 @@ impl Subject {
         let stored = config.and_then(|config| own(&config.config_value, &feature).cloned());
         Ok(Self {
             schema: app.store.schema(&feature).await?,
+            known: app.store.feature(&feature),
             tenant,
             feature,
             stored,
         })
     }
 
-    fn form(&self, pairs: &[(String, String)]) -> PreferenceForm {
-        PreferenceForm::sent(pairs, self.stored.as_ref(), self.schema.as_ref())
+    fn title(&self) -> &str {
+        title(&self.known, self.feature.as_str())
+    }
+
+    /// Of its page.
+    fn address(&self) -> String {
+        at(&format!(
+            "/tenants/{}/features/{}",
+            self.tenant, self.feature
+        ))
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
+            stored: self.stored.as_ref(),
+            schema: self.schema.as_ref(),
+            known: &self.known,
+        }
     }
 
     fn page(
         &self,
         visitor: &Visitor,
         form: PreferenceForm,
-        saved: Option<i64>,
-        arrival: &'static str,
+        notice: Notice,
     ) -> Result<Html<String>, Problem> {
-        let Html(runs) = render(&self.runs_of(&form))?;
+        let Html(runs) = render(&self.runs_of(visitor, &form))?;
         render(&FeaturePage {
             visitor,
-            tenant: &self.tenant,
-            feature: &self.feature,
+            subject: self,
             form,
-            saved,
-            arrival,
+            notice,
             zones: Zone::names().collect(),
             runs,
         })
     }
 
-    fn runs_of(&self, form: &PreferenceForm) -> RunsFragment {
-        match form.preference(self.stored.as_ref()) {
-            Ok(preference) => RunsFragment::of(&preference, now()),
-            Err(errors) => RunsFragment::invalid(errors.join(" ")),
+    fn runs_of(&self, visitor: &Visitor, form: &PreferenceForm) -> RunsFragment {
+        match form.preference(&self.source()) {
+            Ok(preference) => {
+                let plan = Plan::of(&preference, &self.known);
+                RunsFragment::of(&plan, &self.tenant, now(), visitor.is_operator())
+            }
+            Err(errors) => RunsFragment::invalid(errors),
         }
     }
+}
+
+/// What people call a feature.
+pub(super) fn title<'k>(known: &'k KnownFeature, name: &'k str) -> &'k str {
+    known.feature.title.as_deref().unwrap_or(name)
 }
 
 pub(super) fn id_of(tenant: &TenantId) -> ConfigId {
@@ -111,27 +148,37 @@ fn own<'a>(value: &'a Map<String, Value>, feature: &FeatureType) -> Option<&'a M
 }
 
 #[derive(Deserialize)]
-pub(super) struct SavedQuery {
+pub(super) struct NoticeQuery {
     saved: Option<i64>,
+    before: Option<i64>,
+    #[serde(default)]
+    unchanged: bool,
 }
 
 pub(super) async fn show(
     State(app): State<App>,
     visitor: Visitor,
     address: Address,
-    Query(SavedQuery { saved }): Query<SavedQuery>,
+    Query(query): Query<NoticeQuery>,
 ) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
-    let form = PreferenceForm::of(subject.stored.as_ref(), subject.schema.as_ref());
-    let arrival = match saved {
+    let form = PreferenceForm::of(&subject.source());
+    let text = match query.saved {
         Some(change) => {
             Arrival::of(&app.store, &subject.feature, change)
                 .await?
                 .text
         }
+        None if query.unchanged => "Nothing was changed.",
         None => "",
     };
-    subject.page(&visitor, form, saved, arrival)
+    let notice = Notice {
+        saved: query.saved,
+        before: query.before.filter(|_| visitor.can_write()),
+        text,
+        conflict: None,
+    };
+    subject.page(&visitor, form, notice)
 }
 
 /// The next runs of what is chosen in the form.
@@ -142,8 +189,8 @@ pub(super) async fn runs(
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
-    let form = subject.form(&pairs);
-    render(&subject.runs_of(&form))
+    let form = PreferenceForm::sent(&pairs, &subject.source());
+    render(&subject.runs_of(&visitor, &form))
 }
 
 pub(super) async fn save(
@@ -156,68 +203,163 @@ pub(super) async fn save(
         let found = pairs.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.as_str())
     };
-    let subject = Subject::of(&app, &visitor, address).await?;
-    let mut form = subject.form(&pairs);
-    if sent("action") == Some("preview") {
-        return Ok(subject.page(&visitor, form, None, "")?.into_response());
+    let mut subject = Subject::of(&app, &visitor, address).await?;
+    let mut form = PreferenceForm::sent(&pairs, &subject.source());
+    match sent("action") {
+        Some("preview") => {
+            return Ok(subject
+                .page(&visitor, form, Notice::default())?
+                .into_response());
+        }
+        Some("reset") => {
+            form.reset();
+            return Ok(subject
+                .page(&visitor, form, Notice::default())?
+                .into_response());
+        }
+        _ => {}
     }
     visitor.may_change(sent("csrf"))?;
-    let refused = match form.preference(subject.stored.as_ref()) {
-        Err(errors) => {
-            form.errors = errors;
-            form
+    let mut notice = Notice::default();
+    let here = format!("/tenants/{}/features/{}", subject.tenant, subject.feature);
+    match form.preference(&subject.source()) {
+        Err(errors) => form.errors = errors,
+        Ok(chosen) if subject.stored.clone().unwrap_or_default() == chosen => {
+            return Ok(Redirect::to(&format!("{here}?unchanged=true")).into_response());
         }
         Ok(_) => match store(&app.store, &visitor, &subject, &form).await {
-            Ok(change) => {
-                let (tenant, feature) = (&subject.tenant, &subject.feature);
-                let to = format!("/tenants/{tenant}/features/{feature}?saved={change}");
+            Ok((config, change)) => {
+                let before = config.map_or(0, |config| config.version - 1);
+                let to = format!("{here}?saved={change}&before={before}");
                 return Ok(Redirect::to(&to).into_response());
             }
             Err(ChangeError::Invalid(errors)) => {
-                form.add_error(subject.feature.as_str(), &errors);
-                form
+                form.add_errors(&of_preference(errors, &subject.feature));
             }
             Err(ChangeError::Unexpected(_)) => {
-                form.errors = vec![
-                    "Someone else has changed this preference. Reload the page to see the change, then save."
-                        .to_owned(),
-                ];
-                form
+                let Subject {
+                    tenant, feature, ..
+                } = &subject;
+                let address = Path((tenant.to_string(), feature.to_string()));
+                subject = Subject::of(&app, &visitor, address).await?;
+                // Saving again keeps what is in the form.
+                form.version = version_of(subject.stored.as_ref());
+                let theirs = subject.stored.as_ref();
+                let theirs = theirs.map(|theirs| summary(&Plan::of(theirs, &subject.known)));
+                notice.conflict = Some(theirs.unwrap_or_else(|| "Not set".to_owned()));
             }
             Err(error) => return Err(error.into()),
         },
-    };
-    let page = subject.page(&visitor, refused, None, "")?;
+    }
+    let page = subject.page(&visitor, form, notice)?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
-/// Stores what the form says, unless this preference is not the one the form was filled from. Returns the change.
+/// Stores what the form says, unless this preference is not the one the form was filled from. Returns what is stored, and the
+/// change.
 async fn store(
     store: &ConfigStore,
     visitor: &Visitor,
     subject: &Subject,
     form: &PreferenceForm,
-) -> Result<i64, ChangeError> {
+) -> Result<(Option<StoredConfig>, i64), ChangeError> {
     let Subject {
         tenant, feature, ..
     } = subject;
-    let id = id_of(tenant);
-    let anything = Expected::default();
-    let changed = store.edit(&id, &anything, visitor.name(), |current| {
-        let mut value = current.map_or_else(Map::new, |config| config.config_value.clone());
-        let stored = own(&value, feature);
+    let change = |stored: Option<&Map<String, Value>>| {
         if version_of(stored) != form.version {
-            return Err(ChangeError::Unexpected(
-                current.map(|config| config.version),
-            ));
+            return Err(ChangeError::Unexpected(None));
         }
+        let source = Source {
+            stored,
+            ..subject.source()
+        };
         // What the form cannot say was found out before.
-        let preference = form.preference(stored).map_err(|_| ChangeError::Missing)?;
-        value.insert(feature.to_string(), Value::Object(preference));
+        let preference = form.preference(&source).map_err(|_| ChangeError::Missing)?;
+        Ok(Some(preference))
+    };
+    edit(store, visitor, tenant, feature, change).await
+}
+
+/// Changes a tenant's preference for a feature to what `change` makes of the one that is stored; `None` removes it.
+pub(super) async fn edit(
+    store: &ConfigStore,
+    visitor: &Visitor,
+    tenant: &TenantId,
+    feature: &FeatureType,
+    change: impl Fn(Option<&Map<String, Value>>) -> Result<Option<Map<String, Value>>, ChangeError>,
+) -> Result<(Option<StoredConfig>, i64), ChangeError> {
+    let edited = |current: Option<&StoredConfig>| {
+        let mut value = current.map_or_else(Map::new, |config| config.config_value.clone());
+        match change(own(&value, feature))? {
+            Some(preference) => value.insert(feature.to_string(), Value::Object(preference)),
+            None => value.remove(feature.as_str()),
+        };
         Ok(Value::Object(value))
-    });
-    let (_, change) = changed.await?;
-    Ok(change)
+    };
+    let anything = Expected::default();
+    store
+        .edit(&id_of(tenant), &anything, visitor.name(), edited)
+        .await
+}
+
+#[derive(Deserialize)]
+pub(super) struct SwitchForm {
+    csrf: Option<String>,
+    enabled: bool,
+}
+
+/// Switches a feature on or off, and leaves the rest of its preference as it is.
+pub(super) async fn switch(
+    State(app): State<App>,
+    visitor: Visitor,
+    Path((tenant, feature)): Address,
+    Form(sent): Form<SwitchForm>,
+) -> Result<Redirect, Problem> {
+    visitor.may_change(sent.csrf.as_deref())?;
+    let tenant = visitor.may_see(&tenant)?;
+    let feature = FeatureType::new(&feature)?;
+    let switched = |stored: Option<&Map<String, Value>>| {
+        let mut preference = stored.cloned().unwrap_or_default();
+        preference.insert("enabled".to_owned(), json!(sent.enabled));
+        Ok(Some(preference))
+    };
+    edit(&app.store, &visitor, &tenant, &feature, switched).await?;
+    let word = if sent.enabled { "on" } else { "off" };
+    Ok(Redirect::to(&format!(
+        "/tenants/{tenant}?switched={word}&feature={feature}"
+    )))
+}
+
+#[derive(Deserialize)]
+pub(super) struct RestoreForm {
+    csrf: Option<String>,
+    /// The version of the tenant's preferences to take this one from.
+    version: i64,
+}
+
+/// Brings a preference back as it was in an earlier version, and leaves the others as they are.
+pub(super) async fn restore(
+    State(app): State<App>,
+    visitor: Visitor,
+    Path((tenant, feature)): Address,
+    Form(sent): Form<RestoreForm>,
+) -> Result<Redirect, Problem> {
+    visitor.may_change(sent.csrf.as_deref())?;
+    let tenant = visitor.may_see(&tenant)?;
+    let feature = FeatureType::new(&feature)?;
+    let past = app.store.past(&id_of(&tenant), sent.version).await?;
+    let past = past.ok_or_else(|| {
+        Problem::bad_request("that version is no longer kept; choose another one from the history")
+    })?;
+    let past = past.as_ref().and_then(|past| own(past, &feature));
+    let restored = |_: Option<&Map<String, Value>>| Ok(past.cloned());
+    let restored = edit(&app.store, &visitor, &tenant, &feature, restored).await;
+    let (config, change) = restored?;
+    let before = config.map_or(0, |config| config.version - 1);
+    Ok(Redirect::to(&format!(
+        "/tenants/{tenant}/features/{feature}?saved={change}&before={before}"
+    )))
 }
 
 #[derive(Deserialize)]

@@ -1,29 +1,40 @@
-//! When a preference will run next, in words.
+//! What a preference comes to, as a part of a page.
 
 use askama::Template;
 use chrono::{DateTime, Utc};
-use punctual_domain::{ClockChange, FieldErrors, MergedPreference, Preference, Slot, Zone};
+use punctual_domain::{ClockChange, TenantId, Zone};
 use punctual_web::format::local;
-use serde_json::{Map, Value};
+
+use super::form::in_words;
+use crate::{
+    plan::{JobPlan, Plan, Run},
+    sentence::{sentence, zone_name},
+};
 
 const MAX_RUNS: usize = 5;
 
-/// The next runs of a preference.
+/// What a preference comes to: when it runs next, or why it does not.
 #[derive(Debug, Template)]
 #[template(path = "runs.html")]
 pub(super) struct RunsFragment {
-    runs: Runs,
+    /// Why it cannot run, or be stored.
+    problems: Vec<String>,
+    /// What it leaves open is not known here.
+    unknown: bool,
+    jobs: Vec<JobRuns>,
+    /// Whether instants stand beside in UTC.
+    utc: bool,
 }
 
+/// With a job, or with all that make the same of it.
 #[derive(Debug)]
-enum Runs {
-    Invalid(String),
-    Off,
-    Next {
-        rule: String,
-        zone: String,
-        runs: Vec<RunRow>,
-    },
+struct JobRuns {
+    /// Where the jobs of a feature differ: which these are.
+    name: Option<String>,
+    enabled: bool,
+    sentence: String,
+    zone: String,
+    runs: Vec<RunRow>,
 }
 
 #[derive(Debug)]
@@ -35,77 +46,103 @@ struct RunRow {
 }
 
 impl RunsFragment {
-    pub(super) fn of(preference: &Map<String, Value>, now: DateTime<Utc>) -> Self {
-        let runs = match merged(preference) {
-            Err(FieldErrors(errors)) => Runs::Invalid(
-                errors
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            ),
-            Ok(merged) if !merged.enabled => Runs::Off,
-            Ok(merged) => Runs::Next {
-                rule: merged.slot.to_string(),
-                zone: merged.slot.zone.to_string(),
-                runs: next(&merged.slot, now),
-            },
+    pub(super) fn of(plan: &Plan, tenant: &TenantId, now: DateTime<Utc>, utc: bool) -> Self {
+        let plans = match plan {
+            Plan::Known(plans) => plans.as_slice(),
+            Plan::Unknown | Plan::Unreadable(_) => &[],
         };
-        Self { runs }
-    }
-
-    pub(super) fn invalid(reason: String) -> Self {
+        let several = plans.len() > 1;
         Self {
-            runs: Runs::Invalid(reason),
+            problems: plan
+                .problem()
+                .map_or_else(Vec::new, |errors| errors.0.iter().map(in_words).collect()),
+            unknown: matches!(plan, Plan::Unknown),
+            jobs: plans
+                .iter()
+                .filter_map(|plan| JobRuns::of(plan, tenant, now, several))
+                .collect(),
+            // Beside a zone that is UTC, it would say the same.
+            utc: utc
+                && plans
+                    .iter()
+                    .filter_map(JobPlan::slot)
+                    .any(|slot| slot.zone != Zone::utc()),
+        }
+    }
+
+    pub(super) fn invalid(problems: Vec<String>) -> Self {
+        Self {
+            problems,
+            unknown: false,
+            jobs: Vec::new(),
+            utc: false,
         }
     }
 }
 
-/// A preference over the documented defaults.
-pub(super) fn merged(preference: &Map<String, Value>) -> Result<MergedPreference, FieldErrors> {
-    let stored = Preference::parse(preference)?;
-    MergedPreference::merge(&stored, &Preference::default(), &Zone::utc())
-}
-
-fn next(slot: &Slot, now: DateTime<Utc>) -> Vec<RunRow> {
-    let instants = std::iter::successors(slot.next_after(now), |last| slot.next_after(*last));
-    let mut before = now;
-    let run = |instant: DateTime<Utc>| {
-        let run = RunRow {
-            local: local(&slot.zone, instant),
-            utc: instant.format("%Y-%m-%d %H:%M").to_string(),
-            note: note(slot, before, instant),
+impl JobRuns {
+    /// `None`: it cannot run.
+    fn of(plan: &JobPlan, tenant: &TenantId, now: DateTime<Utc>, several: bool) -> Option<Self> {
+        let names = plan.jobs.iter().map(ToString::to_string);
+        let name = several.then(|| names.collect::<Vec<_>>().join(", "));
+        if !plan.enabled() {
+            return Some(Self {
+                name,
+                enabled: false,
+                sentence: String::new(),
+                zone: String::new(),
+                runs: Vec::new(),
+            });
+        }
+        let slot = plan.slot()?;
+        let run = |run: Run| RunRow {
+            local: local(&slot.zone, run.at),
+            utc: run.at.format("%Y-%m-%d %H:%M").to_string(),
+            note: run.clock_change.map(|change| match change {
+                ClockChange::Skipped => format!(
+                    "The clocks skip {} on this day: the run is later by the same amount.",
+                    slot.time
+                ),
+                ClockChange::Repeated => format!(
+                    "The clocks show {} twice on this day: the run is at the first.",
+                    slot.time
+                ),
+            }),
         };
-        before = instant;
-        run
-    };
-    instants.take(MAX_RUNS).map(run).collect()
+        Some(Self {
+            name,
+            enabled: true,
+            sentence: sentence(slot),
+            zone: zone_name(&slot.zone),
+            runs: plan.runs(tenant, now).take(MAX_RUNS).map(run).collect(),
+        })
+    }
 }
 
-fn note(slot: &Slot, before: DateTime<Utc>, instant: DateTime<Utc>) -> Option<String> {
-    match slot.clock_change(instant) {
-        Some(ClockChange::Skipped) => {
-            return Some(format!(
-                "The clocks skip {} on this day: the run is later by the same amount.",
-                slot.time
-            ));
+/// What a preference comes to in a line, such as `Every day at 09:00, UTC`.
+pub(super) fn summary(plan: &Plan) -> String {
+    match plan {
+        Plan::Unreadable(_) => "Cannot run".to_owned(),
+        Plan::Unknown => "At the usual time".to_owned(),
+        _ if plan.problem().is_some() => "Cannot run".to_owned(),
+        _ if !plan.enabled() => "Off".to_owned(),
+        Plan::Known(plans) => {
+            let on = plans.iter().filter(|plan| plan.enabled());
+            let said = on.filter_map(JobPlan::slot).map(sentence);
+            said.collect::<Vec<_>>().join("; ")
         }
-        Some(ClockChange::Repeated) => {
-            return Some(format!(
-                "The clocks show {} twice on this day: the run is at the first.",
-                slot.time
-            ));
-        }
-        None => {}
     }
-    let offset = |at| slot.zone.offset_seconds(at);
-    let moved = (offset(instant)? - offset(before)?) / 60;
-    if moved == 0 {
+}
+
+/// The next run of a preference, in its zone.
+pub(super) fn next_run(plan: &Plan, tenant: &TenantId, now: DateTime<Utc>) -> Option<String> {
+    let Plan::Known(plans) = plan else {
         return None;
-    }
-    let direction = if moved > 0 { "forward" } else { "back" };
-    Some(format!(
-        "The clocks went {direction} by {} minutes before this run.",
-        moved.abs()
-    ))
+    };
+    let next = plans.iter().filter_map(|plan| {
+        let next = plan.runs(tenant, now).next()?;
+        Some((next.at, &plan.slot()?.zone))
+    });
+    let (at, zone) = next.min_by_key(|(at, _)| *at)?;
+    Some(format!("{} ({})", local(zone, at), zone_name(zone)))
 }

@@ -1,26 +1,33 @@
-//! One tenant: all features, and the history with restoring from it.
+//! One tenant: all features, and the history with bringing back from it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
 use axum::{
-    Form,
     extract::{Path, Query, State},
     response::{Html, Redirect},
 };
+use chrono::{DateTime, Utc};
 use punctual_domain::{FeatureType, TenantId};
-use punctual_web::{Problem, format::local};
+use punctual_web::Problem;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{form, preference::id_of, render, runs::merged, visitor::Visitor};
+use super::{
+    form::{Usual, in_words},
+    overrides::pretty,
+    preference::{id_of, title},
+    render,
+    runs::{next_run, summary},
+    visitor::Visitor,
+};
 use crate::{
     http::App,
-    store::{Expected, PastConfig, now},
-    validate::FEATURE_PREFERENCES,
+    plan::Plan,
+    store::{KnownFeature, PastConfig, now},
 };
 
-const VERSIONS_PER_PAGE: u32 = 20;
+const VERSIONS_PER_PAGE: usize = 20;
 
 #[derive(Template)]
 #[template(path = "tenant.html")]
@@ -28,64 +35,104 @@ struct TenantPage {
     visitor: Visitor,
     tenant: TenantId,
     features: Vec<FeatureState>,
+    notice: Option<String>,
 }
 
 /// How a feature stands for the tenant.
 struct FeatureState {
     name: String,
-    state: &'static str,
-    class: &'static str,
+    title: String,
+    description: Option<String>,
+    stands: Stands,
+    /// Whether there is a usual time for who chooses none.
+    usual: bool,
     next: Option<String>,
 }
 
+/// What there is to say of a feature.
+enum Stands {
+    NotSet,
+    Off,
+    /// On, and when it runs, in words.
+    On(String),
+    /// It cannot run: why.
+    Wrong(Vec<String>),
+}
+
 impl FeatureState {
-    fn of(name: String, preference: Option<&Value>) -> Self {
-        let (state, class, next) = match preference.and_then(Value::as_object).map(merged) {
-            None => ("not set", "off", None),
-            Some(Err(_)) => ("not valid", "wrong", None),
-            Some(Ok(merged)) if !merged.enabled => ("off", "off", None),
-            Some(Ok(merged)) => {
-                let slot = &merged.slot;
-                let next = slot
-                    .next_after(now())
-                    .map(|instant| format!("{} ({})", local(&slot.zone, instant), slot.zone));
-                ("on", "on", next)
-            }
+    fn of(
+        name: String,
+        preference: Option<&Value>,
+        known: &KnownFeature,
+        tenant: &TenantId,
+    ) -> Self {
+        let plan = preference
+            .and_then(Value::as_object)
+            .map(|preference| Plan::of(preference, known));
+        let stands = match &plan {
+            None => Stands::NotSet,
+            Some(plan) => match plan.problem() {
+                Some(errors) => Stands::Wrong(errors.0.iter().map(in_words).collect()),
+                None if plan.enabled() => Stands::On(summary(plan)),
+                None => Stands::Off,
+            },
         };
         Self {
+            title: title(known, &name).to_owned(),
+            description: known.feature.description.clone(),
+            usual: Usual::of(known).sentence.is_some(),
+            next: plan.and_then(|plan| next_run(&plan, tenant, now())),
             name,
-            state,
-            class,
-            next,
+            stands,
         }
     }
+
+    fn is_on(&self) -> bool {
+        matches!(self.stands, Stands::On(_) | Stands::Wrong(_))
+    }
+
+    /// Whether switching it on is enough for it to run.
+    fn can_switch(&self) -> bool {
+        match self.stands {
+            Stands::NotSet => self.usual,
+            Stands::Off | Stands::On(_) | Stands::Wrong(_) => true,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct SwitchedQuery {
+    switched: Option<String>,
+    feature: Option<String>,
 }
 
 pub(super) async fn overview(
     State(app): State<App>,
     visitor: Visitor,
     Path(tenant): Path<String>,
+    Query(query): Query<SwitchedQuery>,
 ) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
     let config = app.store.config(&id_of(&tenant)).await?;
     let value = config.map_or_else(Map::new, |config| config.config_value);
-    let known = app.store.feature_types().await?;
-    let names: BTreeSet<String> = known
-        .into_iter()
-        .map(|(name, _)| name)
-        .chain(value.keys().cloned())
-        .collect();
-    let features = names
-        .into_iter()
-        .map(|name| {
-            let preference = value.get(&name);
-            FeatureState::of(name, preference)
-        })
-        .collect();
+    let known = app.store.feature_names().await?.into_iter();
+    let names: BTreeSet<String> = known.chain(value.keys().cloned()).collect();
+    let mut features = Vec::new();
+    for name in names {
+        let known = app.store.feature(&FeatureType::new(&name)?);
+        let preference = value.get(&name);
+        features.push(FeatureState::of(name, preference, &known, &tenant));
+    }
+    let switched = query.switched.filter(|word| word == "on" || word == "off");
+    let notice = switched.zip(query.feature).and_then(|(word, name)| {
+        let feature = features.iter().find(|feature| feature.name == name)?;
+        Some(format!("{} is {word}.", feature.title))
+    });
     render(&TenantPage {
         visitor,
         tenant,
         features,
+        notice,
     })
 }
 
@@ -112,13 +159,76 @@ pub(super) async fn open(
 struct HistoryPage {
     visitor: Visitor,
     tenant: TenantId,
-    versions: Vec<PastConfig>,
+    versions: Vec<VersionRow>,
     next_before: Option<i64>,
 }
 
-impl HistoryPage {
-    fn pretty(&self, value: &Map<String, Value>) -> String {
-        form::pretty(&Value::Object(value.clone()))
+/// A version, with what it changed.
+struct VersionRow {
+    version: i64,
+    changed_at: DateTime<Utc>,
+    actor: String,
+    changes: Vec<ChangeRow>,
+    /// The whole value, for operators.
+    raw: Option<String>,
+}
+
+/// What a version changed of a feature.
+struct ChangeRow {
+    feature: String,
+    title: String,
+    before: String,
+    after: String,
+    /// The version that has it as it was before.
+    restore: i64,
+}
+
+impl ChangeRow {
+    /// What is different between two values of a tenant's preferences.
+    fn between(app: &App, before: &PastValue, after: &PastValue) -> Vec<Self> {
+        let names: BTreeSet<&String> = before.value.keys().chain(after.value.keys()).collect();
+        let changed = names
+            .into_iter()
+            .filter(|name| before.value.get(*name) != after.value.get(*name));
+        let row = |name: &String| {
+            let known = FeatureType::new(name).map(|feature| app.store.feature(&feature));
+            let known: Arc<KnownFeature> = known.unwrap_or_default();
+            let said = |value: &Map<String, Value>| {
+                let preference = value.get(name).and_then(Value::as_object);
+                preference.map_or_else(
+                    || "Not set".to_owned(),
+                    |preference| summary(&Plan::of(preference, &known)),
+                )
+            };
+            let (old, new) = (said(&before.value), said(&after.value));
+            Self {
+                feature: name.clone(),
+                title: title(&known, name).to_owned(),
+                after: if old == new {
+                    "other settings".to_owned()
+                } else {
+                    new
+                },
+                before: old,
+                restore: before.version,
+            }
+        };
+        changed.map(row).collect()
+    }
+}
+
+/// A tenant's preferences at a version; empty where they were removed.
+struct PastValue {
+    version: i64,
+    value: Map<String, Value>,
+}
+
+impl From<&PastConfig> for PastValue {
+    fn from(past: &PastConfig) -> Self {
+        Self {
+            version: past.version,
+            value: past.config_value.clone().unwrap_or_default(),
+        }
     }
 }
 
@@ -134,53 +244,41 @@ pub(super) async fn history(
     Query(HistoryPageQuery { before }): Query<HistoryPageQuery>,
 ) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
-    let (versions, more) = app
+    let id = id_of(&tenant);
+    let limit = VERSIONS_PER_PAGE as u32 + 1;
+    let (past, more) = app
         .store
-        .history(
-            &id_of(&tenant),
-            before.unwrap_or(i64::MAX),
-            VERSIONS_PER_PAGE,
-        )
+        .history(&id, before.unwrap_or(i64::MAX), limit)
         .await?;
-    let next_before = versions.last().map(|last| last.version).filter(|_| more);
+    let row = |(place, config): (usize, &PastConfig)| {
+        let before = match past.get(place + 1) {
+            Some(before) => Some(PastValue::from(before)),
+            None if config.version == 1 => Some(PastValue {
+                version: 0,
+                value: Map::new(),
+            }),
+            None => None,
+        };
+        let after = PastValue::from(config);
+        VersionRow {
+            version: config.version,
+            changed_at: config.changed_at,
+            actor: config.actor.clone(),
+            changes: before
+                .map_or_else(Vec::new, |before| ChangeRow::between(&app, &before, &after)),
+            raw: visitor
+                .is_operator()
+                .then(|| pretty(&Value::Object(after.value))),
+        }
+    };
+    // The last one says what the one before it changed.
+    let shown = past.len().min(VERSIONS_PER_PAGE);
+    let versions: Vec<VersionRow> = past.iter().enumerate().take(shown).map(row).collect();
+    let last = versions.last().map(|last| last.version);
     render(&HistoryPage {
         visitor,
         tenant,
+        next_before: last.filter(|_| more || past.len() > shown),
         versions,
-        next_before,
     })
-}
-
-#[derive(Deserialize)]
-pub(super) struct RestoreForm {
-    csrf: Option<String>,
-    version: i64,
-}
-
-pub(super) async fn restore(
-    State(app): State<App>,
-    visitor: Visitor,
-    Path(tenant): Path<String>,
-    Form(sent): Form<RestoreForm>,
-) -> Result<Redirect, Problem> {
-    visitor.may_change(sent.csrf.as_deref())?;
-    let tenant = visitor.may_see(&tenant)?;
-    let value = app
-        .store
-        .past_value(&id_of(&tenant), sent.version)
-        .await?
-        .ok_or_else(|| {
-            Problem::bad_request(
-                "that version cannot be restored; choose another one from the history",
-            )
-        })?;
-    let config = app
-        .store
-        .check(FEATURE_PREFERENCES, Value::Object(value))
-        .await?;
-    let anything = Expected::default();
-    app.store
-        .change(&id_of(&tenant), &anything, visitor.name(), Some(config))
-        .await?;
-    Ok(Redirect::to(&format!("/tenants/{tenant}/history")))
 }

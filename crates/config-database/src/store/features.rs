@@ -1,0 +1,200 @@
+//! What is known of a feature beside its schema: what people call it and what a preference for it may say, which an administrator
+//! stores, and what its jobs make of what a preference leaves out, which agents publish.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use punctual_domain::{Feature, FeatureType, FieldErrors, Fields, Invalid, JobDefaults, JobId};
+use serde_json::{Map, Value};
+use sqlx::{AnyConnection, Row};
+
+use super::{ConfigStore, SchemaError, StoreError, schemas::Schema};
+
+/// What is known of the features, by name.
+pub(super) type Features = Arc<RwLock<BTreeMap<String, Arc<KnownFeature>>>>;
+
+/// What is known of a feature beside its schema.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct KnownFeature {
+    pub(crate) feature: Feature,
+    /// Its jobs, as an agent published them last; empty: none has.
+    pub(crate) jobs: BTreeMap<JobId, JobDefaults>,
+}
+
+impl KnownFeature {
+    /// One that was stored. What this version cannot read of it counts as not known.
+    fn stored(feature_type: &str, description: &str, jobs: &str) -> Self {
+        let warn = |what: &str, error: &dyn std::fmt::Display| {
+            tracing::warn!(feature_type, %error, "Ignored the stored {what} of {feature_type}: {error}");
+        };
+        let description: Map<String, Value> = serde_json::from_str(description).unwrap_or_default();
+        let mut fields = Fields::new(&description, "");
+        let feature = Feature::read(&mut fields);
+        let feature = fields.finish(|| Some(feature));
+        let feature = feature.inspect_err(|error| warn("description", error));
+        let jobs = serde_json::from_str(jobs).unwrap_or(Value::Null);
+        let jobs = JobDefaults::parse_all(&jobs, "");
+        let jobs = jobs.inspect_err(|error| warn("jobs", error));
+        Self {
+            feature: feature.unwrap_or_default(),
+            jobs: jobs.unwrap_or_default(),
+        }
+    }
+}
+
+impl ConfigStore {
+    /// What is known of a feature; nothing, before anything is stored or published.
+    pub(crate) fn feature(&self, feature_type: &FeatureType) -> Arc<KnownFeature> {
+        let features = self.features.read().unwrap_or_else(PoisonError::into_inner);
+        let known = features.get(feature_type.as_str());
+        known.cloned().unwrap_or_default()
+    }
+
+    /// Stores what people call a feature and what a preference for it may say, with its schema; both replace what was stored.
+    pub(crate) async fn set_feature(
+        &self,
+        feature_type: &FeatureType,
+        feature: Feature,
+        schema: Option<&Value>,
+    ) -> Result<(), SchemaError> {
+        let schema = schema.map(Schema::new).transpose()?;
+        let mut transaction = self.begin(self.dialect.begin_write()).await?;
+        let name = feature_type.as_str();
+        let written = sqlx::query(
+            "INSERT INTO features (feature_type, description) VALUES ($1, $2)
+             ON CONFLICT (feature_type) DO UPDATE SET description = excluded.description",
+        )
+        .bind(name)
+        .bind(Value::Object(feature.to_json()).to_string())
+        .execute(&mut *transaction)
+        .await;
+        written.map_err(StoreError::new)?;
+        Schema::write(&mut transaction, name, schema.as_ref()).await?;
+        transaction.commit().await.map_err(StoreError::new)?;
+        self.saw_schema(name, schema);
+        self.saw_feature(name, |known| known.feature = feature);
+        Ok(())
+    }
+
+    /// Stores what the jobs of a feature make of what a preference leaves out, in place of what was published before.
+    pub(crate) async fn set_jobs(
+        &self,
+        feature_type: &FeatureType,
+        jobs: BTreeMap<JobId, JobDefaults>,
+    ) -> Result<(), StoreError> {
+        // Every replica of an agent publishes the same.
+        if self.feature(feature_type).jobs == jobs {
+            return Ok(());
+        }
+        let json = jobs_json(&jobs);
+        sqlx::query(
+            "INSERT INTO features (feature_type, jobs) VALUES ($1, $2)
+             ON CONFLICT (feature_type) DO UPDATE SET jobs = excluded.jobs",
+        )
+        .bind(feature_type.as_str())
+        .bind(json.to_string())
+        .execute(&self.pool)
+        .await?;
+        self.saw_feature(feature_type.as_str(), |known| known.jobs = jobs);
+        Ok(())
+    }
+
+    pub(super) fn saw_feature(&self, name: &str, change: impl FnOnce(&mut KnownFeature)) {
+        let mut features = self
+            .features
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(features.entry(name.to_owned()).or_default()));
+    }
+
+    /// Reads what is stored, as other processes may have changed it.
+    pub(super) async fn load_features(
+        &self,
+        connection: &mut AnyConnection,
+    ) -> Result<(), StoreError> {
+        let rows = sqlx::query("SELECT feature_type, description, jobs FROM features")
+            .fetch_all(connection)
+            .await?;
+        let mut features = BTreeMap::new();
+        for row in rows {
+            let (name, description, jobs): (String, &str, &str) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let known = KnownFeature::stored(&name, description, jobs);
+            features.insert(name, Arc::new(known));
+        }
+        *self
+            .features
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = features;
+        Ok(())
+    }
+
+    /// The names of the features that have preferences, a schema or a description. Cheap, however many tenants there are.
+    pub(crate) async fn feature_names(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "WITH RECURSIVE names(name) AS (
+                 SELECT (SELECT min(feature_type) FROM preferences)
+                 UNION ALL
+                 SELECT (SELECT min(feature_type) FROM preferences WHERE feature_type > names.name)
+                 FROM names WHERE names.name IS NOT NULL)
+             SELECT name FROM names WHERE name IS NOT NULL
+             UNION SELECT feature_type FROM feature_schemas
+             UNION SELECT feature_type FROM features
+             ORDER BY 1",
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}
+
+impl ConfigStore {
+    /// What is known of every feature, as an import reads it. What agents publish, they publish again.
+    pub(crate) async fn exported_features(&self) -> Result<Vec<Map<String, Value>>, StoreError> {
+        let mut features = Vec::new();
+        for name in self.feature_names().await? {
+            let Ok(feature_type) = FeatureType::new(&name) else {
+                continue;
+            };
+            let mut feature = self.feature(&feature_type).feature.to_json();
+            let schema = self.schema(&feature_type).await?;
+            feature.extend(schema.map(|schema| ("schema".to_owned(), schema)));
+            if !feature.is_empty() {
+                feature.insert("feature_type".to_owned(), name.into());
+                features.push(feature);
+            }
+        }
+        Ok(features)
+    }
+}
+
+/// The jobs of a feature, as JSON that [`JobDefaults::parse_all`] reads.
+pub(crate) fn jobs_json(jobs: &BTreeMap<JobId, JobDefaults>) -> Value {
+    let job = |(job_id, job): (&JobId, &JobDefaults)| (job_id.to_string(), job.to_json());
+    Value::Object(jobs.iter().map(job).collect())
+}
+
+/// A feature as it is sent: its description, and `schema`.
+///
+/// # Errors
+/// Everything that is wrong with it, the schema aside.
+pub(crate) fn read_feature(
+    object: &Map<String, Value>,
+    besides: &[&'static str],
+) -> Result<(Feature, Option<Value>), FieldErrors> {
+    let mut fields = Fields::new(object, "");
+    for name in besides {
+        fields.raw(name);
+    }
+    let feature = Feature::read(&mut fields);
+    let schema = fields.optional("schema", |value| {
+        if value.is_object() {
+            Ok(value.clone())
+        } else {
+            Err(Invalid::wrong_type("a JSON Schema, { … }"))
+        }
+    });
+    fields.deny_others();
+    fields.finish(|| Some((feature, schema)))
+}

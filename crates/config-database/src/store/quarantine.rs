@@ -1,0 +1,283 @@
+//! The stored preferences that cannot run, in a table of their own, so that listing them reads no others. A write keeps the table
+//! true of what it stores; when the rules of a feature change, or its schema, or what its jobs make of a preference,
+//! [`ConfigStore::check_stored`] looks through all of its preferences, a page at a time.
+
+use std::collections::BTreeMap;
+
+use punctual_domain::{Feature, FeatureType};
+use serde_json::{Map, Value, json};
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    ConfigStore, KnownFeature, SchemaError, StoreError, dialect::Dialect, schemas::Schema,
+    stored::readable, writing::Write,
+};
+use crate::{json::cut, plan::Plan, validate::FEATURE_PREFERENCES};
+
+/// Preferences that are checked while writers wait.
+const PAGE: i64 = 500;
+/// Changes with the rules that this program itself has for all preferences.
+const RULES: &str = "1";
+/// Characters of a reason.
+const MAX_REASON: usize = 1_000;
+/// Preferences that a dry run names.
+const MAX_LISTED: usize = 500;
+
+/// A stored preference that cannot run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InvalidPreference {
+    pub(crate) feature_type: String,
+    pub(crate) tenant_id: String,
+    pub(crate) reason: String,
+}
+
+/// Stored preferences of a feature that do not fit its rules, or others.
+#[derive(Debug, Default)]
+pub(crate) struct InvalidPreferences {
+    pub(crate) checked: usize,
+    pub(crate) invalid: usize,
+    /// The first of them.
+    pub(crate) first: Vec<InvalidPreference>,
+}
+
+impl ConfigStore {
+    /// The preferences that cannot run, after one of them.
+    pub(crate) async fn invalid_preferences(
+        &self,
+        after: (&str, &str),
+        limit: u32,
+    ) -> Result<Vec<InvalidPreference>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT feature_type, tenant_id, reason FROM invalid_preferences
+             WHERE (feature_type, tenant_id) > ($1, $2) ORDER BY feature_type, tenant_id LIMIT $3",
+        )
+        .bind(after.0)
+        .bind(after.1)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(InvalidPreference {
+                    feature_type: row.try_get(0)?,
+                    tenant_id: row.try_get(1)?,
+                    reason: row.try_get(2)?,
+                })
+            })
+            .collect()
+    }
+
+    /// How many preferences of each feature cannot run, and the features whose preferences are still to be checked.
+    pub(crate) async fn invalid_counts(
+        &self,
+    ) -> Result<(Vec<(String, i64)>, Vec<FeatureType>), StoreError> {
+        let rows = sqlx::query(
+            "SELECT feature_type, count(*) FROM invalid_preferences GROUP BY feature_type ORDER BY feature_type",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let counts = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let counts = counts.collect::<Result<_, StoreError>>()?;
+        let unchecked = self.unchecked().await?.into_iter();
+        Ok((counts, unchecked.map(|(feature, _)| feature).collect()))
+    }
+
+    /// The features whose rules are not those that their preferences were checked against, with the hash of the rules.
+    async fn unchecked(&self) -> Result<Vec<(FeatureType, String)>, StoreError> {
+        let rows = sqlx::query("SELECT feature_type, checked FROM features")
+            .fetch_all(&self.pool)
+            .await?;
+        let checked = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let checked = checked.collect::<Result<BTreeMap<String, String>, StoreError>>()?;
+        let mut unchecked = Vec::new();
+        for name in self.feature_names().await? {
+            let Ok(feature) = FeatureType::new(&name) else {
+                continue;
+            };
+            let rules = self.rules_of(&feature);
+            if checked.get(&name) != Some(&rules) {
+                unchecked.push((feature, rules));
+            }
+        }
+        Ok(unchecked)
+    }
+
+    fn rules_of(&self, feature: &FeatureType) -> String {
+        let known = self.feature(feature);
+        let rules = json!([
+            RULES,
+            known.feature.to_json(),
+            super::jobs_json(&known.jobs),
+            self.schema_text(feature)
+        ]);
+        blake3::hash(rules.to_string().as_bytes()).to_hex()[..32].to_owned()
+    }
+
+    /// Checks the stored preferences of every feature whose rules have changed. Cheap where none have.
+    pub(crate) async fn check_stored(&self) -> Result<(), StoreError> {
+        for (feature, rules) in self.unchecked().await? {
+            let mut after = String::new();
+            while let Some(last) = self.check_page(&feature, &after).await? {
+                after = last;
+            }
+            // Others may have changed the rules meanwhile: then they are looked at again.
+            sqlx::query(
+                "INSERT INTO features (feature_type, checked) VALUES ($1, $2)
+                 ON CONFLICT (feature_type) DO UPDATE SET checked = excluded.checked",
+            )
+            .bind(feature.as_str())
+            .bind(rules)
+            .execute(&self.pool)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Checks a page of a feature's preferences, those of the tenants after `after`, while no writer changes them. Returns the
+    /// last tenant; `None`: there are no more.
+    async fn check_page(
+        &self,
+        feature: &FeatureType,
+        after: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let mut write = Write::begin(self).await?;
+        let page = preferences_after(write.connection(), feature, after).await?;
+        let Some(last) = page.last().map(|(tenant, _)| tenant.clone()) else {
+            return Ok(None);
+        };
+        let mut problems = Vec::with_capacity(page.len());
+        for (tenant, preference) in page {
+            let problem = self.problem_of(feature, preference).await;
+            problems.push(json!([feature, tenant, problem]));
+        }
+        note_problems(write.connection(), self.dialect, problems).await?;
+        write.commit_rest().await?;
+        Ok(Some(last))
+    }
+
+    /// Why a stored preference cannot run, or be stored again.
+    async fn problem_of(
+        &self,
+        feature: &FeatureType,
+        preference: Map<String, Value>,
+    ) -> Option<String> {
+        let problem = self.cannot_run(feature, &preference);
+        if problem.is_some() {
+            return problem;
+        }
+        let config = json!({feature.as_str(): preference});
+        let errors = self.check(FEATURE_PREFERENCES, config).await.err()?;
+        Some(cut(&errors.to_string(), MAX_REASON))
+    }
+
+    /// Why a preference cannot run although it is on.
+    pub(super) fn cannot_run(
+        &self,
+        feature: &FeatureType,
+        preference: &Map<String, Value>,
+    ) -> Option<String> {
+        let plan = Plan::of(preference, &self.feature(feature));
+        let problem = plan.problem()?;
+        Some(cut(&problem.to_string(), MAX_REASON))
+    }
+
+    /// How many stored preferences of a feature would not fit a description and a schema.
+    pub(crate) async fn would_be_invalid(
+        &self,
+        feature_type: &FeatureType,
+        feature: Feature,
+        schema: Option<&Value>,
+    ) -> Result<InvalidPreferences, SchemaError> {
+        // As if this process alone had been given them.
+        let rules = Self {
+            schemas: std::sync::Arc::default(),
+            features: std::sync::Arc::default(),
+            ..self.clone()
+        };
+        let schema = schema.map(Schema::new).transpose()?;
+        rules.saw_schema(feature_type.as_str(), schema);
+        let known = self.feature(feature_type);
+        rules.saw_feature(feature_type.as_str(), |would_be| {
+            *would_be = KnownFeature {
+                feature,
+                ..(*known).clone()
+            };
+        });
+        let mut found = InvalidPreferences::default();
+        let mut after = String::new();
+        loop {
+            let mut connection = self.pool.acquire().await.map_err(StoreError::new)?;
+            let page = preferences_after(&mut connection, feature_type, &after).await?;
+            drop(connection);
+            let Some((last, _)) = page.last() else {
+                return Ok(found);
+            };
+            after = last.clone();
+            for (tenant_id, preference) in page {
+                found.checked += 1;
+                let Some(reason) = rules.problem_of(feature_type, preference).await else {
+                    continue;
+                };
+                found.invalid += 1;
+                if found.first.len() < MAX_LISTED {
+                    found.first.push(InvalidPreference {
+                        feature_type: feature_type.to_string(),
+                        tenant_id,
+                        reason,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A page of the preferences of a feature, by tenant.
+async fn preferences_after(
+    connection: &mut AnyConnection,
+    feature: &FeatureType,
+    after: &str,
+) -> Result<Vec<(String, Map<String, Value>)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT tenant_id, preference FROM preferences
+         WHERE feature_type = $1 AND tenant_id > $2 ORDER BY tenant_id LIMIT $3",
+    )
+    .bind(feature.as_str())
+    .bind(after)
+    .bind(PAGE)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, readable(row.try_get(1)?)?)))
+        .collect()
+}
+
+/// Notes what is wrong with preferences, each `[feature, tenant, problem or null]`.
+pub(super) async fn note_problems(
+    connection: &mut AnyConnection,
+    dialect: Dialect,
+    problems: Vec<Value>,
+) -> Result<(), StoreError> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let problems = Value::from(problems).to_string();
+    sqlx::query(dialect.rows(
+        "DELETE FROM invalid_preferences
+         WHERE (feature_type, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM ROWS)",
+    ))
+    .bind(problems.as_str())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(dialect.rows(
+        "INSERT INTO invalid_preferences (feature_type, tenant_id, reason)
+         SELECT value ->> 0, value ->> 1, value ->> 2 FROM ROWS WHERE value ->> 2 IS NOT NULL",
+    ))
+    .bind(problems.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
