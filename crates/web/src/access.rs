@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use crate::{
     Problem,
     key::{check_key, hash},
-    origin::refuse_other_sites,
+    origin::{Rule, Senders, refuse_other_sites},
 };
 
 /// Who may use the API and the page.
@@ -66,6 +66,12 @@ impl Access {
         }
     }
 
+    /// Whether every client on this machine may do everything.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.0, Guard::ThisMachine(_))
+    }
+
     /// Whether the service around the router decides.
     #[must_use]
     pub const fn is_guarded(&self) -> bool {
@@ -74,13 +80,25 @@ impl Access {
 
     /// Refuses requests of other sites' pages and, where only this machine is answered, of other machines.
     pub fn protect<S: Clone + Send + Sync + 'static>(&self, router: Router<S>) -> Router<S> {
+        self.protect_from(router, Senders::Own)
+    }
+
+    /// The same, but takes changes from the pages of these senders.
+    pub fn protect_from<S: Clone + Send + Sync + 'static>(
+        &self,
+        router: Router<S>,
+        senders: Senders,
+    ) -> Router<S> {
         let key_setting = match self.0 {
             Guard::ThisMachine(setting) => Some(setting),
             Guard::Key(_) | Guard::Host => None,
         };
         router
             .layer(middleware::from_fn_with_state(
-                key_setting,
+                Rule {
+                    key_setting,
+                    senders,
+                },
                 refuse_other_sites,
             ))
             .layer(middleware::from_fn_with_state(

@@ -11,25 +11,110 @@
 //!
 //! Addresses in a template are made with [`at`], so that the pages work below any path that their router is nested at.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::{
     Json, Router,
     extract::{OriginalUri, Request},
-    http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware::Next,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 use utoipa::openapi::{OpenApi, Server};
 
-use crate::{Problem, problem::title, session::within};
+use crate::{Problem, origin::Origin, problem::title, session::within};
 
-/// The pages use files of the server's own, and nothing from elsewhere.
+/// The pages use files of the server's own, and nothing from elsewhere; no other page shows them in a frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
-     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 tokio::task_local! {
     static ROOT: String;
+    static LOOK: Look;
+}
+
+/// What a server's pages look like, and which other pages may show them in a frame: an extension of every request, in an
+/// `Arc`. Requests without it have the default one.
+#[derive(Debug, Clone, Default)]
+pub struct Appearance {
+    /// Name that stands in place of the site's own.
+    pub name: Option<String>,
+    /// Path of the logo beside the name, such as `/assets/logo`.
+    pub logo: Option<&'static str>,
+    /// Path of the pages' addresses where a proxy in front serves them below one, such as `/preferences`; empty: none.
+    pub base_path: String,
+    /// Origins whose pages may show those pages in a frame whose answers are [`Framable`].
+    pub embed_origins: Arc<[Origin]>,
+}
+
+/// An extension of answers that the pages of [`Appearance::embed_origins`] may show in a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Framable;
+
+/// How the layout shows the page of the current request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Look {
+    appearance: Arc<Appearance>,
+    framed: bool,
+}
+
+impl Look {
+    fn of(request: &Request) -> Self {
+        let appearance = request.extensions().get::<Arc<Appearance>>();
+        let appearance = appearance.cloned().unwrap_or_default();
+        Self {
+            framed: !appearance.embed_origins.is_empty() && is_framed(request.headers()),
+            appearance,
+        }
+    }
+
+    pub(crate) fn name<'l>(&'l self, of_site: &'l str) -> &'l str {
+        self.appearance.name.as_deref().unwrap_or(of_site)
+    }
+
+    pub(crate) fn logo(&self) -> Option<&'static str> {
+        self.appearance.logo
+    }
+
+    /// Whether the page is shown in a frame: what is around the frame then has a name and a logo already.
+    pub(crate) fn framed(&self) -> bool {
+        self.framed
+    }
+
+    /// The origins whose pages may show it, with spaces between.
+    pub(crate) fn embed_origins(&self) -> String {
+        joined(&self.appearance.embed_origins)
+    }
+}
+
+/// How the layout shows the current page.
+pub(crate) fn look() -> Look {
+    LOOK.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// Whether the browser is about to show the answer in a frame, as far as it says so.
+#[must_use]
+pub fn is_framed(headers: &HeaderMap) -> bool {
+    headers
+        .get("sec-fetch-dest")
+        .is_some_and(|of| of == "iframe")
+}
+
+fn joined(origins: &[Origin]) -> String {
+    let origins: Vec<&str> = origins.iter().map(Origin::as_str).collect();
+    origins.join(" ")
+}
+
+/// The content security policy of a page that pages of these origins may show in a frame.
+fn policy(embed_origins: &[Origin]) -> HeaderValue {
+    let policy = POLICY.replace(
+        "frame-ancestors 'none'",
+        &format!("frame-ancestors {}", joined(embed_origins)),
+    );
+    // Origins are ASCII.
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(POLICY))
 }
 
 /// The address of the page at `path`, such as `/jobs`, in the answer to the current request: below the path that the
@@ -58,9 +143,14 @@ pub fn with_root<T>(root: String, render: impl FnOnce() -> T) -> T {
     ROOT.sync_scope(root, render)
 }
 
-/// The path that the router of a request with this address is nested at; empty: none.
+/// The path that the router of a request with this address is nested at, or that a proxy in front has been said to serve
+/// it below; empty: none.
 #[must_use]
 pub fn root_of(uri: &Uri, extensions: &Extensions) -> String {
+    let appearance = extensions.get::<Arc<Appearance>>();
+    if let Some(appearance) = appearance.filter(|of| !of.base_path.is_empty()) {
+        return appearance.base_path.clone();
+    }
     let original = extensions.get::<OriginalUri>();
     let original = original.map_or(uri, |OriginalUri(original)| original);
     stripped(original.path(), uri.path()).to_owned()
@@ -140,6 +230,8 @@ impl Site {
     /// and loads nothing from other hosts.
     pub async fn answer(&'static self, request: Request, next: Next) -> Response {
         let root = root_of(request.uri(), request.extensions());
+        let look = Look::of(&request);
+        let appearance = Arc::clone(&look.appearance);
         let answering = async {
             let mut response = next.run(request).await;
             match response.extensions_mut().remove::<Problem>() {
@@ -147,7 +239,8 @@ impl Site {
                 None => response,
             }
         };
-        let mut response = ROOT.scope(root.clone(), answering).await;
+        let answering = ROOT.scope(root.clone(), LOOK.scope(look, answering));
+        let mut response = answering.await;
         let location = response.headers().get(header::LOCATION);
         let path = location.and_then(|location| location.to_str().ok());
         if let Some(path) = path.filter(|path| path.starts_with('/'))
@@ -155,16 +248,26 @@ impl Site {
         {
             response.headers_mut().insert(header::LOCATION, path);
         }
-        let fixed: [(HeaderName, &str); 4] = [
-            (header::CONTENT_SECURITY_POLICY, POLICY),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (header::REFERRER_POLICY, "same-origin"),
-            (header::X_FRAME_OPTIONS, "DENY"),
-        ];
+        let framable = response.extensions_mut().remove::<Framable>().is_some();
         let headers = response.headers_mut();
-        for (name, value) in fixed {
-            headers.insert(name, HeaderValue::from_static(value));
+        if framable && !appearance.embed_origins.is_empty() {
+            let policy = policy(&appearance.embed_origins);
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        } else {
+            let fixed: [(HeaderName, &str); 2] = [
+                (header::CONTENT_SECURITY_POLICY, POLICY),
+                (header::X_FRAME_OPTIONS, "DENY"),
+            ];
+            for (name, value) in fixed {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
         }
+        let nosniff = HeaderValue::from_static("nosniff");
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        // A page whose address holds a secret allows less.
+        headers
+            .entry(header::REFERRER_POLICY)
+            .or_insert(HeaderValue::from_static("same-origin"));
         // What a page shows belongs to who is signed in.
         headers
             .entry(header::CACHE_CONTROL)
@@ -176,6 +279,7 @@ impl Site {
     fn with_error_page(&self, response: Response, problem: &Problem) -> Response {
         let page = ProblemPage {
             site: self,
+            status: problem.status().as_u16(),
             title: title(problem.status()),
             detail: problem.detail(),
         };
@@ -220,6 +324,7 @@ struct SignInPage<'p> {
 #[template(path = "problem.html")]
 struct ProblemPage<'p> {
     site: &'p Site,
+    status: u16,
     title: &'p str,
     detail: &'p str,
 }
@@ -244,7 +349,7 @@ pub fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::to_bytes, http::HeaderMap, middleware};
+    use axum::{body::to_bytes, middleware};
     use tower::ServiceExt;
 
     use super::*;
@@ -274,6 +379,84 @@ mod tests {
         assert_eq!(below("/ops", "/jobs"), "/ops/jobs");
         assert_eq!(with_root("/ops".to_owned(), || at("/jobs")), "/ops/jobs");
         assert_eq!(at("/jobs"), "/jobs");
+    }
+
+    fn appearance() -> Arc<Appearance> {
+        Arc::new(Appearance {
+            name: Some("Shop <1>".to_owned()),
+            logo: Some("/assets/logo"),
+            base_path: "/own".to_owned(),
+            embed_origins: Origin::list("https://shop.example,http://localhost:1").unwrap(),
+        })
+    }
+
+    #[tokio::test]
+    async fn only_a_page_that_says_so_is_shown_in_frames_and_only_by_the_listed_origins() {
+        let page = |framable: bool| {
+            move || async move {
+                let mut response = SITE.sign_in("", None, false);
+                if framable {
+                    response.extensions_mut().insert(Framable);
+                }
+                response
+            }
+        };
+        let router: Router = Router::new()
+            .route("/open", get(page(true)))
+            .route("/closed", get(page(false)))
+            .layer(middleware::from_fn(|request, next| {
+                SITE.answer(request, next)
+            }));
+        let asked =
+            async |path: &'static str, appearance: Option<Arc<Appearance>>, dest: &'static str| {
+                let mut request: Request = Request::default();
+                *request.uri_mut() = path.parse().unwrap();
+                request
+                    .headers_mut()
+                    .insert("sec-fetch-dest", dest.parse().unwrap());
+                if let Some(appearance) = appearance {
+                    request.extensions_mut().insert(appearance);
+                }
+                let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+                let body = to_bytes(body, 1 << 20).await.unwrap();
+                let policy = parts.headers[header::CONTENT_SECURITY_POLICY]
+                    .to_str()
+                    .unwrap();
+                let denied = parts.headers.contains_key(header::X_FRAME_OPTIONS);
+                (
+                    policy.to_owned(),
+                    denied,
+                    String::from_utf8(body.to_vec()).unwrap(),
+                )
+            };
+        let (policy, denied, page) = asked("/open", Some(appearance()), "iframe").await;
+        let ancestors = "; frame-ancestors https://shop.example http://localhost:1";
+        assert!(policy.ends_with(ancestors) && !denied, "{policy}");
+        assert!(
+            page.contains("data-embed-origins=\"https://shop.example http://localhost:1\""),
+            "{page}"
+        );
+        assert!(
+            !page.contains("<header>") && page.contains("href=\"/own/assets/style.css\""),
+            "{page}"
+        );
+        let (_, _, page) = asked("/open", Some(appearance()), "document").await;
+        assert!(
+            page.contains("<header>") && page.contains("Shop &#60;1&#62;"),
+            "{page}"
+        );
+        assert!(
+            page.contains("src=\"/own/assets/logo\"") && !page.contains("data-embed"),
+            "{page}"
+        );
+        for (path, appearance) in [("/closed", Some(appearance())), ("/open", None)] {
+            let (policy, denied, page) = asked(path, appearance, "iframe").await;
+            assert!(
+                policy.ends_with("frame-ancestors 'none'") && denied,
+                "{policy}"
+            );
+            assert_eq!(page.contains("<header>"), path == "/open", "{page}");
+        }
     }
 
     async fn get_page(path: &'static str) -> (StatusCode, HeaderMap, String) {

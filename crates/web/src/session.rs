@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::page::at;
+use crate::{origin::is_this_machine, page::at};
 
 /// How long a visitor stays signed in.
 pub const SESSION_TTL: TimeDelta = TimeDelta::hours(12);
@@ -85,6 +85,16 @@ impl SessionCookie {
     }
 }
 
+/// Whether the browser treats the connection as secure: it speaks TLS with the proxy in front, or the server is on the same
+/// machine. Only then it keeps cookies that are marked as secure.
+#[must_use]
+pub fn is_trustworthy(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    behind_tls(headers) || host.is_some_and(is_this_machine)
+}
+
 /// Fields of the sign-in form.
 #[derive(Debug, Deserialize)]
 pub struct SignIn {
@@ -103,7 +113,8 @@ pub struct SignInQuery {
 
 /// Whether the client speaks TLS with the proxy in front: `X-Forwarded-Proto`, or else `Forwarded`, whose first entries
 /// are what the proxy next to the client says.
-fn behind_tls(headers: &HeaderMap) -> bool {
+#[must_use]
+pub fn behind_tls(headers: &HeaderMap) -> bool {
     let first = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
         value.split(',').next()
