@@ -13,34 +13,54 @@ mod health;
 mod import;
 mod keys;
 mod limits;
+mod links;
 mod page;
 mod preferences;
 mod preview;
 mod problem;
 mod schemas;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request, middleware, routing::get};
+use axum::{
+    Extension, Router,
+    extract::Request,
+    http::{HeaderValue, Method, header},
+    middleware,
+    response::Redirect,
+    routing::get,
+};
 use punctual_web::{
     Access, Guesses, ProblemBody,
     key::BearerKey,
+    origin::{Origin, Senders},
     page::described,
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
 };
 use tokio_util::sync::CancellationToken;
-use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+    limit::RequestBodyLimitLayer,
+};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::auth::Caller;
 use self::limits::Limits;
-use crate::{names::ServerSettingNames, store::ConfigStore};
+use crate::{
+    embedding::{Embedding, PublicUrl},
+    links::Links,
+    names::ServerSettingNames,
+    store::ConfigStore,
+};
 
 /// The largest body of a call other than an import.
 const BODY_BYTES: usize = 1024 * 1024;
 /// Seconds after which to try again what could not be served.
 const RETRY_AFTER: u64 = 1;
+/// How long browsers may remember what pages of other origins may send.
+const PREFLIGHT_TTL: Duration = Duration::from_mins(10);
 /// The largest import.
 const IMPORT_BYTES: usize = 4 * 1024 * 1024 * 1024;
 
@@ -52,9 +72,19 @@ struct App {
     guarded: bool,
     limits: Arc<Limits>,
     guesses: Arc<Guesses>,
+    links: Arc<Links>,
+    embedding: Arc<Embedding>,
     /// Is cancelled when the process stops, and waiting calls end.
     stop: CancellationToken,
     names: ServerSettingNames,
+}
+
+impl App {
+    /// Whether browsers reach the service over https, as far as its settings say.
+    fn is_https(&self) -> bool {
+        let url = self.embedding.public_url.as_ref();
+        url.is_some_and(PublicUrl::is_https)
+    }
 }
 
 #[derive(OpenApi)]
@@ -88,6 +118,8 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(features::publish))
         .routes(routes!(schemas::read, schemas::store, schemas::remove))
         .routes(routes!(preview::preview))
+        .routes(routes!(links::create))
+        .routes(routes!(links::create_unsubscribe))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::rotate))
@@ -129,7 +161,17 @@ impl ConfigStore {
         access: Access,
         stop: CancellationToken,
     ) -> Router<S> {
-        self.router_with(access, stop, ServerSettingNames::default())
+        self.embeddable_router(access, stop, Embedding::default())
+    }
+
+    /// The same, whose pages other products embed.
+    pub fn embeddable_router<S: Clone + Send + Sync + 'static>(
+        &self,
+        access: Access,
+        stop: CancellationToken,
+        embedding: Embedding,
+    ) -> Router<S> {
+        self.router_with(access, stop, ServerSettingNames::default(), embedding)
     }
 
     /// The same, for a program that calls its settings by these names.
@@ -138,13 +180,24 @@ impl ConfigStore {
         access: Access,
         stop: CancellationToken,
         names: ServerSettingNames,
+        embedding: Embedding,
     ) -> Router<S> {
+        let base_path = embedding.base_path().to_owned();
+        let appearance = Arc::new(embedding.appearance());
+        // Where no key is asked for, a page that may call the API could do everything.
+        let api_origins = if access.is_open() {
+            Arc::default()
+        } else {
+            Arc::clone(&embedding.origins)
+        };
         let app = App {
             store: self.clone(),
             admin_key: access.key_hash(),
             guarded: access.is_guarded(),
             limits: Arc::default(),
             guesses: Arc::default(),
+            links: Arc::new(Links::new(self.clone(), embedding.link_keys.clone())),
+            embedding: Arc::new(embedding),
             stop,
             names,
         };
@@ -159,20 +212,63 @@ impl ConfigStore {
             ));
         let openapi = |request: Request| async move { described(description(), &request) };
         let (open, _) = open_calls().split_for_parts();
-        let router = open
-            .nest("/api/v1", api)
+        let own = open
             .route("/openapi.json", get(openapi))
-            .merge(page::routes())
+            .merge(page::routes(&app))
             .fallback(not_found);
-        access
-            .protect(router)
+        let api = Router::new().nest("/api/v1", api);
+        let api = access.protect_from(api, Senders::WithKey(Arc::clone(&api_origins)));
+        let router = access
+            .protect(own)
+            .merge(cross_origin(api, &api_origins))
+            .merge(access.protect_from(page::open_routes(), Senders::All))
+            .layer(Extension(appearance))
             .layer(CatchPanicLayer::new())
             .layer(middleware::from_fn(problems_of_text))
             .layer(middleware::map_response(|response| {
                 retry_unavailable(RETRY_AFTER, response)
             }))
-            .with_state(app)
+            .with_state(app);
+        below(router, &base_path)
     }
+}
+
+/// Lets browsers show the answers of the API to pages of these origins. They send no cookies with it: what a page may do, the
+/// key or the link that it sends says.
+fn cross_origin(api: Router<App>, origins: &[Origin]) -> Router<App> {
+    if origins.is_empty() {
+        return api;
+    }
+    let origins = origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok());
+    let headers = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+    ];
+    api.layer(
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([Method::GET, Method::PUT, Method::PATCH, Method::POST])
+            .allow_headers(headers)
+            .expose_headers([header::ETAG, header::RETRY_AFTER])
+            .max_age(PREFLIGHT_TTL),
+    )
+}
+
+/// A router that is also there below the path at which a proxy in front serves it, whether the proxy takes the path off or not.
+fn below<S: Clone + Send + Sync + 'static>(router: Router<S>, path: &str) -> Router<S> {
+    if path.is_empty() {
+        return router;
+    }
+    let to = path.to_owned();
+    let start = get(move || async move { Redirect::permanent(&to) });
+    Router::new()
+        .nest(path, router.clone())
+        .route(&format!("{path}/"), start)
+        .merge(router)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod embedding;
 mod http;
 mod import;
 mod json;
 mod keys;
+mod links;
 mod names;
 mod plan;
 mod port;
@@ -17,6 +19,7 @@ mod validate;
 pub use axum;
 pub use tokio_util::sync::CancellationToken;
 
+pub use embedding::{Embedding, EmbeddingSettings, InvalidEmbedding};
 pub use http::{Caller, description};
 pub use import::{ImportReport, RejectedLine};
 pub use keys::{InvalidScope, Scope};

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
+    embedding::Embedding,
     names::ServerSettingNames,
     store::{ConfigStore, StoreError},
 };
@@ -63,6 +64,7 @@ pub struct Server {
     /// `None`: clients on this machine need no key.
     access: Option<Access>,
     names: ServerSettingNames,
+    embedding: Embedding,
 }
 
 impl Server {
@@ -94,6 +96,7 @@ impl Server {
             store,
             access,
             names: ServerSettingNames::default(),
+            embedding: Embedding::default(),
         })
     }
 
@@ -101,6 +104,13 @@ impl Server {
     #[must_use]
     pub fn with_names(mut self, names: ServerSettingNames) -> Self {
         self.names = names;
+        self
+    }
+
+    /// The same, whose pages other products embed.
+    #[must_use]
+    pub fn with_embedding(mut self, embedding: Embedding) -> Self {
+        self.embedding = embedding;
         self
     }
 
@@ -131,7 +141,9 @@ impl Server {
         });
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
         let stopping = CancellationToken::new();
-        let router = self.store.router_with(access, stopping.clone(), self.names);
+        let router = self
+            .store
+            .router_with(access, stopping.clone(), self.names, self.embedding);
         let serving = serve(self.listener, router, async move {
             stop.await;
             stopping.cancel();

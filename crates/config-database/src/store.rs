@@ -10,6 +10,7 @@ mod drivers;
 mod features;
 mod feed;
 mod groups;
+mod links;
 mod notifications;
 mod open;
 mod quarantine;
@@ -17,6 +18,7 @@ mod readers;
 mod schemas;
 mod sessions;
 mod stored;
+mod switching;
 mod write_failure;
 mod writing;
 

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{MatchedPath, RawPathParams, Request, State},
-    http::{Extensions, Method},
+    http::{Extensions, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -14,7 +14,11 @@ use punctual_web::{
 use secrecy::SecretString;
 
 use super::App;
-use crate::keys::Scope;
+use crate::{
+    keys::Scope,
+    links::{Features, LinkClaims, TokenError},
+    validate::FEATURE_PREFERENCES,
+};
 
 /// Who calls, and what they may do.
 #[derive(Debug, Clone)]
@@ -24,6 +28,8 @@ pub struct Caller {
     pub(super) scope: Scope,
     /// The only tenant the caller may see; `None`: all.
     pub(super) tenant_id: Option<TenantId>,
+    /// Whom a link has let in, and to which features of the tenant; `None`: no link.
+    pub(super) link: Option<Features>,
 }
 
 impl Caller {
@@ -34,7 +40,25 @@ impl Caller {
             name: tenant_id.to_string(),
             scope: Scope::Write,
             tenant_id: Some(tenant_id),
+            link: None,
         }
+    }
+
+    /// A tenant whom a link has let in. The history shows the tenant, and that it was a link.
+    pub(super) fn by_link(tenant_id: TenantId, features: Features) -> Self {
+        Self {
+            name: format!("{tenant_id} (link)"),
+            scope: Scope::Write,
+            tenant_id: Some(tenant_id),
+            link: Some(features),
+        }
+    }
+
+    /// Whether a link is all that the caller has, and not to this feature.
+    pub(super) fn is_kept_from(&self, feature: &str) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|features| !features.contain(feature))
     }
 
     /// An operator, who may do everything. The history shows `name`.
@@ -44,6 +68,7 @@ impl Caller {
             name: name.into(),
             scope: Scope::Admin,
             tenant_id: None,
+            link: None,
         }
     }
 }
@@ -71,7 +96,42 @@ impl App {
             name: found.name,
             scope: found.scope,
             tenant_id: found.tenant_id,
+            link: None,
         }))
+    }
+
+    /// The tenant of a link that is sent as a bearer token; `None`: it is not a link, or is one that opens once, which is for the
+    /// pages.
+    async fn caller_by_link(&self, token: &str) -> Result<Option<Caller>, Problem> {
+        match self.links.verify::<LinkClaims>(token).await? {
+            Ok(claims) if !claims.once => Ok(Some(Caller::by_link(claims.sub, claims.features))),
+            Err(TokenError::Expired) => {
+                let detail = "the link has expired; send the token of a new one";
+                Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
+            }
+            Ok(_) | Err(TokenError::Invalid(_)) => Ok(None),
+        }
+    }
+
+    /// Who has sent this bearer token: a link or a key, within the limit on wrong keys of the address `peer`.
+    async fn holder_of_bearer(&self, peer: Peer, token: &str) -> Result<Option<Caller>, Problem> {
+        let key = hash(&SecretString::from(token));
+        let attempt = self.guesses.begin(peer.ip(), key);
+        let attempt = attempt.map_err(|wait| Problem::too_many("wrong keys", wait))?;
+        let caller = match self.caller_by_link(token).await {
+            Ok(None) => self.holder(key).await?,
+            Ok(caller) => caller,
+            Err(problem) => {
+                // Who had a link has not guessed.
+                attempt.right();
+                return Err(problem);
+            }
+        };
+        match caller {
+            Some(_) => attempt.right(),
+            None => attempt.wrong("refused by the API"),
+        }
+        Ok(caller)
     }
 
     /// The same, within the limit on wrong keys of the address `peer`. `what` is what the key was sent for.
@@ -99,13 +159,14 @@ pub(super) async fn require_key(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let given = bearer(request.headers())
-        .map_err(Problem::bad_request)?
-        .map(|key| hash(&SecretString::from(key)));
-    let caller = match (app.without_key(request.extensions())?, given) {
-        (Some(caller), _) => Some(caller),
-        (None, Some(key)) => app.holder_at(peer, key, "refused by the API").await?,
-        (None, None) => None,
+    let given = bearer(request.headers()).map_err(Problem::bad_request)?;
+    let caller = match given {
+        Some(token) if app.admin_key.is_some() => app.holder_of_bearer(peer, token).await?,
+        Some(token) => match app.caller_by_link(token).await? {
+            None => app.without_key(request.extensions())?,
+            by_link => by_link,
+        },
+        None => app.without_key(request.extensions())?,
     };
     let Some(caller) = caller else {
         return Err(Problem::unauthorized());
@@ -118,6 +179,9 @@ pub(super) async fn require_key(
                 "this key is for the configurations of {own} only"
             )));
         }
+    }
+    if let Some(features) = &caller.link {
+        may_by_link(&request, &parameters, features)?;
     }
     let needed = needed_scope(&request);
     if caller.scope < needed {
@@ -133,17 +197,55 @@ pub(super) async fn require_key(
 /// The route by which agents publish their jobs.
 const PUBLISHED_JOBS: &str = "/feature-types/{feature_type}/jobs";
 
-/// Decided by the route, so that no name in a path is taken for a part of it.
-fn needed_scope(request: &Request) -> Scope {
+/// Refuses what a link is not for: it reads and changes the tenant's preferences for its features, and nothing else. A call
+/// that is not named here is refused.
+fn may_by_link(
+    request: &Request,
+    parameters: &RawPathParams,
+    features: &Features,
+) -> Result<(), Problem> {
+    let named = |name: &str| {
+        let found = parameters.iter().find(|(given, _)| *given == name);
+        found.map_or("", |(_, value)| value)
+    };
+    let own = named("config_key") == FEATURE_PREFERENCES;
+    let allowed = match (request.method(), route_of(request)) {
+        (&Method::GET | &Method::HEAD | &Method::PATCH, CONFIG) => own,
+        // What the call replaces has all features.
+        (&Method::PUT, CONFIG) => own && *features == Features::All,
+        (&Method::POST, PREVIEW) => features.contain(named("feature_type")),
+        _ => false,
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Problem::forbidden(
+        "a link reads and changes the preferences of its features only; send an API key",
+    ))
+}
+
+/// The route of a preview.
+const PREVIEW: &str = "/tenants/{tenant_id}/features/{feature_type}/preview";
+
+/// The route of a tenant's configuration.
+const CONFIG: &str = "/tenants/{tenant_id}/configs/{config_key}";
+
+/// The route of a call below `/api/v1`.
+fn route_of(request: &Request) -> &str {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("", MatchedPath::as_str);
     // The router may be nested.
-    let route = route.rsplit_once("/api/v1").map_or(route, |(_, own)| own);
+    route.rsplit_once("/api/v1").map_or(route, |(_, own)| own)
+}
+
+/// Decided by the route, so that no name in a path is taken for a part of it.
+fn needed_scope(request: &Request) -> Scope {
+    let route = route_of(request);
     match *request.method() {
         _ if route == "/preferences/import" => Scope::Admin,
         _ if route.starts_with("/keys") => Scope::Admin,
         Method::GET | Method::HEAD => Scope::Read,
-        _ if route.ends_with("/preview") => Scope::Read,
+        Method::POST if route == PREVIEW => Scope::Read,
         Method::PUT if route == PUBLISHED_JOBS => Scope::Agent,
         // A feature decides what everybody else may store.
         _ if route.starts_with("/feature-types/") => Scope::Admin,

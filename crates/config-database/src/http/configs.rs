@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use punctual_domain::{FeatureType, FieldErrors, Invalid, TenantId};
+use punctual_domain::{FeatureType, FieldErrors, Invalid, TenantId, visible};
 use punctual_web::{Problem, ProblemBody};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -56,6 +56,7 @@ pub(super) struct History {
 pub(super) async fn read(
     State(app): State<App>,
     address: Address,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
@@ -69,7 +70,7 @@ pub(super) async fn read(
         let etag = [(header::ETAG, etag(config.version))];
         return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
     }
-    Ok(stored(config))
+    Ok(stored(config, &caller))
 }
 
 /// Stores a configuration, replacing the current one.
@@ -95,7 +96,7 @@ pub(super) async fn store(
         .store
         .change(&id, &expected, &caller.name, Some(config))
         .await?;
-    Ok(stored(changed.ok_or(ChangeError::Missing)?))
+    Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
 }
 
 /// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
@@ -114,9 +115,15 @@ pub(super) async fn patch(
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
     let patch = config_value(&body)?;
+    may_patch(&caller, &patch)?;
     let patched = |current: Option<&StoredConfig>| {
-        let current = current.ok_or(ChangeError::Missing)?;
-        let mut value = Value::Object(current.config_value.clone());
+        let stored = match current {
+            Some(current) => current.config_value.clone(),
+            // A link is for tenants who have stored nothing as well, and may not be able to replace everything.
+            None if caller.link.is_some() => Map::new(),
+            None => return Err(ChangeError::Missing),
+        };
+        let mut value = Value::Object(stored);
         merge_patch(&mut value, &patch);
         Ok(value)
     };
@@ -124,7 +131,7 @@ pub(super) async fn patch(
         .store
         .edit(&id, &expected(&headers)?, &caller.name, patched)
         .await?;
-    Ok(stored(changed.ok_or(ChangeError::Missing)?))
+    Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
 }
 
 /// Removes a configuration.
@@ -221,10 +228,37 @@ pub(super) async fn restore(
         .store
         .change(&id, &expected, &caller.name, Some(config))
         .await?;
-    Ok(stored(changed.ok_or(ChangeError::Missing)?))
+    Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
 }
 
-fn stored(config: StoredConfig) -> Response {
+/// Refuses a patch of features that the caller's link is not for.
+fn may_patch(caller: &Caller, patch: &Value) -> Result<(), Problem> {
+    let Some(patch) = patch.as_object() else {
+        // What replaces everything is for those who may change everything.
+        return match &caller.link {
+            None => Ok(()),
+            Some(_) => Err(Problem::forbidden(
+                "a link changes single features; send an object",
+            )),
+        };
+    };
+    match patch.keys().find(|feature| caller.is_kept_from(feature)) {
+        None => Ok(()),
+        Some(feature) => Err(Problem::forbidden(format!(
+            "this link is not for the feature `{}`",
+            visible(feature)
+        ))),
+    }
+}
+
+/// The answer with a configuration, as far as the caller may see it.
+fn stored(mut config: StoredConfig, caller: &Caller) -> Response {
+    config
+        .config_value
+        .retain(|feature, _| !caller.is_kept_from(feature));
+    config
+        .schedule_since
+        .retain(|feature, _| !caller.is_kept_from(feature));
     ([(header::ETAG, etag(config.version))], Json(config)).into_response()
 }
 

@@ -6,19 +6,22 @@
 //! carries the visitor's token, which `Visitor::may_change` checks, and its answer is a redirect. Its texts speak to the user: no internals, no jargon.
 
 mod form;
+mod open;
 mod operators;
 mod overrides;
 mod preference;
 mod runs;
 mod tenants;
+mod unsubscribe;
 mod visitor;
 
 use askama::Template;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    http::{StatusCode, header},
     middleware,
-    response::{Html, Redirect},
+    response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use punctual_web::{
@@ -29,12 +32,15 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use self::visitor::Visitor;
 use super::{App, BODY_BYTES, IMPORT_BYTES};
+use crate::embedding::{LOGO_PATH, Logo};
 
-pub(super) fn routes() -> Router<App> {
+pub(super) fn routes(app: &App) -> Router<App> {
     let pages = Router::new()
         .route("/", get(start))
         .route("/sign-in", get(visitor::form).post(visitor::sign_in))
         .route("/sign-out", post(visitor::sign_out))
+        .route("/open", get(open::form).post(open::by_form))
+        .route("/open/{token}", get(open::by_address))
         .route("/tenants/{tenant_id}", get(tenants::overview))
         .route("/tenants/{tenant_id}/features", get(tenants::open))
         .route(
@@ -67,16 +73,61 @@ pub(super) fn routes() -> Router<App> {
         .route("/operators/import", post(operators::import))
         .layer(RequestBodyLimitLayer::new(IMPORT_BYTES));
     let style = || asset("text/css", include_str!("../../assets/preferences.css"));
-    let script = || asset("text/javascript", include_str!("../../assets/page.js"));
+    let script = || asset("text/javascript", PAGE_SCRIPT);
+    let open_script = || asset("text/javascript", include_str!("../../assets/open.js"));
+    let logo = app.embedding.logo.clone();
+    let logo = || async move { logo.map_or_else(|| StatusCode::NOT_FOUND.into_response(), shown) };
     pages
         .merge(import)
         .layer(DefaultBodyLimit::disable())
         .merge(assets())
         .route("/assets/preferences.css", get(style))
         .route("/assets/page.js", get(script))
+        .route("/assets/open.js", get(open_script))
+        .route(LOGO_PATH, get(logo))
+        .layer(middleware::from_fn_with_state(app.clone(), open::recognize))
         .layer(middleware::from_fn(|request, next| {
             SITE.answer(request, next)
         }))
+}
+
+/// Routes whose address holds a secret, which is all that counts, or that have none: pages of other sites may send to them.
+pub(super) fn open_routes() -> Router<App> {
+    let unsubscribe = get(unsubscribe::ask).post(unsubscribe::change);
+    let pages = Router::new()
+        .route("/unsubscribe/{token}", unsubscribe)
+        .layer(RequestBodyLimitLayer::new(FORM_BYTES))
+        .layer(middleware::from_fn(|request, next| {
+            SITE.answer(request, next)
+        }));
+    let embed = || async {
+        let script = asset("text/javascript", include_str!("../../assets/embed.js")).await;
+        // It is the same for all, and a page may load it as a module.
+        let headers = [
+            ("access-control-allow-origin", "*"),
+            ("cross-origin-resource-policy", "cross-origin"),
+            ("x-content-type-options", "nosniff"),
+        ];
+        (headers, script)
+    };
+    pages.route("/embed.js", get(embed))
+}
+
+/// The script of the pages, and what it does beside in a frame.
+const PAGE_SCRIPT: &str = concat!(
+    include_str!("../../assets/page.js"),
+    include_str!("../../assets/framed.js")
+);
+/// The largest body of a form that unsubscribes.
+const FORM_BYTES: usize = 4 * 1024;
+
+/// The logo, as an answer. Browsers may keep it for five minutes.
+fn shown(logo: Logo) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, logo.content_type),
+        (header::CACHE_CONTROL, "max-age=300"),
+    ];
+    (headers, logo.bytes).into_response()
 }
 
 async fn start(visitor: Visitor) -> Redirect {

@@ -22,7 +22,7 @@ const MAX_CONFIGS_PER_TENANT: i64 = 100;
 /// Bytes of a page of the history or of an export, where more than one entry is on it.
 pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How often a change is made anew because another one came between.
-const ATTEMPTS: usize = 100;
+pub(super) const ATTEMPTS: usize = 100;
 
 /// Identifies a configuration: tenant and configuration key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ impl Versions {
 
 impl Expected {
     /// Exactly what was seen.
-    fn seen(config: Option<&StoredConfig>) -> Self {
+    pub(super) fn seen(config: Option<&StoredConfig>) -> Self {
         match config {
             Some(config) => Self {
                 one_of: Some(Versions::Listed(vec![config.version])),

@@ -36,6 +36,10 @@ macro_rules! migrations {
                 "features",
                 include_str!(concat!("../../migrations/", $folder, "/0003_features.sql")),
             ),
+            (
+                "links",
+                include_str!(concat!("../../migrations/", $folder, "/0004_links.sql")),
+            ),
         ]
     };
 }

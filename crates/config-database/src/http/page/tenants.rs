@@ -116,7 +116,10 @@ pub(super) async fn overview(
     let config = app.store.config(&id_of(&tenant)).await?;
     let value = config.map_or_else(Map::new, |config| config.config_value);
     let known = app.store.feature_names().await?.into_iter();
-    let names: BTreeSet<String> = known.chain(value.keys().cloned()).collect();
+    let names: BTreeSet<String> = known
+        .chain(value.keys().cloned())
+        .filter(|name| visitor.may_see_feature(name))
+        .collect();
     let mut features = Vec::new();
     for name in names {
         let known = app.store.feature(&FeatureType::new(&name)?);

@@ -2,7 +2,9 @@
 
 use axum::{
     Form,
-    extract::{FromRequestParts, Query, State, rejection::FormRejection},
+    extract::{
+        FromRequestParts, MatchedPath, Query, RawPathParams, State, rejection::FormRejection,
+    },
     http::{HeaderMap, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
@@ -10,15 +12,20 @@ use punctual_domain::TenantId;
 use punctual_web::{
     Peer, Problem,
     key::hash,
+    page::is_framed,
     session::{SESSION_TTL, SessionCookie, SignIn, SignInQuery, to_sign_in},
 };
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{KEY_HINT, SITE};
+use super::{
+    KEY_HINT, SITE,
+    open::{LinkSession, ended},
+};
 use crate::{
     http::{App, auth::Caller},
     keys::Scope,
+    links::Features,
     store::now,
 };
 
@@ -32,7 +39,7 @@ const COOKIE: SessionCookie = SessionCookie {
 #[derive(Debug, Clone)]
 pub(super) struct Visitor {
     caller: Caller,
-    /// The session's cookie; `None` where no key is asked for.
+    /// The session's cookie; `None` where no key is asked for, and where a link has let the visitor in.
     token: Option<String>,
     csrf: String,
 }
@@ -79,6 +86,19 @@ impl Visitor {
         }
     }
 
+    /// Whether the visitor may see this feature of the tenant: a link may be for some only.
+    pub(super) fn may_see_feature(&self, feature: &str) -> bool {
+        !self.caller.is_kept_from(feature)
+    }
+
+    /// Whether the visitor may see all features of the tenant, and with them the history.
+    pub(super) fn sees_all_features(&self) -> bool {
+        self.caller
+            .link
+            .as_ref()
+            .is_none_or(|features| *features == Features::All)
+    }
+
     pub(super) fn must_be_operator(&self) -> Result<(), Problem> {
         if self.is_operator() {
             Ok(())
@@ -123,6 +143,11 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
+        if let Some(session) = parts.extensions.remove::<LinkSession>() {
+            return Self::by_link(parts, app, session)
+                .await
+                .map_err(Problem::into_response);
+        }
         let token = COOKIE.token(&parts.headers).map(str::to_owned);
         let caller = match app.without_key(&parts.extensions) {
             Ok(None) => match &token {
@@ -133,6 +158,9 @@ impl FromRequestParts<App> for Visitor {
         };
         let caller = caller.map_err(Problem::into_response)?;
         let Some(caller) = caller else {
+            if is_framed(&parts.headers) && !app.embedding.origins.is_empty() {
+                return Err(ended());
+            }
             return Err(to_sign_in(&parts.method, &parts.uri).into_response());
         };
         app.limits.known(&caller).map_err(Problem::into_response)?;
@@ -146,6 +174,36 @@ impl FromRequestParts<App> for Visitor {
             token,
             csrf,
         })
+    }
+}
+
+impl Visitor {
+    /// The visitor whom a link has let in, at an address that the link is for: the list of the tenant's features, the pages
+    /// of its features, and everything else of the tenant only with a link for all features.
+    async fn by_link(parts: &mut Parts, app: &App, session: LinkSession) -> Result<Self, Problem> {
+        let LinkSession { caller, csrf } = session;
+        app.limits.known(&caller)?;
+        let visitor = Self {
+            caller,
+            token: None,
+            csrf,
+        };
+        let parameters = RawPathParams::from_request_parts(parts, app).await;
+        let parameters = parameters.map_err(|error| Problem::bad_request(error.to_string()))?;
+        let named = |name: &str| parameters.iter().find(|(given, _)| *given == name);
+        let tenant = named("tenant_id").map_or("", |(_, tenant)| tenant);
+        visitor.may_see(tenant)?;
+        let route = parts.extensions.get::<MatchedPath>();
+        let is_list = route.is_some_and(|route| route.as_str().ends_with("/tenants/{tenant_id}"));
+        let allowed = match named("feature_type") {
+            Some((_, feature)) => visitor.may_see_feature(feature),
+            None => visitor.sees_all_features() || is_list && parts.method.is_safe(),
+        };
+        if allowed {
+            Ok(visitor)
+        } else {
+            Err(Problem::forbidden("this link is for other preferences"))
+        }
     }
 }
 

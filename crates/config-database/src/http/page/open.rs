@@ -1,0 +1,330 @@
+//! The way in by a link, and the session that follows.
+//!
+//! **Two ways to open a link.** `/open/TOKEN` works everywhere, without scripts: an answer with status 303 that sets a
+//! cookie and leads to the page, so that the token is neither in the history nor in a `Referer`. A proxy in front sees it in
+//! the address. `/open#token=TOKEN` is what the web component uses: what follows `#` is never sent, so the token reaches the
+//! server in the body of a form that a script fills in.
+//!
+//! **The session is a cookie**, also in a frame: the pages are forms and links that work without scripts, so a token in a
+//! header would not reach them, and one in every address would be in logs and histories. Browsers that refuse cookies of
+//! other sites keep one that is `Partitioned`: it holds for the pair of sites, the one around the frame and ours, and no
+//! other site's frame has it. It has to be `Secure`, which browsers allow over https and on this machine over http
+//! (Chromium: tried on both, also with cookies of other sites switched off). Over http in a network only pages of the same
+//! site can frame the pages. Where a browser keeps no such cookie, the frame says so, to the page around it as well.
+//!
+//! **What the cookie cannot do.** It is sent for the pages of its tenant only (`Path`), so opening the link of an attacker
+//! neither ends nor replaces another session: one sees the attacker's tenant, at the attacker's address. It is a token of its
+//! own, drawn anew at each opening, so who knows the link does not know the session, nor the secret in its forms. It ends
+//! with the link, and when the key that has signed it is removed.
+//!
+//! **A link opens again** until it ends: users reload, go back, and open the same e-mail twice. One that is made with `once`
+//! is noted when it opens a session, and refused from then on. Who only looks at it (HEAD, prefetch) uses nothing up.
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Path, RawPathParams, Request, State, rejection::FormRejection},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Redirect, Response},
+};
+use chrono::DateTime;
+use punctual_domain::FeatureType;
+use punctual_web::{
+    Peer, Problem,
+    page::{Framable, at, is_framed},
+    session::{SessionCookie, behind_tls, is_trustworthy},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::render;
+use crate::{
+    http::{App, auth::Caller},
+    links::{LinkClaims, SessionClaims, TokenError},
+    store::now,
+};
+
+const COOKIE: SessionCookie = SessionCookie {
+    name: "punctual_link",
+    same_site: "Lax",
+};
+/// No address, also of our own pages, gets to know one that has a token in it.
+pub(super) const NO_REFERRER: [(&str, &str); 1] = [("referrer-policy", "no-referrer")];
+
+/// The session of a visitor whom a link has let in, as an extension of the request.
+#[derive(Debug, Clone)]
+pub(super) struct LinkSession {
+    pub(super) caller: Caller,
+    /// What forms send back.
+    pub(super) csrf: String,
+}
+
+/// Why a link opens nothing, or a session has ended.
+#[derive(Template)]
+#[template(path = "link.html")]
+struct LinkPage {
+    state: LinkState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LinkState {
+    Expired,
+    Used,
+    Invalid,
+    /// The visitor has no session: it has ended, or the browser has not kept it.
+    Ended,
+}
+
+impl LinkState {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Expired | Self::Used => StatusCode::GONE,
+            Self::Invalid | Self::Ended => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    /// The page that says so, also in a frame: it shows nothing of anybody.
+    fn page(self) -> Response {
+        let page = render(&LinkPage { state: self });
+        let page = page.map_or_else(Problem::into_response, IntoResponse::into_response);
+        let mut response = (self.status(), NO_REFERRER, page).into_response();
+        response.extensions_mut().insert(Framable);
+        response
+    }
+}
+
+/// The page for a frame whose visitor has no session.
+pub(super) fn ended() -> Response {
+    LinkState::Ended.page()
+}
+
+/// Opens a link.
+pub(super) async fn by_address(
+    State(app): State<App>,
+    peer: Peer,
+    method: Method,
+    headers: HeaderMap,
+    Path(token): Path<SecretString>,
+) -> Result<Response, Problem> {
+    // Browsers that guess where a person goes next, and programs that look at links, open nothing.
+    let purpose = headers.get("sec-purpose").and_then(|of| of.to_str().ok());
+    let looks_only = method == Method::HEAD || purpose.is_some_and(|of| of.contains("prefetch"));
+    open(&app, peer, &headers, &token, None, looks_only).await
+}
+
+/// The page that takes the token from behind the `#` of its address, and sends it.
+pub(super) async fn form() -> Result<Response, Problem> {
+    #[derive(Template)]
+    #[template(path = "open.html")]
+    struct OpenPage;
+    let mut response = render(&OpenPage)?.into_response();
+    response.extensions_mut().insert(Framable);
+    Ok(response)
+}
+
+/// The form of that page.
+#[derive(Deserialize)]
+pub(super) struct OpenForm {
+    token: SecretString,
+    /// The feature to begin with; empty: the list of all.
+    #[serde(default)]
+    feature: String,
+}
+
+pub(super) async fn by_form(
+    State(app): State<App>,
+    peer: Peer,
+    headers: HeaderMap,
+    form: Result<Form<OpenForm>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Form(OpenForm { token, feature }) = form?;
+    let feature = Some(feature).filter(|feature| !feature.is_empty());
+    let feature = feature.map(FeatureType::new).transpose()?;
+    open(&app, peer, &headers, &token, feature, false).await
+}
+
+async fn open(
+    app: &App,
+    peer: Peer,
+    headers: &HeaderMap,
+    token: &SecretString,
+    feature: Option<FeatureType>,
+    looks_only: bool,
+) -> Result<Response, Problem> {
+    let token = token.expose_secret();
+    let attempt = app
+        .guesses
+        .begin(peer.ip(), blake3::hash(token.as_bytes()))
+        .map_err(|wait| Problem::too_many("wrong links", wait))?;
+    let link = match app.links.verify::<LinkClaims>(token).await? {
+        Ok(link) => link,
+        Err(TokenError::Invalid(why)) => {
+            tracing::debug!(why, "Refused a link: {why}");
+            attempt.wrong("invalid link");
+            return Ok(LinkState::Invalid.page());
+        }
+        Err(TokenError::Expired) => {
+            attempt.right();
+            return Ok(LinkState::Expired.page());
+        }
+    };
+    attempt.right();
+    let caller = Caller::by_link(link.sub.clone(), link.features.clone());
+    app.limits.known(&caller)?;
+    let feature = feature.as_ref().or(link.features.only_one());
+    let tenant = &link.sub;
+    let to = match feature {
+        Some(feature) => format!("/tenants/{tenant}/features/{feature}"),
+        None => format!("/tenants/{tenant}"),
+    };
+    if looks_only {
+        return Ok((NO_REFERRER, Redirect::to(&to)).into_response());
+    }
+    if link.once {
+        let expires_at = DateTime::from_timestamp(link.exp, 0).unwrap_or_else(now);
+        let fresh = match &link.jti {
+            Some(id) => app.links.use_up(tenant, id.as_str(), expires_at).await?,
+            // Without an id, nothing tells it from others.
+            None => return Ok(LinkState::Invalid.page()),
+        };
+        if !fresh {
+            return Ok(LinkState::Used.page());
+        }
+    }
+    let session = SessionClaims::of(link);
+    let token = app.links.sign(&session).await?;
+    let cookie = cookie(headers, &session, token.expose_secret(), app.is_https());
+    let headers = [(header::SET_COOKIE, cookie)];
+    let mut response = (NO_REFERRER, headers, Redirect::to(&to)).into_response();
+    // A frame follows no redirect that may not be shown in it.
+    response.extensions_mut().insert(Framable);
+    Ok(response)
+}
+
+/// The cookie of a session. It ends with the session.
+fn cookie(headers: &HeaderMap, session: &SessionClaims, token: &str, https: bool) -> String {
+    let name = COOKIE.name;
+    let path = at(&format!("/tenants/{}", session.sub));
+    let age = session.exp.saturating_sub(now().timestamp()).max(0);
+    let policy = if is_framed(headers) && (https || is_trustworthy(headers)) {
+        "SameSite=None; Secure; Partitioned"
+    } else if https || behind_tls(headers) {
+        "SameSite=Lax; Secure"
+    } else {
+        "SameSite=Lax"
+    };
+    format!("{name}={token}; Path={path}; HttpOnly; Max-Age={age}; {policy}")
+}
+
+/// Middleware for pages: recognizes the visitor whom a link has let in, and lets the pages of allowed origins show what is
+/// answered then.
+pub(super) async fn recognize(
+    State(app): State<App>,
+    peer: Peer,
+    parameters: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let session = match COOKIE.token(request.headers()) {
+        Some(token) => session_of(&app, peer, token).await?,
+        None => None,
+    };
+    // The cookie may have been set by another server of the same domain, for another tenant.
+    let named = parameters.iter().find(|(name, _)| *name == "tenant_id");
+    let session = session.filter(|session| {
+        let own = session.caller.tenant_id.as_ref();
+        named.is_some_and(|(_, tenant)| own.is_some_and(|own| own.as_str() == tenant))
+    });
+    let Some(session) = session else {
+        return Ok(next.run(request).await);
+    };
+    request.extensions_mut().insert(session);
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(Framable);
+    Ok(response)
+}
+
+/// The session that the token of a cookie is of. Tokens that are none count as wrong keys, but for those that have ended.
+async fn session_of(app: &App, peer: Peer, token: &str) -> Result<Option<LinkSession>, Problem> {
+    let attempt = app
+        .guesses
+        .begin(peer.ip(), blake3::hash(token.as_bytes()))
+        .map_err(|wait| Problem::too_many("wrong keys", wait))?;
+    let claims = match app.links.verify::<SessionClaims>(token).await? {
+        Ok(claims) => claims,
+        Err(TokenError::Expired) => {
+            attempt.right();
+            return Ok(None);
+        }
+        Err(TokenError::Invalid(_)) => {
+            attempt.wrong("invalid cookie of a link");
+            return Ok(None);
+        }
+    };
+    attempt.right();
+    let csrf = blake3::derive_key("punctual config database forms by link", token.as_bytes());
+    Ok(Some(LinkSession {
+        caller: Caller::by_link(claims.sub, claims.features),
+        csrf: blake3::Hash::from_bytes(csrf).to_hex().to_string(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::links::Features;
+
+    #[test]
+    fn the_cookie_is_for_one_tenant_and_is_partitioned_in_frames_that_the_browser_trusts() {
+        let link = LinkClaims::new(
+            "ann".parse().unwrap(),
+            Features::All,
+            now().timestamp() + 100,
+        );
+        let session = SessionClaims::of(link);
+        let set = |sent: &[(&'static str, &'static str)], https: bool| {
+            let headers = sent
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+            cookie(&HeaderMap::from_iter(headers), &session, "token", https)
+        };
+        let frame = ("sec-fetch-dest", "iframe");
+        let tls = ("x-forwarded-proto", "https");
+        for (sent, https, ending) in [
+            (&[("host", "127.0.0.1:80")][..], false, "SameSite=Lax"),
+            (
+                &[("host", "shop.example"), tls],
+                false,
+                "SameSite=Lax; Secure",
+            ),
+            (&[("host", "shop.example")], true, "SameSite=Lax; Secure"),
+            (&[("host", "shop.example"), frame], false, "SameSite=Lax"),
+            (
+                &[("host", "shop.example"), frame, tls],
+                false,
+                "SameSite=None; Secure; Partitioned",
+            ),
+            (
+                &[("host", "shop.example"), frame],
+                true,
+                "SameSite=None; Secure; Partitioned",
+            ),
+            (
+                &[("host", "localhost:80"), frame],
+                false,
+                "SameSite=None; Secure; Partitioned",
+            ),
+        ] {
+            let cookie = set(sent, https);
+            let (rest, policy) = cookie.split_once("; SameSite").unwrap();
+            assert_eq!(format!("SameSite{policy}"), ending, "{sent:?}");
+            assert!(
+                rest.starts_with("punctual_link=token; Path=/tenants/ann; HttpOnly; Max-Age="),
+                "{rest}"
+            );
+        }
+    }
+}

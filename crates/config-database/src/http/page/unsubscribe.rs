@@ -1,0 +1,194 @@
+//! Unsubscribing by the link of an e-mail (RFC 8058): no sign-in, no cookie, no secret in a form. The token in the address is
+//! all that counts, so requests of other sites' pages are answered as well: such a page would have to know the token.
+//!
+//! A GET changes nothing, because programs of mail servers follow links: it asks. A POST with `List-Unsubscribe=One-Click`,
+//! as mail programs send it, or with the button of that page, switches the feature off and answers without a redirect, which
+//! mail programs do not follow. The page offers to undo it; what the token can do is to switch this one feature off and on.
+
+use askama::Template;
+use axum::{
+    Form, RequestExt,
+    extract::{FromRequest, Multipart, Path, Request, State},
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use punctual_domain::{FeatureType, TenantId};
+use punctual_web::{Peer, Problem};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{open::NO_REFERRER, render};
+use crate::{
+    http::{App, auth::Caller},
+    keys::Scope,
+    links::{TokenError, UnsubscribeClaims},
+};
+
+/// What a POST asks for: field and value.
+const ONE_CLICK: (&str, &str) = ("List-Unsubscribe", "One-Click");
+const UNDO: (&str, &str) = ("action", "undo");
+
+#[derive(Template)]
+#[template(path = "unsubscribe.html")]
+struct UnsubscribePage {
+    stands: Stands,
+    feature: String,
+}
+
+/// How the feature stands for the tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// It is on: the page asks.
+    Asks,
+    /// It is off.
+    Off,
+    /// It was switched on again.
+    OnAgain,
+    /// The link does not say which feature.
+    Expired,
+    Invalid,
+}
+
+/// Tenant and feature of a link.
+struct Subject {
+    tenant: TenantId,
+    feature: FeatureType,
+}
+
+impl Subject {
+    async fn of(
+        app: &App,
+        peer: Peer,
+        token: &SecretString,
+    ) -> Result<Result<Self, Response>, Problem> {
+        let token = token.expose_secret();
+        let attempt = app
+            .guesses
+            .begin(peer.ip(), blake3::hash(token.as_bytes()))
+            .map_err(|wait| Problem::too_many("wrong links", wait))?;
+        let (stands, status) = match app.links.verify::<UnsubscribeClaims>(token).await? {
+            Ok(claims) => {
+                attempt.right();
+                let subject = Self {
+                    tenant: claims.sub,
+                    feature: claims.feature,
+                };
+                app.limits.known(&subject.caller())?;
+                return Ok(Ok(subject));
+            }
+            Err(TokenError::Expired) => {
+                attempt.right();
+                (Stands::Expired, StatusCode::GONE)
+            }
+            Err(TokenError::Invalid(why)) => {
+                tracing::debug!(why, "Refused a link that unsubscribes: {why}");
+                attempt.wrong("invalid link that unsubscribes");
+                (Stands::Invalid, StatusCode::UNAUTHORIZED)
+            }
+        };
+        let page = UnsubscribePage {
+            stands,
+            feature: String::new(),
+        };
+        Ok(Err((status, NO_REFERRER, render(&page)?).into_response()))
+    }
+
+    /// Who changes the preference, for the limit and the history.
+    fn caller(&self) -> Caller {
+        Caller {
+            name: format!("{} (unsubscribe link)", self.tenant),
+            scope: Scope::Write,
+            tenant_id: Some(self.tenant.clone()),
+            link: None,
+        }
+    }
+
+    fn page(&self, stands: Stands) -> Result<Response, Problem> {
+        let page: Html<String> = render(&UnsubscribePage {
+            stands,
+            feature: self.feature.to_string(),
+        })?;
+        Ok((NO_REFERRER, page).into_response())
+    }
+}
+
+pub(super) async fn ask(
+    State(app): State<App>,
+    peer: Peer,
+    Path(token): Path<SecretString>,
+) -> Result<Response, Problem> {
+    let subject = match Subject::of(&app, peer, &token).await? {
+        Ok(subject) => subject,
+        Err(refused) => return Ok(refused),
+    };
+    subject.page(
+        match app.store.is_on(&subject.tenant, &subject.feature).await? {
+            Some(false) => Stands::Off,
+            // What nothing is stored for may be sent all the same.
+            Some(true) | None => Stands::Asks,
+        },
+    )
+}
+
+pub(super) async fn change(
+    State(app): State<App>,
+    peer: Peer,
+    Path(token): Path<SecretString>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let subject = match Subject::of(&app, peer, &token).await? {
+        Ok(subject) => subject,
+        Err(refused) => return Ok(refused),
+    };
+    let fields = fields_of(request).await?;
+    let sent = |wanted: (&str, &str)| {
+        let is_wanted =
+            |(name, value): &(String, String)| (name.as_str(), value.as_str()) == wanted;
+        fields.iter().any(is_wanted)
+    };
+    let on = match (sent(ONE_CLICK), sent(UNDO)) {
+        (true, false) => false,
+        (false, true) => true,
+        _ => {
+            return Err(Problem::bad_request(
+                "the body is not `List-Unsubscribe=One-Click`; send it, or use the button of the page",
+            ));
+        }
+    };
+    let Subject { tenant, feature } = &subject;
+    let was_on = app.store.is_on(tenant, feature).await?;
+    // There is something to undo only where something is stored.
+    if was_on != Some(on) && (was_on.is_some() || !on) {
+        let actor = subject.caller().name;
+        app.store.switch(tenant, feature, on, &actor).await?;
+    }
+    subject.page(if on { Stands::OnAgain } else { Stands::Off })
+}
+
+/// The fields of a form: mail programs send either encoding.
+async fn fields_of(request: Request) -> Result<Vec<(String, String)>, Problem> {
+    let unreadable =
+        |error: String| Problem::bad_request(format!("the form cannot be read: {error}"));
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let multipart =
+        content_type.is_some_and(|of| of.as_bytes().starts_with(b"multipart/form-data"));
+    if !multipart {
+        let Form(fields) = request.extract::<Form<Vec<(String, String)>>, _>().await?;
+        return Ok(fields);
+    }
+    let form = Multipart::from_request(request, &()).await;
+    let mut form = form.map_err(|error| unreadable(error.body_text()))?;
+    let mut fields = Vec::new();
+    while let Some(field) = form
+        .next_field()
+        .await
+        .map_err(|error| unreadable(error.body_text()))?
+    {
+        let name = field.name().unwrap_or_default().to_owned();
+        let value = field
+            .text()
+            .await
+            .map_err(|error| unreadable(error.body_text()))?;
+        fields.push((name, value));
+    }
+    Ok(fields)
+}

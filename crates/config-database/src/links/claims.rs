@@ -1,0 +1,269 @@
+//! What tokens say, by purpose.
+
+use chrono::TimeDelta;
+use punctual_domain::{FeatureType, TenantId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Features that a link may name.
+pub(crate) const MAX_FEATURES: usize = 20;
+const MAX_ID_LENGTH: usize = 128;
+
+/// The claims of a token.
+pub(crate) trait Claims: Serialize + DeserializeOwned + Clone {
+    /// The claim `aud`: which purpose the token is for.
+    const AUDIENCE: &'static str;
+    /// How long a token is valid at most, from now on.
+    const MAX_LIFETIME: TimeDelta;
+
+    /// The claims `exp` and `nbf`, in seconds since 1970.
+    fn times(&self) -> (i64, Option<i64>);
+}
+
+/// The features that a link gives access to. In a token, they are a list, or absent for all.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(
+    try_from = "Option<Vec<FeatureType>>",
+    into = "Option<Vec<FeatureType>>"
+)]
+pub(crate) enum Features {
+    /// All there are.
+    #[default]
+    All,
+    /// These, one at least.
+    Only(Vec<FeatureType>),
+}
+
+impl Features {
+    /// Whether a link with these features gives access to `feature`.
+    pub(crate) fn contain(&self, feature: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(features) => features.iter().any(|known| known.as_str() == feature),
+        }
+    }
+
+    /// The feature, where there is one alone.
+    pub(crate) fn only_one(&self) -> Option<&FeatureType> {
+        match self {
+            Self::Only(features) if features.len() == 1 => features.first(),
+            _ => None,
+        }
+    }
+
+    fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+}
+
+impl TryFrom<Option<Vec<FeatureType>>> for Features {
+    type Error = String;
+
+    fn try_from(features: Option<Vec<FeatureType>>) -> Result<Self, String> {
+        match features {
+            None => Ok(Self::All),
+            Some(features) if (1..=MAX_FEATURES).contains(&features.len()) => {
+                Ok(Self::Only(features))
+            }
+            Some(features) => Err(format!(
+                "a link has {} features; name 1 to {MAX_FEATURES} of them, or leave `features` out for all",
+                features.len()
+            )),
+        }
+    }
+}
+
+impl From<Features> for Option<Vec<FeatureType>> {
+    fn from(features: Features) -> Self {
+        match features {
+            Features::All => None,
+            Features::Only(features) => Some(features),
+        }
+    }
+}
+
+/// The language that pages are asked for in, as in `de` or `pt-BR`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Locale(String);
+
+impl TryFrom<String> for Locale {
+    type Error = String;
+
+    fn try_from(tag: String) -> Result<Self, String> {
+        let mut parts = tag.split('-');
+        let language = parts.next().unwrap_or_default();
+        let letters = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let others = |part: &str| {
+            (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        let valid = (2..=3).contains(&language.len()) && letters(language) && parts.all(others);
+        if valid && tag.len() <= 35 {
+            Ok(Self(tag))
+        } else {
+            Err("a locale is not valid; use a language tag such as `de` or `pt-BR`".to_owned())
+        }
+    }
+}
+
+/// The id of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct TokenId(String);
+
+impl TokenId {
+    pub(crate) fn new() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for TokenId {
+    type Error = &'static str;
+
+    fn try_from(id: String) -> Result<Self, &'static str> {
+        if (1..=MAX_ID_LENGTH).contains(&id.len()) {
+            Ok(Self(id))
+        } else {
+            Err("a `jti` has 1 to 128 bytes")
+        }
+    }
+}
+
+/// Of a link that opens the pages, made by the service or by a product.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LinkClaims {
+    pub(crate) aud: String,
+    /// The tenant.
+    pub(crate) sub: TenantId,
+    #[serde(default, skip_serializing_if = "Features::is_all")]
+    pub(crate) features: Features,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) locale: Option<Locale>,
+    pub(crate) exp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) jti: Option<TokenId>,
+    /// Whether it opens a session once only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) once: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nbf: Option<i64>,
+    // Libraries add these by themselves; they decide nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) iat: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) iss: Option<String>,
+}
+
+impl Claims for LinkClaims {
+    const AUDIENCE: &'static str = "punctual-preferences";
+    const MAX_LIFETIME: TimeDelta = TimeDelta::days(1);
+
+    fn times(&self) -> (i64, Option<i64>) {
+        (self.exp, self.nbf)
+    }
+}
+
+impl LinkClaims {
+    /// Of a link that the service makes.
+    pub(crate) fn new(tenant: TenantId, features: Features, exp: i64) -> Self {
+        Self {
+            aud: Self::AUDIENCE.to_owned(),
+            sub: tenant,
+            features,
+            locale: None,
+            exp,
+            jti: Some(TokenId::new()),
+            once: false,
+            nbf: None,
+            iat: None,
+            iss: None,
+        }
+    }
+}
+
+/// Of the cookie of a visitor whom a link has let in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SessionClaims {
+    pub(crate) aud: String,
+    pub(crate) sub: TenantId,
+    #[serde(default, skip_serializing_if = "Features::is_all")]
+    pub(crate) features: Features,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) locale: Option<Locale>,
+    pub(crate) exp: i64,
+    /// Differs from session to session, also of one link.
+    pub(crate) jti: TokenId,
+}
+
+impl Claims for SessionClaims {
+    const AUDIENCE: &'static str = "punctual-session";
+    const MAX_LIFETIME: TimeDelta = LinkClaims::MAX_LIFETIME;
+
+    fn times(&self) -> (i64, Option<i64>) {
+        (self.exp, None)
+    }
+}
+
+impl SessionClaims {
+    /// Of a session that a link opens. It ends with the link.
+    pub(crate) fn of(link: LinkClaims) -> Self {
+        Self {
+            aud: Self::AUDIENCE.to_owned(),
+            sub: link.sub,
+            features: link.features,
+            locale: link.locale,
+            exp: link.exp,
+            jti: TokenId::new(),
+        }
+    }
+}
+
+/// Of a link of an e-mail that switches one feature off.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UnsubscribeClaims {
+    pub(crate) aud: String,
+    /// The tenant.
+    pub(crate) sub: TenantId,
+    pub(crate) feature: FeatureType,
+    pub(crate) exp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) jti: Option<TokenId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nbf: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) iat: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) iss: Option<String>,
+}
+
+impl Claims for UnsubscribeClaims {
+    const AUDIENCE: &'static str = "punctual-unsubscribe";
+    /// E-mails are opened late.
+    const MAX_LIFETIME: TimeDelta = TimeDelta::days(2 * 366);
+
+    fn times(&self) -> (i64, Option<i64>) {
+        (self.exp, self.nbf)
+    }
+}
+
+impl UnsubscribeClaims {
+    /// Of a link that the service makes.
+    pub(crate) fn new(tenant: TenantId, feature: FeatureType, exp: i64) -> Self {
+        Self {
+            aud: Self::AUDIENCE.to_owned(),
+            sub: tenant,
+            feature,
+            exp,
+            jti: None,
+            nbf: None,
+            iat: None,
+            iss: None,
+        }
+    }
+}
