@@ -12,7 +12,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::agent::TEST_TIMEOUT;
+/// How long a page may take on a busy machine to become what it must.
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A browser with a profile of its own; both processes end with it.
 pub struct Browser {
@@ -24,6 +25,11 @@ pub struct Browser {
 impl Browser {
     /// Opens a window of this size.
     pub async fn open(width: u32, height: u32) -> Self {
+        Self::open_with(width, height, &[], &json!({})).await
+    }
+
+    /// The same, with more arguments and with preferences of Chromium.
+    pub async fn open_with(width: u32, height: u32, more: &[&str], preferences: &Value) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -41,12 +47,29 @@ impl Browser {
             .unwrap();
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
-        let capabilities = json!({"goog:chromeOptions": {"binary": "/usr/bin/chromium", "args": [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--disable-dev-shm-usage", format!("--user-data-dir={}", profile.path().display()),
+        let own = [
+            format!("--user-data-dir={}", profile.path().display()),
             format!("--window-size={width},{height}"),
-        ]}});
+        ];
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+        ];
+        let arguments = arguments
+            .iter()
+            .chain(more)
+            .map(|argument| (*argument).to_owned());
+        let arguments: Vec<String> = arguments.chain(own).collect();
+        let capabilities = json!({"goog:chromeOptions": {
+            "binary": "/usr/bin/chromium", "args": arguments, "prefs": preferences,
+        }});
         let Value::Object(capabilities) = capabilities else {
             unreachable!("an object")
         };

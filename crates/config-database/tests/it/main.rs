@@ -8,16 +8,25 @@
 
 mod access;
 mod api;
+#[path = "../../../../bins/agent/tests/it/browser.rs"]
+#[allow(dead_code, reason = "the agent's tests use more of it")]
+mod browser;
 mod doors;
 mod features;
+mod embedding;
 mod feed;
 mod health;
+mod links;
 mod mounted;
 mod ordering;
 mod page;
+#[path = "../../examples/product/app.rs"]
+mod product;
 mod replicas;
 mod schedule_since;
 mod schemas;
 mod server;
+mod tls;
+mod unsubscribe;
 mod verdicts;
 mod versions;

@@ -36,7 +36,7 @@ impl Visitor {
         }
     }
 
-    async fn signed_in(server: &Running, key: &str) -> Self {
+    pub async fn signed_in(server: &Running, key: &str) -> Self {
         let mut visitor = Self::new(server);
         let response = visitor.post("/sign-in", &[("key", key)]).await;
         assert_eq!(response.status(), 303);
@@ -89,7 +89,7 @@ impl Visitor {
 }
 
 /// The address of a page, as links and redirects name it.
-fn address(server: &Running, path: &str) -> String {
+pub fn address(server: &Running, path: &str) -> String {
     match server.place.root {
         "" => path.to_owned(),
         root => format!("{root}{}", path.trim_end_matches('/')),

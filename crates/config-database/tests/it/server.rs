@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use punctual_config_database::{Access, ConfigStore, NewKey, Scope, Server, ServerSettings};
+use punctual_config_database::{
+    Access, ConfigStore, Embedding, EmbeddingSettings, NewKey, Scope, Server, ServerSettings,
+};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -102,8 +104,18 @@ pub async fn start(kind: Kind) -> Running {
 }
 
 pub async fn start_in(place: Place, admin_key: Option<&str>) -> Running {
+    start_embeddable(place, admin_key, EmbeddingSettings::default()).await
+}
+
+/// The same, whose pages others embed.
+pub async fn start_embeddable(
+    place: Place,
+    admin_key: Option<&str>,
+    embedding: EmbeddingSettings,
+) -> Running {
+    let embedding = Embedding::new(embedding).unwrap();
     if !place.root.is_empty() {
-        return start_below(place, admin_key).await;
+        return start_below(place, admin_key, embedding).await;
     }
     let settings = ServerSettings {
         store_url: place.url.clone(),
@@ -111,6 +123,7 @@ pub async fn start_in(place: Place, admin_key: Option<&str>) -> Running {
         admin_key: admin_key.map(Into::into),
     };
     let server = Server::bind(settings).await.unwrap();
+    let server = server.with_embedding(embedding);
     let (url, store) = (format!("http://{}", server.addr()), server.store().clone());
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(server.serve(async move {
@@ -127,7 +140,7 @@ pub async fn start_in(place: Place, admin_key: Option<&str>) -> Running {
 }
 
 /// As a part of another service.
-async fn start_below(place: Place, admin_key: Option<&str>) -> Running {
+async fn start_below(place: Place, admin_key: Option<&str>, embedding: Embedding) -> Running {
     let store = ConfigStore::open(&place.url).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -136,7 +149,8 @@ async fn start_below(place: Place, admin_key: Option<&str>) -> Running {
         None => Access::this_machine("THE_KEY"),
     };
     let stopping = CancellationToken::new();
-    let service: Router = Router::new().nest(place.root, store.router(access, stopping.clone()));
+    let router = store.embeddable_router(access, stopping.clone(), embedding);
+    let service: Router = Router::new().nest(place.root, router);
     let service = service.into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopped) = oneshot::channel();
     let upkeep = store.clone().upkeep();
