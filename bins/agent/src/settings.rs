@@ -30,7 +30,7 @@ struct Setting {
 type Range = (fn(&Settings) -> u64, RangeInclusive<u64>);
 
 /// Every setting of the agent.
-const SETTINGS: [Setting; 19] = [
+const SETTINGS: [Setting; 24] = [
     Setting {
         name: "CONFIG_SERVICE_URL",
         default: None,
@@ -75,6 +75,39 @@ const SETTINGS: [Setting; 19] = [
         default: Some("127.0.0.1:8000"),
         range: None,
         what: "address that the embedded Config Database listens on",
+    },
+    Setting {
+        name: "CONFIG_EMBED_ORIGINS",
+        default: None,
+        range: None,
+        what: "origins whose pages may show the preference pages in a frame and call the Config Database's API, with commas \
+            between, such as `https://shop.example`; if unset, none",
+    },
+    Setting {
+        name: "CONFIG_LINK_KEYS",
+        default: None,
+        range: None,
+        what: "keys that sign links to the preference pages and links that unsubscribe, each as `id:secret` with at least 32 \
+            characters of secret, with commas between; the first one signs, all are accepted. If unset, a key of the store",
+    },
+    Setting {
+        name: "CONFIG_PUBLIC_URL",
+        default: None,
+        range: None,
+        what: "address at which browsers reach the embedded Config Database, such as `https://shop.example/preferences` behind a \
+            proxy; if unset, the one that each request names",
+    },
+    Setting {
+        name: "CONFIG_SITE_NAME",
+        default: None,
+        range: None,
+        what: "name on the preference pages; if unset, Punctual",
+    },
+    Setting {
+        name: "CONFIG_SITE_LOGO",
+        default: None,
+        range: None,
+        what: "file of the logo on the preference pages: SVG, PNG, JPEG or WebP, at most 256 KiB",
     },
     Setting {
         name: "BATCH_MAX_CONCURRENT_ITEMS",
@@ -171,6 +204,11 @@ pub(crate) struct Settings {
     pub(crate) config_last_known_good_path: PathBuf,
     pub(crate) config_store_url: String,
     pub(crate) config_http_addr: SocketAddr,
+    pub(crate) config_embed_origins: Option<String>,
+    pub(crate) config_link_keys: Option<SecretString>,
+    pub(crate) config_public_url: Option<String>,
+    pub(crate) config_site_name: Option<String>,
+    pub(crate) config_site_logo: Option<PathBuf>,
     pub(crate) batch_max_concurrent_items: usize,
     pub(crate) batch_retry_limit: u32,
     pub(crate) batch_config_path: PathBuf,

@@ -26,7 +26,9 @@ use crate::settings::Settings;
 /// Stores the preferences of every tenant and serves them over HTTP.
 ///
 /// Settings come from the environment: `CONFIG_STORE_URL` (<sqlite://var/config.db>, or postgres://…), `CONFIG_HTTP_ADDR`
-/// (127.0.0.1:8000), `CONFIG_SERVICE_API_KEY` (the administrator's key), `BATCH_LOG`, `BATCH_LOG_FORMAT`.
+/// (127.0.0.1:8000), `CONFIG_SERVICE_API_KEY` (the administrator's key), `BATCH_LOG`, `BATCH_LOG_FORMAT`. To embed its pages:
+/// `CONFIG_EMBED_ORIGINS` (sites that may, such as <https://shop.example>), `CONFIG_LINK_KEYS` (id:secret, which sign
+/// links), `CONFIG_PUBLIC_URL` (its address in browsers), `CONFIG_SITE_NAME`, `CONFIG_SITE_LOGO` (a file).
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Cli {
@@ -130,8 +132,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(options) => {
             let ready_file = options.ready_file.map(ReadyFile::new).transpose();
             let ready_file = ready_file.context("--ready-file")?;
+            let embedding = settings.embedding()?;
             let server = Server::bind(settings.server()).await;
-            serve(server.map_err(with_setting)?.with_names(NAMES), ready_file).await
+            let server = server.map_err(with_setting)?.with_names(NAMES);
+            serve(server.with_embedding(embedding), ready_file).await
         }
         Command::Import { file } => {
             let store = open(&settings.config_store_url).await?;

@@ -1,18 +1,23 @@
 //! The settings of the config service, from the environment.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use config::Config;
-use punctual_config_database::ServerSettings;
+use punctual_config_database::{Embedding, EmbeddingSettings, InvalidEmbedding, ServerSettings};
 use punctual_telemetry::{DEFAULT_FILTER, LogFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-const NAMES: [(&str, Option<&str>); 5] = [
+const NAMES: [(&str, Option<&str>); 10] = [
     ("CONFIG_STORE_URL", Some("sqlite://var/config.db")),
     ("CONFIG_HTTP_ADDR", Some("127.0.0.1:8000")),
     ("CONFIG_SERVICE_API_KEY", None),
+    ("CONFIG_EMBED_ORIGINS", None),
+    ("CONFIG_LINK_KEYS", None),
+    ("CONFIG_PUBLIC_URL", None),
+    ("CONFIG_SITE_NAME", None),
+    ("CONFIG_SITE_LOGO", None),
     ("BATCH_LOG", Some(DEFAULT_FILTER)),
     ("BATCH_LOG_FORMAT", Some("text")),
 ];
@@ -23,6 +28,11 @@ pub(crate) struct Settings {
     pub(crate) config_store_url: String,
     config_http_addr: SocketAddr,
     config_service_api_key: Option<SecretString>,
+    config_embed_origins: Option<String>,
+    config_link_keys: Option<SecretString>,
+    config_public_url: Option<String>,
+    config_site_name: Option<String>,
+    config_site_logo: Option<PathBuf>,
     pub(crate) batch_log: String,
     pub(crate) batch_log_format: LogFormat,
 }
@@ -42,6 +52,23 @@ impl Settings {
             .build()
             .and_then(Config::try_deserialize)
             .context("invalid settings")
+    }
+
+    /// How other products embed the pages.
+    pub(crate) fn embedding(&self) -> anyhow::Result<Embedding> {
+        let embedding = Embedding::new(EmbeddingSettings {
+            embed_origins: self.config_embed_origins.clone(),
+            link_keys: self.config_link_keys.clone(),
+            public_url: self.config_public_url.clone(),
+            site_name: self.config_site_name.clone(),
+            site_logo: self.config_site_logo.clone(),
+        });
+        embedding.map_err(|InvalidEmbedding { field, problem }| {
+            anyhow!(
+                "invalid settings: CONFIG_{} {problem}",
+                field.to_uppercase()
+            )
+        })
     }
 
     pub(crate) fn server(self) -> ServerSettings {

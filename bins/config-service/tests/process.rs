@@ -43,7 +43,12 @@ struct Service(Child, String);
 
 impl Service {
     fn start(folder: &Path) -> Self {
-        let mut child = command(folder, &["serve", "--ready-file", "/dev/stdout"])
+        Self::run(command(folder, &[]))
+    }
+
+    fn run(mut command: Command) -> Self {
+        let mut child = command
+            .args(["serve", "--ready-file", "/dev/stdout"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -165,6 +170,104 @@ fn what_cannot_be_used_is_named() {
     wrong.env("CONFIG_HTTP_ADDR", "somewhere");
     let error = String::from_utf8(wrong.output().unwrap().stderr).unwrap();
     assert!(error.contains("CONFIG_HTTP_ADDR"), "{error}");
+    for (name, value, remedy) in [
+        (
+            "CONFIG_EMBED_ORIGINS",
+            "https://shop.example/",
+            "write it as `https://shop.example`",
+        ),
+        ("CONFIG_EMBED_ORIGINS", "*", "`*` is not an origin"),
+        (
+            "CONFIG_LINK_KEYS",
+            "canary",
+            "write each key as `id:secret`",
+        ),
+        (
+            "CONFIG_LINK_KEYS",
+            "a:canary-too-short",
+            "at least 32 random ones",
+        ),
+        ("CONFIG_PUBLIC_URL", "shop.example", "expected an address"),
+        ("CONFIG_SITE_NAME", " ", "visible characters"),
+        (
+            "CONFIG_SITE_LOGO",
+            "/nowhere/logo.svg",
+            "/nowhere/logo.svg, which cannot be read",
+        ),
+    ] {
+        let mut wrong = command(folder.path(), &[]);
+        let output = wrong.env(name, value).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{name}={value}");
+        assert!(error.contains(name) && error.contains(remedy), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+}
+
+#[test]
+fn links_and_their_keys_are_not_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut command = command(folder.path(), &[]);
+    command
+        .env("BATCH_LOG", "trace")
+        .env(
+            "CONFIG_LINK_KEYS",
+            "k:canary-0123456789-0123456789-0123456789",
+        )
+        .env("CONFIG_EMBED_ORIGINS", "https://shop.example")
+        .stderr(std::fs::File::create(&log).unwrap());
+    let service = Service::run(command);
+    let client = Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let made = |path: &str, body: &str| -> Value {
+        let url = format!("{}/api/v1/tenants/a/{path}", service.1);
+        let call = client
+            .post(url)
+            .bearer_auth("canary-admin")
+            .body(body.to_owned());
+        let answer = call.send().unwrap();
+        assert_eq!(answer.status(), 201);
+        answer.json().unwrap()
+    };
+    let link = made("links", "")["token"].as_str().unwrap().to_owned();
+    let unsubscribe = made("unsubscribe-links", r#"{"feature": "f"}"#);
+    let unsubscribe = unsubscribe["url"]
+        .as_str()
+        .unwrap()
+        .rsplit('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    let get = |path: String| client.get(format!("{}{path}", service.1)).send().unwrap();
+    let opened = get(format!("/open/{link}"));
+    assert_eq!(opened.status(), 303);
+    let cookie = opened.headers()["set-cookie"].to_str().unwrap().to_owned();
+    let session = cookie.split(['=', ';']).nth(1).unwrap();
+    let page = client
+        .get(format!("{}/tenants/a", service.1))
+        .header("cookie", &cookie);
+    assert_eq!(page.send().unwrap().status(), 200);
+    // Whatever is wrong with them, too.
+    for token in [&link, &unsubscribe, session] {
+        get(format!("/open/{token}x"));
+        get(format!("/unsubscribe/{token}x"));
+        let url = format!("{}/api/v1/tenants/a/configs/feature_preferences", service.1);
+        client
+            .get(url)
+            .bearer_auth(format!("{token}x"))
+            .send()
+            .unwrap();
+    }
+    assert_eq!(get(format!("/unsubscribe/{unsubscribe}")).status(), 200);
+    drop(service);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("invalid link"), "{log}");
+    for secret in ["canary", &link, &unsubscribe, session] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
 }
 
 #[test]

@@ -6,7 +6,10 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use punctual::{Access, Metrics, Operations};
-use punctual_config_database::{Server, ServerError, ServerSettingNames, ServerSettings};
+use punctual_config_database::{
+    Embedding, EmbeddingSettings, InvalidEmbedding, Server, ServerError, ServerSettingNames,
+    ServerSettings,
+};
 use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{
     process::{self, ReadyFile},
@@ -184,6 +187,17 @@ async fn embedded_config_database(
     settings: &Settings,
     options: &RunOptions,
 ) -> Result<Server, Failure> {
+    let embedding = Embedding::new(EmbeddingSettings {
+        embed_origins: settings.config_embed_origins.clone(),
+        link_keys: settings.config_link_keys.clone(),
+        public_url: settings.config_public_url.clone(),
+        site_name: settings.config_site_name.clone(),
+        site_logo: settings.config_site_logo.clone(),
+    });
+    let embedding = embedding.map_err(|InvalidEmbedding { field, problem }| {
+        let setting = field.to_uppercase();
+        Failure::bad_input(format!("invalid settings: CONFIG_{setting} {problem}"))
+    })?;
     let server = Server::bind(ServerSettings {
         store_url: settings.config_store_url.clone(),
         addr: settings.config_http_addr,
@@ -204,7 +218,8 @@ async fn embedded_config_database(
     .with_names(ServerSettingNames {
         store_url: "CONFIG_STORE_URL",
         admin_key: "CONFIG_SERVICE_API_KEY",
-    });
+    })
+    .with_embedding(embedding);
     if let Some(file) = &options.import {
         let report = server
             .store()
