@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     store::{ChangeError, ConfigId, ConfigStore, Expected, FeedError, StoreError},
-    validate::{FEATURE_PREFERENCES, of_preference},
+    validate::of_preference,
 };
 
 /// Changes of one page.
@@ -81,7 +81,7 @@ impl ConfigStore {
         feature_type: &FeatureType,
     ) -> Result<(), PutError> {
         let feature = feature_type.as_str();
-        let stored = self.config(&id_of(tenant_id)).await?;
+        let stored = self.config(&ConfigId::of_preferences(tenant_id)).await?;
         if !stored.is_some_and(|stored| stored.config_value.contains_key(feature)) {
             return Ok(());
         }
@@ -94,7 +94,7 @@ impl ConfigStore {
         tenant_id: &TenantId,
         change: impl Fn(&mut Map<String, Value>),
     ) -> Result<(), PutError> {
-        let id = id_of(tenant_id);
+        let id = ConfigId::of_preferences(tenant_id);
         self.edit(&id, &Expected::default(), ACTOR, |stored| {
             let mut all = stored.map_or_else(Map::new, |stored| stored.config_value.clone());
             change(&mut all);
@@ -102,13 +102,6 @@ impl ConfigStore {
         })
         .await?;
         Ok(())
-    }
-}
-
-fn id_of(tenant_id: &TenantId) -> ConfigId {
-    ConfigId {
-        tenant_id: tenant_id.clone(),
-        config_key: FEATURE_PREFERENCES.to_owned(),
     }
 }
 

@@ -15,7 +15,10 @@ use super::{
     stored::ConfigRow,
     writing::{Edit, Write},
 };
-use crate::{import::NewSchedules, validate::CheckedConfig};
+use crate::{
+    import::NewSchedules,
+    validate::{CheckedConfig, FEATURE_PREFERENCES},
+};
 
 /// Configurations of one tenant, those that were removed among them.
 const MAX_CONFIGS_PER_TENANT: i64 = 100;
@@ -29,6 +32,16 @@ pub(super) const ATTEMPTS: usize = 100;
 pub(crate) struct ConfigId {
     pub(crate) tenant_id: TenantId,
     pub(crate) config_key: String,
+}
+
+impl ConfigId {
+    /// That of a tenant's preferences.
+    pub(crate) fn of_preferences(tenant_id: &TenantId) -> Self {
+        Self {
+            tenant_id: tenant_id.clone(),
+            config_key: FEATURE_PREFERENCES.to_owned(),
+        }
+    }
 }
 
 /// A tenant's configuration as it is stored.

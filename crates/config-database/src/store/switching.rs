@@ -5,7 +5,7 @@ use punctual_domain::{FeatureType, TenantId};
 use serde_json::{Map, Value};
 
 use super::{ChangeError, ConfigId, ConfigStore, Expected, StoreError, configs::ATTEMPTS};
-use crate::validate::{CheckedConfig, FEATURE_PREFERENCES};
+use crate::validate::CheckedConfig;
 
 impl ConfigStore {
     /// Whether a tenant has stored a preference for a feature, and whether it is switched on.
@@ -14,7 +14,7 @@ impl ConfigStore {
         tenant: &TenantId,
         feature: &FeatureType,
     ) -> Result<Option<bool>, StoreError> {
-        let config = self.config(&id_of(tenant)).await?;
+        let config = self.config(&ConfigId::of_preferences(tenant)).await?;
         let preference =
             config.and_then(|config| config.config_value.get(feature.as_str()).cloned());
         Ok(preference.map(|preference| is_enabled(&preference)))
@@ -28,7 +28,7 @@ impl ConfigStore {
         on: bool,
         actor: &str,
     ) -> Result<(), ChangeError> {
-        let id = id_of(tenant);
+        let id = ConfigId::of_preferences(tenant);
         for _ in 0..ATTEMPTS {
             let seen = self.config(&id).await?;
             let mut value = seen
@@ -50,13 +50,6 @@ impl ConfigStore {
             }
         }
         Err(ChangeError::Busy)
-    }
-}
-
-fn id_of(tenant: &TenantId) -> ConfigId {
-    ConfigId {
-        tenant_id: tenant.clone(),
-        config_key: FEATURE_PREFERENCES.to_owned(),
     }
 }
 

@@ -116,7 +116,7 @@ async fn agents_publish_with_a_key_of_theirs_and_pages_show_what_they_do(kind: K
     for part in [
         "As usual: Every Friday at 10:00, Berlin time.",
         "<option value=\"\">As usual (every week)</option>",
-        "Empty: 10:00, as usual.",
+        "Left empty: 10:00, as usual.",
     ] {
         assert!(form.contains(part), "{part}: {form}");
     }

@@ -383,6 +383,16 @@ async fn a_form_of_a_products_own_uses_a_link_as_a_key(kind: Kind) {
         "{read}"
     );
 
+    for (feature, of_one) in [("f", 200), ("g", 403)] {
+        let path = format!("tenants/a/features/{feature}/preview");
+        let body = json!({"preference": {"enabled": true}});
+        let answer = call(&server, &one, Method::POST, &path, &body).await;
+        assert_eq!(answer.status(), of_one, "{path}");
+        let elsewhere = path.replace("/a/", "/b/");
+        let answer = call(&server, &all, Method::POST, &elsewhere, &body).await;
+        assert_eq!(answer.status(), 403, "{elsewhere}");
+    }
+
     let patch = json!({"config_value": {"f": {"preferred_time": "10:00"}}});
     let changed = call(&server, &one, Method::PATCH, DAILY, &patch).await;
     assert_eq!(changed.status(), 200);

@@ -12,8 +12,8 @@ mod api;
 #[allow(dead_code, reason = "the agent's tests use more of it")]
 mod browser;
 mod doors;
-mod features;
 mod embedding;
+mod features;
 mod feed;
 mod health;
 mod links;

@@ -27,7 +27,7 @@ use crate::{
     store::{
         ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, StoreError, StoredConfig, now,
     },
-    validate::{FEATURE_PREFERENCES, of_preference},
+    validate::of_preference,
 };
 
 /// A reader that has not asked for so long does not count: it polls at least once a minute.
@@ -72,7 +72,7 @@ impl Subject {
         let Path((tenant, feature)) = address;
         let tenant = visitor.may_see(&tenant)?;
         let feature = FeatureType::new(&feature)?;
-        let config = app.store.config(&id_of(&tenant)).await?;
+        let config = app.store.config(&ConfigId::of_preferences(&tenant)).await?;
         let stored = config.and_then(|config| own(&config.config_value, &feature).cloned());
         Ok(Self {
             schema: app.store.schema(&feature).await?,
@@ -134,13 +134,6 @@ impl Subject {
 /// What people call a feature.
 pub(super) fn title<'k>(known: &'k KnownFeature, name: &'k str) -> &'k str {
     known.feature.title.as_deref().unwrap_or(name)
-}
-
-pub(super) fn id_of(tenant: &TenantId) -> ConfigId {
-    ConfigId {
-        tenant_id: tenant.clone(),
-        config_key: FEATURE_PREFERENCES.to_owned(),
-    }
 }
 
 fn own<'a>(value: &'a Map<String, Value>, feature: &FeatureType) -> Option<&'a Map<String, Value>> {
@@ -299,7 +292,12 @@ pub(super) async fn edit(
     };
     let anything = Expected::default();
     store
-        .edit(&id_of(tenant), &anything, visitor.name(), edited)
+        .edit(
+            &ConfigId::of_preferences(tenant),
+            &anything,
+            visitor.name(),
+            edited,
+        )
         .await
 }
 
@@ -319,12 +317,9 @@ pub(super) async fn switch(
     visitor.may_change(sent.csrf.as_deref())?;
     let tenant = visitor.may_see(&tenant)?;
     let feature = FeatureType::new(&feature)?;
-    let switched = |stored: Option<&Map<String, Value>>| {
-        let mut preference = stored.cloned().unwrap_or_default();
-        preference.insert("enabled".to_owned(), json!(sent.enabled));
-        Ok(Some(preference))
-    };
-    edit(&app.store, &visitor, &tenant, &feature, switched).await?;
+    app.store
+        .switch(&tenant, &feature, sent.enabled, visitor.name())
+        .await?;
     let word = if sent.enabled { "on" } else { "off" };
     Ok(Redirect::to(&format!(
         "/tenants/{tenant}?switched={word}&feature={feature}"
@@ -348,7 +343,10 @@ pub(super) async fn restore(
     visitor.may_change(sent.csrf.as_deref())?;
     let tenant = visitor.may_see(&tenant)?;
     let feature = FeatureType::new(&feature)?;
-    let past = app.store.past(&id_of(&tenant), sent.version).await?;
+    let past = app
+        .store
+        .past(&ConfigId::of_preferences(&tenant), sent.version)
+        .await?;
     let past = past.ok_or_else(|| {
         Problem::bad_request("that version is no longer kept; choose another one from the history")
     })?;

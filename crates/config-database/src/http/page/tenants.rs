@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{
     form::{Usual, in_words},
     overrides::pretty,
-    preference::{id_of, title},
+    preference::title,
     render,
     runs::{next_run, summary},
     visitor::Visitor,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     http::App,
     plan::Plan,
-    store::{KnownFeature, PastConfig, now},
+    store::{ConfigId, KnownFeature, PastConfig, now},
 };
 
 const VERSIONS_PER_PAGE: usize = 20;
@@ -113,7 +113,7 @@ pub(super) async fn overview(
     Query(query): Query<SwitchedQuery>,
 ) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
-    let config = app.store.config(&id_of(&tenant)).await?;
+    let config = app.store.config(&ConfigId::of_preferences(&tenant)).await?;
     let value = config.map_or_else(Map::new, |config| config.config_value);
     let known = app.store.feature_names().await?.into_iter();
     let names: BTreeSet<String> = known
@@ -247,7 +247,7 @@ pub(super) async fn history(
     Query(HistoryPageQuery { before }): Query<HistoryPageQuery>,
 ) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
-    let id = id_of(&tenant);
+    let id = ConfigId::of_preferences(&tenant);
     let limit = VERSIONS_PER_PAGE as u32 + 1;
     let (past, more) = app
         .store

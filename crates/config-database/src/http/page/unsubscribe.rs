@@ -16,7 +16,7 @@ use punctual_domain::{FeatureType, TenantId};
 use punctual_web::{Peer, Problem};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{open::NO_REFERRER, render};
+use super::{open::NO_REFERRER, preference::title, render};
 use crate::{
     http::{App, auth::Caller},
     keys::Scope,
@@ -52,6 +52,8 @@ enum Stands {
 struct Subject {
     tenant: TenantId,
     feature: FeatureType,
+    /// What people call the feature.
+    title: String,
 }
 
 impl Subject {
@@ -68,8 +70,10 @@ impl Subject {
         let (stands, status) = match app.links.verify::<UnsubscribeClaims>(token).await? {
             Ok(claims) => {
                 attempt.right();
+                let known = app.store.feature(&claims.feature);
                 let subject = Self {
                     tenant: claims.sub,
+                    title: title(&known, claims.feature.as_str()).to_owned(),
                     feature: claims.feature,
                 };
                 app.limits.known(&subject.caller())?;
@@ -105,7 +109,7 @@ impl Subject {
     fn page(&self, stands: Stands) -> Result<Response, Problem> {
         let page: Html<String> = render(&UnsubscribePage {
             stands,
-            feature: self.feature.to_string(),
+            feature: self.title.clone(),
         })?;
         Ok((NO_REFERRER, page).into_response())
     }
@@ -154,7 +158,9 @@ pub(super) async fn change(
             ));
         }
     };
-    let Subject { tenant, feature } = &subject;
+    let Subject {
+        tenant, feature, ..
+    } = &subject;
     let was_on = app.store.is_on(tenant, feature).await?;
     // There is something to undo only where something is stored.
     if was_on != Some(on) && (was_on.is_some() || !on) {
