@@ -173,7 +173,7 @@ async fn a_link_opens_the_pages_of_its_tenant_and_no_others(kind: Kind) {
         visitor
             .text("/tenants/a/history")
             .await
-            .contains("by a (link)")
+            .contains("By a (link)")
     );
 }
 
