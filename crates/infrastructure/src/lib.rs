@@ -39,7 +39,7 @@ pub use handlers::{
 #[cfg(feature = "http")]
 pub use outbound::{EndpointError, client_builder};
 #[cfg(feature = "http")]
-pub use project::Project;
+pub use project::{Project, Review};
 pub use queue::worker::Worker;
 pub use services::{
     batch_scheduler::{BatchScheduler, SchedulerOptions},

@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc};
 
 use punctual_application::{Handlers, ports::SystemClock};
 use punctual_domain::{
-    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobKind, Location, Work, Zone,
+    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobConfig, JobKind, Location,
+    MergedPreference, Preference, Work, Zone,
 };
 use punctual_project::{FileError, FileErrors, JsonFile, parse_batch_config};
 use serde_json::{Map, Value};
@@ -53,10 +54,7 @@ impl Project {
             .and_then(|file| file.value["purposes"].as_object());
         if let (Some(config), Some(names), Some(file)) = (&config, names, &jobs) {
             let folder = batch_config.parent().unwrap_or(Path::new("."));
-            let list = match file.value.get("jobs") {
-                Some(_) => "jobs",
-                None => "batch_processing_jobs",
-            };
+            let list = name_of_list(&file.value);
             let found = cross_check(config, names, list);
             keep(&mut errors, found.map_err(|found| file.locate(found)));
             missing = file.locate(missing_sources(config, folder, list));
@@ -72,6 +70,101 @@ impl Project {
                 Err(FileErrors(errors))
             }
         }
+    }
+
+    /// What is known of the jobs of `batch_config` without running them: parameters that their handlers need and that
+    /// nothing sets, and defaults without which a tenant cannot be scheduled. Templates are rendered for it, in this process.
+    ///
+    /// # Errors
+    /// The file, which was read before, cannot be read again.
+    pub fn review(&self, batch_config: &Path) -> Result<Review, FileErrors> {
+        let file = JsonFile::read(batch_config)?;
+        let list = name_of_list(&file.value);
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        for (index, job) in self.config.jobs.iter().enumerate() {
+            let pointer = format!("/{list}/{index}");
+            match &job.work {
+                Work::Fixed { .. } => errors.extend(self.failing(job, &pointer)),
+                Work::Preferences { defaults, .. } => {
+                    warnings.extend(without_frequency(defaults, &pointer));
+                    warnings.extend(self.failing_by_default(job, defaults, &pointer));
+                }
+            }
+        }
+        Ok(Review {
+            errors: file.locate(FieldErrors(errors)),
+            warnings: file.locate(FieldErrors(warnings)),
+        })
+    }
+
+    /// Why every item of a job with a schedule of its own fails.
+    fn failing(&self, job: &JobConfig, pointer: &str) -> Option<FieldError> {
+        let none = Preference::default();
+        let missing = self.handlers.missing_parameters(&job.purpose_id, &none);
+        let purpose = Value::from(job.purpose_id.as_str());
+        (!missing.is_empty()).then(|| {
+            let problem = format!(
+                "uses {}, which nothing sets: every item fails",
+                in_words(&missing)
+            );
+            let remedy =
+                "correct the template; fields of a record are `item.data.FIELD`".to_owned();
+            Invalid::new(problem, remedy).at(format!("{pointer}/purpose_id"), Some(&purpose))
+        })
+    }
+
+    /// Why items of tenants fail who leave the parameters to the job's defaults.
+    fn failing_by_default(
+        &self,
+        job: &JobConfig,
+        defaults: &Preference,
+        pointer: &str,
+    ) -> Option<FieldError> {
+        let missing = self.handlers.missing_parameters(&job.purpose_id, defaults);
+        (!missing.is_empty()).then(|| {
+            let names = in_words(&missing);
+            let problem = format!(
+                "does not set {names}, which purpose `{}` uses: items of tenants who have not set it fail",
+                job.purpose_id
+            );
+            let remedy = "add it, or give it a default in the template with `default`";
+            let place = format!("{pointer}/default_preferences/template_overrides");
+            Invalid::new(problem, remedy).at(place, None)
+        })
+    }
+}
+
+/// What is wrong with jobs that can be read.
+#[derive(Debug)]
+pub struct Review {
+    /// Mistakes with which every item of a job fails.
+    pub errors: FileErrors,
+    /// Defaults without which a job does not run for tenants who have not chosen these values themselves.
+    pub warnings: FileErrors,
+}
+
+/// Tenants who have not chosen a frequency cannot be scheduled where the job has none.
+fn without_frequency(defaults: &Preference, pointer: &str) -> Option<FieldError> {
+    let merged = MergedPreference::merge(&Preference::default(), defaults, &Zone::utc());
+    merged.is_err().then(|| {
+        let problem = "is missing: tenants who have not chosen a frequency are quarantined";
+        let remedy = "add one, such as \"daily\", unless every tenant chooses one";
+        let place = format!("{pointer}/default_preferences/frequency");
+        Invalid::new(problem, remedy).at(place, None)
+    })
+}
+
+/// Names as code, separated by commas.
+fn in_words(names: &[String]) -> String {
+    let names = names.iter().map(|name| format!("`{name}`"));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Name of the field with the list of jobs.
+fn name_of_list(batch_config: &Value) -> &'static str {
+    match batch_config.get("jobs") {
+        Some(_) => "jobs",
+        None => "batch_processing_jobs",
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use punctual_domain::Item;
+use punctual_domain::{Item, Preference};
 use serde_json::Value;
 
 use super::cause::{Cause, error_chain};
@@ -29,12 +29,23 @@ pub trait PurposeHandler: Send + Sync {
     /// [`HandlerError`] says whether another attempt makes sense: throttled where the remote endpoint limits the rate,
     /// retryable where it cannot do it now, permanent where it never will.
     async fn run(&self, item: &Item) -> Result<Value, HandlerError>;
+
+    /// Names of parameters that every run needs, and that are neither in these defaults of a job nor in the item, as far
+    /// as is known without a run. The check of a job asks for them; a handler that cannot know names none.
+    fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
+        let _ = defaults;
+        Vec::new()
+    }
 }
 
 #[async_trait]
 impl<T: PurposeHandler + ?Sized> PurposeHandler for Arc<T> {
     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
         (**self).run(item).await
+    }
+
+    fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
+        (**self).missing_parameters(defaults)
     }
 }
 

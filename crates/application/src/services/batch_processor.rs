@@ -15,7 +15,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, Stream, StreamExt, stream};
-use punctual_domain::{Chunk, Item, ItemId, ItemResult, ItemStatus, PurposeId};
+use punctual_domain::{Chunk, Item, ItemId, ItemResult, ItemStatus, Preference, PurposeId};
 use serde_json::Value;
 use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
@@ -100,6 +100,13 @@ impl Handlers {
     #[must_use]
     pub fn contains(&self, purpose: &PurposeId) -> bool {
         self.of(purpose).is_some()
+    }
+
+    /// What the purpose's handler [needs](PurposeHandler::missing_parameters) beside these defaults of a job.
+    #[must_use]
+    pub fn missing_parameters(&self, purpose: &PurposeId, defaults: &Preference) -> Vec<String> {
+        let bound = self.of(purpose);
+        bound.map_or_else(Vec::new, |bound| bound.handler.missing_parameters(defaults))
     }
 
     /// Replaces the handlers, for every clone. Attempts that have begun end with their own.

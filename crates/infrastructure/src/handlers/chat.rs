@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use punctual_application::ports::{HandlerError, PurposeHandler};
 use punctual_domain::{
-    Fields, Invalid, Item,
+    Fields, Invalid, Item, Preference,
     values::{boolean, http_url, text, whole_number},
 };
 use reqwest::{Client, Url};
@@ -259,6 +259,12 @@ impl PurposeHandler for ChatHandler {
         Ok(json!({
             "text": text, "model": answer.model, "finish_reason": choice.finish_reason, "usage": answer.usage,
         }))
+    }
+
+    fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
+        let templates = self.system.iter().chain([&self.user]);
+        let missing = templates.flat_map(|template| template.missing_parameters(defaults));
+        missing.collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! steps and in the length of its text here, in time and memory by [`renderer`].
 
 mod renderer;
+mod unset;
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +20,15 @@ use minijinja::{
     value::{Serde, merge_maps},
 };
 use punctual_application::ports::{HandlerError, PurposeHandler};
-use punctual_domain::{Fields, Invalid, Item, values::text};
+use punctual_domain::{Fields, Invalid, Item, Preference, values::text};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 pub use self::renderer::{RENDERER, render_in, serve};
-use self::renderer::{Renderers, read_all};
+use self::{
+    renderer::{Renderers, read_all},
+    unset::unset_names,
+};
 use super::HandlerKind;
 
 /// How much work one rendering may do, in instructions of the template engine: some tens of milliseconds.
@@ -81,6 +85,8 @@ impl Templates {
 fn environment(sources: Arc<Sources>) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Errors say which name is not set.
+    environment.set_debug(true);
     environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     let syntax = SyntaxConfig::builder()
@@ -207,6 +213,11 @@ impl PurposeHandler for TemplateHandler {
         }
         Ok(json!({ "text": self.render(item).await? }))
     }
+
+    fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
+        let overrides = &defaults.template_overrides;
+        unset_names(&self.templates.environment, &self.name, overrides)
+    }
 }
 
 #[cfg(test)]
@@ -254,7 +265,7 @@ mod tests {
     async fn an_unset_name_and_endless_work_are_errors() {
         let error = render("{{ tone }}", json!({})).await.unwrap_err();
         assert!(
-            error.contains("undefined") && error.contains("t.txt.j2"),
+            error.contains("`tone` is undefined") && error.contains("t.txt.j2"),
             "{error}"
         );
         let endless =
