@@ -7,9 +7,11 @@ mod backfill;
 mod batches;
 mod control;
 mod dead_letters;
+mod deliveries;
 mod events;
 mod explain;
 mod feed;
+mod findings;
 mod health;
 mod idempotency;
 pub mod model;
@@ -120,6 +122,8 @@ fn open_calls() -> OpenApiRouter<App> {
 /// The calls below `/api/v1`.
 fn calls() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .routes(routes!(findings::list))
+        .routes(routes!(deliveries::list))
         .routes(routes!(schedule::jobs))
         .routes(routes!(schedule::job))
         .routes(routes!(control::trigger))

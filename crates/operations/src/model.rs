@@ -6,14 +6,42 @@
 
 use chrono::{DateTime, Utc};
 use punctual_application::{
-    DueItems, JobView, Quarantined,
-    ports::{AuditEntry, StoredResult},
+    DueItems, JobView, Quarantined, Severity,
+    ports::{AuditEntry, FailingDeliveries, StoredResult},
 };
 use punctual_domain::{self as domain, BatchStatus, DeadLetter, JobId, Trigger};
 pub use punctual_web::health::{Liveness, Readiness, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+/// What is wrong.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FindingList {
+    /// What is wrong, the worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Description in words.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Since when; `null`: it is not known.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// Deliveries that fail.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Deliveries {
+    /// The jobs whose results are not delivered: once per job for those that are retried, and once for those of the last
+    /// seven days that were given up.
+    pub deliveries: Vec<FailingDeliveries>,
+}
 
 /// The jobs in effect.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

@@ -137,6 +137,8 @@ async fn every_response() {
         "/health/live",
         "/version",
         "/health/ready",
+        "/api/v1/findings",
+        "/api/v1/deliveries",
         "/api/v1/jobs",
         "/api/v1/jobs/report",
         "/api/v1/schedule/upcoming?hours=24",

@@ -87,7 +87,8 @@ pub struct JobActivity {
 }
 
 /// Deliveries of a job that fail.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FailingDeliveries {
     /// The job.
     pub job_id: JobId,

@@ -8,6 +8,7 @@
 mod backfill;
 mod batches;
 mod dead_letters;
+mod deliveries;
 mod effective;
 mod explain;
 mod findings;
@@ -31,7 +32,7 @@ pub use self::{
     dead_letters::{DeadLetterSelection, DiscardReport, LeftOut, ReplayReport},
     effective::EffectivePreference,
     explain::Explanation,
-    findings::{Finding, FindingKind, Findings, length_in_words},
+    findings::{Finding, FindingKind, Findings, Severity, length_in_words},
     idempotency::IdempotencyKey,
     jobs::{FixedTiming, JobTiming, JobView, PreferenceTiming},
     quarantine::Quarantined,

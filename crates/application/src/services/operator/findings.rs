@@ -8,6 +8,7 @@ use std::{fmt, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use punctual_domain::{DeadLetterState, JobId};
+use serde::{Deserialize, Serialize};
 
 use super::Operator;
 use crate::{
@@ -31,8 +32,6 @@ const WRITES_NOT_READY_AFTER: TimeDelta = TimeDelta::seconds(30);
 /// not ready.
 const CHUNKS_REPORTED_AFTER: TimeDelta = TimeDelta::seconds(20);
 const CHUNKS_NOT_READY_AFTER: TimeDelta = TimeDelta::seconds(60);
-/// How long after their batch deliveries that were given up are reported.
-const GIVEN_UP_REPORTED_FOR: TimeDelta = TimeDelta::days(7);
 
 /// Everything that needs attention at present.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +51,17 @@ pub struct Finding {
     pub what: String,
     /// Since when; `None`: it is not known.
     pub since: Option<DateTime<Utc>>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The process does not do its main work.
+    Critical,
+    /// The process does its main work, and an operator should look at it.
+    Warning,
 }
 
 /// Kinds of things that are wrong. Each has its remedy, which depends on how the process is set up.
@@ -283,8 +293,7 @@ impl Operator {
             let what = format!("{job_id} is paused: {reason}");
             found.push(Finding::new(FindingKind::Paused(job_id), what, None));
         }
-        let given_up_since = now - GIVEN_UP_REPORTED_FOR;
-        for failing in self.operations.failing_deliveries(given_up_since).await? {
+        for failing in self.failing_deliveries(now).await? {
             let (job_id, count, reason) = (failing.job_id, failing.deliveries, failing.reason);
             let results = format!("the results of {count} batches of {job_id}");
             let (kind, what) = if failing.given_up {

@@ -155,10 +155,23 @@ async fn a_backfill_is_counted_then_queued_once_for_a_key() {
     let counted = backfill(&request(true, None)).await.unwrap().count;
     assert_eq!((counted.due, counted.to_run, counted.batches), (3, 3, 3));
     assert!(store.pending().is_empty(), "it was only counted");
-    for _ in 0..2 {
-        let queued = backfill(&request(false, None)).await.unwrap();
-        assert_eq!((queued.preview, queued.count), (false, counted.clone()));
-    }
+    let queued = backfill(&request(false, None)).await.unwrap();
+    let pending = store.pending().into_iter();
+    let pending: Vec<_> = pending.map(|chunk| chunk.batch_id).collect();
+    assert_eq!((pending.len(), queued.preview), (3, false));
+    let ids = queued.count.batch_ids.iter();
+    assert!(
+        pending
+            .iter()
+            .all(|id| ids.clone().any(|queued| queued == id))
+    );
+    let again = backfill(&request(false, None)).await.unwrap();
+    assert_eq!(again, queued);
+    let count = BackfillCount {
+        batch_ids: Vec::new(),
+        ..queued.count
+    };
+    assert_eq!(count, counted);
     assert_eq!(store.pending().len(), 3);
 
     let named = backfill(&request(true, Some("ann"))).await.unwrap();

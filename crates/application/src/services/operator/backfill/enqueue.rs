@@ -7,6 +7,7 @@ use punctual_domain::{
     BackfillGroup, Firing, ItemId, JobConfig, NewBatch, Occurrence, Priority, Trigger,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     ports::{BatchReader, StoreError, WorkQueue},
@@ -30,6 +31,9 @@ pub struct BackfillCount {
     pub batches: usize,
     /// Number of items to run per date, in each tenant's time zone.
     pub dates: BTreeMap<NaiveDate, usize>,
+    /// The queued batches; empty in a preview.
+    #[serde(default)]
+    pub batch_ids: Vec<Uuid>,
 }
 
 /// Puts in `queue` what a job's `groups` have not run, behind everything else; without a queue it is counted only.
@@ -92,6 +96,7 @@ pub async fn backfill(
             )
             .of_job(job, group.schedule.period_from(scheduled_at))
             .allowing_unknown(allow_unknown);
+            count.batch_ids.push(batch.batch_id);
             firing.batches.push(batch);
             waiting += items.len();
             if waiting >= ITEMS_PER_FIRING {
@@ -158,7 +163,12 @@ mod tests {
         let queued = backfill(&store, Some(queue), job, groups(), 2, false, now)
             .await
             .unwrap();
-        assert_eq!(queued, counted);
+        assert_eq!((queued.due, queued.to_run), (counted.due, counted.to_run));
+        assert!(counted.batch_ids.is_empty(), "it was counted only");
+        assert_eq!(queued.batch_ids.len(), 2);
+        for chunk in store.pending() {
+            assert!(queued.batch_ids.contains(&chunk.batch_id));
+        }
         assert_eq!(store.pending().len(), 4, "two dates of two chunks");
         // One chunk ends, and is not run again.
         let chunk = store.pending().remove(0);
