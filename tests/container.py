@@ -117,7 +117,7 @@ def check_run(config_port, agent):
 
 
 def has_result(agent):
-    code, said = agent.execute("punctual-agent", "results", "--tenant", "ann")
+    code, said = agent.execute("punctual-agent", "results", "--tenant", "ann", "--json")
     assert code == 0, said
     return "Harbour Books" in said and '"succeeded"' in said
 

@@ -1,16 +1,21 @@
 //! Command-line arguments.
 
+mod examples;
+mod values;
+
 use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use punctual_domain::{FeatureType, JobId, TenantId};
+use clap_complete::Shell;
+use punctual_domain::{BatchStatus, FeatureType, ItemStatus, JobId, TenantId};
+use uuid::Uuid;
+
+use self::values::{batch_id, date, dead_letter_id, duration, instant, whole_number, word};
 
 /// Runs every user's recurring work at the time, and in the way, that user chose.
-///
-/// Settings come from environment variables or a settings file with the same names; see docs/reference/settings.md.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = examples::AGENT)]
 pub(crate) struct Cli {
     /// Settings file (TOML or JSON); environment variables take precedence
     #[arg(long, global = true, value_name = "FILE")]
@@ -22,65 +27,187 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Schedule and run jobs until SIGTERM or Ctrl-C (the default)
+    #[command(after_help = examples::RUN)]
     Run(RunOptions),
+    /// Write a first job, its purpose and its template
+    #[command(after_help = examples::INIT)]
+    Init {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Check jobs, purposes and templates, and report every mistake at once
+    #[command(after_help = examples::CHECK)]
     Check {
         /// Print the mistakes as JSON
         #[arg(long)]
         json: bool,
     },
+    /// Show what is wrong, the jobs, the running batches and the Config Database; requires a running agent
+    #[command(after_help = examples::STATUS)]
+    Status(StatusOptions),
+    /// List the jobs with their state and next run; requires a running agent
+    #[command(after_help = examples::JOBS)]
+    Jobs(JobsOptions),
+    /// List batches, newest first, or show one; requires a running agent
+    #[command(after_help = examples::BATCHES)]
+    Batches(BatchesOptions),
+    /// Print the results of a batch or a tenant; requires a running agent
+    #[command(after_help = examples::RESULTS)]
+    Results(ResultsOptions),
     /// Explain why a tenant ran, will run or did not run; requires a running agent
+    #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainOptions),
-    /// Copy the `SQLite` store in `BATCH_STORE_URL` to an empty `PostgreSQL` database; stop the agent first
-    MoveStore {
-        /// Database URL, e.g. `postgres://user@host/database`; put the password in PGPASSWORD or ~/.pgpass
-        #[arg(long, value_name = "URL")]
-        to: String,
-    },
-    /// Print the reference of the settings, of the metrics or of an HTTP API
-    Reference {
-        /// Subject of the reference
-        what: Reference,
-    },
-    /// Simulate days in virtual time, and show when users fall due and how long they wait
-    Simulate(SimulateOptions),
     /// Run a job now, for all or some of its tenants; requires a running agent
+    #[command(after_help = examples::TRIGGER)]
     Trigger(TriggerOptions),
     /// Run the missed occurrences of past dates; requires a running agent
+    #[command(after_help = examples::BACKFILL)]
     Backfill(BackfillOptions),
     /// Pause a job until it is resumed; requires a running agent
-    Pause {
-        /// Job id
-        job: JobId,
-    },
+    #[command(after_help = examples::PAUSE)]
+    Pause(JobOptions),
     /// Resume a paused job with the occurrences due from now on; requires a running agent
-    Resume {
-        /// Job id
-        job: JobId,
-    },
+    #[command(after_help = examples::RESUME)]
+    Resume(JobOptions),
     /// Cancel a batch, skipping the items that have not begun; requires a running agent
-    Cancel {
-        /// Batch id
-        batch: uuid::Uuid,
-    },
+    #[command(after_help = examples::CANCEL)]
+    Cancel(CancelOptions),
     /// List, replay or discard dead letters (items that failed for good); requires a running agent
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::DEAD_LETTERS)]
     DeadLetters(DeadLetters),
+    /// List the jobs whose results cannot be delivered; requires a running agent
+    #[command(after_help = examples::DELIVERIES)]
+    Deliveries {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List unusable preferences with the reasons; requires a running agent
+    #[command(after_help = examples::QUARANTINE)]
     Quarantine {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print the results of a batch or a tenant, one JSON object per line; requires a running agent
-    Results(ResultsOptions),
+    /// List the actions of operators, newest first; requires a running agent
+    #[command(after_help = examples::AUDIT_LOG)]
+    AuditLog(AuditLogOptions),
     /// Show the next occurrences of a preference
+    #[command(after_help = examples::PREVIEW)]
     Preview(PreviewOptions),
+    /// Simulate days in virtual time, and show when users fall due and how long they wait
+    #[command(after_help = examples::SIMULATE)]
+    Simulate(SimulateOptions),
+    /// Copy the `SQLite` store in `BATCH_STORE_URL` to an empty `PostgreSQL` database; stop the agent first
+    #[command(after_help = examples::MOVE_STORE)]
+    MoveStore {
+        /// Database URL, e.g. `postgres://user@host/database`; put the password in PGPASSWORD or ~/.pgpass
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the reference of the settings, of the metrics or of an HTTP API
+    #[command(after_help = examples::REFERENCE)]
+    Reference {
+        /// Subject of the reference
+        what: Reference,
+    },
+    /// Print a script that completes commands and options in a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// Shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write the pages of all commands
+    #[command(after_help = examples::MAN)]
+    Man {
+        /// Write a page for each command into this folder
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct StatusOptions {
+    /// Keep showing the state until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct JobsOptions {
+    /// Only this job
+    pub(crate) job: Option<JobId>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct BatchesOptions {
+    /// Only this batch
+    #[arg(value_parser = batch_id, conflicts_with_all = ["job", "status", "limit"])]
+    pub(crate) batch: Option<Uuid>,
+    /// Only batches of this job
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<JobId>,
+    /// Only batches in this status
+    #[arg(long, value_name = "STATUS", value_parser = word::<BatchStatus>(BatchStatus::WORDS))]
+    pub(crate) status: Option<BatchStatus>,
+    /// Number of batches
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole_number(1..=100_000_usize))]
+    pub(crate) limit: usize,
+    /// Keep showing the batches until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `pause` and `resume` take.
+#[derive(Args)]
+pub(crate) struct JobOptions {
+    /// Job id
+    pub(crate) job: JobId,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct CancelOptions {
+    /// Batch id
+    #[arg(value_parser = batch_id)]
+    pub(crate) batch: Uuid,
+    /// Cancel without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct AuditLogOptions {
+    /// Number of entries
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole_number(1..=100_000_usize))]
+    pub(crate) limit: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum DeadLetters {
     /// List dead letters, newest first
+    #[command(after_help = examples::LIST)]
     List {
         /// Only dead letters of this job
         #[arg(long, value_name = "JOB")]
@@ -96,16 +223,18 @@ pub(crate) enum DeadLetters {
         json: bool,
     },
     /// Replay dead letters (run their items again)
+    #[command(after_help = examples::REPLAY)]
     Replay(ReplayOptions),
     /// Discard dead letters
-    Discard(LetterSelection),
+    #[command(after_help = examples::DISCARD)]
+    Discard(DiscardOptions),
 }
 
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "job", "tenant", "all"]))]
 pub(crate) struct LetterSelection {
     /// Dead letter ids
-    #[arg(value_name = "ID", conflicts_with_all = ["job", "tenant", "all"])]
+    #[arg(value_name = "ID", value_parser = dead_letter_id, conflicts_with_all = ["job", "tenant", "all"])]
     pub(crate) id: Vec<i64>,
     /// All open dead letters of this job
     #[arg(long, value_name = "JOB")]
@@ -125,20 +254,44 @@ pub(crate) struct ReplayOptions {
     /// Idempotency key: repeating the call with it within 24 hours replays nothing twice
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+    /// Replay all of a job, of a tenant or of all without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Wait until the batches are over
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DiscardOptions {
+    #[command(flatten)]
+    pub(crate) which: LetterSelection,
+    /// Discard without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("of").required(true).args(["batch", "tenant"]))]
 pub(crate) struct ResultsOptions {
     /// Results of this batch
-    #[arg(long, value_name = "BATCH")]
-    pub(crate) batch: Option<uuid::Uuid>,
+    #[arg(long, value_name = "BATCH", value_parser = batch_id)]
+    pub(crate) batch: Option<Uuid>,
     /// Results of this tenant, newest first
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Option<TenantId>,
-    /// Only results with this status: succeeded, failed or skipped
-    #[arg(long, value_name = "STATUS", requires = "batch")]
-    pub(crate) status: Option<String>,
+    /// Only results with this status
+    #[arg(long, value_name = "STATUS", requires = "batch", value_parser = word::<ItemStatus>(ItemStatus::WORDS))]
+    pub(crate) status: Option<ItemStatus>,
+    /// Print JSON, one object per line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Default)]
@@ -147,7 +300,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) import: Option<PathBuf>,
     /// Look-back window for a job's first run, e.g. `24h`
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) look_back: Option<Duration>,
     /// When the agent is ready, write its addresses to this file or pipe, as one line of JSON
     #[arg(long, value_name = "PATH")]
@@ -157,31 +310,31 @@ pub(crate) struct RunOptions {
 #[derive(Args)]
 pub(crate) struct SimulateOptions {
     /// Simulate this many generated users (default: the users in the Config Database)
-    #[arg(long, value_name = "N", conflicts_with = "file")]
+    #[arg(long, value_name = "N", conflicts_with = "file", value_parser = whole_number(0..=100_000_000_usize))]
     pub(crate) users: Option<usize>,
     /// Simulate the users in this preference file (one JSON object per line)
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Number of days to simulate
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=366))]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = whole_number(1..=366_u32))]
     pub(crate) days: u32,
     /// Start of the simulation (RFC 3339; default: the start of today in UTC)
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     pub(crate) from: Option<DateTime<Utc>>,
     /// Job id (default: the first job that follows preferences)
     #[arg(long, value_name = "JOB")]
     pub(crate) job: Option<JobId>,
     /// Spread the users of a slot over this many minutes (default: the setting of the job)
-    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(0..=1440))]
+    #[arg(long, value_name = "MINUTES", value_parser = whole_number(0..=1440_u32))]
     pub(crate) spread: Option<u32>,
     /// Number of items that run at once
-    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = whole_number(1..=1_000_000_000_u32))]
     pub(crate) concurrency: u32,
     /// Duration of an item, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = whole_number(1..=1_000_000_000_u32))]
     pub(crate) item_ms: u32,
     /// Seed of the generated users
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    #[arg(long, value_name = "SEED", default_value_t = 1, value_parser = whole_number(0..=u64::MAX))]
     pub(crate) seed: u64,
     /// Write an HTML page with a chart to this file
     #[arg(long, value_name = "FILE")]
@@ -192,6 +345,10 @@ pub(crate) struct SimulateOptions {
 }
 
 #[derive(Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 pub(crate) struct TriggerOptions {
     /// Job id
     pub(crate) job: JobId,
@@ -204,6 +361,12 @@ pub(crate) struct TriggerOptions {
     /// Idempotency key: repeating the call with it within 24 hours returns the same batch
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+    /// Run for all tenants without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Wait until the batch is over
+    #[arg(long)]
+    pub(crate) wait: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -222,14 +385,18 @@ pub(crate) enum Reference {
 }
 
 #[derive(Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 pub(crate) struct BackfillOptions {
     /// Job id
     pub(crate) job: JobId,
     /// First date (YYYY-MM-DD, in each tenant's time zone)
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = date)]
     pub(crate) from: NaiveDate,
     /// Last date (YYYY-MM-DD, inclusive)
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = date)]
     pub(crate) to: NaiveDate,
     /// Run only for this tenant; repeatable
     #[arg(long, value_name = "ID")]
@@ -241,8 +408,14 @@ pub(crate) struct BackfillOptions {
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
     /// Count the occurrences without running them
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["yes", "wait"])]
     pub(crate) preview: bool,
+    /// Run for all tenants without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Wait until the batches are over
+    #[arg(long)]
+    pub(crate) wait: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -257,7 +430,7 @@ pub(crate) struct ExplainOptions {
     #[arg(long, value_name = "JOB")]
     pub(crate) job: JobId,
     /// Date in the tenant's time zone (default: today)
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = date)]
     pub(crate) date: Option<NaiveDate>,
     /// Print JSON
     #[arg(long)]
@@ -281,12 +454,120 @@ pub(crate) struct PreviewOptions {
     #[arg(long)]
     pub(crate) stdin: bool,
     /// Show occurrences strictly after this instant (RFC 3339; default: now)
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     pub(crate) from: Option<DateTime<Utc>>,
     /// Number of occurrences
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole_number(1..=10_000_u32))]
     pub(crate) count: u32,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// A command and all below it.
+    fn all(command: &clap::Command) -> Vec<clap::Command> {
+        let below = command.get_subcommands().flat_map(all);
+        [command.clone()].into_iter().chain(below).collect()
+    }
+
+    /// The words of a line, as a shell reads them: what is in single quotes is one word, and a redirection is none.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (place, part) in line.split('\'').enumerate() {
+            if place % 2 == 1 {
+                words.push(part.to_owned());
+            } else {
+                let part = part
+                    .split_once(['<', '>'])
+                    .map_or(part, |(before, _)| before);
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn every_command_has_examples_and_every_example_is_understood() {
+        for command in all(&Cli::command()) {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_else(|| panic!("{} has no examples", command.get_name()));
+            let examples: Vec<&str> = help
+                .lines()
+                .filter(|line| line.starts_with("  punctual-agent "))
+                .collect();
+            assert!(!examples.is_empty(), "{help}");
+            for example in examples {
+                let read = Cli::try_parse_from(words(example));
+                assert!(read.is_ok(), "{example}: {}", read.err().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn help_fits_a_narrow_terminal() {
+        for command in all(&Cli::command()) {
+            for width in [80, 40] {
+                let mut command = command.clone().term_width(width);
+                let help = command.render_long_help().to_string();
+                let (usage_and_options, _) = help.split_once("Examples:").unwrap();
+                for line in usage_and_options
+                    .lines()
+                    .filter(|line| !line.contains("Usage:"))
+                {
+                    // A word that is longer than the rest of the line stands as it is.
+                    let words = line.split_whitespace().count();
+                    let fits = line.chars().count() <= width || words <= 2;
+                    assert!(fits, "{}: {line}", command.get_name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_words_of_a_parser() {
+        for (line, expected) in [
+            ("cancel 1234", "expected the id of a batch, e.g. "),
+            (
+                "explain --tenant ann --job j --date yesterday",
+                "expected a date, e.g. 2026-",
+            ),
+            (
+                "backfill j --from 2026-13-01 --to 2026-01-02",
+                "expected a date",
+            ),
+            ("preview --stdin --from noon", "expected an instant, e.g. "),
+            (
+                "preview --stdin --count many",
+                "expected a whole number from 1 to 10000",
+            ),
+            (
+                "run --look-back soon",
+                "expected a length of time, e.g. 24h",
+            ),
+            (
+                "results --batch 9f0e6c1e-0d4b-5c1e-8a3c-2f6f7b1c9d10 --status nonsense",
+                "[possible values: running, succeeded, failed, skipped]",
+            ),
+            (
+                "batches --status done",
+                "[possible values: queued, running, completed, cancelled]",
+            ),
+            (
+                "dead-letters replay seventeen",
+                "expected the number of a dead letter, e.g. 17",
+            ),
+            ("simulate --users none", "expected a whole number from 0 to"),
+            ("simulate --days 0", "expected a whole number from 1 to 366"),
+        ] {
+            let words = ["punctual-agent"].into_iter().chain(line.split(' '));
+            let error = Cli::try_parse_from(words).err().unwrap().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
 }

@@ -17,8 +17,10 @@ use crate::{commands::Failure, settings::Settings};
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take for what works through everything: a backfill of two million items takes minutes.
 pub(crate) const LONG_TIMEOUT: Duration = Duration::from_mins(10);
+/// Body of calls whose address says everything.
+pub(crate) const NO_BODY: Option<&()> = None;
 /// Entries asked for at a time.
-const PAGE: &str = "1000";
+const PAGE: usize = 1000;
 
 /// A client of the agent.
 pub(crate) struct Client {
@@ -53,15 +55,40 @@ impl Client {
         path: &str,
         mut query: Vec<(&str, String)>,
         entries_of: impl Fn(P) -> (Vec<T>, Option<String>),
-        mut take: impl FnMut(T),
+        mut take: impl FnMut(Vec<T>),
     ) -> Result<(), Failure> {
-        query.push(("limit", PAGE.to_owned()));
+        query.push(("limit", PAGE.to_string()));
         loop {
             let (entries, next) = entries_of(self.get(path, &query).await?);
-            entries.into_iter().for_each(&mut take);
+            take(entries);
             let Some(next) = next else { return Ok(()) };
             query.retain(|(name, _)| *name != "cursor");
             query.push(("cursor", next));
+        }
+    }
+
+    /// Reads the first `most` entries at `path`, and whether there are more.
+    pub(crate) async fn first<P: DeserializeOwned, T>(
+        &self,
+        path: &str,
+        mut query: Vec<(&str, String)>,
+        most: usize,
+        entries_of: impl Fn(P) -> (Vec<T>, Option<String>),
+    ) -> Result<(Vec<T>, bool), Failure> {
+        let mut all = Vec::new();
+        loop {
+            let limit = (most - all.len()).min(PAGE);
+            query.retain(|(name, _)| *name != "limit");
+            query.push(("limit", limit.to_string()));
+            let (entries, next) = entries_of(self.get(path, &query).await?);
+            all.extend(entries);
+            match next {
+                Some(next) if all.len() < most => {
+                    query.retain(|(name, _)| *name != "cursor");
+                    query.push(("cursor", next));
+                }
+                next => return Ok((all, next.is_some())),
+            }
         }
     }
 

@@ -1,12 +1,21 @@
 //! The commands, and how they end.
 
+pub(crate) mod batches;
 pub(crate) mod check;
+pub(crate) mod dead_letters;
+pub(crate) mod explain;
+pub(crate) mod init;
+pub(crate) mod jobs;
+pub(crate) mod lists;
 pub(crate) mod move_store;
 pub(crate) mod preview;
 pub(crate) mod reference;
-pub(crate) mod remote;
+pub(crate) mod results;
 pub(crate) mod run;
+pub(crate) mod shell;
 pub(crate) mod simulate;
+pub(crate) mod start;
+pub(crate) mod status;
 
 use std::{fmt, process::ExitCode};
 
@@ -17,6 +26,8 @@ pub(crate) enum Failure {
     Failed(String),
     /// What was given cannot be used: exit code 2.
     BadInput(String),
+    /// What was asked for was found out, and printed, and is not good: exit code 1.
+    Shown,
 }
 
 impl Failure {
@@ -30,7 +41,7 @@ impl Failure {
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Failed(_) => ExitCode::from(1),
+            Self::Failed(_) | Self::Shown => ExitCode::from(1),
             Self::BadInput(_) => ExitCode::from(2),
         }
     }
@@ -38,7 +49,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Failed(message) | Self::BadInput(message)) = self;
-        write!(f, "error: {message}")
+        match self {
+            Self::Failed(message) | Self::BadInput(message) => write!(f, "error: {message}"),
+            Self::Shown => Ok(()),
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod commands;
+mod output;
 mod reload;
 mod remedies;
 mod service_manager;
@@ -24,8 +25,8 @@ use tokio::runtime::Runtime;
 use crate::{
     cli::{Cli, Command, RunOptions},
     commands::Failure,
+    output::print_error,
     settings::Settings,
-    terminal::print_error,
 };
 
 /// What threads have not ended by then, such as one that waits for a disk, ends with the process.
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(THREADS_TIMEOUT);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Shown) => Failure::Shown.exit_code(),
         Err(failure) => {
             print_error(&failure);
             failure.exit_code()
@@ -83,19 +85,34 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     };
     match cli.command.unwrap_or(Command::Run(RunOptions::default())) {
         Command::Run(options) => commands::run::run(settings()?, options).await,
+        Command::Init { json } => commands::init::init(&settings()?, json),
         Command::Check { json } => commands::check::check(&settings()?, json),
-        Command::MoveStore { to } => commands::move_store::move_store(&settings()?, &to).await,
-        Command::Reference { what } => what.print(),
-        Command::Explain(options) => commands::remote::explain(&settings()?, options).await,
-        Command::Simulate(options) => commands::simulate::simulate(&settings()?, options).await,
-        Command::Backfill(options) => commands::remote::backfill(&settings()?, options).await,
-        Command::Trigger(options) => commands::remote::trigger(&settings()?, options).await,
-        Command::Pause { job } => commands::remote::set_paused(&settings()?, &job, true).await,
-        Command::Resume { job } => commands::remote::set_paused(&settings()?, &job, false).await,
-        Command::Cancel { batch } => commands::remote::cancel(&settings()?, batch).await,
-        Command::Quarantine { json } => commands::remote::quarantine(&settings()?, json).await,
-        Command::DeadLetters(what) => commands::remote::dead_letters(&settings()?, what).await,
-        Command::Results(options) => commands::remote::results(&settings()?, options).await,
+        Command::Status(options) => commands::status::status(&settings()?, options).await,
+        Command::Jobs(options) => commands::jobs::jobs(&settings()?, options).await,
+        Command::Batches(options) => commands::batches::batches(&settings()?, options).await,
+        Command::Results(options) => commands::results::results(&settings()?, options).await,
+        Command::Explain(options) => commands::explain::explain(&settings()?, options).await,
+        Command::Trigger(options) => commands::start::trigger(&settings()?, options).await,
+        Command::Backfill(options) => commands::start::backfill(&settings()?, options).await,
+        Command::Pause(options) => commands::jobs::set_paused(&settings()?, options, true).await,
+        Command::Resume(options) => commands::jobs::set_paused(&settings()?, options, false).await,
+        Command::Cancel(options) => commands::batches::cancel(&settings()?, options).await,
+        Command::DeadLetters(what) => {
+            commands::dead_letters::dead_letters(&settings()?, what).await
+        }
+        Command::Deliveries { json } => commands::lists::deliveries(&settings()?, json).await,
+        Command::Quarantine { json } => commands::lists::quarantine(&settings()?, json).await,
+        Command::AuditLog(options) => commands::lists::audit_log(&settings()?, options).await,
         Command::Preview(options) => commands::preview::preview(&settings()?, options).await,
+        Command::Simulate(options) => commands::simulate::simulate(&settings()?, options).await,
+        Command::MoveStore { to, json } => {
+            commands::move_store::move_store(&settings()?, &to, json).await
+        }
+        Command::Reference { what } => what.print(),
+        Command::Completions { shell } => {
+            commands::shell::completions(shell);
+            Ok(())
+        }
+        Command::Man { to } => commands::shell::man(to.as_deref()),
     }
 }

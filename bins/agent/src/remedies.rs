@@ -22,6 +22,12 @@ pub(crate) fn remedy(kind: &FindingKind) -> String {
             return format!("Find out why, then `punctual-agent resume {job_id}`");
         }
         FindingKind::Preferences(_) => "Check the Config Database and CONFIG_SERVICE_URL",
+        FindingKind::DeadLetters => {
+            "Replay or discard them; `punctual-agent dead-letters list` lists them"
+        }
+        FindingKind::Quarantine => {
+            "Correct them in the Config Database; `punctual-agent quarantine` lists them"
+        }
         FindingKind::DeliveryGivenUp(_) => "`punctual-agent results --batch ID` prints them",
         FindingKind::Failing(Operation::FindSourceFile(_)) => {
             "Put the file there, or correct its path in batch_config.json"
@@ -60,11 +66,17 @@ mod tests {
                 "CONFIG_LAST_KNOWN_GOOD_PATH",
             ),
             (FindingKind::Paused(job), "`punctual-agent resume posts`"),
+            (
+                FindingKind::DeadLetters,
+                "`punctual-agent dead-letters list`",
+            ),
+            (FindingKind::Quarantine, "`punctual-agent quarantine`"),
         ] {
             let text = remedy(&kind);
             assert!(text.contains(name), "{text}");
             assert!(!remedies::remedy(&kind).contains(name));
         }
-        assert_eq!(remedy(&FindingKind::DeadLetters), "Replay or discard them");
+        let usual = remedies::remedy(&FindingKind::Replica);
+        assert_eq!(remedy(&FindingKind::Replica), usual);
     }
 }

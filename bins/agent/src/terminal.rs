@@ -1,5 +1,5 @@
-//! What a person at the terminal sees: the slots, each batch with its progress, and where to look next. On a
-//! pipe the same comes as plain lines. Log lines are written above the bars.
+//! What a person at the terminal sees: the slots, each batch with its progress, and what to look at next. Log lines are
+//! written above the bars. Where standard output is not a terminal, the log alone says what happens.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,38 +9,25 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use comfy_table::Table;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use punctual_application::{
     Operator, SchedulerStatus,
     ports::{BatchFilter, Page, ResultFilter},
 };
-use punctual_domain::{Batch, BatchStatus, ItemStatus, visible, visible_lines};
+use punctual_domain::{Batch, BatchStatus, ItemStatus};
 use punctual_operations::remedies;
-use serde::Serialize;
-use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
-use crate::remedies::remedy;
+use crate::{
+    output::{Table, Tone, View, cell, instant, minute},
+    remedies::remedy,
+};
 
-/// Prints a line for a person. What a terminal would act upon is escaped: there may be text from elsewhere in it.
-pub(crate) fn print_line(text: impl std::fmt::Display) {
-    println!("{}", visible_lines(&text.to_string()));
-}
-
-/// The same, on standard error.
-pub(crate) fn print_error(text: impl std::fmt::Display) {
-    eprintln!("{}", visible_lines(&text.to_string()));
-}
-
-/// Prints a document for a program, in a form that a terminal shows as it is.
-pub(crate) fn say_json(document: &impl Serialize) {
-    println!("{}", visible(&json!(document).to_string()));
-}
-
+/// The address of the agent where none is set.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 /// How often the display looks at batches that change.
 const REFRESH: Duration = Duration::from_millis(250);
 /// How often it looks at least while a batch is not over.
@@ -71,10 +58,10 @@ impl Terminal {
         }
     }
 
-    fn print(&self, text: &str) {
+    pub(crate) fn print(&self, view: &View) {
         // The agent keeps working when its terminal is gone.
         self.bars.suspend(|| {
-            let _ = writeln!(io::stdout(), "{}", visible_lines(text));
+            let _ = write!(io::stdout(), "{view}");
         });
     }
 }
@@ -105,6 +92,8 @@ pub(crate) struct Display {
     terminal: Terminal,
     operator: Operator,
     address: SocketAddr,
+    /// Whether callers need the API key.
+    has_key: bool,
     /// What has been shown as wrong and still is, by the page it leads to and since when.
     wrong: HashSet<(String, Option<DateTime<Utc>>)>,
     bars: HashMap<Uuid, ProgressBar>,
@@ -112,11 +101,17 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    pub(crate) fn new(terminal: Terminal, operator: Operator, address: SocketAddr) -> Self {
+    pub(crate) fn new(
+        terminal: Terminal,
+        operator: Operator,
+        address: SocketAddr,
+        has_key: bool,
+    ) -> Self {
         Self {
             terminal,
             operator,
             address,
+            has_key,
             wrong: HashSet::new(),
             bars: HashMap::new(),
             reported: HashSet::new(),
@@ -178,10 +173,15 @@ impl Display {
                 continue;
             };
             active = 0;
-            for batch in batches.iter().rev() {
-                active += usize::from(batch.finished_at.is_none());
-                self.show(batch);
-            }
+            active += batches
+                .iter()
+                .filter(|batch| batch.finished_at.is_none())
+                .count();
+            self.show_over(&batches);
+            batches
+                .iter()
+                .rev()
+                .for_each(|batch| self.show_progress(batch));
             if active == 0 && !hint_given {
                 hint_given = true;
                 let hint = self
@@ -206,31 +206,40 @@ impl Display {
         for finding in findings.all().filter(|finding| lasts(finding.since)) {
             let key = (remedies::link(&finding.kind), finding.since);
             if !before.contains(&key) {
+                let text = remedies::in_words(finding, remedy);
                 self.terminal
-                    .print(&format!("  ! {}", remedies::in_words(finding, remedy)));
+                    .print(&View::default().item("!", Tone::Bad, &text));
             }
             self.wrong.insert(key);
         }
     }
 
-    fn show(&mut self, batch: &Batch) {
+    /// Shows the batches that are over since the last look, in the order in which they ended.
+    fn show_over(&mut self, batches: &[Batch]) {
+        let started_at = self.operator.started_at;
+        let mut over: Vec<&Batch> = batches
+            .iter()
+            .filter(|batch| batch.finished_at.is_some_and(|at| at >= started_at))
+            .filter(|batch| self.reported.insert(batch.batch_id))
+            .collect();
+        over.sort_by_key(|batch| batch.finished_at);
+        for batch in over {
+            self.terminal.print(&done(batch));
+        }
+    }
+
+    fn show_progress(&mut self, batch: &Batch) {
         let id = batch.batch_id;
-        if batch.status == BatchStatus::Completed {
+        if batch.finished_at.is_some() {
             if let Some(bar) = self.bars.remove(&id) {
                 bar.finish_and_clear();
-            }
-            let recent = batch
-                .finished_at
-                .is_some_and(|finished| finished >= self.operator.started_at);
-            if recent && self.reported.insert(id) {
-                self.terminal.print(&done(batch));
             }
             return;
         }
         let running = batch.status == BatchStatus::Running;
         if running && !self.bars.contains_key(&id) && self.bars.len() < MAX_BARS {
             let bar = self.terminal.bars.add(ProgressBar::new(batch.total));
-            let style = ProgressStyle::with_template("  {bar:30} {pos:>6}/{len} {msg}");
+            let style = ProgressStyle::with_template("  {bar:20} {pos:>6}/{len} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_message(format!("{}  {}", batch.job_id, batch.slot));
             self.bars.insert(id, bar);
@@ -240,9 +249,9 @@ impl Display {
         }
     }
 
-    async fn hint(&self, largest: Option<&Batch>) -> String {
-        let base = format!("http://{}", self.address);
-        let mut text = String::new();
+    /// What to look at next, with the result of a tenant of the largest batch.
+    async fn hint(&self, largest: Option<&Batch>) -> View {
+        let mut view = View::default().line("");
         if let Some(batch) = largest {
             let filter = ResultFilter {
                 batch_id: batch.batch_id,
@@ -259,25 +268,31 @@ impl Display {
                 .await
                 .ok()
                 .and_then(|(results, _)| results.into_iter().next());
-            text.push_str(&format!("\nNext steps:\n  {base}/ in a browser\n"));
-            text.push_str(&format!("  curl {base}/api/v1/batches\n"));
-            text.push_str(&format!(
-                "  curl {base}/api/v1/batches/{}/results\n",
-                batch.batch_id
-            ));
+            let id = batch.batch_id;
+            view = view
+                .toned(Tone::Heading, "Look next")
+                .line(format!(
+                    "  http://{}/ in a browser, or {}:",
+                    self.address,
+                    self.where_to_ask()
+                ))
+                .line("  punctual-agent status")
+                .line(format!("  punctual-agent results --batch {id}"));
             if let Some(stored) = sample {
                 let tenant = &stored.result.item_id;
                 // The handlers `template` and `chat` return a text; those of an embedder, any JSON.
                 let output = stored.result.output.as_ref();
                 let output = output.and_then(|output| output.get("text")?.as_str());
-                text.push_str(&format!("  curl {base}/api/v1/tenants/{tenant}/runs\n"));
+                view = view.line(format!("  punctual-agent results --tenant {tenant}"));
                 if let Some(output) = output {
-                    let indented = output.replace('\n', "\n  │ ");
-                    text.push_str(&format!("\nResult of {tenant}:\n  │ {indented}\n"));
+                    view = view.heading(format!("Result of {tenant}"));
+                    view = output
+                        .lines()
+                        .fold(view, |view, line| view.item(" │", Tone::Plain, line));
                 }
             }
         } else {
-            text.push_str("\nNothing is due now. ");
+            view = view.line("Nothing is due now.");
         }
         let next = self
             .operator
@@ -287,73 +302,82 @@ impl Display {
             .values()
             .filter_map(|job| job.next_due)
             .min();
-        if let Some(next) = next {
-            text.push_str(&format!(
-                "\nNext due: {}. ",
-                next.format("%Y-%m-%d %H:%M UTC")
-            ));
+        let next = next.map(|next| format!("Next due: {}. ", minute(next)));
+        view.line("")
+            .line(format!("{}Ctrl-C stops.", next.unwrap_or_default()))
+    }
+
+    /// Where commands reach this agent.
+    fn where_to_ask(&self) -> String {
+        let mut names = Vec::new();
+        if self.address.to_string() != DEFAULT_ADDRESS {
+            names.push(format!("BATCH_HTTP_ADDR={}", self.address));
         }
-        text.push_str("Ctrl-C stops.");
-        text
+        if self.has_key {
+            names.push("BATCH_API_KEY".to_owned());
+        }
+        if names.is_empty() {
+            "in another terminal".to_owned()
+        } else {
+            format!("in another terminal with {}", names.join(" and "))
+        }
     }
 }
 
-fn done(batch: &Batch) -> String {
-    let took = batch.finished_at.map_or(0, |finished| {
-        (finished - batch.created_at).num_milliseconds()
-    });
-    let mut line = format!(
-        "  ✓ {}  {}  {}: {} succeeded",
-        batch.scheduled_at.format("%m-%d %H:%M"),
+fn done(batch: &Batch) -> View {
+    let finished = batch.finished_at.unwrap_or(batch.created_at);
+    let took = (finished - batch.created_at).num_milliseconds();
+    let mut text = format!(
+        "{}  {}: {} succeeded",
+        instant(finished),
         batch.job_id,
-        batch.slot,
         batch.succeeded
     );
     if batch.failed > 0 {
-        line.push_str(&format!(", {} failed", batch.failed));
+        text.push_str(&format!(", {} failed", batch.failed));
     }
     if batch.skipped > 0 {
-        line.push_str(&format!(", {} skipped", batch.skipped));
+        text.push_str(&format!(", {} skipped", batch.skipped));
     }
-    format!("{line} ({:.1} s)", took as f64 / 1000.0)
+    let (seconds, due) = (took as f64 / 1000.0, minute(batch.scheduled_at));
+    text.push_str(&format!(" in {seconds:.1} s ({}, due {due})", batch.slot));
+    match batch.status {
+        _ if batch.failed > 0 => View::default().item("✗", Tone::Bad, &text),
+        BatchStatus::Cancelled => View::default().item("–", Tone::Warning, &text),
+        _ => View::default().item("✓", Tone::Good, &text),
+    }
 }
 
-fn slots(status: &SchedulerStatus) -> String {
-    let mut text = String::new();
+fn slots(status: &SchedulerStatus) -> View {
+    let mut view = View::default();
     let mut jobs: Vec<_> = status.jobs.iter().collect();
     jobs.sort_by_key(|(job_id, _)| (*job_id).clone());
     for (job_id, job) in jobs {
         let (largest, slot_count) = job.mirror.largest_slots(MAX_SLOTS);
-        text.push_str(&format!(
-            "\n{job_id}: {} tenants in {slot_count} slots\n",
-            job.tenants
-        ));
+        view = view.line("").toned(
+            Tone::Heading,
+            format!("{job_id}: {} tenants in {slot_count} slots", job.tenants),
+        );
         if job.quarantined > 0 {
-            text.push_str(&format!(
-                "  {} preferences cannot be used: GET /api/v1/quarantine\n",
+            let text = format!(
+                "{} preferences cannot be used; `punctual-agent quarantine` lists them",
                 job.quarantined
-            ));
+            );
+            view = view.item("!", Tone::Warning, &text);
         }
         if largest.is_empty() {
             continue;
         }
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        table.set_header(["  slot", "tenants", "next (UTC)"]);
+        let mut table = Table::new(["slot", "tenants", "next"]);
         for slot in &largest {
-            let next = slot.next.map_or_else(String::new, |next| {
-                next.format("%Y-%m-%d %H:%M").to_string()
-            });
-            table.add_row([format!("  {}", slot.slot), slot.tenants.to_string(), next]);
+            let next = slot.next.map(minute).unwrap_or_default();
+            table.row([cell(&slot.slot), cell(slot.tenants), cell(next)]);
         }
-        text.push_str(&table.to_string());
+        view = view.table(&table);
         if slot_count > largest.len() {
-            text.push_str(&format!(
-                "\n   … and {} more slots",
-                slot_count - largest.len()
-            ));
+            let more = slot_count - largest.len();
+            view = view.line(format!("… and {more} more slots"));
         }
-        text.push('\n');
     }
-    text
+    view
 }

@@ -6,42 +6,52 @@ use serde_json::json;
 
 use super::Failure;
 use crate::{
+    output::{Tone, View, show},
     settings::Settings,
-    terminal::{print_line, say_json},
 };
 
 pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
-    let outcome = load(settings).and_then(|project| {
-        if project.missing_sources.0.is_empty() {
-            Ok(project)
-        } else {
-            Err(project.missing_sources)
+    let file = &settings.batch_config_path;
+    let (mut errors, mut warnings, mut jobs) = (Vec::new(), Vec::new(), 0);
+    let reviewed = load(settings).and_then(|project| {
+        jobs = project.config.jobs.len();
+        let review = project.review(file)?;
+        Ok((project.missing_sources, review))
+    });
+    match reviewed {
+        Ok((missing, review)) => {
+            errors.extend(missing.0);
+            errors.extend(review.errors.0);
+            warnings.extend(review.warnings.0);
+        }
+        Err(found) => errors.extend(found.0),
+    }
+    let report = json!({ "errors": errors, "warnings": warnings });
+    show(as_json, &report, |_| {
+        let mut view = View::default();
+        for error in &errors {
+            view = view.toned(Tone::Bad, error);
+        }
+        for warning in &warnings {
+            view = view.toned(Tone::Warning, format!("warning: {warning}"));
+        }
+        let file = file.display();
+        match (errors.len(), warnings.len()) {
+            (0, 0) => view.toned(Tone::Good, format!("{file}: {jobs} jobs, no mistakes")),
+            (0, 1) => view.line(format!("{file}: {jobs} jobs, no mistakes, 1 warning")),
+            (0, count) => view.line(format!(
+                "{file}: {jobs} jobs, no mistakes, {count} warnings"
+            )),
+            _ => view,
         }
     });
-    if as_json {
-        let errors = outcome.as_ref().err().map_or(&[][..], |errors| &errors.0);
-        say_json(&json!({ "errors": errors }));
+    if errors.is_empty() {
+        return Ok(());
     }
-    match outcome {
-        Ok(project) if !as_json => {
-            print_line(format!(
-                "{}: {} jobs, no mistakes",
-                settings.batch_config_path.display(),
-                project.config.jobs.len()
-            ));
-            Ok(())
-        }
-        Ok(_) => Ok(()),
-        Err(errors) => {
-            if !as_json {
-                print_line(&errors);
-            }
-            Err(Failure::BadInput(format!(
-                "{} mistakes; nothing would run",
-                errors.0.len()
-            )))
-        }
-    }
+    Err(Failure::BadInput(format!(
+        "{} mistakes; nothing would run",
+        errors.len()
+    )))
 }
 
 /// The jobs and their handlers, from the files the settings name.

@@ -2,11 +2,20 @@
 
 use punctual_application::ports::StoreError;
 use punctual_store::{Store, transfer};
+use serde_json::json;
 
 use super::Failure;
-use crate::{settings::Settings, wiring::store_error};
+use crate::{
+    output::{View, show},
+    settings::Settings,
+    wiring::store_error,
+};
 
-pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Failure> {
+pub(crate) async fn move_store(
+    settings: &Settings,
+    to: &str,
+    as_json: bool,
+) -> Result<(), Failure> {
     let from = &settings.batch_store_url;
     let file = from
         .strip_prefix("sqlite:")
@@ -33,12 +42,20 @@ pub(crate) async fn move_store(settings: &Settings, to: &str) -> Result<(), Fail
     }
     let moved = transfer(from, to).await;
     let moved = moved.map_err(|error| refuse(&error, error.to_string()))?;
-    for (table, rows) in &moved.rows {
-        println!("{rows:>12} {table}");
-    }
-    println!("{:>12} chunks waiting in the queue", moved.waiting);
-    println!(
-        "Start the agents with BATCH_STORE_URL set to the PostgreSQL database. The SQLite file is unchanged."
-    );
+    let rows = moved
+        .rows
+        .iter()
+        .map(|(table, rows)| json!({ "table": table, "rows": rows }));
+    let document = json!({ "rows": rows.collect::<Vec<_>>(), "waiting": moved.waiting });
+    show(as_json, &document, |_| {
+        let mut view = View::default();
+        for (table, rows) in &moved.rows {
+            view = view.line(format!("{rows:>12} {table}"));
+        }
+        view.line(format!("{:>12} chunks waiting in the queue", moved.waiting))
+            .line(
+                "Start the agents with BATCH_STORE_URL set to the PostgreSQL database. The SQLite file is unchanged.",
+            )
+    });
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::io::{BufRead, Write};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use comfy_table::Table;
 use punctual_application::ports::{Clock, ConfigDatabase, SystemClock};
 use punctual_domain::{
     FeatureType, FieldErrors, JobConfig, JobDefaults, MergedPreference, Preference, TenantId, Work,
@@ -15,8 +14,8 @@ use serde_json::{Value, json};
 use super::{Failure, check};
 use crate::{
     cli::PreviewOptions,
+    output::{Table, View, cell, show as show_as},
     settings::Settings,
-    terminal::{print_line, say_json},
     wiring,
 };
 
@@ -26,7 +25,12 @@ pub(crate) async fn preview(settings: &Settings, options: PreviewOptions) -> Res
     let (merged, runs) = match (&options.preference, &options.tenant, &options.feature) {
         (Some(text), ..) => {
             let value: Value = serde_json::from_str(text).map_err(|error| {
-                Failure::bad_input(format!("--preference is not valid JSON: {error}"))
+                Failure::bad_input(format!(
+                    "--preference is not valid JSON (line {}, column {}); expected an object, e.g. \
+                     '{{\"frequency\": \"daily\"}}'",
+                    error.line(),
+                    error.column()
+                ))
             })?;
             let merged = merge(&value, &switched_on(), zone).map_err(Failure::bad_input)?;
             let runs = occurrences(&merged, from, options.count);
@@ -101,32 +105,25 @@ async fn of_tenant(
 }
 
 fn show(merged: &MergedPreference, occurrences: &[DateTime<Utc>], options: &PreviewOptions) {
-    if options.json {
-        let occurrences: Vec<String> = occurrences.iter().map(rfc3339).collect();
-        say_json(
-            &json!({ "slot": merged.slot.to_string(), "preference": merged.to_json(), "occurrences": occurrences }),
-        );
-        return;
-    }
-    print_line(&merged.slot);
-    let zone = &merged.slot.zone;
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["UTC", zone.name(), "occurrence"]);
-    for instant in occurrences {
-        let local = zone.local(*instant).map_or_else(String::new, |local| {
-            local.format("%a %Y-%m-%d %H:%M").to_string()
-        });
-        table.add_row([
-            rfc3339(instant),
-            local,
-            merged.slot.occurrence_key(*instant).to_string(),
-        ]);
-    }
-    print_line(table);
-    if !merged.enabled {
-        print_line("The preference is off (enabled is not true): none of these would run.");
-    }
+    let instants: Vec<String> = occurrences.iter().map(rfc3339).collect();
+    let document = json!({ "slot": merged.slot.to_string(), "preference": merged.to_json(), "occurrences": instants });
+    show_as(options.json, &document, |_| {
+        let zone = &merged.slot.zone;
+        let mut table = Table::new(["local", "UTC", "occurrence"]);
+        for (instant, utc) in occurrences.iter().zip(&instants) {
+            let local = zone.local(*instant).map_or_else(String::new, |local| {
+                local.format("%a %Y-%m-%d %H:%M").to_string()
+            });
+            let occurrence = merged.slot.occurrence_key(*instant);
+            table.row([cell(local), cell(utc), cell(occurrence)]);
+        }
+        let view = View::default().line(&merged.slot).table(&table);
+        if merged.enabled {
+            view
+        } else {
+            view.prose("The preference is off (enabled is not true): none of these would run.")
+        }
+    });
 }
 
 #[derive(Deserialize)]

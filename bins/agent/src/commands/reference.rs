@@ -3,7 +3,7 @@
 use punctual_telemetry::{METRICS, Metric, MetricKind};
 
 use super::Failure;
-use crate::{cli::Reference, settings};
+use crate::{cli::Reference, output::write, settings};
 
 impl Reference {
     pub(crate) fn print(self) -> Result<(), Failure> {
@@ -17,7 +17,7 @@ impl Reference {
                 .to_pretty_json()
                 .map_err(Failure::failed)?,
         };
-        println!("{text}");
+        write(&format!("{text}\n"));
         Ok(())
     }
 }

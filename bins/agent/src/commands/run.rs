@@ -27,11 +27,12 @@ use tracing::{info, warn};
 use super::{Failure, check};
 use crate::{
     cli::RunOptions,
+    output::{Tone, View, print_error, print_line},
     reload::Reload,
     remedies::WORDS,
     service_manager,
     settings::Settings,
-    terminal::{Display, Terminal, print_error, print_line},
+    terminal::{Display, Terminal},
     wiring,
 };
 
@@ -43,7 +44,8 @@ const GRACE: Duration = Duration::from_secs(18);
 
 pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), Failure> {
     let terminal = Terminal::new();
-    let interactive = std::io::stdout().is_terminal();
+    let interactive =
+        std::io::stdout().is_terminal() && settings.batch_log_format == LogFormat::Text;
     // The display tells what happens; with it, the log is for what goes wrong.
     let usual = if interactive {
         "warn"
@@ -137,8 +139,10 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         "the upkeep of the metrics",
         upkeep(metrics, stop.clone()),
     ));
-    if settings.batch_log_format == LogFormat::Text {
-        let display = Display::new(terminal, punctual.operator().clone(), address);
+    if interactive {
+        let has_key = settings.batch_api_key.is_some();
+        let operator = punctual.operator().clone();
+        let display = Display::new(terminal.clone(), operator, address, has_key);
         parts.spawn(named("the terminal display", display.run(stop.clone())));
     }
     let reload = Reload::new(&settings, punctual.operator());
@@ -160,6 +164,12 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         ended = punctual.ended() => Some(ended),
     };
     info!("Stopping: no new work begins; a second signal stops immediately");
+    let tell = |text: &str| {
+        if interactive {
+            terminal.print(&View::default().line("").toned(Tone::Heading, text));
+        }
+    };
+    tell("Stopping: what has begun is brought to its end; Ctrl-C again stops immediately");
     service_manager::stopping();
     stop.cancel();
     let drain = async {
@@ -172,7 +182,12 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         ended
     };
     tokio::select! {
-        ended = tokio::time::timeout(SHUTDOWN_DEADLINE, drain) => if let Ok(true) = ended { info!("Stopped") } else { warn!("Stopped at the deadline: interrupted items go back to the queue and run again") },
+        ended = tokio::time::timeout(SHUTDOWN_DEADLINE, drain) => if let Ok(true) = ended {
+            info!("Stopped");
+            tell("Stopped. Nothing is lost: what waits in the queue runs after the next start.");
+        } else {
+            warn!("Stopped at the deadline: interrupted items go back to the queue and run again");
+        },
         () = signals.recv() => warn!("Stopped immediately: interrupted items run again"),
     }
     match died {

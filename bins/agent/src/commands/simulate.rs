@@ -18,8 +18,8 @@ use self::{
 use super::{Failure, check};
 use crate::{
     cli::SimulateOptions,
+    output::{print_line, say_json},
     settings::Settings,
-    terminal::{print_line, say_json},
 };
 
 /// Spreads that are tried beside the job's own, in minutes.

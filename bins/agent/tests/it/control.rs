@@ -1,6 +1,6 @@
 //! Asking the running agent why, and telling it to run, pause and go on, on the command line as an operator does.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -10,14 +10,21 @@ use crate::agent::{Agent, at_time, command, repository};
 const JOB: &str = "instagram_post_preference_based";
 
 /// The agent's command line, asking this agent.
-pub fn ask(agent: &Agent, words: &[&str]) -> Output {
+pub fn asking(agent: &Agent, words: &[&str]) -> Command {
     let address = agent.api().trim_start_matches("http://").to_owned();
-    Command::new(env!("CARGO_BIN_EXE_punctual-agent"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_punctual-agent"));
+    command
         .current_dir(repository())
         .env("BATCH_HTTP_ADDR", address)
-        .args(words)
-        .output()
-        .unwrap()
+        .env_remove("COLUMNS")
+        .stdin(Stdio::null())
+        .args(words);
+    command
+}
+
+/// What it answers.
+pub fn ask(agent: &Agent, words: &[&str]) -> Output {
+    asking(agent, words).output().unwrap()
 }
 
 /// What it prints when it succeeds.
@@ -29,7 +36,7 @@ pub fn stdout_of(agent: &Agent, words: &[&str]) -> String {
 }
 
 /// It refuses what it is asked for, for this reason.
-fn refuses(agent: &Agent, words: &[&str], reason: &str) {
+pub fn refuses(agent: &Agent, words: &[&str], reason: &str) {
     let refused = ask(agent, words);
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{words:?}: {stderr}");
@@ -156,7 +163,7 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
         .await;
     assert_eq!(off["runs"][0]["error"], "disabled");
     // It is a run beside the day's own one.
-    stdout_of(&agent, &["trigger", JOB]);
+    stdout_of(&agent, &["trigger", JOB, "--yes"]);
     agent
         .until(runs, |runs| runs["runs"].as_array().unwrap().len() == 2)
         .await;
@@ -245,7 +252,7 @@ async fn what_was_missed_is_counted_then_run_and_nothing_twice() {
         }
     };
     agent.until("/api/v1/tenants/a/runs", done(3)).await;
-    let of_all = backfill(&[]);
+    let of_all = backfill(&["--yes"]);
     assert!(
         of_all.contains("8 items fell due, 5 have not run"),
         "{of_all}"

@@ -259,6 +259,7 @@ async fn what_an_endpoint_answers_is_shown_and_never_acted_upon() {
         &["dead-letters", "list", "--all"][..],
         &["dead-letters", "list", "--all", "--json"],
         &["results", "--tenant", "one"],
+        &["results", "--tenant", "one", "--json"],
         &["explain", "--tenant", "one", "--job", "posts"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_punctual-agent"))

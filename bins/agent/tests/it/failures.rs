@@ -138,7 +138,7 @@ async fn what_failed_for_good_is_listed_run_again_or_let_go() {
     let calls = endpoint.calls.lock().unwrap()[&format!("posts/bad000/{key}")];
     assert_eq!(calls, 2, "the same key as before");
 
-    let shown = stdout_of(&agent, &["dead-letters", "discard", "--all"]);
+    let shown = stdout_of(&agent, &["dead-letters", "discard", "--all", "--yes"]);
     assert!(shown.contains("1 dead letters are discarded"), "{shown}");
     assert_eq!(
         stdout_of(&agent, &["dead-letters", "list"]).trim(),
@@ -149,7 +149,7 @@ async fn what_failed_for_good_is_listed_run_again_or_let_go() {
         all.contains("replayed") && all.contains("discarded"),
         "{all}"
     );
-    let lines = stdout_of(&agent, &["results", "--tenant", "bad001"]);
+    let lines = stdout_of(&agent, &["results", "--tenant", "bad001", "--json"]);
     let line: Value = serde_json::from_str(lines.trim()).unwrap();
     assert_eq!(line["status"], "failed");
 }
@@ -223,7 +223,7 @@ async fn a_batch_that_is_cancelled_begins_nothing_more() {
             batch["progress"]["succeeded"].as_u64() > Some(5)
         })
         .await;
-    stdout_of(&agent, &["cancel", &batch]);
+    stdout_of(&agent, &["cancel", &batch, "--yes"]);
     let ended = completed(&agent, &batch).await;
     assert_eq!(
         (&ended["status"], &ended["progress"]["processed"]),

@@ -36,4 +36,5 @@ mod running;
 mod shards;
 mod simulate;
 mod soak;
+mod terminal;
 mod traces;

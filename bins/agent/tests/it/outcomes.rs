@@ -48,7 +48,7 @@ async fn what_was_skipped_is_backfilled_and_nothing_twice() {
     };
     let tenants = names("good", 40);
     let (_project, agent) = start(&endpoint, &tenants, json!({})).await;
-    let queued = stdout_of(&agent, &YESTERDAY);
+    let queued = stdout_of(&agent, &[&YESTERDAY[..], &["--yes"]].concat());
     assert!(
         queued.contains("40 items fell due, 40 have not run"),
         "{queued}"
@@ -58,13 +58,13 @@ async fn what_was_skipped_is_backfilled_and_nothing_twice() {
     let path = format!("/api/v1/batches/{batch}");
     let some = |batch: &Value| batch["progress"]["succeeded"].as_u64() > Some(2);
     agent.until(&path, some).await;
-    stdout_of(&agent, &["cancel", &batch]);
+    stdout_of(&agent, &["cancel", &batch, "--yes"]);
     let ended = completed(&agent, &batch).await;
     let ran = ended["progress"]["succeeded"].as_u64().unwrap();
     let preview = stdout_of(&agent, &[&YESTERDAY[..], &["--preview"]].concat());
     let left = format!("40 items fell due, {} have not run", 40 - ran);
     assert!(preview.contains(&left), "{preview}");
-    stdout_of(&agent, &YESTERDAY);
+    stdout_of(&agent, &[&YESTERDAY[..], &["--yes"]].concat());
     let all_ran = |list: &Value| {
         let batches = list["batches"].as_array().unwrap();
         batches.len() == 2 && batches.iter().all(|batch| batch["finished_at"].is_string())
@@ -133,14 +133,14 @@ async fn a_replay_loses_no_dead_letter() {
         .await;
     for words in [
         &["dead-letters", "replay", &id][..],
-        &["dead-letters", "replay", "--job", "posts"],
+        &["dead-letters", "replay", "--job", "posts", "--yes"],
     ] {
         let refused = ask(&agent, words);
         let stderr = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains("job `posts` does not exist"), "{stderr}");
     }
-    let all = stdout_of(&agent, &["dead-letters", "replay", "--all"]);
+    let all = stdout_of(&agent, &["dead-letters", "replay", "--all", "--yes"]);
     assert!(
         all.contains("0 dead letters are replayed")
             && all.contains("3 stay open: job `posts` does not exist"),
@@ -161,7 +161,7 @@ async fn a_replay_loses_no_dead_letter() {
             jobs["jobs"][0]["job_id"] == "posts" && jobs["jobs"][0]["tenants"] == 4
         })
         .await;
-    stdout_of(&agent, &["dead-letters", "replay", "--all"]);
+    stdout_of(&agent, &["dead-letters", "replay", "--all", "--yes"]);
     agent
         .until(&format!("/api/v1/tenants/{tenant}/runs"), |runs| {
             let runs = runs["runs"].as_array().unwrap();

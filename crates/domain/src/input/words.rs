@@ -20,10 +20,13 @@ impl InvalidWord {
     }
 }
 
-/// Gives an enum `as_str`, and `Display` and `FromStr` in the same words.
+/// Gives an enum `WORDS` and `as_str`, and `Display` and `FromStr` in the same words.
 macro_rules! words {
     ($name:ident, $kind:literal, $($variant:ident = $word:literal),+ $(,)?) => {
         impl $name {
+            /// Every word, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
             /// The word in files, tables and JSON.
             #[must_use]
             pub fn as_str(self) -> &'static str {
@@ -45,7 +48,7 @@ macro_rules! words {
             fn from_str(word: &str) -> Result<Self, Self::Err> {
                 match word {
                     $($word => Ok(Self::$variant),)+
-                    other => Err(Self::Err::new($kind, other, &[$($word),+])),
+                    other => Err(Self::Err::new($kind, other, Self::WORDS)),
                 }
             }
         }

@@ -1,0 +1,165 @@
+//! `dead-letters`: items that failed for good.
+
+use punctual_application::{DeadLetterSelection, DiscardReport, ReplayReport};
+use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId, visible};
+use punctual_operations::model::DeadLetters;
+use serde_json::json;
+
+use super::{Failure, batches::wait, jobs::of_job};
+use crate::{
+    cli::{self, DiscardOptions, LetterSelection, ReplayOptions},
+    client::{Client, TIMEOUT},
+    output::{Table, Tone, View, cell, confirm, minute, show},
+    settings::Settings,
+};
+
+pub(crate) async fn dead_letters(
+    settings: &Settings,
+    what: cli::DeadLetters,
+) -> Result<(), Failure> {
+    let client = Client::new(settings)?;
+    match what {
+        cli::DeadLetters::List {
+            job,
+            tenant,
+            all,
+            json,
+        } => {
+            let state = (!all).then_some(DeadLetterState::Open);
+            let letters = read(&client, job.as_ref(), tenant.as_ref(), state).await?;
+            if let (true, Some(job)) = (letters.is_empty(), &job) {
+                of_job(&client, job).await?;
+            }
+            show(json, &json!({ "dead_letters": letters }), |_| {
+                if letters.is_empty() {
+                    View::default().line("No dead letters")
+                } else {
+                    View::default().table(&table(&letters))
+                }
+            });
+            Ok(())
+        }
+        cli::DeadLetters::Replay(options) => replay(&client, options).await,
+        cli::DeadLetters::Discard(options) => discard(&client, options).await,
+    }
+}
+
+/// The dead letters of a job or a tenant or of all, in a state or in any.
+async fn read(
+    client: &Client,
+    job: Option<&JobId>,
+    tenant: Option<&TenantId>,
+    state: Option<DeadLetterState>,
+) -> Result<Vec<DeadLetter>, Failure> {
+    let mut query = vec![];
+    query.extend(job.map(|job| ("job_id", job.to_string())));
+    query.extend(tenant.map(|tenant| ("tenant_id", tenant.to_string())));
+    query.extend(state.map(|state| ("state", state.to_string())));
+    let mut letters = Vec::new();
+    let entries = |page: DeadLetters| (page.dead_letters, page.next_cursor);
+    let read = client.pages("dead-letters", query, entries, |page| letters.extend(page));
+    read.await?;
+    Ok(letters)
+}
+
+fn table(letters: &[DeadLetter]) -> Table {
+    let mut table = Table::new(["id", "job and tenant", "failed", "reason"]);
+    for letter in letters {
+        let id = cell(letter.id);
+        let id = match letter.state {
+            DeadLetterState::Open => id,
+            settled => id.below(settled),
+        };
+        table.row([
+            id,
+            cell(&letter.job_id).below(&letter.item_id),
+            cell(minute(letter.failed_at)),
+            cell(&letter.reason).toned(Tone::Bad),
+        ]);
+    }
+    table
+}
+
+fn selection(which: &LetterSelection) -> DeadLetterSelection {
+    DeadLetterSelection {
+        ids: (!which.id.is_empty()).then(|| which.id.iter().copied().collect()),
+        job_id: which.job.clone(),
+        tenant_id: which.tenant.clone(),
+        all: which.all,
+    }
+}
+
+/// What is selected, with its number, such as `3 dead letters of posts`; `None`: nothing is.
+async fn counted(client: &Client, which: &LetterSelection) -> Result<Option<String>, Failure> {
+    let count = if which.id.is_empty() {
+        let (job, tenant) = (which.job.as_ref(), which.tenant.as_ref());
+        let open = Some(DeadLetterState::Open);
+        read(client, job, tenant, open).await?.len()
+    } else {
+        which.id.len()
+    };
+    let letters = match count {
+        0 => return Ok(None),
+        1 => "1 dead letter".to_owned(),
+        count => format!("{count} dead letters"),
+    };
+    Ok(Some(match (&which.job, &which.tenant) {
+        (None, None) => letters,
+        (Some(job), None) => format!("{letters} of {job}"),
+        (None, Some(tenant)) => format!("{letters} of tenant {tenant}"),
+        (Some(job), Some(tenant)) => format!("{letters} of tenant {tenant} in {job}"),
+    }))
+}
+
+async fn replay(client: &Client, options: ReplayOptions) -> Result<(), Failure> {
+    let which = &options.which;
+    if which.id.is_empty()
+        && !options.yes
+        && let Some(letters) = counted(client, which).await?
+    {
+        confirm(format!("Run {letters} again?"))?;
+    }
+    let (path, body) = ("dead-letters/replay", selection(which));
+    let key = options.idempotency_key;
+    let report: ReplayReport = client.post_once(path, &body, key, TIMEOUT).await?;
+    if options.wait && !report.batches.is_empty() {
+        return wait(client, &report.batches, options.json).await;
+    }
+    show(options.json, &report, |report| {
+        let mut view =
+            View::default().line(format!("{} dead letters are replayed", report.replayed));
+        for batch in &report.batches {
+            view = view.line(format!("  batch {batch}"));
+        }
+        for id in &report.not_open {
+            view = view.line(format!("  {id} is not open"));
+        }
+        for left in &report.left_out {
+            let reason = visible(&left.reason);
+            view = view.prose(format!("  {} stay open: {reason}", left.dead_letters));
+        }
+        view
+    });
+    Ok(())
+}
+
+async fn discard(client: &Client, options: DiscardOptions) -> Result<(), Failure> {
+    if !options.yes
+        && let Some(letters) = counted(client, &options.which).await?
+    {
+        confirm(format!(
+            "Discard {letters}? They cannot be replayed afterwards."
+        ))?;
+    }
+    let (path, body) = ("dead-letters/discard", selection(&options.which));
+    let report: DiscardReport = client.post(path, Some(&body)).await?;
+    show(options.json, &report, |report| {
+        let mut view =
+            View::default().line(format!("{} dead letters are discarded", report.discarded));
+        for id in &report.not_open {
+            view = view.line(format!("  {id} is not open"));
+        }
+        view
+    });
+    Ok(())
+}
