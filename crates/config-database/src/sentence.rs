@@ -35,9 +35,8 @@ pub(crate) fn days_of(recurrence: Recurrence) -> Option<String> {
 /// A zone as people call it: `Berlin time`, or `UTC`.
 pub(crate) fn zone_name(zone: &Zone) -> String {
     match zone.name().rsplit_once('/') {
-        Some((area, _)) if area == "Etc" => zone.name().to_owned(),
+        Some(("Etc", _)) | None => zone.name().to_owned(),
         Some((_, city)) => format!("{} time", city.replace('_', " ")),
-        None => zone.name().to_owned(),
     }
 }
 
