@@ -95,7 +95,7 @@ impl JobDefaults {
         })
     }
 
-    /// The defaults as JSON that [`parse`](Self::parse) reads.
+    /// The defaults as JSON, one of the values that [`parse_all`](Self::parse_all) reads.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
