@@ -99,14 +99,18 @@ check_user_without_sudo() {
     done
 }
 
-# `make run` works until it is stopped: it is over when it has said what to do next.
+# `make run` works until it is stopped: it is over when it has said what to do next. It runs at a terminal, as a newcomer
+# runs it, and Ctrl-C stops it.
 check_run() {
     step "make run, as root"
-    local log=$root/tmp/run.log deadline=$((SECONDS + 2400))
+    local log=$root/tmp/run.log deadline=$((SECONDS + 2400)) keys=$root/tmp/keys
+    mkfifo "$keys"
+    exec 3<>"$keys"
     # Any port: those of the demo may be taken on this machine.
-    BATCH_HTTP_ADDR=127.0.0.1:0 CONFIG_HTTP_ADDR=127.0.0.1:0 in_root root setsid make run >"$log" 2>&1 &
+    BATCH_HTTP_ADDR=127.0.0.1:0 CONFIG_HTTP_ADDR=127.0.0.1:0 in_root root \
+        script --quiet --return --flush --command "make run" /tmp/run.log <&3 >/dev/null &
     local running=$!
-    until grep -q 'Ctrl-C stops' "$log"; do
+    until grep -qsF 'Ctrl-C stops' "$log"; do
         if ! kill -0 "$running" 2>/dev/null || [ "$SECONDS" -gt "$deadline" ]; then
             cat "$log"
             echo "make run has not come to its end" >&2
@@ -114,10 +118,11 @@ check_run() {
         fi
         sleep 1
     done
-    kill -TERM -- "-$running" 2>/dev/null || kill -TERM "$running"
+    printf '\003' >&3
     wait "$running" || true
+    exec 3>&-
     cat "$log"
-    for word in "Imported 3000 tenants" " succeeded (" "Result of user"; do
+    for word in "Imported 3000 tenants" " succeeded in " "Result of user" "Nothing is lost"; do
         grep -qF -- "$word" "$log" || { echo "make run does not say \`$word\`" >&2; return 1; }
     done
     step "make run again: nothing is left to install"
