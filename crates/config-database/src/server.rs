@@ -159,7 +159,11 @@ impl ConfigStore {
     /// Forgets old changes, and follows what other processes do to the database, for ever. A [`Server`] does it; a program
     /// that keeps a store open without one spawns it.
     pub async fn upkeep(self) {
-        tokio::join!(purge(self.clone()), follow(self));
+        tokio::join!(
+            purge(self.clone()),
+            self.clone().keep_checked(),
+            follow(self)
+        );
     }
 }
 
@@ -192,9 +196,6 @@ async fn follow(store: ConfigStore) {
             error!(error = %failure, "The store does not answer: {failure}");
             tokio::time::sleep(POLL_INTERVAL).await;
             continue;
-        }
-        if let Err(failure) = store.check_stored().await {
-            error!(error = %failure, "Failed to check the stored preferences: {failure}");
         }
         let now = crate::store::now();
         if now - saved_at >= READERS_SAVE_INTERVAL {

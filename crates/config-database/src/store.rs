@@ -22,10 +22,12 @@ mod switching;
 mod write_failure;
 mod writing;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, SubsecRound, Utc};
 use secrecy::SecretString;
 use sqlx::{Any, AnyPool, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::{
     dialect::Dialect, features::Features, feed::FeedState, readers::Readers, schemas::Schemas,
@@ -67,6 +69,8 @@ pub struct ConfigStore {
     url: SecretString,
     schemas: Schemas,
     features: Features,
+    /// Wakes what checks the stored preferences.
+    rules_changed: Arc<Notify>,
     readers: Readers,
     write_failure: WriteFailure,
     /// Where the feed was seen to stand; wakes those who wait for a change.

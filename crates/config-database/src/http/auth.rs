@@ -8,7 +8,7 @@ use axum::{
 };
 use punctual_domain::TenantId;
 use punctual_web::{
-    Peer, Problem,
+    Attempt, Peer, Problem,
     key::{bearer, hash},
 };
 use secrecy::SecretString;
@@ -113,11 +113,21 @@ impl App {
         }
     }
 
+    /// Begins an attempt with a secret, within the limit on wrong ones of the address `peer`; `what` they are called.
+    pub(super) fn attempt(
+        &self,
+        peer: Peer,
+        secret: blake3::Hash,
+        what: &str,
+    ) -> Result<Attempt<'_>, Problem> {
+        let attempt = self.guesses.begin(peer.ip(), secret);
+        attempt.map_err(|wait| Problem::too_many(what, wait))
+    }
+
     /// Who has sent this bearer token: a link or a key, within the limit on wrong keys of the address `peer`.
     async fn holder_of_bearer(&self, peer: Peer, token: &str) -> Result<Option<Caller>, Problem> {
         let key = hash(&SecretString::from(token));
-        let attempt = self.guesses.begin(peer.ip(), key);
-        let attempt = attempt.map_err(|wait| Problem::too_many("wrong keys", wait))?;
+        let attempt = self.attempt(peer, key, "wrong keys")?;
         let caller = match self.caller_by_link(token).await {
             Ok(None) => self.holder(key).await?,
             Ok(caller) => caller,
@@ -141,8 +151,7 @@ impl App {
         key: blake3::Hash,
         what: &str,
     ) -> Result<Option<Caller>, Problem> {
-        let attempt = self.guesses.begin(peer.ip(), key);
-        let attempt = attempt.map_err(|wait| Problem::too_many("wrong keys", wait))?;
+        let attempt = self.attempt(peer, key, "wrong keys")?;
         let holder = self.holder(key).await?;
         match holder {
             Some(_) => attempt.right(),

@@ -107,6 +107,17 @@ impl ConfigStore {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         change(Arc::make_mut(features.entry(name.to_owned()).or_default()));
+        self.rules_changed.notify_one();
+    }
+
+    /// Has a feature that has been without preferences so far noted as checked.
+    pub(super) fn meet(&self, feature_type: &FeatureType) {
+        let features = self.features.read().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !features.contains_key(feature_type.as_str());
+        drop(features);
+        if is_new {
+            self.saw_feature(feature_type.as_str(), |_| {});
+        }
     }
 
     /// Reads what is stored, as other processes may have changed it.
@@ -124,10 +135,14 @@ impl ConfigStore {
             let known = KnownFeature::stored(&name, description, jobs);
             features.insert(name, Arc::new(known));
         }
-        *self
+        let mut in_effect = self
             .features
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = features;
+            .unwrap_or_else(PoisonError::into_inner);
+        if *in_effect != features {
+            *in_effect = features;
+            self.rules_changed.notify_one();
+        }
         Ok(())
     }
 

@@ -101,6 +101,7 @@ impl ConfigStore {
             url: url.into(),
             schemas: std::sync::Arc::default(),
             features: std::sync::Arc::default(),
+            rules_changed: std::sync::Arc::default(),
             readers: std::sync::Arc::default(),
             write_failure: super::write_failure::WriteFailure::default(),
             seen: watch::Sender::default(),

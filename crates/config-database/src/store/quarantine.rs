@@ -2,11 +2,12 @@
 //! true of what it stores; when the rules of a feature change, or its schema, or what its jobs make of a preference,
 //! [`ConfigStore::check_stored`] looks through all of its preferences, a page at a time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use punctual_domain::{Feature, FeatureType};
 use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, Row};
+use tracing::error;
 
 use super::{
     ConfigStore, KnownFeature, SchemaError, StoreError, dialect::Dialect, schemas::Schema,
@@ -14,6 +15,8 @@ use super::{
 };
 use crate::{json::cut, plan::Plan, validate::FEATURE_PREFERENCES};
 
+/// When to check again after the store has failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Preferences that are checked while writers wait.
 const PAGE: i64 = 500;
 /// Changes with the rules that this program itself has for all preferences.
@@ -117,8 +120,20 @@ impl ConfigStore {
         blake3::hash(rules.to_string().as_bytes()).to_hex()[..32].to_owned()
     }
 
-    /// Checks the stored preferences of every feature whose rules have changed. Cheap where none have.
-    pub(crate) async fn check_stored(&self) -> Result<(), StoreError> {
+    /// Checks the stored preferences at the start and whenever the rules of a feature change, for ever.
+    pub(crate) async fn keep_checked(self) {
+        loop {
+            if let Err(failure) = self.check_stored().await {
+                error!(error = %failure, "Failed to check the stored preferences: {failure}");
+                tokio::time::sleep(RETRY_AFTER).await;
+                continue;
+            }
+            self.rules_changed.notified().await;
+        }
+    }
+
+    /// Checks the stored preferences of every feature whose rules have changed.
+    async fn check_stored(&self) -> Result<(), StoreError> {
         for (feature, rules) in self.unchecked().await? {
             let mut after = String::new();
             while let Some(last) = self.check_page(&feature, &after).await? {
@@ -180,7 +195,11 @@ impl ConfigStore {
         feature: &FeatureType,
         preference: &Map<String, Value>,
     ) -> Option<String> {
-        let plan = Plan::of(preference, &self.feature(feature));
+        let known = self.feature(feature);
+        if known.jobs.is_empty() {
+            return None;
+        }
+        let plan = Plan::of(preference, &known);
         let problem = plan.problem()?;
         Some(cut(&problem.to_string(), MAX_REASON))
     }
@@ -196,6 +215,7 @@ impl ConfigStore {
         let rules = Self {
             schemas: std::sync::Arc::default(),
             features: std::sync::Arc::default(),
+            rules_changed: std::sync::Arc::default(),
             ..self.clone()
         };
         let schema = schema.map(Schema::new).transpose()?;

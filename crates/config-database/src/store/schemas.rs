@@ -167,28 +167,7 @@ impl ConfigStore {
             .filter(|feature| stored.get(feature.as_str()) != checked.value.get(feature.as_str()))
             .collect();
         let mut errors = self.not_offered(&checked, &edited);
-        let to_check = self.to_check(&checked, &edited);
-        let mistakes = tokio::task::spawn_blocking(move || {
-            let of = |(feature, overrides, schema): &(FeatureType, Value, Arc<Compiled>)| {
-                let mistakes = schema.mistakes(overrides);
-                (!mistakes.is_empty()).then(|| (feature.clone(), mistakes))
-            };
-            to_check.iter().filter_map(of).collect::<Vec<_>>()
-        });
-        let Ok(Ok(mistakes)) = tokio::time::timeout(CHECK_TIMEOUT, mistakes).await else {
-            let invalid = Invalid::new(
-                "cannot be checked against the schema in time",
-                "store a smaller value, or simplify the schema",
-            );
-            return Err(FieldErrors(vec![invalid.at("/config_value", None)]));
-        };
-        errors.extend(mistakes.into_iter().flat_map(|(feature, mistakes)| {
-            mistakes.into_iter().map(move |(place, problem)| {
-                let remedy = format!("see GET /api/v1/feature-types/{feature}/schema");
-                let pointer = format!("/config_value/{feature}/template_overrides{place}");
-                Invalid::new(problem, remedy).at(pointer, None)
-            })
-        }));
+        errors.extend(not_in_schema(self.to_check(&checked, &edited)).await?);
         if errors.is_empty() {
             Ok(checked)
         } else {
@@ -268,6 +247,7 @@ impl ConfigStore {
             Some(schema) => schemas.insert(feature.to_owned(), schema),
             None => schemas.remove(feature),
         };
+        self.rules_changed.notify_one();
     }
 
     /// The schema of a feature, as it was stored.
@@ -316,7 +296,45 @@ impl ConfigStore {
             };
             schemas.insert(feature, schema);
         }
-        *self.schemas.write().unwrap_or_else(PoisonError::into_inner) = schemas;
+        let texts = |schemas: &BTreeMap<String, Schema>| -> Vec<(String, String)> {
+            let text = |(name, schema): (&String, &Schema)| (name.clone(), schema.text.clone());
+            schemas.iter().map(text).collect()
+        };
+        if texts(&in_effect) != texts(&schemas) {
+            *self.schemas.write().unwrap_or_else(PoisonError::into_inner) = schemas;
+            self.rules_changed.notify_one();
+        }
         Ok(())
     }
+}
+
+/// What is wrong with overrides that have a schema.
+async fn not_in_schema(
+    to_check: Vec<(FeatureType, Value, Arc<Compiled>)>,
+) -> Result<Vec<FieldError>, FieldErrors> {
+    if to_check.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mistakes = tokio::task::spawn_blocking(move || {
+        let of = |(feature, overrides, schema): &(FeatureType, Value, Arc<Compiled>)| {
+            let mistakes = schema.mistakes(overrides);
+            (!mistakes.is_empty()).then(|| (feature.clone(), mistakes))
+        };
+        to_check.iter().filter_map(of).collect::<Vec<_>>()
+    });
+    let Ok(Ok(mistakes)) = tokio::time::timeout(CHECK_TIMEOUT, mistakes).await else {
+        let invalid = Invalid::new(
+            "cannot be checked against the schema in time",
+            "store a smaller value, or simplify the schema",
+        );
+        return Err(FieldErrors(vec![invalid.at("/config_value", None)]));
+    };
+    let errors = mistakes.into_iter().flat_map(|(feature, mistakes)| {
+        mistakes.into_iter().map(move |(place, problem)| {
+            let remedy = format!("see GET /api/v1/feature-types/{feature}/schema");
+            let pointer = format!("/config_value/{feature}/template_overrides{place}");
+            Invalid::new(problem, remedy).at(pointer, None)
+        })
+    });
+    Ok(errors.collect())
 }

@@ -475,7 +475,10 @@ async fn a_user_sets_preferences(browser: &Browser, server: &Running, product: &
         .until("return document.querySelector('#own [name=time]').value === '07:30'")
         .await;
     browser.fill("#own [name=time]", "08:45").await;
-    browser.find("#own button").await.click().await.unwrap();
+    // By script: the frames above may still grow and move the button away under a pointer.
+    browser
+        .run("document.querySelector('#own button').click()")
+        .await;
     browser
         .until("return document.querySelector('#own output').textContent === 'Saved'")
         .await;

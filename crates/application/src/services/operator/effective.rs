@@ -1,9 +1,7 @@
 //! What is in effect for a tenant, and where it comes from.
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{
-    JobConfig, MergedPreference, Origin, Preference, Slot, TenantId, Work, Zone,
-};
+use punctual_domain::{JobConfig, JobDefaults, Origin, Preference, TenantId, Work, Zone};
 use serde_json::Value;
 
 use super::Operator;
@@ -28,43 +26,24 @@ impl Operator {
         tenant_id: &TenantId,
         runs: usize,
     ) -> Option<EffectivePreference> {
-        let Work::Preferences {
-            feature_type,
-            defaults,
-            ..
-        } = &job.work
-        else {
+        let Work::Preferences { feature_type, .. } = &job.work else {
             return None;
         };
+        let job = JobDefaults::of(job, &self.zone)?;
         let one = std::slice::from_ref(tenant_id);
         let stored = self.preferences.preferences(feature_type, one).await.ok()?;
         let stored = Preference::parse(&stored.get(tenant_id)?.preference).ok()?;
-        let merged = MergedPreference::merge(&stored, defaults, &self.zone).ok()?;
+        let merged = job.effective(&stored).ok()?;
         let next = if merged.enabled {
-            self.next_runs(job, tenant_id, &merged.slot, runs)
+            let next = job.runs(&merged, tenant_id, self.clock.now());
+            next.take(runs).map(|run| run.at).collect()
         } else {
             Vec::new()
         };
         Some(EffectivePreference {
-            fields: merged.with_origins(&stored, defaults),
+            fields: merged.with_origins(&stored, &job.defaults),
             zone: merged.slot.zone,
             next,
         })
-    }
-
-    fn next_runs(
-        &self,
-        job: &JobConfig,
-        tenant_id: &TenantId,
-        slot: &Slot,
-        runs: usize,
-    ) -> Vec<DateTime<Utc>> {
-        let status = self.status.get();
-        let known = status.jobs.get(&job.job_id);
-        let spread = known.map(|known| known.mirror.read(|mirror| mirror.spread_of(tenant_id)));
-        let spread = spread.unwrap_or_default();
-        let first = slot.next_after(self.clock.now() - spread);
-        let next = std::iter::successors(first, |last| slot.next_after(*last));
-        next.take(runs).map(|instant| instant + spread).collect()
     }
 }

@@ -153,10 +153,7 @@ async fn open(
     looks_only: bool,
 ) -> Result<Response, Problem> {
     let token = token.expose_secret();
-    let attempt = app
-        .guesses
-        .begin(peer.ip(), blake3::hash(token.as_bytes()))
-        .map_err(|wait| Problem::too_many("wrong links", wait))?;
+    let attempt = app.attempt(peer, blake3::hash(token.as_bytes()), "wrong links")?;
     let link = match app.links.verify::<LinkClaims>(token).await? {
         Ok(link) => link,
         Err(TokenError::Invalid(why)) => {
@@ -247,10 +244,7 @@ pub(super) async fn recognize(
 
 /// The session that the token of a cookie is of. Tokens that are none count as wrong keys, but for those that have ended.
 async fn session_of(app: &App, peer: Peer, token: &str) -> Result<Option<LinkSession>, Problem> {
-    let attempt = app
-        .guesses
-        .begin(peer.ip(), blake3::hash(token.as_bytes()))
-        .map_err(|wait| Problem::too_many("wrong keys", wait))?;
+    let attempt = app.attempt(peer, blake3::hash(token.as_bytes()), "wrong keys")?;
     let claims = match app.links.verify::<SessionClaims>(token).await? {
         Ok(claims) => claims,
         Err(TokenError::Expired) => {

@@ -1,5 +1,7 @@
 //! What operators see beside single tenants: who there is, groups, what is not valid, import and export.
 
+use std::future::ready;
+
 use askama::Template;
 use axum::{
     body::Body,
@@ -7,8 +9,6 @@ use axum::{
     http::header,
     response::{Html, IntoResponse, Response},
 };
-use std::future::ready;
-
 use futures::{StreamExt, stream};
 use punctual_domain::FeatureType;
 use punctual_web::Problem;

@@ -1,5 +1,7 @@
 //! One preference: shown with its next runs, changed, undone, and followed to the agent.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::{
     Form, Json,
@@ -12,7 +14,6 @@ use punctual_domain::{FeatureType, TenantId, Zone};
 use punctual_web::{Problem, page::at};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 
 use super::{
     form::{PreferenceForm, Source, WEEKDAYS, version_of},
@@ -348,7 +349,7 @@ pub(super) async fn restore(
         .past(&ConfigId::of_preferences(&tenant), sent.version)
         .await?;
     let past = past.ok_or_else(|| {
-        Problem::bad_request("that version is no longer kept; choose another one from the history")
+        Problem::bad_request("the history has no such version; choose another one")
     })?;
     let past = past.as_ref().and_then(|past| own(past, &feature));
     let restored = |_: Option<&Map<String, Value>>| Ok(past.cloned());

@@ -63,10 +63,7 @@ impl Subject {
         token: &SecretString,
     ) -> Result<Result<Self, Response>, Problem> {
         let token = token.expose_secret();
-        let attempt = app
-            .guesses
-            .begin(peer.ip(), blake3::hash(token.as_bytes()))
-            .map_err(|wait| Problem::too_many("wrong links", wait))?;
+        let attempt = app.attempt(peer, blake3::hash(token.as_bytes()), "wrong links")?;
         let (stands, status) = match app.links.verify::<UnsubscribeClaims>(token).await? {
             Ok(claims) => {
                 attempt.right();

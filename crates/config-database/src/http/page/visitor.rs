@@ -210,8 +210,7 @@ impl Visitor {
 /// Whose session the token is of. Tokens that are none count as wrong keys.
 async fn signed_in(app: &App, peer: Peer, token: &str) -> Result<Option<Caller>, Problem> {
     let token = blake3::hash(token.as_bytes());
-    let attempt = app.guesses.begin(peer.ip(), token);
-    let attempt = attempt.map_err(|wait| Problem::too_many("wrong keys", wait))?;
+    let attempt = app.attempt(peer, token, "wrong keys")?;
     let caller = match app.store.session_key(&token).await? {
         Some(key) => app.holder(key).await?,
         None => None,
