@@ -1,6 +1,6 @@
 #!/bin/bash
 # Measures reliability and performance, and writes docs/SCOREBOARD.md: each figure with the command that gives it. Run it
-# on a machine that does nothing else; half an hour on two cores.
+# on a machine that does nothing else; an hour and a half on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Durable, as in production.
@@ -36,7 +36,7 @@ run() {
 title "Nothing lost, nothing twice" "Days of virtual time with crashes, failing stores, clocks that step and two schedulers, judged by an oracle; \
 then real agents killed with kill -9 in mid-batch, a server that goes down, and a death at each named place between two writes."
 run 'test result' 'SEEDS=5000 cargo test --locked -q -p punctual-tests --test it simulation::many'
-run 'occurrences|restarts' 'KILLS=50 OCCURRENCES=50000 cargo test --locked --release -q -p punctual-agent --test it soak -- --nocapture --test-threads=1'
+run 'occurrences|restarts' 'KILLS=200 OCCURRENCES=100000 cargo test --locked --release -q -p punctual-agent --test it soak -- --nocapture --test-threads=1'
 run 'test result' 'cargo test --locked -q -p punctual-agent --all-features --test it crash_points'
 
 title "All users fall due in one minute" "The real scheduler, queue, processor and store, with a handler that does nothing; each result is \
