@@ -16,6 +16,9 @@ run: ## Run the agent on the sample preferences, catching up with the last day
 scoreboard: setup ## Measure reliability and performance, and write docs/SCOREBOARD.md
 	tests/scoreboard.sh
 
+screenshots: setup ## Take the pictures of the README anew
+	tests/screenshots.sh
+
 reference: ## Write docs/reference from what the code says of itself
 	cargo build --locked --bin punctual-agent
 	python3 tests/reference.py
@@ -56,4 +59,4 @@ clean: ## Remove what was built and what the demo stored
 	cargo clean
 	rm -rf var
 
-.PHONY: help run scoreboard reference test setup fresh lint dependencies coverage clean
+.PHONY: help run scoreboard screenshots reference test setup fresh lint dependencies coverage clean

@@ -55,7 +55,7 @@ run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin proces
 title "Minute after minute" "From the due instant to the first line of each item, with many jobs and many slots, and what the process costs \
 between the minutes, with nothing to do."
 for database in '' ' --postgres'; do
-    run 'min, ' "cargo run --locked --release -q -p punctual-benchmarks --bin minutes -- --plain 60 --minutes 10$database"
+    run 'min, ' "cargo run --locked --release -q -p punctual-benchmarks --bin minutes -- --plain 60 --minutes 5$database"
     run 'min, ' "cargo run --locked --release -q -p punctual-benchmarks --bin minutes -- --preferences 1000 --users 10$database"
     run 'min, ' "cargo run --locked --release -q -p punctual-benchmarks --bin minutes -- --slots 1024$database"
 done
