@@ -88,10 +88,11 @@ impl JobDefaults {
     ) -> impl Iterator<Item = Run> {
         let spread = TimeDelta::minutes(spread_minute(tenant, self.spread_minutes).into());
         let slot = merged.slot.clone();
-        let first = slot.next_after(after - spread);
-        std::iter::successors(first, move |last| slot.next_after(*last)).map(move |slot| Run {
-            at: slot + spread,
-            slot,
+        let after = after.checked_sub_signed(spread);
+        let first = after.and_then(|after| slot.next_after(after));
+        std::iter::successors(first, move |last| slot.next_after(*last)).map_while(move |slot| {
+            let at = slot.checked_add_signed(spread)?;
+            Some(Run { at, slot })
         })
     }
 

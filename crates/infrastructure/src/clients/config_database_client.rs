@@ -728,8 +728,15 @@ impl ConfigDatabase for ConfigDatabaseClient {
         let job = |(job_id, job): (&JobId, &JobDefaults)| (job_id.to_string(), job.to_json());
         let jobs: Map<String, Value> = jobs.iter().map(job).collect();
         let path = format!("feature-types/{feature_type}/jobs");
-        self.http.put(&path, &json!({ "jobs": jobs })).await?;
-        Ok(())
+        match self.http.put(&path, &json!({ "jobs": jobs })).await? {
+            ServerAnswer::Json { .. } => Ok(()),
+            ServerAnswer::NotModified | ServerAnswer::Missing | ServerAnswer::Gone => {
+                Err(ConfigDatabaseError::new(
+                    ConfigErrorKind::Malformed,
+                    format!("the Config Database does not know PUT {path}"),
+                ))
+            }
+        }
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

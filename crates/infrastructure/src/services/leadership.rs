@@ -68,6 +68,7 @@ impl LeaderElection {
             Ok(Leadership::Refused) => (None, Some(RENEW_EVERY)),
             Err(error) => {
                 error!(%error, "Failed to acquire scheduler leadership, retrying in 1 s: {error}");
+                metrics::gauge!("punctual_leads").set(0.0);
                 return LeaderState {
                     is_leader: false,
                     is_new: false,
@@ -77,8 +78,12 @@ impl LeaderElection {
         };
         let is_leader = leads_until.is_some();
         let has_led = self.leads_until.is_some_and(|until| asked_at < until);
-        if is_leader != self.leads_until.is_some() && renew_in.is_some() {
-            let event = if is_leader { "Became" } else { "No longer" };
+        let event = match (is_leader, has_led) {
+            (true, false) => Some("Became"),
+            (false, _) if self.leads_until.is_some() => Some("No longer"),
+            _ => None,
+        };
+        if let Some(event) = event.filter(|_| renew_in.is_some()) {
             info!(process = %self.process, "{event} scheduler leader");
         }
         if !is_leader {

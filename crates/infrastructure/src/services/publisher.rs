@@ -1,6 +1,10 @@
 //! Publishes to the Config Database what jobs make of what a preference leaves out, so that its pages show what the agent does.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use punctual_application::{
     Jobs,
@@ -13,10 +17,12 @@ use tracing::{debug, info, warn};
 
 /// Waits between attempts, before jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(5));
+/// When everything is published anew: what was refused may be taken by then, and the Config Database may be another one.
+const AGAIN_AFTER: Duration = Duration::from_hours(1);
 
 type PublishedJobs = BTreeMap<FeatureType, BTreeMap<JobId, JobDefaults>>;
 
-/// Publishes the jobs of each feature at the start and whenever they change, until the Config Database has them.
+/// Publishes the jobs of each feature at the start, whenever they change, and once an hour.
 pub struct Publisher {
     preferences: Arc<dyn ConfigDatabase>,
     jobs: Jobs,
@@ -55,23 +61,32 @@ impl Publisher {
     async fn publish(self) {
         let mut changes = self.jobs.subscribe();
         let mut published = PublishedJobs::new();
+        let mut refused = BTreeSet::new();
         let mut failed = 0;
         loop {
             let wanted = by_feature(&changes.borrow_and_update(), &self.default_zone);
-            let left = self.attempt(wanted, &mut published).await;
+            let left = self.attempt(wanted, &mut published, &mut refused).await;
             failed = if left { failed + 1 } else { 0 };
             let wait = match failed {
-                0 => Duration::MAX,
-                failed => jittered(BACKOFF.after(failed), (self.random)()),
+                0 => AGAIN_AFTER,
+                failed => BACKOFF.after(failed),
             };
-            if let Ok(Err(_)) = tokio::time::timeout(wait, changes.changed()).await {
-                return;
+            let wait = jittered(wait, (self.random)());
+            match tokio::time::timeout(wait, changes.changed()).await {
+                Ok(Err(_)) => return,
+                Err(_) if failed == 0 => published.clear(),
+                Ok(Ok(())) | Err(_) => {}
             }
         }
     }
 
     /// Publishes what is not published yet. Returns whether something is left to be sent again.
-    async fn attempt(&self, wanted: PublishedJobs, published: &mut PublishedJobs) -> bool {
+    async fn attempt(
+        &self,
+        wanted: PublishedJobs,
+        published: &mut PublishedJobs,
+        refused: &mut BTreeSet<FeatureType>,
+    ) -> bool {
         // A feature that has no job any more has none that anything is left to.
         let gone = published
             .keys()
@@ -84,11 +99,16 @@ impl Publisher {
                 continue;
             }
             match self.preferences.publish(&feature, &jobs).await {
-                Ok(()) => debug!(%feature, "Published the jobs of {feature}"),
+                Ok(()) => {
+                    refused.remove(&feature);
+                    debug!(%feature, "Published the jobs of {feature}");
+                }
                 Err(error) if error.kind == ConfigErrorKind::Unavailable => {
                     debug!(%feature, %error, "Failed to publish the jobs of {feature}: {error}");
                     return true;
                 }
+                // It was said before.
+                Err(_) if !refused.insert(feature.clone()) => {}
                 Err(error) if error.kind == ConfigErrorKind::Unauthorized => warn!(
                     %feature,
                     "The Config Database does not let this agent publish the jobs of {feature}, so its pages cannot show \
@@ -158,6 +178,12 @@ mod tests {
         jobs.replace(BatchConfig::default());
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(database.published(&feature), Some(BTreeMap::new()));
+        // A database put back to an older state, or in place of another one, has them again within the hour.
+        jobs.replace(config("weekly"));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        database.publish(&feature, &BTreeMap::new()).await.unwrap();
+        tokio::time::sleep(Duration::from_mins(90)).await;
+        assert_eq!(frequency(), Some(json!("weekly")));
         stop.cancel();
         running.await.unwrap();
     }
