@@ -19,7 +19,9 @@ if (form) {
     const response = await fetch(form.dataset.runs, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     const text = await response.text();
     if (mine !== newest) return;
-    if (response.ok) {
+    // Who is not signed in any more gets another page in place of the runs.
+    if (response.redirected) runs.textContent = form.dataset.ended;
+    else if (response.ok) {
       runs.innerHTML = text;
       const said = runs.querySelector(".sentence, .problem, p");
       announcement.textContent = said ? said.textContent : "";
@@ -41,6 +43,29 @@ if (form) {
     }
   }
   showWhatMatters();
+
+  // What was sent when the session had ended is here again when the form is opened anew in this tab.
+  const keptAs = `punctual-form ${location.pathname}`;
+  try {
+    form.addEventListener("submit", () => {
+      sessionStorage.setItem(keptAs, new URLSearchParams(new FormData(form)).toString());
+    });
+    const kept = sessionStorage.getItem(keptAs);
+    sessionStorage.removeItem(keptAs);
+    // The server has answered it: nothing was lost.
+    if (kept && !document.querySelector("#arrival, .problem")) {
+      const sent = new URLSearchParams(kept);
+      for (const field of form.elements) {
+        if (!field.name || ["csrf", "version", "action"].includes(field.name)) continue;
+        const values = sent.getAll(field.name);
+        if (field.type === "checkbox") field.checked = values.includes(field.value);
+        else if (values.length === 1) [field.value] = values;
+      }
+      document.getElementById("kept").hidden = false;
+      showWhatMatters();
+      showRuns();
+    }
+  } catch { /* Without storage, as in some frames, nothing is kept. */ }
 }
 
 const arrival = document.getElementById("arrival");

@@ -8,17 +8,29 @@ use chrono::TimeDelta;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::{origin::is_this_machine, page::at};
+use crate::{
+    origin::is_this_machine,
+    page::{at, root},
+};
 
 /// How long a visitor stays signed in.
 pub const SESSION_TTL: TimeDelta = TimeDelta::hours(12);
 
-/// Sends a visitor who is not signed in to the sign-in page, and from there on to the page that was asked for.
-pub fn to_sign_in(method: &Method, uri: &Uri) -> Redirect {
-    let next = match uri.path_and_query() {
-        Some(path) if method.is_safe() => path.as_str(),
-        _ => "/",
+/// Sends a visitor who is not signed in to the sign-in page, and from there on to the page that was asked for, or that a form
+/// was sent from.
+pub fn to_sign_in(method: &Method, uri: &Uri, headers: &HeaderMap) -> Redirect {
+    let from: Option<Uri> = headers
+        .get(header::REFERER)
+        .and_then(|from| from.to_str().ok()?.parse().ok());
+    let asked_for = if method.is_safe() {
+        Some(uri)
+    } else {
+        from.as_ref()
     };
+    let next = asked_for.and_then(|asked_for| asked_for.path_and_query());
+    let next = next.map_or("/", |next| next.as_str());
+    // A router that is nested sees addresses without its root; a browser does not.
+    let next = next.strip_prefix(&root()).unwrap_or(next);
     Redirect::to(&format!("/sign-in?next={}", encode(next)))
 }
 
@@ -53,13 +65,19 @@ impl SessionCookie {
     /// The token that the browser sends back, if it does.
     #[must_use]
     pub fn token<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        self.tokens(headers).next()
+    }
+
+    /// The tokens that the browser sends back: several, where it has a cookie of this name for frames as well.
+    pub fn tokens<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h str> {
+        let name = self.name;
         headers
             .get_all(header::COOKIE)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(given, value)| (given == self.name).then_some(value))
+            .filter_map(move |(given, value)| (given == name).then_some(value))
     }
 
     /// Signs the visitor in, and sends them on to the page `next`. `headers` are those of the request.

@@ -26,6 +26,7 @@ mod replicas;
 mod schedule_since;
 mod schemas;
 mod server;
+mod session;
 mod tls;
 mod unsubscribe;
 mod verdicts;

@@ -50,7 +50,7 @@ impl FromRequestParts<App> for Visitor {
         }
         match sealed {
             Some(token) if !app.signed_out.holds(token) => Ok(Self { signed_in: true }),
-            _ => Err(to_sign_in(&parts.method, &parts.uri)),
+            _ => Err(to_sign_in(&parts.method, &parts.uri, &parts.headers)),
         }
     }
 }

@@ -161,7 +161,7 @@ impl FromRequestParts<App> for Visitor {
             if is_framed(&parts.headers) && !app.embedding.origins.is_empty() {
                 return Err(ended());
             }
-            return Err(to_sign_in(&parts.method, &parts.uri).into_response());
+            return Err(to_sign_in(&parts.method, &parts.uri, &parts.headers).into_response());
         };
         app.limits.known(&caller).map_err(Problem::into_response)?;
         let token = token.filter(|_| app.admin_key.is_some());
@@ -210,7 +210,7 @@ impl Visitor {
 /// Whose session the token is of. Tokens that are none count as wrong keys.
 async fn signed_in(app: &App, peer: Peer, token: &str) -> Result<Option<Caller>, Problem> {
     let token = blake3::hash(token.as_bytes());
-    let attempt = app.attempt(peer, token, "wrong keys")?;
+    let attempt = app.attempt(peer, token)?;
     let caller = match app.store.session_key(&token).await? {
         Some(key) => app.holder(key).await?,
         None => None,
