@@ -10,6 +10,7 @@
 "use strict";
 
 (() => {
+  // There is none in a module, which names the pages by `src`.
   const ownAddress = document.currentScript?.src;
   const PROPERTIES = ["accent", "on-accent", "background", "card", "text", "quiet", "line", "radius", "font"];
   const HIGHEST = 20000;
@@ -79,7 +80,8 @@
         address = undefined;
       }
       if (!/^https?:$/.test(address?.protocol)) {
-        this.#fail("invalid", "`src` is not the address of a Config Database");
+        const problem = this.hasAttribute("src") || ownAddress ? "is not" : "is missing: give";
+        this.#fail("invalid", `\`src\` ${problem} the address of a Config Database`);
         return;
       }
       // Behind `#`, the token is sent to no server with the address.

@@ -264,7 +264,8 @@ fn below<S: Clone + Send + Sync + 'static>(router: Router<S>, path: &str) -> Rou
         return router;
     }
     let to = path.to_owned();
-    let start = get(move || async move { Redirect::permanent(&to) });
+    // Not for ever: a proxy may redirect the other way round.
+    let start = get(move || async move { Redirect::temporary(&to) });
     Router::new()
         .nest(path, router.clone())
         .route(&format!("{path}/"), start)

@@ -146,7 +146,7 @@ fn verified<C: Claims>(keys: &LinkKeys, token: &str, now: DateTime<Utc>) -> Resu
     let claims = decoded.claims;
     let (expires_at, not_before) = claims.times();
     let now = now.timestamp();
-    if expires_at.saturating_sub(now) > C::MAX_LIFETIME.num_seconds() {
+    if expires_at.saturating_sub(now) > (C::MAX_LIFETIME + CLOCK_SKEW).num_seconds() {
         return Err(Invalid("its `exp` is too far ahead"));
     }
     if not_before.is_some_and(|from| from.saturating_sub(CLOCK_SKEW.num_seconds()) > now) {

@@ -113,35 +113,19 @@ impl App {
         }
     }
 
-    /// Begins an attempt with a secret, within the limit on wrong ones of the address `peer`; `what` they are called.
-    pub(super) fn attempt(
-        &self,
-        peer: Peer,
-        secret: blake3::Hash,
-        what: &str,
-    ) -> Result<Attempt<'_>, Problem> {
-        let attempt = self.guesses.begin(peer.ip(), secret);
-        attempt.map_err(|wait| Problem::too_many(what, wait))
+    /// Begins an attempt with a key, or with the token of a session, within the limit on wrong ones of the address `peer`.
+    pub(super) fn attempt(&self, peer: Peer, key: blake3::Hash) -> Result<Attempt<'_>, Problem> {
+        let attempt = self.guesses.begin(peer.ip(), key);
+        attempt.map_err(|wait| Problem::too_many("wrong keys", wait))
     }
 
     /// Who has sent this bearer token: a link or a key, within the limit on wrong keys of the address `peer`.
     async fn holder_of_bearer(&self, peer: Peer, token: &str) -> Result<Option<Caller>, Problem> {
-        let key = hash(&SecretString::from(token));
-        let attempt = self.attempt(peer, key, "wrong keys")?;
-        let caller = match self.caller_by_link(token).await {
-            Ok(None) => self.holder(key).await?,
-            Ok(caller) => caller,
-            Err(problem) => {
-                // Who had a link has not guessed.
-                attempt.right();
-                return Err(problem);
-            }
-        };
-        match caller {
-            Some(_) => attempt.right(),
-            None => attempt.wrong("refused by the API"),
+        if let Some(caller) = self.caller_by_link(token).await? {
+            return Ok(Some(caller));
         }
-        Ok(caller)
+        let key = hash(&SecretString::from(token));
+        self.holder_at(peer, key, "refused by the API").await
     }
 
     /// The same, within the limit on wrong keys of the address `peer`. `what` is what the key was sent for.
@@ -151,7 +135,7 @@ impl App {
         key: blake3::Hash,
         what: &str,
     ) -> Result<Option<Caller>, Problem> {
-        let attempt = self.attempt(peer, key, "wrong keys")?;
+        let attempt = self.attempt(peer, key)?;
         let holder = self.holder(key).await?;
         match holder {
             Some(_) => attempt.right(),

@@ -31,7 +31,7 @@ use axum::{
 use chrono::DateTime;
 use punctual_domain::FeatureType;
 use punctual_web::{
-    Peer, Problem,
+    Problem,
     page::{Framable, at, is_framed},
     session::{SessionCookie, behind_tls, is_trustworthy},
 };
@@ -102,7 +102,6 @@ pub(super) fn ended() -> Response {
 /// Opens a link.
 pub(super) async fn by_address(
     State(app): State<App>,
-    peer: Peer,
     method: Method,
     headers: HeaderMap,
     Path(token): Path<SecretString>,
@@ -110,7 +109,7 @@ pub(super) async fn by_address(
     // Browsers that guess where a person goes next, and programs that look at links, open nothing.
     let purpose = headers.get("sec-purpose").and_then(|of| of.to_str().ok());
     let looks_only = method == Method::HEAD || purpose.is_some_and(|of| of.contains("prefetch"));
-    open(&app, peer, &headers, &token, None, looks_only).await
+    Ok(open_in_frames(&app, &headers, &token, None, looks_only).await)
 }
 
 /// The page that takes the token from behind the `#` of its address, and sends it.
@@ -134,39 +133,51 @@ pub(super) struct OpenForm {
 
 pub(super) async fn by_form(
     State(app): State<App>,
-    peer: Peer,
     headers: HeaderMap,
     form: Result<Form<OpenForm>, FormRejection>,
 ) -> Result<Response, Problem> {
     let Form(OpenForm { token, feature }) = form?;
     let feature = Some(feature).filter(|feature| !feature.is_empty());
     let feature = feature.map(FeatureType::new).transpose()?;
-    open(&app, peer, &headers, &token, feature, false).await
+    Ok(open_in_frames(&app, &headers, &token, feature, false).await)
+}
+
+/// Opens a link. A frame may show all that is answered, refusals too: there is nothing of anybody in it, and a frame follows no
+/// redirect that may not be shown in it.
+async fn open_in_frames(
+    app: &App,
+    headers: &HeaderMap,
+    token: &SecretString,
+    feature: Option<FeatureType>,
+    looks_only: bool,
+) -> Response {
+    let opened = open(app, headers, token, feature, looks_only).await;
+    let mut response = opened.into_response();
+    response.extensions_mut().insert(Framable);
+    response
 }
 
 async fn open(
     app: &App,
-    peer: Peer,
     headers: &HeaderMap,
     token: &SecretString,
     feature: Option<FeatureType>,
     looks_only: bool,
 ) -> Result<Response, Problem> {
-    let token = token.expose_secret();
-    let attempt = app.attempt(peer, blake3::hash(token.as_bytes()), "wrong links")?;
-    let link = match app.links.verify::<LinkClaims>(token).await? {
+    // Wrong ones are not counted: a signature cannot be guessed, and those who share an address with someone who tries would be
+    // locked out.
+    let link = match app
+        .links
+        .verify::<LinkClaims>(token.expose_secret())
+        .await?
+    {
         Ok(link) => link,
         Err(TokenError::Invalid(why)) => {
             tracing::debug!(why, "Refused a link: {why}");
-            attempt.wrong("invalid link");
             return Ok(LinkState::Invalid.page());
         }
-        Err(TokenError::Expired) => {
-            attempt.right();
-            return Ok(LinkState::Expired.page());
-        }
+        Err(TokenError::Expired) => return Ok(LinkState::Expired.page()),
     };
-    attempt.right();
     let caller = Caller::by_link(link.sub.clone(), link.features.clone());
     app.limits.known(&caller)?;
     let feature = feature.as_ref().or(link.features.only_one());
@@ -193,10 +204,7 @@ async fn open(
     let token = app.links.sign(&session).await?;
     let cookie = cookie(headers, &session, token.expose_secret(), app.is_https());
     let headers = [(header::SET_COOKIE, cookie)];
-    let mut response = (NO_REFERRER, headers, Redirect::to(&to)).into_response();
-    // A frame follows no redirect that may not be shown in it.
-    response.extensions_mut().insert(Framable);
-    Ok(response)
+    Ok((NO_REFERRER, headers, Redirect::to(&to)).into_response())
 }
 
 /// The cookie of a session. It ends with the session.
@@ -218,22 +226,25 @@ fn cookie(headers: &HeaderMap, session: &SessionClaims, token: &str, https: bool
 /// answered then.
 pub(super) async fn recognize(
     State(app): State<App>,
-    peer: Peer,
     parameters: RawPathParams,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let session = match COOKIE.token(request.headers()) {
-        Some(token) => session_of(&app, peer, token).await?,
-        None => None,
-    };
-    // The cookie may have been set by another server of the same domain, for another tenant.
     let named = parameters.iter().find(|(name, _)| *name == "tenant_id");
-    let session = session.filter(|session| {
+    let mut newest: Option<(i64, LinkSession)> = None;
+    for token in COOKIE.tokens(request.headers()) {
+        let Some((ends_at, session)) = session_of(&app, token).await? else {
+            continue;
+        };
+        // The cookie may have been set by another server of the same domain, for another tenant; and frames have cookies of
+        // their own beside those of the site.
         let own = session.caller.tenant_id.as_ref();
-        named.is_some_and(|(_, tenant)| own.is_some_and(|own| own.as_str() == tenant))
-    });
-    let Some(session) = session else {
+        let fits = named.is_some_and(|(_, tenant)| own.is_some_and(|own| own.as_str() == tenant));
+        if fits && newest.as_ref().is_none_or(|(before, _)| *before < ends_at) {
+            newest = Some((ends_at, session));
+        }
+    }
+    let Some((_, session)) = newest else {
         return Ok(next.run(request).await);
     };
     request.extensions_mut().insert(session);
@@ -242,26 +253,19 @@ pub(super) async fn recognize(
     Ok(response)
 }
 
-/// The session that the token of a cookie is of. Tokens that are none count as wrong keys, but for those that have ended.
-async fn session_of(app: &App, peer: Peer, token: &str) -> Result<Option<LinkSession>, Problem> {
-    let attempt = app.attempt(peer, blake3::hash(token.as_bytes()), "wrong keys")?;
-    let claims = match app.links.verify::<SessionClaims>(token).await? {
-        Ok(claims) => claims,
-        Err(TokenError::Expired) => {
-            attempt.right();
-            return Ok(None);
-        }
-        Err(TokenError::Invalid(_)) => {
-            attempt.wrong("invalid cookie of a link");
-            return Ok(None);
-        }
+/// The session that the token of a cookie is of, with the instant at which it ends, in seconds after 1970; `None`: it has ended,
+/// or is none, as after the key of links was replaced.
+async fn session_of(app: &App, token: &str) -> Result<Option<(i64, LinkSession)>, Problem> {
+    let Ok(claims) = app.links.verify::<SessionClaims>(token).await? else {
+        return Ok(None);
     };
-    attempt.right();
+    let ends_at = claims.exp;
     let csrf = blake3::derive_key("punctual config database forms by link", token.as_bytes());
-    Ok(Some(LinkSession {
+    let session = LinkSession {
         caller: Caller::by_link(claims.sub, claims.features),
         csrf: blake3::Hash::from_bytes(csrf).to_hex().to_string(),
-    }))
+    };
+    Ok(Some((ends_at, session)))
 }
 
 #[cfg(test)]
