@@ -63,7 +63,7 @@ enum Keys {
     Create {
         /// Name of the key
         name: String,
-        /// Scope: read, write or admin
+        /// Scope: read, agent, write or admin
         #[arg(long, default_value_t = Scope::Read)]
         scope: Scope,
         /// Restrict the key to this tenant
@@ -141,8 +141,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let store = open(&settings.config_store_url).await?;
             let report = store.import_file(&file).await?;
             println!(
-                "{} imported ({} of them unchanged), {} rejected",
-                report.imported, report.unchanged, report.rejected
+                "Imported: features {}, configurations {} ({} of them unchanged); rejected {}",
+                report.features, report.imported, report.unchanged, report.rejected
             );
             for line in &report.errors {
                 let errors = line.errors.join("; ");

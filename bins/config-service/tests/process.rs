@@ -88,7 +88,7 @@ fn import_keys_and_serving_work_from_the_command_line() {
     std::fs::write(&file, format!("{good}\nnonsense\n")).unwrap();
     let (done, out, err) = output(folder, &["import", file.to_str().unwrap()]);
     assert!(
-        !done && out.contains("1 imported (0 of them unchanged), 1 rejected"),
+        !done && out.contains("configurations 1 (0 of them unchanged); rejected 1"),
         "{out}"
     );
     assert!(err.contains("preferences.ndjson:2: "), "{err}");

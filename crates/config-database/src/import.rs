@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::{
     json::read_as,
-    store::{ConfigId, ConfigStore, Edit, StoreError, now, read_feature},
+    store::{ConfigId, ConfigStore, Edit, SchemaError, StoreError, now, read_feature},
     validate::FEATURE_PREFERENCES,
 };
 
@@ -156,7 +156,8 @@ impl<'a> Import<'a> {
                 self.waiting_bytes += line.len();
                 self.waiting.push(edit);
             }
-            Err(errors) => {
+            Err(LineError::Store(failure)) => return Err(failure),
+            Err(LineError::Wrong(errors)) => {
                 self.report.rejected += 1;
                 if self.report.errors.len() < MAX_LISTED {
                     self.report.errors.push(RejectedLine {
@@ -175,22 +176,22 @@ impl<'a> Import<'a> {
     }
 
     /// The edit that a line asks for; `None`: the line was a feature, which is stored.
-    async fn read(&mut self, line: &[u8]) -> Result<Option<Edit>, Vec<String>> {
+    async fn read(&mut self, line: &[u8]) -> Result<Option<Edit>, LineError> {
         if line.len() > MAX_LINE_BYTES {
-            return Err(vec![format!(
+            return Err(LineError::Wrong(vec![format!(
                 "the line is longer than {MAX_LINE_BYTES} bytes; send one tenant per line"
-            )]);
+            )]));
         }
         let document: Map<String, Value> = read_as(line).map_err(unreadable)?;
         if document.contains_key("feature_type") {
             self.store_feature(&document).await?;
             return Ok(None);
         }
-        self.parse(Value::Object(document)).await.map(Some)
+        Ok(Some(self.parse(Value::Object(document)).await?))
     }
 
     /// Stores a feature at once: the lines after it are checked against it.
-    async fn store_feature(&self, document: &Map<String, Value>) -> Result<(), Vec<String>> {
+    async fn store_feature(&self, document: &Map<String, Value>) -> Result<(), LineError> {
         let mut fields = Fields::new(document, "");
         let name = fields.required("feature_type", "name the feature", |value| {
             FeatureType::new(values::text(value)?).map_err(Invalid::from)
@@ -198,7 +199,10 @@ impl<'a> Import<'a> {
         let name = fields.finish(|| name).map_err(listed)?;
         let (feature, schema) = read_feature(document, &["feature_type"]).map_err(listed)?;
         let stored = self.store.set_feature(&name, feature, schema.as_ref());
-        stored.await.map_err(|error| vec![error.to_string()])
+        stored.await.map_err(|error| match error {
+            SchemaError::Store(failure) => LineError::Store(failure),
+            wrong @ SchemaError::Invalid(_) => LineError::Wrong(vec![wrong.to_string()]),
+        })
     }
 
     async fn parse(&self, document: Value) -> Result<Edit, Vec<String>> {
@@ -235,6 +239,19 @@ impl<'a> Import<'a> {
         self.report.imported += lines;
         self.report.unchanged += lines - changed;
         Ok(())
+    }
+}
+
+/// Why a line is not imported.
+enum LineError {
+    /// What is wrong with it.
+    Wrong(Vec<String>),
+    Store(StoreError),
+}
+
+impl From<Vec<String>> for LineError {
+    fn from(wrong: Vec<String>) -> Self {
+        Self::Wrong(wrong)
     }
 }
 

@@ -15,7 +15,8 @@ pub(crate) fn sentence(slot: &Slot) -> String {
         Recurrence::Daily => format!("Every day at {time}, {zone}"),
         Recurrence::Weekly(days) => format!("Every {} at {time}, {zone}", weekdays(days)),
         Recurrence::Biweekly(days) => {
-            format!("Every second week on {} at {time}, {zone}", weekdays(days))
+            let days = weekdays(days).replace("day of the week", "every day");
+            format!("Every second week on {days} at {time}, {zone}")
         }
         Recurrence::Monthly(days) => {
             format!("Every month on {} at {time}, {zone}", month_days(days))

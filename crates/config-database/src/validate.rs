@@ -14,7 +14,7 @@ const MAX_CONFIG_BYTES: usize = 512 * 1024;
 /// Largest configuration under another key than `feature_preferences`.
 const MAX_OTHER_CONFIG_BYTES: usize = 32 * 1024;
 /// Features of one tenant.
-const MAX_FEATURES: usize = 100;
+pub(crate) const MAX_FEATURES: usize = 100;
 
 /// Where the value stands in what is sent.
 const POINTER: &str = "/config_value";
@@ -23,7 +23,7 @@ const POINTER: &str = "/config_value";
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckedConfig {
     pub(crate) value: Map<String, Value>,
-    /// The features in it, with whether each is switched on.
+    /// The features in it, with whether each is not switched off: what a preference leaves out, the job decides.
     pub(crate) features: Vec<(FeatureType, bool)>,
 }
 
@@ -72,15 +72,20 @@ pub(crate) fn of_preference(mut errors: FieldErrors, feature: &FeatureType) -> F
     errors
 }
 
+/// That a tenant may not have this number of features.
+pub(crate) fn too_many_features(count: usize) -> FieldErrors {
+    let problem = format!("has {count} features");
+    let remedy = format!("keep at most {MAX_FEATURES} of them");
+    FieldErrors(vec![Invalid::new(problem, remedy).at(POINTER, None)])
+}
+
 fn check_features(
     preferences: &Map<String, Value>,
     errors: &mut Vec<FieldError>,
 ) -> Vec<(FeatureType, bool)> {
     let mut features = Vec::new();
     if preferences.len() > MAX_FEATURES {
-        let problem = format!("has {} features", preferences.len());
-        let remedy = format!("keep at most {MAX_FEATURES} of them");
-        errors.push(Invalid::new(problem, remedy).at(POINTER, None));
+        errors.extend(too_many_features(preferences.len()).0);
         return features;
     }
     for (name, preference) in preferences {
@@ -88,7 +93,7 @@ fn check_features(
         let feature = FeatureType::new(name);
         match (feature, preference.as_object().map(Preference::parse)) {
             (Ok(feature), Some(Ok(preference))) => {
-                features.push((feature, preference.enabled == Some(true)));
+                features.push((feature, preference.enabled != Some(false)));
             }
             (Err(error), _) => {
                 errors.push(Invalid::from(error).at(&pointer, Some(&Value::from(name.as_str()))));

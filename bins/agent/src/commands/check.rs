@@ -49,7 +49,7 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::BadInput(format!(
-        "{} mistakes; nothing would run",
+        "{} mistakes; correct them before the agent reads these files",
         errors.len()
     )))
 }

@@ -2,7 +2,7 @@
 //! stores, and what its jobs make of what a preference leaves out, which agents publish.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -12,8 +12,16 @@ use sqlx::{AnyConnection, Row};
 
 use super::{ConfigStore, SchemaError, StoreError, schemas::Schema};
 
-/// What is known of the features, by name.
-pub(super) type Features = Arc<RwLock<BTreeMap<String, Arc<KnownFeature>>>>;
+/// What is known of the features.
+pub(super) type Features = Arc<RwLock<LoadedFeatures>>;
+
+/// What is known of the features, as it was read last and changed since.
+#[derive(Debug, Default)]
+pub(super) struct LoadedFeatures {
+    by_name: BTreeMap<String, Arc<KnownFeature>>,
+    /// The rows that were read last; `None`: this process has changed them.
+    rows: Option<Vec<(String, String, String)>>,
+}
 
 /// What is known of a feature beside its schema.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -48,7 +56,7 @@ impl ConfigStore {
     /// What is known of a feature; nothing, before anything is stored or published.
     pub(crate) fn feature(&self, feature_type: &FeatureType) -> Arc<KnownFeature> {
         let features = self.features.read().unwrap_or_else(PoisonError::into_inner);
-        let known = features.get(feature_type.as_str());
+        let known = features.by_name.get(feature_type.as_str());
         known.cloned().unwrap_or_default()
     }
 
@@ -106,18 +114,11 @@ impl ConfigStore {
             .features
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        change(Arc::make_mut(features.entry(name.to_owned()).or_default()));
-        self.rules_changed.notify_one();
-    }
-
-    /// Has a feature that has been without preferences so far noted as checked.
-    pub(super) fn meet(&self, feature_type: &FeatureType) {
-        let features = self.features.read().unwrap_or_else(PoisonError::into_inner);
-        let is_new = !features.contains_key(feature_type.as_str());
+        features.rows = None;
+        let known = features.by_name.entry(name.to_owned()).or_default();
+        change(Arc::make_mut(known));
         drop(features);
-        if is_new {
-            self.saw_feature(feature_type.as_str(), |_| {});
-        }
+        self.rules_changed.notify_one();
     }
 
     /// Reads what is stored, as other processes may have changed it.
@@ -128,22 +129,45 @@ impl ConfigStore {
         let rows = sqlx::query("SELECT feature_type, description, jobs FROM features")
             .fetch_all(connection)
             .await?;
-        let mut features = BTreeMap::new();
-        for row in rows {
-            let (name, description, jobs): (String, &str, &str) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let known = KnownFeature::stored(&name, description, jobs);
-            features.insert(name, Arc::new(known));
+        let texts = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+        let rows = texts.collect::<Result<Vec<(String, String, String)>, StoreError>>()?;
+        let features = || self.features.read().unwrap_or_else(PoisonError::into_inner);
+        if features().rows.as_ref() == Some(&rows) {
+            return Ok(());
         }
+        let known = rows.iter().map(|(name, description, jobs)| {
+            let known = KnownFeature::stored(name, description, jobs);
+            (name.clone(), Arc::new(known))
+        });
+        let by_name = known.collect();
         let mut in_effect = self
             .features
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if *in_effect != features {
-            *in_effect = features;
+        let changed = in_effect.by_name != by_name;
+        *in_effect = LoadedFeatures {
+            by_name,
+            rows: Some(rows),
+        };
+        drop(in_effect);
+        if changed {
             self.rules_changed.notify_one();
         }
         Ok(())
+    }
+
+    /// The features that are described or have jobs or a schema.
+    pub(crate) fn described_features(&self) -> BTreeSet<String> {
+        let features = self.features.read().unwrap_or_else(PoisonError::into_inner);
+        let described = features
+            .by_name
+            .iter()
+            .filter(|(_, known)| ***known != KnownFeature::default());
+        let mut names: BTreeSet<String> = described.map(|(name, _)| name.clone()).collect();
+        names.extend(self.features_with_schema());
+        names
     }
 
     /// The names of the features that have preferences, a schema or a description. Cheap, however many tenants there are.
@@ -165,7 +189,7 @@ impl ConfigStore {
 }
 
 impl ConfigStore {
-    /// What is known of every feature, as an import reads it. What agents publish, they publish again.
+    /// What is known of every feature, as an import reads it. What agents publish, they publish again within an hour.
     pub(crate) async fn exported_features(&self) -> Result<Vec<Map<String, Value>>, StoreError> {
         let mut features = Vec::new();
         for name in self.feature_names().await? {

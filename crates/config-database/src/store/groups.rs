@@ -1,4 +1,4 @@
-//! Everyone who has a feature switched on, grouped by equal frequency, time, day and zone.
+//! Everyone who does not have a feature switched off, grouped by equal frequency, time, day and zone.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -70,6 +70,10 @@ struct Tenant {
     updated_at: DateTime<Utc>,
     /// Since when the fields that say when the preference falls due have been as they are.
     schedule_since: DateTime<Utc>,
+    /// `null`: the preference does not say whether it is on, so that the job's default holds. Left out: it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
+    enabled: Option<Value>,
     /// What the tenant wants to be different in the template; the feature's JSON Schema says what it may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -168,7 +172,7 @@ impl ConfigStore {
         })
     }
 
-    /// Everyone who has a feature switched on, with the epoch and the newest change that this contains.
+    /// Everyone who does not have a feature switched off, with the epoch and the newest change that this contains.
     pub(crate) async fn enabled(
         &self,
         feature_type: &FeatureType,
@@ -275,7 +279,7 @@ fn record(row: &AnyRow) -> Result<Option<PreferenceRecord>, StoreError> {
 fn split(row: &AnyRow) -> Result<(Map<String, Value>, Tenant), StoreError> {
     let preference: &str = row.try_get(1)?;
     let mut own = readable(preference)?;
-    own.remove("enabled");
+    let is_on = own.remove("enabled") == Some(Value::Bool(true));
     let shared = SHARED
         .into_iter()
         .map(|name| (name.to_owned(), own.remove(name).unwrap_or(Value::Null)))
@@ -284,6 +288,7 @@ fn split(row: &AnyRow) -> Result<(Map<String, Value>, Tenant), StoreError> {
         tenant_id: row.try_get(0)?,
         updated_at: instant(row.try_get(2)?)?,
         schedule_since: instant(row.try_get(3)?)?,
+        enabled: (!is_on).then_some(Value::Null),
         template_overrides: own.remove("template_overrides"),
         own_fields: own,
     };

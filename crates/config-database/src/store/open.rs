@@ -40,6 +40,10 @@ macro_rules! migrations {
                 "links",
                 include_str!(concat!("../../migrations/", $folder, "/0004_links.sql")),
             ),
+            (
+                "left open",
+                include_str!(concat!("../../migrations/", $folder, "/0005_left_open.sql")),
+            ),
         ]
     };
 }

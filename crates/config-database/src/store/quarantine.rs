@@ -1,6 +1,6 @@
-//! The stored preferences that cannot run, in a table of their own, so that listing them reads no others. A write keeps the table
-//! true of what it stores; when the rules of a feature change, or its schema, or what its jobs make of a preference,
-//! [`ConfigStore::check_stored`] looks through all of its preferences, a page at a time.
+//! The stored preferences that cannot run, or that would not be taken again, in a table of their own, so that listing them reads
+//! no others. A write keeps the table true of what it stores; when the rules of a feature change, or its schema, or what its jobs
+//! make of a preference, [`ConfigStore::check_stored`] looks through all of its preferences, a page at a time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{json::cut, plan::Plan, validate::FEATURE_PREFERENCES};
 
 /// When to check again after the store has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Preferences that are checked while writers wait.
+/// Preferences that are checked at once, and noted while writers wait.
 const PAGE: i64 = 500;
 /// Changes with the rules that this program itself has for all preferences.
 const RULES: &str = "1";
@@ -26,7 +26,7 @@ const MAX_REASON: usize = 1_000;
 /// Preferences that a dry run names.
 const MAX_LISTED: usize = 500;
 
-/// A stored preference that cannot run.
+/// A stored preference that cannot run, or would not be taken again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InvalidPreference {
     pub(crate) feature_type: String,
@@ -97,33 +97,38 @@ impl ConfigStore {
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let checked = checked.collect::<Result<BTreeMap<String, String>, StoreError>>()?;
         let mut unchecked = Vec::new();
-        for name in self.feature_names().await? {
-            let Ok(feature) = FeatureType::new(&name) else {
+        for (name, rules) in self.rules().await? {
+            // Where nothing is known of a feature, its preferences are right as they were stored.
+            let without_rules = || rules == hash_of(&KnownFeature::default(), "");
+            if checked
+                .get(&name)
+                .map_or_else(without_rules, |checked| *checked == rules)
+            {
                 continue;
-            };
-            let rules = self.rules_of(&feature);
-            if checked.get(&name) != Some(&rules) {
+            }
+            if let Ok(feature) = FeatureType::new(&name) {
                 unchecked.push((feature, rules));
             }
         }
         Ok(unchecked)
     }
 
-    fn rules_of(&self, feature: &FeatureType) -> String {
-        let known = self.feature(feature);
-        let rules = json!([
-            RULES,
-            known.feature.to_json(),
-            super::jobs_json(&known.jobs),
-            self.schema_text(feature)
-        ]);
-        blake3::hash(rules.to_string().as_bytes()).to_hex()[..32].to_owned()
+    /// The hash of the rules of each feature.
+    async fn rules(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        let names = self.feature_names().await?.into_iter();
+        let rules = |name: String| {
+            let feature = FeatureType::new(&name).ok()?;
+            let rules = hash_of(&self.feature(&feature), &self.schema_text(&feature));
+            Some((name, rules))
+        };
+        Ok(names.filter_map(rules).collect())
     }
 
     /// Checks the stored preferences at the start and whenever the rules of a feature change, for ever.
     pub(crate) async fn keep_checked(self) {
+        let mut known = BTreeMap::new();
         loop {
-            if let Err(failure) = self.check_stored().await {
+            if let Err(failure) = self.check_stored(&mut known).await {
                 error!(error = %failure, "Failed to check the stored preferences: {failure}");
                 tokio::time::sleep(RETRY_AFTER).await;
                 continue;
@@ -132,9 +137,24 @@ impl ConfigStore {
         }
     }
 
-    /// Checks the stored preferences of every feature whose rules have changed.
-    async fn check_stored(&self) -> Result<(), StoreError> {
-        for (feature, rules) in self.unchecked().await? {
+    /// Checks the stored preferences of every feature whose rules have changed: since they were checked, or since this process,
+    /// which is to know the rules in `known`, took preferences by others.
+    async fn check_stored(&self, known: &mut BTreeMap<String, String>) -> Result<(), StoreError> {
+        let unchecked = self.unchecked().await?.into_iter();
+        let mut to_check: BTreeMap<String, String> = unchecked
+            .map(|(feature, rules)| (feature.to_string(), rules))
+            .collect();
+        for (name, rules) in self.rules().await? {
+            if known.get(&name).is_some_and(|before| *before != rules) {
+                to_check.insert(name, rules);
+            } else {
+                known.entry(name).or_insert(rules);
+            }
+        }
+        for (name, rules) in to_check {
+            let Ok(feature) = FeatureType::new(&name) else {
+                continue;
+            };
             let mut after = String::new();
             while let Some(last) = self.check_page(&feature, &after).await? {
                 after = last;
@@ -144,34 +164,66 @@ impl ConfigStore {
                 "INSERT INTO features (feature_type, checked) VALUES ($1, $2)
                  ON CONFLICT (feature_type) DO UPDATE SET checked = excluded.checked",
             )
-            .bind(feature.as_str())
-            .bind(rules)
+            .bind(&name)
+            .bind(&rules)
             .execute(&self.pool)
             .await?;
+            known.insert(name, rules);
         }
         Ok(())
     }
 
-    /// Checks a page of a feature's preferences, those of the tenants after `after`, while no writer changes them. Returns the
-    /// last tenant; `None`: there are no more.
+    /// Checks a page of a feature's preferences, those of the tenants after `after`. Returns the last tenant; `None`: there are no
+    /// more.
     async fn check_page(
         &self,
         feature: &FeatureType,
         after: &str,
     ) -> Result<Option<String>, StoreError> {
-        let mut write = Write::begin(self).await?;
-        let page = preferences_after(write.connection(), feature, after).await?;
-        let Some(last) = page.last().map(|(tenant, _)| tenant.clone()) else {
-            return Ok(None);
-        };
-        let mut problems = Vec::with_capacity(page.len());
-        for (tenant, preference) in page {
-            let problem = self.problem_of(feature, preference).await;
-            problems.push(json!([feature, tenant, problem]));
+        let mut connection = self.pool.acquire().await?;
+        let page = preferences_after(&mut connection, feature, after).await?;
+        drop(connection);
+        let last = page.last().map(|(tenant, _)| tenant.clone());
+        self.check_preferences(feature, page).await?;
+        Ok(last)
+    }
+
+    /// Notes what is wrong with preferences, as they were read. No writer waits while they are checked; of those that are others
+    /// by then, their writers have noted it.
+    pub(super) async fn check_preferences(
+        &self,
+        feature: &FeatureType,
+        read: Vec<(String, Map<String, Value>)>,
+    ) -> Result<(), StoreError> {
+        if read.is_empty() {
+            return Ok(());
         }
-        note_problems(write.connection(), self.dialect, problems).await?;
-        write.commit_rest().await?;
-        Ok(Some(last))
+        let mut checked = Vec::with_capacity(read.len());
+        for (tenant, preference) in read {
+            let problem = self.problem_of(feature, preference.clone()).await;
+            checked.push((tenant, preference, problem));
+        }
+        let mut write = Write::begin(self).await?;
+        let tenants = checked.iter().map(|(tenant, ..)| json!([tenant]));
+        let tenants = Value::Array(tenants.collect()).to_string();
+        let rows = sqlx::query(self.dialect.rows(
+            "SELECT tenant_id, preference FROM ROWS
+             JOIN preferences ON feature_type = $2 AND tenant_id = rows.value ->> 0",
+        ))
+        .bind(tenants)
+        .bind(feature.as_str())
+        .fetch_all(write.connection())
+        .await?;
+        let stored = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, readable(row.try_get(1)?)?)));
+        let stored = stored.collect::<Result<BTreeMap<String, _>, StoreError>>()?;
+        let same = checked
+            .into_iter()
+            .filter(|(tenant, preference, _)| stored.get(tenant) == Some(preference));
+        let problems = same.map(|(tenant, _, problem)| json!([feature, tenant, problem]));
+        note_problems(write.connection(), self.dialect, problems.collect()).await?;
+        write.commit_rest().await
     }
 
     /// Why a stored preference cannot run, or be stored again.
@@ -186,7 +238,8 @@ impl ConfigStore {
         }
         let config = json!({feature.as_str(): preference});
         let errors = self.check(FEATURE_PREFERENCES, config).await.err()?;
-        Some(cut(&errors.to_string(), MAX_REASON))
+        let reason = format!("It runs as it is stored, and cannot be saved again: {errors}");
+        Some(cut(&reason, MAX_REASON))
     }
 
     /// Why a preference cannot run although it is on.
@@ -253,6 +306,13 @@ impl ConfigStore {
             }
         }
     }
+}
+
+/// The hash of the rules that preferences of a feature are checked against.
+fn hash_of(known: &KnownFeature, schema: &str) -> String {
+    let jobs = super::jobs_json(&known.jobs);
+    let rules = json!([RULES, known.feature.to_json(), jobs, schema]);
+    blake3::hash(rules.to_string().as_bytes()).to_hex()[..32].to_owned()
 }
 
 /// A page of the preferences of a feature, by tenant.

@@ -196,7 +196,9 @@ impl ConfigStore {
             let Some(Ok(preference)) = preference.map(Preference::parse) else {
                 continue;
             };
-            if let Err(FieldErrors(errors)) = self.feature(feature).feature.check(&preference) {
+            let known = self.feature(feature);
+            let usual = known.jobs.values().map(|job| &job.defaults);
+            if let Err(FieldErrors(errors)) = known.feature.check(&preference, usual) {
                 not_offered.extend(errors.into_iter().map(|mut error| {
                     error.pointer = format!("/config_value/{feature}{}", error.pointer);
                     error
@@ -261,6 +263,12 @@ impl ConfigStore {
         text.map(|text| serde_json::from_str(&text))
             .transpose()
             .map_err(StoreError::new)
+    }
+
+    /// The features that have a schema.
+    pub(super) fn features_with_schema(&self) -> Vec<String> {
+        let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
+        schemas.keys().cloned().collect()
     }
 
     /// Takes a schema out of force. Returns whether there was one.

@@ -241,10 +241,9 @@ impl Write {
         let stored = self.stored_preferences.iter().map(|row| {
             let feature = row[0].as_str().and_then(|name| FeatureType::new(name).ok());
             let preference = row[4].as_object();
-            let problem = feature.zip(preference).and_then(|(feature, preference)| {
-                store.meet(&feature);
-                store.cannot_run(&feature, preference)
-            });
+            let problem = feature
+                .zip(preference)
+                .and_then(|(feature, preference)| store.cannot_run(&feature, preference));
             json!([row[0], row[1], problem])
         });
         let removed = self.removed_preferences.iter();

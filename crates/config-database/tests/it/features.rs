@@ -19,6 +19,8 @@ on_both_databases! {
     a_preference_is_edited_field_by_field_and_each_edit_can_be_undone
     a_mistake_in_one_feature_keeps_back_no_edit_of_another
     what_is_known_of_features_is_exported_and_imported
+    what_a_preference_leaves_open_the_job_decides_everywhere
+    a_tenant_has_at_most_a_hundred_features_and_sees_none_that_others_made_up
 }
 
 const POSTS: &str = "feature-types/posts";
@@ -343,4 +345,95 @@ async fn what_is_known_of_features_is_exported_and_imported(kind: Kind) {
         Visitor::new(&other).text("/operators/export").await,
         exported
     );
+}
+
+async fn what_a_preference_leaves_open_the_job_decides_everywhere(kind: Kind) {
+    let server = start(kind).await;
+    let jobs = json!({"jobs": {"posts": {"timezone": "UTC", "defaults": {"enabled": true, "frequency": "daily"}}}});
+    assert_eq!(put(&server, &format!("{POSTS}/jobs"), &jobs).await, 204);
+    server
+        .put("open", json!({"posts": {"preferred_time": "08:00"}}))
+        .await;
+    server
+        .put(
+            "on",
+            json!({"posts": {"enabled": true, "preferred_time": "08:00"}}),
+        )
+        .await;
+    server
+        .put(
+            "off",
+            json!({"posts": {"enabled": false, "preferred_time": "08:00"}}),
+        )
+        .await;
+    let page = server.get("preferences/groups?feature_type=posts").await;
+    let tenants = page["groups"][0]["tenants"].as_array().unwrap();
+    let listed: Vec<_> = tenants
+        .iter()
+        .map(|tenant| (tenant["tenant_id"].as_str().unwrap(), tenant.get("enabled")))
+        .collect();
+    assert_eq!(
+        listed,
+        [("on", None), ("open", Some(&Value::Null))],
+        "{page}"
+    );
+    let visitor = Visitor::new(&server);
+    assert!(visitor.text("/tenants/open").await.contains("Switch off"));
+
+    // The form: left unticked is off, whatever is usual.
+    let form = visitor.text("/tenants/new/features/posts").await;
+    let (csrf, version) = (hidden(&form, "csrf"), hidden(&form, "version"));
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("version", &version),
+        ("time", "07:00"),
+    ];
+    let saved = visitor.post("/tenants/new/features/posts", &fields).await;
+    assert_eq!(saved.status(), 303);
+    let stored = server.get("tenants/new/configs/feature_preferences").await;
+    assert_eq!(
+        stored["config_value"]["posts"],
+        json!({"enabled": false, "preferred_time": "07:00"})
+    );
+}
+
+async fn a_tenant_has_at_most_a_hundred_features_and_sees_none_that_others_made_up(kind: Kind) {
+    let server = start_in(kind.place().await, Some("admin")).await;
+    let all: Value = (0..100)
+        .map(|n| (format!("f{n}"), json!({"enabled": false})))
+        .collect();
+    let admin = async |method: Method, path: &str, body: &Value| {
+        crate::links::call(&server, "admin", method, path, body).await
+    };
+    let path = "tenants/ann/configs/feature_preferences";
+    let body = json!({ "config_value": all });
+    assert_eq!(admin(Method::PUT, path, &body).await.status(), 200);
+    let made = admin(Method::POST, "tenants/ann/links", &json!({})).await;
+    let token = made.json::<Value>().await.unwrap()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let ann = crate::links::let_in(&server, &token).await;
+    let csrf = hidden(&ann.text("/tenants/ann/features/f0").await, "csrf");
+    for enabled in ["true", "false"] {
+        let fields = [("csrf", csrf.as_str()), ("enabled", enabled)];
+        ann.post("/tenants/ann/features/one-more/switch", &fields)
+            .await;
+        let stored: Value = admin(Method::GET, path, &Value::Null)
+            .await
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(stored["config_value"].as_object().unwrap().len(), 100);
+    }
+    let made = admin(Method::POST, "tenants/bob/links", &json!({})).await;
+    let token = made.json::<Value>().await.unwrap()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let bob = crate::links::let_in(&server, &token).await;
+    let feature = json!({"title": "Posts"});
+    assert_eq!(admin(Method::PUT, POSTS, &feature).await.status(), 204);
+    let list = bob.text("/tenants/bob").await;
+    assert!(list.contains("Posts") && !list.contains("f42"), "{list}");
 }

@@ -448,7 +448,7 @@ async fn everything_can_be_exported_and_imported_again(kind: Kind) {
         .multipart(form);
     let page = sent.send().await.unwrap().text().await.unwrap();
     assert!(
-        page.contains("3 imported (0 of them unchanged), 1 rejected"),
+        page.contains("configurations 3 (0 of them unchanged); rejected 1"),
         "{page}"
     );
     assert!(page.contains("Line 4"), "{page}");

@@ -95,11 +95,16 @@ impl Feature {
             .is_none_or(|allowed| allowed.contains(&frequency))
     }
 
-    /// Checks that a preference says nothing that the feature does not take.
+    /// Checks that a preference says nothing that the feature does not take. `usual` are the defaults of the feature's jobs: the
+    /// times of hourly runs are not bounded.
     ///
     /// # Errors
     /// Each field that says so, with pointers from the preference.
-    pub fn check(&self, preference: &Preference) -> Result<(), FieldErrors> {
+    pub fn check<'d>(
+        &self,
+        preference: &Preference,
+        usual: impl IntoIterator<Item = &'d Preference>,
+    ) -> Result<(), FieldErrors> {
         let mut errors = Vec::new();
         if let Some(frequency) = preference.frequency
             && !self.takes(frequency)
@@ -112,7 +117,7 @@ impl Feature {
             errors.push(invalid.at("/frequency", Some(&json!(frequency.word()))));
         }
         if let Some(time) = preference.preferred_time
-            && preference.frequency != Some(Frequency::Hourly)
+            && !is_hourly(preference.frequency, usual)
             && (self.earliest_time.is_some_and(|earliest| time < earliest)
                 || self.latest_time.is_some_and(|latest| time > latest))
         {
@@ -132,6 +137,19 @@ impl Feature {
         } else {
             Err(FieldErrors(errors))
         }
+    }
+}
+
+/// Whether a frequency is hourly, or where it is left open that of one of these.
+fn is_hourly<'d>(
+    frequency: Option<Frequency>,
+    usual: impl IntoIterator<Item = &'d Preference>,
+) -> bool {
+    match frequency {
+        Some(frequency) => frequency == Frequency::Hourly,
+        None => usual
+            .into_iter()
+            .any(|usual| usual.frequency == Some(Frequency::Hourly)),
     }
 }
 
@@ -199,7 +217,7 @@ mod tests {
         let feature = feature(&json!({"frequencies": ["daily", "hourly"], "earliest_time": "06:00", "latest_time": "22:00"}))
             .unwrap();
         let check = |value: Value| {
-            let checked = feature.check(&preference(value));
+            let checked = feature.check(&preference(value), []);
             checked.map_err(|errors| errors.to_string())
         };
         assert_eq!(
@@ -211,6 +229,15 @@ mod tests {
             Ok(())
         );
         assert_eq!(check(json!({})), Ok(()));
+        let (at_night, hourly) = (
+            json!({"preferred_time": "00:30"}),
+            json!({"frequency": "hourly"}),
+        );
+        assert!(check(at_night.clone()).is_err());
+        assert_eq!(
+            feature.check(&preference(at_night), [&preference(hourly)]),
+            Ok(())
+        );
         assert_eq!(
             check(json!({"frequency": "weekly", "preferred_time": "22:01"})).unwrap_err(),
             "/frequency: \"weekly\" is not offered by this feature; use one of hourly, daily | \

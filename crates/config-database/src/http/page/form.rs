@@ -202,7 +202,7 @@ impl PreferenceForm {
         let one = |name: &str| all(name).into_iter().next().unwrap_or_default();
         let mut form = Self::of(source);
         for field in &mut form.overrides {
-            field.value = all(&format!("o.{}", field.name)).join("\n");
+            field.take(&all(&format!("o.{}", field.name)));
         }
         Self {
             enabled: one("enabled") == "true",
@@ -278,6 +278,11 @@ impl PreferenceForm {
             let overrides = self.read_overrides()?;
             let overrides = (!overrides.is_empty()).then_some(Value::Object(overrides));
             set("template_overrides", overrides);
+        }
+        // What is usual may be the other way round.
+        let changes = source.stored != Some(&preference) && !preference.is_empty();
+        if changes && Plan::of(&preference, source.known).enabled() != self.enabled {
+            preference.insert("enabled".to_owned(), json!(self.enabled));
         }
         Ok(preference)
     }
@@ -536,6 +541,18 @@ mod tests {
             )
         };
         assert_eq!(chosen(&[]), json!({}));
+        // Left unticked is off, also where the job is on as usual.
+        let on = self::known(Some(json!({"enabled": true, "frequency": "daily"})));
+        let source_on = Source {
+            known: &on,
+            ..source
+        };
+        let pairs = [("time".to_owned(), "09:30".to_owned())];
+        let form = PreferenceForm::sent(&pairs, &source_on);
+        assert_eq!(
+            form.preference(&source_on).map(Value::Object),
+            Ok(json!({"enabled": false, "preferred_time": "09:30"}))
+        );
         assert_eq!(
             chosen(&[
                 ("enabled", "true"),

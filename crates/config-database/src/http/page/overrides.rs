@@ -1,6 +1,8 @@
 //! The template overrides as fields of a form: each property of the feature's schema is one, in the order of its `x-order`; whatever
 //! the schema does not describe stays JSON. An empty field is what is usual.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::json::read;
@@ -77,6 +79,17 @@ impl OverrideField {
             (Input::Choice(choices), "true") if choices == BOOLEAN_CHOICES => "Yes",
             (Input::Choice(choices), "false") if choices == BOOLEAN_CHOICES => "No",
             _ => choice,
+        }
+    }
+
+    /// Takes what was sent. In which order choices were ticked says nothing.
+    pub(super) fn take(&mut self, sent: &[String]) {
+        let same_choices = matches!(self.input, Input::Choices(_)) && {
+            let sent: BTreeSet<&str> = sent.iter().map(String::as_str).collect();
+            sent == self.value.lines().collect()
+        };
+        if !same_choices {
+            self.value = sent.join("\n");
         }
     }
 
@@ -269,6 +282,12 @@ mod tests {
                 ("emoji", "", Some("Yes")),
             ]
         );
+        let mut areas = fields[0].clone();
+        areas.value = "b\na".to_owned();
+        areas.take(&["a".to_owned(), "b".to_owned()]);
+        assert_eq!(areas.read(), Ok(Some(json!(["b", "a"]))));
+        areas.take(&["a".to_owned()]);
+        assert_eq!(areas.read(), Ok(Some(json!(["a"]))));
         let read: Vec<Option<Value>> = fields.iter().map(|field| field.read().unwrap()).collect();
         assert_eq!(
             read,

@@ -308,7 +308,8 @@ pub(super) struct SwitchForm {
     enabled: bool,
 }
 
-/// Switches a feature on or off, and leaves the rest of its preference as it is.
+/// Switches a feature on or off, and leaves the rest of its preference as it is. What cannot be switched on as it is stored, its
+/// own page says.
 pub(super) async fn switch(
     State(app): State<App>,
     visitor: Visitor,
@@ -318,9 +319,23 @@ pub(super) async fn switch(
     visitor.may_change(sent.csrf.as_deref())?;
     let tenant = visitor.may_see(&tenant)?;
     let feature = FeatureType::new(&feature)?;
-    app.store
-        .switch(&tenant, &feature, sent.enabled, visitor.name())
-        .await?;
+    if sent.enabled {
+        let change = |stored: Option<&Map<String, Value>>| {
+            let mut preference = stored.cloned().unwrap_or_default();
+            preference.insert("enabled".to_owned(), true.into());
+            Ok(Some(preference))
+        };
+        match edit(&app.store, &visitor, &tenant, &feature, change).await {
+            Err(ChangeError::Invalid(_)) => {
+                let to = format!("/tenants/{tenant}/features/{feature}");
+                return Ok(Redirect::to(&to));
+            }
+            changed => changed?,
+        };
+    } else {
+        let actor = visitor.name();
+        app.store.switch(&tenant, &feature, false, actor).await?;
+    }
     let word = if sent.enabled { "on" } else { "off" };
     Ok(Redirect::to(&format!(
         "/tenants/{tenant}?switched={word}&feature={feature}"

@@ -115,8 +115,14 @@ pub(super) async fn overview(
     let tenant = visitor.may_see(&tenant)?;
     let config = app.store.config(&ConfigId::of_preferences(&tenant)).await?;
     let value = config.map_or_else(Map::new, |config| config.config_value);
-    let known = app.store.feature_names().await?.into_iter();
+    // Tenants do not see what others have made up.
+    let known: BTreeSet<String> = if visitor.is_operator() {
+        app.store.feature_names().await?.into_iter().collect()
+    } else {
+        app.store.described_features()
+    };
     let names: BTreeSet<String> = known
+        .into_iter()
         .chain(value.keys().cloned())
         .filter(|name| visitor.may_see_feature(name))
         .collect();

@@ -13,7 +13,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use punctual_domain::{FeatureType, TenantId};
-use punctual_web::{Peer, Problem};
+use punctual_web::Problem;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{open::NO_REFERRER, preference::title, render};
@@ -21,6 +21,7 @@ use crate::{
     http::{App, auth::Caller},
     keys::Scope,
     links::{TokenError, UnsubscribeClaims},
+    plan::Plan,
 };
 
 /// What a POST asks for: field and value.
@@ -57,16 +58,10 @@ struct Subject {
 }
 
 impl Subject {
-    async fn of(
-        app: &App,
-        peer: Peer,
-        token: &SecretString,
-    ) -> Result<Result<Self, Response>, Problem> {
+    async fn of(app: &App, token: &SecretString) -> Result<Result<Self, Response>, Problem> {
         let token = token.expose_secret();
-        let attempt = app.attempt(peer, blake3::hash(token.as_bytes()), "wrong links")?;
         let (stands, status) = match app.links.verify::<UnsubscribeClaims>(token).await? {
             Ok(claims) => {
-                attempt.right();
                 let known = app.store.feature(&claims.feature);
                 let subject = Self {
                     tenant: claims.sub,
@@ -76,13 +71,9 @@ impl Subject {
                 app.limits.known(&subject.caller())?;
                 return Ok(Ok(subject));
             }
-            Err(TokenError::Expired) => {
-                attempt.right();
-                (Stands::Expired, StatusCode::GONE)
-            }
+            Err(TokenError::Expired) => (Stands::Expired, StatusCode::GONE),
             Err(TokenError::Invalid(why)) => {
                 tracing::debug!(why, "Refused a link that unsubscribes: {why}");
-                attempt.wrong("invalid link that unsubscribes");
                 (Stands::Invalid, StatusCode::UNAUTHORIZED)
             }
         };
@@ -114,29 +105,33 @@ impl Subject {
 
 pub(super) async fn ask(
     State(app): State<App>,
-    peer: Peer,
     Path(token): Path<SecretString>,
 ) -> Result<Response, Problem> {
-    let subject = match Subject::of(&app, peer, &token).await? {
+    let subject = match Subject::of(&app, &token).await? {
         Ok(subject) => subject,
         Err(refused) => return Ok(refused),
     };
     subject.page(
-        match app.store.is_on(&subject.tenant, &subject.feature).await? {
-            Some(false) => Stands::Off,
+        match app
+            .store
+            .preference(&subject.tenant, &subject.feature)
+            .await?
+        {
+            Some(stored) if !Plan::of(&stored, &app.store.feature(&subject.feature)).enabled() => {
+                Stands::Off
+            }
             // What nothing is stored for may be sent all the same.
-            Some(true) | None => Stands::Asks,
+            Some(_) | None => Stands::Asks,
         },
     )
 }
 
 pub(super) async fn change(
     State(app): State<App>,
-    peer: Peer,
     Path(token): Path<SecretString>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let subject = match Subject::of(&app, peer, &token).await? {
+    let subject = match Subject::of(&app, &token).await? {
         Ok(subject) => subject,
         Err(refused) => return Ok(refused),
     };
@@ -158,9 +153,10 @@ pub(super) async fn change(
     let Subject {
         tenant, feature, ..
     } = &subject;
-    let was_on = app.store.is_on(tenant, feature).await?;
+    let stored = app.store.preference(tenant, feature).await?;
+    let says_so = stored.as_ref().and_then(|stored| stored.get("enabled")) == Some(&on.into());
     // There is something to undo only where something is stored.
-    if was_on != Some(on) && (was_on.is_some() || !on) {
+    if !says_so && (stored.is_some() || !on) {
         let actor = subject.caller().name;
         app.store.switch(tenant, feature, on, &actor).await?;
     }
