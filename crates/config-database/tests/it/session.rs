@@ -43,7 +43,8 @@ async fn what_is_sent_after_the_session_has_ended_is_in_the_form_again_after_sig
         document.querySelector('[name=weekday][value=sunday]').click()";
     browser.run(change).await;
     browser.client.delete_all_cookies().await.unwrap();
-    let typed = "document.querySelector('#time').dispatchEvent(new Event('input', {bubbles: true}))";
+    let typed =
+        "document.querySelector('#time').dispatchEvent(new Event('input', {bubbles: true}))";
     browser.run(typed).await;
     // The runs say that the visit has ended; before, they showed the page for signing in.
     browser
