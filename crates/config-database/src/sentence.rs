@@ -15,7 +15,10 @@ pub(crate) fn sentence(slot: &Slot) -> String {
         Recurrence::Daily => format!("Every day at {time}, {zone}"),
         Recurrence::Weekly(days) => format!("Every {} at {time}, {zone}", weekdays(days)),
         Recurrence::Biweekly(days) => {
-            let days = weekdays(days).replace("day of the week", "every day");
+            let days = match days.iter().count() {
+                7 => "every day".to_owned(),
+                _ => weekdays(days),
+            };
             format!("Every second week on {days} at {time}, {zone}")
         }
         Recurrence::Monthly(days) => {
@@ -109,6 +112,10 @@ mod tests {
             (
                 json!({"frequency": "biweekly"}),
                 "Every second week on Monday at 09:00, UTC",
+            ),
+            (
+                json!({"frequency": "biweekly", "preferred_day": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]}),
+                "Every second week on every day at 09:00, UTC",
             ),
             (
                 json!({"frequency": "hourly", "preferred_time": "10:15"}),

@@ -128,7 +128,7 @@ impl App {
         self.holder_at(peer, key, "refused by the API").await
     }
 
-    /// The same, within the limit on wrong keys of the address `peer`. `what` is what the key was sent for.
+    /// The holder of the key with this hash, within the limit on wrong keys of the address `peer`. `what` is what the key was sent for.
     pub(super) async fn holder_at(
         &self,
         peer: Peer,

@@ -380,6 +380,24 @@ async fn what_a_preference_leaves_open_the_job_decides_everywhere(kind: Kind) {
     let visitor = Visitor::new(&server);
     assert!(visitor.text("/tenants/open").await.contains("Switch off"));
 
+    // Unsubscribing says off, also where nothing has said on.
+    let wanted = json!({"feature": "posts"}).to_string();
+    let made = server
+        .call(Method::POST, "tenants/open/unsubscribe-links", &wanted)
+        .await;
+    let made: Value = made.json().await.unwrap();
+    let path = made["url"].as_str().unwrap();
+    let path = path.strip_prefix(&server.url).unwrap();
+    let answer = visitor
+        .post(path, &[("List-Unsubscribe", "One-Click")])
+        .await;
+    assert_eq!(answer.status(), 200);
+    let stored = server.get("tenants/open/configs/feature_preferences").await;
+    assert_eq!(
+        stored["config_value"]["posts"],
+        json!({"enabled": false, "preferred_time": "08:00"})
+    );
+
     // The form: left unticked is off, whatever is usual.
     let form = visitor.text("/tenants/new/features/posts").await;
     let (csrf, version) = (hidden(&form, "csrf"), hidden(&form, "version"));
@@ -408,12 +426,13 @@ async fn a_tenant_has_at_most_a_hundred_features_and_sees_none_that_others_made_
     let path = "tenants/ann/configs/feature_preferences";
     let body = json!({ "config_value": all });
     assert_eq!(admin(Method::PUT, path, &body).await.status(), 200);
-    let made = admin(Method::POST, "tenants/ann/links", &json!({})).await;
-    let token = made.json::<Value>().await.unwrap()["token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let ann = crate::links::let_in(&server, &token).await;
+    let let_in = async |tenant: &str| {
+        let path = format!("tenants/{tenant}/links");
+        let made = admin(Method::POST, &path, &json!({})).await;
+        let made: Value = made.json().await.unwrap();
+        crate::links::let_in(&server, made["token"].as_str().unwrap()).await
+    };
+    let ann = let_in("ann").await;
     let csrf = hidden(&ann.text("/tenants/ann/features/f0").await, "csrf");
     for enabled in ["true", "false"] {
         let fields = [("csrf", csrf.as_str()), ("enabled", enabled)];
@@ -426,12 +445,7 @@ async fn a_tenant_has_at_most_a_hundred_features_and_sees_none_that_others_made_
             .unwrap();
         assert_eq!(stored["config_value"].as_object().unwrap().len(), 100);
     }
-    let made = admin(Method::POST, "tenants/bob/links", &json!({})).await;
-    let token = made.json::<Value>().await.unwrap()["token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let bob = crate::links::let_in(&server, &token).await;
+    let bob = let_in("bob").await;
     let feature = json!({"title": "Posts"});
     assert_eq!(admin(Method::PUT, POSTS, &feature).await.status(), 204);
     let list = bob.text("/tenants/bob").await;
