@@ -45,7 +45,8 @@ def values(schema, definitions):
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "if" in schema:
-        return " or ".join(values(schema[branch], definitions) for branch in ("then", "else"))
+        parts = (values(schema[branch], definitions) for branch in ("then", "else") if branch in schema)
+        return " or ".join(part for part in parts if part)
     for word in ("oneOf", "allOf"):
         if word in schema:
             parts = [values(part, definitions) for part in schema[word]]

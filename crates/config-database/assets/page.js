@@ -28,9 +28,28 @@ if (form) {
     }
     else runs.textContent = "The next runs cannot be shown; save, or reload the page.";
   };
+  // Where the last field or row of several has been filled, another one follows.
+  const offerAnother = () => {
+    const times = [...form.querySelectorAll("[name=time]")];
+    if (times.length < 24 && times.every((time) => time.value)) {
+      const another = times[0].cloneNode();
+      another.removeAttribute("id");
+      another.removeAttribute("aria-describedby");
+      another.setAttribute("aria-label", "Another time");
+      another.value = "";
+      times.at(-1).after(another);
+    }
+    const rows = [...form.querySelectorAll(".counted")];
+    if (rows.every((row) => row.querySelector("[name=nth]").value)) {
+      const another = rows[0].cloneNode(true);
+      another.querySelector("[name=nth]").value = "";
+      rows.at(-1).after(another);
+    }
+  };
   let pause;
   form.addEventListener("input", () => {
     showWhatMatters();
+    offerAnother();
     clearTimeout(pause);
     pause = setTimeout(showRuns, 150);
   });
@@ -43,6 +62,7 @@ if (form) {
     }
   }
   showWhatMatters();
+  offerAnother();
 
   // What was sent when the session had ended is here again when the form is opened anew in this tab.
   const keptAs = `punctual-form ${location.pathname}`;
@@ -55,11 +75,12 @@ if (form) {
     // The server has answered it: nothing was lost.
     if (kept && !document.querySelector("#arrival, .problem")) {
       const sent = new URLSearchParams(kept);
+      const left = new Map([...sent.keys()].map((name) => [name, sent.getAll(name)]));
       for (const field of form.elements) {
         if (!field.name || ["csrf", "version", "action"].includes(field.name)) continue;
-        const values = sent.getAll(field.name);
-        if (field.type === "checkbox") field.checked = values.includes(field.value);
-        else if (values.length === 1) [field.value] = values;
+        if (field.type === "checkbox") field.checked = sent.getAll(field.name).includes(field.value);
+        else if (left.get(field.name)?.length) field.value = left.get(field.name).shift();
+        offerAnother();
       }
       document.getElementById("kept").hidden = false;
       showWhatMatters();

@@ -1,36 +1,81 @@
 //! When a preference runs, in a sentence for people.
 
-use chrono::Weekday;
-use punctual_domain::{MonthDays, Recurrence, Slot, Weekdays, Zone};
+use chrono::{NaiveDate, Weekday};
+use punctual_domain::{
+    Bounds, MonthDays, MonthWeekday, PauseEnd, Recurrence, Slot, Times, Weekdays, Zone,
+};
 
 /// When a slot falls due, such as `Every Tuesday and Friday at 09:00, Berlin time`.
 pub(crate) fn sentence(slot: &Slot) -> String {
     let zone = zone_name(&slot.zone);
-    let time = slot.time;
-    match slot.recurrence {
-        Recurrence::Hourly => match time.minute() {
-            0 => format!("Every hour, on the hour, {zone}"),
-            minute => format!("Every hour at {minute} minutes past, {zone}"),
+    let times = times(&slot.times);
+    let interval = slot.bounds.interval.get();
+    let each = |one: &str, many: &str| match interval {
+        1 => format!("Every {one}"),
+        2 => format!("Every second {one}"),
+        _ => format!("Every {interval} {many}"),
+    };
+    let when = match slot.recurrence {
+        Recurrence::Hourly => match slot.times.first().minute() {
+            0 => "Every hour, on the hour".to_owned(),
+            minute => format!("Every hour at {minute} minutes past"),
         },
-        Recurrence::Daily => format!("Every day at {time}, {zone}"),
-        Recurrence::Weekly(days) => format!("Every {} at {time}, {zone}", weekdays(days)),
+        Recurrence::Daily => format!("{} at {times}", each("day", "days")),
+        Recurrence::Weekly(days) if interval == 1 => {
+            format!("Every {} at {times}", weekdays(days))
+        }
+        Recurrence::Weekly(days) => {
+            format!(
+                "{} on {} at {times}",
+                each("week", "weeks"),
+                in_a_week(days)
+            )
+        }
         Recurrence::Biweekly(days) => {
-            let days = match days.iter().count() {
-                7 => "every day".to_owned(),
-                _ => weekdays(days),
-            };
-            format!("Every second week on {days} at {time}, {zone}")
+            format!("Every second week on {} at {times}", in_a_week(days))
         }
         Recurrence::Monthly(days) => {
-            format!("Every month on {} at {time}, {zone}", month_days(days))
+            format!(
+                "{} on {} at {times}",
+                each("month", "months"),
+                month_days(days)
+            )
         }
-    }
+        Recurrence::Once(date) => format!("Once, on {} at {times}", date_of(date)),
+    };
+    format!("{when}, {zone}{}", bounds(&slot.bounds))
+}
+
+/// The times of a day, such as `09:00 and 18:00`.
+pub(crate) fn times(times: &Times) -> String {
+    listed(times.iter().map(|time| time.to_string()).collect())
+}
+
+/// Which of the days count, with a comma before it, or nothing.
+fn bounds(bounds: &Bounds) -> String {
+    let Bounds {
+        start,
+        end,
+        paused_until,
+        ..
+    } = bounds;
+    let start = start.map(|date| format!(", from {}", date_of(date)));
+    let end = end.map(|date| format!(", until {}", date_of(date)));
+    let paused = paused_until.map(|end| match end {
+        PauseEnd::Date(date) => format!(", paused until {}", date_of(date)),
+        PauseEnd::Instant(end) => format!(", paused until {} UTC", end.format("%-d %B %Y, %H:%M")),
+    });
+    [start, end, paused].into_iter().flatten().collect()
+}
+
+fn date_of(date: NaiveDate) -> String {
+    date.format("%-d %B %Y").to_string()
 }
 
 /// The days of a recurrence, such as `Tuesday and Friday`; `None`: it has none to choose.
 pub(crate) fn days_of(recurrence: Recurrence) -> Option<String> {
     match recurrence {
-        Recurrence::Hourly | Recurrence::Daily => None,
+        Recurrence::Hourly | Recurrence::Daily | Recurrence::Once(_) => None,
         Recurrence::Weekly(days) | Recurrence::Biweekly(days) => Some(weekdays(days)),
         Recurrence::Monthly(days) => Some(month_days(days)),
     }
@@ -49,6 +94,14 @@ fn weekdays(days: Weekdays) -> String {
         return "day of the week".to_owned();
     }
     listed(days.iter().map(|day| weekday(day).to_owned()).collect())
+}
+
+/// Days of weeks that are left out in between, after "on".
+fn in_a_week(days: Weekdays) -> String {
+    match days.iter().count() {
+        7 => "every day".to_owned(),
+        _ => weekdays(days),
+    }
 }
 
 fn weekday(day: Weekday) -> &'static str {
@@ -71,7 +124,22 @@ fn month_days(days: MonthDays) -> String {
         3 | 23 => format!("the {day}rd"),
         _ => format!("the {day}th"),
     };
-    listed(days.iter().map(day).collect())
+    let counted = |day: MonthWeekday| {
+        let nth = match day.nth() {
+            Some(1) => "first",
+            Some(2) => "second",
+            Some(3) => "third",
+            Some(_) => "fourth",
+            None => "last",
+        };
+        format!("the {nth} {}", day.weekday().map_or("weekday", weekday))
+    };
+    listed(
+        days.iter()
+            .map(day)
+            .chain(days.weekdays().map(counted))
+            .collect(),
+    )
 }
 
 /// `a`, `a and b`, or `a, b and c`.
@@ -112,6 +180,16 @@ mod tests {
             (
                 json!({"frequency": "biweekly"}),
                 "Every second week on Monday at 09:00, UTC",
+            ),
+            (
+                json!({"frequency": "monthly", "interval": 3, "start_date": "2026-12-01", "end_date": "2027-12-31",
+                    "preferred_day": ["second tuesday", 15], "preferred_time": ["18:00", "9:00"], "paused_until": "2027-01-02"}),
+                "Every 3 months on the 15th and the second Tuesday at 09:00 and 18:00, UTC, from 1 December 2026, \
+                 until 31 December 2027, paused until 2 January 2027",
+            ),
+            (
+                json!({"frequency": "once", "date": "2026-12-24", "timezone": "Europe/Berlin"}),
+                "Once, on 24 December 2026 at 09:00, Berlin time",
             ),
             (
                 json!({"frequency": "biweekly", "preferred_day": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]}),

@@ -38,7 +38,7 @@ pub use api_keys::{ApiKey, KeyError, NewKey};
 pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig, Versions};
 pub(crate) use features::{KnownFeature, jobs_json, read_feature};
 pub(crate) use feed::{FeedError, FeedPage};
-pub(crate) use groups::{GroupsError, GroupsPage};
+pub(crate) use groups::{GroupsError, GroupsPage, RARELY_SHARED};
 pub(crate) use quarantine::{InvalidPreference, InvalidPreferences};
 pub(crate) use readers::READER_EXPIRES_AFTER;
 pub(crate) use schemas::SchemaError;

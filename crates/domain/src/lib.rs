@@ -48,11 +48,13 @@ pub use preference::{
     when::{same_schedule, says_when, schedule_text},
 };
 pub use time::{
+    bounds::{Bounds, PauseEnd},
     cron::{CronSchedule, InvalidCron},
     occurrence::Occurrence,
-    recurrence::{MonthDays, Recurrence, Weekdays},
+    recurrence::{MonthDays, MonthWeekday, Recurrence, Weekdays},
     schedule::Schedule,
-    slot::{ClockChange, Slot, TimeOfDay},
+    slot::{ClockChange, Slot},
+    times::{TimeOfDay, Times},
     zone::{TZDB_VERSION, UnknownZone, Zone},
 };
 pub use work::{

@@ -257,7 +257,7 @@ mod tests {
             found,
             [
                 "6:19: /jobs/0/priority: \"urgent\" is not a priority; use one of low, medium, high, critical",
-                "7:45: /jobs/0/default_preferences/frequency: \"fortnightly\" is not a frequency; use one of hourly, daily, weekly, biweekly, monthly",
+                "7:45: /jobs/0/default_preferences/frequency: \"fortnightly\" is not a frequency; use one of hourly, daily, weekly, biweekly, monthly, once",
                 "8:68: /jobs/1/purpose_id: \"é p\" is not a valid purpose_id; use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -, but neither `.` nor `..`",
                 "8:5: /jobs/1/schedule: is missing; add a schedule, or \"preference_based\": true for a job that follows preferences",
                 "8:5: /jobs/1/source: is missing; add the file of records, such as {\"file\": \

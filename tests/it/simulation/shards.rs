@@ -389,7 +389,7 @@ impl Shards {
         }
         outcome.required = required.len();
         for (tenant, day) in required {
-            if !runs.contains_key(&((&tenant).into(), Occurrence::Date(day))) {
+            if !runs.contains_key(&((&tenant).into(), Occurrence::Date(day, 1))) {
                 outcome.violations.push(Violation {
                     rule: "every occurrence runs",
                     about: tenant.to_string(),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long anything that must happen may take on a busy machine.
 pub const TEST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -257,6 +257,12 @@ impl Agent {
         let text = response.text().await.unwrap();
         assert!(status.is_success(), "{path}: {text}");
         serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Lets the embedded Config Database forget what a feature's jobs are, so that it takes what they cannot run.
+    pub async fn forget_jobs(&self, feature: &str) {
+        let path = format!("feature-types/{feature}/jobs");
+        self.config(Method::PUT, &path, &json!({"jobs": {}})).await;
     }
 
     /// Asks a path of the API until the answer fulfils the condition, and returns it.

@@ -152,6 +152,7 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     assert!(text.contains("Every preference can be used."), "{text}");
     let day =
         json!({"config_value": {"instagram_posts": {"enabled": true, "preferred_day": "31"}}});
+    agent.forget_jobs("instagram_posts").await;
     store(&agent, "user3", &day).await;
     browser.goto(&page("/")).await;
     browser

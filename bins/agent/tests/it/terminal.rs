@@ -353,6 +353,7 @@ async fn every_list_is_json_fits_the_terminal_and_marks_failures_in_colour() {
     // It names no frequency, and the job has none either.
     let preference = json!({"config_value": {"posts": {"enabled": true}}});
     let path = "tenants/odd/configs/feature_preferences";
+    agent.forget_jobs("posts").await;
     agent.config(Method::PUT, path, &preference).await;
     agent
         .until("/api/v1/quarantine", |found| found["count"] == 1)

@@ -108,8 +108,8 @@ impl From<Run> for PreviewRun {
         Self {
             at: run.at.to_rfc3339_opts(SecondsFormat::Secs, true),
             clock_change: run.clock_change.map(|change| match change {
-                ClockChange::Skipped => "skipped",
-                ClockChange::Repeated => "repeated",
+                ClockChange::Skipped(_) => "skipped",
+                ClockChange::Repeated(_) => "repeated",
             }),
         }
     }
@@ -130,7 +130,9 @@ impl JobPreview {
         Self {
             job_ids: plan.jobs.clone(),
             enabled: plan.enabled(),
-            sentence: plan.slot().map(sentence),
+            sentence: plan
+                .slot()
+                .map(|slot| sentence(&slot.clone().without_ended_pause(after))),
             fields: plan.fields().into_iter().map(field).collect(),
             next: next.map(PreviewRun::from).collect(),
         }

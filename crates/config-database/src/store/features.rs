@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use punctual_domain::{Feature, FeatureType, FieldErrors, Fields, Invalid, JobDefaults, JobId};
+use punctual_domain::{
+    Feature, FeatureType, FieldErrors, Fields, Invalid, JobDefaults, JobId, Preference,
+};
 use serde_json::{Map, Value};
 use sqlx::{AnyConnection, Row};
 
@@ -32,6 +34,24 @@ pub(crate) struct KnownFeature {
 }
 
 impl KnownFeature {
+    /// Whether a preference is off, or can run with one of the feature's jobs. Where none is known, so is that.
+    ///
+    /// # Errors
+    /// What keeps it from running with the first of them.
+    pub(crate) fn runs(&self, preference: &Preference) -> Result<(), FieldErrors> {
+        let mut refused = Ok(());
+        for job in self.jobs.values() {
+            if !preference.is_on(&job.defaults) {
+                return Ok(());
+            }
+            match job.effective(preference) {
+                Ok(_) => return Ok(()),
+                Err(errors) => refused = refused.and(Err(errors)),
+            }
+        }
+        refused
+    }
+
     /// One that was stored. What this version cannot read of it counts as not known.
     fn stored(feature_type: &str, description: &str, jobs: &str) -> Self {
         let warn = |what: &str, error: &dyn std::fmt::Display| {

@@ -1,4 +1,4 @@
-//! Everyone who does not have a feature switched off, grouped by equal frequency, time, day and zone.
+//! Everyone who does not have a feature switched off, grouped by equal frequency, times, days, bounds and zone.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +17,11 @@ use super::{
 /// Most rows that are looked through for a page.
 const MAX_SCANNED: i64 = 100_000;
 
+/// What the tenants of a group have in common, `null` where it is not stored.
 const SHARED: [&str; 4] = ["frequency", "preferred_time", "preferred_day", "timezone"];
+/// The same, left out where it is not stored.
+pub(crate) const RARELY_SHARED: [&str; 5] =
+    ["interval", "date", "start_date", "end_date", "paused_until"];
 
 /// The groups of a feature, or a page of them.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,7 +41,7 @@ pub(crate) struct GroupsPage {
 /// Tenants who fall due together: all of them, or those of one page.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Group {
-    /// What [`SHARED`] names.
+    /// The fields that say when, as the tenants of the group have stored them.
     #[serde(flatten)]
     #[schema(value_type = Shared)]
     pub(crate) shared: Map<String, Value>,
@@ -51,14 +55,24 @@ pub(crate) struct Group {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `Group::shared` holds")]
 struct Shared {
-    /// `hourly`, `daily`, `weekly`, `biweekly` or `monthly`.
+    /// `hourly`, `daily`, `weekly`, `biweekly`, `monthly` or `once`.
     frequency: Option<String>,
-    /// The local time of day.
-    preferred_time: Option<String>,
+    /// The local time of day, or a list of times.
+    preferred_time: Option<Value>,
     /// A day of the week or the month, or a list of days.
     preferred_day: Option<Value>,
     /// An IANA time zone.
     timezone: Option<String>,
+    /// Every so many days, weeks or months from `start_date` on; left out: 1.
+    interval: Option<u16>,
+    /// The local date of `once`.
+    date: Option<String>,
+    /// The first local date; left out: there is none.
+    start_date: Option<String>,
+    /// The last local date; left out: there is none.
+    end_date: Option<String>,
+    /// The local date or the instant at which a pause ends; left out: nothing is paused.
+    paused_until: Option<String>,
 }
 
 /// A tenant with what is their own.
@@ -260,7 +274,9 @@ pub(super) fn is_of(shards: &[Shard], tenant_id: &str) -> bool {
 /// What a preference's group has in common, as text.
 pub(super) fn slot_of(preference: &Value) -> String {
     let field = |name: &str| (name.to_owned(), preference[name].clone());
-    Value::Object(SHARED.into_iter().map(field).collect()).to_string()
+    let set = |name: &&str| !preference[*name].is_null();
+    let rare = RARELY_SHARED.into_iter().filter(set);
+    Value::Object(SHARED.into_iter().chain(rare).map(field).collect()).to_string()
 }
 
 /// The record of a row of `preferences`; `None`: no tenant can have this id.
@@ -280,10 +296,15 @@ fn split(row: &AnyRow) -> Result<(Map<String, Value>, Tenant), StoreError> {
     let preference: &str = row.try_get(1)?;
     let mut own = readable(preference)?;
     let is_on = own.remove("enabled") == Some(Value::Bool(true));
-    let shared = SHARED
+    let mut shared: Map<String, Value> = SHARED
         .into_iter()
         .map(|name| (name.to_owned(), own.remove(name).unwrap_or(Value::Null)))
         .collect();
+    for name in RARELY_SHARED {
+        if let Some(value) = own.remove(name).filter(|value| !value.is_null()) {
+            shared.insert(name.to_owned(), value);
+        }
+    }
     let tenant = Tenant {
         tenant_id: row.try_get(0)?,
         updated_at: instant(row.try_get(2)?)?,

@@ -166,7 +166,7 @@ impl ConfigStore {
         let edited: Vec<&FeatureType> = features
             .filter(|feature| stored.get(feature.as_str()) != checked.value.get(feature.as_str()))
             .collect();
-        let mut errors = self.not_offered(&checked, &edited);
+        let mut errors = self.not_taken(&checked, &edited);
         errors.extend(not_in_schema(self.to_check(&checked, &edited)).await?);
         if errors.is_empty() {
             Ok(checked)
@@ -188,9 +188,9 @@ impl ConfigStore {
             .map_err(|errors| of_preference(errors, feature))
     }
 
-    /// What these preferences say that their features do not offer.
-    fn not_offered(&self, checked: &CheckedConfig, edited: &[&FeatureType]) -> Vec<FieldError> {
-        let mut not_offered = Vec::new();
+    /// What these preferences say that their features do not offer, or that none of their jobs can run.
+    fn not_taken(&self, checked: &CheckedConfig, edited: &[&FeatureType]) -> Vec<FieldError> {
+        let mut not_taken = Vec::new();
         for feature in edited {
             let preference = checked.value[feature.as_str()].as_object();
             let Some(Ok(preference)) = preference.map(Preference::parse) else {
@@ -198,14 +198,15 @@ impl ConfigStore {
             };
             let known = self.feature(feature);
             let usual = known.jobs.values().map(|job| &job.defaults);
-            if let Err(FieldErrors(errors)) = known.feature.check(&preference, usual) {
-                not_offered.extend(errors.into_iter().map(|mut error| {
+            let checked = known.feature.check(&preference, usual);
+            if let Err(FieldErrors(errors)) = checked.and_then(|()| known.runs(&preference)) {
+                not_taken.extend(errors.into_iter().map(|mut error| {
                     error.pointer = format!("/config_value/{feature}{}", error.pointer);
                     error
                 }));
             }
         }
-        not_offered
+        not_taken
     }
 
     /// The overrides of these features that have a schema, with it.

@@ -15,6 +15,7 @@ use crate::{
 on_both_databases! {
     a_feature_is_stored_and_asked_of_what_is_stored_from_then_on
     agents_publish_with_a_key_of_theirs_and_pages_show_what_they_do
+    what_none_of_the_jobs_can_run_is_refused
     what_cannot_run_is_counted_before_it_is_refused_and_listed_afterwards
     a_preference_is_edited_field_by_field_and_each_edit_can_be_undone
     a_mistake_in_one_feature_keeps_back_no_edit_of_another
@@ -133,7 +134,7 @@ async fn agents_publish_with_a_key_of_theirs_and_pages_show_what_they_do(kind: K
     let wrong = preview(&server, &json!({"enabled": true, "preferred_day": 31})).await;
     assert_eq!(
         (&wrong["valid"], &wrong["jobs"][0]["next"]),
-        (&json!(true), &json!([]))
+        (&json!(false), &json!([]))
     );
     assert_eq!(wrong["errors"][0]["pointer"], "/preferred_day");
 
@@ -187,7 +188,7 @@ async fn what_cannot_run_is_counted_before_it_is_refused_and_listed_afterwards(k
     assert_eq!(put(&server, POSTS, &daily).await, 204);
     let page = quarantine(&visitor).await;
     assert!(page.contains("posts: 5") && page.contains("t04"), "{page}");
-    // A write that is right takes its tenant off the list at once, and one that cannot run puts it there.
+    // A write that is right takes its tenant off the list at once, and jobs with which it cannot run put it there.
     server
         .put(
             "t04",
@@ -196,10 +197,14 @@ async fn what_cannot_run_is_counted_before_it_is_refused_and_listed_afterwards(k
         .await;
     let page = quarantine(&visitor).await;
     assert!(page.contains("posts: 4") && !page.contains("t04"), "{page}");
-    let jobs = json!({"jobs": {"posts": {"timezone": "UTC"}}});
-    assert_eq!(put(&server, &format!("{POSTS}/jobs"), &jobs).await, 204);
-    quarantine(&visitor).await;
-    server.put("t09", json!({"posts": {"enabled": true}})).await;
+    for defaults in [json!({"frequency": "daily"}), json!({})] {
+        let jobs = json!({"jobs": {"posts": {"timezone": "UTC", "defaults": defaults}}});
+        assert_eq!(put(&server, &format!("{POSTS}/jobs"), &jobs).await, 204);
+        quarantine(&visitor).await;
+        if defaults != json!({}) {
+            server.put("t09", json!({"posts": {"enabled": true}})).await;
+        }
+    }
     let page = quarantine(&visitor).await;
     assert!(page.contains("posts: 5") && page.contains("t09"), "{page}");
     let list = visitor.text("/tenants/t09").await;
@@ -288,6 +293,35 @@ async fn a_preference_is_edited_field_by_field_and_each_edit_can_be_undone(kind:
         .post(&format!("{feature}/restore"), &[("version", "99")])
         .await;
     assert_eq!(unknown.status(), 400);
+}
+
+async fn what_none_of_the_jobs_can_run_is_refused(kind: Kind) {
+    let server = start(kind).await;
+    let on = |fields: &Value| {
+        let mut preference = json!({"enabled": true, "frequency": "daily"});
+        let fields = fields.as_object().unwrap().clone();
+        preference.as_object_mut().unwrap().extend(fields);
+        json!({"posts": preference})
+    };
+    let (every_third, once) = (
+        on(&json!({"interval": 3})),
+        on(&json!({"frequency": "once"})),
+    );
+    // Jobs that are not known might say from when.
+    assert_eq!(store(&server, "a", &every_third).await.0, 200);
+    let jobs = json!({"jobs": {"posts": {"timezone": "UTC"}}});
+    assert_eq!(put(&server, &format!("{POSTS}/jobs"), &jobs).await, 204);
+    for (preference, field) in [(&every_third, "posts/start_date"), (&once, "posts/date")] {
+        let (status, answer) = store(&server, "b", preference).await;
+        assert_eq!(status, 422, "{answer}");
+        assert!(answer.contains(field), "{answer}");
+    }
+    let off = on(&json!({"interval": 3, "enabled": false}));
+    assert_eq!(store(&server, "b", &off).await.0, 200);
+    let jobs =
+        json!({"jobs": {"posts": {"timezone": "UTC", "defaults": {"start_date": "2026-12-01"}}}});
+    assert_eq!(put(&server, &format!("{POSTS}/jobs"), &jobs).await, 204);
+    assert_eq!(store(&server, "b", &every_third).await.0, 200);
 }
 
 async fn a_mistake_in_one_feature_keeps_back_no_edit_of_another(kind: Kind) {

@@ -17,6 +17,7 @@ on_both_databases_and_below_a_path! {
     a_form_without_its_token_changes_nothing
     what_the_form_does_not_know_is_kept_and_nothing_is_overwritten_unseen
     every_address_on_a_page_is_there_and_below_the_path
+    groups_show_the_interval_and_the_dates
     everything_can_be_exported_and_imported_again
 }
 
@@ -420,6 +421,20 @@ async fn every_address_on_a_page_is_there_and_below_the_path(kind: Kind) {
     ] {
         assert!(sent.contains(expected), "{expected} in {sent:?}");
     }
+}
+
+async fn groups_show_the_interval_and_the_dates(kind: Kind) {
+    let server = start(kind).await;
+    let preference =
+        json!({"enabled": true, "frequency": "daily", "interval": 3, "start_date": "2026-12-01"});
+    server.put("a", json!({"f": preference})).await;
+    let page = Visitor::new(&server)
+        .text("/operators/groups?feature=f")
+        .await;
+    assert!(
+        page.contains("<td>interval 3, start date 2026-12-01</td>"),
+        "{page}"
+    );
 }
 
 async fn everything_can_be_exported_and_imported_again(kind: Kind) {

@@ -100,6 +100,15 @@ pub struct Invalid {
 }
 
 impl Invalid {
+    /// The same of a list that has this entry.
+    pub(crate) fn of_entry(self, entry: &Value) -> Self {
+        let entry = shorten(entry);
+        Self {
+            problem: format!("has the entry {entry}, which {}", self.problem),
+            ..self
+        }
+    }
+
     /// A problem (`is not a frequency`) and its remedy (`use one of daily, weekly`).
     pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {

@@ -33,8 +33,11 @@ pub fn boolean(value: &Value) -> Result<bool, Invalid> {
 /// # Errors
 /// [`Invalid`] says what is wrong and what to write instead.
 pub fn whole_number(value: &Value, range: std::ops::RangeInclusive<u64>) -> Result<u64, Invalid> {
+    // 3.0 is 3.
+    let whole = |number: f64| (number.fract() == 0.0 && number >= 0.0).then_some(number as u64);
     value
         .as_u64()
+        .or_else(|| value.as_f64().and_then(whole))
         .filter(|number| range.contains(number))
         .ok_or_else(|| {
             Invalid::new(

@@ -62,6 +62,7 @@ pub struct JobConfig {
 
 /// Where the items of a job come from, and when they fall due.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are a few jobs")]
 pub enum Work {
     /// Each tenant with this feature, at the time they chose.
     Preferences {

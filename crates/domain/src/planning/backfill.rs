@@ -204,7 +204,7 @@ mod tests {
             let from = date("2010-01-01") + TimeDelta::days(first);
             let to = from + TimeDelta::days(days);
             let found: Vec<_> = Dates::new(from, to).unwrap().occurrences_of(&schedule).collect();
-            let expected: Vec<_> = from.iter_days().take(days as usize + 1).map(Occurrence::Date).collect();
+            let expected: Vec<_> = from.iter_days().take(days as usize + 1).map(|date| Occurrence::Date(date, 1)).collect();
             prop_assert_eq!(found.iter().map(|(_, key)| *key).collect::<Vec<_>>(), expected);
         }
     }

@@ -50,7 +50,7 @@ pub fn due_instants(
 ) -> Vec<DateTime<Utc>> {
     due_of(
         |after| slot.next_after(after),
-        slot.recurrence.period(),
+        slot.period(),
         catch_up,
         from,
         to,

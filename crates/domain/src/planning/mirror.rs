@@ -16,6 +16,7 @@ mod canonical;
 mod full_read;
 mod groups;
 mod moved;
+mod packed;
 mod parameters;
 mod schedules;
 mod since;

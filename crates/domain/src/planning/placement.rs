@@ -2,7 +2,7 @@
 //! changes it for all of them at once, so it is kept beside the job's progress: the scheduler, in this process or the next
 //! one, then knows who was still to come.
 
-use chrono::{DateTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -71,6 +71,8 @@ impl Placement {
 
 /// When a tenant falls due whose next occurrence after `after` was still to come in `old`, and whose time for the same
 /// date, or for the same hour, is not later than `until` in `new`. Slots come with their spread.
+///
+/// Of a date with several times, only as many fall due as were still to come in `old` and are not in `new`, the latest.
 pub(crate) fn still_to_come(
     old: (&Slot, TimeDelta),
     new: (&Slot, TimeDelta),
@@ -81,18 +83,43 @@ pub(crate) fn still_to_come(
     let last = until.checked_sub_signed(new.1)?;
     // A date begins and ends in one zone a day before or after another, and a spread is a day at most.
     let start = last.checked_sub_signed(TimeDelta::days(3))?;
-    std::iter::successors(new.0.next_after(start), |instant| {
-        new.0.next_after(*instant)
-    })
-    .take_while(|instant| *instant <= last)
-    .find(|instant| is_as_late(new.0, *instant, old.0, next))
-    .map(|instant| instant + new.1)
+    let behind: Vec<DateTime<Utc>> = from(new.0, start)
+        .take_while(|instant| *instant <= last)
+        .skip_while(|instant| !is_as_late(new.0, *instant, old.0, next))
+        .collect();
+    let date = date_of(old.0, next);
+    let is_of_date = |slot: &Slot, instant| date.is_some() && date_of(slot, instant) == date;
+    let left = |slot: &Slot, after| {
+        from(slot, after)
+            .take_while(|instant| is_of_date(slot, *instant))
+            .count()
+    };
+    let missing = left(old.0, after.checked_sub_signed(old.1)?).saturating_sub(left(new.0, last));
+    let of_date = behind
+        .iter()
+        .take_while(|instant| is_of_date(new.0, **instant));
+    let surplus = of_date.count().saturating_sub(missing);
+    Some(*behind.get(surplus)? + new.1)
+}
+
+/// The occurrences after an instant.
+fn from(slot: &Slot, after: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
+    std::iter::successors(slot.next_after(after), |instant| slot.next_after(*instant))
+}
+
+/// The date of an occurrence; `None`: the slot is hourly.
+fn date_of(slot: &Slot, instant: DateTime<Utc>) -> Option<NaiveDate> {
+    match slot.occurrence_key(instant) {
+        Occurrence::Date(date, _) => Some(date),
+        Occurrence::Instant(_) | Occurrence::Run(_) => None,
+    }
 }
 
 /// Whether an occurrence of `new` stands for the date or the hour of `next`, or for a later one.
 fn is_as_late(new: &Slot, instant: DateTime<Utc>, old: &Slot, next: DateTime<Utc>) -> bool {
-    match (new.occurrence_key(instant), old.occurrence_key(next)) {
-        (Occurrence::Date(date), Occurrence::Date(next)) => date >= next,
+    let (key, next_key) = (new.occurrence_key(instant), old.occurrence_key(next));
+    match (key, next_key) {
+        (Occurrence::Date(..), Occurrence::Date(..)) => key >= next_key,
         _ if new.recurrence == Recurrence::Hourly && old.recurrence == Recurrence::Hourly => {
             // When the local hour began: an hour that a clock change repeats begins twice.
             let hour = |slot: &Slot, instant: DateTime<Utc>| {

@@ -18,7 +18,7 @@ use crate::{
 /// Tenants of one slot that fall due together: a batch to be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DueGroup {
-    /// The slot they stand in.
+    /// The slot they stand in, without the dates that bound it.
     pub slot: Slot,
     /// When they fall due, spread included.
     pub scheduled_at: DateTime<Utc>,
@@ -88,7 +88,7 @@ pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec
 }
 
 #[derive(Default)]
-struct Plan(BTreeMap<(DateTime<Utc>, Trigger, Slot, TimeDelta), DueGroup>);
+struct Plan(BTreeMap<(DateTime<Utc>, Trigger, Slot, Occurrence, TimeDelta), DueGroup>);
 
 impl Plan {
     fn add(
@@ -103,12 +103,14 @@ impl Plan {
             return;
         }
         let scheduled_at = instant + spread;
+        let occurrence = slot.occurrence_key(instant);
+        let slot = slot.without_dates();
         self.0
-            .entry((scheduled_at, trigger, slot.clone(), spread))
+            .entry((scheduled_at, trigger, slot.clone(), occurrence, spread))
             .or_insert_with(|| DueGroup {
-                slot: slot.clone(),
+                slot,
                 scheduled_at,
-                occurrence: slot.occurrence_key(instant),
+                occurrence,
                 trigger,
                 tenants: Vec::new(),
             })

@@ -520,7 +520,7 @@ impl Occurrence {
     #[must_use]
     pub fn shard_date(self) -> Option<NaiveDate> {
         match self {
-            Self::Date(date) => Some(date),
+            Self::Date(date, _) => Some(date),
             Self::Instant(instant) => Some(instant.date_naive()),
             Self::Run(_) => None,
         }

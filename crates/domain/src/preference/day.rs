@@ -1,11 +1,11 @@
 //! The frequency and the days of a preference, and the recurrence they come to.
 
-use chrono::Weekday;
+use chrono::{NaiveDate, Weekday};
 use serde_json::{Value, json};
 
 use crate::{
     input::errors::Invalid,
-    time::recurrence::{MonthDays, Recurrence, Weekdays},
+    time::recurrence::{MonthDays, MonthWeekday, Recurrence, Weekdays},
 };
 
 /// How often, in the words of a preference.
@@ -16,15 +16,17 @@ pub(super) enum Frequency {
     Weekly,
     Biweekly,
     Monthly,
+    Once,
 }
 
 impl Frequency {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Hourly,
         Self::Daily,
         Self::Weekly,
         Self::Biweekly,
         Self::Monthly,
+        Self::Once,
     ];
 
     /// As a preference writes it.
@@ -35,6 +37,7 @@ impl Frequency {
             Self::Weekly => "weekly",
             Self::Biweekly => "biweekly",
             Self::Monthly => "monthly",
+            Self::Once => "once",
         }
     }
 }
@@ -42,8 +45,9 @@ impl Frequency {
 /// One entry of `preferred_day`. Whether it fits is known only together with the frequency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Day {
-    OfWeek(Weekday),
-    OfMonth(u8),
+    Week(Weekday),
+    Month(u8),
+    Counted(MonthWeekday),
 }
 
 /// One value by itself, several as a list.
@@ -69,46 +73,65 @@ pub(super) fn month_day_json(day: u8) -> Value {
 /// Days in the form tenants store them.
 pub(super) fn days_json(days: &[Day]) -> Value {
     one_or_many(days.iter().map(|day| match day {
-        Day::OfWeek(day) => json!(Weekdays::name(*day)),
-        Day::OfMonth(day) => month_day_json(*day),
+        Day::Week(day) => json!(Weekdays::name(*day)),
+        Day::Month(day) => month_day_json(*day),
+        Day::Counted(day) => json!(day.to_string()),
     }))
 }
 
 pub(super) const WEEKDAYS: &str = "use a weekday such as monday, or a list of weekdays";
-pub(super) const MONTH_DAYS: &str = "use a day from 1 to 31, last, or a list of days";
+pub(super) const MONTH_DAYS: &str = "use a day from 1 to 31, last, a counted weekday such as second tuesday or last weekday, or a list of days";
 
-/// The recurrence that a frequency comes to on these days.
-pub(super) fn recurrence(frequency: Frequency, days: &[Day]) -> Result<Recurrence, Invalid> {
-    let weekdays = || -> Result<Weekdays, Invalid> {
-        let of_week = |day: &Day| match day {
-            Day::OfWeek(day) => Ok(*day),
-            Day::OfMonth(_) => Err(Invalid::new("does not fit the frequency", WEEKDAYS)),
-        };
-        days.iter().map(of_week).collect()
+/// Whether days fit a frequency. Where a frequency has no days, all do.
+///
+/// # Errors
+/// One does not.
+pub(super) fn check_days(frequency: Frequency, days: &[Day]) -> Result<(), Invalid> {
+    let of_week = |day: &Day| matches!(day, Day::Week(_));
+    let (fit, remedy) = match frequency {
+        Frequency::Weekly | Frequency::Biweekly => (days.iter().all(of_week), WEEKDAYS),
+        Frequency::Monthly => (!days.iter().any(of_week), MONTH_DAYS),
+        Frequency::Hourly | Frequency::Daily | Frequency::Once => return Ok(()),
     };
-    Ok(match frequency {
-        Frequency::Hourly => Recurrence::Hourly,
-        Frequency::Daily => Recurrence::Daily,
-        Frequency::Weekly => Recurrence::Weekly(weekdays()?),
-        Frequency::Biweekly => Recurrence::Biweekly(weekdays()?),
-        Frequency::Monthly => {
-            let of_month = |day: &Day| match day {
-                Day::OfMonth(day) => Ok(*day),
-                Day::OfWeek(_) => Err(Invalid::new("does not fit the frequency", MONTH_DAYS)),
-            };
-            Recurrence::Monthly(days.iter().map(of_month).collect::<Result<_, _>>()?)
-        }
-    })
+    if fit {
+        Ok(())
+    } else {
+        Err(Invalid::new("does not fit the frequency", remedy))
+    }
 }
 
-/// The recurrence of a frequency on the days that are built in: monday, or 1.
-pub(super) fn built_in_day(frequency: Frequency) -> Recurrence {
-    let monday = || [Weekday::Mon].into_iter().collect();
-    match frequency {
+/// The recurrence that a frequency comes to on days that [fit](check_days), without any on what is built in: monday, or 1;
+/// or once on a date. `None`: the date is missing.
+pub(super) fn recurrence(
+    frequency: Frequency,
+    days: Option<&[Day]>,
+    date: Option<NaiveDate>,
+) -> Option<Recurrence> {
+    let weekdays = || -> Weekdays {
+        let days = days.unwrap_or(&[Day::Week(Weekday::Mon)]).iter();
+        days.filter_map(|day| match day {
+            Day::Week(day) => Some(*day),
+            Day::Month(_) | Day::Counted(_) => None,
+        })
+        .collect()
+    };
+    let month_days = || {
+        let mut found = MonthDays::default();
+        for day in days.unwrap_or(&[Day::Month(1)]) {
+            match day {
+                Day::Month(day) => found.extend([*day]),
+                Day::Counted(day) => found.extend([*day]),
+                Day::Week(_) => {}
+            }
+        }
+        found
+    };
+    Some(match frequency {
         Frequency::Hourly => Recurrence::Hourly,
         Frequency::Daily => Recurrence::Daily,
-        Frequency::Weekly => Recurrence::Weekly(monday()),
-        Frequency::Biweekly => Recurrence::Biweekly(monday()),
-        Frequency::Monthly => Recurrence::Monthly(MonthDays::of([1])),
-    }
+        Frequency::Weekly => Recurrence::Weekly(weekdays()),
+        Frequency::Biweekly => Recurrence::Biweekly(weekdays()),
+        Frequency::Monthly => Recurrence::Monthly(month_days()),
+        Frequency::Once => Recurrence::Once(date?),
+    })
 }

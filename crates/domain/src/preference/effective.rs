@@ -1,6 +1,7 @@
 //! A preference in effect: what a tenant stored, merged over a job's defaults and what is built in. Nothing is missing.
 
 use std::{
+    num::NonZeroU16,
     ops::Deref,
     sync::{Arc, OnceLock},
 };
@@ -8,14 +9,15 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    day::{Frequency, built_in_day, days_json, month_day_json, one_or_many, recurrence},
+    day::{Frequency, check_days, days_json, month_day_json, one_or_many, recurrence},
     overrides::merge_objects,
-    stored::Preference,
-    values::FREQUENCIES,
+    stored::{Preference, check_end, check_interval, check_times, times_json},
+    values::{DATES, FREQUENCIES},
 };
 use crate::{
     input::errors::{FieldErrors, Invalid},
     time::{
+        bounds::Bounds,
         recurrence::{Recurrence, Weekdays},
         slot::Slot,
         zone::Zone,
@@ -83,10 +85,10 @@ impl MergedPreference {
     /// Merges `stored` over `defaults`, over time 09:00, day monday or 1, and `default_zone`.
     ///
     /// A default day that does not fit the frequency (`monday` for a tenant who chose monthly) gives way to
-    /// the built-in one. Without `enabled` in either, it is off.
+    /// the built-in one, and a default interval or date goes with the default frequency. Without `enabled` in either, it is off.
     ///
     /// # Errors
-    /// When no frequency is known, or the tenant's own day does not fit it.
+    /// When no frequency is known, or the date that it needs, or the tenant's own day or interval does not fit it.
     pub fn merge(
         stored: &Preference,
         defaults: &Preference,
@@ -97,32 +99,76 @@ impl MergedPreference {
                 Invalid::new("is missing", FREQUENCIES).at("/frequency", None),
             ])
         })?;
-        let recurrence = match &stored.preferred_day {
-            Some(days) => recurrence(frequency, days).map_err(|invalid| {
-                FieldErrors(vec![invalid.at("/preferred_day", Some(&days_json(days)))])
-            })?,
+        let invalid = |pointer: &str, invalid: Invalid, value: Option<Value>| {
+            FieldErrors(vec![invalid.at(pointer, value.as_ref())])
+        };
+        let days = match &stored.preferred_day {
+            Some(days) => {
+                check_days(frequency, days)
+                    .map_err(|wrong| invalid("/preferred_day", wrong, Some(days_json(days))))?;
+                Some(days)
+            }
             None => defaults
                 .preferred_day
                 .as_ref()
-                .and_then(|days| recurrence(frequency, days).ok())
-                .unwrap_or_else(|| built_in_day(frequency)),
+                .filter(|days| check_days(frequency, days).is_ok()),
         };
+        let with_frequency = if stored.frequency.is_some() {
+            stored
+        } else {
+            defaults
+        };
+        let date = stored.date.or(with_frequency.date);
+        let recurrence = recurrence(frequency, days.map(Vec::as_slice), date)
+            .ok_or_else(|| invalid("/date", Invalid::new("is missing", DATES), None))?;
+        let bounds = Bounds {
+            interval: stored
+                .interval
+                .or(with_frequency.interval)
+                .unwrap_or(NonZeroU16::MIN),
+            start: stored.start_date.or(defaults.start_date),
+            end: stored.end_date.or(defaults.end_date),
+            paused_until: stored.paused_until.or(defaults.paused_until),
+        };
+        check_interval(frequency, bounds.interval)
+            .map_err(|wrong| invalid("/interval", wrong, Some(json!(bounds.interval))))?;
+        if bounds.interval > NonZeroU16::MIN && bounds.start.is_none() {
+            let wrong = Invalid::new("is missing, and the interval counts from it", DATES);
+            return Err(invalid("/start_date", wrong, None));
+        }
+        check_end(bounds.start, bounds.end)
+            .map_err(|wrong| invalid("/end_date", wrong, bounds.end.map(|end| json!(end))))?;
+        if let Recurrence::Once(date) = recurrence
+            && (bounds.start.is_some_and(|start| date < start)
+                || bounds.end.is_some_and(|end| date > end))
+        {
+            let remedy = "use a date from start_date to end_date, or leave them out";
+            let wrong = Invalid::new("is outside of start_date and end_date", remedy);
+            return Err(invalid("/date", wrong, Some(json!(date))));
+        }
+        if let Some(times) = &stored.preferred_time {
+            check_times(frequency, times)
+                .map_err(|wrong| invalid("/preferred_time", wrong, Some(times_json(times))))?;
+        }
         let zone = stored
             .timezone
             .as_ref()
             .or(defaults.timezone.as_ref())
             .unwrap_or(default_zone);
-        let time = stored
+        let times = stored
             .preferred_time
-            .or(defaults.preferred_time)
+            .as_ref()
+            .or(defaults.preferred_time.as_ref())
+            .cloned()
             .unwrap_or_default();
         let slot = Slot {
             recurrence,
             // Two who want the same minute of every hour fall due together, whatever hour they wrote.
-            time: match recurrence {
-                Recurrence::Hourly => time.in_first_hour(),
-                _ => time,
+            times: match recurrence {
+                Recurrence::Hourly => times.first().in_first_hour().into(),
+                _ => times,
             },
+            bounds,
             zone: zone.clone(),
         };
         Ok(Self {
@@ -141,7 +187,7 @@ impl MergedPreference {
         let frequency = stored.frequency.or(defaults.frequency);
         let day_of_defaults = frequency
             .zip(defaults.preferred_day.as_ref())
-            .is_some_and(|(frequency, days)| recurrence(frequency, days).is_ok());
+            .is_some_and(|(frequency, days)| check_days(frequency, days).is_ok());
         let origin = |stored: bool, defaults: bool| match (stored, defaults) {
             (true, _) => Origin::Tenant,
             (false, true) => Origin::JobDefault,
@@ -179,6 +225,18 @@ impl MergedPreference {
                 defaults.timezone.is_some(),
             ),
         ]);
+        let rare = [
+            ("interval", stored.interval.is_some()),
+            ("date", stored.date.is_some()),
+            ("start_date", stored.start_date.is_some()),
+            ("end_date", stored.end_date.is_some()),
+            ("paused_until", stored.paused_until.is_some()),
+        ];
+        // What nothing sets is not there.
+        let set = rare
+            .into_iter()
+            .filter(|(name, _)| json.get(name).is_some());
+        fields.extend(set.map(|(name, stored)| field(name, stored, true)));
         fields
     }
 
@@ -207,22 +265,51 @@ impl MergedPreference {
         Self::merge(&stored, defaults, default_zone)
     }
 
-    /// The preference as JSON, in the form tenants store it, with every field present.
+    /// The preference as JSON, in the form tenants store it, with every field present but for `interval`, `date` and bounds
+    /// that nothing sets.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut object = (*self.other).clone();
-        let preferred_day = match self.slot.recurrence {
-            Recurrence::Hourly | Recurrence::Daily => Value::Null,
+        let Slot {
+            recurrence,
+            times,
+            bounds,
+            zone,
+        } = &self.slot;
+        let preferred_day = match recurrence {
+            Recurrence::Hourly | Recurrence::Daily | Recurrence::Once(_) => Value::Null,
             Recurrence::Weekly(days) | Recurrence::Biweekly(days) => {
                 one_or_many(days.iter().map(|day| json!(Weekdays::name(day))))
             }
-            Recurrence::Monthly(days) => one_or_many(days.iter().map(month_day_json)),
+            Recurrence::Monthly(days) => {
+                let counted = days.weekdays().map(|day| json!(day.to_string()));
+                one_or_many(days.iter().map(month_day_json).chain(counted))
+            }
         };
         object.insert("enabled".into(), json!(self.enabled));
-        object.insert("frequency".into(), json!(self.slot.recurrence.frequency()));
-        object.insert("preferred_time".into(), json!(self.slot.time.to_string()));
+        object.insert("frequency".into(), json!(recurrence.frequency()));
+        object.insert("preferred_time".into(), times_json(times));
         object.insert("preferred_day".into(), preferred_day);
-        object.insert("timezone".into(), json!(self.slot.zone.name()));
+        object.insert("timezone".into(), json!(zone.name()));
+        let date = match recurrence {
+            Recurrence::Once(date) => Some(json!(date)),
+            _ => None,
+        };
+        let interval = (bounds.interval > NonZeroU16::MIN).then(|| json!(bounds.interval));
+        let rare = [
+            ("interval", interval),
+            ("date", date),
+            ("start_date", bounds.start.map(|date| json!(date))),
+            ("end_date", bounds.end.map(|date| json!(date))),
+            (
+                "paused_until",
+                bounds.paused_until.map(|end| json!(end.to_string())),
+            ),
+        ];
+        let set = rare
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        object.extend(set);
         object.insert(
             "template_overrides".into(),
             Value::Object((*self.template_overrides).clone()),

@@ -13,7 +13,7 @@ use crate::{
         fields::Fields,
         values::text,
     },
-    time::slot::TimeOfDay,
+    time::times::TimeOfDay,
 };
 
 /// Characters of a title, and of a description.
@@ -116,10 +116,13 @@ impl Feature {
             );
             errors.push(invalid.at("/frequency", Some(&json!(frequency.word()))));
         }
-        if let Some(time) = preference.preferred_time
+        let not_offered = |time: &TimeOfDay| {
+            self.earliest_time.is_some_and(|earliest| *time < earliest)
+                || self.latest_time.is_some_and(|latest| *time > latest)
+        };
+        if let Some(times) = &preference.preferred_time
             && !is_hourly(preference.frequency, usual)
-            && (self.earliest_time.is_some_and(|earliest| time < earliest)
-                || self.latest_time.is_some_and(|latest| time > latest))
+            && let Some(time) = times.iter().find(not_offered)
         {
             let bound = |word: &str, time: Option<TimeOfDay>| {
                 time.map_or_else(String::new, |time| format!(" {word} {time}"))
@@ -194,7 +197,7 @@ mod tests {
         assert_eq!(Value::Object(read.to_json()), json);
         assert_eq!(read.frequencies().collect::<Vec<_>>(), ["daily", "weekly"]);
         assert_eq!(feature(&json!({})).unwrap(), Feature::default());
-        assert_eq!(Feature::default().frequencies().count(), 5);
+        assert_eq!(Feature::default().frequencies().count(), 6);
     }
 
     #[test]

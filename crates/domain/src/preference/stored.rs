@@ -1,20 +1,23 @@
 //! A preference as a tenant stored it: every field may be missing.
 
+use std::num::NonZeroU16;
+
+use chrono::NaiveDate;
 use serde_json::{Map, Value, json};
 
 use super::{
-    day::{Day, Frequency, days_json, recurrence},
+    day::{Day, Frequency, check_days, days_json, one_or_many},
     overrides::parse_overrides,
-    values::{parse_days, parse_frequency, parse_time, parse_zone},
+    values::{parse_date, parse_days, parse_frequency, parse_pause_end, parse_times, parse_zone},
 };
 use crate::{
     input::{
-        errors::FieldErrors,
+        errors::{FieldErrors, Invalid},
         fields::{Fields, object_at},
         limits::{MAX_PREFERENCE_BYTES, check_content, check_name, check_size},
-        values::boolean,
+        values::{boolean, whole_number},
     },
-    time::{slot::TimeOfDay, zone::Zone},
+    time::{bounds::PauseEnd, times::Times, zone::Zone},
 };
 
 /// One tenant's choice for one feature, as it is stored: every field may be missing.
@@ -25,8 +28,13 @@ pub struct Preference {
     /// On or off.
     pub enabled: Option<bool>,
     pub(super) frequency: Option<Frequency>,
-    pub(super) preferred_time: Option<TimeOfDay>,
+    pub(super) preferred_time: Option<Times>,
     pub(super) preferred_day: Option<Vec<Day>>,
+    pub(super) interval: Option<NonZeroU16>,
+    pub(super) date: Option<NaiveDate>,
+    pub(super) start_date: Option<NaiveDate>,
+    pub(super) end_date: Option<NaiveDate>,
+    pub(super) paused_until: Option<PauseEnd>,
     pub(super) timezone: Option<Zone>,
     /// What the tenant wants to be different in the template.
     pub template_overrides: Map<String, Value>,
@@ -60,16 +68,25 @@ impl Preference {
     /// The fields that say whether and when, as JSON that [`parse`](Self::parse) reads. Those that are missing stay so.
     pub(crate) fn schedule_fields(&self) -> Map<String, Value> {
         let frequency = self.frequency.map(|frequency| json!(frequency.word()));
+        let date = |date: Option<NaiveDate>| date.map(|date| json!(date));
         [
             ("enabled", self.enabled.map(Value::Bool)),
             ("frequency", frequency),
             (
                 "preferred_time",
-                self.preferred_time.map(|time| json!(time.to_string())),
+                self.preferred_time.as_ref().map(times_json),
             ),
             (
                 "preferred_day",
                 self.preferred_day.as_deref().map(days_json),
+            ),
+            ("interval", self.interval.map(|interval| json!(interval))),
+            ("date", date(self.date)),
+            ("start_date", date(self.start_date)),
+            ("end_date", date(self.end_date)),
+            (
+                "paused_until",
+                self.paused_until.map(|end| json!(end.to_string())),
             ),
             (
                 "timezone",
@@ -100,16 +117,34 @@ impl Preference {
         let mut fields = Fields::new(object, pointer);
         let enabled = fields.optional("enabled", boolean);
         let frequency = fields.optional("frequency", parse_frequency);
-        let preferred_time = fields.optional("preferred_time", parse_time);
+        let preferred_time = fields.optional("preferred_time", parse_times);
         let preferred_day = fields.optional("preferred_day", parse_days);
+        let interval = fields.optional("interval", parse_interval);
+        let date = fields.optional("date", parse_date);
+        let start_date = fields.optional("start_date", parse_date);
+        let end_date = fields.optional("end_date", parse_date);
+        let paused_until = fields.optional("paused_until", parse_pause_end);
         let timezone = fields.optional("timezone", parse_zone);
         let template_overrides = fields
             .nested("template_overrides", parse_overrides)
             .unwrap_or_default();
         if let (Some(frequency), Some(days)) = (frequency, &preferred_day)
-            && let Err(invalid) = recurrence(frequency, days)
+            && let Err(invalid) = check_days(frequency, days)
         {
             fields.complain("preferred_day", invalid);
+        }
+        if let (Some(frequency), Some(interval)) = (frequency, interval)
+            && let Err(invalid) = check_interval(frequency, interval)
+        {
+            fields.complain("interval", invalid);
+        }
+        if let Err(invalid) = check_end(start_date, end_date) {
+            fields.complain("end_date", invalid);
+        }
+        if let (Some(frequency), Some(times)) = (frequency, &preferred_time)
+            && let Err(invalid) = check_times(frequency, times)
+        {
+            fields.complain("preferred_time", invalid);
         }
         if strict {
             fields.deny_others();
@@ -128,11 +163,73 @@ impl Preference {
                 frequency,
                 preferred_time,
                 preferred_day,
+                interval,
+                date,
+                start_date,
+                end_date,
+                paused_until,
                 timezone,
                 template_overrides,
                 other,
             })
         })
+    }
+}
+
+/// Times in the form tenants store them.
+pub(super) fn times_json(times: &Times) -> Value {
+    one_or_many(times.iter().map(|time| json!(time.to_string())))
+}
+
+/// The longest interval: a thousand days, weeks or months.
+const MAX_INTERVAL: u16 = 1_000;
+
+fn parse_interval(value: &Value) -> Result<NonZeroU16, Invalid> {
+    let interval = whole_number(value, 1..=MAX_INTERVAL.into())?;
+    Ok(NonZeroU16::new(interval as u16).unwrap_or(NonZeroU16::MIN))
+}
+
+/// Whether an interval fits a frequency.
+///
+/// # Errors
+/// It counts neither days nor weeks nor months.
+pub(super) fn check_interval(frequency: Frequency, interval: NonZeroU16) -> Result<(), Invalid> {
+    let remedy = match frequency {
+        Frequency::Daily | Frequency::Weekly | Frequency::Monthly => return Ok(()),
+        _ if interval == NonZeroU16::MIN => return Ok(()),
+        Frequency::Biweekly => "use weekly with an interval, or leave it out",
+        Frequency::Hourly | Frequency::Once => {
+            "leave it out, or use daily, weekly or monthly with it"
+        }
+    };
+    Err(Invalid::new("does not fit the frequency", remedy))
+}
+
+/// Whether times fit a frequency.
+///
+/// # Errors
+/// It is hourly, and there are several.
+pub(super) fn check_times(frequency: Frequency, times: &Times) -> Result<(), Invalid> {
+    if frequency != Frequency::Hourly || times.only().is_some() {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        "names several times",
+        "hourly uses the minute of one time, such as 00:15",
+    ))
+}
+
+/// Whether there are dates from a start to an end.
+///
+/// # Errors
+/// The end is before the start.
+pub(super) fn check_end(start: Option<NaiveDate>, end: Option<NaiveDate>) -> Result<(), Invalid> {
+    match start.zip(end) {
+        Some((start, end)) if end < start => Err(Invalid::new(
+            format!("is before start_date, {start}"),
+            "use the same date or a later one",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -156,10 +253,11 @@ mod tests {
             lines,
             [
                 "/enabled: \"yes\" has the wrong type; use true or false",
-                "/frequency: \"dayly\" is not a frequency; use one of hourly, daily, weekly, biweekly, monthly",
+                "/frequency: \"dayly\" is not a frequency; use one of hourly, daily, weekly, biweekly, monthly, once",
                 "/preferred_time: \"9am\" is not a time of day; use HH:MM from 00:00 to 23:59, such as 09:00",
                 "/preferred_day: [] is an empty list; use a weekday such as monday, or a list of \
-                 weekdays; monthly: use a day from 1 to 31, last, or a list of days",
+                 weekdays; monthly: use a day from 1 to 31, last, a counted weekday such as second tuesday or last weekday, \
+                 or a list of days",
                 "/timezone: \"Mars/Olympus\" is not a time zone; use an IANA name such as Europe/Berlin, America/New_York or UTC",
                 "/template_overrides: [] has the wrong type; use an object, { … }",
             ]

@@ -1,20 +1,25 @@
 //! The values of a preference's fields. What has one meaning is taken however it is written; what has none or several
 //! is refused.
 
+use chrono::{DateTime, Datelike, NaiveDate, SubsecRound, Utc};
 use serde_json::Value;
 
 use super::day::{Day, Frequency, MONTH_DAYS, WEEKDAYS};
 use crate::{
     input::{errors::Invalid, values::text},
     time::{
-        recurrence::{MonthDays, Weekdays},
-        slot::TimeOfDay,
+        bounds::PauseEnd,
+        recurrence::{MonthDays, MonthWeekday, Weekdays},
+        times::{TimeOfDay, Times},
         zone::Zone,
     },
 };
 
 /// What may be written as a frequency.
-pub(super) const FREQUENCIES: &str = "use one of hourly, daily, weekly, biweekly, monthly";
+pub(super) const FREQUENCIES: &str = "use one of hourly, daily, weekly, biweekly, monthly, once";
+
+/// What may be written as a date.
+pub(super) const DATES: &str = "use a date such as 2026-12-24, from 1970 to 2100";
 
 /// The longest text of a field that says when, blanks included.
 const LONGEST: usize = 64;
@@ -46,6 +51,51 @@ pub(super) fn parse_time(value: &Value) -> Result<TimeOfDay, Invalid> {
     })
 }
 
+/// An entry of a list; what is wrong with it names it, for the list may be long.
+fn of_list<T>(
+    parse: impl Fn(&Value) -> Result<T, Invalid>,
+) -> impl Fn(&Value) -> Result<T, Invalid> {
+    move |entry| parse(entry).map_err(|wrong| wrong.of_entry(entry))
+}
+
+/// One time or a list of times.
+pub(super) fn parse_times(value: &Value) -> Result<Times, Invalid> {
+    let Value::Array(list) = value else {
+        return parse_time(value).map(Times::from);
+    };
+    if list.len() > Times::MAX {
+        let remedy = format!("use at most {} times", Times::MAX);
+        return Err(Invalid::new("has too many entries", remedy));
+    }
+    let times: Vec<TimeOfDay> = list
+        .iter()
+        .map(of_list(parse_time))
+        .collect::<Result<_, _>>()?;
+    Times::of(times)
+        .ok_or_else(|| Invalid::new("is an empty list", "use HH:MM, or a list of such times"))
+}
+
+pub(super) fn parse_date(value: &Value) -> Result<NaiveDate, Invalid> {
+    let word = word(value)?;
+    let date = NaiveDate::parse_from_str(word, "%Y-%m-%d").ok();
+    date.filter(|date| date.to_string() == word && (1970..=2100).contains(&date.year()))
+        .ok_or_else(|| Invalid::new("is not a date", DATES))
+}
+
+pub(super) fn parse_pause_end(value: &Value) -> Result<PauseEnd, Invalid> {
+    if let Ok(date) = parse_date(value) {
+        return Ok(PauseEnd::Date(date));
+    }
+    let instant = word(value)?.parse::<DateTime<Utc>>().ok();
+    instant
+        .filter(|end| (1970..=2100).contains(&end.year()))
+        .map(|end| PauseEnd::Instant(end.trunc_subsecs(0)))
+        .ok_or_else(|| {
+            let remedy = format!("{DATES}, or an instant such as 2026-12-24T18:00:00Z");
+            Invalid::new("is not a date", remedy)
+        })
+}
+
 /// The value as an IANA time zone.
 ///
 /// # Errors
@@ -65,12 +115,12 @@ pub(super) fn parse_days(value: &Value) -> Result<Vec<Day>, Invalid> {
             "is an empty list",
             format!("{WEEKDAYS}; monthly: {MONTH_DAYS}"),
         )),
-        // There are 31 days in a month, and `last`.
-        Value::Array(list) if list.len() > 32 => Err(Invalid::new(
+        // There are 31 days in a month, `last`, and forty counted weekdays.
+        Value::Array(list) if list.len() > 72 => Err(Invalid::new(
             "has too many entries",
-            "name each day once, at most 32 entries",
+            "name each day once, at most 72 entries",
         )),
-        Value::Array(list) => list.iter().map(parse_day).collect(),
+        Value::Array(list) => list.iter().map(of_list(parse_day)).collect(),
         single => parse_day(single).map(|day| vec![day]),
     }
 }
@@ -82,10 +132,11 @@ fn parse_day(value: &Value) -> Result<Day, Invalid> {
         Value::String(_) => {
             let word = word(value)?.to_ascii_lowercase();
             match word.as_str() {
-                "last" => Some(Day::OfMonth(MonthDays::LAST)),
-                word => match Weekdays::parse(word) {
-                    Some(day) => Some(Day::OfWeek(day)),
-                    None => word
+                "last" => Some(Day::Month(MonthDays::LAST)),
+                word => match (Weekdays::parse(word), MonthWeekday::parse(word)) {
+                    (Some(day), _) => Some(Day::Week(day)),
+                    (None, Some(day)) => Some(Day::Counted(day)),
+                    (None, None) => word
                         .parse::<u8>()
                         .ok()
                         .map(f64::from)
@@ -100,7 +151,7 @@ fn parse_day(value: &Value) -> Result<Day, Invalid> {
 
 fn day_of_month(number: f64) -> Option<Day> {
     let whole = (1.0..=31.0).contains(&number) && number.fract() == 0.0;
-    whole.then_some(Day::OfMonth(number as u8))
+    whole.then_some(Day::Month(number as u8))
 }
 
 #[cfg(test)]

@@ -1,20 +1,27 @@
 //! What a stored preference says about *when*, by its meaning: a change of anything else moves no run.
 
+use std::num::NonZeroU16;
+
 use serde_json::{Map, Value};
 
 use super::{
-    day::{Frequency, built_in_day, recurrence},
+    day::{Day, Frequency, check_days, recurrence},
     stored::Preference,
 };
-use crate::time::{recurrence::Recurrence, slot::TimeOfDay, zone::Zone};
+use crate::time::{bounds::Bounds, recurrence::Recurrence, times::Times, zone::Zone};
 
 /// The fields of a preference that say whether and when.
-const WHEN: [&str; 5] = [
+const WHEN: [&str; 10] = [
     "enabled",
     "frequency",
     "preferred_day",
     "preferred_time",
     "timezone",
+    "interval",
+    "date",
+    "start_date",
+    "end_date",
+    "paused_until",
 ];
 
 /// Whether a field of a preference belongs to its schedule.
@@ -23,7 +30,8 @@ pub fn says_when(field: &str) -> bool {
     WHEN.contains(&field)
 }
 
-/// Whether two stored preferences say the same about *when*: `enabled`, frequency, time, day and zone, by their meaning.
+/// Whether two stored preferences say the same about *when*: `enabled`, frequency, times, days, bounds and zone, by their
+/// meaning.
 ///
 /// What is missing is what is built in: off, 09:00, monday or 1, UTC. A job's defaults may say otherwise; that errs on the
 /// side on which no run is lost. A preference that is not valid is compared as it is written.
@@ -50,31 +58,42 @@ struct When {
     enabled: bool,
     frequency: Option<Frequency>,
     recurrences: [Option<Recurrence>; 2],
-    time: TimeOfDay,
+    times: Times,
+    bounds: Bounds,
     zone: Zone,
 }
 
 impl When {
     fn of(preference: &Preference) -> Self {
-        let days = |frequency| match &preference.preferred_day {
-            Some(days) => recurrence(frequency, days).ok(),
-            None => Some(built_in_day(frequency)),
+        let days = |frequency| {
+            let days: Option<&[Day]> = preference.preferred_day.as_deref();
+            if days.is_some_and(|days| check_days(frequency, days).is_err()) {
+                return None;
+            }
+            recurrence(frequency, days, preference.date)
         };
         // Without a frequency, the days may be of a week or of a month.
         let recurrences = match preference.frequency {
             Some(frequency) => [days(frequency), None],
             None => [Frequency::Weekly, Frequency::Monthly].map(days),
         };
-        let time = preference.preferred_time.unwrap_or_default();
-        let time = match preference.frequency {
-            Some(Frequency::Hourly) => time.in_first_hour(),
-            _ => time,
+        let times = preference.preferred_time.clone().unwrap_or_default();
+        let times = match preference.frequency {
+            Some(Frequency::Hourly) => times.first().in_first_hour().into(),
+            _ => times,
+        };
+        let bounds = Bounds {
+            interval: preference.interval.unwrap_or(NonZeroU16::MIN),
+            start: preference.start_date,
+            end: preference.end_date,
+            paused_until: preference.paused_until,
         };
         Self {
             enabled: preference.enabled.unwrap_or(false),
             frequency: preference.frequency,
             recurrences,
-            time,
+            times,
+            bounds,
             zone: preference.timezone.clone().unwrap_or_else(Zone::utc),
         }
     }
@@ -146,6 +165,26 @@ mod tests {
             &json!({}),
             &json!({"enabled": false, "timezone": "UTC"})
         ));
+        for (field, value, same_value) in [
+            (
+                "preferred_time",
+                json!(["18:00", "9:00"]),
+                json!(["09:00", "18:00", "18:00"]),
+            ),
+            ("start_date", json!("2026-12-01"), json!(" 2026-12-01 ")),
+            ("end_date", json!("2026-12-01"), json!("2026-12-01 ")),
+            (
+                "paused_until",
+                json!("2026-12-01T00:00:00Z"),
+                json!("2026-12-01T01:00:00+01:00"),
+            ),
+            ("interval", json!(2), json!(2)),
+        ] {
+            let changed = with(&daily, field, value);
+            assert!(!same(&daily, &changed), "{field}");
+            assert!(same(&changed, &with(&daily, field, same_value)), "{field}");
+        }
+        assert!(same(&daily, &with(&daily, "interval", json!(1))));
         let hourly = |time: &str| json!({"frequency": "hourly", "preferred_time": time});
         assert!(same(&hourly("03:15"), &hourly("22:15")));
         assert!(!same(&hourly("03:15"), &hourly("03:16")));

@@ -16,7 +16,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The first occurrence strictly after `instant`; `None` only where the calendar ends.
+    /// The first occurrence strictly after `instant`; `None` where none follows.
     #[must_use]
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
@@ -38,9 +38,18 @@ impl Schedule {
     #[must_use]
     pub fn date_of(&self, occurrence: Occurrence) -> Option<NaiveDate> {
         match occurrence {
-            Occurrence::Date(date) => Some(date),
+            Occurrence::Date(date, _) => Some(date),
             Occurrence::Instant(instant) => self.zone().local(instant).map(|local| local.date()),
             Occurrence::Run(_) => None,
+        }
+    }
+
+    /// The same schedule without the dates that bound it, as its batches name it.
+    #[must_use]
+    pub fn without_dates(&self) -> Self {
+        match self {
+            Self::Slot(slot) => Self::Slot(slot.without_dates()),
+            Self::Cron(cron) => Self::Cron(cron.clone()),
         }
     }
 
@@ -69,7 +78,7 @@ impl Schedule {
     /// a cron expression a month.
     pub(crate) fn period(&self) -> TimeDelta {
         match self {
-            Self::Slot(slot) => slot.recurrence.period(),
+            Self::Slot(slot) => slot.period(),
             Self::Cron(_) => TimeDelta::days(31),
         }
     }

@@ -1,123 +1,138 @@
-//! A slot: frequency, days, wall-clock time and time zone. All tenants of a feature with an equal slot fall
+//! A slot: frequency, days, wall-clock times, bounds and time zone. All tenants of a feature with an equal slot fall
 //! due together. This is where a preference becomes instants.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
-use crate::time::{occurrence::Occurrence, recurrence::Recurrence, zone::Zone};
+use crate::time::{
+    bounds::{Bounds, PauseEnd},
+    occurrence::Occurrence,
+    recurrence::Recurrence,
+    times::{TimeOfDay, Times},
+    zone::Zone,
+};
 
-/// A time of day, `HH:MM`. An hourly slot uses its minute only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TimeOfDay(NaiveTime);
-
-impl TimeOfDay {
-    /// `hour` 0–23 and `minute` 0–59; `None` outside.
-    #[must_use]
-    pub fn new(hour: u32, minute: u32) -> Option<Self> {
-        NaiveTime::from_hms_opt(hour, minute, 0).map(Self)
-    }
-
-    /// Minutes after the hour, 0–59.
-    #[must_use]
-    pub fn minute(self) -> u32 {
-        self.0.minute()
-    }
-
-    /// The same minute of the hour after midnight.
-    pub(crate) fn in_first_hour(self) -> Self {
-        Self::new(0, self.minute()).unwrap_or_default()
-    }
-
-    /// Minutes after midnight, 0–1439.
-    pub(crate) fn minute_of_day(self) -> u16 {
-        (self.0.hour() * 60 + self.0.minute()) as u16
-    }
-
-    /// The time of [`minute_of_day`](Self::minute_of_day).
-    pub(crate) fn from_minute_of_day(minute: u16) -> Self {
-        Self::new(u32::from(minute) / 60, u32::from(minute) % 60).unwrap_or_default()
-    }
-}
-
-impl Default for TimeOfDay {
-    /// The documented default, 09:00.
-    fn default() -> Self {
-        Self::new(9, 0).expect("09:00 exists")
-    }
-}
-
-impl FromStr for TimeOfDay {
-    type Err = ();
-
-    /// Reads `HH:MM`, also as `H:MM` or with `:00` seconds.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (hour, rest) = text.split_once(':').ok_or(())?;
-        let minute = rest.strip_suffix(":00").unwrap_or(rest);
-        let number = |part: &str, shortest: usize| {
-            let digits = part.bytes().all(|b| b.is_ascii_digit());
-            if digits && (shortest..=2).contains(&part.len()) {
-                part.parse().map_err(|_| ())
-            } else {
-                Err(())
-            }
-        };
-        Self::new(number(hour, 1)?, number(minute, 2)?).ok_or(())
-    }
-}
-
-impl fmt::Display for TimeOfDay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.format("%H:%M"))
-    }
-}
-
-/// When a preference falls due. Written `weekly monday,thursday 10:00 Europe/Berlin`.
+/// When a preference falls due. Written `weekly monday,thursday 10:00 Europe/Berlin`, and where only some of these days count
+/// `daily 09:00,18:00 UTC every 3 from 2026-11-02 to 2027-01-31 paused until 2026-12-24`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
     /// How often, and on which days.
     pub recurrence: Recurrence,
-    /// At which time of day; hourly slots use the minute only.
-    pub time: TimeOfDay,
+    /// At which times of day; hourly slots use the minute of the first only.
+    pub times: Times,
+    /// Which of the days count.
+    pub bounds: Bounds,
     /// In which zone.
     pub zone: Zone,
 }
 
-/// What a change of the clocks does to an occurrence.
+/// What a change of the clocks does to an occurrence, with the time of day that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockChange {
     /// The clocks skip the chosen time on that day: it falls due as much later as they skip.
-    Skipped,
+    Skipped(TimeOfDay),
     /// The clocks show the chosen time twice on that day: it falls due the first time.
-    Repeated,
+    Repeated(TimeOfDay),
 }
 
-/// How many dates to look ahead for the next occurrence: past the longest recurrence (two months when a
-/// month ends early) and any date that a zone has skipped.
-const DATES_AHEAD: usize = 75;
+/// How many dates that count to look ahead for the next occurrence: past those before `instant`, and any that a zone has
+/// skipped.
+const DATES_AHEAD: usize = 16;
 
 impl Slot {
-    /// The first occurrence strictly after `instant`; `None` only where the calendar ends.
+    /// The slot of every day that `recurrence` names, at one time.
+    #[must_use]
+    pub fn new(recurrence: Recurrence, time: TimeOfDay, zone: Zone) -> Self {
+        Self {
+            recurrence,
+            times: time.into(),
+            bounds: Bounds::default(),
+            zone,
+        }
+    }
+
+    /// The first occurrence strictly after `instant`; `None` where none follows.
     ///
     /// A local time in a daylight-saving gap moves later by the gap's length, in an overlap the first of the
     /// two counts; hourly slots take every instant at which the local clock shows their minute.
     #[must_use]
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if self.recurrence == Recurrence::Hourly {
-            return self.next_hourly(instant);
+            return self.next_hourly_that_counts(instant);
         }
+        let resumes_at = self.bounds.resumes_at().unwrap_or(instant);
         // Two dates early: a gap may have moved an earlier date's time past `instant`.
-        let start = self.zone.local(instant)?.date().pred_opt()?.pred_opt()?;
-        start
-            .iter_days()
-            .take(DATES_AHEAD)
-            .filter(|date| self.recurrence.falls_on(*date))
-            .filter_map(|date| self.zone.resolve(date, self.time.0))
-            .find(|due| *due > instant)
+        let start = self
+            .zone
+            .local(instant.max(resumes_at))?
+            .date()
+            .pred_opt()?
+            .pred_opt()?;
+        let first_of = |date: NaiveDate| {
+            let due = self
+                .times
+                .iter()
+                .filter_map(|time| self.zone.resolve(date, time.clock()));
+            due.filter(|due| *due > instant && *due >= resumes_at).min()
+        };
+        let mut dates = self.dates_from(start).take(DATES_AHEAD);
+        let first = dates.by_ref().find_map(first_of)?;
+        if self.times.only().is_some() {
+            return Some(first);
+        }
+        // A gap moves a time behind later ones of its date, or of the next.
+        let next = dates.next().and_then(first_of);
+        Some(next.map_or(first, |next| first.min(next)))
     }
 
-    /// Which occurrence `instant` is: the local date that the slot's rule chose, for hourly slots the
-    /// instant itself. A time that a gap moved past midnight still belongs to the date before it.
+    /// The longest time between two of its dates, clock changes aside; of a single date, a month.
+    #[must_use]
+    pub fn period(&self) -> TimeDelta {
+        self.recurrence.period() * i32::from(self.bounds.interval.get())
+    }
+
+    /// The same slot without the dates that bound it: who falls due together in it runs in one batch.
+    #[must_use]
+    pub fn without_dates(&self) -> Self {
+        let bounds = Bounds {
+            interval: self.bounds.interval,
+            ..Bounds::default()
+        };
+        Self {
+            bounds,
+            ..self.clone()
+        }
+    }
+
+    /// The same slot without a pause that has ended at `instant`.
+    #[must_use]
+    pub fn without_ended_pause(mut self, instant: DateTime<Utc>) -> Self {
+        let has_ended = |end: PauseEnd| match end {
+            PauseEnd::Instant(end) => end <= instant,
+            PauseEnd::Date(date) => self
+                .zone
+                .local(instant)
+                .is_some_and(|now| now.date() >= date),
+        };
+        if self.bounds.paused_until.is_some_and(has_ended) {
+            self.bounds.paused_until = None;
+        }
+        self
+    }
+
+    /// The dates that count, from one on.
+    fn dates_from(&self, first: NaiveDate) -> impl Iterator<Item = NaiveDate> {
+        let next = |from: NaiveDate| self.bounds.next_date(self.recurrence, from);
+        std::iter::successors(next(first), move |last| next(last.succ_opt()?))
+    }
+
+    fn falls_on(&self, date: NaiveDate) -> bool {
+        self.bounds.next_date(self.recurrence, date) == Some(date)
+    }
+
+    /// Which occurrence `instant` is: the local date that the slot's rule chose, with the place of the time from the second
+    /// one on; for hourly slots the instant itself. A time that a gap moved past midnight still belongs to the date before it.
     #[must_use]
     pub fn occurrence_key(&self, instant: DateTime<Utc>) -> Occurrence {
         if self.recurrence == Recurrence::Hourly {
@@ -127,15 +142,17 @@ impl Slot {
             .zone
             .local(instant)
             .map_or(instant.date_naive(), |local| local.date());
-        let chosen = |date: &NaiveDate| {
-            self.recurrence.falls_on(*date)
-                && self.zone.resolve(*date, self.time.0) == Some(instant)
+        let chosen = |date: NaiveDate| {
+            let is_it = |time: TimeOfDay| self.zone.resolve(date, time.clock()) == Some(instant);
+            let place = (1..).zip(self.times.iter()).find(|(_, time)| is_it(*time));
+            let (place, _) = place?;
+            self.falls_on(date).then_some(Occurrence::Date(date, place))
         };
-        let earlier = [Some(local), local.pred_opt()]
+        [Some(local), local.pred_opt()]
             .into_iter()
             .flatten()
-            .find(chosen);
-        Occurrence::Date(earlier.unwrap_or(local))
+            .find_map(chosen)
+            .unwrap_or(Occurrence::Date(local, 1))
     }
 
     /// When the occurrence of this key falls due; `None` where the slot has no such occurrence.
@@ -143,14 +160,17 @@ impl Slot {
     pub fn instant_of(&self, occurrence: Occurrence) -> Option<DateTime<Utc>> {
         let hourly = self.recurrence == Recurrence::Hourly;
         match occurrence {
-            Occurrence::Date(date) if !hourly && self.recurrence.falls_on(date) => {
-                self.zone.resolve(date, self.time.0)
+            Occurrence::Date(date, place) if !hourly => {
+                let time = self.times.iter().nth(usize::from(place).checked_sub(1)?)?;
+                let due = self.zone.resolve(date, time.clock())?;
+                let is_it = self.falls_on(date) && self.occurrence_key(due) == occurrence;
+                (is_it && self.bounds.allow(due)).then_some(due)
             }
             Occurrence::Instant(instant) if hourly => {
                 let just_before = instant.checked_sub_signed(TimeDelta::seconds(1))?;
                 self.next_after(just_before).filter(|due| *due == instant)
             }
-            Occurrence::Date(_) | Occurrence::Instant(_) | Occurrence::Run(_) => None,
+            Occurrence::Date(..) | Occurrence::Instant(_) | Occurrence::Run(_) => None,
         }
     }
 
@@ -158,24 +178,46 @@ impl Slot {
     /// hourly slots, which take every hour as it comes.
     #[must_use]
     pub fn clock_change(&self, instant: DateTime<Utc>) -> Option<ClockChange> {
-        if self.recurrence == Recurrence::Hourly {
+        let Occurrence::Date(_, place) = self.occurrence_key(instant) else {
             return None;
-        }
-        let local = self.zone.local(instant)?;
-        if local.time() != self.time.0 {
-            return Some(ClockChange::Skipped);
+        };
+        let time = self.times.iter().nth(usize::from(place).checked_sub(1)?)?;
+        if time.clock() != self.zone.local(instant)?.time() {
+            return Some(ClockChange::Skipped(time));
         }
         let transition = self.zone.next_transition(instant)?;
         let back = self.zone.offset_seconds(instant)? - self.zone.offset_seconds(transition)?;
         let again = instant.checked_add_signed(TimeDelta::seconds(back.into()))?;
-        (back > 0 && again >= transition).then_some(ClockChange::Repeated)
+        (back > 0 && again >= transition).then_some(ClockChange::Repeated(time))
+    }
+
+    /// The next hour of a date that counts.
+    fn next_hourly_that_counts(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let just_before =
+            |instant: DateTime<Utc>| instant.checked_sub_signed(TimeDelta::seconds(1));
+        let mut after = match self.bounds.resumes_at() {
+            Some(end) if end > instant => just_before(end)?,
+            _ => instant,
+        };
+        // The first hour found may lie on a date before those that count; the next one does not.
+        for _ in 0..DATES_AHEAD {
+            let due = self.next_hourly(after)?;
+            let date = self.zone.local(due)?.date();
+            let counts = self.bounds.next_date(self.recurrence, date)?;
+            if counts == date {
+                return Some(due);
+            }
+            let midnight = self.zone.resolve(counts, chrono::NaiveTime::MIN)?;
+            after = due.max(just_before(midnight)?);
+        }
+        None
     }
 
     fn next_hourly(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let mut from = after;
         // Each round covers one stretch of constant offset; a stretch shorter than an hour may hold none.
         for _ in 0..8 {
-            let minute = i64::from(self.time.minute()) * 60;
+            let minute = i64::from(self.times.first().minute()) * 60;
             let local = from.timestamp() + i64::from(self.zone.offset_seconds(from)?);
             let ahead = (minute - local).rem_euclid(3600);
             let strictly = from == after && ahead == 0;
@@ -198,18 +240,21 @@ impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             recurrence,
-            time,
+            times,
+            bounds,
             zone,
         } = self;
         let word = recurrence.frequency();
         match recurrence {
-            Recurrence::Hourly => write!(f, "{word} :{:02} {zone}", time.minute()),
-            Recurrence::Daily => write!(f, "{word} {time} {zone}"),
+            Recurrence::Hourly => write!(f, "{word} :{:02}", times.first().minute()),
+            Recurrence::Daily => write!(f, "{word} {times}"),
             Recurrence::Weekly(days) | Recurrence::Biweekly(days) => {
-                write!(f, "{word} {days} {time} {zone}")
+                write!(f, "{word} {days} {times}")
             }
-            Recurrence::Monthly(days) => write!(f, "{word} {days} {time} {zone}"),
-        }
+            Recurrence::Monthly(days) => write!(f, "{word} {days} {times}"),
+            Recurrence::Once(date) => write!(f, "{word} {date} {times}"),
+        }?;
+        write!(f, " {zone}{bounds}")
     }
 }
 

@@ -31,7 +31,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (0..30_u8, 0..12_u8, prop_oneof![Just(0), 0..100_u16, 0..9000_u16])
+        5 => (0..30_u8, 0..16_u8, prop_oneof![Just(0), 0..100_u16, 0..9000_u16])
             .prop_map(|(tenant, preference, seen_after)| Step::Change { tenant, preference, seen_after }),
         1 => Just(Step::Read),
         4 => prop_oneof![1..120_i32, 600..40_000_i32, -7200..0_i32, Just(3 * 86_400)].prop_map(Step::Tick),
@@ -59,6 +59,19 @@ fn preference(number: u8) -> Map<String, Value> {
         7 => json!({"enabled": true, "unknown": "kept"}),
         8 => json!({"enabled": false, "frequency": "daily"}),
         9 => json!({"enabled": true, "frequency": "daily", "preferred_time": "25:00"}),
+        10 => {
+            json!({"enabled": true, "frequency": "daily", "preferred_time": ["18:00", "09:00", "02:30"], "timezone": "Europe/Berlin"})
+        }
+        11 => {
+            json!({"enabled": true, "frequency": "weekly", "preferred_day": "friday", "interval": 2, "start_date": "2026-03-20"})
+        }
+        12 => {
+            json!({"enabled": true, "frequency": "daily", "end_date": "2026-03-29", "paused_until": "2026-03-28T10:00:00Z"})
+        }
+        13 => {
+            json!({"enabled": true, "frequency": "monthly", "preferred_day": ["last weekday", "last sunday"]})
+        }
+        14 => json!({"enabled": true, "frequency": "once", "date": "2026-03-29"}),
         _ => json!({"enabled": true, "preferred_time": "09:00"}),
     };
     value.as_object().unwrap().clone()

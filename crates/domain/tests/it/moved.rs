@@ -115,6 +115,55 @@ fn a_choice_seen_late_keeps_its_own_when_the_job_file_was_edited_too() {
 }
 
 #[test]
+fn a_day_has_no_more_runs_after_an_edit_of_its_times_than_were_to_come() {
+    let now: DateTime<Utc> = "2026-06-15T09:20:00Z".parse().unwrap();
+    let edited = |before: &[&str], after: &[&str]| -> Vec<String> {
+        let times = |times: &[&str]| {
+            let defaults = json!({"enabled": true, "frequency": "daily", "preferred_time": times});
+            Preference::parse(defaults.as_object().unwrap()).unwrap()
+        };
+        let before = Placement {
+            feature_type: None,
+            defaults: times(before),
+            default_zone: Zone::utc(),
+            spread_minutes: 0,
+        };
+        let record = PreferenceRecord {
+            tenant_id: TenantId::new("a").unwrap(),
+            preference: Arc::default(),
+            updated_at: Some(now - TimeDelta::days(9)),
+            schedule_since: None,
+        };
+        let mut mirror = Mirror::new(times(after), Zone::utc(), 0);
+        mirror.set_planned_until(now);
+        mirror.replace([&record], Reading::first(now));
+        mirror.moved_from(&before, [&record]);
+        let planned = plan_mirror(&mirror, CatchUp::default(), now + TimeDelta::hours(12));
+        let shown = planned
+            .iter()
+            .map(|due| format!("{} {}", due.scheduled_at.format("%H:%M"), due.occurrence));
+        shown.collect()
+    };
+    assert_eq!(edited(&["10:00"], &["09:00"]), ["09:00 2026-06-15"]);
+    assert_eq!(
+        edited(&["10:00"], &["07:00", "08:00"]),
+        ["08:00 2026-06-15#2"]
+    );
+    assert_eq!(
+        edited(&["10:00"], &["09:00", "18:00"]),
+        ["18:00 2026-06-15#2"]
+    );
+    assert_eq!(
+        edited(&["09:00", "18:00"], &["06:00", "07:00", "08:00", "17:00"]),
+        ["17:00 2026-06-15#4"]
+    );
+    assert_eq!(
+        edited(&["10:00", "11:00"], &["07:00", "08:00", "09:00"]),
+        ["08:00 2026-06-15#2", "09:00 2026-06-15#3"]
+    );
+}
+
+#[test]
 fn who_chooses_another_time_after_an_edit_runs_at_that_alone() {
     let now: DateTime<Utc> = "2026-06-15T09:04:00Z".parse().unwrap();
     let preference = |time: &str| {

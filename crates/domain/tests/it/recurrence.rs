@@ -10,8 +10,10 @@ use chrono::{
 };
 use proptest::prelude::*;
 use punctual_domain::{
-    ClockChange, MonthDays, Occurrence, Recurrence, Slot, TimeOfDay, Weekdays, Zone,
+    Bounds, ClockChange, MergedPreference, MonthDays, Occurrence, PauseEnd, Preference, Recurrence,
+    Slot, TimeOfDay, Times, Weekdays, Zone,
 };
+use serde_json::{Value, json};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -22,11 +24,7 @@ fn zone(name: &str) -> Zone {
 }
 
 fn slot(recurrence: Recurrence, time: &str, zone: Zone) -> Slot {
-    Slot {
-        recurrence,
-        time: time.parse().unwrap(),
-        zone,
-    }
+    Slot::new(recurrence, time.parse().unwrap(), zone)
 }
 
 fn occurrences(slot: &Slot, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<DateTime<Utc>> {
@@ -84,36 +82,99 @@ fn expected(
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> BTreeMap<DateTime<Utc>, NaiveDate> {
-    let time: NaiveTime = NaiveTime::parse_from_str(&slot.time.to_string(), "%H:%M").unwrap();
+    let times = slot.times.to_string();
+    let time = |time: &str| NaiveTime::parse_from_str(time, "%H:%M").unwrap();
+    let times: Vec<NaiveTime> = times.split(',').map(time).collect();
     clock
         .dates()
         .into_iter()
-        .filter(|date| chosen_independently(slot.recurrence, *date))
-        .filter_map(|date| Some((clock.when(date.and_time(time))?, date)))
+        .filter(|date| chosen_independently(slot.recurrence, *date) && within(slot, *date))
+        .flat_map(|date| times.iter().map(move |time| (date, date.and_time(*time))))
+        .filter_map(|(date, local)| Some((clock.when(local)?, date)))
         .filter(|(instant, _)| *instant > from && *instant <= to)
+        .filter(|(instant, _)| match slot.bounds.paused_until {
+            Some(PauseEnd::Instant(end)) => *instant >= end,
+            _ => true,
+        })
         .collect()
+}
+
+/// Whether a date is within the bounds of a slot, by walking from its start, a day at a time.
+fn within(slot: &Slot, date: NaiveDate) -> bool {
+    let Bounds {
+        interval,
+        start,
+        end,
+        paused_until,
+    } = slot.bounds;
+    let resumed = !matches!(paused_until, Some(PauseEnd::Date(end)) if date < end);
+    if !resumed || start.is_some_and(|start| date < start) || end.is_some_and(|end| date > end) {
+        return false;
+    }
+    let every = match slot.recurrence {
+        Recurrence::Biweekly(_) => 2,
+        _ => interval.get(),
+    };
+    // Without a start, every second week counts from Monday 1970-01-05.
+    let start = match (start, slot.recurrence) {
+        (Some(start), _) => start,
+        (None, Recurrence::Biweekly(_)) => NaiveDate::from_ymd_opt(1970, 1, 5).unwrap(),
+        (None, _) => return true,
+    };
+    let begins = |day: NaiveDate| match slot.recurrence {
+        Recurrence::Weekly(_) | Recurrence::Biweekly(_) => day.weekday() == Weekday::Mon,
+        Recurrence::Monthly(_) => day.day() == 1,
+        _ => true,
+    };
+    let passed = start.iter_days().skip(1).take_while(|day| *day <= date);
+    passed.filter(|day| begins(*day)).count() % usize::from(every) == 0
 }
 
 /// The days a recurrence chooses, computed from other facts than the code under test uses.
 fn chosen_independently(recurrence: Recurrence, date: NaiveDate) -> bool {
     match recurrence {
+        Recurrence::Once(only) => only == date,
         Recurrence::Hourly | Recurrence::Daily => true,
         Recurrence::Weekly(days) => days.iter().any(|day| day == date.weekday()),
-        Recurrence::Biweekly(days) => {
-            let since = date - NaiveDate::from_ymd_opt(1970, 1, 5).unwrap();
-            days.iter().any(|day| day == date.weekday())
-                && (since.num_days() + 14_000_000) / 7 % 2 == 0
-        }
+        // Of which weeks, the start says.
+        Recurrence::Biweekly(days) => days.iter().any(|day| day == date.weekday()),
         Recurrence::Monthly(days) => {
             let month_ends = (date + Days::new(1)).day() == 1;
-            days.to_string()
-                .split(',')
-                .any(|day| match day.parse::<u32>() {
-                    Ok(day) => date.day() == day || (month_ends && day > date.day()),
-                    Err(_) => month_ends,
-                })
+            let text = days.to_string();
+            text.split(',').any(|day| {
+                if let Ok(day) = day.parse::<u32>() {
+                    return date.day() == day || (month_ends && day > date.day());
+                }
+                match day.split_once(' ') {
+                    Some((nth, kind)) => counted(date, nth, kind),
+                    None => month_ends,
+                }
+            })
         }
     }
+}
+
+/// Whether a date is, say, the `second` `tuesday` of its month: from a list of all of them.
+fn counted(date: NaiveDate, nth: &str, kind: &str) -> bool {
+    let month = date.with_day(1).unwrap().iter_days();
+    let of_kind = |day: &NaiveDate| match kind {
+        "weekday" => !["Sat", "Sun"].contains(&day.format("%a").to_string().as_str()),
+        name => day.format("%A").to_string().eq_ignore_ascii_case(name),
+    };
+    let all: Vec<NaiveDate> = month
+        .take_while(|day| day.month() == date.month())
+        .filter(of_kind)
+        .collect();
+    let found = match nth {
+        "last" => all.last(),
+        nth => all.get(
+            ["first", "second", "third", "fourth"]
+                .iter()
+                .position(|word| *word == nth)
+                .unwrap(),
+        ),
+    };
+    found == Some(&date)
 }
 
 fn transitions(zone: &Zone, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<DateTime<Utc>> {
@@ -154,7 +215,7 @@ fn every_zone_around_every_change_of_its_clocks() {
                 for (instant, date) in wanted {
                     assert_eq!(
                         slot.occurrence_key(instant),
-                        Occurrence::Date(date),
+                        Occurrence::Date(date, 1),
                         "{name} {time} {instant}"
                     );
                 }
@@ -209,11 +270,8 @@ fn hourly_is_every_real_instant_that_shows_the_minute() {
             transition + TimeDelta::hours(5),
         );
         for minute in [0, 15, 30, 45] {
-            let slot = Slot {
-                recurrence: Recurrence::Hourly,
-                time: TimeOfDay::new(9, minute).unwrap(),
-                zone: zone.clone(),
-            };
+            let time = TimeOfDay::new(9, minute).unwrap();
+            let slot = Slot::new(Recurrence::Hourly, time, zone.clone());
             let clock = Clock::watch(&zone, from + TimeDelta::minutes(1), to);
             let wanted: Vec<_> = clock
                 .shown
@@ -248,11 +306,90 @@ fn recurrences() -> impl Strategy<Value = Recurrence> {
     prop_oneof![
         Just(Recurrence::Daily),
         weekdays().prop_map(Recurrence::Weekly),
-        weekdays().prop_map(Recurrence::Biweekly),
         prop::collection::vec(1u8..=31, 1..4)
             .prop_map(|days| Recurrence::Monthly(MonthDays::of(days))),
         Just(Recurrence::Monthly(MonthDays::last())),
     ]
+}
+
+/// Rules as tenants write them, with everything that they may say.
+fn preferences() -> impl Strategy<Value = Value> {
+    let weekdays = [
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+    ];
+    let weekday = prop::sample::select(weekdays.to_vec());
+    let nth = prop::sample::select(vec!["first", "second", "third", "fourth", "last"]);
+    let counted = (nth, prop_oneof![weekday.clone(), Just("weekday")])
+        .prop_map(|(nth, day)| json!(format!("{nth} {day}")));
+    let month_day = prop_oneof![
+        (1..=31).prop_map(|day| json!(day)),
+        Just(json!("last")),
+        counted
+    ];
+    let times = prop::collection::vec((0..24, 0..60), 1..5).prop_map(|times| {
+        json!(
+            times
+                .iter()
+                .map(|(h, m)| format!("{h:02}:{m:02}"))
+                .collect::<Vec<_>>()
+        )
+    });
+    let date = |days: std::ops::Range<i64>| {
+        days.prop_map(|day| {
+            json!(NaiveDate::from_ymd_opt(2024, 1, 1).unwrap() + TimeDelta::days(day))
+        })
+    };
+    let frequency = prop_oneof![
+        Just(json!({"frequency": "daily"})),
+        prop::collection::vec(weekday.clone(), 1..4)
+            .prop_map(|days| json!({"frequency": "weekly", "preferred_day": days})),
+        prop::collection::vec(weekday, 1..4)
+            .prop_map(|days| json!({"frequency": "biweekly", "preferred_day": days})),
+        prop::collection::vec(month_day, 1..4)
+            .prop_map(|days| json!({"frequency": "monthly", "preferred_day": days})),
+        date(0..1500).prop_map(|date| json!({"frequency": "once", "date": date})),
+    ];
+    let paused = prop_oneof![
+        3 => Just(Value::Null),
+        1 => date(0..700),
+        1 => (0..700 * 86_400_i64).prop_map(|s| json!((at("2024-01-01T00:00:00Z") + TimeDelta::seconds(s)).to_rfc3339())),
+    ];
+    (
+        frequency,
+        times,
+        1..14,
+        prop::option::of(date(0..400)),
+        prop::option::of(date(400..1200)),
+        paused,
+    )
+        .prop_map(|(mut rule, times, interval, start, end, paused)| {
+            rule["preferred_time"] = times;
+            rule["start_date"] = json!(start);
+            rule["end_date"] = json!(end);
+            rule["paused_until"] = paused;
+            let counts_alone = ["biweekly", "once"].contains(&rule["frequency"].as_str().unwrap());
+            if rule["frequency"] == "once" {
+                rule["start_date"] = Value::Null;
+                rule["end_date"] = Value::Null;
+            }
+            if !counts_alone && start.is_some() {
+                rule["interval"] = json!(interval);
+            }
+            rule
+        })
+}
+
+fn slot_of(preference: &Value, zone: &Zone) -> Slot {
+    let stored = Preference::parse(preference.as_object().unwrap()).unwrap();
+    MergedPreference::merge(&stored, &Preference::default(), zone)
+        .unwrap()
+        .slot
 }
 
 proptest! {
@@ -267,7 +404,7 @@ proptest! {
     ) {
         let names: Vec<String> = Zone::names().collect();
         let zone = zone(&names[zone_index % names.len()]);
-        let slot = Slot { recurrence, time: TimeOfDay::new(hour, minute).unwrap(), zone: zone.clone() };
+        let slot = Slot::new(recurrence, TimeOfDay::new(hour, minute).unwrap(), zone.clone());
         let from = at("2024-01-01T00:00:00Z") + TimeDelta::minutes(start);
         let next = slot.next_after(from).unwrap();
         prop_assert!(next > from);
@@ -281,6 +418,34 @@ proptest! {
     }
 
     #[test]
+    fn all_that_a_preference_may_say_agrees_with_the_calendar(
+        preference in preferences(),
+        zone_index in 0usize..590,
+        start in 0i64..(3 * 365 * 24 * 60),
+    ) {
+        let names: Vec<String> = Zone::names().collect();
+        let zone = zone(&names[zone_index % names.len()]);
+        let slot = slot_of(&preference, &zone);
+        let from = at("2024-01-01T00:00:00Z") + TimeDelta::minutes(start);
+        let to = from + TimeDelta::days(20);
+        let clock = Clock::watch(&zone, from - TimeDelta::days(2), to + TimeDelta::days(2));
+        let wanted: Vec<_> = expected(&slot, &clock, from, to).into_keys().collect();
+        let found = occurrences(&slot, from, to);
+        prop_assert_eq!(&found, &wanted, "{}", slot);
+
+        // Each has a key of its own, which leads back to it; and what is written reads back.
+        let keys: BTreeSet<Occurrence> = found.iter().map(|instant| slot.occurrence_key(*instant)).collect();
+        prop_assert_eq!(keys.len(), found.len());
+        for instant in found {
+            let key = slot.occurrence_key(instant);
+            prop_assert_eq!(slot.instant_of(key), Some(instant), "{}", key);
+            prop_assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        let merged = MergedPreference { enabled: true, slot: slot.clone(), template_overrides: std::sync::Arc::default(), other: std::sync::Arc::default() };
+        prop_assert_eq!(slot_of(&merged.to_json(), &zone), slot);
+    }
+
+    #[test]
     fn occurrence_keys_never_repeat(
         recurrence in recurrences(),
         hour in 0u32..24,
@@ -288,7 +453,7 @@ proptest! {
     ) {
         let names: Vec<String> = Zone::names().collect();
         let zone = zone(&names[zone_index % names.len()]);
-        let slot = Slot { recurrence, time: TimeOfDay::new(hour, 30).unwrap(), zone };
+        let slot = Slot::new(recurrence, TimeOfDay::new(hour, 30).unwrap(), zone);
         let found = occurrences(&slot, at("2026-01-01T00:00:00Z"), at("2028-01-01T00:00:00Z"));
         let keys: BTreeSet<Occurrence> = found.iter().map(|instant| slot.occurrence_key(*instant)).collect();
         prop_assert_eq!(keys.len(), found.len());
@@ -302,15 +467,16 @@ fn a_day_on_which_the_clocks_change_is_pointed_out() {
         let next = slot.next_after(at(from)).unwrap();
         slot.clock_change(next)
     };
-    let (skipped, repeated) = (Some(ClockChange::Skipped), Some(ClockChange::Repeated));
+    let skipped = |time: &str| Some(ClockChange::Skipped(time.parse().unwrap()));
+    let repeated = |time: &str| Some(ClockChange::Repeated(time.parse().unwrap()));
     // Berlin skips 02:00–03:00 on 29 March 2026 and shows it twice on 25 October.
     assert_eq!(
         changes("02:30", "Europe/Berlin", "2026-03-28T12:00:00Z"),
-        skipped
+        skipped("02:30")
     );
     assert_eq!(
         changes("02:00", "Europe/Berlin", "2026-03-28T12:00:00Z"),
-        skipped
+        skipped("02:00")
     );
     assert_eq!(
         changes("01:59", "Europe/Berlin", "2026-03-28T12:00:00Z"),
@@ -322,11 +488,11 @@ fn a_day_on_which_the_clocks_change_is_pointed_out() {
     );
     assert_eq!(
         changes("02:00", "Europe/Berlin", "2026-10-24T12:00:00Z"),
-        repeated
+        repeated("02:00")
     );
     assert_eq!(
         changes("02:59", "Europe/Berlin", "2026-10-24T12:00:00Z"),
-        repeated
+        repeated("02:59")
     );
     assert_eq!(
         changes("03:00", "Europe/Berlin", "2026-10-24T12:00:00Z"),
@@ -340,8 +506,107 @@ fn a_day_on_which_the_clocks_change_is_pointed_out() {
     // Half an hour on Lord Howe Island.
     assert_eq!(
         changes("02:10", "Australia/Lord_Howe", "2026-10-03T00:00:00Z"),
-        skipped
+        skipped("02:10")
     );
     let hourly = slot(Recurrence::Hourly, "00:30", zone("Europe/Berlin"));
     assert_eq!(hourly.clock_change(at("2026-03-29T00:30:00Z")), None);
+    // Of several times a day, the one that it is.
+    let slot = slot_of(
+        &json!({"frequency": "daily", "preferred_time": ["02:30", "03:30", "18:00"]}),
+        &zone("Europe/Berlin"),
+    );
+    let next = slot.next_after(at("2026-03-28T22:00:00Z")).unwrap();
+    assert_eq!(slot.clock_change(next), skipped("02:30"));
+    let evening = slot.next_after(next).unwrap();
+    assert_eq!(slot.clock_change(evening), None);
+}
+
+#[test]
+fn an_hour_counts_where_its_date_does() {
+    let hourly = |more: Value| {
+        let mut rule =
+            json!({"frequency": "hourly", "preferred_time": "00:30", "timezone": "Asia/Kathmandu"});
+        rule.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        slot_of(&rule, &Zone::utc())
+    };
+    let (from, to) = (at("2026-03-01T00:00:00Z"), at("2026-03-20T00:00:00Z"));
+    let found = occurrences(
+        &hourly(json!({"start_date": "2026-03-10", "end_date": "2026-03-10"})),
+        from,
+        to,
+    );
+    let shown =
+        |instants: &[DateTime<Utc>]| (instants[0], instants[instants.len() - 1], instants.len());
+    assert_eq!(
+        shown(&found),
+        (at("2026-03-09T18:45:00Z"), at("2026-03-10T17:45:00Z"), 24)
+    );
+    let paused = hourly(json!({"paused_until": "2026-03-19T20:45:00Z"}));
+    let found = occurrences(&paused, from, to);
+    assert_eq!(
+        shown(&found),
+        (at("2026-03-19T20:45:00Z"), at("2026-03-19T23:45:00Z"), 4)
+    );
+}
+
+#[test]
+fn a_time_that_a_gap_moves_behind_a_later_one_keeps_back_neither() {
+    let due = |times: Value, zone: &str, from: &str| -> Vec<String> {
+        let slot = slot_of(
+            &json!({"frequency": "daily", "preferred_time": times, "timezone": zone}),
+            &Zone::utc(),
+        );
+        let found = occurrences(&slot, at(from), at(from) + TimeDelta::hours(26));
+        found
+            .iter()
+            .map(|due| format!("{} {}", slot.occurrence_key(*due), due.format("%dT%H:%M")))
+            .collect()
+    };
+    assert_eq!(
+        due(
+            json!(["02:44", "03:42"]),
+            "Europe/Madrid",
+            "2019-03-31T00:00:00Z"
+        ),
+        [
+            "2019-03-31#2 31T01:42",
+            "2019-03-31 31T01:44",
+            "2019-04-01 01T00:44",
+            "2019-04-01#2 01T01:42"
+        ]
+    );
+}
+
+#[test]
+fn two_times_that_the_clocks_make_one_are_one_run() {
+    let slot = slot_of(
+        &json!({"frequency": "daily", "preferred_time": ["03:30", "02:30", "18:00"], "timezone": "Europe/Berlin"}),
+        &Zone::utc(),
+    );
+    assert_eq!(
+        slot.times,
+        Times::of(["02:30", "03:30", "18:00"].map(|time| time.parse().unwrap())).unwrap()
+    );
+    let (from, to) = (at("2026-03-29T00:00:00Z"), at("2026-03-30T02:00:00Z"));
+    let keys: Vec<String> = occurrences(&slot, from, to)
+        .into_iter()
+        .map(|instant| {
+            format!(
+                "{} {}",
+                slot.occurrence_key(instant),
+                instant.format("%dT%H:%M")
+            )
+        })
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "2026-03-29 29T01:30",
+            "2026-03-29#3 29T16:00",
+            "2026-03-30 30T00:30",
+            "2026-03-30#2 30T01:30"
+        ]
+    );
 }

@@ -78,7 +78,7 @@ impl Interval {
     pub(super) fn period(&self) -> TimeDelta {
         self.slot
             .as_ref()
-            .map_or(TimeDelta::MAX, |slot| slot.recurrence.period())
+            .map_or(TimeDelta::MAX, punctual_domain::Slot::period)
     }
 
     /// When the occurrence falls due, spread included.
@@ -86,8 +86,8 @@ impl Interval {
         let slot = self.slot.clone()?;
         let hourly = slot.recurrence == Recurrence::Hourly;
         let instant = match occurrence {
-            Occurrence::Date(_) if hourly => return None,
-            Occurrence::Date(date) => {
+            Occurrence::Date(..) if hourly => return None,
+            Occurrence::Date(date, _) => {
                 Dates::only(date)
                     .occurrences_of(&slot.into())
                     .find(|(_, key)| *key == occurrence)?

@@ -9,7 +9,7 @@ use super::World;
 use crate::simulation::database::Object;
 
 /// The fields of a preference that say when; `None` removes it.
-fn when(random: &mut fastrand::Rng) -> Option<Map<String, Value>> {
+fn when(random: &mut fastrand::Rng, now: DateTime<Utc>) -> Option<Map<String, Value>> {
     const ZONES: [&str; 6] = [
         "UTC",
         "Europe/Berlin",
@@ -22,10 +22,11 @@ fn when(random: &mut fastrand::Rng) -> Option<Map<String, Value>> {
     let time = format!("{:02}:{minute:02}", random.u8(..24));
     let mut when = json!({"enabled": random.u8(..10) > 0, "frequency": "daily", "preferred_time": time,
         "timezone": ZONES[random.usize(..ZONES.len())]});
+    let day = |days: i64| json!((now + TimeDelta::days(days)).date_naive());
     if random.u8(..4) == 0 {
         when.as_object_mut()?.remove("preferred_time");
     }
-    match random.u8(..24) {
+    match random.u8(..30) {
         0 | 1 => return None,
         2 => when["preferred_time"] = json!("25:00"),
         3 => when["frequency"] = json!([{"deep": [[[[7]]]]}]),
@@ -38,7 +39,29 @@ fn when(random: &mut fastrand::Rng) -> Option<Map<String, Value>> {
         }
         12 | 13 => {
             when["frequency"] = json!("monthly");
-            when["preferred_day"] = json!([1, 29, "last"]);
+            when["preferred_day"] = json!([1, 29, "last", "last weekday", "first sunday"]);
+        }
+        14 | 15 => {
+            let more = format!("{:02}:{minute:02}", random.u8(..24));
+            when["preferred_time"] = json!([time, more, "12:00"]);
+        }
+        16 => {
+            when["interval"] = json!(random.u8(2..4));
+            when["start_date"] = day(random.i64(-400..3));
+        }
+        17 => {
+            when["start_date"] = day(random.i64(-3..4));
+            when["end_date"] = day(random.i64(4..6));
+        }
+        18 => {
+            when["frequency"] = json!("once");
+            when["date"] = day(random.i64(-1..4));
+        }
+        19 => when["paused_until"] = day(random.i64(-1..4)),
+        20 => {
+            when["frequency"] = json!(["hourly", "daily"][random.usize(..2)]);
+            let end = now + TimeDelta::minutes(random.i64(-600..3_000));
+            when["paused_until"] = json!(end.to_rfc3339());
         }
         _ => {}
     }
@@ -70,7 +93,7 @@ impl World {
     }
 
     pub(super) fn choose(&mut self, feature: &FeatureType, tenant: &TenantId) {
-        let preference = when(&mut self.random);
+        let preference = when(&mut self.random, self.time.now());
         self.store(feature, tenant, preference, None);
     }
 
@@ -93,7 +116,7 @@ impl World {
                 let days = TimeDelta::hours(self.random.i64(1..1_500));
                 let stored_at = self.time.now() - days;
                 let imported = if self.random.bool() {
-                    when(&mut self.random)
+                    when(&mut self.random, self.time.now())
                 } else {
                     Some(new)
                 };

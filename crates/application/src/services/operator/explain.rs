@@ -212,7 +212,7 @@ impl Operator {
         let Choice::On { schedule, .. } = choice else {
             return Ok(None);
         };
-        let slot = schedule.to_string();
+        let slot = schedule.without_dates().to_string();
         let mut open: Vec<(DateTime<Utc>, bool, u64)> = Vec::new();
         for status in [BatchStatus::Queued, BatchStatus::Running] {
             let batches = self.newest(Some(status), SEARCHED_PAGE.limit).await?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::NaiveDate;
 use punctual_domain::{FieldError, FieldErrors, Preference, Zone};
 use serde_json::{Map, Value, json};
 
@@ -10,17 +11,18 @@ use super::overrides::{OverrideField, plain, pretty};
 use crate::{
     json::read_as,
     plan::Plan,
-    sentence::{days_of, sentence, zone_name},
+    sentence::{days_of, sentence, times, zone_name},
     store::KnownFeature,
 };
 
 /// Frequencies with their words, as the form offers them.
-const FREQUENCIES: [(&str, &str); 5] = [
+const FREQUENCIES: [(&str, &str); 6] = [
     ("hourly", "Every hour"),
     ("daily", "Every day"),
     ("weekly", "Every week"),
     ("biweekly", "Every second week"),
     ("monthly", "Every month"),
+    ("once", "Once"),
 ];
 pub(super) const WEEKDAYS: [&str; 7] = [
     "monday",
@@ -30,6 +32,16 @@ pub(super) const WEEKDAYS: [&str; 7] = [
     "friday",
     "saturday",
     "sunday",
+];
+
+/// Which one of the month, as a preference writes it and as people say it.
+pub(super) const NTHS: [(&str, &str); 6] = [
+    ("", "No weekday of the month"),
+    ("first", "The first"),
+    ("second", "The second"),
+    ("third", "The third"),
+    ("fourth", "The fourth"),
+    ("last", "The last"),
 ];
 
 /// What is usual for a feature, in words.
@@ -73,8 +85,10 @@ impl Usual {
             sentence: as_usual.as_ref().map(sentence),
             weekdays: days("weekly"),
             monthdays: days("monthly"),
-            time: daily.as_ref().map(|slot| slot.time.to_string()),
-            minute: daily.as_ref().map(|slot| slot.time.minute().to_string()),
+            time: daily.as_ref().map(|slot| times(&slot.times)),
+            minute: daily
+                .as_ref()
+                .map(|slot| slot.times.first().minute().to_string()),
             zone: zone.map_or_else(String::new, Zone::to_string),
             zone_name: zone.map_or_else(String::new, zone_name),
             overrides: job.defaults.template_overrides.clone(),
@@ -106,9 +120,14 @@ pub(super) struct PreferenceForm {
     pub(super) frequency: String,
     pub(super) weekdays: BTreeSet<String>,
     pub(super) monthdays: BTreeSet<String>,
-    pub(super) time: String,
+    pub(super) times: Vec<String>,
     /// The minute of every hour.
     pub(super) minute: String,
+    pub(super) interval: String,
+    pub(super) date: String,
+    pub(super) start_date: String,
+    pub(super) end_date: String,
+    pub(super) paused_until: String,
     pub(super) zone: String,
     /// Nothing is stored yet: the browser's zone is the better guess.
     pub(super) detect_zone: bool,
@@ -133,24 +152,22 @@ impl PreferenceForm {
         } = source;
         let empty = Map::new();
         let preference = stored.unwrap_or(&empty);
-        // What cannot be read is shown as it stands.
-        let fields = Preference::parse(preference).map_or_else(
-            |_| Value::Object(preference.clone()),
-            |parsed| parsed.to_json(),
-        );
+        let fields: Value = preference.iter().map(as_read).collect();
         let text = |name: &str| match &fields[name] {
             Value::Null => String::new(),
             value => plain(value),
         };
-        let days: BTreeSet<String> = match &fields["preferred_day"] {
-            Value::Array(days) => days.iter().map(plain).collect(),
-            Value::Null => BTreeSet::new(),
-            day => [plain(day)].into(),
+        let texts = |name: &str| -> Vec<String> {
+            match &fields[name] {
+                Value::Array(values) => values.iter().map(plain).collect(),
+                Value::Null => Vec::new(),
+                value => vec![plain(value)],
+            }
         };
-        let (weekdays, monthdays) = days
+        let (weekdays, monthdays) = texts("preferred_day")
             .into_iter()
             .partition(|day| WEEKDAYS.contains(&day.as_str()));
-        let time = text("preferred_time");
+        let times = texts("preferred_time");
         let usual = Usual::of(known);
         let frequency = text("frequency");
         let overrides = overrides_of(*stored);
@@ -167,12 +184,18 @@ impl PreferenceForm {
             frequency,
             weekdays,
             monthdays,
-            minute: time
-                .rsplit_once(':')
+            minute: times
+                .first()
+                .and_then(|time| time.rsplit_once(':'))
                 .map_or_else(String::new, |(_, minute)| {
                     minute.trim_start_matches('0').to_owned()
                 }),
-            time,
+            times,
+            interval: text("interval"),
+            date: text("date"),
+            start_date: text("start_date"),
+            end_date: text("end_date"),
+            paused_until: text("paused_until"),
             zone: text("timezone"),
             detect_zone: stored.is_none(),
             overrides: fields,
@@ -186,7 +209,7 @@ impl PreferenceForm {
             frequencies,
             ..Self::default()
         };
-        if !form.time.is_empty() && form.minute.is_empty() {
+        if !form.times.is_empty() && form.minute.is_empty() {
             "0".clone_into(&mut form.minute);
         }
         form
@@ -200,6 +223,10 @@ impl PreferenceForm {
             values.collect()
         };
         let one = |name: &str| all(name).into_iter().next().unwrap_or_default();
+        let counted = all("nth").into_iter().zip(all("nth_day"));
+        let counted = counted
+            .filter(|(nth, _)| !nth.is_empty())
+            .map(|(nth, day)| format!("{nth} {day}"));
         let mut form = Self::of(source);
         for field in &mut form.overrides {
             field.take(&all(&format!("o.{}", field.name)));
@@ -208,9 +235,17 @@ impl PreferenceForm {
             enabled: one("enabled") == "true",
             frequency: one("frequency"),
             weekdays: all("weekday").into_iter().collect(),
-            monthdays: all("monthday").into_iter().collect(),
-            time: one("time"),
+            monthdays: all("monthday").into_iter().chain(counted).collect(),
+            times: all("time")
+                .into_iter()
+                .filter(|time| !time.is_empty())
+                .collect(),
             minute: one("minute"),
+            interval: one("interval"),
+            date: one("date"),
+            start_date: one("start_date"),
+            end_date: one("end_date"),
+            paused_until: one("paused_until"),
             zone: zone_of(&one("zone")),
             raw: one("raw"),
             version: one("version"),
@@ -226,9 +261,18 @@ impl PreferenceForm {
         }
         self.weekdays.clear();
         self.monthdays.clear();
-        self.time.clear();
-        self.minute.clear();
-        self.zone.clear();
+        self.times.clear();
+        for field in [
+            &mut self.minute,
+            &mut self.interval,
+            &mut self.date,
+            &mut self.start_date,
+            &mut self.end_date,
+            &mut self.paused_until,
+            &mut self.zone,
+        ] {
+            field.clear();
+        }
         self.raw.clear();
         for field in &mut self.overrides {
             field.value.clear();
@@ -259,7 +303,8 @@ impl PreferenceForm {
             set("preferred_day", chosen.and_then(|(_, days)| day_list(days)));
         }
         if self.is_hourly() {
-            if self.minute != filled.minute {
+            let had_several = self.changes_frequency(&filled) && filled.times.len() > 1;
+            if self.minute != filled.minute || had_several {
                 let minute = self.minute.parse::<u8>();
                 let minute =
                     minute.map_or_else(|_| self.minute.clone(), |minute| format!("{minute:02}"));
@@ -268,8 +313,35 @@ impl PreferenceForm {
                     given(&self.minute).map(|_| json!(format!("00:{minute}"))),
                 );
             }
-        } else if self.time != filled.time {
-            set("preferred_time", given(&self.time));
+        } else if self.times != filled.times {
+            set("preferred_time", one_or_many(&self.times));
+        }
+        for (name, chosen, before) in [
+            ("date", &self.date, &filled.date),
+            ("start_date", &self.start_date, &filled.start_date),
+            ("end_date", &self.end_date, &filled.end_date),
+            ("paused_until", &self.paused_until, &filled.paused_until),
+        ] {
+            if chosen != before {
+                set(name, given(chosen));
+            }
+        }
+        if self.interval != filled.interval {
+            let number = self.interval.parse::<u16>();
+            let number =
+                number.map_or_else(|_| given(&self.interval), |number| Some(json!(number)));
+            set("interval", number);
+        }
+        if self.changes_frequency(&filled) {
+            // What the form hides for this frequency is not kept to be in its way.
+            let hidden: &[&str] = match self.frequency_in_effect() {
+                "once" => &["interval", "start_date", "end_date"],
+                "hourly" | "biweekly" => &["interval", "date"],
+                _ => &["date"],
+            };
+            for name in hidden {
+                set(name, None);
+            }
         }
         if self.zone != filled.zone {
             set("timezone", given(&self.zone));
@@ -292,6 +364,10 @@ impl PreferenceForm {
             "" => &self.usual.frequency,
             chosen => chosen,
         }
+    }
+
+    fn changes_frequency(&self, filled: &Self) -> bool {
+        self.frequency_in_effect() != filled.frequency_in_effect()
     }
 
     pub(super) fn is_hourly(&self) -> bool {
@@ -347,9 +423,38 @@ impl PreferenceForm {
         self.weekdays.contains(day) || self.monthdays.contains(day)
     }
 
+    /// The weekdays that are counted within the month, such as `second` and `tuesday`, and a row for another one.
+    pub(super) fn counted_days(&self) -> Vec<(&str, &str)> {
+        let counted = self.monthdays.iter().filter_map(|day| day.split_once(' '));
+        counted.chain([("", "")]).collect()
+    }
+
+    /// The times, and a field for another one; the first one stands by itself.
+    pub(super) fn more_times(&self) -> impl Iterator<Item = &str> {
+        let more = self.times.iter().skip(1).map(String::as_str);
+        more.chain((!self.times.is_empty()).then_some(""))
+    }
+
+    /// The kind of input that can show a date, or what stands in place of one.
+    pub(super) fn date_input(&self, value: &str) -> &'static str {
+        match value.parse::<NaiveDate>() {
+            Err(_) if !value.is_empty() => "text",
+            _ => "date",
+        }
+    }
+
     pub(super) fn is_wrong(&self, field: &str) -> bool {
         self.wrong.iter().any(|wrong| wrong == field)
     }
+}
+
+/// A field as it is read; as it stands where it cannot be.
+fn as_read((name, value): (&String, &Value)) -> (String, Value) {
+    let alone = Map::from_iter([(name.clone(), value.clone())]);
+    let read = Preference::parse(&alone)
+        .ok()
+        .and_then(|read| read.to_json().get(name).cloned());
+    (name.clone(), read.unwrap_or_else(|| value.clone()))
 }
 
 /// A mistake for those who see the form, and not the document.
@@ -361,6 +466,11 @@ pub(super) fn in_words(error: &FieldError) -> String {
     let label = match name {
         "frequency" => "How often",
         "preferred_time" => "Time",
+        "interval" => "Every how many",
+        "date" => "Date",
+        "start_date" => "First day",
+        "end_date" => "Last day",
+        "paused_until" => "Paused until",
         "preferred_day" => "Days",
         "timezone" => "Time zone",
         "enabled" => "Switched on",
@@ -404,10 +514,15 @@ fn day_list(days: &BTreeSet<String>) -> Option<Value> {
         weekday.unwrap_or_else(|| day.parse().unwrap_or(usize::MAX))
     };
     days.sort_by_key(|day| place(day));
-    match days.as_slice() {
+    one_or_many(&days.into_iter().map(day).collect::<Vec<_>>())
+}
+
+/// A value by itself, several as a list, and of none nothing.
+fn one_or_many<T: serde::Serialize>(values: &[T]) -> Option<Value> {
+    match values {
         [] => None,
-        [only] => Some(day(only)),
-        many => Some(many.iter().map(|one| day(one)).collect()),
+        [only] => Some(json!(only)),
+        many => Some(json!(many)),
     }
 }
 
@@ -450,7 +565,11 @@ mod tests {
     fn untouched(form: &PreferenceForm) -> Vec<(String, String)> {
         let mut pairs = vec![
             ("frequency".to_owned(), form.frequency.clone()),
-            ("time".to_owned(), form.time.clone()),
+            ("interval".to_owned(), form.interval.clone()),
+            ("date".to_owned(), form.date.clone()),
+            ("start_date".to_owned(), form.start_date.clone()),
+            ("end_date".to_owned(), form.end_date.clone()),
+            ("paused_until".to_owned(), form.paused_until.clone()),
             ("minute".to_owned(), form.minute.clone()),
             ("zone".to_owned(), form.zone.clone()),
             ("raw".to_owned(), form.raw.clone()),
@@ -459,8 +578,15 @@ mod tests {
             pairs.push(("enabled".to_owned(), "true".to_owned()));
         }
         let days = form.weekdays.iter().map(|day| ("weekday", day));
-        let days = days.chain(form.monthdays.iter().map(|day| ("monthday", day)));
+        let numbers = form.monthdays.iter().filter(|day| !day.contains(' '));
+        let days = days.chain(numbers.map(|day| ("monthday", day)));
+        let days = days.chain(form.times.iter().map(|time| ("time", time)));
         pairs.extend(days.map(|(name, day)| (name.to_owned(), day.clone())));
+        pairs.push(("time".to_owned(), String::new()));
+        for (nth, day) in form.counted_days() {
+            pairs.push(("nth".to_owned(), nth.to_owned()));
+            pairs.push(("nth_day".to_owned(), day.to_owned()));
+        }
         let overrides = form.overrides.iter();
         pairs.extend(overrides.map(|field| (format!("o.{}", field.name), field.value.clone())));
         pairs
@@ -479,6 +605,10 @@ mod tests {
             json!({"enabled": true, "frequency": "hourly", "preferred_time": "9:05", "preferred_day": 3}),
             json!({"enabled": true, "frequency": "monthly", "preferred_day": ["last", "31"], "own": 1}),
             json!({"frequency": "dayly", "preferred_time": 9}),
+            json!({"enabled": true, "frequency": "daily", "preferred_time": ["18:00", "9:00"], "interval": 3,
+                "start_date": "2026-12-01", "end_date": " 2027-01-31", "paused_until": "2026-12-24T18:00:00+01:00"}),
+            json!({"frequency": "monthly", "preferred_day": ["second TUE", 15, "last weekday"], "paused_until": "2026-12-24"}),
+            json!({"frequency": "once", "date": "2026-12-24"}),
             json!({"preferred_day": "friday", "template_overrides": {"tone": "odd", "n": "x", "deep": {"a": [1]}}}),
         ] {
             for defaults in [None, Some(usual.clone()), Some(json!({"enabled": true}))] {
@@ -497,6 +627,59 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn another_frequency_is_not_held_back_by_what_the_form_hides() {
+        let known = known(None);
+        for (stored, frequency, expected) in [
+            (
+                json!({"enabled": true, "frequency": "daily", "preferred_time": ["09:00", "18:30"]}),
+                "hourly",
+                json!({"enabled": true, "frequency": "hourly", "preferred_time": "00:00"}),
+            ),
+            (
+                json!({"enabled": true, "frequency": "weekly", "interval": 3, "start_date": "2026-12-01"}),
+                "biweekly",
+                json!({"enabled": true, "frequency": "biweekly", "start_date": "2026-12-01"}),
+            ),
+            (
+                json!({"enabled": true, "frequency": "daily", "interval": 3, "start_date": "2026-12-01",
+                    "end_date": "2026-12-20", "date": "2026-12-24"}),
+                "once",
+                json!({"enabled": true, "frequency": "once", "date": "2026-12-24"}),
+            ),
+            (
+                json!({"enabled": true, "frequency": "once", "date": "2026-12-24", "paused_until": "2026-12-02"}),
+                "daily",
+                json!({"enabled": true, "frequency": "daily", "paused_until": "2026-12-02"}),
+            ),
+        ] {
+            let source = Source {
+                stored: stored.as_object(),
+                schema: None,
+                known: &known,
+            };
+            let mut pairs = untouched(&PreferenceForm::of(&source));
+            pairs[0].1 = frequency.to_owned();
+            let sent = PreferenceForm::sent(&pairs, &source);
+            let chosen = sent.preference(&source).map(Value::Object);
+            assert_eq!(chosen, Ok(expected), "{stored}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_is_shown_as_it_is_read_whatever_is_wrong_beside_it() {
+        let stored = json!({"frequency": "montly", "preferred_day": "Second TUE", "start_date": " 2026-12-01", "end_date": "soon"});
+        let form = PreferenceForm::of(&Source {
+            stored: stored.as_object(),
+            schema: None,
+            known: &known(None),
+        });
+        assert_eq!(form.counted_days()[0], ("second", "tuesday"));
+        assert_eq!(form.start_date, "2026-12-01");
+        assert_eq!(form.date_input(&form.start_date), "date");
+        assert_eq!(form.date_input(&form.end_date), "text");
     }
 
     #[test]
@@ -572,6 +755,24 @@ mod tests {
                 ("monthday", "2")
             ]),
             json!({"frequency": "monthly", "preferred_day": [2, "last"]})
+        );
+        assert_eq!(
+            chosen(&[
+                ("frequency", "monthly"),
+                ("nth", "second"),
+                ("nth_day", "tuesday"),
+                ("nth", ""),
+                ("nth_day", "monday"),
+                ("monthday", "15"),
+                ("time", "18:00"),
+                ("time", "09:00"),
+                ("time", ""),
+                ("interval", "2"),
+                ("start_date", "2026-12-01"),
+                ("paused_until", "2026-12-24"),
+            ]),
+            json!({"frequency": "monthly", "preferred_day": [15, "second tuesday"], "preferred_time": ["18:00", "09:00"],
+                "interval": 2, "start_date": "2026-12-01", "paused_until": "2026-12-24"})
         );
         assert_eq!(
             chosen(&[

@@ -19,7 +19,7 @@ use super::{overrides::plain, render, visitor::Visitor};
 use crate::{
     http::App,
     import::{Import, ImportReport, NewSchedules},
-    store::{InvalidPreference, READER_EXPIRES_AFTER, StoreError, now},
+    store::{InvalidPreference, RARELY_SHARED, READER_EXPIRES_AFTER, StoreError, now},
 };
 
 const TENANTS_PER_PAGE: u32 = 60;
@@ -117,6 +117,8 @@ struct GroupRow {
     day: String,
     time: String,
     zone: String,
+    /// The interval and the dates, where there are any.
+    bounds: String,
     count: i64,
 }
 
@@ -132,6 +134,12 @@ impl GroupRow {
             day: field("preferred_day"),
             time: field("preferred_time"),
             zone: field("timezone"),
+            bounds: RARELY_SHARED
+                .into_iter()
+                .filter_map(|name| Some((name, shared.get(name)?)))
+                .map(|(name, value)| format!("{} {}", name.replace('_', " "), plain(value)))
+                .collect::<Vec<_>>()
+                .join(", "),
             count,
         }
     }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    form::{PreferenceForm, Source, WEEKDAYS, version_of},
+    form::{NTHS, PreferenceForm, Source, WEEKDAYS, version_of},
     overrides::Input,
     render,
     runs::{RunsFragment, summary},
@@ -239,7 +239,7 @@ pub(super) async fn save(
                 // Saving again keeps what is in the form.
                 form.version = version_of(subject.stored.as_ref());
                 let theirs = subject.stored.as_ref();
-                let theirs = theirs.map(|theirs| summary(&Plan::of(theirs, &subject.known)));
+                let theirs = theirs.map(|theirs| summary(&Plan::of(theirs, &subject.known), now()));
                 notice.conflict = Some(theirs.unwrap_or_else(|| "Not set".to_owned()));
             }
             Err(error) => return Err(error.into()),

@@ -99,28 +99,26 @@ impl JobRuns {
             local: local(&slot.zone, run.at),
             utc: run.at.format("%Y-%m-%d %H:%M").to_string(),
             note: run.clock_change.map(|change| match change {
-                ClockChange::Skipped => format!(
-                    "The clocks skip {} on this day: the run is later by the same amount.",
-                    slot.time
+                ClockChange::Skipped(time) => format!(
+                    "The clocks skip {time} on this day: the run is later by the same amount."
                 ),
-                ClockChange::Repeated => format!(
-                    "The clocks show {} twice on this day: the run is at the first.",
-                    slot.time
-                ),
+                ClockChange::Repeated(time) => {
+                    format!("The clocks show {time} twice on this day: the run is at the first.")
+                }
             }),
         };
         Some(Self {
             name,
             enabled: true,
-            sentence: sentence(slot),
+            sentence: sentence(&slot.clone().without_ended_pause(now)),
             zone: zone_name(&slot.zone),
             runs: plan.runs(tenant, now).take(MAX_RUNS).map(run).collect(),
         })
     }
 }
 
-/// What a preference comes to in a line, such as `Every day at 09:00, UTC`.
-pub(super) fn summary(plan: &Plan) -> String {
+/// What a preference comes to in a line, such as `Every day at 09:00, UTC`, without a pause that has ended by `now`.
+pub(super) fn summary(plan: &Plan, now: DateTime<Utc>) -> String {
     match plan {
         Plan::Unreadable(_) => "Cannot run".to_owned(),
         Plan::Unknown => "At the usual time".to_owned(),
@@ -128,7 +126,8 @@ pub(super) fn summary(plan: &Plan) -> String {
         _ if !plan.enabled() => "Off".to_owned(),
         Plan::Known(plans) => {
             let on = plans.iter().filter(|plan| plan.enabled());
-            let said = on.filter_map(JobPlan::slot).map(sentence);
+            let slots = on.filter_map(JobPlan::slot);
+            let said = slots.map(|slot| sentence(&slot.clone().without_ended_pause(now)));
             said.collect::<Vec<_>>().join("; ")
         }
     }

@@ -73,7 +73,7 @@ impl FeatureState {
             None => Stands::NotSet,
             Some(plan) => match plan.problem() {
                 Some(errors) => Stands::Wrong(errors.0.iter().map(in_words).collect()),
-                None if plan.enabled() => Stands::On(summary(plan)),
+                None if plan.enabled() => Stands::On(summary(plan, now())),
                 None => Stands::Off,
             },
         };
@@ -206,7 +206,8 @@ impl ChangeRow {
                 let preference = value.get(name).and_then(Value::as_object);
                 preference.map_or_else(
                     || "Not set".to_owned(),
-                    |preference| summary(&Plan::of(preference, &known)),
+                    // A pause as it was chosen, ended or not.
+                    |preference| summary(&Plan::of(preference, &known), DateTime::<Utc>::MIN_UTC),
                 )
             };
             let (old, new) = (said(&before.value), said(&after.value));

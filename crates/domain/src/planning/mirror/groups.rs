@@ -2,29 +2,16 @@
 //! spreads its tenants, a number of minutes after it. Its members and its place in the due queue are links between
 //! numbers, so a group of one costs 32 bytes and its entry in an index, and moving a tenant is constant work.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    hash::BuildHasher,
-};
+use std::{collections::BTreeMap, hash::BuildHasher};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::{
-    planning::position::Position,
-    time::{
-        recurrence::{MonthDays, Recurrence, Weekdays},
-        slot::{Slot, TimeOfDay},
-        zone::Zone,
-    },
-};
+use super::packed::{Packed, Slots};
+use crate::{planning::position::Position, time::slot::Slot};
 
 /// No number.
 pub(super) const NONE: u32 = u32::MAX;
-
-/// A slot in eight bytes: the kind of recurrence, its days, the minute of the day, and the number of the zone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Packed(u64);
 
 /// What tenants have in common who fall due together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,8 +64,7 @@ pub(super) struct Groups {
     by_key: HashTable<u32>,
     hasher: DefaultHashBuilder,
     free: Vec<u32>,
-    zones: Vec<Zone>,
-    zone_numbers: HashMap<Zone, u32>,
+    slots: Slots,
     /// The first group of those that fall due at each second.
     due: BTreeMap<u32, u32>,
     /// How far the job has been planned; `None`: unknown so far, and nothing falls due.
@@ -95,7 +81,7 @@ impl Groups {
     }
 
     pub(super) fn slot(&self, group: u32) -> Slot {
-        self.unpack(self.groups[group as usize].slot)
+        self.slots.unpack(self.groups[group as usize].slot)
     }
 
     pub(super) fn packed_slot(&self, group: u32) -> Packed {
@@ -295,37 +281,25 @@ impl Groups {
     }
 
     pub(super) fn pack(&mut self, slot: &Slot) -> Packed {
-        let (kind, days) = match slot.recurrence {
-            Recurrence::Hourly => (0_u64, 0),
-            Recurrence::Daily => (1, 0),
-            Recurrence::Weekly(days) => (2, days.bits().into()),
-            Recurrence::Biweekly(days) => (3, days.bits().into()),
-            Recurrence::Monthly(days) => (4, days.bits()),
-        };
-        let known = self.zone_numbers.get(&slot.zone).copied();
-        let zone = known.unwrap_or_else(|| {
-            let number = self.zones.len() as u32;
-            self.zones.push(slot.zone.clone());
-            self.zone_numbers.insert(slot.zone.clone(), number);
-            number
-        });
-        let minute = slot.time.minute_of_day();
-        Packed(kind | u64::from(days) << 3 | u64::from(minute) << 35 | u64::from(zone) << 46)
+        self.slots.pack(slot)
     }
 
-    pub(super) fn unpack(&self, Packed(bits): Packed) -> Slot {
-        let days = (bits >> 3) as u32;
-        Slot {
-            recurrence: match bits & 7 {
-                0 => Recurrence::Hourly,
-                1 => Recurrence::Daily,
-                2 => Recurrence::Weekly(Weekdays::from_bits(days as u8)),
-                3 => Recurrence::Biweekly(Weekdays::from_bits(days as u8)),
-                _ => Recurrence::Monthly(MonthDays::from_bits(days)),
-            },
-            time: TimeOfDay::from_minute_of_day((bits >> 35) as u16 & 0x7ff),
-            zone: self.zones[(bits >> 46) as usize].clone(),
-        }
+    pub(super) fn unpack(&self, slot: Packed) -> Slot {
+        self.slots.unpack(slot)
+    }
+
+    /// Whether there are many more slots with a number than groups; then [`forget_slots`](Self::forget_slots) helps.
+    pub(super) fn has_unused_slots(&self) -> bool {
+        self.slots.numbered() > 2 * self.by_key.len() + 1_024
+    }
+
+    /// Forgets the slots with a number in which no tenant stands. What was packed before means nothing afterwards.
+    pub(super) fn forget_slots(&mut self) {
+        let used = self
+            .by_key
+            .iter()
+            .map(|group| self.groups[*group as usize].slot);
+        self.slots.keep_only(&used.collect());
     }
 }
 

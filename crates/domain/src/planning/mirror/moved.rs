@@ -4,7 +4,7 @@ use std::{borrow::Borrow, collections::HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Mirror, groups::Packed, schedules::Schedules, since::Since};
+use super::{Mirror, packed::Packed, schedules::Schedules, since::Since};
 use crate::{
     planning::{
         placement::{Placement, still_to_come},
@@ -71,6 +71,7 @@ impl Mirror {
                 self.late.entry(number).or_default().moved = due_at;
             }
         }
+        self.forget_slots();
     }
 
     /// The slot that a preference came to before; `None` when it was off or could not be used.

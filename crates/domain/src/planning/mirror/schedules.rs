@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use serde_json::{Map, Value};
 
-use super::{canonical::write_fields, groups::Packed};
+use super::{canonical::write_fields, packed::Packed};
 use crate::preference::when::says_when;
 
 /// Schedules remembered at most; then all are forgotten.
@@ -32,6 +32,10 @@ impl Schedules {
         let hash = self.hasher.hash_one(&*self.looked_up);
         let same = |known: &(Box<[u8]>, _)| *known.0 == *self.looked_up;
         Some(self.known.find(hash, same)?.1)
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
     }
 
     /// Remembers what the schedule that was looked up last, of a usable preference, comes to.

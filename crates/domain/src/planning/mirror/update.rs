@@ -131,6 +131,7 @@ impl Mirror {
             full_read.changed += usize::from(changed > Changed::Nothing);
         }
         self.full_read = Some(full_read);
+        self.forget_slots();
     }
 
     /// Ends a full read all of whose pages have been taken: tenants in none of them are gone.
@@ -176,6 +177,15 @@ impl Mirror {
                     self.is_late(number, true, reading);
                 }
             }
+        }
+        self.forget_slots();
+    }
+
+    /// Forgets slots in which no tenant stands, where there are many.
+    pub(super) fn forget_slots(&mut self) {
+        if self.groups.has_unused_slots() {
+            self.groups.forget_slots();
+            self.schedules.forget();
         }
     }
 

@@ -55,6 +55,28 @@ fn plan_at(mirror: &Mirror, catch_up: CatchUp, to: &str) -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn who_falls_due_together_is_one_batch_whatever_the_dates_are() {
+    let since = "2026-01-01T00:00:00Z";
+    let with =
+        |name: &str, value: &str| json!({"enabled": true, "frequency": "daily", name: value});
+    let mirror = mirror_of(&[
+        ("a", with("paused_until", "2026-01-02T03:04:05Z"), since),
+        ("b", with("start_date", "2026-01-03"), since),
+        ("c", with("end_date", "2026-02-01"), since),
+        ("d", daily(), since),
+    ]);
+    let (from, to) = ("2026-02-01T00:00:00Z", "2026-02-02T12:00:00Z");
+    let all = CatchUp {
+        policy: CatchUpPolicy::All,
+        window: None,
+    };
+    assert_eq!(
+        planned(mirror, all, from, to),
+        ["2026-02-01 4", "2026-02-02 3"]
+    );
+}
+
 fn daily() -> Value {
     json!({"enabled": true, "frequency": "daily"})
 }

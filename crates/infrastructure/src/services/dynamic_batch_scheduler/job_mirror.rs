@@ -132,7 +132,7 @@ impl JobMirror {
                      trigger,
                      tenants,
                  }| {
-                    let (period, slot) = (slot.recurrence.period(), slot.to_string());
+                    let (period, slot) = (slot.period(), slot.to_string());
                     let date = occurrence.shard_date()?;
                     let mut items: Vec<ItemId> = tenants.into_iter().map(ItemId::from).collect();
                     items.retain(|item| sharding.serves(&job.job_id, item, date));
