@@ -52,13 +52,14 @@ mount_all() {
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
-    mkdir -p target var "$cargo_home" "$kept"/{archives/partial,model,schemathesis} target/{model,schemathesis}
+    mkdir -p target var "$cargo_home" "$kept"/{archives/partial,model,schemathesis,recurrence} target/{model,schemathesis,recurrence}
     mount --bind "$repository" "$root$repository"
     mount -o remount,bind,ro "$root$repository"
     mount --bind target "$root$repository/target"
     mount -t tmpfs var "$root$repository/var"
     mount --bind "$kept/model" "$root$repository/target/model"
     mount --bind "$kept/schemathesis" "$root$repository/target/schemathesis"
+    mount --bind "$kept/recurrence" "$root$repository/target/recurrence"
     mount --bind "$kept/archives" "$root/var/cache/apt/archives"
     mount --bind "$sysroot" "$root$sysroot"
     mount -o remount,bind,ro "$root$sysroot"
