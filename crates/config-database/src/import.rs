@@ -4,7 +4,7 @@
 use std::{collections::HashSet, path::Path};
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, FieldErrors, Fields, Invalid, TenantId, values};
+use punctual_domain::{FeatureType, FieldErrors, Fields, Invalid, TenantId, from_rrule, values};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
@@ -209,13 +209,16 @@ impl<'a> Import<'a> {
         let Line {
             tenant_id,
             config_key,
-            config_value,
+            mut config_value,
             updated_at,
         } = serde_json::from_value(document).map_err(unreadable)?;
         let config_key = config_key.map_or_else(
             || FEATURE_PREFERENCES.to_owned(),
             |config_key| config_key.to_string(),
         );
+        if config_key == FEATURE_PREFERENCES {
+            read_rules(&mut config_value).map_err(listed)?;
+        }
         let config = self.store.check(&config_key, config_value).await;
         let config = config.map_err(listed)?;
         let updated_at = updated_at.unwrap_or_else(now);
@@ -240,6 +243,42 @@ impl<'a> Import<'a> {
         self.report.unchanged += lines - changed;
         Ok(())
     }
+}
+
+/// Puts the fields that the `rrule` of a preference means in its place.
+///
+/// # Errors
+/// No preference means it, or the preference says the same field.
+fn read_rules(config_value: &mut Value) -> Result<(), FieldErrors> {
+    let mut errors = Vec::new();
+    for (feature, preference) in config_value.as_object_mut().into_iter().flatten() {
+        let Some(preference) = preference.as_object_mut() else {
+            continue;
+        };
+        let Some(rule) = preference.remove("rrule") else {
+            continue;
+        };
+        let mut refuse = |wrong: Invalid| {
+            let pointer = format!("/config_value/{feature}/rrule");
+            errors.push(wrong.at(pointer, Some(&rule)));
+        };
+        let fields = match values::text(&rule).and_then(from_rrule) {
+            Ok(fields) => fields,
+            Err(wrong) => {
+                refuse(wrong);
+                continue;
+            }
+        };
+        for (name, value) in fields {
+            if preference.contains_key(&name) {
+                let problem = format!("says {name}, and so does the preference");
+                refuse(Invalid::new(problem, "leave one of them out"));
+            } else {
+                preference.insert(name, value);
+            }
+        }
+    }
+    FieldErrors::unless_empty(errors)
 }
 
 /// Why a line is not imported.

@@ -1,4 +1,4 @@
-//! When preferences fall due: a line of JSON for each on standard input, with the `preference`, the `zone` where it names none,
+//! When preferences fall due: a line of JSON for each on standard input, with the `preference` or an `rrule`, the `zone` where it names none,
 //! and the instants `from` and `to`; the instants after `from` until `to`, in seconds after 1970, as a line of JSON on standard
 //! output.
 //!
@@ -8,13 +8,15 @@
 use std::io::{BufWriter, Write, stdin, stdout};
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{MergedPreference, Preference};
+use punctual_domain::{MergedPreference, Preference, from_rrule};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 #[derive(Deserialize)]
 struct Question {
+    #[serde(default)]
     preference: Map<String, Value>,
+    rrule: Option<String>,
     zone: String,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
@@ -24,7 +26,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = BufWriter::new(stdout().lock());
     for line in stdin().lines() {
         let asked: Question = serde_json::from_str(&line?)?;
-        let stored = Preference::parse(&asked.preference)?;
+        let preference = match asked.rrule {
+            Some(rule) => {
+                from_rrule(&rule).map_err(|wrong| wrong.at("/rrule", None).to_string())?
+            }
+            None => asked.preference,
+        };
+        let stored = Preference::parse(&preference)?;
         let merged =
             MergedPreference::merge(&stored, &Preference::default(), &asked.zone.parse()?)?;
         let slot = merged.slot;

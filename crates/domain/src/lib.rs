@@ -43,6 +43,7 @@ pub use preference::{
     effective::{MergedPreference, Origin, SharedPreference},
     feature::Feature,
     overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides},
+    rrule::from_rrule,
     stored::Preference,
     values::parse_zone,
     when::{same_schedule, says_when, schedule_text},

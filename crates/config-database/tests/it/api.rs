@@ -13,6 +13,7 @@ on_both_databases! {
     what_cannot_be_used_is_refused_with_every_reason_and_nothing_is_stored
     groups_hold_everyone_switched_on_once_whole_or_in_pages
     import_keeps_valid_lines_lists_the_others_and_may_be_repeated
+    import_takes_the_rules_of_calendars_that_preferences_mean
 }
 
 fn daily(zone: &str, tone: &str) -> Value {
@@ -280,6 +281,42 @@ async fn import_keeps_valid_lines_lists_the_others_and_may_be_repeated(kind: Kin
         server.get("preferences/changes?since_id=0").await["last_id"],
         2,
         "the second import changed nothing"
+    );
+}
+
+async fn import_takes_the_rules_of_calendars_that_preferences_mean(kind: Kind) {
+    let server = start(kind).await;
+    let line = |tenant: &str, preference: Value| {
+        json!({"tenant_id": tenant, "config_value": {"f": preference}}).to_string()
+    };
+    let rule =
+        "DTSTART;TZID=Europe/Berlin:20261201T090000\nRRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,FR";
+    let body = [
+        line("a", json!({"enabled": true, "rrule": rule})),
+        line("b", json!({"enabled": true, "rrule": "FREQ=YEARLY"})),
+        line("c", json!({"timezone": "UTC", "rrule": rule})),
+        line("d", json!({"enabled": true, "rrule": 7})),
+    ]
+    .join("\n");
+    let imported = server.call(Method::POST, "preferences/import", &body).await;
+    let report: Value = imported.json().await.unwrap();
+    assert_eq!(report["imported"], 1, "{report}");
+    for (place, part) in [
+        "/config_value/f/rrule: \"FREQ=YEARLY\" has FREQ=YEARLY",
+        "says timezone, and so does the preference",
+        "text in quotes",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let error = report["errors"][place]["errors"][0].as_str().unwrap();
+        assert!(error.contains(part), "{error}");
+    }
+    let stored = server.get("tenants/a/configs/feature_preferences").await;
+    assert_eq!(
+        stored["config_value"]["f"],
+        json!({"enabled": true, "frequency": "weekly", "interval": 2, "preferred_day": ["monday", "friday"],
+            "preferred_time": ["09:00"], "start_date": "2026-12-01", "timezone": "Europe/Berlin"})
     );
 }
 
