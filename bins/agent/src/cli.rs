@@ -76,7 +76,7 @@ pub(crate) enum Command {
     /// List, replay or discard dead letters (items that failed for good); requires a running agent
     #[command(subcommand, after_help = examples::DEAD_LETTERS)]
     DeadLetters(DeadLetters),
-    /// List the jobs whose results cannot be delivered; requires a running agent
+    /// List the deliveries of results that fail or were given up; requires a running agent
     #[command(after_help = examples::DELIVERIES)]
     Deliveries {
         /// Print JSON

@@ -21,14 +21,20 @@ pub(crate) fn remedy(kind: &FindingKind) -> String {
         FindingKind::Paused(job_id) => {
             return format!("Find out why, then `punctual-agent resume {job_id}`");
         }
-        FindingKind::Preferences(_) => "Check the Config Database and CONFIG_SERVICE_URL",
-        FindingKind::DeadLetters => {
-            "Replay or discard them; `punctual-agent dead-letters list` lists them"
+        FindingKind::Preferences { .. } => "Check the Config Database and CONFIG_SERVICE_URL",
+        FindingKind::DeadLetters(job_id) => {
+            return format!(
+                "Replay or discard them; `punctual-agent dead-letters list --job {job_id}` lists them"
+            );
         }
-        FindingKind::Quarantine => {
+        FindingKind::Quarantine(_) => {
             "Correct them in the Config Database; `punctual-agent quarantine` lists them"
         }
-        FindingKind::DeliveryGivenUp(_) => "`punctual-agent results --batch ID` prints them",
+        FindingKind::DeliveryGivenUp(_) => {
+            "Bring the destination back, or replace it in `deliver` of the job by one other of the same kind; then deliver \
+             again on the operations page. If the job delivers to none or several others of the kind, the results go to \
+             the old one. `punctual-agent results --batch ID` prints them"
+        }
         FindingKind::Failing(Operation::FindSourceFile(_)) => {
             "Put the file there, or correct its path in batch_config.json"
         }
@@ -60,23 +66,32 @@ mod tests {
                 FindingKind::Failing(Operation::ReadQueues),
                 "BATCH_STORE_URL",
             ),
-            (FindingKind::Preferences(job.clone()), "CONFIG_SERVICE_URL"),
+            (
+                FindingKind::Preferences {
+                    jobs: vec![job.clone()],
+                    cause: String::new(),
+                },
+                "CONFIG_SERVICE_URL",
+            ),
             (
                 FindingKind::Failing(Operation::WriteLastKnownGood(feature)),
                 "CONFIG_LAST_KNOWN_GOOD_PATH",
             ),
-            (FindingKind::Paused(job), "`punctual-agent resume posts`"),
             (
-                FindingKind::DeadLetters,
-                "`punctual-agent dead-letters list`",
+                FindingKind::Paused(job.clone()),
+                "`punctual-agent resume posts`",
             ),
-            (FindingKind::Quarantine, "`punctual-agent quarantine`"),
+            (
+                FindingKind::DeadLetters(job.clone()),
+                "`punctual-agent dead-letters list --job posts`",
+            ),
+            (FindingKind::Quarantine(job), "`punctual-agent quarantine`"),
         ] {
             let text = remedy(&kind);
             assert!(text.contains(name), "{text}");
             assert!(!remedies::remedy(&kind).contains(name));
         }
-        let usual = remedies::remedy(&FindingKind::Replica);
-        assert_eq!(remedy(&FindingKind::Replica), usual);
+        let replica = FindingKind::Replica("a".to_owned());
+        assert_eq!(remedy(&replica), remedies::remedy(&replica));
     }
 }

@@ -203,7 +203,11 @@ impl Display {
             since.is_none_or(|since| now - since >= SHOW_FINDING_AFTER)
         };
         let before = std::mem::take(&mut self.wrong);
-        for finding in findings.all().filter(|finding| lasts(finding.since)) {
+        for finding in findings
+            .all()
+            .into_iter()
+            .filter(|finding| lasts(finding.since))
+        {
             let key = (remedies::link(&finding.kind), finding.since);
             if !before.contains(&key) {
                 let text = remedies::in_words(finding, remedy);

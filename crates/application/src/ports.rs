@@ -63,13 +63,15 @@ pub use config_database::{
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 pub use operations::{
-    AuditEntry, FailingDeliveries, JobActivity, NewRequest, OperatorStore, ReplicaLease, Request,
+    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, FailingDeliveries,
+    JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Redelivery, ReplicaLease, Request,
+    StoredDelivery,
 };
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use result_sink::{ResultSink, SinkError};
 pub use store_error::{StoreError, StoreErrorKind};
-pub use work_queue::{Enqueued, Leadership, WorkQueue};
+pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
 pub use self::{

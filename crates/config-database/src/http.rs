@@ -215,7 +215,8 @@ impl ConfigStore {
         let own = open
             .route("/openapi.json", get(openapi))
             .merge(page::routes(&app))
-            .fallback(not_found);
+            .fallback(not_found)
+            .layer(middleware::from_fn(page::for_browsers));
         let api = Router::new().nest("/api/v1", api);
         let api = access.protect_from(api, Senders::WithKey(Arc::clone(&api_origins)));
         let router = access

@@ -62,7 +62,7 @@ pub use work::{
     batch::{Batch, BatchStatus, NewBatch},
     chunk::Chunk,
     dead_letter::{DeadLetter, DeadLetterState},
-    delivery::Delivery,
+    delivery::{Delivery, without_secrets},
     item::{Item, ItemInput, KeyForm},
     job::{FailureLimit, JobKind, Overlap},
     outcome::{ItemResult, ItemStatus, SkipReason},

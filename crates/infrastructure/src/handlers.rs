@@ -35,6 +35,11 @@ pub trait HandlerKind: Send + Sync {
     fn group_by_parameters(&self) -> bool {
         false
     }
+
+    /// What the options name, for operators: the URL, the template or the model, without secrets.
+    fn target(&self, _options: &mut Fields<'_>) -> Option<String> {
+        None
+    }
 }
 
 /// The kinds of handlers that `purposes.json` may name.
@@ -69,10 +74,13 @@ impl HandlerKinds {
         let purposes = parse_purposes(document, &names, |place, purpose, fields| {
             let (kind, timeout) = (&self.0[place], timeout_of(purpose));
             let handler = kind.read(fields, timeout)?;
-            Some((handler, kind.group_by_parameters()))
+            let target = kind.target(fields);
+            let name = kind.name();
+            let named = target.map_or_else(|| name.to_owned(), |target| format!("{name} {target}"));
+            Some((handler, kind.group_by_parameters(), named))
         })?;
         let mut handlers = Handlers::default();
-        for (purpose, (handler, group_by_parameters)) in purposes {
+        for (purpose, (handler, group_by_parameters, named)) in purposes {
             let binding = Binding {
                 timeout: timeout_of(&purpose),
                 limits: PurposeLimits {
@@ -81,6 +89,7 @@ impl HandlerKinds {
                     tokens_per_minute: purpose.tokens_per_minute,
                 },
                 group_by_parameters,
+                handler: Some(named),
             };
             handlers.bind(purpose.purpose_id, handler, binding);
         }

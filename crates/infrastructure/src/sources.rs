@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     environment::secret,
-    handlers::endpoint::{body, no_answer},
+    handlers::endpoint::{body, host_of, no_answer},
     outbound::{EndpointError, endpoint_client, outgoing},
     strict_json,
 };
@@ -83,18 +83,21 @@ impl Sources {
                 } else {
                     &self.public
                 };
-                let mut request = client.get(outgoing(url, *private).map_err(unusable)?);
+                let url = outgoing(url, *private).map_err(unusable)?;
+                let host = host_of(&url);
+                let mut request = client.get(url);
                 if let Some(name) = api_key_env {
                     let key = secret(name)
                         .ok_or_else(|| invalid(format!("{name} is not set in the environment")))?;
                     request = request.bearer_auth(key.expose_secret());
                 }
                 let response = request.send().await;
-                let response = response.map_err(unavailable)?;
+                let response = response.map_err(|error| unavailable(&host, error))?;
                 let status = response.status();
-                let (body, longer) = body(response, MAX_BYTES).await.map_err(unavailable)?;
+                let body = body(response, MAX_BYTES).await;
+                let (body, longer) = body.map_err(|error| unavailable(&host, error))?;
                 if !status.is_success() {
-                    let message = format!("the remote endpoint answered {status}");
+                    let message = format!("{host} answered {status}");
                     return Err(ItemSourceError::new(kind_of(status), message));
                 }
                 if longer {
@@ -159,8 +162,8 @@ fn unreadable(error: io::Error) -> ItemSourceError {
     ItemSourceError::new(kind, error.to_string()).with_source(error)
 }
 
-fn unavailable(error: reqwest::Error) -> ItemSourceError {
-    let (message, error) = no_answer(error);
+fn unavailable(host: &str, error: reqwest::Error) -> ItemSourceError {
+    let (message, error) = no_answer(host, error);
     ItemSourceError::new(ItemSourceErrorKind::Unavailable, message).with_source(error)
 }
 

@@ -4,14 +4,16 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use axum::{
     Json,
-    extract::{ConnectInfo, FromRequestParts, Query, State, rejection::QueryRejection},
+    extract::{ConnectInfo, FromRequestParts, State},
     http::request::Parts,
 };
-use punctual_application::Actor;
+use punctual_application::{Actor, ports::AuditFilter};
 use punctual_web::page::root_of;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{
-    App, PageQuery,
+    App, Listed, PageQuery,
     model::AuditLog,
     problem::{AnyProblem, Problem},
 };
@@ -40,17 +42,26 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestActor {
     }
 }
 
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Only this action, such as `pause`.
+    action: Option<String>,
+    /// Only entries about this subject, such as a job.
+    subject: Option<String>,
+}
+
 /// Actions of operators, newest first.
-#[utoipa::path(get, operation_id = "audit_log", path = "/audit-log", params(PageQuery), responses(
+#[utoipa::path(get, operation_id = "audit_log", path = "/audit-log", params(ListQuery, PageQuery), responses(
     (status = 200, body = AuditLog, description = "The audit log"),
     AnyProblem
 ))]
 pub(super) async fn list(
     State(app): State<App>,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    Listed(ListQuery { action, subject }, page): Listed<ListQuery>,
 ) -> Result<Json<AuditLog>, Problem> {
-    let Query(page) = query?;
-    let (entries, next_cursor) = app.operator.operations.audit_log(&page.into()).await?;
+    let filter = AuditFilter { action, subject };
+    let (entries, next_cursor) = app.operator.operations.audit_log(&filter, &page).await?;
     Ok(Json(AuditLog {
         entries,
         next_cursor,

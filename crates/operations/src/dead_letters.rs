@@ -1,4 +1,4 @@
-//! Items that failed for good: list them, run them again, or let them go.
+//! Items that failed for good: list them, run them again, discard them, or open again what was discarded.
 
 use axum::{
     Json,
@@ -6,7 +6,7 @@ use axum::{
     extract::{Path, State},
 };
 use punctual_application::{
-    DeadLetterSelection, DiscardReport, ReplayReport, ports::DeadLetterFilter,
+    DeadLetterSelection, DiscardReport, ReopenReport, ReplayReport, ports::DeadLetterFilter,
 };
 use punctual_domain::{DeadLetterState, ItemId, JobId};
 use serde::Deserialize;
@@ -47,6 +47,7 @@ pub(super) async fn list(
         job_id: query.job_id,
         item_id: query.tenant_id,
         state: query.state,
+        ..DeadLetterFilter::default()
     };
     let (dead_letters, next_cursor) = app.operator.reader.dead_letters(&filter, &page).await?;
     Ok(Json(DeadLetters {
@@ -59,7 +60,7 @@ pub(super) async fn list(
 ///
 /// One that is named and whose job or purpose is gone is refused, and nothing is changed. Of all that are open, such are
 /// left out, and counted with the reason.
-#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", params(("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours replays nothing twice")), request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
+#[utoipa::path(post, operation_id = "replay_dead_letters", path = "/dead-letters/replay", params(("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours replays nothing twice")), request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` for all that are open"), responses(
     (status = 200, body = ReplayReport, description = "The replayed dead letters"),
     AnyProblem
 ))]
@@ -74,18 +75,37 @@ pub(super) async fn replay_many(
     Ok(Json(done.await?))
 }
 
-/// Discards open dead letters.
-#[utoipa::path(post, operation_id = "discard_dead_letters", path = "/dead-letters/discard", request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` or `{}` for all that are open"), responses(
+/// Discards open dead letters. They can be reopened for 30 days; after that, later discards remove them.
+#[utoipa::path(post, operation_id = "discard_dead_letters", path = "/dead-letters/discard", params(("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours discards nothing more")), request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, or `{\"all\": true}` for all that are open"), responses(
     (status = 200, body = DiscardReport, description = "The discarded dead letters"),
     AnyProblem
 ))]
 pub(super) async fn discard_many(
     State(app): State<App>,
     RequestActor(actor): RequestActor,
+    IdempotencyHeader(key): IdempotencyHeader,
     body: Bytes,
 ) -> Result<Json<DiscardReport>, Problem> {
     let selection = selection(&body)?;
-    Ok(Json(app.operator.discard(&actor, &selection).await?))
+    let done = app.operator.discard(&actor, key.as_ref(), &selection);
+    Ok(Json(done.await?))
+}
+
+/// Opens dead letters again that were discarded in the last 30 days. The `discarded_at` of one discard selects what it has
+/// settled.
+#[utoipa::path(post, operation_id = "reopen_dead_letters", path = "/dead-letters/reopen", params(("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours opens nothing more")), request_body(content = DeadLetterSelection, description = "`{\"ids\": [1, 2]}`, `{\"job_id\": JOB, \"tenant_id\": ID}`, `{\"discarded_at\": INSTANT}`, or `{\"all\": true}` for all that were discarded"), responses(
+    (status = 200, body = ReopenReport, description = "The number of dead letters that are open again"),
+    AnyProblem
+))]
+pub(super) async fn reopen_many(
+    State(app): State<App>,
+    RequestActor(actor): RequestActor,
+    IdempotencyHeader(key): IdempotencyHeader,
+    body: Bytes,
+) -> Result<Json<ReopenReport>, Problem> {
+    let selection = selection(&body)?;
+    let done = app.operator.reopen(&actor, key.as_ref(), &selection);
+    Ok(Json(done.await?))
 }
 
 /// Runs an open dead letter again.
@@ -105,16 +125,19 @@ pub(super) async fn replay_one(
 }
 
 /// Discards an open dead letter.
-#[utoipa::path(post, operation_id = "discard_dead_letter", path = "/dead-letters/{id}/discard", params(("id" = i64, Path, description = "Id of the dead letter")), responses(
+#[utoipa::path(post, operation_id = "discard_dead_letter", path = "/dead-letters/{id}/discard", params(("id" = i64, Path, description = "Id of the dead letter"), ("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours gets the same answer")), responses(
     (status = 200, body = DiscardReport, description = "The dead letter is discarded"),
     AnyProblem
 ))]
 pub(super) async fn discard_one(
     State(app): State<App>,
     RequestActor(actor): RequestActor,
+    IdempotencyHeader(key): IdempotencyHeader,
     Path(id): Path<String>,
 ) -> Result<Json<DiscardReport>, Problem> {
-    Ok(Json(app.operator.discard(&actor, &one(&id)?).await?))
+    let selection = one(&id)?;
+    let done = app.operator.discard(&actor, key.as_ref(), &selection);
+    Ok(Json(done.await?))
 }
 
 fn one(id: &str) -> Result<DeadLetterSelection, Problem> {

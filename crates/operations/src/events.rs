@@ -17,7 +17,7 @@ use punctual_domain::{Batch, BatchStatus};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{App, model, problem::AnyProblem};
+use super::{App, feed::Read, model, problem::AnyProblem};
 
 /// How long a stream waits for the store before it begins with nothing.
 const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,7 +37,14 @@ pub(super) async fn stream(
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (changes, feed) = (app.operator.reader.changes(), Arc::clone(&app.batches));
     let operator = app.operator.clone();
-    let mut batches = feed.subscribe(changes, move || current(operator.clone()));
+    let mut batches = feed.subscribe(changes, move || {
+        let operator = operator.clone();
+        async move {
+            let value = current(&operator).await.ok();
+            let failed = value.is_none();
+            Read { value, failed }
+        }
+    });
     let first = batches.wait_for(Option::is_some);
     let _ = tokio::time::timeout(FIRST_READ_TIMEOUT, first)
         .await
@@ -73,7 +80,7 @@ pub(super) async fn stream(
 /// Batches that are not over, and the newest of all.
 pub(crate) type Batches = Arc<HashMap<Uuid, Batch>>;
 
-async fn current(operator: Operator) -> Result<Batches, StoreError> {
+async fn current(operator: &Operator) -> Result<Batches, StoreError> {
     let mut batches = HashMap::new();
     for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
         let newest = operator.newest(status, MAX_BATCHES).await?;

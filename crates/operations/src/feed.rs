@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use punctual_application::ports::StoreError;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -17,6 +16,14 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest wait for a change after that, for what is not announced: what is wrong depends on the time, and processes that
 /// share a `SQLite` file do not notify each other.
 const MAX_WAIT: Duration = Duration::from_secs(14);
+
+/// What was read.
+pub(crate) struct Read<T> {
+    /// What the streams show; `None`: what they have shown before.
+    pub(crate) value: Option<T>,
+    /// Whether the store failed: then the next read is a second later.
+    pub(crate) failed: bool,
+}
 
 /// The value that all open streams of one kind show; `None` until the store has answered.
 pub(crate) struct Feed<T>(Mutex<Weak<watch::Sender<Option<T>>>>);
@@ -35,7 +42,7 @@ impl<T: Send + Sync + 'static> Feed<T> {
         read: impl Fn() -> F + Send + Sync + 'static,
     ) -> watch::Receiver<Option<T>>
     where
-        F: Future<Output = Result<T, StoreError>> + Send,
+        F: Future<Output = Read<T>> + Send,
     {
         let mut shared = self.shared();
         if let Some(sender) = shared.upgrade() {
@@ -51,10 +58,12 @@ impl<T: Send + Sync + 'static> Feed<T> {
         tokio::spawn(async move {
             loop {
                 changes.borrow_and_update();
-                match read().await {
-                    Ok(value) => _ = sender.send_replace(Some(value)),
-                    // The streams keep what they show until the next read, a second later.
-                    Err(_) => changes.mark_changed(),
+                let Read { value, failed } = read().await;
+                if failed {
+                    changes.mark_changed();
+                }
+                if value.is_some() {
+                    sender.send_replace(value);
                 }
                 let news = async {
                     sleep(MIN_INTERVAL).await;
@@ -74,6 +83,16 @@ impl<T: Send + Sync + 'static> Feed<T> {
             }
         });
         receiver
+    }
+
+    /// What the open streams show; `None`: no stream is open, or nothing has been read for them.
+    pub(crate) fn latest(&self) -> Option<T>
+    where
+        T: Clone,
+    {
+        let sender = self.shared().upgrade()?;
+        let latest = sender.borrow();
+        latest.clone()
     }
 
     fn shared(&self) -> MutexGuard<'_, Weak<watch::Sender<Option<T>>>> {

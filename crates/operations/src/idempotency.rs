@@ -2,6 +2,8 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use punctual_application::{IdempotencyKey, OperatorError};
+use serde::Serialize;
+use serde_json::json;
 
 use super::{App, problem::Problem};
 
@@ -12,10 +14,19 @@ const HEADER: &str = "idempotency-key";
 pub(super) struct IdempotencyHeader(pub(super) Option<IdempotencyKey>);
 
 impl IdempotencyHeader {
-    /// The key of a form; one without a key is done each time that it is sent.
-    pub(super) fn of_form(key: Option<String>) -> Result<Self, OperatorError> {
-        let key = key.filter(|key| !key.is_empty());
-        Ok(Self(key.map(|key| IdempotencyKey::new(&key)).transpose()?))
+    /// The key of what a form asks for: all buttons of a page send the key of the page, and each action on each selection is a
+    /// request of its own. One without a key is done each time that it is sent.
+    pub(super) fn of_form(
+        key: Option<String>,
+        action: &str,
+        asked: &impl Serialize,
+    ) -> Result<Self, OperatorError> {
+        let Some(key) = key.filter(|key| !key.is_empty()) else {
+            return Ok(Self(None));
+        };
+        let asked = blake3::hash(json!([action, asked]).to_string().as_bytes()).to_hex();
+        let key = IdempotencyKey::new(&format!("{key}-{}", &asked[..16]))?;
+        Ok(Self(Some(key)))
     }
 }
 
@@ -34,6 +45,33 @@ impl FromRequestParts<App> for IdempotencyHeader {
             (Some(_), Some(_)) => Err(Problem::bad_request(
                 "the header Idempotency-Key is given twice; send it once",
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_action_on_each_selection_of_a_page_has_a_key_of_its_own() {
+        let key = |action: &str, ids: &[i64]| {
+            let key = Some("page".to_owned());
+            let IdempotencyHeader(key) = IdempotencyHeader::of_form(key, action, &ids).unwrap();
+            key.unwrap().to_string()
+        };
+        assert_eq!(key("discard", &[1]), key("discard", &[1]));
+        let keys = [
+            key("discard", &[1]),
+            key("discard", &[2]),
+            key("replay", &[1]),
+        ];
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), 3, "{keys:?}");
+        assert!(keys.iter().all(|key| key.starts_with("page-")), "{keys:?}");
+        for none in [None, Some(String::new())] {
+            let IdempotencyHeader(key) = IdempotencyHeader::of_form(none, "replay", &1).unwrap();
+            assert_eq!(key, None);
         }
     }
 }

@@ -105,6 +105,8 @@ struct App {
     signed_out: Arc<page::SignedOut>,
     /// What all open overviews show.
     live: Arc<Feed<page::LiveSection>>,
+    /// What all other open pages show.
+    news: Arc<Feed<page::News>>,
     /// What all open event streams have seen.
     batches: Arc<Feed<events::Batches>>,
     /// Is cancelled when the process stops, and streams end.
@@ -140,8 +142,11 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::replay_many))
         .routes(routes!(dead_letters::discard_many))
+        .routes(routes!(dead_letters::reopen_many))
         .routes(routes!(dead_letters::replay_one))
         .routes(routes!(dead_letters::discard_one))
+        .routes(routes!(deliveries::deliver_again))
+        .routes(routes!(findings::acknowledge))
         .routes(routes!(audit::list))
         .routes(routes!(tenants::runs))
         .routes(routes!(explain::tenant))
@@ -179,6 +184,7 @@ impl Operations {
             guesses: Arc::default(),
             signed_out: Arc::default(),
             live: Arc::default(),
+            news: Arc::default(),
             batches: Arc::default(),
             stop: self.stop,
             api_key: self.access.key_hash(),
@@ -206,7 +212,10 @@ impl Operations {
                 app.clone(),
                 auth::require_key,
             ));
-        let router = open.merge(keyed).merge(page::routes());
+        let router = open
+            .merge(keyed)
+            .merge(page::routes())
+            .layer(middleware::from_fn(page::for_browsers));
         self.access
             .protect(router)
             .layer(CatchPanicLayer::new())

@@ -7,41 +7,13 @@
 use chrono::{DateTime, Utc};
 use punctual_application::{
     DueItems, JobView, Quarantined, Severity,
-    ports::{AuditEntry, FailingDeliveries, StoredResult},
+    ports::{AuditEntry, DeliveryState, StoredDelivery, StoredResult},
 };
 use punctual_domain::{self as domain, BatchStatus, DeadLetter, JobId, Trigger};
 pub use punctual_web::health::{Liveness, Readiness, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-/// What is wrong.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct FindingList {
-    /// What is wrong, the worst first.
-    pub findings: Vec<Finding>,
-}
-
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// Description in words.
-    pub what: String,
-    /// What to do about it.
-    pub remedy: String,
-    /// Since when; `null`: it is not known.
-    pub since: Option<DateTime<Utc>>,
-}
-
-/// Deliveries that fail.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Deliveries {
-    /// The jobs whose results are not delivered: once per job for those that are retried, and once for those of the last
-    /// seven days that were given up.
-    pub deliveries: Vec<FailingDeliveries>,
-}
 
 /// The jobs in effect.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -115,6 +87,8 @@ pub struct BatchProgress {
     pub succeeded: u64,
     /// Number of items that failed for good.
     pub failed: u64,
+    /// Number of those that failed and have been replayed since.
+    pub replayed: u64,
     /// Number of items that were not run, for a reason.
     pub skipped: u64,
     /// Part of the items that have an outcome, 0.0 to 100.0, cut to tenths.
@@ -137,6 +111,7 @@ impl From<&domain::Batch> for Batch {
                 processed,
                 succeeded: batch.succeeded,
                 failed: batch.failed,
+                replayed: batch.replayed,
                 skipped: batch.skipped,
                 percentage: permille as f64 / 10.0,
             },
@@ -200,6 +175,121 @@ pub struct DeadLetters {
     pub dead_letters: Vec<DeadLetter>,
     /// The `cursor` of the next page; `null`: this is the last one.
     pub next_cursor: Option<String>,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FindingList {
+    /// What is wrong: what is acknowledged last, and the worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// The same for the same cause, such as `paused/posts`.
+    pub id: String,
+    /// Changes with the cause: an acknowledgement holds for one state.
+    pub state: Uuid,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Description in words.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Since when; `null`: it is not known.
+    pub since: Option<DateTime<Utc>>,
+    /// Who knows of it, and since when; `null`: it is news.
+    pub acknowledged: Option<Acknowledged>,
+}
+
+/// That an operator knows of a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Acknowledged {
+    /// Who acknowledged it.
+    pub by: String,
+    /// Time of the acknowledgement.
+    pub at: DateTime<Utc>,
+}
+
+/// What an operator says about a finding.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcknowledgeRequest {
+    /// Id of the finding.
+    pub id: String,
+    /// The state of the finding that is acknowledged. Another one is news.
+    pub state: Uuid,
+    /// Whether it is known (the default); `false` withdraws the acknowledgement.
+    #[serde(default = "yes")]
+    pub known: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Finding {
+    pub(crate) fn of(finding: &punctual_application::Finding, remedy: String) -> Self {
+        let known = finding.acknowledged.as_ref();
+        Self {
+            id: finding.id(),
+            state: finding.state(),
+            severity: finding.severity,
+            what: finding.in_full(),
+            remedy,
+            since: finding.since,
+            acknowledged: known.map(|known| Acknowledged {
+                by: known.by.clone(),
+                at: known.at,
+            }),
+        }
+    }
+}
+
+/// A page of deliveries.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Deliveries {
+    /// Deliveries of batches that are over, newest first.
+    pub deliveries: Vec<Delivery>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// The results of a batch on their way to one place.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Delivery {
+    /// Number of the delivery.
+    pub id: i64,
+    /// Batch whose results are delivered.
+    pub batch_id: Uuid,
+    /// The job.
+    pub job_id: JobId,
+    /// Where they go, such as `file out.ndjson`. What may be secret of a URL is left out.
+    pub target: String,
+    /// `open`, `done` or `given_up`.
+    pub state: DeliveryState,
+    /// Number of failures in a row.
+    pub tries: u32,
+    /// Next try; `null`: there is none.
+    pub next_try: Option<DateTime<Utc>>,
+    /// Reason of the last failure; `null`: there was none.
+    pub reason: Option<String>,
+}
+
+impl From<StoredDelivery> for Delivery {
+    fn from(stored: StoredDelivery) -> Self {
+        Self {
+            id: stored.id,
+            batch_id: stored.batch_id,
+            job_id: stored.job_id,
+            target: stored.target.to_string(),
+            state: stored.state,
+            tries: stored.tries,
+            next_try: stored.next_try,
+            reason: stored.reason,
+        }
+    }
 }
 
 /// A page of the audit log.

@@ -10,41 +10,66 @@
 //! 3. A line in [`routes`], one in `templates/nav.html` if it belongs into every page's head, and a sentence in
 //!    `docs/architecture/batch_processing_architecture.md`.
 //!
-//! A form posts to the address of its page, which answers with a redirect; every change goes through the operator, which
-//! writes the audit log. Addresses begin with `punctual_web::page::root`, since the router may be nested.
+//! A form posts to the address of its page. What it did, or why it did nothing, is said on the page that it redirects to
+//! ([`answer::Done`]); a slip is said at its field, on the same page with what was put in ([`Visitor::refused`]); what affects
+//! much asks first, with how much ([`confirm::Confirm`]). Every change goes through the operator, which writes the audit log.
+//! Filters stand in the address.
+//!
+//! A part of a page with an `id` and `data-live` is kept up to date by the script, which reads the page again when something has
+//! happened, and every half minute, and patches what differs; rows have a `data-key` that no other row has. The function of such
+//! a page takes a [`Live`] visitor. Addresses begin with `punctual_web::page::root`, since the router may be nested; those of
+//! redirects do not, as [`Site::answer`] adds it.
 
+mod answer;
+mod audit;
 mod backfill;
 mod batches;
+mod confirm;
 mod dead_letters;
+mod deliveries;
 mod jobs;
+mod live;
 mod overview;
+mod pager;
+mod quarantine;
+mod search;
 mod tenant;
 mod visitor;
 
+use self::pager::{Pager, PagerQuery};
+use self::visitor::{Live, Visitor};
+pub(super) use self::{live::News, overview::LiveSection, visitor::SignedOut};
+use super::{App, problem::Problem};
 use askama::Template;
 use axum::{
     Router,
-    extract::{Query, State, rejection::QueryRejection},
-    middleware,
-    response::Html,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
     routing::{get, post},
 };
-use chrono::{DateTime, Utc};
-use punctual_application::{Replicas, ports::AuditEntry};
+use chrono::{DateTime, SecondsFormat, Utc};
+use punctual_application::{Replicas, amount, caller};
+use punctual_domain::{ItemStatus, JobId};
 use punctual_web::{
     Site,
-    format::utc,
+    format::{time, utc},
     page::{asset, assets},
 };
 
-use self::visitor::Visitor;
-pub(super) use self::{overview::LiveSection, visitor::SignedOut};
-use super::{App, PageQuery, problem::Problem};
+/// Rows of a list on one page: on a phone, a card each.
+const ROWS_PER_PAGE: u32 = 20;
+/// Characters of an error that are shown at once; the rest on request.
+const BRIEF: usize = 160;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(overview::show))
-        .route("/live", get(overview::live))
+        .route("/live", get(live::overview))
+        .route("/news", get(live::news))
+        .route("/findings", post(overview::acknowledge))
+        .route("/search", get(search::show))
         .route("/sign-in", get(visitor::form).post(visitor::sign_in))
         .route("/sign-out", post(visitor::sign_out))
         .route("/jobs", get(jobs::list))
@@ -64,9 +89,11 @@ pub(super) fn routes() -> Router<App> {
             "/dead-letters",
             get(dead_letters::list).post(dead_letters::act),
         )
-        .route("/quarantine", get(dead_letters::quarantine))
+        .route("/deliveries", get(deliveries::list).post(deliveries::again))
+        .route("/quarantine", get(quarantine::list))
         .route("/replicas", get(replicas))
-        .route("/audit-log", get(audit_log))
+        .route("/audit-log", get(audit::list))
+        .layer(middleware::from_fn(answer::say_once))
         .merge(assets())
         .route(
             "/assets/operations.css",
@@ -88,36 +115,120 @@ static SITE: Site = Site {
     shows_version: true,
 };
 
+/// Middleware: [`Site::for_browsers`]. Metrics are for programs.
+pub(super) async fn for_browsers(request: Request, next: Next) -> Response {
+    if request.uri().path() == "/metrics" {
+        return next.run(request).await;
+    }
+    SITE.for_browsers(request, next).await
+}
+
 /// A page, or the fragment of one.
 fn render(template: &impl Template) -> Result<Html<String>, Problem> {
     Ok(SITE.render(template)?)
 }
 
+/// A page with the status of what was wrong with a form.
+fn render_wrong(template: &impl Template, wrong: bool) -> Result<Response, Problem> {
+    let status = if wrong {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, render(template)?).into_response())
+}
+
+/// An instant as HTML, or a dash.
 #[expect(clippy::ref_option, reason = "templates lend a field")]
-fn utc_or_dash(instant: &Option<DateTime<Utc>>) -> String {
-    instant.as_ref().map_or_else(|| "–".to_owned(), utc)
+fn time_or_dash(instant: &Option<DateTime<Utc>>) -> String {
+    instant.as_ref().map_or_else(|| "–".to_owned(), time)
 }
 
-#[derive(Template)]
-#[template(path = "audit_log.html")]
-struct AuditLogPage {
-    visitor: Visitor,
-    entries: Vec<AuditEntry>,
-    next: Option<String>,
+/// An instant as an address has it.
+fn since(instant: &DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-async fn audit_log(
-    State(app): State<App>,
-    visitor: Visitor,
-    query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<Html<String>, Problem> {
-    let Query(page) = query?;
-    let (entries, next) = app.operator.operations.audit_log(&page.into()).await?;
-    render(&AuditLogPage {
-        visitor,
-        entries,
-        next,
-    })
+/// [`amount`] of what a list holds.
+fn count_of(count: usize, one: &str) -> String {
+    amount(count as u64, one)
+}
+
+/// A text as HTML.
+fn escape(text: &str) -> String {
+    let escaped = askama::filters::escape(text, askama::filters::Html);
+    escaped.map_or_else(|never| match never {}, |safe| safe.to_string())
+}
+
+/// An error as HTML: a long one is cut, and shown as a whole on request.
+fn brief(text: &str) -> String {
+    cut(text, "<code>", "</code>")
+}
+
+/// A sentence as HTML, which may hold an error: a long one is cut, and shown as a whole on request.
+fn brief_text(text: &str) -> String {
+    cut(text, "", "")
+}
+
+fn cut(text: &str, open: &str, close: &str) -> String {
+    match text.char_indices().nth(BRIEF) {
+        None => format!("{open}{}{close}", escape(text)),
+        Some((end, _)) => format!(
+            "<details><summary>{open}{}…{close}</summary><pre>{}</pre></details>",
+            escape(&text[..end]),
+            escape(text)
+        ),
+    }
+}
+
+/// The class of the badge of a result.
+fn status_class(status: ItemStatus) -> &'static str {
+    match status {
+        ItemStatus::Succeeded => "on",
+        ItemStatus::Failed => "wrong",
+        ItemStatus::Skipped => "notice",
+        ItemStatus::Running => "",
+    }
+}
+
+/// Whether a filter of results is of this status.
+fn is_status(filter: Option<ItemStatus>, word: &str) -> bool {
+    filter.is_some_and(|status| status.as_str() == word)
+}
+
+/// An entry of a list to choose from.
+struct Choice {
+    value: String,
+    selected: bool,
+}
+
+impl Choice {
+    fn among<T: Into<String>>(values: impl IntoIterator<Item = T>, chosen: &str) -> Vec<Self> {
+        let choice = |value: T| {
+            let value = value.into();
+            let selected = value == chosen;
+            Self { value, selected }
+        };
+        values.into_iter().map(choice).collect()
+    }
+}
+
+impl App {
+    /// The jobs to choose from; also one that is asked for and does not exist any more.
+    fn job_choices(&self, chosen: &str) -> Vec<Choice> {
+        let jobs = self.operator.jobs.current();
+        let mut ids: Vec<String> = jobs.jobs.iter().map(|job| job.job_id.to_string()).collect();
+        if !chosen.is_empty() && !ids.iter().any(|id| id == chosen) {
+            ids.push(chosen.to_owned());
+        }
+        Choice::among(ids, chosen)
+    }
+}
+
+/// The job of a filter; an empty field means all.
+fn job_of(job: &str) -> Result<Option<JobId>, Problem> {
+    let job = job.trim();
+    Ok((!job.is_empty()).then(|| JobId::new(job)).transpose()?)
 }
 
 #[derive(Template)]
@@ -127,9 +238,12 @@ struct ReplicasPage {
     replicas: Replicas,
 }
 
-async fn replicas(State(app): State<App>, visitor: Visitor) -> Result<Html<String>, Problem> {
+async fn replicas(State(app): State<App>, Live(visitor): Live) -> Result<Html<String>, Problem> {
     render(&ReplicasPage {
         visitor,
         replicas: app.operator.replicas().await?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,11 @@ impl Problem {
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self(punctual_web::Problem::bad_request(detail))
     }
+
+    /// What is wrong, and what to do.
+    pub(super) fn detail(&self) -> &str {
+        self.0.detail()
+    }
 }
 
 impl IntoResponse for Problem {
@@ -48,7 +53,7 @@ impl From<OperatorError> for Problem {
             OperatorError::Store(error) => return error.into(),
             OperatorError::Invalid(_) => StatusCode::BAD_REQUEST,
             OperatorError::NotFound(_) => StatusCode::NOT_FOUND,
-            OperatorError::Conflict(_) => StatusCode::CONFLICT,
+            OperatorError::Conflict(_) | OperatorError::Changed(_) => StatusCode::CONFLICT,
             OperatorError::OtherShard(_) => StatusCode::MISDIRECTED_REQUEST,
             OperatorError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             OperatorError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -18,19 +18,25 @@ pub fn remedy(kind: &FindingKind) -> String {
         FindingKind::NotPlanned => {
             "See the other reasons and the log. Nothing is lost: catch_up decides which missed runs are made up"
         }
-        FindingKind::Preferences(_) => "Check that the Config Database runs and can be reached",
+        FindingKind::Preferences { .. } => "Check that the Config Database runs and can be reached",
         FindingKind::Failing(operation) => of_operation(operation),
         FindingKind::Paused(_) => "Find out why, then resume it",
-        FindingKind::DeliveryFailing(_) => {
-            "Fix the destination in `deliver` of the job; deliveries are retried until \
-             `expires_after` has passed"
+        FindingKind::JobFailing(..) => {
+            "Correct what fails, then replay the dead letters of the job"
         }
-        FindingKind::DeliveryGivenUp(_) => "The results stay in the store",
-        FindingKind::Replica => {
+        FindingKind::DeliveryFailing(_) => {
+            "Bring the destination back: deliveries are retried until `expires_after` has passed. If you replace it in \
+             `deliver` of the job by one other of the same kind, deliver again: all results then go to that one"
+        }
+        FindingKind::DeliveryGivenUp(_) => {
+            "Bring the destination back, or replace it in `deliver` of the job by one other of the same kind; then deliver \
+             again. If the job delivers to none or several others of the kind, the results go to the old one"
+        }
+        FindingKind::Replica(_) => {
             "Other replicas take over its work, unless its job is paused or no replica is left"
         }
-        FindingKind::DeadLetters => "Replay or discard them",
-        FindingKind::Quarantine => "Correct them in the Config Database",
+        FindingKind::DeadLetters(_) => "Replay or discard them",
+        FindingKind::Quarantine(_) => "Correct them in the Config Database",
         _ => "See the log",
     };
     text.to_owned()
@@ -64,17 +70,24 @@ fn of_operation(operation: &Operation) -> &'static str {
 /// The page to look at next.
 #[must_use]
 pub fn link(kind: &FindingKind) -> String {
-    let job_id = match kind {
-        FindingKind::NotPlannedYet | FindingKind::NotPlanned => return "/jobs".to_owned(),
-        FindingKind::Replica => return "/replicas".to_owned(),
-        FindingKind::DeadLetters => return "/dead-letters".to_owned(),
-        FindingKind::Quarantine => return "/quarantine".to_owned(),
-        FindingKind::Preferences(job_id)
-        | FindingKind::Paused(job_id)
-        | FindingKind::DeliveryFailing(job_id)
-        | FindingKind::DeliveryGivenUp(job_id) => Some(job_id),
-        FindingKind::Failing(operation) => operation.job_id(),
-        _ => None,
-    };
-    job_id.map_or_else(|| "/".to_owned(), |job_id| format!("/jobs/{job_id}"))
+    match kind {
+        FindingKind::NotPlannedYet | FindingKind::NotPlanned => "/jobs".to_owned(),
+        FindingKind::Replica(_) => "/replicas".to_owned(),
+        FindingKind::JobFailing(_, batch_id) => format!("/batches/{batch_id}"),
+        FindingKind::DeadLetters(job_id) => format!("/dead-letters?job={job_id}"),
+        FindingKind::Quarantine(job_id) => format!("/quarantine?job={job_id}"),
+        FindingKind::DeliveryFailing(job_id) | FindingKind::DeliveryGivenUp(job_id) => {
+            format!("/deliveries?job={job_id}")
+        }
+        FindingKind::Paused(job_id) => format!("/jobs/{job_id}"),
+        FindingKind::Preferences { jobs, .. } => match jobs.as_slice() {
+            [job_id] => format!("/jobs/{job_id}"),
+            _ => "/jobs".to_owned(),
+        },
+        FindingKind::Failing(operation) => match operation.job_id() {
+            Some(job_id) => format!("/jobs/{job_id}"),
+            None => "/".to_owned(),
+        },
+        _ => "/".to_owned(),
+    }
 }

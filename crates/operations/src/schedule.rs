@@ -75,6 +75,6 @@ pub(super) async fn upcoming(
     AnyProblem
 ))]
 pub(super) async fn quarantine(State(app): State<App>) -> Json<Quarantine> {
-    let (quarantine, count) = app.operator.quarantined(usize::MAX);
+    let (quarantine, count) = app.operator.quarantined(None, 0, usize::MAX);
     Json(Quarantine { quarantine, count })
 }

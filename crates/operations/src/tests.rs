@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use super::*;
 
-const NOW: &str = "2026-03-01T09:00:00Z";
+pub(crate) const NOW: &str = "2026-03-01T09:00:00Z";
 
 #[test]
 fn the_description_of_the_api() {
@@ -50,7 +50,7 @@ fn every_reference_of_the_description_leads_to_a_schema() {
 
 /// An operator of two jobs: `posts` serves Ann at 9:00 each day and cannot use what Bad has stored, `report` has a schedule
 /// of its own.
-fn operator(store: &Arc<FakeStore>) -> Operator {
+pub(crate) fn operator(store: &Arc<FakeStore>) -> Operator {
     let jobs = json!({"jobs": [
         {"job_id": "posts", "type": "individual_batch", "purpose_id": "post", "preference_based": true,
          "feature_type": "posts"},
@@ -178,10 +178,18 @@ async fn every_response() {
     api.end(ItemStatus::Failed).await;
     api.post("/api/v1/dead-letters/discard", json!({"all": true}))
         .await;
+    api.post("/api/v1/dead-letters/reopen", json!({"all": true}))
+        .await;
+    let findings = api.get("/api/v1/findings").await;
+    let finding = &findings["findings"][0];
+    let known = json!({"id": finding["id"], "state": finding["state"]});
+    api.post("/api/v1/findings/acknowledge", known).await;
+    api.get("/api/v1/deliveries?failed=true").await;
     api.call("POST", "/api/v1/jobs/posts/pause", "").await;
     api.get("/health/ready").await;
     api.call("POST", "/api/v1/jobs/posts/resume", "").await;
     api.get("/api/v1/audit-log?limit=2").await;
+    api.get("/api/v1/audit-log?action=acknowledge").await;
     api.post("/api/v1/jobs/posts/trigger", json!({"tenants": ["ann"]}))
         .await;
     api.status.publish(SchedulerStatus::default());
@@ -235,6 +243,13 @@ async fn every_kind_of_error() {
         ),
         ("dead-letters/replay", json!({"ids": [7]})),
         ("dead-letters/seven/discard", json!({})),
+        ("dead-letters/reopen", json!({"ids": [7]})),
+        ("deliveries/deliver-again", json!({})),
+        ("deliveries/deliver-again", json!({"all": true})),
+        (
+            "findings/acknowledge",
+            json!({"id": "store", "state": "6ba7b811-9dad-11d1-80b4-00c04fd430c8"}),
+        ),
         (
             "batches/6ba7b811-9dad-11d1-80b4-00c04fd430c8/cancel",
             json!({}),
@@ -300,6 +315,7 @@ impl CountingReader {
             total: 1,
             succeeded: 0,
             failed: 0,
+            replayed: 0,
             skipped: 0,
             created_at: NOW.parse().unwrap(),
             finished_at: None,

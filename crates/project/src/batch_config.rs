@@ -85,7 +85,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
         "add a purpose of purposes.json",
         parsed::<PurposeId>,
     );
-    fields.optional("description", text);
+    let description = fields.optional("description", text);
     let priority = fields
         .optional("priority", parse_priority)
         .unwrap_or_default();
@@ -113,6 +113,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             job_id: job_id?,
             kind: kind?,
             purpose_id: purpose_id?,
+            description: description.map(str::to_owned),
             priority,
             retry_limit: retry_limit.map(|limit| limit as u32),
             catch_up,

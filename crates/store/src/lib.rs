@@ -20,6 +20,7 @@
 mod batch_store;
 mod chunk_queue;
 mod claims;
+mod conditions;
 mod conversion;
 mod deliveries;
 mod driver;

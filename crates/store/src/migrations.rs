@@ -39,6 +39,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0008_narrow_results"
     "0009_rare_states"
     "0010_shards"
+    "0011_findings"
 };
 
 #[cfg(feature = "postgres")]
@@ -51,6 +52,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0006_narrow_results"
     "0007_rare_states"
     "0008_shards"
+    "0009_findings"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -83,7 +85,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 19] = [
+const TABLES: [(&str, i64); 20] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -103,6 +105,7 @@ const TABLES: [(&str, i64); 19] = [
     ("results", 6),
     ("preferences", 6),
     ("shards", 8),
+    ("acknowledgements", 9),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

@@ -1,17 +1,22 @@
 //! The port `OperatorStore`: what runs in sum, the audit log, and requests under idempotency keys.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{
-    AuditEntry, FailingDeliveries, JobActivity, NewRequest, OperatorStore, Page, Paged,
-    ReplicaLease, Request, StoreError,
+    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, FailingDeliveries,
+    JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Page, Paged, Redelivery, ReplicaLease,
+    Request, StoreError, StoredDelivery,
 };
+use punctual_domain::{Delivery, JobId};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::{
     Store,
-    driver::{FromRow, Row, values},
+    conditions::Conditions,
+    driver::{FromRow, Row, Value, values},
     errors::failed,
     reader::{before, paged},
 };
@@ -19,11 +24,23 @@ use crate::{
 /// How long a request under an idempotency key is remembered.
 const REQUEST_TTL: TimeDelta = TimeDelta::hours(24);
 
-const ACTIVITY: &str = "SELECT job_id, count(*),
-         CAST(coalesce(sum(CASE WHEN finished_at IS NOT NULL THEN total END), 0) AS BIGINT),
-         CAST(sum(succeeded) AS BIGINT), CAST(sum(failed) AS BIGINT),
+/// A failed item that was replayed counts as its replay ended; one that the replay skipped is still one that failed. While a batch is
+/// not over, its chunks say how its items ended. The job is an expression, so that batches are found by when they fell due.
+pub(crate) const ACTIVITY: &str = "SELECT job_id, count(*),
+         CAST(sum(succeeded + failed - replayed + skipped) AS BIGINT),
+         CAST(sum(succeeded) AS BIGINT), CAST(sum(failed - replayed) AS BIGINT),
          CAST(coalesce(max(CASE WHEN trigger = 'schedule' THEN created_at - scheduled_at END), 0) AS BIGINT)
-     FROM @batches WHERE scheduled_at >= $1 GROUP BY job_id ORDER BY job_id";
+     FROM (SELECT b.job_id || '' AS job_id, b.trigger, b.created_at, b.scheduled_at,
+               CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.succeeded) FROM @chunks c
+                   WHERE c.batch_id = b.batch_id), 0) ELSE b.succeeded END AS succeeded,
+               CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.failed) FROM @chunks c
+                   WHERE c.batch_id = b.batch_id), 0) ELSE b.failed END AS failed,
+               CASE WHEN b.trigger = 'replay' THEN 0 WHEN b.finished_at IS NULL THEN coalesce((SELECT
+                   sum(c.skipped + c.superseded) FROM @chunks c WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS skipped,
+               CASE WHEN b.failed > 0 OR b.finished_at IS NULL THEN (SELECT count(*) FROM @dead_letters d
+                   WHERE d.batch_id = b.batch_id AND d.state = 'replayed') ELSE 0 END AS replayed
+           FROM @batches b WHERE b.scheduled_at >= $1) a
+     GROUP BY job_id ORDER BY job_id";
 
 impl FromRow for JobActivity {
     fn from_row(mut row: Row) -> Result<Self, StoreError> {
@@ -62,10 +79,20 @@ const LEADER: &str =
 
 const FAILING_DELIVERIES: &str =
     "SELECT b.job_id, d.state, count(*), min(b.finished_at), coalesce(max(d.reason), '')
-     FROM @deliveries d JOIN @batches b ON b.batch_id = d.batch_id
-     WHERE d.state IN ('open', 'given_up') AND b.finished_at IS NOT NULL
-       AND (d.state = 'open' AND d.tries >= 2 OR d.state = 'given_up' AND b.finished_at >= $1)
-     GROUP BY b.job_id, d.state ORDER BY b.job_id, d.state";
+     FROM @deliveries d JOIN @batches b ON b.batch_id = d.batch_id";
+
+/// The deliveries that fail, in sum, by job.
+pub(crate) fn failing_deliveries(given_up_since: DateTime<Utc>) -> (String, Vec<Value>) {
+    let failing = wanted_deliveries(&DeliveryFilter {
+        failing_since: Some(given_up_since),
+        ..DeliveryFilter::default()
+    });
+    let sql = format!(
+        "{FAILING_DELIVERIES}{} GROUP BY b.job_id, d.state ORDER BY b.job_id, d.state",
+        failing.sql()
+    );
+    (sql, failing.values())
+}
 
 impl FromRow for FailingDeliveries {
     fn from_row(mut row: Row) -> Result<Self, StoreError> {
@@ -79,10 +106,101 @@ impl FromRow for FailingDeliveries {
     }
 }
 
+/// The sums are in the index of those that are open.
+pub(crate) const OPEN_DEAD_LETTERS: &str =
+    "SELECT o.job_id, o.letters, o.first_failed_at, n.batch_id
+     FROM (SELECT job_id, count(*) AS letters, min(failed_at) AS first_failed_at, max(id) AS newest
+           FROM @dead_letters WHERE state = 'open' GROUP BY job_id) o
+     JOIN @dead_letters n ON n.id = o.newest ORDER BY o.job_id";
+
+/// Reasons of the newest of each job: of those from the id on before which `$1` are newer.
+pub(crate) const REASONS: &str = "SELECT d.job_id, d.reason, count(*)
+     FROM (SELECT o.job_id, coalesce((SELECT n.id FROM @dead_letters n WHERE n.state = 'open' AND n.job_id = o.job_id
+                                      ORDER BY n.id DESC LIMIT 1 OFFSET $1), 0) AS from_id
+           FROM (SELECT DISTINCT job_id FROM @dead_letters WHERE state = 'open') o) j
+     CROSS JOIN @dead_letters d WHERE d.job_id = j.job_id AND d.id >= j.from_id AND d.state = 'open'
+     GROUP BY d.job_id, d.reason ORDER BY d.job_id, count(*) DESC, d.reason";
+
+/// Deliveries of batches that are over.
+pub(crate) const DELIVERIES: &str =
+    "SELECT d.id, d.batch_id, b.job_id, d.target, d.state, d.tries, d.not_before, d.reason
+     FROM @deliveries d JOIN @batches b ON b.batch_id = d.batch_id";
+
+/// Of those that are on their way nothing is changed: who delivers one notes how it went. `$3`: another place, which has got
+/// nothing yet.
+const DELIVER_AGAIN: &str = "UPDATE @deliveries SET state = 'open', not_before = $2, retried_from = $2, tries = 0, leased_until = NULL,
+         target = coalesce($3, target), position = CASE WHEN $3 IS NULL THEN position END
+     WHERE id = $1 AND (state = 'given_up' OR state = 'open' AND tries > 0) AND coalesce(leased_until, 0) <= $2";
+
+impl FromRow for StoredDelivery {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        let (id, batch_id, job_id) = (row.next()?, row.parse()?, row.parse()?);
+        let target: String = row.next()?;
+        let target: Json = serde_json::from_str(&target).map_err(failed)?;
+        let state: String = row.next()?;
+        let state = match state.as_str() {
+            "open" => DeliveryState::Open,
+            "done" => DeliveryState::Done,
+            _ => DeliveryState::GivenUp,
+        };
+        let (tries, not_before) = (row.next()?, row.next()?);
+        Ok(Self {
+            id,
+            batch_id,
+            job_id,
+            target: Delivery::parse(&target, "").map_err(failed)?,
+            state,
+            tries,
+            next_try: Some(not_before).filter(|_| state == DeliveryState::Open),
+            reason: row.next()?,
+        })
+    }
+}
+
+pub(crate) fn wanted_deliveries(filter: &DeliveryFilter) -> Conditions {
+    let mut wanted = Conditions::default()
+        .and("b.finished_at IS NOT NULL")
+        .given("d.id = ?", filter.id)
+        .given("b.job_id = ?", filter.job_id.as_ref())
+        .given("d.batch_id = ?", filter.batch_id);
+    if filter.failed || filter.failing_since.is_some() {
+        // Both states, so that their index is used.
+        wanted = wanted
+            .and("d.state IN ('open', 'given_up')")
+            .and("d.state = 'given_up' OR d.tries > 0");
+    }
+    wanted.given(
+        "d.state = 'open' AND d.tries >= 2 OR d.state = 'given_up' AND b.finished_at >= ?",
+        filter.failing_since,
+    )
+}
+
+const ACKNOWLEDGE: &str =
+    "INSERT INTO @acknowledgements (finding, state, covers, at, by) VALUES ($1, $2, $3, $4, $5)
+     ON CONFLICT (finding) DO UPDATE SET state = excluded.state, covers = excluded.covers, at = excluded.at, by = excluded.by";
+
+const WITHDRAW: &str =
+    "DELETE FROM @acknowledgements WHERE finding = $1 AND state = $2 AND at = $3";
+
+const ACKNOWLEDGEMENTS: &str =
+    "SELECT finding, state, covers, at, by FROM @acknowledgements ORDER BY finding";
+
+impl FromRow for Acknowledgement {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            finding: row.next()?,
+            state: row.parse()?,
+            covers: row.next()?,
+            at: row.next()?,
+            by: row.next()?,
+        })
+    }
+}
+
 const RECORD: &str =
     "INSERT INTO @audit_log (at, by, action, subject, detail) VALUES ($1, $2, $3, $4, $5)";
 
-const AUDIT_LOG: &str = "SELECT id, at, by, action, subject, detail FROM @audit_log WHERE id < $1 ORDER BY id DESC LIMIT $2";
+pub(crate) const AUDIT_LOG: &str = "SELECT id, at, by, action, subject, detail FROM @audit_log";
 
 /// An entry, and its number.
 struct Numbered(i64, AuditEntry);
@@ -119,6 +237,7 @@ impl FromRow for Request {
             id,
             at,
             fingerprint,
+            is_known: true,
             answer: answer.transpose().map_err(failed)?,
         })
     }
@@ -149,8 +268,98 @@ impl OperatorStore for Store {
         &self,
         given_up_since: DateTime<Utc>,
     ) -> Result<Vec<FailingDeliveries>, StoreError> {
-        let failing = values![given_up_since];
-        self.database.fetch(FAILING_DELIVERIES, failing).await
+        let (sql, values) = failing_deliveries(given_up_since);
+        self.database.fetch(&sql, values).await
+    }
+
+    async fn open_dead_letters(&self) -> Result<Vec<OpenDeadLetters>, StoreError> {
+        let jobs: Vec<Row> = self.database.fetch(OPEN_DEAD_LETTERS, values![]).await?;
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let newer = values![OpenDeadLetters::SEARCHED - 1];
+        let found: Vec<(String, String, u64)> = self.database.fetch(REASONS, newer).await?;
+        let mut reasons: HashMap<String, Vec<(String, u64)>> = HashMap::new();
+        for (job_id, reason, count) in found {
+            let of_job = reasons.entry(job_id).or_default();
+            if of_job.len() < OpenDeadLetters::MAX_REASONS as usize {
+                of_job.push((reason, count));
+            }
+        }
+        let open = |mut row: Row| {
+            let job_id: JobId = row.parse()?;
+            Ok(OpenDeadLetters {
+                count: row.next()?,
+                first_failed_at: row.next()?,
+                batch_id: row.parse()?,
+                reasons: reasons.remove(job_id.as_str()).unwrap_or_default(),
+                job_id,
+            })
+        };
+        jobs.into_iter().map(open).collect()
+    }
+
+    async fn deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        page: &Page,
+    ) -> Result<Paged<StoredDelivery>, StoreError> {
+        let mut wanted = wanted_deliveries(filter).with("d.id < ?", before(page)?);
+        let limit = wanted.parameter(page.limit + 1);
+        let sql = format!(
+            "{DELIVERIES}{} ORDER BY d.id DESC LIMIT {limit}",
+            wanted.sql()
+        );
+        let found: Vec<StoredDelivery> = self.database.fetch(&sql, wanted.values()).await?;
+        Ok(paged(found, page, |delivery| delivery.id.to_string()))
+    }
+
+    async fn deliver_again(
+        &self,
+        deliveries: &[Redelivery],
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let mut transaction = self.database.begin().await?;
+        let mut due = 0;
+        for Redelivery { id, target } in deliveries {
+            let target = target.as_ref().map(|target| target.to_json().to_string());
+            let again = values![*id, now, target];
+            due += transaction.execute(DELIVER_AGAIN, again).await?;
+        }
+        transaction.commit().await?;
+        self.changes.send_replace(());
+        Ok(due)
+    }
+
+    async fn acknowledge(&self, acknowledgement: &Acknowledgement) -> Result<(), StoreError> {
+        let Acknowledgement {
+            finding,
+            state,
+            covers,
+            at,
+            by,
+        } = acknowledgement;
+        let known = values![&**finding, *state, &**covers, *at, &**by];
+        self.database.execute(ACKNOWLEDGE, known).await?;
+        self.changes.send_replace(());
+        Ok(())
+    }
+
+    async fn withdraw_acknowledgement(
+        &self,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<(), StoreError> {
+        let Acknowledgement {
+            finding, state, at, ..
+        } = acknowledgement;
+        let known = values![&**finding, *state, *at];
+        self.database.execute(WITHDRAW, known).await?;
+        self.changes.send_replace(());
+        Ok(())
+    }
+
+    async fn acknowledgements(&self) -> Result<Vec<Acknowledgement>, StoreError> {
+        self.database.fetch(ACKNOWLEDGEMENTS, values![]).await
     }
 
     async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError> {
@@ -173,10 +382,13 @@ impl OperatorStore for Store {
             .await?;
         let (id, scope, key) = (Uuid::new_v4(), &*new.scope, &*new.key);
         let request = values![id, scope, key, &*new.fingerprint, now];
-        transaction.execute(INSERT_REQUEST, request).await?;
-        let request = transaction.fetch_one(REQUEST, values![scope, key]).await?;
+        let inserted = transaction.execute(INSERT_REQUEST, request).await?;
+        let request: Request = transaction.fetch_one(REQUEST, values![scope, key]).await?;
         transaction.commit().await?;
-        Ok(request)
+        Ok(Request {
+            is_known: inserted == 0,
+            ..request
+        })
     }
 
     async fn answer(&self, request: Uuid, answer: Option<Json>) -> Result<(), StoreError> {
@@ -189,9 +401,18 @@ impl OperatorStore for Store {
         Ok(())
     }
 
-    async fn audit_log(&self, page: &Page) -> Result<Paged<AuditEntry>, StoreError> {
-        let wanted = values![before(page)?, page.limit + 1];
-        let entries: Vec<Numbered> = self.database.fetch(AUDIT_LOG, wanted).await?;
+    async fn audit_log(
+        &self,
+        filter: &AuditFilter,
+        page: &Page,
+    ) -> Result<Paged<AuditEntry>, StoreError> {
+        let mut wanted = Conditions::default()
+            .with("id < ?", before(page)?)
+            .given("action = ?", filter.action.as_deref())
+            .given("subject = ?", filter.subject.as_deref());
+        let limit = wanted.parameter(page.limit + 1);
+        let sql = format!("{AUDIT_LOG}{} ORDER BY id DESC LIMIT {limit}", wanted.sql());
+        let entries: Vec<Numbered> = self.database.fetch(&sql, wanted.values()).await?;
         let (entries, next) = paged(entries, page, |entry| entry.0.to_string());
         Ok((entries.into_iter().map(|entry| entry.1).collect(), next))
     }

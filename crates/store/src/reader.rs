@@ -16,20 +16,22 @@ use uuid::Uuid;
 use crate::{
     Store,
     claims::Items,
+    conditions::Conditions,
     driver::{FromRow, Row, Value, values},
     errors::failed,
     results::{Numbered, result_columns, status_number},
 };
 
 /// A batch as it stands: while it is not over, what its chunks say.
-const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.scheduled_at, b.trigger, b.status, b.total,
+pub(crate) const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.scheduled_at, b.trigger, b.status, b.total,
      CAST(CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.succeeded) FROM @chunks c
          WHERE c.batch_id = b.batch_id), 0) ELSE b.succeeded END AS BIGINT),
      CAST(CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.failed) FROM @chunks c
          WHERE c.batch_id = b.batch_id), 0) ELSE b.failed END AS BIGINT),
      CAST(CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.skipped + c.superseded) FROM @chunks c
          WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS BIGINT),
-     b.created_at, b.finished_at
+     b.created_at, b.finished_at,
+     (SELECT count(*) FROM @dead_letters d WHERE d.batch_id = b.batch_id AND d.state = 'replayed')
      FROM @batches b";
 
 impl FromRow for Batch {
@@ -47,6 +49,7 @@ impl FromRow for Batch {
             skipped: row.next()?,
             created_at: row.next()?,
             finished_at: row.next()?,
+            replayed: row.next()?,
         })
     }
 }
@@ -151,8 +154,9 @@ const WHOLE_RUN_RATIO: i64 = 3;
 const DEAD_LETTERS: &str = "SELECT id, job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at, state,
             settled_at,
             coalesce((SELECT b.key_form FROM @batches b WHERE b.batch_id = d.batch_id), 'colons')
-     FROM @dead_letters d WHERE id < $1 AND ($2 IS NULL OR job_id = $2) AND ($3 IS NULL OR tenant_id = $3)
-       AND ($4 IS NULL OR state = $4) ORDER BY id DESC LIMIT $5";
+     FROM @dead_letters d";
+
+pub(crate) const DEAD_LETTER_COUNT: &str = "SELECT count(*) FROM @dead_letters";
 
 impl FromRow for DeadLetter {
     fn from_row(mut row: Row) -> Result<Self, StoreError> {
@@ -351,13 +355,47 @@ impl BatchReader for Store {
         filter: &DeadLetterFilter,
         page: &Page,
     ) -> Result<Paged<DeadLetter>, StoreError> {
-        let before = before(page)?;
-        let job_id = filter.job_id.as_ref().map(JobId::as_str);
-        let tenant = filter.item_id.as_ref().map(ItemId::as_str);
-        let state = filter.state.map(DeadLetterState::as_str);
-        let wanted = values![before, job_id, tenant, state, page.limit + 1];
-        let letters: Vec<DeadLetter> = self.database.fetch(DEAD_LETTERS, wanted).await?;
+        let mut wanted = wanted_letters(filter).with("id < ?", before(page)?);
+        let limit = wanted.parameter(page.limit + 1);
+        let sql = format!(
+            "{DEAD_LETTERS}{} ORDER BY id DESC LIMIT {limit}",
+            wanted.sql()
+        );
+        let letters: Vec<DeadLetter> = self.database.fetch(&sql, wanted.values()).await?;
         Ok(paged(letters, page, |letter| letter.id.to_string()))
+    }
+
+    async fn dead_letter_count(&self, filter: &DeadLetterFilter) -> Result<u64, StoreError> {
+        let wanted = wanted_letters(filter);
+        let sql = format!("{DEAD_LETTER_COUNT}{}", wanted.sql());
+        let count = self.database.fetch_optional(&sql, wanted.values());
+        Ok(count.await?.unwrap_or_default())
+    }
+}
+
+pub(crate) fn wanted_letters(filter: &DeadLetterFilter) -> Conditions {
+    let ids = filter.ids.as_ref();
+    let ids = ids.map(|ids| Value::Integers(ids.iter().copied().collect()));
+    let wanted = Conditions::default()
+        .given("job_id = ?", filter.job_id.as_ref())
+        .given("tenant_id = ?", filter.item_id.as_ref())
+        .given("id <= ?", filter.up_to)
+        .given("@in_integers(id, ?)", ids)
+        .given("settled_at = ?", filter.settled_at);
+    // What is selected by a job is looked through as a whole, rather than what was discarded since then of all jobs.
+    let settled_after = match filter.job_id {
+        Some(_) => "settled_at + 0 > ?",
+        None => "settled_at > ?",
+    };
+    let wanted = wanted.given(settled_after, filter.settled_after);
+    match filter.state.map(DeadLetterState::as_str) {
+        // A tenant or named ones are few, and those in a state are not: their index is not to be used.
+        Some(state) if filter.item_id.is_some() || filter.ids.is_some() => {
+            wanted.and(&format!("state || '' = '{state}'"))
+        }
+        // The state itself and no parameter: the indexes of those that are open or discarded are found by it.
+        Some(state) => wanted.and(&format!("state = '{state}'")),
+        None => wanted,
     }
 }
 

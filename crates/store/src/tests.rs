@@ -3,14 +3,15 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
-        BatchReader, BatchStore, ChunkQueue, ClaimLimits, Claimant, Clock, Deliveries, Leadership,
-        OperatorStore, StoreErrorKind, SystemClock, WorkQueue,
+        BatchReader, BatchStore, ChunkQueue, ClaimLimits, Claimant, Clock, DeadLetterFilter,
+        Deliveries, DeliveryFilter, Leadership, OperatorStore, Page, StoreErrorKind, SystemClock,
+        WorkQueue,
     },
     testing::contract,
 };
 use punctual_domain::{
-    Chunk, Delivery, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority,
-    ShardAssignment, StoredPosition, Trigger,
+    Chunk, DeadLetterState, Delivery, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
+    Occurrence, Priority, ShardAssignment, StoredPosition, Trigger,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tempfile::TempDir;
@@ -74,6 +75,8 @@ on_both! {
     keeps_what_is_to_be_delivered
     what_is_damaged_stops_no_other
     keeps_what_operators_see
+    sums_up_open_dead_letters_by_job
+    removes_what_was_discarded_long_ago_in_portions
     every_character_is_kept_or_replaced
     pages_are_in_the_order_of_bytes_whatever_the_database_thinks
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
@@ -536,8 +539,8 @@ async fn keeps_what_operators_see(store: Store) {
     let fails = async |again: Option<DateTime<Utc>>| {
         let due = store.take(now, TimeDelta::zero(), &[]).await;
         let due = due.unwrap().expect("a delivery is due");
-        let postponed = store.postpone(due.id, again, "disk full");
-        postponed.await.unwrap();
+        let postponed = store.postpone(&due, again, "disk full");
+        assert!(postponed.await.unwrap());
     };
     fails(Some(began)).await;
     assert_eq!(store.failing_deliveries(began).await.unwrap(), []);
@@ -550,6 +553,9 @@ async fn keeps_what_operators_see(store: Store) {
         (one.given_up, one.deliveries, one.since, one.reason.as_str()),
         (false, 1, began, "disk full")
     );
+    let (all, page) = (DeliveryFilter::default(), Page::default());
+    let open = OperatorStore::deliveries(&store, &all, &page);
+    assert_eq!(open.await.unwrap().0.len(), 2);
     fails(None).await;
     let failing = store.failing_deliveries(began).await.unwrap();
     assert!(failing.iter().any(|one| one.given_up), "{failing:?}");
@@ -567,6 +573,176 @@ async fn keeps_what_operators_see(store: Store) {
         assert!(until > now, "{until}");
     } else {
         assert_eq!(leader, None);
+    }
+}
+
+/// Stores dead letters of a job: so many, in a state, with these reasons in turn.
+async fn dead_letters(store: &Store, job: &str, state: &str, number: i64, reasons: &[&str]) {
+    for (turn, reason) in reasons.iter().enumerate() {
+        let of_turn = (0..number).filter(|n| *n as usize % reasons.len() == turn);
+        let of_turn: Vec<i64> = of_turn.collect();
+        let insert = "INSERT INTO @dead_letters (job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason,
+                 failed_at, state, settled_at)
+             SELECT $2, 'ann', '2026-01-01', '00000000-0000-0000-0000-000000000000', 0, 1, $3, n.value, $4, 0
+             FROM @integers($1, n)";
+        let letters = values![of_turn.as_slice(), job, *reason, state];
+        store.database.execute(insert, letters).await.unwrap();
+    }
+}
+
+async fn sums_up_open_dead_letters_by_job(store: Store) {
+    dead_letters(&store, "a", "open", 5, &["old"]).await;
+    dead_letters(&store, "a", "open", 1_400, &["down", "slow"]).await;
+    dead_letters(&store, "b", "open", 7, &["1", "2", "3", "4", "5", "6", "6"]).await;
+    dead_letters(&store, "c", "discarded", 3, &["down"]).await;
+    let found = store.open_dead_letters().await.unwrap();
+    let [a, b] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!((a.job_id.as_str(), a.count), ("a", 1_405));
+    assert_eq!(a.first_failed_at, DateTime::UNIX_EPOCH);
+    // Of the newest 1,000, all of the second reason are newer than those of the first.
+    let reasons = [("slow".to_owned(), 700), ("down".to_owned(), 300)];
+    assert_eq!(a.reasons, reasons);
+    let counts: Vec<u64> = b.reasons.iter().map(|(_, count)| *count).collect();
+    assert_eq!((b.count, counts), (7, vec![2, 1, 1, 1, 1]));
+}
+
+async fn removes_what_was_discarded_long_ago_in_portions(store: Store) {
+    dead_letters(&store, "a", "discarded", 2_500, &["down"]).await;
+    dead_letters(&store, "a", "open", 2, &["down"]).await;
+    let now = SystemClock.now();
+    let left = async || {
+        let all = DeadLetterFilter::default();
+        store.dead_letter_count(&all).await.unwrap()
+    };
+    for expected in [1_502, 502, 2, 2] {
+        store.settle(&[], vec![], now).await.unwrap();
+        assert_eq!(left().await, expected);
+    }
+}
+
+/// How `SQLite` finds the rows of a statement.
+async fn plan(store: &Store, sql: &str) -> Vec<String> {
+    let plan = format!("EXPLAIN QUERY PLAN {sql}");
+    let steps: Vec<(i64, i64, i64, String)> = store.database.fetch(&plan, values![]).await.unwrap();
+    steps.into_iter().map(|step| step.3).collect()
+}
+
+/// Statements over dead letters, each with the terms of the index by which its rows are found.
+fn letters_by_index() -> Vec<(String, &'static str)> {
+    let (open, discarded) = (DeadLetterState::Open, DeadLetterState::Discarded);
+    let of = |job: bool, tenant: bool, state: DeadLetterState| DeadLetterFilter {
+        job_id: job.then(|| JobId::new("a").unwrap()),
+        item_id: tenant.then(|| items(0..1).remove(0)),
+        settled_after: (state == discarded).then_some(DateTime::UNIX_EPOCH),
+        state: Some(state),
+        ..DeadLetterFilter::default()
+    };
+    let counts = [
+        (of(false, false, open), "dead_letters_open (state=?)"),
+        (
+            of(true, false, open),
+            "dead_letters_open (state=? AND job_id=?)",
+        ),
+        (
+            of(false, true, open),
+            "dead_letters_of_tenant (tenant_id=?)",
+        ),
+        (
+            of(true, true, open),
+            "dead_letters_of_tenant (tenant_id=? AND job_id=?)",
+        ),
+        (
+            of(false, false, discarded),
+            "dead_letters_discarded (state=? AND settled_at>?)",
+        ),
+        (
+            of(true, false, discarded),
+            "dead_letters_discarded_of_job (state=? AND job_id=?)",
+        ),
+        (
+            of(false, true, discarded),
+            "dead_letters_of_tenant (tenant_id=?)",
+        ),
+    ];
+    let count = |(filter, terms): (DeadLetterFilter, &'static str)| {
+        let wanted = crate::reader::wanted_letters(&filter);
+        let sql = format!("{}{}", crate::reader::DEAD_LETTER_COUNT, wanted.sql());
+        (sql, terms)
+    };
+    let mut statements: Vec<_> = counts.into_iter().map(count).collect();
+    for (sql, terms) in [
+        (
+            crate::operations::OPEN_DEAD_LETTERS,
+            "dead_letters_open (state=?)",
+        ),
+        (
+            crate::operations::REASONS,
+            "dead_letters_open (state=? AND job_id=? AND id>?)",
+        ),
+        (
+            crate::operations::REASONS,
+            "dead_letters_open (state=? AND job_id=?)",
+        ),
+        (
+            crate::work_queue::FORGET_DISCARDED,
+            "dead_letters_discarded (state=? AND settled_at<?)",
+        ),
+        (
+            crate::reader::BATCHES,
+            "dead_letters_of_batch (batch_id=? AND state=?)",
+        ),
+        (
+            crate::operations::ACTIVITY,
+            "dead_letters_of_batch (batch_id=? AND state=?)",
+        ),
+    ] {
+        statements.push((sql.to_owned(), terms));
+    }
+    statements
+}
+
+#[tokio::test]
+async fn what_is_read_every_second_or_grows_for_ever_is_found_by_an_index() {
+    let (_folder, store) = in_file().await;
+    let deliveries = crate::operations::wanted_deliveries(&DeliveryFilter {
+        batch_id: Some(Uuid::nil()),
+        ..DeliveryFilter::default()
+    });
+    let (failing, _) = crate::operations::failing_deliveries(DateTime::UNIX_EPOCH);
+    let batch = format!("{} WHERE b.batch_id = $1", crate::reader::BATCHES);
+    let log = |subject: &str| {
+        let log = crate::operations::AUDIT_LOG;
+        format!("{log} WHERE {subject} = $1 AND id < $2 ORDER BY id DESC LIMIT 9")
+    };
+    let mut statements = letters_by_index();
+    statements.extend([
+        (
+            format!("{}{}", crate::operations::DELIVERIES, deliveries.sql()),
+            "deliveries_of_batch (batch_id=?)",
+        ),
+        (failing, "deliveries_of_state (state=?)"),
+        (batch, "chunks_of_batch (batch_id=?)"),
+        (
+            crate::operations::ACTIVITY.to_owned(),
+            "chunks_of_batch (batch_id=?)",
+        ),
+        (
+            crate::operations::ACTIVITY.to_owned(),
+            "batches_newest (scheduled_at>?)",
+        ),
+        (log("action"), "audit_log_of_action (action=? AND id<?)"),
+        (log("subject"), "audit_log_of_subject (subject=? AND id<?)"),
+    ]);
+    for (sql, terms) in statements {
+        let steps = plan(&store, &sql).await;
+        let by_index = steps.iter().any(|step| step.ends_with(terms));
+        let is_scan = |step: &String| step.starts_with("SCAN") && !step.contains("USING");
+        let scanned = steps.iter().filter(|step| is_scan(step));
+        let tables = ["dead_letters", "SCAN d", "SCAN n", "audit_log"];
+        let scans = scanned.filter(|step| tables.iter().any(|table| step.contains(table)));
+        assert!(by_index && scans.count() == 0, "{terms}\n{sql}\n{steps:#?}");
     }
 }
 
@@ -621,9 +797,8 @@ async fn the_bundled_sqlite_is_past_the_wal_reset_corruption_and_syncs_every_com
 #[tokio::test]
 async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
     let (_folder, store) = in_file().await;
-    let plan = format!("EXPLAIN QUERY PLAN {}", crate::claims::OUTCOMES);
-    let steps: Vec<(i64, i64, i64, String)> = store.database.fetch(&plan, values![]).await.unwrap();
-    let by_item = |step: &(i64, i64, i64, String)| step.3.contains("(run=? AND tenant_id=?)");
+    let steps = plan(&store, crate::claims::OUTCOMES).await;
+    let by_item = |step: &String| step.contains("(run=? AND tenant_id=?)");
     assert!(steps.iter().any(by_item), "{steps:#?}");
 }
 

@@ -17,7 +17,7 @@ use crate::{
 const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "shards",
     "schedule_progress",
     "paused_jobs",
@@ -32,6 +32,7 @@ const TABLES: [&str; 14] = [
     "deliveries",
     "audit_log",
     "requests",
+    "acknowledgements",
 ];
 
 /// Number of rows copied, by table.

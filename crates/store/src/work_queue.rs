@@ -9,20 +9,21 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::{
     crash_point,
-    ports::{Enqueued, Leadership, StoreError, WorkQueue},
+    ports::{Enqueued, Leadership, Pause, PauseCause, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    BatchStatus, Chunk, DeadLetterState, Firing, JobId, NewBatch, ShardAssignment, Sharding,
-    StoredPosition,
+    BatchStatus, Chunk, DeadLetter, DeadLetterState, Firing, JobId, NewBatch, ShardAssignment,
+    Sharding, StoredPosition,
 };
 use serde_json::json;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
     Store,
     chunk_queue::{message, place},
     driver::{Announcement, Column, Connection, Row, Value, values},
-    errors::{failed, not_open},
+    errors::not_open,
     trace,
 };
 
@@ -68,8 +69,14 @@ const CHUNK_NUMBERS: &str = "SELECT chunk_id, chunk FROM @chunks WHERE @in_texts
 const INSERT_DELIVERY: &str =
     "INSERT INTO @deliveries (batch_id, target, within) VALUES ($1, $2, $3)";
 
-const PAUSE: &str = "INSERT INTO @paused_jobs (job_id, paused_at, reason) VALUES ($1, $2, $3)
-     ON CONFLICT (job_id) DO UPDATE SET reason = excluded.reason";
+/// The pause of an operator, in place of any other.
+const PAUSE: &str = "INSERT INTO @paused_jobs (job_id, paused_at, reason, paused_by) VALUES ($1, $2, $3, $4)
+     ON CONFLICT (job_id) DO UPDATE SET paused_at = excluded.paused_at, reason = excluded.reason, paused_by = excluded.paused_by";
+
+/// A job that pauses itself: what an operator has paused stays so.
+const PAUSE_ITSELF: &str =
+    "INSERT INTO @paused_jobs AS p (job_id, paused_at, reason) VALUES ($1, $2, $3)
+     ON CONFLICT (job_id) DO UPDATE SET reason = excluded.reason WHERE p.paused_by IS NULL";
 
 const RESUME: &str = "DELETE FROM @paused_jobs WHERE job_id = $1";
 
@@ -78,6 +85,16 @@ const CANCEL: &str =
 
 const SETTLE: &str = "UPDATE @dead_letters SET state = $1, settled_at = $2 WHERE state = 'open'
        AND id IN (SELECT letter.value FROM @integers($3, letter))";
+
+pub(crate) const FORGET_DISCARDED: &str =
+    "DELETE FROM @dead_letters WHERE id IN (SELECT d.id FROM @dead_letters d
+         WHERE d.state = 'discarded' AND d.settled_at <= $1 ORDER BY d.settled_at LIMIT $2)";
+
+/// Dead letters that are removed after a discard: as many as a discard settles at most, so that they do not pile up.
+const FORGOTTEN_PER_DISCARD: i64 = 1_000;
+
+const REOPEN: &str = "UPDATE @dead_letters SET state = 'open', settled_at = NULL
+     WHERE state = 'discarded' AND settled_at > $1 AND id IN (SELECT letter.value FROM @integers($2, letter))";
 
 /// Marks the results of items that a chunk is to run again.
 const REPLAY: &str =
@@ -142,29 +159,37 @@ impl WorkQueue for Store {
         Ok(enqueued)
     }
 
-    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
-        let sql = "SELECT job_id, reason FROM @paused_jobs";
-        let rows: Vec<(String, String)> = self.database.fetch(sql, values![]).await?;
-        rows.into_iter()
-            .map(|(name, reason)| Ok((JobId::new(name).map_err(failed)?, reason)))
-            .collect()
+    async fn paused(&self) -> Result<BTreeMap<JobId, Pause>, StoreError> {
+        let sql = "SELECT job_id, reason, paused_by, paused_at FROM @paused_jobs";
+        let rows: Vec<Row> = self.database.fetch(sql, values![]).await?;
+        let pause = |mut row: Row| {
+            let (job_id, reason, paused_by) = (row.parse()?, row.next()?, row.next()?);
+            let cause = match paused_by {
+                Some(name) => PauseCause::Operator(name),
+                None => PauseCause::Failures(reason),
+            };
+            let since = row.next()?;
+            Ok((job_id, Pause { cause, since }))
+        };
+        rows.into_iter().map(pause).collect()
     }
 
     async fn set_paused(
         &self,
         job_id: &JobId,
-        reason: Option<String>,
+        cause: Option<PauseCause>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let set = match reason {
-            Some(reason) => {
-                self.database
-                    .execute(PAUSE, values![job_id, now, reason])
-                    .await
+        let (sql, values) = match cause {
+            Some(PauseCause::Operator(name)) => {
+                // An earlier version on the same store shows the reason.
+                let reason = format!("paused by {name}");
+                (PAUSE, values![job_id, now, reason, name])
             }
-            None => self.database.execute(RESUME, values![job_id]).await,
+            Some(PauseCause::Failures(reason)) => (PAUSE_ITSELF, values![job_id, now, reason]),
+            None => (RESUME, values![job_id]),
         };
-        set?;
+        self.database.execute(sql, values).await?;
         // Who waits for a job that goes on looks at once.
         self.changes.send_replace(());
         self.announce_chunks().await
@@ -208,7 +233,25 @@ impl WorkQueue for Store {
         crash_point!("replay-after-commit");
         self.arrivals.send_replace(());
         self.changes.send_replace(());
+        if state == DeadLetterState::Discarded {
+            let long_ago = values![now - DeadLetter::REOPENABLE_FOR, FORGOTTEN_PER_DISCARD];
+            // They are settled whether this succeeds or not; the next discard removes more.
+            if let Err(error) = self.database.execute(FORGET_DISCARDED, long_ago).await {
+                warn!(%error, "Failed to remove dead letters that were discarded long ago: {error}");
+            }
+        }
         Ok(settled)
+    }
+
+    async fn reopen(
+        &self,
+        ids: &[i64],
+        discarded_after: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        let letters = values![discarded_after, ids];
+        let opened = self.database.execute(REOPEN, letters).await?;
+        self.changes.send_replace(());
+        Ok(opened as usize)
     }
 }
 

@@ -249,30 +249,37 @@ impl Site {
             response.headers_mut().insert(header::LOCATION, path);
         }
         let framable = response.extensions_mut().remove::<Framable>().is_some();
-        let headers = response.headers_mut();
-        if framable && !appearance.embed_origins.is_empty() {
-            let policy = policy(&appearance.embed_origins);
-            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        } else {
-            let fixed: [(HeaderName, &str); 2] = [
-                (header::CONTENT_SECURITY_POLICY, POLICY),
-                (header::X_FRAME_OPTIONS, "DENY"),
-            ];
-            for (name, value) in fixed {
-                headers.insert(name, HeaderValue::from_static(value));
-            }
-        }
-        let nosniff = HeaderValue::from_static("nosniff");
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-        // A page whose address holds a secret allows less.
-        headers
-            .entry(header::REFERRER_POLICY)
-            .or_insert(HeaderValue::from_static("same-origin"));
-        // What a page shows belongs to who is signed in.
-        headers
-            .entry(header::CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-store"));
+        let framable = framable && !appearance.embed_origins.is_empty();
+        let policy = framable.then(|| policy(&appearance.embed_origins));
+        protect(response.headers_mut(), policy);
         response
+    }
+
+    /// Middleware around pages and an API below `/api/`: a browser that opens an address without a page gets a page that
+    /// says so, whether it has signed in or not. Clients of the API get the error as it is.
+    pub async fn for_browsers(&'static self, request: Request, next: Next) -> Response {
+        let accepts = request.headers().get(header::ACCEPT);
+        let accepts = accepts.and_then(|accepts| accepts.to_str().ok());
+        let is_browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
+        let is_page = request.method().is_safe() && !request.uri().path().starts_with("/api/");
+        if !is_browser || !is_page {
+            return next.run(request).await;
+        }
+        let root = root_of(request.uri(), request.extensions());
+        let look = Look::of(&request);
+        let mut response = next.run(request).await;
+        // Pages have made pages of their own errors.
+        let Some(mut problem) = response.extensions_mut().remove::<Problem>() else {
+            return response;
+        };
+        if let StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND = problem.status() {
+            problem = Problem::new(StatusCode::NOT_FOUND, "this address has no page");
+            *response.status_mut() = problem.status();
+        }
+        let render = || self.with_error_page(response, &problem);
+        let mut page = with_root(root, || LOOK.sync_scope(look, render));
+        protect(page.headers_mut(), None);
+        page
     }
 
     /// The answer with a page in place of its body.
@@ -292,6 +299,32 @@ impl Site {
         parts.headers.extend(page.headers);
         Response::from_parts(parts, body)
     }
+}
+
+/// Sets headers with which the browser keeps a page to itself, unless other pages may show it by this `policy`, and loads nothing
+/// from other hosts.
+fn protect(headers: &mut HeaderMap, policy: Option<HeaderValue>) {
+    if let Some(policy) = policy {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    } else {
+        let fixed: [(HeaderName, &str); 2] = [
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::X_FRAME_OPTIONS, "DENY"),
+        ];
+        for (name, value) in fixed {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    // A page whose address holds a secret allows less.
+    headers
+        .entry(header::REFERRER_POLICY)
+        .or_insert(HeaderValue::from_static("same-origin"));
+    // What a page shows belongs to who is signed in.
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
 }
 
 fn html(template: &impl Template) -> Result<String, Problem> {

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
-        BatchStore, Claim, Claimant, Clock, Committed, Enqueued, Leadership, StoreError, WorkQueue,
+        BatchStore, Claim, Claimant, Clock, Committed, Enqueued, Leadership, Pause, PauseCause,
+        StoreError, WorkQueue,
     },
     testing::{FakeStore, ManualClock},
 };
@@ -125,7 +126,7 @@ impl WorkQueue for FaultyStore {
         self.result(self.inner.lead(process, term).await, fails)
     }
 
-    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
+    async fn paused(&self) -> Result<BTreeMap<JobId, Pause>, StoreError> {
         let (fails, _) = self.fails("paused");
         self.result(self.inner.paused().await, fails)
     }
@@ -133,10 +134,10 @@ impl WorkQueue for FaultyStore {
     async fn set_paused(
         &self,
         job_id: &JobId,
-        reason: Option<String>,
+        cause: Option<PauseCause>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        self.inner.set_paused(job_id, reason, now).await
+        self.inner.set_paused(job_id, cause, now).await
     }
 
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
@@ -154,6 +155,14 @@ impl WorkQueue for FaultyStore {
         }
         batches.iter().for_each(|batch| self.log(batch));
         self.inner.settle(ids, batches, now).await
+    }
+
+    async fn reopen(
+        &self,
+        ids: &[i64],
+        discarded_after: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        self.inner.reopen(ids, discarded_after).await
     }
 
     async fn enqueue(

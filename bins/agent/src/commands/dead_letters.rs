@@ -86,6 +86,7 @@ fn selection(which: &LetterSelection) -> DeadLetterSelection {
         job_id: which.job.clone(),
         tenant_id: which.tenant.clone(),
         all: which.all,
+        ..DeadLetterSelection::default()
     }
 }
 
@@ -148,7 +149,7 @@ async fn discard(client: &Client, options: DiscardOptions) -> Result<(), Failure
         && let Some(letters) = counted(client, &options.which).await?
     {
         confirm(format!(
-            "Discard {letters}? They cannot be replayed afterwards."
+            "Discard {letters}? They can be reopened for 30 days, on the operations page."
         ))?;
     }
     let (path, body) = ("dead-letters/discard", selection(&options.which));

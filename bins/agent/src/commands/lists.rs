@@ -1,5 +1,6 @@
 //! `quarantine`, `deliveries` and `audit-log`.
 
+use punctual_application::ports::DeliveryState;
 use punctual_domain::TenantId;
 use punctual_operations::model::{AuditLog, Deliveries, Quarantine};
 
@@ -7,7 +8,7 @@ use super::Failure;
 use crate::{
     cli::AuditLogOptions,
     client::Client,
-    output::{Cell, Table, Tone, View, cell, instant, minute, show},
+    output::{Cell, Table, Tone, View, cell, instant, show},
     settings::Settings,
 };
 
@@ -39,24 +40,24 @@ pub(crate) async fn quarantine(settings: &Settings, as_json: bool) -> Result<(),
 }
 
 pub(crate) async fn deliveries(settings: &Settings, as_json: bool) -> Result<(), Failure> {
-    let answer: Deliveries = Client::new(settings)?.get("deliveries", &[]).await?;
+    let failed = [("failed", "true".to_owned())];
+    let answer: Deliveries = Client::new(settings)?.get("deliveries", &failed).await?;
     show(as_json, &answer, |answer| {
         if answer.deliveries.is_empty() {
             return View::default().line("No delivery fails");
         }
-        let mut table = Table::new(["job", "state", "batches", "since", "reason"]);
+        let mut table = Table::new(["job and place", "state", "next try", "reason"]);
         for failing in &answer.deliveries {
-            let state: Cell = if failing.given_up {
+            let state: Cell = if failing.state == DeliveryState::GivenUp {
                 cell("given up").toned(Tone::Bad)
             } else {
                 cell("retrying").toned(Tone::Warning)
             };
             table.row([
-                cell(&failing.job_id),
+                cell(&failing.job_id).below(&failing.target),
                 state,
-                cell(failing.deliveries),
-                cell(minute(failing.since)),
-                cell(&failing.reason),
+                cell(failing.next_try.map_or_else(|| "-".to_owned(), instant)),
+                cell(failing.reason.as_deref().unwrap_or("-")),
             ]);
         }
         View::default().table(&table)

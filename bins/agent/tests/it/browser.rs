@@ -30,6 +30,17 @@ impl Browser {
 
     /// The same, with more arguments and with preferences of Chromium.
     pub async fn open_with(width: u32, height: u32, more: &[&str], preferences: &Value) -> Self {
+        Self::launch(width, height, more, json!({"prefs": preferences})).await
+    }
+
+    /// Opens a screen of this width, which may be narrower than any window: that of a phone, or of one that shows all at 200 %.
+    pub async fn screen(width: u32) -> Self {
+        let metrics = json!({"width": width, "height": 844, "pixelRatio": 1.0, "touch": false});
+        let emulation = json!({"mobileEmulation": {"deviceMetrics": metrics}});
+        Self::launch(1200, 1000, &[], emulation).await
+    }
+
+    async fn launch(width: u32, height: u32, more: &[&str], mut options: Value) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -67,9 +78,9 @@ impl Browser {
             .chain(more)
             .map(|argument| (*argument).to_owned());
         let arguments: Vec<String> = arguments.chain(own).collect();
-        let capabilities = json!({"goog:chromeOptions": {
-            "binary": "/usr/bin/chromium", "args": arguments, "prefs": preferences,
-        }});
+        options["binary"] = json!("/usr/bin/chromium");
+        options["args"] = json!(arguments);
+        let capabilities = json!({"goog:chromeOptions": options});
         let Value::Object(capabilities) = capabilities else {
             unreachable!("an object")
         };

@@ -161,7 +161,7 @@ async fn dies_at_every_point(store_url: impl AsyncFn() -> Option<String>) {
                     Method::POST,
                     format!("{}/api/v1/dead-letters/replay", agent.api()),
                 )
-                .body("{}")
+                .body(r#"{"all": true}"#)
                 .send()
                 .await;
             agent

@@ -7,7 +7,7 @@ use crate::project::Project;
 use crate::{
     agent::{Agent, at_time, command},
     browser::Browser,
-    failures::{Endpoint, start},
+    failures::{Endpoint, completed, names, start, trigger},
 };
 
 const JOB: &str = "instagram_post_preference_based";
@@ -60,7 +60,7 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     // What falls due in a day, by hour: both tenants' items are in the table and in the chart.
     browser.goto(&page("/")).await;
     let due = browser.text("#due").await;
-    assert!(due.starts_with("Due in the next 24 hours: "), "{due}");
+    assert!(due.starts_with("3 items due until "), "{due}");
     let filled = format!(
         "return [...document.querySelectorAll('.heat tr:has(a[href=\"/jobs/{JOB}\"]) td')]
              .map(cell => cell.textContent).filter(text => text).join()"
@@ -68,18 +68,19 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     assert_eq!(browser.run(&filled).await, "1,1");
     let bars = "return document.querySelectorAll('.chart rect:not([height=\"0\"])').length >= 2";
     assert_eq!(browser.run(bars).await, true);
-    assert!(browser.text("#live").await.contains("Nothing is wrong."));
+    assert!(browser.text("#live").await.contains("All good."));
 
     // A job that is paused elsewhere shows up without a reload.
     browser.run("window.stays = true").await;
     let pause = format!("/api/v1/jobs/{JOB}/pause");
     agent.call(Method::POST, &pause, &json!({})).await;
     browser
-        .until("return window.stays && document.getElementById('live').textContent.includes('is paused: paused by an operator')")
+        .until("return window.stays && document.getElementById('live').textContent.includes('is paused by 127.0.0.1')")
         .await;
-    browser.press("#live a").await;
+    browser.press("#live .finding a").await;
     assert_eq!(browser.text("h1").await, JOB);
     browser.press("button[value=resume]").await;
+    browser.until("return document.getElementById('answer').textContent.includes('goes on with what falls due from now on')").await;
     assert_eq!(
         browser
             .find("button[value=pause]")
@@ -91,8 +92,17 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     );
 
     // A manual run of one tenant, whose result could be a script.
+    browser
+        .find("input[value=some]")
+        .await
+        .click()
+        .await
+        .unwrap();
     browser.fill("#tenants", "user1").await;
     browser.press("button[value=trigger]").await;
+    browser
+        .until("return document.getElementById('answer').textContent.includes('1 item is queued')")
+        .await;
     let batch = browser.client.current_url().await.unwrap();
     let batch_id = batch.path().trim_start_matches("/batches/").to_owned();
     agent
@@ -100,8 +110,8 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
             batch["status"] == "completed"
         })
         .await;
-    browser.goto(batch.as_str()).await;
-    assert!(browser.text("main").await.contains("completed"));
+    // The open page follows without a reload, and keeps what somebody has opened.
+    browser.until("return document.getElementById('progress').textContent.includes('completed') && !!document.querySelector('#results summary')").await;
     browser.find("summary").await.click().await.unwrap();
     assert!(
         browser.text("details pre").await.contains("onerror"),
@@ -134,6 +144,8 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     browser
         .run("for (const id of ['from', 'to']) document.getElementById(id).value = '2026-03-01'")
         .await;
+    let all = browser.find("form[action$=backfill] input[value=all]");
+    all.await.click().await.unwrap();
     browser.press("form[action$=backfill] button").await;
     let text = browser.text("main").await;
     assert!(text.contains("To run\n2"), "{text}");
@@ -156,9 +168,9 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     store(&agent, "user3", &day).await;
     browser.goto(&page("/")).await;
     browser
-        .until("return document.getElementById('live').textContent.includes('1 preferences cannot be used')")
+        .until("return document.getElementById('live').textContent.includes('does not run for 1 tenant')")
         .await;
-    browser.press("#live a[href='/quarantine']").await;
+    browser.press("#live a[href^='/quarantine']").await;
     let text = browser.text("tbody").await;
     assert!(
         text.contains("user3") && text.contains("preferred_day"),
@@ -167,20 +179,16 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
 
     // All of it is in the audit log, the newest first, with who did it.
     browser.goto(&page("/audit-log")).await;
-    let rows = browser.text("tbody").await;
-    let actions: Vec<&str> = rows
-        .lines()
-        .filter_map(|line| line.split(' ').nth(6))
-        .collect();
-    assert_eq!(
-        actions,
-        ["backfill", "trigger", "resume", "pause"],
-        "{rows}"
-    );
-    assert!(
-        rows.contains("page from 127.0.0.1 trigger") && rows.contains("api from 127.0.0.1 pause"),
-        "{rows}"
-    );
+    let column = async |label: &str| {
+        let cells = format!(
+            "return [...document.querySelectorAll('td[data-label={label}]')].map(cell => cell.textContent)"
+        );
+        browser.run(&cells).await
+    };
+    let actions = json!(["backfill", "trigger", "resume", "pause"]);
+    assert_eq!(column("Action").await, actions);
+    let (page_by, api) = ("page from 127.0.0.1", "api from 127.0.0.1");
+    assert_eq!(column("By").await, json!([page_by, page_by, page_by, api]));
 
     // Nothing is wider than a phone, and what is in the tables scrolls by itself.
     browser.client.set_window_size(500, 900).await.unwrap();
@@ -192,6 +200,7 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
         "/tenants/user1",
         "/audit-log",
         "/replicas",
+        "/search?q=user",
     ] {
         browser.goto(&page(path)).await;
         let wide = browser
@@ -211,7 +220,24 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
         );
     }
 
-    browser.press("nav button").await;
+    // An open page says that its session has ended elsewhere, and leads back to itself.
+    browser.goto(&page("/jobs?show=wrong")).await;
+    browser
+        .run("return fetch('/sign-out', { method: 'POST' }).then(() => true)")
+        .await;
+    let resume = format!("/api/v1/jobs/{JOB}/resume");
+    agent.call(Method::POST, &pause, &json!({})).await;
+    agent.call(Method::POST, &resume, &json!({})).await;
+    browser
+        .until("return document.getElementById('connection').textContent.startsWith('You are signed out.')")
+        .await;
+    browser.press("#connection a").await;
+    browser.fill("#key", KEY).await;
+    browser.press("main button").await;
+    let url = browser.client.current_url().await.unwrap();
+    assert_eq!((url.path(), url.query()), ("/jobs", Some("show=wrong")));
+
+    browser.press("nav form button").await;
     browser.goto(&page("/jobs")).await;
     assert_eq!(browser.text("h1").await, "Sign in");
     browser.close().await;
@@ -268,11 +294,11 @@ async fn dead_letters_are_looked_through_and_settled_on_the_page() {
         browser
             .text("#live")
             .await
-            .contains("3 items failed for good")
+            .contains("posts: 3 of 3 items failed: 127.0.0.1:")
     );
     browser.goto(&format!("{}/dead-letters", agent.api())).await;
     browser.fill("#tenant", "bad_b").await;
-    browser.press("form[role=search] button").await;
+    browser.press("main form[method=get] button").await;
     assert_eq!(
         browser
             .run("return document.querySelectorAll('tbody tr').length")
@@ -280,7 +306,16 @@ async fn dead_letters_are_looked_through_and_settled_on_the_page() {
         1
     );
     browser.press("tbody button[value^='discard ']").await;
+    let url = browser.client.current_url().await.unwrap();
+    assert_eq!(url.query(), Some("tenant=bad_b&state=open"));
+    browser.goto(&format!("{}/dead-letters", agent.api())).await;
     browser.press("button[value='replay all']").await;
+    assert_eq!(
+        browser.text("h1").await,
+        "Replay 2 dead letters of all jobs?"
+    );
+    browser.press("main form button").await;
+    browser.until("return document.getElementById('answer').textContent.includes('2 dead letters are replayed')").await;
     let found = agent
         .until("/api/v1/dead-letters?state=open", |found| {
             found["dead_letters"].as_array().map(Vec::len) == Some(2)
@@ -290,7 +325,7 @@ async fn dead_letters_are_looked_through_and_settled_on_the_page() {
     browser.goto(&format!("{}/dead-letters", agent.api())).await;
     let tick = browser.find("tbody tr:first-child input[type=checkbox]");
     tick.await.click().await.unwrap();
-    browser.press("button[value='discard ticked']").await;
+    browser.press("button[value='discard selected']").await;
     let left = agent.get("/api/v1/dead-letters?state=open").await;
     assert_eq!(left["dead_letters"].as_array().unwrap().len(), 1, "{left}");
     let settled = agent.get("/api/v1/dead-letters").await.to_string();
@@ -298,6 +333,137 @@ async fn dead_letters_are_looked_through_and_settled_on_the_page() {
         settled.contains("discarded") && settled.contains("replayed"),
         "{settled}"
     );
+    browser.close().await;
+}
+
+/// What is too narrow, too wide or too high on a small screen.
+const UNREADABLE: &str = "const wrong = [];
+    const page = document.documentElement;
+    if (page.scrollHeight > 6000) wrong.push(`${page.scrollHeight} pixels high`);
+    if (page.scrollWidth > innerWidth) wrong.push(`${page.scrollWidth} pixels wide`);
+    const context = document.createElement('canvas').getContext('2d');
+    for (const cell of document.querySelectorAll('th, td, dd, li')) {
+        const box = cell.getBoundingClientRect();
+        if (!box.width || cell.closest('details:not([open]), thead')) continue;
+        context.font = getComputedStyle(cell).font;
+        const words = cell.innerText.split(/[^A-Za-z]+/).filter((word) => word.length <= 12);
+        const widest = Math.max(0, ...words.map((word) => context.measureText(word).width));
+        if (box.width < widest) wrong.push(`${Math.round(box.width)} pixels for ${cell.innerText.slice(0, 60)}`);
+    }
+    return wrong;";
+
+/// Ticks all rows by the field for that: whether it is seen, whether they are ticked then, and whether they are still rows.
+const SELECT_ALL: &str = "const labels = [...document.querySelectorAll('label.check')];
+    const all = labels.find((label) => label.textContent.includes('Select all on this page'));
+    const box = all.getBoundingClientRect();
+    all.querySelector('input').click();
+    const boxes = [...document.querySelectorAll('tbody input[type=checkbox]')];
+    const rows = [...document.querySelectorAll('tbody tr')];
+    return [box.width > 100 && box.height > 20, boxes.length > 1 && boxes.every((one) => one.checked),
+        rows.every((row) => row.getAttribute('role') === 'row')];";
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn pages_full_of_data_are_readable_on_a_phone_and_at_200_percent() {
+    let tenants = names("bad_tenant_with_a_long_name_", 90);
+    let deliver = json!({"deliver": [{"url": "http://127.0.0.1:1/results", "allow_private_addresses": true}]});
+    let (_project, agent) = start(&Endpoint::default(), &tenants, deliver).await;
+    for _ in 0..30 {
+        let request = json!({"tenants": tenants[..3]});
+        let run = "/api/v1/jobs/posts/trigger";
+        agent.call(Method::POST, run, &request).await;
+    }
+    let batch = completed(&agent, &trigger(&agent).await).await;
+    agent
+        .until("/api/v1/deliveries?failed=true", |found| {
+            found["deliveries"][0]["tries"].as_i64() > Some(0)
+        })
+        .await;
+    let batch = format!("/batches/{}", batch["batch_id"].as_str().unwrap());
+    let tenant = format!("/tenants/{}", tenants[0]);
+    for width in [390, 640] {
+        let browser = Browser::screen(width).await;
+        for path in [
+            "/",
+            "/jobs",
+            "/jobs/posts",
+            "/batches",
+            &batch,
+            "/tenants",
+            &tenant,
+            "/dead-letters",
+            "/deliveries",
+            "/quarantine",
+            "/replicas",
+            "/audit-log",
+            "/search?q=bad",
+            "/nonsense",
+        ] {
+            browser.goto(&format!("{}{path}", agent.api())).await;
+            let unreadable = browser.run(UNREADABLE).await;
+            assert_eq!(unreadable, json!([]), "{path} at {width}");
+            let weight = browser
+                .run("return document.documentElement.outerHTML.length")
+                .await;
+            assert!(weight.as_u64() < Some(60_000), "{path}: {weight} bytes");
+        }
+        browser.goto(&format!("{}/dead-letters", agent.api())).await;
+        assert_eq!(browser.run(SELECT_ALL).await, json!([true, true, true]));
+        browser.close().await;
+    }
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn an_open_page_keeps_focus_and_selection_and_says_when_the_connection_is_lost() {
+    let tenants = names("bad", 3);
+    let (_project, agent) = start(&Endpoint::default(), &tenants, json!({})).await;
+    trigger(&agent).await;
+    let browser = Browser::open(1200, 1000).await;
+    browser.goto(agent.api()).await;
+    browser
+        .until("return document.getElementById('live').textContent.includes('posts: 3 of 3 items failed')")
+        .await;
+    browser
+        .run("getSelection().selectAllChildren(document.querySelector('#live .finding div')); document.querySelector('#live .finding a').focus()")
+        .await;
+    let selected = browser.run("return getSelection().toString()").await;
+    let pause = "/api/v1/jobs/posts/pause";
+    agent.call(Method::POST, pause, &json!({})).await;
+    browser
+        .until("return document.getElementById('live').textContent.includes('is paused by')")
+        .await;
+    let after = browser.run("return getSelection().toString()").await;
+    assert!(
+        after == selected && selected.to_string().contains("items failed"),
+        "{after}"
+    );
+    let focus = "return document.activeElement.textContent";
+    assert_eq!(browser.run(focus).await, "See the cause");
+    assert_eq!(
+        browser.run("return document.title.slice(0, 12)").await,
+        "(2) Overview"
+    );
+
+    // Times are the visitor's, with UTC on hover, and the other way round on request.
+    let times =
+        "const time = document.querySelector('#live time'); return [time.textContent, time.title]";
+    let local = browser.run(times).await;
+    assert!(local[1].as_str().unwrap().ends_with(" UTC"), "{local}");
+    browser.find("#zone").await.click().await.unwrap();
+    let in_utc = browser.run(times).await;
+    assert!(in_utc[0].as_str().unwrap().contains(" UTC"), "{in_utc}");
+
+    agent.kill();
+    browser
+        .until("return document.getElementById('connection').textContent.startsWith('No connection since')")
+        .await;
     browser.close().await;
 }
 
@@ -346,7 +512,7 @@ async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
         page.contains("is unresponsive (last heartbeat 5m"),
         "{page}"
     );
-    assert!(page.contains("holds 1 chunks"), "{page}");
+    assert!(page.contains("holds 1 chunk"), "{page}");
     let replicas = reqwest::get(format!("{}/replicas", agent.api()));
     let replicas = replicas.await.unwrap().text().await.unwrap();
     assert!(replicas.contains(">unresponsive</span>"), "{replicas}");
@@ -381,7 +547,7 @@ async fn other_sites_change_nothing_and_without_a_key_read_nothing() {
     }
     let url = format!("{}/tenants/user1?date=tomorrow", agent.api());
     let answer = client.get(url).send().await.unwrap();
-    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let text = answer.text().await.unwrap();
     assert!(text.contains("`tomorrow`"), "{text}");
     let rebound = client.get(format!("{}/api/v1/jobs", agent.api()));

@@ -297,7 +297,7 @@ async fn what_touches_many_or_cannot_be_undone_needs_a_yes() {
     refuses(
         &agent,
         &discard,
-        "Discard 1 dead letter of posts? They cannot be replayed afterwards.",
+        "Discard 1 dead letter of posts? They can be reopened for 30 days, on the operations page.",
     );
     refuses(
         &agent,
@@ -307,7 +307,7 @@ async fn what_touches_many_or_cannot_be_undone_needs_a_yes() {
 
     // At a terminal it asks, and everything but a yes is a no.
     let mut asked = AtTerminal::new(&asking(&agent, &discard));
-    asked.until("afterwards. [y/N] ");
+    asked.until("page. [y/N] ");
     asked.type_in("\n");
     let (code, shown) = asked.end();
     assert_eq!(code, Some(1), "{shown}");

@@ -64,6 +64,9 @@ pub trait BatchReader: Send + Sync {
         filter: &DeadLetterFilter,
         page: &Page,
     ) -> Result<Paged<DeadLetter>, StoreError>;
+
+    /// Number of dead letters.
+    async fn dead_letter_count(&self, filter: &DeadLetterFilter) -> Result<u64, StoreError>;
 }
 
 /// Selects batches; the default selects all.
@@ -102,6 +105,14 @@ pub struct DeadLetterFilter {
     pub item_id: Option<ItemId>,
     /// Only dead letters in this state.
     pub state: Option<DeadLetterState>,
+    /// Only those with an id of at most this.
+    pub up_to: Option<i64>,
+    /// Only these ids.
+    pub ids: Option<BTreeSet<i64>>,
+    /// Only those that were settled at this instant.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// Only those that were settled later than this.
+    pub settled_after: Option<DateTime<Utc>>,
 }
 
 /// A page of a list.

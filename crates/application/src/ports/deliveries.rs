@@ -1,7 +1,8 @@
 //! What is still to be delivered of the results of batches that are over.
 //!
 //! Deliveries are stored with their batch ([`NewBatch::deliver_to`](punctual_domain::NewBatch)) and become due when it
-//! ends. A lease keeps other processes from a page; one that is not noted as delivered within it is given again.
+//! ends. A lease keeps other processes from a page; one that is not noted as delivered within it is given again, and who held
+//! the lease before can note nothing any more.
 //! `testing::contract::deliveries` checks an implementation.
 
 use async_trait::async_trait;
@@ -22,21 +23,22 @@ pub trait Deliveries: Send + Sync {
         busy: &[Delivery],
     ) -> Result<Option<DueDelivery>, StoreError>;
 
-    /// Notes that everything up to `cursor` has arrived; with `None` all of it.
+    /// Notes that everything up to `cursor` has arrived; with `None` all of it. `false`: the lease is another one's by now, and
+    /// nothing was noted.
     async fn advance(
         &self,
-        id: i64,
+        taken: &DueDelivery,
         cursor: Option<String>,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
-    /// Tries again at `again`, or with `None` never.
+    /// Tries again at `again`, or with `None` never. `false`: the lease is another one's by now, and nothing was noted.
     async fn postpone(
         &self,
-        id: i64,
+        taken: &DueDelivery,
         again: Option<DateTime<Utc>>,
         reason: &str,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 }
 
 /// A batch's results on their way to one place.
@@ -54,4 +56,6 @@ pub struct DueDelivery {
     pub tries: u32,
     /// Until when it is retried; `None`: a fixed number of times.
     pub until: Option<DateTime<Utc>>,
+    /// End of the lease with which it was taken.
+    pub leased_until: DateTime<Utc>,
 }

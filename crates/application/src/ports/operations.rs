@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_domain::JobId;
+use punctual_domain::{Delivery, JobId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use super::{Page, Paged, StoreError};
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait OperatorStore: Send + Sync {
-    /// How the jobs have done with what fell due since then, by job.
+    /// How the jobs have done with what fell due since then, by job. A failed item that was replayed counts as its replay ended.
     async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<JobActivity>, StoreError>;
 
     /// The processes that hold work now, by name.
@@ -24,12 +24,41 @@ pub trait OperatorStore: Send + Sync {
     /// The leader, and when its lease ends; `None` where the store is not shared, or no process holds the lease.
     async fn leader(&self) -> Result<Option<(String, DateTime<Utc>)>, StoreError>;
 
-    /// The deliveries that have failed more than once in a row, and those of batches that ended after
-    /// `given_up_since` that were given up, by job.
+    /// The deliveries that a filter by [`DeliveryFilter::failing_since`] with this instant selects, in sum, by job.
     async fn failing_deliveries(
         &self,
         given_up_since: DateTime<Utc>,
     ) -> Result<Vec<FailingDeliveries>, StoreError>;
+
+    /// The open dead letters in sum, by job.
+    async fn open_dead_letters(&self) -> Result<Vec<OpenDeadLetters>, StoreError>;
+
+    /// Deliveries of batches that are over, newest first.
+    async fn deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        page: &Page,
+    ) -> Result<Paged<StoredDelivery>, StoreError>;
+
+    /// Makes deliveries due at `now` that have failed or were given up, with a new period of retries. Those that are done, or on
+    /// their way, stay as they are. Returns how many are due.
+    async fn deliver_again(
+        &self,
+        deliveries: &[Redelivery],
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError>;
+
+    /// Stores that an operator knows of a finding, in place of an earlier acknowledgement of it.
+    async fn acknowledge(&self, acknowledgement: &Acknowledgement) -> Result<(), StoreError>;
+
+    /// Forgets this acknowledgement, unless another one of the finding has taken its place.
+    async fn withdraw_acknowledgement(
+        &self,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<(), StoreError>;
+
+    /// What operators have acknowledged.
+    async fn acknowledgements(&self) -> Result<Vec<Acknowledgement>, StoreError>;
 
     /// Adds an entry to the audit log.
     async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError>;
@@ -41,7 +70,144 @@ pub trait OperatorStore: Send + Sync {
     async fn answer(&self, request: Uuid, answer: Option<Value>) -> Result<(), StoreError>;
 
     /// What operators have asked for, newest first.
-    async fn audit_log(&self, page: &Page) -> Result<Paged<AuditEntry>, StoreError>;
+    async fn audit_log(
+        &self,
+        filter: &AuditFilter,
+        page: &Page,
+    ) -> Result<Paged<AuditEntry>, StoreError>;
+}
+
+/// Selects entries of the audit log; the default selects all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditFilter {
+    /// Only this action, such as `pause`.
+    pub action: Option<String>,
+    /// Only entries about this subject, such as a job.
+    pub subject: Option<String>,
+}
+
+/// The open dead letters of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OpenDeadLetters {
+    /// The job.
+    pub job_id: JobId,
+    /// Number of dead letters.
+    pub count: u64,
+    /// When the first of them failed.
+    pub first_failed_at: DateTime<Utc>,
+    /// The batch of the newest of them.
+    pub batch_id: Uuid,
+    /// The five most frequent reasons of the newest 1,000 of them, with how many failed so; the most frequent first.
+    pub reasons: Vec<(String, u64)>,
+}
+
+impl OpenDeadLetters {
+    /// Number of dead letters whose reasons are looked at.
+    pub const SEARCHED: u32 = 1_000;
+    /// Number of reasons.
+    pub const MAX_REASONS: u32 = 5;
+}
+
+/// Selects deliveries; the default selects all.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DeliveryFilter {
+    /// Only this delivery.
+    pub id: Option<i64>,
+    /// Only results of this job.
+    pub job_id: Option<JobId>,
+    /// Only results of this batch.
+    pub batch_id: Option<Uuid>,
+    /// Only deliveries whose last try failed, or that were given up.
+    pub failed: bool,
+    /// Only deliveries that have failed at least twice in a row, and those that were given up, of batches that ended at this
+    /// instant or later.
+    pub failing_since: Option<DateTime<Utc>>,
+}
+
+impl DeliveryFilter {
+    /// How long after their batch deliveries that were given up are reported.
+    pub const GIVEN_UP_REPORTED_FOR: TimeDelta = TimeDelta::days(7);
+
+    /// The deliveries that fail at `now`, as the findings report them: those that have failed at least twice in a row, and those
+    /// that were given up, of batches of the last seven days.
+    #[must_use]
+    pub fn failing(now: DateTime<Utc>) -> Self {
+        Self {
+            failing_since: Some(now - Self::GIVEN_UP_REPORTED_FOR),
+            ..Self::default()
+        }
+    }
+}
+
+/// A delivery that is to be made again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Redelivery {
+    /// Number of the delivery.
+    pub id: i64,
+    /// Another place to deliver to, from the first result on; `None`: where it goes already, from where it has come to.
+    pub target: Option<Delivery>,
+}
+
+/// A delivery as it stands in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredDelivery {
+    /// Number of the delivery.
+    pub id: i64,
+    /// Batch whose results are delivered.
+    pub batch_id: Uuid,
+    /// The job.
+    pub job_id: JobId,
+    /// Where they go.
+    pub target: Delivery,
+    /// How far it is.
+    pub state: DeliveryState,
+    /// Number of failures in a row.
+    pub tries: u32,
+    /// Next try; `None`: there is none.
+    pub next_try: Option<DateTime<Utc>>,
+    /// Reason of the last failure; `None`: the last try succeeded, or there was none.
+    pub reason: Option<String>,
+}
+
+/// How far a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// Results are still to be delivered.
+    Open,
+    /// All results have arrived.
+    Done,
+    /// It is not retried any more.
+    GivenUp,
+}
+
+impl DeliveryState {
+    /// Its word, as it is stored and sent.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Done => "done",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
+/// That an operator knows of a finding, until it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// Id of the finding.
+    pub finding: String,
+    /// The state of the finding that was acknowledged. In any other state it is news again.
+    pub state: Uuid,
+    /// What the finding was about, as the operator writes it: with more it is news again.
+    pub covers: String,
+    /// Time of the acknowledgement.
+    pub at: DateTime<Utc>,
+    /// Who acknowledged it.
+    pub by: String,
 }
 
 /// What an operator asks for under an idempotency key.
@@ -64,6 +230,8 @@ pub struct Request {
     pub at: DateTime<Utc>,
     /// Fingerprint of what was asked for.
     pub fingerprint: String,
+    /// Whether it was there already: this is a repetition.
+    pub is_known: bool,
     /// What it was answered with; `None`: it is being dealt with, or was when its process ended.
     pub answer: Option<Value>,
 }
@@ -76,11 +244,11 @@ pub struct JobActivity {
     pub job_id: JobId,
     /// Batches that fell due.
     pub batches: u64,
-    /// Items in those that are over.
+    /// Items of them that are over: those that succeeded, failed or were skipped.
     pub items: u64,
-    /// Items of them that succeeded.
+    /// Items that succeeded.
     pub succeeded: u64,
-    /// Items of them that failed for good.
+    /// Items that failed for good.
     pub failed: u64,
     /// The longest that one whose slot fell due came into the queue after it, in milliseconds.
     pub worst_lateness_ms: u64,
@@ -138,7 +306,8 @@ pub struct AuditEntry {
     pub at: DateTime<Utc>,
     /// The interface, `page` or `api`, and the address of the caller.
     pub by: String,
-    /// Action: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay`, `discard` or `sign_out`.
+    /// Action: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay`, `discard`, `reopen`, `deliver_again`,
+    /// `acknowledge`, `unacknowledge` or `sign_out`.
     pub action: String,
     /// Job, batch or dead letters that the action was about.
     pub subject: String,

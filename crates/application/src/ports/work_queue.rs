@@ -40,15 +40,16 @@ pub trait WorkQueue: Send + Sync {
     /// is left as it is, and `high_water_mark` never goes back: another agent may have been further.
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError>;
 
-    /// The jobs that are paused, and why.
-    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError>;
+    /// The jobs that are paused.
+    async fn paused(&self) -> Result<BTreeMap<JobId, Pause>, StoreError>;
 
-    /// Pauses a job for a reason, or with `None` lets it go on: nothing of a paused job falls due, and nothing
-    /// of it that is queued runs.
+    /// Pauses a job, or with `None` lets it go on: nothing of a paused job falls due, and nothing of it that is queued
+    /// runs. The pause of an operator takes the place of an earlier one and begins now; a job that pauses itself leaves the
+    /// pause of an operator as it is.
     async fn set_paused(
         &self,
         job_id: &JobId,
-        reason: Option<String>,
+        cause: Option<PauseCause>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
@@ -56,7 +57,8 @@ pub trait WorkQueue: Send + Sync {
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError>;
 
     /// Settles open dead letters, those of `ids` that are: discards them, or queues `batches` that run them again.
-    /// All of it or nothing. Returns how many were settled.
+    /// All of it or nothing. Returns how many were settled. After a discard, some of those are removed that were discarded
+    /// [long ago](punctual_domain::DeadLetter::REOPENABLE_FOR): at least as many as a discard settles.
     ///
     /// # Errors
     /// Also when a replay names one that is not open any more.
@@ -66,6 +68,31 @@ pub trait WorkQueue: Send + Sync {
         batches: Vec<NewBatch>,
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError>;
+
+    /// Opens dead letters again, those of `ids` that were discarded after `discarded_after`. Returns how many were opened.
+    async fn reopen(
+        &self,
+        ids: &[i64],
+        discarded_after: DateTime<Utc>,
+    ) -> Result<usize, StoreError>;
+}
+
+/// Why a job is paused, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// What paused it.
+    pub cause: PauseCause,
+    /// When the job was paused.
+    pub since: DateTime<Utc>,
+}
+
+/// What pauses a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PauseCause {
+    /// An operator, as the audit log names them.
+    Operator(String),
+    /// The job itself, because too much of it has failed: how much, in words.
+    Failures(String),
 }
 
 /// Whether a process is the one to fire.

@@ -56,6 +56,24 @@ impl Operation {
         }
     }
 
+    /// A name that stays the same, such as `plan-job`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::AcquireLeadership => "acquire-leadership",
+            Self::EnqueueDueBatches => "enqueue-due-batches",
+            Self::ReadQueues => "read-queues",
+            Self::StoreResults(_) => "store-results",
+            Self::BeginChunks(_) => "begin-chunks",
+            Self::PrepareChunks(_) => "prepare-chunks",
+            Self::PlanJob(_) => "plan-job",
+            Self::FindSourceFile(_) => "find-source-file",
+            Self::ReloadJobs => "reload-jobs",
+            Self::TrackDeliveries => "track-deliveries",
+            Self::StoreRequest => "store-request",
+            Self::WriteLastKnownGood(_) => "write-last-known-good",
+        }
+    }
+
     /// Whether it fails only when the store does.
     #[must_use]
     pub fn uses_store(&self) -> bool {

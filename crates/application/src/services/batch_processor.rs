@@ -44,6 +44,9 @@ pub struct Binding {
     pub limits: PurposeLimits,
     /// Whether items with equal parameters run next to each other (default: no).
     pub group_by_parameters: bool,
+    /// What the handler is, for operators: its kind and what it calls, such as `webhook https://crm.example`. It is shown,
+    /// so it must hold no secret (default: nothing).
+    pub handler: Option<String>,
 }
 
 impl fmt::Debug for Handlers {
@@ -65,6 +68,7 @@ impl From<Duration> for Binding {
             timeout,
             limits: PurposeLimits::default(),
             group_by_parameters: false,
+            handler: None,
         }
     }
 }
@@ -107,6 +111,12 @@ impl Handlers {
     pub fn missing_parameters(&self, purpose: &PurposeId, defaults: &Preference) -> Vec<String> {
         let bound = self.of(purpose);
         bound.map_or_else(Vec::new, |bound| bound.handler.missing_parameters(defaults))
+    }
+
+    /// How the handler of a purpose is called; `None`: it has none.
+    #[must_use]
+    pub fn binding(&self, purpose: &PurposeId) -> Option<Binding> {
+        self.of(purpose).map(|bound| bound.binding.clone())
     }
 
     /// Replaces the handlers, for every clone. Attempts that have begun end with their own.

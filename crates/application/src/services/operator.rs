@@ -17,8 +17,10 @@ mod jobs;
 mod pause;
 mod quarantine;
 mod replicas;
+mod search;
 mod trigger;
 mod upcoming;
+mod words;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -29,16 +31,19 @@ use thiserror::Error;
 
 pub use self::{
     backfill::{BackfillCount, BackfillReport, BackfillRequest},
-    dead_letters::{DeadLetterSelection, DiscardReport, LeftOut, ReplayReport},
+    dead_letters::{DeadLetterSelection, DiscardReport, LeftOut, ReopenReport, ReplayReport},
+    deliveries::{DeliverAgainReport, DeliverySelection},
     effective::EffectivePreference,
     explain::Explanation,
-    findings::{Finding, FindingKind, Findings, Severity, length_in_words},
+    findings::{Finding, FindingKind, Findings, Severity},
     idempotency::IdempotencyKey,
-    jobs::{FixedTiming, JobTiming, JobView, PreferenceTiming},
+    jobs::{FixedTiming, JobLimits, JobTiming, JobView, PreferenceTiming},
     quarantine::Quarantined,
     replicas::Replicas,
+    search::Found,
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,
+    words::{amount, caller, length_in_words, noun},
 };
 use super::{
     active_failures::{ActiveFailures, Operation},
@@ -47,8 +52,14 @@ use super::{
     schedule_status::StatusHandle,
 };
 use crate::ports::{
-    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, StoreError,
+    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, Page, StoreError,
     WorkQueue,
+};
+
+/// A page of one entry.
+const ONE: Page = Page {
+    cursor: None,
+    limit: 1,
 };
 
 /// Who asks, as the audit log names them: `api from 10.0.0.7`, `page from 10.0.0.7`, or a name of the caller's own.
@@ -80,6 +91,9 @@ pub enum OperatorError {
     /// It cannot be done as things are now.
     #[error("{0}")]
     Conflict(String),
+    /// It is about another number than the caller has counted, and nothing was done.
+    #[error("{0}")]
+    Changed(String),
     /// Another agent serves the shard of the tenant.
     #[error("{0}")]
     OtherShard(String),
@@ -102,6 +116,7 @@ impl OperatorError {
             Self::Invalid(_)
             | Self::NotFound(_)
             | Self::Conflict(_)
+            | Self::Changed(_)
             | Self::OtherShard(_)
             | Self::Refused(_) => true,
             Self::Unavailable(_) => false,

@@ -18,8 +18,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    Batch, BatchStatus, Chunk, DeadLetter, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
-    Occurrence, Sharding, StoredPosition,
+    Batch, BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus, JobId,
+    NewBatch, Occurrence, Sharding, StoredPosition,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ pub use self::{
 use self::{deliveries::DeliveryRow, operations::StoredRequest};
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
-    ports::{BatchStore, Claimant, Page, StoreError, StoreErrorKind, StoredResult},
+    ports::{BatchStore, Claimant, Page, Pause, StoreError, StoreErrorKind, StoredResult},
 };
 
 type RunKey = (JobId, ItemId, Occurrence);
@@ -70,7 +70,7 @@ struct Run {
 struct Tables {
     positions: HashMap<JobId, StoredPosition>,
     sharding: Option<Sharding>,
-    paused: BTreeMap<JobId, String>,
+    paused: BTreeMap<JobId, Pause>,
     batches: BTreeMap<Uuid, Batch>,
     chunks: BTreeMap<String, ChunkRow>,
     runs: BTreeMap<RunKey, Run>,
@@ -185,9 +185,13 @@ impl Tables {
             counted += row.ended;
             counted.skipped += row.superseded;
         }
+        let replayed = self.dead_letters.iter().filter(|letter| {
+            letter.batch_id == batch.batch_id && letter.state == DeadLetterState::Replayed
+        });
         Batch {
             succeeded: counted.succeeded as u64,
             failed: counted.failed as u64,
+            replayed: replayed.count() as u64,
             skipped: counted.skipped as u64,
             ..batch.clone()
         }
@@ -204,6 +208,7 @@ impl Tables {
             total: batch.total() as u64,
             succeeded: 0,
             failed: 0,
+            replayed: 0,
             skipped: 0,
             created_at: now,
             finished_at: None,

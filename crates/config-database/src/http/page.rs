@@ -18,9 +18,9 @@ mod visitor;
 use askama::Template;
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::{StatusCode, header},
-    middleware,
+    middleware::{self, Next},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
@@ -146,6 +146,11 @@ static SITE: Site = Site {
     styles: &["/assets/preferences.css"],
     shows_version: false,
 };
+
+/// Middleware: [`Site::for_browsers`].
+pub(super) async fn for_browsers(request: Request, next: Next) -> Response {
+    SITE.for_browsers(request, next).await
+}
 
 /// A page, or the fragment of one.
 fn render(template: &impl Template) -> Result<Html<String>, Problem> {

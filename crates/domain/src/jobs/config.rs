@@ -40,6 +40,8 @@ pub struct JobConfig {
     pub job_id: JobId,
     /// How its items are put together.
     pub kind: JobKind,
+    /// What the job is for, as its file says; `None`: it does not say.
+    pub description: Option<String>,
     /// Purpose that the job runs.
     pub purpose_id: PurposeId,
     /// Order among items that fall due together.

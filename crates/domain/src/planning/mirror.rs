@@ -115,6 +115,13 @@ impl Mirror {
             .collect()
     }
 
+    /// The first `most` scheduled tenants, by id, whose ids begin with `begin`. It looks at all tenants.
+    #[must_use]
+    pub fn tenants_beginning(&self, begin: &str, most: usize) -> Vec<TenantId> {
+        let found = self.tenants.first_beginning(begin, most).into_iter();
+        found.map(|number| self.tenants.id(number)).collect()
+    }
+
     /// The slots with how many tenants stand in each, in no order.
     #[must_use]
     pub fn slots(&self) -> Vec<(Slot, usize)> {

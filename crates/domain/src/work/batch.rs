@@ -193,6 +193,8 @@ pub struct Batch {
     pub succeeded: u64,
     /// Number of items that failed after all retries.
     pub failed: u64,
+    /// Number of those that failed and have been replayed since.
+    pub replayed: u64,
     /// How many were not run, with a reason: disabled meanwhile, or run by another batch of the same date.
     pub skipped: u64,
     /// Time at which the batch was enqueued.
@@ -206,6 +208,12 @@ impl Batch {
     #[must_use]
     pub fn processed(&self) -> u64 {
         self.succeeded + self.failed + self.skipped
+    }
+
+    /// Number of items that failed and have not been replayed.
+    #[must_use]
+    pub fn still_failed(&self) -> u64 {
+        self.failed.saturating_sub(self.replayed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Dead letters: items that failed for good, kept until somebody runs them again or lets them go.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -43,6 +43,11 @@ pub struct DeadLetter {
     pub key_form: KeyForm,
 }
 
+impl DeadLetter {
+    /// How long a discarded one can be opened again. After that it is removed by the next discards.
+    pub const REOPENABLE_FOR: TimeDelta = TimeDelta::days(30);
+}
+
 /// State of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -53,7 +58,7 @@ pub enum DeadLetterState {
     /// It was queued again; should it fail again, that is another dead letter. Should it be skipped, this one is open
     /// again.
     Replayed,
-    /// An operator discarded it.
+    /// An operator discarded it. It can be opened again for 30 days, and is removed by a later discard then.
     Discarded,
 }
 

@@ -1,5 +1,7 @@
 //! Where a job's results go, beside the store: a file, a URL, or a sink of the program Punctual is embedded in.
 
+use std::{fmt, mem};
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -63,6 +65,23 @@ impl Delivery {
         })
     }
 
+    /// The place that takes over from this one in a job that delivers to `current` by now: one of the same kind to which none of
+    /// `others`, the batch's own deliveries, goes. `None`: the job still delivers here, to no such place, or to several.
+    #[must_use]
+    pub fn successor<'d>(&self, current: &'d [Self], others: &[Self]) -> Option<&'d Self> {
+        if current.contains(self) {
+            return None;
+        }
+        let kind = mem::discriminant(self);
+        let mut same = current
+            .iter()
+            .filter(|one| mem::discriminant(*one) == kind && !others.contains(one));
+        match (same.next(), same.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        }
+    }
+
     /// As it is kept with a batch: [`parse`](Self::parse) reads it back.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -85,9 +104,74 @@ impl Delivery {
     }
 }
 
+/// The place in words, such as `file out.ndjson` or `https://crm.example`. What may hold a secret is left out of a URL.
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {path}"),
+            Self::Sink(name) => write!(f, "sink {name}"),
+            Self::Webhook { config, .. } => f.write_str(&without_secrets(&config.url)),
+        }
+    }
+}
+
+/// Scheme, host and port of a URL: its user, path, query and fragment may hold secrets. Empty for what is not a URL.
+#[must_use]
+pub fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return String::new();
+    };
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    let host = authority.rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &authority[host..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_shown_without_what_may_be_secret() {
+        for (url, shown) in [
+            (
+                "https://me:pw@crm.example:8443/hook?token=abc#x",
+                "https://crm.example:8443",
+            ),
+            (
+                "https://hooks.chat.example/services/T0/B0/s3cret",
+                "https://hooks.chat.example",
+            ),
+            ("https://[::1]:8443/hook", "https://[::1]:8443"),
+            ("s3cret", ""),
+            ("https://crm.example?token=abc", "https://crm.example"),
+            ("https://crm.example/a@b", "https://crm.example"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+        let file = Delivery::File("out.ndjson".into());
+        assert_eq!(file.to_string(), "file out.ndjson");
+    }
+
+    #[test]
+    fn a_place_is_followed_by_the_only_other_one_of_its_kind() {
+        let file = |path: &str| Delivery::File(path.to_owned());
+        let sink = Delivery::Sink("warehouse".to_owned());
+        let (a, b, c) = (file("a"), file("b"), file("c"));
+        let of = |current: &[Delivery], others: &[Delivery]| a.successor(current, others).cloned();
+        let own = std::slice::from_ref(&a);
+        assert_eq!(of(&[b.clone(), sink.clone()], own), Some(b.clone()));
+        assert_eq!(of(&[b.clone(), a.clone()], own), None, "as before");
+        assert_eq!(of(&[sink], own), None, "another kind");
+        let two = [b.clone(), c.clone()];
+        assert_eq!(of(&two, own), None, "which of them?");
+        assert_eq!(
+            of(&two, &[a.clone(), c]),
+            Some(b),
+            "the other one is served"
+        );
+        assert_eq!(of(&[], &[]), None);
+    }
 
     #[test]
     fn what_is_kept_with_a_batch_reads_back() {

@@ -9,6 +9,7 @@ use punctual_application::ports::{HandlerError, PurposeHandler};
 use punctual_domain::{
     Fields, Invalid, Item, Preference,
     values::{boolean, http_url, text, whole_number},
+    without_secrets,
 };
 use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
@@ -17,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     HandlerKind,
-    endpoint::{asked_to_wait, body, refused, unanswered, without_key},
+    endpoint::{asked_to_wait, body, host_of, refused, unanswered, without_key},
     template::{TEMPLATE_REMEDY, TemplateHandler, Templates},
 };
 use crate::{
@@ -62,6 +63,12 @@ pub(crate) struct ChatKind(pub(super) Templates);
 impl HandlerKind for ChatKind {
     fn name(&self) -> &'static str {
         "chat"
+    }
+
+    fn target(&self, options: &mut Fields<'_>) -> Option<String> {
+        let model = options.raw("model")?.as_str()?.to_owned();
+        let base_url = without_secrets(options.raw("base_url")?.as_str()?);
+        Some(format!("{model} at {base_url}"))
     }
 
     fn read(&self, fields: &mut Fields<'_>, timeout: Duration) -> Option<Arc<dyn PurposeHandler>> {
@@ -239,12 +246,14 @@ impl PurposeHandler for ChatHandler {
         if let Some(key) = &self.api_key {
             request = request.bearer_auth(key.expose_secret());
         }
+        let host = host_of(&self.url);
+        let unanswered = |error| unanswered(&host, error);
         let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let (body, truncated) = body(response, MAX_ANSWER_BYTES).await.map_err(unanswered)?;
         let body = without_key(body, self.api_key.as_ref());
         if !status.is_success() {
-            return Err(refused(status, wait, &problem_of(&body)));
+            return Err(refused(&host, status, wait, &problem_of(&body)));
         }
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
             let size = if truncated { "; it is too long" } else { "" };

@@ -1,9 +1,9 @@
 //! What calls to a remote endpoint have in common: answers of bounded size, and what a status means for a retry.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
-use punctual_application::ports::{HandlerError, error_chain};
-use reqwest::{Response, StatusCode, header::HeaderMap};
+use punctual_application::ports::HandlerError;
+use reqwest::{Response, StatusCode, Url, header::HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::retry_after::retry_after;
@@ -11,33 +11,53 @@ use crate::retry_after::retry_after;
 /// No `Retry-After` is taken for longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// Why a call that got no answer failed, as text and as the cause; without its URL, which may hold a secret.
-pub(crate) fn no_answer(error: reqwest::Error) -> (String, reqwest::Error) {
+/// The host that a URL leads to, with its port, such as `crm.example:443`: all of it that is shown, as the rest may hold a secret.
+pub(crate) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("the endpoint");
+    url.port_or_known_default()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Why a call that got no answer from `host` failed, as text and as the cause.
+pub(crate) fn no_answer(host: &str, error: reqwest::Error) -> (String, reqwest::Error) {
     let error = error.without_url();
-    let message = format!(
-        "the remote endpoint did not answer: {}",
-        error_chain(&error)
-    );
+    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
+    let refused = causes().any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+    });
+    let message = if refused {
+        format!("{host} refused the connection")
+    } else if error.is_timeout() {
+        format!("{host} did not answer in time")
+    } else {
+        // The innermost cause says most.
+        let cause = causes()
+            .last()
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        format!("{host} did not answer: {cause}")
+    };
     (message, error)
 }
 
-/// The failure of an item whose call got no answer.
-pub(crate) fn unanswered(error: reqwest::Error) -> HandlerError {
-    let (message, error) = no_answer(error);
+/// The failure of an item whose call got no answer from `host`.
+pub(crate) fn unanswered(host: &str, error: reqwest::Error) -> HandlerError {
+    let (message, error) = no_answer(host, error);
     HandlerError::retryable(message).with_source(error)
 }
 
-/// What an answer other than success means.
+/// What an answer of `host` other than success means.
 pub(crate) fn refused(
+    host: &str,
     status: StatusCode,
     retry_after: Option<Duration>,
     detail: &str,
 ) -> HandlerError {
     let detail: String = detail.trim().chars().take(300).collect();
     let message = if detail.is_empty() {
-        format!("the remote endpoint answered {status}")
+        format!("{host} answered {status}")
     } else {
-        format!("the remote endpoint answered {status}: {detail}")
+        format!("{host} answered {status}: {detail}")
     };
     match status.as_u16() {
         429 | 503 | 529 => HandlerError::throttled(message, retry_after),
@@ -99,6 +119,20 @@ mod tests {
     }
 
     #[test]
+    fn of_a_url_the_host_is_shown() {
+        for (url, host) in [
+            (
+                "https://me:pw@crm.example/hook?token=abc",
+                "crm.example:443",
+            ),
+            ("http://127.0.0.1:81/", "127.0.0.1:81"),
+            ("http://[::1]/", "[::1]:80"),
+        ] {
+            assert_eq!(host_of(&url.parse().unwrap()), host);
+        }
+    }
+
+    #[test]
     fn a_status_says_whether_to_try_again() {
         use punctual_application::ports::HandlerErrorKind::{Permanent, Retryable, Throttled};
         for (status, kind) in [
@@ -114,7 +148,10 @@ mod tests {
             (302, Permanent),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(refused(status, None, "").kind, kind, "{status}");
+            let error = refused("crm.example:443", status, None, "");
+            assert_eq!(error.kind, kind, "{status}");
+            let expected = format!("crm.example:443 answered {status}");
+            assert!(error.message.starts_with(&expected), "{error}");
         }
     }
 }

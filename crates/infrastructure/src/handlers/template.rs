@@ -148,6 +148,10 @@ impl HandlerKind for TemplateKind {
         "template"
     }
 
+    fn target(&self, options: &mut Fields<'_>) -> Option<String> {
+        options.raw("template")?.as_str().map(str::to_owned)
+    }
+
     fn read(&self, fields: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {
         let handler = fields.required("template", TEMPLATE_REMEDY, |name| self.0.handler(name))?;
         Some(Arc::new(handler))

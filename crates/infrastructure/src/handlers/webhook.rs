@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_application::ports::{Clock, HandlerError, PurposeHandler, SystemClock};
-use punctual_domain::{FieldError, Fields, Item, WebhookConfig};
+use punctual_domain::{FieldError, Fields, Item, WebhookConfig, without_secrets};
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use standardwebhooks::{
 
 use super::{
     HandlerKind,
-    endpoint::{asked_to_wait, body, refused, unanswered},
+    endpoint::{asked_to_wait, body, host_of, refused, unanswered},
 };
 use crate::{
     environment::secret_in,
@@ -109,11 +109,18 @@ impl SignedPost {
             request = request.header(HEADER_WEBHOOK_SIGNATURE, signature);
         }
         let request = request.body(content);
+        let host = host_of(&self.url);
+        let unanswered = |error| unanswered(&host, error);
         let response = spans::call(request).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let (body, truncated) = body(response, MAX_KEPT_BYTES).await.map_err(unanswered)?;
         if !status.is_success() {
-            return Err(refused(status, wait, &String::from_utf8_lossy(&body)));
+            return Err(refused(
+                &host,
+                status,
+                wait,
+                &String::from_utf8_lossy(&body),
+            ));
         }
         Ok(PostResponse {
             status,
@@ -138,6 +145,10 @@ pub(crate) struct WebhookKind;
 impl HandlerKind for WebhookKind {
     fn name(&self) -> &'static str {
         "webhook"
+    }
+
+    fn target(&self, options: &mut Fields<'_>) -> Option<String> {
+        Some(without_secrets(options.raw("url")?.as_str()?))
     }
 
     fn read(&self, fields: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {

@@ -14,7 +14,9 @@ use std::{
 use futures::FutureExt;
 use punctual_application::{
     ActiveFailures, ChunkReport, EnhancedBatchProcessor, Operation, ProcessError, crash_point,
-    ports::{ChunkQueue, ClaimLimits, ClaimedChunk, Heartbeat, StoreError, Survey, WorkQueue},
+    ports::{
+        ChunkQueue, ClaimLimits, ClaimedChunk, Heartbeat, PauseCause, StoreError, Survey, WorkQueue,
+    },
 };
 use punctual_domain::JobId;
 use tokio::{
@@ -350,9 +352,10 @@ impl Worker {
     async fn pause_job(&self, job_id: &JobId, reason: &str) {
         error!(%job_id, reason, "Job {job_id} is paused: {reason}. Find out why, then resume it; its dead letters \
             say what failed");
+        let cause = PauseCause::Failures(reason.to_owned());
         let pausing = self
             .queue
-            .set_paused(job_id, Some(reason.to_owned()), self.processor.now());
+            .set_paused(job_id, Some(cause), self.processor.now());
         match pausing.await {
             Ok(()) => {
                 self.state().paused.insert(job_id.clone());

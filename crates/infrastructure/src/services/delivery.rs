@@ -195,7 +195,9 @@ impl Deliverer {
             }
             crash_point!("delivery-before-note");
             let now = self.clock.now();
-            return self.deliveries.advance(due.id, next.clone(), now).await;
+            let noted = self.deliveries.advance(due, next.clone(), now).await?;
+            warn_if_lost(noted, due);
+            return Ok(());
         };
         let reason = error.to_string();
         let again = again(&error, due.tries, due.until, self.clock.now());
@@ -209,7 +211,9 @@ impl Deliverer {
                     {batch_id} of {job_id}: {reason}. The store keeps them");
             }
         }
-        self.deliveries.postpone(due.id, again, &reason).await
+        let noted = self.deliveries.postpone(due, again, &reason).await?;
+        warn_if_lost(noted, due);
+        Ok(())
     }
 
     async fn deliver(
@@ -252,6 +256,15 @@ impl Deliverer {
                 "this program is built without the feature `http` and cannot deliver to a URL",
             )),
         }
+    }
+}
+
+/// Says that a page took longer than its lease, and is delivered by another process, or was by now.
+fn warn_if_lost(noted: bool, due: &DueDelivery) {
+    if !noted {
+        let (batch_id, job_id) = (due.batch.batch_id, &due.batch.job_id);
+        warn!(%batch_id, %job_id, "Lost the lease on a delivery of batch {batch_id} of {job_id}: it took longer than {} min",
+            LEASE.num_minutes());
     }
 }
 

@@ -1,137 +1,313 @@
-//! What failed for good, and preferences that cannot be used.
+//! What failed for good: replay it, discard it, and open again what was discarded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use askama::Template;
 use axum::{
     extract::{Form, Query, State, rejection::FormRejection, rejection::QueryRejection},
-    response::{Html, Redirect},
+    response::{IntoResponse, Response},
 };
+use chrono::DateTime;
 use punctual_application::{
-    DeadLetterSelection, IdempotencyKey, Quarantined,
-    ports::{DeadLetterFilter, Page},
+    Actor, DeadLetterSelection, IdempotencyKey, OperatorError, amount, noun,
+    ports::{OpenDeadLetters, Page},
 };
-use punctual_domain::{DeadLetter, DeadLetterState, ItemId, JobId, TenantId};
+use punctual_domain::{DeadLetter, DeadLetterState, TenantId};
 use serde::Deserialize;
 
-use super::{App, Visitor, render};
+use super::{
+    App, Choice, Live, Pager, PagerQuery, ROWS_PER_PAGE, Visitor,
+    answer::{Done, What, back_to},
+    confirm::Confirm,
+    job_of,
+    jobs::is_refusal,
+    render_wrong,
+};
 use crate::{audit::RequestActor, idempotency::IdempotencyHeader, problem::Problem};
 
-const ROWS_PER_PAGE: u32 = 50;
-const MAX_QUARANTINED: usize = 500;
+const STATES: [&str; 3] = ["open", "replayed", "discarded"];
 
 #[derive(Template)]
 #[template(path = "dead_letters.html")]
 struct DeadLettersPage {
     visitor: Visitor,
     letters: Vec<DeadLetter>,
-    job: String,
-    tenant: String,
+    /// Number of all that match the filter.
+    count: u64,
+    /// The most frequent errors of open ones, by job.
+    causes: Vec<OpenDeadLetters>,
+    jobs: Vec<Choice>,
+    states: Vec<Choice>,
+    which: LettersQuery,
     state: DeadLetterState,
-    next: Option<String>,
+    pager: Pager,
     key: IdempotencyKey,
 }
 
 /// What is looked for; empty fields of a form mean nothing in particular.
-#[derive(Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 pub(super) struct LettersQuery {
     #[serde(default)]
     job: String,
     #[serde(default)]
     tenant: String,
-    state: Option<DeadLetterState>,
+    #[serde(default)]
+    state: String,
     cursor: Option<String>,
+    #[serde(default)]
+    trail: String,
 }
 
 impl LettersQuery {
-    fn job_id(&self) -> Result<Option<JobId>, Problem> {
-        let job = self.job.trim();
-        Ok((!job.is_empty()).then(|| JobId::new(job)).transpose()?)
-    }
-
     fn tenant_id(&self) -> Result<Option<TenantId>, Problem> {
         let tenant = self.tenant.trim();
         Ok((!tenant.is_empty())
             .then(|| TenantId::new(tenant))
             .transpose()?)
     }
+
+    fn state(&self) -> Result<DeadLetterState, Problem> {
+        match self.state.as_str() {
+            "" => Ok(DeadLetterState::Open),
+            state => {
+                let state = state.parse::<DeadLetterState>();
+                state.map_err(|error| Problem::bad_request(error.to_string()))
+            }
+        }
+    }
+
+    fn filters(&self) -> [(&str, &str); 3] {
+        [
+            ("job", self.job.as_str()),
+            ("tenant", self.tenant.as_str()),
+            ("state", self.state.as_str()),
+        ]
+    }
+
+    /// All that a form sends, so that it leads back to this page of the list.
+    fn fields(&self) -> [(&str, &str); 5] {
+        let [job, tenant, state] = self.filters();
+        let cursor = self.cursor.as_deref().unwrap_or_default();
+        [
+            job,
+            tenant,
+            state,
+            ("cursor", cursor),
+            ("trail", self.trail.as_str()),
+        ]
+    }
+
+    /// The address of this page of the list.
+    fn address(&self) -> String {
+        let fields = self.fields().into_iter();
+        let fields: Vec<_> = fields.filter(|(_, value)| !value.is_empty()).collect();
+        let fields = serde_urlencoded::to_string(fields).unwrap_or_default();
+        format!("/dead-letters?{fields}")
+    }
+
+    /// The first page of the list.
+    fn first_page(self) -> Self {
+        Self {
+            cursor: None,
+            trail: String::new(),
+            ..self
+        }
+    }
+
+    /// What it is of, in words.
+    fn of(&self) -> String {
+        match (self.job.as_str(), self.tenant.as_str()) {
+            ("", "") => "of all jobs".to_owned(),
+            (job, "") => format!("of {job}"),
+            ("", tenant) => format!("of tenant {tenant}"),
+            (job, tenant) => format!("of tenant {tenant} in {job}"),
+        }
+    }
+}
+
+/// Whether the reasons of that many open ones are those of the newest alone.
+fn are_of_newest(count: u64) -> bool {
+    count > u64::from(OpenDeadLetters::SEARCHED)
+}
+
+/// What the reasons are of, where it is not all.
+fn newest_in_words() -> String {
+    format!("of the newest {}", OpenDeadLetters::SEARCHED)
 }
 
 pub(super) async fn list(
     State(app): State<App>,
-    visitor: Visitor,
+    Live(visitor): Live,
     query: Result<Query<LettersQuery>, QueryRejection>,
-) -> Result<Html<String>, Problem> {
+) -> Result<Response, Problem> {
     let Query(which) = query?;
-    let state = which.state.unwrap_or(DeadLetterState::Open);
-    let filter = DeadLetterFilter {
-        job_id: which.job_id()?,
-        item_id: which.tenant_id()?.map(ItemId::from),
-        state: Some(state),
-    };
-    let page = Page {
-        cursor: which.cursor,
-        limit: ROWS_PER_PAGE,
-    };
-    let (letters, next) = app.operator.reader.dead_letters(&filter, &page).await?;
-    render(&DeadLettersPage {
-        visitor,
-        letters,
-        job: which.job,
-        tenant: which.tenant,
-        state,
-        next,
-        key: IdempotencyKey::random(),
-    })
+    app.letters_page(visitor, which).await
+}
+
+impl App {
+    async fn letters_page(
+        &self,
+        visitor: Visitor,
+        mut which: LettersQuery,
+    ) -> Result<Response, Problem> {
+        let state = which.state()?;
+        // What is wrong with a filter is said beside it, above a list without it.
+        let (job_id, tenant) = (job_of(&which.job), which.tenant_id());
+        let wrong = [job_id.as_ref().err(), tenant.as_ref().err()];
+        let wrong = wrong.into_iter().flatten().next();
+        let wrong = wrong.map(|problem| problem.detail().to_owned());
+        let visitor = match wrong {
+            Some(wrong) => visitor.refused(wrong),
+            None => visitor,
+        };
+        let selection = DeadLetterSelection {
+            job_id: job_id.unwrap_or_default(),
+            tenant_id: tenant.unwrap_or_default(),
+            ..DeadLetterSelection::default()
+        };
+        // Of discarded ones, those that can be reopened.
+        let filter = selection.filter(state, self.operator.clock.now());
+        let mut asked = PagerQuery::new(which.cursor.clone(), which.trail.clone());
+        let mut page = Page {
+            cursor: asked.cursor.clone(),
+            limit: ROWS_PER_PAGE,
+        };
+        let reader = &self.operator.reader;
+        let (mut letters, mut next) = reader.dead_letters(&filter, &page).await?;
+        if letters.is_empty() && page.cursor.is_some() {
+            // All of a later page have been settled: the list begins anew.
+            which = which.first_page();
+            asked = PagerQuery::default();
+            page.cursor = None;
+            (letters, next) = reader.dead_letters(&filter, &page).await?;
+        }
+        let mut causes = Vec::new();
+        if state == DeadLetterState::Open && filter.item_id.is_none() {
+            causes = self.operator.operations.open_dead_letters().await?;
+            let of_job = |cause: &OpenDeadLetters| filter.job_id.as_ref() == Some(&cause.job_id);
+            causes.retain(|cause| filter.job_id.is_none() || of_job(cause));
+        }
+        let wrong = visitor.refused.is_some();
+        let page = DeadLettersPage {
+            visitor,
+            letters,
+            count: reader.dead_letter_count(&filter).await?,
+            causes,
+            jobs: self.job_choices(&which.job),
+            states: Choice::among(STATES, state.as_str()),
+            state,
+            pager: Pager::new(&which.filters(), &asked, next.as_deref()),
+            which,
+            key: IdempotencyKey::random(),
+        };
+        render_wrong(&page, wrong)
+    }
 }
 
 #[derive(Deserialize)]
 pub(super) struct ActionForm {
-    /// `replay` or `discard`, and a number, `ticked`, or `all` of what is looked for.
+    /// `replay`, `discard` or `reopen`, and a number, `selected`, or `all` of what is looked for; or `undo`.
     action: String,
     #[serde(flatten)]
     which: LettersQuery,
+    /// Set once it has been asked.
+    #[serde(default)]
+    confirmed: String,
+    /// The newest one that the question was about.
+    #[serde(default)]
+    up_to: String,
+    /// How many the question was about.
+    #[serde(default)]
+    count: String,
+    /// Of an undo: when they were discarded, in microseconds since 1970.
+    #[serde(default)]
+    discarded_at: String,
+    /// Of an undo: the page on which it stood.
+    #[serde(default)]
+    back: String,
     /// Drawn when the page was rendered: pressing a button twice is one replay.
     key: Option<String>,
-    /// `tick-NUMBER` of those that are ticked.
+    /// `tick-NUMBER` of those that are selected.
     #[serde(flatten)]
     ticks: BTreeMap<String, String>,
 }
 
+/// What can be done to dead letters.
+#[derive(Clone, Copy, PartialEq)]
+enum Action {
+    Replay,
+    Discard,
+    Reopen,
+}
+
+impl Action {
+    fn parse(word: &str) -> Option<Self> {
+        match word {
+            "replay" => Some(Self::Replay),
+            "discard" => Some(Self::Discard),
+            "reopen" => Some(Self::Reopen),
+            _ => None,
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Replay => "Replay",
+            Self::Discard => "Discard",
+            Self::Reopen => "Reopen",
+        }
+    }
+
+    /// The state of those that it can be done to.
+    fn state(self) -> DeadLetterState {
+        match self {
+            Self::Replay | Self::Discard => DeadLetterState::Open,
+            Self::Reopen => DeadLetterState::Discarded,
+        }
+    }
+
+    fn note(self) -> &'static str {
+        match self {
+            Self::Replay => {
+                "They run again as the same occurrences, with the same idempotency keys."
+            }
+            Self::Discard => "They do not run again, unless you reopen them within 30 days.",
+            Self::Reopen => "They can be replayed then.",
+        }
+    }
+}
+
 pub(super) async fn act(
     State(app): State<App>,
-    _visitor: Visitor,
+    visitor: Visitor,
     RequestActor(actor): RequestActor,
     form: Result<Form<ActionForm>, FormRejection>,
-) -> Result<Redirect, Problem> {
-    let Form(ActionForm {
-        action,
-        which,
-        key,
-        ticks,
-    }) = form?;
-    let unknown =
-        || Problem::bad_request("unknown action; a dead letter can be replayed or discarded");
-    let (action, what) = action.split_once(' ').ok_or_else(unknown)?;
-    let again = match action {
-        "replay" => true,
-        "discard" => false,
-        _ => return Err(unknown()),
-    };
+) -> Result<Response, Problem> {
+    let Form(form) = form?;
+    if form.action == "undo" {
+        return app.undo(&actor, form).await;
+    }
+    let (verb, what) = form.action.split_once(' ').ok_or_else(unknown)?;
+    let action = Action::parse(verb).ok_or_else(unknown)?;
     let selection = match what {
         "all" => DeadLetterSelection {
-            job_id: which.job_id()?,
-            tenant_id: which.tenant_id()?,
+            job_id: job_of(&form.which.job)?,
+            tenant_id: form.which.tenant_id()?,
+            all: job_of(&form.which.job)?.is_none() && form.which.tenant_id()?.is_none(),
+            up_to: number(&form.up_to)?,
             ..DeadLetterSelection::default()
         },
-        "ticked" => {
-            let ids = ticks.keys().filter_map(|name| name.strip_prefix("tick-"));
+        "selected" => {
+            let ids = form.ticks.keys();
+            let ids = ids.filter_map(|name| name.strip_prefix("tick-"));
             let ids: Result<BTreeSet<i64>, _> = ids.map(str::parse).collect();
             let ids = ids.map_err(|_| unknown())?;
             if ids.is_empty() {
-                return Err(Problem::bad_request(
-                    "no dead letter is selected; select some first",
-                ));
+                let error = "Select at least one dead letter first.";
+                return app.refused_letters(visitor, form.which, error).await;
             }
             DeadLetterSelection {
                 ids: Some(ids),
@@ -140,33 +316,160 @@ pub(super) async fn act(
         }
         id => DeadLetterSelection::one(id.parse().map_err(|_| unknown())?),
     };
-    if again {
-        let IdempotencyHeader(key) = IdempotencyHeader::of_form(key)?;
-        app.operator
-            .replay(&actor, key.as_ref(), &selection)
-            .await?;
+    let selection = DeadLetterSelection {
+        count: number(&form.count)?,
+        ..selection
+    };
+    let is_one = selection.ids.as_ref().is_some_and(|ids| ids.len() == 1);
+    if is_one || !form.confirmed.is_empty() {
+        app.settle(visitor, &actor, action, &selection, form).await
     } else {
-        app.operator.discard(&actor, &selection).await?;
+        app.ask(visitor, action, &selection, form).await
     }
-    Ok(Redirect::to("/dead-letters"))
 }
 
-#[derive(Template)]
-#[template(path = "quarantine.html")]
-struct QuarantinePage {
-    visitor: Visitor,
-    entries: Vec<Quarantined>,
-    all: usize,
+fn unknown() -> Problem {
+    Problem::bad_request("unknown action; a dead letter can be replayed, discarded or reopened")
 }
 
-pub(super) async fn quarantine(
-    State(app): State<App>,
-    visitor: Visitor,
-) -> Result<Html<String>, Problem> {
-    let (entries, all) = app.operator.quarantined(MAX_QUARANTINED);
-    render(&QuarantinePage {
-        visitor,
-        entries,
-        all,
-    })
+/// A number of a hidden field, which may be empty.
+fn number<T: FromStr>(field: &str) -> Result<Option<T>, Problem> {
+    match field {
+        "" => Ok(None),
+        field => field.parse().map(Some).map_err(|_| unknown()),
+    }
+}
+
+impl App {
+    /// The page of the list on which something was asked for, with why it is not done.
+    async fn refused_letters(
+        &self,
+        visitor: Visitor,
+        which: LettersQuery,
+        why: impl Into<String>,
+    ) -> Result<Response, Problem> {
+        let page = which.address();
+        let visitor = visitor.refused(why).on(page);
+        self.letters_page(visitor, which).await
+    }
+
+    /// Asks before much is done, with how much.
+    async fn ask(
+        &self,
+        visitor: Visitor,
+        action: Action,
+        selection: &DeadLetterSelection,
+        form: ActionForm,
+    ) -> Result<Response, Problem> {
+        let counted = self.operator.count_letters(selection, action.state());
+        let (count, selection) = counted.await?;
+        if count == 0 {
+            let state = action.state().as_str();
+            let why = format!("No {state} dead letter matches the filter.");
+            return self.refused_letters(visitor, form.which, why).await;
+        }
+        let (verb, of) = (action.verb(), form.which.of());
+        let letters = noun(count, "dead letter");
+        let question = match &selection.ids {
+            Some(_) => format!("{verb} {count} selected {letters}?"),
+            None => format!("{verb} {count} {letters} {of}?"),
+        };
+        let button = format!("{verb} {}", amount(count, "dead letter"));
+        let mut ask = Confirm::new(visitor, question, button)
+            .note(action.note())
+            .sends("post", "/dead-letters")
+            .back(form.which.address())
+            .field("action", form.action)
+            .field("confirmed", "yes")
+            .field("count", count.to_string())
+            .field("key", form.key.unwrap_or_default());
+        if let Some(up_to) = selection.up_to {
+            ask = ask.field("up_to", up_to.to_string());
+        }
+        for (name, value) in form.which.fields() {
+            ask = ask.field(name, value);
+        }
+        for id in selection.ids.iter().flatten() {
+            ask = ask.field(format!("tick-{id}"), "on");
+        }
+        Ok(ask.page()?.into_response())
+    }
+
+    async fn settle(
+        &self,
+        visitor: Visitor,
+        actor: &Actor,
+        action: Action,
+        selection: &DeadLetterSelection,
+        form: ActionForm,
+    ) -> Result<Response, Problem> {
+        let done = self.settled(actor, action, selection, form.key.clone());
+        match done.await {
+            Ok(done) => {
+                // Of all of them nothing is left on the later pages.
+                let which = match &selection.ids {
+                    Some(_) => form.which,
+                    None => form.which.first_page(),
+                };
+                Ok(done.then(&which.address()))
+            }
+            Err(OperatorError::Changed(_)) => self.ask(visitor, action, selection, form).await,
+            Err(error) if is_refusal(&error) => {
+                let why = error.to_string();
+                self.refused_letters(visitor, form.which, why).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn settled(
+        &self,
+        actor: &Actor,
+        action: Action,
+        selection: &DeadLetterSelection,
+        key: Option<String>,
+    ) -> Result<Done, OperatorError> {
+        let IdempotencyHeader(key) = IdempotencyHeader::of_form(key, action.verb(), selection)?;
+        let operator = &self.operator;
+        Ok(match action {
+            Action::Replay => {
+                let report = operator.replay(actor, key.as_ref(), selection).await?;
+                let left_out = report.left_out.iter().map(|left| left.dead_letters);
+                Done::new(What::Replayed)
+                    .count(report.replayed)
+                    .batches(report.batches.len())
+                    .batch(report.batches.first().copied())
+                    .left(left_out.sum::<usize>() + report.not_open.len())
+            }
+            Action::Discard => {
+                let report = operator.discard(actor, key.as_ref(), selection).await?;
+                Done::new(What::Discarded)
+                    .count(report.discarded)
+                    .at(report.discarded_at)
+            }
+            Action::Reopen => {
+                let report = operator.reopen(actor, key.as_ref(), selection).await?;
+                Done::new(What::Reopened).count(report.reopened)
+            }
+        })
+    }
+
+    /// Opens again what one discard has settled.
+    async fn undo(&self, actor: &Actor, form: ActionForm) -> Result<Response, Problem> {
+        let at: Option<i64> = number(&form.discarded_at)?;
+        let discarded_at = at.and_then(DateTime::from_timestamp_micros);
+        let selection = DeadLetterSelection {
+            discarded_at: Some(discarded_at.ok_or_else(unknown)?),
+            ..DeadLetterSelection::default()
+        };
+        let IdempotencyHeader(key) = IdempotencyHeader::of_form(form.key, "undo", &selection)?;
+        let reopened = self.operator.reopen(actor, key.as_ref(), &selection).await;
+        let done = match reopened {
+            Ok(report) => Done::new(What::Reopened).count(report.reopened),
+            Err(OperatorError::NotFound(_)) => Done::new(What::NotReopened),
+            Err(error) => return Err(error.into()),
+        };
+        let back = back_to(&form.back, &["/dead-letters"], "/dead-letters");
+        Ok(done.then(&back))
+    }
 }

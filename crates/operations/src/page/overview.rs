@@ -1,28 +1,37 @@
 //! The overview: what is wrong first, what runs now, what falls due in the next day.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, time::Duration};
 
 use askama::Template;
 use axum::{
-    extract::State,
-    response::{
-        Html,
-        sse::{Event, KeepAlive, Sse},
-    },
+    extract::{Form, State, rejection::FormRejection},
+    response::{Html, Response},
 };
-use chrono::{DateTime, TimeDelta, Utc};
-use futures::stream::{self, Stream};
-use punctual_application::{DueItems, Finding, length_in_words, ports::StoreError};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Timelike, Utc};
+use punctual_application::{
+    DueItems, Finding, Findings, OperatorError, Severity, length_in_words, ports::StoreError,
+};
 use punctual_domain::{Batch, BatchStatus, JobId};
+use serde::Deserialize;
+use tokio::time::timeout;
+use uuid::Uuid;
 
-use punctual_web::page::{root, with_root};
-
-use super::{App, Problem, Visitor, render};
-use crate::{Words, remedies};
+use super::{
+    App, Problem, Visitor,
+    answer::{Done, What},
+    render,
+};
+use crate::{Words, audit::RequestActor, remedies};
 
 const HEATMAP_HOURS: usize = 24;
-/// Batches shown of those that are not over.
-const MAX_RUNNING: u32 = 20;
+/// Batches shown of those that are not over, of each status.
+const MAX_RUNNING: u32 = 10;
+/// Findings shown at once; the rest on request.
+const MAX_FINDINGS: usize = 12;
+/// How long the store may take to say what goes on.
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A lateness from which on seconds do not matter, in milliseconds.
+const LONG_LATENESS: u64 = 60_000;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -32,9 +41,13 @@ struct OverviewPage {
     hours: Vec<Hour>,
     heat: Vec<HeatRow>,
     due: usize,
+    /// Until when that falls due.
+    until: DateTime<Utc>,
+    /// The time zone of the hours.
+    zone: String,
 }
 
-/// One hour of the next day, as a bar of the chart.
+/// One hour of the next day, as a bar above its column.
 struct Hour {
     label: String,
     items: usize,
@@ -57,7 +70,21 @@ struct Cell {
 #[derive(Template)]
 #[template(path = "now.html")]
 pub(crate) struct LiveSection {
-    wrong: Vec<FindingRow>,
+    /// When it was read.
+    pub(super) at: DateTime<Utc>,
+    news: Vec<FindingRow>,
+    /// Further news, shown on request.
+    more: Vec<FindingRow>,
+    /// What operators have acknowledged.
+    known: Vec<FindingRow>,
+    /// Whether something of it is critical.
+    known_is_critical: bool,
+    /// `None`: the store does not answer.
+    figures: Option<Figures>,
+}
+
+/// What has run in the last hour, and what runs.
+struct Figures {
     running: Vec<RunningBatch>,
     batches: u64,
     items: u64,
@@ -67,15 +94,31 @@ pub(crate) struct LiveSection {
 
 /// Something that is wrong, and where to see more.
 struct FindingRow {
+    id: String,
+    state: Uuid,
+    severity: Severity,
     text: String,
+    remedy: String,
+    since: Option<DateTime<Utc>>,
     link: String,
+    /// Who acknowledged it.
+    by: String,
+    acknowledged_at: Option<DateTime<Utc>>,
 }
 
 impl FindingRow {
     fn of(finding: &Finding, words: &Words) -> Self {
+        let known = finding.acknowledged.as_ref();
         Self {
-            text: remedies::in_words(finding, words.remedy),
+            id: finding.id(),
+            state: finding.state(),
+            severity: finding.severity,
+            text: finding.in_full(),
+            remedy: (words.remedy)(&finding.kind),
+            since: finding.since,
             link: remedies::link(&finding.kind),
+            by: known.map(|known| known.by.clone()).unwrap_or_default(),
+            acknowledged_at: known.map(|known| known.at),
         }
     }
 }
@@ -90,20 +133,20 @@ pub(super) async fn show(
     visitor: Visitor,
 ) -> Result<Html<String>, Problem> {
     let from = app.operator.clock.now();
-    let due = app
-        .operator
-        .due_between(from, from + TimeDelta::hours(HEATMAP_HOURS as i64))
-        .await;
+    // Columns begin at full hours, so that what falls due at 17:00 is in that of 17:00.
+    let begin = from - app.since_full_hour(from);
+    let until = begin + TimeDelta::hours(HEATMAP_HOURS as i64);
+    let due = app.operator.due_between(from, until).await;
     let mut by_job: BTreeMap<JobId, [usize; HEATMAP_HOURS]> = BTreeMap::new();
     for DueItems { at, job_id, items } in due {
-        let hour = (at - from).num_hours().clamp(0, HEATMAP_HOURS as i64 - 1) as usize;
+        let hour = (at - begin).num_hours().clamp(0, HEATMAP_HOURS as i64 - 1) as usize;
         by_job.entry(job_id).or_default()[hour] += items;
     }
     let total = |hour: usize| by_job.values().map(|hours| hours[hour]).sum::<usize>();
     let totals: Vec<usize> = (0..HEATMAP_HOURS).map(total).collect();
     let fullest = totals.iter().copied().max().unwrap_or(0).max(1);
     let hours = totals.iter().enumerate().map(|(hour, items)| Hour {
-        label: app.hour_label(from + TimeDelta::hours(hour as i64)),
+        label: app.hour_label(begin + TimeDelta::hours(hour as i64)),
         items: *items,
         height: (items * 100).div_ceil(fullest),
     });
@@ -118,56 +161,101 @@ pub(super) async fn show(
             })
             .collect(),
     });
+    let (now, _) = app.now().await;
     render(&OverviewPage {
         visitor,
-        now: app.now().await?,
+        now,
+        until,
         hours: hours.collect(),
         heat: heat.collect(),
         due: totals.iter().sum(),
+        zone: app.operator.zone.to_string(),
     })
 }
 
-/// The live part, whenever it changes, until the agent stops. All open overviews share what is read for it.
-pub(super) async fn live(
+#[derive(Deserialize)]
+pub(super) struct AcknowledgeForm {
+    id: String,
+    state: Uuid,
+    /// `yes`, or `no` to withdraw it.
+    known: String,
+}
+
+pub(super) async fn acknowledge(
     State(app): State<App>,
     _visitor: Visitor,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let (root, stop) = (root(), app.stop.clone());
-    let (changes, feed) = (app.operator.reader.changes(), Arc::clone(&app.live));
-    let now = feed.subscribe(changes, move || {
-        let app = app.clone();
-        async move { app.now().await }
-    });
-    let events = stream::unfold((now, String::new()), move |(mut now, last)| {
-        let (root, stop) = (root.clone(), stop.clone());
-        async move {
-            loop {
-                tokio::select! {
-                    news = now.changed() => news.ok()?,
-                    () = stop.cancelled() => return None,
-                }
-                let render = || now.borrow_and_update().as_ref().map(Template::render);
-                let Some(Ok(html)) = with_root(root.clone(), render) else {
-                    continue;
-                };
-                // An event cannot carry what ends a line on other systems.
-                let html = html.replace('\r', " ");
-                if html != last {
-                    return Some((Ok(Event::default().data(&html)), (now, html)));
-                }
-            }
+    RequestActor(actor): RequestActor,
+    form: Result<Form<AcknowledgeForm>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Form(AcknowledgeForm { id, state, known }) = form?;
+    let known = known == "yes";
+    let what = match app.operator.acknowledge(&actor, &id, state, known).await {
+        Ok(_) if known => What::Acknowledged,
+        Ok(_) => What::Unacknowledged,
+        Err(OperatorError::NotFound(_)) => What::FindingOver,
+        Err(OperatorError::Conflict(_)) => What::FindingChanged,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Done::new(what).then("/"))
+}
+
+impl LiveSection {
+    /// Number of findings that are news.
+    fn wrong(&self) -> usize {
+        self.news.len() + self.more.len()
+    }
+
+    fn of(at: DateTime<Utc>, findings: &Findings, figures: Option<Figures>, words: &Words) -> Self {
+        let rows = findings.all().into_iter();
+        let rows = rows.map(|finding| FindingRow::of(finding, words));
+        let (known, mut news): (Vec<_>, Vec<_>) =
+            rows.partition(|row| row.acknowledged_at.is_some());
+        let is_critical = |row: &FindingRow| row.severity == Severity::Critical;
+        Self {
+            at,
+            more: news.split_off(news.len().min(MAX_FINDINGS)),
+            news,
+            known_is_critical: known.iter().any(is_critical),
+            known,
+            figures,
         }
-    });
-    Sse::new(events).keep_alive(KeepAlive::default())
+    }
 }
 
 impl App {
+    fn local(&self, at: DateTime<Utc>) -> Option<NaiveDateTime> {
+        self.operator.zone.local(at)
+    }
+
     fn hour_label(&self, at: DateTime<Utc>) -> String {
-        let local = self.operator.zone.local(at);
+        let local = self.local(at);
         local.map_or_else(String::new, |local| local.format("%H:%M").to_string())
     }
 
-    async fn now(&self) -> Result<LiveSection, StoreError> {
+    /// How long ago the hour began in which an instant is.
+    fn since_full_hour(&self, at: DateTime<Utc>) -> TimeDelta {
+        let local = self.local(at).unwrap_or_else(|| at.naive_utc());
+        let seconds = i64::from(local.minute() * 60 + local.second());
+        TimeDelta::seconds(seconds) + TimeDelta::nanoseconds(local.nanosecond().into())
+    }
+
+    /// What goes on now, and whether the store has said so. While it fails, or takes too long, it is what is known without it.
+    pub(super) async fn now(&self) -> (LiveSection, bool) {
+        let at = self.operator.clock.now();
+        let stored = async {
+            let (figures, findings) = (self.figures().await?, self.operator.findings().await?);
+            let section = LiveSection::of(at, &findings, Some(figures), &self.words);
+            Ok::<_, StoreError>(section)
+        };
+        if let Ok(Ok(section)) = timeout(STORE_TIMEOUT, stored).await {
+            return (section, true);
+        }
+        let findings = self.operator.readiness().await;
+        let section = LiveSection::of(at, &findings, None, &self.words);
+        (section, false)
+    }
+
+    async fn figures(&self) -> Result<Figures, StoreError> {
         let now = self.operator.clock.now();
         let activity = self
             .operator
@@ -175,39 +263,39 @@ impl App {
             .activity(now - TimeDelta::hours(1))
             .await?;
         let worst = activity.iter().map(|job| job.worst_lateness_ms).max();
+        let paused = self.operator.queue.paused().await?;
         let mut running = Vec::new();
         for status in [BatchStatus::Running, BatchStatus::Queued] {
             let batches = self.operator.newest(Some(status), MAX_RUNNING).await?;
-            running.extend(
-                batches
-                    .into_iter()
-                    .map(|batch| RunningBatch::of(batch, now)),
-            );
+            running.extend(batches.into_iter().map(|batch| {
+                let paused = paused.contains_key(&batch.job_id);
+                RunningBatch::of(batch, paused, now)
+            }));
         }
-        Ok(LiveSection {
-            wrong: self
-                .operator
-                .findings()
-                .await?
-                .all()
-                .map(|finding| FindingRow::of(finding, &self.words))
-                .collect(),
+        Ok(Figures {
             running,
             batches: activity.iter().map(|job| job.batches).sum(),
             items: activity.iter().map(|job| job.items).sum(),
             failed: activity.iter().map(|job| job.failed).sum(),
-            lateness: worst.map_or_else(
-                || "–".to_owned(),
-                |ms| format!("{:.1} s", ms as f64 / 1000.0),
-            ),
+            lateness: worst.map_or_else(|| "–".to_owned(), lateness),
         })
     }
 }
 
+/// How late something was queued, in words.
+fn lateness(ms: u64) -> String {
+    if ms < LONG_LATENESS {
+        return format!("{:.1} s", ms as f64 / 1000.0);
+    }
+    let length = TimeDelta::milliseconds(ms as i64);
+    format!("{} (made up after a delay)", length_in_words(length))
+}
+
 impl RunningBatch {
-    fn of(batch: Batch, now: DateTime<Utc>) -> Self {
+    fn of(batch: Batch, paused: bool, now: DateTime<Utc>) -> Self {
         let (done, total) = (batch.processed(), batch.total);
         let left = match done {
+            _ if paused => format!("paused, {} waiting", total.saturating_sub(done)),
             0 => "not begun".to_owned(),
             _ if done >= total => "ending".to_owned(),
             _ => {

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
-    response::{Html, IntoResponse, Redirect, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use chrono::{DateTime, NaiveDate, Utc};
 use punctual_application::{
@@ -14,11 +14,13 @@ use punctual_domain::{JobConfig, Origin, TenantId, Work, Zone};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{App, Visitor, render, utc};
+use super::{App, Live, Pager, PagerQuery, Visitor, render, render_wrong, utc};
 use crate::problem::Problem;
 
 const MAX_NEXT_RUNS: usize = 5;
-const RUNS_PER_PAGE: u32 = 25;
+const RUNS_PER_PAGE: u32 = 15;
+/// With more jobs, what each of them has in effect is shown on request.
+const MAX_OPEN_JOBS: usize = 2;
 
 #[derive(Template)]
 #[template(path = "tenant.html")]
@@ -26,9 +28,13 @@ struct TenantPage {
     visitor: Visitor,
     tenant: TenantId,
     date: Option<NaiveDate>,
+    /// The date as it was put in, and what is wrong with it.
+    typed: String,
+    error: Option<String>,
     jobs: Vec<TenantJob>,
+    open: bool,
     runs: Vec<StoredResult>,
-    next: Option<String>,
+    pager: Pager,
 }
 
 /// A field of a preference, its value, and where that came from.
@@ -69,24 +75,31 @@ pub(super) struct TenantQuery {
     #[serde(default)]
     date: String,
     cursor: Option<String>,
+    #[serde(default)]
+    trail: String,
 }
 
 pub(super) async fn one(
     State(app): State<App>,
-    visitor: Visitor,
+    Live(visitor): Live,
     Path(tenant): Path<String>,
     query: Result<Query<TenantQuery>, QueryRejection>,
-) -> Result<Html<String>, Problem> {
-    let Query(TenantQuery { date, cursor }) = query?;
+) -> Result<Response, Problem> {
+    let Query(TenantQuery {
+        date: typed,
+        cursor,
+        trail,
+    }) = query?;
     let tenant = TenantId::new(&tenant)?;
-    let date = match date.as_str() {
-        "" => None,
-        date => Some(date.parse::<NaiveDate>().map_err(|_| {
-            Problem::bad_request(format!(
-                "invalid date `{date}`; use a date such as 2026-03-29"
-            ))
-        })?),
+    let (date, error) = match typed.trim() {
+        "" => (None, None),
+        text => {
+            let invalid = |_| format!("invalid date `{text}`; use a date such as 2026-03-29");
+            let date = text.parse::<NaiveDate>().map_err(invalid);
+            (date.as_ref().ok().copied(), date.err())
+        }
     };
+    let asked = PagerQuery::new(cursor, trail);
     let filter = TenantRuns {
         item_id: (&tenant).into(),
         job_id: None,
@@ -97,7 +110,7 @@ pub(super) async fn one(
         .tenant_runs(
             &filter,
             &Page {
-                cursor,
+                cursor: asked.cursor.clone(),
                 limit: RUNS_PER_PAGE,
             },
         )
@@ -108,14 +121,25 @@ pub(super) async fn one(
             jobs.push(TenantJob::of(&app, job, &tenant, date).await?);
         }
     }
-    render(&TenantPage {
+    let wrong = error.is_some();
+    // The field says what is wrong; the runs below are kept up to date.
+    let visitor = if wrong {
+        visitor.on(format!("/tenants/{tenant}"))
+    } else {
+        visitor
+    };
+    let page = TenantPage {
         visitor,
         tenant,
         date,
+        error,
+        open: jobs.len() <= MAX_OPEN_JOBS,
         jobs,
         runs,
-        next,
-    })
+        pager: Pager::new(&[("date", &typed)], &asked, next.as_deref()),
+        typed,
+    };
+    render_wrong(&page, wrong)
 }
 
 impl TenantJob {

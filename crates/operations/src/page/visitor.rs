@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -13,14 +14,16 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::Page;
+use punctual_application::ports::{AuditFilter, Page};
 use punctual_web::{
     Peer,
+    page::at,
     session::{SESSION_TTL, SessionCookie, SignIn, SignInQuery, to_sign_in},
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{App, Problem, SITE};
+use super::{App, Problem, SITE, answer::Done};
 use crate::audit::RequestActor;
 
 /// The page is never opened signed in from elsewhere.
@@ -34,6 +37,101 @@ const COOKIE: SessionCookie = SessionCookie {
 pub(super) struct Visitor {
     /// Without a key there is neither sign-in nor sign-out.
     pub(super) signed_in: bool,
+    /// The path of the page, below the root.
+    path: String,
+    /// The address, below the root, that shows the page as it is; `None`: there is none, as after a form that was refused.
+    pub(super) page: Option<String>,
+    /// What the action before has done.
+    pub(super) done: Option<Done>,
+    /// Why what was asked for is not done.
+    pub(super) refused: Option<String>,
+    /// The time for which the page holds.
+    pub(super) at: DateTime<Utc>,
+    /// The [hash](super::live::News) of what there was before the page was read; `None`: not known, or the page is not [`Live`].
+    pub(super) seen: Option<u64>,
+}
+
+/// A page of the menu.
+pub(super) struct MenuEntry {
+    pub(super) href: String,
+    pub(super) name: &'static str,
+    /// For `aria-current`: `page`, `true` for a page below it, or nothing.
+    pub(super) current: &'static str,
+}
+
+const MENU: [(&str, &str); 9] = [
+    ("/", "Overview"),
+    ("/jobs", "Jobs"),
+    ("/batches", "Batches"),
+    ("/tenants", "Tenants"),
+    ("/dead-letters", "Dead letters"),
+    ("/deliveries", "Deliveries"),
+    ("/quarantine", "Quarantine"),
+    ("/replicas", "Replicas"),
+    ("/audit-log", "Audit log"),
+];
+
+impl Visitor {
+    fn new(app: &App, parts: &Parts, signed_in: bool) -> Self {
+        Self {
+            signed_in,
+            path: parts.uri.path().to_owned(),
+            page: parts
+                .uri
+                .path_and_query()
+                .filter(|_| parts.method.is_safe())
+                .map(ToString::to_string),
+            refused: None,
+            done: Done::of(&parts.headers),
+            at: app.operator.clock.now(),
+            seen: None,
+        }
+    }
+
+    /// The same, whose page says why what they asked for is not done. What was put in has no address.
+    pub(super) fn refused(self, why: impl Into<String>) -> Self {
+        Self {
+            refused: Some(why.into()),
+            page: None,
+            ..self
+        }
+    }
+
+    /// The same, whose page is shown by this address, below the root, apart from what they have put in.
+    pub(super) fn on(self, page: impl Into<String>) -> Self {
+        Self {
+            page: Some(page.into()),
+            ..self
+        }
+    }
+
+    /// What a form sends as the address to come back to.
+    pub(super) fn back(&self) -> &str {
+        self.page.as_deref().unwrap_or_default()
+    }
+
+    /// Where to sign in again, and be led back from.
+    pub(super) fn sign_in(&self) -> String {
+        let next = serde_urlencoded::to_string([("next", self.back())]);
+        format!("{}?{}", at("/sign-in"), next.unwrap_or_default())
+    }
+
+    pub(super) fn menu(&self) -> Vec<MenuEntry> {
+        let entry = |(path, name): (&str, &'static str)| {
+            let below = self.path.strip_prefix(path);
+            let current = match below {
+                Some("") => "page",
+                Some(rest) if path != "/" && rest.starts_with('/') => "true",
+                _ => "",
+            };
+            MenuEntry {
+                href: at(path),
+                name,
+                current,
+            }
+        };
+        MENU.into_iter().map(entry).collect()
+    }
 }
 
 impl FromRequestParts<App> for Visitor {
@@ -41,17 +139,32 @@ impl FromRequestParts<App> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Redirect> {
         let Some(key) = &app.api_key else {
-            return Ok(Self { signed_in: false });
+            return Ok(Self::new(app, parts, false));
         };
         let sealed = COOKIE.token(&parts.headers);
         let sealed = sealed.filter(|token| is_sealed(token, key, app.operator.clock.now()));
         if sealed.is_some() {
-            app.follow_sign_outs().await;
+            // A store that hangs keeps no page waiting; it is asked again with the next look.
+            let _ = timeout(STORE_TIMEOUT, app.follow_sign_outs()).await;
         }
         match sealed {
-            Some(token) if !app.signed_out.holds(token) => Ok(Self { signed_in: true }),
+            Some(token) if !app.signed_out.holds(token) => Ok(Self::new(app, parts, true)),
             _ => Err(to_sign_in(&parts.method, &parts.uri, &parts.headers)),
         }
+    }
+}
+
+/// The visitor of a page with parts that are kept up to date. It knows what there was before the page was read, so that the
+/// stream of the page begins there.
+pub(super) struct Live(pub(super) Visitor);
+
+impl FromRequestParts<App> for Live {
+    type Rejection = Redirect;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Redirect> {
+        let visitor = Visitor::from_request_parts(parts, app).await?;
+        let seen = app.seen().await;
+        Ok(Self(Visitor { seen, ..visitor }))
     }
 }
 
@@ -99,6 +212,8 @@ const MAX_SIGNED_OUT: usize = 10_000;
 /// The action of the audit log; its subject is the content of the cookie.
 const SIGN_OUT: &str = "sign_out";
 const POLL_INTERVAL: TimeDelta = TimeDelta::seconds(10);
+/// How long the store may take to say who signed out.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Replicas' clocks may differ by so much.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 
@@ -150,11 +265,14 @@ impl App {
             cursor: None,
             limit: 200,
         };
-        while let Ok((entries, next)) = self.operator.operations.audit_log(&page).await {
+        let sign_outs = AuditFilter {
+            action: Some(SIGN_OUT.to_owned()),
+            subject: None,
+        };
+        let operations = &self.operator.operations;
+        while let Ok((entries, next)) = operations.audit_log(&sign_outs, &page).await {
             for entry in entries.iter().take_while(|entry| entry.at >= since) {
-                if entry.action == SIGN_OUT {
-                    self.signed_out.add(&entry.subject, entry.at);
-                }
+                self.signed_out.add(&entry.subject, entry.at);
             }
             page.cursor = next;
             if page.cursor.is_none() || entries.last().is_some_and(|last| last.at < since) {

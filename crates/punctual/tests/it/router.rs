@@ -76,7 +76,12 @@ async fn pages_and_api_work_below_any_path() {
         for attribute in ["href=\"", "src=\"", "data-url=\""] {
             let after = page.split(attribute).skip(1);
             let named = after.map(|rest| rest.split('"').next().unwrap().to_owned());
-            for next in named.filter(|next| !next.starts_with('#')) {
+            for mut next in named.filter(|next| !next.starts_with('#')) {
+                // The page itself, with other filters.
+                if next.starts_with('?') {
+                    let path = address.split('?').next().unwrap_or_default();
+                    next = format!("{path}{next}");
+                }
                 if found.insert(next.clone()) {
                     to_visit.push(next);
                 }
@@ -97,6 +102,11 @@ async fn pages_and_api_work_below_any_path() {
     assert_eq!(
         response.headers()[header::LOCATION],
         "/admin/ops/tenants/ann"
+    );
+    let (response, _) = answer(&service, get("/admin/ops/search?q=report")).await;
+    assert_eq!(
+        response.headers()[header::LOCATION],
+        "/admin/ops/jobs/report"
     );
     let (response, page) = answer(&service, get("/admin/ops/batches/seven")).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);

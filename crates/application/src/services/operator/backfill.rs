@@ -16,7 +16,8 @@ use tracing::info;
 pub use self::enqueue::BackfillCount;
 use self::enqueue::backfill;
 use super::{
-    Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty, trigger::refuse_tenants,
+    Actor, IdempotencyKey, Operator, OperatorError, given, idempotency::Attempt, refuse_empty,
+    trigger::refuse_tenants,
 };
 
 /// Items that one backfill looks at, at most.
@@ -78,7 +79,7 @@ impl Operator {
                 .await;
         }
         let scope = format!("backfill {job_id}");
-        let act = |_, now| self.backfill_as(actor, job_id, request, now);
+        let act = |attempt: Attempt| self.backfill_as(actor, job_id, request, attempt.at);
         self.once(key, scope, request, act).await
     }
 

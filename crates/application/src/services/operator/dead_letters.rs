@@ -1,25 +1,26 @@
-//! Items that failed for good: run them again, or let them go.
+//! Items that failed for good: run them again, discard them, or open again what was discarded.
 
 mod replay;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use punctual_domain::{DeadLetter, DeadLetterState, ItemId, JobId, TenantId};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
 
 use self::replay::{not_replayable, replay};
-use super::{Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty};
+use super::{
+    Actor, IdempotencyKey, Operator, OperatorError, amount, given, idempotency::Attempt,
+    refuse_empty,
+};
 use crate::ports::{DeadLetterFilter, Page};
 
 /// How many are settled in one transaction.
 const LETTERS_PER_TRANSACTION: u32 = 1_000;
 
-/// Selection of open dead letters: by id, or all of a job or tenant, or all there are.
+/// Selection of dead letters: by id, or all of a job or tenant, or of one discard, or all there are. It must select something.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -39,6 +40,30 @@ pub struct DeadLetterSelection {
     /// All open dead letters, said explicitly.
     #[serde(default)]
     pub all: bool,
+    /// Only those with an id of at most this: what was counted before, and none that have failed since.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
+    pub up_to: Option<i64>,
+    /// Only those that were discarded at this instant, which is what one discard has settled: to reopen them.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = DateTime<Utc>))]
+    pub discarded_at: Option<DateTime<Utc>>,
+    /// Only if it selects so many: what was counted before.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
+    pub count: Option<u64>,
 }
 
 impl DeadLetterSelection {
@@ -51,7 +76,27 @@ impl DeadLetterSelection {
         }
     }
 
-    fn check(&self) -> Result<(), OperatorError> {
+    /// What it selects of those in a state at `now`: of discarded ones, those that can be reopened.
+    #[must_use]
+    pub fn filter(&self, state: DeadLetterState, now: DateTime<Utc>) -> DeadLetterFilter {
+        let is_discarded = state == DeadLetterState::Discarded;
+        DeadLetterFilter {
+            job_id: self.job_id.clone(),
+            item_id: self.tenant_id.as_ref().map(ItemId::from),
+            state: Some(state),
+            up_to: self.up_to,
+            ids: self.ids.clone(),
+            settled_at: self.discarded_at,
+            settled_after: is_discarded.then(|| now - DeadLetter::REOPENABLE_FOR),
+        }
+    }
+
+    fn check(&self, state: DeadLetterState) -> Result<(), OperatorError> {
+        if self.discarded_at.is_some() && state != DeadLetterState::Discarded {
+            return Err(OperatorError::Invalid(
+                "discarded_at selects what is reopened; leave it out".to_owned(),
+            ));
+        }
         refuse_empty("ids", self.ids.as_ref(), self.all)?;
         let of_some = self.job_id.is_some() || self.tenant_id.is_some();
         if of_some && (self.ids.is_some() || self.all) {
@@ -59,22 +104,62 @@ impl DeadLetterSelection {
                 "ids and all exclude job_id and tenant_id; send one or the other".to_owned(),
             ));
         }
+        if self.ids.is_none() && !of_some && self.discarded_at.is_none() && !self.all {
+            return Err(OperatorError::Invalid(
+                "nothing is selected; send ids, job_id or tenant_id, or \"all\": true for all dead letters"
+                    .to_owned(),
+            ));
+        }
         Ok(())
     }
-}
 
-impl fmt::Display for DeadLetterSelection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(ids) = &self.ids {
-            let first: Vec<String> = ids.iter().take(20).map(ToString::to_string).collect();
-            return write!(f, "{} of them: {}", ids.len(), first.join(", "));
+    /// Refuses another number than was counted.
+    fn check_count(&self, pages: &[Vec<DeadLetter>]) -> Result<(), OperatorError> {
+        let found = number_of(pages);
+        if self.count.is_none_or(|counted| counted == found) {
+            return Ok(());
         }
-        match (&self.job_id, &self.tenant_id) {
-            (None, None) => f.write_str("all that are open"),
-            (Some(job_id), None) => write!(f, "all of {job_id}"),
-            (None, Some(tenant_id)) => write!(f, "all of tenant {tenant_id}"),
-            (Some(job_id), Some(tenant_id)) => write!(f, "all of tenant {tenant_id} in {job_id}"),
+        let now = amount(found, "dead letter");
+        Err(OperatorError::Changed(format!(
+            "the selection now has {now}; nothing was changed"
+        )))
+    }
+
+    /// What the audit log says that an action was about: the job, where all that is selected is of one.
+    fn subject(&self, pages: &[Vec<DeadLetter>]) -> String {
+        let mut jobs = pages.iter().flatten().map(|letter| &letter.job_id);
+        let job_id = self.job_id.as_ref().or_else(|| {
+            let first = jobs.next()?;
+            jobs.all(|other| other == first).then_some(first)
+        });
+        job_id.map_or_else(|| "dead letters".to_owned(), ToString::to_string)
+    }
+
+    /// What it selects of those in a state, as the audit log says it.
+    fn in_words(&self, state: DeadLetterState) -> String {
+        let state = state.as_str();
+        let of_those = match (&self.job_id, &self.tenant_id) {
+            (None, None) => String::new(),
+            (Some(job_id), None) => format!(" of {job_id}"),
+            (None, Some(tenant_id)) => format!(" of tenant {tenant_id}"),
+            (Some(job_id), Some(tenant_id)) => format!(" of tenant {tenant_id} in {job_id}"),
+        };
+        let mut words = match &self.ids {
+            Some(ids) => {
+                let first: Vec<String> = ids.iter().take(20).map(ToString::to_string).collect();
+                let (count, first) = (ids.len(), first.join(", "));
+                format!("{count} of those that are {state}: {first}")
+            }
+            None => format!("all{of_those} that are {state}"),
+        };
+        if let Some(id) = self.up_to {
+            words.push_str(&format!(", up to {id}"));
         }
+        if let Some(at) = self.discarded_at {
+            let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
+            words.push_str(&format!(", by the discard of {at}"));
+        }
+        words
     }
 }
 
@@ -86,7 +171,7 @@ pub struct ReplayReport {
     pub replayed: usize,
     /// Ids that were named and are not open.
     pub not_open: BTreeSet<i64>,
-    /// The batches they run in.
+    /// The batches they run in; of a request that was repeated after an interruption, those of the last attempt.
     pub batches: Vec<Uuid>,
     /// Open dead letters that cannot be replayed.
     pub left_out: Vec<LeftOut>,
@@ -102,12 +187,22 @@ pub struct LeftOut {
     pub dead_letters: usize,
 }
 
+/// Outcome of reopening dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReopenReport {
+    /// Number of dead letters that are open again.
+    pub reopened: usize,
+}
+
 /// Outcome of discarding dead letters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiscardReport {
     /// Number of dead letters discarded.
     pub discarded: usize,
+    /// When they were discarded, which no other discard has: it selects them to be reopened.
+    pub discarded_at: DateTime<Utc>,
     /// Ids that were named and are not open.
     pub not_open: BTreeSet<i64>,
     /// Always empty: nothing runs. Replays have the same field.
@@ -128,8 +223,8 @@ impl Operator {
         key: Option<&IdempotencyKey>,
         selection: &DeadLetterSelection,
     ) -> Result<ReplayReport, OperatorError> {
-        selection.check()?;
-        let act = |_, _| self.replay_now(actor, selection);
+        selection.check(DeadLetterState::Open)?;
+        let act = |attempt| self.replay_now(actor, selection, attempt);
         self.once(key, "replay".to_owned(), selection, act).await
     }
 
@@ -137,19 +232,25 @@ impl Operator {
         &self,
         actor: &Actor,
         selection: &DeadLetterSelection,
+        attempt: Attempt,
     ) -> Result<ReplayReport, OperatorError> {
         let jobs = self.jobs.current();
         let refusal = |job_id: &JobId| not_replayable(job_id, &jobs, &self.handlers);
-        if let Some(reason) = selection.job_id.as_ref().and_then(refusal) {
+        let replayed = DeadLetterState::Replayed;
+        let (mut pages, done) = self.to_settle(selection, replayed, attempt).await?;
+        if done.is_empty()
+            && let Some(reason) = selection.job_id.as_ref().and_then(refusal)
+        {
             return Err(OperatorError::Conflict(format!(
                 "{reason}; its dead letters stay open"
             )));
         }
-        let mut pages = self.open_letters(selection).await?;
+        let subject = selection.subject(&pages);
         let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
         for letters in &mut pages {
             // A refusal comes before any change.
             if selection.ids.is_some()
+                && done.is_empty()
                 && let Some((id, reason)) = letters
                     .iter()
                     .find_map(|letter| Some((letter.id, refusal(&letter.job_id)?)))
@@ -166,15 +267,15 @@ impl Operator {
                 None => true,
             });
         }
-        let not_open = missing(selection, &pages)?;
-        self.record(actor, "replay", "dead letters", &selection.to_string())
-            .await?;
-        let (mut replayed, mut batches) = (0, Vec::new());
+        let not_open = missing(selection, &pages, &done)?;
+        let detail = selection.in_words(DeadLetterState::Open);
+        self.record(actor, "replay", &subject, &detail).await?;
+        let (mut replayed, mut batches) = (done.len(), Vec::new());
         for letters in pages.iter().filter(|letters| !letters.is_empty()) {
-            let now = self.clock.now();
-            let new = replay(letters, &jobs, self.chunk_size, now);
+            // Two batches of one firing differ in when they are made.
+            let new = replay(letters, &jobs, self.chunk_size, self.clock.now());
             batches.extend(new.iter().map(|batch| batch.batch_id));
-            let settled = self.queue.settle(&ids(letters), new, now).await;
+            let settled = self.queue.settle(&ids(letters), new, attempt.at).await;
             replayed += self.noted(settled)?;
         }
         info!(replayed, "Operator replayed {replayed} dead letters");
@@ -192,60 +293,170 @@ impl Operator {
         })
     }
 
-    /// Lets open dead letters go.
+    /// Discards open dead letters. They can be [reopened](Self::reopen) for 30 days.
     ///
     /// # Errors
-    /// The selection cannot be used, what it names is not open, or the store fails.
+    /// The selection cannot be used, what it names is not open, it is not of as many as it says, or the store fails.
     pub async fn discard(
         &self,
         actor: &Actor,
+        key: Option<&IdempotencyKey>,
         selection: &DeadLetterSelection,
     ) -> Result<DiscardReport, OperatorError> {
-        selection.check()?;
-        let pages = self.open_letters(selection).await?;
-        let not_open = missing(selection, &pages)?;
-        self.record(actor, "discard", "dead letters", &selection.to_string())
-            .await?;
-        let mut discarded = 0;
+        selection.check(DeadLetterState::Open)?;
+        let act = |attempt| self.discard_now(actor, selection, attempt);
+        self.once(key, "discard".to_owned(), selection, act).await
+    }
+
+    async fn discard_now(
+        &self,
+        actor: &Actor,
+        selection: &DeadLetterSelection,
+        attempt: Attempt,
+    ) -> Result<DiscardReport, OperatorError> {
+        let (discarded_at, discarded) = (attempt.at, DeadLetterState::Discarded);
+        let (pages, done) = self.to_settle(selection, discarded, attempt).await?;
+        let not_open = missing(selection, &pages, &done)?;
+        let subject = selection.subject(&pages);
+        let detail = selection.in_words(DeadLetterState::Open);
+        self.record(actor, "discard", &subject, &detail).await?;
+        let mut discarded = done.len();
         for letters in pages.iter().filter(|letters| !letters.is_empty()) {
-            let now = self.clock.now();
-            let settled = self.queue.settle(&ids(letters), Vec::new(), now).await;
+            let (ids, none) = (ids(letters), Vec::new());
+            let settled = self.queue.settle(&ids, none, discarded_at).await;
             discarded += self.noted(settled)?;
         }
         info!(discarded, "Operator discarded {discarded} dead letters");
         Ok(DiscardReport {
             discarded,
+            discarded_at,
             not_open,
             batches: Vec::new(),
         })
     }
 
-    /// What is selected of those that are open, a thousand at a time.
-    async fn open_letters(
+    /// Opens dead letters again that were discarded in the last 30 days.
+    ///
+    /// # Errors
+    /// The selection cannot be used, nothing that it selects was discarded within 30 days, it is not of as many as it says, or
+    /// the store fails.
+    pub async fn reopen(
+        &self,
+        actor: &Actor,
+        key: Option<&IdempotencyKey>,
+        selection: &DeadLetterSelection,
+    ) -> Result<ReopenReport, OperatorError> {
+        selection.check(DeadLetterState::Discarded)?;
+        let act = |attempt| self.reopen_now(actor, selection, attempt);
+        self.once(key, "reopen".to_owned(), selection, act).await
+    }
+
+    async fn reopen_now(
+        &self,
+        actor: &Actor,
+        selection: &DeadLetterSelection,
+        attempt: Attempt,
+    ) -> Result<ReopenReport, OperatorError> {
+        let state = DeadLetterState::Discarded;
+        let filter = selection.filter(state, self.clock.now());
+        let pages = self.letters(&filter).await?;
+        // Nothing marks what is open again: of what was counted, an earlier attempt has opened what is missing.
+        let done = if attempt.is_repetition {
+            let counted = selection.count.unwrap_or_default();
+            usize::try_from(counted.saturating_sub(number_of(&pages))).unwrap_or(usize::MAX)
+        } else {
+            selection.check_count(&pages)?;
+            0
+        };
+        let nothing = || {
+            OperatorError::NotFound(
+                "no dead letter that is selected was discarded in the last 30 days".to_owned(),
+            )
+        };
+        if !attempt.is_repetition && number_of(&pages) == 0 {
+            return Err(nothing());
+        }
+        let (subject, detail) = (selection.subject(&pages), selection.in_words(state));
+        self.record(actor, "reopen", &subject, &detail).await?;
+        let discarded_after = self.clock.now() - DeadLetter::REOPENABLE_FOR;
+        let mut reopened = done;
+        for letters in pages.iter().filter(|letters| !letters.is_empty()) {
+            let opened = self.queue.reopen(&ids(letters), discarded_after).await;
+            reopened += self.noted(opened)?;
+        }
+        if !attempt.is_repetition && reopened == 0 {
+            return Err(nothing());
+        }
+        info!(reopened, "Operator reopened {reopened} dead letters");
+        Ok(ReopenReport { reopened })
+    }
+
+    /// How many dead letters in a state a selection is of, and the selection of just so many: what fails later is not in it, and
+    /// where others have been settled meanwhile, it is refused.
+    ///
+    /// # Errors
+    /// The selection cannot be used, or the store fails.
+    pub async fn count_letters(
         &self,
         selection: &DeadLetterSelection,
+        state: DeadLetterState,
+    ) -> Result<(u64, DeadLetterSelection), OperatorError> {
+        selection.check(state)?;
+        let now = self.clock.now();
+        let mut selection = selection.clone();
+        if selection.ids.is_none() {
+            let filter = selection.filter(state, now);
+            let (newest, _) = self.reader.dead_letters(&filter, &super::ONE).await?;
+            selection.up_to = newest.first().map(|letter| letter.id);
+        }
+        let filter = selection.filter(state, now);
+        let count = self.reader.dead_letter_count(&filter).await?;
+        selection.count = Some(count);
+        Ok((count, selection))
+    }
+
+    /// What is selected of those that are open, a thousand at a time, and the ids of those that an earlier attempt at the same
+    /// request has settled, to the state `settled`. Unless it has settled some, the selection must be of as many as it says.
+    async fn to_settle(
+        &self,
+        selection: &DeadLetterSelection,
+        settled: DeadLetterState,
+        attempt: Attempt,
+    ) -> Result<(Vec<Vec<DeadLetter>>, BTreeSet<i64>), OperatorError> {
+        let open = selection.filter(DeadLetterState::Open, self.clock.now());
+        let mut done = BTreeSet::new();
+        if attempt.is_repetition {
+            let by_it = DeadLetterFilter {
+                state: Some(settled),
+                settled_at: Some(attempt.at),
+                ..open.clone()
+            };
+            let settled = self.letters(&by_it).await?;
+            done.extend(settled.iter().flatten().map(|letter| letter.id));
+        }
+        let pages = self.letters(&open).await?;
+        if done.is_empty() {
+            selection.check_count(&pages)?;
+        }
+        Ok((pages, done))
+    }
+
+    /// The dead letters that a filter selects, a thousand at a time.
+    async fn letters(
+        &self,
+        filter: &DeadLetterFilter,
     ) -> Result<Vec<Vec<DeadLetter>>, OperatorError> {
-        let filter = DeadLetterFilter {
-            job_id: selection.job_id.clone(),
-            item_id: selection.tenant_id.as_ref().map(ItemId::from),
-            state: Some(DeadLetterState::Open),
-        };
-        let mut left = selection.ids.as_ref().map(BTreeSet::len);
         let mut page = Page {
             cursor: None,
             limit: LETTERS_PER_TRANSACTION,
         };
         let mut pages = Vec::new();
         loop {
-            let (mut letters, next) = self.reader.dead_letters(&filter, &page).await?;
-            if let (Some(ids), Some(left)) = (&selection.ids, &mut left) {
-                letters.retain(|letter| ids.contains(&letter.id));
-                *left -= letters.len();
-            }
+            let (letters, next) = self.reader.dead_letters(filter, &page).await?;
             pages.push(letters);
-            match next {
-                Some(next) if left != Some(0) => page.cursor = Some(next),
-                _ => return Ok(pages),
+            page.cursor = next;
+            if page.cursor.is_none() {
+                return Ok(pages);
             }
         }
     }
@@ -255,19 +466,25 @@ fn ids(letters: &[DeadLetter]) -> Vec<i64> {
     letters.iter().map(|letter| letter.id).collect()
 }
 
-/// Those that are named and not open; an error where none of them is.
+fn number_of(pages: &[Vec<DeadLetter>]) -> u64 {
+    pages.iter().map(Vec::len).sum::<usize>() as u64
+}
+
+/// Those that are named and neither open nor `done` by an earlier attempt; an error where all are.
 fn missing(
     selection: &DeadLetterSelection,
     pages: &[Vec<DeadLetter>],
+    done: &BTreeSet<i64>,
 ) -> Result<BTreeSet<i64>, OperatorError> {
     let mut missing = selection.ids.clone().unwrap_or_default();
+    missing.retain(|id| !done.contains(id));
     for letter in pages.iter().flatten() {
         missing.remove(&letter.id);
     }
     match missing.first() {
-        Some(id) if pages.iter().all(Vec::is_empty) => Err(OperatorError::NotFound(format!(
-            "dead letter {id} is not open; list those with the state `open`"
-        ))),
+        Some(id) if done.is_empty() && number_of(pages) == 0 => Err(OperatorError::NotFound(
+            format!("dead letter {id} is not open; list those with the state `open`"),
+        )),
         _ => Ok(missing),
     }
 }

@@ -1,16 +1,97 @@
-//! Deliveries that fail.
+//! Deliveries that failed: where they go, why they fail, and another try.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::Operator;
-use crate::ports::{FailingDeliveries, StoreError};
+use chrono::{DateTime, Utc};
+use punctual_domain::{Delivery, JobId};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+use uuid::Uuid;
 
-/// How long after their batch deliveries that were given up are reported.
-const GIVEN_UP_REPORTED_FOR: TimeDelta = TimeDelta::days(7);
+use super::{Actor, IdempotencyKey, Operator, OperatorError, amount, given, idempotency::Attempt};
+use crate::ports::{
+    DeliveryFilter, FailingDeliveries, Page, Redelivery, StoreError, StoredDelivery,
+};
+
+/// Deliveries that are read at once.
+const DELIVERIES_PER_PAGE: u32 = 1_000;
+
+/// Selection of deliveries that failed: one, or all of a batch or a job, or all there are.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeliverySelection {
+    /// This delivery.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
+    pub id: Option<i64>,
+    /// All deliveries of this job that fail, as the findings report them: those that have failed at least twice in a row, and those
+    /// that were given up, of batches of the last seven days.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "openapi", schema(value_type = JobId))]
+    pub job_id: Option<JobId>,
+    /// All failed deliveries of this batch.
+    #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Uuid))]
+    pub batch_id: Option<Uuid>,
+    /// All deliveries that fail, as the findings report them.
+    #[serde(default)]
+    pub all: bool,
+    /// Only if it selects so many: what was counted before.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
+    pub count: Option<u64>,
+}
+
+impl DeliverySelection {
+    /// What it selects at `now`. Of a job or of all it is what the findings report.
+    fn filter(&self, now: DateTime<Utc>) -> DeliveryFilter {
+        let failing = if self.job_id.is_some() || self.all {
+            DeliveryFilter::failing(now)
+        } else {
+            DeliveryFilter::default()
+        };
+        DeliveryFilter {
+            id: self.id,
+            job_id: self.job_id.clone(),
+            batch_id: self.batch_id,
+            failed: true,
+            ..failing
+        }
+    }
+
+    fn check(&self) -> Result<(), OperatorError> {
+        let Self {
+            id,
+            job_id,
+            batch_id,
+            all,
+            ..
+        } = self;
+        let of_some = [id.is_some(), job_id.is_some(), batch_id.is_some(), *all];
+        if of_some.iter().filter(|given| **given).count() == 1 {
+            return Ok(());
+        }
+        Err(OperatorError::Invalid(
+            "select deliveries by one of id, job_id, batch_id and all".to_owned(),
+        ))
+    }
+}
+
+/// Outcome of having deliveries made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeliverAgainReport {
+    /// Number of deliveries that are due now.
+    pub due: u64,
+}
 
 impl Operator {
-    /// The deliveries that fail at `now`, by job: those that are retried, and those of batches of the last seven days that
-    /// were given up.
+    /// The deliveries that [fail](DeliveryFilter::failing) at `now`, in sum, by job.
     ///
     /// # Errors
     /// The store fails.
@@ -18,7 +99,163 @@ impl Operator {
         &self,
         now: DateTime<Utc>,
     ) -> Result<Vec<FailingDeliveries>, StoreError> {
-        let given_up_since = now - GIVEN_UP_REPORTED_FOR;
+        let given_up_since = now - DeliveryFilter::GIVEN_UP_REPORTED_FOR;
         self.operations.failing_deliveries(given_up_since).await
+    }
+
+    /// How many deliveries a selection is of, apart from its count.
+    ///
+    /// # Errors
+    /// The selection is empty or contradicts itself, or the store fails.
+    pub async fn count_deliveries(
+        &self,
+        selection: &DeliverySelection,
+    ) -> Result<u64, OperatorError> {
+        Ok(self.failed_deliveries(selection).await?.len() as u64)
+    }
+
+    /// Makes deliveries that failed or were given up due now, with a new period of retries. They go on where they failed; a
+    /// recipient that has got a result already recognizes it by its id. Where the job delivers to another place of the same kind
+    /// by now, all results of the batch go there instead.
+    ///
+    /// # Errors
+    /// The selection is empty or contradicts itself, no delivery that it selects has failed, it is not of as many as it says,
+    /// all are on their way at present, or the store fails.
+    pub async fn deliver_again(
+        &self,
+        actor: &Actor,
+        key: Option<&IdempotencyKey>,
+        selection: &DeliverySelection,
+    ) -> Result<DeliverAgainReport, OperatorError> {
+        selection.check()?;
+        let act = |attempt| self.deliver_again_now(actor, selection, attempt);
+        let scope = "deliver_again".to_owned();
+        self.once(key, scope, selection, act).await
+    }
+
+    async fn deliver_again_now(
+        &self,
+        actor: &Actor,
+        selection: &DeliverySelection,
+        attempt: Attempt,
+    ) -> Result<DeliverAgainReport, OperatorError> {
+        let found = self.failed_deliveries(selection).await?;
+        let count = found.len() as u64;
+        // Nothing marks what is due already: of what was counted, an earlier attempt has made due what is missing.
+        let done = match selection.count {
+            Some(counted) if attempt.is_repetition => counted.saturating_sub(count),
+            _ => 0,
+        };
+        if found.is_empty() && attempt.is_repetition {
+            return Ok(DeliverAgainReport { due: done });
+        }
+        if found.is_empty() {
+            return Err(OperatorError::NotFound(
+                "no delivery has failed among those that are selected".to_owned(),
+            ));
+        }
+        let is_other = selection.count.is_some_and(|asked| asked != count);
+        if is_other && !attempt.is_repetition {
+            let now = amount(count, "delivery");
+            return Err(OperatorError::Changed(format!(
+                "the selection now has {now}; nothing was changed"
+            )));
+        }
+        let again = self.redeliveries(found).await?;
+        let DeliverySelection {
+            id,
+            job_id,
+            batch_id,
+            ..
+        } = selection;
+        let subject = match (id, job_id, batch_id) {
+            (Some(id), ..) => format!("delivery {id}"),
+            (_, Some(job_id), _) => job_id.to_string(),
+            (.., Some(batch_id)) => batch_id.to_string(),
+            _ => "all deliveries".to_owned(),
+        };
+        let detail = amount(count, "delivery");
+        self.record(actor, "deliver_again", &subject, &detail)
+            .await?;
+        let now = self.clock.now();
+        let due = done + self.noted(self.operations.deliver_again(&again, now).await)?;
+        if due == 0 {
+            return Err(OperatorError::Conflict(
+                "what is selected is being delivered at present; see in a few minutes how it went"
+                    .to_owned(),
+            ));
+        }
+        info!(due, "Operator made {due} failed deliveries due");
+        Ok(DeliverAgainReport { due })
+    }
+
+    /// What a selection is of.
+    async fn failed_deliveries(
+        &self,
+        selection: &DeliverySelection,
+    ) -> Result<Vec<StoredDelivery>, OperatorError> {
+        selection.check()?;
+        let filter = selection.filter(self.clock.now());
+        let mut page = Page {
+            cursor: None,
+            limit: DELIVERIES_PER_PAGE,
+        };
+        let mut all = Vec::new();
+        loop {
+            let (found, next) = self.operations.deliveries(&filter, &page).await?;
+            all.extend(found);
+            page.cursor = next;
+            if page.cursor.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Where they are to go: to what their job says now, if it is another place.
+    async fn redeliveries(
+        &self,
+        failed: Vec<StoredDelivery>,
+    ) -> Result<Vec<Redelivery>, OperatorError> {
+        let jobs = self.jobs.current();
+        let mut of_batches: BTreeMap<Uuid, Vec<Delivery>> = BTreeMap::new();
+        let mut again = Vec::with_capacity(failed.len());
+        for StoredDelivery {
+            id,
+            batch_id,
+            job_id,
+            target,
+            ..
+        } in failed
+        {
+            let current = jobs.job(&job_id).map(|job| job.deliver.as_slice());
+            let current = current.unwrap_or_default();
+            let mut elsewhere = None;
+            if !current.contains(&target) {
+                let others = match of_batches.entry(batch_id) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(self.targets_of(batch_id).await?),
+                };
+                elsewhere = target.successor(current, others).cloned();
+                others.extend(elsewhere.clone());
+            }
+            again.push(Redelivery {
+                id,
+                target: elsewhere,
+            });
+        }
+        Ok(again)
+    }
+
+    /// The places to which the results of a batch go.
+    async fn targets_of(&self, batch_id: Uuid) -> Result<Vec<Delivery>, OperatorError> {
+        let of_batch = DeliveryFilter {
+            batch_id: Some(batch_id),
+            ..DeliveryFilter::default()
+        };
+        let (found, _) = self
+            .operations
+            .deliveries(&of_batch, &Page::default())
+            .await?;
+        Ok(found.into_iter().map(|stored| stored.target).collect())
     }
 }

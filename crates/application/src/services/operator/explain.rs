@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Operator, OperatorError};
 use crate::{
-    ports::{Page, StoredResult, TenantRuns},
+    ports::{AuditFilter, Page, StoredResult, TenantRuns},
     services::schedule_status::JobStatus,
 };
 
@@ -193,12 +193,14 @@ impl Operator {
 
     /// Whether an operator had paused a job at an instant.
     async fn was_paused(&self, job_id: &JobId, at: DateTime<Utc>) -> Result<bool, OperatorError> {
-        let (entries, _) = self.operations.audit_log(&SEARCHED_PAGE).await?;
-        let last = entries.iter().find(|entry| {
-            entry.at <= at
-                && entry.subject == job_id.as_str()
-                && ["pause", "resume"].contains(&entry.action.as_str())
-        });
+        let of_job = AuditFilter {
+            subject: Some(job_id.to_string()),
+            ..AuditFilter::default()
+        };
+        let (entries, _) = self.operations.audit_log(&of_job, &SEARCHED_PAGE).await?;
+        let last = entries
+            .iter()
+            .find(|entry| entry.at <= at && ["pause", "resume"].contains(&entry.action.as_str()));
         Ok(last.is_some_and(|entry| entry.action == "pause"))
     }
 

@@ -44,15 +44,30 @@ impl fmt::Display for IdempotencyKey {
     }
 }
 
+/// One attempt at a request: of several under one key, all have the same id and instant, so that a repetition after a crash
+/// queues nothing twice and knows what it has done already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    pub(super) id: Uuid,
+    pub(super) at: DateTime<Utc>,
+    /// Whether there was one before it, which was interrupted or goes on at present.
+    pub(super) is_repetition: bool,
+}
+
+/// What tells one request from another under the same key.
+pub(super) fn fingerprint(asked: &impl Serialize) -> String {
+    let asked = json!(asked).to_string();
+    blake3::hash(asked.as_bytes()).to_hex().to_string()
+}
+
 impl Operator {
-    /// Does what is asked for once for a key, and answers each repetition alike. `act` is given an id and an instant
-    /// that are the same for each attempt, so that a repetition after a crash queues nothing twice.
+    /// Does what is asked for once for a key, and answers each repetition alike.
     pub(super) async fn once<T, F>(
         &self,
         key: Option<&IdempotencyKey>,
         scope: String,
         asked: &impl Serialize,
-        act: impl FnOnce(Uuid, DateTime<Utc>) -> F,
+        act: impl FnOnce(Attempt) -> F,
     ) -> Result<T, OperatorError>
     where
         T: Serialize + DeserializeOwned,
@@ -60,14 +75,17 @@ impl Operator {
     {
         let now = self.clock.now();
         let Some(IdempotencyKey(key)) = key else {
-            return act(Uuid::new_v4(), now).await;
+            let only = Attempt {
+                id: Uuid::new_v4(),
+                at: now,
+                is_repetition: false,
+            };
+            return act(only).await;
         };
         let new = NewRequest {
             scope,
             key: key.clone(),
-            fingerprint: blake3::hash(json!(asked).to_string().as_bytes())
-                .to_hex()
-                .to_string(),
+            fingerprint: fingerprint(asked),
         };
         let request = self.operations.request(&new, now).await?;
         if request.fingerprint != new.fingerprint {
@@ -84,12 +102,19 @@ impl Operator {
                 ))
             });
         }
-        let done = act(request.id, request.at).await;
+        let attempt = Attempt {
+            id: request.id,
+            at: request.at,
+            is_repetition: request.is_known,
+        };
+        let done = act(attempt).await;
         match &done {
             Ok(answer) => {
                 let answer = Some(json!(answer));
                 self.operations.answer(request.id, answer).await?;
             }
+            // The store may refuse a part after others were done: a repetition goes on there.
+            Err(OperatorError::Store(_)) => {}
             // What was refused may be corrected under the same key.
             Err(error) if error.is_callers() => {
                 self.operations.answer(request.id, None).await?;

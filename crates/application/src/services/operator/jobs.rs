@@ -7,7 +7,13 @@ use punctual_domain::{FeatureType, JobConfig, JobId, JobKind, Priority, PurposeI
 use serde::{Deserialize, Serialize};
 
 use super::{Operator, OperatorError};
-use crate::services::schedule_status::{JobStatus, SlotStatus};
+use crate::{
+    ports::Pause,
+    services::{
+        batch_processor::Binding,
+        schedule_status::{JobStatus, SlotStatus},
+    },
+};
 
 /// Number of slots listed per job: those with the most tenants.
 const MAX_LISTED_SLOTS: usize = 100;
@@ -21,17 +27,43 @@ pub struct JobView {
     /// How its items are put together.
     #[serde(rename = "type")]
     pub kind: JobKind,
+    /// What the job is for; `null`: its file does not say.
+    pub description: Option<String>,
     /// The purpose it runs; `purposes.json` binds it to a handler.
     pub purpose_id: PurposeId,
+    /// What runs its items, such as `webhook https://crm.example`; `null`: not known.
+    pub handler: Option<String>,
     /// The order among items that fall due together.
     pub priority: Priority,
     /// Whether it is paused: nothing of it falls due.
     pub paused: bool,
     /// Reason for the pause.
     pub paused_because: Option<String>,
+    /// Since when it is paused.
+    pub paused_at: Option<DateTime<Utc>>,
+    /// Where its results go, beside the store.
+    pub deliver_to: Vec<String>,
+    /// Its limits.
+    pub limits: JobLimits,
     /// Schedule of the job, and its next run.
     #[serde(flatten)]
     pub timing: JobTiming,
+}
+
+/// What a job says about retries, failures and waiting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobLimits {
+    /// Number of retries of a failed item; `null`: the limit of all jobs.
+    pub retries: Option<u32>,
+    /// Timeout of one attempt, in milliseconds; `null`: not known.
+    pub timeout_ms: Option<u64>,
+    /// The job is paused when so many percent of the items of a batch that have ended have failed, …
+    pub pause_at_percent: u32,
+    /// … and at least so many.
+    pub pause_at_least: u64,
+    /// How long after it fell due an item may still begin, in seconds; `null`: one period of its schedule.
+    pub expires_after_s: Option<i64>,
 }
 
 /// When a job falls due: by a schedule of its own, or by its tenants' preferences.
@@ -83,9 +115,12 @@ impl JobView {
     fn of(
         job: &JobConfig,
         known: Option<&JobStatus>,
-        paused: &BTreeMap<JobId, String>,
+        paused: &BTreeMap<JobId, Pause>,
+        binding: Option<Binding>,
         now: DateTime<Utc>,
     ) -> Self {
+        let pause = paused.get(&job.job_id);
+        let timeout = binding.as_ref().map(|binding| binding.timeout.as_millis());
         let timing = match &job.work {
             Work::Fixed { schedule, .. } => JobTiming::Fixed(FixedTiming {
                 schedule: schedule.to_string(),
@@ -98,10 +133,21 @@ impl JobView {
         Self {
             job_id: job.job_id.clone(),
             kind: job.kind,
+            description: job.description.clone(),
             purpose_id: job.purpose_id.clone(),
+            handler: binding.and_then(|binding| binding.handler),
             priority: job.priority,
-            paused: paused.contains_key(&job.job_id),
-            paused_because: paused.get(&job.job_id).cloned(),
+            paused: pause.is_some(),
+            paused_because: pause.map(Pause::reason),
+            paused_at: pause.map(|pause| pause.since),
+            deliver_to: job.deliver.iter().map(ToString::to_string).collect(),
+            limits: JobLimits {
+                retries: job.retry_limit,
+                timeout_ms: timeout.map(|ms| ms as u64),
+                pause_at_percent: job.failure_limit.percent,
+                pause_at_least: job.failure_limit.at_least,
+                expires_after_s: job.expires_after.map(|after| after.num_seconds()),
+            },
             timing,
         }
     }
@@ -162,7 +208,10 @@ impl Operator {
     pub async fn jobs(&self) -> Result<Vec<JobView>, OperatorError> {
         let (status, paused) = (self.status.get(), self.queue.paused().await?);
         let (config, now) = (self.jobs.current(), self.clock.now());
-        let view = |job: &JobConfig| JobView::of(job, status.jobs.get(&job.job_id), &paused, now);
+        let view = |job: &JobConfig| {
+            let binding = self.handlers.binding(&job.purpose_id);
+            JobView::of(job, status.jobs.get(&job.job_id), &paused, binding, now)
+        };
         Ok(config.jobs.iter().map(view).collect())
     }
 
@@ -174,6 +223,8 @@ impl Operator {
         let (job, paused) = (self.job(job_id)?, self.queue.paused().await?);
         let status = self.status.get();
         let known = status.jobs.get(job_id);
-        Ok(JobView::of(&job, known, &paused, self.clock.now()))
+        let binding = self.handlers.binding(&job.purpose_id);
+        let now = self.clock.now();
+        Ok(JobView::of(&job, known, &paused, binding, now))
     }
 }

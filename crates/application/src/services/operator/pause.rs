@@ -3,7 +3,25 @@
 use punctual_domain::JobId;
 use tracing::info;
 
-use super::{Actor, Operator, OperatorError};
+use super::{Actor, Operator, OperatorError, caller};
+use crate::ports::{Pause, PauseCause};
+
+impl Pause {
+    /// Whether an operator has paused the job; otherwise it paused itself because too much of it failed.
+    #[must_use]
+    pub fn is_by_operator(&self) -> bool {
+        matches!(self.cause, PauseCause::Operator(_))
+    }
+
+    /// Why the job is paused, in words.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match &self.cause {
+            PauseCause::Operator(name) => format!("paused by {}", caller(name)),
+            PauseCause::Failures(reason) => reason.clone(),
+        }
+    }
+}
 
 impl Operator {
     /// Lets nothing of a job fall due until it is resumed. What falls due meanwhile is left out.
@@ -31,8 +49,8 @@ impl Operator {
         let job = self.job(job_id)?;
         let action = if paused { "pause" } else { "resume" };
         self.record(actor, action, job_id.as_str(), "").await?;
-        let reason = paused.then(|| "paused by an operator".to_owned());
-        let set = self.queue.set_paused(&job.job_id, reason, self.clock.now());
+        let cause = paused.then(|| PauseCause::Operator(actor.0.clone()));
+        let set = self.queue.set_paused(&job.job_id, cause, self.clock.now());
         self.noted(set.await)?;
         let word = if paused { "paused" } else { "resumed" };
         info!(%job_id, "Operator {word} job {job_id}");

@@ -1,6 +1,6 @@
 //! Preferences that cannot be used.
 
-use punctual_domain::{FeatureType, FieldErrors, JobId, TenantId};
+use punctual_domain::{FeatureType, FieldErrors, JobConfig, JobId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::Operator;
@@ -20,12 +20,19 @@ pub struct Quarantined {
 }
 
 impl Operator {
-    /// The preferences that cannot be used, `most` of them, and how many there are.
+    /// The preferences that cannot be used, of one job or of all: `most` of them after the first `skipped`, and how many
+    /// there are.
     #[must_use]
-    pub fn quarantined(&self, most: usize) -> (Vec<Quarantined>, usize) {
-        let status = self.status.get();
+    pub fn quarantined(
+        &self,
+        of_job: Option<&JobId>,
+        skipped: usize,
+        most: usize,
+    ) -> (Vec<Quarantined>, usize) {
+        let (status, jobs) = (self.status.get(), self.jobs.current());
         let (mut entries, mut all) = (Vec::new(), 0);
-        for job in &self.jobs.current().jobs {
+        let wanted = |job: &&JobConfig| of_job.is_none_or(|job_id| *job_id == job.job_id);
+        for job in jobs.jobs.iter().filter(wanted) {
             let Some(known) = status.jobs.get(&job.job_id) else {
                 continue;
             };
@@ -35,20 +42,24 @@ impl Operator {
                 tenant_id,
                 errors,
             };
+            // Only what is shown is copied: the scheduler waits meanwhile.
             known.mirror.read(|mirror| {
+                let shown = mirror.quarantine().iter().skip(skipped.saturating_sub(all));
+                let shown = shown.take(most - entries.len());
+                entries.extend(
+                    shown.map(|(tenant, errors)| quarantined(Some(tenant.clone()), errors.clone())),
+                );
                 all += mirror.quarantine().len();
-                let shown = mirror.quarantine().iter().take(most - entries.len());
-                let shown = shown.map(|(tenant, errors)| (Some(tenant.clone()), errors.clone()));
-                entries.extend(shown.map(|(tenant, errors)| quarantined(tenant, errors)));
             });
             let unreadable = self.preferences.unreadable(&known.feature_type);
-            all += unreadable.count();
             let named = unreadable.tenants.iter();
             let named = named.map(|(tenant, errors)| (Some(tenant.clone()), errors.clone()));
             let others = unreadable.others.iter();
             let others = others.map(|error| (None, FieldErrors(vec![error.clone()])));
-            let shown = named.chain(others).take(most - entries.len());
+            let shown = named.chain(others).skip(skipped.saturating_sub(all));
+            let shown = shown.take(most - entries.len());
             entries.extend(shown.map(|(tenant, errors)| quarantined(tenant, errors)));
+            all += unreadable.count();
         }
         (entries, all)
     }

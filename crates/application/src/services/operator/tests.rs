@@ -2,16 +2,20 @@
 
 use chrono::TimeDelta;
 use punctual_domain::{
-    FeatureType, Firing, ItemStatus, Origin, PurposeId, StoredPosition, TenantId, Verdict,
+    DeadLetterState, FeatureType, Firing, ItemStatus, Origin, PurposeId, StoredPosition, TenantId,
+    Verdict,
 };
 use serde_json::json;
 
 use super::*;
 use crate::{
-    ports::{MockPurposeHandler, Page},
+    ports::{AuditFilter, MockPurposeHandler, Page, PauseCause},
     services::schedule_status::SchedulerStatus,
     testing::{self, FakeConfigDatabase, FakeStore, record},
 };
+
+mod acknowledgements;
+mod settled;
 
 fn operator(store: &Arc<FakeStore>) -> Operator {
     let jobs = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "p",
@@ -81,7 +85,10 @@ async fn what_is_refused_changes_nothing_and_may_be_corrected_under_its_key() {
     }
     let missing = operator.pause(&actor(), &JobId::new("none").unwrap()).await;
     assert!(matches!(missing, Err(OperatorError::NotFound(_))));
-    let (entries, _) = store.audit_log(&Page::default()).await.unwrap();
+    let (entries, _) = store
+        .audit_log(&AuditFilter::default(), &Page::default())
+        .await
+        .unwrap();
     assert_eq!(entries, []);
 
     let corrected = operator
@@ -102,7 +109,10 @@ async fn who_asked_is_written_down_before_it_is_done() {
     let batch_id = triggered.unwrap().batch_id;
     operator.cancel(&actor(), batch_id).await.unwrap();
 
-    let (entries, _) = store.audit_log(&Page::default()).await.unwrap();
+    let (entries, _) = store
+        .audit_log(&AuditFilter::default(), &Page::default())
+        .await
+        .unwrap();
     let actions: Vec<_> = entries.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["cancel", "trigger", "pause"]);
     assert!(entries.iter().all(|entry| entry.by == "a test"));
@@ -201,6 +211,13 @@ async fn a_backfill_is_counted_then_queued_once_for_a_key() {
     assert!(matches!(unread, Err(OperatorError::Unavailable(_))));
 }
 
+fn everything() -> DeadLetterSelection {
+    DeadLetterSelection {
+        all: true,
+        ..DeadLetterSelection::default()
+    }
+}
+
 /// Runs for a tenant, and has all that is queued fail for good.
 async fn fail(operator: &Operator, store: &FakeStore, tenant: &str) {
     let now = operator.clock.now();
@@ -263,11 +280,14 @@ async fn dead_letters_are_replayed_or_discarded_and_refused_without_a_change() {
         tenant_id: Some(TenantId::new("bob").unwrap()),
         ..DeadLetterSelection::default()
     };
-    let discarded = operator.discard(&actor(), &tenant).await.unwrap();
+    let discarded = operator.discard(&actor(), None, &tenant).await.unwrap();
     assert_eq!((discarded.discarded, discarded.not_open.len()), (1, 0));
-    let (entries, _) = store.audit_log(&Page::default()).await.unwrap();
-    assert_eq!(entries[0].detail, "all of tenant bob");
-    assert_eq!(entries[1].detail, "2 of them: 1, 9");
+    let (entries, _) = store
+        .audit_log(&AuditFilter::default(), &Page::default())
+        .await
+        .unwrap();
+    assert_eq!(entries[0].detail, "all of tenant bob that are open");
+    assert_eq!(entries[1].detail, "2 of those that are open: 1, 9");
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +319,7 @@ async fn an_explanation_says_why_a_tenant_runs_or_does_not() {
     assert_eq!(paused, Verdict::JobPaused { due_at });
     operator.resume(&actor(), &posts()).await.unwrap();
 
-    let (entries, count) = operator.quarantined(10);
+    let (entries, count) = operator.quarantined(None, 0, 10);
     assert_eq!(
         (entries[0].tenant_id.as_ref().unwrap().as_str(), count),
         ("bad", 1)
@@ -405,22 +425,25 @@ async fn wrong(operator: &Operator) -> (Vec<String>, Vec<String>) {
     (words(&findings.not_ready), words(&findings.warnings))
 }
 
+const QUARANTINED: &str = "posts does not run for 1 tenant: the preference is invalid";
+
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_is_assembled_once() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = serving(&store);
     assert_eq!(
         wrong(&operator).await,
-        (vec![], vec!["1 preferences cannot be used".to_owned()])
+        (vec![], vec![QUARANTINED.to_owned()])
     );
 
     operator.pause(&actor(), &posts()).await.unwrap();
     fail(&operator, &store, "ann").await;
     let (not_ready, warnings) = wrong(&operator).await;
     assert_eq!(not_ready, [""; 0]);
-    assert!(warnings[0].starts_with("posts is paused: "), "{warnings:?}");
+    let paused = "posts is paused (since 2026-03-01T09:00:00Z)";
+    assert_eq!(warnings[0], paused);
     assert!(
-        warnings[1].starts_with("1 items failed for good"),
+        warnings[1].starts_with("posts: 1 of 1 item failed: down (since "),
         "{warnings:?}"
     );
 
@@ -433,7 +456,10 @@ async fn what_is_wrong_is_assembled_once() {
     let (not_ready, warnings) = wrong(&operator).await;
     let since = "(since 2026-03-01T09:00:00Z)";
     assert_eq!(not_ready, [format!("the scheduler does not plan {since}")]);
-    assert!(warnings[0].contains("down (2m 1s old)"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("2m 1s old: ") && warnings[0].contains("down"),
+        "{warnings:?}"
+    );
     status.next_due = status.planned_until;
     operator.status.publish(status);
     let (not_ready, _) = wrong(&operator).await;
@@ -442,6 +468,186 @@ async fn what_is_wrong_is_assembled_once() {
     let (not_ready, _) = wrong(&operator).await;
     let planned = format!("the scheduler has not planned yet {since}");
     assert_eq!(not_ready, [planned]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_cause_is_one_finding_whatever_it_affects() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = serving(&store);
+    let mut status = (*operator.status.get()).clone();
+    let known = status.jobs.get_mut(&posts()).unwrap();
+    known.quarantined = 0;
+    known.trouble = Some("crm.example:443 refused the connection".to_owned());
+    let known = known.clone();
+    for n in 0..6 {
+        let job_id = JobId::new(format!("job_{n}")).unwrap();
+        status.jobs.insert(job_id, known.clone());
+    }
+    operator.status.publish(status.clone());
+    let (_, warnings) = wrong(&operator).await;
+    assert_eq!(
+        warnings,
+        [
+            "7 jobs run on preferences that are 0s old: the last known preferences are in effect: \
+          crm.example:443 refused the connection (job_0, job_1, job_2, job_3, job_4 and 2 more) \
+          (since 2026-03-01T09:00:00Z)"
+        ]
+    );
+    // Another cause is another finding.
+    status.jobs.get_mut(&posts()).unwrap().trouble = Some("refused the key".to_owned());
+    operator.status.publish(status);
+    assert_eq!(wrong(&operator).await.1.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_pauses_itself_is_one_finding_with_the_error_and_what_waits() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    fail(&operator, &store, "ann").await;
+    let now = operator.clock.now();
+    let cause = PauseCause::Failures("1 of 1 items of batch x have failed".to_owned());
+    store.set_paused(&posts(), Some(cause), now).await.unwrap();
+    let findings = operator.findings().await.unwrap();
+    let about = |kind: &FindingKind| matches!(kind, FindingKind::Paused(_));
+    let of_job = findings
+        .warnings
+        .iter()
+        .filter(|one| one.kind.concerns(&posts()));
+    let of_job: Vec<&Finding> = of_job.collect();
+    assert!(of_job.len() == 1 && about(&of_job[0].kind), "{of_job:?}");
+    let what = "posts is paused and 0 items wait: 1 of 1 item failed: down";
+    assert_eq!(
+        (of_job[0].what.as_str(), of_job[0].severity),
+        (what, Severity::Warning)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finding_is_acknowledged_until_it_changes_and_heals_with_the_replay() {
+    let store: Arc<FakeStore> = Arc::default();
+    let mut operator = operator(&store);
+    let mut handlers = Handlers::default();
+    let handler = Arc::new(MockPurposeHandler::new());
+    handlers.bind(
+        PurposeId::new("p").unwrap(),
+        handler,
+        Handlers::DEFAULT_TIMEOUT,
+    );
+    operator.handlers = handlers;
+    fail(&operator, &store, "ann").await;
+    let failing = async || {
+        let findings = operator.findings().await.unwrap();
+        let mut found = findings.warnings.into_iter();
+        found.find(|one| one.kind.concerns(&posts()))
+    };
+    let news = failing().await.unwrap();
+    assert_eq!(
+        (news.id().as_str(), &news.acknowledged),
+        ("job-failing/posts", &None)
+    );
+    let acknowledge = async |state, known| {
+        operator
+            .acknowledge(&actor(), "job-failing/posts", state, known)
+            .await
+    };
+    let other = acknowledge(uuid::Uuid::nil(), true).await;
+    assert!(
+        matches!(other, Err(OperatorError::Conflict(_))),
+        "{other:?}"
+    );
+    let none = operator
+        .acknowledge(&actor(), "store", news.state(), true)
+        .await;
+    assert!(matches!(none, Err(OperatorError::NotFound(_))), "{none:?}");
+    acknowledge(news.state(), true).await.unwrap();
+    let known = failing().await.unwrap().acknowledged.unwrap();
+    assert_eq!(known.by, "a test");
+
+    // More of the same is not news.
+    fail(&operator, &store, "bob").await;
+    assert!(failing().await.unwrap().acknowledged.is_some());
+    acknowledge(news.state(), false).await.unwrap();
+    assert_eq!(failing().await.unwrap().acknowledged, None);
+    acknowledge(news.state(), true).await.unwrap();
+
+    // It is over once everything has been replayed, and news when it comes back.
+    let all = everything();
+    operator.replay(&actor(), None, &all).await.unwrap();
+    assert_eq!(failing().await, None);
+    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+    store
+        .end_all(ItemStatus::Failed, operator.clock.now())
+        .await;
+    assert_eq!(failing().await.unwrap().acknowledged, None);
+    let (entries, _) = store
+        .audit_log(&AuditFilter::default(), &Page::default())
+        .await
+        .unwrap();
+    let actions: Vec<_> = entries.iter().map(|entry| entry.action.as_str()).collect();
+    let expected = [
+        "replay",
+        "acknowledge",
+        "unacknowledge",
+        "trigger",
+        "acknowledge",
+        "trigger",
+    ];
+    assert_eq!(actions, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_discarded_is_reopened_within_30_days() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    for tenant in ["ann", "bob"] {
+        fail(&operator, &store, tenant).await;
+    }
+    let all = everything();
+    let open = DeadLetterState::Open;
+    let (count, counted) = operator.count_letters(&all, open).await.unwrap();
+    assert_eq!((count, counted.up_to), (2, Some(2)));
+    // What fails after the question is not discarded with it.
+    fail(&operator, &store, "eve").await;
+    let discarded = operator.discard(&actor(), None, &counted).await.unwrap();
+    assert_eq!(discarded.discarded, 2);
+    assert_eq!(operator.count_letters(&all, open).await.unwrap().0, 1);
+    let reopened = operator.reopen(&actor(), None, &all).await.unwrap();
+    assert_eq!(reopened.reopened, 2);
+    let none = operator.reopen(&actor(), None, &all).await;
+    assert!(matches!(none, Err(OperatorError::NotFound(_))), "{none:?}");
+
+    operator.discard(&actor(), None, &counted).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_hours(30 * 24)).await;
+    let too_late = operator.reopen(&actor(), None, &all).await;
+    assert!(
+        matches!(too_late, Err(OperatorError::NotFound(_))),
+        "{too_late:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_search_finds_jobs_batches_and_tenants() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = serving(&store);
+    let found = async |text: &str| operator.search(text).await.unwrap();
+    assert_eq!(found(" ").await, Found::default());
+    assert_eq!(found("POS").await.jobs, [posts()]);
+    let tenants = async |text: &str| {
+        let found = found(text).await.tenants;
+        found
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    assert_eq!(tenants("an").await, "ann");
+    assert_eq!(tenants("ba").await, "bad", "it is quarantined");
+    assert_eq!(tenants("eve").await, "");
+    fail(&operator, &store, "eve").await;
+    assert_eq!(tenants("eve").await, "eve", "it has run");
+    let batch = operator.newest(None, 1).await.unwrap().remove(0);
+    assert_eq!(found(&batch.batch_id.to_string()).await.batch, Some(batch));
+    assert_eq!(found("\0/").await, Found::default());
 }
 
 #[tokio::test(start_paused = true)]

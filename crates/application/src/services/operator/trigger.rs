@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
 
-use super::{Actor, IdempotencyKey, Operator, OperatorError, given, refuse_empty};
+use super::{
+    Actor, IdempotencyKey, Operator, OperatorError, amount, given, idempotency::Attempt,
+    refuse_empty,
+};
 use crate::services::source_items::{chunk_size_of, item_ids};
 
 /// How many tenants an error names: with the longest ids, what follows them is still read.
@@ -78,7 +81,7 @@ impl Operator {
         request: &TriggerRequest,
     ) -> Result<TriggeredBatch, OperatorError> {
         let scope = format!("trigger {job_id}");
-        let act = |run, now| self.trigger_as(actor, job_id, request, run, now);
+        let act = |Attempt { id, at, .. }| self.trigger_as(actor, job_id, request, id, at);
         self.once(key, scope, request, act).await
     }
 
@@ -156,7 +159,7 @@ impl Operator {
         let batch = self.batch_of(job_id, request, run, now).await?;
         let triggered = TriggeredBatch::of(&batch);
         let (batch_id, total) = (batch.batch_id, batch.total());
-        let detail = format!("batch {batch_id} of {total} items");
+        let detail = format!("batch {batch_id} of {}", amount(total as u64, "item"));
         self.record(actor, "trigger", job_id.as_str(), &detail)
             .await?;
         let firing = Firing {
@@ -177,6 +180,28 @@ impl Operator {
         let Work::Preferences { feature_type, .. } = &job.work else {
             return Ok(());
         };
+        let unknown = self.unknown_tenants(&job.job_id, named).await?;
+        refuse_tenants(
+            &job.job_id,
+            feature_type,
+            &unknown.iter().collect::<Vec<_>>(),
+        )
+    }
+
+    /// Those of the tenants who have stored no preference for the feature of a job; most likely they are mistyped. None where
+    /// the job follows no preferences.
+    ///
+    /// # Errors
+    /// The job does not exist, or preferences cannot be read.
+    pub async fn unknown_tenants(
+        &self,
+        job_id: &JobId,
+        named: &BTreeSet<TenantId>,
+    ) -> Result<Vec<TenantId>, OperatorError> {
+        let job = self.job(job_id)?;
+        let Work::Preferences { feature_type, .. } = &job.work else {
+            return Ok(Vec::new());
+        };
         let status = self.status.get();
         let others: Vec<TenantId> = match status.jobs.get(&job.job_id) {
             Some(known) => known.mirror.read(|mirror| {
@@ -186,14 +211,15 @@ impl Operator {
             None => named.iter().cloned().collect(),
         };
         if others.is_empty() {
-            return Ok(());
+            return Ok(others);
         }
         let stored = self.preferences.preferences(feature_type, &others).await;
         let stored = stored.map_err(|error| {
             OperatorError::Unavailable(format!("failed to read preferences: {error}; try again"))
         })?;
-        let unknown = others.iter().filter(|tenant| !stored.contains_key(*tenant));
-        refuse_tenants(&job.job_id, feature_type, &unknown.collect::<Vec<_>>())
+        let mut unknown = others;
+        unknown.retain(|tenant| !stored.contains_key(tenant));
+        Ok(unknown)
     }
 
     /// Whom a job runs for: those named, else all.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{ELSEWHERE, HERE, Tested, at, counts, result, tenants};
 use crate::ports::{
-    BatchStore, ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, Heartbeat, RETRY_CHUNK_AFTER,
-    WorkQueue,
+    BatchStore, ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, Heartbeat, PauseCause,
+    RETRY_CHUNK_AFTER, WorkQueue,
 };
 
 /// When the chunks of these tests are claimed.
@@ -151,8 +151,9 @@ pub(super) async fn limits_pauses_and_rests_are_kept<S: WorkQueue + ChunkQueue +
         batch("queue-b", 1, "2026-04-02T09:00:00Z"),
     );
     enqueue(store, &[&one, &two]).await;
-    let paused = |reason| store.set_paused(&two.job_id, reason, now);
-    paused(Some("wait".into())).await.expect("works");
+    let paused = |cause| store.set_paused(&two.job_id, cause, now);
+    let wait = PauseCause::Operator("a test".into());
+    paused(Some(wait)).await.expect("works");
     let mut limits = ClaimLimits::new(2);
     let claimed = claim_at(store, HERE, &limits, now).await;
     assert!((4..=8).contains(&claimed.len()), "{}", claimed.len());

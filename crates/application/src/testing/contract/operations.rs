@@ -2,9 +2,13 @@
 
 use chrono::TimeDelta;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::at;
-use crate::ports::{AuditEntry, NewRequest, OperatorStore, Page, StoreErrorKind};
+use crate::ports::{
+    Acknowledgement, AuditEntry, AuditFilter, NewRequest, OperatorStore, Page, Request,
+    StoreErrorKind,
+};
 
 /// Checks an empty store.
 ///
@@ -13,6 +17,7 @@ use crate::ports::{AuditEntry, NewRequest, OperatorStore, Page, StoreErrorKind};
 pub async fn operations(store: &dyn OperatorStore) {
     audit_log(store).await;
     requests(store).await;
+    acknowledgements(store).await;
 }
 
 async fn audit_log(store: &dyn OperatorStore) {
@@ -34,16 +39,37 @@ async fn audit_log(store: &dyn OperatorStore) {
         cursor: None,
         limit: 2,
     };
-    let (newest, next) = store.audit_log(&page).await.expect("the store answers");
+    let all = AuditFilter::default();
+    let (newest, next) = store
+        .audit_log(&all, &page)
+        .await
+        .expect("the store answers");
     assert_eq!(newest, [entry(2), entry(1)], "the newest come first");
     page.cursor = next;
     assert_eq!(
-        store.audit_log(&page).await.expect("the store answers"),
+        store
+            .audit_log(&all, &page)
+            .await
+            .expect("the store answers"),
         (vec![entry(0)], None)
     );
+    page.cursor = None;
+    for (action, subject, expected) in [
+        (Some("pause"), None, vec![entry(2), entry(1)]),
+        (Some("resume"), None, vec![]),
+        (None, Some("job_0"), vec![entry(0)]),
+        (Some("pause"), Some("job_1"), vec![entry(1)]),
+    ] {
+        let filter = AuditFilter {
+            action: action.map(str::to_owned),
+            subject: subject.map(str::to_owned),
+        };
+        let found = store.audit_log(&filter, &page).await;
+        assert_eq!(found.expect("the store answers").0, expected, "{filter:?}");
+    }
     page.cursor = Some("x".into());
     let refused = store
-        .audit_log(&page)
+        .audit_log(&all, &page)
         .await
         .expect_err("a cursor of no list");
     assert_eq!(refused.kind(), StoreErrorKind::InvalidCursor);
@@ -59,14 +85,16 @@ async fn requests(store: &dyn OperatorStore) {
     let first = store.request(&new("trigger a", "k", "f"), now).await;
     let first = first.expect("the store answers");
     assert_eq!((first.at, first.answer.clone()), (now, None));
+    assert!(!first.is_known);
 
     let later = now + TimeDelta::hours(1);
     let again = store.request(&new("trigger a", "k", "g"), later).await;
-    assert_eq!(
-        again.expect("the store answers"),
-        first,
-        "it is the same, and says for what"
-    );
+    let known = Request {
+        is_known: true,
+        ..first.clone()
+    };
+    let again = again.expect("the store answers");
+    assert_eq!(again, known, "it is the same, and says for what");
     let other = store.request(&new("trigger b", "k", "f"), later).await;
     assert_ne!(
         other.expect("the store answers").id,
@@ -97,4 +125,39 @@ async fn requests(store: &dyn OperatorStore) {
     let next_day = later + TimeDelta::hours(24) + TimeDelta::seconds(1);
     let forgotten = store.request(&new("trigger a", "k", "g"), next_day).await;
     assert_eq!(forgotten.expect("the store answers").answer, None);
+}
+
+async fn acknowledgements(store: &dyn OperatorStore) {
+    let now = at("2026-03-01T09:00:00Z");
+    let known = |state: u128, by: &str| Acknowledgement {
+        finding: "paused/posts".into(),
+        state: Uuid::from_u128(state),
+        covers: format!("{state} of it"),
+        at: now,
+        by: by.into(),
+    };
+    let works = "the store answers";
+    let all = async || store.acknowledgements().await.expect(works);
+    assert_eq!(all().await, []);
+    store.acknowledge(&known(1, "ann")).await.expect(works);
+    store.acknowledge(&known(2, "bob")).await.expect(works);
+    assert_eq!(all().await, [known(2, "bob")], "the last one counts");
+    let earlier = now - TimeDelta::seconds(1);
+    for (finding, state, at) in [
+        ("paused/report", 2, now),
+        ("paused/posts", 1, now),
+        ("paused/posts", 2, earlier),
+    ] {
+        let other = Acknowledgement {
+            finding: finding.into(),
+            at,
+            ..known(state, "bob")
+        };
+        let withdrawn = store.withdraw_acknowledgement(&other);
+        withdrawn.await.expect(works);
+        assert_eq!(all().await.len(), 1, "{other:?}");
+    }
+    let withdrawn = store.withdraw_acknowledgement(&all().await[0]).await;
+    withdrawn.expect(works);
+    assert_eq!(all().await, []);
 }

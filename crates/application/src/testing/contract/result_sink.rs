@@ -110,6 +110,7 @@ fn batch(number: u128) -> Batch {
         total: 4,
         succeeded: 2,
         failed: 1,
+        replayed: 0,
         skipped: 1,
         created_at: at("2026-03-01T09:00:00Z"),
         finished_at: Some(at("2026-03-01T09:05:00Z")),

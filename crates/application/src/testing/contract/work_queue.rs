@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use punctual_domain::{
-    BatchStatus, DeadLetterState, Firing, ItemStatus, NewBatch, Priority, Shard, ShardAssignment,
-    StoredPosition, Trigger,
+    BatchStatus, DeadLetter, DeadLetterState, Firing, ItemStatus, NewBatch, Priority, Shard,
+    ShardAssignment, StoredPosition, Trigger,
 };
 use uuid::Uuid;
 
@@ -11,7 +11,9 @@ use super::{
     ENDED, HERE, Tested, asked_for, at, batch, claim, claim_by, claimed, commit, counts, firing,
     job, outcomes, result, tenants,
 };
-use crate::ports::{BatchStore, DeadLetterFilter, Page, StoreErrorKind, TenantRuns, WorkQueue};
+use crate::ports::{
+    BatchStore, DeadLetterFilter, Page, Pause, PauseCause, StoreErrorKind, TenantRuns, WorkQueue,
+};
 
 pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQueue + BatchStore>(
     &Tested { store, reader }: &Tested<'_, S>,
@@ -80,17 +82,23 @@ pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQue
             .collect::<Vec<_>>()
     };
     assert!(paused().await.is_empty());
-    let because = |reason: &str| Some(reason.to_owned());
-    for (pause, expected) in [
-        (because("a"), vec![(job(), "a".to_owned())]),
-        (because("b"), vec![(job(), "b".to_owned())]),
-        (None, vec![]),
+    let by = |name: &str| PauseCause::Operator(name.to_owned());
+    let failed = |much: &str| PauseCause::Failures(much.to_owned());
+    let pause = |cause, since| vec![(job(), Pause { cause, since })];
+    // A job that pauses itself again says the newest reason. An operator's pause begins when it is asked for, and is theirs
+    // until it is lifted.
+    for (at, cause, expected) in [
+        (earlier, Some(failed("a")), pause(failed("a"), earlier)),
+        (now, Some(failed("b")), pause(failed("b"), earlier)),
+        (now, Some(by("ann")), pause(by("ann"), now)),
+        (now, Some(failed("c")), pause(by("ann"), now)),
+        (earlier, Some(by("bob")), pause(by("bob"), earlier)),
+        (now, None, vec![]),
+        (now, Some(failed("d")), pause(failed("d"), now)),
+        (now, None, vec![]),
     ] {
         let changes = reader.changes();
-        store
-            .set_paused(&job(), pause, earlier)
-            .await
-            .expect("works");
+        store.set_paused(&job(), cause, at).await.expect("works");
         assert!(changes.has_changed().expect("works"));
         assert_eq!(paused().await, expected);
     }
@@ -168,8 +176,8 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
     let open = || async {
         let filter = DeadLetterFilter {
             job_id: Some(job()),
-            item_id: None,
             state: Some(DeadLetterState::Open),
+            ..DeadLetterFilter::default()
         };
         let page = Page::default();
         let (letters, _) = reader.dead_letters(&filter, &page).await.expect("works");
@@ -190,6 +198,55 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
 
     let settled = store.settle(&ids[..1], vec![], now).await.expect("works");
     assert_eq!((settled, open().await.len()), (1, 2));
+    let discarded = DeadLetterFilter {
+        job_id: Some(job()),
+        state: Some(DeadLetterState::Discarded),
+        up_to: Some(ids[0]),
+        ..DeadLetterFilter::default()
+    };
+    let count = async |filter: &DeadLetterFilter| {
+        let count = reader.dead_letter_count(filter).await;
+        count.expect("works")
+    };
+    let before = DeadLetterFilter {
+        up_to: Some(ids[0] - 1),
+        ..discarded.clone()
+    };
+    let is_kept = async || count(&discarded).await > count(&before).await;
+    assert!(is_kept().await);
+    // Its instant selects what one discard has settled, and the time what can be opened again.
+    let second = TimeDelta::seconds(1);
+    let of_it = |settled_at, settled_after| DeadLetterFilter {
+        ids: Some(ids.iter().copied().collect()),
+        settled_at,
+        settled_after,
+        state: Some(DeadLetterState::Discarded),
+        ..DeadLetterFilter::default()
+    };
+    for (settled_at, settled_after, expected) in [
+        (None, None, 1),
+        (Some(now), None, 1),
+        (Some(now + second), None, 0),
+        (None, Some(now - second), 1),
+        (None, Some(now), 0),
+    ] {
+        let found = count(&of_it(settled_at, settled_after)).await;
+        assert_eq!(found, expected, "{settled_at:?} {settled_after:?}");
+    }
+    let page = Page::default();
+    let found = reader.dead_letters(&of_it(Some(now), None), &page).await;
+    assert_eq!(found.expect("works").0[0].id, ids[0]);
+    // What was discarded comes back, unless it was too long ago.
+    assert_eq!(store.reopen(&ids, now).await.expect("works"), 0);
+    let reopened = store.reopen(&ids, now - second).await;
+    assert_eq!((reopened.expect("works"), open().await.len()), (1, 3));
+    let settled = store.settle(&ids[..1], vec![], now).await.expect("works");
+    assert_eq!((settled, open().await.len()), (1, 2));
+    let month = now + DeadLetter::REOPENABLE_FOR;
+    for (at, kept) in [(month - second, true), (month, false)] {
+        store.settle(&[], vec![], at).await.expect("works");
+        assert_eq!(is_kept().await, kept, "it is removed after a month");
+    }
     let again = NewBatch::new(
         &job(),
         Priority::Medium,
@@ -225,6 +282,10 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
         (BatchStatus::Completed, Trigger::Replay)
     );
     assert_eq!((replayed.succeeded, replayed.failed), (1, 1));
+    let healed = reader.batch(new.batch_id).await.expect("works");
+    let healed = healed.expect("stored");
+    assert_eq!((healed.failed, healed.replayed), (3, 2));
+    assert_eq!(healed.still_failed(), 1, "the one that was discarded");
     let runs = TenantRuns {
         item_id: all[0].clone(),
         job_id: Some(job()),
@@ -254,8 +315,8 @@ pub(super) async fn a_replay_that_is_skipped_opens_its_dead_letter_again<
     let open = || async {
         let filter = DeadLetterFilter {
             job_id: Some(job()),
-            item_id: None,
             state: Some(DeadLetterState::Open),
+            ..DeadLetterFilter::default()
         };
         let page = Page::default();
         let (letters, _) = reader.dead_letters(&filter, &page).await.expect("works");

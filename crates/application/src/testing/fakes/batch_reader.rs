@@ -120,13 +120,33 @@ impl BatchReader for FakeStore {
         page: &Page,
     ) -> Result<Paged<DeadLetter>, StoreError> {
         let tables = self.tables();
-        let wanted = |letter: &&DeadLetter| {
-            let (job_id, item_id) = (&filter.job_id, &filter.item_id);
-            job_id.as_ref().is_none_or(|job| *job == letter.job_id)
-                && item_id.as_ref().is_none_or(|id| *id == letter.item_id)
-                && filter.state.is_none_or(|state| state == letter.state)
-        };
-        let found = tables.dead_letters.iter().rev().filter(wanted).cloned();
+        let letters = tables.dead_letters.iter().rev();
+        let found = letters.filter(|letter| is_wanted(letter, filter)).cloned();
         paged(found.collect(), page, |letter| letter.id.to_string())
     }
+
+    async fn dead_letter_count(&self, filter: &DeadLetterFilter) -> Result<u64, StoreError> {
+        let tables = self.tables();
+        let letters = tables.dead_letters.iter();
+        Ok(letters.filter(|letter| is_wanted(letter, filter)).count() as u64)
+    }
+}
+
+fn is_wanted(letter: &DeadLetter, filter: &DeadLetterFilter) -> bool {
+    let (job_id, item_id) = (&filter.job_id, &filter.item_id);
+    // A store keeps microseconds.
+    let settled_at = letter.settled_at.map(|at| at.timestamp_micros());
+    let after = filter.settled_after.map(|after| after.timestamp_micros());
+    job_id.as_ref().is_none_or(|job| *job == letter.job_id)
+        && item_id.as_ref().is_none_or(|id| *id == letter.item_id)
+        && filter.state.is_none_or(|state| state == letter.state)
+        && filter.up_to.is_none_or(|id| letter.id <= id)
+        && filter
+            .ids
+            .as_ref()
+            .is_none_or(|ids| ids.contains(&letter.id))
+        && filter
+            .settled_at
+            .is_none_or(|at| settled_at == Some(at.timestamp_micros()))
+        && (after.is_none() || settled_at > after)
 }

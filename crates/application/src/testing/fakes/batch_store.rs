@@ -105,7 +105,7 @@ impl BatchStore for FakeStore {
             tables.runs.insert(key, run);
             if result.status == ItemStatus::Failed {
                 let letter = DeadLetter {
-                    id: tables.dead_letters.len() as i64 + 1,
+                    id: tables.dead_letters.last().map_or(1, |last| last.id + 1),
                     job_id: chunk.job_id.clone(),
                     item_id: result.item_id.clone(),
                     occurrence: chunk.occurrence,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
-    SnapshotPages,
+    SnapshotPages, Unreadable,
 };
 
 /// A Config Database in memory, which a test can also switch off. It has the same preferences for every feature, and
@@ -27,6 +28,7 @@ struct State {
     /// Every change so far; its place from 1 on is its id. `None`: removed.
     feed: Vec<(TenantId, Option<PreferenceRecord>)>,
     published: HashMap<FeatureType, BTreeMap<JobId, JobDefaults>>,
+    unreadable: Arc<Unreadable>,
     down: bool,
 }
 
@@ -65,6 +67,12 @@ impl FakeConfigDatabase {
     /// Makes every call fail, those that wait too, or work again.
     pub fn set_down(&self, down: bool) {
         self.0.send_modify(|state| state.down = down);
+    }
+
+    /// Says that these entries cannot be read, of whatever feature.
+    pub fn set_unreadable(&self, unreadable: Unreadable) {
+        self.0
+            .send_modify(|state| state.unreadable = Arc::new(unreadable));
     }
 
     /// What was published of a feature last.
@@ -180,12 +188,14 @@ impl ConfigDatabase for FakeConfigDatabase {
                 .collect()
         })
     }
+
+    fn unreadable(&self, _feature_type: &FeatureType) -> Arc<Unreadable> {
+        self.0.borrow().unreadable.clone()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
     use tokio::time::Instant;
 

@@ -10,12 +10,15 @@ use crate::ports::{Deliveries, DueDelivery, StoreError};
 
 #[derive(Debug, Clone)]
 pub(super) struct DeliveryRow {
-    id: i64,
+    pub(super) id: i64,
     pub(super) batch_id: Uuid,
-    target: Delivery,
+    pub(super) target: Delivery,
     within: Option<TimeDelta>,
-    cursor: Option<String>,
-    not_before: DateTime<Utc>,
+    pub(super) cursor: Option<String>,
+    pub(super) not_before: DateTime<Utc>,
+    pub(super) leased_until: Option<DateTime<Utc>>,
+    /// From when the period of its retries counts; `None`: from the end of its batch.
+    pub(super) retried_from: Option<DateTime<Utc>>,
     pub(super) tries: u32,
     pub(super) state: State,
     pub(super) reason: String,
@@ -37,6 +40,8 @@ impl DeliveryRow {
             within: batch.deliver_within,
             cursor: None,
             not_before: DateTime::UNIX_EPOCH,
+            leased_until: None,
+            retried_from: None,
             tries: 0,
             state: State::Open,
             reason: String::new(),
@@ -44,12 +49,36 @@ impl DeliveryRow {
     }
 }
 
-impl FakeStore {
-    fn with_delivery(&self, id: i64, change: impl FnOnce(&mut DeliveryRow)) {
-        let mut tables = self.tables();
-        if let Some(row) = tables.deliveries.iter_mut().find(|row| row.id == id) {
-            change(row);
+impl DeliveryRow {
+    pub(super) fn has_failed(&self) -> bool {
+        self.state == State::GivenUp || self.state == State::Open && self.tries > 0
+    }
+
+    /// Whether it fails, of a batch that ended at `ended`; those that were given up, if that was at `given_up_since` or later.
+    pub(super) fn is_failing(&self, ended: DateTime<Utc>, given_up_since: DateTime<Utc>) -> bool {
+        match self.state {
+            State::Open => self.tries >= 2,
+            State::GivenUp => ended >= given_up_since,
+            State::Done => false,
         }
+    }
+}
+
+impl FakeStore {
+    /// Changes one whose lease is still that with which it was taken; `false`: it is not.
+    fn with_leased(&self, taken: &DueDelivery, change: impl FnOnce(&mut DeliveryRow)) -> bool {
+        let mut tables = self.tables();
+        let mut rows = tables.deliveries.iter_mut();
+        let leased = rows.find(|row| {
+            row.id == taken.id
+                && row.state == State::Open
+                && row.not_before == taken.leased_until
+                && row.leased_until == Some(taken.leased_until)
+        });
+        let Some(row) = leased else { return false };
+        row.leased_until = None;
+        change(row);
+        true
     }
 }
 
@@ -75,14 +104,14 @@ impl Deliveries for FakeStore {
             return Ok(None);
         };
         row.not_before = now + lease;
+        row.leased_until = Some(row.not_before);
         let row = row.clone();
         let batch = tables.with_counts(&tables.batches[&row.batch_id]);
+        let from = row.retried_from.or(batch.finished_at);
         Ok(Some(DueDelivery {
             id: row.id,
-            until: batch
-                .finished_at
-                .zip(row.within)
-                .map(|(at, within)| at + within),
+            until: from.zip(row.within).map(|(at, within)| at + within),
+            leased_until: row.not_before,
             batch,
             target: row.target,
             cursor: row.cursor,
@@ -92,11 +121,11 @@ impl Deliveries for FakeStore {
 
     async fn advance(
         &self,
-        id: i64,
+        taken: &DueDelivery,
         cursor: Option<String>,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        self.with_delivery(id, |row| {
+    ) -> Result<bool, StoreError> {
+        Ok(self.with_leased(taken, |row| {
             row.state = match cursor {
                 Some(_) => State::Open,
                 None => State::Done,
@@ -105,24 +134,22 @@ impl Deliveries for FakeStore {
             row.not_before = now;
             row.tries = 0;
             row.reason.clear();
-        });
-        Ok(())
+        }))
     }
 
     async fn postpone(
         &self,
-        id: i64,
+        taken: &DueDelivery,
         again: Option<DateTime<Utc>>,
         reason: &str,
-    ) -> Result<(), StoreError> {
-        self.with_delivery(id, |row| {
+    ) -> Result<bool, StoreError> {
+        Ok(self.with_leased(taken, |row| {
             match again {
                 Some(again) => row.not_before = again,
                 None => row.state = State::GivenUp,
             }
             row.tries += 1;
             reason.clone_into(&mut row.reason);
-        });
-        Ok(())
+        }))
     }
 }

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_domain::{JobId, Trigger};
+use punctual_domain::{DeadLetter, DeadLetterState, JobId, Trigger};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{FakeStore, deliveries::State, paged};
+use super::{
+    FakeStore, Tables,
+    deliveries::{DeliveryRow, State},
+    paged,
+};
 use crate::ports::{
-    AuditEntry, FailingDeliveries, JobActivity, NewRequest, OperatorStore, Page, Paged,
-    ReplicaLease, Request, StoreError,
+    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, FailingDeliveries,
+    JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Page, Paged, Redelivery, ReplicaLease,
+    Request, StoreError, StoredDelivery,
 };
 
 /// How long a request is remembered.
@@ -21,6 +26,8 @@ const REQUEST_TTL: TimeDelta = TimeDelta::hours(24);
 #[derive(Debug, Default)]
 pub(super) struct StoredRequest {
     audit_log: Vec<AuditEntry>,
+    /// By finding.
+    acknowledgements: BTreeMap<String, Acknowledgement>,
     /// By scope and key.
     requests: BTreeMap<(String, String), Request>,
     /// How many requests there have been: their ids are the same in each run of a test.
@@ -48,9 +55,11 @@ impl OperatorStore for FakeStore {
             });
             activity.batches += 1;
             activity.succeeded += batch.succeeded;
-            activity.failed += batch.failed;
-            if batch.finished_at.is_some() {
-                activity.items += batch.total;
+            activity.failed += batch.still_failed();
+            activity.items += batch.succeeded + batch.still_failed();
+            // An item that a replay skips is still one that failed.
+            if batch.trigger != Trigger::Replay {
+                activity.items += batch.skipped;
             }
             if batch.trigger == Trigger::Schedule {
                 let late = (batch.created_at - batch.scheduled_at).num_milliseconds();
@@ -103,10 +112,8 @@ impl OperatorStore for FakeStore {
             let Some(since) = batch.finished_at else {
                 continue;
             };
-            match row.state {
-                State::Open if row.tries >= 2 => {}
-                State::GivenUp if since >= given_up_since => {}
-                _ => continue,
+            if !row.is_failing(since, given_up_since) {
+                continue;
             }
             let of_job = failing.entry((batch.job_id.clone(), row.state));
             let of_job = of_job.or_insert_with(|| FailingDeliveries {
@@ -123,6 +130,110 @@ impl OperatorStore for FakeStore {
         Ok(failing.into_values().collect())
     }
 
+    async fn open_dead_letters(&self) -> Result<Vec<OpenDeadLetters>, StoreError> {
+        let tables = self.tables();
+        let open = |letter: &&DeadLetter| letter.state == DeadLetterState::Open;
+        let mut jobs: BTreeMap<JobId, Vec<&DeadLetter>> = BTreeMap::new();
+        for letter in tables.dead_letters.iter().rev().filter(open) {
+            jobs.entry(letter.job_id.clone()).or_default().push(letter);
+        }
+        let in_sum = |(job_id, letters): (JobId, Vec<&DeadLetter>)| {
+            let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+            for letter in letters.iter().take(OpenDeadLetters::SEARCHED as usize) {
+                *reasons.entry(letter.reason.clone()).or_default() += 1;
+            }
+            let mut reasons: Vec<(String, u64)> = reasons.into_iter().collect();
+            reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            reasons.truncate(OpenDeadLetters::MAX_REASONS as usize);
+            let failed_at = letters.iter().map(|letter| letter.failed_at);
+            OpenDeadLetters {
+                job_id,
+                count: letters.len() as u64,
+                first_failed_at: failed_at.min().unwrap_or_default(),
+                batch_id: letters[0].batch_id,
+                reasons,
+            }
+        };
+        Ok(jobs.into_iter().map(in_sum).collect())
+    }
+
+    async fn deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        page: &Page,
+    ) -> Result<Paged<StoredDelivery>, StoreError> {
+        let tables = self.tables();
+        let rows = tables.deliveries.iter().rev();
+        let found = rows.filter(|row| tables.is_wanted(row, filter));
+        let stored = found.map(|row| StoredDelivery {
+            id: row.id,
+            batch_id: row.batch_id,
+            job_id: tables.batches[&row.batch_id].job_id.clone(),
+            target: row.target.clone(),
+            state: match row.state {
+                State::Open => DeliveryState::Open,
+                State::Done => DeliveryState::Done,
+                State::GivenUp => DeliveryState::GivenUp,
+            },
+            tries: row.tries,
+            next_try: (row.state == State::Open).then_some(row.not_before),
+            reason: Some(row.reason.clone()).filter(|reason| !reason.is_empty()),
+        });
+        paged(stored.collect(), page, |delivery| delivery.id.to_string())
+    }
+
+    async fn deliver_again(
+        &self,
+        deliveries: &[Redelivery],
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let mut due = 0;
+        for Redelivery { id, target } in deliveries {
+            let mut rows = tables.deliveries.iter_mut();
+            let failed = rows.find(|row| {
+                row.id == *id && row.has_failed() && row.leased_until.is_none_or(|end| end <= now)
+            });
+            let Some(row) = failed else { continue };
+            row.state = State::Open;
+            row.not_before = now;
+            row.leased_until = None;
+            row.retried_from = Some(now);
+            row.tries = 0;
+            if let Some(target) = target {
+                row.target = target.clone();
+                row.cursor = None;
+            }
+            due += 1;
+        }
+        Ok(due)
+    }
+
+    async fn acknowledge(&self, acknowledgement: &Acknowledgement) -> Result<(), StoreError> {
+        let known = &mut self.tables().asked.acknowledgements;
+        known.insert(acknowledgement.finding.clone(), acknowledgement.clone());
+        Ok(())
+    }
+
+    async fn withdraw_acknowledgement(
+        &self,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<(), StoreError> {
+        let Acknowledgement {
+            finding, state, at, ..
+        } = acknowledgement;
+        let known = &mut self.tables().asked.acknowledgements;
+        known.retain(|_, known| {
+            known.finding != *finding || known.state != *state || known.at != *at
+        });
+        Ok(())
+    }
+
+    async fn acknowledgements(&self) -> Result<Vec<Acknowledgement>, StoreError> {
+        let known = &self.tables().asked.acknowledgements;
+        Ok(known.values().cloned().collect())
+    }
+
     async fn record(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         self.tables().asked.audit_log.push(entry.clone());
         Ok(())
@@ -134,18 +245,23 @@ impl OperatorStore for FakeStore {
             requests, number, ..
         } = &mut tables.asked;
         requests.retain(|_, request| request.at >= now - REQUEST_TTL);
-        let request = requests
-            .entry((new.scope.clone(), new.key.clone()))
-            .or_insert_with(|| {
-                *number += 1;
-                Request {
-                    id: Uuid::from_u128(*number),
-                    at: now,
-                    fingerprint: new.fingerprint.clone(),
-                    answer: None,
-                }
+        let scope_and_key = (new.scope.clone(), new.key.clone());
+        if let Some(known) = requests.get(&scope_and_key) {
+            return Ok(Request {
+                is_known: true,
+                ..known.clone()
             });
-        Ok(request.clone())
+        }
+        *number += 1;
+        let request = Request {
+            id: Uuid::from_u128(*number),
+            at: now,
+            fingerprint: new.fingerprint.clone(),
+            is_known: false,
+            answer: None,
+        };
+        requests.insert(scope_and_key, request.clone());
+        Ok(request)
     }
 
     async fn answer(&self, request: Uuid, answer: Option<Value>) -> Result<(), StoreError> {
@@ -163,11 +279,40 @@ impl OperatorStore for FakeStore {
         Ok(())
     }
 
-    async fn audit_log(&self, page: &Page) -> Result<Paged<AuditEntry>, StoreError> {
+    async fn audit_log(
+        &self,
+        filter: &AuditFilter,
+        page: &Page,
+    ) -> Result<Paged<AuditEntry>, StoreError> {
         let tables = self.tables();
         let entries = tables.asked.audit_log.iter().cloned().enumerate();
-        let newest: Vec<(usize, AuditEntry)> = entries.rev().collect();
+        let wanted = |(_, entry): &(usize, AuditEntry)| {
+            let (action, subject) = (&filter.action, &filter.subject);
+            action.as_ref().is_none_or(|action| *action == entry.action)
+                && subject
+                    .as_ref()
+                    .is_none_or(|subject| *subject == entry.subject)
+        };
+        let newest: Vec<(usize, AuditEntry)> = entries.rev().filter(wanted).collect();
         let (entries, next) = paged(newest, page, |(number, _)| number.to_string())?;
         Ok((entries.into_iter().map(|(_, entry)| entry).collect(), next))
+    }
+}
+
+impl Tables {
+    fn is_wanted(&self, row: &DeliveryRow, filter: &DeliveryFilter) -> bool {
+        let batch = &self.batches[&row.batch_id];
+        let ended = batch.finished_at;
+        ended.is_some()
+            && filter
+                .failing_since
+                .is_none_or(|since| ended.is_some_and(|ended| row.is_failing(ended, since)))
+            && filter.id.is_none_or(|id| id == row.id)
+            && filter.batch_id.is_none_or(|id| id == row.batch_id)
+            && (row.has_failed() || !filter.failed)
+            && filter
+                .job_id
+                .as_ref()
+                .is_none_or(|job| *job == batch.job_id)
     }
 }

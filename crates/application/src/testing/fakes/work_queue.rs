@@ -11,7 +11,9 @@ use punctual_domain::{
 use uuid::Uuid;
 
 use super::FakeStore;
-use crate::ports::{Enqueued, Leadership, StoreError, StoreErrorKind, WorkQueue};
+use crate::ports::{
+    Enqueued, Leadership, Pause, PauseCause, StoreError, StoreErrorKind, WorkQueue,
+};
 
 #[async_trait]
 impl WorkQueue for FakeStore {
@@ -61,21 +63,31 @@ impl WorkQueue for FakeStore {
         Ok(enqueued)
     }
 
-    async fn paused(&self) -> Result<BTreeMap<JobId, String>, StoreError> {
+    async fn paused(&self) -> Result<BTreeMap<JobId, Pause>, StoreError> {
         Ok(self.tables().paused.clone())
     }
 
     async fn set_paused(
         &self,
         job_id: &JobId,
-        reason: Option<String>,
-        _now: DateTime<Utc>,
+        cause: Option<PauseCause>,
+        now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        match reason {
-            Some(reason) => tables.paused.insert(job_id.clone(), reason),
-            None => tables.paused.remove(job_id),
+        let before = tables.paused.remove(job_id);
+        let pause = match (cause, before) {
+            (None, _) => None,
+            (Some(PauseCause::Failures(_)), Some(before)) if before.is_by_operator() => {
+                Some(before)
+            }
+            (Some(cause @ PauseCause::Failures(_)), Some(Pause { since, .. })) => {
+                Some(Pause { cause, since })
+            }
+            (Some(cause), _) => Some(Pause { cause, since: now }),
         };
+        tables
+            .paused
+            .extend(pause.map(|pause| (job_id.clone(), pause)));
         self.arrivals.send_replace(());
         Ok(())
     }
@@ -116,6 +128,13 @@ impl WorkQueue for FakeStore {
                 DeadLetterState::Discarded
             };
         }
+        if !replay {
+            let long_ago = now - DeadLetter::REOPENABLE_FOR;
+            tables.dead_letters.retain(|letter| {
+                letter.state != DeadLetterState::Discarded
+                    || letter.settled_at.is_some_and(|at| at > long_ago)
+            });
+        }
         for batch in &batches {
             tables.insert(batch, now);
             for chunk in &batch.chunks {
@@ -129,5 +148,23 @@ impl WorkQueue for FakeStore {
         }
         self.arrivals.send_replace(());
         Ok(settled)
+    }
+
+    async fn reopen(
+        &self,
+        ids: &[i64],
+        discarded_after: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        let mut tables = self.tables();
+        let discarded = tables.dead_letters.iter_mut().filter(|letter| {
+            ids.contains(&letter.id)
+                && letter.state == DeadLetterState::Discarded
+                && letter.settled_at.is_some_and(|at| at > discarded_after)
+        });
+        let opened = discarded.map(|letter| {
+            letter.state = DeadLetterState::Open;
+            letter.settled_at = None;
+        });
+        Ok(opened.count())
     }
 }

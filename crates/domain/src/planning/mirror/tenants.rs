@@ -7,7 +7,7 @@
 //! While a job's tenants are first loaded, it grows by half at once, in one walk over the records: memory is then read in
 //! order.
 
-use std::hash::BuildHasher;
+use std::{collections::BinaryHeap, hash::BuildHasher};
 
 use hashbrown::DefaultHashBuilder;
 
@@ -99,6 +99,22 @@ impl Tenants {
             })
         });
         numbers.filter(|number| self.field(*number, GROUP) != NONE)
+    }
+
+    /// The numbers of the first tenants, by id, whose ids begin with a text.
+    pub(super) fn first_beginning(&self, begin: &str, most: usize) -> Vec<u32> {
+        let mut first: BinaryHeap<(&[u8], u32)> = BinaryHeap::with_capacity(most + 1);
+        for number in self.all() {
+            let id = self.bytes(number);
+            if id.starts_with(begin.as_bytes()) {
+                first.push((id, number));
+                if first.len() > most {
+                    first.pop();
+                }
+            }
+        }
+        let first = first.into_sorted_vec().into_iter();
+        first.map(|(_, number)| number).collect()
     }
 
     pub(super) fn find(&self, id: &TenantId) -> Option<u32> {
@@ -449,6 +465,23 @@ mod tests {
         };
         tenants.set_link(number, link);
         number
+    }
+
+    #[test]
+    fn the_first_by_id_are_found_however_they_came() {
+        let mut tenants = Tenants::default();
+        for name in ["b3", "a2", "b1", "c9", "b2", "b10"] {
+            add(&mut tenants, &id(name));
+        }
+        let first = |begin: &str, most| {
+            let found = tenants.first_beginning(begin, most).into_iter();
+            found
+                .map(|number| tenants.id(number).to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(first("b", 3), ["b1", "b10", "b2"]);
+        assert_eq!(first("b", 9), ["b1", "b10", "b2", "b3"]);
+        assert_eq!(first("d", 3), [""; 0]);
     }
 
     #[test]

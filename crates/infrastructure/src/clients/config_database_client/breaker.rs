@@ -21,6 +21,8 @@ pub(super) struct Breaker(Mutex<State>);
 struct State {
     /// Failures since the last success.
     failures: u32,
+    /// The last failure since the last success, in words.
+    reason: Option<String>,
     open_until: Option<Instant>,
 }
 
@@ -38,13 +40,20 @@ impl Breaker {
         true
     }
 
-    /// A call has ended.
-    pub(super) fn note(&self, failed: bool) {
+    /// Why calls fail; `None`: they do not.
+    pub(super) fn reason(&self) -> Option<String> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.reason.clone()
+    }
+
+    /// A call has ended, with this failure if it failed.
+    pub(super) fn note(&self, failure: Option<String>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !failed {
+        if failure.is_none() {
             *state = State::default();
             return;
         }
+        state.reason = failure;
         state.failures = state.failures.saturating_add(1);
         if state.failures >= FAILURES_BEFORE_OPEN {
             state.open_until = Some(Instant::now() + OPEN_FOR);
@@ -61,25 +70,27 @@ mod tests {
         let breaker = Breaker::default();
         for _ in 0..FAILURES_BEFORE_OPEN {
             assert!(breaker.allows());
-            breaker.note(true);
+            breaker.note(Some("down".to_owned()));
         }
         assert!(!breaker.allows(), "it is open");
+        assert_eq!(breaker.reason().as_deref(), Some("down"));
         tokio::time::advance(OPEN_FOR).await;
         let allowed = [breaker.allows(), breaker.allows()];
         assert_eq!(allowed, [true, false], "one finds out");
         tokio::time::advance(OPEN_FOR).await;
         assert!(breaker.allows(), "the one before may have been dropped");
-        breaker.note(true);
+        breaker.note(Some("down".to_owned()));
         assert!(!breaker.allows(), "it failed");
         tokio::time::advance(OPEN_FOR).await;
         assert!(breaker.allows());
-        breaker.note(false);
+        breaker.note(None);
         assert!(breaker.allows() && breaker.allows(), "it is closed");
+        assert_eq!(breaker.reason(), None);
         for _ in 1..FAILURES_BEFORE_OPEN {
-            breaker.note(true);
+            breaker.note(Some("down".to_owned()));
         }
-        breaker.note(false);
-        breaker.note(true);
+        breaker.note(None);
+        breaker.note(Some("down".to_owned()));
         assert!(breaker.allows(), "a success between starts anew");
     }
 }

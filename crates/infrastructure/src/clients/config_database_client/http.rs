@@ -171,11 +171,11 @@ impl Http {
             let error = match answer {
                 Err(error) if error.kind == ConfigErrorKind::Unavailable => error,
                 answer => {
-                    self.breaker.note(false);
+                    self.breaker.note(None);
                     return answer;
                 }
             };
-            self.breaker.note(true);
+            self.breaker.note(Some(error.to_string()));
             if attempt as usize >= attempts {
                 return Err(error);
             }
@@ -305,15 +305,13 @@ impl Http {
         .with_source(cause.without_url())
     }
 
+    /// The failure of calls that are not made, because those before failed: the same one, as it is the same cause.
     fn circuit_open(&self) -> ConfigDatabaseError {
-        error(
-            ConfigErrorKind::Unavailable,
-            format!(
-                "Error connecting to Config Database at {}: it failed repeatedly, so the agent \
-                 pauses its calls for a moment; check that it runs, and its log",
-                self.shown_url()
-            ),
-        )
+        let reason = self.breaker.reason().unwrap_or_else(|| {
+            let url = self.shown_url();
+            format!("Error connecting to Config Database at {url}: it failed repeatedly")
+        });
+        error(ConfigErrorKind::Unavailable, reason)
     }
 
     fn refused(&self, status: StatusCode, retry_after: Option<Duration>) -> ConfigDatabaseError {

@@ -11,7 +11,7 @@ use punctual_application::{
     Jobs, SchedulerStatus,
     ports::{
         BatchFilter, BatchReader, BatchStore, ChangePage, Claimant, Clock, ConfigDatabaseError,
-        ConfigErrorKind, Cursor, Enqueued, Leadership, MockWorkQueue, Page, Snapshot,
+        ConfigErrorKind, Cursor, Enqueued, Leadership, MockWorkQueue, Page, PauseCause, Snapshot,
         SnapshotPages, StoreErrorKind, Unreadable, WorkQueue,
     },
     testing::{FakeItemSource, FakeStore, ManualClock},
@@ -708,7 +708,7 @@ async fn what_falls_due_while_a_job_is_paused_is_left_out_and_not_made_up() {
     let job = JobId::new("posts").unwrap();
     let now = "2026-03-01T05:30:00Z".parse().unwrap();
     store
-        .set_paused(&job, Some("a test".to_owned()), now)
+        .set_paused(&job, Some(PauseCause::Operator("a test".to_owned())), now)
         .await
         .unwrap();
     let bench = start(scripted, store, "2026-03-01T05:30:00Z");
@@ -731,9 +731,9 @@ async fn what_a_pause_has_left_out_is_not_made_up_after_a_restart() {
     scripted.change("b", Some(daily("09:02")), "2026-03-01T08:55:00Z");
     bench.sleep(2 * 60).await;
     let job = JobId::new("posts").unwrap();
-    let reason = Some("a test".to_owned());
+    let cause = Some(PauseCause::Operator("a test".to_owned()));
     let now = "2026-03-01T08:57:00Z".parse().unwrap();
-    store.set_paused(&job, reason, now).await.unwrap();
+    store.set_paused(&job, cause, now).await.unwrap();
     bench.sleep(10 * 60).await;
     store.set_paused(&job, None, now).await.unwrap();
     bench.stop.cancel();

@@ -1,0 +1,71 @@
+//! Numbers, lengths of time and callers, as messages and pages write them.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+/// A number of things: `1 item`, `2 batches`, `3 deliveries`.
+#[must_use]
+pub fn amount(count: u64, one: &str) -> String {
+    format!("{count} {}", noun(count, one))
+}
+
+/// What so many things are called: `item` or `items`.
+#[must_use]
+pub fn noun(count: u64, one: &str) -> String {
+    if count == 1 {
+        return one.to_owned();
+    }
+    match one.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ if one.ends_with("ch") || one.ends_with(['s', 'x']) => format!("{one}es"),
+        _ => format!("{one}s"),
+    }
+}
+
+/// A length of time in words, such as `2h 5m`, to the second.
+#[must_use]
+pub fn length_in_words(length: TimeDelta) -> String {
+    let seconds = length.num_seconds().max(0).unsigned_abs();
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+/// Who an [`Actor`](super::Actor) is, without the interface that they used: `10.0.0.7` of `page from 10.0.0.7`.
+#[must_use]
+pub fn caller(by: &str) -> &str {
+    let address = ["page from ", "api from "]
+        .iter()
+        .find_map(|interface| by.strip_prefix(interface));
+    address.unwrap_or(by)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_and_its_noun_agree() {
+        for (count, one, text) in [
+            (1, "item", "1 item"),
+            (0, "item", "0 items"),
+            (2, "dead letter", "2 dead letters"),
+            (3, "batch", "3 batches"),
+            (2, "delivery", "2 deliveries"),
+            (2, "day", "2 days"),
+        ] {
+            assert_eq!(amount(count, one), text);
+        }
+    }
+
+    #[test]
+    fn a_caller_is_an_address_or_a_name() {
+        for (by, name) in [
+            ("page from 10.0.0.7", "10.0.0.7"),
+            ("api from ::1", "::1"),
+            ("Ann", "Ann"),
+            ("page", "page"),
+        ] {
+            assert_eq!(caller(by), name);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The audit log: what operators have done.
+
+use askama::Template;
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    response::Html,
+};
+use punctual_application::ports::{AuditEntry, AuditFilter, Page};
+use serde::Deserialize;
+
+use super::{App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor, render};
+
+/// The actions there are.
+const ACTIONS: [&str; 12] = [
+    "pause",
+    "resume",
+    "trigger",
+    "backfill",
+    "cancel",
+    "replay",
+    "discard",
+    "reopen",
+    "deliver_again",
+    "acknowledge",
+    "unacknowledge",
+    "sign_out",
+];
+
+#[derive(Template)]
+#[template(path = "audit_log.html")]
+struct AuditLogPage {
+    visitor: Visitor,
+    entries: Vec<AuditEntry>,
+    actions: Vec<Choice>,
+    subject: String,
+    pager: Pager,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AuditQuery {
+    #[serde(default)]
+    action: String,
+    #[serde(default)]
+    subject: String,
+    cursor: Option<String>,
+    #[serde(default)]
+    trail: String,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    Live(visitor): Live,
+    query: Result<Query<AuditQuery>, QueryRejection>,
+) -> Result<Html<String>, Problem> {
+    let Query(AuditQuery {
+        action,
+        subject,
+        cursor,
+        trail,
+    }) = query?;
+    let asked = PagerQuery::new(cursor, trail);
+    let subject = subject.trim().to_owned();
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let filter = AuditFilter {
+        action: some(&action),
+        subject: some(&subject),
+    };
+    let page = Page {
+        cursor: asked.cursor.clone(),
+        limit: ROWS_PER_PAGE,
+    };
+    let (entries, next) = app.operator.operations.audit_log(&filter, &page).await?;
+    let filters = [("action", action.as_str()), ("subject", subject.as_str())];
+    render(&AuditLogPage {
+        visitor,
+        entries,
+        actions: Choice::among(ACTIONS, &action),
+        pager: Pager::new(&filters, &asked, next.as_deref()),
+        subject,
+    })
+}

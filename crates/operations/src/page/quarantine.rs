@@ -1,0 +1,55 @@
+//! Preferences that cannot be used.
+
+use askama::Template;
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    response::Html,
+};
+use punctual_application::Quarantined;
+use serde::Deserialize;
+
+use super::{App, Choice, Live, Problem, ROWS_PER_PAGE, Visitor, job_of, render};
+
+#[derive(Template)]
+#[template(path = "quarantine.html")]
+struct QuarantinePage {
+    visitor: Visitor,
+    entries: Vec<Quarantined>,
+    all: usize,
+    jobs: Vec<Choice>,
+    job: String,
+    page: usize,
+    more: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct QuarantineQuery {
+    #[serde(default)]
+    job: String,
+    /// Number of the page, from 1.
+    page: Option<usize>,
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    Live(visitor): Live,
+    query: Result<Query<QuarantineQuery>, QueryRejection>,
+) -> Result<Html<String>, Problem> {
+    let Query(QuarantineQuery { job, page }) = query?;
+    let (page, rows) = (
+        page.unwrap_or(1).clamp(1, 1_000_000),
+        ROWS_PER_PAGE as usize,
+    );
+    let skipped = (page - 1) * rows;
+    let of_job = job_of(&job)?;
+    let (entries, all) = app.operator.quarantined(of_job.as_ref(), skipped, rows);
+    render(&QuarantinePage {
+        visitor,
+        more: skipped + entries.len() < all,
+        entries,
+        all,
+        jobs: app.job_choices(&job),
+        job,
+        page,
+    })
+}
