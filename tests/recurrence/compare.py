@@ -89,7 +89,9 @@ def a_rule():
 def as_text(rule, start, zone, times):
     """A rule as calendars write it, at these minutes of the day; None: no preference means it."""
     parts = dict(part.split("=") for part in str(rule).rpartition("RRULE:")[2].split(";"))
-    if "BYMONTHDAY" in parts and "BYSETPOS" in parts or len({time % 60 for time in times}) > 1:
+    # Positions are counted among the times of a day, too.
+    positions = "BYSETPOS" in parts and ("BYMONTHDAY" in parts or len(times) > 1)
+    if positions or len({time % 60 for time in times}) > 1:
         return None
     if "UNTIL" in parts:
         parts["UNTIL"] = parts["UNTIL"][:8]

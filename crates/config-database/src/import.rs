@@ -245,6 +245,16 @@ impl<'a> Import<'a> {
     }
 }
 
+/// What a rule says of itself, by leaving it out as well.
+const SAID_BY_A_RULE: [&str; 6] = [
+    "frequency",
+    "interval",
+    "preferred_day",
+    "date",
+    "start_date",
+    "end_date",
+];
+
 /// Puts the fields that the `rrule` of a preference means in its place.
 ///
 /// # Errors
@@ -269,13 +279,16 @@ fn read_rules(config_value: &mut Value) -> Result<(), FieldErrors> {
                 continue;
             }
         };
-        for (name, value) in fields {
-            if preference.contains_key(&name) {
-                let problem = format!("says {name}, and so does the preference");
-                refuse(Invalid::new(problem, "leave one of them out"));
-            } else {
-                preference.insert(name, value);
-            }
+        let said = fields.keys().map(String::as_str).chain(SAID_BY_A_RULE);
+        let said_twice = said
+            .filter(|name| preference.contains_key(*name))
+            .map(str::to_owned)
+            .next();
+        if let Some(name) = said_twice {
+            let problem = format!("stands beside {name}, which the rule says");
+            refuse(Invalid::new(problem, "leave one of them out"));
+        } else {
+            preference.extend(fields);
         }
     }
     FieldErrors::unless_empty(errors)

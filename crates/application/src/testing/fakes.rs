@@ -153,7 +153,10 @@ impl FakeStore {
             token: Uuid::from_u128(2),
         };
         let works = "a store in memory does not fail";
-        for chunk in self.pending() {
+        // In the order in which they fell due: ids have none.
+        let mut pending = self.pending();
+        pending.sort_by_key(|chunk| self.tables().batches[&chunk.batch_id].scheduled_at);
+        for chunk in pending {
             let claim = self.claim(&chunk, claimant, now).await.expect(works);
             let ended = |item_id| ItemResult {
                 item_id,

@@ -34,7 +34,7 @@ pub(crate) struct KnownFeature {
 }
 
 impl KnownFeature {
-    /// Whether a preference is off, or can run with one of the feature's jobs. Where none is known, so is that.
+    /// Whether a preference is off with every job of the feature, or can run with one of them. Where none is known, so is that.
     ///
     /// # Errors
     /// What keeps it from running with the first of them.
@@ -42,7 +42,7 @@ impl KnownFeature {
         let mut refused = Ok(());
         for job in self.jobs.values() {
             if !preference.is_on(&job.defaults) {
-                return Ok(());
+                continue;
             }
             match job.effective(preference) {
                 Ok(_) => return Ok(()),

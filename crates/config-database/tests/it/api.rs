@@ -296,6 +296,7 @@ async fn import_takes_the_rules_of_calendars_that_preferences_mean(kind: Kind) {
         line("b", json!({"enabled": true, "rrule": "FREQ=YEARLY"})),
         line("c", json!({"timezone": "UTC", "rrule": rule})),
         line("d", json!({"enabled": true, "rrule": 7})),
+        line("e", json!({"interval": 2, "rrule": "FREQ=DAILY"})),
     ]
     .join("\n");
     let imported = server.call(Method::POST, "preferences/import", &body).await;
@@ -303,8 +304,9 @@ async fn import_takes_the_rules_of_calendars_that_preferences_mean(kind: Kind) {
     assert_eq!(report["imported"], 1, "{report}");
     for (place, part) in [
         "/config_value/f/rrule: \"FREQ=YEARLY\" has FREQ=YEARLY",
-        "says timezone, and so does the preference",
+        "stands beside timezone, which the rule says",
         "text in quotes",
+        "stands beside interval",
     ]
     .into_iter()
     .enumerate()

@@ -26,6 +26,10 @@ const PARTS: [&str; 11] = [
     "BYSECOND",
     "WKST",
 ];
+/// The frequencies of rules, whether a preference has them or not.
+const FREQUENCIES: [&str; 7] = [
+    "SECONDLY", "MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY",
+];
 /// The days of a week, Monday first.
 const WEEKDAYS: [&str; 7] = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"];
 
@@ -42,12 +46,17 @@ pub fn from_rrule(text: &str) -> Result<Map<String, Value>, Invalid> {
     if let Some(zone) = start.and_then(|start| start.zone.as_ref()) {
         set("timezone", json!(zone.name()));
     }
+    let frequency = parts.get("FREQ").unwrap_or_default();
     if let Some(count) = parts.number("COUNT", 1..=i32::MAX)? {
         let start = start.filter(|_| count == 1).ok_or_else(|| {
             let problem = format!("ends after a number of runs, {count}");
             Invalid::new(problem, "use UNTIL, or COUNT=1 with DTSTART")
         })?;
+        if !FREQUENCIES.contains(&frequency) {
+            return Err(Invalid::new("has no FREQ", "use FREQ=DAILY"));
+        }
         parts.refuse(&PARTS[4..10], "COUNT=1")?;
+        parts.refuse(&["UNTIL"], "COUNT")?;
         set("frequency", json!("once"));
         set("date", json!(start.date));
         if let Some(time) = start.time {
@@ -66,7 +75,6 @@ pub fn from_rrule(text: &str) -> Result<Map<String, Value>, Invalid> {
         }
         set("interval", json!(interval));
     }
-    let frequency = parts.get("FREQ").unwrap_or_default();
     let (word, days) = match frequency {
         "HOURLY" => ("hourly", None),
         "DAILY" => match parts.weekdays()? {
@@ -110,6 +118,10 @@ pub fn from_rrule(text: &str) -> Result<Map<String, Value>, Invalid> {
     } else {
         parts.times(start)?
     };
+    if times.len() > 1 && parts.get("BYSETPOS").is_some() {
+        let problem = "counts the times of a day together with its days";
+        return Err(Invalid::new(problem, "count the days, such as 1MO"));
+    }
     let shown: Vec<Value> = match word {
         "hourly" => times.first().copied().map(clock).into_iter().collect(),
         _ => times.iter().copied().map(clock).collect(),
@@ -144,9 +156,13 @@ impl Start {
         let (parameters, value) = rest.split_once(':').ok_or_else(wrong)?;
         let mut zone = None;
         for parameter in parameters.split(';').filter(|one| !one.is_empty()) {
-            match parameter.split_once('=') {
-                Some(("TZID", name)) => zone = Some(Zone::from_str(name).map_err(|_| wrong())?),
-                Some(("VALUE", "DATE" | "DATE-TIME")) => {}
+            let (name, value) = parameter.split_once('=').ok_or_else(wrong)?;
+            match name.to_ascii_uppercase().as_str() {
+                "TZID" => {
+                    let name = value.trim_matches('"');
+                    zone = Some(Zone::from_str(name).map_err(|_| wrong())?);
+                }
+                "VALUE" => {}
                 _ => return Err(wrong()),
             }
         }
@@ -185,8 +201,14 @@ fn moment(text: &str) -> Option<(NaiveDate, Option<NaiveTime>, bool)> {
 fn read_lines(text: &str) -> Result<(Option<Start>, Parts), Invalid> {
     let (mut start, mut parts) = (None, None);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let rule = line.strip_prefix("RRULE:").unwrap_or(line);
-        if let Some(rest) = line.strip_prefix("DTSTART") {
+        let after = |name: &str| {
+            let (begin, rest) = line.split_at_checked(name.len())?;
+            begin.eq_ignore_ascii_case(name).then_some(rest)
+        };
+        let rule = after("RRULE:").unwrap_or(line);
+        if start.is_none()
+            && let Some(rest) = after("DTSTART")
+        {
             start = Some(Start::read(rest)?);
         } else if parts.is_none() && !rule.contains(':') {
             parts = Some(Parts::read(rule)?);
@@ -469,14 +491,22 @@ fn last_date(
     let Some(time) = time else {
         return Ok(date);
     };
-    let mut local = date.and_time(time);
+    let (mut local, mut zone) = (date.and_time(time), None);
     if is_utc {
-        let zone = start.and_then(|start| start.zone.as_ref());
-        let zone = zone.ok_or_else(|| wrong("has an UNTIL in UTC, and no zone"))?;
-        local = zone.local(local.and_utc()).ok_or_else(unreadable)?;
+        let of_start = start.and_then(|start| start.zone.as_ref());
+        let of_start = of_start.ok_or_else(|| wrong("has an UNTIL in UTC, and no zone"))?;
+        zone = Some((of_start, local.and_utc()));
+        local = of_start.local(local.and_utc()).ok_or_else(unreadable)?;
     }
-    let counts = times.iter().filter(|time| **time <= local.time()).count();
-    let day_ends = local.time() >= NaiveTime::MIN.with_hour(23).unwrap_or_default();
+    let counts = |time: &&NaiveTime| match zone {
+        // By the instant, for the clocks may show this time twice.
+        Some((zone, until)) => zone
+            .resolve(local.date(), **time)
+            .is_none_or(|due| due <= until),
+        None => **time <= local.time(),
+    };
+    let counts = times.iter().filter(counts).count();
+    let day_ends = (local.hour(), local.minute()) == (23, 59);
     match counts {
         0 if times.is_empty() && !day_ends => Err(wrong("ends at a time, and names none")),
         0 if !times.is_empty() => local.date().pred_opt().ok_or_else(unreadable),
@@ -531,6 +561,11 @@ mod tests {
                 json!({"frequency": "once", "date": "2026-12-24", "preferred_time": "18:00", "timezone": "UTC"}),
             ),
             (
+                "dtstart;tzid=\"Europe/Berlin\":20261201T024500\nrrule:FREQ=DAILY;UNTIL=20271031T013000Z",
+                json!({"frequency": "daily", "start_date": "2026-12-01", "end_date": "2027-10-31",
+                    "preferred_time": ["02:45"], "timezone": "Europe/Berlin"}),
+            ),
+            (
                 "FREQ=HOURLY;BYMINUTE=15",
                 json!({"frequency": "hourly", "preferred_time": ["00:15"]}),
             ),
@@ -552,6 +587,17 @@ mod tests {
             ("FREQ=DAILY;INTERVAL=2", "DTSTART"),
             ("FREQ=DAILY;INTERVAL=99999999999", "INTERVAL"),
             ("FREQ=DAILY;COUNT=5", "UNTIL"),
+            ("DTSTART:20261201\nRRULE:COUNT=1", "FREQ"),
+            (
+                "DTSTART:20261201\nRRULE:FREQ=DAILY;COUNT=1;UNTIL=20261231",
+                "UNTIL",
+            ),
+            (
+                "DTSTART:20261201\nDTSTART:20261202\nRRULE:FREQ=DAILY",
+                "DTSTART",
+            ),
+            ("FREQ=MONTHLY;BYDAY=MO;BYSETPOS=1;BYHOUR=9,18", "1MO"),
+            ("FREQ=DAILY;UNTIL=20261231T230000", "names none"),
             ("FREQ=WEEKLY", "names no day"),
             ("FREQ=WEEKLY;BYDAY=2MO", "FREQ=MONTHLY"),
             ("FREQ=MONTHLY;BYMONTHDAY=31", "day 31"),

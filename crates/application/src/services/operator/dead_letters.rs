@@ -119,10 +119,15 @@ impl DeadLetterSelection {
         if self.count.is_none_or(|counted| counted == found) {
             return Ok(());
         }
-        let now = amount(found, "dead letter");
-        Err(OperatorError::Changed(format!(
-            "the selection now has {now}; nothing was changed"
-        )))
+        Err(changed(found))
+    }
+
+    /// Refuses a repetition that would do more than was counted.
+    fn check_at_most(&self, found: u64) -> Result<(), OperatorError> {
+        if self.count.is_none_or(|counted| counted >= found) {
+            return Ok(());
+        }
+        Err(changed(found))
     }
 
     /// What the audit log says that an action was about: the job, where all that is selected is of one.
@@ -362,6 +367,7 @@ impl Operator {
         let pages = self.letters(&filter).await?;
         // Nothing marks what is open again: of what was counted, an earlier attempt has opened what is missing.
         let done = if attempt.is_repetition {
+            selection.check_at_most(number_of(&pages))?;
             let counted = selection.count.unwrap_or_default();
             usize::try_from(counted.saturating_sub(number_of(&pages))).unwrap_or(usize::MAX)
         } else {
@@ -438,6 +444,7 @@ impl Operator {
         if done.is_empty() {
             selection.check_count(&pages)?;
         }
+        selection.check_at_most(number_of(&pages) + done.len() as u64)?;
         Ok((pages, done))
     }
 
@@ -460,6 +467,11 @@ impl Operator {
             }
         }
     }
+}
+
+fn changed(found: u64) -> OperatorError {
+    let now = amount(found, "dead letter");
+    OperatorError::Changed(format!("the selection now has {now}; nothing was changed"))
 }
 
 fn ids(letters: &[DeadLetter]) -> Vec<i64> {

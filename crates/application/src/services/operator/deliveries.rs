@@ -154,8 +154,11 @@ impl Operator {
                 "no delivery has failed among those that are selected".to_owned(),
             ));
         }
-        let is_other = selection.count.is_some_and(|asked| asked != count);
-        if is_other && !attempt.is_repetition {
+        // An earlier attempt leaves fewer.
+        let is_other = selection
+            .count
+            .is_some_and(|asked| count > asked || (count < asked && !attempt.is_repetition));
+        if is_other {
             let now = amount(count, "delivery");
             return Err(OperatorError::Changed(format!(
                 "the selection now has {now}; nothing was changed"
@@ -179,6 +182,10 @@ impl Operator {
             .await?;
         let now = self.clock.now();
         let due = done + self.noted(self.operations.deliver_again(&again, now).await)?;
+        if due == 0 && attempt.is_repetition {
+            // The attempt before has just made them due.
+            return Ok(DeliverAgainReport { due: count });
+        }
         if due == 0 {
             return Err(OperatorError::Conflict(
                 "what is selected is being delivered at present; see in a few minutes how it went"

@@ -116,7 +116,7 @@ impl Operator {
             // The store may refuse a part after others were done: a repetition goes on there.
             Err(OperatorError::Store(_)) => {}
             // What was refused may be corrected under the same key.
-            Err(error) if error.is_callers() => {
+            Err(error) if error.is_callers() && !request.is_known => {
                 self.operations.answer(request.id, None).await?;
             }
             Err(_) => {}

@@ -332,7 +332,8 @@ impl PreferenceForm {
                 number.map_or_else(|_| given(&self.interval), |number| Some(json!(number)));
             set("interval", number);
         }
-        if self.changes_frequency(&filled) {
+        let other_date = self.frequency_in_effect() == "once" && self.date != filled.date;
+        if self.changes_frequency(&filled) || other_date {
             // What the form hides for this frequency is not kept to be in its way.
             let hidden: &[&str] = match self.frequency_in_effect() {
                 "once" => &["interval", "start_date", "end_date"],
