@@ -626,4 +626,22 @@ mod tests {
             assert!(refused.contains(part), "{rule}: {refused}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(
+            start in proptest::option::of("DTSTART(;TZID=[A-Z/a-zé]{0,9})?:[0-9]{0,8}(T[0-9]{0,6})?Z?"),
+            parts in proptest::collection::vec(
+                (proptest::sample::select(PARTS.to_vec()), "[-+0-9,A-Zé]{0,9}|DAILY|WEEKLY|MONTHLY|HOURLY|-?[1-9](MO|FR)"),
+                0..5,
+            ),
+            rest in ".{0,9}",
+        ) {
+            let parts: Vec<String> = parts.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let text = format!("{}\nRRULE:{}{rest}", start.unwrap_or_default(), parts.join(";"));
+            if let Err(wrong) = from_rrule(&text) {
+                proptest::prop_assert!(!wrong.at("/rrule", None).remedy.is_empty());
+            }
+        }
+    }
 }

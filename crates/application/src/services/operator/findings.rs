@@ -254,7 +254,7 @@ impl Finding {
         Uuid::new_v5(&self.identity(), self.covers.to_string().as_bytes())
     }
 
-    /// Changes when the finding is no longer the one that an operator has acknowledged, whatever it is about: it is worse, or has
+    /// Changes when the finding is no longer the one that an operator has acknowledged, who is affected aside: it is worse, or has
     /// another cause.
     fn identity(&self) -> Uuid {
         let identity = format!("{}\n{}\n{}", self.id(), self.severity.as_str(), self.cause);
