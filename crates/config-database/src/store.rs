@@ -22,7 +22,7 @@ mod switching;
 mod write_failure;
 mod writing;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use secrecy::SecretString;
@@ -69,6 +69,8 @@ pub struct ConfigStore {
     url: SecretString,
     schemas: Schemas,
     features: Features,
+    /// How often this process has changed schemas and features; under the write lock of what is changed.
+    rule_changes: Arc<AtomicU64>,
     /// Wakes what checks the stored preferences.
     rules_changed: Arc<Notify>,
     readers: Readers,

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
 };
 
 use punctual_domain::{
@@ -137,6 +137,7 @@ impl ConfigStore {
         features.rows = None;
         let known = features.by_name.entry(name.to_owned()).or_default();
         change(Arc::make_mut(known));
+        self.rule_changes.fetch_add(1, Relaxed);
         drop(features);
         self.rules_changed.notify_one();
     }
@@ -146,6 +147,7 @@ impl ConfigStore {
         &self,
         connection: &mut AnyConnection,
     ) -> Result<(), StoreError> {
+        let before = self.rule_changes.load(Relaxed);
         let rows = sqlx::query("SELECT feature_type, description, jobs FROM features")
             .fetch_all(connection)
             .await?;
@@ -166,6 +168,10 @@ impl ConfigStore {
             .features
             .write()
             .unwrap_or_else(PoisonError::into_inner);
+        // This process has changed them since they were read; the next call reads them again.
+        if self.rule_changes.load(Relaxed) != before {
+            return Ok(());
+        }
         let changed = in_effect.by_name != by_name;
         *in_effect = LoadedFeatures {
             by_name,
@@ -256,4 +262,37 @@ pub(crate) fn read_feature(
     });
     fields.deny_others();
     fields.finish(|| Some((feature, schema)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_stored_here_is_not_undone_by_a_read_that_began_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let store = ConfigStore::open(&url).await.unwrap();
+        let reading = store.clone();
+        let reads = tokio::spawn(async move {
+            loop {
+                reading.refresh().await.unwrap();
+            }
+        });
+        let posts = FeatureType::new("posts").unwrap();
+        for number in 0..300 {
+            let zone = if number % 2 == 0 { "UTC" } else { "Asia/Tokyo" };
+            let jobs = serde_json::json!({"posts": {"timezone": zone}});
+            let jobs = JobDefaults::parse_all(&jobs, "").unwrap();
+            store.set_jobs(&posts, jobs.clone()).await.unwrap();
+            let schema = serde_json::json!({"title": number.to_string()});
+            store.set_schema(&posts, &schema).await.unwrap();
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+                assert_eq!(store.feature(&posts).jobs, jobs);
+                assert_eq!(store.schema_text(&posts), schema.to_string());
+            }
+        }
+        reads.abort();
+    }
 }

@@ -105,6 +105,7 @@ impl ConfigStore {
             url: url.into(),
             schemas: std::sync::Arc::default(),
             features: std::sync::Arc::default(),
+            rule_changes: std::sync::Arc::default(),
             rules_changed: std::sync::Arc::default(),
             readers: std::sync::Arc::default(),
             write_failure: super::write_failure::WriteFailure::default(),

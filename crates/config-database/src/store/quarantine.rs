@@ -268,6 +268,7 @@ impl ConfigStore {
         let rules = Self {
             schemas: std::sync::Arc::default(),
             features: std::sync::Arc::default(),
+            rule_changes: std::sync::Arc::default(),
             rules_changed: std::sync::Arc::default(),
             ..self.clone()
         };

@@ -5,7 +5,7 @@ mod cost;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -250,6 +250,7 @@ impl ConfigStore {
             Some(schema) => schemas.insert(feature.to_owned(), schema),
             None => schemas.remove(feature),
         };
+        self.rule_changes.fetch_add(1, Relaxed);
         self.rules_changed.notify_one();
     }
 
@@ -288,6 +289,7 @@ impl ConfigStore {
         &self,
         connection: &mut AnyConnection,
     ) -> Result<(), StoreError> {
+        let before = self.rule_changes.load(Relaxed);
         let rows = sqlx::query("SELECT feature_type, schema FROM feature_schemas")
             .fetch_all(connection)
             .await?;
@@ -310,7 +312,13 @@ impl ConfigStore {
             schemas.iter().map(text).collect()
         };
         if texts(&in_effect) != texts(&schemas) {
-            *self.schemas.write().unwrap_or_else(PoisonError::into_inner) = schemas;
+            let mut in_effect = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
+            // This process has changed them since they were read; the next call reads them again.
+            if self.rule_changes.load(Relaxed) != before {
+                return Ok(());
+            }
+            *in_effect = schemas;
+            drop(in_effect);
             self.rules_changed.notify_one();
         }
         Ok(())
