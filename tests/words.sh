@@ -1,5 +1,6 @@
 #!/bin/sh
-# Refuses words that readers do not search for, where the field has a usual one. It reads the files that git knows.
+# Refuses words that readers do not search for, where the field has a usual one. It reads the files that git knows, and of the texts
+# of the pages the English ones.
 #   tests/words.sh
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,7 +9,7 @@ status=0
 
 # refuse PATTERN WORD INSTEAD: prints every place of PATTERN (an extended regular expression, in any case).
 refuse() {
-    places=$(git grep -nIiE -e "$1" -- '*.rs' '*.md' '*.html' '*.js' '*.json' '*.yml' '*.toml' '*.sh' '*.py' Makefile .ci \
+    places=$(git grep -nIiE -e "$1" -- '*.rs' '*.md' '*.html' '*.js' '*.json' '*.yml' '*.toml' '*.sh' '*.py' '*/locales/en.ftl' Makefile .ci \
         ':!tests/words.sh' ':!docs/reference/*' ':!Cargo.lock' ':!*.snap') || {
         # 1: nothing is found. Everything else: git cannot search here.
         [ $? -eq 1 ] || exit 2

@@ -88,7 +88,8 @@
       address.hash = new URLSearchParams({ token, feature: this.getAttribute("feature") ?? "" });
       this.#origin = address.origin;
       const frame = document.createElement("iframe");
-      frame.title = this.getAttribute("title") || "Preferences";
+      // Without a title of its own, the pages say it in their language with their first message.
+      frame.title = this.getAttribute("title") ?? "";
       frame.referrerPolicy = "no-referrer";
       frame.style.cssText = "display: block; width: 100%; height: 20rem; border: 0";
       frame.addEventListener("load", () => this.#greet());
@@ -119,6 +120,8 @@
       clearTimeout(this.#waiting);
       if (message.type === "height" && Number.isFinite(message.height)) {
         this.#frame.style.height = `${Math.min(Math.max(message.height, 0), HIGHEST)}px`;
+        // In the language of the pages.
+        if (!this.getAttribute("title") && message.title) this.#frame.title = String(message.title).slice(0, 200);
       } else if (message.type === "saved") {
         this.#dispatch("saved", { feature: String(message.feature ?? "") });
       } else if (message.type === "error") {

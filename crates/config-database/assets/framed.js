@@ -8,7 +8,11 @@
     const tell = (message) => {
       if (host !== undefined) window.parent.postMessage({ from: "punctual", ...message }, host);
     };
-    const tellHeight = () => tell({ type: "height", height: Math.ceil(document.body.getBoundingClientRect().height) });
+    const tellHeight = () => tell({
+      type: "height",
+      height: Math.ceil(document.body.getBoundingClientRect().height),
+      title: document.title,
+    });
     const tellWhatHappened = () => {
       const query = new URLSearchParams(location.search);
       const feature = /\/features\/([^/]+)$/.exec(location.pathname)?.[1] ?? query.get("feature");

@@ -26,7 +26,7 @@ if (form) {
       const said = runs.querySelector(".sentence, .problem, p");
       announcement.textContent = said ? said.textContent : "";
     }
-    else runs.textContent = "The next runs cannot be shown; save, or reload the page.";
+    else runs.textContent = form.dataset.failed;
   };
   // Where the last field or row of several has been filled, another one follows.
   const offerAnother = () => {
@@ -35,7 +35,7 @@ if (form) {
       const another = times[0].cloneNode();
       another.removeAttribute("id");
       another.removeAttribute("aria-describedby");
-      another.setAttribute("aria-label", "Another time");
+      another.setAttribute("aria-label", form.dataset.anotherTime);
       another.value = "";
       times.at(-1).after(another);
     }

@@ -216,7 +216,10 @@ impl ConfigStore {
             .route("/openapi.json", get(openapi))
             .merge(page::routes(&app))
             .fallback(not_found)
-            .layer(middleware::from_fn(page::for_browsers));
+            .layer(middleware::from_fn_with_state(
+                app.clone(),
+                page::for_browsers,
+            ));
         let api = Router::new().nest("/api/v1", api);
         let api = access.protect_from(api, Senders::WithKey(Arc::clone(&api_origins)));
         let router = access

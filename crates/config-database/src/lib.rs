@@ -13,6 +13,7 @@ mod port;
 mod sentence;
 mod server;
 mod store;
+mod texts;
 mod validate;
 
 /// Crates and types that stand in signatures.

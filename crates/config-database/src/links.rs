@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 
 use self::keys::LinkKey;
 pub(crate) use self::{
-    claims::{Claims, Features, LinkClaims, Locale, SessionClaims, UnsubscribeClaims},
+    claims::{Claims, Features, LinkClaims, SessionClaims, UnsubscribeClaims},
     keys::LinkKeys,
 };
 use crate::store::{ConfigStore, StoreError, now};

@@ -2,12 +2,15 @@
 //! would have to quarantine. What one tenant stores is bounded, because everybody else's reads carry it.
 
 use punctual_domain::{
-    FeatureType, FieldError, FieldErrors, Invalid, Preference, check_content, check_size,
+    FeatureType, FieldError, FieldErrors, Invalid, LanguageTag, Preference, check_content,
+    check_size,
 };
 use serde_json::{Map, Value};
 
 /// The key under which a tenant's preferences are kept, by feature.
 pub(crate) const FEATURE_PREFERENCES: &str = "feature_preferences";
+/// The key under which a product keeps what it knows of a tenant's user: `locale`, the language of the pages, and fields of its own.
+pub(crate) const PROFILE: &str = "profile";
 
 /// Largest configuration, in bytes of compact JSON.
 const MAX_CONFIG_BYTES: usize = 512 * 1024;
@@ -49,6 +52,9 @@ pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, Fie
             return Err(FieldErrors(errors));
         }
     };
+    if config_key == PROFILE {
+        errors.extend(check_locale(&value));
+    }
     let features = if preferences {
         check_features(&value, &mut errors)
     } else {
@@ -77,6 +83,21 @@ pub(crate) fn too_many_features(count: usize) -> FieldErrors {
     let problem = format!("has {count} features");
     let remedy = format!("keep at most {MAX_FEATURES} of them");
     FieldErrors(vec![Invalid::new(problem, remedy).at(POINTER, None)])
+}
+
+/// What is wrong with the language of a profile.
+fn check_locale(profile: &Map<String, Value>) -> Option<FieldError> {
+    let locale = profile.get("locale")?;
+    let tag = locale.as_str().map(str::parse::<LanguageTag>);
+    let invalid = match tag {
+        Some(Ok(_)) => return None,
+        Some(Err(_)) => Invalid::new(
+            "is not a valid language tag",
+            "use one such as `de` or `pt-BR`",
+        ),
+        None => Invalid::wrong_type("a language tag such as `de` or `pt-BR`"),
+    };
+    Some(invalid.at(format!("{POINTER}/locale"), Some(locale)))
 }
 
 fn check_features(

@@ -13,7 +13,7 @@ mod work;
 
 pub use ids::{FeatureType, InvalidId, ItemId, JobId, PurposeId, TenantId};
 pub use input::{
-    errors::{FieldError, FieldErrors, Invalid},
+    errors::{FieldError, FieldErrorKind, FieldErrors, Invalid},
     fields::{Fields, below, object_at},
     limits::{MAX_DEPTH, MAX_PREFERENCE_BYTES, check_content, check_size},
     text::{visible, visible_lines},
@@ -41,7 +41,8 @@ pub use planning::{
 pub use preference::{
     change::{Change, ChangeKind, PreferenceRecord},
     effective::{MergedPreference, Origin, SharedPreference},
-    feature::Feature,
+    feature::{Feature, FeatureTexts},
+    language::{InvalidLanguageTag, LanguageTag},
     overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides},
     rrule::from_rrule,
     stored::Preference,

@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 
 use punctual_application::{Handlers, ports::SystemClock};
 use punctual_domain::{
-    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobConfig, JobKind, Location,
-    MergedPreference, Preference, Work, Zone,
+    BatchConfig, Delivery, FieldError, FieldErrorKind, FieldErrors, Invalid, JobConfig, JobKind,
+    Location, MergedPreference, Preference, Work, Zone,
 };
 use punctual_project::{FileError, FileErrors, JsonFile, parse_batch_config};
 use serde_json::{Map, Value};
@@ -198,6 +198,7 @@ fn cross_check(
                     value: Some(format!("{name:?}")),
                     problem: "is a sink, and only programs that embed Punctual have sinks".into(),
                     remedy: "deliver to a \"file\" or a \"url\"".into(),
+                    kind: FieldErrorKind::Other,
                 }),
                 Delivery::Webhook { config, .. } => {
                     errors.extend(
@@ -236,6 +237,7 @@ fn missing_sources(config: &BatchConfig, folder: &Path, list: &str) -> FieldErro
                         value: Some(format!("{url:?}")),
                         problem: error.to_string(),
                         remedy: "give the URL of a JSON document".into(),
+                        kind: FieldErrorKind::Other,
                     }));
                     continue;
                 }
@@ -247,6 +249,7 @@ fn missing_sources(config: &BatchConfig, folder: &Path, list: &str) -> FieldErro
                     value: Some(format!("{file:?}")),
                     problem: format!("is not a file: {} does not exist", path.display()),
                     remedy: "give a path relative to the folder of batch_config.json".into(),
+                    kind: FieldErrorKind::Other,
                 });
             }
         }

@@ -36,6 +36,8 @@ mod search;
 mod tenant;
 mod visitor;
 
+use std::future::ready;
+
 use self::pager::{Pager, PagerQuery};
 use self::visitor::{Live, Visitor};
 pub(super) use self::{live::News, overview::LiveSection, visitor::SignedOut};
@@ -53,7 +55,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use punctual_application::{Replicas, amount, caller};
 use punctual_domain::{ItemStatus, JobId};
 use punctual_web::{
-    Site,
+    PageWords, Site,
     format::{time, utc},
     page::{asset, assets},
 };
@@ -120,12 +122,13 @@ pub(super) async fn for_browsers(request: Request, next: Next) -> Response {
     if request.uri().path() == "/metrics" {
         return next.run(request).await;
     }
-    SITE.for_browsers(request, next).await
+    SITE.for_browsers(|_, _| ready(PageWords::english()), request, next)
+        .await
 }
 
 /// A page, or the fragment of one.
 fn render(template: &impl Template) -> Result<Html<String>, Problem> {
-    Ok(SITE.render(template)?)
+    Ok(SITE.render(PageWords::english(), template)?)
 }
 
 /// A page with the status of what was wrong with a form.

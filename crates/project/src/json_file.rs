@@ -12,7 +12,7 @@ use jsonc_parser::{
     common::Ranged,
     parse_to_ast, parse_to_serde_value,
 };
-use punctual_domain::{FieldError, FieldErrors};
+use punctual_domain::{FieldError, FieldErrorKind, FieldErrors};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -67,6 +67,7 @@ impl JsonFile {
                 value: None,
                 problem,
                 remedy: remedy.to_owned(),
+                kind: FieldErrorKind::Other,
             };
             FileErrors(vec![FileError {
                 file: path.display().to_string(),
@@ -181,6 +182,7 @@ impl JsonFile {
                             value: None,
                             problem: "is given twice".into(),
                             remedy: "keep one of them".into(),
+                            kind: FieldErrorKind::Other,
                         };
                         found.push(self.at(property.range.start, error));
                     }

@@ -1,17 +1,6 @@
 //! Instants, as pages and files show them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use punctual_domain::Zone;
-
-/// The local time of an instant as people write it, such as `Wednesday, 25 November 2026, 09:00`; empty where the zone
-/// has none.
-#[must_use]
-pub fn local(zone: &Zone, instant: DateTime<Utc>) -> String {
-    let local = zone.local(instant);
-    local.map_or_else(String::new, |local| {
-        local.format("%A, %-d %B %Y, %H:%M").to_string()
-    })
-}
 
 /// An instant as HTML: in UTC, and for scripts that show it in the visitor's zone.
 #[must_use]

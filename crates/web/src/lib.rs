@@ -14,9 +14,11 @@ mod serve;
 pub mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod words;
 
 pub use access::{Access, Peer};
 pub use guesses::{Attempt, Guesses};
 pub use page::Site;
 pub use problem::{Problem, ProblemBody};
 pub use serve::serve;
+pub use words::{OwnName, PageWords, ProblemWords};

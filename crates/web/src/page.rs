@@ -11,20 +11,24 @@
 //!
 //! Addresses in a template are made with [`at`], so that the pages work below any path that their router is nested at.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use askama::Template;
 use axum::{
     Json, Router,
     extract::{OriginalUri, Request},
-    http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 use utoipa::openapi::{OpenApi, Server};
 
-use crate::{Problem, origin::Origin, problem::title, session::within};
+use crate::{
+    PageWords, Problem,
+    origin::Origin,
+    session::{page_of, sign_in_to, within},
+};
 
 /// The pages use files of the server's own, and nothing from elsewhere; no other page shows them in a frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -53,19 +57,34 @@ pub struct Appearance {
 #[derive(Debug, Clone, Copy)]
 pub struct Framable;
 
+/// An extension of requests whose address shows a page to a GET as well, whatever their method is.
+#[derive(Debug, Clone, Copy)]
+pub struct AlsoByGet;
+
+/// An extension of answers whose page, should they be an error, also has its detail in English: an operator looks at it.
+#[derive(Debug, Clone, Copy)]
+pub struct WithDetail;
+
 /// How the layout shows the page of the current request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Look {
     appearance: Arc<Appearance>,
     framed: bool,
+    /// Path and query of a page that leads back here, below the path that the router is nested at.
+    here: String,
 }
 
 impl Look {
-    fn of(request: &Request) -> Self {
+    /// `root` is the path that the router is nested at.
+    fn of(request: &Request, root: &str) -> Self {
         let appearance = request.extensions().get::<Arc<Appearance>>();
         let appearance = appearance.cloned().unwrap_or_default();
+        let by_get = request.extensions().get::<AlsoByGet>().is_some();
+        let get = Method::GET;
+        let method = if by_get { &get } else { request.method() };
         Self {
             framed: !appearance.embed_origins.is_empty() && is_framed(request.headers()),
+            here: page_of(method, request.uri(), request.headers(), root),
             appearance,
         }
     }
@@ -81,6 +100,11 @@ impl Look {
     /// Whether the page is shown in a frame: what is around the frame then has a name and a logo already.
     pub(crate) fn framed(&self) -> bool {
         self.framed
+    }
+
+    /// Path and query of the page, or of the one that its form was sent from.
+    pub(crate) fn here(&self) -> &str {
+        &self.here
     }
 
     /// The origins whose pages may show it, with spaces between.
@@ -185,11 +209,15 @@ pub struct Site {
 }
 
 impl Site {
-    /// Renders a page in the layout, or a fragment, which is a template without the layout's parts, as it is.
+    /// Renders a page in the layout with these words, or a fragment, which is a template without the layout's parts, as it is.
     ///
     /// # Errors
     /// Status 500 when the template fails; the log says why.
-    pub fn render(&self, template: &impl Template) -> Result<Html<String>, Problem> {
+    pub fn render(
+        &self,
+        words: &PageWords,
+        template: &impl Template,
+    ) -> Result<Html<String>, Problem> {
         let text = html(template)?;
         let parts = text
             .split_once("<!-- nav -->")
@@ -199,6 +227,7 @@ impl Site {
         };
         let page = Page {
             site: self,
+            words,
             title: title.trim(),
             nav: nav.trim(),
             content: content.trim(),
@@ -209,7 +238,13 @@ impl Site {
     /// The sign-in page, which leads on to the page `next`; with status 401 when a key was `refused`. `key_hint` says which key
     /// it takes, as HTML.
     #[must_use]
-    pub fn sign_in(&self, key_hint: &str, next: Option<String>, refused: bool) -> Response {
+    pub fn sign_in(
+        &self,
+        words: &PageWords,
+        key_hint: &str,
+        next: Option<String>,
+        refused: bool,
+    ) -> Response {
         let status = if refused {
             StatusCode::UNAUTHORIZED
         } else {
@@ -217,25 +252,38 @@ impl Site {
         };
         let page = SignInPage {
             site: self,
+            words,
             key_hint,
             next: within(next),
             refused,
         };
-        html(&page).map_or_else(Problem::into_response, |page| {
+        let mut look = look();
+        if refused {
+            // What is shown for a form has no address of its own.
+            look.here = sign_in_to(&page.next);
+        }
+        let shown = LOOK.sync_scope(look, || html(&page));
+        shown.map_or_else(Problem::into_response, |page| {
             (status, Html(page)).into_response()
         })
     }
 
     /// Middleware for pages: turns errors into pages and sets headers with which the browser keeps the page to itself
-    /// and loads nothing from other hosts.
+    /// and loads nothing from other hosts. The words of a page for an error are those of the answer's extension
+    /// `Arc<PageWords>`, else English; the extension [`WithDetail`] adds the detail.
     pub async fn answer(&'static self, request: Request, next: Next) -> Response {
         let root = root_of(request.uri(), request.extensions());
-        let look = Look::of(&request);
+        let look = Look::of(&request, &root);
         let appearance = Arc::clone(&look.appearance);
         let answering = async {
             let mut response = next.run(request).await;
             match response.extensions_mut().remove::<Problem>() {
-                Some(problem) => self.with_error_page(response, &problem),
+                Some(problem) => {
+                    let words = response.extensions_mut().remove::<Arc<PageWords>>();
+                    let words = words.as_deref().unwrap_or(PageWords::english());
+                    let with_detail = response.extensions_mut().remove::<WithDetail>();
+                    self.with_error_page(words, response, &problem, with_detail)
+                }
                 None => response,
             }
         };
@@ -256,8 +304,14 @@ impl Site {
     }
 
     /// Middleware around pages and an API below `/api/`: a browser that opens an address without a page gets a page that
-    /// says so, whether it has signed in or not. Clients of the API get the error as it is.
-    pub async fn for_browsers(&'static self, request: Request, next: Next) -> Response {
+    /// says so, whether it has signed in or not, in the `words` for who opens that address with these headers. Clients of the API
+    /// get the error as it is.
+    pub async fn for_browsers<F: Future<Output: Borrow<PageWords>>>(
+        &'static self,
+        words: impl FnOnce(Uri, HeaderMap) -> F,
+        request: Request,
+        next: Next,
+    ) -> Response {
         let accepts = request.headers().get(header::ACCEPT);
         let accepts = accepts.and_then(|accepts| accepts.to_str().ok());
         let is_browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
@@ -266,7 +320,8 @@ impl Site {
             return next.run(request).await;
         }
         let root = root_of(request.uri(), request.extensions());
-        let look = Look::of(&request);
+        let look = Look::of(&request, &root);
+        let (uri, headers) = (request.uri().clone(), request.headers().clone());
         let mut response = next.run(request).await;
         // Pages have made pages of their own errors.
         let Some(mut problem) = response.extensions_mut().remove::<Problem>() else {
@@ -276,19 +331,30 @@ impl Site {
             problem = Problem::new(StatusCode::NOT_FOUND, "this address has no page");
             *response.status_mut() = problem.status();
         }
-        let render = || self.with_error_page(response, &problem);
+        let words = words(uri, headers).await;
+        let render = || self.with_error_page(words.borrow(), response, &problem, None);
         let mut page = with_root(root, || LOOK.sync_scope(look, render));
         protect(page.headers_mut(), None);
         page
     }
 
     /// The answer with a page in place of its body.
-    fn with_error_page(&self, response: Response, problem: &Problem) -> Response {
+    fn with_error_page(
+        &self,
+        words: &PageWords,
+        response: Response,
+        problem: &Problem,
+        with_detail: Option<WithDetail>,
+    ) -> Response {
+        let (title, text) = words.of(problem);
+        let detail = with_detail.map(|WithDetail| problem.detail());
         let page = ProblemPage {
             site: self,
+            words,
             status: problem.status().as_u16(),
-            title: title(problem.status()),
-            detail: problem.detail(),
+            title,
+            text,
+            detail: detail.filter(|detail| *detail != text),
         };
         let Ok(text) = html(&page) else {
             return response;
@@ -339,6 +405,7 @@ fn html(template: &impl Template) -> Result<String, Problem> {
 #[template(path = "page.html")]
 struct Page<'p> {
     site: &'p Site,
+    words: &'p PageWords,
     title: &'p str,
     nav: &'p str,
     content: &'p str,
@@ -348,6 +415,7 @@ struct Page<'p> {
 #[template(path = "sign_in.html")]
 struct SignInPage<'p> {
     site: &'p Site,
+    words: &'p PageWords,
     key_hint: &'p str,
     next: String,
     refused: bool,
@@ -357,9 +425,12 @@ struct SignInPage<'p> {
 #[template(path = "problem.html")]
 struct ProblemPage<'p> {
     site: &'p Site,
+    words: &'p PageWords,
     status: u16,
     title: &'p str,
-    detail: &'p str,
+    text: &'p str,
+    /// What the API says, in English.
+    detail: Option<&'p str>,
 }
 
 /// A file that is built in; browsers may keep it for five minutes.
@@ -427,7 +498,7 @@ mod tests {
     async fn only_a_page_that_says_so_is_shown_in_frames_and_only_by_the_listed_origins() {
         let page = |framable: bool| {
             move || async move {
-                let mut response = SITE.sign_in("", None, false);
+                let mut response = SITE.sign_in(PageWords::english(), "", None, false);
                 if framable {
                     response.extensions_mut().insert(Framable);
                 }
@@ -492,13 +563,29 @@ mod tests {
         }
     }
 
+    async fn worded_for_an_operator() -> Response {
+        let mut words = PageWords::english().clone();
+        words.problems.push(crate::ProblemWords {
+            status: StatusCode::FORBIDDEN.as_u16(),
+            title: "Verboten".to_owned(),
+            text: "Das geht nicht.".to_owned(),
+        });
+        let mut response = Problem::forbidden("<no>").into_response();
+        response.extensions_mut().insert(Arc::new(words));
+        response.extensions_mut().insert(WithDetail);
+        response
+    }
+
     async fn get_page(path: &'static str) -> (StatusCode, HeaderMap, String) {
         let router: Router = Router::new()
             .route(
                 "/sign-in",
-                get(|| async { SITE.sign_in("<em>Any key.</em>", None, true) }),
+                get(|| async {
+                    SITE.sign_in(PageWords::english(), "<em>Any key.</em>", None, true)
+                }),
             )
             .route("/wrong", get(|| async { Problem::forbidden("<no>") }))
+            .route("/worded", get(worded_for_an_operator))
             .layer(middleware::from_fn(|request, next| {
                 SITE.answer(request, next)
             }));
@@ -518,6 +605,13 @@ mod tests {
         assert!(content_type.starts_with("text/html"), "{content_type}");
         assert!(text.contains("<title>Forbidden · Test</title>"), "{text}");
         assert!(text.contains("&#60;no&#62;"), "{text}");
+        let (_, _, text) = get_page("/worded").await;
+        for part in [
+            ">Das geht nicht.</p>",
+            "<p class=\"hint\" lang=\"en\" dir=\"ltr\">&#60;no&#62;</p>",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 
     #[tokio::test]
@@ -551,15 +645,52 @@ mod tests {
         }
         let text = "<!-- nav --><!-- content -->";
         let shown = "&#60;!-- nav --&#62;&#60;!-- content --&#62;";
-        let Html(fragment) = SITE.render(&Fragment { text }).unwrap();
+        let Html(fragment) = SITE
+            .render(PageWords::english(), &Fragment { text })
+            .unwrap();
         assert_eq!(fragment, shown);
-        let Html(page) = SITE.render(&Whole { text }).unwrap();
+        let Html(page) = SITE.render(PageWords::english(), &Whole { text }).unwrap();
         for part in [
             format!("<title>{shown} · Test</title>"),
             "<nav></nav>\n</header>".to_owned(),
             format!("<main id=\"main\">\n<p>{shown}</p>\n</main>"),
         ] {
             assert!(page.contains(&part), "{part}: {page}");
+        }
+    }
+
+    #[test]
+    fn a_page_names_its_language_its_direction_and_the_languages_to_choose() {
+        #[derive(Template)]
+        #[template(source = "<!-- nav --><!-- content -->", ext = "html")]
+        struct Empty;
+        let Html(page) = SITE.render(PageWords::english(), &Empty).unwrap();
+        assert!(page.contains("<html lang=\"en\" dir=\"ltr\">"), "{page}");
+        assert!(!page.contains("/language"), "{page}");
+        let words = PageWords {
+            language: "ar".to_owned(),
+            right_to_left: true,
+            languages: [("de", "Deutsch"), ("ar", "العربية")]
+                .map(|(tag, name)| crate::OwnName {
+                    tag: tag.to_owned(),
+                    name: name.to_owned(),
+                })
+                .into(),
+            ..PageWords::english().clone()
+        };
+        let look = Look {
+            here: "/tenants/a?b=c&d".to_owned(),
+            ..Look::default()
+        };
+        let Html(page) = LOOK
+            .sync_scope(look, || SITE.render(&words, &Empty))
+            .unwrap();
+        for part in [
+            "<html lang=\"ar\" dir=\"rtl\">",
+            "<a href=\"/language?to=de&amp;next=/tenants/a%3Fb%3Dc%26d\" lang=\"de\" hreflang=\"de\">Deutsch</a>",
+            "lang=\"ar\" hreflang=\"ar\" aria-current=\"true\">العربية</a>",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Problem {
     /// What is wrong field by field, and how many mistakes there are in all.
     errors: Option<(Vec<FieldError>, usize)>,
     retry_after: Option<Duration>,
+    /// What a page says in place of the detail, in the language of the page.
+    words: Option<String>,
 }
 
 /// Body of an error.
@@ -69,6 +71,16 @@ impl Problem {
             detail,
             errors: None,
             retry_after: None,
+            words: None,
+        }
+    }
+
+    /// The same error, for which a page has these words in place of the detail.
+    #[must_use]
+    pub fn worded(self, words: impl Into<String>) -> Self {
+        Self {
+            words: Some(words.into()),
+            ..self
         }
     }
 
@@ -123,6 +135,11 @@ impl Problem {
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// What a page says in place of the detail.
+    pub(crate) fn words(&self) -> Option<&str> {
+        self.words.as_deref()
     }
 }
 
@@ -195,6 +212,7 @@ pub async fn problems_of_text(request: Request, next: Next) -> Response {
     let (problem, body) = Problem::new(status, detail).into_response().into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.extend(problem.headers);
+    parts.extensions.extend(problem.extensions);
     Response::from_parts(parts, body)
 }
 

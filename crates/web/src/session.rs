@@ -1,7 +1,10 @@
 //! Who is signed in on a server's pages: the cookie, the way to the sign-in page and from there back.
 
 use axum::{
-    http::{HeaderMap, Method, Uri, header},
+    http::{
+        HeaderMap, Method, Uri, header,
+        uri::{Authority, PathAndQuery},
+    },
     response::{IntoResponse, Redirect, Response},
 };
 use chrono::TimeDelta;
@@ -19,19 +22,40 @@ pub const SESSION_TTL: TimeDelta = TimeDelta::hours(12);
 /// Sends a visitor who is not signed in to the sign-in page, and from there on to the page that was asked for, or that a form
 /// was sent from.
 pub fn to_sign_in(method: &Method, uri: &Uri, headers: &HeaderMap) -> Redirect {
-    let from: Option<Uri> = headers
-        .get(header::REFERER)
-        .and_then(|from| from.to_str().ok()?.parse().ok());
-    let asked_for = if method.is_safe() {
-        Some(uri)
-    } else {
-        from.as_ref()
-    };
-    let next = asked_for.and_then(|asked_for| asked_for.path_and_query());
-    let next = next.map_or("/", |next| next.as_str());
-    // A router that is nested sees addresses without its root; a browser does not.
-    let next = next.strip_prefix(&root()).unwrap_or(next);
-    Redirect::to(&format!("/sign-in?next={}", encode(next)))
+    Redirect::to(&sign_in_to(&page_of(method, uri, headers, &root())))
+}
+
+/// The address of the sign-in page that leads on to the page `next`.
+pub(crate) fn sign_in_to(next: &str) -> String {
+    format!("/sign-in?next={}", encode(next))
+}
+
+/// Path and query of the page that a request shows, or that its form was sent from: the first page where that is not known. A
+/// router that is nested at `root` sees addresses without it; a browser does not.
+pub(crate) fn page_of(method: &Method, uri: &Uri, headers: &HeaderMap, root: &str) -> String {
+    if method.is_safe() {
+        return path_of(uri).to_owned();
+    }
+    let from = own_referer(uri, headers);
+    let from = from.as_ref().map_or("/", path_of);
+    match from.strip_prefix(root) {
+        Some("") => "/".to_owned(),
+        below => below.unwrap_or(from).to_owned(),
+    }
+}
+
+fn path_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
+/// The page of this server from which a request was sent.
+fn own_referer(uri: &Uri, headers: &HeaderMap) -> Option<Uri> {
+    let named = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let from: Uri = named(header::REFERER)?.parse().ok()?;
+    // HTTP/2 names the host in the address of the request.
+    let host = named(header::HOST).or(uri.authority().map(Authority::as_str))?;
+    let is_own = from.authority()?.as_str().eq_ignore_ascii_case(host);
+    is_own.then_some(from)
 }
 
 fn encode(text: &str) -> String {
@@ -70,14 +94,7 @@ impl SessionCookie {
 
     /// The tokens that the browser sends back: several, where it has a cookie of this name for frames as well.
     pub fn tokens<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h str> {
-        let name = self.name;
-        headers
-            .get_all(header::COOKIE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .filter_map(move |(given, value)| (given == name).then_some(value))
+        sent(headers, self.name)
     }
 
     /// Signs the visitor in, and sends them on to the page `next`. `headers` are those of the request.
@@ -101,6 +118,48 @@ impl SessionCookie {
         );
         ([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()
     }
+}
+
+/// A cookie that remembers a choice of a visitor, and nothing that is secret.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainCookie {
+    /// Name of the cookie.
+    pub name: &'static str,
+    /// How long the browser keeps it.
+    pub max_age: TimeDelta,
+}
+
+impl PlainCookie {
+    /// The value that the browser sends back, if it does.
+    #[must_use]
+    pub fn value<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        sent(headers, self.name).next()
+    }
+
+    /// A header `Set-Cookie` for all pages of the server. `headers` are those of the request.
+    #[must_use]
+    pub fn set(&self, headers: &HeaderMap, value: &str) -> String {
+        let (name, age) = (self.name, self.max_age.num_seconds());
+        let secure = if behind_tls(headers) { "; Secure" } else { "" };
+        let path = at("/");
+        format!("{name}={value}; Path={path}; HttpOnly; SameSite=Lax; Max-Age={age}{secure}")
+    }
+}
+
+/// The values of the cookies of this name that the browser sends back.
+fn sent<'h>(headers: &'h HeaderMap, name: &'static str) -> impl Iterator<Item = &'h str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter_map(move |(given, value)| (given == name).then_some(value))
+}
+
+/// Sends the visitor to the page `next`, if that is one of the server's own, and else to the first one.
+pub fn redirect_within(next: Option<String>) -> Redirect {
+    Redirect::to(&within(next))
 }
 
 /// Whether the browser treats the connection as secure: it speaks TLS with the proxy in front, or the server is on the same
@@ -181,6 +240,28 @@ mod tests {
             "forwarded",
             "for=192.0.2.1;proto=http, proto=https"
         ));
+    }
+
+    #[test]
+    fn the_page_of_a_request_is_its_own_or_the_one_that_its_form_is_on() {
+        let page = |method: &Method, from: &'static str| {
+            let sent = [(header::HOST, "shop.example"), (header::REFERER, from)];
+            let sent = sent.map(|(name, value)| (name, value.parse().unwrap()));
+            let uri = Uri::from_static("/tenants/a/switch?x=1");
+            page_of(method, &uri, &HeaderMap::from_iter(sent), "/own")
+        };
+        let list = "https://shop.example/own/tenants/a?b=c";
+        assert_eq!(page(&Method::GET, list), "/tenants/a/switch?x=1");
+        for (from, expected) in [
+            (list, "/tenants/a?b=c"),
+            ("https://SHOP.example/own", "/"),
+            ("https://shop.example", "/"),
+            ("https://evil.example/own/tenants/a", "/"),
+            ("/own/tenants/a", "/"),
+            ("", "/"),
+        ] {
+            assert_eq!(page(&Method::POST, from), expected, "{from}");
+        }
     }
 
     #[test]

@@ -164,7 +164,7 @@ async fn agree(
     for (place, instant) in instants.iter().enumerate() {
         let instant: DateTime<Utc> = instant.as_str().unwrap().parse().unwrap();
         let local = zone.local(instant).unwrap();
-        let local = local.format("%A, %-d %B %Y, %H:%M").to_string();
+        let local = local.format("%A, %-d %B %Y at %H:%M").to_string();
         shown("the form", &form, &local)?;
         if place == 0 {
             shown("the list", &list, &local)?;

@@ -6,7 +6,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use punctual_domain::TenantId;
+use punctual_domain::{LanguageTag, TenantId};
 use punctual_web::{
     Attempt, Peer, Problem,
     key::{bearer, hash},
@@ -20,6 +20,11 @@ use crate::{
     validate::FEATURE_PREFERENCES,
 };
 
+/// What the history keeps behind the tenant whom a link has let in.
+pub(super) const LINK: &str = " (link)";
+/// What it keeps where the link was one of an e-mail that unsubscribes.
+pub(super) const UNSUBSCRIBE_LINK: &str = " (unsubscribe link)";
+
 /// Who calls, and what they may do.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -30,6 +35,8 @@ pub struct Caller {
     pub(super) tenant_id: Option<TenantId>,
     /// Whom a link has let in, and to which features of the tenant; `None`: no link.
     pub(super) link: Option<Features>,
+    /// The language that the link names.
+    pub(super) locale: Option<LanguageTag>,
 }
 
 impl Caller {
@@ -41,16 +48,22 @@ impl Caller {
             scope: Scope::Write,
             tenant_id: Some(tenant_id),
             link: None,
+            locale: None,
         }
     }
 
     /// A tenant whom a link has let in. The history shows the tenant, and that it was a link.
-    pub(super) fn by_link(tenant_id: TenantId, features: Features) -> Self {
+    pub(super) fn by_link(
+        tenant_id: TenantId,
+        features: Features,
+        locale: Option<LanguageTag>,
+    ) -> Self {
         Self {
-            name: format!("{tenant_id} (link)"),
+            name: format!("{tenant_id}{LINK}"),
             scope: Scope::Write,
             tenant_id: Some(tenant_id),
             link: Some(features),
+            locale,
         }
     }
 
@@ -69,6 +82,7 @@ impl Caller {
             scope: Scope::Admin,
             tenant_id: None,
             link: None,
+            locale: None,
         }
     }
 }
@@ -97,6 +111,7 @@ impl App {
             scope: found.scope,
             tenant_id: found.tenant_id,
             link: None,
+            locale: None,
         }))
     }
 
@@ -104,7 +119,10 @@ impl App {
     /// pages.
     async fn caller_by_link(&self, token: &str) -> Result<Option<Caller>, Problem> {
         match self.links.verify::<LinkClaims>(token).await? {
-            Ok(claims) if !claims.once => Ok(Some(Caller::by_link(claims.sub, claims.features))),
+            Ok(claims) if !claims.once => {
+                let caller = Caller::by_link(claims.sub, claims.features, claims.locale);
+                Ok(Some(caller))
+            }
             Err(TokenError::Expired) => {
                 let detail = "the link has expired; send the token of a new one";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, detail))

@@ -27,7 +27,8 @@ pub(super) type Address = Path<(String, String)>;
 /// Body of a call that stores or patches a configuration.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct ConfigBody {
-    /// For `feature_preferences`: preferences by feature. Fields that this version does not know are kept.
+    /// For `feature_preferences`: preferences by feature. For `profile`: `locale` is the language of the tenant's pages. Fields that
+    /// this version does not know are kept.
     #[schema(value_type = Object)]
     #[allow(
         dead_code,

@@ -1,6 +1,8 @@
 //! Features as resources: what people call them and what a preference for one may say, which administrators store, and what their
 //! jobs make of what a preference leaves out, which agents publish.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
@@ -34,10 +36,25 @@ pub(super) struct FeatureBody {
     earliest_time: Option<String>,
     /// The latest time of day that may be chosen, as `22:00`.
     latest_time: Option<String>,
+    /// Title and description in other languages, at most 100, by IETF tag such as `de` or `pt-BR`. A page shows those of its language in the
+    /// reader's region, else of its language, and for what is missing the ones above.
+    locales: Option<BTreeMap<String, FeatureTextsBody>>,
     /// JSON Schema of its `template_overrides`. `x-order`, a number, orders the fields of the page's form; `x-widget: textarea`
-    /// gives a text more lines.
+    /// gives a text more lines; `x-locales` has the texts of a field in other languages by tag: `title`, `description`, and `choices`,
+    /// which names each value of an `enum`.
     #[schema(value_type = Option<Object>)]
     schema: Option<Value>,
+}
+
+/// Texts of a feature in one language.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct FeatureTextsBody {
+    /// Its name for people, at most 100 characters.
+    #[schema(max_length = 100)]
+    title: Option<String>,
+    /// What it does for them, at most 1,000 characters.
+    #[schema(max_length = 1000)]
+    description: Option<String>,
 }
 
 /// A feature as it is read.

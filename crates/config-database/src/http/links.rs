@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_domain::{FeatureType, TenantId};
+use punctual_domain::{FeatureType, LanguageTag, TenantId};
 use punctual_web::{Problem, page::root_of, session::behind_tls};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use super::{
     problem::{self, AnyProblem, JsonBody},
 };
 use crate::{
-    links::{Claims, Features, LinkClaims, Locale, SignError, UnsubscribeClaims},
+    links::{Claims, Features, LinkClaims, SignError, UnsubscribeClaims},
     store::now,
 };
 
@@ -40,9 +40,10 @@ pub(super) struct LinkRequest {
     #[serde(default)]
     #[schema(value_type = Option<Vec<FeatureType>>, min_items = 1, max_items = 20)]
     features: Features,
-    /// Language of the pages, such as `de` or `pt-BR`.
+    /// Language of the pages, such as `de` or `pt-BR`; its region decides dates, times and the first day of the week. One that the
+    /// pages do not have counts as not named.
     #[schema(value_type = Option<String>, max_length = 35)]
-    locale: Option<Locale>,
+    locale: Option<LanguageTag>,
     /// Seconds until the link, and each session that it opens, ends, at most a day (default: 900).
     #[schema(minimum = 1, maximum = 86_400)]
     expires_in_seconds: Option<u32>,
@@ -70,6 +71,9 @@ pub(super) struct Link {
 pub(super) struct UnsubscribeRequest {
     /// The feature that the link switches off.
     feature: FeatureType,
+    /// Language of the page, such as `de` or `pt-BR`. One that the pages do not have counts as not named.
+    #[schema(value_type = Option<String>, max_length = 35)]
+    locale: Option<LanguageTag>,
 }
 
 /// A link that switches a feature off, for the e-mails of that feature.
@@ -184,7 +188,10 @@ pub(super) async fn create_unsubscribe(
 ) -> Result<Response, Problem> {
     let tenant = TenantId::new(&tenant)?;
     let (exp, expires_at) = after(UNSUBSCRIBE_LIFETIME);
-    let claims = UnsubscribeClaims::new(tenant, wanted.feature, exp);
+    let claims = UnsubscribeClaims {
+        locale: wanted.locale,
+        ..UnsubscribeClaims::new(tenant, wanted.feature, exp)
+    };
     let token = app.links.sign(&claims).await?;
     let url = format!("{base}/unsubscribe/{}", token.expose_secret());
     let link = UnsubscribeLink {

@@ -3,9 +3,12 @@
 //!
 //! To add a page, write a template in `templates/` that extends `layout.html`, a struct that derives `Template` in the module
 //! of its subject, and a function that takes a [`Visitor`], which says whose pages may be seen; list it in [`routes`]. A form
-//! carries the visitor's token, which `Visitor::may_change` checks, and its answer is a redirect. Its texts speak to the user: no internals, no jargon.
+//! carries the visitor's token, which `Visitor::may_change` checks, and its answer is a redirect. Its texts speak to the user: no
+//! internals, no jargon. Those of tenants' pages stand in `locales/` ([`Texts`]); pages of operators are in English.
 
 mod form;
+mod language;
+mod mistakes;
 mod open;
 mod operators;
 mod overrides;
@@ -18,25 +21,31 @@ mod visitor;
 use askama::Template;
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{StatusCode, header},
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use punctual_web::{
-    Problem, Site,
-    page::{asset, assets},
+    PageWords, Problem, Site,
+    page::{AlsoByGet, asset, assets},
+    problem::problems_of_text,
 };
 use tower_http::limit::RequestBodyLimitLayer;
 
 use self::visitor::Visitor;
 use super::{App, BODY_BYTES, IMPORT_BYTES};
-use crate::embedding::{LOGO_PATH, Logo};
+use crate::{
+    embedding::{LOGO_PATH, Logo},
+    texts::Texts,
+};
 
 pub(super) fn routes(app: &App) -> Router<App> {
+    let small = || RequestBodyLimitLayer::new(BODY_BYTES);
     let pages = Router::new()
         .route("/", get(start))
+        .route("/language", get(language::choose))
         .route("/sign-in", get(visitor::form).post(visitor::sign_in))
         .route("/sign-out", post(visitor::sign_out))
         .route("/open", get(open::form).post(open::by_form))
@@ -64,11 +73,14 @@ pub(super) fn routes(app: &App) -> Router<App> {
             post(preference::restore),
         )
         .route("/tenants/{tenant_id}/history", get(tenants::history))
+        .layer(small())
+        .layer(middleware::from_fn(language::worded));
+    let of_operators = Router::new()
         .route("/operators", get(operators::overview))
         .route("/operators/groups", get(operators::groups))
         .route("/operators/quarantine", get(operators::quarantine))
         .route("/operators/export", get(operators::export))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES));
+        .layer(small());
     let import = Router::new()
         .route("/operators/import", post(operators::import))
         .layer(RequestBodyLimitLayer::new(IMPORT_BYTES));
@@ -78,6 +90,7 @@ pub(super) fn routes(app: &App) -> Router<App> {
     let logo = app.embedding.logo.clone();
     let logo = || async move { logo.map_or_else(|| StatusCode::NOT_FOUND.into_response(), shown) };
     pages
+        .merge(of_operators)
         .merge(import)
         .layer(DefaultBodyLimit::disable())
         .merge(assets())
@@ -86,6 +99,7 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/assets/open.js", get(open_script))
         .route(LOGO_PATH, get(logo))
         .layer(middleware::from_fn_with_state(app.clone(), open::recognize))
+        .layer(middleware::from_fn(problems_of_text))
         .layer(middleware::from_fn(|request, next| {
             SITE.answer(request, next)
         }))
@@ -97,7 +111,10 @@ pub(super) fn open_routes() -> Router<App> {
     let pages = Router::new()
         .route("/unsubscribe/{token}", unsubscribe)
         .layer(RequestBodyLimitLayer::new(FORM_BYTES))
-        .layer(middleware::from_fn(|request, next| {
+        .layer(middleware::from_fn(language::by_headers))
+        .layer(middleware::from_fn(problems_of_text))
+        .layer(middleware::from_fn(|mut request: Request, next| {
+            request.extensions_mut().insert(AlsoByGet);
             SITE.answer(request, next)
         }));
     let embed = || async {
@@ -137,9 +154,6 @@ async fn start(visitor: Visitor) -> Redirect {
     }
 }
 
-/// What the sign-in page says about the key.
-const KEY_HINT: &str = "The key for your account, or an operator's.";
-
 /// How the pages look beside the common layout.
 static SITE: Site = Site {
     name: "Punctual",
@@ -148,11 +162,19 @@ static SITE: Site = Site {
 };
 
 /// Middleware: [`Site::for_browsers`].
-pub(super) async fn for_browsers(request: Request, next: Next) -> Response {
-    SITE.for_browsers(request, next).await
+pub(super) async fn for_browsers(State(app): State<App>, request: Request, next: Next) -> Response {
+    let words = |uri: Uri, headers: HeaderMap| async move {
+        open::texts_at(&app, &uri, &headers).await.words()
+    };
+    SITE.for_browsers(words, request, next).await
 }
 
-/// A page, or the fragment of one.
-fn render(template: &impl Template) -> Result<Html<String>, Problem> {
-    SITE.render(template)
+/// A page for tenants, or the fragment of one, in these texts.
+fn render(t: &Texts, template: &impl Template) -> Result<Html<String>, Problem> {
+    SITE.render(&t.words(), template)
+}
+
+/// A page for operators, which is in English.
+fn render_for_operators(template: &impl Template) -> Result<Html<String>, Problem> {
+    SITE.render(PageWords::english(), template)
 }

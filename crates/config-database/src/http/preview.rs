@@ -1,8 +1,9 @@
 //! What a preference would come to, for forms of a product's own.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
+    http::{HeaderMap, HeaderName, header},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 use punctual_domain::{ClockChange, FeatureType, FieldError, Origin, TenantId};
@@ -12,13 +13,14 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    App,
+    App, Caller,
     problem::{AnyProblem, JsonBody},
 };
 use crate::{
     plan::{JobPlan, Plan, Run},
     sentence::sentence,
     store::now,
+    texts::Texts,
 };
 
 /// Runs of a preview.
@@ -73,7 +75,7 @@ struct JobPreview {
     job_ids: Vec<punctual_domain::JobId>,
     /// Whether it is on.
     enabled: bool,
-    /// When it runs, in words; `null`: it cannot.
+    /// When it runs, in the language of the link that calls, else in that of `Accept-Language`; `null`: it cannot.
     sentence: Option<String>,
     /// The fields in effect.
     fields: Vec<PreviewField>,
@@ -116,7 +118,7 @@ impl From<Run> for PreviewRun {
 }
 
 impl JobPreview {
-    fn of(plan: &JobPlan, tenant: &TenantId, after: DateTime<Utc>) -> Self {
+    fn of(t: &Texts, plan: &JobPlan, tenant: &TenantId, after: DateTime<Utc>) -> Self {
         let field = |(name, value, origin)| PreviewField {
             name,
             value,
@@ -132,7 +134,7 @@ impl JobPreview {
             enabled: plan.enabled(),
             sentence: plan
                 .slot()
-                .map(|slot| sentence(&slot.clone().without_ended_pause(after))),
+                .map(|slot| sentence(t, &slot.clone().without_ended_pause(after))),
             fields: plan.fields().into_iter().map(field).collect(),
             next: next.map(PreviewRun::from).collect(),
         }
@@ -141,17 +143,25 @@ impl JobPreview {
 
 /// What a preference would come to, without storing it: whether it could be stored, what would be in effect, and when it would run.
 #[utoipa::path(post, operation_id = "preview", path = "/tenants/{tenant_id}/features/{feature_type}/preview", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("feature_type" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), request_body = PreviewBody, responses(
-    (status = 200, body = Preview, description = "What it would come to"),
+    (status = 200, body = Preview, description = "What it would come to", headers(("Content-Language" = String, description = "Language of the sentences"))),
     AnyProblem,
 ))]
 pub(super) async fn preview(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Path((tenant, feature)): Path<(String, String)>,
+    headers: HeaderMap,
     JsonBody(PreviewBody { preference, after }): JsonBody<PreviewBody>,
-) -> Result<Json<Preview>, Problem> {
+) -> Result<([(HeaderName, String); 1], Json<Preview>), Problem> {
     let tenant = TenantId::new(&tenant)?;
     let feature = FeatureType::new(&feature)?;
     let after = after.unwrap_or_else(now);
+    let accepted = headers.get(header::ACCEPT_LANGUAGE);
+    let t = Texts::of(
+        caller.locale.as_ref(),
+        None,
+        accepted.and_then(|accepted| accepted.to_str().ok()),
+    );
     let refused = app
         .store
         .check_preference(&feature, &preference)
@@ -164,7 +174,7 @@ pub(super) async fn preview(
         Plan::Unknown => (false, &[][..]),
         Plan::Unreadable(_) => (true, &[][..]),
     };
-    Ok(Json(Preview {
+    let preview = Preview {
         valid: refused.is_none(),
         errors: problems.map_or_else(Vec::new, |errors| {
             errors.0.iter().map(PreviewError::from).collect()
@@ -172,7 +182,9 @@ pub(super) async fn preview(
         known,
         jobs: plans
             .iter()
-            .map(|plan| JobPreview::of(plan, &tenant, after))
+            .map(|plan| JobPreview::of(&t, plan, &tenant, after))
             .collect(),
-    }))
+    };
+    let language = (header::CONTENT_LANGUAGE, t.locale().to_owned());
+    Ok(([language], Json(preview)))
 }

@@ -1,7 +1,7 @@
 //! What tokens say, by purpose.
 
 use chrono::TimeDelta;
-use punctual_domain::{FeatureType, TenantId};
+use punctual_domain::{FeatureType, LanguageTag, TenantId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Features that a link may name.
@@ -81,30 +81,6 @@ impl From<Features> for Option<Vec<FeatureType>> {
     }
 }
 
-/// The language that pages are asked for in, as in `de` or `pt-BR`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Locale(String);
-
-impl TryFrom<String> for Locale {
-    type Error = String;
-
-    fn try_from(tag: String) -> Result<Self, String> {
-        let mut parts = tag.split('-');
-        let language = parts.next().unwrap_or_default();
-        let letters = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphabetic());
-        let others = |part: &str| {
-            (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        };
-        let valid = (2..=3).contains(&language.len()) && letters(language) && parts.all(others);
-        if valid && tag.len() <= 35 {
-            Ok(Self(tag))
-        } else {
-            Err("a locale is not valid; use a language tag such as `de` or `pt-BR`".to_owned())
-        }
-    }
-}
-
 /// The id of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
@@ -142,7 +118,7 @@ pub(crate) struct LinkClaims {
     #[serde(default, skip_serializing_if = "Features::is_all")]
     pub(crate) features: Features,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) locale: Option<Locale>,
+    pub(crate) locale: Option<LanguageTag>,
     pub(crate) exp: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) jti: Option<TokenId>,
@@ -194,7 +170,7 @@ pub(crate) struct SessionClaims {
     #[serde(default, skip_serializing_if = "Features::is_all")]
     pub(crate) features: Features,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) locale: Option<Locale>,
+    pub(crate) locale: Option<LanguageTag>,
     pub(crate) exp: i64,
     /// Differs from session to session, also of one link.
     pub(crate) jti: TokenId,
@@ -231,6 +207,8 @@ pub(crate) struct UnsubscribeClaims {
     /// The tenant.
     pub(crate) sub: TenantId,
     pub(crate) feature: FeatureType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) locale: Option<LanguageTag>,
     pub(crate) exp: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) jti: Option<TokenId>,
@@ -259,6 +237,7 @@ impl UnsubscribeClaims {
             aud: Self::AUDIENCE.to_owned(),
             sub: tenant,
             feature,
+            locale: None,
             exp,
             jti: None,
             nbf: None,

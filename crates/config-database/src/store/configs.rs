@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use punctual_domain::{FieldErrors, Invalid, TenantId};
+use punctual_domain::{FieldErrors, Invalid, LanguageTag, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{AnyConnection, Row, any::AnyRow};
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     import::NewSchedules,
-    validate::{CheckedConfig, FEATURE_PREFERENCES},
+    validate::{CheckedConfig, FEATURE_PREFERENCES, PROFILE},
 };
 
 /// Configurations of one tenant, those that were removed among them.
@@ -150,6 +150,20 @@ impl ConfigStore {
         let mut connection = self.pool.acquire().await?;
         let stored = ConfigRow::read(&mut connection, self.dialect, id).await?;
         Ok(stored.into_config(id))
+    }
+
+    /// The language that a tenant reads, by the configuration `profile`. One that is not valid, as an earlier version stored it,
+    /// counts as not named.
+    pub(crate) async fn locale(
+        &self,
+        tenant_id: &TenantId,
+    ) -> Result<Option<LanguageTag>, StoreError> {
+        let id = ConfigId {
+            tenant_id: tenant_id.clone(),
+            config_key: PROFILE.to_owned(),
+        };
+        let profile = self.config(&id).await?;
+        Ok(profile.and_then(|profile| profile.config_value.get("locale")?.as_str()?.parse().ok()))
     }
 
     /// Stores a configuration, or removes it. Returns what is stored now, and the newest change of the feed.

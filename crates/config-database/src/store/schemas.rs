@@ -2,6 +2,7 @@
 //! stored already is left as it is. They are never fetched from anywhere: a `$ref` stays within its schema.
 
 mod cost;
+mod locales;
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use jsonschema::{PatternOptions, Validator};
-use punctual_domain::{FeatureType, FieldError, FieldErrors, Invalid, Preference};
+use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind};
+use punctual_domain::{FeatureType, FieldError, FieldErrorKind, FieldErrors, Invalid, Preference};
 use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, Row};
 
@@ -49,8 +50,10 @@ impl Schema {
     /// One that is to be stored.
     ///
     /// # Errors
-    /// It is not a schema, or may take too long to check with.
+    /// It is not a schema, may take too long to check with, or has texts in other languages that no page can show.
     pub(super) fn new(document: &Value) -> Result<Self, SchemaError> {
+        locales::check(document)
+            .map_err(|error| SchemaError::Invalid(cut(&error, MAX_PROBLEM_LENGTH)))?;
         Ok(Self {
             compiled: Some(Arc::new(Compiled::of(document)?)),
             text: document.to_string(),
@@ -103,7 +106,7 @@ impl Compiled {
     }
 
     /// What is wrong with overrides, and where in them. Takes time, and no lock.
-    fn mistakes(&self, overrides: &Value) -> Vec<(String, String)> {
+    fn mistakes(&self, overrides: &Value) -> Vec<Mistake> {
         if self.validator.is_valid(overrides) {
             return Vec::new();
         }
@@ -112,10 +115,7 @@ impl Compiled {
         } else {
             1
         };
-        let mistake = |error: jsonschema::ValidationError<'_>| {
-            let problem = cut(&error.to_string(), MAX_PROBLEM_LENGTH);
-            (error.instance_path().to_string(), problem)
-        };
+        let mistake = |error: jsonschema::ValidationError<'_>| Mistake::of(&error);
         match listed {
             1 => self
                 .validator
@@ -131,6 +131,66 @@ impl Compiled {
                 .map(mistake)
                 .collect(),
         }
+    }
+}
+
+/// What is wrong with overrides.
+#[derive(Debug, PartialEq)]
+struct Mistake {
+    /// JSON pointer into the overrides.
+    place: String,
+    /// The value that stands there; `None`: the problem is not with all of it, or says so itself.
+    value: Option<Value>,
+    problem: String,
+    kind: FieldErrorKind,
+}
+
+impl Mistake {
+    fn of(error: &jsonschema::ValidationError<'_>) -> Self {
+        let value = error.instance();
+        let problem = match error.kind() {
+            ValidationErrorKind::Constant { expected_value } => {
+                format!("{value} is not {expected_value}")
+            }
+            _ => error.to_string(),
+        };
+        // What begins with the value says it a second time where the value stands before it.
+        let about_value = problem.strip_prefix(&format!("{value} "));
+        Self {
+            place: error.instance_path().to_string(),
+            value: about_value.map(|_| Value::clone(value)),
+            problem: cut(about_value.unwrap_or(&problem), MAX_PROBLEM_LENGTH),
+            kind: kind_of(error),
+        }
+    }
+}
+
+/// What a form can get wrong has a kind of its own.
+fn kind_of(error: &jsonschema::ValidationError<'_>) -> FieldErrorKind {
+    use FieldErrorKind as Kind;
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            Kind::MissingProperty(cut(name, MAX_PROBLEM_LENGTH).into())
+        }
+        ValidationErrorKind::MaxLength { limit } => Kind::TooLong(*limit),
+        ValidationErrorKind::MinLength { limit } => Kind::TooShort(*limit),
+        ValidationErrorKind::Maximum { limit } => Kind::TooGreat(limit.to_string().into()),
+        ValidationErrorKind::Minimum { limit } => Kind::TooSmall(limit.to_string().into()),
+        ValidationErrorKind::ExclusiveMaximum { limit } => Kind::NotBelow(limit.to_string().into()),
+        ValidationErrorKind::ExclusiveMinimum { limit } => Kind::NotAbove(limit.to_string().into()),
+        ValidationErrorKind::MultipleOf { multiple_of } => {
+            Kind::NotAMultiple(multiple_of.to_string().into())
+        }
+        ValidationErrorKind::MaxItems { limit } => Kind::TooManyEntries(*limit),
+        ValidationErrorKind::MinItems { limit } => Kind::TooFewEntries(*limit),
+        ValidationErrorKind::UniqueItems => Kind::RepeatedEntries,
+        ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. } => Kind::NotAChoice,
+        ValidationErrorKind::Type { .. } => Kind::WrongType,
+        ValidationErrorKind::Pattern { .. } | ValidationErrorKind::Format { .. } => {
+            Kind::WrongFormat
+        }
+        _ => Kind::Other,
     }
 }
 
@@ -347,11 +407,80 @@ async fn not_in_schema(
         return Err(FieldErrors(vec![invalid.at("/config_value", None)]));
     };
     let errors = mistakes.into_iter().flat_map(|(feature, mistakes)| {
-        mistakes.into_iter().map(move |(place, problem)| {
+        mistakes.into_iter().map(move |mistake| {
             let remedy = format!("see GET /api/v1/feature-types/{feature}/schema");
+            let place = mistake.place;
             let pointer = format!("/config_value/{feature}/template_overrides{place}");
-            Invalid::new(problem, remedy).at(pointer, None)
+            let invalid = Invalid::new(mistake.problem, remedy).of_kind(mistake.kind);
+            invalid.at(pointer, mistake.value.as_ref())
         })
     });
     Ok(errors.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_has_the_value_its_kind_and_the_rest_of_what_is_wrong() {
+        use FieldErrorKind as Kind;
+        for (rule, value, problem, kind) in [
+            (
+                json!({"pattern": "^[a-z]+$"}),
+                json!("X 1"),
+                "does not match \"^[a-z]+$\"",
+                Kind::WrongFormat,
+            ),
+            (
+                json!({"const": "dry"}),
+                json!("loud"),
+                "is not \"dry\"",
+                Kind::NotAChoice,
+            ),
+            (
+                json!({"exclusiveMinimum": 0}),
+                json!(0),
+                "is less than or equal to the minimum of 0",
+                Kind::NotAbove("0".into()),
+            ),
+            (
+                json!({"exclusiveMaximum": 10}),
+                json!(10),
+                "is greater than or equal to the maximum of 10",
+                Kind::NotBelow("10".into()),
+            ),
+            (
+                json!({"multipleOf": 5}),
+                json!(7),
+                "is not a multiple of 5",
+                Kind::NotAMultiple("5".into()),
+            ),
+        ] {
+            let schema = Compiled::of(&json!({"properties": {"x": rule}})).unwrap();
+            let expected = Mistake {
+                place: "/x".to_owned(),
+                value: Some(value.clone()),
+                problem: problem.to_owned(),
+                kind,
+            };
+            assert_eq!(schema.mistakes(&json!({ "x": value })), [expected]);
+        }
+        // What is not about the value as a whole.
+        for (rule, overrides, kind) in [
+            (
+                json!({"required": ["x"]}),
+                json!({}),
+                Kind::MissingProperty("x".into()),
+            ),
+            (
+                json!({"additionalProperties": false}),
+                json!({"x": 1}),
+                Kind::Other,
+            ),
+        ] {
+            let found = Compiled::of(&rule).unwrap().mistakes(&overrides);
+            assert_eq!((&found[0].value, &found[0].kind), (&None, &kind), "{rule}");
+        }
+    }
 }

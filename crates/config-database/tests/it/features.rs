@@ -209,7 +209,7 @@ async fn what_cannot_run_is_counted_before_it_is_refused_and_listed_afterwards(k
     assert!(page.contains("posts: 5") && page.contains("t09"), "{page}");
     let list = visitor.text("/tenants/t09").await;
     assert!(
-        list.contains("Needs your attention") && list.contains("How often: is missing"),
+        list.contains("Needs your attention") && list.contains("How often: choose a value."),
         "{list}"
     );
     let path = "tenants/t09/configs/feature_preferences";

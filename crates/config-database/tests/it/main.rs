@@ -16,6 +16,7 @@ mod embedding;
 mod features;
 mod feed;
 mod health;
+mod languages;
 mod links;
 mod mounted;
 mod ordering;

@@ -58,7 +58,7 @@ async fn what_is_sent_after_the_session_has_ended_is_in_the_form_again_after_sig
         .until("return !document.getElementById('kept').hidden")
         .await;
     let chosen = "return [document.querySelector('#time').value,
-        [...document.querySelectorAll('[name=weekday]:checked')].map((day) => day.value).join()]";
+        [...document.querySelectorAll('[name=weekday]:checked')].map((day) => day.value).sort().join()]";
     assert_eq!(browser.run(chosen).await, json!(["07:15", "monday,sunday"]));
     browser.press("button[value=save]").await;
     browser

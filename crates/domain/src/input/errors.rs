@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,6 +18,85 @@ pub struct FieldError {
     pub problem: String,
     /// Remedy: what to write instead.
     pub remedy: String,
+    /// Kind of the problem; it stays in the process.
+    #[serde(skip)]
+    pub kind: FieldErrorKind,
+}
+
+/// Kind of a mistake in a preference, for those who word it themselves, such as a page in the language of its user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum FieldErrorKind {
+    /// None of the others.
+    #[default]
+    Other,
+    /// The field is missing.
+    Missing,
+    /// The object lacks the property of this name.
+    MissingProperty(Box<str>),
+    /// The value is of another type.
+    WrongType,
+    /// The value is not a frequency.
+    NotAFrequency,
+    /// The value is not a time of day.
+    NotATimeOfDay,
+    /// The value is not a time zone.
+    NotATimeZone,
+    /// The value is not a day, or not a list of days.
+    NotADay,
+    /// The value is not a date.
+    NotADate,
+    /// The days do not fit the frequency.
+    DaysDoNotFit,
+    /// The interval does not fit the frequency.
+    IntervalDoesNotFit,
+    /// The interval counts from a start date, which is missing.
+    MissingStart,
+    /// The date is before this start date.
+    BeforeStart(NaiveDate),
+    /// The date is after this end date.
+    AfterEnd(NaiveDate),
+    /// The list has several times of day where the frequency has one.
+    SeveralTimes,
+    /// The feature does not offer this frequency.
+    FrequencyNotOffered,
+    /// The feature does not offer this time of day.
+    TimeNotOffered,
+    /// The value is longer than this many bytes of compact JSON.
+    TooLarge(usize),
+    /// The text is longer than this many characters.
+    TooLong(u64),
+    /// The text is shorter than this many characters.
+    TooShort(u64),
+    /// The value is not a whole number within these bounds, both included.
+    OutOfRange {
+        /// The smallest number that is taken.
+        least: u64,
+        /// The greatest number that is taken.
+        most: u64,
+    },
+    /// The number is greater than this one.
+    TooGreat(Box<str>),
+    /// The number is smaller than this one.
+    TooSmall(Box<str>),
+    /// The number is not below this one.
+    NotBelow(Box<str>),
+    /// The number is not above this one.
+    NotAbove(Box<str>),
+    /// The number is not a multiple of this one.
+    NotAMultiple(Box<str>),
+    /// The list has more entries than this many.
+    TooManyEntries(u64),
+    /// The list has fewer entries than this many.
+    TooFewEntries(u64),
+    /// This entry of the list, as JSON cut to 60 characters, has a mistake of this kind.
+    Entry(Box<(String, FieldErrorKind)>),
+    /// The list has an entry twice.
+    RepeatedEntries,
+    /// The value is not one of those that may be chosen.
+    NotAChoice,
+    /// The text does not have the form that is asked for.
+    WrongFormat,
 }
 
 impl fmt::Display for FieldError {
@@ -97,6 +177,7 @@ impl From<FieldError> for FieldErrors {
 pub struct Invalid {
     problem: String,
     remedy: String,
+    kind: FieldErrorKind,
 }
 
 impl Invalid {
@@ -105,7 +186,8 @@ impl Invalid {
         let entry = shorten(entry);
         Self {
             problem: format!("has the entry {entry}, which {}", self.problem),
-            ..self
+            remedy: self.remedy,
+            kind: FieldErrorKind::Entry(Box::new((entry, self.kind))),
         }
     }
 
@@ -114,6 +196,7 @@ impl Invalid {
         Self {
             problem: problem.into(),
             remedy: remedy.into(),
+            kind: FieldErrorKind::Other,
         }
     }
 
@@ -121,6 +204,13 @@ impl Invalid {
     #[must_use]
     pub fn wrong_type(expected: &str) -> Self {
         Self::new("has the wrong type", format!("use {expected}"))
+            .of_kind(FieldErrorKind::WrongType)
+    }
+
+    /// The same complaint, of this kind.
+    #[must_use]
+    pub fn of_kind(self, kind: FieldErrorKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// The complaint that stands at `pointer` about `value`.
@@ -132,6 +222,7 @@ impl Invalid {
             value: value.map(shorten),
             problem: self.problem,
             remedy: self.remedy,
+            kind: self.kind,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::errors::{FieldError, FieldErrors, Invalid};
+use super::errors::{FieldError, FieldErrorKind, FieldErrors, Invalid};
 
 /// Reads the fields of one JSON object and collects what is wrong with them. `null` counts as absent.
 #[derive(Debug)]
@@ -69,7 +69,8 @@ impl<'a> Fields<'a> {
         parse: impl FnOnce(&'a Value) -> Result<T, Invalid>,
     ) -> Option<T> {
         if self.raw(name).is_none() {
-            self.complain(name, Invalid::new("is missing", remedy));
+            let missing = Invalid::new("is missing", remedy).of_kind(FieldErrorKind::Missing);
+            self.complain(name, missing);
             return None;
         }
         self.optional(name, parse)

@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::input::errors::{FieldError, Invalid};
+use crate::input::errors::{FieldError, FieldErrorKind, Invalid};
 
 /// Largest preference, in bytes of compact JSON.
 pub const MAX_PREFERENCE_BYTES: usize = 32 * 1024;
@@ -24,6 +24,7 @@ pub fn check_size(value: &impl Serialize, pointer: &str, longest: usize) -> Opti
             format!("is {bytes} bytes long"),
             format!("keep it within {longest} bytes of compact JSON"),
         )
+        .of_kind(FieldErrorKind::TooLarge(longest))
     };
     (bytes > longest).then(|| problem().at(pointer, None))
 }

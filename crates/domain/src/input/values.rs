@@ -6,7 +6,7 @@ use std::str::FromStr;
 use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::errors::Invalid;
+use super::errors::{FieldErrorKind, Invalid};
 
 /// The value as text.
 ///
@@ -40,14 +40,10 @@ pub fn whole_number(value: &Value, range: std::ops::RangeInclusive<u64>) -> Resu
         .or_else(|| value.as_f64().and_then(whole))
         .filter(|number| range.contains(number))
         .ok_or_else(|| {
-            Invalid::new(
-                "is out of range",
-                format!(
-                    "use a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                ),
-            )
+            let (least, most) = (*range.start(), *range.end());
+            let remedy = format!("use a whole number from {least} to {most}");
+            Invalid::new("is out of range", remedy)
+                .of_kind(FieldErrorKind::OutOfRange { least, most })
         })
 }
 

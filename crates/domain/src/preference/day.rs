@@ -4,7 +4,7 @@ use chrono::{NaiveDate, Weekday};
 use serde_json::{Value, json};
 
 use crate::{
-    input::errors::Invalid,
+    input::errors::{FieldErrorKind, Invalid},
     time::recurrence::{MonthDays, MonthWeekday, Recurrence, Weekdays},
 };
 
@@ -96,7 +96,8 @@ pub(super) fn check_days(frequency: Frequency, days: &[Day]) -> Result<(), Inval
     if fit {
         Ok(())
     } else {
-        Err(Invalid::new("does not fit the frequency", remedy))
+        Err(Invalid::new("does not fit the frequency", remedy)
+            .of_kind(FieldErrorKind::DaysDoNotFit))
     }
 }
 

@@ -11,11 +11,11 @@ use serde_json::{Map, Value, json};
 use super::{
     day::{Frequency, check_days, days_json, month_day_json, one_or_many, recurrence},
     overrides::merge_objects,
-    stored::{Preference, check_end, check_interval, check_times, times_json},
+    stored::{Preference, check_date, check_end, check_interval, check_times, times_json},
     values::{DATES, FREQUENCIES},
 };
 use crate::{
-    input::errors::{FieldErrors, Invalid},
+    input::errors::{FieldErrorKind, FieldErrors, Invalid},
     time::{
         bounds::Bounds,
         recurrence::{Recurrence, Weekdays},
@@ -95,9 +95,8 @@ impl MergedPreference {
         default_zone: &Zone,
     ) -> Result<Self, FieldErrors> {
         let frequency = stored.frequency.or(defaults.frequency).ok_or_else(|| {
-            FieldErrors(vec![
-                Invalid::new("is missing", FREQUENCIES).at("/frequency", None),
-            ])
+            let missing = Invalid::new("is missing", FREQUENCIES).of_kind(FieldErrorKind::Missing);
+            FieldErrors(vec![missing.at("/frequency", None)])
         })?;
         let invalid = |pointer: &str, invalid: Invalid, value: Option<Value>| {
             FieldErrors(vec![invalid.at(pointer, value.as_ref())])
@@ -119,8 +118,10 @@ impl MergedPreference {
             defaults
         };
         let date = stored.date.or(with_frequency.date);
-        let recurrence = recurrence(frequency, days.map(Vec::as_slice), date)
-            .ok_or_else(|| invalid("/date", Invalid::new("is missing", DATES), None))?;
+        let recurrence = recurrence(frequency, days.map(Vec::as_slice), date).ok_or_else(|| {
+            let missing = Invalid::new("is missing", DATES).of_kind(FieldErrorKind::Missing);
+            invalid("/date", missing, None)
+        })?;
         let bounds = Bounds {
             interval: stored
                 .interval
@@ -133,18 +134,15 @@ impl MergedPreference {
         check_interval(frequency, bounds.interval)
             .map_err(|wrong| invalid("/interval", wrong, Some(json!(bounds.interval))))?;
         if bounds.interval > NonZeroU16::MIN && bounds.start.is_none() {
-            let wrong = Invalid::new("is missing, and the interval counts from it", DATES);
+            let wrong = Invalid::new("is missing, and the interval counts from it", DATES)
+                .of_kind(FieldErrorKind::MissingStart);
             return Err(invalid("/start_date", wrong, None));
         }
         check_end(bounds.start, bounds.end)
             .map_err(|wrong| invalid("/end_date", wrong, bounds.end.map(|end| json!(end))))?;
-        if let Recurrence::Once(date) = recurrence
-            && (bounds.start.is_some_and(|start| date < start)
-                || bounds.end.is_some_and(|end| date > end))
-        {
-            let remedy = "use a date from start_date to end_date, or leave them out";
-            let wrong = Invalid::new("is outside of start_date and end_date", remedy);
-            return Err(invalid("/date", wrong, Some(json!(date))));
+        if let Recurrence::Once(date) = recurrence {
+            check_date(date, bounds.start, bounds.end)
+                .map_err(|wrong| invalid("/date", wrong, Some(json!(date))))?;
         }
         if let Some(times) = &stored.preferred_time {
             check_times(frequency, times)

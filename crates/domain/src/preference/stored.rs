@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     input::{
-        errors::{FieldErrors, Invalid},
+        errors::{FieldErrorKind, FieldErrors, Invalid},
         fields::{Fields, object_at},
         limits::{MAX_PREFERENCE_BYTES, check_content, check_name, check_size},
         values::{boolean, whole_number},
@@ -202,7 +202,8 @@ pub(super) fn check_interval(frequency: Frequency, interval: NonZeroU16) -> Resu
             "leave it out, or use daily, weekly or monthly with it"
         }
     };
-    Err(Invalid::new("does not fit the frequency", remedy))
+    let wrong = Invalid::new("does not fit the frequency", remedy);
+    Err(wrong.of_kind(FieldErrorKind::IntervalDoesNotFit))
 }
 
 /// Whether times fit a frequency.
@@ -213,10 +214,8 @@ pub(super) fn check_times(frequency: Frequency, times: &Times) -> Result<(), Inv
     if frequency != Frequency::Hourly || times.only().is_some() {
         return Ok(());
     }
-    Err(Invalid::new(
-        "names several times",
-        "hourly uses the minute of one time, such as 00:15",
-    ))
+    let remedy = "hourly uses the minute of one time, such as 00:15";
+    Err(Invalid::new("names several times", remedy).of_kind(FieldErrorKind::SeveralTimes))
 }
 
 /// Whether there are dates from a start to an end.
@@ -228,9 +227,28 @@ pub(super) fn check_end(start: Option<NaiveDate>, end: Option<NaiveDate>) -> Res
         Some((start, end)) if end < start => Err(Invalid::new(
             format!("is before start_date, {start}"),
             "use the same date or a later one",
-        )),
+        )
+        .of_kind(FieldErrorKind::BeforeStart(start))),
         _ => Ok(()),
     }
+}
+
+/// Whether a single date is one of those from a start to an end.
+///
+/// # Errors
+/// It is before the start or after the end.
+pub(super) fn check_date(
+    date: NaiveDate,
+    start: Option<NaiveDate>,
+    end: Option<NaiveDate>,
+) -> Result<(), Invalid> {
+    let kind = match (start, end) {
+        (Some(start), _) if date < start => FieldErrorKind::BeforeStart(start),
+        (_, Some(end)) if date > end => FieldErrorKind::AfterEnd(end),
+        _ => return Ok(()),
+    };
+    let remedy = "use a date from start_date to end_date, or leave them out";
+    Err(Invalid::new("is outside of start_date and end_date", remedy).of_kind(kind))
 }
 
 #[cfg(test)]

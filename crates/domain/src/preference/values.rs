@@ -6,7 +6,10 @@ use serde_json::Value;
 
 use super::day::{Day, Frequency, MONTH_DAYS, WEEKDAYS};
 use crate::{
-    input::{errors::Invalid, values::text},
+    input::{
+        errors::{FieldErrorKind, Invalid},
+        values::text,
+    },
     time::{
         bounds::PauseEnd,
         recurrence::{MonthDays, MonthWeekday, Weekdays},
@@ -24,12 +27,16 @@ pub(super) const DATES: &str = "use a date such as 2026-12-24, from 1970 to 2100
 /// The longest text of a field that says when, blanks included.
 const LONGEST: usize = 64;
 
+/// Most entries of a list of days: there are 31 in a month, `last`, and forty counted weekdays.
+const MAX_DAYS: usize = 72;
+
 /// A text without the blanks around it.
 fn word(value: &Value) -> Result<&str, Invalid> {
     let text = text(value)?;
     if text.len() > LONGEST {
         let remedy = format!("use at most {LONGEST} characters");
-        return Err(Invalid::new("is too long", remedy));
+        let kind = FieldErrorKind::TooLong(LONGEST as u64);
+        return Err(Invalid::new("is too long", remedy).of_kind(kind));
     }
     Ok(text.trim())
 }
@@ -39,7 +46,9 @@ pub(super) fn parse_frequency(value: &Value) -> Result<Frequency, Invalid> {
     Frequency::ALL
         .into_iter()
         .find(|frequency| frequency.word().eq_ignore_ascii_case(word))
-        .ok_or_else(|| Invalid::new("is not a frequency", FREQUENCIES))
+        .ok_or_else(|| {
+            Invalid::new("is not a frequency", FREQUENCIES).of_kind(FieldErrorKind::NotAFrequency)
+        })
 }
 
 pub(super) fn parse_time(value: &Value) -> Result<TimeOfDay, Invalid> {
@@ -48,6 +57,7 @@ pub(super) fn parse_time(value: &Value) -> Result<TimeOfDay, Invalid> {
             "is not a time of day",
             "use HH:MM from 00:00 to 23:59, such as 09:00",
         )
+        .of_kind(FieldErrorKind::NotATimeOfDay)
     })
 }
 
@@ -65,21 +75,24 @@ pub(super) fn parse_times(value: &Value) -> Result<Times, Invalid> {
     };
     if list.len() > Times::MAX {
         let remedy = format!("use at most {} times", Times::MAX);
-        return Err(Invalid::new("has too many entries", remedy));
+        let kind = FieldErrorKind::TooManyEntries(Times::MAX as u64);
+        return Err(Invalid::new("has too many entries", remedy).of_kind(kind));
     }
     let times: Vec<TimeOfDay> = list
         .iter()
         .map(of_list(parse_time))
         .collect::<Result<_, _>>()?;
-    Times::of(times)
-        .ok_or_else(|| Invalid::new("is an empty list", "use HH:MM, or a list of such times"))
+    Times::of(times).ok_or_else(|| {
+        Invalid::new("is an empty list", "use HH:MM, or a list of such times")
+            .of_kind(FieldErrorKind::NotATimeOfDay)
+    })
 }
 
 pub(super) fn parse_date(value: &Value) -> Result<NaiveDate, Invalid> {
     let word = word(value)?;
     let date = NaiveDate::parse_from_str(word, "%Y-%m-%d").ok();
     date.filter(|date| date.to_string() == word && (1970..=2100).contains(&date.year()))
-        .ok_or_else(|| Invalid::new("is not a date", DATES))
+        .ok_or_else(|| Invalid::new("is not a date", DATES).of_kind(FieldErrorKind::NotADate))
 }
 
 pub(super) fn parse_pause_end(value: &Value) -> Result<PauseEnd, Invalid> {
@@ -92,7 +105,7 @@ pub(super) fn parse_pause_end(value: &Value) -> Result<PauseEnd, Invalid> {
         .map(|end| PauseEnd::Instant(end.trunc_subsecs(0)))
         .ok_or_else(|| {
             let remedy = format!("{DATES}, or an instant such as 2026-12-24T18:00:00Z");
-            Invalid::new("is not a date", remedy)
+            Invalid::new("is not a date", remedy).of_kind(FieldErrorKind::NotADate)
         })
 }
 
@@ -106,6 +119,7 @@ pub fn parse_zone(value: &Value) -> Result<Zone, Invalid> {
             "is not a time zone",
             "use an IANA name such as Europe/Berlin, America/New_York or UTC",
         )
+        .of_kind(FieldErrorKind::NotATimeZone)
     })
 }
 
@@ -114,12 +128,13 @@ pub(super) fn parse_days(value: &Value) -> Result<Vec<Day>, Invalid> {
         Value::Array(list) if list.is_empty() => Err(Invalid::new(
             "is an empty list",
             format!("{WEEKDAYS}; monthly: {MONTH_DAYS}"),
-        )),
-        // There are 31 days in a month, `last`, and forty counted weekdays.
-        Value::Array(list) if list.len() > 72 => Err(Invalid::new(
+        )
+        .of_kind(FieldErrorKind::NotADay)),
+        Value::Array(list) if list.len() > MAX_DAYS => Err(Invalid::new(
             "has too many entries",
-            "name each day once, at most 72 entries",
-        )),
+            format!("name each day once, at most {MAX_DAYS} entries"),
+        )
+        .of_kind(FieldErrorKind::TooManyEntries(MAX_DAYS as u64))),
         Value::Array(list) => list.iter().map(of_list(parse_day)).collect(),
         single => parse_day(single).map(|day| vec![day]),
     }
@@ -146,7 +161,10 @@ fn parse_day(value: &Value) -> Result<Day, Invalid> {
         }
         _ => None,
     };
-    day.ok_or_else(|| Invalid::new("is not a day", format!("{WEEKDAYS}; monthly: {MONTH_DAYS}")))
+    day.ok_or_else(|| {
+        Invalid::new("is not a day", format!("{WEEKDAYS}; monthly: {MONTH_DAYS}"))
+            .of_kind(FieldErrorKind::NotADay)
+    })
 }
 
 fn day_of_month(number: f64) -> Option<Day> {

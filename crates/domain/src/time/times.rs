@@ -15,6 +15,12 @@ impl TimeOfDay {
         NaiveTime::from_hms_opt(hour, minute, 0).map(Self)
     }
 
+    /// Hour of the day, 0–23.
+    #[must_use]
+    pub fn hour(self) -> u32 {
+        self.0.hour()
+    }
+
     /// Minutes after the hour, 0–59.
     #[must_use]
     pub fn minute(self) -> u32 {

@@ -45,8 +45,8 @@ use punctual_application::ports::{
     Unreadable,
 };
 use punctual_domain::{
-    Change, ChangeKind, FeatureType, FieldError, JobDefaults, JobId, PreferenceRecord, Shard,
-    TenantId,
+    Change, ChangeKind, FeatureType, FieldError, FieldErrorKind, JobDefaults, JobId,
+    PreferenceRecord, Shard, TenantId,
 };
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -405,14 +405,15 @@ impl ConfigDatabaseClient {
             Err(reason) => {
                 self.pending_fetches.add(feature, &tenant_id, changed_at);
                 let rejected_entry = RejectedEntry {
-                    error: FieldError {
+                    error: Box::new(FieldError {
                         pointer: format!("/tenants/{tenant_id}/configs/feature_preferences"),
                         value: None,
                         problem: format!("has changed and cannot be fetched: {reason}"),
                         remedy:
                             "the preference known before is used meanwhile, and the agent retries"
                                 .into(),
-                    },
+                        kind: FieldErrorKind::Other,
+                    }),
                     tenant: Some(tenant_id),
                 };
                 self.quarantine.hold(feature, rejected_entry.clone());

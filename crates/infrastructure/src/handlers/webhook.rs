@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_application::ports::{Clock, HandlerError, PurposeHandler, SystemClock};
-use punctual_domain::{FieldError, Fields, Item, WebhookConfig, without_secrets};
+use punctual_domain::{FieldError, FieldErrorKind, Fields, Item, WebhookConfig, without_secrets};
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -84,6 +84,7 @@ impl SignedPost {
             remedy:
                 "give the URL that the receiving service documents, and the secret that it issued"
                     .to_owned(),
+            kind: FieldErrorKind::Other,
         })
     }
 

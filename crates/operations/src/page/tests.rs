@@ -377,7 +377,8 @@ async fn an_unknown_address_is_a_page_for_a_browser_and_json_for_a_client() {
     for path in ["/nonsense", "/tenants/", "/jobs/nothing"] {
         let page = visit.open(path).await;
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{path}");
-        page.has("<h1>Not Found</h1>").has("<html lang=\"en\">");
+        page.has("<h1>Not Found</h1>")
+            .has("<html lang=\"en\" dir=\"ltr\">");
     }
     let api = visit.open("/api/v1/nonsense").await;
     api.has("\"status\":404");

@@ -16,7 +16,7 @@ use axum::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{AuditFilter, Page};
 use punctual_web::{
-    Peer,
+    PageWords, Peer,
     page::at,
     session::{SESSION_TTL, SessionCookie, SignIn, SignInQuery, to_sign_in},
 };
@@ -286,7 +286,7 @@ pub(super) async fn form(
     State(app): State<App>,
     Query(SignInQuery { next }): Query<SignInQuery>,
 ) -> Response {
-    SITE.sign_in(app.words.key_hint, next, false)
+    SITE.sign_in(PageWords::english(), app.words.key_hint, next, false)
 }
 
 pub(super) async fn sign_in(
@@ -303,7 +303,7 @@ pub(super) async fn sign_in(
         let token = token(&own, app.operator.clock.now());
         Ok(COOKIE.sign_in(&headers, &token, next))
     } else {
-        Ok(SITE.sign_in(app.words.key_hint, next, true))
+        Ok(SITE.sign_in(PageWords::english(), app.words.key_hint, next, true))
     }
 }
 

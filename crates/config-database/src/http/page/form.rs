@@ -1,30 +1,27 @@
 //! A preference as a form: filled from what is stored, and read back. An empty field is what is usual: what the feature's job makes
 //! of a preference that leaves it out. What was not touched is stored as it was, however it was written.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter::once};
 
-use chrono::NaiveDate;
-use punctual_domain::{FieldError, FieldErrors, Preference, Zone};
+use chrono::{NaiveDate, Weekday};
+use punctual_domain::{Feature, FieldErrors, JobDefaults, Preference, Slot, Zone};
 use serde_json::{Map, Value, json};
 
-use super::overrides::{OverrideField, plain, pretty};
+use super::{
+    mistakes::{Reader, mistake_of},
+    overrides::{OverrideField, plain, pretty},
+};
 use crate::{
     json::read_as,
     plan::Plan,
     sentence::{days_of, sentence, times, zone_name},
     store::KnownFeature,
+    texts::Texts,
 };
 
-/// Frequencies with their words, as the form offers them.
-const FREQUENCIES: [(&str, &str); 6] = [
-    ("hourly", "Every hour"),
-    ("daily", "Every day"),
-    ("weekly", "Every week"),
-    ("biweekly", "Every second week"),
-    ("monthly", "Every month"),
-    ("once", "Once"),
-];
-pub(super) const WEEKDAYS: [&str; 7] = [
+/// Frequencies as the form offers them.
+const FREQUENCIES: [&str; 6] = ["hourly", "daily", "weekly", "biweekly", "monthly", "once"];
+const WEEKDAYS: [&str; 7] = [
     "monday",
     "tuesday",
     "wednesday",
@@ -33,24 +30,34 @@ pub(super) const WEEKDAYS: [&str; 7] = [
     "saturday",
     "sunday",
 ];
+/// Which one of the month a weekday may be.
+const NTHS: [&str; 5] = ["first", "second", "third", "fourth", "last"];
 
-/// Which one of the month, as a preference writes it and as people say it.
-pub(super) const NTHS: [(&str, &str); 6] = [
-    ("", "No weekday of the month"),
-    ("first", "The first"),
-    ("second", "The second"),
-    ("third", "The third"),
-    ("fourth", "The fourth"),
-    ("last", "The last"),
-];
+/// The days of the week as a preference writes them, with their names, in the order of the reader's calendar.
+pub(super) fn week(t: &Texts) -> Vec<(&'static str, String)> {
+    let day = |day: Weekday| {
+        let word = WEEKDAYS[day.num_days_from_monday() as usize];
+        (word, t.calendar().weekday(day))
+    };
+    t.calendar().week().map(day).collect()
+}
+
+/// Which one of the month a weekday may be, as a preference writes it and in the words of the form; the first one is none.
+pub(super) fn nths(t: &Texts) -> Vec<(&'static str, String)> {
+    let nth = |word: &'static str| (word, t.text(&format!("form-nth-{word}")));
+    let none = ("", t.text("form-nth-none"));
+    once(none).chain(NTHS.into_iter().map(nth)).collect()
+}
 
 /// What is usual for a feature, in words.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Usual {
     /// All of it, such as `Every Monday at 10:00, UTC`; `None`: the jobs name no frequency, or are not known.
     pub(super) sentence: Option<String>,
     /// The frequency as a preference writes it; empty: the jobs name none, or are not known.
     pub(super) frequency: String,
+    /// The frequency in the words of the form.
+    pub(super) frequency_in_words: Option<String>,
     pub(super) weekdays: Option<String>,
     pub(super) monthdays: Option<String>,
     pub(super) time: Option<String>,
@@ -62,58 +69,60 @@ pub(super) struct Usual {
 }
 
 impl Usual {
+    /// Whether there is a time for who chooses none.
+    pub(super) fn is_known(known: &KnownFeature) -> bool {
+        let first = known.jobs.values().next();
+        first.is_some_and(|job| slot_of(job, &json!({})).is_some())
+    }
+
     /// That of the feature's first job: what the others make of it, the runs show.
-    pub(super) fn of(known: &KnownFeature) -> Self {
+    pub(super) fn of(t: &Texts, known: &KnownFeature) -> Self {
         let Some(job) = known.jobs.values().next() else {
             return Self::default();
         };
-        let slot = |preference: Value| {
-            let preference = Preference::parse(preference.as_object()?).ok()?;
-            Some(job.effective(&preference).ok()?.slot)
-        };
+        let slot = |preference: Value| slot_of(job, &preference);
         let days = |frequency: &str| {
             let slot = slot(json!({"frequency": frequency}));
-            slot.and_then(|slot| days_of(slot.recurrence))
+            slot.and_then(|slot| days_of(t, slot.recurrence))
         };
         let as_usual = slot(json!({}));
         let daily = slot(json!({"frequency": "daily"}));
         let zone = daily.as_ref().map(|slot| &slot.zone);
+        let frequency = as_usual.as_ref().map(|slot| slot.recurrence.frequency());
         Self {
-            frequency: as_usual
-                .as_ref()
-                .map_or_else(String::new, |slot| slot.recurrence.frequency().to_owned()),
-            sentence: as_usual.as_ref().map(sentence),
+            frequency: frequency.unwrap_or_default().to_owned(),
+            frequency_in_words: frequency.map(|word| t.text(&format!("usual-{word}"))),
+            sentence: as_usual.as_ref().map(|slot| sentence(t, slot)),
             weekdays: days("weekly"),
             monthdays: days("monthly"),
-            time: daily.as_ref().map(|slot| times(&slot.times)),
+            time: daily.as_ref().map(|slot| times(t, &slot.times)),
             minute: daily
                 .as_ref()
                 .map(|slot| slot.times.first().minute().to_string()),
             zone: zone.map_or_else(String::new, Zone::to_string),
-            zone_name: zone.map_or_else(String::new, zone_name),
+            zone_name: zone.map_or_else(String::new, |zone| zone_name(t, zone)),
             overrides: job.defaults.template_overrides.clone(),
         }
     }
+}
 
-    /// The frequency in the words of the form.
-    pub(super) fn frequency_in_words(&self) -> Option<String> {
-        let (_, words) = FREQUENCIES
-            .iter()
-            .find(|(word, _)| *word == self.frequency)?;
-        Some(words.to_lowercase())
-    }
+/// When a preference runs with a job; `None`: it cannot.
+fn slot_of(job: &JobDefaults, preference: &Value) -> Option<Slot> {
+    let preference = Preference::parse(preference.as_object()?).ok()?;
+    Some(job.effective(&preference).ok()?.slot)
 }
 
 /// What a form is filled from.
 #[derive(Debug)]
 pub(super) struct Source<'s> {
+    pub(super) t: &'s Texts,
     pub(super) stored: Option<&'s Map<String, Value>>,
     pub(super) schema: Option<&'s Value>,
     pub(super) known: &'s KnownFeature,
 }
 
 /// The form.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct PreferenceForm {
     pub(super) enabled: bool,
     /// Empty: as usual.
@@ -137,7 +146,7 @@ pub(super) struct PreferenceForm {
     pub(super) version: String,
     pub(super) usual: Usual,
     /// The frequencies that the feature offers, and one that is stored.
-    pub(super) frequencies: Vec<(&'static str, &'static str)>,
+    pub(super) frequencies: Vec<(&'static str, String)>,
     pub(super) errors: Vec<String>,
     wrong: Vec<String>,
 }
@@ -146,6 +155,7 @@ impl PreferenceForm {
     /// The form of what is stored.
     pub(super) fn of(source: &Source<'_>) -> Self {
         let Source {
+            t,
             stored,
             schema,
             known,
@@ -153,31 +163,32 @@ impl PreferenceForm {
         let empty = Map::new();
         let preference = stored.unwrap_or(&empty);
         let fields: Value = preference.iter().map(as_read).collect();
-        let text = |name: &str| match &fields[name] {
+        let value = |name: &str| match &fields[name] {
             Value::Null => String::new(),
             value => plain(value),
         };
-        let texts = |name: &str| -> Vec<String> {
+        let values = |name: &str| -> Vec<String> {
             match &fields[name] {
                 Value::Array(values) => values.iter().map(plain).collect(),
                 Value::Null => Vec::new(),
                 value => vec![plain(value)],
             }
         };
-        let (weekdays, monthdays) = texts("preferred_day")
+        let (weekdays, monthdays) = values("preferred_day")
             .into_iter()
             .partition(|day| WEEKDAYS.contains(&day.as_str()));
-        let times = texts("preferred_time");
-        let usual = Usual::of(known);
-        let frequency = text("frequency");
+        let times = values("preferred_time");
+        let usual = Usual::of(t, known);
+        let frequency = value("frequency");
         let overrides = overrides_of(*stored);
-        let fields = OverrideField::all(*schema, &overrides, &usual.overrides);
+        let fields = OverrideField::all(t, *schema, &overrides, &usual.overrides);
         let mut rest = overrides;
         rest.retain(|name, _| !fields.iter().any(|field| field.name == *name));
         let offered: Vec<&str> = known.feature.frequencies().collect();
         let frequencies = FREQUENCIES
             .into_iter()
-            .filter(|(word, _)| offered.contains(word) || *word == frequency)
+            .filter(|word| offered.contains(word) || *word == frequency)
+            .map(|word| (word, t.text(&format!("frequency-{word}"))))
             .collect();
         let mut form = Self {
             enabled: stored.is_some_and(|stored| Plan::of(stored, known).enabled()),
@@ -191,12 +202,12 @@ impl PreferenceForm {
                     minute.trim_start_matches('0').to_owned()
                 }),
             times,
-            interval: text("interval"),
-            date: text("date"),
-            start_date: text("start_date"),
-            end_date: text("end_date"),
-            paused_until: text("paused_until"),
-            zone: text("timezone"),
+            interval: value("interval"),
+            date: value("date"),
+            start_date: value("start_date"),
+            end_date: value("end_date"),
+            paused_until: value("paused_until"),
+            zone: value("timezone"),
             detect_zone: stored.is_none(),
             overrides: fields,
             raw: if rest.is_empty() {
@@ -215,8 +226,8 @@ impl PreferenceForm {
         form
     }
 
-    /// The form as it was sent, which was filled from `source`.
-    pub(super) fn sent(pairs: &[(String, String)], source: &Source<'_>) -> Self {
+    /// This form as it was sent.
+    pub(super) fn sent(&self, t: &Texts, pairs: &[(String, String)]) -> Self {
         let all = |name: &str| -> Vec<String> {
             let named = pairs.iter().filter(|(given, _)| given == name);
             let values = named.map(|(_, value)| value.trim().replace("\r\n", "\n"));
@@ -227,7 +238,7 @@ impl PreferenceForm {
         let counted = counted
             .filter(|(nth, _)| !nth.is_empty())
             .map(|(nth, day)| format!("{nth} {day}"));
-        let mut form = Self::of(source);
+        let mut form = self.clone();
         for field in &mut form.overrides {
             field.take(&all(&format!("o.{}", field.name)));
         }
@@ -246,7 +257,7 @@ impl PreferenceForm {
             start_date: one("start_date"),
             end_date: one("end_date"),
             paused_until: one("paused_until"),
-            zone: zone_of(&one("zone")),
+            zone: zone_of(t, &one("zone")),
             raw: one("raw"),
             version: one("version"),
             detect_zone: false,
@@ -280,12 +291,12 @@ impl PreferenceForm {
     }
 
     /// The preference that is chosen, over what is stored: what was not touched stays as it was written, and so do fields that the
-    /// form does not know.
+    /// form does not know. `filled` is the form of the same source before anything was chosen.
     pub(super) fn preference(
         &self,
         source: &Source<'_>,
+        filled: &Self,
     ) -> Result<Map<String, Value>, Vec<String>> {
-        let filled = Self::of(source);
         let mut preference = source.stored.cloned().unwrap_or_default();
         let mut set = |name: &str, value: Option<Value>| match value {
             Some(value) => _ = preference.insert(name.to_owned(), value),
@@ -303,7 +314,7 @@ impl PreferenceForm {
             set("preferred_day", chosen.and_then(|(_, days)| day_list(days)));
         }
         if self.is_hourly() {
-            let had_several = self.changes_frequency(&filled) && filled.times.len() > 1;
+            let had_several = self.changes_frequency(filled) && filled.times.len() > 1;
             if self.minute != filled.minute || had_several {
                 let minute = self.minute.parse::<u8>();
                 let minute =
@@ -333,7 +344,7 @@ impl PreferenceForm {
             set("interval", number);
         }
         let other_date = self.frequency_in_effect() == "once" && self.date != filled.date;
-        if self.changes_frequency(&filled) || other_date {
+        if self.changes_frequency(filled) || other_date {
             // What the form hides for this frequency is not kept to be in its way.
             let hidden: &[&str] = match self.frequency_in_effect() {
                 "once" => &["interval", "start_date", "end_date"],
@@ -348,7 +359,7 @@ impl PreferenceForm {
             set("timezone", given(&self.zone));
         }
         if self.overrides != filled.overrides || self.raw != filled.raw.trim() {
-            let overrides = self.read_overrides()?;
+            let overrides = self.read_overrides(source.t)?;
             let overrides = (!overrides.is_empty()).then_some(Value::Object(overrides));
             set("template_overrides", overrides);
         }
@@ -384,19 +395,18 @@ impl PreferenceForm {
         }
     }
 
-    fn read_overrides(&self) -> Result<Map<String, Value>, Vec<String>> {
+    fn read_overrides(&self, t: &Texts) -> Result<Map<String, Value>, Vec<String>> {
         let mut errors = Vec::new();
         let mut overrides = match self.raw.as_str() {
             "" => Map::new(),
             raw => read_as(raw.as_bytes()).unwrap_or_else(|error| {
-                errors.push(format!(
-                    "Advanced settings: this is not a JSON object: {error}."
-                ));
+                let detail = t.text_of("mistake-json-object", "detail", &error);
+                errors.push(mistake_of(t, &t.text("form-advanced"), &detail));
                 Map::new()
             }),
         };
         for field in &self.overrides {
-            match field.read() {
+            match field.read(t) {
                 Ok(Some(value)) => {
                     overrides.insert(field.name.clone(), value);
                 }
@@ -411,10 +421,23 @@ impl PreferenceForm {
         }
     }
 
-    /// Shows what is wrong with what was sent.
-    pub(super) fn add_errors(&mut self, errors: &FieldErrors) {
+    /// Shows what is wrong with what was sent, to an operator or to a tenant.
+    pub(super) fn add_errors(
+        &mut self,
+        t: &Texts,
+        feature: &Feature,
+        for_operator: bool,
+        errors: &FieldErrors,
+    ) {
         for error in &errors.0 {
-            self.errors.push(in_words(error));
+            let reader = Reader {
+                t,
+                feature,
+                fields: &self.overrides,
+                for_operator,
+            };
+            let said = reader.of(error);
+            self.errors.push(said);
             let name = error.pointer.split('/').nth(1).unwrap_or_default();
             self.wrong.push(name.to_owned());
         }
@@ -458,37 +481,9 @@ fn as_read((name, value): (&String, &Value)) -> (String, Value) {
     (name.clone(), read.unwrap_or_else(|| value.clone()))
 }
 
-/// A mistake for those who see the form, and not the document.
-pub(super) fn in_words(error: &FieldError) -> String {
-    let (name, below) = match error.pointer.trim_start_matches('/').split_once('/') {
-        Some((name, below)) => (name, below),
-        None => (error.pointer.trim_start_matches('/'), ""),
-    };
-    let label = match name {
-        "frequency" => "How often",
-        "preferred_time" => "Time",
-        "interval" => "Every how many",
-        "date" => "Date",
-        "start_date" => "First day",
-        "end_date" => "Last day",
-        "paused_until" => "Paused until",
-        "preferred_day" => "Days",
-        "timezone" => "Time zone",
-        "enabled" => "Switched on",
-        "template_overrides" if below.is_empty() => "Settings",
-        "template_overrides" => below,
-        "" => "Preference",
-        other => other,
-    };
-    let value = error
-        .value
-        .as_ref()
-        .map_or_else(String::new, |value| format!(" {value}"));
-    format!("{label}:{value} {}; {}.", error.problem, error.remedy)
-}
-
-/// The zone that a text names: its name, or the city at the end of it where that is one zone's alone.
-fn zone_of(text: &str) -> String {
+/// The zone that a text names: its name, or the city at the end of it, in English or in the language of the reader, where that is
+/// one zone's alone.
+fn zone_of(t: &Texts, text: &str) -> String {
     if text.is_empty() || text.parse::<Zone>().is_ok() {
         return text.to_owned();
     }
@@ -499,7 +494,7 @@ fn zone_of(text: &str) -> String {
     });
     match (cities.next(), cities.next()) {
         (Some(only), None) => only,
-        _ => text.to_owned(),
+        _ => t.calendar().zone_of_city(text).unwrap_or(text).to_owned(),
     }
 }
 
@@ -544,7 +539,7 @@ pub(super) fn version_of(stored: Option<&Map<String, Value>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use punctual_domain::{JobDefaults, JobId};
+    use punctual_domain::JobId;
 
     use super::*;
 
@@ -614,15 +609,17 @@ mod tests {
         ] {
             for defaults in [None, Some(usual.clone()), Some(json!({"enabled": true}))] {
                 let known = known(defaults);
+                let texts = Texts::of(None, None, None);
                 let source = Source {
+                    t: &texts,
                     stored: stored.as_object(),
                     schema: Some(&schema),
                     known: &known,
                 };
                 let form = PreferenceForm::of(&source);
-                let sent = PreferenceForm::sent(&untouched(&form), &source);
+                let sent = form.sent(&texts, &untouched(&form));
                 assert_eq!(
-                    sent.preference(&source).map(Value::Object),
+                    sent.preference(&source, &form).map(Value::Object),
                     Ok(stored.clone()),
                     "{known:?}"
                 );
@@ -633,6 +630,7 @@ mod tests {
     #[test]
     fn another_frequency_is_not_held_back_by_what_the_form_hides() {
         let known = known(None);
+        let texts = Texts::of(None, None, None);
         for (stored, frequency, expected) in [
             (
                 json!({"enabled": true, "frequency": "daily", "preferred_time": ["09:00", "18:30"]}),
@@ -657,22 +655,67 @@ mod tests {
             ),
         ] {
             let source = Source {
+                t: &texts,
                 stored: stored.as_object(),
                 schema: None,
                 known: &known,
             };
-            let mut pairs = untouched(&PreferenceForm::of(&source));
+            let filled = PreferenceForm::of(&source);
+            let mut pairs = untouched(&filled);
             pairs[0].1 = frequency.to_owned();
-            let sent = PreferenceForm::sent(&pairs, &source);
-            let chosen = sent.preference(&source).map(Value::Object);
+            let sent = filled.sent(&texts, &pairs);
+            let chosen = sent.preference(&source, &filled).map(Value::Object);
             assert_eq!(chosen, Ok(expected), "{stored}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_found_by_the_name_of_its_city_in_the_language_of_the_reader() {
+        for (locale, city, zone) in [
+            ("en", "new york", "America/New_York"),
+            ("es", "new york", "America/New_York"),
+            ("es", "Nueva York", "America/New_York"),
+            ("es", "tokio", "Asia/Tokyo"),
+            ("pt-BR", "são paulo", "America/Sao_Paulo"),
+            ("pt-BR", "Sao Paulo", "America/Sao_Paulo"),
+            ("de", "Wien", "Europe/Vienna"),
+            ("fr", "Londres", "Europe/London"),
+            ("ja", "東京", "Asia/Tokyo"),
+            ("fr", "Wien", "Wien"),
+            ("de", "", ""),
+        ] {
+            let texts = Texts::of(None, Some(locale), None);
+            assert_eq!(zone_of(&texts, city), zone, "{locale}: {city}");
+        }
+        // The cities that the pages name.
+        for (locale, cities) in [
+            ("en", ["Berlin", "New York"]),
+            ("de", ["Berlin", "New York"]),
+            ("fr", ["Paris", "New York"]),
+            ("es", ["Madrid", "Nueva York"]),
+            ("pt", ["São Paulo", "Nova York"]),
+            ("ja", ["Tokyo", "New York"]),
+        ] {
+            let texts = Texts::of(None, Some(locale), None);
+            let hint = texts.text("form-zone-hint");
+            let remedy = texts.text_of("mistake-zone", "value", "x");
+            for city in cities {
+                assert!(
+                    hint.contains(city) && remedy.contains(city),
+                    "{locale}: {city}"
+                );
+                let zone = zone_of(&texts, city);
+                assert!(zone.parse::<Zone>().is_ok(), "{locale}: {city}");
+            }
         }
     }
 
     #[test]
     fn what_can_be_read_is_shown_as_it_is_read_whatever_is_wrong_beside_it() {
         let stored = json!({"frequency": "montly", "preferred_day": "Second TUE", "start_date": " 2026-12-01", "end_date": "soon"});
+        let texts = Texts::of(None, None, None);
         let form = PreferenceForm::of(&Source {
+            t: &texts,
             stored: stored.as_object(),
             schema: None,
             known: &known(None),
@@ -690,25 +733,30 @@ mod tests {
         ));
         let stored = json!({"enabled": true, "frequency": "monthly", "preferred_day": 3, "preferred_time": "11:00",
             "timezone": "UTC", "own": 1});
+        let texts = Texts::of(None, None, None);
         let source = Source {
+            t: &texts,
             stored: stored.as_object(),
             schema: None,
             known: &known,
         };
-        let mut form = PreferenceForm::of(&source);
+        let filled = PreferenceForm::of(&source);
+        let mut form = filled.clone();
         assert_eq!(
             form.usual.sentence.as_deref(),
             Some("Every Monday at 10:00, UTC")
         );
         form.reset();
-        let reset = form.preference(&source).map(Value::Object);
+        let reset = form.preference(&source, &filled).map(Value::Object);
         assert_eq!(reset, Ok(json!({"enabled": true, "own": 1})));
     }
 
     #[test]
     fn what_is_chosen_is_written_as_a_preference_has_it() {
         let known = known(Some(json!({"frequency": "weekly"})));
+        let texts = Texts::of(None, None, None);
         let source = Source {
+            t: &texts,
             stored: None,
             schema: None,
             known: &known,
@@ -718,11 +766,9 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect();
-            Value::Object(
-                PreferenceForm::sent(&pairs, &source)
-                    .preference(&source)
-                    .unwrap(),
-            )
+            let filled = PreferenceForm::of(&source);
+            let sent = filled.sent(&texts, &pairs);
+            Value::Object(sent.preference(&source, &filled).unwrap())
         };
         assert_eq!(chosen(&[]), json!({}));
         // Left unticked is off, also where the job is on as usual.
@@ -732,9 +778,10 @@ mod tests {
             ..source
         };
         let pairs = [("time".to_owned(), "09:30".to_owned())];
-        let form = PreferenceForm::sent(&pairs, &source_on);
+        let filled = PreferenceForm::of(&source_on);
+        let form = filled.sent(&texts, &pairs);
         assert_eq!(
-            form.preference(&source_on).map(Value::Object),
+            form.preference(&source_on, &filled).map(Value::Object),
             Ok(json!({"enabled": false, "preferred_time": "09:30"}))
         );
         assert_eq!(

@@ -20,16 +20,18 @@
 //! **A link opens again** until it ends: users reload, go back, and open the same e-mail twice. One that is made with `once`
 //! is noted when it opens a session, and refused from then on. Who only looks at it (HEAD, prefetch) uses nothing up.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::{
-    Form,
+    Extension, Form,
     extract::{Path, RawPathParams, Request, State, rejection::FormRejection},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
 use chrono::DateTime;
-use punctual_domain::FeatureType;
+use punctual_domain::{FeatureType, TenantId};
 use punctual_web::{
     Problem,
     page::{Framable, at, is_framed},
@@ -38,11 +40,15 @@ use punctual_web::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::render;
+use super::{
+    language::{in_words_of, texts_for, texts_of_tenant},
+    render,
+};
 use crate::{
     http::{App, auth::Caller},
     links::{LinkClaims, SessionClaims, TokenError},
     store::now,
+    texts::Texts,
 };
 
 const COOKIE: SessionCookie = SessionCookie {
@@ -63,7 +69,8 @@ pub(super) struct LinkSession {
 /// Why a link opens nothing, or a session has ended.
 #[derive(Template)]
 #[template(path = "link.html")]
-struct LinkPage {
+struct LinkPage<'t> {
+    t: &'t Texts,
     state: LinkState,
 }
 
@@ -77,6 +84,36 @@ enum LinkState {
 }
 
 impl LinkState {
+    /// What a page around the frame gets to know.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Used => "used",
+            Self::Invalid => "invalid",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// Id of the text that says what is wrong.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Expired => "link-expired-title",
+            Self::Used => "link-used-title",
+            Self::Invalid => "link-invalid-title",
+            Self::Ended => "link-ended-title",
+        }
+    }
+
+    /// Id of the text that says what to do.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Expired => "link-expired",
+            Self::Used => "link-used",
+            Self::Invalid => "link-invalid",
+            Self::Ended => "link-ended",
+        }
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Self::Expired | Self::Used => StatusCode::GONE,
@@ -85,8 +122,8 @@ impl LinkState {
     }
 
     /// The page that says so, also in a frame: it shows nothing of anybody.
-    fn page(self) -> Response {
-        let page = render(&LinkPage { state: self });
+    fn page(self, t: &Texts) -> Response {
+        let page = render(t, &LinkPage { t, state: self });
         let page = page.map_or_else(Problem::into_response, IntoResponse::into_response);
         let mut response = (self.status(), NO_REFERRER, page).into_response();
         response.extensions_mut().insert(Framable);
@@ -95,8 +132,8 @@ impl LinkState {
 }
 
 /// The page for a frame whose visitor has no session.
-pub(super) fn ended() -> Response {
-    LinkState::Ended.page()
+pub(super) fn ended(t: &Texts) -> Response {
+    LinkState::Ended.page(t)
 }
 
 /// Opens a link.
@@ -113,11 +150,13 @@ pub(super) async fn by_address(
 }
 
 /// The page that takes the token from behind the `#` of its address, and sends it.
-pub(super) async fn form() -> Result<Response, Problem> {
+pub(super) async fn form(Extension(t): Extension<Arc<Texts>>) -> Result<Response, Problem> {
     #[derive(Template)]
     #[template(path = "open.html")]
-    struct OpenPage;
-    let mut response = render(&OpenPage)?.into_response();
+    struct OpenPage<'t> {
+        t: &'t Texts,
+    }
+    let mut response = render(&t, &OpenPage { t: &t })?.into_response();
     response.extensions_mut().insert(Framable);
     Ok(response)
 }
@@ -174,11 +213,11 @@ async fn open(
         Ok(link) => link,
         Err(TokenError::Invalid(why)) => {
             tracing::debug!(why, "Refused a link: {why}");
-            return Ok(LinkState::Invalid.page());
+            return Ok(LinkState::Invalid.page(&texts_for(headers)));
         }
-        Err(TokenError::Expired) => return Ok(LinkState::Expired.page()),
+        Err(TokenError::Expired) => return Ok(LinkState::Expired.page(&texts_for(headers))),
     };
-    let caller = Caller::by_link(link.sub.clone(), link.features.clone());
+    let caller = Caller::by_link(link.sub.clone(), link.features.clone(), link.locale.clone());
     app.limits.known(&caller)?;
     let feature = feature.as_ref().or(link.features.only_one());
     let tenant = &link.sub;
@@ -191,13 +230,17 @@ async fn open(
     }
     if link.once {
         let expires_at = DateTime::from_timestamp(link.exp, 0).unwrap_or_else(now);
-        let fresh = match &link.jti {
-            Some(id) => app.links.use_up(tenant, id.as_str(), expires_at).await?,
+        let refused = match &link.jti {
+            Some(id) => {
+                let fresh = app.links.use_up(tenant, id.as_str(), expires_at).await?;
+                (!fresh).then_some(LinkState::Used)
+            }
             // Without an id, nothing tells it from others.
-            None => return Ok(LinkState::Invalid.page()),
+            None => Some(LinkState::Invalid),
         };
-        if !fresh {
-            return Ok(LinkState::Used.page());
+        if let Some(state) = refused {
+            let t = texts_of_tenant(app, tenant, link.locale.as_ref(), headers).await?;
+            return Ok(state.page(&t));
         }
     }
     let session = SessionClaims::of(link);
@@ -223,34 +266,78 @@ fn cookie(headers: &HeaderMap, session: &SessionClaims, token: &str, https: bool
 }
 
 /// Middleware for pages: recognizes the visitor whom a link has let in, and lets the pages of allowed origins show what is
-/// answered then.
+/// answered then. Finds the language of the page.
 pub(super) async fn recognize(
     State(app): State<App>,
     parameters: RawPathParams,
     mut request: Request,
     next: Next,
-) -> Result<Response, Problem> {
+) -> Response {
     let named = parameters.iter().find(|(name, _)| *name == "tenant_id");
-    let mut newest: Option<(i64, LinkSession)> = None;
-    for token in COOKIE.tokens(request.headers()) {
-        let Some((ends_at, session)) = session_of(&app, token).await? else {
-            continue;
-        };
-        // The cookie may have been set by another server of the same domain, for another tenant; and frames have cookies of
-        // their own beside those of the site.
-        let own = session.caller.tenant_id.as_ref();
-        let fits = named.is_some_and(|(_, tenant)| own.is_some_and(|own| own.as_str() == tenant));
-        if fits && newest.as_ref().is_none_or(|(before, _)| *before < ends_at) {
-            newest = Some((ends_at, session));
+    let tenant = named.map(|(_, tenant)| tenant);
+    let (session, texts) = match recognized(&app, tenant, request.headers()).await {
+        Ok(found) => found,
+        Err(problem) => {
+            let texts = texts_for(request.headers());
+            return in_words_of(&texts, problem.into_response());
         }
-    }
-    let Some((_, session)) = newest else {
-        return Ok(next.run(request).await);
+    };
+    request.extensions_mut().insert(texts);
+    let Some(session) = session else {
+        return next.run(request).await;
     };
     request.extensions_mut().insert(session);
     let mut response = next.run(request).await;
     response.extensions_mut().insert(Framable);
-    Ok(response)
+    response
+}
+
+/// The texts for the visitor of an address, whether there is a page or not.
+pub(super) async fn texts_at(app: &App, uri: &Uri, headers: &HeaderMap) -> Arc<Texts> {
+    let below = uri.path().strip_prefix("/tenants/");
+    let tenant = below.and_then(|below| below.split('/').next());
+    match recognized(app, tenant, headers).await {
+        Ok((_, texts)) => texts,
+        Err(_) => texts_for(headers),
+    }
+}
+
+/// The session of this tenant, and the texts for its visitor.
+async fn recognized(
+    app: &App,
+    tenant: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(Option<LinkSession>, Arc<Texts>), Problem> {
+    let session = newest_session(app, tenant, headers).await?;
+    let caller = session.as_ref().map(|session| &session.caller);
+    let known = caller.and_then(|caller| Some((caller.tenant_id.as_ref()?, &caller.locale)));
+    let texts = match known {
+        Some((tenant, locale)) => texts_of_tenant(app, tenant, locale.as_ref(), headers).await?,
+        None => texts_for(headers),
+    };
+    Ok((session, texts))
+}
+
+/// The session of this tenant, the one that lasts longest.
+async fn newest_session(
+    app: &App,
+    tenant: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Option<LinkSession>, Problem> {
+    let mut newest: Option<(i64, LinkSession)> = None;
+    for token in COOKIE.tokens(headers) {
+        let Some((ends_at, session)) = session_of(app, token).await? else {
+            continue;
+        };
+        // The cookie may have been set by another server of the same domain, for another tenant; and frames have cookies of
+        // their own beside those of the site.
+        let own = session.caller.tenant_id.as_ref().map(TenantId::as_str);
+        let fits = tenant.is_some() && own == tenant;
+        if fits && newest.as_ref().is_none_or(|(before, _)| *before < ends_at) {
+            newest = Some((ends_at, session));
+        }
+    }
+    Ok(newest.map(|(_, session)| session))
 }
 
 /// The session that the token of a cookie is of, with the instant at which it ends, in seconds after 1970; `None`: it has ended,
@@ -262,7 +349,7 @@ async fn session_of(app: &App, token: &str) -> Result<Option<(i64, LinkSession)>
     let ends_at = claims.exp;
     let csrf = blake3::derive_key("punctual config database forms by link", token.as_bytes());
     let session = LinkSession {
-        caller: Caller::by_link(claims.sub, claims.features),
+        caller: Caller::by_link(claims.sub, claims.features, claims.locale),
         csrf: blake3::Hash::from_bytes(csrf).to_hex().to_string(),
     };
     Ok(Some((ends_at, session)))

@@ -15,7 +15,7 @@ use punctual_web::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{overrides::plain, render, visitor::Visitor};
+use super::{overrides::plain, render_for_operators, visitor::Visitor};
 use crate::{
     http::App,
     import::{Import, ImportReport, NewSchedules},
@@ -94,7 +94,7 @@ async fn show(
             readers,
         });
     }
-    render(&OperatorsPage {
+    render_for_operators(&OperatorsPage {
         visitor,
         q,
         after: tenants.last().filter(|_| more).cloned(),
@@ -158,7 +158,7 @@ pub(super) async fn groups(
     visitor.must_be_operator()?;
     let feature = FeatureType::new(&feature)?;
     let groups = app.store.group_sizes(&feature, MAX_GROUPS).await?;
-    render(&GroupsPage {
+    render_for_operators(&GroupsPage {
         visitor,
         feature,
         groups: groups.into_iter().map(GroupRow::of).collect(),
@@ -200,7 +200,7 @@ pub(super) async fn quarantine(
     let more = found.len() > INVALID_PER_PAGE as usize;
     found.truncate(INVALID_PER_PAGE as usize);
     let last = found.last().filter(|_| more);
-    render(&QuarantinePage {
+    render_for_operators(&QuarantinePage {
         visitor,
         counts,
         unchecked,

@@ -1,11 +1,14 @@
 //! The template overrides as fields of a form: each property of the feature's schema is one, in the order of its `x-order`; whatever
-//! the schema does not describe stays JSON. An empty field is what is usual.
+//! the schema does not describe stays JSON. An empty field is what is usual. `x-locales` of a property has its texts in other
+//! languages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use punctual_domain::LanguageTag;
 use serde_json::{Map, Value, json};
 
-use crate::json::read;
+use super::mistakes::mistake_of;
+use crate::{json::read, texts::Texts};
 
 /// How a value is put in.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +40,8 @@ pub(super) struct OverrideField {
     pub(super) value: String,
     /// What is in effect where the field is empty.
     pub(super) usual: Option<String>,
+    /// The choices as people read them, where that is not as they are written.
+    choice_labels: BTreeMap<String, String>,
 }
 
 const BOOLEAN_CHOICES: &[&str] = &["true", "false"];
@@ -46,6 +51,7 @@ const LONGEST_LINE: u64 = 200;
 impl OverrideField {
     /// The fields of a schema, filled from overrides; `usual` are those of the feature's job.
     pub(super) fn all(
+        t: &Texts,
         schema: Option<&Value>,
         overrides: &Map<String, Value>,
         usual: &Map<String, Value>,
@@ -57,29 +63,31 @@ impl OverrideField {
         let field = |(name, property): (&String, &Value)| {
             let value = overrides.get(name);
             let input = fitting(input_of(property), value);
-            let text = |key: &str| property.get(key).and_then(Value::as_str).map(str::to_owned);
+            let said = |key: &str| {
+                let text =
+                    |texts: &Value| texts.get(key).and_then(Value::as_str).map(str::to_owned);
+                translated(t, property, text).or_else(|| text(property))
+            };
             let usual = usual.get(name).or_else(|| property.get("default"));
             let mut field = Self {
                 name: name.clone(),
-                label: text("title").unwrap_or_else(|| name.replace('_', " ")),
-                help: text("description"),
+                label: said("title").unwrap_or_else(|| name.replace('_', " ")),
+                help: said("description"),
                 value: shown(value, &input),
                 usual: None,
+                choice_labels: choice_labels(t, property, &input),
                 input,
             };
-            field.usual = usual.map(|usual| field.in_words(usual));
+            field.usual = usual.map(|usual| field.in_words(t, usual));
             field
         };
         properties.into_iter().map(field).collect()
     }
 
     /// A choice as people read it.
-    pub(super) fn label_of<'c>(&self, choice: &'c str) -> &'c str {
-        match (&self.input, choice) {
-            (Input::Choice(choices), "true") if choices == BOOLEAN_CHOICES => "Yes",
-            (Input::Choice(choices), "false") if choices == BOOLEAN_CHOICES => "No",
-            _ => choice,
-        }
+    pub(super) fn label_of<'c>(&'c self, choice: &'c str) -> &'c str {
+        let label = self.choice_labels.get(choice);
+        label.map_or(choice, String::as_str)
     }
 
     /// Takes what was sent. In which order choices were ticked says nothing.
@@ -97,30 +105,29 @@ impl OverrideField {
         self.value.lines().any(|line| line == choice)
     }
 
-    fn in_words(&self, value: &Value) -> String {
+    fn in_words(&self, t: &Texts, value: &Value) -> String {
         match value {
-            Value::Array(values) => values
-                .iter()
-                .map(|value| self.in_words(value))
-                .collect::<Vec<_>>()
-                .join(", "),
-            Value::Bool(_) => self.label_of(&value.to_string()).to_owned(),
-            other => plain(other),
+            Value::Array(values) => {
+                let values = values.iter().map(|value| self.in_words(t, value));
+                t.calendar().list(&values.collect::<Vec<_>>())
+            }
+            other => self.label_of(&plain(other)).to_owned(),
         }
     }
 
     /// The value that the field holds; `None`: it is empty.
-    pub(super) fn read(&self) -> Result<Option<Value>, String> {
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for people.
+    pub(super) fn read(&self, t: &Texts) -> Result<Option<Value>, String> {
         let text = self.value.trim();
         if text.is_empty() {
             return Ok(None);
         }
-        let json_of = |what: &str| {
-            read(text.as_bytes())
-                .map_err(|_| format!("{}: {text} cannot be read as {what}.", self.label))
-        };
+        let wrong = |id: &str| mistake_of(t, &self.label, &t.text_of(id, "value", text));
+        let json_of = |id: &str| read(text.as_bytes()).map_err(|_| wrong(id));
         Ok(Some(match &self.input {
-            Input::Choice(choices) if choices == BOOLEAN_CHOICES => json_of("choice")?,
+            Input::Choice(choices) if choices == BOOLEAN_CHOICES => json_of("mistake-choice")?,
             Input::Text | Input::Paragraph | Input::Choice(_) => json!(text),
             Input::Lines | Input::Choices(_) => text
                 .lines()
@@ -128,14 +135,42 @@ impl OverrideField {
                 .filter(|line| !line.is_empty())
                 .collect(),
             Input::Number { .. } => Value::Number(
-                json_of("number")?
+                json_of("mistake-number")?
                     .as_number()
-                    .ok_or_else(|| format!("{}: {text} is not a number.", self.label))?
+                    .ok_or_else(|| wrong("mistake-number"))?
                     .clone(),
             ),
-            Input::Json => json_of("JSON")?,
+            Input::Json => json_of("mistake-json")?,
         }))
     }
+}
+
+/// What `text` finds in the texts of a property that suit the reader best.
+fn translated<T>(t: &Texts, property: &Value, text: impl Fn(&Value) -> Option<T>) -> Option<T> {
+    let locales = property.get("x-locales")?.as_object()?;
+    let tags = locales.keys().map(String::as_str);
+    LanguageTag::best(tags, t.locale(), |tag| text(locales.get(tag)?))
+}
+
+/// The choices of a property as people read them.
+fn choice_labels(t: &Texts, property: &Value, input: &Input) -> BTreeMap<String, String> {
+    let choices = match input {
+        Input::Choice(choices) if choices == BOOLEAN_CHOICES => {
+            let (yes, no) = (t.text("form-yes"), t.text("form-no"));
+            return [("true".to_owned(), yes), ("false".to_owned(), no)].into();
+        }
+        Input::Choice(choices) | Input::Choices(choices) => choices,
+        _ => return BTreeMap::new(),
+    };
+    let label = |choice: &String| {
+        let text = |texts: &Value| {
+            texts["choices"][choice.as_str()]
+                .as_str()
+                .map(str::to_owned)
+        };
+        Some((choice.clone(), translated(t, property, text)?))
+    };
+    choices.iter().filter_map(label).collect()
 }
 
 fn input_of(property: &Value) -> Input {
@@ -258,7 +293,9 @@ mod tests {
         }});
         let overrides = json!({"areas": ["b"], "notes": "one\ntwo"});
         let usual = json!({"tone": "warm", "areas": ["a", "b"]});
+        let texts = Texts::of(None, None, None);
         let fields = OverrideField::all(
+            &texts,
             Some(&schema),
             overrides.as_object().unwrap(),
             usual.as_object().unwrap(),
@@ -276,7 +313,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                ("Areas", "b", Some("a, b")),
+                ("Areas", "b", Some("a and b")),
                 ("tone", "", Some("warm")),
                 ("notes", "one\ntwo", None),
                 ("emoji", "", Some("Yes")),
@@ -285,13 +322,57 @@ mod tests {
         let mut areas = fields[0].clone();
         areas.value = "b\na".to_owned();
         areas.take(&["a".to_owned(), "b".to_owned()]);
-        assert_eq!(areas.read(), Ok(Some(json!(["b", "a"]))));
+        assert_eq!(areas.read(&texts), Ok(Some(json!(["b", "a"]))));
         areas.take(&["a".to_owned()]);
-        assert_eq!(areas.read(), Ok(Some(json!(["a"]))));
-        let read: Vec<Option<Value>> = fields.iter().map(|field| field.read().unwrap()).collect();
+        assert_eq!(areas.read(&texts), Ok(Some(json!(["a"]))));
+        let read: Vec<Option<Value>> = fields
+            .iter()
+            .map(|field| field.read(&texts).unwrap())
+            .collect();
         assert_eq!(
             read,
             [Some(json!(["b"])), None, Some(json!("one\ntwo")), None]
+        );
+    }
+
+    #[test]
+    fn fields_are_labelled_in_the_language_of_the_reader() {
+        let schema = json!({"properties": {
+            "tone": {"enum": ["dry", "warm"], "title": "Tone", "description": "How it sounds", "x-order": 1,
+                "x-locales": {"de": {"title": "Ton", "choices": {"dry": "Trocken"}}, "fr": 1}},
+            "emoji": {"type": "boolean", "x-order": 2},
+        }});
+        let usual = json!({"tone": "dry", "emoji": false});
+        let shown = |locale: &str| {
+            let texts = Texts::of(None, Some(locale), None);
+            let none = Map::new();
+            let usual = usual.as_object().unwrap();
+            let fields = OverrideField::all(&texts, Some(&schema), &none, usual);
+            fields
+                .into_iter()
+                .map(|field| {
+                    let choice = field.label_of("dry").to_owned();
+                    (field.label, field.help, field.usual, choice)
+                })
+                .collect::<Vec<_>>()
+        };
+        let owned = |text: &str| text.to_owned();
+        let help = Some(owned("How it sounds"));
+        assert_eq!(
+            shown("de-AT"),
+            [
+                (
+                    owned("Ton"),
+                    help.clone(),
+                    Some(owned("Trocken")),
+                    owned("Trocken")
+                ),
+                (owned("emoji"), None, Some(owned("Nein")), owned("dry")),
+            ]
+        );
+        assert_eq!(
+            shown("fr")[0],
+            (owned("Tone"), help, Some(owned("dry")), owned("dry"))
         );
     }
 }

@@ -16,7 +16,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    form::{NTHS, PreferenceForm, Source, WEEKDAYS, version_of},
+    form::{PreferenceForm, Source, nths, version_of, week},
+    mistakes::{Reader, bounds},
     overrides::Input,
     render,
     runs::{RunsFragment, summary},
@@ -28,6 +29,7 @@ use crate::{
     store::{
         ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, StoreError, StoredConfig, now,
     },
+    texts::Texts,
     validate::of_preference,
 };
 
@@ -39,11 +41,17 @@ type Address = Path<(String, String)>;
 #[derive(Template)]
 #[template(path = "feature.html")]
 struct FeaturePage<'a> {
+    t: &'a Texts,
     visitor: &'a Visitor,
     subject: &'a Subject,
     form: PreferenceForm,
     notice: Notice,
-    zones: Vec<String>,
+    /// Names of zones, and the cities that they are named after.
+    zones: Vec<(String, Option<&'a str>)>,
+    /// Days of the week, as a preference writes them and by name, in their order.
+    week: Vec<(&'static str, String)>,
+    /// Which one of the month a weekday may be, as a preference writes it and in words.
+    nths: Vec<(&'static str, String)>,
     runs: String,
 }
 
@@ -54,7 +62,7 @@ struct Notice {
     saved: Option<i64>,
     /// The version of the tenant's preferences before it.
     before: Option<i64>,
-    text: &'static str,
+    text: String,
     /// What somebody else has stored meanwhile, in a line.
     conflict: Option<String>,
 }
@@ -66,6 +74,7 @@ struct Subject {
     schema: Option<Value>,
     known: Arc<KnownFeature>,
     stored: Option<Map<String, Value>>,
+    t: Arc<Texts>,
 }
 
 impl Subject {
@@ -81,11 +90,21 @@ impl Subject {
             tenant,
             feature,
             stored,
+            t: Arc::clone(&visitor.t),
         })
     }
 
     fn title(&self) -> &str {
-        title(&self.known, self.feature.as_str())
+        title(&self.t, &self.known, self.feature.as_str())
+    }
+
+    fn description(&self) -> Option<&str> {
+        description(&self.t, &self.known)
+    }
+
+    /// Between which times of day the feature may run.
+    fn bounds(&self) -> Vec<String> {
+        bounds(&self.t, &self.known.feature)
     }
 
     /// Of its page.
@@ -98,43 +117,72 @@ impl Subject {
 
     fn source(&self) -> Source<'_> {
         Source {
+            t: &self.t,
             stored: self.stored.as_ref(),
             schema: self.schema.as_ref(),
             known: &self.known,
         }
     }
 
+    /// The page with a form, which was filled as `filled` before anything was chosen.
     fn page(
         &self,
         visitor: &Visitor,
         form: PreferenceForm,
+        filled: &PreferenceForm,
         notice: Notice,
     ) -> Result<Html<String>, Problem> {
-        let Html(runs) = render(&self.runs_of(visitor, &form))?;
-        render(&FeaturePage {
+        let t = &*self.t;
+        let Html(runs) = render(t, &self.runs_of(visitor, &form, filled))?;
+        let cities = t.calendar().cities();
+        let zone = |name: String| {
+            let city = cities.get(&name).map(String::as_str);
+            (name, city)
+        };
+        let page = FeaturePage {
+            t,
             visitor,
             subject: self,
             form,
             notice,
-            zones: Zone::names().collect(),
+            zones: Zone::names().map(zone).collect(),
+            week: week(t),
+            nths: nths(t),
             runs,
-        })
+        };
+        render(t, &page)
     }
 
-    fn runs_of(&self, visitor: &Visitor, form: &PreferenceForm) -> RunsFragment {
-        match form.preference(&self.source()) {
+    fn runs_of(
+        &self,
+        visitor: &Visitor,
+        form: &PreferenceForm,
+        filled: &PreferenceForm,
+    ) -> RunsFragment<'_> {
+        match form.preference(&self.source(), filled) {
             Ok(preference) => {
                 let plan = Plan::of(&preference, &self.known);
-                RunsFragment::of(&plan, &self.tenant, now(), visitor.is_operator())
+                let reader = Reader {
+                    t: &self.t,
+                    feature: &self.known.feature,
+                    fields: &form.overrides,
+                    for_operator: visitor.is_operator(),
+                };
+                RunsFragment::of(&reader, &plan, &self.tenant, now(), visitor.is_operator())
             }
-            Err(errors) => RunsFragment::invalid(errors),
+            Err(errors) => RunsFragment::invalid(&self.t, errors),
         }
     }
 }
 
-/// What people call a feature.
-pub(super) fn title<'k>(known: &'k KnownFeature, name: &'k str) -> &'k str {
-    known.feature.title.as_deref().unwrap_or(name)
+/// What people call a feature, in their language.
+pub(super) fn title<'k>(t: &Texts, known: &'k KnownFeature, name: &'k str) -> &'k str {
+    known.feature.title_in(t.locale()).unwrap_or(name)
+}
+
+/// What a feature does for people, in their language.
+pub(super) fn description<'k>(t: &Texts, known: &'k KnownFeature) -> Option<&'k str> {
+    known.feature.description_in(t.locale())
 }
 
 fn own<'a>(value: &'a Map<String, Value>, feature: &FeatureType) -> Option<&'a Map<String, Value>> {
@@ -156,15 +204,14 @@ pub(super) async fn show(
     Query(query): Query<NoticeQuery>,
 ) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
-    let form = PreferenceForm::of(&subject.source());
+    let filled = PreferenceForm::of(&subject.source());
     let text = match query.saved {
         Some(change) => {
-            Arrival::of(&app.store, &subject.feature, change)
-                .await?
-                .text
+            let arrival = Arrival::of(&app.store, &subject.feature, change).await?;
+            subject.t.text(arrival.text)
         }
-        None if query.unchanged => "Nothing was changed.",
-        None => "",
+        None if query.unchanged => subject.t.text("form-unchanged"),
+        None => String::new(),
     };
     let notice = Notice {
         saved: query.saved,
@@ -172,7 +219,7 @@ pub(super) async fn show(
         text,
         conflict: None,
     };
-    subject.page(&visitor, form, notice)
+    subject.page(&visitor, filled.clone(), &filled, notice)
 }
 
 /// The next runs of what is chosen in the form.
@@ -183,8 +230,9 @@ pub(super) async fn runs(
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
-    let form = PreferenceForm::sent(&pairs, &subject.source());
-    render(&subject.runs_of(&visitor, &form))
+    let filled = PreferenceForm::of(&subject.source());
+    let form = filled.sent(&subject.t, &pairs);
+    render(&subject.t, &subject.runs_of(&visitor, &form, &filled))
 }
 
 pub(super) async fn save(
@@ -198,25 +246,19 @@ pub(super) async fn save(
         found.map(|(_, value)| value.as_str())
     };
     let mut subject = Subject::of(&app, &visitor, address).await?;
-    let mut form = PreferenceForm::sent(&pairs, &subject.source());
-    match sent("action") {
-        Some("preview") => {
-            return Ok(subject
-                .page(&visitor, form, Notice::default())?
-                .into_response());
-        }
-        Some("reset") => {
+    let mut filled = PreferenceForm::of(&subject.source());
+    let mut form = filled.sent(&subject.t, &pairs);
+    if let Some(action @ ("preview" | "reset")) = sent("action") {
+        if action == "reset" {
             form.reset();
-            return Ok(subject
-                .page(&visitor, form, Notice::default())?
-                .into_response());
         }
-        _ => {}
+        let page = subject.page(&visitor, form, &filled, Notice::default())?;
+        return Ok(page.into_response());
     }
     visitor.may_change(sent("csrf"))?;
     let mut notice = Notice::default();
     let here = format!("/tenants/{}/features/{}", subject.tenant, subject.feature);
-    match form.preference(&subject.source()) {
+    match form.preference(&subject.source(), &filled) {
         Err(errors) => form.errors = errors,
         Ok(chosen) if subject.stored.clone().unwrap_or_default() == chosen => {
             return Ok(Redirect::to(&format!("{here}?unchanged=true")).into_response());
@@ -228,7 +270,9 @@ pub(super) async fn save(
                 return Ok(Redirect::to(&to).into_response());
             }
             Err(ChangeError::Invalid(errors)) => {
-                form.add_errors(&of_preference(errors, &subject.feature));
+                let errors = of_preference(errors, &subject.feature);
+                let for_operator = visitor.is_operator();
+                form.add_errors(&subject.t, &subject.known.feature, for_operator, &errors);
             }
             Err(ChangeError::Unexpected(_)) => {
                 let Subject {
@@ -236,16 +280,21 @@ pub(super) async fn save(
                 } = &subject;
                 let address = Path((tenant.to_string(), feature.to_string()));
                 subject = Subject::of(&app, &visitor, address).await?;
+                filled = PreferenceForm::of(&subject.source());
                 // Saving again keeps what is in the form.
                 form.version = version_of(subject.stored.as_ref());
                 let theirs = subject.stored.as_ref();
-                let theirs = theirs.map(|theirs| summary(&Plan::of(theirs, &subject.known), now()));
-                notice.conflict = Some(theirs.unwrap_or_else(|| "Not set".to_owned()));
+                let theirs = theirs.map(|theirs| {
+                    let plan = Plan::of(theirs, &subject.known);
+                    summary(&subject.t, &plan, now())
+                });
+                let not_set = || subject.t.text("summary-not-set");
+                notice.conflict = Some(theirs.unwrap_or_else(not_set));
             }
             Err(error) => return Err(error.into()),
         },
     }
-    let page = subject.page(&visitor, form, notice)?;
+    let page = subject.page(&visitor, form, &filled, notice)?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
@@ -268,9 +317,10 @@ async fn store(
             stored,
             ..subject.source()
         };
+        let filled = PreferenceForm::of(&source);
+        let preference = form.preference(&source, &filled);
         // What the form cannot say was found out before.
-        let preference = form.preference(&source).map_err(|_| ChangeError::Missing)?;
-        Ok(Some(preference))
+        preference.map(Some).map_err(|_| ChangeError::Missing)
     };
     edit(store, visitor, tenant, feature, change).await
 }
@@ -300,6 +350,22 @@ pub(super) async fn edit(
             edited,
         )
         .await
+}
+
+/// Why a change without a form was refused, in words of the visitor.
+fn refused(app: &App, visitor: &Visitor, feature: &FeatureType, error: ChangeError) -> Problem {
+    let ChangeError::Invalid(errors) = error else {
+        return error.into();
+    };
+    let known = app.store.feature(feature);
+    let reader = Reader {
+        t: &visitor.t,
+        feature: &known.feature,
+        fields: &[],
+        for_operator: visitor.is_operator(),
+    };
+    let words = reader.of_all(&of_preference(errors.clone(), feature));
+    Problem::from(errors).worded(words)
 }
 
 #[derive(Deserialize)]
@@ -333,8 +399,9 @@ pub(super) async fn switch(
             changed => changed?,
         };
     } else {
-        let actor = visitor.name();
-        app.store.switch(&tenant, &feature, false, actor).await?;
+        let switched = app.store.switch(&tenant, &feature, false, visitor.name());
+        let switched = switched.await;
+        switched.map_err(|error| refused(&app, &visitor, &feature, error))?;
     }
     let word = if sent.enabled { "on" } else { "off" };
     Ok(Redirect::to(&format!(
@@ -364,12 +431,13 @@ pub(super) async fn restore(
         .past(&ConfigId::of_preferences(&tenant), sent.version)
         .await?;
     let past = past.ok_or_else(|| {
-        Problem::bad_request("the history has no such version; choose another one")
+        let problem = Problem::bad_request("the history has no such version; choose another one");
+        problem.worded(visitor.t.text("problem-no-version"))
     })?;
     let past = past.as_ref().and_then(|past| own(past, &feature));
     let restored = |_: Option<&Map<String, Value>>| Ok(past.cloned());
     let restored = edit(&app.store, &visitor, &tenant, &feature, restored).await;
-    let (config, change) = restored?;
+    let (config, change) = restored.map_err(|error| refused(&app, &visitor, &feature, error))?;
     let before = config.map_or(0, |config| config.version - 1);
     Ok(Redirect::to(&format!(
         "/tenants/{tenant}/features/{feature}?saved={change}&before={before}"
@@ -384,6 +452,7 @@ pub(super) struct ArrivalQuery {
 /// Whether the agents know of a change.
 struct Arrival {
     arrived: bool,
+    /// Id of the text that says so.
     text: &'static str,
 }
 
@@ -401,9 +470,9 @@ impl Arrival {
             .count();
         let arrived = all > 0 && known == all;
         let text = match all {
-            0 => "Saved. The change takes effect once the service is running.",
-            _ if arrived => "Saved.",
-            _ => "Saved. The change takes effect in a moment …",
+            0 => "form-saved-later",
+            _ if arrived => "form-saved",
+            _ => "form-saved-soon",
         };
         Ok(Self { arrived, text })
     }
@@ -419,5 +488,6 @@ pub(super) async fn arrival(
     visitor.may_see(&tenant)?;
     let Arrival { arrived, text } =
         Arrival::of(&app.store, &FeatureType::new(&feature)?, change).await?;
+    let text = visitor.t.text(text);
     Ok(Json(json!({ "arrived": arrived, "text": text })))
 }

@@ -3,12 +3,12 @@
 use askama::Template;
 use chrono::{DateTime, Utc};
 use punctual_domain::{ClockChange, TenantId, Zone};
-use punctual_web::format::local;
 
-use super::form::in_words;
+use super::mistakes::Reader;
 use crate::{
     plan::{JobPlan, Plan, Run},
-    sentence::{sentence, zone_name},
+    sentence::{local, sentence, zone_name},
+    texts::Texts,
 };
 
 const MAX_RUNS: usize = 5;
@@ -16,7 +16,8 @@ const MAX_RUNS: usize = 5;
 /// What a preference comes to: when it runs next, or why it does not.
 #[derive(Debug, Template)]
 #[template(path = "runs.html")]
-pub(super) struct RunsFragment {
+pub(super) struct RunsFragment<'t> {
+    t: &'t Texts,
     /// Why it cannot run, or be stored.
     problems: Vec<String>,
     /// What it leaves open is not known here.
@@ -45,21 +46,29 @@ struct RunRow {
     note: Option<String>,
 }
 
-impl RunsFragment {
-    pub(super) fn of(plan: &Plan, tenant: &TenantId, now: DateTime<Utc>, utc: bool) -> Self {
+impl<'t> RunsFragment<'t> {
+    pub(super) fn of(
+        reader: &Reader<'t, '_>,
+        plan: &Plan,
+        tenant: &TenantId,
+        now: DateTime<Utc>,
+        utc: bool,
+    ) -> Self {
+        let t = reader.t;
         let plans = match plan {
             Plan::Known(plans) => plans.as_slice(),
             Plan::Unknown | Plan::Unreadable(_) => &[],
         };
         let several = plans.len() > 1;
+        let problem = plan.problem();
+        let problems = problem.into_iter().flat_map(|errors| &errors.0);
         Self {
-            problems: plan
-                .problem()
-                .map_or_else(Vec::new, |errors| errors.0.iter().map(in_words).collect()),
+            t,
+            problems: problems.map(|error| reader.of(error)).collect(),
             unknown: matches!(plan, Plan::Unknown),
             jobs: plans
                 .iter()
-                .filter_map(|plan| JobRuns::of(plan, tenant, now, several))
+                .filter_map(|plan| JobRuns::of(t, plan, tenant, now, several))
                 .collect(),
             // Beside a zone that is UTC, it would say the same.
             utc: utc
@@ -70,8 +79,9 @@ impl RunsFragment {
         }
     }
 
-    pub(super) fn invalid(problems: Vec<String>) -> Self {
+    pub(super) fn invalid(t: &'t Texts, problems: Vec<String>) -> Self {
         Self {
+            t,
             problems,
             unknown: false,
             jobs: Vec::new(),
@@ -82,7 +92,13 @@ impl RunsFragment {
 
 impl JobRuns {
     /// `None`: it cannot run.
-    fn of(plan: &JobPlan, tenant: &TenantId, now: DateTime<Utc>, several: bool) -> Option<Self> {
+    fn of(
+        t: &Texts,
+        plan: &JobPlan,
+        tenant: &TenantId,
+        now: DateTime<Utc>,
+        several: bool,
+    ) -> Option<Self> {
         let names = plan.jobs.iter().map(ToString::to_string);
         let name = several.then(|| names.collect::<Vec<_>>().join(", "));
         if !plan.enabled() {
@@ -96,45 +112,49 @@ impl JobRuns {
         }
         let slot = plan.slot()?;
         let run = |run: Run| RunRow {
-            local: local(&slot.zone, run.at),
+            local: local(t, &slot.zone, run.at),
             utc: run.at.format("%Y-%m-%d %H:%M").to_string(),
-            note: run.clock_change.map(|change| match change {
-                ClockChange::Skipped(time) => format!(
-                    "The clocks skip {time} on this day: the run is later by the same amount."
-                ),
-                ClockChange::Repeated(time) => {
-                    format!("The clocks show {time} twice on this day: the run is at the first.")
-                }
+            note: run.clock_change.map(|change| {
+                let (id, time) = match change {
+                    ClockChange::Skipped(time) => ("runs-skipped", time),
+                    ClockChange::Repeated(time) => ("runs-repeated", time),
+                };
+                t.text_of(id, "time", t.calendar().time(time))
             }),
         };
         Some(Self {
             name,
             enabled: true,
-            sentence: sentence(&slot.clone().without_ended_pause(now)),
-            zone: zone_name(&slot.zone),
+            sentence: sentence(t, &slot.clone().without_ended_pause(now)),
+            zone: zone_name(t, &slot.zone),
             runs: plan.runs(tenant, now).take(MAX_RUNS).map(run).collect(),
         })
     }
 }
 
 /// What a preference comes to in a line, such as `Every day at 09:00, UTC`, without a pause that has ended by `now`.
-pub(super) fn summary(plan: &Plan, now: DateTime<Utc>) -> String {
+pub(super) fn summary(t: &Texts, plan: &Plan, now: DateTime<Utc>) -> String {
     match plan {
-        Plan::Unreadable(_) => "Cannot run".to_owned(),
-        Plan::Unknown => "At the usual time".to_owned(),
-        _ if plan.problem().is_some() => "Cannot run".to_owned(),
-        _ if !plan.enabled() => "Off".to_owned(),
+        Plan::Unreadable(_) => t.text("summary-wrong"),
+        Plan::Unknown => t.text("summary-unknown"),
+        _ if plan.problem().is_some() => t.text("summary-wrong"),
+        _ if !plan.enabled() => t.text("summary-off"),
         Plan::Known(plans) => {
             let on = plans.iter().filter(|plan| plan.enabled());
             let slots = on.filter_map(JobPlan::slot);
-            let said = slots.map(|slot| sentence(&slot.clone().without_ended_pause(now)));
+            let said = slots.map(|slot| sentence(t, &slot.clone().without_ended_pause(now)));
             said.collect::<Vec<_>>().join("; ")
         }
     }
 }
 
 /// The next run of a preference, in its zone.
-pub(super) fn next_run(plan: &Plan, tenant: &TenantId, now: DateTime<Utc>) -> Option<String> {
+pub(super) fn next_run(
+    t: &Texts,
+    plan: &Plan,
+    tenant: &TenantId,
+    now: DateTime<Utc>,
+) -> Option<String> {
     let Plan::Known(plans) = plan else {
         return None;
     };
@@ -143,5 +163,9 @@ pub(super) fn next_run(plan: &Plan, tenant: &TenantId, now: DateTime<Utc>) -> Op
         Some((next.at, &plan.slot()?.zone))
     });
     let (at, zone) = next.min_by_key(|(at, _)| *at)?;
-    Some(format!("{} ({})", local(zone, at), zone_name(zone)))
+    let (when, zone) = (local(t, zone, at), zone_name(t, zone));
+    Some(t.with(
+        "runs-in-zone",
+        &[("when", when.into()), ("zone", zone.into())],
+    ))
 }

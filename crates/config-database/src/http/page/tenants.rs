@@ -8,31 +8,38 @@ use axum::{
     response::{Html, Redirect},
 };
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, TenantId};
+use punctual_domain::{FeatureType, TenantId, Zone};
 use punctual_web::Problem;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    form::{Usual, in_words},
+    form::Usual,
+    mistakes::Reader,
     overrides::pretty,
-    preference::title,
+    preference::{description, title},
     render,
     runs::{next_run, summary},
     visitor::Visitor,
 };
 use crate::{
-    http::App,
+    http::{
+        App,
+        auth::{LINK, UNSUBSCRIBE_LINK},
+    },
     plan::Plan,
+    sentence::local,
     store::{ConfigId, KnownFeature, PastConfig, now},
+    texts::Texts,
 };
 
 const VERSIONS_PER_PAGE: usize = 20;
 
 #[derive(Template)]
 #[template(path = "tenant.html")]
-struct TenantPage {
-    visitor: Visitor,
+struct TenantPage<'v> {
+    t: &'v Texts,
+    visitor: &'v Visitor,
     tenant: TenantId,
     features: Vec<FeatureState>,
     notice: Option<String>,
@@ -61,27 +68,37 @@ enum Stands {
 
 impl FeatureState {
     fn of(
+        visitor: &Visitor,
         name: String,
         preference: Option<&Value>,
         known: &KnownFeature,
         tenant: &TenantId,
     ) -> Self {
+        let t = &*visitor.t;
         let plan = preference
             .and_then(Value::as_object)
             .map(|preference| Plan::of(preference, known));
         let stands = match &plan {
             None => Stands::NotSet,
             Some(plan) => match plan.problem() {
-                Some(errors) => Stands::Wrong(errors.0.iter().map(in_words).collect()),
-                None if plan.enabled() => Stands::On(summary(plan, now())),
+                Some(errors) => {
+                    let reader = Reader {
+                        t,
+                        feature: &known.feature,
+                        fields: &[],
+                        for_operator: visitor.is_operator(),
+                    };
+                    Stands::Wrong(errors.0.iter().map(|error| reader.of(error)).collect())
+                }
+                None if plan.enabled() => Stands::On(summary(t, plan, now())),
                 None => Stands::Off,
             },
         };
         Self {
-            title: title(known, &name).to_owned(),
-            description: known.feature.description.clone(),
-            usual: Usual::of(known).sentence.is_some(),
-            next: plan.and_then(|plan| next_run(&plan, tenant, now())),
+            title: title(t, known, &name).to_owned(),
+            description: description(t, known).map(str::to_owned),
+            usual: Usual::is_known(known),
+            next: plan.and_then(|plan| next_run(t, &plan, tenant, now())),
             name,
             stands,
         }
@@ -113,6 +130,7 @@ pub(super) async fn overview(
     Query(query): Query<SwitchedQuery>,
 ) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
+    let t = &*visitor.t;
     let config = app.store.config(&ConfigId::of_preferences(&tenant)).await?;
     let value = config.map_or_else(Map::new, |config| config.config_value);
     // Tenants do not see what others have made up.
@@ -130,19 +148,23 @@ pub(super) async fn overview(
     for name in names {
         let known = app.store.feature(&FeatureType::new(&name)?);
         let preference = value.get(&name);
-        features.push(FeatureState::of(name, preference, &known, &tenant));
+        let state = FeatureState::of(&visitor, name, preference, &known, &tenant);
+        features.push(state);
     }
     let switched = query.switched.filter(|word| word == "on" || word == "off");
     let notice = switched.zip(query.feature).and_then(|(word, name)| {
         let feature = features.iter().find(|feature| feature.name == name)?;
-        Some(format!("{} is {word}.", feature.title))
+        let id = format!("list-switched-{word}");
+        Some(t.text_of(&id, "feature", &feature.title))
     });
-    render(&TenantPage {
-        visitor,
+    let page = TenantPage {
+        t,
+        visitor: &visitor,
         tenant,
         features,
         notice,
-    })
+    };
+    render(t, &page)
 }
 
 #[derive(Deserialize)]
@@ -165,8 +187,9 @@ pub(super) async fn open(
 
 #[derive(Template)]
 #[template(path = "history.html")]
-struct HistoryPage {
-    visitor: Visitor,
+struct HistoryPage<'v> {
+    t: &'v Texts,
+    visitor: &'v Visitor,
     tenant: TenantId,
     versions: Vec<VersionRow>,
     next_before: Option<i64>,
@@ -175,26 +198,43 @@ struct HistoryPage {
 /// A version, with what it changed.
 struct VersionRow {
     version: i64,
-    changed_at: DateTime<Utc>,
-    actor: String,
+    changed_at: String,
+    /// Who made it, in words.
+    by: String,
     changes: Vec<ChangeRow>,
     /// The whole value, for operators.
     raw: Option<String>,
+}
+
+/// Who made a change, in words. What the history keeps of a link is a text behind the tenant.
+fn by(t: &Texts, actor: &str) -> String {
+    let by_link = |(suffix, id): (&str, &'static str)| Some((actor.strip_suffix(suffix)?, id));
+    let found = [
+        (LINK, "history-by-link"),
+        (UNSUBSCRIBE_LINK, "history-by-unsubscribe"),
+    ]
+    .into_iter()
+    .find_map(by_link);
+    let (actor, id) = found.unwrap_or((actor, "history-by"));
+    t.text_of(id, "actor", actor)
 }
 
 /// What a version changed of a feature.
 struct ChangeRow {
     feature: String,
     title: String,
+    /// What it was, and what it is.
+    change: String,
     before: String,
-    after: String,
     /// The version that has it as it was before.
     restore: i64,
+    /// What the button says that brings it back.
+    restore_label: String,
 }
 
 impl ChangeRow {
     /// What is different between two values of a tenant's preferences.
-    fn between(app: &App, before: &PastValue, after: &PastValue) -> Vec<Self> {
+    fn between(app: &App, t: &Texts, before: &PastValue, after: &PastValue) -> Vec<Self> {
         let names: BTreeSet<&String> = before.value.keys().chain(after.value.keys()).collect();
         let changed = names
             .into_iter()
@@ -205,21 +245,27 @@ impl ChangeRow {
             let said = |value: &Map<String, Value>| {
                 let preference = value.get(name).and_then(Value::as_object);
                 preference.map_or_else(
-                    || "Not set".to_owned(),
+                    || t.text("summary-not-set"),
                     // A pause as it was chosen, ended or not.
-                    |preference| summary(&Plan::of(preference, &known), DateTime::<Utc>::MIN_UTC),
+                    |preference| {
+                        summary(t, &Plan::of(preference, &known), DateTime::<Utc>::MIN_UTC)
+                    },
                 )
             };
-            let (old, new) = (said(&before.value), said(&after.value));
+            let (old, mut new) = (said(&before.value), said(&after.value));
+            if old == new {
+                new = t.text("history-other-settings");
+            }
+            let title = title(t, &known, name);
+            let text = |id: &str, name: &str, value: &str| {
+                t.with(id, &[("before", old.as_str().into()), (name, value.into())])
+            };
             Self {
                 feature: name.clone(),
-                title: title(&known, name).to_owned(),
-                after: if old == new {
-                    "other settings".to_owned()
-                } else {
-                    new
-                },
-                before: old,
+                change: text("history-change", "after", &new),
+                restore_label: text("history-restore-feature", "feature", title),
+                title: title.to_owned(),
+                before: old.clone(),
                 restore: before.version,
             }
         };
@@ -254,6 +300,7 @@ pub(super) async fn history(
     Query(HistoryPageQuery { before }): Query<HistoryPageQuery>,
 ) -> Result<Html<String>, Problem> {
     let tenant = visitor.may_see(&tenant)?;
+    let t = &*visitor.t;
     let id = ConfigId::of_preferences(&tenant);
     let limit = VERSIONS_PER_PAGE as u32 + 1;
     let (past, more) = app
@@ -272,10 +319,11 @@ pub(super) async fn history(
         let after = PastValue::from(config);
         VersionRow {
             version: config.version,
-            changed_at: config.changed_at,
-            actor: config.actor.clone(),
-            changes: before
-                .map_or_else(Vec::new, |before| ChangeRow::between(&app, &before, &after)),
+            changed_at: local(t, &Zone::utc(), config.changed_at),
+            by: by(t, &config.actor),
+            changes: before.map_or_else(Vec::new, |before| {
+                ChangeRow::between(&app, t, &before, &after)
+            }),
             raw: visitor
                 .is_operator()
                 .then(|| pretty(&Value::Object(after.value))),
@@ -285,10 +333,12 @@ pub(super) async fn history(
     let shown = past.len().min(VERSIONS_PER_PAGE);
     let versions: Vec<VersionRow> = past.iter().enumerate().take(shown).map(row).collect();
     let last = versions.last().map(|last| last.version);
-    render(&HistoryPage {
-        visitor,
+    let page = HistoryPage {
+        t,
+        visitor: &visitor,
         tenant,
         next_before: last.filter(|_| more || past.len() > shown),
         versions,
-    })
+    };
+    render(t, &page)
 }

@@ -5,23 +5,34 @@
 //! as mail programs send it, or with the button of that page, switches the feature off and answers without a redirect, which
 //! mail programs do not follow. The page offers to undo it; what the token can do is to switch this one feature off and on.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::{
-    Form, RequestExt,
+    Extension, Form, RequestExt,
     extract::{FromRequest, Multipart, Path, Request, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use punctual_domain::{FeatureType, TenantId};
 use punctual_web::Problem;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{open::NO_REFERRER, preference::title, render};
+use super::{
+    language::{in_words_of, texts_of_tenant},
+    open::NO_REFERRER,
+    preference::title,
+    render,
+};
 use crate::{
-    http::{App, auth::Caller},
+    http::{
+        App,
+        auth::{Caller, UNSUBSCRIBE_LINK},
+    },
     keys::Scope,
     links::{TokenError, UnsubscribeClaims},
     plan::Plan,
+    texts::Texts,
 };
 
 /// What a POST asks for: field and value.
@@ -30,7 +41,8 @@ const UNDO: (&str, &str) = ("action", "undo");
 
 #[derive(Template)]
 #[template(path = "unsubscribe.html")]
-struct UnsubscribePage {
+struct UnsubscribePage<'t> {
+    t: &'t Texts,
     stands: Stands,
     feature: String,
 }
@@ -53,20 +65,31 @@ enum Stands {
 struct Subject {
     tenant: TenantId,
     feature: FeatureType,
+    /// Texts in the language that the link names, else in that of the tenant, else in that of the browser.
+    t: Arc<Texts>,
     /// What people call the feature.
     title: String,
 }
 
 impl Subject {
-    async fn of(app: &App, token: &SecretString) -> Result<Result<Self, Response>, Problem> {
+    /// What a link is for; else the page that says why it is for nothing, in the texts `t` for the browser that sends these headers.
+    async fn of(
+        app: &App,
+        t: Arc<Texts>,
+        headers: &HeaderMap,
+        token: &SecretString,
+    ) -> Result<Result<Self, Response>, Problem> {
         let token = token.expose_secret();
         let (stands, status) = match app.links.verify::<UnsubscribeClaims>(token).await? {
             Ok(claims) => {
+                let locale = claims.locale.as_ref();
+                let t = texts_of_tenant(app, &claims.sub, locale, headers).await?;
                 let known = app.store.feature(&claims.feature);
                 let subject = Self {
                     tenant: claims.sub,
-                    title: title(&known, claims.feature.as_str()).to_owned(),
+                    title: title(&t, &known, claims.feature.as_str()).to_owned(),
                     feature: claims.feature,
+                    t,
                 };
                 app.limits.known(&subject.caller())?;
                 return Ok(Ok(subject));
@@ -78,89 +101,106 @@ impl Subject {
             }
         };
         let page = UnsubscribePage {
+            t: &t,
             stands,
             feature: String::new(),
         };
-        Ok(Err((status, NO_REFERRER, render(&page)?).into_response()))
+        Ok(Err(
+            (status, NO_REFERRER, render(&t, &page)?).into_response()
+        ))
     }
 
     /// Who changes the preference, for the limit and the history.
     fn caller(&self) -> Caller {
         Caller {
-            name: format!("{} (unsubscribe link)", self.tenant),
+            name: format!("{}{UNSUBSCRIBE_LINK}", self.tenant),
             scope: Scope::Write,
             tenant_id: Some(self.tenant.clone()),
             link: None,
+            locale: None,
         }
     }
 
+    /// The page that asks, or that says that it is off.
+    async fn asked(&self, app: &App) -> Result<Response, Problem> {
+        let stored = app.store.preference(&self.tenant, &self.feature).await?;
+        let known = app.store.feature(&self.feature);
+        self.page(match stored {
+            Some(stored) if !Plan::of(&stored, &known).enabled() => Stands::Off,
+            // What nothing is stored for may be sent all the same.
+            Some(_) | None => Stands::Asks,
+        })
+    }
+
+    /// Does what was sent.
+    async fn changed(&self, app: &App, request: Request) -> Result<Response, Problem> {
+        let fields = fields_of(request).await?;
+        let sent = |wanted: (&str, &str)| {
+            let is_wanted =
+                |(name, value): &(String, String)| (name.as_str(), value.as_str()) == wanted;
+            fields.iter().any(is_wanted)
+        };
+        let on = match (sent(ONE_CLICK), sent(UNDO)) {
+            (true, false) => false,
+            (false, true) => true,
+            _ => {
+                let problem = Problem::bad_request(
+                    "the body is not `List-Unsubscribe=One-Click`; send it, or use the button of the page",
+                );
+                return Err(problem.worded(self.t.text("problem-not-one-click")));
+            }
+        };
+        let Self {
+            tenant, feature, ..
+        } = self;
+        let stored = app.store.preference(tenant, feature).await?;
+        let says_so = stored.as_ref().and_then(|stored| stored.get("enabled")) == Some(&on.into());
+        // There is something to undo only where something is stored.
+        if !says_so && (stored.is_some() || !on) {
+            let actor = self.caller().name;
+            app.store.switch(tenant, feature, on, &actor).await?;
+        }
+        self.page(if on { Stands::OnAgain } else { Stands::Off })
+    }
+
     fn page(&self, stands: Stands) -> Result<Response, Problem> {
-        let page: Html<String> = render(&UnsubscribePage {
+        let page = UnsubscribePage {
+            t: &self.t,
             stands,
             feature: self.title.clone(),
-        })?;
+        };
+        let page: Html<String> = render(&self.t, &page)?;
         Ok((NO_REFERRER, page).into_response())
     }
 }
 
 pub(super) async fn ask(
     State(app): State<App>,
+    Extension(t): Extension<Arc<Texts>>,
+    headers: HeaderMap,
     Path(token): Path<SecretString>,
 ) -> Result<Response, Problem> {
-    let subject = match Subject::of(&app, &token).await? {
+    let subject = match Subject::of(&app, t, &headers, &token).await? {
         Ok(subject) => subject,
         Err(refused) => return Ok(refused),
     };
-    subject.page(
-        match app
-            .store
-            .preference(&subject.tenant, &subject.feature)
-            .await?
-        {
-            Some(stored) if !Plan::of(&stored, &app.store.feature(&subject.feature)).enabled() => {
-                Stands::Off
-            }
-            // What nothing is stored for may be sent all the same.
-            Some(_) | None => Stands::Asks,
-        },
-    )
+    let answer = subject.asked(&app).await;
+    Ok(in_words_of(&subject.t, answer.into_response()))
 }
 
 pub(super) async fn change(
     State(app): State<App>,
+    Extension(t): Extension<Arc<Texts>>,
+    headers: HeaderMap,
     Path(token): Path<SecretString>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let subject = match Subject::of(&app, &token).await? {
+    let subject = match Subject::of(&app, t, &headers, &token).await? {
         Ok(subject) => subject,
         Err(refused) => return Ok(refused),
     };
-    let fields = fields_of(request).await?;
-    let sent = |wanted: (&str, &str)| {
-        let is_wanted =
-            |(name, value): &(String, String)| (name.as_str(), value.as_str()) == wanted;
-        fields.iter().any(is_wanted)
-    };
-    let on = match (sent(ONE_CLICK), sent(UNDO)) {
-        (true, false) => false,
-        (false, true) => true,
-        _ => {
-            return Err(Problem::bad_request(
-                "the body is not `List-Unsubscribe=One-Click`; send it, or use the button of the page",
-            ));
-        }
-    };
-    let Subject {
-        tenant, feature, ..
-    } = &subject;
-    let stored = app.store.preference(tenant, feature).await?;
-    let says_so = stored.as_ref().and_then(|stored| stored.get("enabled")) == Some(&on.into());
-    // There is something to undo only where something is stored.
-    if !says_so && (stored.is_some() || !on) {
-        let actor = subject.caller().name;
-        app.store.switch(tenant, feature, on, &actor).await?;
-    }
-    subject.page(if on { Stands::OnAgain } else { Stands::Off })
+    let answer = subject.changed(&app, request).await;
+    Ok(in_words_of(&subject.t, answer.into_response()))
 }
 
 /// The fields of a form: mail programs send either encoding.

@@ -1,7 +1,10 @@
 //! Who looks at the pages: signed in with a key, for twelve hours, by a cookie of which only the hash is kept.
 
+use std::sync::Arc;
+
+use askama::filters::{Html, escape};
 use axum::{
-    Form,
+    Extension, Form,
     extract::{
         FromRequestParts, MatchedPath, Query, RawPathParams, State, rejection::FormRejection,
     },
@@ -19,7 +22,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    KEY_HINT, SITE,
+    SITE,
+    language::{PageTexts, SeenByOperator, texts_for, texts_of_tenant},
     open::{LinkSession, ended},
 };
 use crate::{
@@ -27,6 +31,7 @@ use crate::{
     keys::Scope,
     links::Features,
     store::now,
+    texts::Texts,
 };
 
 /// Links to the pages from elsewhere find the visitor signed in.
@@ -42,6 +47,8 @@ pub(super) struct Visitor {
     /// The session's cookie; `None` where no key is asked for, and where a link has let the visitor in.
     token: Option<String>,
     csrf: String,
+    /// Texts in the visitor's language.
+    pub(super) t: Arc<Texts>,
 }
 
 impl Visitor {
@@ -79,9 +86,10 @@ impl Visitor {
     pub(super) fn may_see(&self, tenant: &str) -> Result<TenantId, Problem> {
         let tenant = TenantId::new(tenant)?;
         match self.tenant() {
-            Some(own) if *own != tenant => Err(Problem::forbidden(
-                "this key is for another tenant's preferences",
-            )),
+            Some(own) if *own != tenant => {
+                let problem = Problem::forbidden("this key is for another tenant's preferences");
+                Err(problem.worded(self.t.text("problem-other-tenant")))
+            }
             _ => Ok(tenant),
         }
     }
@@ -121,7 +129,8 @@ impl Visitor {
         if self.can_write() {
             Ok(())
         } else {
-            Err(Problem::forbidden("this key is read-only"))
+            let problem = Problem::forbidden("this key is read-only");
+            Err(problem.worded(self.t.text("form-view-only")))
         }
     }
 
@@ -132,9 +141,8 @@ impl Visitor {
         if same {
             Ok(())
         } else {
-            Err(Problem::forbidden(
-                "the form is out of date; reload the page",
-            ))
+            let problem = Problem::forbidden("the form is out of date; reload the page");
+            Err(problem.worded(self.t.text("problem-outdated-form")))
         }
     }
 }
@@ -159,7 +167,7 @@ impl FromRequestParts<App> for Visitor {
         let caller = caller.map_err(Problem::into_response)?;
         let Some(caller) = caller else {
             if is_framed(&parts.headers) && !app.embedding.origins.is_empty() {
-                return Err(ended());
+                return Err(ended(&texts_of(parts)));
             }
             return Err(to_sign_in(&parts.method, &parts.uri, &parts.headers).into_response());
         };
@@ -169,11 +177,26 @@ impl FromRequestParts<App> for Visitor {
             let derived = blake3::derive_key("punctual config database forms", token.as_bytes());
             blake3::Hash::from_bytes(derived).to_hex().to_string()
         });
-        Ok(Self {
+        let t = match &caller.tenant_id {
+            Some(tenant) => {
+                let texts = texts_of_tenant(app, tenant, None, &parts.headers).await;
+                texts.map_err(|error| Problem::from(error).into_response())?
+            }
+            None => texts_of(parts),
+        };
+        PageTexts::leave(&parts.extensions, &t);
+        let visitor = Self {
             caller,
             token,
             csrf,
-        })
+            t,
+        };
+        if visitor.is_operator()
+            && let Some(seen) = parts.extensions.get::<SeenByOperator>()
+        {
+            seen.note();
+        }
+        Ok(visitor)
     }
 }
 
@@ -181,12 +204,13 @@ impl Visitor {
     /// The visitor whom a link has let in, at an address that the link is for: the list of the tenant's features, the pages
     /// of its features, and everything else of the tenant only with a link for all features.
     async fn by_link(parts: &mut Parts, app: &App, session: LinkSession) -> Result<Self, Problem> {
-        let LinkSession { caller, csrf } = session;
+        let LinkSession { caller, csrf, .. } = session;
         app.limits.known(&caller)?;
         let visitor = Self {
             caller,
             token: None,
             csrf,
+            t: texts_of(parts),
         };
         let parameters = RawPathParams::from_request_parts(parts, app).await;
         let parameters = parameters.map_err(|error| Problem::bad_request(error.to_string()))?;
@@ -202,9 +226,16 @@ impl Visitor {
         if allowed {
             Ok(visitor)
         } else {
-            Err(Problem::forbidden("this link is for other preferences"))
+            let problem = Problem::forbidden("this link is for other preferences");
+            Err(problem.worded(visitor.t.text("problem-other-link")))
         }
     }
+}
+
+/// The texts that the request has been found to want.
+fn texts_of(parts: &Parts) -> Arc<Texts> {
+    let texts = parts.extensions.get::<Arc<Texts>>();
+    texts.map_or_else(|| texts_for(&parts.headers), Arc::clone)
 }
 
 /// Whose session the token is of. Tokens that are none count as wrong keys.
@@ -222,12 +253,22 @@ async fn signed_in(app: &App, peer: Peer, token: &str) -> Result<Option<Caller>,
     Ok(caller)
 }
 
-pub(super) async fn form(Query(SignInQuery { next }): Query<SignInQuery>) -> Response {
-    SITE.sign_in(KEY_HINT, next, false)
+/// The sign-in page.
+fn sign_in_page(t: &Texts, next: Option<String>, refused: bool) -> Response {
+    let Ok(key_hint) = escape(t.text("sign-in-hint"), Html);
+    SITE.sign_in(&t.words(), &key_hint.to_string(), next, refused)
+}
+
+pub(super) async fn form(
+    Extension(t): Extension<Arc<Texts>>,
+    Query(SignInQuery { next }): Query<SignInQuery>,
+) -> Response {
+    sign_in_page(&t, next, false)
 }
 
 pub(super) async fn sign_in(
     State(app): State<App>,
+    Extension(t): Extension<Arc<Texts>>,
     peer: Peer,
     headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
@@ -239,7 +280,7 @@ pub(super) async fn sign_in(
     let key = hash(&key);
     let holder = app.holder_at(peer, key, "refused at sign-in").await?;
     if holder.is_none() {
-        return Ok(SITE.sign_in(KEY_HINT, next, true));
+        return Ok(sign_in_page(&t, next, true));
     }
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     app.store

@@ -50,11 +50,11 @@ impl Quarantine {
                 Some(tenant)
                     if list.tenants.len() < MAX_LISTED || list.tenants.contains_key(&tenant) =>
                 {
-                    list.tenants.insert(tenant, FieldErrors(vec![error]));
+                    list.tenants.insert(tenant, FieldErrors(vec![*error]));
                 }
                 // A server that sends it again and again has one such entry.
                 None if list.others.contains(&error) => {}
-                None if list.others.len() < MAX_LISTED_UNATTRIBUTED => list.others.push(error),
+                None if list.others.len() < MAX_LISTED_UNATTRIBUTED => list.others.push(*error),
                 _ => list.more += 1,
             }
         });

@@ -8,7 +8,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    FeatureType, FieldError, MAX_DEPTH, MAX_PREFERENCE_BYTES, PreferenceRecord, TenantId,
+    FeatureType, FieldError, FieldErrorKind, MAX_DEPTH, MAX_PREFERENCE_BYTES, PreferenceRecord,
+    TenantId,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -34,7 +35,7 @@ pub(super) struct RejectedEntry {
     /// Whose it is, if that can be read.
     pub(super) tenant: Option<TenantId>,
     /// Where it stands, and what is wrong with it.
-    pub(super) error: FieldError,
+    pub(super) error: Box<FieldError>,
 }
 
 /// An object of an answer: its members, not yet read, and where it stands.
@@ -159,6 +160,7 @@ fn rejected_entry(place: &str, json: Option<&[u8]>, problem: &str, remedy: &str)
         value: json.map(|json| plain(&String::from_utf8_lossy(&json[..json.len().min(240)]), 60)),
         problem: plain(problem, 200),
         remedy: remedy.to_owned(),
+        kind: FieldErrorKind::Other,
     }
 }
 
@@ -249,7 +251,7 @@ impl Groups {
             if let Err(error) = self.add_group(&place, json) {
                 self.leave_out(RejectedEntry {
                     tenant: None,
-                    error,
+                    error: Box::new(error),
                 });
             }
         }
@@ -302,7 +304,7 @@ impl Groups {
     ) -> Result<PreferenceRecord, RejectedEntry> {
         let nameless = |error| RejectedEntry {
             tenant: None,
-            error,
+            error: Box::new(error),
         };
         let (tenant_id, entry) = if let Ok(Value::String(id)) = read(json, 0) {
             (tenant(place, json, &id).map_err(nameless)?, None)
@@ -338,7 +340,7 @@ impl Groups {
             }),
             Err(error) => Err(RejectedEntry {
                 tenant: Some(tenant_id),
-                error,
+                error: Box::new(error),
             }),
         }
     }
@@ -423,7 +425,7 @@ impl RawChange {
             Err(error) => {
                 let what = FeedEntry::Rejected(RejectedEntry {
                     tenant: None,
-                    error,
+                    error: Box::new(error),
                 });
                 return Self { id: None, what };
             }
@@ -433,7 +435,7 @@ impl RawChange {
             _ if is_about_another(&entry, feature) => FeedEntry::Other,
             Err(error) => FeedEntry::Rejected(RejectedEntry {
                 tenant: None,
-                error,
+                error: Box::new(error),
             }),
             Ok(tenant_id) => match id
                 .as_ref()
@@ -448,7 +450,7 @@ impl RawChange {
                 },
                 Err(error) => FeedEntry::Rejected(RejectedEntry {
                     tenant: Some(tenant_id),
-                    error,
+                    error: Box::new(error),
                 }),
             },
         };
@@ -551,7 +553,7 @@ pub(super) fn tenant_config(
     };
     Ok(record().map_err(|error| RejectedEntry {
         tenant: Some(tenant.clone()),
-        error,
+        error: Box::new(error),
     }))
 }
 
