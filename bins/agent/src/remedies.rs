@@ -30,6 +30,12 @@ pub(crate) fn remedy(kind: &FindingKind) -> String {
         FindingKind::Quarantine(_) => {
             "Correct them in the Config Database; `punctual-agent quarantine` lists them"
         }
+        FindingKind::Expired(job_id) => {
+            return format!(
+                "{usual}. `punctual-agent backfill {job_id} --from DATE --to DATE --preview` counts them, too"
+            );
+        }
+        FindingKind::Waiting(_) => return format!("{usual} (BATCH_MAX_CONCURRENT_ITEMS)"),
         FindingKind::DeliveryGivenUp(_) => {
             "Bring the destination back, or replace it in `deliver` of the job by one other of the same kind; then deliver \
              again on the operations page. If the job delivers to none or several others of the kind, the results go to \
@@ -84,6 +90,14 @@ mod tests {
             (
                 FindingKind::DeadLetters(job.clone()),
                 "`punctual-agent dead-letters list --job posts`",
+            ),
+            (
+                FindingKind::Expired(job.clone()),
+                "`punctual-agent backfill posts --from",
+            ),
+            (
+                FindingKind::Waiting(job.clone()),
+                "BATCH_MAX_CONCURRENT_ITEMS",
             ),
             (FindingKind::Quarantine(job), "`punctual-agent quarantine`"),
         ] {

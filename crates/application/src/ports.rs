@@ -63,9 +63,9 @@ pub use config_database::{
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 pub use operations::{
-    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, FailingDeliveries,
-    JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Redelivery, ReplicaLease, Request,
-    StoredDelivery,
+    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, ExpiredItems,
+    FailingDeliveries, JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Redelivery,
+    ReplicaLease, Request, StoredDelivery, WaitingWork,
 };
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};

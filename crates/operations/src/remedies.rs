@@ -37,6 +37,14 @@ pub fn remedy(kind: &FindingKind) -> String {
         }
         FindingKind::DeadLetters(_) => "Replay or discard them",
         FindingKind::Quarantine(_) => "Correct them in the Config Database",
+        FindingKind::Expired(_) => {
+            "Find out why they waited: see the batches that skipped items. Then backfill the dates on the job's page, which \
+             counts what has not run before it runs it. If the work may begin later, set `expires_after` of the job"
+        }
+        FindingKind::Waiting(_) => {
+            "Start the agent if none runs. If work takes too long, add a replica, raise the limits of concurrent items, or \
+             spread the popular times with `spread_minutes`"
+        }
         _ => "See the log",
     };
     text.to_owned()
@@ -80,6 +88,8 @@ pub fn link(kind: &FindingKind) -> String {
             format!("/deliveries?job={job_id}")
         }
         FindingKind::Paused(job_id) => format!("/jobs/{job_id}"),
+        FindingKind::Expired(job_id) => format!("/batches?job={job_id}"),
+        FindingKind::Waiting(job_id) => format!("/batches?job={job_id}&status=queued"),
         FindingKind::Preferences { jobs, .. } => match jobs.as_slice() {
             [job_id] => format!("/jobs/{job_id}"),
             _ => "/jobs".to_owned(),

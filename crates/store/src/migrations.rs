@@ -40,6 +40,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0009_rare_states"
     "0010_shards"
     "0011_findings"
+    "0012_counts"
 };
 
 #[cfg(feature = "postgres")]
@@ -53,6 +54,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0007_rare_states"
     "0008_shards"
     "0009_findings"
+    "0010_counts"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -85,7 +87,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 20] = [
+const TABLES: [(&str, i64); 21] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -106,6 +108,7 @@ const TABLES: [(&str, i64); 20] = [
     ("preferences", 6),
     ("shards", 8),
     ("acknowledgements", 9),
+    ("expired_items", 10),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

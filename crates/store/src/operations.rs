@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{
-    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, FailingDeliveries,
-    JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Page, Paged, Redelivery, ReplicaLease,
-    Request, StoreError, StoredDelivery,
+    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, ExpiredItems,
+    FailingDeliveries, JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Page, Paged,
+    Redelivery, ReplicaLease, Request, StoreError, StoredDelivery, WaitingWork,
 };
 use punctual_domain::{Delivery, JobId};
 use serde_json::Value as Json;
@@ -120,6 +120,49 @@ pub(crate) const REASONS: &str = "SELECT d.job_id, d.reason, count(*)
            FROM (SELECT DISTINCT job_id FROM @dead_letters WHERE state = 'open') o) j
      CROSS JOIN @dead_letters d WHERE d.job_id = j.job_id AND d.id >= j.from_id AND d.state = 'open'
      GROUP BY d.job_id, d.reason ORDER BY d.job_id, count(*) DESC, d.reason";
+
+/// Items that have expired since the hour `$1`, as the database has counted them.
+pub(crate) const EXPIRED_ITEMS: &str = "SELECT job_id, CAST(sum(items) AS BIGINT), min(first_at)
+     FROM @expired_items WHERE hour >= $1 GROUP BY job_id ORDER BY job_id";
+
+impl FromRow for ExpiredItems {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            job_id: row.parse()?,
+            items: row.next()?,
+            since: row.next()?,
+        })
+    }
+}
+
+/// Batches that have been due since `$1` or longer and have not begun: the first `$2`. `$3`: how long ago the last heartbeat of a
+/// process that is alive may be, in microseconds.
+pub(crate) const WAITING_WORK: &str =
+    "SELECT w.job_id, count(*), CAST(sum(w.total) AS BIGINT), min(w.since),
+         EXISTS (SELECT 1 FROM @batches r WHERE r.status = 'running' AND r.job_id = w.job_id),
+         (SELECT count(*) FROM @processes p WHERE p.last_seen > @now() - $3)
+     FROM (SELECT b.job_id, b.total, @greatest(b.scheduled_at, b.created_at) AS since FROM @batches b
+           WHERE b.status = 'queued' AND b.scheduled_at <= $1 AND b.created_at <= $1
+           ORDER BY b.scheduled_at LIMIT $2) w
+     GROUP BY w.job_id ORDER BY w.job_id";
+
+impl FromRow for WaitingWork {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            job_id: row.parse()?,
+            batches: row.next()?,
+            items: row.next()?,
+            since: row.next()?,
+            others_run: row.next()?,
+            live_processes: row.next()?,
+        })
+    }
+}
+
+/// The hour in which an instant is, since 1970, as the database counts.
+fn hour_of(at: DateTime<Utc>) -> i64 {
+    at.timestamp().div_euclid(3_600)
+}
 
 /// Deliveries of batches that are over.
 pub(crate) const DELIVERIES: &str =
@@ -297,6 +340,20 @@ impl OperatorStore for Store {
             })
         };
         jobs.into_iter().map(open).collect()
+    }
+
+    async fn expired_items(&self, since: DateTime<Utc>) -> Result<Vec<ExpiredItems>, StoreError> {
+        let since = values![hour_of(since)];
+        self.database.fetch(EXPIRED_ITEMS, since).await
+    }
+
+    async fn waiting_work(
+        &self,
+        due_before: DateTime<Utc>,
+    ) -> Result<Vec<WaitingWork>, StoreError> {
+        let silent = ReplicaLease::UNRESPONSIVE_AFTER.num_microseconds();
+        let waiting = values![due_before, WaitingWork::MAX_BATCHES, silent];
+        self.database.fetch(WAITING_WORK, waiting).await
     }
 
     async fn deliveries(

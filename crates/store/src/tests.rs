@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
         BatchReader, BatchStore, ChunkQueue, ClaimLimits, Claimant, Clock, DeadLetterFilter,
-        Deliveries, DeliveryFilter, Leadership, OperatorStore, Page, StoreErrorKind, SystemClock,
-        WorkQueue,
+        Deliveries, DeliveryFilter, ExpiredItems, Leadership, OperatorStore, Page, StoreErrorKind,
+        SystemClock, WaitingWork, WorkQueue,
     },
     testing::contract,
 };
@@ -76,6 +76,8 @@ on_both! {
     what_is_damaged_stops_no_other
     keeps_what_operators_see
     sums_up_open_dead_letters_by_job
+    sums_up_what_has_expired
+    sums_up_what_is_due_and_has_not_begun
     removes_what_was_discarded_long_ago_in_portions
     every_character_is_kept_or_replaced
     pages_are_in_the_order_of_bytes_whatever_the_database_thinks
@@ -608,6 +610,77 @@ async fn sums_up_open_dead_letters_by_job(store: Store) {
     assert_eq!((b.count, counts), (7, vec![2, 1, 1, 1, 1]));
 }
 
+async fn sums_up_what_has_expired(store: Store) {
+    let now: DateTime<Utc> = "2026-11-27T12:30:00Z".parse().unwrap();
+    let late = batch("a", now, &items(0..4), 2);
+    store
+        .enqueue(firing(vec![late.clone()]), now)
+        .await
+        .unwrap();
+    for (turn, chunk) in late.chunks.iter().enumerate() {
+        let at = now + TimeDelta::hours(turn as i64);
+        let claimant = claimant();
+        store.claim(chunk, claimant, at).await.unwrap();
+        let skipped = |(item, reason): (&ItemId, &str)| ItemResult {
+            status: ItemStatus::Skipped,
+            output: None,
+            error: Some(reason.to_owned()),
+            ..succeeded(item, serde_json::Value::Null, at)
+        };
+        let reasons = ["expired", if turn == 0 { "expired" } else { "cancelled" }];
+        let results: Vec<ItemResult> = chunk.items.iter().zip(reasons).map(skipped).collect();
+        for _ in 0..2 {
+            let committed = store.commit(chunk, claimant.token, &results).await;
+            committed.unwrap();
+        }
+    }
+    let since = async |at: DateTime<Utc>| store.expired_items(at).await.unwrap();
+    let of_a = |items, since| ExpiredItems {
+        job_id: JobId::new("a").unwrap(),
+        items,
+        since,
+    };
+    let hour = TimeDelta::hours(1);
+    // Hours count as a whole.
+    assert_eq!(since(now + TimeDelta::minutes(20)).await, [of_a(3, now)]);
+    assert_eq!(since(now + hour).await, [of_a(1, now + hour)]);
+    assert_eq!(since(now + hour + hour).await, []);
+}
+
+async fn sums_up_what_is_due_and_has_not_begun(store: Store) {
+    let now: DateTime<Utc> = "2026-11-27T12:30:00Z".parse().unwrap();
+    let minutes = |n| now - TimeDelta::minutes(n);
+    let one = batch("a", minutes(60), &items(0..3), 1);
+    let other = batch("a", minutes(7), &items(3..5), 1);
+    let recent = batch("b", minutes(60), &items(0..1), 1);
+    // What is made up for waits only since it came into the queue.
+    for (batch, at) in [
+        (&one, minutes(10)),
+        (&other, minutes(7)),
+        (&recent, minutes(4)),
+    ] {
+        let stored = store.enqueue(firing(vec![batch.clone()]), at);
+        stored.await.unwrap();
+    }
+    let waiting = async || store.waiting_work(minutes(5)).await.unwrap();
+    let of_a = |batches, items, since, others_run, live_processes| WaitingWork {
+        job_id: JobId::new("a").unwrap(),
+        batches,
+        items,
+        since,
+        others_run,
+        live_processes,
+    };
+    assert_eq!(waiting().await, [of_a(2, 5, minutes(10), false, 0)]);
+    let claimant = claimant();
+    store.heartbeat(claimant.process).await.unwrap();
+    let begun = store.claim(&one.chunks[0], claimant, now).await.unwrap();
+    assert_eq!(begun.items.len(), 1);
+    assert_eq!(waiting().await, [of_a(1, 2, minutes(7), true, 1)]);
+    assert!(store.cancel(other.batch_id).await.unwrap());
+    assert_eq!(waiting().await, []);
+}
+
 async fn removes_what_was_discarded_long_ago_in_portions(store: Store) {
     dead_letters(&store, "a", "discarded", 2_500, &["down"]).await;
     dead_letters(&store, "a", "open", 2, &["down"]).await;
@@ -731,6 +804,14 @@ async fn what_is_read_every_second_or_grows_for_ever_is_found_by_an_index() {
         (
             crate::operations::ACTIVITY.to_owned(),
             "batches_newest (scheduled_at>?)",
+        ),
+        (
+            crate::operations::EXPIRED_ITEMS.to_owned(),
+            "expired_items USING PRIMARY KEY (hour>?)",
+        ),
+        (
+            crate::operations::WAITING_WORK.to_owned(),
+            "batches_of_status (status=? AND scheduled_at<?)",
         ),
         (log("action"), "audit_log_of_action (action=? AND id<?)"),
         (log("subject"), "audit_log_of_subject (subject=? AND id<?)"),

@@ -33,6 +33,15 @@ pub trait OperatorStore: Send + Sync {
     /// The open dead letters in sum, by job.
     async fn open_dead_letters(&self) -> Result<Vec<OpenDeadLetters>, StoreError>;
 
+    /// Items that were skipped since then because they had not begun in time, in sum, by job. What was skipped in the hour of that
+    /// instant counts as a whole.
+    async fn expired_items(&self, since: DateTime<Utc>) -> Result<Vec<ExpiredItems>, StoreError>;
+
+    /// Batches that were due and in the queue by then, and have not begun, in sum, by job: of those that have been due longest, at
+    /// most [`WaitingWork::MAX_BATCHES`].
+    async fn waiting_work(&self, due_before: DateTime<Utc>)
+    -> Result<Vec<WaitingWork>, StoreError>;
+
     /// Deliveries of batches that are over, newest first.
     async fn deliveries(
         &self,
@@ -107,6 +116,39 @@ impl OpenDeadLetters {
     pub const SEARCHED: u32 = 1_000;
     /// Number of reasons.
     pub const MAX_REASONS: u32 = 5;
+}
+
+/// Items of a job that were skipped because they had not begun in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiredItems {
+    /// The job.
+    pub job_id: JobId,
+    /// Number of items.
+    pub items: u64,
+    /// When the first of them was skipped.
+    pub since: DateTime<Utc>,
+}
+
+/// Batches of a job that are due and have not begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingWork {
+    /// The job.
+    pub job_id: JobId,
+    /// Number of batches.
+    pub batches: u64,
+    /// Number of their items.
+    pub items: u64,
+    /// Since when the first of them has been due and in the queue.
+    pub since: DateTime<Utc>,
+    /// Whether another batch of the job has begun and is not over.
+    pub others_run: bool,
+    /// Number of processes, of all jobs, that sent a heartbeat within [`ReplicaLease::UNRESPONSIVE_AFTER`].
+    pub live_processes: u64,
+}
+
+impl WaitingWork {
+    /// Number of batches that are looked at.
+    pub const MAX_BATCHES: u32 = 10_000;
 }
 
 /// Selects deliveries; the default selects all.

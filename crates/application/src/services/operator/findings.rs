@@ -11,6 +11,8 @@
 //! that is known, and what the store tells is forgotten once it is over.
 
 mod coverage;
+mod expired;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -145,6 +147,10 @@ pub enum FindingKind {
     DeadLetters(JobId),
     /// Preferences for a job cannot be used.
     Quarantine(JobId),
+    /// Items of a job were skipped in the last day because they had not begun in time.
+    Expired(JobId),
+    /// Batches of a job are due and do not begin.
+    Waiting(JobId),
 }
 
 impl FindingKind {
@@ -173,6 +179,8 @@ impl FindingKind {
             Self::Replica(process) => format!("replica/{process}"),
             Self::DeadLetters(job_id) => format!("dead-letters/{job_id}"),
             Self::Quarantine(job_id) => format!("quarantine/{job_id}"),
+            Self::Expired(job_id) => format!("expired/{job_id}"),
+            Self::Waiting(job_id) => format!("waiting/{job_id}"),
         }
     }
 
@@ -187,7 +195,9 @@ impl FindingKind {
             | Self::DeliveryFailing(of)
             | Self::DeliveryGivenUp(of)
             | Self::DeadLetters(of)
-            | Self::Quarantine(of) => of == job_id,
+            | Self::Quarantine(of)
+            | Self::Expired(of)
+            | Self::Waiting(of) => of == job_id,
             Self::Store | Self::NotPlannedYet | Self::NotPlanned | Self::Replica(_) => false,
         }
     }
@@ -195,9 +205,10 @@ impl FindingKind {
     /// How bad it is, as long as the process does its main work.
     fn severity(&self) -> Severity {
         match self {
-            Self::DeadLetters(_) | Self::Quarantine(_) | Self::DeliveryGivenUp(_) => {
-                Severity::Notice
-            }
+            Self::DeadLetters(_)
+            | Self::Quarantine(_)
+            | Self::DeliveryGivenUp(_)
+            | Self::Expired(_) => Severity::Notice,
             _ => Severity::Warning,
         }
     }
@@ -321,6 +332,12 @@ impl Findings {
         }
     }
 
+    /// Whether there is a finding of this kind.
+    fn have(&self, kind: &FindingKind) -> bool {
+        let mut all = self.not_ready.iter().chain(&self.warnings);
+        all.any(|finding| finding.kind == *kind)
+    }
+
     /// Everything: what is acknowledged last, and the worst first.
     #[must_use]
     pub fn all(&self) -> Vec<&Finding> {
@@ -438,7 +455,7 @@ impl Operator {
     }
 
     /// Everything that an operator should look at: what this process does not do, jobs that fail, unresponsive replicas, items
-    /// that failed for good, and preferences that cannot be used. What an operator has acknowledged says so.
+    /// that failed for good or expired, work that does not begin, and preferences that cannot be used. What an operator has acknowledged says so.
     ///
     /// # Errors
     /// The store fails.
@@ -446,7 +463,9 @@ impl Operator {
         // First: what is acknowledged while this looks is not over.
         let known = self.operations.acknowledgements().await?;
         let (mut findings, now) = (self.readiness().await, self.clock.now());
-        for replica in self.operations.replica_leases().await? {
+        let replicas = self.operations.replica_leases().await?;
+        let held: u64 = replicas.iter().map(|replica| replica.chunks).sum();
+        for replica in replicas {
             if replica.is_unresponsive(now) {
                 let last = replica.last_seen.map_or_else(
                     || "last heartbeat unknown".to_owned(),
@@ -459,6 +478,8 @@ impl Operator {
                 findings.add(false, Finding::new(kind, what, replica.last_seen).begun());
             }
         }
+        self.waiting_findings(&mut findings, now, held).await?;
+        self.expired_findings(&mut findings, now).await?;
         for letters in self.operations.open_dead_letters().await? {
             self.failing_job(&mut findings, letters).await?;
         }
@@ -484,7 +505,7 @@ impl Operator {
             let (kind, about) = id.split_once('/').unwrap_or((id, ""));
             let is_shared = match kind {
                 "store" | "paused" | "job-failing" | "dead-letters" | "delivery-failing"
-                | "delivery-given-up" | "replica" => true,
+                | "delivery-given-up" | "replica" | "expired" | "waiting" => true,
                 "quarantine" => self.has_read_preferences(about),
                 _ => false,
             };

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod acknowledgements;
+mod overdue;
 mod settled;
 
 fn operator(store: &Arc<FakeStore>) -> Operator {

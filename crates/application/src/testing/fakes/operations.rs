@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_domain::{DeadLetter, DeadLetterState, JobId, Trigger};
+use punctual_domain::{BatchStatus, DeadLetter, DeadLetterState, JobId, SkipReason, Trigger};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -14,9 +14,9 @@ use super::{
     paged,
 };
 use crate::ports::{
-    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, FailingDeliveries,
-    JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Page, Paged, Redelivery, ReplicaLease,
-    Request, StoreError, StoredDelivery,
+    Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, ExpiredItems,
+    FailingDeliveries, JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Page, Paged,
+    Redelivery, ReplicaLease, Request, StoreError, StoredDelivery, WaitingWork,
 };
 
 /// How long a request is remembered.
@@ -155,6 +155,61 @@ impl OperatorStore for FakeStore {
             }
         };
         Ok(jobs.into_iter().map(in_sum).collect())
+    }
+
+    async fn expired_items(&self, since: DateTime<Utc>) -> Result<Vec<ExpiredItems>, StoreError> {
+        let hour = |at: DateTime<Utc>| at.timestamp().div_euclid(3_600);
+        let tables = self.tables();
+        let mut jobs: BTreeMap<JobId, ExpiredItems> = BTreeMap::new();
+        for skipped in tables.skipped.values() {
+            let result = &skipped.result;
+            let at = result.finished_at.unwrap_or(result.started_at);
+            let expired = result.error.as_deref() == Some(SkipReason::Expired.as_str());
+            if !expired || hour(at) < hour(since) {
+                continue;
+            }
+            let job_id = skipped.job_id.clone();
+            let of_job = jobs.entry(job_id.clone()).or_insert(ExpiredItems {
+                job_id,
+                items: 0,
+                since: at,
+            });
+            of_job.items += 1;
+            of_job.since = of_job.since.min(at);
+        }
+        Ok(jobs.into_values().collect())
+    }
+
+    async fn waiting_work(
+        &self,
+        due_before: DateTime<Utc>,
+    ) -> Result<Vec<WaitingWork>, StoreError> {
+        let tables = self.tables();
+        let running = |job_id: &JobId| {
+            let mut batches = tables.batches.values();
+            batches.any(|one| one.job_id == *job_id && one.status == BatchStatus::Running)
+        };
+        let alive = tables.heartbeats.values().filter(|beat| **beat > 0).count();
+        let mut jobs: BTreeMap<JobId, WaitingWork> = BTreeMap::new();
+        for batch in tables.batches.values() {
+            let since = batch.scheduled_at.max(batch.created_at);
+            if batch.status != BatchStatus::Queued || since > due_before {
+                continue;
+            }
+            let job_id = batch.job_id.clone();
+            let of_job = jobs.entry(job_id.clone()).or_insert(WaitingWork {
+                others_run: running(&job_id),
+                job_id,
+                batches: 0,
+                items: 0,
+                since,
+                live_processes: alive as u64,
+            });
+            of_job.batches += 1;
+            of_job.items += batch.total;
+            of_job.since = of_job.since.min(since);
+        }
+        Ok(jobs.into_values().collect())
     }
 
     async fn deliveries(

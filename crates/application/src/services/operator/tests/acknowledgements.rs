@@ -6,25 +6,25 @@ use super::*;
 use crate::ports::Unreadable;
 
 /// The finding by an id, if there is one.
-async fn finding(operator: &Operator, id: &str) -> Option<Finding> {
+pub(super) async fn finding(operator: &Operator, id: &str) -> Option<Finding> {
     let findings = operator.findings().await.unwrap();
     let mut all = findings.not_ready.into_iter().chain(findings.warnings);
     all.find(|one| one.id() == id)
 }
 
 /// Acknowledges a finding as it is.
-async fn acknowledge(operator: &Operator, id: &str) {
+pub(super) async fn acknowledge(operator: &Operator, id: &str) {
     let state = finding(operator, id).await.unwrap().state();
     let known = operator.acknowledge(&actor(), id, state, true).await;
     assert!(known.unwrap().acknowledged.is_some());
 }
 
-async fn is_known(operator: &Operator, id: &str) -> bool {
+pub(super) async fn is_known(operator: &Operator, id: &str) -> bool {
     let found = finding(operator, id).await.unwrap();
     found.acknowledged.is_some()
 }
 
-async fn sleep(seconds: u64) {
+pub(super) async fn sleep(seconds: u64) {
     tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
 }
 
