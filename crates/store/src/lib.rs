@@ -15,6 +15,13 @@
 //!    of results is one of the API, too: its snapshots, and `make reference`.
 //!
 //! `transfer` asks the databases for their columns.
+//!
+//! # Adding a count
+//!
+//! What operators read every second must not grow with what is stored. Triggers of the database count it as it is written
+//! (`migrations/sqlite/0012_counts.sql`, `migrations/postgres/0010_counts.sql`), also for agents of the version before. On
+//! `PostgreSQL` a trigger works on all rows of a statement at once, in one order, so that two transactions do not wait for each
+//! other. What counts rows that are inserted counts those that `transfer` copies, and is not among the tables it copies.
 #![warn(missing_docs)]
 
 mod batch_store;

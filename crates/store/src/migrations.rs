@@ -87,7 +87,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 21] = [
+const TABLES: [(&str, i64); 23] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -109,6 +109,8 @@ const TABLES: [(&str, i64); 21] = [
     ("shards", 8),
     ("acknowledgements", 9),
     ("expired_items", 10),
+    ("open_letters", 10),
+    ("replayed_letters", 10),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

@@ -37,8 +37,8 @@ pub(crate) const ACTIVITY: &str = "SELECT job_id, count(*),
                    WHERE c.batch_id = b.batch_id), 0) ELSE b.failed END AS failed,
                CASE WHEN b.trigger = 'replay' THEN 0 WHEN b.finished_at IS NULL THEN coalesce((SELECT
                    sum(c.skipped + c.superseded) FROM @chunks c WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS skipped,
-               CASE WHEN b.failed > 0 OR b.finished_at IS NULL THEN (SELECT count(*) FROM @dead_letters d
-                   WHERE d.batch_id = b.batch_id AND d.state = 'replayed') ELSE 0 END AS replayed
+               CASE WHEN b.failed > 0 OR b.finished_at IS NULL THEN coalesce((SELECT r.letters FROM @replayed_letters r
+                   WHERE r.batch_id = b.batch_id), 0) ELSE 0 END AS replayed
            FROM @batches b WHERE b.scheduled_at >= $1) a
      GROUP BY job_id ORDER BY job_id";
 
@@ -106,18 +106,21 @@ impl FromRow for FailingDeliveries {
     }
 }
 
-/// The sums are in the index of those that are open.
+/// How many are open of each job, as the database has counted them, with the oldest and the newest of them: as many steps as there
+/// are jobs that fail, however many dead letters they have.
 pub(crate) const OPEN_DEAD_LETTERS: &str =
-    "SELECT o.job_id, o.letters, o.first_failed_at, n.batch_id
-     FROM (SELECT job_id, count(*) AS letters, min(failed_at) AS first_failed_at, max(id) AS newest
-           FROM @dead_letters WHERE state = 'open' GROUP BY job_id) o
-     JOIN @dead_letters n ON n.id = o.newest ORDER BY o.job_id";
+    "SELECT o.job_id, o.letters, f.failed_at, n.batch_id FROM @open_letters o
+     JOIN @dead_letters f ON f.id = (SELECT d.id FROM @dead_letters d WHERE d.state = 'open' AND d.job_id = o.job_id
+                                     ORDER BY d.id LIMIT 1)
+     JOIN @dead_letters n ON n.id = (SELECT d.id FROM @dead_letters d WHERE d.state = 'open' AND d.job_id = o.job_id
+                                     ORDER BY d.id DESC LIMIT 1)
+     WHERE o.letters > 0 ORDER BY o.job_id";
 
 /// Reasons of the newest of each job: of those from the id on before which `$1` are newer.
 pub(crate) const REASONS: &str = "SELECT d.job_id, d.reason, count(*)
      FROM (SELECT o.job_id, coalesce((SELECT n.id FROM @dead_letters n WHERE n.state = 'open' AND n.job_id = o.job_id
                                       ORDER BY n.id DESC LIMIT 1 OFFSET $1), 0) AS from_id
-           FROM (SELECT DISTINCT job_id FROM @dead_letters WHERE state = 'open') o) j
+           FROM @open_letters o WHERE o.letters > 0) j
      CROSS JOIN @dead_letters d WHERE d.job_id = j.job_id AND d.id >= j.from_id AND d.state = 'open'
      GROUP BY d.job_id, d.reason ORDER BY d.job_id, count(*) DESC, d.reason";
 

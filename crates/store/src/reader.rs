@@ -31,7 +31,7 @@ pub(crate) const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.schedul
      CAST(CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.skipped + c.superseded) FROM @chunks c
          WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS BIGINT),
      b.created_at, b.finished_at,
-     (SELECT count(*) FROM @dead_letters d WHERE d.batch_id = b.batch_id AND d.state = 'replayed')
+     coalesce((SELECT r.letters FROM @replayed_letters r WHERE r.batch_id = b.batch_id), 0)
      FROM @batches b";
 
 impl FromRow for Batch {

@@ -76,6 +76,7 @@ on_both! {
     what_is_damaged_stops_no_other
     keeps_what_operators_see
     sums_up_open_dead_letters_by_job
+    counts_of_dead_letters_follow_every_change
     sums_up_what_has_expired
     sums_up_what_is_due_and_has_not_begun
     removes_what_was_discarded_long_ago_in_portions
@@ -610,6 +611,48 @@ async fn sums_up_open_dead_letters_by_job(store: Store) {
     assert_eq!((b.count, counts), (7, vec![2, 1, 1, 1, 1]));
 }
 
+/// What the database has counted is what there is: open dead letters by job, and replayed ones by batch.
+async fn assert_counts(store: &Store) {
+    for (counted, there) in [
+        (
+            "SELECT job_id, letters FROM @open_letters WHERE letters <> 0 ORDER BY job_id",
+            "SELECT job_id, count(*) FROM @dead_letters WHERE state = 'open' GROUP BY job_id ORDER BY job_id",
+        ),
+        (
+            "SELECT batch_id, letters FROM @replayed_letters WHERE letters <> 0 ORDER BY batch_id",
+            "SELECT batch_id, count(*) FROM @dead_letters WHERE state = 'replayed' GROUP BY batch_id ORDER BY batch_id",
+        ),
+    ] {
+        let counted: Vec<(String, i64)> = store.database.fetch(counted, values![]).await.unwrap();
+        let there: Vec<(String, i64)> = store.database.fetch(there, values![]).await.unwrap();
+        assert_eq!(counted, there);
+    }
+}
+
+async fn counts_of_dead_letters_follow_every_change(store: Store) {
+    dead_letters(&store, "a", "open", 30, &["down", "slow"]).await;
+    dead_letters(&store, "b", "open", 2, &["down"]).await;
+    dead_letters(&store, "b", "replayed", 3, &["down"]).await;
+    dead_letters(&store, "c", "discarded", 1, &["down"]).await;
+    assert_counts(&store).await;
+    for change in [
+        "UPDATE @dead_letters SET state = 'replayed' WHERE state = 'open' AND id % 3 = 0",
+        "UPDATE @dead_letters SET state = 'discarded', settled_at = 1 WHERE state = 'open' AND id % 3 = 1",
+        "UPDATE @dead_letters SET state = 'open' WHERE state = 'replayed' AND id % 2 = 0",
+        "UPDATE @dead_letters SET settled_at = 2",
+        "DELETE FROM @dead_letters WHERE id % 5 = 0",
+        "UPDATE @dead_letters SET state = 'open'",
+        "DELETE FROM @dead_letters WHERE job_id = 'a'",
+    ] {
+        let changed = store.database.execute(change, values![]).await.unwrap();
+        assert!(changed > 0, "{change}");
+        assert_counts(&store).await;
+    }
+    let found = store.open_dead_letters().await.unwrap();
+    let jobs: Vec<&str> = found.iter().map(|one| one.job_id.as_str()).collect();
+    assert_eq!(jobs, ["b", "c"]);
+}
+
 async fn sums_up_what_has_expired(store: Store) {
     let now: DateTime<Utc> = "2026-11-27T12:30:00Z".parse().unwrap();
     let late = batch("a", now, &items(0..4), 2);
@@ -748,7 +791,7 @@ fn letters_by_index() -> Vec<(String, &'static str)> {
     for (sql, terms) in [
         (
             crate::operations::OPEN_DEAD_LETTERS,
-            "dead_letters_open (state=?)",
+            "dead_letters_open (state=? AND job_id=?)",
         ),
         (
             crate::operations::REASONS,
@@ -762,13 +805,10 @@ fn letters_by_index() -> Vec<(String, &'static str)> {
             crate::work_queue::FORGET_DISCARDED,
             "dead_letters_discarded (state=? AND settled_at<?)",
         ),
-        (
-            crate::reader::BATCHES,
-            "dead_letters_of_batch (batch_id=? AND state=?)",
-        ),
+        (crate::reader::BATCHES, "r USING PRIMARY KEY (batch_id=?)"),
         (
             crate::operations::ACTIVITY,
-            "dead_letters_of_batch (batch_id=? AND state=?)",
+            "r USING PRIMARY KEY (batch_id=?)",
         ),
     ] {
         statements.push((sql.to_owned(), terms));

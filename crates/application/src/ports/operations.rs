@@ -103,7 +103,7 @@ pub struct OpenDeadLetters {
     pub job_id: JobId,
     /// Number of dead letters.
     pub count: u64,
-    /// When the first of them failed.
+    /// When the oldest of them failed.
     pub first_failed_at: DateTime<Utc>,
     /// The batch of the newest of them.
     pub batch_id: Uuid,

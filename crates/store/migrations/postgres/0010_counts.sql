@@ -35,3 +35,46 @@ $$;
 
 CREATE TRIGGER items_expired AFTER INSERT ON skipped_items REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION punctual_count_expired();
+
+-- Open dead letters, by job.
+CREATE TABLE open_letters (
+    job_id  TEXT PRIMARY KEY,
+    letters BIGINT NOT NULL
+);
+
+INSERT INTO open_letters SELECT job_id, count(*) FROM dead_letters WHERE state = 'open' GROUP BY job_id;
+
+-- Dead letters that were replayed, by the batch that they are of.
+CREATE TABLE replayed_letters (
+    batch_id TEXT PRIMARY KEY,
+    letters  BIGINT NOT NULL
+);
+
+INSERT INTO replayed_letters SELECT batch_id, count(*) FROM dead_letters WHERE state = 'replayed' GROUP BY batch_id;
+
+CREATE FUNCTION punctual_count_letters() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    changed TEXT := CASE TG_OP
+        WHEN 'INSERT' THEN 'SELECT job_id, batch_id, state, 1 AS n FROM added'
+        WHEN 'DELETE' THEN 'SELECT job_id, batch_id, state, -1 AS n FROM removed'
+        ELSE 'SELECT job_id, batch_id, state, 1 AS n FROM added UNION ALL SELECT job_id, batch_id, state, -1 FROM removed'
+    END;
+BEGIN
+    EXECUTE format(
+        'INSERT INTO %I.open_letters AS o (job_id, letters)
+         SELECT job_id, sum(n) FROM (%s) c WHERE state = ''open'' GROUP BY job_id HAVING sum(n) <> 0 ORDER BY job_id
+         ON CONFLICT (job_id) DO UPDATE SET letters = o.letters + excluded.letters', TG_TABLE_SCHEMA, changed);
+    EXECUTE format(
+        'INSERT INTO %I.replayed_letters AS r (batch_id, letters)
+         SELECT batch_id, sum(n) FROM (%s) c WHERE state = ''replayed'' GROUP BY batch_id HAVING sum(n) <> 0 ORDER BY batch_id
+         ON CONFLICT (batch_id) DO UPDATE SET letters = r.letters + excluded.letters', TG_TABLE_SCHEMA, changed);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER letters_added AFTER INSERT ON dead_letters REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION punctual_count_letters();
+CREATE TRIGGER letters_settled AFTER UPDATE ON dead_letters REFERENCING OLD TABLE AS removed NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION punctual_count_letters();
+CREATE TRIGGER letters_removed AFTER DELETE ON dead_letters REFERENCING OLD TABLE AS removed
+    FOR EACH STATEMENT EXECUTE FUNCTION punctual_count_letters();

@@ -18,3 +18,40 @@ CREATE TRIGGER @items_expired AFTER INSERT ON @skipped_items WHEN NEW.reason = '
     ON CONFLICT (hour, job_id) DO UPDATE SET items = items + 1, first_at = min(first_at, excluded.first_at);
     DELETE FROM @expired_items WHERE hour < NEW.at / 3600000000 - 744;
 END;
+
+-- Open dead letters, by job.
+CREATE TABLE @open_letters (
+    job_id  TEXT PRIMARY KEY,
+    letters INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO @open_letters SELECT job_id, count(*) FROM @dead_letters WHERE state = 'open' GROUP BY job_id;
+
+-- Dead letters that were replayed, by the batch that they are of.
+CREATE TABLE @replayed_letters (
+    batch_id TEXT PRIMARY KEY,
+    letters  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO @replayed_letters SELECT batch_id, count(*) FROM @dead_letters WHERE state = 'replayed' GROUP BY batch_id;
+
+CREATE TRIGGER @letter_added AFTER INSERT ON @dead_letters BEGIN
+    INSERT INTO @open_letters (job_id, letters) SELECT NEW.job_id, 1 WHERE NEW.state = 'open'
+    ON CONFLICT (job_id) DO UPDATE SET letters = letters + 1;
+    INSERT INTO @replayed_letters (batch_id, letters) SELECT NEW.batch_id, 1 WHERE NEW.state = 'replayed'
+    ON CONFLICT (batch_id) DO UPDATE SET letters = letters + 1;
+END;
+
+CREATE TRIGGER @letter_settled AFTER UPDATE OF state ON @dead_letters WHEN OLD.state <> NEW.state BEGIN
+    UPDATE @open_letters SET letters = letters - 1 WHERE job_id = OLD.job_id AND OLD.state = 'open';
+    INSERT INTO @open_letters (job_id, letters) SELECT NEW.job_id, 1 WHERE NEW.state = 'open'
+    ON CONFLICT (job_id) DO UPDATE SET letters = letters + 1;
+    UPDATE @replayed_letters SET letters = letters - 1 WHERE batch_id = OLD.batch_id AND OLD.state = 'replayed';
+    INSERT INTO @replayed_letters (batch_id, letters) SELECT NEW.batch_id, 1 WHERE NEW.state = 'replayed'
+    ON CONFLICT (batch_id) DO UPDATE SET letters = letters + 1;
+END;
+
+CREATE TRIGGER @letter_removed AFTER DELETE ON @dead_letters BEGIN
+    UPDATE @open_letters SET letters = letters - 1 WHERE job_id = OLD.job_id AND OLD.state = 'open';
+    UPDATE @replayed_letters SET letters = letters - 1 WHERE batch_id = OLD.batch_id AND OLD.state = 'replayed';
+END;
