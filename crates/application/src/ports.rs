@@ -64,8 +64,8 @@ pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 pub use operations::{
     Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, ExpiredItems,
-    FailingDeliveries, JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Redelivery,
-    ReplicaLease, Request, StoredDelivery, WaitingWork,
+    FailingDeliveries, HourlyOutcomes, JobActivity, NewRequest, OpenDeadLetters, OperatorStore,
+    Redelivery, ReplicaLease, Request, StoredDelivery, WaitingWork,
 };
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};

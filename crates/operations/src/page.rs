@@ -34,6 +34,7 @@ mod pager;
 mod quarantine;
 mod search;
 mod tenant;
+mod trends;
 mod visitor;
 
 use std::future::ready;

@@ -87,7 +87,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 23] = [
+const TABLES: [(&str, i64); 24] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -111,6 +111,7 @@ const TABLES: [(&str, i64); 23] = [
     ("expired_items", 10),
     ("open_letters", 10),
     ("replayed_letters", 10),
+    ("outcomes_by_hour", 10),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{
     Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, ExpiredItems,
-    FailingDeliveries, JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Page, Paged,
-    Redelivery, ReplicaLease, Request, StoreError, StoredDelivery, WaitingWork,
+    FailingDeliveries, HourlyOutcomes, JobActivity, NewRequest, OpenDeadLetters, OperatorStore,
+    Page, Paged, Redelivery, ReplicaLease, Request, StoreError, StoredDelivery, WaitingWork,
 };
 use punctual_domain::{Delivery, JobId};
 use serde_json::Value as Json;
@@ -134,6 +134,21 @@ impl FromRow for ExpiredItems {
             job_id: row.parse()?,
             items: row.next()?,
             since: row.next()?,
+        })
+    }
+}
+
+/// What has ended, as the database has counted it.
+pub(crate) const OUTCOMES_BY_HOUR: &str = "SELECT hour, CAST(sum(succeeded) AS BIGINT), CAST(sum(failed) AS BIGINT), max(lateness) FROM @outcomes_by_hour";
+
+impl FromRow for HourlyOutcomes {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        let hour: i64 = row.next()?;
+        Ok(Self {
+            hour: DateTime::from_timestamp(hour * 3_600, 0).unwrap_or_default(),
+            succeeded: row.next()?,
+            failed: row.next()?,
+            worst_lateness_ms: row.next::<u64>()? / 1_000,
         })
     }
 }
@@ -348,6 +363,21 @@ impl OperatorStore for Store {
     async fn expired_items(&self, since: DateTime<Utc>) -> Result<Vec<ExpiredItems>, StoreError> {
         let since = values![hour_of(since)];
         self.database.fetch(EXPIRED_ITEMS, since).await
+    }
+
+    async fn outcomes_by_hour(
+        &self,
+        since: DateTime<Utc>,
+        job_id: Option<JobId>,
+    ) -> Result<Vec<HourlyOutcomes>, StoreError> {
+        let wanted = Conditions::default()
+            .with("hour >= ?", hour_of(since))
+            .given("job_id = ?", job_id.as_ref());
+        let sql = format!(
+            "{OUTCOMES_BY_HOUR}{} GROUP BY hour ORDER BY hour",
+            wanted.sql()
+        );
+        self.database.fetch(&sql, wanted.values()).await
     }
 
     async fn waiting_work(

@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
         BatchReader, BatchStore, ChunkQueue, ClaimLimits, Claimant, Clock, DeadLetterFilter,
-        Deliveries, DeliveryFilter, ExpiredItems, Leadership, OperatorStore, Page, StoreErrorKind,
-        SystemClock, WaitingWork, WorkQueue,
+        Deliveries, DeliveryFilter, ExpiredItems, HourlyOutcomes, Leadership, OperatorStore, Page,
+        StoreErrorKind, SystemClock, WaitingWork, WorkQueue,
     },
     testing::contract,
 };
@@ -79,6 +79,7 @@ on_both! {
     counts_of_dead_letters_follow_every_change
     sums_up_what_has_expired
     sums_up_what_is_due_and_has_not_begun
+    sums_up_what_has_ended_by_hour
     removes_what_was_discarded_long_ago_in_portions
     every_character_is_kept_or_replaced
     pages_are_in_the_order_of_bytes_whatever_the_database_thinks
@@ -724,6 +725,64 @@ async fn sums_up_what_is_due_and_has_not_begun(store: Store) {
     assert_eq!(waiting().await, []);
 }
 
+async fn sums_up_what_has_ended_by_hour(store: Store) {
+    let due: DateTime<Utc> = "2026-11-27T12:30:00Z".parse().unwrap();
+    let minutes = |n| due + TimeDelta::minutes(n);
+    let by_operator = NewBatch {
+        trigger: Trigger::Manual,
+        ..batch("b", minutes(1), &items(3..4), 1)
+    };
+    // Each with when it came into the queue, when it ended, and how many of its items failed.
+    for (batch, queued, ended, failed) in [
+        (batch("a", due, &items(0..3), 3), 1, 10, 1),
+        (batch("b", due, &items(0..2), 2), 0, 29, 0),
+        (by_operator, 45, 50, 0),
+        (batch("a", minutes(60), &items(0..1), 1), 61, 62, 1),
+    ] {
+        let new = firing(vec![batch.clone()]);
+        store.enqueue(new, minutes(queued)).await.unwrap();
+        let (chunk, claimant) = (&batch.chunks[0], claimant());
+        store.claim(chunk, claimant, minutes(queued)).await.unwrap();
+        let result = |(place, item): (usize, &ItemId)| {
+            let result = succeeded(item, serde_json::json!("done"), minutes(ended));
+            if place >= failed {
+                return result;
+            }
+            ItemResult {
+                status: ItemStatus::Failed,
+                output: None,
+                error: Some("down".to_owned()),
+                ..result
+            }
+        };
+        let results: Vec<ItemResult> = chunk.items.iter().enumerate().map(result).collect();
+        let committed = store.commit(chunk, claimant.token, &results).await;
+        assert!(committed.unwrap().finished);
+    }
+    let since = async |at, job: Option<&str>| {
+        let job = job.map(|job| JobId::new(job).unwrap());
+        store.outcomes_by_hour(at, job).await.unwrap()
+    };
+    let hour = |at: &str, succeeded, failed, worst_lateness_ms| HourlyOutcomes {
+        hour: at.parse().unwrap(),
+        succeeded,
+        failed,
+        worst_lateness_ms,
+    };
+    let noon = hour("2026-11-27T12:00:00Z", 4, 1, 60_000);
+    let one = hour("2026-11-27T13:00:00Z", 1, 1, 60_000);
+    assert_eq!(since(due, None).await, [noon, one.clone()]);
+    assert_eq!(since(minutes(30), None).await, [one]);
+    let of_a = [
+        hour("2026-11-27T12:00:00Z", 2, 1, 60_000),
+        hour("2026-11-27T13:00:00Z", 0, 1, 60_000),
+    ];
+    assert_eq!(since(due, Some("a")).await, of_a);
+    let later = [hour("2026-11-27T13:00:00Z", 1, 0, 0)];
+    assert_eq!(since(minutes(30), Some("b")).await, later);
+    assert_eq!(since(minutes(120), None).await, []);
+}
+
 async fn removes_what_was_discarded_long_ago_in_portions(store: Store) {
     dead_letters(&store, "a", "discarded", 2_500, &["down"]).await;
     dead_letters(&store, "a", "open", 2, &["down"]).await;
@@ -848,6 +907,13 @@ async fn what_is_read_every_second_or_grows_for_ever_is_found_by_an_index() {
         (
             crate::operations::EXPIRED_ITEMS.to_owned(),
             "expired_items USING PRIMARY KEY (hour>?)",
+        ),
+        (
+            format!(
+                "{} WHERE hour >= $1 GROUP BY hour",
+                crate::operations::OUTCOMES_BY_HOUR
+            ),
+            "outcomes_by_hour USING PRIMARY KEY (hour>?)",
         ),
         (
             crate::operations::WAITING_WORK.to_owned(),

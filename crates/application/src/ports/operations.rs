@@ -37,6 +37,14 @@ pub trait OperatorStore: Send + Sync {
     /// instant counts as a whole.
     async fn expired_items(&self, since: DateTime<Utc>) -> Result<Vec<ExpiredItems>, StoreError>;
 
+    /// Items that have ended since the beginning of the hour of that instant, of one job or of all, by the hour in which their batch
+    /// ended, oldest first. Hours in which no batch ended are left out, and those from more than 31 days ago may be.
+    async fn outcomes_by_hour(
+        &self,
+        since: DateTime<Utc>,
+        job_id: Option<JobId>,
+    ) -> Result<Vec<HourlyOutcomes>, StoreError>;
+
     /// Batches that were due and in the queue by then, and have not begun, in sum, by job: of those that have been due longest, at
     /// most [`WaitingWork::MAX_BATCHES`].
     async fn waiting_work(&self, due_before: DateTime<Utc>)
@@ -127,6 +135,19 @@ pub struct ExpiredItems {
     pub items: u64,
     /// When the first of them was skipped.
     pub since: DateTime<Utc>,
+}
+
+/// Items whose batches ended in the same hour. One that was replayed counts each time that it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HourlyOutcomes {
+    /// Begin of the hour, in UTC.
+    pub hour: DateTime<Utc>,
+    /// Items that succeeded.
+    pub succeeded: u64,
+    /// Items that failed for good.
+    pub failed: u64,
+    /// The longest that a batch whose slot fell due came into the queue after it, in milliseconds.
+    pub worst_lateness_ms: u64,
 }
 
 /// Batches of a job that are due and have not begun.

@@ -18,6 +18,7 @@ mod pause;
 mod quarantine;
 mod replicas;
 mod search;
+mod trends;
 mod trigger;
 mod upcoming;
 mod words;
@@ -41,6 +42,7 @@ pub use self::{
     quarantine::Quarantined,
     replicas::Replicas,
     search::Found,
+    trends::{TrendBucket, Trends},
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,
     words::{amount, caller, length_in_words, noun},

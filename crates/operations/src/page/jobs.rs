@@ -21,6 +21,7 @@ use super::{
     answer::{Done, What},
     confirm::Confirm,
     render, render_wrong,
+    trends::TrendCharts,
 };
 use crate::{
     audit::RequestActor, idempotency::IdempotencyHeader, page::batches::BatchRow, problem::Problem,
@@ -156,6 +157,8 @@ pub(super) struct JobForms {
 struct JobPage {
     visitor: Visitor,
     row: JobRow,
+    /// `None`: the store does not answer.
+    trends: Option<TrendCharts>,
     batches: Vec<BatchRow>,
     key: IdempotencyKey,
     forms: JobForms,
@@ -440,6 +443,7 @@ impl App {
         let page = JobPage {
             visitor: visitor.on(format!("/jobs/{job_id}")),
             row: JobRow::of(job, &activity, &findings.all()),
+            trends: self.trends(Some(job_id)).await,
             batches: batches
                 .into_iter()
                 .map(|batch| BatchRow::of(batch, paused))

@@ -20,6 +20,7 @@ use super::{
     App, Problem, Visitor,
     answer::{Done, What},
     render,
+    trends::{TrendCharts, height},
 };
 use crate::{Words, audit::RequestActor, remedies};
 
@@ -38,6 +39,8 @@ const LONG_LATENESS: u64 = 60_000;
 struct OverviewPage {
     visitor: Visitor,
     now: LiveSection,
+    /// `None`: the store does not answer.
+    trends: Option<TrendCharts>,
     hours: Vec<Hour>,
     heat: Vec<HeatRow>,
     due: usize,
@@ -52,7 +55,7 @@ struct Hour {
     label: String,
     items: usize,
     /// Of a hundred, the fullest hour's.
-    height: usize,
+    height: u64,
 }
 
 struct HeatRow {
@@ -146,9 +149,9 @@ pub(super) async fn show(
     let totals: Vec<usize> = (0..HEATMAP_HOURS).map(total).collect();
     let fullest = totals.iter().copied().max().unwrap_or(0).max(1);
     let hours = totals.iter().enumerate().map(|(hour, items)| Hour {
-        label: app.hour_label(begin + TimeDelta::hours(hour as i64)),
+        label: app.label(begin + TimeDelta::hours(hour as i64), "%H:%M"),
         items: *items,
-        height: (items * 100).div_ceil(fullest),
+        height: height(*items as u64, fullest as u64),
     });
     let most = by_job.values().flatten().copied().max().unwrap_or(0).max(1);
     let heat = by_job.iter().map(|(job_id, hours)| HeatRow {
@@ -161,10 +164,11 @@ pub(super) async fn show(
             })
             .collect(),
     });
-    let (now, _) = app.now().await;
+    let ((now, _), trends) = tokio::join!(app.now(), app.trends(None));
     render(&OverviewPage {
         visitor,
         now,
+        trends,
         until,
         hours: hours.collect(),
         heat: heat.collect(),
@@ -227,9 +231,10 @@ impl App {
         self.operator.zone.local(at)
     }
 
-    fn hour_label(&self, at: DateTime<Utc>) -> String {
+    /// An instant in the zone of the operator, in a form of chrono.
+    pub(super) fn label(&self, at: DateTime<Utc>, form: &str) -> String {
         let local = self.local(at);
-        local.map_or_else(String::new, |local| local.format("%H:%M").to_string())
+        local.map_or_else(String::new, |local| local.format(form).to_string())
     }
 
     /// How long ago the hour began in which an instant is.
@@ -277,18 +282,27 @@ impl App {
             batches: activity.iter().map(|job| job.batches).sum(),
             items: activity.iter().map(|job| job.items).sum(),
             failed: activity.iter().map(|job| job.failed).sum(),
-            lateness: worst.map_or_else(|| "–".to_owned(), lateness),
+            lateness: worst.map_or_else(|| "–".to_owned(), lateness_now),
         })
     }
 }
 
 /// How late something was queued, in words.
-fn lateness(ms: u64) -> String {
+pub(super) fn lateness(ms: u64) -> String {
     if ms < LONG_LATENESS {
         return format!("{:.1} s", ms as f64 / 1000.0);
     }
-    let length = TimeDelta::milliseconds(ms as i64);
-    format!("{} (made up after a delay)", length_in_words(length))
+    length_in_words(TimeDelta::milliseconds(ms as i64))
+}
+
+/// The same; a long one is that of what was made up.
+fn lateness_now(ms: u64) -> String {
+    let words = lateness(ms);
+    if ms < LONG_LATENESS {
+        words
+    } else {
+        format!("{words} (made up after a delay)")
+    }
 }
 
 impl RunningBatch {

@@ -296,7 +296,13 @@ async fn what_is_wrong_is_acknowledged_on_the_overview() {
     overview
         .has("<title>(2) Overview")
         .has("posts: 2 of 2 items failed: down")
-        .has("See the cause");
+        .has("See the cause")
+        .has("<strong>Last 24 hours</strong>: 0 items done, 2 failed, worst lateness 0.0 s")
+        .has("Each column is the hour from its time on, in the zone");
+    let of_job = visit.open("/jobs/posts").await;
+    of_job.has("<strong>Last 7 days</strong>: 0 items done, 2 failed");
+    let other = visit.open("/jobs/report").await;
+    other.has("<strong>Last 7 days</strong>: 0 items done, 0 failed");
     let finding = [("id", "job-failing/posts"), ("known", "yes")];
     let of_it = overview
         .text

@@ -78,3 +78,41 @@ CREATE TRIGGER letters_settled AFTER UPDATE ON dead_letters REFERENCING OLD TABL
     FOR EACH STATEMENT EXECUTE FUNCTION punctual_count_letters();
 CREATE TRIGGER letters_removed AFTER DELETE ON dead_letters REFERENCING OLD TABLE AS removed
     FOR EACH STATEMENT EXECUTE FUNCTION punctual_count_letters();
+
+-- Items of batches that have ended, by the hour in which their batch ended. lateness: the longest that one whose slot fell due came
+-- into the queue after it, in microseconds.
+CREATE TABLE outcomes_by_hour (
+    hour      BIGINT NOT NULL,
+    job_id    TEXT NOT NULL,
+    succeeded BIGINT NOT NULL,
+    failed    BIGINT NOT NULL,
+    lateness  BIGINT NOT NULL,
+    PRIMARY KEY (hour, job_id)
+);
+
+INSERT INTO outcomes_by_hour
+SELECT finished_at / 3600000000, job_id, sum(succeeded), sum(failed),
+       max(CASE WHEN trigger = 'schedule' THEN greatest(created_at - scheduled_at, 0) ELSE 0 END)
+FROM batches WHERE finished_at IS NOT NULL GROUP BY 1, 2;
+
+CREATE FUNCTION punctual_count_outcomes() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM added a JOIN removed r ON r.batch_id = a.batch_id
+               WHERE a.finished_at IS NOT NULL AND r.finished_at IS NULL) THEN
+        EXECUTE format(
+            'INSERT INTO %I.outcomes_by_hour AS h (hour, job_id, succeeded, failed, lateness)
+             SELECT a.finished_at / 3600000000, a.job_id, sum(a.succeeded), sum(a.failed),
+                    max(CASE WHEN a.trigger = ''schedule'' THEN greatest(a.created_at - a.scheduled_at, 0) ELSE 0 END)
+             FROM added a JOIN removed r ON r.batch_id = a.batch_id
+             WHERE a.finished_at IS NOT NULL AND r.finished_at IS NULL GROUP BY 1, 2 ORDER BY 1, 2
+             ON CONFLICT (hour, job_id) DO UPDATE SET succeeded = h.succeeded + excluded.succeeded,
+                 failed = h.failed + excluded.failed, lateness = greatest(h.lateness, excluded.lateness)', TG_TABLE_SCHEMA);
+        EXECUTE format(
+            'DELETE FROM %I.outcomes_by_hour WHERE hour < (SELECT max(finished_at) FROM added) / 3600000000 - 744', TG_TABLE_SCHEMA);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER batches_ended AFTER UPDATE ON batches REFERENCING OLD TABLE AS removed NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION punctual_count_outcomes();

@@ -55,3 +55,28 @@ CREATE TRIGGER @letter_removed AFTER DELETE ON @dead_letters BEGIN
     UPDATE @open_letters SET letters = letters - 1 WHERE job_id = OLD.job_id AND OLD.state = 'open';
     UPDATE @replayed_letters SET letters = letters - 1 WHERE batch_id = OLD.batch_id AND OLD.state = 'replayed';
 END;
+
+-- Items of batches that have ended, by the hour in which their batch ended. lateness: the longest that one whose slot fell due came
+-- into the queue after it, in microseconds.
+CREATE TABLE @outcomes_by_hour (
+    hour      INTEGER NOT NULL,
+    job_id    TEXT NOT NULL,
+    succeeded INTEGER NOT NULL,
+    failed    INTEGER NOT NULL,
+    lateness  INTEGER NOT NULL,
+    PRIMARY KEY (hour, job_id)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO @outcomes_by_hour
+SELECT finished_at / 3600000000, job_id, sum(succeeded), sum(failed),
+       max(CASE WHEN trigger = 'schedule' THEN max(created_at - scheduled_at, 0) ELSE 0 END)
+FROM @batches WHERE finished_at IS NOT NULL GROUP BY 1, 2;
+
+CREATE TRIGGER @batch_ended AFTER UPDATE OF finished_at ON @batches WHEN OLD.finished_at IS NULL AND NEW.finished_at IS NOT NULL BEGIN
+    INSERT INTO @outcomes_by_hour (hour, job_id, succeeded, failed, lateness)
+    VALUES (NEW.finished_at / 3600000000, NEW.job_id, NEW.succeeded, NEW.failed,
+            CASE WHEN NEW.trigger = 'schedule' THEN max(NEW.created_at - NEW.scheduled_at, 0) ELSE 0 END)
+    ON CONFLICT (hour, job_id) DO UPDATE SET succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed,
+        lateness = max(lateness, excluded.lateness);
+    DELETE FROM @outcomes_by_hour WHERE hour < NEW.finished_at / 3600000000 - 744;
+END;

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::ports::{
     Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, ExpiredItems,
-    FailingDeliveries, JobActivity, NewRequest, OpenDeadLetters, OperatorStore, Page, Paged,
-    Redelivery, ReplicaLease, Request, StoreError, StoredDelivery, WaitingWork,
+    FailingDeliveries, HourlyOutcomes, JobActivity, NewRequest, OpenDeadLetters, OperatorStore,
+    Page, Paged, Redelivery, ReplicaLease, Request, StoreError, StoredDelivery, WaitingWork,
 };
 
 /// How long a request is remembered.
@@ -158,14 +158,13 @@ impl OperatorStore for FakeStore {
     }
 
     async fn expired_items(&self, since: DateTime<Utc>) -> Result<Vec<ExpiredItems>, StoreError> {
-        let hour = |at: DateTime<Utc>| at.timestamp().div_euclid(3_600);
         let tables = self.tables();
         let mut jobs: BTreeMap<JobId, ExpiredItems> = BTreeMap::new();
         for skipped in tables.skipped.values() {
             let result = &skipped.result;
             let at = result.finished_at.unwrap_or(result.started_at);
             let expired = result.error.as_deref() == Some(SkipReason::Expired.as_str());
-            if !expired || hour(at) < hour(since) {
+            if !expired || hour_of(at) < hour_of(since) {
                 continue;
             }
             let job_id = skipped.job_id.clone();
@@ -178,6 +177,40 @@ impl OperatorStore for FakeStore {
             of_job.since = of_job.since.min(at);
         }
         Ok(jobs.into_values().collect())
+    }
+
+    async fn outcomes_by_hour(
+        &self,
+        since: DateTime<Utc>,
+        job_id: Option<JobId>,
+    ) -> Result<Vec<HourlyOutcomes>, StoreError> {
+        let tables = self.tables();
+        let mut hours: BTreeMap<i64, HourlyOutcomes> = BTreeMap::new();
+        for batch in tables.batches.values() {
+            let is_wanted = job_id.as_ref().is_none_or(|job| *job == batch.job_id);
+            let Some(at) = batch.finished_at.filter(|_| is_wanted) else {
+                continue;
+            };
+            let hour = hour_of(at);
+            if hour < hour_of(since) {
+                continue;
+            }
+            let batch = tables.with_counts(batch);
+            let of_hour = hours.entry(hour).or_insert(HourlyOutcomes {
+                hour: DateTime::from_timestamp(hour * 3_600, 0).unwrap_or_default(),
+                succeeded: 0,
+                failed: 0,
+                worst_lateness_ms: 0,
+            });
+            of_hour.succeeded += batch.succeeded;
+            of_hour.failed += batch.failed;
+            if batch.trigger == Trigger::Schedule {
+                let late = (batch.created_at - batch.scheduled_at).num_milliseconds();
+                let late = late.max(0).unsigned_abs();
+                of_hour.worst_lateness_ms = of_hour.worst_lateness_ms.max(late);
+            }
+        }
+        Ok(hours.into_values().collect())
     }
 
     async fn waiting_work(
@@ -352,6 +385,11 @@ impl OperatorStore for FakeStore {
         let (entries, next) = paged(newest, page, |(number, _)| number.to_string())?;
         Ok((entries.into_iter().map(|(_, entry)| entry).collect(), next))
     }
+}
+
+/// The hour in which an instant is, since 1970.
+fn hour_of(at: DateTime<Utc>) -> i64 {
+    at.timestamp().div_euclid(3_600)
 }
 
 impl Tables {
