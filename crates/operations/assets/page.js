@@ -125,7 +125,8 @@ function patchChildren(old, next) {
 }
 
 // A page with live parts hears from the agent while it is visible: the live part of the overview, or that something has happened,
-// upon which it reads itself again. The time that it holds for moves only with what was read.
+// upon which it reads itself again. The overview reads itself again for its other parts, when what lies ahead may have changed or
+// they are old. The time that a page holds for moves only with what was read.
 const asOf = document.getElementById("as-of");
 const live = document.getElementById("live");
 const parts = asOf?.dataset.page ? [...document.querySelectorAll("[data-live]")] : [];
@@ -135,6 +136,8 @@ if (asOf && (live || parts.length)) {
   const { page, since, signIn } = asOf.dataset;
   const title = document.title.replace(/^\(\d+\) /, "");
   let heard = Date.now(), connected = heard, shown = Date.parse(since), { seen } = asOf.dataset;
+  const aheadNow = () => live?.querySelector("[data-ahead]")?.dataset.ahead;
+  let ahead = aheadNow(), partsRead = heard;
   let trouble = null, events = null, retry;
   const stream = () => live?.dataset.url ?? `${asOf.dataset.url}${seen ? `?seen=${seen}` : ""}`;
 
@@ -202,6 +205,7 @@ if (asOf && (live || parts.length)) {
           if (part) patch(old, part);
         }
         document.querySelectorAll("input[data-all]").forEach(showSelection);
+        partsRead = Date.now();
         const read = next.getElementById("as-of");
         seen = read.dataset.seen;
         received(read.querySelector("time").dateTime);
@@ -236,9 +240,9 @@ if (asOf && (live || parts.length)) {
     own.addEventListener("same", (event) => {
       hear();
       over("failed");
-      // The live part of the overview is all that was read for this; of other pages, what tells that they have changed.
+      // Of the overview the live part was read for this; of other pages, what tells that they have changed.
       if (live && !trouble) received(event.lastEventId);
-      else if (Date.now() - shown > OLD) refresh();
+      if (Date.now() - (live ? partsRead : shown) > OLD) refresh();
     });
     own.addEventListener("failed", () => {
       hear();
@@ -254,7 +258,11 @@ if (asOf && (live || parts.length)) {
       patchChildren(live, next);
       const wrong = Number(live.querySelector("[data-wrong]").dataset.wrong);
       document.title = (wrong ? `(${wrong}) ` : "") + title;
-      received(event.lastEventId);
+      if (trouble !== "unread") received(event.lastEventId);
+      if (aheadNow() !== ahead || Date.now() - partsRead > OLD) {
+        ahead = aheadNow();
+        refresh();
+      }
     };
     own.onerror = async () => {
       lose();

@@ -70,8 +70,18 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     assert_eq!(browser.run(bars).await, true);
     assert!(browser.text("#live").await.contains("All good."));
 
-    // A job that is paused elsewhere shows up without a reload.
+    // What falls due and a job that is paused elsewhere show up without a reload.
     browser.run("window.stays = true").await;
+    let mut off = preference("21:45", "plants");
+    off["config_value"]["instagram_posts"]["enabled"] = json!(false);
+    store(&agent, "user2", &off).await;
+    browser
+        .until("return window.stays && document.getElementById('due').textContent.startsWith('2 items due')")
+        .await;
+    store(&agent, "user2", &preference("21:45", "plants")).await;
+    agent
+        .until(&format!("/api/v1/jobs/{JOB}"), |job| job["tenants"] == 2)
+        .await;
     let pause = format!("/api/v1/jobs/{JOB}/pause");
     agent.call(Method::POST, &pause, &json!({})).await;
     browser

@@ -239,7 +239,7 @@ impl App {
     }
 
     /// The jobs, with what the scheduler knows of each.
-    fn hash_jobs(&self, now: DateTime<Utc>, hasher: &mut DefaultHasher) {
+    pub(super) fn hash_jobs(&self, now: DateTime<Utc>, hasher: &mut DefaultHasher) {
         let (status, jobs) = (self.operator.status.get(), self.operator.jobs.current());
         for job in &jobs.jobs {
             job.job_id.as_str().hash(hasher);

@@ -1,6 +1,10 @@
 //! The overview: what is wrong first, what runs now, what falls due in the next day.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    time::Duration,
+};
 
 use askama::Template;
 use axum::{
@@ -75,6 +79,8 @@ struct Cell {
 pub(crate) struct LiveSection {
     /// When it was read.
     pub(super) at: DateTime<Utc>,
+    /// Differs when what falls due next may be something else, upon which the page reads that again.
+    ahead: u64,
     news: Vec<FindingRow>,
     /// Further news, shown on request.
     more: Vec<FindingRow>,
@@ -209,14 +215,15 @@ impl LiveSection {
         self.news.len() + self.more.len()
     }
 
-    fn of(at: DateTime<Utc>, findings: &Findings, figures: Option<Figures>, words: &Words) -> Self {
+    fn of(app: &App, at: DateTime<Utc>, findings: &Findings, figures: Option<Figures>) -> Self {
         let rows = findings.all().into_iter();
-        let rows = rows.map(|finding| FindingRow::of(finding, words));
+        let rows = rows.map(|finding| FindingRow::of(finding, &app.words));
         let (known, mut news): (Vec<_>, Vec<_>) =
             rows.partition(|row| row.acknowledged_at.is_some());
         let is_critical = |row: &FindingRow| row.severity == Severity::Critical;
         Self {
             at,
+            ahead: app.ahead(at),
             more: news.split_off(news.len().min(MAX_FINDINGS)),
             news,
             known_is_critical: known.iter().any(is_critical),
@@ -244,19 +251,28 @@ impl App {
         TimeDelta::seconds(seconds) + TimeDelta::nanoseconds(local.nanosecond().into())
     }
 
+    /// The hash of what tells that something else falls due next: the hour, and what the scheduler knows of the jobs. A preference
+    /// that only moves shows with the next look after half a minute.
+    fn ahead(&self, at: DateTime<Utc>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (at - self.since_full_hour(at)).hash(&mut hasher);
+        self.hash_jobs(at, &mut hasher);
+        hasher.finish()
+    }
+
     /// What goes on now, and whether the store has said so. While it fails, or takes too long, it is what is known without it.
     pub(super) async fn now(&self) -> (LiveSection, bool) {
         let at = self.operator.clock.now();
         let stored = async {
             let (figures, findings) = (self.figures().await?, self.operator.findings().await?);
-            let section = LiveSection::of(at, &findings, Some(figures), &self.words);
+            let section = LiveSection::of(self, at, &findings, Some(figures));
             Ok::<_, StoreError>(section)
         };
         if let Ok(Ok(section)) = timeout(STORE_TIMEOUT, stored).await {
             return (section, true);
         }
         let findings = self.operator.readiness().await;
-        let section = LiveSection::of(at, &findings, None, &self.words);
+        let section = LiveSection::of(self, at, &findings, None);
         (section, false)
     }
 

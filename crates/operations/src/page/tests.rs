@@ -325,6 +325,25 @@ async fn what_is_wrong_is_acknowledged_on_the_overview() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_overview_is_told_when_something_else_falls_due() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    let mut visit = Visit::of(operator.clone(), store);
+    let before = visit.open("/").await;
+    before.has("id=\"due\" data-live").has("2 items due until");
+    let ahead = before.quoted("data-ahead=\"");
+    visit.fail("ann").await;
+    let same = visit.open("/").await;
+    assert_eq!(same.quoted("data-ahead=\""), ahead, "that has run");
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let records = [record("ann", daily.clone()), record("bob", daily)];
+    testing::schedule(&operator, &JobId::new("posts").unwrap(), &records);
+    let after = visit.open("/").await;
+    after.has("3 items due until");
+    assert_ne!(after.quoted("data-ahead=\""), ahead);
+}
+
+#[tokio::test(start_paused = true)]
 async fn lists_are_filtered_and_lead_on_and_back() {
     let mut visit = Visit::new();
     let tenants: Vec<String> = (0..60).map(|n| format!("tenant_{n:02}")).collect();
