@@ -27,7 +27,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{FromRequestParts, Query, Request},
-    http::request::Parts,
+    http::{Uri, request::Parts},
     middleware,
     routing::get,
 };
@@ -93,6 +93,9 @@ pub struct Operations {
     pub metrics: Option<Metrics>,
     /// How they speak of the program.
     pub words: Words,
+    /// Address of the Config Database, whose pages show the preferences of tenants: `http` or `https`, for the browsers of operators.
+    /// Names, passwords and queries in it are left out. `None`, or another address: the pages do not link there.
+    pub config_database: Option<String>,
 }
 
 #[derive(Clone)]
@@ -100,6 +103,8 @@ struct App {
     operator: Operator,
     words: Words,
     metrics: Option<Metrics>,
+    /// Address of the Config Database's pages, without anything secret.
+    config_database: Option<Arc<str>>,
     api_key: Option<blake3::Hash>,
     guesses: Arc<Guesses>,
     signed_out: Arc<page::SignedOut>,
@@ -189,6 +194,7 @@ impl Operations {
             stop: self.stop,
             api_key: self.access.key_hash(),
             metrics: self.metrics,
+            config_database: self.config_database.as_deref().and_then(public_address),
         };
         let (api, _) = calls().split_for_parts();
         let api = api
@@ -225,6 +231,20 @@ impl Operations {
             }))
             .with_state(app)
     }
+}
+
+/// An address of pages, as far as it may be shown: scheme, host, port and path.
+fn public_address(address: &str) -> Option<Arc<str>> {
+    let uri: Uri = address.parse().ok()?;
+    let scheme = uri.scheme_str()?;
+    if !["http", "https"].contains(&scheme) {
+        return None;
+    }
+    let authority = uri.authority()?;
+    let (host, path) = (authority.host(), uri.path().trim_end_matches('/'));
+    let port = authority.port_u16();
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    Some(format!("{scheme}://{host}{port}{path}").into())
 }
 
 /// Seconds after which to try again what cannot be done.

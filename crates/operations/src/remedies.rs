@@ -75,6 +75,23 @@ fn of_operation(operation: &Operation) -> &'static str {
     }
 }
 
+/// The section of the runbook, `docs/operations/runbook.md`, that is about it, by its heading.
+#[must_use]
+pub fn runbook(kind: &FindingKind) -> &'static str {
+    match kind {
+        FindingKind::NotPlannedYet | FindingKind::NotPlanned => "PunctualNotPlanning",
+        FindingKind::Preferences { .. } => "PunctualPreferencesStale",
+        FindingKind::Paused(_) => "Paused jobs",
+        FindingKind::JobFailing(..) | FindingKind::DeadLetters(_) => "PunctualItemsFail",
+        FindingKind::DeliveryFailing(_) | FindingKind::DeliveryGivenUp(_) => "Deliveries that fail",
+        FindingKind::Replica(_) => "Unresponsive replicas",
+        FindingKind::Quarantine(_) => "PunctualPreferencesInvalid",
+        FindingKind::Expired(_) => "Expired items",
+        FindingKind::Waiting(_) => "PunctualLate",
+        _ => "What /health/ready says",
+    }
+}
+
 /// The page to look at next.
 #[must_use]
 pub fn link(kind: &FindingKind) -> String {
@@ -99,5 +116,44 @@ pub fn link(kind: &FindingKind) -> String {
             None => "/".to_owned(),
         },
         _ => "/".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_domain::JobId;
+
+    use super::*;
+
+    #[test]
+    fn every_section_that_is_named_is_in_the_runbook() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/operations/runbook.md"
+        );
+        let text = std::fs::read_to_string(path).unwrap().replace('`', "");
+        let job = JobId::new("posts").unwrap();
+        for kind in [
+            FindingKind::Store,
+            FindingKind::NotPlannedYet,
+            FindingKind::NotPlanned,
+            FindingKind::Preferences {
+                jobs: vec![job.clone()],
+                cause: String::new(),
+            },
+            FindingKind::Failing(Operation::ReadQueues),
+            FindingKind::Paused(job.clone()),
+            FindingKind::JobFailing(job.clone(), uuid::Uuid::nil()),
+            FindingKind::DeliveryFailing(job.clone()),
+            FindingKind::DeliveryGivenUp(job.clone()),
+            FindingKind::Replica("a".to_owned()),
+            FindingKind::DeadLetters(job.clone()),
+            FindingKind::Quarantine(job.clone()),
+            FindingKind::Expired(job.clone()),
+            FindingKind::Waiting(job),
+        ] {
+            let heading = format!("\n## {}\n", runbook(&kind));
+            assert!(text.contains(&heading), "{heading}");
+        }
     }
 }

@@ -48,6 +48,22 @@ fn every_reference_of_the_description_leads_to_a_schema() {
     }
 }
 
+#[test]
+fn only_what_is_public_of_an_address_is_shown() {
+    for (address, shown) in [
+        ("http://127.0.0.1:8000", Some("http://127.0.0.1:8000")),
+        ("https://me:key@[::1]:8/a/?key=k", Some("https://[::1]:8/a")),
+        ("https://config.example/", Some("https://config.example")),
+        ("javascript:alert(1)", None),
+        ("ftp://config.example", None),
+        ("config.example", None),
+        ("/tenants", None),
+        ("", None),
+    ] {
+        assert_eq!(public_address(address).as_deref(), shown, "{address}");
+    }
+}
+
 /// An operator of two jobs: `posts` serves Ann at 9:00 each day and cannot use what Bad has stored, `report` has a schedule
 /// of its own.
 pub(crate) fn operator(store: &Arc<FakeStore>) -> Operator {
@@ -100,6 +116,7 @@ impl Api {
             }),
             metrics: None,
             words: Words::default(),
+            config_database: None,
         }
         .router();
         Self {
@@ -364,6 +381,7 @@ async fn open_streams_wait_for_news(path: &str) {
         access: Access::this_machine("BATCH_API_KEY"),
         metrics: None,
         words: Words::default(),
+        config_database: None,
     }
     .router();
     let mut streams = Vec::new();

@@ -132,7 +132,8 @@ impl Punctual {
         self.operations(access).router()
     }
 
-    /// What the [router](Self::router) is made of, to add metrics to it, or to have it speak of the program.
+    /// What the [router](Self::router) is made of, to add metrics to it, to have it speak of the program, or to have it link to the
+    /// Config Database.
     #[cfg(feature = "operations")]
     #[must_use]
     pub fn operations(
@@ -145,6 +146,7 @@ impl Punctual {
             access,
             metrics: None,
             words: punctual_operations::Words::default(),
+            config_database: None,
         }
     }
 

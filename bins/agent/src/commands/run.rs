@@ -121,6 +121,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let operations = Operations {
         metrics: Some(rendered),
         words: WORDS,
+        config_database: Some(config_service.clone()),
         ..punctual.operations(access)
     };
     let router = operations.router();

@@ -108,6 +108,8 @@ struct FindingRow {
     severity: Severity,
     text: String,
     remedy: String,
+    /// The section of the runbook.
+    runbook: &'static str,
     since: Option<DateTime<Utc>>,
     link: String,
     /// Who acknowledged it.
@@ -124,6 +126,7 @@ impl FindingRow {
             severity: finding.severity,
             text: finding.in_full(),
             remedy: (words.remedy)(&finding.kind),
+            runbook: remedies::runbook(&finding.kind),
             since: finding.since,
             link: remedies::link(&finding.kind),
             by: known.map(|known| known.by.clone()).unwrap_or_default(),

@@ -1,5 +1,7 @@
 //! Preferences that cannot be used.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -15,6 +17,8 @@ use super::{App, Choice, Live, Problem, ROWS_PER_PAGE, Visitor, job_of, render};
 struct QuarantinePage {
     visitor: Visitor,
     entries: Vec<Quarantined>,
+    /// Address of the Config Database's pages.
+    config_database: Option<Arc<str>>,
     all: usize,
     jobs: Vec<Choice>,
     job: String,
@@ -47,6 +51,7 @@ pub(super) async fn list(
         visitor,
         more: skipped + entries.len() < all,
         entries,
+        config_database: app.config_database.clone(),
         all,
         jobs: app.job_choices(&job),
         job,

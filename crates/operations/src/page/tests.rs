@@ -83,6 +83,7 @@ impl Visit {
             access: Access::this_machine("BATCH_API_KEY"),
             metrics: None,
             words: Words::default(),
+            config_database: Some("http://me:secret@config.example:8000/shop/?key=secret".into()),
         }
         .router();
         Self {
@@ -297,6 +298,7 @@ async fn what_is_wrong_is_acknowledged_on_the_overview() {
         .has("<title>(2) Overview")
         .has("posts: 2 of 2 items failed: down")
         .has("See the cause")
+        .has("Runbook: <cite>PunctualItemsFail</cite>.")
         .has("<strong>Last 24 hours</strong>: 0 items done, 2 failed, worst lateness 0.0 s")
         .has("Each column is the hour from its time on, in the zone");
     let of_job = visit.open("/jobs/posts").await;
@@ -378,7 +380,11 @@ async fn lists_are_filtered_and_lead_on_and_back() {
         .await
         .has(">60<")
         .lacks("Nothing has run");
-    visit.open("/quarantine?job=posts").await.has(">bad<");
+    let quarantine = visit.open("/quarantine?job=posts").await;
+    quarantine
+        .has(">bad<")
+        .has("href=\"http://config.example:8000/shop/tenants/bad\" rel=\"noreferrer\"")
+        .lacks("secret");
     visit
         .open("/quarantine?job=report")
         .await
