@@ -45,7 +45,7 @@ pub(super) async fn list(
     };
     let filter = DeliveryFilter {
         job_id: query.job_id,
-        batch_id: query.batch_id,
+        batch_ids: query.batch_id.map(|id| [id].into()),
         ..wanted
     };
     let found = app.operator.operations.deliveries(&filter, &page).await?;

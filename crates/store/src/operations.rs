@@ -187,10 +187,10 @@ pub(crate) const DELIVERIES: &str =
     "SELECT d.id, d.batch_id, b.job_id, d.target, d.state, d.tries, d.not_before, d.reason
      FROM @deliveries d JOIN @batches b ON b.batch_id = d.batch_id";
 
-/// Of those that are on their way nothing is changed: who delivers one notes how it went. `$3`: another place, which has got
-/// nothing yet.
-const DELIVER_AGAIN: &str = "UPDATE @deliveries SET state = 'open', not_before = $2, retried_from = $2, tries = 0, leased_until = NULL,
-         target = coalesce($3, target), position = CASE WHEN $3 IS NULL THEN position END
+/// Of those that are on their way nothing is changed: who delivers one notes how it went. `$3`: when that was asked for; `$5`: 1 where
+/// the place `$4` has got nothing yet.
+const DELIVER_AGAIN: &str = "UPDATE @deliveries SET state = 'open', not_before = $2, retried_from = $3, tries = 0, leased_until = NULL,
+         target = $4, position = CASE WHEN $5 = 0 THEN position END
      WHERE id = $1 AND (state = 'given_up' OR state = 'open' AND tries > 0) AND coalesce(leased_until, 0) <= $2";
 
 impl FromRow for StoredDelivery {
@@ -219,11 +219,14 @@ impl FromRow for StoredDelivery {
 }
 
 pub(crate) fn wanted_deliveries(filter: &DeliveryFilter) -> Conditions {
+    let batch_ids = filter.batch_ids.as_ref();
+    let batch_ids = batch_ids.map(|ids| Value::Texts(ids.iter().map(Uuid::to_string).collect()));
     let mut wanted = Conditions::default()
         .and("b.finished_at IS NOT NULL")
         .given("d.id = ?", filter.id)
         .given("b.job_id = ?", filter.job_id.as_ref())
-        .given("d.batch_id = ?", filter.batch_id);
+        .given("@in_texts(d.batch_id, ?)", batch_ids)
+        .given("d.retried_from = ?", filter.asked_at);
     if filter.failed || filter.failing_since.is_some() {
         // Both states, so that their index is used.
         wanted = wanted
@@ -407,13 +410,15 @@ impl OperatorStore for Store {
     async fn deliver_again(
         &self,
         deliveries: &[Redelivery],
+        asked_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
         let mut transaction = self.database.begin().await?;
         let mut due = 0;
-        for Redelivery { id, target } in deliveries {
-            let target = target.as_ref().map(|target| target.to_json().to_string());
-            let again = values![*id, now, target];
+        for again in deliveries {
+            let target = again.target.to_json().to_string();
+            let from_start = i64::from(again.from_start);
+            let again = values![again.id, now, asked_at, target, from_start];
             due += transaction.execute(DELIVER_AGAIN, again).await?;
         }
         transaction.commit().await?;

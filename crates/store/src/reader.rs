@@ -381,7 +381,8 @@ pub(crate) fn wanted_letters(filter: &DeadLetterFilter) -> Conditions {
         .given("tenant_id = ?", filter.item_id.as_ref())
         .given("id <= ?", filter.up_to)
         .given("@in_integers(id, ?)", ids)
-        .given("settled_at = ?", filter.settled_at);
+        .given("settled_at = ?", filter.settled_at)
+        .given("reopened_at = ?", filter.reopened_at);
     // What is selected by a job is looked through as a whole, rather than what was discarded since then of all jobs.
     let settled_after = match filter.job_id {
         Some(_) => "settled_at + 0 > ?",

@@ -879,7 +879,7 @@ fn letters_by_index() -> Vec<(String, &'static str)> {
 async fn what_is_read_every_second_or_grows_for_ever_is_found_by_an_index() {
     let (_folder, store) = in_file().await;
     let deliveries = crate::operations::wanted_deliveries(&DeliveryFilter {
-        batch_id: Some(Uuid::nil()),
+        batch_ids: Some([Uuid::nil()].into()),
         ..DeliveryFilter::default()
     });
     let (failing, _) = crate::operations::failing_deliveries(DateTime::UNIX_EPOCH);
@@ -888,8 +888,24 @@ async fn what_is_read_every_second_or_grows_for_ever_is_found_by_an_index() {
         let log = crate::operations::AUDIT_LOG;
         format!("{log} WHERE {subject} = $1 AND id < $2 ORDER BY id DESC LIMIT 9")
     };
+    let asked_at = crate::operations::wanted_deliveries(&DeliveryFilter {
+        asked_at: Some(DateTime::UNIX_EPOCH),
+        ..DeliveryFilter::default()
+    });
+    let reopened_at = crate::reader::wanted_letters(&DeadLetterFilter {
+        reopened_at: Some(DateTime::UNIX_EPOCH),
+        ..DeadLetterFilter::default()
+    });
     let mut statements = letters_by_index();
     statements.extend([
+        (
+            format!("{}{}", crate::operations::DELIVERIES, asked_at.sql()),
+            "deliveries_retried (retried_from=?)",
+        ),
+        (
+            format!("{}{}", crate::reader::DEAD_LETTER_COUNT, reopened_at.sql()),
+            "dead_letters_reopened (reopened_at=?)",
+        ),
         (
             format!("{}{}", crate::operations::DELIVERIES, deliveries.sql()),
             "deliveries_of_batch (batch_id=?)",

@@ -93,7 +93,7 @@ pub(crate) const FORGET_DISCARDED: &str =
 /// Dead letters that are removed after a discard: as many as a discard settles at most, so that they do not pile up.
 const FORGOTTEN_PER_DISCARD: i64 = 1_000;
 
-const REOPEN: &str = "UPDATE @dead_letters SET state = 'open', settled_at = NULL
+const REOPEN: &str = "UPDATE @dead_letters SET state = 'open', settled_at = NULL, reopened_at = $3
      WHERE state = 'discarded' AND settled_at > $1 AND id IN (SELECT letter.value FROM @integers($2, letter))";
 
 /// Marks the results of items that a chunk is to run again.
@@ -247,8 +247,9 @@ impl WorkQueue for Store {
         &self,
         ids: &[i64],
         discarded_after: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
-        let letters = values![discarded_after, ids];
+        let letters = values![discarded_after, ids, now];
         let opened = self.database.execute(REOPEN, letters).await?;
         self.changes.send_replace(());
         Ok(opened as usize)

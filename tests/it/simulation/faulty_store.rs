@@ -161,8 +161,9 @@ impl WorkQueue for FaultyStore {
         &self,
         ids: &[i64],
         discarded_after: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
-        self.inner.reopen(ids, discarded_after).await
+        self.inner.reopen(ids, discarded_after, now).await
     }
 
     async fn enqueue(

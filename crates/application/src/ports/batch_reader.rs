@@ -113,6 +113,8 @@ pub struct DeadLetterFilter {
     pub settled_at: Option<DateTime<Utc>>,
     /// Only those that were settled later than this.
     pub settled_after: Option<DateTime<Utc>>,
+    /// Only those that were last opened again at this instant.
+    pub reopened_at: Option<DateTime<Utc>>,
 }
 
 /// A page of a list.

@@ -2,6 +2,8 @@
 //!
 //! `testing::contract::operations` checks what an implementation keeps: the audit log and idempotency keys.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{Delivery, JobId};
@@ -57,11 +59,12 @@ pub trait OperatorStore: Send + Sync {
         page: &Page,
     ) -> Result<Paged<StoredDelivery>, StoreError>;
 
-    /// Makes deliveries due at `now` that have failed or were given up, with a new period of retries. Those that are done, or on
-    /// their way, stay as they are. Returns how many are due.
+    /// Makes deliveries due at `now` that have failed or were given up, with a new period of retries from `asked_at` on. Those that
+    /// are done, or on their way, stay as they are. Returns how many are due.
     async fn deliver_again(
         &self,
         deliveries: &[Redelivery],
+        asked_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError>;
 
@@ -179,13 +182,15 @@ pub struct DeliveryFilter {
     pub id: Option<i64>,
     /// Only results of this job.
     pub job_id: Option<JobId>,
-    /// Only results of this batch.
-    pub batch_id: Option<Uuid>,
+    /// Only results of these batches.
+    pub batch_ids: Option<BTreeSet<Uuid>>,
     /// Only deliveries whose last try failed, or that were given up.
     pub failed: bool,
     /// Only deliveries that have failed at least twice in a row, and those that were given up, of batches that ended at this
     /// instant or later.
     pub failing_since: Option<DateTime<Utc>>,
+    /// Only deliveries that an operator last had made again at this instant.
+    pub asked_at: Option<DateTime<Utc>>,
 }
 
 impl DeliveryFilter {
@@ -208,8 +213,10 @@ impl DeliveryFilter {
 pub struct Redelivery {
     /// Number of the delivery.
     pub id: i64,
-    /// Another place to deliver to, from the first result on; `None`: where it goes already, from where it has come to.
-    pub target: Option<Delivery>,
+    /// Where it goes from now on.
+    pub target: Delivery,
+    /// Whether that is another place, which gets all results from the first one on; otherwise it goes on where it has come to.
+    pub from_start: bool,
 }
 
 /// A delivery as it stands in the store.

@@ -69,11 +69,13 @@ pub trait WorkQueue: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<usize, StoreError>;
 
-    /// Opens dead letters again, those of `ids` that were discarded after `discarded_after`. Returns how many were opened.
+    /// Opens dead letters again, those of `ids` that were discarded after `discarded_after`, at the instant `now`. Returns how many
+    /// were opened.
     async fn reopen(
         &self,
         ids: &[i64],
         discarded_after: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<usize, StoreError>;
 }
 

@@ -77,6 +77,8 @@ struct Tables {
     /// What was skipped, by chunk and tenant.
     skipped: BTreeMap<(String, ItemId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
+    /// When dead letters were last opened again, by their number.
+    reopened: BTreeMap<i64, DateTime<Utc>>,
     deliveries: Vec<DeliveryRow>,
     asked: StoredRequest,
     heartbeats: BTreeMap<Uuid, i64>,

@@ -65,17 +65,33 @@ impl Delivery {
         })
     }
 
+    /// Whether both are the same place: of one kind, and with one address. Timeout, secret and the like may differ.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one), Self::File(other)) | (Self::Sink(one), Self::Sink(other)) => {
+                one == other
+            }
+            (Self::Webhook { config, .. }, Self::Webhook { config: other, .. }) => {
+                config.url == other.url
+            }
+            _ => false,
+        }
+    }
+
     /// The place that takes over from this one in a job that delivers to `current` by now: one of the same kind to which none of
     /// `others`, the batch's own deliveries, goes. `None`: the job still delivers here, to no such place, or to several.
     #[must_use]
     pub fn successor<'d>(&self, current: &'d [Self], others: &[Self]) -> Option<&'d Self> {
-        if current.contains(self) {
+        let is_in =
+            |places: &[Self], place: &Self| places.iter().any(|one| one.is_same_place(place));
+        if is_in(current, self) {
             return None;
         }
         let kind = mem::discriminant(self);
         let mut same = current
             .iter()
-            .filter(|one| mem::discriminant(*one) == kind && !others.contains(one));
+            .filter(|one| mem::discriminant(*one) == kind && !is_in(others, one));
         match (same.next(), same.next()) {
             (Some(only), None) => Some(only),
             _ => None,
@@ -171,6 +187,28 @@ mod tests {
             "the other one is served"
         );
         assert_eq!(of(&[], &[]), None);
+    }
+
+    #[test]
+    fn a_place_is_the_same_with_another_secret_or_timeout() {
+        let hook = |url: &str, secret: &str, timeout: u64| {
+            let value = json!({"url": url, "secret_env": secret, "timeout_ms": timeout});
+            Delivery::parse(&value, "").unwrap()
+        };
+        let own = hook("https://crm.example/results", "OLD_SECRET", 10);
+        let same = hook("https://crm.example/results", "NEW_SECRET", 99);
+        let other = hook("https://crm.example/other", "OLD_SECRET", 10);
+        assert!(own.is_same_place(&same) && own != same);
+        assert!(!own.is_same_place(&other));
+        let (file, sink) = (Delivery::File("a".into()), Delivery::Sink("a".into()));
+        assert!(file.is_same_place(&file) && !file.is_same_place(&sink));
+        assert_eq!(own.successor(&[same.clone(), other.clone()], &[]), None);
+        // One to which the batch goes with other settings already is none to go to.
+        let third = hook("https://crm.example/third", "OLD_SECRET", 10);
+        assert_eq!(
+            third.successor(&[same, other.clone()], &[own]),
+            Some(&other)
+        );
     }
 
     #[test]

@@ -166,7 +166,7 @@ pub(super) async fn one(
     let mut errors = app.operator.failure_reasons(&batch).await?;
     errors.truncate(MAX_ERRORS);
     let of_batch = DeliveryFilter {
-        batch_id: Some(batch.batch_id),
+        batch_ids: Some([batch.batch_id].into()),
         ..DeliveryFilter::default()
     };
     let all = Page {

@@ -116,3 +116,9 @@ $$;
 
 CREATE TRIGGER batches_ended AFTER UPDATE ON batches REFERENCING OLD TABLE AS removed NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION punctual_count_outcomes();
+
+-- Marks of what a request has done, which is counted when it is repeated: when a dead letter was last opened again, and a delivery made
+-- again.
+ALTER TABLE dead_letters ADD COLUMN reopened_at BIGINT;
+CREATE INDEX dead_letters_reopened ON dead_letters (reopened_at) WHERE reopened_at IS NOT NULL;
+CREATE INDEX deliveries_retried ON deliveries (retried_from) WHERE retried_from IS NOT NULL;

@@ -80,3 +80,9 @@ CREATE TRIGGER @batch_ended AFTER UPDATE OF finished_at ON @batches WHEN OLD.fin
         lateness = max(lateness, excluded.lateness);
     DELETE FROM @outcomes_by_hour WHERE hour < NEW.finished_at / 3600000000 - 744;
 END;
+
+-- Marks of what a request has done, which is counted when it is repeated: when a dead letter was last opened again, and a delivery made
+-- again.
+ALTER TABLE @dead_letters ADD COLUMN reopened_at INTEGER;
+CREATE INDEX @dead_letters_reopened ON @dead_letters (reopened_at) WHERE reopened_at IS NOT NULL;
+CREATE INDEX @deliveries_retried ON @deliveries (retried_from) WHERE retried_from IS NOT NULL;

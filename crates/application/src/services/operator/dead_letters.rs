@@ -88,6 +88,7 @@ impl DeadLetterSelection {
             ids: self.ids.clone(),
             settled_at: self.discarded_at,
             settled_after: is_discarded.then(|| now - DeadLetter::REOPENABLE_FOR),
+            reopened_at: None,
         }
     }
 
@@ -365,32 +366,42 @@ impl Operator {
         let state = DeadLetterState::Discarded;
         let filter = selection.filter(state, self.clock.now());
         let pages = self.letters(&filter).await?;
-        // Nothing marks what is open again: of what was counted, an earlier attempt has opened what is missing.
-        let done = if attempt.is_repetition {
-            selection.check_at_most(number_of(&pages))?;
-            let counted = selection.count.unwrap_or_default();
-            usize::try_from(counted.saturating_sub(number_of(&pages))).unwrap_or(usize::MAX)
-        } else {
+        // Its instant marks what an earlier attempt has opened.
+        let mut done = 0;
+        if attempt.is_repetition {
+            let by_it = DeadLetterFilter {
+                state: None,
+                settled_at: None,
+                settled_after: None,
+                reopened_at: Some(attempt.at),
+                ..filter
+            };
+            done = self.reader.dead_letter_count(&by_it).await?;
+        }
+        if done == 0 {
             selection.check_count(&pages)?;
-            0
-        };
+        }
+        selection.check_at_most(number_of(&pages) + done)?;
         let nothing = || {
             OperatorError::NotFound(
                 "no dead letter that is selected was discarded in the last 30 days".to_owned(),
             )
         };
-        if !attempt.is_repetition && number_of(&pages) == 0 {
+        if done == 0 && number_of(&pages) == 0 {
             return Err(nothing());
         }
         let (subject, detail) = (selection.subject(&pages), selection.in_words(state));
         self.record(actor, "reopen", &subject, &detail).await?;
         let discarded_after = self.clock.now() - DeadLetter::REOPENABLE_FOR;
-        let mut reopened = done;
+        let mut reopened = done as usize;
         for letters in pages.iter().filter(|letters| !letters.is_empty()) {
-            let opened = self.queue.reopen(&ids(letters), discarded_after).await;
+            let opened = self
+                .queue
+                .reopen(&ids(letters), discarded_after, attempt.at)
+                .await;
             reopened += self.noted(opened)?;
         }
-        if !attempt.is_repetition && reopened == 0 {
+        if reopened == 0 {
             return Err(nothing());
         }
         info!(reopened, "Operator reopened {reopened} dead letters");

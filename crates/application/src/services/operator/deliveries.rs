@@ -1,6 +1,6 @@
 //! Deliveries that failed: where they go, why they fail, and another try.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{Delivery, JobId};
@@ -58,7 +58,7 @@ impl DeliverySelection {
         DeliveryFilter {
             id: self.id,
             job_id: self.job_id.clone(),
-            batch_id: self.batch_id,
+            batch_ids: self.batch_id.map(|id| [id].into()),
             failed: true,
             ..failing
         }
@@ -111,12 +111,14 @@ impl Operator {
         &self,
         selection: &DeliverySelection,
     ) -> Result<u64, OperatorError> {
-        Ok(self.failed_deliveries(selection).await?.len() as u64)
+        selection.check()?;
+        let failed = selection.filter(self.clock.now());
+        Ok(self.all_deliveries(&failed).await?.len() as u64)
     }
 
-    /// Makes deliveries that failed or were given up due now, with a new period of retries. They go on where they failed; a
-    /// recipient that has got a result already recognizes it by its id. Where the job delivers to another place of the same kind
-    /// by now, all results of the batch go there instead.
+    /// Makes deliveries that failed or were given up due now, with a new period of retries. They go on where they failed, with the
+    /// settings that the job has for the place by now; a recipient that has got a result already recognizes it by its id. Where the
+    /// job delivers to another place of the same kind by now, all results of the batch go there instead.
     ///
     /// # Errors
     /// The selection is empty or contradicts itself, no delivery that it selects has failed, it is not of as many as it says,
@@ -139,26 +141,33 @@ impl Operator {
         selection: &DeliverySelection,
         attempt: Attempt,
     ) -> Result<DeliverAgainReport, OperatorError> {
-        let found = self.failed_deliveries(selection).await?;
-        let count = found.len() as u64;
-        // Nothing marks what is due already: of what was counted, an earlier attempt has made due what is missing.
-        let done = match selection.count {
-            Some(counted) if attempt.is_repetition => counted.saturating_sub(count),
-            _ => 0,
-        };
-        if found.is_empty() && attempt.is_repetition {
+        let failed = selection.filter(self.clock.now());
+        let mut found = self.all_deliveries(&failed).await?;
+        // Its instant marks what an earlier attempt has made due.
+        let mut done: BTreeSet<i64> = BTreeSet::new();
+        if attempt.is_repetition {
+            let by_it = DeliveryFilter {
+                failed: false,
+                failing_since: None,
+                asked_at: Some(attempt.at),
+                ..failed
+            };
+            let by_it = self.all_deliveries(&by_it).await?;
+            done.extend(by_it.iter().map(|stored| stored.id));
+            found.retain(|stored| !done.contains(&stored.id));
+        }
+        let (count, done) = (found.len() as u64, done.len() as u64);
+        if count == 0 && done > 0 {
             return Ok(DeliverAgainReport { due: done });
         }
-        if found.is_empty() {
+        if count == 0 {
             return Err(OperatorError::NotFound(
                 "no delivery has failed among those that are selected".to_owned(),
             ));
         }
-        // An earlier attempt leaves fewer.
-        let is_other = selection
-            .count
-            .is_some_and(|asked| count > asked || (count < asked && !attempt.is_repetition));
-        if is_other {
+        let all = count + done;
+        let is_other = |asked: u64| all > asked || (done == 0 && all < asked);
+        if selection.count.is_some_and(is_other) {
             let now = amount(count, "delivery");
             return Err(OperatorError::Changed(format!(
                 "the selection now has {now}; nothing was changed"
@@ -181,7 +190,8 @@ impl Operator {
         self.record(actor, "deliver_again", &subject, &detail)
             .await?;
         let now = self.clock.now();
-        let due = done + self.noted(self.operations.deliver_again(&again, now).await)?;
+        let due = self.operations.deliver_again(&again, attempt.at, now).await;
+        let due = done + self.noted(due)?;
         if due == 0 && attempt.is_repetition {
             // The attempt before has just made them due.
             return Ok(DeliverAgainReport { due: count });
@@ -196,20 +206,18 @@ impl Operator {
         Ok(DeliverAgainReport { due })
     }
 
-    /// What a selection is of.
-    async fn failed_deliveries(
+    /// What a filter selects.
+    async fn all_deliveries(
         &self,
-        selection: &DeliverySelection,
-    ) -> Result<Vec<StoredDelivery>, OperatorError> {
-        selection.check()?;
-        let filter = selection.filter(self.clock.now());
+        filter: &DeliveryFilter,
+    ) -> Result<Vec<StoredDelivery>, StoreError> {
         let mut page = Page {
             cursor: None,
             limit: DELIVERIES_PER_PAGE,
         };
         let mut all = Vec::new();
         loop {
-            let (found, next) = self.operations.deliveries(&filter, &page).await?;
+            let (found, next) = self.operations.deliveries(filter, &page).await?;
             all.extend(found);
             page.cursor = next;
             if page.cursor.is_none() {
@@ -218,51 +226,61 @@ impl Operator {
         }
     }
 
-    /// Where they are to go: to what their job says now, if it is another place.
+    /// Where they are to go: to their place with the settings of their job now, or to the place that takes over from it.
     async fn redeliveries(
         &self,
         failed: Vec<StoredDelivery>,
-    ) -> Result<Vec<Redelivery>, OperatorError> {
+    ) -> Result<Vec<Redelivery>, StoreError> {
         let jobs = self.jobs.current();
-        let mut of_batches: BTreeMap<Uuid, Vec<Delivery>> = BTreeMap::new();
+        let current = |job_id: &JobId| {
+            let places = jobs.job(job_id).map(|job| job.deliver.as_slice());
+            places.unwrap_or_default()
+        };
+        let stays = |stored: &StoredDelivery| {
+            let mut places = current(&stored.job_id).iter();
+            places.find(|place| place.is_same_place(&stored.target))
+        };
         let mut again = Vec::with_capacity(failed.len());
-        for StoredDelivery {
-            id,
-            batch_id,
-            job_id,
-            target,
-            ..
-        } in failed
-        {
-            let current = jobs.job(&job_id).map(|job| job.deliver.as_slice());
-            let current = current.unwrap_or_default();
-            let mut elsewhere = None;
-            if !current.contains(&target) {
-                let others = match of_batches.entry(batch_id) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => new.insert(self.targets_of(batch_id).await?),
-                };
-                elsewhere = target.successor(current, others).cloned();
-                others.extend(elsewhere.clone());
+        for failed in failed.chunks(DELIVERIES_PER_PAGE as usize) {
+            let moved = failed.iter().filter(|stored| stays(stored).is_none());
+            let mut of_batches = self
+                .targets_of(moved.map(|stored| stored.batch_id).collect())
+                .await?;
+            for stored in failed {
+                let mut target = stays(stored);
+                let from_start = target.is_none();
+                if from_start {
+                    let others = of_batches.entry(stored.batch_id).or_default();
+                    target = stored.target.successor(current(&stored.job_id), others);
+                    others.extend(target.cloned());
+                }
+                again.push(Redelivery {
+                    id: stored.id,
+                    from_start: from_start && target.is_some(),
+                    target: target.unwrap_or(&stored.target).clone(),
+                });
             }
-            again.push(Redelivery {
-                id,
-                target: elsewhere,
-            });
         }
         Ok(again)
     }
 
-    /// The places to which the results of a batch go.
-    async fn targets_of(&self, batch_id: Uuid) -> Result<Vec<Delivery>, OperatorError> {
-        let of_batch = DeliveryFilter {
-            batch_id: Some(batch_id),
+    /// The places to which the results of batches go, by batch.
+    async fn targets_of(
+        &self,
+        batch_ids: BTreeSet<Uuid>,
+    ) -> Result<BTreeMap<Uuid, Vec<Delivery>>, StoreError> {
+        let mut targets: BTreeMap<Uuid, Vec<Delivery>> = BTreeMap::new();
+        if batch_ids.is_empty() {
+            return Ok(targets);
+        }
+        let of_batches = DeliveryFilter {
+            batch_ids: Some(batch_ids),
             ..DeliveryFilter::default()
         };
-        let (found, _) = self
-            .operations
-            .deliveries(&of_batch, &Page::default())
-            .await?;
-        Ok(found.into_iter().map(|stored| stored.target).collect())
+        for stored in self.all_deliveries(&of_batches).await? {
+            let of_batch = targets.entry(stored.batch_id).or_default();
+            of_batch.push(stored.target);
+        }
+        Ok(targets)
     }
 }

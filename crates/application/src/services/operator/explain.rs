@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::{Operator, OperatorError};
 use crate::{
-    ports::{AuditFilter, Page, StoredResult, TenantRuns},
+    ports::{AuditEntry, AuditFilter, Page, StoredResult, TenantRuns},
     services::schedule_status::JobStatus,
 };
 
-/// Batches that are not done, runs, and entries of the audit log that are looked through at most.
+/// Batches that are not done, runs, pauses and resumptions that are looked through at most.
 const SEARCHED_PAGE: Page = Page {
     cursor: None,
     limit: 1_000,
@@ -193,14 +193,17 @@ impl Operator {
 
     /// Whether an operator had paused a job at an instant.
     async fn was_paused(&self, job_id: &JobId, at: DateTime<Utc>) -> Result<bool, OperatorError> {
-        let of_job = AuditFilter {
-            subject: Some(job_id.to_string()),
-            ..AuditFilter::default()
-        };
-        let (entries, _) = self.operations.audit_log(&of_job, &SEARCHED_PAGE).await?;
-        let last = entries
-            .iter()
-            .find(|entry| entry.at <= at && ["pause", "resume"].contains(&entry.action.as_str()));
+        let mut last: Option<AuditEntry> = None;
+        // Of each action by itself: other entries about the job may be many.
+        for action in ["pause", "resume"] {
+            let of_job = AuditFilter {
+                action: Some(action.to_owned()),
+                subject: Some(job_id.to_string()),
+            };
+            let (entries, _) = self.operations.audit_log(&of_job, &SEARCHED_PAGE).await?;
+            let before = entries.into_iter().find(|entry| entry.at <= at);
+            last = last.into_iter().chain(before).max_by_key(|entry| entry.at);
+        }
         Ok(last.is_some_and(|entry| entry.action == "pause"))
     }
 

@@ -1,6 +1,6 @@
 //! What the port [`Deliveries`] promises.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{Delivery, ItemStatus, NewBatch};
 use uuid::Uuid;
 
@@ -96,7 +96,7 @@ pub async fn deliveries<S: WorkQueue + BatchStore + OperatorStore>(
         found.expect("works").0
     };
     let of_batch = DeliveryFilter {
-        batch_id: Some(new.batch_id),
+        batch_ids: Some([new.batch_id].into()),
         ..DeliveryFilter::default()
     };
     let failed = DeliveryFilter {
@@ -131,14 +131,25 @@ pub async fn deliveries<S: WorkQueue + BatchStore + OperatorStore>(
     for (since, found) in [(at(ENDED), 1), (at(ENDED) + TimeDelta::seconds(1), 0)] {
         assert_eq!(failing(since).await, found);
     }
-    let deliver_again = async |id, target: Option<&Delivery>, now| {
-        let target = target.cloned();
-        let due = store.deliver_again(&[Redelivery { id, target }], now).await;
+    let deliver_again = async |id, elsewhere: Option<&Delivery>, now: DateTime<Utc>| {
+        let again = Redelivery {
+            id,
+            target: elsewhere.unwrap_or(&to_file.target).clone(),
+            from_start: elsewhere.is_some(),
+        };
+        let due = store.deliver_again(&[again], now, now).await;
         due.expect("works")
     };
     let now = now + TimeDelta::days(3);
     assert_eq!(deliver_again(to_sink.id, None, now).await, 0, "it arrived");
     assert_eq!(deliver_again(to_file.id, None, now).await, 1);
+    for (at, found) in [(now, 1), (now - TimeDelta::seconds(1), 0)] {
+        let by_it = DeliveryFilter {
+            asked_at: Some(at),
+            ..of_batch.clone()
+        };
+        assert_eq!(all(by_it).await.len(), found, "asked for at {at}");
+    }
     let again = take(now, vec![]).await.expect("it is due");
     assert_eq!((again.id, again.tries), (to_file.id, 0));
     assert_eq!(again.until, Some(now + TimeDelta::hours(2)), "a new period");

@@ -237,9 +237,18 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
     let found = reader.dead_letters(&of_it(Some(now), None), &page).await;
     assert_eq!(found.expect("works").0[0].id, ids[0]);
     // What was discarded comes back, unless it was too long ago.
-    assert_eq!(store.reopen(&ids, now).await.expect("works"), 0);
-    let reopened = store.reopen(&ids, now - second).await;
+    let again = now + second;
+    assert_eq!(store.reopen(&ids, now, again).await.expect("works"), 0);
+    let reopened = store.reopen(&ids, now - second, again).await;
     assert_eq!((reopened.expect("works"), open().await.len()), (1, 3));
+    for (at, found) in [(again, 1), (now, 0)] {
+        let by_it = DeadLetterFilter {
+            reopened_at: Some(at),
+            ..DeadLetterFilter::default()
+        };
+        let count = reader.dead_letter_count(&by_it).await;
+        assert_eq!(count.expect("works"), found, "opened again at {at}");
+    }
     let settled = store.settle(&ids[..1], vec![], now).await.expect("works");
     assert_eq!((settled, open().await.len()), (1, 2));
     let month = now + DeadLetter::REOPENABLE_FOR;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use punctual_domain::{Batch, DeadLetter, ItemId, JobId, Occurrence};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{FakeStore, paged};
+use super::{FakeStore, Tables, paged};
 use crate::ports::{
     BatchFilter, BatchReader, DeadLetterFilter, Page, Paged, ResultFilter, StoreError,
     StoredResult, TenantRuns,
@@ -121,14 +122,27 @@ impl BatchReader for FakeStore {
     ) -> Result<Paged<DeadLetter>, StoreError> {
         let tables = self.tables();
         let letters = tables.dead_letters.iter().rev();
-        let found = letters.filter(|letter| is_wanted(letter, filter)).cloned();
+        let found = letters
+            .filter(|letter| tables.is_wanted_letter(letter, filter))
+            .cloned();
         paged(found.collect(), page, |letter| letter.id.to_string())
     }
 
     async fn dead_letter_count(&self, filter: &DeadLetterFilter) -> Result<u64, StoreError> {
         let tables = self.tables();
         let letters = tables.dead_letters.iter();
-        Ok(letters.filter(|letter| is_wanted(letter, filter)).count() as u64)
+        let wanted = letters.filter(|letter| tables.is_wanted_letter(letter, filter));
+        Ok(wanted.count() as u64)
+    }
+}
+
+impl Tables {
+    fn is_wanted_letter(&self, letter: &DeadLetter, filter: &DeadLetterFilter) -> bool {
+        let reopened_at = self.reopened.get(&letter.id).copied();
+        // A store keeps microseconds.
+        let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+        is_wanted(letter, filter)
+            && (filter.reopened_at.is_none() || micros(filter.reopened_at) == micros(reopened_at))
     }
 }
 

@@ -273,23 +273,26 @@ impl OperatorStore for FakeStore {
     async fn deliver_again(
         &self,
         deliveries: &[Redelivery],
+        asked_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         let mut due = 0;
-        for Redelivery { id, target } in deliveries {
+        for again in deliveries {
             let mut rows = tables.deliveries.iter_mut();
             let failed = rows.find(|row| {
-                row.id == *id && row.has_failed() && row.leased_until.is_none_or(|end| end <= now)
+                row.id == again.id
+                    && row.has_failed()
+                    && row.leased_until.is_none_or(|end| end <= now)
             });
             let Some(row) = failed else { continue };
             row.state = State::Open;
             row.not_before = now;
             row.leased_until = None;
-            row.retried_from = Some(now);
+            row.retried_from = Some(asked_at);
             row.tries = 0;
-            if let Some(target) = target {
-                row.target = target.clone();
+            row.target = again.target.clone();
+            if again.from_start {
                 row.cursor = None;
             }
             due += 1;
@@ -401,7 +404,15 @@ impl Tables {
                 .failing_since
                 .is_none_or(|since| ended.is_some_and(|ended| row.is_failing(ended, since)))
             && filter.id.is_none_or(|id| id == row.id)
-            && filter.batch_id.is_none_or(|id| id == row.batch_id)
+            && filter
+                .batch_ids
+                .as_ref()
+                .is_none_or(|ids| ids.contains(&row.batch_id))
+            && filter.asked_at.is_none_or(|at| {
+                // A store keeps microseconds.
+                let from = row.retried_from.map(|from| from.timestamp_micros());
+                from == Some(at.timestamp_micros())
+            })
             && (row.has_failed() || !filter.failed)
             && filter
                 .job_id

@@ -154,8 +154,10 @@ impl WorkQueue for FakeStore {
         &self,
         ids: &[i64],
         discarded_after: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<usize, StoreError> {
         let mut tables = self.tables();
+        let tables = &mut *tables;
         let discarded = tables.dead_letters.iter_mut().filter(|letter| {
             ids.contains(&letter.id)
                 && letter.state == DeadLetterState::Discarded
@@ -164,6 +166,7 @@ impl WorkQueue for FakeStore {
         let opened = discarded.map(|letter| {
             letter.state = DeadLetterState::Open;
             letter.settled_at = None;
+            tables.reopened.insert(letter.id, now);
         });
         Ok(opened.count())
     }

@@ -4,7 +4,8 @@ use punctual_domain::{Delivery, NewBatch, Occurrence, Priority, Trigger};
 
 use super::*;
 use crate::ports::{
-    BatchReader, DeadLetterFilter, Deliveries, DeliveryFilter, NewRequest, OperatorStore, WorkQueue,
+    BatchReader, DeadLetterFilter, Deliveries, DeliveryFilter, NewRequest, OperatorStore,
+    Redelivery, WorkQueue,
 };
 
 #[tokio::test(start_paused = true)]
@@ -134,10 +135,19 @@ fn delivering(store: &Arc<FakeStore>, files: &[&str]) -> Operator {
 
 /// Ends a batch whose results go to these files.
 async fn end_batch(store: &FakeStore, due: DateTime<Utc>, files: &[&str]) -> uuid::Uuid {
+    let files = files.iter().map(|file| Delivery::File((*file).into()));
+    end_batch_to(store, due, files.collect()).await
+}
+
+/// Ends a batch whose results go to these places.
+async fn end_batch_to(
+    store: &FakeStore,
+    due: DateTime<Utc>,
+    deliver_to: Vec<Delivery>,
+) -> uuid::Uuid {
     let ann = [ItemId::new("ann").unwrap()];
-    let deliver_to = files.iter().map(|file| Delivery::File((*file).into()));
     let batch = NewBatch {
-        deliver_to: deliver_to.collect(),
+        deliver_to,
         deliver_within: Some(TimeDelta::days(1)),
         ..NewBatch::new(
             &posts(),
@@ -206,7 +216,7 @@ async fn a_delivery_is_made_again_where_its_job_says_now() {
         assert_eq!(again.unwrap().due, 2, "the same answer");
     }
     let of_batch = DeliveryFilter {
-        batch_id: Some(recent),
+        batch_ids: Some([recent].into()),
         ..DeliveryFilter::default()
     };
     let page = Page::default();
@@ -343,9 +353,96 @@ async fn a_repetition_of_which_only_the_answer_was_lost_is_no_error() {
     let done = done.unwrap();
     assert_eq!((done.discarded, done.not_open.len()), (2, 0));
     let long_ago = began - TimeDelta::days(1);
-    assert_eq!(store.reopen(&[1, 2], long_ago).await.unwrap(), 2);
+    assert_eq!(store.reopen(&[1, 2], long_ago, began).await.unwrap(), 2);
     let done = operator.reopen(&actor(), Some(&key), &named).await;
     assert_eq!(done.unwrap().reopened, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repetition_answers_with_the_count_though_nothing_was_counted_before() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = delivering(&store, &["out.ndjson"]);
+    let key = IdempotencyKey::new("k").unwrap();
+    let began = operator.clock.now();
+    let interrupted = async |scope: &str, fingerprint: String| {
+        let request = NewRequest {
+            scope: scope.to_owned(),
+            key: "k".to_owned(),
+            fingerprint,
+        };
+        store.request(&request, began).await.unwrap();
+    };
+    // The process ended after it had opened two again, and made two deliveries due.
+    for tenant in ["ann", "bob", "eve"] {
+        fail(&operator, &store, tenant).await;
+    }
+    store.settle(&[1, 2, 3], vec![], began).await.unwrap();
+    let all = everything();
+    interrupted("reopen", idempotency::fingerprint(&all)).await;
+    let long_ago = began - TimeDelta::days(1);
+    assert_eq!(store.reopen(&[1, 2], long_ago, began).await.unwrap(), 2);
+    end_batch(&store, began - TimeDelta::days(1), &["out.ndjson"]).await;
+    end_batch(&store, began - TimeDelta::days(2), &["out.ndjson"]).await;
+    give_up(&store, began).await;
+    let of_job = DeliverySelection {
+        job_id: Some(posts()),
+        ..DeliverySelection::default()
+    };
+    interrupted("deliver_again", idempotency::fingerprint(&of_job)).await;
+    let found = store
+        .deliveries(&DeliveryFilter::failing(began), &Page::default())
+        .await;
+    let again: Vec<Redelivery> = found
+        .unwrap()
+        .0
+        .into_iter()
+        .map(|one| Redelivery {
+            id: one.id,
+            target: one.target,
+            from_start: false,
+        })
+        .collect();
+    let due = store.deliver_again(&again, began, began).await.unwrap();
+
+    tokio::time::sleep(std::time::Duration::from_secs(9)).await;
+    let reopened = operator.reopen(&actor(), Some(&key), &all).await;
+    assert_eq!(reopened.unwrap().reopened, 3, "with the one that was left");
+    // What has failed again since is not made due twice for one request.
+    give_up(&store, operator.clock.now()).await;
+    let delivered = operator.deliver_again(&actor(), Some(&key), &of_job).await;
+    assert!(due >= 2);
+    assert_eq!(delivered.unwrap().due, due);
+    let lease = TimeDelta::minutes(5);
+    let taken = store.take(operator.clock.now(), lease, &[]).await;
+    assert_eq!(taken.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_goes_on_at_its_place_with_the_settings_of_now() {
+    let store: Arc<FakeStore> = Arc::default();
+    let hook =
+        |timeout_ms: u64| json!({"url": "https://crm.example/results", "timeout_ms": timeout_ms});
+    let target = |timeout_ms| Delivery::parse(&hook(timeout_ms), "").unwrap();
+    let mut operator = delivering(&store, &["out.ndjson"]);
+    let jobs = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "p",
+        "preference_based": true, "feature_type": "posts", "deliver": [hook(99)]}]});
+    let jobs = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
+    operator.jobs = jobs.into();
+    let now = operator.clock.now();
+    end_batch_to(&store, now - TimeDelta::days(1), vec![target(10)]).await;
+    let lease = TimeDelta::minutes(5);
+    let take = async || store.take(now, lease, &[]).await.unwrap().unwrap();
+    let (first, part) = (take().await, Some("page 2".to_owned()));
+    assert!(store.advance(&first, part.clone(), now).await.unwrap());
+    give_up(&store, now).await;
+    let all = DeliverySelection {
+        all: true,
+        ..DeliverySelection::default()
+    };
+    let again = operator.deliver_again(&actor(), None, &all).await;
+    assert_eq!(again.unwrap().due, 1);
+    let again = take().await;
+    assert_eq!((again.target, again.cursor), (target(99), part));
 }
 
 #[tokio::test(start_paused = true)]
