@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Coverage, Finding, FindingKind, Findings};
+use super::{Finding, FindingKind, Findings, coverage::Coverage};
 use crate::{
     ports::StoreError,
     services::operator::{Operator, amount},
