@@ -107,9 +107,11 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 14] = [
     ),
     (
         "punctual-config-service",
+        // Infrastructure is where the client of agents is, beside all others.
         &[
             "punctual-config-database",
             "punctual-domain",
+            "punctual-infrastructure",
             "punctual-telemetry",
             "punctual-web",
         ],

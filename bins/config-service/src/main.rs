@@ -28,7 +28,8 @@ use crate::settings::Settings;
 /// Settings come from the environment: `CONFIG_STORE_URL` (<sqlite://var/config.db>, or postgres://…), `CONFIG_HTTP_ADDR`
 /// (127.0.0.1:8000), `CONFIG_SERVICE_API_KEY` (the administrator's key), `BATCH_LOG`, `BATCH_LOG_FORMAT`. To embed its pages:
 /// `CONFIG_EMBED_ORIGINS` (sites that may, such as <https://shop.example>), `CONFIG_LINK_KEYS` (id:secret, which sign
-/// links), `CONFIG_PUBLIC_URL` (its address in browsers), `CONFIG_SITE_NAME`, `CONFIG_SITE_LOGO` (a file).
+/// links), `CONFIG_PUBLIC_URL` (its address in browsers), `CONFIG_SITE_NAME`, `CONFIG_SITE_LOGO` (a file). To show past runs on
+/// its pages: `CONFIG_AGENT_URLS` (<http://127.0.0.1:8080>), `CONFIG_AGENT_API_KEY`.
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Cli {

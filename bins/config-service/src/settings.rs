@@ -1,15 +1,16 @@
 //! The settings of the config service, from the environment.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use config::Config;
 use punctual_config_database::{Embedding, EmbeddingSettings, InvalidEmbedding, ServerSettings};
+use punctual_infrastructure::{AgentClient, AgentClientOptions, AgentSettingNames};
 use punctual_telemetry::{DEFAULT_FILTER, LogFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-const NAMES: [(&str, Option<&str>); 10] = [
+const NAMES: [(&str, Option<&str>); 12] = [
     ("CONFIG_STORE_URL", Some("sqlite://var/config.db")),
     ("CONFIG_HTTP_ADDR", Some("127.0.0.1:8000")),
     ("CONFIG_SERVICE_API_KEY", None),
@@ -18,6 +19,8 @@ const NAMES: [(&str, Option<&str>); 10] = [
     ("CONFIG_PUBLIC_URL", None),
     ("CONFIG_SITE_NAME", None),
     ("CONFIG_SITE_LOGO", None),
+    ("CONFIG_AGENT_URLS", None),
+    ("CONFIG_AGENT_API_KEY", None),
     ("BATCH_LOG", Some(DEFAULT_FILTER)),
     ("BATCH_LOG_FORMAT", Some("text")),
 ];
@@ -33,6 +36,8 @@ pub(crate) struct Settings {
     config_public_url: Option<String>,
     config_site_name: Option<String>,
     config_site_logo: Option<PathBuf>,
+    config_agent_urls: Option<String>,
+    config_agent_api_key: Option<SecretString>,
     pub(crate) batch_log: String,
     pub(crate) batch_log_format: LogFormat,
 }
@@ -54,7 +59,7 @@ impl Settings {
             .context("invalid settings")
     }
 
-    /// How other products embed the pages.
+    /// How other products embed the pages, and what these know of past runs.
     pub(crate) fn embedding(&self) -> anyhow::Result<Embedding> {
         let embedding = Embedding::new(EmbeddingSettings {
             embed_origins: self.config_embed_origins.clone(),
@@ -63,12 +68,38 @@ impl Settings {
             site_name: self.config_site_name.clone(),
             site_logo: self.config_site_logo.clone(),
         });
-        embedding.map_err(|InvalidEmbedding { field, problem }| {
+        let embedding = embedding.map_err(|InvalidEmbedding { field, problem }| {
             anyhow!(
                 "invalid settings: CONFIG_{} {problem}",
                 field.to_uppercase()
             )
+        })?;
+        let agents = self.agents().context("invalid settings")?;
+        Ok(match agents {
+            Some(agents) => embedding.with_run_history(Arc::new(agents)),
+            None => embedding,
         })
+    }
+
+    /// The agents that know what has run; `None`: none is named.
+    fn agents(&self) -> anyhow::Result<Option<AgentClient>> {
+        let Some(urls) = &self.config_agent_urls else {
+            ensure!(
+                self.config_agent_api_key.is_none(),
+                "CONFIG_AGENT_API_KEY is set and CONFIG_AGENT_URLS is not; set CONFIG_AGENT_URLS to the URL of \
+                 the agent, or unset both"
+            );
+            return Ok(None);
+        };
+        let options = AgentClientOptions {
+            urls: urls.clone(),
+            api_key: self.config_agent_api_key.clone(),
+            names: AgentSettingNames {
+                urls: "CONFIG_AGENT_URLS",
+                api_key: "CONFIG_AGENT_API_KEY",
+            },
+        };
+        Ok(Some(AgentClient::new(options)?))
     }
 
     pub(crate) fn server(self) -> ServerSettings {

@@ -3,13 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
 };
 
 use reqwest::blocking::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_punctual-config-service"));
@@ -194,6 +196,8 @@ fn what_cannot_be_used_is_named() {
             "/nowhere/logo.svg",
             "/nowhere/logo.svg, which cannot be read",
         ),
+        ("CONFIG_AGENT_URLS", "agent:8080", "use a URL such as"),
+        ("CONFIG_AGENT_API_KEY", "canary", "set CONFIG_AGENT_URLS"),
     ] {
         let mut wrong = command(folder.path(), &[]);
         let output = wrong.env(name, value).output().unwrap();
@@ -304,4 +308,91 @@ fn a_signal_ends_it_whatever_clients_do_and_its_files_are_its_users_alone() {
         began.elapsed()
     );
     drop(held);
+}
+
+/// An agent that answers every call with this document, and the heads of the calls.
+fn agent(answer: &Value) -> (String, Receiver<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (called, calls) = channel();
+    let body = answer.to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head = lines
+                .map(Result::unwrap)
+                .take_while(|line| !line.is_empty());
+            let head: Vec<String> = head.collect();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).unwrap();
+            if called.send(head).is_err() {
+                return;
+            }
+        }
+    });
+    (url, calls)
+}
+
+#[test]
+fn past_runs_come_from_the_agent_that_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let run = json!({"job_id": "posts", "occurrence": "2026-11-24", "scheduled_at": "2026-11-24T09:00:00Z",
+        "finished_at": "2026-11-24T09:00:01Z", "outcome": "succeeded", "reason": null});
+    let (url, calls) = agent(&json!({"tenant_id": "a", "feature_type": "f", "runs": [run]}));
+    let mut command = command(folder.path(), &[]);
+    command
+        .env("BATCH_LOG", "trace")
+        .env("CONFIG_AGENT_URLS", &url)
+        .env("CONFIG_AGENT_API_KEY", "canary-agent")
+        .stderr(std::fs::File::create(&log).unwrap());
+    let service = Service::run(command);
+    let client = Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let feature = format!("{}/api/v1/feature-types/f", service.1);
+    let stored = client.put(feature).bearer_auth("canary-admin");
+    let stored = stored.body(json!({"show_runs": true}).to_string()).send();
+    assert_eq!(stored.unwrap().status(), 204);
+    let signed_in = client
+        .post(format!("{}/sign-in", service.1))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("key=canary-admin")
+        .send()
+        .unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let past_runs = |tenant: &str| {
+        let url = format!("{}/tenants/{tenant}/features/f/past-runs", service.1);
+        let answer = client.get(url).header("cookie", &cookie).send().unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.text().unwrap()
+    };
+    let shown = past_runs("a");
+    assert!(
+        shown.contains("Tuesday, 24 November 2026 at 09:00 — done"),
+        "{shown}"
+    );
+    let head = calls.recv().unwrap();
+    assert_eq!(
+        head[0],
+        "GET /api/v1/tenants/a/features/f/runs?limit=10 HTTP/1.1"
+    );
+    let bearer = "authorization: bearer canary-agent";
+    assert!(
+        head.iter().any(|line| line.to_lowercase() == bearer),
+        "{head:?}"
+    );
+    // What it says of another tenant is shown to none.
+    let other = past_runs("b");
+    assert!(other.contains("be shown at the moment"), "{other}");
+    drop(service);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("Failed to read past runs"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
 }

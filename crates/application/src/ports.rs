@@ -12,6 +12,7 @@
 //! | | [`OperatorStore`] | `testing::contract::operations` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
+//! | what has run for a tenant | [`RunHistory`] | `testing::contract::run_history` |
 //!
 //! The module of each port says what an implementation must keep to.
 //!
@@ -44,6 +45,7 @@ mod operations;
 mod preference_mirror;
 mod purpose_handler;
 mod result_sink;
+mod run_history;
 mod store_error;
 mod work_queue;
 
@@ -70,6 +72,7 @@ pub use operations::{
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use result_sink::{ResultSink, SinkError};
+pub use run_history::{PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome};
 pub use store_error::{StoreError, StoreErrorKind};
 pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
@@ -79,5 +82,5 @@ pub use self::{
     clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries,
     item_source::MockItemSource, operations::MockOperatorStore,
     preference_mirror::MockPreferenceMirror, purpose_handler::MockPurposeHandler,
-    result_sink::MockResultSink, work_queue::MockWorkQueue,
+    result_sink::MockResultSink, run_history::MockRunHistory, work_queue::MockWorkQueue,
 };

@@ -1,5 +1,5 @@
-// What the pages do beyond forms and links: show the runs of what is being chosen, hide what does not matter for it,
-// find the browser's zone, and follow a change to the agent. Without it everything works by pressing a button.
+// What the pages do beyond forms and links: show the runs of what is being chosen and those that have been, hide what does not
+// matter for it, find the browser's zone, and follow a change to the agent. Without it everything works by pressing a button.
 "use strict";
 
 const form = document.getElementById("preference");
@@ -63,6 +63,18 @@ if (form) {
   }
   showWhatMatters();
   offerAnother();
+
+  // What has run comes after the page: what knows it may be slow or gone.
+  const past = document.getElementById("past-runs");
+  if (past) {
+    const load = async () => {
+      const response = await fetch(past.dataset.url);
+      if (!response.ok || response.redirected) throw new Error(response.status);
+      past.innerHTML = await response.text();
+    };
+    past.textContent = past.dataset.loading;
+    load().catch(() => { past.textContent = past.dataset.failed; });
+  }
 
   // What was sent when the session had ended is here again when the form is opened anew in this tab.
   const keptAs = `punctual-form ${location.pathname}`;

@@ -210,6 +210,25 @@ runs-repeated = An diesem Tag gibt es { $time } Uhr wegen der Zeitumstellung zwe
 runs-in-zone = { $when } ({ $zone })
 
 
+## What has run
+
+past-title = Bisherige Termine
+past-show = Bisherige Termine anzeigen
+past-loading = Wird geladen …
+past-none = In den letzten drei Monaten gab es keine.
+past-unavailable = Bisherige Termine können zurzeit nicht angezeigt werden.
+past-done = { $when } – erledigt
+past-failed = { $when } – konnte nicht ausgeführt werden
+past-skipped = { $when } – ausgelassen
+past-skipped-off = { $when } – ausgelassen, weil es ausgeschaltet war
+past-skipped-removed = { $when } – ausgelassen, weil die Einstellungen entfernt waren
+past-skipped-wrong = { $when } – ausgelassen, weil die Einstellungen nicht verwendet werden konnten
+past-skipped-cancelled = { $when } – abgesagt
+past-skipped-late = { $when } – ausgelassen, weil es zu spät war
+past-skipped-overlap = { $when } – ausgelassen, weil der vorige Termin noch nicht beendet war
+past-skipped-moved = { $when } – ausgelassen, weil ein anderer Zeitpunkt gewählt wurde
+
+
 ## When something runs: in a line
 
 summary-wrong = Kann nicht ausgeführt werden

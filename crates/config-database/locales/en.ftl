@@ -224,6 +224,26 @@ runs-repeated = The clocks show { $time } twice on this day: the run is at the f
 runs-in-zone = { $when } ({ $zone })
 
 
+## What has run
+
+past-title = Past runs
+past-show = Show past runs
+past-loading = Loading …
+past-none = Nothing in the last three months.
+past-unavailable = Past runs can't be shown at the moment.
+# $when is a date and time, such as "Tuesday, 24 November 2026 at 09:00". What follows says how the run of that time has ended.
+past-done = { $when } — done
+past-failed = { $when } — could not be done
+past-skipped = { $when } — skipped
+past-skipped-off = { $when } — skipped: it was switched off
+past-skipped-removed = { $when } — skipped: the settings had been removed
+past-skipped-wrong = { $when } — skipped: the settings could not be used
+past-skipped-cancelled = { $when } — cancelled
+past-skipped-late = { $when } — skipped: it was too late
+past-skipped-overlap = { $when } — skipped: the one before was still running
+past-skipped-moved = { $when } — skipped: another time was chosen
+
+
 ## When something runs: in a line
 
 summary-wrong = Cannot run

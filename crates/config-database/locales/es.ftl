@@ -210,6 +210,25 @@ runs-repeated = Ese día, por el cambio de hora, la hora { $time } se repite: cu
 runs-in-zone = { $when } ({ $zone })
 
 
+## What has run
+
+past-title = Fechas pasadas
+past-show = Mostrar las fechas pasadas
+past-loading = Cargando…
+past-none = Ninguna en los últimos tres meses.
+past-unavailable = No se pueden mostrar las fechas pasadas en este momento.
+past-done = { $when } — hecho
+past-failed = { $when } — no se pudo hacer
+past-skipped = { $when } — omitido
+past-skipped-off = { $when } — omitido: estaba desactivado
+past-skipped-removed = { $when } — omitido: los ajustes se habían eliminado
+past-skipped-wrong = { $when } — omitido: los ajustes no se podían usar
+past-skipped-cancelled = { $when } — cancelado
+past-skipped-late = { $when } — omitido: ya era demasiado tarde
+past-skipped-overlap = { $when } — omitido: el anterior aún no había terminado
+past-skipped-moved = { $when } — omitido: se eligió otro momento
+
+
 ## When something runs: in a line
 
 summary-wrong = No se puede ejecutar

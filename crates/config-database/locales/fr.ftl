@@ -210,6 +210,25 @@ runs-repeated = Ce jour-là, en raison du changement d’heure, il est deux fois
 runs-in-zone = { $when } ({ $zone })
 
 
+## What has run
+
+past-title = Dates passées
+past-show = Afficher les dates passées
+past-loading = Chargement…
+past-none = Aucune au cours des trois derniers mois.
+past-unavailable = Les dates passées ne peuvent pas être affichées pour le moment.
+past-done = { $when } — effectué
+past-failed = { $when } — n’a pas pu être effectué
+past-skipped = { $when } — non effectué
+past-skipped-off = { $when } — non effectué : c’était désactivé
+past-skipped-removed = { $when } — non effectué : les paramètres avaient été supprimés
+past-skipped-wrong = { $when } — non effectué : les paramètres étaient inutilisables
+past-skipped-cancelled = { $when } — annulé
+past-skipped-late = { $when } — non effectué : il était trop tard
+past-skipped-overlap = { $when } — non effectué : le précédent n’était pas encore terminé
+past-skipped-moved = { $when } — non effectué : un autre moment a été choisi
+
+
 ## When something runs: in a line
 
 summary-wrong = Impossible à exécuter

@@ -209,6 +209,25 @@ runs-repeated = この日は時刻の切り替えにより { $time } が 2 回�
 runs-in-zone = { $when }（{ $zone }）
 
 
+## What has run
+
+past-title = これまでの結果
+past-show = これまでの結果を表示
+past-loading = 読み込み中…
+past-none = 過去 3 か月間にはありません。
+past-unavailable = 現在、これまでの結果を表示できません。
+past-done = { $when } — 完了
+past-failed = { $when } — 実行できませんでした
+past-skipped = { $when } — スキップ
+past-skipped-off = { $when } — スキップ（オフになっていたため）
+past-skipped-removed = { $when } — スキップ（設定が削除されていたため）
+past-skipped-wrong = { $when } — スキップ（設定を使用できなかったため）
+past-skipped-cancelled = { $when } — キャンセル
+past-skipped-late = { $when } — スキップ（開始が間に合わなかったため）
+past-skipped-overlap = { $when } — スキップ（前回がまだ終わっていなかったため）
+past-skipped-moved = { $when } — スキップ（別の日時が選択されたため）
+
+
 ## When something runs: in a line
 
 summary-wrong = 実行できません

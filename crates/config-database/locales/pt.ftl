@@ -210,6 +210,25 @@ runs-repeated = Nesse dia, por causa da mudança de horário, o horário { $time
 runs-in-zone = { $when } ({ $zone })
 
 
+## What has run
+
+past-title = Datas anteriores
+past-show = Mostrar as datas anteriores
+past-loading = Carregando…
+past-none = Nenhuma nos últimos três meses.
+past-unavailable = Não é possível mostrar as datas anteriores no momento.
+past-done = { $when } — concluído
+past-failed = { $when } — não pôde ser concluído
+past-skipped = { $when } — não realizado
+past-skipped-off = { $when } — não realizado: estava desativado
+past-skipped-removed = { $when } — não realizado: as configurações tinham sido removidas
+past-skipped-wrong = { $when } — não realizado: as configurações não puderam ser usadas
+past-skipped-cancelled = { $when } — cancelado
+past-skipped-late = { $when } — não realizado: já era tarde demais
+past-skipped-overlap = { $when } — não realizado: o anterior ainda não tinha terminado
+past-skipped-moved = { $when } — não realizado: outro horário foi escolhido
+
+
 ## When something runs: in a line
 
 summary-wrong = Não pode ser executado

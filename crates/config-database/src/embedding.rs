@@ -1,15 +1,16 @@
 //! How the preference pages get into other products: which sites may show them, what signs the links to them, where they
-//! are, and what they are called.
+//! are, what they are called, and what they know of past runs.
 
 use std::{path::PathBuf, sync::Arc};
 
 use axum::body::Bytes;
+use punctual_application::ports::RunHistory;
 use punctual_domain::visible;
 use punctual_web::{origin::Origin, page::Appearance};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::links::LinkKeys;
+use crate::{links::LinkKeys, past_runs::PastRuns};
 
 /// Characters of a name at most: it is the end of every title.
 const MAX_NAME_LENGTH: usize = 60;
@@ -60,13 +61,15 @@ pub struct InvalidEmbedding {
 }
 
 /// How the preference pages get into other products. The default one lets no other page show them, signs links with a key
-/// of the store, and takes the address of the service from each request.
+/// of the store, takes the address of the service from each request, and shows no past runs.
 #[derive(Debug, Clone, Default)]
 pub struct Embedding {
     pub(crate) origins: Arc<[Origin]>,
     pub(crate) link_keys: Option<LinkKeys>,
     pub(crate) public_url: Option<PublicUrl>,
     pub(crate) logo: Option<Logo>,
+    /// `None`: what has run is not known.
+    pub(crate) past_runs: Option<PastRuns>,
     name: Option<String>,
 }
 
@@ -99,7 +102,16 @@ impl Embedding {
                 .map(Logo::read)
                 .transpose()
                 .map_err(named("site_logo"))?,
+            past_runs: None,
         })
+    }
+
+    /// The same, whose pages show what has run for the tenant, as `history` knows it, for the features that allow it
+    /// (`show_runs`). Pages wait for it for two seconds at most, eight at once.
+    #[must_use]
+    pub fn with_run_history(mut self, history: Arc<dyn RunHistory>) -> Self {
+        self.past_runs = Some(PastRuns::new(history));
+        self
     }
 
     /// The path of the pages' addresses, such as `/preferences`; empty: they are at the root.

@@ -8,6 +8,7 @@ mod json;
 mod keys;
 mod links;
 mod names;
+mod past_runs;
 mod plan;
 mod port;
 mod sentence;
@@ -18,6 +19,9 @@ mod validate;
 
 /// Crates and types that stand in signatures.
 pub use axum;
+pub use punctual_application::ports::{
+    PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome,
+};
 pub use tokio_util::sync::CancellationToken;
 
 pub use embedding::{Embedding, EmbeddingSettings, InvalidEmbedding};

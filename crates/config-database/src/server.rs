@@ -1,8 +1,9 @@
 //! The server's life: bind, serve, end.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
+use punctual_application::ports::RunHistory;
 use punctual_web::{Access, serve};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
@@ -111,6 +112,13 @@ impl Server {
     #[must_use]
     pub fn with_embedding(mut self, embedding: Embedding) -> Self {
         self.embedding = embedding;
+        self
+    }
+
+    /// The same, whose pages show what has run for the tenant as `history` knows it: [`Embedding::with_run_history`].
+    #[must_use]
+    pub fn with_run_history(mut self, history: Arc<dyn RunHistory>) -> Self {
+        self.embedding = self.embedding.with_run_history(history);
         self
     }
 

@@ -42,6 +42,7 @@ pub(crate) use groups::{GroupsError, GroupsPage, RARELY_SHARED};
 pub(crate) use quarantine::{InvalidPreference, InvalidPreferences};
 pub(crate) use readers::READER_EXPIRES_AFTER;
 pub(crate) use schemas::SchemaError;
+pub(crate) use switching::Switch;
 pub(crate) use writing::Edit;
 
 /// The store failed; nothing was half done.

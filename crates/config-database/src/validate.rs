@@ -1,6 +1,8 @@
 //! What may be stored: `feature_preferences` is checked feature by feature, so that nothing is stored that the agent
 //! would have to quarantine. What one tenant stores is bounded, because everybody else's reads carry it.
 
+use std::collections::BTreeMap;
+
 use punctual_domain::{
     FeatureType, FieldError, FieldErrors, Invalid, LanguageTag, Preference, check_content,
     check_size,
@@ -16,8 +18,9 @@ pub(crate) const PROFILE: &str = "profile";
 const MAX_CONFIG_BYTES: usize = 512 * 1024;
 /// Largest configuration under another key than `feature_preferences`.
 const MAX_OTHER_CONFIG_BYTES: usize = 32 * 1024;
-/// Features of one tenant.
-pub(crate) const MAX_FEATURES: usize = 100;
+/// Features of one tenant, beside those that are switched off and say nothing else: whatever is stored, there is room to switch
+/// off what is not.
+const MAX_FEATURES: usize = 100;
 
 /// Where the value stands in what is sent.
 const POINTER: &str = "/config_value";
@@ -28,6 +31,8 @@ pub(crate) struct CheckedConfig {
     pub(crate) value: Map<String, Value>,
     /// The features in it, with whether each is not switched off: what a preference leaves out, the job decides.
     pub(crate) features: Vec<(FeatureType, bool)>,
+    /// What is wrong with preferences in it that are stored all the same, by feature.
+    pub(crate) problems: BTreeMap<String, String>,
 }
 
 /// Checks the `config_value` of a configuration.
@@ -39,7 +44,7 @@ pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, Fie
         MAX_OTHER_CONFIG_BYTES
     };
     if let Some(too_large) = check_size(&value, POINTER, longest) {
-        return Err(FieldErrors(vec![too_large]));
+        return Err(too_large.into());
     }
     let mut errors = Vec::new();
     if !preferences {
@@ -61,7 +66,11 @@ pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, Fie
         Vec::new()
     };
     if errors.is_empty() {
-        Ok(CheckedConfig { value, features })
+        Ok(CheckedConfig {
+            value,
+            features,
+            problems: BTreeMap::new(),
+        })
     } else {
         Err(FieldErrors(errors))
     }
@@ -78,11 +87,29 @@ pub(crate) fn of_preference(mut errors: FieldErrors, feature: &FeatureType) -> F
     errors
 }
 
-/// That a tenant may not have this number of features.
-pub(crate) fn too_many_features(count: usize) -> FieldErrors {
+/// Checks how large the preferences of a tenant are, and how many.
+pub(crate) fn check_limits(preferences: &Map<String, Value>) -> Result<(), FieldErrors> {
+    match check_size(preferences, POINTER, MAX_CONFIG_BYTES) {
+        Some(too_large) => Err(too_large.into()),
+        None => check_count(preferences),
+    }
+}
+
+fn check_count(preferences: &Map<String, Value>) -> Result<(), FieldErrors> {
+    let count = preferences.values().filter(|one| !is_only_off(one)).count();
+    if count <= MAX_FEATURES {
+        return Ok(());
+    }
     let problem = format!("has {count} features");
-    let remedy = format!("keep at most {MAX_FEATURES} of them");
-    FieldErrors(vec![Invalid::new(problem, remedy).at(POINTER, None)])
+    let remedy =
+        format!("keep at most {MAX_FEATURES} of them, beside those that are only switched off");
+    Err(Invalid::new(problem, remedy).at(POINTER, None).into())
+}
+
+/// Whether a preference says that it is switched off, and nothing else.
+pub(crate) fn is_only_off(preference: &Value) -> bool {
+    let fields = preference.as_object();
+    fields.is_some_and(|fields| fields.len() == 1 && fields.get("enabled") == Some(&false.into()))
 }
 
 /// What is wrong with the language of a profile.
@@ -105,8 +132,8 @@ fn check_features(
     errors: &mut Vec<FieldError>,
 ) -> Vec<(FeatureType, bool)> {
     let mut features = Vec::new();
-    if preferences.len() > MAX_FEATURES {
-        errors.extend(too_many_features(preferences.len()).0);
+    if let Err(FieldErrors(too_many)) = check_count(preferences) {
+        errors.extend(too_many);
         return features;
     }
     for (name, preference) in preferences {

@@ -1,6 +1,10 @@
 //! Clients of other services, and what makes them bear failures.
 
 #[cfg(feature = "http")]
+pub mod agent_client;
+#[cfg(feature = "http")]
+mod api;
+#[cfg(feature = "http")]
 pub mod config_database_client;
 pub mod last_known_good;
 pub mod of_shards;

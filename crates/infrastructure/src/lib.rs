@@ -22,12 +22,13 @@ mod spans;
 #[cfg(feature = "http")]
 mod strict_json;
 
-#[cfg(feature = "http")]
-pub use clients::config_database_client::{
-    ClientOptions, ClientSettingNames, ConfigDatabaseClient,
-};
 pub use clients::last_known_good::{FolderInUse, LastKnownGood};
 pub use clients::of_shards::OfShards;
+#[cfg(feature = "http")]
+pub use clients::{
+    agent_client::{AgentClient, AgentClientOptions, AgentSettingNames},
+    config_database_client::{ClientOptions, ClientSettingNames, ConfigDatabaseClient},
+};
 pub use guard::Guarded;
 #[cfg(feature = "http")]
 pub use handlers::{

@@ -154,6 +154,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(findings::acknowledge))
         .routes(routes!(audit::list))
         .routes(routes!(tenants::runs))
+        .routes(routes!(tenants::past_runs))
         .routes(routes!(explain::tenant))
 }
 

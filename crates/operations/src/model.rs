@@ -7,9 +7,11 @@
 use chrono::{DateTime, Utc};
 use punctual_application::{
     DueItems, JobView, Quarantined, Severity,
-    ports::{AuditEntry, DeliveryState, StoredDelivery, StoredResult},
+    ports::{AuditEntry, DeliveryState, PastRun, StoredDelivery, StoredResult},
 };
-use punctual_domain::{self as domain, BatchStatus, DeadLetter, JobId, Trigger};
+use punctual_domain::{
+    self as domain, BatchStatus, DeadLetter, FeatureType, JobId, TenantId, Trigger,
+};
 pub use punctual_web::health::{Liveness, Readiness, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -166,6 +168,18 @@ pub struct Runs {
     pub runs: Vec<StoredResult>,
     /// The `cursor` of the next page; `null`: this is the last one.
     pub next_cursor: Option<String>,
+}
+
+/// What has run for a tenant for a feature, as the tenant may see it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PastRuns {
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// The feature.
+    pub feature_type: FeatureType,
+    /// The newest runs of the last 90 days that have ended, newest first. Of an occurrence that was skipped and has been run
+    /// since, only the run is listed.
+    pub runs: Vec<PastRun>,
 }
 
 /// A page of dead letters.

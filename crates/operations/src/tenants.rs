@@ -2,16 +2,16 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
 };
 use punctual_application::ports::TenantRuns;
-use punctual_domain::{ItemId, JobId};
+use punctual_domain::{FeatureType, ItemId, JobId, TenantId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
     App, Listed, PageQuery,
-    model::Runs,
+    model::{PastRuns, Runs},
     problem::{AnyProblem, Problem},
 };
 
@@ -34,7 +34,42 @@ pub(super) async fn runs(
     Listed(RunsQuery { job_id }, page): Listed<RunsQuery>,
 ) -> Result<Json<Runs>, Problem> {
     let item_id = ItemId::new(&tenant_id)?;
-    let filter = TenantRuns { item_id, job_id };
+    let filter = TenantRuns {
+        item_id,
+        job_id,
+        since: None,
+    };
     let (runs, next_cursor) = app.operator.reader.tenant_runs(&filter, &page).await?;
     Ok(Json(Runs { runs, next_cursor }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PastRunsQuery {
+    /// Number of runs, 1 to 100 (default: 10).
+    limit: Option<u32>,
+}
+
+/// How the newest runs of a tenant for a feature have ended, without what they made and why they failed: for a page of the
+/// tenant's own.
+#[utoipa::path(get, operation_id = "past_runs", path = "/tenants/{tenant_id}/features/{feature_type}/runs", params(("tenant_id" = String, Path, description = "The tenant"), ("feature_type" = String, Path, description = "The feature"), PastRunsQuery), responses(
+    (status = 200, body = PastRuns, description = "The runs"),
+    AnyProblem
+))]
+pub(super) async fn past_runs(
+    State(app): State<App>,
+    Path((tenant_id, feature_type)): Path<(String, String)>,
+    query: Result<Query<PastRunsQuery>, QueryRejection>,
+) -> Result<Json<PastRuns>, Problem> {
+    let Query(PastRunsQuery { limit }) = query?;
+    let tenant_id = TenantId::new(&tenant_id)?;
+    let feature_type = FeatureType::new(&feature_type)?;
+    let limit = limit.unwrap_or(10);
+    let runs = app.operator.past_runs(&tenant_id, &feature_type, limit);
+    let runs = runs.await?;
+    Ok(Json(PastRuns {
+        tenant_id,
+        feature_type,
+        runs,
+    }))
 }

@@ -183,6 +183,8 @@ async fn every_response() {
     api.get(&format!("/api/v1/batches/{failing}")).await;
     api.get(&format!("/api/v1/batches/{failing}/results")).await;
     api.get("/api/v1/tenants/ann/runs?limit=1").await;
+    api.get("/api/v1/tenants/ann/features/posts/runs?limit=2")
+        .await;
     for tenant in ["ann", "bad", "off", "never"] {
         api.get(&format!(
             "/api/v1/tenants/{tenant}/explain?job_id=posts&date=2026-03-02"
@@ -230,6 +232,7 @@ async fn every_kind_of_error() {
         "/api/v1/batches?cursor=%21",
         "/api/v1/batches?limit=many",
         "/api/v1/tenants/a%20b/runs",
+        "/api/v1/tenants/ann/features/a%20b/runs",
         "/api/v1/tenants/ann/explain",
         "/api/v1/tenants/ann/explain?job_id=posts&date=monday",
     ] {

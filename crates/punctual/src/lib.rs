@@ -26,7 +26,8 @@ pub use punctual_application::{
     ports::{
         BatchFilter, BatchReader, ChangePage, Clock, ConfigDatabase, ConfigDatabaseError,
         ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, ItemSource, ItemSourceError,
-        ItemSourceErrorKind, Page, PurposeHandler, ResultSink, SinkError, Snapshot, SnapshotPages,
+        ItemSourceErrorKind, Page, PastRun, PurposeHandler, ResultSink, RunHistory,
+        RunHistoryError, RunHistoryErrorKind, RunOutcome, SinkError, Snapshot, SnapshotPages,
         SourceItem, StoreError, StoreErrorKind, StoredResult, SystemClock, TenantRuns, Unreadable,
     },
 };

@@ -198,6 +198,7 @@ impl World {
         let filter = TenantRuns {
             item_id: ItemId::new(tenant).expect("a test gives an id"),
             job_id: None,
+            since: None,
         };
         let all = Page {
             cursor: None,

@@ -247,6 +247,7 @@ mod tests {
         let filter = TenantRuns {
             item_id: ItemId::new("fails").unwrap(),
             job_id: None,
+            since: None,
         };
         let (runs, _) = store.tenant_runs(&filter, &Page::default()).await.unwrap();
         let [run] = runs.as_slice() else {

@@ -275,11 +275,17 @@ impl BatchReader for Store {
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError> {
         let (tenant, job_id) = (&filter.item_id, filter.job_id.as_ref().map(JobId::as_str));
+        let earliest = filter
+            .since
+            .map_or(i64::MIN, |since| since.timestamp_micros());
         let mut runs: Vec<Numbered> = Vec::new();
         let (before, chunk) = match &page.cursor {
             None => {
                 let running = self.database.fetch(RUNNING_ITEMS, values![tenant, job_id]);
                 runs = running.await?;
+                runs.retain(|Numbered(_, stored)| {
+                    stored.scheduled_at.timestamp_micros() >= earliest
+                });
                 (i64::MAX, i64::MAX)
             }
             Some(cursor) => {
@@ -299,8 +305,8 @@ impl BatchReader for Store {
                 self.database.fetch_optional(newest, batches).await?;
             let (count, oldest, latest) = found.unwrap_or_default();
             // What fell due at the oldest instant may be cut in the middle: the next look begins with it.
-            let cut = count == BATCHES_PER_QUERY && latest > oldest;
-            let since = if cut { oldest + 1 } else { i64::MIN };
+            let cut = count == BATCHES_PER_QUERY && latest > oldest && oldest >= earliest;
+            let since = if cut { oldest + 1 } else { earliest };
             for statement in [RUNS_OF_TENANT, SKIPPED_OF_TENANT] {
                 let wanted = values![before, since, job_id, tenant, chunk, page.limit + 1];
                 runs.extend(self.database.fetch(statement, wanted).await?);

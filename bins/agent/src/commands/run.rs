@@ -126,8 +126,10 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     };
     let router = operations.router();
 
-    let config_database = config_database
-        .map(|server| tokio::spawn(server.serve(stop_config_database.clone().cancelled_owned())));
+    let config_database = config_database.map(|server| {
+        let server = server.with_run_history(Arc::new(punctual.operator().clone()));
+        tokio::spawn(server.serve(stop_config_database.clone().cancelled_owned()))
+    });
     let stop = punctual.stop_token();
     let mut parts = JoinSet::new();
     let api = serve(listener, router, stop.clone().cancelled_owned());

@@ -170,6 +170,7 @@ async fn no_key_is_found_anywhere_whatever_goes_wrong() {
         "/api/v1/dead-letters",
         "/api/v1/audit-log",
         "/api/v1/tenants/ann/runs",
+        "/api/v1/tenants/ann/features/posts/runs",
         "/api/v1/tenants/ann/explain?job_id=asks",
         "/api/v1/tenants/ann/explain?job_id=follows",
     ]

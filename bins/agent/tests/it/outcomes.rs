@@ -79,6 +79,17 @@ async fn what_was_skipped_is_backfilled_and_nothing_twice() {
     assert_eq!(calls.len(), 40);
     assert!(calls.values().all(|calls| *calls == 1), "{calls:?}");
     assert_eq!(agent.get(&path).await["progress"], ended["progress"]);
+    // On the page of the feature each of them sees that it was done, once.
+    let feature = json!({"show_runs": true});
+    agent
+        .config(Method::PUT, "feature-types/posts", &feature)
+        .await;
+    for tenant in ["good000", "good039"] {
+        let path = format!("/tenants/{tenant}/features/posts/past-runs");
+        let runs = agent.config_page(&path).await;
+        assert_eq!(runs.matches(" — done").count(), 1, "{runs}");
+        assert!(!runs.contains("skipped"), "{runs}");
+    }
 }
 
 #[cfg_attr(

@@ -94,6 +94,8 @@ pub struct TenantRuns {
     pub item_id: ItemId,
     /// Only this job.
     pub job_id: Option<JobId>,
+    /// Only runs that fell due at this instant or later.
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// Selects dead letters; the default selects all.

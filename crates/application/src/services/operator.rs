@@ -14,6 +14,7 @@ mod explain;
 mod findings;
 mod idempotency;
 mod jobs;
+mod past_runs;
 mod pause;
 mod quarantine;
 mod replicas;

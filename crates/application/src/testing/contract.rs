@@ -23,6 +23,7 @@ mod operations;
 mod preference_mirror;
 mod purpose_handler;
 mod result_sink;
+mod run_history;
 mod work_queue;
 
 use std::pin::pin;
@@ -44,6 +45,7 @@ pub use self::{
     preference_mirror::preference_mirror,
     purpose_handler::{Answer, Remote, purpose_handler},
     result_sink::{Receiver, result_sink},
+    run_history::run_history,
 };
 use crate::ports::{
     BatchReader, BatchStore, ChunkQueue, Claim, Claimant, Page, ResultFilter, WorkQueue,

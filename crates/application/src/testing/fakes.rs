@@ -9,6 +9,7 @@ mod deliveries;
 mod item_source;
 mod operations;
 mod result_sink;
+mod run_history;
 mod work_queue;
 
 use std::{
@@ -27,6 +28,7 @@ use uuid::Uuid;
 
 pub use self::{
     config_database::FakeConfigDatabase, item_source::FakeItemSource, result_sink::FakeSink,
+    run_history::FakeRunHistory,
 };
 use self::{deliveries::DeliveryRow, operations::StoredRequest};
 use crate::{

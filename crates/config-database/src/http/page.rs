@@ -6,16 +6,19 @@
 //! carries the visitor's token, which `Visitor::may_change` checks, and its answer is a redirect. Its texts speak to the user: no
 //! internals, no jargon. Those of tenants' pages stand in `locales/` ([`Texts`]); pages of operators are in English.
 
+mod chosen;
 mod form;
 mod language;
 mod mistakes;
 mod open;
 mod operators;
 mod overrides;
+mod past_runs;
 mod preference;
 mod runs;
 mod tenants;
 mod unsubscribe;
+mod usual;
 mod visitor;
 
 use askama::Template;
@@ -59,6 +62,10 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route(
             "/tenants/{tenant_id}/features/{feature_type}/runs",
             post(preference::runs),
+        )
+        .route(
+            "/tenants/{tenant_id}/features/{feature_type}/past-runs",
+            get(preference::past_runs),
         )
         .route(
             "/tenants/{tenant_id}/features/{feature_type}/arrival",

@@ -1,6 +1,9 @@
 //! Everyone who does not have a feature switched off, grouped by equal frequency, times, days, bounds and zone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
@@ -231,8 +234,8 @@ impl ConfigStore {
         limit: u32,
     ) -> Result<Vec<(Map<String, Value>, i64)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT slot, count(*) FROM preferences WHERE feature_type = $1 AND enabled = 1
-             GROUP BY slot ORDER BY count(*) DESC, slot LIMIT $2",
+            "SELECT slot, tenants FROM group_counts WHERE feature_type = $1
+             ORDER BY tenants DESC, slot LIMIT $2",
         )
         .bind(feature_type.as_str())
         .bind(i64::from(limit))
@@ -249,20 +252,23 @@ impl ConfigStore {
             .collect()
     }
 
-    /// The features that have preferences, a schema or a description, with how many tenants have each switched on.
+    /// The features that have preferences, a schema or a description, with how many tenants have each switched on. Cheap, however
+    /// many tenants there are.
     pub(crate) async fn feature_types(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT feature_type, CAST(sum(enabled) AS BIGINT) FROM (
-                 SELECT feature_type, enabled FROM preferences
-                 UNION ALL SELECT feature_type, 0 FROM feature_schemas
-                 UNION ALL SELECT feature_type, 0 FROM features) AS features
-             GROUP BY feature_type ORDER BY feature_type",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect()
+        let rows = sqlx::query("SELECT feature_type, enabled FROM feature_counts")
+            .fetch_all(&self.pool)
+            .await?;
+        let counted = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let counted = counted.collect::<Result<HashMap<String, i64>, StoreError>>()?;
+        let names = self.feature_names().await?.into_iter();
+        Ok(names
+            .map(|name| {
+                let enabled = counted.get(&name).copied().unwrap_or_default();
+                (name, enabled)
+            })
+            .collect())
     }
 }
 

@@ -44,6 +44,10 @@ macro_rules! migrations {
                 "left open",
                 include_str!(concat!("../../migrations/", $folder, "/0005_left_open.sql")),
             ),
+            (
+                "counts",
+                include_str!(concat!("../../migrations/", $folder, "/0006_counts.sql")),
+            ),
         ]
     };
 }

@@ -75,7 +75,7 @@ impl ConfigStore {
         &self,
     ) -> Result<(Vec<(String, i64)>, Vec<FeatureType>), StoreError> {
         let rows = sqlx::query(
-            "SELECT feature_type, count(*) FROM invalid_preferences GROUP BY feature_type ORDER BY feature_type",
+            "SELECT feature_type, invalid FROM feature_counts WHERE invalid > 0 ORDER BY feature_type",
         )
         .fetch_all(&self.pool)
         .await?;
@@ -190,7 +190,7 @@ impl ConfigStore {
 
     /// Notes what is wrong with preferences, as they were read. No writer waits while they are checked; of those that are others
     /// by then, their writers have noted it.
-    pub(super) async fn check_preferences(
+    async fn check_preferences(
         &self,
         feature: &FeatureType,
         read: Vec<(String, Map<String, Value>)>,
@@ -227,7 +227,7 @@ impl ConfigStore {
     }
 
     /// Why a stored preference cannot run, or be stored again.
-    async fn problem_of(
+    pub(super) async fn problem_of(
         &self,
         feature: &FeatureType,
         preference: Map<String, Value>,
@@ -361,4 +361,44 @@ pub(super) async fn note_problems(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_domain::TenantId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_edited_between_check_and_note_is_not_noted_as_it_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let store = ConfigStore::open(&url).await.unwrap();
+        let posts = FeatureType::new("posts").unwrap();
+        let put = async |tenant: &str, tone: &str| {
+            let tenant = TenantId::new(tenant).unwrap();
+            let preference = json!({"enabled": true, "template_overrides": {"tone": tone}});
+            let preference = preference.as_object().unwrap().clone();
+            store.put(&tenant, &posts, preference).await.unwrap();
+        };
+        for tenant in ["ann", "bob", "eve"] {
+            put(tenant, "odd").await;
+        }
+        let schema = json!({"properties": {"tone": {"enum": ["warm"]}}});
+        store.set_schema(&posts, &schema).await.unwrap();
+        let mut connection = store.pool.acquire().await.unwrap();
+        let read = preferences_after(&mut connection, &posts, "").await;
+        drop(connection);
+        // Meanwhile Ann has corrected hers, and Eve's is gone.
+        put("ann", "warm").await;
+        let eve = TenantId::new("eve").unwrap();
+        store.remove(&eve, &posts).await.unwrap();
+        store
+            .check_preferences(&posts, read.unwrap())
+            .await
+            .unwrap();
+        let found = store.invalid_preferences(("", ""), 10).await.unwrap();
+        let tenants: Vec<&str> = found.iter().map(|one| one.tenant_id.as_str()).collect();
+        assert_eq!(tenants, ["bob"]);
+    }
 }

@@ -63,38 +63,62 @@ impl ConfigStore {
         feature: &FeatureType,
         seen_after: DateTime<Utc>,
     ) -> Result<HashMap<String, ReaderAt>, StoreError> {
+        let mut by_feature = self.readers_seen(Some(feature), seen_after).await?;
+        Ok(by_feature.remove(feature.as_str()).unwrap_or_default())
+    }
+
+    /// How many readers each feature has that were seen after `seen_after`; a feature without any is left out.
+    pub(crate) async fn reader_counts(
+        &self,
+        seen_after: DateTime<Utc>,
+    ) -> Result<HashMap<String, usize>, StoreError> {
+        let by_feature = self.readers_seen(None, seen_after).await?.into_iter();
+        Ok(by_feature
+            .map(|(feature, readers)| (feature, readers.len()))
+            .collect())
+    }
+
+    /// The readers of a feature, or of all, by feature and by the name of their key.
+    async fn readers_seen(
+        &self,
+        feature: Option<&FeatureType>,
+        seen_after: DateTime<Utc>,
+    ) -> Result<HashMap<String, HashMap<String, ReaderAt>>, StoreError> {
+        let wanted = feature.map_or("", FeatureType::as_str);
         let rows = sqlx::query(
-            "SELECT reader, since_id, seen_at FROM readers WHERE feature_type = $1 AND seen_at > $2",
+            "SELECT reader, feature_type, since_id, seen_at FROM readers
+             WHERE ($1 = '' OR feature_type = $1) AND seen_at > $2",
         )
-        .bind(feature.as_str())
+        .bind(wanted)
         .bind(seen_after.timestamp_micros())
         .fetch_all(&self.pool)
         .await?;
-        let mut found: HashMap<String, ReaderAt> = HashMap::new();
+        let mut found: HashMap<(String, String), ReaderAt> = HashMap::new();
         for row in rows {
             let at = ReaderAt {
-                since_id: row.try_get(1)?,
-                seen_at: instant(row.try_get(2)?)?,
+                since_id: row.try_get(2)?,
+                seen_at: instant(row.try_get(3)?)?,
             };
-            found.insert(row.try_get(0)?, at);
+            found.insert((row.try_get(0)?, row.try_get(1)?), at);
         }
         let here = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((reader, _), at) in here
-            .iter()
-            .filter(|((_, of), at)| of == feature.as_str() && at.seen_at > seen_after)
-        {
+        let is_wanted = |((_, of), at): &(&(String, String), &ReaderAt)| {
+            (wanted.is_empty() || of == wanted) && at.seen_at > seen_after
+        };
+        for (reader, at) in here.iter().filter(is_wanted) {
             let known = found.entry(reader.clone()).or_insert(*at);
             if known.seen_at < at.seen_at {
                 *known = *at;
             }
         }
-        let mut by_key: HashMap<String, ReaderAt> = HashMap::new();
-        for (reader, at) in found {
+        let mut by_feature: HashMap<String, HashMap<String, ReaderAt>> = HashMap::new();
+        for ((reader, feature), at) in found {
             let key = reader.split(SEPARATOR).next().unwrap_or_default();
+            let by_key = by_feature.entry(feature).or_default();
             let behind = by_key.entry(key.to_owned()).or_insert(at);
             behind.since_id = behind.since_id.min(at.since_id);
         }
-        Ok(by_key)
+        Ok(by_feature)
     }
 
     /// Writes down what was noted since the last time, and forgets who is gone.

@@ -5,7 +5,16 @@ use punctual_domain::{FeatureType, TenantId};
 use serde_json::{Map, Value};
 
 use super::{ChangeError, ConfigId, ConfigStore, Expected, StoreError, configs::ATTEMPTS};
-use crate::validate::{CheckedConfig, MAX_FEATURES, too_many_features};
+use crate::validate::{CheckedConfig, check_limits, is_only_off};
+
+/// What a feature is switched to, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    On,
+    Off,
+    /// Off, by a link that the product has made for this feature: however much is stored, there is room for it.
+    Unsubscribe,
+}
 
 impl ConfigStore {
     /// The preference that a tenant has stored for a feature.
@@ -23,48 +32,61 @@ impl ConfigStore {
         }))
     }
 
-    /// Switches a feature off or on. Everything else is kept as it is stored; what is wrong with it is noted only.
+    /// Switches a feature off or on. Everything else is kept as it is stored; what is wrong with it is noted only, with the
+    /// change.
     ///
     /// # Errors
-    /// The tenant has as many features as can be stored, and this one is not among them.
+    /// Nothing is stored of the feature, and what the tenant has stored leaves no room for it; never for
+    /// [`Switch::Unsubscribe`].
     pub(crate) async fn switch(
         &self,
         tenant: &TenantId,
         feature: &FeatureType,
-        on: bool,
+        switch: Switch,
         actor: &str,
     ) -> Result<(), ChangeError> {
         let id = ConfigId::of_preferences(tenant);
         for _ in 0..ATTEMPTS {
             let seen = self.config(&id).await?;
-            let mut value = seen
-                .as_ref()
-                .map_or_else(Map::new, |seen| seen.config_value.clone());
-            if !value.contains_key(feature.as_str()) && value.len() >= MAX_FEATURES {
-                return Err(too_many_features(value.len() + 1).into());
-            }
-            let preference = value.entry(feature.to_string()).or_insert(Value::Null);
-            if !preference.is_object() {
-                *preference = Value::Object(Map::new());
-            }
-            preference["enabled"] = Value::Bool(on);
-            let config = CheckedConfig {
-                features: features_of(&value),
-                value,
-            };
+            let stored = seen.as_ref().map(|seen| seen.config_value.clone());
+            let config = self
+                .switched(feature, switch, stored.unwrap_or_default())
+                .await?;
             let expected = Expected::seen(seen.as_ref());
             match self.change(&id, &expected, actor, Some(config)).await {
+                // What is noted is to be true of what is stored: both anew.
                 Err(ChangeError::Unexpected(_)) => {}
-                changed => {
-                    changed?;
-                    let stored = self.preference(tenant, feature).await?;
-                    let stored = stored.map(|stored| (tenant.to_string(), stored));
-                    let stored = stored.into_iter().collect();
-                    return Ok(self.check_preferences(feature, stored).await?);
-                }
+                changed => return changed.map(drop),
             }
         }
         Err(ChangeError::Busy)
+    }
+
+    /// The preferences of a tenant with one of them switched, and what is wrong with that one.
+    async fn switched(
+        &self,
+        feature: &FeatureType,
+        switch: Switch,
+        mut value: Map<String, Value>,
+    ) -> Result<CheckedConfig, ChangeError> {
+        let before = value.get(feature.as_str());
+        let counts_more = before.is_none_or(is_only_off);
+        let fields = before.and_then(Value::as_object);
+        let mut fields = fields.cloned().unwrap_or_default();
+        fields.insert("enabled".to_owned(), (switch == Switch::On).into());
+        value.insert(feature.to_string(), Value::Object(fields.clone()));
+        if counts_more && switch != Switch::Unsubscribe {
+            check_limits(&value)?;
+        }
+        let problem = self.problem_of(feature, fields).await;
+        Ok(CheckedConfig {
+            features: features_of(&value),
+            problems: problem
+                .map(|problem| (feature.to_string(), problem))
+                .into_iter()
+                .collect(),
+            value,
+        })
     }
 }
 
@@ -74,4 +96,114 @@ fn features_of(value: &Map<String, Value>) -> Vec<(FeatureType, bool)> {
         Some((FeatureType::new(name).ok()?, !is_off))
     };
     value.iter().filter_map(feature).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    async fn empty_store() -> (TempDir, ConfigStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let store = ConfigStore::open(&url).await.unwrap();
+        (folder, store)
+    }
+
+    fn feature(name: &str) -> FeatureType {
+        FeatureType::new(name).unwrap()
+    }
+
+    async fn put(store: &ConfigStore, feature: &FeatureType, preference: Value) {
+        let ann = TenantId::new("ann").unwrap();
+        let Value::Object(preference) = preference else {
+            panic!("{preference}")
+        };
+        store.put(&ann, feature, preference).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_noted_with_the_change_or_nothing_is_stored() {
+        let (_folder, store) = empty_store().await;
+        let (ann, posts) = (TenantId::new("ann").unwrap(), feature("posts"));
+        let odd = json!({"enabled": true, "template_overrides": {"tone": "odd"}});
+        put(&store, &posts, odd).await;
+        let schema = json!({"properties": {"tone": {"enum": ["warm"]}}});
+        store.set_schema(&posts, &schema).await.unwrap();
+        let invalid = async || store.invalid_preferences(("", ""), 10).await.unwrap();
+        assert_eq!(invalid().await, [], "it has not been checked since");
+        let switched = store.switch(&ann, &posts, Switch::Off, "a test").await;
+        switched.unwrap();
+        let found = invalid().await;
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].reason.contains("cannot be saved again"),
+            "{found:?}"
+        );
+
+        let no_room = "CREATE TRIGGER no_room BEFORE INSERT ON invalid_preferences
+            BEGIN SELECT RAISE(ABORT, 'no room'); END";
+        sqlx::query(no_room).execute(&store.pool).await.unwrap();
+        let failed = store.switch(&ann, &posts, Switch::On, "a test").await;
+        assert!(matches!(failed, Err(ChangeError::Store(_))), "{failed:?}");
+        let stored = store.preference(&ann, &posts).await.unwrap().unwrap();
+        assert_eq!(stored["enabled"], false);
+        assert_eq!(invalid().await, found);
+    }
+
+    #[tokio::test]
+    async fn there_is_always_room_to_unsubscribe() {
+        let (_folder, store) = empty_store().await;
+        let ann = TenantId::new("ann").unwrap();
+        for n in 0..100 {
+            let daily = json!({"enabled": true, "frequency": "daily"});
+            put(&store, &feature(&format!("f{n}")), daily).await;
+        }
+        let switch = async |name: &str, switch| {
+            let switched = store.switch(&ann, &feature(name), switch, "a test").await;
+            match switched {
+                Ok(()) => true,
+                Err(ChangeError::Invalid(_)) => false,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert!(!switch("more", Switch::On).await, "a hundred are on");
+        assert!(switch("more", Switch::Unsubscribe).await);
+        assert!(switch("another", Switch::Off).await);
+        assert!(!switch("more", Switch::On).await, "off, it did not count");
+        // They keep back no edit, and go on counting once they say something.
+        let weekly = json!({"enabled": true, "frequency": "weekly"});
+        put(&store, &feature("f0"), weekly.clone()).await;
+        let counts = weekly.as_object().unwrap().clone();
+        let refused = store.put(&ann, &feature("more"), counts).await;
+        assert!(refused.is_err());
+        assert!(switch("f0", Switch::Off).await);
+        assert!(switch("f0", Switch::On).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_switched_off_is_bounded_unless_the_product_has_signed_it() {
+        let (_folder, store) = empty_store().await;
+        let ann = TenantId::new("ann").unwrap();
+        let text = "x".repeat(32_600);
+        for n in 0..16 {
+            let large = json!({"enabled": true, "frequency": "daily", "own": text});
+            put(&store, &feature(&format!("f{n}")), large).await;
+        }
+        let name = |n: usize| feature(&format!("{n:0128}"));
+        let mut refused = false;
+        for n in 0..20 {
+            let switched = store.switch(&ann, &name(n), Switch::Off, "a test").await;
+            refused |= matches!(switched, Err(ChangeError::Invalid(_)));
+        }
+        assert!(refused, "what is stored is limited");
+        for n in 20..30 {
+            let switched = store.switch(&ann, &name(n), Switch::Unsubscribe, "a test");
+            switched.await.unwrap();
+            let stored = store.preference(&ann, &name(n)).await.unwrap().unwrap();
+            assert_eq!(stored["enabled"], false);
+        }
+    }
 }

@@ -146,6 +146,7 @@ impl Write {
         let before = stored.value.as_ref().unwrap_or(&none);
         let mut schedules = BTreeMap::new();
         let features = config.map_or(&[][..], |config| &config.features);
+        let problems = config.map(|config| &config.problems);
         let after = config.map(|config| &config.value);
         for (feature, enabled) in features {
             let feature = feature.as_str();
@@ -170,7 +171,8 @@ impl Write {
                     slot_of(preference),
                     preference,
                     at.timestamp_micros(),
-                    since.timestamp_micros()
+                    since.timestamp_micros(),
+                    problems.and_then(|problems| problems.get(feature))
                 ]));
                 self.change(tenant_id, feature, Some((preference, since)));
             }
@@ -241,10 +243,12 @@ impl Write {
         let stored = self.stored_preferences.iter().map(|row| {
             let feature = row[0].as_str().and_then(|name| FeatureType::new(name).ok());
             let preference = row[4].as_object();
-            let problem = feature
-                .zip(preference)
-                .and_then(|(feature, preference)| store.cannot_run(&feature, preference));
-            json!([row[0], row[1], problem])
+            let cannot_run = || {
+                let (feature, preference) = feature.zip(preference)?;
+                store.cannot_run(&feature, preference)
+            };
+            let known = row[7].as_str().map(str::to_owned);
+            json!([row[0], row[1], known.or_else(cannot_run)])
         });
         let removed = self.removed_preferences.iter();
         let removed = removed.map(|row| json!([row[0], row[1], null]));

@@ -452,7 +452,12 @@ async fn what_a_preference_leaves_open_the_job_decides_everywhere(kind: Kind) {
 async fn a_tenant_has_at_most_a_hundred_features_and_sees_none_that_others_made_up(kind: Kind) {
     let server = start_in(kind.place().await, Some("admin")).await;
     let all: Value = (0..100)
-        .map(|n| (format!("f{n}"), json!({"enabled": false})))
+        .map(|n| {
+            (
+                format!("f{n}"),
+                json!({"enabled": true, "frequency": "daily"}),
+            )
+        })
         .collect();
     let admin = async |method: Method, path: &str, body: &Value| {
         crate::links::call(&server, "admin", method, path, body).await
@@ -468,7 +473,8 @@ async fn a_tenant_has_at_most_a_hundred_features_and_sees_none_that_others_made_
     };
     let ann = let_in("ann").await;
     let csrf = hidden(&ann.text("/tenants/ann/features/f0").await, "csrf");
-    for enabled in ["true", "false"] {
+    // What is only switched off does not count.
+    for (enabled, count) in [("true", 100), ("false", 101), ("true", 101)] {
         let fields = [("csrf", csrf.as_str()), ("enabled", enabled)];
         ann.post("/tenants/ann/features/one-more/switch", &fields)
             .await;
@@ -477,7 +483,12 @@ async fn a_tenant_has_at_most_a_hundred_features_and_sees_none_that_others_made_
             .json()
             .await
             .unwrap();
-        assert_eq!(stored["config_value"].as_object().unwrap().len(), 100);
+        let stored = stored["config_value"].as_object().unwrap();
+        assert_eq!(stored.len(), count);
+        assert_ne!(
+            stored.get("one-more").map(|one| &one["enabled"]),
+            Some(&json!(true))
+        );
     }
     let bob = let_in("bob").await;
     let feature = json!({"title": "Posts"});

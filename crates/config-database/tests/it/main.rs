@@ -11,6 +11,7 @@ mod api;
 #[path = "../../../../bins/agent/tests/it/browser.rs"]
 #[allow(dead_code, reason = "the agent's tests use more of it")]
 mod browser;
+mod counts;
 mod doors;
 mod embedding;
 mod features;
@@ -21,6 +22,7 @@ mod links;
 mod mounted;
 mod ordering;
 mod page;
+mod past_runs;
 #[path = "../../examples/product/app.rs"]
 mod product;
 mod replicas;

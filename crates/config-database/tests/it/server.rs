@@ -113,7 +113,10 @@ pub async fn start_embeddable(
     admin_key: Option<&str>,
     embedding: EmbeddingSettings,
 ) -> Running {
-    let embedding = Embedding::new(embedding).unwrap();
+    start_with(place, admin_key, Embedding::new(embedding).unwrap()).await
+}
+
+pub async fn start_with(place: Place, admin_key: Option<&str>, embedding: Embedding) -> Running {
     if !place.root.is_empty() {
         return start_below(place, admin_key, embedding).await;
     }

@@ -16,6 +16,7 @@ on_both_databases_and_below_a_path! {
     one_click_switches_one_feature_off_and_the_page_undoes_it
     a_look_at_the_link_changes_nothing
     it_works_whatever_else_the_tenant_has_stored
+    it_works_however_much_the_tenant_has_stored
 }
 
 const ADMIN: &str = "admin-key";
@@ -183,6 +184,29 @@ async fn it_works_whatever_else_the_tenant_has_stored(kind: Kind) {
     assert_eq!(visitor.post(&path, &ONE_CLICK).await.status(), 200);
     let mut off = odd.clone();
     off["f"]["enabled"] = json!(false);
+    assert_eq!(stored(&server).await, off);
+}
+
+async fn it_works_however_much_the_tenant_has_stored(kind: Kind) {
+    let server = start_in(kind.place().await, Some(ADMIN)).await;
+    let all: Value = (0..100)
+        .map(|n| {
+            (
+                format!("f{n}"),
+                json!({"enabled": true, "frequency": "daily"}),
+            )
+        })
+        .collect();
+    put(&server, &all).await;
+    let path = link(&server, "never-stored").await;
+    let visitor = Visitor::new(&server);
+    assert_eq!(visitor.post(&path, &ONE_CLICK).await.status(), 200);
+    let mut off = all.clone();
+    off["never-stored"] = json!({"enabled": false});
+    assert_eq!(stored(&server).await, off);
+    // What is stored now is taken again, from a form and from a copy.
+    off["f0"] = json!({"enabled": true, "frequency": "weekly"});
+    put(&server, &off).await;
     assert_eq!(stored(&server).await, off);
 }
 

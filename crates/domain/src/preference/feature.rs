@@ -14,7 +14,7 @@ use crate::{
     input::{
         errors::{FieldErrorKind, FieldErrors, Invalid},
         fields::{Fields, below, object_at},
-        values::text,
+        values::{boolean, text},
     },
     time::times::TimeOfDay,
 };
@@ -38,6 +38,8 @@ pub struct Feature {
     pub earliest_time: Option<TimeOfDay>,
     /// The latest time of day that may be chosen.
     pub latest_time: Option<TimeOfDay>,
+    /// Whether tenants see on its page what has run for them.
+    pub show_runs: bool,
     /// Title and description in other languages, at most 100.
     pub locales: BTreeMap<LanguageTag, FeatureTexts>,
 }
@@ -67,6 +69,7 @@ impl Feature {
             frequencies,
             earliest_time: fields.optional("earliest_time", parse_time),
             latest_time: fields.optional("latest_time", parse_time),
+            show_runs: fields.optional("show_runs", boolean).unwrap_or_default(),
             locales: fields.nested("locales", read_locales).unwrap_or_default(),
         };
         if let (Some(earliest), Some(latest)) = (feature.earliest_time, feature.latest_time)
@@ -95,6 +98,7 @@ impl Feature {
             ("frequencies", self.frequencies.as_ref().map(words)),
             ("earliest_time", self.earliest_time.map(time)),
             ("latest_time", self.latest_time.map(time)),
+            ("show_runs", self.show_runs.then(|| json!(true))),
             (
                 "locales",
                 (!self.locales.is_empty()).then(|| {
@@ -295,7 +299,7 @@ mod tests {
     #[test]
     fn a_feature_reads_back_what_it_writes() {
         let json = json!({"title": "Posts", "description": "One a day", "frequencies": ["daily", "weekly"],
-            "earliest_time": "06:00", "latest_time": "22:00"});
+            "earliest_time": "06:00", "latest_time": "22:00", "show_runs": true});
         let read = feature(&json).unwrap();
         assert_eq!(Value::Object(read.to_json()), json);
         assert_eq!(read.frequencies().collect::<Vec<_>>(), ["daily", "weekly"]);
@@ -352,12 +356,13 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_feature_names_field_and_remedy() {
         let wrong = feature(
-            &json!({"title": "", "frequencies": [], "earliest_time": "22:00", "latest_time": "6:00"}),
+            &json!({"title": "", "frequencies": [], "earliest_time": "22:00", "latest_time": "6:00", "show_runs": "yes"}),
         );
         let shown = wrong.unwrap_err().to_string();
         for part in [
             "/title",
             "/frequencies",
+            "/show_runs",
             "/latest_time: \"6:00\" is before earliest_time, 22:00",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");

@@ -33,13 +33,16 @@ words!(
 );
 
 /// Reason why an item was not run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// The tenant switched the feature off after the item was queued.
     Disabled,
     /// The tenant's preference is gone.
     Deleted,
     /// The tenant's preference cannot be used any more.
+    #[serde(rename = "invalid_preference")]
     Invalid,
     /// `batch_config.json` does not contain the job any more.
     JobRemoved,
@@ -95,4 +98,20 @@ pub struct ItemResult {
     pub started_at: DateTime<Utc>,
     /// When it ended; `None` while it is running.
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_reason_is_the_same_word_in_json_as_in_tables() {
+        for word in SkipReason::WORDS {
+            let reason: SkipReason = word.parse().unwrap();
+            assert_eq!(json!(reason), json!(word));
+            assert_eq!(serde_json::from_value(json!(word)).ok(), Some(reason));
+        }
+    }
 }

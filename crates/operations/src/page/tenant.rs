@@ -103,6 +103,7 @@ pub(super) async fn one(
     let filter = TenantRuns {
         item_id: (&tenant).into(),
         job_id: None,
+        since: None,
     };
     let (runs, next) = app
         .operator

@@ -65,6 +65,7 @@ impl Operator {
         let runs = TenantRuns {
             item_id: tenant_id.into(),
             job_id: Some(job_id.clone()),
+            since: None,
         };
         let (runs, _) = self.reader.tenant_runs(&runs, &SEARCHED_PAGE).await?;
         let of_occasion = |run: &&StoredResult| {

@@ -91,6 +91,7 @@ impl Operator {
             let runs = TenantRuns {
                 item_id: ItemId::from(&exact),
                 job_id: None,
+                since: None,
             };
             if !self.reader.tenant_runs(&runs, &ONE).await?.0.is_empty() {
                 found.insert(exact);

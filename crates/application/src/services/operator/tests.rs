@@ -16,6 +16,7 @@ use crate::{
 
 mod acknowledgements;
 mod overdue;
+mod past_runs;
 mod settled;
 
 fn operator(store: &Arc<FakeStore>) -> Operator {

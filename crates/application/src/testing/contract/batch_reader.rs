@@ -54,6 +54,7 @@ pub(super) async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + B
     let tenant = TenantRuns {
         item_id: tenants(0..1)[0].clone(),
         job_id: None,
+        since: None,
     };
     let (runs, next) = reader
         .tenant_runs(
@@ -79,6 +80,12 @@ pub(super) async fn lists_are_paged_without_losing_or_repeating<S: WorkQueue + B
         .expect("works");
     let dates: Vec<String> = rest.iter().map(|run| run.occurrence.to_string()).collect();
     assert_eq!((dates, next), (vec!["2026-03-02".to_owned()], None));
+    let lately = TenantRuns {
+        since: Some(runs[1].scheduled_at),
+        ..tenant.clone()
+    };
+    let lately = reader.tenant_runs(&lately, &Page::default()).await;
+    assert_eq!(lately.expect("works"), (runs, None), "from an instant on");
 
     let filter = ResultFilter {
         batch_id: all[0].batch_id,

@@ -234,6 +234,7 @@ pub(super) async fn deliveries_that_end_with_their_process_are_counted<
     let running = TenantRuns {
         item_id: all[0].clone(),
         job_id: None,
+        since: None,
     };
     let (runs, _) = reader
         .tenant_runs(&running, &Page::default())
@@ -366,6 +367,7 @@ pub(super) async fn what_was_skipped_is_run_by_a_later_batch_and_every_count_sta
     let filter = TenantRuns {
         item_id: all[3].clone(),
         job_id: None,
+        since: None,
     };
     let mut batches = BTreeSet::new();
     page.cursor = None;
@@ -433,6 +435,7 @@ pub(super) async fn who_is_running_is_known_to_other_occurrences<S: WorkQueue + 
     let filter = TenantRuns {
         item_id: all[0].clone(),
         job_id: None,
+        since: None,
     };
     let (runs, _) = reader
         .tenant_runs(&filter, &Page::default())

@@ -298,6 +298,7 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
     let runs = TenantRuns {
         item_id: all[0].clone(),
         job_id: Some(job()),
+        since: None,
     };
     let (runs, _) = reader
         .tenant_runs(&runs, &Page::default())

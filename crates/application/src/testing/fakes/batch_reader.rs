@@ -86,6 +86,11 @@ impl BatchReader for FakeStore {
                     .as_ref()
                     .is_none_or(|job| *job == stored.job_id)
             })
+            .filter(|stored| {
+                filter
+                    .since
+                    .is_none_or(|since| stored.scheduled_at >= since)
+            })
             .collect();
         found.sort_by_key(|stored| std::cmp::Reverse((stored.scheduled_at, stored.job_id.clone())));
         paged(found, page, |stored| {

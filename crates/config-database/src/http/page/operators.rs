@@ -28,7 +28,7 @@ const INVALID_PER_PAGE: u32 = 100;
 const EXPORT_PAGE: u32 = 5_000;
 /// Bytes of the field `csrf` of a form with a file.
 const MAX_CSRF_BYTES: usize = 256;
-/// Features whose readers are looked up.
+/// Features that are listed.
 const MAX_FEATURES: usize = 100;
 
 #[derive(Template)]
@@ -74,26 +74,17 @@ async fn show(
     let mut tenants = app.store.tenants(&q, &after, TENANTS_PER_PAGE + 1).await?;
     let more = tenants.len() > TENANTS_PER_PAGE as usize;
     tenants.truncate(TENANTS_PER_PAGE as usize);
-    let mut features = Vec::new();
-    for (name, enabled) in app
+    let readers = app
         .store
-        .feature_types()
-        .await?
-        .into_iter()
-        .take(MAX_FEATURES)
-    {
-        let feature = FeatureType::new(&name)?;
-        let readers = app
-            .store
-            .readers(&feature, now() - READER_EXPIRES_AFTER)
-            .await?
-            .len();
-        features.push(FeatureRow {
-            name,
-            enabled,
-            readers,
-        });
-    }
+        .reader_counts(now() - READER_EXPIRES_AFTER)
+        .await?;
+    let known = app.store.feature_types().await?.into_iter();
+    let row = |(name, enabled): (String, i64)| FeatureRow {
+        readers: readers.get(&name).copied().unwrap_or_default(),
+        name,
+        enabled,
+    };
+    let features = known.take(MAX_FEATURES).map(row).collect();
     render_for_operators(&OperatorsPage {
         visitor,
         q,

@@ -19,6 +19,7 @@ use super::{
     form::{PreferenceForm, Source, nths, version_of, week},
     mistakes::{Reader, bounds},
     overrides::Input,
+    past_runs::{PastRunsFragment, zone_of},
     render,
     runs::{RunsFragment, summary},
     visitor::Visitor,
@@ -27,7 +28,8 @@ use crate::{
     http::App,
     plan::Plan,
     store::{
-        ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, StoreError, StoredConfig, now,
+        ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, StoreError, StoredConfig,
+        Switch, now,
     },
     texts::Texts,
     validate::of_preference,
@@ -65,6 +67,8 @@ struct Notice {
     text: String,
     /// What somebody else has stored meanwhile, in a line.
     conflict: Option<String>,
+    /// What has run, where the button has asked for it.
+    past_runs: String,
 }
 
 /// Tenant and feature that an address names, and what is known of both.
@@ -74,6 +78,8 @@ struct Subject {
     schema: Option<Value>,
     known: Arc<KnownFeature>,
     stored: Option<Map<String, Value>>,
+    /// Whether the page shows what has run.
+    shows_past_runs: bool,
     t: Arc<Texts>,
 }
 
@@ -84,9 +90,11 @@ impl Subject {
         let feature = FeatureType::new(&feature)?;
         let config = app.store.config(&ConfigId::of_preferences(&tenant)).await?;
         let stored = config.and_then(|config| own(&config.config_value, &feature).cloned());
+        let known = app.store.feature(&feature);
         Ok(Self {
             schema: app.store.schema(&feature).await?,
-            known: app.store.feature(&feature),
+            shows_past_runs: known.feature.show_runs && app.embedding.past_runs.is_some(),
+            known,
             tenant,
             feature,
             stored,
@@ -173,6 +181,22 @@ impl Subject {
             Err(errors) => RunsFragment::invalid(&self.t, errors),
         }
     }
+
+    /// What has run, or that it cannot be shown.
+    async fn past_runs(&self, app: &App) -> Result<Html<String>, Problem> {
+        let past_runs = app.embedding.past_runs.as_ref();
+        let Some(past_runs) = past_runs.filter(|_| self.shows_past_runs) else {
+            let detail = "this feature does not show past runs; set its `show_runs`";
+            let problem = Problem::new(StatusCode::NOT_FOUND, detail);
+            return Err(problem.worded(self.t.text("problem-not-found")));
+        };
+        let runs = past_runs.of(&self.tenant, &self.feature).await;
+        let zone = zone_of(self.stored.as_ref(), &self.known);
+        render(
+            &self.t,
+            &PastRunsFragment::of(&self.t, &zone, runs.as_deref()),
+        )
+    }
 }
 
 /// What people call a feature, in their language.
@@ -217,7 +241,7 @@ pub(super) async fn show(
         saved: query.saved,
         before: query.before.filter(|_| visitor.can_write()),
         text,
-        conflict: None,
+        ..Notice::default()
     };
     subject.page(&visitor, filled.clone(), &filled, notice)
 }
@@ -235,6 +259,16 @@ pub(super) async fn runs(
     render(&subject.t, &subject.runs_of(&visitor, &form, &filled))
 }
 
+/// How the newest runs have ended, loaded after the page: what knows it may be slow.
+pub(super) async fn past_runs(
+    State(app): State<App>,
+    visitor: Visitor,
+    address: Address,
+) -> Result<Html<String>, Problem> {
+    let subject = Subject::of(&app, &visitor, address).await?;
+    subject.past_runs(&app).await
+}
+
 pub(super) async fn save(
     State(app): State<App>,
     visitor: Visitor,
@@ -248,11 +282,14 @@ pub(super) async fn save(
     let mut subject = Subject::of(&app, &visitor, address).await?;
     let mut filled = PreferenceForm::of(&subject.source());
     let mut form = filled.sent(&subject.t, &pairs);
-    if let Some(action @ ("preview" | "reset")) = sent("action") {
-        if action == "reset" {
-            form.reset();
+    if let Some(action @ ("preview" | "past-runs" | "reset")) = sent("action") {
+        let mut notice = Notice::default();
+        match action {
+            "past-runs" => Html(notice.past_runs) = subject.past_runs(&app).await?,
+            "reset" => form.reset(),
+            _ => {}
         }
-        let page = subject.page(&visitor, form, &filled, Notice::default())?;
+        let page = subject.page(&visitor, form, &filled, notice)?;
         return Ok(page.into_response());
     }
     visitor.may_change(sent("csrf"))?;
@@ -399,7 +436,8 @@ pub(super) async fn switch(
             changed => changed?,
         };
     } else {
-        let switched = app.store.switch(&tenant, &feature, false, visitor.name());
+        let switch = Switch::Off;
+        let switched = app.store.switch(&tenant, &feature, switch, visitor.name());
         let switched = switched.await;
         switched.map_err(|error| refused(&app, &visitor, &feature, error))?;
     }

@@ -14,12 +14,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    form::Usual,
     mistakes::Reader,
     overrides::pretty,
     preference::{description, title},
     render,
     runs::{next_run, summary},
+    usual::Usual,
     visitor::Visitor,
 };
 use crate::{

@@ -32,6 +32,7 @@ use crate::{
     keys::Scope,
     links::{TokenError, UnsubscribeClaims},
     plan::Plan,
+    store::Switch,
     texts::Texts,
 };
 
@@ -158,7 +159,8 @@ impl Subject {
         // There is something to undo only where something is stored.
         if !says_so && (stored.is_some() || !on) {
             let actor = self.caller().name;
-            app.store.switch(tenant, feature, on, &actor).await?;
+            let switch = if on { Switch::On } else { Switch::Unsubscribe };
+            app.store.switch(tenant, feature, switch, &actor).await?;
         }
         self.page(if on { Stands::OnAgain } else { Stands::Off })
     }

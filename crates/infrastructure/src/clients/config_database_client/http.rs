@@ -1,7 +1,7 @@
 //! One call of the Config Database: timeouts, a bounded answer, retries in this one layer, with a circuit breaker, and
 //! errors that say what happened and what to check next. The key goes into a header and nowhere else.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use punctual_application::{
     backoff::{Backoff, jittered},
@@ -12,11 +12,14 @@ use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH},
 };
-use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::{ClientOptions, breaker::Breaker};
-use crate::{outbound::client_builder, retry_after::retry_after};
+use crate::{
+    clients::api::{BodyError, authorization, base_of, body_of, reason_of, shown},
+    outbound::client_builder,
+    retry_after::retry_after,
+};
 
 /// No longer than this is waited because the server asked for it.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
@@ -78,32 +81,17 @@ impl Http {
                 ),
             )
         };
-        let mut base = Url::parse(&options.url).map_err(|e| invalid(e.to_string()))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(invalid(format!("the scheme is {}", base.scheme())));
-        }
-        let root = base
-            .path()
-            .trim_end_matches('/')
-            .trim_end_matches("/api/v1")
-            .to_owned();
-        base.set_path(&format!("{root}/api/v1/"));
-        let authorization = options
-            .api_key
-            .as_ref()
-            .map(|key| {
-                let value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()));
-                let mut value = value.map_err(|_| {
-                    let message = format!(
-                        "{} contains a character that is not allowed in an HTTP header",
-                        names.api_key
-                    );
-                    error(ConfigErrorKind::Malformed, message)
-                })?;
-                value.set_sensitive(true);
-                Ok(value)
+        let base = base_of(&options.url).map_err(invalid)?;
+        let key = options.api_key.as_ref().map(|key| {
+            authorization(key).ok_or_else(|| {
+                let message = format!(
+                    "{} contains a character that is not allowed in an HTTP header",
+                    names.api_key
+                );
+                error(ConfigErrorKind::Malformed, message)
             })
-            .transpose()?;
+        });
+        let authorization = key.transpose()?;
         let client = client_builder(Duration::from_secs(5).min(options.timeout))
             .user_agent(user_agent())
             .build()
@@ -119,12 +107,7 @@ impl Http {
 
     /// The server's address without anything secret.
     pub(super) fn shown_url(&self) -> String {
-        let mut url = self.base.clone();
-        // Cannot fail for http and https.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.set_query(None);
-        url.as_str().trim_end_matches("/api/v1/").to_owned()
+        shown(&self.base)
     }
 
     /// What `read` makes of the document of an answer.
@@ -263,37 +246,24 @@ impl Http {
         }
     }
 
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConfigDatabaseError> {
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|e| self.connecting(e))? {
-            if body.len() + piece.len() > self.options.max_answer_bytes {
-                let limit = self.options.max_answer_bytes;
-                return Err(error(
-                    ConfigErrorKind::Malformed,
-                    format!(
-                        "Config Database at {} sent more than {limit} bytes; the answer was dropped. Check \
-                         that {} points at a Config Database",
-                        self.shown_url(),
-                        self.options.names.url
-                    ),
-                ));
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body)
+    async fn body(&self, response: Response) -> Result<Vec<u8>, ConfigDatabaseError> {
+        let limit = self.options.max_answer_bytes;
+        body_of(response, limit).await.map_err(|failure| match failure {
+            BodyError::Lost(cause) => self.connecting(cause),
+            BodyError::TooLong => error(
+                ConfigErrorKind::Malformed,
+                format!(
+                    "Config Database at {} sent more than {limit} bytes; the answer was dropped. Check \
+                     that {} points at a Config Database",
+                    self.shown_url(),
+                    self.options.names.url
+                ),
+            ),
+        })
     }
 
     fn connecting(&self, cause: reqwest::Error) -> ConfigDatabaseError {
-        // The innermost cause says most; the outer ones repeat the URL.
-        let mut reason = cause.to_string();
-        let mut inner = cause.source();
-        while let Some(next) = inner {
-            reason = next.to_string();
-            inner = next.source();
-        }
-        if cause.is_timeout() {
-            "no answer in time".clone_into(&mut reason);
-        }
+        let reason = reason_of(&cause);
         error(
             ConfigErrorKind::Unavailable,
             format!(
