@@ -208,7 +208,7 @@ fn the_guides_examples_are_taken_as_they_stand() {
             purposes += 1;
         }
     }
-    assert_eq!((jobs, purposes), (3, 3));
+    assert_eq!((jobs, purposes), (4, 3));
 }
 
 #[test]
@@ -448,6 +448,65 @@ fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
             json!([{"file": "out.ndjson", "per": "item"}]),
         ),
         (false, "/jobs/0/deliver", json!({"file": "out.ndjson"})),
+        (
+            true,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/users/{tenant_id}/activity?since={previous.finished_at}", "items": "/data",
+                "api_key_env": "SHOP_KEY", "timeout_ms": 5000, "on_empty": "run", "concurrency": 8,
+                "requests_per_minute": 600, "allow_private_addresses": false}),
+        ),
+        (
+            true,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/activity?job={job_id}&run={occurrence}", "per": "chunk"}),
+        ),
+        (true, "/jobs/0/data", json!({"url": "https://shop.example"})),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/{tenant_id}", "per": "chunk"}),
+        ),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/{user}"}),
+        ),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/{tenant_id"}),
+        ),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://{tenant_id}.shop.example/"}),
+        ),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://me@shop.example/"}),
+        ),
+        (false, "/jobs/0/data", json!({"per": "tenant"})),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/", "per": "batch"}),
+        ),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/", "on_empty": "fail"}),
+        ),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/", "timeout_ms": 0}),
+        ),
+        (
+            false,
+            "/jobs/2/data",
+            json!({"url": "https://shop.example/"}),
+        ),
     ] {
         let document = changed(pointer, value.clone());
         assert_eq!(

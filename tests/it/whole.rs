@@ -17,7 +17,7 @@ use punctual_application::{
     },
 };
 use punctual_config_database::{ConfigStore, Server, ServerSettings};
-use punctual_domain::{ChangeKind, FeatureType, Item, PurposeId, TenantId, Zone};
+use punctual_domain::{ChangeKind, FeatureType, Item, Outcome, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, ClientOptions, ConfigDatabaseClient, DynamicBatchScheduler, SchedulerOptions,
     Worker,
@@ -202,10 +202,10 @@ struct Notebook(Arc<Mutex<Vec<(String, Value)>>>);
 
 #[async_trait]
 impl PurposeHandler for Notebook {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let noted = (item.item_id.to_string(), json!(item.overrides()));
         self.0.lock().unwrap().push(noted);
-        Ok(json!("noted"))
+        Ok(json!("noted").into())
     }
 }
 

@@ -552,7 +552,7 @@ mod tests {
             ),
             (
                 "results --batch 9f0e6c1e-0d4b-5c1e-8a3c-2f6f7b1c9d10 --status nonsense",
-                "[possible values: running, succeeded, failed, skipped]",
+                "[possible values: running, succeeded, failed, nothing_to_do, skipped]",
             ),
             (
                 "batches --status done",

@@ -340,6 +340,9 @@ fn done(batch: &Batch) -> View {
     if batch.failed > 0 {
         text.push_str(&format!(", {} failed", batch.failed));
     }
+    if batch.nothing_to_do > 0 {
+        text.push_str(&format!(", {} nothing to do", batch.nothing_to_do));
+    }
     if batch.skipped > 0 {
         text.push_str(&format!(", {} skipped", batch.skipped));
     }

@@ -7,6 +7,7 @@
 //! | a place for results | [`ResultSink`] | `testing::contract::result_sink` |
 //! | preferences from your own tables | [`ConfigDatabase`] | `testing::contract::config_database` |
 //! | records of plain jobs | [`ItemSource`] | `testing::contract::item_source` |
+//! | each tenant's own data | [`TenantData`] | `testing::contract::tenant_data` |
 //! | a store | [`WorkQueue`], [`ChunkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
 //! | | [`Deliveries`] | `testing::contract::deliveries` |
 //! | | [`OperatorStore`] | `testing::contract::operations` |
@@ -47,6 +48,7 @@ mod purpose_handler;
 mod result_sink;
 mod run_history;
 mod store_error;
+mod tenant_data;
 mod work_queue;
 
 pub use batch_reader::{
@@ -74,6 +76,7 @@ pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use result_sink::{ResultSink, SinkError};
 pub use run_history::{PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome};
 pub use store_error::{StoreError, StoreErrorKind};
+pub use tenant_data::{TenantAnswers, TenantData};
 pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
@@ -82,5 +85,6 @@ pub use self::{
     clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries,
     item_source::MockItemSource, operations::MockOperatorStore,
     preference_mirror::MockPreferenceMirror, purpose_handler::MockPurposeHandler,
-    result_sink::MockResultSink, run_history::MockRunHistory, work_queue::MockWorkQueue,
+    result_sink::MockResultSink, run_history::MockRunHistory, tenant_data::MockTenantData,
+    work_queue::MockWorkQueue,
 };

@@ -10,7 +10,9 @@ mod manual_clock;
 mod operator;
 mod samples;
 
-pub use fakes::{FakeConfigDatabase, FakeItemSource, FakeRunHistory, FakeSink, FakeStore};
+pub use fakes::{
+    FakeConfigDatabase, FakeItemSource, FakeRunHistory, FakeSink, FakeStore, FakeTenantData,
+};
 pub use manual_clock::ManualClock;
 pub use operator::{operator, schedule};
 pub use samples::{item, item_preferring, record};

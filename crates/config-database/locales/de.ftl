@@ -219,6 +219,7 @@ past-none = In den letzten drei Monaten gab es keine.
 past-unavailable = Bisherige Termine können zurzeit nicht angezeigt werden.
 past-done = { $when } – erledigt
 past-failed = { $when } – konnte nicht ausgeführt werden
+past-nothing = { $when } – nichts zu berichten
 past-skipped = { $when } – ausgelassen
 past-skipped-off = { $when } – ausgelassen, weil es ausgeschaltet war
 past-skipped-removed = { $when } – ausgelassen, weil die Einstellungen entfernt waren

@@ -234,6 +234,7 @@ past-unavailable = Past runs can't be shown at the moment.
 # $when is a date and time, such as "Tuesday, 24 November 2026 at 09:00". What follows says how the run of that time has ended.
 past-done = { $when } — done
 past-failed = { $when } — could not be done
+past-nothing = { $when } — nothing to report
 past-skipped = { $when } — skipped
 past-skipped-off = { $when } — skipped: it was switched off
 past-skipped-removed = { $when } — skipped: the settings had been removed

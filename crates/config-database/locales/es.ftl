@@ -219,6 +219,7 @@ past-none = Ninguna en los últimos tres meses.
 past-unavailable = No se pueden mostrar las fechas pasadas en este momento.
 past-done = { $when } — hecho
 past-failed = { $when } — no se pudo hacer
+past-nothing = { $when } — sin novedades
 past-skipped = { $when } — omitido
 past-skipped-off = { $when } — omitido: estaba desactivado
 past-skipped-removed = { $when } — omitido: los ajustes se habían eliminado

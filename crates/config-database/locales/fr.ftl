@@ -219,6 +219,7 @@ past-none = Aucune au cours des trois derniers mois.
 past-unavailable = Les dates passées ne peuvent pas être affichées pour le moment.
 past-done = { $when } — effectué
 past-failed = { $when } — n’a pas pu être effectué
+past-nothing = { $when } — rien à signaler
 past-skipped = { $when } — non effectué
 past-skipped-off = { $when } — non effectué : c’était désactivé
 past-skipped-removed = { $when } — non effectué : les paramètres avaient été supprimés

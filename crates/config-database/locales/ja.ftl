@@ -218,6 +218,7 @@ past-none = 過去 3 か月間にはありません。
 past-unavailable = 現在、これまでの結果を表示できません。
 past-done = { $when } — 完了
 past-failed = { $when } — 実行できませんでした
+past-nothing = { $when } — お知らせすることはありませんでした
 past-skipped = { $when } — スキップ
 past-skipped-off = { $when } — スキップ（オフになっていたため）
 past-skipped-removed = { $when } — スキップ（設定が削除されていたため）

@@ -219,6 +219,7 @@ past-none = Nenhuma nos últimos três meses.
 past-unavailable = Não é possível mostrar as datas anteriores no momento.
 past-done = { $when } — concluído
 past-failed = { $when } — não pôde ser concluído
+past-nothing = { $when } — sem novidades
 past-skipped = { $when } — não realizado
 past-skipped-off = { $when } — não realizado: estava desativado
 past-skipped-removed = { $when } — não realizado: as configurações tinham sido removidas

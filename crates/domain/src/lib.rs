@@ -22,6 +22,10 @@ pub use input::{
 };
 pub use jobs::{
     config::{BatchConfig, JobConfig, Work},
+    data::{
+        DataConfig, DataPer, DataRequest, DataSource, DataTenant, HttpData, OnEmpty, UrlTemplate,
+        is_empty_data,
+    },
     defaults::{JobDefaults, Run},
     source::{Filter, Location, Source},
 };
@@ -64,9 +68,9 @@ pub use work::{
     chunk::Chunk,
     dead_letter::{DeadLetter, DeadLetterState},
     delivery::{Delivery, without_secrets},
-    item::{Item, ItemInput, KeyForm},
+    item::{Item, ItemInput, KeyForm, Previous},
     job::{FailureLimit, JobKind, Overlap},
-    outcome::{ItemResult, ItemStatus, SkipReason},
+    outcome::{ItemResult, ItemStatus, Outcome, SkipReason},
     priority::Priority,
     trigger::Trigger,
     webhook::WebhookConfig,

@@ -15,10 +15,13 @@ use std::{
 use async_trait::async_trait;
 use futures::{FutureExt, stream};
 use punctual_application::ports::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ItemSource,
-    ItemSourceError, ItemSourceErrorKind, SnapshotPages, SourceItem, Unreadable,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, HandlerError,
+    ItemSource, ItemSourceError, ItemSourceErrorKind, SnapshotPages, SourceItem, TenantAnswers,
+    TenantData, Unreadable,
 };
-use punctual_domain::{FeatureType, JobDefaults, JobId, PreferenceRecord, Source, TenantId};
+use punctual_domain::{
+    DataRequest, DataSource, FeatureType, JobDefaults, JobId, PreferenceRecord, Source, TenantId,
+};
 use tokio::time::Instant;
 
 /// Timeout of a full read of preferences.
@@ -29,6 +32,8 @@ const CHANGES_TIMEOUT: Duration = Duration::from_mins(10);
 const PREFERENCES_TIMEOUT: Duration = Duration::from_mins(1);
 /// Timeout of a read of a job's items.
 const LOAD_TIMEOUT: Duration = Duration::from_mins(5);
+/// Timeout of a read of tenants' own data.
+const FETCH_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Panic or timeout of a guarded call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +92,22 @@ impl<P: ItemSource> ItemSource for Guarded<P> {
                 ItemSourceErrorKind::Unavailable,
                 message,
             ))
+        })
+    }
+}
+
+#[async_trait]
+impl<P: TenantData> TenantData for Guarded<P> {
+    async fn fetch(
+        &self,
+        source: &DataSource,
+        request: &DataRequest,
+    ) -> Result<TenantAnswers, HandlerError> {
+        let fetched = async { self.0.fetch(source, request).await };
+        let fetched = guarded("TenantData::fetch", FETCH_TIMEOUT, fetched).await;
+        fetched.unwrap_or_else(|unanswered| {
+            let message = format!("the provider {unanswered}");
+            Err(HandlerError::retryable(message))
         })
     }
 }

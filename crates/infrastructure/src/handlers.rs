@@ -36,6 +36,11 @@ pub trait HandlerKind: Send + Sync {
         false
     }
 
+    /// Whether the handler that these options make looks at [`Item::previous`](punctual_domain::Item::previous).
+    fn reads_previous(&self, _options: &mut Fields<'_>) -> bool {
+        true
+    }
+
     /// What the options name, for operators: the URL, the template or the model, without secrets.
     fn target(&self, _options: &mut Fields<'_>) -> Option<String> {
         None
@@ -75,12 +80,13 @@ impl HandlerKinds {
             let (kind, timeout) = (&self.0[place], timeout_of(purpose));
             let handler = kind.read(fields, timeout)?;
             let target = kind.target(fields);
+            let reads_previous = kind.reads_previous(fields);
             let name = kind.name();
             let named = target.map_or_else(|| name.to_owned(), |target| format!("{name} {target}"));
-            Some((handler, kind.group_by_parameters(), named))
+            Some((handler, kind.group_by_parameters(), reads_previous, named))
         })?;
         let mut handlers = Handlers::default();
-        for (purpose, (handler, group_by_parameters, named)) in purposes {
+        for (purpose, (handler, group_by_parameters, reads_previous, named)) in purposes {
             let binding = Binding {
                 timeout: timeout_of(&purpose),
                 limits: PurposeLimits {
@@ -89,6 +95,7 @@ impl HandlerKinds {
                     tokens_per_minute: purpose.tokens_per_minute,
                 },
                 group_by_parameters,
+                reads_previous,
                 handler: Some(named),
             };
             handlers.bind(purpose.purpose_id, handler, binding);
@@ -178,6 +185,41 @@ mod tests {
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (found, expected) in found.iter().zip(expected) {
             assert!(found.starts_with(expected), "{expected} in {found}");
+        }
+    }
+
+    #[test]
+    fn only_handlers_that_look_at_the_last_run_are_given_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("plain.j2"), "Hello {{ item.tenant_id }}").unwrap();
+        std::fs::write(
+            folder.path().join("since.j2"),
+            "{% if previous %}again{% endif %}",
+        )
+        .unwrap();
+        let chat = |system: &str| {
+            json!({"handler": "chat", "base_url": "https://llm.example/v1", "model": "m",
+                "system_template": system, "user_template": "plain.j2"})
+        };
+        let purposes = json!({
+            "plain": {"handler": "template", "template": "plain.j2"},
+            "since": {"handler": "template", "template": "since.j2"},
+            "asks": chat("plain.j2"), "asks_since": chat("since.j2"),
+            "posts": {"handler": "webhook", "url": "https://crm.example/hook"},
+            "own": {"handler": "sms", "sender": "100"}
+        });
+        let kinds = HandlerKinds::built_in(folder.path()).with(Sms);
+        let handlers = kinds.handlers(&json!({ "purposes": purposes })).unwrap();
+        for (purpose, expected) in [
+            ("plain", false),
+            ("since", true),
+            ("asks", false),
+            ("asks_since", true),
+            ("posts", true),
+            ("own", true),
+        ] {
+            let binding = handlers.binding(&PurposeId::new(purpose).unwrap());
+            assert_eq!(binding.unwrap().reads_previous, expected, "{purpose}");
         }
     }
 

@@ -21,6 +21,8 @@ mod sources;
 mod spans;
 #[cfg(feature = "http")]
 mod strict_json;
+#[cfg(feature = "http")]
+mod tenant_data;
 
 pub use clients::last_known_good::{FolderInUse, LastKnownGood};
 pub use clients::of_shards::OfShards;
@@ -50,3 +52,5 @@ pub use services::{
 };
 #[cfg(feature = "http")]
 pub use sources::Sources;
+#[cfg(feature = "http")]
+pub use tenant_data::HttpTenantData;

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::{
     handlers::{HandlerKinds, webhook::SignedPost},
     outbound::outgoing,
+    tenant_data,
 };
 
 /// Jobs and purposes of an agent, as its files define them.
@@ -188,6 +189,10 @@ fn cross_check(
             );
             let purpose = Value::from(job.purpose_id.as_str());
             errors.push(unknown.at(format!("/{list}/{index}/purpose_id"), Some(&purpose)));
+        }
+        if let Some(data) = &job.data {
+            let pointer = format!("/{list}/{index}/data");
+            errors.extend(tenant_data::mistakes(&data.source, &pointer));
         }
         for (place, delivery) in job.deliver.iter().enumerate() {
             let pointer = format!("/{list}/{index}/deliver/{place}");

@@ -93,6 +93,8 @@ pub struct BatchProgress {
     pub replayed: u64,
     /// Number of items that were not run, for a reason.
     pub skipped: u64,
+    /// Number of items that there was nothing to do for.
+    pub nothing_to_do: u64,
     /// Part of the items that have an outcome, 0.0 to 100.0, cut to tenths.
     pub percentage: f64,
 }
@@ -115,6 +117,7 @@ impl From<&domain::Batch> for Batch {
                 failed: batch.failed,
                 replayed: batch.replayed,
                 skipped: batch.skipped,
+                nothing_to_do: batch.nothing_to_do,
                 percentage: permille as f64 / 10.0,
             },
             created_at: batch.created_at,

@@ -191,7 +191,7 @@ fn status_class(status: ItemStatus) -> &'static str {
         ItemStatus::Succeeded => "on",
         ItemStatus::Failed => "wrong",
         ItemStatus::Skipped => "notice",
-        ItemStatus::Running => "",
+        ItemStatus::NothingToDo | ItemStatus::Running => "",
     }
 }
 

@@ -337,6 +337,7 @@ impl CountingReader {
             failed: 0,
             replayed: 0,
             skipped: 0,
+            nothing_to_do: 0,
             created_at: NOW.parse().unwrap(),
             finished_at: None,
         });

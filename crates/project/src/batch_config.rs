@@ -12,7 +12,7 @@ use punctual_domain::{
 };
 use serde_json::Value;
 
-use crate::source::parse_source;
+use crate::{data::parse_data, source::parse_source};
 
 /// Reads the content of `batch_config.json`: `{"jobs": […]}`, or the older `batch_processing_jobs`.
 ///
@@ -99,13 +99,12 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
     let expires_after = fields.optional("expires_after", duration);
     let overlap = fields.optional("overlap", parse_overlap);
     let deliver = fields.nested("deliver", parse_deliver).unwrap_or_default();
-    let work = if fields
-        .optional("preference_based", boolean)
-        .unwrap_or(false)
-    {
-        preference_work(&mut fields, kind)
+    let preference_based = fields.optional("preference_based", boolean);
+    let (work, data) = if preference_based.unwrap_or(false) {
+        let data = fields.nested("data", parse_data);
+        (preference_work(&mut fields, kind), data)
     } else {
-        fixed_work(&mut fields, kind, default_zone)
+        (fixed_work(&mut fields, kind, default_zone), None)
     };
     fields.deny_others();
     fields.finish(|| {
@@ -121,6 +120,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             expires_after,
             overlap: overlap.unwrap_or_default(),
             deliver,
+            data,
             work: work?,
         })
     })

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 mod batch_config;
+mod data;
 mod json_file;
 mod purposes;
 mod source;

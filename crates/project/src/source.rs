@@ -27,14 +27,7 @@ pub(crate) fn parse_source(value: &Value, pointer: &str) -> Result<Source, Field
     }
     let file = fields.optional("file", text);
     let url = fields.optional("url", http_url);
-    let items = fields.optional("items", |value| match text(value)? {
-        "" => Ok(""),
-        pointer if pointer.starts_with('/') => Ok(pointer),
-        _ => Err(Invalid::new(
-            "is not a JSON pointer",
-            "use one such as /data/items",
-        )),
-    });
+    let items = fields.optional("items", json_pointer);
     let api_key_env = fields.optional("api_key_env", text);
     let private = fields.optional("allow_private_addresses", boolean);
     if file.is_some() == url.is_some() && (file.is_some() || value.get("url").is_none()) {
@@ -69,6 +62,18 @@ pub(crate) fn parse_source(value: &Value, pointer: &str) -> Result<Source, Field
             limit: limit.map(|limit| limit as usize),
         })
     })
+}
+
+/// A place in a JSON document.
+pub(crate) fn json_pointer(value: &Value) -> Result<&str, Invalid> {
+    match text(value)? {
+        "" => Ok(""),
+        pointer if pointer.starts_with('/') => Ok(pointer),
+        _ => Err(Invalid::new(
+            "is not a JSON pointer",
+            "use one such as /data/items",
+        )),
+    }
 }
 
 /// The ids of records that are nothing else, each once.

@@ -5,18 +5,18 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use punctual::{HandlerError, Item, Job, Punctual, PurposeHandler};
-use serde_json::{Value, json};
+use punctual::{HandlerError, Item, Job, Outcome, Punctual, PurposeHandler};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 struct Cleanup(mpsc::Sender<()>);
 
 #[async_trait]
 impl PurposeHandler for Cleanup {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         println!("{} at work", item.job_id);
         self.0.send(()).await?;
-        Ok(json!({ "removed": 7 }))
+        Ok(json!({ "removed": 7 }).into())
     }
 }
 

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use punctual::{
-    Actor, DeadLetterFilter, DeadLetterSelection, HandlerError, Item, Job, JobId, Page, Punctual,
-    PurposeHandler, TriggerRequest,
+    Actor, DeadLetterFilter, DeadLetterSelection, HandlerError, Item, Job, JobId, Outcome, Page,
+    Punctual, PurposeHandler, TriggerRequest,
 };
-use serde_json::Value;
 
 struct Invoice;
 
 #[async_trait]
 impl PurposeHandler for Invoice {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let reason = format!("{} has no address", item.item_id);
         Err(HandlerError::permanent(reason))
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use punctual::{
-    FeatureType, HandlerError, Item, Job, JobId, Punctual, PurposeHandler, TriggerRequest,
+    FeatureType, HandlerError, Item, Job, JobId, Outcome, Punctual, PurposeHandler, TriggerRequest,
 };
 use punctual_config_database::ConfigStore;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 /// What your product does for one user.
@@ -18,14 +18,14 @@ struct Greeter(mpsc::Sender<String>);
 
 #[async_trait]
 impl PurposeHandler for Greeter {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let word = item
             .overrides()
             .and_then(|overrides| overrides.get("word")?.as_str());
         let text = format!("{}, {}!", word.unwrap_or("Hello"), item.item_id);
         // Hand `item.idempotency_key()` on to whatever has an effect outside. Any error is retried.
         self.0.send(text.clone()).await?;
-        Ok(json!({ "text": text }))
+        Ok(json!({ "text": text }).into())
     }
 }
 

@@ -10,16 +10,17 @@ use std::{
 
 use async_trait::async_trait;
 use punctual::{
-    Batch, HandlerError, Item, Job, Punctual, PurposeHandler, ResultSink, SinkError, StoredResult,
+    Batch, HandlerError, Item, Job, Outcome, Punctual, PurposeHandler, ResultSink, SinkError,
+    StoredResult,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 struct Report;
 #[async_trait]
 impl PurposeHandler for Report {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        Ok(json!({ "pages": item.item_id.as_str().len() }))
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        Ok(json!({ "pages": item.item_id.as_str().len() }).into())
     }
 }
 

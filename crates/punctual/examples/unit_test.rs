@@ -5,16 +5,16 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use punctual::{
-    Builder, HandlerError, Item, ItemStatus, Job, Punctual, PurposeHandler, testing::World,
+    Builder, HandlerError, Item, ItemStatus, Job, Outcome, Punctual, PurposeHandler, testing::World,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 struct Newsletter;
 
 #[async_trait]
 impl PurposeHandler for Newsletter {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        Ok(json!({ "sent_to": item.item_id }))
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        Ok(json!({ "sent_to": item.item_id }).into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The builder: takes the parts, finds every mistake in them at once, and puts them together.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,12 +15,12 @@ use punctual_application::{
     ports::{
         BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError,
         OperatorStore, PurposeHandler, ResultSink, StoreError, StoreErrorKind, SystemClock,
-        WorkQueue,
+        TenantData, WorkQueue,
     },
 };
 use punctual_domain::{
-    BatchConfig, Delivery, FieldError, FieldErrors, Invalid, JobConfig, Location, PurposeId,
-    ShardAssignment, Sharding, Source, Work, Zone,
+    BatchConfig, DataSource, Delivery, FieldError, FieldErrors, Invalid, JobConfig, Location,
+    PurposeId, ShardAssignment, Sharding, Source, Work, Zone,
 };
 use punctual_infrastructure::{
     BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, Publisher,
@@ -31,7 +31,7 @@ use punctual_store::Store;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Job, Punctual, items::Items, no_preferences::NoPreferences};
+use crate::{Job, Punctual, data::AllData, items::Items, no_preferences::NoPreferences};
 
 /// Puts Punctual together; [`Punctual::builder`] makes one.
 pub struct Builder {
@@ -42,6 +42,7 @@ pub struct Builder {
     from_files: (BatchConfig, Handlers),
     handlers: Vec<(String, Arc<dyn PurposeHandler>, Binding)>,
     sinks: Vec<(String, Arc<dyn ResultSink>)>,
+    tenant_data: Vec<(String, Arc<dyn TenantData>)>,
     jobs: Vec<Job>,
     folder: PathBuf,
     time_zone: Zone,
@@ -63,6 +64,7 @@ impl Default for Builder {
             from_files: Default::default(),
             handlers: Vec::new(),
             sinks: Vec::new(),
+            tenant_data: Vec::new(),
             jobs: Vec::new(),
             folder: PathBuf::from("."),
             time_zone: Zone::utc(),
@@ -215,6 +217,14 @@ impl Builder {
         self
     }
 
+    /// What fetches each tenant's own data, and the name by which jobs ask for it: [`Job::fetches`].
+    #[must_use]
+    pub fn tenant_data(mut self, name: &str, data: impl TenantData + 'static) -> Self {
+        self.tenant_data
+            .push((name.to_owned(), Arc::new(Guarded(data))));
+        self
+    }
+
     /// A job.
     #[must_use]
     pub fn job(mut self, job: Job) -> Self {
@@ -353,6 +363,10 @@ impl Builder {
             None => files_and_urls(&self.folder)?,
         };
         let item_source: Arc<dyn ItemSource> = Arc::new(Guarded(Items(others)));
+        let tenant_data = AllData {
+            providers: self.tenant_data.into_iter().collect::<HashMap<_, _>>(),
+            others: data_at_urls()?,
+        };
         let base = BatchScheduler::new(
             jobs.clone(),
             item_source.clone(),
@@ -391,7 +405,8 @@ impl Builder {
             },
             stop,
         )
-        .with_mirror(Arc::new(status.clone()));
+        .with_mirror(Arc::new(status.clone()))
+        .with_tenant_data(Arc::new(tenant_data));
         let deliverer = Deliverer::new(
             store.deliveries,
             store.reader.clone(),
@@ -447,6 +462,8 @@ impl Builder {
         errors.extend(names_of_two("/handlers", handler_names));
         let sink_names = self.sinks.iter().map(|(name, _)| name);
         errors.extend(names_of_two("/sinks", sink_names));
+        let provider_names = self.tenant_data.iter().map(|(name, _)| name);
+        errors.extend(names_of_two("/tenant_data", provider_names));
         let from_files = config.jobs.len();
         let mut names: BTreeSet<_> = config.jobs.iter().map(|job| job.job_id.clone()).collect();
         for (index, job) in config.jobs.iter().enumerate() {
@@ -548,6 +565,23 @@ impl Builder {
             let missing = Invalid::new("needs preferences", "call `.preferences(…)`");
             errors.push(missing.at(format!("{at}/feature_type"), Some(&json!(feature_type))));
         }
+        match job.data.as_ref().map(|data| &data.source) {
+            Some(DataSource::Provider(name))
+                if !self.tenant_data.iter().any(|(known, _)| known == name) =>
+            {
+                let remedy = format!("call `.tenant_data({name:?}, …)`, or name another provider");
+                let unknown = Invalid::new("names no provider", remedy);
+                errors.push(unknown.at(format!("{at}/data/provider"), Some(&json!(name))));
+            }
+            Some(DataSource::Http(_)) if !cfg!(feature = "http") => {
+                let unable = Invalid::new(
+                    "requires the feature `http`",
+                    "switch it on, or name a provider",
+                );
+                errors.push(unable.at(format!("{at}/data/url"), None));
+            }
+            _ => {}
+        }
         for (place, delivery) in job.deliver.iter().enumerate() {
             let at = format!("{at}/deliver/{place}");
             match delivery {
@@ -620,5 +654,25 @@ fn files_and_urls(folder: &Path) -> Result<Option<Arc<dyn ItemSource>>, ItemSour
     reason = "with the feature `http` it may fail"
 )]
 fn files_and_urls(_: &Path) -> Result<Option<Arc<dyn ItemSource>>, ItemSourceError> {
+    Ok(None)
+}
+
+/// Reads tenants' data at URLs; `None`: this program does not.
+#[cfg(feature = "http")]
+fn data_at_urls() -> Result<Option<Arc<dyn TenantData>>, ItemSourceError> {
+    let data = punctual_infrastructure::HttpTenantData::new().map_err(|error| {
+        let kind = punctual_application::ports::ItemSourceErrorKind::Invalid;
+        ItemSourceError::new(kind, error.to_string()).with_source(error)
+    })?;
+    Ok(Some(Arc::new(data)))
+}
+
+/// Reads tenants' data at URLs; `None`: this program does not.
+#[cfg(not(feature = "http"))]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "with the feature `http` it may fail"
+)]
+fn data_at_urls() -> Result<Option<Arc<dyn TenantData>>, ItemSourceError> {
     Ok(None)
 }

@@ -77,6 +77,12 @@ impl Job {
         self
     }
 
+    /// The same, with each tenant's own data from the provider of this name. Only for a job that follows preferences.
+    #[must_use]
+    pub fn fetches(self, provider: &str) -> Self {
+        self.with("data", json!({ "provider": provider }))
+    }
+
     /// The same, with its results also delivered to the sink of this name.
     #[must_use]
     pub fn deliver_to(mut self, sink: &str) -> Self {

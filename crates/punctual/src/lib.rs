@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 mod builder;
+mod data;
 mod items;
 mod job;
 mod no_preferences;
@@ -28,15 +29,17 @@ pub use punctual_application::{
         ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, ItemSource, ItemSourceError,
         ItemSourceErrorKind, Page, PastRun, PurposeHandler, ResultSink, RunHistory,
         RunHistoryError, RunHistoryErrorKind, RunOutcome, SinkError, Snapshot, SnapshotPages,
-        SourceItem, StoreError, StoreErrorKind, StoredResult, SystemClock, TenantRuns, Unreadable,
+        SourceItem, StoreError, StoreErrorKind, StoredResult, SystemClock, TenantAnswers,
+        TenantData, TenantRuns, Unreadable,
     },
 };
 pub use punctual_domain::{
-    Batch, BatchConfig, BatchStatus, Change, ChangeKind, DeadLetter, DeadLetterState, FeatureType,
-    FieldError, FieldErrors, Fields, Invalid, InvalidId, InvalidWord, Item, ItemId, ItemInput,
-    ItemResult, ItemStatus, JobConfig, JobId, Location, MergedPreference, Occurrence, Preference,
-    PreferenceRecord, Priority, PurposeId, Shard, ShardAssignment, Sharding, SkipReason, Slot,
-    Source, TenantId, Trigger, Zone, values,
+    Batch, BatchConfig, BatchStatus, Change, ChangeKind, DataRequest, DataSource, DataTenant,
+    DeadLetter, DeadLetterState, FeatureType, FieldError, FieldErrors, Fields, Invalid, InvalidId,
+    InvalidWord, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig, JobId, Location,
+    MergedPreference, Occurrence, Outcome, Preference, PreferenceRecord, Previous, Priority,
+    PurposeId, Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId, Trigger, Zone,
+    values,
 };
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]

@@ -2,15 +2,15 @@
 //!
 //! ```
 //! use chrono::TimeDelta;
-//! use punctual::{HandlerError, Item, Job, Punctual, PurposeHandler, testing::World};
-//! use serde_json::{Value, json};
+//! use punctual::{HandlerError, Item, Job, Outcome, Punctual, PurposeHandler, testing::World};
+//! use serde_json::json;
 //!
 //! struct Greeter;
 //!
 //! #[async_trait::async_trait]
 //! impl PurposeHandler for Greeter {
-//!     async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-//!         Ok(json!(format!("Hello, {}!", item.item_id)))
+//!     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+//!         Ok(json!(format!("Hello, {}!", item.item_id)).into())
 //!     }
 //! }
 //!

@@ -1,6 +1,6 @@
 //! The port `BatchStore`: results, and the end of chunks and batches.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -8,7 +8,7 @@ use punctual_application::{
     crash_point,
     ports::{BatchStore, Claim, Claimant, Committed, StoreError},
 };
-use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus};
+use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus, JobId, Previous};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -51,20 +51,24 @@ const CLEAR_REPLAYED: &str = "UPDATE @results SET again = NULL WHERE run = $2 AN
 /// Adds results that were all taken to the counts of their chunks, and ends those all of whose items have an outcome. Then whether
 /// items of one are noted as running.
 const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.more, failed = failed + n.more_failed,
-         skipped = skipped + n.more_skipped,
-         done = CASE WHEN succeeded + failed + skipped + superseded + n.more + n.more_failed + n.more_skipped >= total
+         skipped = skipped + n.more_skipped, nothing_to_do = nothing_to_do + n.more_nothing,
+         done = CASE WHEN succeeded + failed + skipped + nothing_to_do + superseded + n.more_in_all >= total
                 THEN 1 ELSE 0 END,
-         token = CASE WHEN succeeded + failed + skipped + superseded + n.more + n.more_failed + n.more_skipped >= total
+         token = CASE WHEN succeeded + failed + skipped + nothing_to_do + superseded + n.more_in_all >= total
                  THEN NULL ELSE token END
      FROM (SELECT CAST(one.value ->> 0 AS BIGINT) AS number, CAST(one.value ->> 1 AS BIGINT) AS more,
-                  CAST(one.value ->> 2 AS BIGINT) AS more_failed, CAST(one.value ->> 3 AS BIGINT) AS more_skipped
+                  CAST(one.value ->> 2 AS BIGINT) AS more_failed, CAST(one.value ->> 3 AS BIGINT) AS more_skipped,
+                  CAST(one.value ->> 4 AS BIGINT) AS more_nothing,
+                  CAST(one.value ->> 1 AS BIGINT) + CAST(one.value ->> 2 AS BIGINT) + CAST(one.value ->> 3 AS BIGINT)
+                      + CAST(one.value ->> 4 AS BIGINT) AS more_in_all
            FROM @json($1, one)) n
      WHERE chunk = n.number
      RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk)";
 
 /// Counts the results of a chunk anew, where not all were stored.
-const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed) =
-         (SELECT count(CASE r.status WHEN 1 THEN 1 END), count(CASE r.status WHEN 2 THEN 1 END)
+const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed, nothing_to_do) =
+         (SELECT count(CASE r.status WHEN 1 THEN 1 END), count(CASE r.status WHEN 2 THEN 1 END),
+                 count(CASE r.status WHEN 3 THEN 1 END)
           FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $3) AND r.chunk = $1),
          skipped = (SELECT count(*) FROM @skipped_items s WHERE s.chunk = $1)
      WHERE chunk = $1";
@@ -86,7 +90,7 @@ const RELEASE: &str =
 /// Ends a chunk all of whose items have an outcome.
 const FINISH_CHUNK: &str =
     "UPDATE @chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
-       AND succeeded + failed + skipped + superseded >= total RETURNING chunk";
+       AND succeeded + failed + skipped + nothing_to_do + superseded >= total RETURNING chunk";
 
 /// Deletes the records of running items of chunks that have ended.
 const CLEAR_RUNNING: &str =
@@ -99,8 +103,9 @@ const LOCK_BATCHES: &str = "SELECT b.total FROM @batches b WHERE @in_texts(b.bat
 /// Ends those of some batches all of whose chunks are done, each at its time.
 const FINISH_BATCHES: &str = "UPDATE @batches SET finished_at = n.at,
          status = CASE status WHEN 'cancelled' THEN status ELSE 'completed' END,
-         (succeeded, failed, skipped) = (SELECT sum(c.succeeded), sum(c.failed), sum(c.skipped + c.superseded)
-                                         FROM @chunks c WHERE c.batch_id = @batches.batch_id)
+         (succeeded, failed, skipped, nothing_to_do) =
+             (SELECT sum(c.succeeded), sum(c.failed), sum(c.skipped + c.superseded), sum(c.nothing_to_do)
+              FROM @chunks c WHERE c.batch_id = @batches.batch_id)
      FROM (SELECT one.value ->> 0 AS id, CAST(one.value ->> 1 AS BIGINT) AS at FROM @json($1, one)) n
      WHERE batch_id = n.id AND @in_texts(batch_id, $2) AND finished_at IS NULL
        AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.batch_id = @batches.batch_id AND c.done = 0)";
@@ -124,6 +129,15 @@ impl BatchStore for Store {
         transaction.commit().await?;
         crash_point!("claim-after-commit");
         claims.into_iter().next().ok_or_else(|| no_chunk(chunk))
+    }
+
+    async fn previous(
+        &self,
+        job_id: &JobId,
+        due_at: DateTime<Utc>,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, Previous>, StoreError> {
+        self.previous_runs(job_id, due_at, items).await
     }
 
     async fn record_running(
@@ -163,8 +177,13 @@ impl BatchStore for Store {
         token: Uuid,
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
-        let succeeded = |result: &ItemResult| result.status == ItemStatus::Succeeded;
-        if !results.is_empty() && results.iter().all(succeeded) {
+        let is_plain = |result: &ItemResult| {
+            matches!(
+                result.status,
+                ItemStatus::Succeeded | ItemStatus::NothingToDo
+            )
+        };
+        if !results.is_empty() && results.iter().all(is_plain) {
             let rows = ResultRows::new(&results.iter().collect::<Vec<_>>());
             let claim = (chunk.chunk_id.clone(), chunk.batch_id, token);
             let (waiting, answered) = Waiting::new(claim, rows, ended_at(results));
@@ -249,13 +268,14 @@ impl Store {
         let finished = if results.is_empty() {
             false
         } else if taken == results.len() {
-            let [succeeded, failed, skipped] = [
+            let [succeeded, failed, skipped, nothing_to_do] = [
                 ItemStatus::Succeeded,
                 ItemStatus::Failed,
                 ItemStatus::Skipped,
+                ItemStatus::NothingToDo,
             ]
             .map(count);
-            let counts = [(own, succeeded, failed, skipped)];
+            let counts = [(own, succeeded, failed, skipped, nothing_to_do)];
             !add_counts(&mut transaction, &counts).await?.is_empty()
         } else {
             let items = values![own, run, chunk.items.as_slice()];
@@ -348,10 +368,11 @@ async fn finish(
     Ok(!ended.is_empty())
 }
 
-/// Adds to the counts of chunks: of each its number, and how many succeeded, failed and were skipped. Returns those that are over.
+/// Adds to the counts of chunks: of each its number, and how many succeeded, failed, were skipped and had nothing to do. Returns
+/// those that are over.
 pub(crate) async fn add_counts(
     connection: &mut Connection<'_>,
-    counts: &[(i64, usize, usize, usize)],
+    counts: &[(i64, usize, usize, usize, usize)],
 ) -> Result<HashSet<i64>, StoreError> {
     let counts = values![json!(counts).to_string()];
     let counted: Vec<(i64, bool, bool)> = connection.fetch(ADD_COUNTS, counts).await?;

@@ -97,8 +97,8 @@ const MESSAGES: &str = "SELECT chunk, message FROM @chunk_messages WHERE @in_int
 /// Ends a chunk that cannot be read; those of its items that have no outcome count as failed. Its message then
 /// says where the results are that it has.
 pub(crate) const END_UNREADABLE: &str = "UPDATE @chunks SET done = 1, token = NULL,
-         failed = CASE WHEN total > succeeded + skipped + superseded
-                  THEN total - succeeded - skipped - superseded ELSE failed END
+         failed = CASE WHEN total > succeeded + skipped + nothing_to_do + superseded
+                  THEN total - succeeded - skipped - nothing_to_do - superseded ELSE failed END
      WHERE chunk = $1 RETURNING batch_id";
 
 /// The items of a chunk that have results, found without its message.

@@ -23,7 +23,7 @@ const CLAIM: &str = "UPDATE @chunks SET token = n.new_token, process = $3, claim
      WHERE chunk_id = n.id AND @in_texts(chunk_id, $2)
      RETURNING chunk_id, chunk, run, batch_id, lost, suspect, suspected,
                (SELECT b.status FROM @batches b WHERE b.batch_id = @chunks.batch_id),
-               succeeded + failed + skipped > 0,
+               succeeded + failed + skipped + nothing_to_do > 0,
                EXISTS (SELECT 1 FROM @batches o WHERE o.run = @chunks.run
                        AND (o.batch_id <> @chunks.batch_id OR o.trigger = 'replay')),
                EXISTS (SELECT 1 FROM @running_items i WHERE i.job_id = @chunks.job_id)";

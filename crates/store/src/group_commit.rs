@@ -1,8 +1,8 @@
 //! Results of several chunks in one transaction: while one is written, others become ready, and the next takes them all. When the
 //! store is the bottleneck, its transactions become few and large; when it is not, each chunk is written at once.
 //!
-//! Only plain results take part, those that succeeded. Where anything is out of the ordinary (a result was there before, the store
-//! fails), the group is undone, and each of its chunks is committed alone.
+//! Only plain results take part, those that succeeded or had nothing to do. Where anything is out of the ordinary (a result was
+//! there before, the store fails), the group is undone, and each of its chunks is committed alone.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,6 +15,7 @@ use punctual_application::{
     crash_point,
     ports::{Committed, StoreError},
 };
+use punctual_domain::ItemStatus;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
 use uuid::Uuid;
@@ -44,6 +45,8 @@ pub(crate) struct Waiting {
     rows: ResultRows,
     /// Number of the rows.
     count: usize,
+    /// How many of them had nothing to do.
+    nothing_to_do: usize,
     /// When the last of them ended.
     ended: Option<DateTime<Utc>>,
     /// `None`: it has to be committed alone.
@@ -60,6 +63,7 @@ impl Waiting {
         let (answer, answered) = oneshot::channel();
         let waiting = Self {
             count: rows.len(),
+            nothing_to_do: rows.count(ItemStatus::NothingToDo),
             chunk_id,
             batch_id,
             token,
@@ -182,7 +186,7 @@ impl Store {
         };
         let mut rows = ResultRows::default();
         let (mut runs, mut chunks) = (Vec::new(), Vec::new());
-        let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<i64, (usize, usize)> = BTreeMap::new();
         for one in &mut *group {
             let Some((own, run, _)) = claim_of(one) else {
                 continue;
@@ -190,7 +194,9 @@ impl Store {
             let added = one.count;
             runs.extend(std::iter::repeat_n(Some(run), added));
             chunks.extend(std::iter::repeat_n(Some(own), added));
-            *counts.entry(own).or_default() += added;
+            let (succeeded, nothing_to_do) = counts.entry(own).or_default();
+            *succeeded += added - one.nothing_to_do;
+            *nothing_to_do += one.nothing_to_do;
             rows.append(mem::take(&mut one.rows));
         }
         let (expected, hashes) = (
@@ -203,7 +209,7 @@ impl Store {
         }
         let counts: Vec<_> = counts
             .into_iter()
-            .map(|(own, succeeded)| (own, succeeded, 0, 0))
+            .map(|(own, (succeeded, nothing_to_do))| (own, succeeded, 0, 0, nothing_to_do))
             .collect();
         let finished = add_counts(&mut transaction, &counts).await?;
         let mut ended_batches: HashMap<Uuid, DateTime<Utc>> = HashMap::new();

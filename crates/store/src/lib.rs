@@ -36,6 +36,7 @@ mod group_commit;
 mod host;
 mod migrations;
 mod operations;
+mod previous;
 mod reader;
 mod results;
 mod shards;

@@ -41,6 +41,8 @@ const SQLITE: &[File] = files! { "sqlite":
     "0010_shards"
     "0011_findings"
     "0012_counts"
+    "0013_nothing_to_do"
+    "0014_previous"
 };
 
 #[cfg(feature = "postgres")]
@@ -55,6 +57,8 @@ const POSTGRES: &[File] = files! { "postgres":
     "0008_shards"
     "0009_findings"
     "0010_counts"
+    "0011_nothing_to_do"
+    "0012_previous"
 };
 
 /// The migration of a file. Marks do not count in its checksum.

@@ -27,14 +27,16 @@ const REQUEST_TTL: TimeDelta = TimeDelta::hours(24);
 /// A failed item that was replayed counts as its replay ended; one that the replay skipped is still one that failed. While a batch is
 /// not over, its chunks say how its items ended. The job is an expression, so that batches are found by when they fell due.
 pub(crate) const ACTIVITY: &str = "SELECT job_id, count(*),
-         CAST(sum(succeeded + failed - replayed + skipped) AS BIGINT),
-         CAST(sum(succeeded) AS BIGINT), CAST(sum(failed - replayed) AS BIGINT),
+         CAST(sum(succeeded + failed - replayed + skipped + nothing_to_do) AS BIGINT),
+         CAST(sum(succeeded) AS BIGINT), CAST(sum(failed - replayed) AS BIGINT), CAST(sum(nothing_to_do) AS BIGINT),
          CAST(coalesce(max(CASE WHEN trigger = 'schedule' THEN created_at - scheduled_at END), 0) AS BIGINT)
      FROM (SELECT b.job_id || '' AS job_id, b.trigger, b.created_at, b.scheduled_at,
                CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.succeeded) FROM @chunks c
                    WHERE c.batch_id = b.batch_id), 0) ELSE b.succeeded END AS succeeded,
                CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.failed) FROM @chunks c
                    WHERE c.batch_id = b.batch_id), 0) ELSE b.failed END AS failed,
+               CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.nothing_to_do) FROM @chunks c
+                   WHERE c.batch_id = b.batch_id), 0) ELSE b.nothing_to_do END AS nothing_to_do,
                CASE WHEN b.trigger = 'replay' THEN 0 WHEN b.finished_at IS NULL THEN coalesce((SELECT
                    sum(c.skipped + c.superseded) FROM @chunks c WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS skipped,
                CASE WHEN b.failed > 0 OR b.finished_at IS NULL THEN coalesce((SELECT r.letters FROM @replayed_letters r
@@ -50,6 +52,7 @@ impl FromRow for JobActivity {
             items: row.next()?,
             succeeded: row.next()?,
             failed: row.next()?,
+            nothing_to_do: row.next()?,
             worst_lateness_ms: row.next::<u64>()? / 1_000,
         })
     }

@@ -30,6 +30,8 @@ pub(crate) const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.schedul
          WHERE c.batch_id = b.batch_id), 0) ELSE b.failed END AS BIGINT),
      CAST(CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.skipped + c.superseded) FROM @chunks c
          WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS BIGINT),
+     CAST(CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.nothing_to_do) FROM @chunks c
+         WHERE c.batch_id = b.batch_id), 0) ELSE b.nothing_to_do END AS BIGINT),
      b.created_at, b.finished_at,
      coalesce((SELECT r.letters FROM @replayed_letters r WHERE r.batch_id = b.batch_id), 0)
      FROM @batches b";
@@ -47,6 +49,7 @@ impl FromRow for Batch {
             succeeded: row.next()?,
             failed: row.next()?,
             skipped: row.next()?,
+            nothing_to_do: row.next()?,
             created_at: row.next()?,
             finished_at: row.next()?,
             replayed: row.next()?,
@@ -81,9 +84,10 @@ const SKIPPED_OF_CHUNK: &str = concat!(
 );
 
 /// The chunks of a batch that have results, or what was skipped, from one on.
-const CHUNKS_OF_BATCH: &str = "SELECT chunk, run, succeeded + failed > 0, skipped > 0 FROM @chunks
+const CHUNKS_OF_BATCH: &str = "SELECT chunk, run, succeeded + failed + nothing_to_do > 0, skipped > 0 FROM @chunks
      WHERE batch_id = $1 AND chunk >= $2 AND CASE $3 WHEN 'succeeded' THEN succeeded WHEN 'failed' THEN failed
-         WHEN 'skipped' THEN skipped ELSE succeeded + failed + skipped END > 0
+         WHEN 'skipped' THEN skipped WHEN 'nothing_to_do' THEN nothing_to_do
+         ELSE succeeded + failed + skipped + nothing_to_do END > 0
      ORDER BY chunk LIMIT $4";
 
 /// Chunks that are looked up at once.

@@ -29,7 +29,7 @@ const UPSERT: &str = "ON CONFLICT (run, tenant_id) DO UPDATE SET chunk = exclude
 macro_rules! result_columns {
     () => {
         "SELECT r.chunk, n.job_id, c.batch_id, n.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
-             CASE r.status WHEN 1 THEN 'succeeded' ELSE 'failed' END, r.attempts, p.content, r.output, r.error,
+             CASE r.status WHEN 1 THEN 'succeeded' WHEN 3 THEN 'nothing_to_do' ELSE 'failed' END, r.attempts, p.content, r.output, r.error,
              r.started_at, r.started_at + r.duration"
     };
 }
@@ -74,6 +74,7 @@ pub(crate) fn status_number(status: ItemStatus) -> i64 {
     match status {
         ItemStatus::Succeeded => 1,
         ItemStatus::Failed => 2,
+        ItemStatus::NothingToDo => 3,
         // They have no row.
         ItemStatus::Running | ItemStatus::Skipped => 0,
     }
@@ -159,6 +160,12 @@ impl ResultRows {
     /// Number of results.
     pub(crate) fn len(&self) -> usize {
         self.tenants.len()
+    }
+
+    /// Number of results with this status.
+    pub(crate) fn count(&self, status: ItemStatus) -> usize {
+        let number = Some(status_number(status));
+        self.statuses.iter().filter(|one| **one == number).count()
     }
 
     /// Adds those of another chunk.

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use crate::{
     chunk_queue::{end_unreadable, message, place},
     driver::{Connection, Database, values},
-    work_queue::runs_of,
+    work_queue::{note_due, runs_of},
 };
 
 /// What the names of the queues began with; the job followed.
@@ -134,6 +134,8 @@ async fn take(
     };
     let of_batch = values![run, chunk.batch_id];
     connection.execute(SET_RUN_OF_BATCH, of_batch).await?;
+    let due = run.map(|run| (run, chunk.scheduled_at));
+    note_due(connection, due.as_slice()).await?;
     let message = values![number, message(&chunk)?];
     connection.execute(INSERT_MESSAGE, message).await
 }

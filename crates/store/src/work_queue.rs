@@ -64,6 +64,11 @@ const INSERT_BATCHES: &str = "INSERT INTO @batches (batch_id, job_id, slot, sche
 const RUNS: &str = "SELECT job_id, occurrence, run FROM @runs
      WHERE @in_texts(job_id, $1) AND @in_texts(occurrence, $2)";
 
+/// Notes when the last batch of a run fell due, of runs and instants.
+const NOTE_DUE: &str = "UPDATE @runs SET last_due = n.due
+     FROM (SELECT CAST(one.value ->> 0 AS BIGINT) AS number, CAST(one.value ->> 1 AS BIGINT) AS due FROM @json($1, one)) n
+     WHERE run = n.number AND @in_integers(run, $2) AND last_due < n.due";
+
 const CHUNK_NUMBERS: &str = "SELECT chunk_id, chunk FROM @chunks WHERE @in_texts(batch_id, $1)";
 
 const INSERT_DELIVERY: &str =
@@ -313,6 +318,26 @@ pub(crate) async fn runs_of(
     known_runs(connection, wanted).await
 }
 
+/// Notes that batches of runs fall due at these instants.
+pub(crate) async fn note_due(
+    connection: &mut Connection<'_>,
+    due: &[(i64, DateTime<Utc>)],
+) -> Result<(), StoreError> {
+    let mut last: BTreeMap<i64, i64> = BTreeMap::new();
+    for (run, at) in due {
+        let last = last.entry(*run).or_insert(i64::MIN);
+        *last = at.timestamp_micros().max(*last);
+    }
+    if last.is_empty() {
+        return Ok(());
+    }
+    let runs: Vec<i64> = last.keys().copied().collect();
+    let last = json!(Vec::from_iter(last)).to_string();
+    let noted = values![last, runs.as_slice()];
+    connection.execute(NOTE_DUE, noted).await?;
+    Ok(())
+}
+
 async fn known_runs(
     connection: &mut Connection<'_>,
     wanted: &BTreeSet<Run>,
@@ -361,6 +386,10 @@ async fn insert(
     // Of two that are the same the first is new.
     let mut left: HashSet<&str> = new.iter().map(String::as_str).collect();
     batches.retain(|batch| left.remove(batch.batch_id.to_string().as_str()));
+    let due = batches
+        .iter()
+        .filter_map(|batch| Some((run_of(batch)?, batch.scheduled_at)));
+    note_due(connection, &Vec::from_iter(due)).await?;
     for batch in &mut batches {
         trace::begin(batch);
     }

@@ -60,7 +60,7 @@ pub const METRICS: [Metric; 11] = [
         "punctual_items_total",
         Counter,
         &["job_id", "status"],
-        "Number of items that have ended, by outcome: `succeeded`, `failed` or `skipped`.",
+        "Number of items that have ended, by outcome: `succeeded`, `failed`, `nothing_to_do` or `skipped`.",
     ),
     metric(
         "punctual_batches_total",

@@ -18,13 +18,13 @@ use punctual_application::{
     testing::ManualClock,
 };
 use punctual_domain::{
-    FeatureType, Item, JobId, PreferenceRecord, PurposeId, Sharding, SharedPreference, TenantId,
-    Zone,
+    FeatureType, Item, JobId, Outcome, PreferenceRecord, PurposeId, Sharding, SharedPreference,
+    TenantId, Zone,
 };
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, LastKnownGood, OfShards, SchedulerOptions,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -70,21 +70,22 @@ pub struct Echo {
 
 #[async_trait]
 impl PurposeHandler for Echo {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let call = Call {
             at: self.time.now(),
             item: item.clone(),
         };
         self.calls.lock().unwrap().push(call);
         let what = (&item.job_id, &item.item_id, item.occurrence);
-        if chance(self.seed, self.time.now(), what).u8(..20) == 0 {
-            return Err(HandlerError::permanent("simulated"));
+        match chance(self.seed, self.time.now(), what).u8(..20) {
+            0 => return Err(HandlerError::permanent("simulated")),
+            1 => return Ok(Outcome::nothing_to_do("simulated")),
+            _ => {}
         }
         let overrides = json!(item.overrides());
-        Ok(
-            json!({"tenant": item.item_id, "of": overrides["of"], "n": overrides["n"],
-            "enabled": item.preference().map(|preference| preference.enabled)}),
-        )
+        let output = json!({"tenant": item.item_id, "of": overrides["of"], "n": overrides["n"],
+            "enabled": item.preference().map(|preference| preference.enabled)});
+        Ok(output.into())
     }
 }
 

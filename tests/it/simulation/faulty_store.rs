@@ -17,8 +17,8 @@ use punctual_application::{
     testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
-    Chunk, Firing, ItemId, ItemResult, JobId, NewBatch, Occurrence, ShardAssignment, Sharding,
-    StoredPosition, Trigger,
+    Chunk, Firing, ItemId, ItemResult, JobId, NewBatch, Occurrence, Previous, ShardAssignment,
+    Sharding, StoredPosition, Trigger,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -39,6 +39,8 @@ pub struct Queued {
 /// A result that was committed.
 #[derive(Debug, Clone)]
 pub struct Commit {
+    /// By the true clock.
+    pub at: DateTime<Utc>,
     pub batch_id: Uuid,
     pub job_id: JobId,
     pub occurrence: Occurrence,
@@ -209,6 +211,15 @@ impl BatchStore for FaultyStore {
         self.result(self.inner.claim(chunk, claimant, now).await, fails)
     }
 
+    async fn previous(
+        &self,
+        job_id: &JobId,
+        due_at: DateTime<Utc>,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, Previous>, StoreError> {
+        self.inner.previous(job_id, due_at, items).await
+    }
+
     async fn record_running(
         &self,
         chunk: &Chunk,
@@ -252,7 +263,9 @@ impl BatchStore for FaultyStore {
         }
         let committed = self.inner.commit(chunk, token, &results).await?;
         if committed.claimed && committed.taken == results.len() {
+            let at = self.time.now();
             let commit = |result| Commit {
+                at,
                 batch_id: chunk.batch_id,
                 job_id: chunk.job_id.clone(),
                 occurrence: chunk.occurrence,

@@ -116,7 +116,10 @@ fn key(commit: &Commit) -> Key {
 }
 
 fn uses_occurrence_up(status: ItemStatus) -> bool {
-    matches!(status, ItemStatus::Succeeded | ItemStatus::Failed)
+    matches!(
+        status,
+        ItemStatus::Succeeded | ItemStatus::NothingToDo | ItemStatus::Failed
+    )
 }
 
 struct Judge<'r> {
@@ -154,6 +157,7 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
             judge.backfilled(job, tenant, &intervals);
         }
     }
+    judge.previous();
     judge.at_most_once();
     judge.dead_letters();
     judge.manual_runs();
@@ -672,6 +676,36 @@ impl Judge<'_> {
         }
     }
 
+    /// An item knows the last run of its tenant that succeeded and was due before it, as it was when its chunk began.
+    fn previous(&mut self) {
+        let mut succeeded: BTreeMap<(&JobId, &ItemId), Vec<&Commit>> = BTreeMap::new();
+        for commit in &self.record.commits {
+            if commit.result.status == ItemStatus::Succeeded {
+                let of = (&commit.job_id, &commit.result.item_id);
+                succeeded.entry(of).or_default().push(commit);
+            }
+        }
+        let mut wrong = Vec::new();
+        for Call { at, item } in &self.record.calls {
+            let runs = succeeded.get(&(&item.job_id, &item.item_id));
+            let known = runs.into_iter().flatten().filter(|run| {
+                run.scheduled_at < item.scheduled_at && run.at + PROPAGATION_TIMEOUT < *at
+            });
+            let known = known.map(|run| run.scheduled_at).max();
+            let previous = item.previous.map(|previous| previous.scheduled_at);
+            if previous < known || previous >= Some(item.scheduled_at) {
+                let what = format!(
+                    "{} was called in {} for {} at {at} with the last run of {previous:?}, and had one of {known:?}",
+                    item.item_id, item.job_id, item.occurrence
+                );
+                wrong.push((item.item_id.clone(), what));
+            }
+        }
+        wrong
+            .into_iter()
+            .for_each(|(tenant, what)| self.complain("an item knows the last run", &tenant, what));
+    }
+
     /// An occurrence runs once, and again only where it had failed and was replayed.
     fn at_most_once(&mut self) {
         let mut twice = Vec::new();
@@ -694,7 +728,7 @@ impl Judge<'_> {
             .for_each(|(tenant, what)| self.complain("an occurrence runs once", &tenant, what));
     }
 
-    /// What failed for good stands among the dead letters until it has succeeded.
+    /// What failed for good stands among the dead letters until it has run without failing.
     fn dead_letters(&mut self) {
         let mut lost = Vec::new();
         for (key, runs) in &self.done {

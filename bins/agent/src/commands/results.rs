@@ -62,7 +62,7 @@ fn status(status: ItemStatus) -> Cell {
         ItemStatus::Succeeded => Tone::Good,
         ItemStatus::Failed => Tone::Bad,
         ItemStatus::Skipped => Tone::Warning,
-        ItemStatus::Running => Tone::Plain,
+        ItemStatus::NothingToDo | ItemStatus::Running => Tone::Plain,
     })
 }
 

@@ -17,6 +17,7 @@ mod counting;
 #[cfg(feature = "failpoints")]
 mod crash_points;
 mod delivery;
+mod digest;
 mod doors;
 mod failures;
 mod health;

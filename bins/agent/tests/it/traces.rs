@@ -62,7 +62,7 @@ async fn endpoint(State(received): State<Received>, headers: HeaderMap) -> Statu
     calls.push(headers["traceparent"].to_str().unwrap().to_owned());
     match calls.len() {
         1 => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::NO_CONTENT,
+        _ => StatusCode::OK,
     }
 }
 

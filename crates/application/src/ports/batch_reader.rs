@@ -49,7 +49,7 @@ pub trait BatchReader: Send + Sync {
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError>;
 
-    /// Those of the items whose occurrence of a job has succeeded, failed, or is running. What was skipped is not among
+    /// Those of the items whose occurrence of a job has succeeded, failed, had nothing to do, or is running. What was skipped is not among
     /// them: it runs when it is queued again.
     async fn started_items(
         &self,

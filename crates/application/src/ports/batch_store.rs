@@ -4,11 +4,11 @@
 //! An implementation answers for "one outcome per job, tenant and occurrence, whatever happens". It is one of four ports
 //! of a store; `testing::contract::store` checks them together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{Chunk, ItemId, ItemResult};
+use punctual_domain::{Chunk, ItemId, ItemResult, JobId, Previous};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -17,7 +17,7 @@ use super::StoreError;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait BatchStore: Send + Sync {
-    /// Claims the items of a chunk that still have to run. Items that have succeeded or failed, items that this chunk
+    /// Claims the items of a chunk that still have to run. Items that have succeeded, failed or had nothing to do, items that this chunk
     /// has skipped, and items that another chunk in work has for the same occurrence, are not claimed; what another
     /// chunk has skipped is. A claim ends the one before it.
     async fn claim(
@@ -26,6 +26,15 @@ pub trait BatchStore: Send + Sync {
         claimant: Claimant,
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError>;
+
+    /// Of each of the items the last run of the job that succeeded and was due before `due_at`. Items without one are left
+    /// out. Runs that had nothing to do are not looked at.
+    async fn previous(
+        &self,
+        job_id: &JobId,
+        due_at: DateTime<Utc>,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, Previous>, StoreError>;
 
     /// Records that `item` has been running since `began`, so that other occurrences of the tenant wait or are skipped.
     async fn record_running(

@@ -145,7 +145,7 @@ pub struct ExpiredItems {
 pub struct HourlyOutcomes {
     /// Begin of the hour, in UTC.
     pub hour: DateTime<Utc>,
-    /// Items that succeeded.
+    /// Items that succeeded or had nothing to do.
     pub succeeded: u64,
     /// Items that failed for good.
     pub failed: u64,
@@ -314,12 +314,14 @@ pub struct JobActivity {
     pub job_id: JobId,
     /// Batches that fell due.
     pub batches: u64,
-    /// Items of them that are over: those that succeeded, failed or were skipped.
+    /// Items of them that are over: those that succeeded, failed, had nothing to do or were skipped.
     pub items: u64,
     /// Items that succeeded.
     pub succeeded: u64,
     /// Items that failed for good.
     pub failed: u64,
+    /// Items that there was nothing to do for.
+    pub nothing_to_do: u64,
     /// The longest that one whose slot fell due came into the queue after it, in milliseconds.
     pub worst_lateness_ms: u64,
 }

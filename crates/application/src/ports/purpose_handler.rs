@@ -7,8 +7,7 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use punctual_domain::{Item, Preference};
-use serde_json::Value;
+use punctual_domain::{Item, Outcome, Preference};
 
 use super::cause::{Cause, error_chain};
 
@@ -19,7 +18,8 @@ use super::cause::{Cause, error_chain};
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait PurposeHandler: Send + Sync {
-    /// Does the item's work and returns its result.
+    /// Does the item's work and returns its result, or that there was [nothing to do](Outcome::NothingToDo). A JSON value
+    /// becomes a result by `into()`.
     ///
     /// Calls run concurrently. Overrides and records are in the item as they were stored, so a field may be missing or of
     /// another type than you expect. A call is dropped at the time limit of its binding, at any `await`, and a panic is
@@ -28,7 +28,7 @@ pub trait PurposeHandler: Send + Sync {
     /// # Errors
     /// [`HandlerError`] says whether another attempt makes sense: throttled where the remote endpoint limits the rate,
     /// retryable where it cannot do it now, permanent where it never will.
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError>;
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError>;
 
     /// Names of parameters that every run needs, and that are neither in these defaults of a job nor in the item, as far
     /// as is known without a run. The check of a job asks for them; a handler that cannot know names none.
@@ -40,7 +40,7 @@ pub trait PurposeHandler: Send + Sync {
 
 #[async_trait]
 impl<T: PurposeHandler + ?Sized> PurposeHandler for Arc<T> {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         (**self).run(item).await
     }
 

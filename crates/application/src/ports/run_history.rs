@@ -58,6 +58,8 @@ pub enum RunOutcome {
     Succeeded,
     /// It failed for good.
     Failed,
+    /// There was nothing to do, such as a digest without news.
+    NothingToDo,
     /// It was not done, for a reason.
     Skipped,
 }

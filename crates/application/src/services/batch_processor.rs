@@ -15,8 +15,9 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, Stream, StreamExt, stream};
-use punctual_domain::{Chunk, Item, ItemId, ItemResult, ItemStatus, Preference, PurposeId};
-use serde_json::Value;
+use punctual_domain::{
+    Chunk, Item, ItemId, ItemResult, ItemStatus, Outcome, Preference, Previous, PurposeId,
+};
 use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
 
@@ -44,6 +45,9 @@ pub struct Binding {
     pub limits: PurposeLimits,
     /// Whether items with equal parameters run next to each other (default: no).
     pub group_by_parameters: bool,
+    /// Whether the handler looks at [`Item::previous`], which is read for it, by one statement for each chunk (default:
+    /// yes).
+    pub reads_previous: bool,
     /// What the handler is, for operators: its kind and what it calls, such as `webhook https://crm.example`. It is shown,
     /// so it must hold no secret (default: nothing).
     pub handler: Option<String>,
@@ -68,6 +72,7 @@ impl From<Duration> for Binding {
             timeout,
             limits: PurposeLimits::default(),
             group_by_parameters: false,
+            reads_previous: true,
             handler: None,
         }
     }
@@ -172,6 +177,8 @@ pub struct ChunkReport {
     pub succeeded: usize,
     /// Handler failed for good.
     pub failed: usize,
+    /// Handler had nothing to do.
+    pub nothing_to_do: usize,
     /// Not run, with a reason.
     pub skipped: usize,
 }
@@ -180,13 +187,14 @@ impl std::ops::AddAssign for ChunkReport {
     fn add_assign(&mut self, other: Self) {
         self.succeeded += other.succeeded;
         self.failed += other.failed;
+        self.nothing_to_do += other.nothing_to_do;
         self.skipped += other.skipped;
     }
 }
 
 impl ChunkReport {
     pub(crate) fn ended(self) -> usize {
-        self.succeeded + self.failed + self.skipped
+        self.succeeded + self.failed + self.nothing_to_do + self.skipped
     }
 
     pub(crate) fn count(&mut self, results: &[ItemResult]) {
@@ -194,6 +202,7 @@ impl ChunkReport {
             match result.status {
                 ItemStatus::Succeeded => self.succeeded += 1,
                 ItemStatus::Failed => self.failed += 1,
+                ItemStatus::NothingToDo => self.nothing_to_do += 1,
                 ItemStatus::Skipped | ItemStatus::Running => self.skipped += 1,
             }
         }
@@ -351,6 +360,18 @@ impl BatchProcessor {
         self.process
     }
 
+    /// The last successful runs of these items that were due before the chunk.
+    pub(crate) async fn previous(
+        &self,
+        chunk: &Chunk,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, Previous>, ProcessError> {
+        let previous = self
+            .store
+            .previous(&chunk.job_id, chunk.scheduled_at, items);
+        Ok(previous.await?)
+    }
+
     /// Notes that an item has been running for a while.
     pub(crate) async fn record_running(
         &self,
@@ -366,7 +387,7 @@ impl BatchProcessor {
     }
 
     /// Calls the item's handler once: within its time, and with a panic caught.
-    pub(crate) async fn attempt(&self, item: &Item) -> Result<Value, HandlerError> {
+    pub(crate) async fn attempt(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let Some(bound) = self.handlers.of(&item.purpose_id) else {
             return Err(HandlerError::permanent(format!(
                 "purpose `{}` has no handler in this process",
@@ -398,10 +419,11 @@ impl BatchProcessor {
         &self,
         item: &Item,
         started_at: DateTime<Utc>,
-        outcome: Result<Value, HandlerError>,
+        outcome: Result<Outcome, HandlerError>,
     ) -> ItemResult {
         let (status, output, error) = match outcome {
-            Ok(output) => (ItemStatus::Succeeded, Some(output), None),
+            Ok(Outcome::Done(output)) => (ItemStatus::Succeeded, Some(output), None),
+            Ok(Outcome::NothingToDo(reason)) => (ItemStatus::NothingToDo, None, Some(reason)),
             Err(error) => (ItemStatus::Failed, None, Some(error.message)),
         };
         ItemResult {
@@ -459,7 +481,7 @@ impl BatchProcessor {
 #[cfg(test)]
 mod tests {
     use punctual_domain::{Firing, ItemInput, JobId, NewBatch, Priority, Trigger};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
@@ -491,7 +513,7 @@ mod tests {
             .expect_run()
             .times(2)
             .returning(|item| match item.item_id.as_str() {
-                "a" => Ok(json!("done")),
+                "a" => Ok(json!("done").into()),
                 _ => Err(HandlerError::retryable(
                     "the plain processor does not try again",
                 )),
@@ -513,6 +535,8 @@ mod tests {
             occurrence,
             scheduled_at: due,
             input: ItemInput::Record(Value::Null),
+            fetched: None,
+            previous: None,
             attempt: 1,
             key_form: chunk.key_form,
         };

@@ -2,6 +2,7 @@
 //! not know: each tenant's own parameters at the moment the item starts, limits over the whole process and for
 //! each purpose, retries, items that the process does not outlive, and the end of the process.
 
+mod data;
 mod failures;
 mod overlap;
 mod prepare;
@@ -16,14 +17,15 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
 use punctual_domain::{
-    Chunk, FailureLimit, Item, ItemId, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Overlap,
-    Priority, SkipReason, Zone,
+    Chunk, DataConfig, FailureLimit, Item, ItemId, ItemResult, ItemStatus, JobConfig, JobId,
+    JobKind, Outcome, Overlap, Priority, SkipReason, Zone,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use self::retry::RetryPolicy;
 use self::{
+    data::{ChunkData, DataFetcher},
     failures::BatchFailures,
     overlap::{RunningGuard, RunningItems},
     prepare::Prepared,
@@ -31,7 +33,7 @@ use self::{
 use crate::{
     ports::{
         ClaimLimits, ClaimedChunk, ConfigDatabase, HandlerError, HandlerErrorKind, ItemSource,
-        PreferenceMirror,
+        PreferenceMirror, TenantData,
     },
     services::{
         batch_processor::{BatchProcessor, BoundHandler, ChunkReport, Claimed, ProcessError},
@@ -66,6 +68,7 @@ pub struct EnhancedBatchProcessor {
     config_database: Arc<dyn ConfigDatabase>,
     mirror: Option<Arc<dyn PreferenceMirror>>,
     item_source: Arc<dyn ItemSource>,
+    tenant_data: DataFetcher,
     jobs: Jobs,
     default_zone: Zone,
     retry: RetryPolicy,
@@ -88,6 +91,8 @@ struct ChunkRun<'a> {
     /// Whether there are other jobs, so that permits are reserved for them.
     reserve_for_other_jobs: bool,
     isolated: bool,
+    /// Each tenant's own data; `None`: the job has none.
+    data: Option<ChunkData>,
     /// Recipients of the aggregate's result; `None`: each item has a result of its own.
     recipients: Option<Vec<ItemId>>,
 }
@@ -128,6 +133,7 @@ impl EnhancedBatchProcessor {
             config_database,
             mirror: None,
             item_source,
+            tenant_data: DataFetcher::default(),
             jobs: jobs.into(),
             default_zone,
             retry: limits.retry,
@@ -143,6 +149,13 @@ impl EnhancedBatchProcessor {
     #[must_use]
     pub fn with_mirror(mut self, mirror: Arc<dyn PreferenceMirror>) -> Self {
         self.mirror = Some(mirror);
+        self
+    }
+
+    /// Fetches the data of tenants for jobs that have `data`. Without, their items fail.
+    #[must_use]
+    pub fn with_tenant_data(mut self, tenant_data: Arc<dyn TenantData>) -> Self {
+        self.tenant_data = DataFetcher::new(tenant_data);
         self
     }
 
@@ -184,9 +197,9 @@ impl EnhancedBatchProcessor {
         let report = self.base.end_claim(chunk, claimed, report).await?;
         info!(
             chunk_id = %chunk.chunk_id, job_id = %chunk.job_id, succeeded = report.succeeded,
-            failed = report.failed, skipped = report.skipped,
-            "Chunk {} of {} is done: {} succeeded, {} failed, {} skipped",
-            chunk.chunk_id, chunk.job_id, report.succeeded, report.failed, report.skipped
+            failed = report.failed, nothing_to_do = report.nothing_to_do, skipped = report.skipped,
+            "Chunk {} of {} is done: {} succeeded, {} failed, {} had nothing to do, {} skipped",
+            chunk.chunk_id, chunk.job_id, report.succeeded, report.failed, report.nothing_to_do, report.skipped
         );
         Ok(report)
     }
@@ -222,9 +235,13 @@ impl EnhancedBatchProcessor {
         claimed: &Claimed,
     ) -> Result<ChunkReport, ProcessError> {
         let prepared_at = self.now();
-        let prepared = self.prepare(chunk, &claimed.claim.items).await?;
+        let mut prepared = self.prepare(chunk, &claimed.claim.items).await?;
         let jobs = self.jobs.current();
         let job = jobs.job(&chunk.job_id);
+        let data = job.and_then(|job| job.data.as_ref());
+        let asks_for_previous = data.is_some_and(DataConfig::reads_previous);
+        self.add_previous(chunk, &mut prepared, asks_for_previous)
+            .await?;
         let run = ChunkRun {
             chunk,
             claimed,
@@ -237,6 +254,7 @@ impl EnhancedBatchProcessor {
             },
             prepared_at,
             reserve_for_other_jobs: jobs.jobs.len() > 1,
+            data: data.map(|config| ChunkData::new(config, chunk, &prepared)),
             isolated: claimed.claim.crash_count >= MAX_CRASHES_BEFORE_ISOLATION,
             recipients: job
                 .filter(|job| job.kind != JobKind::Individual)
@@ -335,50 +353,70 @@ impl EnhancedBatchProcessor {
                     None => {}
                 }
             }
-            // An isolated item holds the exclusive permit already, and must not wait for items that wait for theirs.
-            let (call_permit, permit) = match &bound {
-                Some(bound) if !run.isolated => {
-                    let call_permit = self.unless_stopping(bound.throttle.acquire()).await?;
-                    let permit = self.permits.acquire(
-                        &run.chunk.job_id,
-                        run.priority,
-                        run.reserve_for_other_jobs,
-                    );
-                    (
-                        Some(call_permit),
-                        Some(self.unless_stopping(permit).await??),
-                    )
+            // Before it takes a permit: other items run while it waits for its data.
+            let ended = match &run.data {
+                Some(data) => {
+                    let added = data.add_to(&mut item, &self.tenant_data);
+                    self.unless_stopping(added).await?
                 }
-                _ => (None, None),
+                None => Ok(None),
             };
-            if begun.is_none() {
-                if self.start_blocker(run, &item).is_some() {
-                    continue;
-                }
-                if !self.may_begin(run) {
-                    return None;
-                }
-                if self.now() - run.prepared_at > MAX_PREPARED_AGE {
-                    item = match self.prepare_again(run.chunk, item).await {
-                        Prepared::Skip(result) => return Some(result),
-                        Prepared::Run(item) => item,
+            let first_call = begun.is_none() && matches!(ended, Ok(None));
+            let outcome = match ended {
+                Err(error) => Err(error),
+                Ok(Some(outcome)) => Ok(outcome),
+                Ok(None) => {
+                    // An isolated item holds the exclusive permit already, and must not wait for items that wait for theirs.
+                    let (call_permit, permit) = match &bound {
+                        Some(bound) if !run.isolated => {
+                            let call_permit =
+                                self.unless_stopping(bound.throttle.acquire()).await?;
+                            let permit = self.permits.acquire(
+                                &run.chunk.job_id,
+                                run.priority,
+                                run.reserve_for_other_jobs,
+                            );
+                            (
+                                Some(call_permit),
+                                Some(self.unless_stopping(permit).await??),
+                            )
+                        }
+                        _ => (None, None),
                     };
+                    if begun.is_none() {
+                        if self.start_blocker(run, &item).is_some() {
+                            continue;
+                        }
+                        if !self.may_begin(run) {
+                            return None;
+                        }
+                        if self.now() - run.prepared_at > MAX_PREPARED_AGE {
+                            item = match self.prepare_again(run.chunk, item).await {
+                                Prepared::Skip(result) => return Some(result),
+                                Prepared::Run(item) => item,
+                            };
+                        }
+                        let in_work = self.running.begin(&item);
+                        if in_work.is_none() && run.overlap != Overlap::Allow {
+                            continue;
+                        }
+                        begun = Some((self.now(), in_work));
+                    }
+                    let began = begun
+                        .as_ref()
+                        .map_or_else(|| self.now(), |(began, _)| *began);
+                    let outcome = self.attempt(run, &item, began, first_call).await;
+                    drop(permit);
+                    if let Some(bound) = &bound {
+                        update_throttle(bound, &outcome);
+                    }
+                    drop(call_permit);
+                    outcome
                 }
-                let in_work = self.running.begin(&item);
-                if in_work.is_none() && run.overlap != Overlap::Allow {
-                    continue;
-                }
-                begun = Some((self.now(), in_work));
-            }
+            };
             let began = begun
                 .as_ref()
                 .map_or_else(|| self.now(), |(began, _)| *began);
-            let outcome = self.attempt(run, &item, began).await;
-            drop(permit);
-            if let Some(bound) = &bound {
-                update_throttle(bound, &outcome);
-            }
-            drop(call_permit);
             let delay = match &outcome {
                 Err(error) => {
                     refusals += u32::from(error.kind == HandlerErrorKind::Throttled);
@@ -397,7 +435,7 @@ impl EnhancedBatchProcessor {
                 }
                 return Some(result);
             };
-            if item.attempt == 1 {
+            if first_call {
                 self.base
                     .record_running(run.chunk, run.claimed, &item.item_id, began)
                     .await;
@@ -433,9 +471,10 @@ impl EnhancedBatchProcessor {
         run: &ChunkRun<'_>,
         item: &Item,
         began: DateTime<Utc>,
-    ) -> Result<serde_json::Value, HandlerError> {
+        first_call: bool,
+    ) -> Result<Outcome, HandlerError> {
         let mut attempt = std::pin::pin!(self.base.attempt(item));
-        if item.attempt == 1 {
+        if first_call {
             tokio::select! {
                 biased;
                 outcome = &mut attempt => return outcome,
@@ -475,11 +514,13 @@ fn recipients_of(claimed: &Claimed, prepared: &[Prepared]) -> Vec<ItemId> {
 }
 
 /// Lets the purpose's throttle know how a call went.
-fn update_throttle(bound: &BoundHandler, outcome: &Result<serde_json::Value, HandlerError>) {
+fn update_throttle(bound: &BoundHandler, outcome: &Result<Outcome, HandlerError>) {
     match outcome {
-        Ok(output) => {
-            let tokens = &output["usage"]["total_tokens"];
-            bound.throttle.succeeded(tokens.as_u64().unwrap_or(0));
+        Ok(outcome) => {
+            let tokens = outcome
+                .output()
+                .and_then(|output| output["usage"]["total_tokens"].as_u64());
+            bound.throttle.succeeded(tokens.unwrap_or(0));
         }
         Err(error) if error.kind == HandlerErrorKind::Throttled => {
             bound.throttle.throttled(error.retry_after);

@@ -15,7 +15,7 @@ const SECONDS_PER_MINUTE: f64 = 60.0;
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
 /// The limits of a purpose; `None`: none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PurposeLimits {
     /// Calls at one time.
     pub concurrency: Option<u32>,

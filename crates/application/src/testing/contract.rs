@@ -21,9 +21,11 @@ mod deliveries;
 mod item_source;
 mod operations;
 mod preference_mirror;
+mod previous;
 mod purpose_handler;
 mod result_sink;
 mod run_history;
+mod tenant_data;
 mod work_queue;
 
 use std::pin::pin;
@@ -46,6 +48,7 @@ pub use self::{
     purpose_handler::{Answer, Remote, purpose_handler},
     result_sink::{Receiver, result_sink},
     run_history::run_history,
+    tenant_data::{DATA, tenant_data},
 };
 use crate::ports::{
     BatchReader, BatchStore, ChunkQueue, Claim, Claimant, Page, ResultFilter, WorkQueue,
@@ -153,6 +156,8 @@ pub async fn store<S: WorkQueue + ChunkQueue + BatchStore>(store: &S, reader: &d
     batch_store::what_was_skipped_is_run_by_a_later_batch_and_every_count_stays(tested).await;
     work_queue::a_replay_that_is_skipped_opens_its_dead_letter_again(tested).await;
     batch_store::who_is_running_is_known_to_other_occurrences(tested).await;
+    batch_store::what_had_nothing_to_do_has_run_and_is_counted_by_itself(tested).await;
+    previous::the_last_success_that_was_due_before_is_found(tested).await;
     chunk_queue::chunks_wait_until_they_are_claimed_and_are_claimed_once(tested).await;
     chunk_queue::limits_pauses_and_rests_are_kept(tested).await;
     chunk_queue::claims_of_a_process_that_has_died_are_released_and_count(tested).await;

@@ -10,6 +10,7 @@ mod item_source;
 mod operations;
 mod result_sink;
 mod run_history;
+mod tenant_data;
 mod work_queue;
 
 use std::{
@@ -28,7 +29,7 @@ use uuid::Uuid;
 
 pub use self::{
     config_database::FakeConfigDatabase, item_source::FakeItemSource, result_sink::FakeSink,
-    run_history::FakeRunHistory,
+    run_history::FakeRunHistory, tenant_data::FakeTenantData,
 };
 use self::{deliveries::DeliveryRow, operations::StoredRequest};
 use crate::{
@@ -198,6 +199,7 @@ impl Tables {
         Batch {
             succeeded: counted.succeeded as u64,
             failed: counted.failed as u64,
+            nothing_to_do: counted.nothing_to_do as u64,
             replayed: replayed.count() as u64,
             skipped: counted.skipped as u64,
             ..batch.clone()
@@ -217,6 +219,7 @@ impl Tables {
             failed: 0,
             replayed: 0,
             skipped: 0,
+            nothing_to_do: 0,
             created_at: now,
             finished_at: None,
         };

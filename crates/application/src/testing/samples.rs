@@ -24,6 +24,8 @@ pub fn item(id: &str) -> Item {
         occurrence: "2026-03-01".parse().expect("valid"),
         scheduled_at: "2026-03-01T09:00:00Z".parse().expect("valid"),
         input: ItemInput::Record(json!({ "id": id })),
+        fetched: None,
+        previous: None,
         attempt: 1,
         key_form: KeyForm::Slashes,
     }

@@ -31,7 +31,7 @@ use punctual_application::{
     },
 };
 use punctual_benchmarks::{cpu_seconds, no_changes};
-use punctual_domain::{FeatureType, Item, PreferenceRecord, PurposeId, TenantId, Zone};
+use punctual_domain::{FeatureType, Item, Outcome, PreferenceRecord, PurposeId, TenantId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Sources, Worker,
 };
@@ -80,11 +80,11 @@ struct Nothing;
 
 #[async_trait]
 impl PurposeHandler for Nothing {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let late = (Utc::now() - item.scheduled_at).num_microseconds();
         let mut all = LATE.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(late);
-        Ok(Value::Null)
+        Ok(Value::Null.into())
     }
 }
 

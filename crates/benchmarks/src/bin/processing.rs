@@ -33,7 +33,7 @@ use punctual_application::{
 };
 use punctual_benchmarks::{cpu_seconds, memory, no_changes, python_peer};
 use punctual_domain::{
-    FeatureType, Item, PreferenceRecord, PurposeId, Shard, Source, TenantId, Zone,
+    FeatureType, Item, Outcome, PreferenceRecord, PurposeId, Shard, Source, TenantId, Zone,
 };
 use punctual_infrastructure::{BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Worker};
 use punctual_store::Store;
@@ -97,13 +97,13 @@ struct Idle(Duration);
 
 #[async_trait]
 impl PurposeHandler for Idle {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         FIRST.get_or_init(Instant::now);
         CALLS.fetch_add(1, Ordering::Relaxed);
         if !self.0.is_zero() {
             tokio::time::sleep(self.0).await;
         }
-        Ok(json!({ "text": format!("Good morning, {}", item.item_id) }))
+        Ok(json!({ "text": format!("Good morning, {}", item.item_id) }).into())
     }
 }
 

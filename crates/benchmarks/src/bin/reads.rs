@@ -22,8 +22,8 @@ use chrono::{NaiveDate, TimeDelta, Utc};
 use clap::Parser;
 use punctual::{
     Access, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, FeatureType, HandlerError,
-    Item, Job, JobId, PreferenceRecord, Punctual, PurposeHandler, Snapshot, SnapshotPages, Store,
-    TenantId, TriggerRequest,
+    Item, Job, JobId, Outcome, PreferenceRecord, Punctual, PurposeHandler, Snapshot, SnapshotPages,
+    Store, TenantId, TriggerRequest,
     axum::{
         Router,
         body::{Body, to_bytes},
@@ -63,8 +63,8 @@ struct Idle;
 
 #[async_trait]
 impl PurposeHandler for Idle {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        Ok(json!({ "text": format!("Good morning, {}", item.item_id) }))
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        Ok(json!({ "text": format!("Good morning, {}", item.item_id) }).into())
     }
 }
 

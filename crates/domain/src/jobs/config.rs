@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use crate::{
     ids::{FeatureType, JobId, PurposeId, TenantId},
-    jobs::source::Source,
+    jobs::{data::DataConfig, source::Source},
     planning::{catch_up::CatchUp, spread::spread_minute},
     preference::stored::Preference,
     time::schedule::Schedule,
@@ -58,6 +58,8 @@ pub struct JobConfig {
     pub overlap: Overlap,
     /// Where its results go, beside the store.
     pub deliver: Vec<Delivery>,
+    /// Where each tenant's own data comes from, in a job that follows preferences; `None`: items have none.
+    pub data: Option<DataConfig>,
     /// Where its items and their times come from.
     pub work: Work,
 }

@@ -202,6 +202,13 @@ pub enum Verdict {
         /// When the run ended.
         finished_at: Option<DateTime<Utc>>,
     },
+    /// The run has ended, and there was nothing to do.
+    NothingToDo {
+        /// Why there was nothing to do.
+        reason: String,
+        /// When the run ended.
+        finished_at: Option<DateTime<Utc>>,
+    },
     /// The run failed for good.
     Failed {
         /// Number of attempts.
@@ -295,6 +302,10 @@ fn of_run(run: &ItemResult) -> Verdict {
             attempts: run.attempts,
             error,
         },
+        ItemStatus::NothingToDo => Verdict::NothingToDo {
+            reason: error,
+            finished_at: run.finished_at,
+        },
         ItemStatus::Skipped => Verdict::Skipped { reason: error },
     }
 }
@@ -368,6 +379,19 @@ impl fmt::Display for Verdict {
             Self::Ran { finished_at } => match finished_at {
                 Some(finished_at) => write!(f, "ran, done at {}", at(finished_at)),
                 None => f.write_str("ran"),
+            },
+            Self::NothingToDo {
+                reason,
+                finished_at,
+            } => match finished_at {
+                Some(finished_at) => {
+                    write!(
+                        f,
+                        "ran, nothing to do: {reason}; done at {}",
+                        at(finished_at)
+                    )
+                }
+                None => write!(f, "ran, nothing to do: {reason}"),
             },
             Self::Failed { attempts, error } => {
                 write!(f, "failed after {attempts} attempts: {error}")

@@ -197,6 +197,8 @@ pub struct Batch {
     pub replayed: u64,
     /// How many were not run, with a reason: disabled meanwhile, or run by another batch of the same date.
     pub skipped: u64,
+    /// Number of items that there was nothing to do for.
+    pub nothing_to_do: u64,
     /// Time at which the batch was enqueued.
     pub created_at: DateTime<Utc>,
     /// Time at which its last item was done; `None`: some are not.
@@ -207,7 +209,7 @@ impl Batch {
     /// Number of items with an outcome.
     #[must_use]
     pub fn processed(&self) -> u64 {
-        self.succeeded + self.failed + self.skipped
+        self.succeeded + self.failed + self.skipped + self.nothing_to_do
     }
 
     /// Number of items that failed and have not been replayed.

@@ -31,10 +31,28 @@ pub struct Item {
     pub scheduled_at: DateTime<Utc>,
     /// Input of the run.
     pub input: ItemInput,
+    /// The tenant's own data, fetched for the item as the job's `data` says; `null`: the tenant has none. `None`: it has not
+    /// been fetched.
+    pub fetched: Option<Value>,
+    /// The last run of the job for this tenant that succeeded and was due before this one, as far as it is known when the
+    /// item's chunk begins; `None`: there was none, its result has been removed, or the purpose does without
+    /// (`Binding::reads_previous`).
+    pub previous: Option<Previous>,
     /// Number of this attempt, from 1.
     pub attempt: u32,
     /// How its idempotency key is written.
     pub key_form: KeyForm,
+}
+
+/// An earlier run of a job for a tenant, that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Which run it was.
+    pub occurrence: Occurrence,
+    /// When it was due.
+    pub scheduled_at: DateTime<Utc>,
+    /// When its handler had ended.
+    pub finished_at: DateTime<Utc>,
 }
 
 /// Input of an item's run.
@@ -88,11 +106,11 @@ impl Item {
             .map(|effective| &*effective.template_overrides)
     }
 
-    /// The record, or all records, of a job with a schedule of its own.
+    /// The tenant's own data, in a job that fetches it; the record, or all records, of a job with a schedule of its own.
     #[must_use]
     pub fn data(&self) -> Option<&Value> {
         match &self.input {
-            ItemInput::Preference { .. } => None,
+            ItemInput::Preference { .. } => self.fetched.as_ref().filter(|data| !data.is_null()),
             ItemInput::Record(data) | ItemInput::Aggregate(data) => Some(data),
         }
     }
@@ -105,10 +123,10 @@ impl Item {
     }
 }
 
-/// As webhooks post it and templates see it: with `preference` and `data`, of which one is `null`.
+/// As webhooks post it and templates see it. What it does not have is `null`: `preference`, `data` or `previous`.
 impl Serialize for Item {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut item = serializer.serialize_struct("Item", 10)?;
+        let mut item = serializer.serialize_struct("Item", 11)?;
         item.serialize_field("tenant_id", &self.item_id)?;
         item.serialize_field("job_id", &self.job_id)?;
         item.serialize_field("purpose_id", &self.purpose_id)?;
@@ -118,6 +136,7 @@ impl Serialize for Item {
         item.serialize_field("scheduled_at", &self.scheduled_at)?;
         item.serialize_field("preference", &self.preference_json())?;
         item.serialize_field("data", &self.data())?;
+        item.serialize_field("previous", &self.previous)?;
         item.serialize_field("attempt", &self.attempt)?;
         item.end()
     }

@@ -1,4 +1,5 @@
-//! Outcomes: how an item ended. It is the proof that its occurrence has run, or tells why it has not.
+//! Outcomes: what a handler returns, and how an item ended. The latter is the proof that its occurrence has run, or tells why
+//! it has not.
 
 use std::sync::Arc;
 
@@ -7,6 +8,48 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{ids::ItemId, input::words::words};
+
+/// What a handler returns of an item that it has done its work for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The result; it is kept and delivered.
+    Done(Value),
+    /// There was nothing to do for the item, for this reason: a digest without news, for example. The occurrence is used
+    /// up, and nothing is delivered. It is not a failure.
+    NothingToDo(String),
+}
+
+impl Outcome {
+    /// Nothing to do, for this reason; it is stored and shown, so it must hold no secret.
+    pub fn nothing_to_do(reason: impl Into<String>) -> Self {
+        Self::NothingToDo(reason.into())
+    }
+
+    /// The result; `None`: there was nothing to do.
+    #[must_use]
+    pub fn output(&self) -> Option<&Value> {
+        match self {
+            Self::Done(output) => Some(output),
+            Self::NothingToDo(_) => None,
+        }
+    }
+
+    /// The result, as [`output`](Self::output).
+    #[must_use]
+    pub fn into_output(self) -> Option<Value> {
+        match self {
+            Self::Done(output) => Some(output),
+            Self::NothingToDo(_) => None,
+        }
+    }
+}
+
+/// A value is a result.
+impl From<Value> for Outcome {
+    fn from(output: Value) -> Self {
+        Self::Done(output)
+    }
+}
 
 /// How an item ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +62,8 @@ pub enum ItemStatus {
     Succeeded,
     /// The handler failed for good.
     Failed,
+    /// The handler had nothing to do, for a reason. The occurrence is used up.
+    NothingToDo,
     /// Not run, for a reason. The occurrence is not used up: a later batch may run it.
     Skipped,
 }
@@ -29,6 +74,7 @@ words!(
     Running = "running",
     Succeeded = "succeeded",
     Failed = "failed",
+    NothingToDo = "nothing_to_do",
     Skipped = "skipped",
 );
 
@@ -92,7 +138,7 @@ pub struct ItemResult {
     /// Output of the handler; `None` unless it succeeded.
     #[serde(rename = "result")]
     pub output: Option<Value>,
-    /// Reason for the failure or the skip.
+    /// Reason for the failure or the skip, or why there was nothing to do.
     pub error: Option<String>,
     /// When the first attempt began.
     pub started_at: DateTime<Utc>,

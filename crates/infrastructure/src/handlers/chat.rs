@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use punctual_application::ports::{HandlerError, PurposeHandler};
 use punctual_domain::{
-    Fields, Invalid, Item, Preference,
+    Fields, Invalid, Item, Outcome, Preference,
     values::{boolean, http_url, text, whole_number},
     without_secrets,
 };
@@ -83,6 +83,15 @@ impl HandlerKind for ChatKind {
             fields.complain("base_url", Invalid::new(error.to_string(), remedy));
         });
         Some(Arc::new(handler.ok()?))
+    }
+
+    fn reads_previous(&self, options: &mut Fields<'_>) -> bool {
+        ["system_template", "user_template"]
+            .into_iter()
+            .any(|field| {
+                let template = options.raw(field).and_then(Value::as_str);
+                template.is_some_and(|name| self.0.may_read(name, "previous"))
+            })
     }
 
     /// Providers keep the beginnings of prompts for a while, and charge less for those they know.
@@ -237,7 +246,7 @@ impl ChatHandler {
 #[async_trait]
 impl PurposeHandler for ChatHandler {
     /// The answer, as `{"text", "model", "finish_reason", "usage"}`.
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let mut request = self
             .client
             .post(self.url.clone())
@@ -267,7 +276,8 @@ impl PurposeHandler for ChatHandler {
         self.check(text, choice.finish_reason.as_deref())?;
         Ok(json!({
             "text": text, "model": answer.model, "finish_reason": choice.finish_reason, "usage": answer.usage,
-        }))
+        })
+        .into())
     }
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {

@@ -20,7 +20,7 @@ use minijinja::{
     value::{Serde, merge_maps},
 };
 use punctual_application::ports::{HandlerError, PurposeHandler};
-use punctual_domain::{Fields, Invalid, Item, Preference, values::text};
+use punctual_domain::{Fields, Invalid, Item, Outcome, Preference, values::text};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -53,6 +53,7 @@ pub struct TemplateError {
 #[derive(Clone)]
 pub struct Templates {
     folder: PathBuf,
+    sources: Arc<Sources>,
     environment: Arc<Environment<'static>>,
     renderers: Option<Arc<Renderers>>,
 }
@@ -63,12 +64,25 @@ impl Templates {
     /// with its item, and its thread goes on.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
-        let sources = read_all(folder);
+        let sources = Arc::new(read_all(folder));
         Self {
             folder: folder.to_owned(),
             renderers: Renderers::of(&sources).map(Arc::new),
-            environment: Arc::new(environment(Arc::new(sources))),
+            environment: Arc::new(environment(Arc::clone(&sources))),
+            sources,
         }
+    }
+
+    /// Whether a template, or one that it may include, may look at this field of the item.
+    pub(super) fn may_read(&self, name: &str, field: &str) -> bool {
+        let Some(source) = self.sources.get(name) else {
+            return true;
+        };
+        let joins = ["include", "import", "extends"];
+        if joins.iter().any(|tag| source.contains(tag)) {
+            return self.sources.values().any(|any| mentions(any, field));
+        }
+        mentions(source, field)
     }
 
     /// The handler of the template that a field names.
@@ -80,6 +94,18 @@ impl Templates {
             )
         })
     }
+}
+
+/// Whether a text names a field of the item, or the item as a whole.
+fn mentions(source: &str, field: &str) -> bool {
+    let in_word = |character: char| character.is_alphanumeric() || character == '_';
+    let whole_item = source.match_indices("item").any(|(at, item)| {
+        let (before, after) = (&source[..at], &source[at + item.len()..]);
+        !before.ends_with(in_word)
+            && !after.starts_with(in_word)
+            && !after.trim_start().starts_with('.')
+    });
+    whole_item || source.contains(field)
 }
 
 fn environment(sources: Arc<Sources>) -> Environment<'static> {
@@ -105,8 +131,11 @@ fn rendered(
     item: &Value,
     overrides: &Value,
 ) -> Result<String, String> {
-    let own = context! { item => Serde(item), overrides => Serde(overrides) };
-    // The last of two equal names counts, so no override can hide the item.
+    let own = context! {
+        item => Serde(item), overrides => Serde(overrides), data => Serde(&item["data"]),
+        previous => Serde(&item["previous"]),
+    };
+    // The last of two equal names counts, so no override can hide the item or what is in it.
     let values = merge_maps([minijinja::Value::from(Serde(overrides)), own]);
     let mut text = BoundedWriter(Vec::new());
     let rendered = environment
@@ -156,6 +185,11 @@ impl HandlerKind for TemplateKind {
         let handler = fields.required("template", TEMPLATE_REMEDY, |name| self.0.handler(name))?;
         Some(Arc::new(handler))
     }
+
+    fn reads_previous(&self, options: &mut Fields<'_>) -> bool {
+        let template = options.raw("template").and_then(Value::as_str);
+        template.is_none_or(|name| self.0.may_read(name, "previous"))
+    }
 }
 
 /// What to do where no template is named.
@@ -187,7 +221,8 @@ impl TemplateHandler {
 }
 
 impl TemplateHandler {
-    /// The rendered text. A template sees the tenant's overrides by name, as `overrides`, and the item as `item`.
+    /// The rendered text. A template sees the tenant's overrides by name, as `overrides`, and the item as `item`, of which
+    /// `data` and `previous` are seen by name too.
     pub(super) async fn render(&self, item: &Item) -> Result<String, HandlerError> {
         let overrides = Value::Object(item.overrides().cloned().unwrap_or_default());
         let (name, item) = (self.name.clone(), json!(item));
@@ -208,14 +243,19 @@ impl TemplateHandler {
 
 #[async_trait]
 impl PurposeHandler for TemplateHandler {
-    /// The rendered text, as `{"text": …}`.
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    /// The rendered text, as `{"text": …}`; with an empty one there was nothing to do.
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         // An item that the process does not outlive: `run-TENANT=return`.
         #[cfg(feature = "failpoints")]
         if fail::eval(&format!("run-{}", item.item_id), |_| ()).is_some() {
             std::process::abort();
         }
-        Ok(json!({ "text": self.render(item).await? }))
+        let text = self.render(item).await?;
+        if text.trim().is_empty() {
+            let reason = format!("template `{}` gave an empty text", self.name);
+            return Ok(Outcome::NothingToDo(reason));
+        }
+        Ok(json!({ "text": text }).into())
     }
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
@@ -227,6 +267,7 @@ impl PurposeHandler for TemplateHandler {
 #[cfg(test)]
 mod tests {
     use punctual_application::testing;
+    use punctual_domain::Previous;
 
     use super::*;
 
@@ -240,7 +281,8 @@ mod tests {
         let handler =
             TemplateHandler::new(&Templates::in_folder(folder.path()), "t.txt.j2").unwrap();
         match handler.run(&item(overrides)).await {
-            Ok(output) => Ok(output["text"].as_str().unwrap().to_owned()),
+            Ok(Outcome::Done(output)) => Ok(output["text"].as_str().unwrap().to_owned()),
+            Ok(Outcome::NothingToDo(reason)) => Ok(format!("nothing to do: {reason}")),
             Err(error) => Err(error.message),
         }
     }
@@ -263,6 +305,95 @@ mod tests {
         )
         .await;
         assert_eq!(text.unwrap(), "{{ 7 * 7 }} user123");
+    }
+
+    #[tokio::test]
+    async fn the_last_successful_run_is_seen_where_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = "{% if previous %}since {{ previous.occurrence }}, {{ previous.finished_at }}{% else %}the first\
+                        {% endif %} {{ item.previous.occurrence | default('none') }}";
+        std::fs::write(folder.path().join("t.j2"), template).unwrap();
+        let templates = Templates::in_folder(folder.path());
+        let handler = TemplateHandler::new(&templates, "t.j2").unwrap();
+        let first = item(json!({"previous": "an override"}));
+        let again = Item {
+            previous: Some(Previous {
+                occurrence: "2026-02-28".parse().unwrap(),
+                scheduled_at: "2026-02-28T09:00:00Z".parse().unwrap(),
+                finished_at: "2026-02-28T09:00:02Z".parse().unwrap(),
+            }),
+            ..first.clone()
+        };
+        for (item, expected) in [
+            (first, "the first none"),
+            (again, "since 2026-02-28, 2026-02-28T09:00:02Z 2026-02-28"),
+        ] {
+            assert_eq!(handler.render(&item).await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_tenants_own_data_is_seen_and_never_run_as_a_template() {
+        let folder = tempfile::tempdir().unwrap();
+        let template =
+            "{% for order in data %}{{ order.name }};{% endfor %}{{ item.data | length }}";
+        std::fs::write(folder.path().join("t.j2"), template).unwrap();
+        let templates = Templates::in_folder(folder.path());
+        let handler = TemplateHandler::new(&templates, "t.j2").unwrap();
+        let item = Item {
+            fetched: Some(json!([{"name": "a mug"}, {"name": "{{ tone }}"}])),
+            ..item(json!({"tone": "dry", "data": "an override"}))
+        };
+        assert_eq!(handler.render(&item).await.unwrap(), "a mug;{{ tone }};2");
+    }
+
+    #[test]
+    fn a_template_that_does_without_a_field_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            (
+                "plain.j2",
+                "{{ item.tenant_id }} {{ tone }} items {{ item .occurrence }}",
+            ),
+            ("named.j2", "{% if previous %}{{ tone }}{% endif %}"),
+            ("of_item.j2", "{{ item.previous }}"),
+            ("whole.j2", "{{ item | tojson }}"),
+            ("by_name.j2", "{{ item['prev' ~ 'ious'] }}"),
+            ("includes.j2", "{% include 'named.j2' %}"),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let templates = Templates::in_folder(folder.path());
+        assert!(!templates.may_read("plain.j2", "previous"));
+        for name in [
+            "named.j2",
+            "of_item.j2",
+            "whole.j2",
+            "by_name.j2",
+            "includes.j2",
+            "none.j2",
+        ] {
+            assert!(templates.may_read(name, "previous"), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_text_is_nothing_to_do() {
+        let nothing = "nothing to do: template `t.txt.j2` gave an empty text";
+        for template in [
+            "",
+            " \n\t",
+            "{% if tone == 'dry' %}{{ tone }}{% endif %}\n",
+            "{{ '  ' }}",
+        ] {
+            let text = render(template, json!({"tone": "warm"})).await;
+            assert_eq!(text.unwrap(), nothing, "{template:?}");
+        }
+        let text = render(
+            "{% if tone == 'dry' %}{{ tone }}{% endif %}",
+            json!({"tone": "dry"}),
+        );
+        assert_eq!(text.await.unwrap(), "dry");
     }
 
     #[tokio::test]
@@ -309,7 +440,8 @@ mod tests {
             let handler = TemplateHandler::new(&templates, name).unwrap();
             handler.run(&item(json!({}))).await
         };
-        assert_eq!(run("t.j2").await.unwrap()["text"], "part");
+        let text = run("t.j2").await.unwrap().into_output().unwrap();
+        assert_eq!(text["text"], "part");
         assert!(
             run("o.j2")
                 .await

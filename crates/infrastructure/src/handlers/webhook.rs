@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_application::ports::{Clock, HandlerError, PurposeHandler, SystemClock};
-use punctual_domain::{FieldError, FieldErrorKind, Fields, Item, WebhookConfig, without_secrets};
+use punctual_domain::{
+    FieldError, FieldErrorKind, Fields, Item, Outcome, WebhookConfig, without_secrets,
+};
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -25,6 +27,8 @@ use crate::{
 
 /// So much of an answer is kept, in bytes.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
+/// Characters of a reason that are kept.
+const MAX_REASON_CHARACTERS: usize = 300;
 
 /// Posts to one URL.
 pub(crate) struct SignedPost {
@@ -184,21 +188,75 @@ impl WebhookHandler {
 #[async_trait]
 impl PurposeHandler for WebhookHandler {
     /// What was answered, as `{"status", "body"}`; the body is JSON where it is, else text, and `"truncated": true` says
-    /// that there was more.
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    /// that there was more. The status 204, or the body `{"status": "nothing_to_do", "reason"}`, says that there was
+    /// nothing to do.
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let content = serde_json::to_vec(item).map_err(|error| {
             HandlerError::permanent(format!("the item cannot be written as JSON: {error}"))
         })?;
         let key = item.idempotency_key();
         let posted = self.0.send(&key, "application/json", content).await?;
+        if posted.status == StatusCode::NO_CONTENT {
+            let reason = format!("{} answered 204 No Content", host_of(&self.0.url));
+            return Ok(Outcome::NothingToDo(reason));
+        }
         let body = match serde_json::from_slice(&posted.body) {
             Ok(json) if !posted.truncated => json,
             _ => Value::from(String::from_utf8_lossy(&posted.body)),
         };
+        if let Some(reason) = nothing_to_do(&body) {
+            return Ok(Outcome::NothingToDo(reason));
+        }
         let mut output = json!({ "status": posted.status.as_u16(), "body": body });
         if posted.truncated {
             output["truncated"] = json!(true);
         }
-        Ok(output)
+        Ok(output.into())
+    }
+}
+
+/// Why there was nothing to do, if an answer says that there was not.
+fn nothing_to_do(body: &Value) -> Option<String> {
+    if body.get("status")? != "nothing_to_do" {
+        return None;
+    }
+    let reason = body.get("reason").and_then(Value::as_str).map(str::trim);
+    let reason = reason.filter(|reason| !reason.is_empty());
+    let reason = reason.unwrap_or("the endpoint gave no reason");
+    Some(reason.chars().take(MAX_REASON_CHARACTERS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_that_there_was_nothing_to_do_and_why() {
+        for (body, reason) in [
+            (
+                json!({"status": "nothing_to_do", "reason": " no news "}),
+                Some("no news"),
+            ),
+            (
+                json!({"status": "nothing_to_do"}),
+                Some("the endpoint gave no reason"),
+            ),
+            (
+                json!({"status": "nothing_to_do", "reason": 7}),
+                Some("the endpoint gave no reason"),
+            ),
+            (json!({"status": "done", "reason": "no news"}), None),
+            (json!({"status": 204}), None),
+            (json!("nothing_to_do"), None),
+            (json!(["nothing_to_do"]), None),
+            (Value::Null, None),
+        ] {
+            assert_eq!(nothing_to_do(&body).as_deref(), reason, "{body}");
+        }
+        let long = json!({"status": "nothing_to_do", "reason": "é".repeat(5_000)});
+        assert_eq!(
+            nothing_to_do(&long).map(|reason| reason.chars().count()),
+            Some(MAX_REASON_CHARACTERS)
+        );
     }
 }

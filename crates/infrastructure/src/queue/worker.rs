@@ -332,6 +332,7 @@ impl Worker {
         for (status, count) in [
             ("succeeded", report.succeeded),
             ("failed", report.failed),
+            ("nothing_to_do", report.nothing_to_do),
             ("skipped", report.skipped),
         ] {
             metrics::counter!("punctual_items_total", "job_id" => job_id.to_string(), "status" => status)

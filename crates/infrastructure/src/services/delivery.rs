@@ -17,7 +17,7 @@ use punctual_application::{
         StoreError, StoredResult,
     },
 };
-use punctual_domain::Delivery;
+use punctual_domain::{Delivery, ItemStatus};
 use tokio::{
     sync::watch,
     task::{self, JoinSet},
@@ -173,7 +173,8 @@ impl Deliverer {
             cursor: due.cursor.clone(),
             limit,
         };
-        let (results, next) = self.reader.results(&filter, &page).await?;
+        let (mut results, next) = self.reader.results(&filter, &page).await?;
+        results.retain(|stored| stored.result.status != ItemStatus::NothingToDo);
         Ok(Some(DeliveryPage { due, results, next }))
     }
 
@@ -222,6 +223,10 @@ impl Deliverer {
         results: &[StoredResult],
         last: bool,
     ) -> Result<(), SinkError> {
+        if results.is_empty() && !last {
+            // All of them had nothing to do.
+            return Ok(());
+        }
         let batch = &due.batch;
         match &due.target {
             Delivery::File(path) => {

@@ -19,7 +19,7 @@ use punctual_application::{
     ports::{HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock},
     testing,
 };
-use punctual_domain::{Item, JobId, Location, Source, WebhookConfig};
+use punctual_domain::{Item, JobId, Location, Outcome, Source, WebhookConfig};
 use punctual_infrastructure::{
     ChatConfig, ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler,
 };
@@ -106,6 +106,7 @@ async fn a_webhook_is_signed_so_that_the_reference_library_takes_it_and_has_one_
         WebhookHandler::new(&webhook(&url), Some(&secret), Arc::new(SystemClock)).unwrap();
     for attempt in 1..=2 {
         let output = handler.run(&item(attempt)).await.unwrap();
+        let output = output.into_output().unwrap();
         assert_eq!(output, json!({"status": 200, "body": {"ok": true}}));
     }
     let got = script.got.lock().unwrap();
@@ -129,11 +130,34 @@ async fn a_long_answer_is_kept_up_to_a_limit_and_text_stays_text() {
     let url = script.serve().await;
     let handler = WebhookHandler::new(&webhook(&url), None, Arc::new(SystemClock)).unwrap();
     let output = handler.run(&item(1)).await.unwrap();
+    let output = output.into_output().unwrap();
     assert_eq!(output["body"].as_str().unwrap().len(), 64 * 1024);
     assert_eq!(
         (&output["truncated"], &output["status"]),
         (&json!(true), &json!(201))
     );
+}
+
+#[tokio::test]
+async fn an_endpoint_says_that_there_is_nothing_to_do() {
+    let script = Script::default();
+    script.answer(204, &[], "");
+    script.answer(
+        200,
+        &[],
+        r#"{"status": "nothing_to_do", "reason": "no new orders"}"#,
+    );
+    script.answer(200, &[], "");
+    let url = script.serve().await;
+    let handler = WebhookHandler::new(&webhook(&url), None, Arc::new(SystemClock)).unwrap();
+    let host = url.trim_start_matches("http://").trim_end_matches('/');
+    for expected in [
+        Outcome::nothing_to_do(format!("{host} answered 204 No Content")),
+        Outcome::nothing_to_do("no new orders"),
+        Outcome::Done(json!({"status": 200, "body": ""})),
+    ] {
+        assert_eq!(handler.run(&item(1)).await.unwrap(), expected);
+    }
 }
 
 #[tokio::test]
@@ -312,6 +336,7 @@ async fn a_model_is_asked_with_the_tenants_words_as_data_and_the_next_seed_on_th
     script.answer(200, &[], answer(" A dry morning. ", "stop"));
     let handler = asks(&chat(&script.serve().await), folder.path());
     let output = handler.run(&item(1)).await.unwrap();
+    let output = output.into_output().unwrap();
     assert_eq!(output["text"], "A dry morning.");
     assert_eq!(output["usage"]["total_tokens"], 17);
     handler.run(&item(2)).await.unwrap();

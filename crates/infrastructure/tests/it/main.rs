@@ -12,4 +12,5 @@ mod endpoint;
 mod misbehaving_servers;
 mod plain_server;
 mod server;
+mod tenant_data;
 mod worker;

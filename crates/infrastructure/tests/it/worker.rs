@@ -17,8 +17,8 @@ use punctual_application::{
     testing::{FakeConfigDatabase, FakeItemSource},
 };
 use punctual_domain::{
-    BatchConfig, BatchStatus, Firing, Item, ItemId, JobConfig, NewBatch, PurposeId, Source,
-    Trigger, Zone,
+    BatchConfig, BatchStatus, Firing, Item, ItemId, JobConfig, NewBatch, Outcome, PurposeId,
+    Source, Trigger, Zone,
 };
 use punctual_infrastructure::Worker;
 use punctual_store::Store;
@@ -34,10 +34,10 @@ struct Order(Arc<Mutex<Vec<String>>>, Duration);
 
 #[async_trait]
 impl PurposeHandler for Order {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         self.0.lock().unwrap().push(item.job_id.to_string());
         tokio::time::sleep(self.1).await;
-        Ok(Value::Null)
+        Ok(Value::Null.into())
     }
 }
 

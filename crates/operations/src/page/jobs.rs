@@ -79,12 +79,13 @@ impl JobRow {
         self.job.next().filter(|_| !self.job.paused)
     }
 
-    /// Of the items that ended in the last day, how many in a hundred succeeded.
+    /// Of the items that ran in the last day, how many in a hundred did not fail.
     fn success_rate(&self) -> String {
         match &self.activity {
-            Some(done) if done.succeeded + done.failed > 0 => {
-                let ended = done.succeeded + done.failed;
-                let rate = done.succeeded as f64 * 100.0 / ended as f64;
+            Some(done) if done.succeeded + done.nothing_to_do + done.failed > 0 => {
+                let good = done.succeeded + done.nothing_to_do;
+                let ended = good + done.failed;
+                let rate = good as f64 * 100.0 / ended as f64;
                 format!("{rate:.1} % of {ended}")
             }
             _ => "–".to_owned(),

@@ -194,7 +194,12 @@ impl App {
         let at = operator.clock.now();
         for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
             for batch in operator.newest(status, MAX_ROWS).await? {
-                let counts = (batch.succeeded, batch.failed, batch.skipped, batch.replayed);
+                let counts = (
+                    batch.processed(),
+                    batch.failed,
+                    batch.skipped,
+                    batch.replayed,
+                );
                 let state = (batch.status.as_str(), batch.finished_at);
                 (batch.batch_id, counts, state).hash(&mut hasher);
             }

@@ -17,8 +17,8 @@ use axum::{
 };
 use preferences::Preferences;
 use punctual::{
-    Access, Clock, FeatureType, HandlerError, Item, Job, MergedPreference, Preference, Punctual,
-    PurposeHandler, SystemClock, TenantId, Zone,
+    Access, Clock, FeatureType, HandlerError, Item, Job, MergedPreference, Outcome, Preference,
+    Punctual, PurposeHandler, SystemClock, TenantId, Zone,
 };
 use serde_json::{Map, Value, json};
 
@@ -29,8 +29,8 @@ struct Report;
 
 #[async_trait]
 impl PurposeHandler for Report {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
-        Ok(json!({ "text": format!("Report for {}", item.item_id) }))
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        Ok(json!({ "text": format!("Report for {}", item.item_id) }).into())
     }
 }
 

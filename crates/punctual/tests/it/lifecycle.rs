@@ -10,7 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use punctual::{
-    Builder, HandlerError, Item, Job, JobId, Punctual, PurposeHandler, Store, TriggerRequest,
+    Builder, HandlerError, Item, Job, JobId, Outcome, Punctual, PurposeHandler, Store,
+    TriggerRequest,
     sqlx::{SqlitePool, sqlite::SqliteConnectOptions},
 };
 use serde_json::Value;
@@ -25,11 +26,11 @@ struct Slow {
 
 #[async_trait]
 impl PurposeHandler for Slow {
-    async fn run(&self, _: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, _: &Item) -> Result<Outcome, HandlerError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(500)).await;
         self.ended.fetch_add(1, Ordering::Relaxed);
-        Ok(Value::Null)
+        Ok(Value::Null.into())
     }
 }
 

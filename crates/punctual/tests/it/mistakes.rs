@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use punctual::{HandlerError, Item, Job, Punctual, PurposeHandler, StartError};
+use punctual::{HandlerError, Item, Job, Outcome, Punctual, PurposeHandler, StartError};
 use serde_json::{Value, json};
 
 struct Nothing;
 
 #[async_trait]
 impl PurposeHandler for Nothing {
-    async fn run(&self, _: &Item) -> Result<Value, HandlerError> {
-        Ok(Value::Null)
+    async fn run(&self, _: &Item) -> Result<Outcome, HandlerError> {
+        Ok(Value::Null.into())
     }
 }
 
@@ -26,7 +26,12 @@ async fn all_of_them_at_once_before_a_store_is_made() {
         .handler("done", Nothing)
         .chunk_size(0)
         .poll_interval(Duration::from_secs(1 << 40))
-        .job(Job::following("posts").runs("undone").deliver_to("nowhere"))
+        .job(
+            Job::following("posts")
+                .runs("undone")
+                .fetches("nothing")
+                .deliver_to("nowhere"),
+        )
         .job(Job::daily("report", "06:00").runs("done"))
         .job(Job::daily("report", "07:00").runs("done"))
         .job(
@@ -52,6 +57,7 @@ async fn all_of_them_at_once_before_a_store_is_made() {
             "/handlers",
             "/jobs/0/purpose_id",
             "/jobs/0/feature_type",
+            "/jobs/0/data/provider",
             "/jobs/0/deliver/0/sink",
             "/jobs/2/job_id",
             "/jobs/3/source/ids/1",

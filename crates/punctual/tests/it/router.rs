@@ -9,7 +9,7 @@ use axum::{
     extract::ConnectInfo,
     http::{Request, Response, StatusCode, header},
 };
-use punctual::{Access, Actor, HandlerError, Item, Job, Punctual, PurposeHandler};
+use punctual::{Access, Actor, HandlerError, Item, Job, Outcome, Punctual, PurposeHandler};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -19,8 +19,8 @@ struct Nothing;
 
 #[async_trait]
 impl PurposeHandler for Nothing {
-    async fn run(&self, _: &Item) -> Result<Value, HandlerError> {
-        Ok(Value::Null)
+    async fn run(&self, _: &Item) -> Result<Outcome, HandlerError> {
+        Ok(Value::Null.into())
     }
 }
 

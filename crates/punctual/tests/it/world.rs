@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
+use chrono::{Datelike, TimeDelta};
 use punctual::{
-    Builder, HandlerError, Item, ItemStatus, Job, JobId, Punctual, PurposeHandler, TriggerRequest,
+    Builder, DataRequest, DataSource, DataTenant, HandlerError, Item, ItemStatus, Job, JobId,
+    Occurrence, Outcome, Punctual, PurposeHandler, TenantAnswers, TenantData, TriggerRequest,
     testing::{FakeSink, World},
 };
 use serde_json::{Value, json};
@@ -19,10 +20,10 @@ struct Flaky(AtomicUsize);
 
 #[async_trait]
 impl PurposeHandler for Flaky {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         match self.0.fetch_add(1, Ordering::Relaxed) % 2 {
             0 => Err(HandlerError::retryable("not yet")),
-            _ => Ok(json!(item.item_id)),
+            _ => Ok(json!(item.item_id).into()),
         }
     }
 }
@@ -99,4 +100,62 @@ async fn results_are_delivered_and_operators_are_obeyed() {
     let mut rows: Vec<_> = rows.map(|row| row.result.item_id.to_string()).collect();
     rows.sort();
     assert_eq!(rows, ["eve", "joe"]);
+}
+
+/// Writes what it is given.
+struct Digest;
+
+#[async_trait]
+impl PurposeHandler for Digest {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        Ok(json!(item.data()).into())
+    }
+}
+
+/// A shop that sells something on odd days.
+struct Shop;
+
+#[async_trait]
+impl TenantData for Shop {
+    async fn fetch(
+        &self,
+        _: &DataSource,
+        request: &DataRequest,
+    ) -> Result<TenantAnswers, HandlerError> {
+        let Occurrence::Date(date, _) = request.occurrence else {
+            return Err(HandlerError::permanent("only days are sold"));
+        };
+        let sold = request.tenants.iter().filter(|_| date.day() % 2 == 1);
+        let since = |tenant: &DataTenant| {
+            let previous = tenant.previous.map(|previous| previous.occurrence);
+            (tenant.tenant_id.clone(), Ok(json!({ "since": previous })))
+        };
+        Ok(sold.map(since).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_has_what_is_new_since_the_last_one_and_is_left_out_without_news() {
+    let digests = Punctual::builder()
+        .handler("write", Digest)
+        .tenant_data("shop", Shop)
+        .job(Job::following("digests").runs("write").fetches("shop"));
+    let world = World::start(digests, "2026-03-02T08:00:00Z").await.unwrap();
+    world.prefers("ann", daily("09:00"));
+    world.pass(TimeDelta::days(4)).await;
+    let runs = world.runs_of("ann").await;
+    let runs: Vec<_> = runs
+        .iter()
+        .map(|run| (run.result.status, run.result.output.clone()))
+        .collect();
+    let (wrote, left_out) = (ItemStatus::Succeeded, (ItemStatus::NothingToDo, None));
+    assert_eq!(
+        runs,
+        [
+            (wrote, Some(json!({"since": "2026-03-03"}))),
+            left_out.clone(),
+            (wrote, Some(json!({"since": null}))),
+            left_out
+        ]
+    );
 }

@@ -103,6 +103,36 @@ impl EnhancedBatchProcessor {
         }
     }
 
+    /// Adds the last successful run to items whose handler looks at it, or to all.
+    pub(super) async fn add_previous(
+        &self,
+        chunk: &Chunk,
+        prepared: &mut [Prepared],
+        to_all: bool,
+    ) -> Result<(), ProcessError> {
+        let reads_previous = |item: &&mut Item| {
+            if to_all {
+                return true;
+            }
+            let bound = self.base.handlers().of(&item.purpose_id);
+            bound.is_some_and(|bound| bound.binding.reads_previous)
+        };
+        let mut items: Vec<&mut Item> = prepared
+            .iter_mut()
+            .filter_map(Prepared::item)
+            .filter(reads_previous)
+            .collect();
+        if items.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ItemId> = items.iter().map(|item| item.item_id.clone()).collect();
+        let previous = self.base.previous(chunk, &ids).await?;
+        for item in &mut items {
+            item.previous = previous.get(&item.item_id).copied();
+        }
+        Ok(())
+    }
+
     /// The ids of a job's list of users.
     async fn users(&self, users: &Source) -> Result<HashSet<ItemId>, ProcessError> {
         let sources = BTreeMap::from([("users".to_owned(), users.clone())]);
@@ -183,12 +213,17 @@ impl EnhancedBatchProcessor {
         if item.preference().is_none() {
             return Prepared::Run(item);
         }
-        match self
-            .prepare(chunk, std::slice::from_ref(&item.item_id))
-            .await
-        {
-            Ok(prepared) => prepared.into_iter().next().unwrap_or(Prepared::Run(item)),
-            Err(_) => Prepared::Run(item),
+        let prepared = self.prepare(chunk, std::slice::from_ref(&item.item_id));
+        let prepared = prepared.await.ok();
+        match prepared.and_then(|prepared| prepared.into_iter().next()) {
+            Some(Prepared::Run(fresh)) => Prepared::Run(Item {
+                fetched: item.fetched,
+                previous: item.previous,
+                attempt: item.attempt,
+                ..fresh
+            }),
+            Some(skip) => skip,
+            None => Prepared::Run(item),
         }
     }
 
@@ -225,6 +260,21 @@ impl Prepared {
         }
     }
 
+    /// The item, if it is to run.
+    pub(super) fn to_run(&self) -> Option<&Item> {
+        match self {
+            Self::Run(item) => Some(item),
+            Self::Skip(_) => None,
+        }
+    }
+
+    fn item(&mut self) -> Option<&mut Item> {
+        match self {
+            Self::Run(item) => Some(item),
+            Self::Skip(_) => None,
+        }
+    }
+
     /// What tells items with equal parameters from others.
     fn parameters(&self) -> Option<String> {
         let Self::Run(item) = self else { return None };
@@ -242,6 +292,8 @@ fn item(job: &JobConfig, chunk: &Chunk, item_id: ItemId, input: ItemInput) -> It
         occurrence: chunk.occurrence,
         scheduled_at: chunk.scheduled_at,
         input,
+        fetched: None,
+        previous: None,
         attempt: 1,
         key_form: chunk.key_form,
     }

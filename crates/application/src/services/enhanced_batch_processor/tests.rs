@@ -23,7 +23,7 @@ use crate::{
         BatchReader, BatchStore, Claim, Claimant, Committed, HandlerError, MockBatchStore,
         MockPurposeHandler, Page, PurposeHandler, ResultFilter, StoredResult, WorkQueue,
     },
-    testing::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock, record},
+    testing::{FakeConfigDatabase, FakeItemSource, FakeStore, FakeTenantData, ManualClock, record},
 };
 
 fn config(job: Value) -> Arc<BatchConfig> {
@@ -102,12 +102,22 @@ async fn bench(
 }
 
 async fn queued(job: &JobConfig, store: &FakeStore, slot: &str, tenants: &[&str]) -> Chunk {
+    queued_on(job, store, slot, "2026-03-01", tenants).await
+}
+
+async fn queued_on(
+    job: &JobConfig,
+    store: &FakeStore,
+    slot: &str,
+    date: &str,
+    tenants: &[&str],
+) -> Chunk {
     let items: Vec<_> = tenants
         .iter()
         .map(|tenant| ItemId::new(tenant).unwrap())
         .collect();
-    let at = "2026-03-01T09:00:00Z".parse().unwrap();
-    let occurrence = "2026-03-01".parse().unwrap();
+    let at = format!("{date}T09:00:00Z").parse().unwrap();
+    let occurrence = date.parse().unwrap();
     let batch = NewBatch::new(
         &job.job_id,
         Priority::High,
@@ -168,7 +178,7 @@ struct Probe {
 
 #[async_trait]
 impl PurposeHandler for Probe {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_running.fetch_max(running, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -183,7 +193,7 @@ impl PurposeHandler for Probe {
         {
             return Err(HandlerError::retryable("busy"));
         }
-        Ok(json!(item.overrides()))
+        Ok(json!(item.overrides()).into())
     }
 }
 
@@ -200,6 +210,7 @@ async fn every_tenant_runs_with_their_own_overrides_over_the_jobs() {
         ChunkReport {
             succeeded: 2,
             failed: 0,
+            nothing_to_do: 0,
             skipped: 0
         }
     );
@@ -220,7 +231,7 @@ async fn tenants_who_switched_off_meanwhile_are_skipped_with_the_reason() {
     handler
         .expect_run()
         .times(1)
-        .returning(|_| Ok(json!("ran")));
+        .returning(|_| Ok(json!("ran").into()));
     let bench = bench(posts(), &["on", "off", "gone", "broken"], handler, 0).await;
     bench.config_database.put(preference("on", on("dry")));
     bench
@@ -236,6 +247,7 @@ async fn tenants_who_switched_off_meanwhile_are_skipped_with_the_reason() {
         ChunkReport {
             succeeded: 1,
             failed: 0,
+            nothing_to_do: 0,
             skipped: 3
         }
     );
@@ -254,7 +266,7 @@ async fn while_preferences_are_unknown_nothing_runs_and_nothing_is_invented() {
     handler
         .expect_run()
         .times(1)
-        .returning(|_| Ok(json!("ran")));
+        .returning(|_| Ok(json!("ran").into()));
     let bench = bench(posts(), &["a"], handler, 0).await;
     bench.config_database.put(preference("a", on("dry")));
     bench.config_database.set_down(true);
@@ -336,11 +348,11 @@ struct Odd;
 
 #[async_trait]
 impl PurposeHandler for Odd {
-    async fn run(&self, item: &Item) -> Result<Value, HandlerError> {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         match item.item_id.as_str() {
             "panics" => panic!("a bug in the handler"),
             "silent" => std::future::pending().await,
-            _ => Ok(json!("fine")),
+            _ => Ok(json!("fine").into()),
         }
     }
 }
@@ -404,6 +416,9 @@ async fn a_worker_whose_chunk_was_given_away_stops_without_committing() {
             ..Claim::default()
         })
     });
+    store
+        .expect_previous()
+        .returning(|_, _, _| Ok(HashMap::new()));
     store.expect_release().times(1).returning(|_, _, _| Ok(()));
     store.expect_record_running().returning(|_, _, _, _| Ok(()));
     store
@@ -533,6 +548,71 @@ async fn a_batch_that_fails_massively_is_stopped_and_goes_on_when_somebody_says_
     assert!(calls.load(Ordering::SeqCst) > so_far);
 }
 
+/// Answers, after a while, with the last run that it is given.
+struct Remembers;
+
+#[async_trait]
+impl PurposeHandler for Remembers {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(json!(item.previous).into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_knows_the_last_run_that_succeeded_however_late_it_begins() {
+    let tenants = ["a", "b", "c", "d", "e", "f", "g"];
+    let bench = bench(posts(), &tenants, Remembers, 0).await;
+    for tenant in tenants {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    let job = &config(posts()).jobs[0];
+    for date in ["2026-02-26", "2026-02-27"] {
+        let chunk = queued_on(job, &bench.store, "daily 09:00 UTC", date, &tenants[1..]).await;
+        bench.processor.process(&chunk).await.unwrap();
+    }
+    bench.processor.process(&bench.chunk).await.unwrap();
+    let results = bench.results().await;
+    let occurrence = |tenant: &str| {
+        let output = results[tenant].result.output.clone().unwrap();
+        output["occurrence"].clone()
+    };
+    assert_eq!(occurrence("a"), Value::Null);
+    for tenant in &tenants[1..] {
+        assert_eq!(occurrence(tenant), "2026-02-27", "{tenant}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_to_do_is_an_outcome_and_not_a_failure() {
+    let names: Vec<String> = (0..40).map(|n| format!("t{n}")).collect();
+    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut job = posts();
+    job["failure_limit"] = json!({"percent": 50, "at_least": 10});
+    let mut handler = MockPurposeHandler::new();
+    handler
+        .expect_run()
+        .times(40)
+        .returning(|item| match item.item_id.as_str() {
+            "t0" => Ok(json!("ran").into()),
+            _ => Ok(Outcome::nothing_to_do("no new posts")),
+        });
+    let bench = bench(job, &tenants, handler, 3).await;
+    for tenant in &tenants {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    let counts = (report.succeeded, report.failed, report.nothing_to_do);
+    assert_eq!(counts, (1, 0, 39), "the job is not paused");
+    let results = bench.results().await;
+    let one = &results["t7"].result;
+    assert_eq!((one.status, one.attempts), (ItemStatus::NothingToDo, 1));
+    assert_eq!(one.error.as_deref(), Some("no new posts"));
+    assert_eq!((&one.output, one.preference.is_some()), (&None, true));
+    let again = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!(again, ChunkReport::default(), "the occurrence is used up");
+}
+
 #[tokio::test(start_paused = true)]
 async fn refusals_slow_the_whole_purpose_down_and_cost_no_retry() {
     let names: Vec<String> = (0..50).map(|n| format!("t{n}")).collect();
@@ -545,7 +625,7 @@ async fn refusals_slow_the_whole_purpose_down_and_cost_no_retry() {
         if began.elapsed() < Duration::from_mins(5) {
             return Err(HandlerError::throttled("busy", None));
         }
-        Ok(json!("ran"))
+        Ok(json!("ran").into())
     });
     let bench = bench(posts(), &tenants, handler, 0).await;
     for tenant in &tenants {
@@ -565,7 +645,7 @@ async fn what_the_mirror_knows_is_not_asked_for() {
     let mut handler = MockPurposeHandler::new();
     handler
         .expect_run()
-        .returning(|item| Ok(json!(item.overrides())));
+        .returning(|item| Ok(json!(item.overrides()).into()));
     let mut bench = bench(posts(), &["asked", "known"], handler, 0).await;
     bench.config_database.put(preference("asked", on("dry")));
     let mut mirror = crate::ports::MockPreferenceMirror::new();
@@ -600,7 +680,7 @@ async fn the_result_of_an_aggregate_goes_to_every_recipient_and_strangers_are_re
     let mut handler = MockPurposeHandler::new();
     handler.expect_run().returning(move |item| {
         counted.fetch_add(1, Ordering::SeqCst);
-        Ok(item.data().cloned().unwrap())
+        Ok(item.data().cloned().unwrap().into())
     });
     let mut bench = bench(job, &["*", "ann", "all", "bob", "eve"], handler, 0).await;
     let source = FakeItemSource::default();
@@ -838,4 +918,134 @@ async fn what_was_given_to_another_process_keeps_no_later_occurrence_from_runnin
     assert!(matches!(outcome, Err(ProcessError::Waiting)), "{outcome:?}");
     let report = bench.processor.process(&later).await.unwrap();
     assert_eq!((report.succeeded, report.skipped), (1, 0));
+}
+
+/// Jobs of tenants with data from here.
+fn with_data(data: Value) -> Value {
+    let mut job = posts();
+    job["data"] = data;
+    job
+}
+
+/// A bench whose handler answers with the data of its item, and the data.
+async fn data_bench(job: Value, tenants: &[&str], retries: u32) -> (Bench, Arc<FakeTenantData>) {
+    let mut handler = MockPurposeHandler::new();
+    handler
+        .expect_run()
+        .returning(|item| Ok(json!({"data": item.data(), "attempt": item.attempt}).into()));
+    let mut bench = bench(job, tenants, handler, retries).await;
+    for tenant in tenants {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    let data = Arc::new(FakeTenantData::default());
+    bench.processor = bench.processor.with_tenant_data(data.clone());
+    (bench, data)
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_are_asked_for_together_and_who_has_no_data_has_nothing_to_do() {
+    let tenants = ["all", "empty", "missing", "null"];
+    let job = with_data(json!({"provider": "activity"}));
+    let (bench, data) = data_bench(job.clone(), &tenants, 0).await;
+    data.put("all", json!(["one order"]));
+    data.put("empty", json!([]));
+    data.put("null", Value::Null);
+    let earlier = &config(job).jobs[0];
+    let earlier = queued_on(
+        earlier,
+        &bench.store,
+        "daily 09:00 UTC",
+        "2026-02-27",
+        &["all"],
+    );
+    bench.processor.process(&earlier.await).await.unwrap();
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!((report.succeeded, report.nothing_to_do), (1, 3));
+    let results = bench.results().await;
+    let output = results["all"].result.output.clone().unwrap();
+    assert_eq!(output["data"], json!(["one order"]));
+    for tenant in &tenants[1..] {
+        let result = &results[*tenant].result;
+        assert_eq!(result.error.as_deref(), Some("no data"), "{tenant}");
+    }
+    let requests = data.requests();
+    assert_eq!(requests.len(), 2, "one for each chunk");
+    let asked: Vec<_> = requests[1]
+        .tenants
+        .iter()
+        .map(|one| (one.tenant_id.as_str(), one.previous.is_some()))
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            ("all", true),
+            ("empty", false),
+            ("missing", false),
+            ("null", false)
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_may_run_without_data_and_may_ask_for_each_tenant() {
+    let url = "https://shop.example/users/{tenant_id}";
+    let job = with_data(json!({"url": url, "on_empty": "run"}));
+    let (bench, data) = data_bench(job, &["a", "b"], 0).await;
+    data.put("a", json!({"orders": 3}));
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!(report.succeeded, 2);
+    let results = bench.results().await;
+    let seen = |tenant: &str| results[tenant].result.output.clone().unwrap()["data"].clone();
+    assert_eq!((seen("a"), seen("b")), (json!({"orders": 3}), Value::Null));
+    let requests = data.requests();
+    assert!(requests.iter().all(|request| request.tenants.len() == 1));
+    assert_eq!(requests.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_fails_is_retried_for_all_and_then_fails_their_items() {
+    let job = with_data(json!({"provider": "activity"}));
+    let (bench, data) = data_bench(job.clone(), &["a", "b", "c"], 2).await;
+    for tenant in ["a", "b", "c"] {
+        data.put(tenant, json!(tenant));
+    }
+    data.fail_next(HandlerError::retryable("busy"));
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!(report.succeeded, 3);
+    assert_eq!(data.requests().len(), 2, "not one for each item");
+    let results = bench.results().await;
+    assert!(results.values().all(|one| one.result.attempts == 2));
+
+    let (bench, data) = data_bench(job.clone(), &["a", "b", "c"], 2).await;
+    data.fail_next(HandlerError::permanent("no such shop"));
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!((report.succeeded, report.failed), (0, 3));
+    let results = bench.results().await;
+    let failed = &results["b"].result;
+    assert_eq!(failed.error.as_deref(), Some("data: no such shop"));
+    assert_eq!((failed.attempts, data.requests().len()), (1, 1));
+
+    // What concerns one tenant is that tenant's failure, and asked for again.
+    let (bench, data) = data_bench(job, &["a", "b"], 1).await;
+    data.put("a", json!("a"));
+    data.refuse("b", HandlerError::retryable("too long"));
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!((report.succeeded, report.failed), (1, 1));
+    let asked = data.requests();
+    let asked: Vec<usize> = asked.iter().map(|request| request.tenants.len()).collect();
+    assert_eq!(asked, [2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_with_data_in_a_program_that_fetches_none_fails_with_a_remedy() {
+    let job = with_data(json!({"provider": "activity"}));
+    let bench = bench(job, &["a"], MockPurposeHandler::new(), 3).await;
+    bench.config_database.put(preference("a", on("dry")));
+    assert_eq!(
+        bench.processor.process(&bench.chunk).await.unwrap().failed,
+        1
+    );
+    let results = bench.results().await;
+    let error = results["a"].result.error.clone().unwrap();
+    assert!(error.contains("fetches no data; remove"), "{error}");
 }

@@ -24,6 +24,7 @@ impl PastRun {
             ItemStatus::Running => return None,
             ItemStatus::Succeeded => RunOutcome::Succeeded,
             ItemStatus::Failed => RunOutcome::Failed,
+            ItemStatus::NothingToDo => RunOutcome::NothingToDo,
             ItemStatus::Skipped => RunOutcome::Skipped,
         };
         // The word, without what may follow about the preference.

@@ -27,7 +27,7 @@ pub struct Trends {
 pub struct TrendBucket {
     /// Begin of the stretch.
     pub begin: DateTime<Utc>,
-    /// Items that succeeded.
+    /// Items that succeeded or had nothing to do.
     pub succeeded: u64,
     /// Items that failed for good.
     pub failed: u64,

@@ -9,7 +9,7 @@ use super::{
     ELSEWHERE, ENDED, HERE, Tested, asked_for, at, batch, claim, claim_by, claimed, commit, counts,
     firing, job, outcomes, result, tenants,
 };
-use crate::ports::{BatchStore, Page, ResultFilter, TenantRuns, WorkQueue};
+use crate::ports::{BatchStore, DeadLetterFilter, Page, ResultFilter, TenantRuns, WorkQueue};
 
 pub(super) async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + BatchStore>(
     &Tested { store, reader }: &Tested<'_, S>,
@@ -83,6 +83,83 @@ pub(super) async fn a_chunk_is_claimed_committed_and_finished<S: WorkQueue + Bat
         "every field reads back as it was written"
     );
     assert_eq!(found[0].occurrence.to_string(), "2026-03-02");
+}
+
+pub(super) async fn what_had_nothing_to_do_has_run_and_is_counted_by_itself<
+    S: WorkQueue + BatchStore,
+>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    use ItemStatus::{Failed, NothingToDo, Skipped, Succeeded};
+    let all = tenants(0..6);
+    let token = Uuid::from_u128(81);
+    let (new, _) = claimed(store, "2026-07-01", &all, token).await;
+    let chunk = &new.chunks[0];
+    // Plain results by themselves, and with one of every other kind.
+    let plain = [result(&all[0], Succeeded), result(&all[1], NothingToDo)];
+    assert_eq!(commit(store, chunk, token, &plain).await, 2);
+    let batch = async || {
+        let batch = reader.batch(new.batch_id).await.expect("works");
+        batch.expect("stored")
+    };
+    let so_far = batch().await;
+    assert_eq!(
+        (so_far.succeeded, so_far.nothing_to_do, so_far.processed()),
+        (1, 1, 2)
+    );
+    let mixed = [
+        result(&all[2], NothingToDo),
+        result(&all[3], Failed),
+        result(&all[4], Skipped),
+    ];
+    assert_eq!(commit(store, chunk, token, &mixed).await, 3);
+
+    // What is claimed again is what has no outcome.
+    let second = Uuid::from_u128(82);
+    assert_eq!(claim(store, chunk, second).await, all[5..]);
+    let last = [result(&all[5], NothingToDo)];
+    let committed = store.commit(chunk, second, &last).await.expect("works");
+    assert!(committed.finished, "{committed:?}");
+    let done = batch().await;
+    assert_eq!(
+        (done.succeeded, done.failed, done.skipped),
+        (1, 1, 1),
+        "{done:?}"
+    );
+    assert_eq!((done.nothing_to_do, done.processed()), (3, 6));
+    assert_eq!(done.status, BatchStatus::Completed);
+
+    let filter = ResultFilter {
+        batch_id: new.batch_id,
+        status: Some(NothingToDo),
+    };
+    let (found, _) = reader
+        .results(&filter, &Page::default())
+        .await
+        .expect("works");
+    let found: Vec<_> = found.into_iter().map(|stored| stored.result).collect();
+    let expected = [&all[1], &all[2], &all[5]].map(|tenant| result(tenant, NothingToDo));
+    assert_eq!(found, expected, "with the reason");
+    let letters = DeadLetterFilter {
+        item_id: Some(all[1].clone()),
+        ..DeadLetterFilter::default()
+    };
+    assert_eq!(reader.dead_letter_count(&letters).await.expect("works"), 0);
+
+    // The occurrence is used up, for every later batch.
+    let occurrence = chunk.occurrence;
+    let started = reader.started_items(&job(), occurrence, &all).await;
+    let expected = [0, 1, 2, 3, 5].map(|n: usize| all[n].clone());
+    assert_eq!(started.expect("works"), BTreeSet::from(expected));
+    let again = asked_for(Trigger::Backfill, "2026-07-01", &all);
+    store
+        .enqueue(firing(&again), at("2026-07-02T09:00:00Z"))
+        .await
+        .expect("works");
+    let third = Uuid::from_u128(83);
+    assert_eq!(claim(store, &again.chunks[0], third).await, all[4..5]);
+    let last = [result(&all[4], NothingToDo)];
+    assert_eq!(commit(store, &again.chunks[0], third, &last).await, 1);
 }
 
 pub(super) async fn a_second_delivery_takes_only_what_is_not_done_and_fences_off_the_first<

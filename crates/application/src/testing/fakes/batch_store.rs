@@ -1,9 +1,12 @@
 //! The port `BatchStore`, in memory.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus,
+    BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus, JobId,
+    Previous,
 };
 use uuid::Uuid;
 
@@ -19,6 +22,33 @@ impl BatchStore for FakeStore {
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
         self.tables().claim(chunk, claimant, now)
+    }
+
+    async fn previous(
+        &self,
+        job_id: &JobId,
+        due_at: DateTime<Utc>,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, Previous>, StoreError> {
+        let tables = self.tables();
+        let mut found: HashMap<ItemId, Previous> = HashMap::new();
+        for Run { stored, .. } in tables.runs.values() {
+            let result = &stored.result;
+            let is_earlier = stored.job_id == *job_id
+                && stored.scheduled_at < due_at
+                && result.status == ItemStatus::Succeeded
+                && items.contains(&result.item_id);
+            let last = found.get(&result.item_id);
+            if is_earlier && last.is_none_or(|last| last.scheduled_at < stored.scheduled_at) {
+                let previous = Previous {
+                    occurrence: stored.occurrence,
+                    scheduled_at: stored.scheduled_at,
+                    finished_at: result.finished_at.unwrap_or(result.started_at),
+                };
+                found.insert(result.item_id.clone(), previous);
+            }
+        }
+        Ok(found)
     }
 
     async fn record_running(

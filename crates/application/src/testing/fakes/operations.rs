@@ -51,12 +51,14 @@ impl OperatorStore for FakeStore {
                 items: 0,
                 succeeded: 0,
                 failed: 0,
+                nothing_to_do: 0,
                 worst_lateness_ms: 0,
             });
             activity.batches += 1;
             activity.succeeded += batch.succeeded;
             activity.failed += batch.still_failed();
-            activity.items += batch.succeeded + batch.still_failed();
+            activity.nothing_to_do += batch.nothing_to_do;
+            activity.items += batch.succeeded + batch.still_failed() + batch.nothing_to_do;
             // An item that a replay skips is still one that failed.
             if batch.trigger != Trigger::Replay {
                 activity.items += batch.skipped;
@@ -202,7 +204,7 @@ impl OperatorStore for FakeStore {
                 failed: 0,
                 worst_lateness_ms: 0,
             });
-            of_hour.succeeded += batch.succeeded;
+            of_hour.succeeded += batch.succeeded + batch.nothing_to_do;
             of_hour.failed += batch.failed;
             if batch.trigger == Trigger::Schedule {
                 let late = (batch.created_at - batch.scheduled_at).num_milliseconds();

@@ -55,6 +55,7 @@ fn text_of(run: &PastRun) -> &'static str {
     match (run.outcome, run.reason) {
         (RunOutcome::Succeeded, _) => "past-done",
         (RunOutcome::Failed, _) => "past-failed",
+        (RunOutcome::NothingToDo, _) => "past-nothing",
         (RunOutcome::Skipped, None) => "past-skipped",
         (RunOutcome::Skipped, Some(reason)) => match reason {
             SkipReason::Disabled => "past-skipped-off",
@@ -109,6 +110,7 @@ mod tests {
         let mut runs = vec![
             run(RunOutcome::Succeeded, None),
             run(RunOutcome::Failed, None),
+            run(RunOutcome::NothingToDo, None),
             run(RunOutcome::Skipped, None),
         ];
         runs.extend(skipped);

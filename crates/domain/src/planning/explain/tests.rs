@@ -130,6 +130,28 @@ fn every_reason_reads_as_a_sentence() {
 }
 
 #[test]
+fn a_run_that_had_nothing_to_do_says_why() {
+    let run = ItemResult {
+        item_id: TenantId::new("a").unwrap().into(),
+        status: ItemStatus::NothingToDo,
+        attempts: 1,
+        preference: None,
+        output: None,
+        error: Some("no new posts".into()),
+        started_at: at("2026-03-02T00:00:01Z"),
+        finished_at: Some(at("2026-03-02T00:00:02Z")),
+    };
+    let facts = Facts {
+        run: Some(&run),
+        ..facts(daily())
+    };
+    assert_eq!(
+        explain(&facts).to_string(),
+        "ran, nothing to do: no new posts; done at 2026-03-02 00:00:02 UTC"
+    );
+}
+
+#[test]
 fn a_date_is_meant_where_the_tenant_is_and_the_last_of_several_that_passed() {
     // At noon in UTC it is the evening of the 2nd in Tokyo.
     let now = at("2026-03-02T12:00:00Z");

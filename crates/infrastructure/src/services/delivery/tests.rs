@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Mutex};
 use async_trait::async_trait;
 use punctual_application::{
     ports::{BatchStore, Claimant, OperatorStore, WorkQueue},
-    testing::{FakeStore, ManualClock},
+    testing::{FakeSink, FakeStore, ManualClock},
 };
 use punctual_domain::{
     Batch, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
@@ -93,9 +93,22 @@ async fn deliverer(batches: i64, sinks: &[(&str, &Arc<Sink>)]) -> (Arc<FakeStore
     (store, deliverer)
 }
 
-/// Stores a batch that has ended at `now`.
+/// Stores a batch of one item that has succeeded at `now`.
 async fn finish(store: &FakeStore, targets: &[Delivery], now: DateTime<Utc>) {
-    let item_id = ItemId::new("ann").unwrap();
+    finish_all(store, targets, now, &[ItemStatus::Succeeded]).await;
+}
+
+/// Stores a batch whose items have ended so at `now`.
+async fn finish_all(
+    store: &FakeStore,
+    targets: &[Delivery],
+    now: DateTime<Utc>,
+    statuses: &[ItemStatus],
+) {
+    let items = 0..statuses.len();
+    let items: Vec<ItemId> = items
+        .map(|number| ItemId::new(format!("item-{number:04}")).unwrap())
+        .collect();
     let job_id = JobId::new("job").unwrap();
     let batch = NewBatch {
         deliver_to: targets.to_vec(),
@@ -108,8 +121,8 @@ async fn finish(store: &FakeStore, targets: &[Delivery], now: DateTime<Utc>) {
             Occurrence::Instant(now),
             Trigger::Schedule,
             now,
-            std::slice::from_ref(&item_id),
-            500,
+            &items,
+            1_000,
         )
     };
     let chunk = batch.chunks[0].clone();
@@ -123,17 +136,19 @@ async fn finish(store: &FakeStore, targets: &[Delivery], now: DateTime<Utc>) {
         token: Uuid::from_u128(2),
     };
     store.claim(&chunk, claimant, now).await.unwrap();
-    let result = ItemResult {
+    let ended = items.into_iter().zip(statuses);
+    let results = ended.map(|(item_id, status)| ItemResult {
         item_id,
-        status: ItemStatus::Succeeded,
+        status: *status,
         attempts: 1,
         preference: None,
         output: None,
         error: None,
         started_at: now,
         finished_at: Some(now),
-    };
-    let committed = store.commit(&chunk, claimant.token, &[result]).await;
+    });
+    let results = Vec::from_iter(results);
+    let committed = store.commit(&chunk, claimant.token, &results).await;
     assert!(committed.unwrap().finished);
 }
 
@@ -207,6 +222,30 @@ async fn a_sink_that_hangs_keeps_no_other_one_waiting() {
     assert_eq!((slow.taken().len(), quick.taken().len()), (0, 40));
     sleep(600).await;
     assert_eq!(slow.taken().len(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_had_nothing_to_do_is_not_delivered() {
+    let store = Arc::new(FakeStore::default());
+    let clock = Arc::new(ManualClock::starting_at("2026-03-01T10:00:00Z"));
+    let targets = [Delivery::Sink("warehouse".into())];
+    // The first page has no result to deliver, and a batch of nothing else has none at all.
+    let mut statuses = vec![ItemStatus::NothingToDo; PAGE as usize + 2];
+    finish_all(&store, &targets, clock.now(), &statuses).await;
+    statuses[PAGE as usize + 1] = ItemStatus::Failed;
+    let earlier = clock.now() - TimeDelta::days(1);
+    finish_all(&store, &targets, earlier, &statuses).await;
+    let sink = Arc::new(FakeSink::default());
+    let folder = PathBuf::from(".");
+    let deliverer = Deliverer::new(store.clone(), store.clone(), clock.clone(), folder);
+    let deliverer = deliverer.with_sink("warehouse", sink.clone());
+    tokio::spawn(deliverer.run(CancellationToken::new()));
+    sleep(60).await;
+    let received = sink.received();
+    let received = received.iter().map(|stored| stored.result.status);
+    assert_eq!(Vec::from_iter(received), [ItemStatus::Failed]);
+    let due = store.take(clock.now(), LEASE, &[]).await.unwrap();
+    assert!(due.is_none(), "both deliveries are over: {due:?}");
 }
 
 #[test]

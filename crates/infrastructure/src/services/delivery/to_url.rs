@@ -87,7 +87,7 @@ fn page_of(batch: &Batch, results: &[StoredResult], last: bool) -> Vec<u8> {
     json!({
         "batch_id": batch.batch_id, "job_id": batch.job_id, "scheduled_at": batch.scheduled_at,
         "status": batch.status, "total": batch.total, "succeeded": batch.succeeded, "failed": batch.failed,
-        "skipped": batch.skipped, "results": results, "last": last,
+        "skipped": batch.skipped, "nothing_to_do": batch.nothing_to_do, "results": results, "last": last,
     })
     .to_string()
     .into_bytes()

@@ -90,7 +90,8 @@ fn went_well(batch: &Batch) -> Option<bool> {
     if batch.failed > 0 {
         return Some(false);
     }
-    (batch.finished_at.is_some() && batch.succeeded > 0).then_some(true)
+    let ran = batch.succeeded + batch.nothing_to_do;
+    (batch.finished_at.is_some() && ran > 0).then_some(true)
 }
 
 /// How a job has done since it last did well.

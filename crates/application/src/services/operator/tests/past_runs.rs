@@ -60,6 +60,11 @@ async fn a_tenant_sees_how_runs_have_ended_and_not_what_they_made() {
     let operator = serving(&store);
     for (day, status, error) in [
         (
+            "2026-02-24",
+            ItemStatus::NothingToDo,
+            Some("canary: no news"),
+        ),
+        (
             "2026-02-25",
             ItemStatus::Skipped,
             Some("invalid_preference: /preferred_time: canary"),
@@ -91,6 +96,7 @@ async fn a_tenant_sees_how_runs_have_ended_and_not_what_they_made() {
             ended("2026-02-27", skipped, Some(SkipReason::Disabled)),
             ended("2026-02-26", RunOutcome::Failed, None),
             ended("2026-02-25", skipped, Some(SkipReason::Invalid)),
+            ended("2026-02-24", RunOutcome::NothingToDo, None),
         ]
     );
     let shown = json!(known).to_string();

@@ -1,0 +1,145 @@
+//! A digest: each user's own data, since the last time, and nothing where there is nothing to say.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    http::{Method as CallMethod, Uri},
+};
+use serde_json::{Value, json};
+
+use crate::{agent::Agent, project::Project};
+
+/// A shop that knows of one busy user, and what it was asked.
+#[derive(Clone, Default)]
+struct Shop(Arc<Mutex<Vec<(Uri, Value)>>>);
+
+async fn activity(
+    State(shop): State<Shop>,
+    method: CallMethod,
+    uri: Uri,
+    body: Bytes,
+) -> Json<Value> {
+    let asked = serde_json::from_slice(&body).unwrap_or_default();
+    let orders = json!(["a mug", "a cup"]);
+    let answer = match method {
+        CallMethod::POST => json!({"activity": {"busy": orders}}),
+        _ if uri.path() == "/users/busy" => json!({"activity": orders}),
+        _ => json!({"activity": []}),
+    };
+    shop.0.lock().unwrap().push((uri, asked));
+    Json(answer)
+}
+
+async fn shop() -> (Shop, String) {
+    let shop = Shop::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().fallback(activity).with_state(shop.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (shop, url)
+}
+
+/// Runs the job now, and returns its batch when it is over.
+async fn run(agent: &Agent) -> Value {
+    let trigger = "/api/v1/jobs/posts/trigger";
+    let queued = agent.call(reqwest::Method::POST, trigger, &json!({})).await;
+    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
+    agent
+        .until(&path, |batch| batch["status"] == "completed")
+        .await
+}
+
+#[tokio::test]
+async fn users_get_their_own_news_since_the_last_digest_or_none() {
+    for (path, per) in [
+        ("/users/{tenant_id}?since={previous.finished_at}", "tenant"),
+        ("/activity", "chunk"),
+    ] {
+        let (shop, url) = shop().await;
+        let job = json!({"default_preferences": {"frequency": "daily"},
+            "data": {"url": format!("{url}{path}"), "per": per, "items": "/activity", "allow_private_addresses": true},
+            "deliver": [{"file": "../out/results.ndjson"}]});
+        let project = Project::new(json!({"handler": "template", "template": "t.j2"}), job);
+        project.write(
+            "templates/t.j2",
+            "{{ data | join(', ') }} since {% if previous %}{{ previous.occurrence }}{% else %}the beginning{% endif %}",
+        );
+        let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
+        let tenants = ["busy", "quiet"].map(|tenant| (tenant.to_owned(), daily.clone()));
+        let preferences = project.preferences(tenants.into_iter());
+        let mut command = project.command();
+        command.args(["run", "--import"]).arg(preferences);
+        let agent = Agent::start(command);
+        agent
+            .until("/api/v1/jobs/posts", |job| job["tenants"] == 2)
+            .await;
+
+        let first = run(&agent).await;
+        let progress = &first["progress"];
+        assert_eq!(
+            (
+                &progress["succeeded"],
+                &progress["nothing_to_do"],
+                &progress["failed"]
+            ),
+            (&json!(1), &json!(1), &json!(0)),
+            "{per}: {first}"
+        );
+        run(&agent).await;
+        let texts = agent.get("/api/v1/tenants/busy/runs").await;
+        let texts = texts["runs"].as_array().unwrap();
+        let earlier = texts[1]["occurrence"].as_str().unwrap();
+        let texts = [&texts[0], &texts[1]].map(|run| run["result"]["text"].as_str().unwrap());
+        assert_eq!(texts[1], "a mug, a cup since the beginning");
+        assert_eq!(texts[0], format!("a mug, a cup since {earlier}"));
+        let quiet = agent.get("/api/v1/tenants/quiet/runs").await;
+        let quiet = &quiet["runs"][0];
+        assert_eq!(
+            (&quiet["status"], &quiet["error"]),
+            (&json!("nothing_to_do"), &json!("no data"))
+        );
+
+        // The shop was asked for what is new, of both tenants at once or of each.
+        let asked = shop.0.lock().unwrap().clone();
+        let (uri, body) = asked.last().unwrap();
+        if per == "chunk" {
+            assert_eq!(asked.len(), 2, "{asked:?}");
+            let tenants = body["tenants"].as_array().unwrap();
+            let busy = tenants.iter().find(|one| one["tenant_id"] == "busy");
+            let busy = busy.unwrap();
+            assert_eq!(
+                (&body["job"], &busy["tenant_id"]),
+                (&json!("posts"), &json!("busy"))
+            );
+            assert_eq!(busy["previous"]["occurrence"], earlier);
+        } else {
+            assert_eq!(asked.len(), 4, "{asked:?}");
+            let busy = |(uri, _): &&(Uri, Value)| uri.path() == "/users/busy";
+            let since: Vec<_> = asked
+                .iter()
+                .filter(busy)
+                .map(|(uri, _)| uri.query())
+                .collect();
+            assert_eq!(since[0], Some("since="), "{uri}");
+            assert!(since[1].unwrap().contains("since=20"), "{since:?}");
+        }
+
+        let delivered = || {
+            let lines = std::fs::read_to_string(project.path().join("out/results.ndjson"));
+            let lines = lines.unwrap_or_default();
+            let line = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+            lines.lines().map(line).collect::<Vec<_>>()
+        };
+        let began = std::time::Instant::now();
+        while delivered().len() < 2 {
+            let log = agent.log().join("\n");
+            assert!(began.elapsed() < crate::agent::TEST_TIMEOUT, "{log}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let delivered = delivered();
+        assert!(delivered.iter().all(|line| line["tenant_id"] == "busy"));
+    }
+}
