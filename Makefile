@@ -24,7 +24,7 @@ reference: ## Write docs/reference from what the code says of itself
 	python3 tests/reference.py
 
 test: setup ## Set up what the tests need and run every test
-	tests/with-model.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
+	tests/with-model.sh tests/with-smtp.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
 	tests/recurrence.sh
 	tests/with-postgres.sh tests/openapi.sh
 	python3 tests/reference.py --check

@@ -17,7 +17,7 @@ use self::imports::{Source, cycle, imports, modules};
 type Names = &'static [&'static str];
 
 /// What a crate may depend on: siblings, which all stand before it, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 14] = [
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 15] = [
     (
         "punctual-domain",
         &[],
@@ -60,6 +60,8 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 14] = [
         ]),
     ),
     ("punctual-telemetry", &["punctual-domain"], None),
+    // The Config Database and an agent that sends e-mails sign the same tokens.
+    ("punctual-links", &["punctual-domain"], None),
     ("punctual-web", &["punctual-domain"], None),
     (
         "punctual-store",
@@ -77,6 +79,7 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 14] = [
         &[
             "punctual-application",
             "punctual-domain",
+            "punctual-links",
             "punctual-project",
             "punctual-telemetry",
         ],
@@ -90,7 +93,12 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 14] = [
     (
         "punctual-config-database",
         // It is one implementation of the port `ConfigDatabase`.
-        &["punctual-application", "punctual-domain", "punctual-web"],
+        &[
+            "punctual-application",
+            "punctual-domain",
+            "punctual-links",
+            "punctual-web",
+        ],
         None,
     ),
     (

@@ -15,7 +15,7 @@ fn data(file: &str) -> PathBuf {
         .join(file)
 }
 
-/// What is wrong with purposes, beside keys and templates that only their readers have.
+/// What is wrong with purposes, beside keys, templates and other files that only their readers have.
 fn mistakes_in_purposes(document: &Value) -> Vec<String> {
     let read = HandlerKinds::built_in(&data("templates")).handlers(document);
     let errors = read.err().map_or_else(Vec::new, |errors| errors.0);
@@ -24,6 +24,7 @@ fn mistakes_in_purposes(document: &Value) -> Vec<String> {
         .filter(|error| {
             !error.problem.contains("is not set in the environment")
                 && !error.problem.contains("cannot be used")
+                && !error.problem.contains("cannot be read")
         })
         .map(|error| error.to_string())
         .collect()
@@ -208,7 +209,7 @@ fn the_guides_examples_are_taken_as_they_stand() {
             purposes += 1;
         }
     }
-    assert_eq!((jobs, purposes), (4, 3));
+    assert_eq!((jobs, purposes), (4, 4));
 }
 
 #[test]

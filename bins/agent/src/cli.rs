@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use punctual_domain::{BatchStatus, FeatureType, ItemStatus, JobId, TenantId};
+use punctual_domain::{BatchStatus, EmailAddress, FeatureType, ItemStatus, JobId, TenantId};
 use uuid::Uuid;
 
 use self::values::{batch_id, date, dead_letter_id, duration, instant, whole_number, word};
@@ -90,6 +90,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List, add or remove addresses that no e-mail is sent to; requires a running agent
+    #[command(subcommand, after_help = examples::SUPPRESSIONS)]
+    Suppressions(Suppressions),
     /// List the actions of operators, newest first; requires a running agent
     #[command(after_help = examples::AUDIT_LOG)]
     AuditLog(AuditLogOptions),
@@ -202,6 +205,42 @@ pub(crate) struct AuditLogOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Suppressions {
+    /// List the addresses with their reasons, newest first
+    #[command(after_help = examples::SUPPRESSIONS_LIST)]
+    List {
+        /// Number of addresses
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole_number(1..=100_000_usize))]
+        limit: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send no e-mail to these addresses
+    #[command(after_help = examples::SUPPRESSIONS_ADD)]
+    Add {
+        /// Addresses
+        #[arg(required = true, value_name = "ADDRESS")]
+        addresses: Vec<EmailAddress>,
+        /// Why nothing is to be sent to them
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send e-mails to an address again
+    #[command(after_help = examples::SUPPRESSIONS_REMOVE)]
+    Remove {
+        /// Address
+        address: EmailAddress,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Subcommand)]

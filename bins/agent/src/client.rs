@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use punctual_domain::visible;
 use punctual_infrastructure::client_builder;
 use punctual_web::ProblemBody;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -119,9 +119,30 @@ impl Client {
         self.send(request, Some(&key)).await
     }
 
+    /// Deletes what has this name at `path`.
+    pub(crate) async fn delete<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        name: &str,
+    ) -> Result<T, Failure> {
+        let mut url: Url = self.url(path).parse().map_err(Failure::failed)?;
+        // A name may have characters that mean something in an address.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.push(name);
+        }
+        let request = self.authorized(self.http.delete(url));
+        self.send(request.timeout(TIMEOUT), None).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/api/v1/{path}", self.address)
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let url = format!("http://{}/api/v1/{path}", self.address);
-        let request = self.http.request(method, url);
+        self.authorized(self.http.request(method, self.url(path)))
+    }
+
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         match &self.api_key {
             Some(key) => request.bearer_auth(key.expose_secret()),
             None => request,

@@ -16,6 +16,7 @@ pub(crate) mod shell;
 pub(crate) mod simulate;
 pub(crate) mod start;
 pub(crate) mod status;
+pub(crate) mod suppressions;
 
 use std::{fmt, process::ExitCode};
 

@@ -102,6 +102,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Deliveries { json } => commands::lists::deliveries(&settings()?, json).await,
         Command::Quarantine { json } => commands::lists::quarantine(&settings()?, json).await,
+        Command::Suppressions(what) => {
+            commands::suppressions::suppressions(&settings()?, what).await
+        }
         Command::AuditLog(options) => commands::lists::audit_log(&settings()?, options).await,
         Command::Preview(options) => commands::preview::preview(&settings()?, options).await,
         Command::Simulate(options) => commands::simulate::simulate(&settings()?, options).await,

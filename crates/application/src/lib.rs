@@ -34,10 +34,11 @@ pub use services::{
         DeliverAgainReport, DeliverySelection, DiscardReport, DueItems, EffectivePreference,
         Explanation, Finding, FindingKind, Findings, FixedTiming, Found, IdempotencyKey, JobLimits,
         JobTiming, JobView, LeftOut, Operator, OperatorError, PreferenceTiming, Quarantined,
-        ReopenReport, ReplayReport, Replicas, Severity, TrendBucket, Trends, TriggerRequest,
-        TriggeredBatch, amount, caller, length_in_words, noun,
+        ReopenReport, ReplayReport, Replicas, Severity, SuppressReport, SuppressRequest,
+        TrendBucket, Trends, TriggerRequest, TriggeredBatch, amount, caller, length_in_words, noun,
     },
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},
     source_items::{Categories, chunk_size_of, item_ids},
+    suppression_list::SuppressionList,
     throttle::PurposeLimits,
 };

@@ -11,6 +11,7 @@
 //! | a store | [`WorkQueue`], [`ChunkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
 //! | | [`Deliveries`] | `testing::contract::deliveries` |
 //! | | [`OperatorStore`] | `testing::contract::operations` |
+//! | | [`Suppressions`] | `testing::contract::suppressions` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
 //! | what has run for a tenant | [`RunHistory`] | `testing::contract::run_history` |
@@ -48,6 +49,7 @@ mod purpose_handler;
 mod result_sink;
 mod run_history;
 mod store_error;
+mod suppressions;
 mod tenant_data;
 mod work_queue;
 
@@ -76,6 +78,7 @@ pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use result_sink::{ResultSink, SinkError};
 pub use run_history::{PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome};
 pub use store_error::{StoreError, StoreErrorKind};
+pub use suppressions::{Suppression, Suppressions};
 pub use tenant_data::{TenantAnswers, TenantData};
 pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
@@ -85,6 +88,6 @@ pub use self::{
     clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries,
     item_source::MockItemSource, operations::MockOperatorStore,
     preference_mirror::MockPreferenceMirror, purpose_handler::MockPurposeHandler,
-    result_sink::MockResultSink, run_history::MockRunHistory, tenant_data::MockTenantData,
-    work_queue::MockWorkQueue,
+    result_sink::MockResultSink, run_history::MockRunHistory, suppressions::MockSuppressions,
+    tenant_data::MockTenantData, work_queue::MockWorkQueue,
 };

@@ -8,4 +8,5 @@ pub mod operator;
 mod permits;
 pub mod schedule_status;
 pub mod source_items;
+pub mod suppression_list;
 pub mod throttle;

@@ -68,6 +68,7 @@ pub use work::{
     chunk::Chunk,
     dead_letter::{DeadLetter, DeadLetterState},
     delivery::{Delivery, without_secrets},
+    email_address::{EmailAddress, InvalidEmailAddress},
     item::{Item, ItemInput, KeyForm, Previous},
     job::{FailureLimit, JobKind, Overlap},
     outcome::{ItemResult, ItemStatus, Outcome, SkipReason},

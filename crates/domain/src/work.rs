@@ -2,7 +2,7 @@
 //!
 //! A [`batch`] is one firing of a job. The queue carries it in [`chunk`]s, a handler gets it item by item ([`item`]), and
 //! what became of each item is an [`outcome`]; one that failed for good is a [`dead_letter`] too. A [`delivery`]
-//! says where the results of a batch go. [`job`], [`priority`] and
+//! says where the results of a batch go, and an [`email_address`] whom an e-mail goes to. [`job`], [`priority`] and
 //! [`trigger`] are the words of a job and a batch that say how items are treated.
 //!
 //! To add a reason for which an item is skipped, add a variant and its word to [`outcome::SkipReason`]. To add a reason for
@@ -13,6 +13,7 @@ pub(crate) mod batch;
 pub(crate) mod chunk;
 pub(crate) mod dead_letter;
 pub(crate) mod delivery;
+pub(crate) mod email_address;
 pub(crate) mod item;
 pub(crate) mod job;
 pub(crate) mod outcome;

@@ -9,18 +9,24 @@
 //! A program that embeds Punctual adds kinds of its own with [`HandlerKinds::with`].
 
 pub mod chat;
+pub(crate) mod email;
 pub(crate) mod endpoint;
 pub mod template;
 pub mod webhook;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use punctual_application::{Binding, Handlers, PurposeLimits, ports::PurposeHandler};
+use punctual_application::{
+    Binding, Handlers, PurposeLimits, SuppressionList, ports::PurposeHandler,
+};
 use punctual_domain::{FieldErrors, Fields};
 use punctual_project::{Purpose, parse_purposes};
 use serde_json::Value;
 
-use self::{chat::ChatKind, template::TemplateKind, template::Templates, webhook::WebhookKind};
+use self::{
+    chat::ChatKind, email::EmailKind, template::TemplateKind, template::Templates,
+    webhook::WebhookKind,
+};
 
 /// A kind of handler, which purposes name in `purposes.json`.
 pub trait HandlerKind: Send + Sync {
@@ -48,25 +54,36 @@ pub trait HandlerKind: Send + Sync {
 }
 
 /// The kinds of handlers that `purposes.json` may name.
-pub struct HandlerKinds(Vec<Box<dyn HandlerKind>>);
+pub struct HandlerKinds {
+    kinds: Vec<Box<dyn HandlerKind>>,
+    suppressions: SuppressionList,
+}
 
 impl HandlerKinds {
-    /// `template`, `chat` and `webhook`, with the templates in the folder `templates`, as they are now.
+    /// `template`, `chat`, `webhook` and `email`, with the templates in the folder `templates`, as they are now.
     #[must_use]
     pub fn built_in(templates: &Path) -> Self {
         let templates = Templates::in_folder(templates);
-        Self(vec![
-            Box::new(TemplateKind(templates.clone())),
-            Box::new(ChatKind(templates)),
-            Box::new(WebhookKind),
-        ])
+        let suppressions = SuppressionList::default();
+        Self {
+            kinds: vec![
+                Box::new(TemplateKind(templates.clone())),
+                Box::new(ChatKind(templates.clone())),
+                Box::new(WebhookKind),
+                Box::new(EmailKind {
+                    templates,
+                    suppressions: suppressions.clone(),
+                }),
+            ],
+            suppressions,
+        }
     }
 
     /// The same, and another kind, in place of one of the same name.
     #[must_use]
     pub fn with(mut self, kind: impl HandlerKind + 'static) -> Self {
-        self.0.retain(|known| known.name() != kind.name());
-        self.0.push(Box::new(kind));
+        self.kinds.retain(|known| known.name() != kind.name());
+        self.kinds.push(Box::new(kind));
         self
     }
 
@@ -75,9 +92,9 @@ impl HandlerKinds {
     /// # Errors
     /// Every mistake in it.
     pub fn handlers(&self, document: &Value) -> Result<Handlers, FieldErrors> {
-        let names: Vec<&str> = self.0.iter().map(|kind| kind.name()).collect();
+        let names: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
         let purposes = parse_purposes(document, &names, |place, purpose, fields| {
-            let (kind, timeout) = (&self.0[place], timeout_of(purpose));
+            let (kind, timeout) = (&self.kinds[place], timeout_of(purpose));
             let handler = kind.read(fields, timeout)?;
             let target = kind.target(fields);
             let reads_previous = kind.reads_previous(fields);
@@ -85,7 +102,7 @@ impl HandlerKinds {
             let named = target.map_or_else(|| name.to_owned(), |target| format!("{name} {target}"));
             Some((handler, kind.group_by_parameters(), reads_previous, named))
         })?;
-        let mut handlers = Handlers::default();
+        let mut handlers = Handlers::new(self.suppressions.clone());
         for (purpose, (handler, group_by_parameters, reads_previous, named)) in purposes {
             let binding = Binding {
                 timeout: timeout_of(&purpose),
@@ -107,7 +124,7 @@ impl HandlerKinds {
 impl fmt::Debug for HandlerKinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
-            .entries(self.0.iter().map(|kind| kind.name()))
+            .entries(self.kinds.iter().map(|kind| kind.name()))
             .finish()
     }
 }
@@ -180,7 +197,7 @@ mod tests {
             "/purposes/d/url: \"https://me:pw@crm.example/\" contains a user or password",
             "/purposes/e/secret_env: \"NOT_SET_ANYWHERE\" is not set in the environment",
             "/purposes/f/sender: is missing",
-            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, sms",
+            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, sms",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (found, expected) in found.iter().zip(expected) {
@@ -201,7 +218,14 @@ mod tests {
             json!({"handler": "chat", "base_url": "https://llm.example/v1", "model": "m",
                 "system_template": system, "user_template": "plain.j2"})
         };
+        let email = |subject: &str, text: &str| {
+            json!({"handler": "email", "host": "smtp.example", "tls": "none", "from": "news@shop.example",
+                "subject": subject, "text": text})
+        };
         let purposes = json!({
+            "mails": email("Your week", "plain.j2"),
+            "mails_since": email("Your week", "since.j2"),
+            "mails_since_in_subject": email("Since {{ previous.occurrence }}", "plain.j2"),
             "plain": {"handler": "template", "template": "plain.j2"},
             "since": {"handler": "template", "template": "since.j2"},
             "asks": chat("plain.j2"), "asks_since": chat("since.j2"),
@@ -211,6 +235,9 @@ mod tests {
         let kinds = HandlerKinds::built_in(folder.path()).with(Sms);
         let handlers = kinds.handlers(&json!({ "purposes": purposes })).unwrap();
         for (purpose, expected) in [
+            ("mails", false),
+            ("mails_since", true),
+            ("mails_since_in_subject", true),
             ("plain", false),
             ("since", true),
             ("asks", false),

@@ -19,6 +19,7 @@ mod page;
 mod problem;
 pub mod remedies;
 mod schedule;
+mod suppressions;
 mod tenants;
 mod whole_unions;
 
@@ -152,6 +153,9 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(dead_letters::discard_one))
         .routes(routes!(deliveries::deliver_again))
         .routes(routes!(findings::acknowledge))
+        .routes(routes!(suppressions::list))
+        .routes(routes!(suppressions::add))
+        .routes(routes!(suppressions::remove))
         .routes(routes!(audit::list))
         .routes(routes!(tenants::runs))
         .routes(routes!(tenants::past_runs))

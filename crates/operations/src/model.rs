@@ -7,10 +7,10 @@
 use chrono::{DateTime, Utc};
 use punctual_application::{
     DueItems, JobView, Quarantined, Severity,
-    ports::{AuditEntry, DeliveryState, PastRun, StoredDelivery, StoredResult},
+    ports::{AuditEntry, DeliveryState, PastRun, StoredDelivery, StoredResult, Suppression},
 };
 use punctual_domain::{
-    self as domain, BatchStatus, DeadLetter, FeatureType, JobId, TenantId, Trigger,
+    self as domain, BatchStatus, DeadLetter, EmailAddress, FeatureType, JobId, TenantId, Trigger,
 };
 pub use punctual_web::health::{Liveness, Readiness, Version};
 use serde::{Deserialize, Serialize};
@@ -316,4 +316,21 @@ pub struct AuditLog {
     pub entries: Vec<AuditEntry>,
     /// The `cursor` of the next page; `null`: this is the last one.
     pub next_cursor: Option<String>,
+}
+
+/// A page of the suppression list.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Suppressions {
+    /// Addresses that no e-mail is sent to, newest first.
+    pub suppressions: Vec<Suppression>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// An address that was taken off the suppression list.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Unsuppressed {
+    /// The address.
+    #[schema(value_type = String)]
+    pub address: EmailAddress,
 }

@@ -207,6 +207,12 @@ async fn every_response() {
     api.call("POST", "/api/v1/jobs/posts/pause", "").await;
     api.get("/health/ready").await;
     api.call("POST", "/api/v1/jobs/posts/resume", "").await;
+    let complained =
+        json!({"addresses": ["Ann+shop@Shop.example", "bob@shop.example"], "reason": "complained"});
+    api.post("/api/v1/suppressions", complained).await;
+    api.get("/api/v1/suppressions?limit=1").await;
+    api.call("DELETE", "/api/v1/suppressions/ann%2Bshop@shop.example", "")
+        .await;
     api.get("/api/v1/audit-log?limit=2").await;
     api.get("/api/v1/audit-log?action=acknowledge").await;
     api.post("/api/v1/jobs/posts/trigger", json!({"tenants": ["ann"]}))
@@ -231,6 +237,7 @@ async fn every_kind_of_error() {
         "/api/v1/batches?status=done",
         "/api/v1/batches?cursor=%21",
         "/api/v1/batches?limit=many",
+        "/api/v1/suppressions?cursor=x",
         "/api/v1/tenants/a%20b/runs",
         "/api/v1/tenants/ann/features/a%20b/runs",
         "/api/v1/tenants/ann/explain",
@@ -239,7 +246,22 @@ async fn every_kind_of_error() {
         api.get(path).await;
     }
     api.call("DELETE", "/api/v1/jobs", "").await;
+    api.call("DELETE", "/api/v1/suppressions/ann@shop.example", "")
+        .await;
+    api.call("DELETE", "/api/v1/suppressions/ann", "").await;
     for (path, body) in [
+        (
+            "suppressions",
+            json!({"addresses": ["a b@shop.example"], "reason": "complained"}),
+        ),
+        (
+            "suppressions",
+            json!({"addresses": [], "reason": "complained"}),
+        ),
+        (
+            "suppressions",
+            json!({"addresses": ["ann@shop.example"], "reason": ""}),
+        ),
         ("jobs/posts/trigger", json!({"tenants": []})),
         (
             "jobs/posts/trigger",

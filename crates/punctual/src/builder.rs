@@ -14,8 +14,8 @@ use punctual_application::{
     Operator, RetryPolicy,
     ports::{
         BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError,
-        OperatorStore, PurposeHandler, ResultSink, StoreError, StoreErrorKind, SystemClock,
-        TenantData, WorkQueue,
+        OperatorStore, PurposeHandler, ResultSink, StoreError, StoreErrorKind, Suppressions,
+        SystemClock, TenantData, WorkQueue,
     },
 };
 use punctual_domain::{
@@ -162,6 +162,7 @@ pub(crate) struct StorePorts {
     pub(crate) reader: Arc<dyn BatchReader>,
     pub(crate) operations: Arc<dyn OperatorStore>,
     pub(crate) deliveries: Arc<dyn Deliveries>,
+    pub(crate) suppressions: Arc<dyn Suppressions>,
 }
 
 /// Everything but the worker, put together and not running.
@@ -331,6 +332,7 @@ impl Builder {
             reader: store.reader(),
             operations: store.operations(),
             deliveries: store.deliveries(),
+            suppressions: store.suppressions(),
         };
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock);
@@ -355,6 +357,7 @@ impl Builder {
     ) -> Result<Parts, ItemSourceError> {
         let jobs = Jobs::from(checked.config);
         let handlers = checked.handlers;
+        handlers.suppressions().connect(store.suppressions.clone());
         let preferences = self.preferences.unwrap_or_else(|| Arc::new(NoPreferences));
         let preferences = Guarded(OfShards::new(preferences, sharding.clone()));
         let preferences: Arc<dyn ConfigDatabase> = Arc::new(preferences);
@@ -424,6 +427,7 @@ impl Builder {
             reader: store.reader,
             queue: store.queue,
             operations: store.operations,
+            suppressions: store.suppressions,
             preferences,
             item_source,
             jobs,

@@ -22,24 +22,24 @@ pub use chrono;
 pub use punctual_application::{
     ActiveFailures, Actor, BackfillReport, BackfillRequest, Binding, DeadLetterSelection,
     DiscardReport, Explanation, Finding, FindingKind, Findings, Handlers, IdempotencyKey, JobView,
-    Jobs, Operator, OperatorError, PurposeLimits, ReplayReport, StatusHandle, TriggerRequest,
-    TriggeredBatch,
+    Jobs, Operator, OperatorError, PurposeLimits, ReplayReport, StatusHandle, SuppressReport,
+    SuppressRequest, TriggerRequest, TriggeredBatch,
     ports::{
         BatchFilter, BatchReader, ChangePage, Clock, ConfigDatabase, ConfigDatabaseError,
         ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, ItemSource, ItemSourceError,
         ItemSourceErrorKind, Page, PastRun, PurposeHandler, ResultSink, RunHistory,
         RunHistoryError, RunHistoryErrorKind, RunOutcome, SinkError, Snapshot, SnapshotPages,
-        SourceItem, StoreError, StoreErrorKind, StoredResult, SystemClock, TenantAnswers,
-        TenantData, TenantRuns, Unreadable,
+        SourceItem, StoreError, StoreErrorKind, StoredResult, Suppression, SystemClock,
+        TenantAnswers, TenantData, TenantRuns, Unreadable,
     },
 };
 pub use punctual_domain::{
     Batch, BatchConfig, BatchStatus, Change, ChangeKind, DataRequest, DataSource, DataTenant,
-    DeadLetter, DeadLetterState, FeatureType, FieldError, FieldErrors, Fields, Invalid, InvalidId,
-    InvalidWord, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig, JobId, Location,
-    MergedPreference, Occurrence, Outcome, Preference, PreferenceRecord, Previous, Priority,
-    PurposeId, Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId, Trigger, Zone,
-    values,
+    DeadLetter, DeadLetterState, EmailAddress, FeatureType, FieldError, FieldErrors, Fields,
+    Invalid, InvalidId, InvalidWord, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig,
+    JobId, Location, MergedPreference, Occurrence, Outcome, Preference, PreferenceRecord, Previous,
+    Priority, PurposeId, Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId,
+    Trigger, Zone, values,
 };
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]

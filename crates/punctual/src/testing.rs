@@ -101,6 +101,7 @@ impl World {
             reader: store.clone(),
             operations: store.clone(),
             deliveries: store.clone(),
+            suppressions: store.clone(),
         };
         let stop = CancellationToken::new();
         let parts = builder.assemble(

@@ -2,7 +2,7 @@
 //!
 //! # Adding a statement
 //!
-//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `reader`, `deliveries`, `operations`) or of
+//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `reader`, `deliveries`, `operations`, `suppressions`) or of
 //! its subject (`claims`), once for both databases: `driver` says which marks stand for what differs. The suites of
 //! `testing::contract` run on both, so add what the statement promises to them first.
 //!
@@ -40,6 +40,7 @@ mod previous;
 mod reader;
 mod results;
 mod shards;
+mod suppressions;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, StoreError, WorkQueue,
+    BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, StoreError,
+    Suppressions, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::watch;
@@ -69,8 +71,8 @@ use self::results::Preferences;
 #[cfg(feature = "postgres")]
 pub use self::transfer::{Transferred, transfer};
 
-/// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `BatchReader`, `Deliveries` and `OperatorStore`. Clones
-/// are the same store.
+/// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `BatchReader`, `Deliveries`, `OperatorStore` and
+/// `Suppressions`. Clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Database,
@@ -181,6 +183,12 @@ impl Store {
     /// What operators see and have done.
     #[must_use]
     pub fn operations(&self) -> Arc<dyn OperatorStore> {
+        Arc::new(self.clone())
+    }
+
+    /// Addresses that no e-mail is sent to.
+    #[must_use]
+    pub fn suppressions(&self) -> Arc<dyn Suppressions> {
         Arc::new(self.clone())
     }
 

@@ -43,6 +43,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0012_counts"
     "0013_nothing_to_do"
     "0014_previous"
+    "0015_suppressions"
 };
 
 #[cfg(feature = "postgres")]
@@ -59,6 +60,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0010_counts"
     "0011_nothing_to_do"
     "0012_previous"
+    "0013_suppressions"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -91,7 +93,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 24] = [
+const TABLES: [(&str, i64); 25] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -116,6 +118,7 @@ const TABLES: [(&str, i64); 24] = [
     ("open_letters", 10),
     ("replayed_letters", 10),
     ("outcomes_by_hour", 10),
+    ("suppressions", 13),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

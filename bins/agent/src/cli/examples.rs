@@ -127,6 +127,24 @@ Examples:
   punctual-agent quarantine
   punctual-agent quarantine --json";
 
+pub(super) const SUPPRESSIONS: &str = "\
+Examples:
+  punctual-agent suppressions list
+  punctual-agent suppressions add ann@shop.example --reason complained";
+
+pub(super) const SUPPRESSIONS_LIST: &str = "\
+Examples:
+  punctual-agent suppressions list
+  punctual-agent suppressions list --limit 100 --json";
+
+pub(super) const SUPPRESSIONS_ADD: &str = "\
+Examples:
+  punctual-agent suppressions add ann@shop.example bob@shop.example --reason complained";
+
+pub(super) const SUPPRESSIONS_REMOVE: &str = "\
+Examples:
+  punctual-agent suppressions remove ann@shop.example";
+
 pub(super) const AUDIT_LOG: &str = "\
 Examples:
   punctual-agent audit-log

@@ -369,6 +369,7 @@ async fn every_list_is_json_fits_the_terminal_and_marks_failures_in_colour() {
         &["deliveries"],
         &["quarantine"],
         &["audit-log", "--limit", "1"],
+        &["suppressions", "list"],
         &["explain", "--tenant", "bad", "--job", "posts"],
     ];
     for words in lists {
@@ -397,6 +398,24 @@ async fn every_list_is_json_fits_the_terminal_and_marks_failures_in_colour() {
     );
     let log = stdout_of(&agent, &["audit-log"]);
     assert!(log.contains("pause") && log.contains("trigger"), "{log}");
+
+    let (odd, plain) = ("a+b/c%20d#e?f@shop.example", "bob@shop.example");
+    let added = ["suppressions", "add", odd, plain, "--reason", "complained"];
+    let said = stdout_of(&agent, &added);
+    assert!(said.contains("Added 2 addresses"), "{said}");
+    let said = stdout_of(&agent, &added);
+    assert!(
+        said.contains("Added 0 addresses; 2 on the list already"),
+        "{said}"
+    );
+    stdout_of(&agent, &["suppressions", "remove", odd]);
+    let listed = json_of(&ask(&agent, &["suppressions", "list", "--json"]));
+    assert_eq!(listed["suppressions"][0]["address"], plain);
+    assert_eq!(listed["suppressions"].as_array().unwrap().len(), 1);
+    let again = ask(&agent, &["suppressions", "remove", odd]);
+    assert_eq!(again.status.code(), Some(2), "{}", text(&again.stdout));
+    let wrong = ask(&agent, &["suppressions", "remove", "bob"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stdout));
 
     let (_, shown) = AtTerminal::new(&asking(&agent, &["batches"])).end();
     assert!(

@@ -21,7 +21,10 @@ use punctual_domain::{
 use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
 
-use super::throttle::{PurposeLimits, Throttle};
+use super::{
+    suppression_list::SuppressionList,
+    throttle::{PurposeLimits, Throttle},
+};
 use crate::SPANS;
 use crate::ports::{
     BatchStore, Claim, Claimant, Clock, ConfigDatabaseError, HandlerError, ItemSourceError,
@@ -34,7 +37,10 @@ const COMMIT_GROUP_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The handler of each purpose, and how it is called. Clones share them.
 #[derive(Clone, Default)]
-pub struct Handlers(Arc<RwLock<HashMap<PurposeId, Arc<BoundHandler>>>>);
+pub struct Handlers {
+    bound: Arc<RwLock<HashMap<PurposeId, Arc<BoundHandler>>>>,
+    suppressions: SuppressionList,
+}
 
 /// How a purpose's handler is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +61,7 @@ pub struct Binding {
 
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bound = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let bound = self.bound.read().unwrap_or_else(PoisonError::into_inner);
         f.debug_set().entries(bound.keys()).finish()
     }
 }
@@ -89,6 +95,21 @@ impl Handlers {
     /// How long an attempt may take unless the purpose says otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
+    /// No handlers yet; those to be bound look addresses up in this list.
+    #[must_use]
+    pub fn new(suppressions: SuppressionList) -> Self {
+        Self {
+            suppressions,
+            ..Self::default()
+        }
+    }
+
+    /// The suppression list that the handlers look addresses up in, to be connected to a store.
+    #[must_use]
+    pub fn suppressions(&self) -> &SuppressionList {
+        &self.suppressions
+    }
+
     /// Binds a purpose to a handler, in place of an earlier one. A time alone is how long an attempt may take.
     pub fn bind(
         &mut self,
@@ -103,6 +124,12 @@ impl Handlers {
             binding,
         };
         self.handlers_mut().insert(purpose, Arc::new(bound));
+    }
+
+    /// The handler of a purpose, for a call of its own.
+    #[must_use]
+    pub fn handler(&self, purpose: &PurposeId) -> Option<Arc<dyn PurposeHandler>> {
+        self.of(purpose).map(|bound| Arc::clone(&bound.handler))
     }
 
     /// Whether the purpose has a handler.
@@ -126,17 +153,18 @@ impl Handlers {
 
     /// Replaces the handlers, for every clone. Attempts that have begun end with their own.
     pub fn replace(&self, others: Self) {
+        self.suppressions.connect_too(&others.suppressions);
         let others = std::mem::take(&mut *others.handlers_mut());
         *self.handlers_mut() = others;
     }
 
     pub(crate) fn of(&self, purpose: &PurposeId) -> Option<Arc<BoundHandler>> {
-        let bound = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let bound = self.bound.read().unwrap_or_else(PoisonError::into_inner);
         bound.get(purpose).cloned()
     }
 
     fn handlers_mut(&self) -> RwLockWriteGuard<'_, HashMap<PurposeId, Arc<BoundHandler>>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.bound.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

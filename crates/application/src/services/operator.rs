@@ -19,6 +19,7 @@ mod pause;
 mod quarantine;
 mod replicas;
 mod search;
+mod suppressions;
 mod trends;
 mod trigger;
 mod upcoming;
@@ -43,6 +44,7 @@ pub use self::{
     quarantine::Quarantined,
     replicas::Replicas,
     search::Found,
+    suppressions::{SuppressReport, SuppressRequest},
     trends::{TrendBucket, Trends},
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,
@@ -56,7 +58,7 @@ use super::{
 };
 use crate::ports::{
     AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, Page, StoreError,
-    WorkQueue,
+    Suppressions, WorkQueue,
 };
 
 /// A page of one entry.
@@ -139,6 +141,8 @@ pub struct Operator {
     pub queue: Arc<dyn WorkQueue>,
     /// Keeps the audit log and idempotency keys.
     pub operations: Arc<dyn OperatorStore>,
+    /// Addresses that no e-mail is sent to.
+    pub suppressions: Arc<dyn Suppressions>,
     /// Source of preferences.
     pub preferences: Arc<dyn ConfigDatabase>,
     /// Where the items of plain jobs are read.

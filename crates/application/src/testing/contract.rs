@@ -25,6 +25,7 @@ mod previous;
 mod purpose_handler;
 mod result_sink;
 mod run_history;
+mod suppressions;
 mod tenant_data;
 mod work_queue;
 
@@ -48,6 +49,7 @@ pub use self::{
     purpose_handler::{Answer, Remote, purpose_handler},
     result_sink::{Receiver, result_sink},
     run_history::run_history,
+    suppressions::suppressions,
     tenant_data::{DATA, tenant_data},
 };
 use crate::ports::{

@@ -10,6 +10,7 @@ mod item_source;
 mod operations;
 mod result_sink;
 mod run_history;
+mod suppressions;
 mod tenant_data;
 mod work_queue;
 
@@ -34,7 +35,9 @@ pub use self::{
 use self::{deliveries::DeliveryRow, operations::StoredRequest};
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
-    ports::{BatchStore, Claimant, Page, Pause, StoreError, StoreErrorKind, StoredResult},
+    ports::{
+        BatchStore, Claimant, Page, Pause, StoreError, StoreErrorKind, StoredResult, Suppression,
+    },
 };
 
 type RunKey = (JobId, ItemId, Occurrence);
@@ -83,6 +86,7 @@ struct Tables {
     /// When dead letters were last opened again, by their number.
     reopened: BTreeMap<i64, DateTime<Utc>>,
     deliveries: Vec<DeliveryRow>,
+    suppressions: Vec<Suppression>,
     asked: StoredRequest,
     heartbeats: BTreeMap<Uuid, i64>,
     /// Heartbeats so far, for a clock that never stands still.
@@ -365,6 +369,11 @@ mod tests {
     #[tokio::test]
     async fn the_fake_store_keeps_what_operators_ask_for() {
         contract::operations(&FakeStore::default()).await;
+    }
+
+    #[tokio::test]
+    async fn the_fake_store_keeps_the_suppression_list() {
+        contract::suppressions(&FakeStore::default()).await;
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
         reader: store.clone(),
         queue: store.clone(),
         operations: store.clone(),
+        suppressions: store.clone(),
         preferences: Arc::new(FakeConfigDatabase::default()),
         item_source: Arc::new(FakeItemSource::default()),
         jobs: Jobs::from(jobs),

@@ -12,6 +12,7 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{FeatureType, LanguageTag, TenantId};
+use punctual_links::{ONE_CLICK, unsubscribe_url};
 use punctual_web::{Problem, page::root_of, session::behind_tls};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -24,13 +25,11 @@ use super::{
 };
 use crate::{
     links::{Claims, Features, LinkClaims, SignError, UnsubscribeClaims},
-    store::now,
+    store::{StoreError, now},
 };
 
 const DEFAULT_LIFETIME: u32 = 15 * 60;
 const MIN_LIFETIME: u32 = 1;
-/// How long a link of an e-mail works.
-const UNSUBSCRIBE_LIFETIME: TimeDelta = TimeDelta::days(366);
 
 /// A link to be made.
 #[derive(Deserialize, Default, ToSchema)]
@@ -187,17 +186,17 @@ pub(super) async fn create_unsubscribe(
     JsonBody(wanted): JsonBody<UnsubscribeRequest>,
 ) -> Result<Response, Problem> {
     let tenant = TenantId::new(&tenant)?;
-    let (exp, expires_at) = after(UNSUBSCRIBE_LIFETIME);
+    let (exp, expires_at) = after(UnsubscribeClaims::LIFETIME);
     let claims = UnsubscribeClaims {
         locale: wanted.locale,
         ..UnsubscribeClaims::new(tenant, wanted.feature, exp)
     };
     let token = app.links.sign(&claims).await?;
-    let url = format!("{base}/unsubscribe/{}", token.expose_secret());
+    let url = unsubscribe_url(&base, &token);
     let link = UnsubscribeLink {
         headers: UnsubscribeHeaders {
             list_unsubscribe: format!("<{url}>"),
-            list_unsubscribe_post: "List-Unsubscribe=One-Click".to_owned(),
+            list_unsubscribe_post: ONE_CLICK.to_owned(),
         },
         url,
         expires_at,
@@ -215,7 +214,10 @@ fn after(time: TimeDelta) -> (i64, DateTime<Utc>) {
 impl From<SignError> for Problem {
     fn from(error: SignError) -> Self {
         match error {
-            SignError::TooLong(_) => Self::bad_request(error.to_string()),
+            SignError::Token(error @ punctual_links::SignError::TooLong(_)) => {
+                Self::bad_request(error.to_string())
+            }
+            SignError::Token(error) => StoreError::new(error).into(),
             SignError::Store(error) => error.into(),
         }
     }

@@ -200,8 +200,10 @@ mod tests {
         }
         assert!(refused, "what is stored is limited");
         for n in 20..30 {
-            let switched = store.switch(&ann, &name(n), Switch::Unsubscribe, "a test");
-            switched.await.unwrap();
+            store
+                .switch(&ann, &name(n), Switch::Unsubscribe, "a test")
+                .await
+                .unwrap();
             let stored = store.preference(&ann, &name(n)).await.unwrap().unwrap();
             assert_eq!(stored["enabled"], false);
         }

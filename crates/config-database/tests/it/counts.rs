@@ -107,7 +107,8 @@ async fn what_is_counted_is_what_is_stored(kind: Kind) {
         json!({"tenant_id": format!("t{n}"), "config_value": value}).to_string()
     });
     let lines: Vec<String> = lines.collect();
-    let imported = server.call(Method::POST, "preferences/import", &lines.join("\n"));
+    let lines = lines.join("\n");
+    let imported = server.call(Method::POST, "preferences/import", &lines);
     assert_eq!(imported.await.status(), 200);
     assert_eq!(
         counted(&pool).await.len(),

@@ -127,7 +127,7 @@ async fn a_german_reads_german_from_the_list_to_the_history(kind: Kind) {
             "<option value=\"\">Wie üblich (jede Woche)</option>",
             "<option value=\"daily\" >Jeden Tag</option>",
             "Wenn nichts angekreuzt ist: Dienstag und Freitag, wie üblich.",
-            "Wenn leer: 15:30, wie üblich.",
+            "Wenn leer: 15:30 Uhr, wie üblich.",
             "Nicht vor 06:00 Uhr.",
             ">Tonfall</label>",
             ">trocken</option>",

@@ -8,19 +8,20 @@ mod unset;
 use std::{
     collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use minijinja::{
-    Environment, UndefinedBehavior, context,
+    AutoEscape, Environment, UndefinedBehavior, context,
     syntax::SyntaxConfig,
     value::{Serde, merge_maps},
 };
 use punctual_application::ports::{HandlerError, PurposeHandler};
 use punctual_domain::{Fields, Invalid, Item, Outcome, Preference, values::text};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -39,6 +40,45 @@ const MAX_TEXT_BYTES: usize = 1024 * 1024;
 /// Templates by name.
 type Sources = BTreeMap<String, String>;
 
+/// What is rendered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Source {
+    /// Name of a file in the folder, or of what is rendered in its place.
+    name: String,
+    /// What is rendered in place of a file.
+    text: Option<String>,
+    /// Whether values are escaped for HTML.
+    html: bool,
+}
+
+impl Source {
+    fn template<'e>(
+        &'e self,
+        environment: &'e Environment<'e>,
+    ) -> Result<minijinja::Template<'e, 'e>, minijinja::Error> {
+        match &self.text {
+            Some(text) => environment.template_from_named_str(&self.name, text),
+            None => environment.get_template(&self.name),
+        }
+    }
+}
+
+/// What a template sees: the item, and the tenant's overrides.
+#[derive(Debug, Clone)]
+pub(super) struct Values {
+    pub(super) item: Value,
+    pub(super) overrides: Value,
+}
+
+impl From<&Item> for Values {
+    fn from(item: &Item) -> Self {
+        Self {
+            overrides: Value::Object(item.overrides().cloned().unwrap_or_default()),
+            item: json!(item),
+        }
+    }
+}
+
 /// A template that is missing or cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{file}: {problem}")]
@@ -54,7 +94,7 @@ pub struct TemplateError {
 pub struct Templates {
     folder: PathBuf,
     sources: Arc<Sources>,
-    environment: Arc<Environment<'static>>,
+    environments: Arc<Environments>,
     renderers: Option<Arc<Renderers>>,
 }
 
@@ -68,31 +108,89 @@ impl Templates {
         Self {
             folder: folder.to_owned(),
             renderers: Renderers::of(&sources).map(Arc::new),
-            environment: Arc::new(environment(Arc::clone(&sources))),
+            environments: Arc::new(Environments::new(Arc::clone(&sources))),
             sources,
         }
     }
 
     /// Whether a template, or one that it may include, may look at this field of the item.
     pub(super) fn may_read(&self, name: &str, field: &str) -> bool {
-        let Some(source) = self.sources.get(name) else {
-            return true;
-        };
+        let source = self.sources.get(name);
+        source.is_none_or(|source| self.text_may_read(source, field))
+    }
+
+    /// The same of a template that stands in a field itself.
+    pub(super) fn text_may_read(&self, template: &str, field: &str) -> bool {
         let joins = ["include", "import", "extends"];
-        if joins.iter().any(|tag| source.contains(tag)) {
-            return self.sources.values().any(|any| mentions(any, field));
-        }
-        mentions(source, field)
+        let joined = joins.iter().any(|tag| template.contains(tag));
+        let mut others = self.sources.values();
+        mentions(template, field) || (joined && others.any(|any| mentions(any, field)))
     }
 
     /// The handler of the template that a field names.
     pub(super) fn handler(&self, name: &Value) -> Result<TemplateHandler, Invalid> {
-        TemplateHandler::new(self, text(name)?).map_err(|problem| {
-            Invalid::new(
-                format!("cannot be used: {problem}"),
-                "correct the template, or name another file of the folder of templates",
-            )
+        self.handler_of(Source {
+            name: text(name)?.to_owned(),
+            text: None,
+            html: false,
         })
+    }
+
+    /// The same, where values are escaped for HTML.
+    pub(super) fn html_handler(&self, name: &Value) -> Result<TemplateHandler, Invalid> {
+        self.handler_of(Source {
+            name: text(name)?.to_owned(),
+            text: None,
+            html: true,
+        })
+    }
+
+    /// The handler of a template that stands in a field itself, at `pointer`.
+    pub(super) fn inline_handler(
+        &self,
+        pointer: &str,
+        template: &Value,
+    ) -> Result<TemplateHandler, Invalid> {
+        self.handler_of(Source {
+            name: pointer.to_owned(),
+            text: Some(text(template)?.to_owned()),
+            html: false,
+        })
+    }
+
+    fn handler_of(&self, source: Source) -> Result<TemplateHandler, Invalid> {
+        let remedy = match source.text {
+            Some(_) => "correct the template",
+            None => "correct the template, or name another file of the folder of templates",
+        };
+        TemplateHandler::of(self, source)
+            .map_err(|problem| Invalid::new(format!("cannot be used: {problem}"), remedy))
+    }
+
+    /// A file of the folder that is not a template, such as a picture, if it has at most `most` bytes. `name` may not lead out of
+    /// the folder.
+    pub(super) fn file(&self, name: &str, most: usize) -> Result<Vec<u8>, Invalid> {
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
+        if name.is_empty() || !Path::new(name).components().all(inside) {
+            return Err(Invalid::new(
+                "is not the name of a file in the folder of templates",
+                "use a name such as `logo.png` or `mail/logo.png`",
+            ));
+        }
+        let path = self.folder.join(name);
+        let content = std::fs::read(&path).map_err(|error| {
+            Invalid::new(
+                format!("cannot be read: {}: {error}", path.display()),
+                "name a file of the folder of templates",
+            )
+        })?;
+        if content.len() > most {
+            return Err(Invalid::new(
+                format!("has {} bytes", content.len()),
+                format!("use a file of at most {most} bytes"),
+            ));
+        }
+        Ok(content)
     }
 }
 
@@ -108,13 +206,33 @@ fn mentions(source: &str, field: &str) -> bool {
     whole_item || source.contains(field)
 }
 
-fn environment(sources: Arc<Sources>) -> Environment<'static> {
+/// The templates of a folder, as texts and as HTML.
+struct Environments {
+    text: Environment<'static>,
+    html: Environment<'static>,
+}
+
+impl Environments {
+    fn new(sources: Arc<Sources>) -> Self {
+        Self {
+            text: environment(Arc::clone(&sources), AutoEscape::None),
+            html: environment(sources, AutoEscape::Html),
+        }
+    }
+
+    fn of(&self, source: &Source) -> &Environment<'static> {
+        if source.html { &self.html } else { &self.text }
+    }
+}
+
+/// Whatever their names are, all templates of it are escaped in the same way, also those that others include.
+fn environment(sources: Arc<Sources>, escape: AutoEscape) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     // Errors say which name is not set.
     environment.set_debug(true);
     environment.set_fuel(Some(FUEL));
-    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_auto_escape_callback(move |_| escape.clone());
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
@@ -126,11 +244,12 @@ fn environment(sources: Arc<Sources>) -> Environment<'static> {
 
 /// The text of a template, or what is wrong and where.
 fn rendered(
-    environment: &Environment<'_>,
-    name: &str,
-    item: &Value,
-    overrides: &Value,
+    environments: &Environments,
+    source: &Source,
+    values: &Values,
 ) -> Result<String, String> {
+    let Values { item, overrides } = values;
+    let name = &source.name;
     let own = context! {
         item => Serde(item), overrides => Serde(overrides), data => Serde(&item["data"]),
         previous => Serde(&item["previous"]),
@@ -138,8 +257,8 @@ fn rendered(
     // The last of two equal names counts, so no override can hide the item or what is in it.
     let values = merge_maps([minijinja::Value::from(Serde(overrides)), own]);
     let mut text = BoundedWriter(Vec::new());
-    let rendered = environment
-        .get_template(name)
+    let rendered = source
+        .template(environments.of(source))
         .and_then(|template| template.render_captured_to(values, &mut text).map(drop));
     match rendered {
         Ok(()) => Ok(String::from_utf8_lossy(&text.0).trim_end().to_owned()),
@@ -198,7 +317,7 @@ pub(super) const TEMPLATE_REMEDY: &str = "add the name of a file in the folder o
 /// Renders one template.
 pub struct TemplateHandler {
     templates: Templates,
-    name: String,
+    source: Source,
 }
 
 impl TemplateHandler {
@@ -207,16 +326,30 @@ impl TemplateHandler {
     /// # Errors
     /// When the file does not exist or is not a template.
     pub fn new(templates: &Templates, name: &str) -> Result<Self, TemplateError> {
-        match templates.environment.get_template(name) {
-            Ok(_) => Ok(Self {
-                templates: templates.clone(),
-                name: name.to_owned(),
-            }),
-            Err(error) => Err(TemplateError {
-                file: templates.folder.join(name).display().to_string(),
+        let source = Source {
+            name: name.to_owned(),
+            text: None,
+            html: false,
+        };
+        Self::of(templates, source)
+    }
+
+    fn of(templates: &Templates, source: Source) -> Result<Self, TemplateError> {
+        let found = source.template(templates.environments.of(&source));
+        if let Err(error) = found.map(drop) {
+            let file = match source.text {
+                Some(_) => source.name,
+                None => templates.folder.join(source.name).display().to_string(),
+            };
+            return Err(TemplateError {
+                file,
                 problem: error.to_string(),
-            }),
+            });
         }
+        Ok(Self {
+            templates: templates.clone(),
+            source,
+        })
     }
 }
 
@@ -224,17 +357,21 @@ impl TemplateHandler {
     /// The rendered text. A template sees the tenant's overrides by name, as `overrides`, and the item as `item`, of which
     /// `data` and `previous` are seen by name too.
     pub(super) async fn render(&self, item: &Item) -> Result<String, HandlerError> {
-        let overrides = Value::Object(item.overrides().cloned().unwrap_or_default());
-        let (name, item) = (self.name.clone(), json!(item));
+        self.render_values(item.into()).await
+    }
+
+    /// The text that these values give.
+    pub(super) async fn render_values(&self, values: Values) -> Result<String, HandlerError> {
         if let Some(renderers) = &self.templates.renderers {
-            return renderers.render(&name, item, overrides).await;
+            return renderers.render(&self.source, values).await;
         }
-        let environment = Arc::clone(&self.templates.environment);
-        let text = spawn_blocking(move || rendered(&environment, &name, &item, &overrides)).await;
+        let environments = Arc::clone(&self.templates.environments);
+        let source = self.source.clone();
+        let text = spawn_blocking(move || rendered(&environments, &source, &values)).await;
         let text = text.unwrap_or_else(|error| {
             Err(format!(
                 "template `{}` cannot be rendered: {error}",
-                self.name
+                self.source.name
             ))
         });
         text.map_err(HandlerError::permanent)
@@ -252,7 +389,7 @@ impl PurposeHandler for TemplateHandler {
         }
         let text = self.render(item).await?;
         if text.trim().is_empty() {
-            let reason = format!("template `{}` gave an empty text", self.name);
+            let reason = format!("template `{}` gave an empty text", self.source.name);
             return Ok(Outcome::NothingToDo(reason));
         }
         Ok(json!({ "text": text }).into())
@@ -260,7 +397,8 @@ impl PurposeHandler for TemplateHandler {
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
         let overrides = &defaults.template_overrides;
-        unset_names(&self.templates.environment, &self.name, overrides)
+        let environment = self.templates.environments.of(&self.source);
+        unset_names(environment, &self.source, overrides)
     }
 }
 
@@ -449,6 +587,66 @@ mod tests {
                 .message
                 .contains("outside.j2")
         );
+    }
+
+    #[tokio::test]
+    async fn html_is_escaped_whatever_its_file_is_called_and_text_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("part.txt"), "{{ tone }}").unwrap();
+        std::fs::write(
+            folder.path().join("mail.j2"),
+            "{{ tone }}{% include 'part.txt' %}",
+        )
+        .unwrap();
+        let templates = Templates::in_folder(folder.path());
+        let hostile = item(json!({"tone": "<b onclick='x'>&"}));
+        let name = json!("mail.j2");
+        let html = templates.html_handler(&name).unwrap();
+        let escaped = "&lt;b onclick=&#x27;x&#x27;&gt;&amp;";
+        assert_eq!(html.render(&hostile).await.unwrap(), escaped.repeat(2));
+        let text = templates.handler(&name).unwrap();
+        assert_eq!(
+            text.render(&hostile).await.unwrap(),
+            "<b onclick='x'>&".repeat(2)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_template_may_stand_in_the_field_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("greeting.j2"), "Dear").unwrap();
+        let templates = Templates::in_folder(folder.path());
+        let of = |text: &str| templates.inline_handler("/purposes/a/subject", &json!(text));
+        let subject = of("{% include 'greeting.j2' %} {{ tone }} {{ item.tenant_id }}").unwrap();
+        let text = subject.render(&item(json!({"tone": "old"}))).await;
+        assert_eq!(text.unwrap(), "Dear old user123");
+        let error = subject.render(&item(json!({}))).await.unwrap_err();
+        assert!(
+            error.message.contains("/purposes/a/subject") && error.message.contains("`tone`"),
+            "{error}"
+        );
+        let none = Preference::default();
+        assert_eq!(subject.missing_parameters(&none), ["tone"]);
+        assert!(of("{% if %}").is_err());
+    }
+
+    #[test]
+    fn files_are_of_the_folder_and_small() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mail")).unwrap();
+        std::fs::write(folder.path().join("mail/logo.png"), [0xff; 10]).unwrap();
+        let templates = Templates::in_folder(folder.path());
+        assert_eq!(templates.file("mail/logo.png", 10).unwrap().len(), 10);
+        assert!(templates.file("mail/logo.png", 9).is_err());
+        for name in [
+            "",
+            "none.png",
+            "../mail/logo.png",
+            "/etc/hostname",
+            "mail/..",
+        ] {
+            assert!(templates.file(name, 10).is_err(), "{name}");
+        }
     }
 
     #[test]

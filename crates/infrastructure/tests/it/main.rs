@@ -8,6 +8,7 @@
 
 mod client_cache;
 mod contract;
+mod email;
 mod endpoint;
 mod misbehaving_servers;
 mod plain_server;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor, render};
 
 /// The actions there are.
-const ACTIONS: [&str; 12] = [
+const ACTIONS: [&str; 14] = [
     "pause",
     "resume",
     "trigger",
@@ -23,6 +23,8 @@ const ACTIONS: [&str; 12] = [
     "deliver_again",
     "acknowledge",
     "unacknowledge",
+    "suppress",
+    "unsuppress",
     "sign_out",
 ];
 

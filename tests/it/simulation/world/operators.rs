@@ -172,6 +172,7 @@ impl World {
             reader: store.inner.clone(),
             queue: store.clone(),
             operations: store.inner.clone(),
+            suppressions: store.inner.clone(),
             preferences: agent.config_database.clone(),
             item_source: Arc::new(MockItemSource::new()),
             jobs: self.around.jobs.clone(),

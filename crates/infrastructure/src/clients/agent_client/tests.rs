@@ -19,7 +19,6 @@ use axum::{
 use futures::stream;
 use punctual_application::{
     Actor, Operator, TriggerRequest,
-    ports::Clock,
     testing::{self, FakeStore, contract},
 };
 use punctual_domain::{ItemStatus, JobId, Zone};
@@ -87,8 +86,10 @@ async fn run(operator: &Operator, store: &FakeStore, status: ItemStatus) {
         allow_unknown: true,
     };
     let job = JobId::new("posts").unwrap();
-    let queued = operator.trigger(&Actor::from("a test"), None, &job, &request);
-    queued.await.unwrap();
+    operator
+        .trigger(&Actor::from("a test"), None, &job, &request)
+        .await
+        .unwrap();
     store.end_all(status, operator.clock.now()).await;
 }
 

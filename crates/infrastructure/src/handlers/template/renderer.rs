@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use super::{MAX_TEXT_BYTES, Sources, environment, rendered};
+use super::{Environments, MAX_TEXT_BYTES, Source, Sources, Values, rendered};
 
 /// The first argument of a program that is to [render](serve) and do nothing else.
 pub const RENDERER: &str = "render-templates";
@@ -40,7 +40,7 @@ pub fn render_in(program: PathBuf) {
 /// What is asked of a process, one JSON line each. The first line holds the templates.
 #[derive(Serialize, Deserialize)]
 struct Request {
-    template: String,
+    source: Source,
     item: Value,
     overrides: Value,
 }
@@ -62,18 +62,17 @@ pub fn serve() -> io::Result<()> {
     let Some(sources) = lines.next() else {
         return Ok(());
     };
-    let environment = environment(Arc::new(serde_json::from_str(&sources?)?));
+    let environments = Environments::new(Arc::new(serde_json::from_str(&sources?)?));
     writeln!(output, "ready")?;
     for line in lines {
         let line = line?;
         let request: Request = serde_json::from_str(&line)?;
         let _ = watched.send(true);
-        let answer = rendered(
-            &environment,
-            &request.template,
-            &request.item,
-            &request.overrides,
-        );
+        let values = Values {
+            item: request.item,
+            overrides: request.overrides,
+        };
+        let answer = rendered(&environments, &request.source, &values);
         let _ = watched.send(false);
         serde_json::to_writer(&mut output, &answer)?;
         writeln!(output)?;
@@ -167,10 +166,10 @@ impl Renderers {
 
     pub(super) async fn render(
         &self,
-        template: &str,
-        item: Value,
-        overrides: Value,
+        source: &Source,
+        values: Values,
     ) -> Result<String, HandlerError> {
+        let template = &*source.name;
         let is_heavy = lock(&self.heavy).contains(template);
         let _heavy_place = if is_heavy {
             self.heavy_place.acquire().await.ok()
@@ -179,9 +178,9 @@ impl Renderers {
         };
         let _place = self.places.acquire().await.ok();
         let request = Request {
-            template: template.to_owned(),
-            item,
-            overrides,
+            source: source.clone(),
+            item: values.item,
+            overrides: values.overrides,
         };
         let request = serde_json::to_string(&request).map_err(|error| {
             HandlerError::permanent(format!("the item cannot be written as JSON: {error}"))

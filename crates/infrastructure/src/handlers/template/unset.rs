@@ -9,7 +9,7 @@ use minijinja::{
 };
 use serde_json::Map;
 
-use super::BoundedWriter;
+use super::{BoundedWriter, Source};
 
 /// Names found in one template, at most.
 const MAX_NAMES: usize = 20;
@@ -44,11 +44,11 @@ impl Object for Unknown {
 /// The names that the template uses whatever the item is, and that neither `overrides` nor the item set.
 pub(super) fn unset_names(
     environment: &Environment<'_>,
-    template: &str,
+    source: &Source,
     overrides: &Map<String, serde_json::Value>,
 ) -> Vec<String> {
     let mut found = Vec::new();
-    while let Some(name) = first_unset(environment, template, overrides, &found)
+    while let Some(name) = first_unset(environment, source, overrides, &found)
         && !found.contains(&name)
         && found.len() < MAX_NAMES
     {
@@ -60,7 +60,7 @@ pub(super) fn unset_names(
 /// The name that ends the rendering because it is not set, when those found before are.
 fn first_unset(
     environment: &Environment<'_>,
-    template: &str,
+    source: &Source,
     overrides: &Map<String, serde_json::Value>,
     found: &[String],
 ) -> Option<String> {
@@ -69,8 +69,8 @@ fn first_unset(
     let known = context! { overrides => Serde(overrides) };
     let item = context! { item => unknown(), data => unknown(), previous => unknown() };
     let values = merge_maps([Value::from(Serde(overrides)), known, found, item]);
-    let rendered = environment
-        .get_template(template)
+    let rendered = source
+        .template(environment)
         .and_then(|template| template.render_captured_to(values, BoundedWriter(Vec::new())));
     let error = rendered.err()?;
     // An error in an included template is the cause of another one.
@@ -87,8 +87,12 @@ fn first_unset(
     // The engine says: `colours.main` is undefined.
     let (_, name) = cause.detail()?.split_once('`')?;
     let (name, _) = name.split_once('`')?;
-    let place = environment.get_template(cause.name()?).ok()?;
-    let from_outside = place.undeclared_variables(false).contains(root(name));
+    let place = match cause.name()? {
+        own if own == source.name => source.template(environment),
+        included => environment.get_template(included),
+    };
+    let from_outside = place.ok()?.undeclared_variables(false);
+    let from_outside = from_outside.contains(root(name));
     from_outside.then(|| name.to_owned())
 }
 
@@ -109,11 +113,13 @@ mod tests {
         std::fs::write(folder.path().join("t.j2"), template).unwrap();
         std::fs::write(folder.path().join("part.j2"), "{{ brand }}").unwrap();
         let templates = Templates::in_folder(folder.path());
-        unset_names(
-            &templates.environment,
-            "t.j2",
-            overrides.as_object().unwrap(),
-        )
+        let source = Source {
+            name: "t.j2".to_owned(),
+            text: None,
+            html: false,
+        };
+        let environment = templates.environments.of(&source);
+        unset_names(environment, &source, overrides.as_object().unwrap())
     }
 
     #[test]

@@ -12,7 +12,7 @@ const MAX_KEYS: usize = 20;
 
 /// Keys that sign links. The first one signs, all are accepted.
 #[derive(Debug, Clone)]
-pub(crate) struct LinkKeys(Arc<[LinkKey]>);
+pub struct LinkKeys(Arc<[LinkKey]>);
 
 #[derive(Debug, Clone)]
 pub(super) struct LinkKey {
@@ -25,7 +25,7 @@ impl LinkKeys {
     ///
     /// # Errors
     /// What is wrong with which key, without its secret.
-    pub(crate) fn parse(text: &SecretString) -> Result<Self, String> {
+    pub fn parse(text: &SecretString) -> Result<Self, String> {
         let mut keys: Vec<LinkKey> = Vec::new();
         for (entry, number) in text.expose_secret().split(',').zip(1..) {
             if number > MAX_KEYS {
@@ -67,7 +67,8 @@ impl LinkKeys {
     }
 
     /// One key.
-    pub(super) fn one(id: &str, secret: SecretString) -> Self {
+    #[must_use]
+    pub fn one(id: &str, secret: SecretString) -> Self {
         let id = id.to_owned();
         Self([LinkKey { id, secret }].into())
     }

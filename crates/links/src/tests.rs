@@ -1,5 +1,5 @@
 use jsonwebtoken::jwk;
-use punctual_domain::FeatureType;
+use punctual_domain::{FeatureType, TenantId};
 use serde_json::{Value, json};
 
 use super::{claims::MAX_FEATURES, *};

@@ -4,12 +4,12 @@ use chrono::TimeDelta;
 use punctual_domain::{FeatureType, LanguageTag, TenantId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Features that a link may name.
-pub(crate) const MAX_FEATURES: usize = 20;
+/// Number of features that a link may name at most.
+pub const MAX_FEATURES: usize = 20;
 const MAX_ID_LENGTH: usize = 128;
 
 /// The claims of a token.
-pub(crate) trait Claims: Serialize + DeserializeOwned + Clone {
+pub trait Claims: Serialize + DeserializeOwned + Clone {
     /// The claim `aud`: which purpose the token is for.
     const AUDIENCE: &'static str;
     /// How long a token is valid at most, from now on.
@@ -25,7 +25,7 @@ pub(crate) trait Claims: Serialize + DeserializeOwned + Clone {
     try_from = "Option<Vec<FeatureType>>",
     into = "Option<Vec<FeatureType>>"
 )]
-pub(crate) enum Features {
+pub enum Features {
     /// All there are.
     #[default]
     All,
@@ -35,7 +35,8 @@ pub(crate) enum Features {
 
 impl Features {
     /// Whether a link with these features gives access to `feature`.
-    pub(crate) fn contain(&self, feature: &str) -> bool {
+    #[must_use]
+    pub fn contain(&self, feature: &str) -> bool {
         match self {
             Self::All => true,
             Self::Only(features) => features.iter().any(|known| known.as_str() == feature),
@@ -43,7 +44,8 @@ impl Features {
     }
 
     /// The feature, where there is one alone.
-    pub(crate) fn only_one(&self) -> Option<&FeatureType> {
+    #[must_use]
+    pub fn only_one(&self) -> Option<&FeatureType> {
         match self {
             Self::Only(features) if features.len() == 1 => features.first(),
             _ => None,
@@ -81,17 +83,19 @@ impl From<Features> for Option<Vec<FeatureType>> {
     }
 }
 
-/// The id of a token.
+/// The id of a token, 1 to 128 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct TokenId(String);
+pub struct TokenId(String);
 
 impl TokenId {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self(uuid::Uuid::new_v4().simple().to_string())
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -111,27 +115,34 @@ impl TryFrom<String> for TokenId {
 /// Of a link that opens the pages, made by the service or by a product.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LinkClaims {
-    pub(crate) aud: String,
+pub struct LinkClaims {
+    /// The purpose: [`Claims::AUDIENCE`].
+    pub aud: String,
     /// The tenant.
-    pub(crate) sub: TenantId,
+    pub sub: TenantId,
+    /// The features that it gives access to.
     #[serde(default, skip_serializing_if = "Features::is_all")]
-    pub(crate) features: Features,
+    pub features: Features,
+    /// The language of the pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) locale: Option<LanguageTag>,
-    pub(crate) exp: i64,
+    pub locale: Option<LanguageTag>,
+    /// When it ends, in seconds since 1970.
+    pub exp: i64,
+    /// The id of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) jti: Option<TokenId>,
+    pub jti: Option<TokenId>,
     /// Whether it opens a session once only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) once: bool,
+    pub once: bool,
+    /// From when on it is valid, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) nbf: Option<i64>,
-    // Libraries add these by themselves; they decide nothing.
+    pub nbf: Option<i64>,
+    /// When it was signed; it decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) iat: Option<i64>,
+    pub iat: Option<i64>,
+    /// Who signed it; it decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) iss: Option<String>,
+    pub iss: Option<String>,
 }
 
 impl Claims for LinkClaims {
@@ -144,8 +155,9 @@ impl Claims for LinkClaims {
 }
 
 impl LinkClaims {
-    /// Of a link that the service makes.
-    pub(crate) fn new(tenant: TenantId, features: Features, exp: i64) -> Self {
+    /// Of a link that the service makes, which ends `exp` seconds after 1970.
+    #[must_use]
+    pub fn new(tenant: TenantId, features: Features, exp: i64) -> Self {
         Self {
             aud: Self::AUDIENCE.to_owned(),
             sub: tenant,
@@ -164,16 +176,21 @@ impl LinkClaims {
 /// Of the cookie of a visitor whom a link has let in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SessionClaims {
-    pub(crate) aud: String,
-    pub(crate) sub: TenantId,
+pub struct SessionClaims {
+    /// The purpose: [`Claims::AUDIENCE`].
+    pub aud: String,
+    /// The tenant.
+    pub sub: TenantId,
+    /// The features that it gives access to.
     #[serde(default, skip_serializing_if = "Features::is_all")]
-    pub(crate) features: Features,
+    pub features: Features,
+    /// The language of the pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) locale: Option<LanguageTag>,
-    pub(crate) exp: i64,
+    pub locale: Option<LanguageTag>,
+    /// When it ends, in seconds since 1970.
+    pub exp: i64,
     /// Differs from session to session, also of one link.
-    pub(crate) jti: TokenId,
+    pub jti: TokenId,
 }
 
 impl Claims for SessionClaims {
@@ -187,7 +204,8 @@ impl Claims for SessionClaims {
 
 impl SessionClaims {
     /// Of a session that a link opens. It ends with the link.
-    pub(crate) fn of(link: LinkClaims) -> Self {
+    #[must_use]
+    pub fn of(link: LinkClaims) -> Self {
         Self {
             aud: Self::AUDIENCE.to_owned(),
             sub: link.sub,
@@ -202,22 +220,30 @@ impl SessionClaims {
 /// Of a link of an e-mail that switches one feature off.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct UnsubscribeClaims {
-    pub(crate) aud: String,
+pub struct UnsubscribeClaims {
+    /// The purpose: [`Claims::AUDIENCE`].
+    pub aud: String,
     /// The tenant.
-    pub(crate) sub: TenantId,
-    pub(crate) feature: FeatureType,
+    pub sub: TenantId,
+    /// The feature that it switches off.
+    pub feature: FeatureType,
+    /// The language of the page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) locale: Option<LanguageTag>,
-    pub(crate) exp: i64,
+    pub locale: Option<LanguageTag>,
+    /// When it ends, in seconds since 1970.
+    pub exp: i64,
+    /// The id of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) jti: Option<TokenId>,
+    pub jti: Option<TokenId>,
+    /// From when on it is valid, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) nbf: Option<i64>,
+    pub nbf: Option<i64>,
+    /// When it was signed; it decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) iat: Option<i64>,
+    pub iat: Option<i64>,
+    /// Who signed it; it decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) iss: Option<String>,
+    pub iss: Option<String>,
 }
 
 impl Claims for UnsubscribeClaims {
@@ -231,8 +257,12 @@ impl Claims for UnsubscribeClaims {
 }
 
 impl UnsubscribeClaims {
-    /// Of a link that the service makes.
-    pub(crate) fn new(tenant: TenantId, feature: FeatureType, exp: i64) -> Self {
+    /// How long a link of an e-mail works.
+    pub const LIFETIME: TimeDelta = TimeDelta::days(366);
+
+    /// Of a link of an e-mail, which ends `exp` seconds after 1970.
+    #[must_use]
+    pub fn new(tenant: TenantId, feature: FeatureType, exp: i64) -> Self {
         Self {
             aud: Self::AUDIENCE.to_owned(),
             sub: tenant,
