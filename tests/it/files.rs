@@ -452,7 +452,7 @@ fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
         (
             true,
             "/jobs/0/data",
-            json!({"url": "https://shop.example/users/{tenant_id}/activity?since={previous.finished_at}", "items": "/data",
+            json!({"url": "https://shop.example/users/{tenant_id}/activity?since={previous.scheduled_at}&until={scheduled_at}", "items": "/data",
                 "api_key_env": "SHOP_KEY", "timeout_ms": 5000, "on_empty": "run", "concurrency": 8,
                 "requests_per_minute": 600, "allow_private_addresses": false}),
         ),
@@ -461,7 +461,21 @@ fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
             "/jobs/0/data",
             json!({"url": "https://shop.example/activity?job={job_id}&run={occurrence}", "per": "chunk"}),
         ),
-        (true, "/jobs/0/data", json!({"url": "https://shop.example"})),
+        (
+            true,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example", "per": "chunk"}),
+        ),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example"}),
+        ),
+        (
+            false,
+            "/jobs/0/data",
+            json!({"url": "https://shop.example/?since={previous.scheduled_at}", "per": "tenant"}),
+        ),
         (
             false,
             "/jobs/0/data",

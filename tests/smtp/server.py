@@ -5,7 +5,9 @@ there when both are whole. The part of a recipient's address before the `@` says
   rcpt.550.5.1.1   answers so to the recipient, and names the address
   data.451.4.3.0   answers so to the e-mail
   slow             answers to the recipient after a minute
-  cut              closes the connection in the middle of the e-mail
+  hangup           closes the connection instead of an answer to the recipient
+  cut              takes the e-mail, and closes the connection instead of an answer
+  mute             takes the e-mail, and answers after a minute
 """
 
 import argparse
@@ -42,6 +44,8 @@ class Mailbox:
     async def handle_RCPT(self, server, session, envelope, address, rcpt_options):
         if address.startswith("slow@"):
             await asyncio.sleep(60)
+        if address.startswith("hangup@"):
+            server.transport.abort()
         answer = scripted("rcpt", address)
         if answer is None:
             envelope.rcpt_tos.append(address)
@@ -49,9 +53,6 @@ class Mailbox:
 
     async def handle_DATA(self, server, session, envelope):
         address = envelope.rcpt_tos[0]
-        if address.startswith("cut@"):
-            server.transport.abort()
-            return "451 cut"
         answer = scripted("data", address)
         if answer is not None:
             return answer
@@ -63,6 +64,10 @@ class Mailbox:
             tls = session.ssl is not None or options.implicit
             json.dump({"from": envelope.mail_from, "to": envelope.rcpt_tos, "tls": tls, "peer": session.peer[1]}, file)
         os.rename(f"{name}.tmp", f"{name}.json")
+        if address.startswith("cut@"):
+            server.transport.abort()
+        if address.startswith("mute@"):
+            await asyncio.sleep(60)
         return "250 2.0.0 taken"
 
 

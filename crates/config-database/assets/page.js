@@ -64,16 +64,26 @@ if (form) {
   showWhatMatters();
   offerAnother();
 
-  // What has run comes after the page: what knows it may be slow or gone.
+  // What has run comes after the page: an agent may be slow or unavailable. Where it cannot be shown, the button tries again.
   const past = document.getElementById("past-runs");
   if (past) {
+    const button = form.querySelector("[value=past-runs]");
     const load = async () => {
-      const response = await fetch(past.dataset.url);
-      if (!response.ok || response.redirected) throw new Error(response.status);
-      past.innerHTML = await response.text();
+      past.ariaBusy = "true";
+      past.textContent = past.dataset.loading;
+      try {
+        const response = await fetch(past.dataset.url);
+        if (!response.ok || response.redirected) throw new Error(response.status);
+        past.innerHTML = await response.text();
+      } catch { past.textContent = past.dataset.failed; }
+      past.ariaBusy = "false";
+      button.parentElement.classList.toggle("when-plain", Boolean(past.querySelector("[data-known]")));
     };
-    past.textContent = past.dataset.loading;
-    load().catch(() => { past.textContent = past.dataset.failed; });
+    button.addEventListener("click", (event) => {
+      event.preventDefault();
+      if (past.ariaBusy !== "true") load();
+    });
+    load();
   }
 
   // What was sent when the session had ended is here again when the form is opened anew in this tab.

@@ -228,8 +228,8 @@ runs-in-zone = { $when } ({ $zone })
 
 past-title = Past runs
 past-show = Show past runs
-past-loading = Loading …
-past-none = Nothing in the last three months.
+past-loading = Loading…
+past-none = No past runs to show.
 past-unavailable = Past runs can't be shown at the moment.
 # $when is a date and time, such as "Tuesday, 24 November 2026 at 09:00". What follows says how the run of that time has ended.
 past-done = { $when } — done

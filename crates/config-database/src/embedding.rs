@@ -68,7 +68,7 @@ pub struct Embedding {
     pub(crate) link_keys: Option<LinkKeys>,
     pub(crate) public_url: Option<PublicUrl>,
     pub(crate) logo: Option<Logo>,
-    /// `None`: what has run is not known.
+    /// `None`: the pages show no past runs.
     pub(crate) past_runs: Option<PastRuns>,
     name: Option<String>,
 }
@@ -107,7 +107,8 @@ impl Embedding {
     }
 
     /// The same, whose pages show what has run for the tenant, as `history` knows it, for the features that allow it
-    /// (`show_runs`). Pages wait for it for two seconds at most, eight at once.
+    /// (`show_runs`). Pages wait for it for two seconds and a half at most, eight at once; after a failure none asks
+    /// for three seconds.
     #[must_use]
     pub fn with_run_history(mut self, history: Arc<dyn RunHistory>) -> Self {
         self.past_runs = Some(PastRuns::new(history));

@@ -1,25 +1,43 @@
-//! What has run for a tenant, for the page of a feature that allows it. What knows it, such as an agent on another machine, may be
-//! slow or gone: a page waits for it for a short time only, few pages at once, and says so where it is not known.
+//! What has run for a tenant, for the page of a feature that allows it. An agent may be slow or unavailable: a page waits for it for a short
+//! time only, few pages at once, and says so where it is not known. After a failure none asks for a moment.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use punctual_application::ports::{PastRun, RunHistory};
 use punctual_domain::{FeatureType, TenantId};
-use tokio::sync::Semaphore;
-use tracing::warn;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tracing::{info, warn};
 
 /// Runs that a page shows.
 const MAX_RUNS: u32 = 10;
-/// How long a page waits.
+/// How long a page waits for its turn.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+/// How long it waits for an answer then. A client of agents gives up before, and says which agent it is.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Pages that ask at once; others wait for one of them within their time.
+/// Pages that ask at once.
 const MAX_CALLS: usize = 8;
+/// How long none asks after a failure.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// What has run for tenants.
 #[derive(Clone)]
 pub(crate) struct PastRuns {
     history: Arc<dyn RunHistory>,
     calls: Arc<Semaphore>,
+    failing: Arc<Mutex<Option<Failing>>>,
+}
+
+/// The last failure since the last answer.
+struct Failing {
+    reason: String,
+    asks_again: Instant,
 }
 
 impl fmt::Debug for PastRuns {
@@ -33,6 +51,7 @@ impl PastRuns {
         Self {
             history,
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            failing: Arc::default(),
         }
     }
 
@@ -42,24 +61,55 @@ impl PastRuns {
         tenant: &TenantId,
         feature: &FeatureType,
     ) -> Option<Vec<PastRun>> {
-        let asked = async {
-            // It is never closed.
-            let _call = self.calls.acquire().await.ok();
-            self.history.past_runs(tenant, feature, MAX_RUNS).await
+        if self.pauses() {
+            return None;
+        }
+        let Ok(turn) = timeout(MAX_WAIT, self.calls.acquire()).await else {
+            self.failed(format!("{MAX_CALLS} calls under way"), Duration::ZERO);
+            return None;
         };
-        match tokio::time::timeout(TIMEOUT, asked).await {
+        // The semaphore is never closed.
+        let _turn = turn.ok();
+        let asked = self.history.past_runs(tenant, feature, MAX_RUNS);
+        match timeout(TIMEOUT, asked).await {
             Ok(Ok(mut runs)) => {
+                self.answered();
                 runs.truncate(MAX_RUNS as usize);
                 Some(runs)
             }
             Ok(Err(error)) => {
-                warn!(%feature, %error, "Failed to read past runs: {error}");
+                self.failed(error.to_string(), PAUSE);
                 None
             }
             Err(_) => {
-                warn!(%feature, "Failed to read past runs: no answer in {} s", TIMEOUT.as_secs());
+                self.failed(format!("no answer in {} s", TIMEOUT.as_secs()), PAUSE);
                 None
             }
+        }
+    }
+
+    fn pauses(&self) -> bool {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = failing.as_ref();
+        failing.is_some_and(|failing| Instant::now() < failing.asks_again)
+    }
+
+    /// Notes a failure, after which none asks for so long. Of the same one again the log says nothing.
+    fn failed(&self, reason: String, pause: Duration) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = failing.take();
+        if before.as_ref().is_none_or(|before| before.reason != reason) {
+            warn!(reason, "Failed to read past runs: {reason}");
+        }
+        let asks_again = Instant::now() + pause;
+        let asks_again = before.map_or(asks_again, |before| before.asks_again.max(asks_again));
+        *failing = Some(Failing { reason, asks_again });
+    }
+
+    fn answered(&self) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if failing.take().is_some() {
+            info!("Past runs can be read again");
         }
     }
 }
@@ -94,15 +144,19 @@ mod tests {
     async fn however_many_pages_ask_none_waits_longer_than_its_time() {
         let past_runs = PastRuns::new(Arc::new(Silent));
         let (ann, posts) = subject();
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let all = (0..3 * MAX_CALLS).map(|_| past_runs.of(&ann, &posts));
         let answers = futures::future::join_all(all).await;
         assert!(answers.iter().all(Option::is_none));
         assert_eq!(began.elapsed().as_secs(), TIMEOUT.as_secs());
         assert_eq!(past_runs.calls.available_permits(), MAX_CALLS);
+        // And for a moment none waits at all.
+        let began = Instant::now();
+        assert_eq!(past_runs.of(&ann, &posts).await, None);
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_fails_is_not_taken_for_nothing() {
         let history = Arc::new(FakeRunHistory::default());
         let past_runs = PastRuns::new(history.clone());
@@ -110,5 +164,10 @@ mod tests {
         assert_eq!(past_runs.of(&ann, &posts).await, Some(Vec::new()));
         history.set_down(true);
         assert_eq!(past_runs.of(&ann, &posts).await, None);
+        // It is asked again after a moment.
+        history.set_down(false);
+        assert_eq!(past_runs.of(&ann, &posts).await, None);
+        tokio::time::advance(PAUSE).await;
+        assert_eq!(past_runs.of(&ann, &posts).await, Some(Vec::new()));
     }
 }

@@ -18,8 +18,8 @@ pub(crate) const PROFILE: &str = "profile";
 const MAX_CONFIG_BYTES: usize = 512 * 1024;
 /// Largest configuration under another key than `feature_preferences`.
 const MAX_OTHER_CONFIG_BYTES: usize = 32 * 1024;
-/// Features of one tenant, beside those that are switched off and say nothing else: whatever is stored, there is room to switch
-/// off what is not.
+/// Features of one tenant; and as many again that are switched off and say nothing else, so that there is room to switch off what
+/// is not stored.
 const MAX_FEATURES: usize = 100;
 
 /// Where the value stands in what is sent.
@@ -35,8 +35,12 @@ pub(crate) struct CheckedConfig {
     pub(crate) problems: BTreeMap<String, String>,
 }
 
-/// Checks the `config_value` of a configuration.
-pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, FieldErrors> {
+/// Checks the `config_value` of a configuration that takes the place of `stored`.
+pub(crate) fn check(
+    config_key: &str,
+    value: Value,
+    stored: &Map<String, Value>,
+) -> Result<CheckedConfig, FieldErrors> {
     let preferences = config_key == FEATURE_PREFERENCES;
     let longest = if preferences {
         MAX_CONFIG_BYTES
@@ -61,7 +65,7 @@ pub(crate) fn check(config_key: &str, value: Value) -> Result<CheckedConfig, Fie
         errors.extend(check_locale(&value));
     }
     let features = if preferences {
-        check_features(&value, &mut errors)
+        check_features(&value, stored, &mut errors)
     } else {
         Vec::new()
     };
@@ -87,22 +91,38 @@ pub(crate) fn of_preference(mut errors: FieldErrors, feature: &FeatureType) -> F
     errors
 }
 
-/// Checks how large the preferences of a tenant are, and how many.
-pub(crate) fn check_limits(preferences: &Map<String, Value>) -> Result<(), FieldErrors> {
+/// Checks how large the preferences of a tenant are, and how many, where they take the place of `stored`.
+pub(crate) fn check_limits(
+    preferences: &Map<String, Value>,
+    stored: &Map<String, Value>,
+) -> Result<(), FieldErrors> {
     match check_size(preferences, POINTER, MAX_CONFIG_BYTES) {
         Some(too_large) => Err(too_large.into()),
-        None => check_count(preferences),
+        None => check_count(preferences, stored),
     }
 }
 
-fn check_count(preferences: &Map<String, Value>) -> Result<(), FieldErrors> {
-    let count = preferences.values().filter(|one| !is_only_off(one)).count();
-    if count <= MAX_FEATURES {
+/// Links that unsubscribe may have stored more that are only switched off: as many as there are may stay.
+fn check_count(
+    preferences: &Map<String, Value>,
+    stored: &Map<String, Value>,
+) -> Result<(), FieldErrors> {
+    let only_off = |of: &Map<String, Value>| of.values().filter(|one| is_only_off(one)).count();
+    let off = only_off(preferences);
+    let others = preferences.len() - off;
+    let (problem, remedy) = if others > MAX_FEATURES {
+        (
+            format!("has {others} features"),
+            format!("keep at most {MAX_FEATURES} of them, beside those that are only switched off"),
+        )
+    } else if off > MAX_FEATURES.max(only_off(stored)) {
+        (
+            format!("has {off} features that are only switched off"),
+            format!("keep at most {MAX_FEATURES} of them"),
+        )
+    } else {
         return Ok(());
-    }
-    let problem = format!("has {count} features");
-    let remedy =
-        format!("keep at most {MAX_FEATURES} of them, beside those that are only switched off");
+    };
     Err(Invalid::new(problem, remedy).at(POINTER, None).into())
 }
 
@@ -129,10 +149,11 @@ fn check_locale(profile: &Map<String, Value>) -> Option<FieldError> {
 
 fn check_features(
     preferences: &Map<String, Value>,
+    stored: &Map<String, Value>,
     errors: &mut Vec<FieldError>,
 ) -> Vec<(FeatureType, bool)> {
     let mut features = Vec::new();
-    if let Err(FieldErrors(too_many)) = check_count(preferences) {
+    if let Err(FieldErrors(too_many)) = check_count(preferences, stored) {
         errors.extend(too_many);
         return features;
     }

@@ -88,6 +88,7 @@ impl Project {
                 Work::Fixed { .. } => errors.extend(self.failing(job, &pointer)),
                 Work::Preferences { defaults, .. } => {
                     warnings.extend(without_frequency(defaults, &pointer));
+                    warnings.extend(hidden_overrides(defaults, &pointer));
                     warnings.extend(self.failing_by_default(job, defaults, &pointer));
                 }
             }
@@ -153,6 +154,20 @@ fn without_frequency(defaults: &Preference, pointer: &str) -> Option<FieldError>
         let place = format!("{pointer}/default_preferences/frequency");
         Invalid::new(problem, remedy).at(place, None)
     })
+}
+
+/// Defaults that templates do not see by their names: these stand for the item's data and its last run.
+fn hidden_overrides(defaults: &Preference, pointer: &str) -> Vec<FieldError> {
+    let hidden = ["data", "previous"]
+        .into_iter()
+        .filter(|name| defaults.template_overrides.contains_key(*name));
+    let warning = |name: &str| {
+        let problem = format!("is hidden in templates, where `{name}` is that of the item");
+        let remedy = format!("give it another name, or write `overrides.{name}`");
+        let place = format!("{pointer}/default_preferences/template_overrides/{name}");
+        Invalid::new(problem, remedy).at(place, None)
+    };
+    hidden.map(warning).collect()
 }
 
 /// Names as code, separated by commas.

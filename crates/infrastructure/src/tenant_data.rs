@@ -1,6 +1,6 @@
 //! Tenants' own data at URLs: one `GET` for a tenant, or one `POST` of up to 500 ids whose answer is an object by tenant.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_application::ports::{HandlerError, TenantAnswers, TenantData};
@@ -10,6 +10,7 @@ use punctual_domain::{
 use reqwest::Client;
 use secrecy::ExposeSecret;
 use serde_json::Value;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
     environment::{secret, secret_in},
@@ -24,6 +25,10 @@ const MAX_TIMEOUT: Duration = Duration::from_mins(10);
 const MAX_BYTES_PER_TENANT: usize = 256 * 1024;
 /// One answer, in bytes, however many tenants it is for.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// From so many bytes on, an answer is large: it is parsed where it holds up nothing else.
+const LARGE: usize = 1024 * 1024;
+/// Large answers that are in memory at one time; the calls of others wait for their bodies.
+const MAX_LARGE: usize = 8;
 /// Deepest nesting of the data.
 const MAX_DEPTH: usize = 64;
 
@@ -33,6 +38,8 @@ pub struct HttpTenantData {
     /// For URLs that may lead to private addresses, and for all others.
     private: Client,
     public: Client,
+    /// Permits of large answers. Clones share them.
+    large: Arc<Semaphore>,
 }
 
 impl HttpTenantData {
@@ -45,6 +52,7 @@ impl HttpTenantData {
         Ok(Self {
             private: client(true)?,
             public: client(false)?,
+            large: Arc::new(Semaphore::new(MAX_LARGE)),
         })
     }
 }
@@ -86,6 +94,13 @@ impl TenantData for HttpTenantData {
         let response = spans::call(call).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let limit = MAX_BYTES.min(request.tenants.len().max(1) * MAX_BYTES_PER_TENANT);
+        // An answer without a length, such as a compressed one, may be of any length.
+        let length = response.content_length().unwrap_or(u64::MAX);
+        let _permit = if limit.min(usize::try_from(length).unwrap_or(usize::MAX)) > LARGE {
+            self.large.acquire().await.ok()
+        } else {
+            None
+        };
         let (answer, longer) = body(response, limit).await.map_err(unanswered)?;
         let answer = without_key(answer, key.as_ref());
         if !status.is_success() {
@@ -97,13 +112,23 @@ impl TenantData for HttpTenantData {
             let message = format!("{host} answered more than {limit} KiB");
             return Err(HandlerError::permanent(message));
         }
-        let answers = match http.per {
-            _ if answer.trim_ascii().is_empty() => Ok(TenantAnswers::new()),
-            DataPer::Tenant => of_one(&answer, http, request),
-            DataPer::Chunk => of_many(&answer, http, request),
+        let answers = if answer.len() > LARGE {
+            let (http, request) = (http.clone(), request.clone());
+            spawn_blocking(move || parsed(&answer, &http, &request)).await?
+        } else {
+            parsed(&answer, http, request)
         };
         answers
             .map_err(|problem| HandlerError::retryable(format!("the answer of {host} {problem}")))
+    }
+}
+
+/// The data of each tenant in an answer.
+fn parsed(answer: &[u8], http: &HttpData, request: &DataRequest) -> Result<TenantAnswers, String> {
+    match http.per {
+        _ if answer.trim_ascii().is_empty() => Ok(TenantAnswers::new()),
+        DataPer::Tenant => of_one(answer, http, request),
+        DataPer::Chunk => of_many(answer, http, request),
     }
 }
 

@@ -186,11 +186,12 @@ if (asOf && (live || parts.length)) {
   };
 
   // Reads this page again and patches its live parts. While it is being read: once more afterwards.
-  let reading = false, readAgain = false;
+  let reading = false, readAgain = false, nextRead;
   const refresh = async () => {
     if (!parts.length || trouble === "ended") return;
     if (reading) { readAgain = true; return; }
     reading = true;
+    clearTimeout(nextRead);
     let failed = null;
     try {
       const response = await fetch(page, { headers: { Accept: "text/html", "Punctual-Refresh": "1" } });
@@ -212,9 +213,11 @@ if (asOf && (live || parts.length)) {
       }
     } catch { failed = "there was no answer"; }
     reading = false;
+    // Until the page can be read, this is the one that reads it again.
     if (failed) {
       say("unread", `What has changed cannot be read: ${failed}; trying again.`);
-      if (!document.hidden) setTimeout(refresh, 5_000);
+      readAgain = false;
+      if (!document.hidden) nextRead = setTimeout(refresh, 5_000);
     } else if (readAgain) {
       readAgain = false;
       refresh();
@@ -242,7 +245,7 @@ if (asOf && (live || parts.length)) {
       over("failed");
       // Of the overview the live part was read for this; of other pages, what tells that they have changed.
       if (live && !trouble) received(event.lastEventId);
-      if (Date.now() - (live ? partsRead : shown) > OLD) refresh();
+      if (trouble !== "unread" && Date.now() - (live ? partsRead : shown) > OLD) refresh();
     });
     own.addEventListener("failed", () => {
       hear();
@@ -251,14 +254,18 @@ if (asOf && (live || parts.length)) {
     own.onmessage = (event) => {
       hear();
       over("failed");
-      if (!live) { refresh(); return; }
+      if (!live) {
+        if (trouble !== "unread") refresh();
+        return;
+      }
       const next = document.createElement("div");
       next.innerHTML = event.data;
       showTimes(next);
       patchChildren(live, next);
       const wrong = Number(live.querySelector("[data-wrong]").dataset.wrong);
       document.title = (wrong ? `(${wrong}) ` : "") + title;
-      if (trouble !== "unread") received(event.lastEventId);
+      if (trouble === "unread") return;
+      received(event.lastEventId);
       if (aheadNow() !== ahead || Date.now() - partsRead > OLD) {
         ahead = aheadNow();
         refresh();

@@ -1,4 +1,4 @@
-//! Runs what fell due on dates that have passed and has neither succeeded nor failed.
+//! Runs what fell due on dates that have passed and has not succeeded, failed or had nothing to do.
 
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use super::{
     problem::{AnyProblem, Problem},
 };
 
-/// Queues, or counts, the items of past dates that have neither succeeded nor failed.
+/// Queues, or counts, the items of past dates that have not succeeded, failed or had nothing to do.
 #[utoipa::path(post, path = "/jobs/{job_id}/backfill", params(("job_id" = String, Path, description = "The job"), ("Idempotency-Key" = Option<String>, Header, description = "Repeating the call with this key within 24 hours queues nothing twice")), request_body(content = BackfillRequest, description = "`{\"from\": DATE, \"to\": DATE, \"tenants\": [ID, …], \"preview\": true}`; without `tenants`, or with `\"all\": true`, for all; `\"allow_unknown\": true` also runs for named tenants without a stored preference"), responses(
     (status = 200, body = BackfillReport, description = "With `preview`: the items that would run"),
     (status = 202, body = BackfillReport, description = "The queued backfill"),

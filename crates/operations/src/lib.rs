@@ -23,12 +23,12 @@ mod suppressions;
 mod tenants;
 mod whole_unions;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
     extract::{FromRequestParts, Query, Request},
-    http::{Uri, request::Parts},
+    http::{HeaderMap, Uri, header::HOST, request::Parts, uri::Authority},
     middleware,
     routing::get,
 };
@@ -95,7 +95,8 @@ pub struct Operations {
     /// How they speak of the program.
     pub words: Words,
     /// Address of the Config Database, whose pages show the preferences of tenants: `http` or `https`, for the browsers of operators.
-    /// Names, passwords and queries in it are left out. `None`, or another address: the pages do not link there.
+    /// Names, passwords, queries and the path of the API in it are left out. `None`, or another address: the pages do not link there;
+    /// to a loopback address they do only where they are shown at one.
     pub config_database: Option<String>,
 }
 
@@ -247,9 +248,24 @@ fn public_address(address: &str) -> Option<Arc<str>> {
     }
     let authority = uri.authority()?;
     let (host, path) = (authority.host(), uri.path().trim_end_matches('/'));
+    let path = path.strip_suffix("/api/v1").unwrap_or(path);
     let port = authority.port_u16();
     let port = port.map_or_else(String::new, |port| format!(":{port}"));
     Some(format!("{scheme}://{host}{port}{path}").into())
+}
+
+/// Whether the browser that sends these headers may reach an address: a loopback address only from a page at one.
+fn is_reachable(address: &str, headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let page = host.and_then(|host| host.parse::<Authority>().ok());
+    let uri = address.parse::<Uri>().ok();
+    let is_here = |authority: &Authority| {
+        let host = authority.host().trim_matches(['[', ']']);
+        let address = host.parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    };
+    let leads_here = uri.as_ref().and_then(Uri::authority).is_some_and(is_here);
+    !leads_here || page.as_ref().is_some_and(is_here)
 }
 
 /// Seconds after which to try again what cannot be done.

@@ -38,8 +38,8 @@ pub(super) async fn list(
 
 /// Puts addresses on the suppression list: no e-mail is sent to them. Those that are on it stay as they are.
 ///
-/// Call it when a mail service reports a bounce or a complaint. Addresses that an SMTP server refuses for good while an e-mail is
-/// sent are added without a call.
+/// Call it when a mail service reports a bounce or a complaint. Addresses that an SMTP server refuses as not existing while an
+/// e-mail is sent are added without a call.
 #[utoipa::path(post, operation_id = "suppress", path = "/suppressions", request_body = SuppressRequest, responses(
     (status = 200, body = SuppressReport, description = "The number of addresses that were added"),
     AnyProblem

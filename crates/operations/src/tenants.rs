@@ -46,7 +46,7 @@ pub(super) async fn runs(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PastRunsQuery {
-    /// Number of runs, 1 to 100 (default: 10).
+    /// Number of runs, 1 to 100 (default: 10); another value counts as the nearest of these.
     limit: Option<u32>,
 }
 

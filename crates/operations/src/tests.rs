@@ -54,6 +54,14 @@ fn only_what_is_public_of_an_address_is_shown() {
         ("http://127.0.0.1:8000", Some("http://127.0.0.1:8000")),
         ("https://me:key@[::1]:8/a/?key=k", Some("https://[::1]:8/a")),
         ("https://config.example/", Some("https://config.example")),
+        (
+            "https://config.example/api/v1/",
+            Some("https://config.example"),
+        ),
+        (
+            "https://config.example/shop/api/v1",
+            Some("https://config.example/shop"),
+        ),
         ("javascript:alert(1)", None),
         ("ftp://config.example", None),
         ("config.example", None),
@@ -62,6 +70,27 @@ fn only_what_is_public_of_an_address_is_shown() {
     ] {
         assert_eq!(public_address(address).as_deref(), shown, "{address}");
     }
+}
+
+#[test]
+fn a_loopback_address_is_shown_to_pages_at_one() {
+    for (address, host, reachable) in [
+        ("http://127.0.0.1:8000", "127.0.0.1:8080", true),
+        ("http://[::1]:8000/shop", "localhost:8080", true),
+        ("http://localhost", "[::1]:8080", true),
+        ("http://127.0.0.1:8000", "agent.example", false),
+        ("http://localhost:8000", "10.0.0.1:8080", false),
+        ("https://config.example", "agent.example", true),
+        ("https://config.example", "127.0.0.1", true),
+    ] {
+        let headers = HeaderMap::from_iter([(HOST, host.parse().unwrap())]);
+        assert_eq!(
+            is_reachable(address, &headers),
+            reachable,
+            "{address} {host}"
+        );
+    }
+    assert!(!is_reachable("http://127.0.0.1", &HeaderMap::new()));
 }
 
 /// An operator of two jobs: `posts` serves Ann at 9:00 each day and cannot use what Bad has stored, `report` has a schedule

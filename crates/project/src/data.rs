@@ -43,11 +43,19 @@ fn parse_http(fields: &mut Fields<'_>) -> Option<HttpData> {
     let remedy =
         "add the address of the data, such as \"https://shop.example/users/{tenant_id}/activity\"";
     let url = fields.required("url", remedy, |value| UrlTemplate::new(http_url(value)?));
-    let per = fields.optional("per", parse_per).unwrap_or_default();
+    let per = fields.optional("per", parse_per);
+    let is_read = per.is_some() || fields.raw("per").is_none();
+    let per = per.unwrap_or_default();
     if per == DataPer::Chunk && url.as_ref().is_some_and(UrlTemplate::is_of_tenant) {
         let remedy =
             "use \"per\": \"tenant\", or the placeholders {job_id}, {occurrence}, {scheduled_at}";
         let problem = "has a placeholder for one tenant, and one call is for up to 500";
+        fields.complain("url", Invalid::new(problem, remedy));
+    }
+    if is_read && per == DataPer::Tenant && url.as_ref().is_some_and(|url| !url.names_tenant()) {
+        let remedy = "add {tenant_id}, such as \"https://shop.example/users/{tenant_id}/activity\", or use \"per\": \
+                      \"chunk\"";
+        let problem = "has no {tenant_id}, so every tenant would get the same data";
         fields.complain("url", Invalid::new(problem, remedy));
     }
     let items = fields.optional("items", json_pointer);
@@ -165,27 +173,32 @@ mod tests {
                 "/data/url: \"https://shop.example/{tenant_id}\" has a placeholder for one tenant",
             ),
             (
-                json!({"url": "https://x", "per": "batch"}),
+                json!({"url": "https://x/?since={previous.scheduled_at}"}),
+                "/data/url: \"https://x/?since={previous.scheduled_at}\" has no {tenant_id}, so every tenant would get the \
+                 same data; add {tenant_id}, such as",
+            ),
+            (
+                json!({"url": "https://x/{tenant_id}", "per": "batch"}),
                 "/data/per: \"batch\" is not a valid unit",
             ),
             (
-                json!({"url": "https://x", "items": "data"}),
+                json!({"url": "https://x/{tenant_id}", "items": "data"}),
                 "/data/items: \"data\" is not a JSON pointer",
             ),
             (
-                json!({"url": "https://x", "api_key_env": "sk-1"}),
+                json!({"url": "https://x/{tenant_id}", "api_key_env": "sk-1"}),
                 "/data/api_key_env: \"sk-1\" is not a valid name",
             ),
             (
-                json!({"url": "https://x", "timeout_ms": 0}),
+                json!({"url": "https://x/{tenant_id}", "timeout_ms": 0}),
                 "/data/timeout_ms: 0 is out of range",
             ),
             (
-                json!({"url": "https://x", "on_empty": "fail"}),
+                json!({"url": "https://x/{tenant_id}", "on_empty": "fail"}),
                 "/data/on_empty: \"fail\" is not a policy",
             ),
             (
-                json!({"url": "https://x", "method": "GET"}),
+                json!({"url": "https://x/{tenant_id}", "method": "GET"}),
                 "/data/method: \"GET\" is not a known field",
             ),
             (

@@ -127,8 +127,9 @@ pub(crate) const REASONS: &str = "SELECT d.job_id, d.reason, count(*)
      CROSS JOIN @dead_letters d WHERE d.job_id = j.job_id AND d.id >= j.from_id AND d.state = 'open'
      GROUP BY d.job_id, d.reason ORDER BY d.job_id, count(*) DESC, d.reason";
 
-/// Items that have expired since the hour `$1`, as the database has counted them.
-pub(crate) const EXPIRED_ITEMS: &str = "SELECT job_id, CAST(sum(items) AS BIGINT), min(first_at)
+/// Items that have expired since the hour `$1`, as the database has counted them, with [`ExpiredItems::mark_of`] the newest hour.
+pub(crate) const EXPIRED_ITEMS: &str = "SELECT job_id, CAST(sum(items) AS BIGINT), min(first_at),
+         max(hour * 1000000000 + items)
      FROM @expired_items WHERE hour >= $1 GROUP BY job_id ORDER BY job_id";
 
 impl FromRow for ExpiredItems {
@@ -137,6 +138,7 @@ impl FromRow for ExpiredItems {
             job_id: row.parse()?,
             items: row.next()?,
             since: row.next()?,
+            mark: row.next()?,
         })
     }
 }
@@ -156,15 +158,24 @@ impl FromRow for HourlyOutcomes {
     }
 }
 
-/// Batches that have been due since `$1` or longer and have not begun: the first `$2`. `$3`: how long ago the last heartbeat of a
+/// Batches that have been due since `$1` or longer and have not begun: the first `$2` of jobs that are not paused, whatever waits of
+/// those that are, and the first `$2` of these. `$3`: how long ago the last heartbeat of a
 /// process that is alive may be, in microseconds.
 pub(crate) const WAITING_WORK: &str =
     "SELECT w.job_id, count(*), CAST(sum(w.total) AS BIGINT), min(w.since),
          EXISTS (SELECT 1 FROM @batches r WHERE r.status = 'running' AND r.job_id = w.job_id),
          (SELECT count(*) FROM @processes p WHERE p.last_seen > @now() - $3)
-     FROM (SELECT b.job_id, b.total, @greatest(b.scheduled_at, b.created_at) AS since FROM @batches b
-           WHERE b.status = 'queued' AND b.scheduled_at <= $1 AND b.created_at <= $1
-           ORDER BY b.scheduled_at LIMIT $2) w
+     FROM (SELECT * FROM (
+               SELECT b.job_id, b.total, @greatest(b.scheduled_at, b.created_at) AS since FROM @batches b
+               WHERE b.status = 'queued' AND b.scheduled_at <= $1 AND b.created_at <= $1
+                   AND NOT EXISTS (SELECT 1 FROM @paused_jobs j WHERE j.job_id = b.job_id)
+               ORDER BY b.scheduled_at LIMIT $2) runs
+           UNION ALL
+           SELECT * FROM (
+               SELECT b.job_id, b.total, @greatest(b.scheduled_at, b.created_at) AS since FROM @batches b
+               WHERE b.status = 'queued' AND b.scheduled_at <= $1 AND b.created_at <= $1
+                   AND EXISTS (SELECT 1 FROM @paused_jobs j WHERE j.job_id = b.job_id)
+               ORDER BY b.scheduled_at LIMIT $2) paused) w
      GROUP BY w.job_id ORDER BY w.job_id";
 
 impl FromRow for WaitingWork {

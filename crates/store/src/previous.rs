@@ -16,15 +16,24 @@ use crate::{
 /// their items over at most a day.
 const LONGEST_RUN: TimeDelta = TimeDelta::days(4);
 
-/// Of each of the tenants `$1` the last success of the job `$2` that was due before `$3`. Runs are in the order in which the last
+/// How far back is looked: so long after their last success, tenants count as those who never had one.
+const MAX_AGE: TimeDelta = TimeDelta::days(400);
+
+/// Of each of the tenants `$1` the last success of the job `$2` that was due before `$3`, among the job's newest 1,000 runs
+/// whose last batch fell due between `$5` and `$4`: a tenant without a success is looked for in each of them. Runs are in the order in which the last
 /// of their batches fell due, which is not quite that of one tenant's due times: of two dates the earlier one ends later
 /// somewhere, and a manual run stands in between. So a first success gives a bound, and the last one is among the few runs
 /// from there on.
-pub(crate) const PREVIOUS: &str = "WITH known AS MATERIALIZED (
+pub(crate) const PREVIOUS: &str = "WITH oldest AS MATERIALIZED (
+         SELECT coalesce(
+             (SELECT n.last_due FROM @runs n WHERE n.job_id = $2 AND n.last_due < $4 AND n.last_due > $5
+              ORDER BY n.last_due DESC LIMIT 1 OFFSET 1000), $5) AS due),
+     known AS MATERIALIZED (
          SELECT w.value AS tenant_id,
              (SELECT b.scheduled_at FROM @runs n JOIN @results r ON r.run = n.run AND r.tenant_id = w.value
                   JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id
-              WHERE n.job_id = $2 AND n.last_due < $4 AND r.status = 1 AND b.scheduled_at < $3
+              WHERE n.job_id = $2 AND n.last_due > (SELECT o.due FROM oldest o) AND n.last_due < $4
+                  AND r.status = 1 AND b.scheduled_at < $3
               ORDER BY n.last_due DESC LIMIT 1) AS due
          FROM @texts($1, w)),
      newest AS MATERIALIZED (
@@ -58,7 +67,13 @@ impl Store {
         due_at: DateTime<Utc>,
         items: &[ItemId],
     ) -> Result<HashMap<ItemId, Previous>, StoreError> {
-        let wanted = values![items, job_id, due_at, due_at + LONGEST_RUN];
+        let wanted = values![
+            items,
+            job_id,
+            due_at,
+            due_at + LONGEST_RUN,
+            due_at - MAX_AGE
+        ];
         let found: Vec<(ItemId, Previous)> = self.database.fetch(PREVIOUS, wanted).await?;
         Ok(found.into_iter().collect())
     }

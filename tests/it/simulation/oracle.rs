@@ -700,6 +700,20 @@ impl Judge<'_> {
                 );
                 wrong.push((item.item_id.clone(), what));
             }
+            let Some(previous) = item.previous else {
+                continue;
+            };
+            let mut runs = runs.into_iter().flatten();
+            let is_it = |run: &&Commit| {
+                run.occurrence == previous.occurrence && run.scheduled_at == previous.scheduled_at
+            };
+            if !runs.any(is_it) {
+                let what = format!(
+                    "{} was called in {} for {} at {at} with a last run that has not succeeded: {previous:?}",
+                    item.item_id, item.job_id, item.occurrence
+                );
+                wrong.push((item.item_id.clone(), what));
+            }
         }
         wrong
             .into_iter()

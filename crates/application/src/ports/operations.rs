@@ -48,7 +48,7 @@ pub trait OperatorStore: Send + Sync {
     ) -> Result<Vec<HourlyOutcomes>, StoreError>;
 
     /// Batches that were due and in the queue by then, and have not begun, in sum, by job: of those that have been due longest, at
-    /// most [`WaitingWork::MAX_BATCHES`].
+    /// most [`WaitingWork::MAX_BATCHES`] of jobs that are paused, and as many of others.
     async fn waiting_work(&self, due_before: DateTime<Utc>)
     -> Result<Vec<WaitingWork>, StoreError>;
 
@@ -138,6 +138,16 @@ pub struct ExpiredItems {
     pub items: u64,
     /// When the first of them was skipped.
     pub since: DateTime<Utc>,
+    /// A number that is larger after each further item, whatever is no longer among `items` by then.
+    pub mark: u64,
+}
+
+impl ExpiredItems {
+    /// The [`mark`](Self::mark) of the newest hour, counted since 1970, in which so many items were skipped.
+    #[must_use]
+    pub fn mark_of(hour: u64, items: u64) -> u64 {
+        hour * 1_000_000_000 + items
+    }
 }
 
 /// Items whose batches ended in the same hour. One that was replayed counts each time that it ended.

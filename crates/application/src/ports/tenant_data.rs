@@ -27,7 +27,7 @@ pub trait TenantData: Send + Sync {
     /// minute; one that takes longer is dropped at any `await`, and a panic is caught. Both count as retryable errors.
     ///
     /// # Errors
-    /// As of a handler, [`HandlerError`] says whether another attempt makes sense. It fails this attempt of all items of the
+    /// [`HandlerError`] says whether another attempt makes sense, as for handlers. It fails this attempt of all items of the
     /// request, so its text must hold no secret.
     async fn fetch(
         &self,

@@ -311,16 +311,24 @@ impl EnhancedBatchProcessor {
                     Some(self.base.result(&item, self.now(), outcome))
                 }
                 Prepared::Run(item) => {
-                    exclusive = self.permits.acquire_exclusive().await;
-                    if exclusive.is_none() {
-                        break;
+                    let mut progress = Progress::new(run);
+                    // Other items run while it waits for its data.
+                    match self.with_data(run, item, &mut progress).await {
+                        Some(Prepared::Run(item)) => {
+                            exclusive = self.permits.acquire_exclusive().await;
+                            if exclusive.is_none() {
+                                break;
+                            }
+                            self.base
+                                .mark_poison_candidate(chunk, claimed, &item.item_id)
+                                .await?;
+                            self.call(run, item, &mut progress).await
+                        }
+                        Some(Prepared::Skip(result)) => Some(result),
+                        None => None,
                     }
-                    self.base
-                        .mark_poison_candidate(chunk, claimed, &item.item_id)
-                        .await?;
-                    self.run_to_outcome(run, Prepared::Run(item)).await
                 }
-                skip @ Prepared::Skip(_) => self.run_to_outcome(run, skip).await,
+                Prepared::Skip(result) => Some(result),
             };
             let one = stream::iter(run.distributed(result));
             report += self.base.commit_all(chunk, claimed, one).await?;
@@ -333,107 +341,72 @@ impl EnhancedBatchProcessor {
     /// Brings one item to its end. `None` when it has not come to it: the process stops, or the item waits for another
     /// occurrence of its tenant.
     async fn run_to_outcome(&self, run: &ChunkRun<'_>, prepared: Prepared) -> Option<ItemResult> {
-        let mut item = match prepared {
-            Prepared::Skip(result) => return Some(result),
-            Prepared::Run(item) => item,
+        let mut progress = Progress::new(run);
+        let prepared = match prepared {
+            Prepared::Run(item) => self.with_data(run, item, &mut progress).await?,
+            skip @ Prepared::Skip(_) => skip,
         };
+        match prepared {
+            Prepared::Run(item) => self.call(run, item, &mut progress).await,
+            Prepared::Skip(result) => Some(result),
+        }
+    }
+
+    /// Calls the handler of an item that has its data, until the item has ended. `None`: it is left for later.
+    async fn call(
+        &self,
+        run: &ChunkRun<'_>,
+        mut item: Item,
+        progress: &mut Progress,
+    ) -> Option<ItemResult> {
         let bound = self.base.handlers().of(&item.purpose_id);
         let mut begun: Option<(DateTime<Utc>, Option<RunningGuard>)> = None;
-        let mut refusals = 0;
         loop {
-            if begun.is_none() {
-                match self.start_blocker(run, &item) {
-                    Some(StartBlocker::Skip(reason)) => {
-                        return Some(self.skipped(&item.item_id, reason));
-                    }
-                    Some(StartBlocker::Wait) => {
-                        run.claimed.note_waiting();
-                        return None;
-                    }
-                    None => {}
-                }
+            let first_call = begun.is_none();
+            if first_call {
+                item = match self.recheck(run, item, progress).await? {
+                    Prepared::Run(item) => item,
+                    Prepared::Skip(result) => return Some(result),
+                };
             }
-            // Before it takes a permit: other items run while it waits for its data.
-            let ended = match &run.data {
-                Some(data) => {
-                    let added = data.add_to(&mut item, &self.tenant_data);
-                    self.unless_stopping(added).await?
+            // An isolated item holds the exclusive permit already, and must not wait for items that wait for theirs.
+            let (call_permit, permit) = match &bound {
+                Some(bound) if !run.isolated => {
+                    let call_permit = self.unless_stopping(bound.throttle.acquire()).await?;
+                    let permit = self.permits.acquire(
+                        &run.chunk.job_id,
+                        run.priority,
+                        run.reserve_for_other_jobs,
+                    );
+                    (
+                        Some(call_permit),
+                        Some(self.unless_stopping(permit).await??),
+                    )
                 }
-                None => Ok(None),
+                _ => (None, None),
             };
-            let first_call = begun.is_none() && matches!(ended, Ok(None));
-            let outcome = match ended {
-                Err(error) => Err(error),
-                Ok(Some(outcome)) => Ok(outcome),
-                Ok(None) => {
-                    // An isolated item holds the exclusive permit already, and must not wait for items that wait for theirs.
-                    let (call_permit, permit) = match &bound {
-                        Some(bound) if !run.isolated => {
-                            let call_permit =
-                                self.unless_stopping(bound.throttle.acquire()).await?;
-                            let permit = self.permits.acquire(
-                                &run.chunk.job_id,
-                                run.priority,
-                                run.reserve_for_other_jobs,
-                            );
-                            (
-                                Some(call_permit),
-                                Some(self.unless_stopping(permit).await??),
-                            )
-                        }
-                        _ => (None, None),
-                    };
-                    if begun.is_none() {
-                        if self.start_blocker(run, &item).is_some() {
-                            continue;
-                        }
-                        if !self.may_begin(run) {
-                            return None;
-                        }
-                        if self.now() - run.prepared_at > MAX_PREPARED_AGE {
-                            item = match self.prepare_again(run.chunk, item).await {
-                                Prepared::Skip(result) => return Some(result),
-                                Prepared::Run(item) => item,
-                            };
-                        }
-                        let in_work = self.running.begin(&item);
-                        if in_work.is_none() && run.overlap != Overlap::Allow {
-                            continue;
-                        }
-                        begun = Some((self.now(), in_work));
-                    }
-                    let began = begun
-                        .as_ref()
-                        .map_or_else(|| self.now(), |(began, _)| *began);
-                    let outcome = self.attempt(run, &item, began, first_call).await;
-                    drop(permit);
-                    if let Some(bound) = &bound {
-                        update_throttle(bound, &outcome);
-                    }
-                    drop(call_permit);
-                    outcome
+            if first_call {
+                item = match self.recheck(run, item, progress).await? {
+                    Prepared::Run(item) => item,
+                    Prepared::Skip(result) => return Some(result),
+                };
+                let in_work = self.running.begin(&item);
+                if in_work.is_none() && run.overlap != Overlap::Allow {
+                    continue;
                 }
-            };
+                begun = Some((self.now(), in_work));
+            }
             let began = begun
                 .as_ref()
                 .map_or_else(|| self.now(), |(began, _)| *began);
-            let delay = match &outcome {
-                Err(error) => {
-                    refusals += u32::from(error.kind == HandlerErrorKind::Throttled);
-                    run.policy.delay_before_retry(item.attempt, refusals, error)
-                }
-                Ok(_) => None,
-            };
-            let Some(delay) = delay else {
-                let result = self.base.result(&item, began, outcome);
-                let failed = result.status == ItemStatus::Failed;
-                self.failures.count(run.chunk, failed, run.failure_limit);
-                if let (true, Some(error)) = (failed, &result.error) {
-                    warn!(tenant_id = %item.item_id, job_id = %item.job_id, attempts = item.attempt,
-                        error, "Item of {} in {} failed for good after {} attempts: {error}",
-                        item.item_id, item.job_id, item.attempt);
-                }
-                return Some(result);
+            let outcome = self.attempt(run, &item, began, first_call).await;
+            drop(permit);
+            if let Some(bound) = &bound {
+                update_throttle(bound, &outcome);
+            }
+            drop(call_permit);
+            let Some(delay) = progress.delay_before_retry(run, &item, &outcome) else {
+                return Some(self.ended(run, &item, began, outcome));
             };
             if first_call {
                 self.base
@@ -443,6 +416,56 @@ impl EnhancedBatchProcessor {
             self.unless_stopping(tokio::time::sleep(delay)).await?;
             item.attempt += 1;
         }
+    }
+
+    /// What becomes of an item that has not begun: it runs as its preference stands now, or is skipped. `None`: it is left for
+    /// later.
+    async fn recheck(
+        &self,
+        run: &ChunkRun<'_>,
+        item: Item,
+        progress: &mut Progress,
+    ) -> Option<Prepared> {
+        match self.start_blocker(run, &item) {
+            Some(StartBlocker::Skip(reason)) => {
+                return Some(Prepared::Skip(self.skipped(&item.item_id, reason)));
+            }
+            Some(StartBlocker::Wait) => {
+                run.claimed.note_waiting();
+                return None;
+            }
+            None => {}
+        }
+        if !self.may_begin(run) {
+            return None;
+        }
+        if self.now() - progress.prepared_at <= MAX_PREPARED_AGE {
+            return Some(Prepared::Run(item));
+        }
+        progress.prepared_at = self.now();
+        Some(self.prepare_again(run.chunk, item).await)
+    }
+
+    /// The result of an item that has ended, which counts for the failure limit.
+    fn ended(
+        &self,
+        run: &ChunkRun<'_>,
+        item: &Item,
+        began: DateTime<Utc>,
+        outcome: Result<Outcome, HandlerError>,
+    ) -> ItemResult {
+        let result = self.base.result(item, began, outcome);
+        let failed = result.status == ItemStatus::Failed;
+        // Most tenants of a digest may have nothing to do: they say nothing about those who have.
+        if result.status != ItemStatus::NothingToDo {
+            self.failures.count(run.chunk, failed, run.failure_limit);
+        }
+        if let (true, Some(error)) = (failed, &result.error) {
+            warn!(tenant_id = %item.item_id, job_id = %item.job_id, attempts = item.attempt,
+                error, "Item of {} in {} failed for good after {} attempts: {error}",
+                item.item_id, item.job_id, item.attempt);
+        }
+        result
     }
 
     /// Returns the reason why an item must not begin now.
@@ -496,6 +519,36 @@ impl EnhancedBatchProcessor {
             outcome = waits => Some(outcome),
             () = self.stop.cancelled() => None,
         }
+    }
+}
+
+/// How far an item has come.
+struct Progress {
+    /// When its preference was read.
+    prepared_at: DateTime<Utc>,
+    /// Attempts so far that were refused because of a rate limit.
+    refusals: u32,
+}
+
+impl Progress {
+    fn new(run: &ChunkRun<'_>) -> Self {
+        Self {
+            prepared_at: run.prepared_at,
+            refusals: 0,
+        }
+    }
+
+    /// How long the item waits for its next attempt; `None`: it has ended with this outcome.
+    fn delay_before_retry(
+        &mut self,
+        run: &ChunkRun<'_>,
+        item: &Item,
+        outcome: &Result<Outcome, HandlerError>,
+    ) -> Option<Duration> {
+        let Err(error) = outcome else { return None };
+        self.refusals += u32::from(error.kind == HandlerErrorKind::Throttled);
+        let policy = &run.policy;
+        policy.delay_before_retry(item.attempt, self.refusals, error)
     }
 }
 

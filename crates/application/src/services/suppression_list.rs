@@ -10,7 +10,8 @@ use punctual_domain::EmailAddress;
 
 use crate::ports::{StoreError, Suppression, Suppressions};
 
-/// Addresses that no e-mail is sent to. Clones are the same list; until it is connected to a store, it is empty.
+/// Addresses that no e-mail is sent to. Clones are the same list; until it is connected to a store, every call fails, so that
+/// nothing is sent unchecked.
 #[derive(Clone, Default)]
 pub struct SuppressionList(Arc<OnceLock<Arc<dyn Suppressions>>>);
 
@@ -30,24 +31,26 @@ impl SuppressionList {
     /// Why nothing is sent to an address; `None`: it is not on the list.
     ///
     /// # Errors
-    /// The store fails.
+    /// The store fails, or the list is not connected to one.
     pub async fn reason(&self, address: &EmailAddress) -> Result<Option<String>, StoreError> {
-        let Some(store) = self.0.get() else {
-            return Ok(None);
-        };
-        let entry = store.suppressed(address).await?;
+        let entry = self.store()?.suppressed(address).await?;
         Ok(entry.map(|entry| entry.reason))
     }
 
     /// Adds an address. One that is there already stays as it is.
     ///
     /// # Errors
-    /// The store fails.
+    /// The store fails, or the list is not connected to one.
     pub async fn add(&self, suppression: Suppression) -> Result<(), StoreError> {
-        if let Some(store) = self.0.get() {
-            store.suppress(&[suppression]).await?;
-        }
+        self.store()?.suppress(&[suppression]).await?;
         Ok(())
+    }
+
+    fn store(&self) -> Result<&Arc<dyn Suppressions>, StoreError> {
+        let store = self.0.get();
+        store.ok_or_else(|| {
+            StoreError::unavailable("the suppression list is not connected to a store yet")
+        })
     }
 }
 
@@ -75,8 +78,8 @@ mod tests {
             at: "2026-03-01T09:00:00Z".parse().unwrap(),
             by: "a test".into(),
         };
-        first.add(entry.clone()).await.unwrap();
-        assert_eq!(first.reason(&ann).await.unwrap(), None, "not connected");
+        assert!(first.add(entry.clone()).await.is_err(), "not connected");
+        assert!(first.reason(&ann).await.is_err(), "not connected");
 
         handlers
             .suppressions()

@@ -1,5 +1,6 @@
--- What pages show of all tenants, counted with each write, so that none of them reads everything. Triggers count: whatever writes, a process
--- of an earlier version as well, the counts are true.
+-- What pages show of all tenants, counted with each write, so that none of them reads everything. Triggers count, so that a process of an
+-- earlier version counts as well. They do not see data that is restored with triggers off, or beside counts that are
+-- restored, too. The runbook says how to count anew.
 
 -- `enabled` of `preferences` that are not switched off, and `invalid` of `invalid_preferences`, by feature.
 CREATE TABLE feature_counts (
@@ -18,8 +19,9 @@ CREATE TABLE group_counts (
 
 CREATE INDEX group_counts_by_size ON group_counts (feature_type, tenants DESC, slot);
 
--- No write may come between counting what is there and counting what comes.
-LOCK TABLE preferences, invalid_preferences IN SHARE ROW EXCLUSIVE MODE;
+-- No write may come between counting what is there and counting what comes. Writers lock this row first.
+SELECT head FROM feed FOR UPDATE;
+LOCK TABLE invalid_preferences, preferences IN SHARE ROW EXCLUSIVE MODE;
 
 INSERT INTO group_counts (feature_type, slot, tenants)
 SELECT feature_type, slot, count(*) FROM preferences WHERE enabled = 1 GROUP BY feature_type, slot;
@@ -31,30 +33,40 @@ INSERT INTO feature_counts (feature_type, invalid)
 SELECT feature_type, count(*) FROM invalid_preferences GROUP BY feature_type
 ON CONFLICT (feature_type) DO UPDATE SET invalid = excluded.invalid;
 
--- `came` and `went` are the rows of the statement after and before it.
+-- `came` and `went` are the rows of the statement after and before it. Nothing is written where they count the same, and all rows are
+-- locked in one order.
 CREATE FUNCTION count_preferences() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    changed TEXT := CASE TG_OP
+        WHEN 'INSERT' THEN 'SELECT feature_type, slot, enabled, 1 AS n FROM came'
+        WHEN 'DELETE' THEN 'SELECT feature_type, slot, enabled, -1 AS n FROM went'
+        ELSE 'SELECT feature_type, slot, enabled, 1 AS n FROM came
+              UNION ALL SELECT feature_type, slot, enabled, -1 FROM went'
+    END;
 BEGIN
-    IF TG_OP <> 'DELETE' THEN
-        INSERT INTO group_counts (feature_type, slot, tenants)
-        SELECT came.feature_type, came.slot, count(*) FROM came WHERE came.enabled = 1
-        GROUP BY came.feature_type, came.slot
-        ON CONFLICT (feature_type, slot) DO UPDATE SET tenants = group_counts.tenants + excluded.tenants;
-        INSERT INTO feature_counts (feature_type, enabled)
-        SELECT came.feature_type, count(*) FROM came WHERE came.enabled = 1 GROUP BY came.feature_type
-        ON CONFLICT (feature_type) DO UPDATE SET enabled = feature_counts.enabled + excluded.enabled;
+    IF TG_OP = 'TRUNCATE' THEN
+        DELETE FROM group_counts;
+        UPDATE feature_counts SET enabled = 0;
+        DELETE FROM feature_counts WHERE invalid = 0;
+        RETURN NULL;
     END IF;
+    EXECUTE format(
+        'INSERT INTO group_counts AS g (feature_type, slot, tenants)
+         SELECT feature_type, slot, sum(n) FROM (%s) c WHERE enabled = 1
+         GROUP BY feature_type, slot HAVING sum(n) <> 0 ORDER BY feature_type, slot
+         ON CONFLICT (feature_type, slot) DO UPDATE SET tenants = g.tenants + excluded.tenants', changed);
+    EXECUTE format(
+        'INSERT INTO feature_counts AS f (feature_type, enabled)
+         SELECT feature_type, sum(n) FROM (%s) c WHERE enabled = 1
+         GROUP BY feature_type HAVING sum(n) <> 0 ORDER BY feature_type
+         ON CONFLICT (feature_type) DO UPDATE SET enabled = f.enabled + excluded.enabled', changed);
     IF TG_OP <> 'INSERT' THEN
-        UPDATE group_counts SET tenants = group_counts.tenants - less.tenants
-        FROM (SELECT went.feature_type, went.slot, count(*) AS tenants FROM went WHERE went.enabled = 1
-              GROUP BY went.feature_type, went.slot) AS less
-        WHERE group_counts.feature_type = less.feature_type AND group_counts.slot = less.slot;
         DELETE FROM group_counts USING went
         WHERE group_counts.feature_type = went.feature_type AND group_counts.slot = went.slot
           AND group_counts.tenants <= 0;
-        UPDATE feature_counts SET enabled = feature_counts.enabled - less.tenants
-        FROM (SELECT went.feature_type, count(*) AS tenants FROM went WHERE went.enabled = 1
-              GROUP BY went.feature_type) AS less
-        WHERE feature_counts.feature_type = less.feature_type;
+        DELETE FROM feature_counts USING went
+        WHERE feature_counts.feature_type = went.feature_type
+          AND feature_counts.enabled = 0 AND feature_counts.invalid = 0;
     END IF;
     RETURN NULL;
 END $$;
@@ -68,16 +80,31 @@ REFERENCING OLD TABLE AS went NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCT
 CREATE TRIGGER count_removed_preferences AFTER DELETE ON preferences
 REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION count_preferences();
 
+CREATE TRIGGER count_truncated_preferences AFTER TRUNCATE ON preferences
+FOR EACH STATEMENT EXECUTE FUNCTION count_preferences();
+
 CREATE FUNCTION count_problems() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    changed TEXT := CASE TG_OP
+        WHEN 'INSERT' THEN 'SELECT feature_type, 1 AS n FROM came'
+        WHEN 'DELETE' THEN 'SELECT feature_type, -1 AS n FROM went'
+        ELSE 'SELECT feature_type, 1 AS n FROM came UNION ALL SELECT feature_type, -1 FROM went'
+    END;
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO feature_counts (feature_type, invalid)
-        SELECT came.feature_type, count(*) FROM came GROUP BY came.feature_type
-        ON CONFLICT (feature_type) DO UPDATE SET invalid = feature_counts.invalid + excluded.invalid;
-    ELSE
-        UPDATE feature_counts SET invalid = feature_counts.invalid - less.invalid
-        FROM (SELECT went.feature_type, count(*) AS invalid FROM went GROUP BY went.feature_type) AS less
-        WHERE feature_counts.feature_type = less.feature_type;
+    IF TG_OP = 'TRUNCATE' THEN
+        UPDATE feature_counts SET invalid = 0;
+        DELETE FROM feature_counts WHERE enabled = 0;
+        RETURN NULL;
+    END IF;
+    EXECUTE format(
+        'INSERT INTO feature_counts AS f (feature_type, invalid)
+         SELECT feature_type, sum(n) FROM (%s) c
+         GROUP BY feature_type HAVING sum(n) <> 0 ORDER BY feature_type
+         ON CONFLICT (feature_type) DO UPDATE SET invalid = f.invalid + excluded.invalid', changed);
+    IF TG_OP <> 'INSERT' THEN
+        DELETE FROM feature_counts USING went
+        WHERE feature_counts.feature_type = went.feature_type
+          AND feature_counts.enabled = 0 AND feature_counts.invalid = 0;
     END IF;
     RETURN NULL;
 END $$;
@@ -85,5 +112,11 @@ END $$;
 CREATE TRIGGER count_added_problems AFTER INSERT ON invalid_preferences
 REFERENCING NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION count_problems();
 
+CREATE TRIGGER count_changed_problems AFTER UPDATE ON invalid_preferences
+REFERENCING OLD TABLE AS went NEW TABLE AS came FOR EACH STATEMENT EXECUTE FUNCTION count_problems();
+
 CREATE TRIGGER count_removed_problems AFTER DELETE ON invalid_preferences
 REFERENCING OLD TABLE AS went FOR EACH STATEMENT EXECUTE FUNCTION count_problems();
+
+CREATE TRIGGER count_truncated_problems AFTER TRUNCATE ON invalid_preferences
+FOR EACH STATEMENT EXECUTE FUNCTION count_problems();

@@ -1,5 +1,6 @@
--- What pages show of all tenants, counted with each write, so that none of them reads everything. Triggers count: whatever writes, a process
--- of an earlier version as well, the counts are true.
+-- What pages show of all tenants, counted with each write, so that none of them reads everything. Triggers count, so that a process of an
+-- earlier version counts as well. They do not see what REPLACE removes, which SQLite hides from triggers. The
+-- runbook says how to count anew.
 
 -- `enabled` of `preferences` that are not switched off, and `invalid` of `invalid_preferences`, by feature.
 CREATE TABLE feature_counts (
@@ -41,10 +42,11 @@ BEGIN
     UPDATE group_counts SET tenants = tenants - 1 WHERE feature_type = old.feature_type AND slot = old.slot;
     DELETE FROM group_counts WHERE feature_type = old.feature_type AND slot = old.slot AND tenants <= 0;
     UPDATE feature_counts SET enabled = enabled - 1 WHERE feature_type = old.feature_type;
+    DELETE FROM feature_counts WHERE feature_type = old.feature_type AND enabled = 0 AND invalid = 0;
 END;
 
 CREATE TRIGGER count_new_group AFTER UPDATE ON preferences
-WHEN new.enabled = 1 AND (old.enabled <> 1 OR old.slot <> new.slot)
+WHEN new.enabled = 1 AND (old.enabled <> 1 OR old.slot <> new.slot OR old.feature_type <> new.feature_type)
 BEGIN
     INSERT INTO group_counts (feature_type, slot, tenants) VALUES (new.feature_type, new.slot, 1)
     ON CONFLICT (feature_type, slot) DO UPDATE SET tenants = tenants + 1;
@@ -53,11 +55,12 @@ BEGIN
 END;
 
 CREATE TRIGGER count_old_group AFTER UPDATE ON preferences
-WHEN old.enabled = 1 AND (new.enabled <> 1 OR old.slot <> new.slot)
+WHEN old.enabled = 1 AND (new.enabled <> 1 OR old.slot <> new.slot OR old.feature_type <> new.feature_type)
 BEGIN
     UPDATE group_counts SET tenants = tenants - 1 WHERE feature_type = old.feature_type AND slot = old.slot;
     DELETE FROM group_counts WHERE feature_type = old.feature_type AND slot = old.slot AND tenants <= 0;
     UPDATE feature_counts SET enabled = enabled - 1 WHERE feature_type = old.feature_type;
+    DELETE FROM feature_counts WHERE feature_type = old.feature_type AND enabled = 0 AND invalid = 0;
 END;
 
 CREATE TRIGGER count_added_problem AFTER INSERT ON invalid_preferences
@@ -69,4 +72,13 @@ END;
 CREATE TRIGGER count_removed_problem AFTER DELETE ON invalid_preferences
 BEGIN
     UPDATE feature_counts SET invalid = invalid - 1 WHERE feature_type = old.feature_type;
+    DELETE FROM feature_counts WHERE feature_type = old.feature_type AND enabled = 0 AND invalid = 0;
+END;
+
+CREATE TRIGGER count_moved_problem AFTER UPDATE ON invalid_preferences WHEN old.feature_type <> new.feature_type
+BEGIN
+    INSERT INTO feature_counts (feature_type, invalid) VALUES (new.feature_type, 1)
+    ON CONFLICT (feature_type) DO UPDATE SET invalid = invalid + 1;
+    UPDATE feature_counts SET invalid = invalid - 1 WHERE feature_type = old.feature_type;
+    DELETE FROM feature_counts WHERE feature_type = old.feature_type AND enabled = 0 AND invalid = 0;
 END;

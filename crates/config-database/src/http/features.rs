@@ -36,7 +36,7 @@ pub(super) struct FeatureBody {
     earliest_time: Option<String>,
     /// The latest time of day that may be chosen, as `22:00`.
     latest_time: Option<String>,
-    /// `true`: tenants see on its page how their newest runs have ended, where the service knows an agent. Missing: they do not.
+    /// `true`: tenants see on its page how their newest runs have ended, where the service knows an agent. Default: `false`.
     show_runs: Option<bool>,
     /// Title and description in other languages, at most 100, by IETF tag such as `de` or `pt-BR`. A page shows those of its language in the
     /// reader's region, else of its language, and for what is missing the ones above.

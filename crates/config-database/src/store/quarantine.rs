@@ -236,9 +236,15 @@ impl ConfigStore {
         if problem.is_some() {
             return problem;
         }
+        let is_off = preference.get("enabled") == Some(&Value::Bool(false));
         let config = json!({feature.as_str(): preference});
         let errors = self.check(FEATURE_PREFERENCES, config).await.err()?;
-        let reason = format!("It runs as it is stored, and cannot be saved again: {errors}");
+        let stands = if is_off {
+            "It is switched off"
+        } else {
+            "It runs as it is stored"
+        };
+        let reason = format!("{stands}, and cannot be saved again: {errors}");
         Some(cut(&reason, MAX_REASON))
     }
 

@@ -213,15 +213,15 @@ impl ConfigStore {
         self.check_edit(config_key, value, &Map::new()).await
     }
 
-    /// The same, where `stored` is edited: what a feature takes today is not asked of a preference that stays as it was, so that
-    /// nothing else keeps back an edit.
+    /// The same, where `stored` is edited: what a feature takes today is not asked of a preference that stays as it was, and of those
+    /// that are only switched off as many as there are may stay, so that nothing else keeps back an edit.
     pub(crate) async fn check_edit(
         &self,
         config_key: &str,
         value: Value,
         stored: &Map<String, Value>,
     ) -> Result<CheckedConfig, FieldErrors> {
-        let checked = check(config_key, value)?;
+        let checked = check(config_key, value, stored)?;
         let features = checked.features.iter().map(|(feature, _)| feature);
         let edited: Vec<&FeatureType> = features
             .filter(|feature| stored.get(feature.as_str()) != checked.value.get(feature.as_str()))

@@ -1,6 +1,8 @@
 //! Switching one feature of a tenant off, and on again, whatever else the tenant has stored: what an e-mail's link does has to
 //! work also where other preferences are not valid any more.
 
+use std::collections::BTreeMap;
+
 use punctual_domain::{FeatureType, TenantId};
 use serde_json::{Map, Value};
 
@@ -10,6 +12,7 @@ use crate::validate::{CheckedConfig, check_limits, is_only_off};
 /// What a feature is switched to, and by what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Switch {
+    /// On again, by the link that has switched it off: where nothing else is stored of it, nothing was, and nothing is again.
     On,
     Off,
     /// Off, by a link that the product has made for this feature: however much is stored, there is room for it.
@@ -50,7 +53,7 @@ impl ConfigStore {
             let seen = self.config(&id).await?;
             let stored = seen.as_ref().map(|seen| seen.config_value.clone());
             let config = self
-                .switched(feature, switch, stored.unwrap_or_default())
+                .switched(feature, switch, &stored.unwrap_or_default())
                 .await?;
             let expected = Expected::seen(seen.as_ref());
             match self.change(&id, &expected, actor, Some(config)).await {
@@ -67,16 +70,27 @@ impl ConfigStore {
         &self,
         feature: &FeatureType,
         switch: Switch,
-        mut value: Map<String, Value>,
+        stored: &Map<String, Value>,
     ) -> Result<CheckedConfig, ChangeError> {
-        let before = value.get(feature.as_str());
-        let counts_more = before.is_none_or(is_only_off);
+        let before = stored.get(feature.as_str());
+        let only_off = before.is_some_and(is_only_off);
+        if only_off && switch == Switch::On {
+            let mut value = stored.clone();
+            value.remove(feature.as_str());
+            return Ok(CheckedConfig {
+                features: features_of(&value),
+                problems: BTreeMap::new(),
+                value,
+            });
+        }
+        let counts_more = only_off || before.is_none();
         let fields = before.and_then(Value::as_object);
         let mut fields = fields.cloned().unwrap_or_default();
         fields.insert("enabled".to_owned(), (switch == Switch::On).into());
+        let mut value = stored.clone();
         value.insert(feature.to_string(), Value::Object(fields.clone()));
         if counts_more && switch != Switch::Unsubscribe {
-            check_limits(&value)?;
+            check_limits(&value, stored)?;
         }
         let problem = self.problem_of(feature, fields).await;
         Ok(CheckedConfig {
@@ -139,7 +153,9 @@ mod tests {
         let found = invalid().await;
         assert_eq!(found.len(), 1);
         assert!(
-            found[0].reason.contains("cannot be saved again"),
+            found[0]
+                .reason
+                .contains("It is switched off, and cannot be saved again: "),
             "{found:?}"
         );
 
@@ -172,7 +188,10 @@ mod tests {
         assert!(!switch("more", Switch::On).await, "a hundred are on");
         assert!(switch("more", Switch::Unsubscribe).await);
         assert!(switch("another", Switch::Off).await);
-        assert!(!switch("more", Switch::On).await, "off, it did not count");
+        assert!(switch("more", Switch::On).await, "nothing was stored");
+        let more = store.preference(&ann, &feature("more")).await;
+        assert_eq!(more.unwrap(), None);
+        assert!(switch("more", Switch::Unsubscribe).await);
         // They keep back no edit, and go on counting once they say something.
         let weekly = json!({"enabled": true, "frequency": "weekly"});
         put(&store, &feature("f0"), weekly.clone()).await;
@@ -207,5 +226,43 @@ mod tests {
             let stored = store.preference(&ann, &name(n)).await.unwrap().unwrap();
             assert_eq!(stored["enabled"], false);
         }
+    }
+
+    #[tokio::test]
+    async fn of_those_that_are_only_off_a_hundred_are_taken_and_what_is_stored_may_stay() {
+        let (_folder, store) = empty_store().await;
+        let ann = TenantId::new("ann").unwrap();
+        let off = |count: usize| {
+            let features = (0..count).map(|n| (format!("f{n}"), json!({"enabled": false})));
+            Value::Object(features.collect())
+        };
+        let check = async |count| store.check("feature_preferences", off(count)).await;
+        assert!(check(100).await.is_ok());
+        let refused = check(101).await.unwrap_err().to_string();
+        assert!(refused.contains("only switched off"), "{refused}");
+        for n in 0..101 {
+            let switch = if n < 100 {
+                Switch::Off
+            } else {
+                Switch::Unsubscribe
+            };
+            let name = feature(&format!("f{n}"));
+            store.switch(&ann, &name, switch, "a test").await.unwrap();
+        }
+        let more = feature("more");
+        let refused = store.switch(&ann, &more, Switch::Off, "a test").await;
+        assert!(
+            matches!(refused, Err(ChangeError::Invalid(_))),
+            "{refused:?}"
+        );
+        // Those that are stored keep back no edit.
+        put(
+            &store,
+            &more,
+            json!({"enabled": true, "frequency": "daily"}),
+        )
+        .await;
+        let weekly = json!({"enabled": true, "frequency": "weekly"});
+        put(&store, &feature("f0"), weekly).await;
     }
 }

@@ -12,6 +12,7 @@ use crate::{
 on_both_databases! {
     what_is_counted_is_what_is_stored
     a_database_of_the_version_before_is_counted
+    writers_of_one_feature_and_failures_are_counted
 }
 
 fn daily(time: &str) -> Value {
@@ -130,12 +131,29 @@ async fn what_is_counted_is_what_is_stored(kind: Kind) {
         "UPDATE preferences SET slot = '{}' WHERE tenant_id IN ('t1', 't2')",
         "UPDATE preferences SET enabled = 0 WHERE tenant_id IN ('t2', 't3')",
         "UPDATE preferences SET enabled = 1 WHERE tenant_id = 't3'",
+        "UPDATE preferences SET feature_type = 'h' WHERE tenant_id IN ('t2', 't4', 't5')",
         "INSERT INTO invalid_preferences (feature_type, tenant_id, reason) VALUES ('f', 't1', 'a'), ('f', 't2', 'b')",
+        "UPDATE invalid_preferences SET feature_type = 'i' WHERE tenant_id = 't2'",
         "DELETE FROM invalid_preferences WHERE tenant_id = 't1'",
     ] {
         sqlx::query(statement).execute(&pool).await.unwrap();
         counted(&pool).await;
     }
+    let clear: [&'static str; 2] = match kind {
+        Kind::Postgres => ["TRUNCATE preferences", "TRUNCATE invalid_preferences"],
+        Kind::Sqlite | Kind::BelowAPath => {
+            ["DELETE FROM preferences", "DELETE FROM invalid_preferences"]
+        }
+    };
+    for statement in clear {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+        counted(&pool).await;
+    }
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM feature_counts")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 0, "features without any are gone");
     pool.close().await;
 }
 
@@ -157,6 +175,7 @@ async fn a_database_of_the_version_before_is_counted(kind: Kind) {
             "DROP TRIGGER count_old_group",
             "DROP TRIGGER count_added_problem",
             "DROP TRIGGER count_removed_problem",
+            "DROP TRIGGER count_moved_problem",
         ],
         Kind::Postgres => &[
             "DROP FUNCTION count_preferences CASCADE",
@@ -179,4 +198,34 @@ async fn a_database_of_the_version_before_is_counted(kind: Kind) {
     server.put("a", json!({"f": daily("10:00")})).await;
     counted(&after).await;
     after.close().await;
+}
+
+const ADD: &str =
+    "INSERT INTO preferences (feature_type, tenant_id, enabled, slot, preference, updated_at)";
+
+async fn writers_of_one_feature_and_failures_are_counted(kind: Kind) {
+    let server = start(kind).await;
+    let pool = pool(&server).await;
+    let add = |tenants: &[&str]| {
+        let rows = tenants.iter();
+        let rows = rows.map(|tenant| format!("('f', '{tenant}', 1, '{{}}', '{{}}', 0)"));
+        let rows: Vec<String> = rows.collect();
+        sqlx::AssertSqlSafe(format!("{ADD} VALUES {}", rows.join(", ")))
+    };
+    let mut one = pool.begin().await.unwrap();
+    sqlx::query(add(&["a", "b"]))
+        .execute(&mut *one)
+        .await
+        .unwrap();
+    // The second waits for the first, and counts on from it.
+    let second = async { sqlx::query(add(&["c"])).execute(&pool).await };
+    let (second, first) = tokio::join!(second, one.commit());
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(counted(&pool).await, [("f".to_owned(), "{}".to_owned(), 3)]);
+
+    let failed = sqlx::query(add(&["d", "a"])).execute(&pool).await;
+    assert!(failed.is_err(), "one of them is there already");
+    assert_eq!(counted(&pool).await[0].2, 3);
+    pool.close().await;
 }

@@ -32,6 +32,8 @@ const ADMIN: &str = "admin-key-of-16-chars";
 const PAGE: &str = "/tenants/ann/features/posts";
 const RUNS: &str = "/tenants/ann/features/posts/past-runs";
 const DONE: &str = "Tuesday, 24 November 2026 at 09:00 — done";
+/// As the browser of the tests asks for it.
+const DONE_IN_BROWSER: &str = "Tuesday, November 24, 2026 at 9:00\u{202f}AM — done";
 
 fn run(date: &str, outcome: RunOutcome, reason: Option<SkipReason>) -> PastRun {
     let at = format!("{date}T08:00:00Z").parse().unwrap();
@@ -155,7 +157,14 @@ async fn what_knows_the_runs_may_be_gone(kind: Kind) {
     assert!(!runs.contains("<li>"), "{runs}");
     assert!(ann.text(PAGE).await.contains("Coming up"));
     history.set_down(false);
-    assert!(ann.text(RUNS).await.contains(DONE));
+    // After a failure none asks for a moment.
+    let again = async {
+        while !ann.text(RUNS).await.contains(DONE) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(30), again).await;
+    again.expect("it is asked again");
 }
 
 #[tokio::test]
@@ -192,7 +201,7 @@ async fn what_does_not_answer_slows_no_page() {
     assert!(page.contains("Coming up"));
     assert!(runs.contains("be shown at the moment"), "{runs}");
     assert!(
-        began.elapsed() < Duration::from_secs(10),
+        began.elapsed() < Duration::from_secs(4),
         "{:?}",
         began.elapsed()
     );
@@ -220,11 +229,22 @@ async fn the_script_loads_them_after_the_page_and_says_when_it_cannot() {
     let shows = |text: &str| {
         format!("return document.getElementById('past-runs').textContent.includes('{text}')")
     };
-    browser.until(&shows(DONE)).await;
+    browser.until(&shows(DONE_IN_BROWSER)).await;
     let button = "return document.querySelector('[value=past-runs]').checkVisibility()";
     assert_eq!(browser.run(button).await, json!(false), "none is needed");
     history.set_down(true);
     browser.goto(&format!("{}{PAGE}", server.url)).await;
     browser.until(&shows("be shown at the moment")).await;
+    // The button tries again.
+    assert_eq!(browser.run(button).await, json!(true));
+    history.set_down(false);
+    let again = format!(
+        "const past = document.getElementById('past-runs');
+         if (past.textContent.includes('{DONE_IN_BROWSER}')) return true;
+         if (past.ariaBusy !== 'true') document.querySelector('[value=past-runs]').click();
+         return false"
+    );
+    browser.until(&again).await;
+    assert_eq!(browser.run(button).await, json!(false));
     browser.close().await;
 }

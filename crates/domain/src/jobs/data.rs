@@ -44,9 +44,9 @@ pub struct HttpData {
     pub api_key_env: Option<String>,
     /// How long one call may take.
     pub timeout: Duration,
-    /// Maximum number of calls of the host at one time; `None`: as many as items run.
+    /// Maximum number of calls of this job at one time; `None`: as many as items run.
     pub concurrency: Option<u32>,
-    /// Calls of the host begun in a minute; `None`: any number.
+    /// Calls of this job begun in a minute; `None`: any number.
     pub requests_per_minute: Option<u32>,
     /// Whether the URL may lead to this machine or into a private network.
     pub allow_private_addresses: bool,
@@ -121,11 +121,11 @@ pub fn is_empty_data(data: &Value) -> bool {
 pub struct DataRequest {
     /// The job.
     pub job_id: JobId,
-    /// Which run it is.
+    /// The run of the job.
     pub occurrence: Occurrence,
-    /// When it was due.
+    /// Due time of the run.
     pub scheduled_at: DateTime<Utc>,
-    /// The tenants.
+    /// Tenants whose data is asked for, at most 500.
     pub tenants: Vec<DataTenant>,
 }
 
@@ -134,7 +134,7 @@ pub struct DataRequest {
 pub struct DataTenant {
     /// The tenant.
     pub tenant_id: TenantId,
-    /// Last run that succeeded; `None`: there was none.
+    /// Last successful run of the job for the tenant; `None`: there was none.
     pub previous: Option<Previous>,
 }
 
@@ -162,7 +162,7 @@ impl Serialize for DataRequest {
 }
 
 /// A URL with placeholders in its path and query, such as
-/// `https://shop.example/users/{tenant_id}/activity?since={previous.finished_at}`.
+/// `https://shop.example/users/{tenant_id}/activity?since={previous.scheduled_at}&until={scheduled_at}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlTemplate {
     text: String,
@@ -285,6 +285,12 @@ impl UrlTemplate {
         self.any(Placeholder::is_of_tenant)
     }
 
+    /// Whether a placeholder stands for the tenant.
+    #[must_use]
+    pub fn names_tenant(&self) -> bool {
+        self.any(|placeholder| placeholder == Placeholder::TenantId)
+    }
+
     /// Whether a placeholder stands for the last successful run.
     #[must_use]
     pub fn reads_previous(&self) -> bool {
@@ -380,9 +386,9 @@ mod tests {
              &since=2026-03-02T09%3A00%3A01.250Z&last=2026-03-02"
         );
         assert!(template.fill(&request(None)).ends_with("&since=&last="));
-        assert!(template.is_of_tenant() && template.reads_previous());
+        assert!(template.is_of_tenant() && template.names_tenant() && template.reads_previous());
         let plain = UrlTemplate::new("https://shop.example/activity?job={job_id}").unwrap();
-        assert!(!plain.is_of_tenant() && !plain.reads_previous());
+        assert!(!plain.is_of_tenant() && !plain.names_tenant() && !plain.reads_previous());
         assert_eq!(
             percent_encoded("../ä?#{}&=+ "),
             "..%2F%C3%A4%3F%23%7B%7D%26%3D%2B%20"

@@ -98,7 +98,7 @@ impl Feature {
             ("frequencies", self.frequencies.as_ref().map(words)),
             ("earliest_time", self.earliest_time.map(time)),
             ("latest_time", self.latest_time.map(time)),
-            ("show_runs", self.show_runs.then(|| json!(true))),
+            ("show_runs", self.show_runs.then_some(json!(true))),
             (
                 "locales",
                 (!self.locales.is_empty()).then(|| {

@@ -28,7 +28,7 @@ pub struct DeadLetter {
     pub batch_id: Uuid,
     /// Due time.
     pub scheduled_at: DateTime<Utc>,
-    /// Number of calls of the handler, in the last delivery of its chunk.
+    /// Number of attempts in the last delivery of its chunk, also those that ended before the handler was called.
     pub attempts: u32,
     /// Error of the last attempt.
     pub reason: String,

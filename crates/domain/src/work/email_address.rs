@@ -74,10 +74,14 @@ impl EmailAddress {
         &self.text
     }
 
-    /// What equal addresses have in common: the address in lower case. Servers that tell `Ann` from `ann` hardly exist.
+    /// What equal addresses have in common: the address in lower case, with the ASCII form of its domain (`xn--…`). Servers
+    /// that tell `Ann` from `ann` hardly exist.
     #[must_use]
     pub fn key(&self) -> String {
-        self.text.to_lowercase()
+        let local = self.local().to_lowercase();
+        let domain = idna::domain_to_ascii(self.domain());
+        let domain = domain.as_deref().unwrap_or(self.domain());
+        format!("{local}@{domain}")
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
@@ -195,6 +199,11 @@ mod tests {
         ] {
             assert_eq!(address(text).as_str(), text);
         }
+        // A domain has two ways to be written.
+        assert_eq!(
+            address("Jürgen@MÜNCHEN.example").key(),
+            address("jürgen@xn--mnchen-3ya.example").key()
+        );
         // Homographs are other addresses.
         assert_ne!(
             address("\u{430}nn@shop.example").key(),

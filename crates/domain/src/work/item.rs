@@ -47,11 +47,11 @@ pub struct Item {
 /// An earlier run of a job for a tenant, that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previous {
-    /// Which run it was.
+    /// The run of the job.
     pub occurrence: Occurrence,
-    /// When it was due.
+    /// Due time of the run.
     pub scheduled_at: DateTime<Utc>,
-    /// When its handler had ended.
+    /// When the handler of the run had ended.
     pub finished_at: DateTime<Utc>,
 }
 

@@ -130,7 +130,7 @@ pub struct ItemResult {
     pub item_id: ItemId,
     /// Outcome, or that the item is running.
     pub status: ItemStatus,
-    /// Number of calls of the handler, in the last delivery of its chunk.
+    /// Number of attempts in the last delivery of its chunk, also those that ended before the handler was called.
     pub attempts: u32,
     /// The effective preference it ran with, for preference-based jobs.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]

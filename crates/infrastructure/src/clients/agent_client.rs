@@ -3,24 +3,29 @@
 //! A page waits for it, so a call is made once, with a short time limit and a bounded answer, and follows no redirect. Where
 //! agents divide the tenants among them, each knows a part of the runs: all are asked, and all have to answer.
 
-use std::{cmp::Reverse, collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use punctual_application::ports::{PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind};
+use punctual_application::ports::{
+    PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome,
+};
 use punctual_domain::{FeatureType, TenantId};
 use reqwest::{
     Client, StatusCode, Url,
     header::{ACCEPT, AUTHORIZATION, HeaderValue},
 };
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
+use tracing::warn;
+use url::Host;
 
 use super::api::{BodyError, authorization, base_of, body_of, reason_of, shown};
 use crate::outbound::client_builder;
 
-/// How long an agent may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an agent may take to answer: less than a page waits, so that the error names the agent.
+const TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Bytes of an answer at most: 100 runs take a third of it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Agents that are asked at most.
@@ -77,7 +82,21 @@ impl fmt::Debug for AgentClient {
 struct Answer {
     tenant_id: TenantId,
     feature_type: FeatureType,
+    #[serde(deserialize_with = "known_runs")]
     runs: Vec<PastRun>,
+}
+
+/// Runs that have ended in a way that a newer version has added are left out.
+fn known_runs<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<PastRun>, D::Error> {
+    let runs = Vec::<Value>::deserialize(value)?;
+    let is_newer = |run: &Value| {
+        let outcome = &run["outcome"];
+        outcome.is_string() && RunOutcome::deserialize(outcome).is_err()
+    };
+    let known = runs.into_iter().filter(|run| !is_newer(run));
+    known
+        .map(|run| serde_json::from_value(run).map_err(D::Error::custom))
+        .collect()
 }
 
 impl AgentClient {
@@ -106,7 +125,17 @@ impl AgentClient {
                 urls.len()
             )));
         }
-        let agents = urls.into_iter().map(|url| base_of(url).map_err(invalid));
+        let agent_at = |url: &str| {
+            let base = base_of(url).map_err(invalid)?;
+            if !base.username().is_empty() || base.password().is_some() {
+                return Err(malformed(format!(
+                    "invalid {}: it contains a user name or a password; put the key into {}",
+                    names.urls, names.api_key
+                )));
+            }
+            Ok(base)
+        };
+        let agents = urls.into_iter().map(agent_at);
         let agents = agents.collect::<Result<Vec<Url>, _>>()?;
         let key = api_key.as_ref().map(|key| {
             authorization(key).ok_or_else(|| {
@@ -116,6 +145,15 @@ impl AgentClient {
                 ))
             })
         });
+        if key.is_some() {
+            for agent in agents.iter().filter(|agent| is_exposed(agent)) {
+                let (url, name) = (shown(agent), names.api_key);
+                warn!(
+                    url,
+                    "{name} goes to {url} unencrypted; use https, or a private network"
+                );
+            }
+        }
         let http = client_builder(TIMEOUT).timeout(TIMEOUT).build();
         Ok(Self {
             http: http.map_err(|failure| invalid(failure.to_string()))?,
@@ -208,13 +246,28 @@ impl RunHistory for AgentClient {
         let asked = self.agents.iter();
         let asked = asked.map(|agent| self.runs_of(agent, subject, limit));
         let mut runs: Vec<PastRun> = try_join_all(asked).await?.into_iter().flatten().collect();
-        runs.sort_by_key(|run| Reverse(run.scheduled_at));
-        // Two addresses may lead to one store.
+        // Two addresses may lead to one store, and what one has skipped another may have run.
+        runs.sort_by_key(|run| run.outcome == RunOutcome::Skipped);
         let mut seen = BTreeSet::new();
         runs.retain(|run| seen.insert((run.job_id.clone(), run.occurrence)));
+        runs.sort_by(|a, b| {
+            let newest_first = b.scheduled_at.cmp(&a.scheduled_at);
+            newest_first.then_with(|| a.job_id.cmp(&b.job_id))
+        });
         runs.truncate(limit as usize);
         Ok(runs)
     }
+}
+
+/// Whether what is sent there can be read on the way.
+fn is_exposed(agent: &Url) -> bool {
+    let is_here = match agent.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    agent.scheme() == "http" && !is_here
 }
 
 fn error(kind: RunHistoryErrorKind, message: String) -> RunHistoryError {

@@ -2,12 +2,16 @@
 //! the tenant or their data, so it is read strictly, and can add neither recipients nor headers. It is not written to the log.
 //!
 //! - `options`: the fields of a purpose. `message`: the e-mail. `relay`: the connections to the SMTP server.
-//!   `reply`: what the answers of the server mean for a retry and for the suppression list.
-//! - Nothing is sent to an address on the suppression list. One that the server refuses for good is added to it.
+//!   `reply`: what the answers of the server mean for a retry and for the suppression list. `refusals`: servers that refuse
+//!   everything.
+//! - Nothing is sent to an address on the suppression list. One that the server says does not exist is added to it.
+//! - The handler ends before the time of its item does, so it decides itself about a retry: an e-mail that was sent to its end is
+//!   never sent again.
 //! - The `Message-ID` is made of the idempotency key, so that a further attempt at an e-mail is recognized as the same one.
 
 mod message;
 mod options;
+mod refusals;
 mod relay;
 mod reply;
 
@@ -25,6 +29,7 @@ use serde_json::{Value, json};
 
 use self::{
     message::{Envelope, MAX_NAME, MAX_SUBJECT, Parts, Sender, one_line},
+    refusals::{MAX_REFUSED, RefusedAddresses, Verdict, WINDOW},
     relay::Relay,
     reply::Refusal,
 };
@@ -73,6 +78,7 @@ impl HandlerKind for EmailKind {
 /// Sends e-mails.
 pub(crate) struct EmailHandler {
     relay: Relay,
+    refused: RefusedAddresses,
     sender: Sender,
     /// The recipient; `None`: what the preference or the data has as `email`.
     to: Option<TemplateHandler>,
@@ -105,7 +111,7 @@ impl EmailHandler {
         Ok(Some(unsubscribe_url(&unsubscribe.base, &token)))
     }
 
-    /// Whom the e-mail goes to.
+    /// Recipient of the e-mail.
     async fn address(&self, values: &Values) -> Result<EmailAddress, HandlerError> {
         let address = match &self.to {
             Some(template) => template.render_values(values.clone()).await?,
@@ -140,8 +146,19 @@ impl EmailHandler {
         Ok(Mailbox::new((!name.is_empty()).then_some(name), address))
     }
 
-    /// Puts an address that does not exist on the suppression list.
+    /// Puts an address that does not exist on the suppression list, unless the server refuses too many.
     async fn suppress(&self, item: &Item, address: EmailAddress, refusal: &Refusal) {
+        if let Verdict::Keep { is_first } = self.refused.note() {
+            if is_first {
+                let server = self.relay.server();
+                tracing::warn!(
+                    job_id = %item.job_id, server,
+                    "Stopped suppressing addresses: {server} refused more than {MAX_REFUSED} within {} s",
+                    WINDOW.as_secs()
+                );
+            }
+            return;
+        }
         let entry = Suppression {
             address,
             reason: refusal.reply.clone(),
@@ -190,6 +207,7 @@ impl PurposeHandler for EmailHandler {
     /// What the server took, as `{"message_id", "server", "reply"}`. Without a text, and for a suppressed address, there was
     /// nothing to do.
     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        let deadline = self.relay.deadline();
         let mut values = Values::from(item);
         let unsubscribe = self.unsubscribe_url(item)?;
         values.item["unsubscribe_url"] = json!(unsubscribe);
@@ -223,7 +241,7 @@ impl PurposeHandler for EmailHandler {
             envelope,
             content,
         } = self.sender.message(&key, self.clock.now(), to, parts)?;
-        match self.relay.send(&envelope, &content).await {
+        match self.relay.send(deadline, &envelope, &content).await {
             Ok(reply) => Ok(json!({
                 "message_id": message_id, "server": self.relay.server(), "reply": reply,
             })

@@ -233,6 +233,18 @@ async fn what_the_server_answers_decides_about_a_retry_and_the_suppression_list(
             false,
         ),
         (
+            "rcpt.450.4.7.1@shop.example",
+            Throttled,
+            "refused the recipient: 450 4.7.1 <[address]>",
+            false,
+        ),
+        (
+            "data.550.5.1.1@shop.example",
+            Permanent,
+            "refused the e-mail: 550 5.1.1 <[address]>",
+            false,
+        ),
+        (
             "rcpt.421.4.7.0@shop.example",
             Throttled,
             "refused the recipient: 421 4.7.0 <[address]>",
@@ -248,12 +260,6 @@ async fn what_the_server_answers_decides_about_a_retry_and_the_suppression_list(
             "data.554.5.7.1@shop.example",
             Permanent,
             "refused the e-mail: 554 5.7.1 <[address]>",
-            false,
-        ),
-        (
-            "cut@shop.example",
-            Retryable,
-            "does not answer as it should",
             false,
         ),
     ] {
@@ -282,6 +288,52 @@ async fn what_the_server_answers_decides_about_a_retry_and_the_suppression_list(
         taken,
         "the server was not asked again"
     );
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn an_e_mail_that_the_server_may_have_taken_is_not_sent_again() {
+    let server = Server::start(&[]);
+    let timeout = Duration::from_secs(2);
+    let purpose = Purpose::new(&server, json!({"item_timeout_ms": 2_000}));
+    for (number, address) in ["cut@shop.example", "mute@shop.example"].iter().enumerate() {
+        // The handler decides: its item would be retried.
+        let sent = tokio::time::timeout(timeout, purpose.send(address)).await;
+        let error = sent.expect("within the item's time").unwrap_err();
+        assert_eq!(error.kind, HandlerErrorKind::Permanent, "{error}");
+        let expected = format!(
+            "localhost:{} did not confirm the e-mail; it may have been sent",
+            server.port
+        );
+        assert!(error.message.starts_with(&expected), "{error}");
+        assert!(!error.message.contains(address), "{error}");
+        assert_eq!(server.taken().len(), number + 1);
+    }
+    // What breaks off before that is.
+    let error = purpose.send("hangup@shop.example").await.unwrap_err();
+    assert_eq!(error.kind, HandlerErrorKind::Retryable, "{error}");
+    purpose.send("bob@shop.example").await.unwrap();
+    assert_eq!(server.taken().len(), 3);
+    assert_eq!(purpose.suppressed().await, []);
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn a_server_that_refuses_every_address_suppresses_only_a_few() {
+    let server = Server::start(&[]);
+    let purpose = Purpose::new(&server, json!({}));
+    for domain in 0..25 {
+        let address = format!("rcpt.550.5.1.1@shop{domain}.example");
+        let error = purpose.send(&address).await.unwrap_err();
+        assert_eq!(error.kind, HandlerErrorKind::Permanent, "{error}");
+    }
+    assert_eq!(purpose.suppressed().await.len(), 20);
 }
 
 #[cfg_attr(
@@ -370,7 +422,10 @@ async fn a_slow_server_is_given_up_in_time_and_its_connection_is_not_used_again(
     assert_eq!(error.kind, HandlerErrorKind::Retryable);
     assert_eq!(
         error.message,
-        format!("localhost:{} did not answer in time", server.port)
+        format!(
+            "localhost:{} did not answer in time to the recipient (RCPT TO)",
+            server.port
+        )
     );
     // A call that is dropped leaves nothing behind either.
     let dropped = tokio::time::timeout(

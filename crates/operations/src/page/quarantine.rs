@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
+    http::HeaderMap,
     response::Html,
 };
 use punctual_application::Quarantined;
@@ -37,6 +38,7 @@ pub(super) struct QuarantineQuery {
 pub(super) async fn list(
     State(app): State<App>,
     Live(visitor): Live,
+    headers: HeaderMap,
     query: Result<Query<QuarantineQuery>, QueryRejection>,
 ) -> Result<Html<String>, Problem> {
     let Query(QuarantineQuery { job, page }) = query?;
@@ -51,7 +53,10 @@ pub(super) async fn list(
         visitor,
         more: skipped + entries.len() < all,
         entries,
-        config_database: app.config_database.clone(),
+        config_database: app
+            .config_database
+            .clone()
+            .filter(|address| crate::is_reachable(address, &headers)),
         all,
         jobs: app.job_choices(&job),
         job,

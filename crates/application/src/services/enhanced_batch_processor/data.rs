@@ -1,5 +1,5 @@
 //! Tenants' own data: fetched when an item is about to begin, for one tenant or for many of its chunk, and within the limits
-//! of the host that has it.
+//! of their job.
 
 use std::{
     collections::HashMap,
@@ -8,13 +8,13 @@ use std::{
 };
 
 use punctual_domain::{
-    Chunk, DataConfig, DataRequest, DataSource, DataTenant, Item, ItemId, OnEmpty, Outcome,
+    Chunk, DataConfig, DataRequest, DataSource, DataTenant, Item, ItemId, JobId, OnEmpty, Outcome,
     is_empty_data, without_secrets,
 };
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::prepare::Prepared;
+use super::{ChunkRun, EnhancedBatchProcessor, Progress, prepare::Prepared};
 use crate::{
     ports::{HandlerError, HandlerErrorKind, TenantAnswers, TenantData},
     services::throttle::{PurposeLimits, Throttle},
@@ -22,13 +22,22 @@ use crate::{
 
 /// Why there was nothing to do for a tenant without data.
 const NO_DATA: &str = "no data";
-/// For so long, all items of a call have its failure: they would ask again one after the other.
+/// For so long, all items of a call have its failure, unless it was of an earlier attempt: they would ask again one after the
+/// other.
 const SHARED_FAILURE: Duration = Duration::from_millis(500);
 
-/// What holds the calls of each host, or provider, to limits.
-type Throttles = HashMap<(String, PurposeLimits), Arc<Throttle>>;
+/// What holds the calls of each job to limits.
+type Throttles = HashMap<JobId, JobThrottle>;
 
-/// Fetches data, each host within its limits. Clones share them.
+/// What holds the calls of a job to limits, until it calls another host or has other limits.
+struct JobThrottle {
+    /// The host, or the provider.
+    called: String,
+    limits: PurposeLimits,
+    throttle: Arc<Throttle>,
+}
+
+/// Fetches data, each job within its limits. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct DataFetcher {
     port: Option<Arc<dyn TenantData>>,
@@ -47,10 +56,55 @@ pub(super) struct ChunkData {
 struct Group {
     /// With the tenants who are still to be asked for.
     request: DataRequest,
-    /// When and how the last call failed.
-    failed: Option<(Instant, HandlerError)>,
+    failed: Option<FailedCall>,
     /// What has not been passed on.
     answers: TenantAnswers,
+}
+
+/// The last call, if it failed.
+struct FailedCall {
+    at: Instant,
+    /// The attempt of the item that made the call.
+    attempt: u32,
+    error: HandlerError,
+}
+
+impl EnhancedBatchProcessor {
+    /// The item with its data, if its job has any, or as it has ended without a call of its handler. `None`: it is left for
+    /// later.
+    pub(super) async fn with_data(
+        &self,
+        run: &ChunkRun<'_>,
+        mut item: Item,
+        progress: &mut Progress,
+    ) -> Option<Prepared> {
+        let Some(data) = &run.data else {
+            return Some(Prepared::Run(item));
+        };
+        loop {
+            item = match self.recheck(run, item, progress).await? {
+                Prepared::Run(item) => item,
+                skip @ Prepared::Skip(_) => return Some(skip),
+            };
+            let added = data.add_to(&mut item, &self.tenant_data);
+            let outcome = match self.unless_stopping(added).await? {
+                Ok(None) => return Some(Prepared::Run(item)),
+                Ok(Some(outcome)) => Ok(outcome),
+                Err(error) => Err(error),
+            };
+            // The item may have been cancelled, or changed by its tenant, during the call.
+            item = match self.recheck(run, item, progress).await? {
+                Prepared::Run(item) => item,
+                skip @ Prepared::Skip(_) => return Some(skip),
+            };
+            let Some(delay) = progress.delay_before_retry(run, &item, &outcome) else {
+                let result = self.ended(run, &item, self.now(), outcome);
+                return Some(Prepared::Skip(result));
+            };
+            self.unless_stopping(tokio::time::sleep(delay)).await?;
+            item.attempt += 1;
+        }
+    }
 }
 
 impl DataFetcher {
@@ -70,7 +124,7 @@ impl DataFetcher {
             let message = "this program fetches no data; remove \"data\" from the job";
             return Err(HandlerError::permanent(message));
         };
-        let throttle = self.throttle_of(source);
+        let throttle = self.throttle_of(&request.job_id, source);
         let _permit = throttle.acquire().await;
         let answers = port.fetch(source, request).await;
         match &answers {
@@ -83,9 +137,9 @@ impl DataFetcher {
         answers
     }
 
-    /// What holds the calls of a host to these limits.
-    fn throttle_of(&self, source: &DataSource) -> Arc<Throttle> {
-        let key = match source {
+    /// What holds the calls of a job to its limits.
+    fn throttle_of(&self, job_id: &JobId, source: &DataSource) -> Arc<Throttle> {
+        let (called, limits) = match source {
             DataSource::Provider(name) => (name.clone(), PurposeLimits::default()),
             DataSource::Http(http) => {
                 let limits = PurposeLimits {
@@ -100,9 +154,20 @@ impl DataFetcher {
             .throttles
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let limits = key.1;
-        let throttle = throttles.entry(key);
-        Arc::clone(throttle.or_insert_with(|| Arc::new(Throttle::new(limits))))
+        if let Some(known) = throttles.get(job_id)
+            && known.called == called
+            && known.limits == limits
+        {
+            return Arc::clone(&known.throttle);
+        }
+        let throttle = Arc::new(Throttle::new(limits));
+        let new = JobThrottle {
+            called,
+            limits,
+            throttle: Arc::clone(&throttle),
+        };
+        throttles.insert(job_id.clone(), new);
+        throttle
     }
 }
 
@@ -172,10 +237,11 @@ impl ChunkData {
         if !tenants.any(|one| one.tenant_id == tenant) {
             return Ok(Value::Null);
         }
-        if let Some((at, error)) = &group.failed
-            && at.elapsed() < SHARED_FAILURE
+        if let Some(failed) = &group.failed
+            && item.attempt <= failed.attempt
+            && failed.at.elapsed() < SHARED_FAILURE
         {
-            return Err(error.clone());
+            return Err(failed.error.clone());
         }
         let fetched = fetcher.fetch(&self.config.source, &group.request).await;
         match fetched {
@@ -184,7 +250,11 @@ impl ChunkData {
                 group.answers.remove(&tenant).unwrap_or(Ok(Value::Null))
             }
             Err(error) => {
-                group.failed = Some((Instant::now(), error.clone()));
+                group.failed = Some(FailedCall {
+                    at: Instant::now(),
+                    attempt: item.attempt,
+                    error: error.clone(),
+                });
                 Err(error)
             }
         }

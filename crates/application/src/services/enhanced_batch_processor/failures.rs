@@ -21,7 +21,7 @@ struct FailureCount {
 }
 
 impl BatchFailures {
-    /// Counts an item that has ended.
+    /// Counts an item that has succeeded or failed.
     pub(super) fn count(&self, chunk: &Chunk, failed: bool, limit: FailureLimit) {
         let mut jobs = self.lock();
         let tally = jobs.entry(chunk.job_id.clone()).or_default();

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use punctual_domain::{
-    BatchConfig, BatchStatus, Firing, Item, JobConfig, NewBatch, PreferenceRecord, Priority,
-    PurposeId, TenantId, Trigger,
+    BatchConfig, BatchStatus, DataRequest, DataSource, Firing, Item, JobConfig, NewBatch,
+    PreferenceRecord, Priority, PurposeId, TenantId, Trigger,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +21,8 @@ use crate::{
     Handlers,
     ports::{
         BatchReader, BatchStore, Claim, Claimant, Committed, HandlerError, MockBatchStore,
-        MockPurposeHandler, Page, PurposeHandler, ResultFilter, StoredResult, WorkQueue,
+        MockPurposeHandler, Page, PurposeHandler, ResultFilter, StoredResult, TenantAnswers,
+        TenantData, WorkQueue,
     },
     testing::{FakeConfigDatabase, FakeItemSource, FakeStore, FakeTenantData, ManualClock, record},
 };
@@ -548,6 +549,30 @@ async fn a_batch_that_fails_massively_is_stopped_and_goes_on_when_somebody_says_
     assert!(calls.load(Ordering::SeqCst) > so_far);
 }
 
+#[tokio::test(start_paused = true)]
+async fn those_with_nothing_to_do_do_not_hide_that_the_others_fail() {
+    let names: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
+    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut job = posts();
+    job["failure_limit"] = json!({"percent": 50, "at_least": 10});
+    let mut handler = MockPurposeHandler::new();
+    handler.expect_run().returning(|item| {
+        if item.item_id.as_str().ends_with('5') {
+            return Err(HandlerError::permanent("no"));
+        }
+        Ok(Outcome::nothing_to_do("no new posts"))
+    });
+    let bench = bench(job, &tenants, handler, 0).await;
+    for tenant in &tenants {
+        bench.config_database.put(preference(tenant, on("dry")));
+    }
+    let error = bench.processor.process(&bench.chunk).await.unwrap_err();
+    assert!(
+        matches!(&error, ProcessError::Failing(reason) if reason.contains("10 of 10 items")),
+        "{error}"
+    );
+}
+
 /// Answers, after a while, with the last run that it is given.
 struct Remembers;
 
@@ -1005,7 +1030,9 @@ async fn a_job_may_run_without_data_and_may_ask_for_each_tenant() {
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_fails_is_retried_for_all_and_then_fails_their_items() {
     let job = with_data(json!({"provider": "activity"}));
-    let (bench, data) = data_bench(job.clone(), &["a", "b", "c"], 2).await;
+    let (mut bench, data) = data_bench(job.clone(), &["a", "b", "c"], 1).await;
+    // The one retry comes while the failure of the first call is still shared.
+    bench.processor.retry = RetryPolicy::new(1, || 0.5);
     for tenant in ["a", "b", "c"] {
         data.put(tenant, json!(tenant));
     }
@@ -1034,6 +1061,79 @@ async fn a_fetch_that_fails_is_retried_for_all_and_then_fails_their_items() {
     let asked = data.requests();
     let asked: Vec<usize> = asked.iter().map(|request| request.tenants.len()).collect();
     assert_eq!(asked, [2, 1]);
+}
+
+/// Data that takes two seconds to say that there is none, or fails.
+struct SlowData(Option<HandlerError>);
+
+#[async_trait]
+impl TenantData for SlowData {
+    async fn fetch(&self, _: &DataSource, _: &DataRequest) -> Result<TenantAnswers, HandlerError> {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        self.0.clone().map_or_else(|| Ok(HashMap::new()), Err)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_whose_data_ends_it_is_skipped_if_its_tenant_switched_off_meanwhile() {
+    let url = "https://shop.example/users/{tenant_id}";
+    for failure in [None, Some(HandlerError::permanent("no such user"))] {
+        let failed = usize::from(failure.is_some());
+        let job = with_data(json!({"url": url}));
+        let (mut bench, _) = data_bench(job, &["stays", "off", "later"], 0).await;
+        let data = Arc::new(SlowData(failure));
+        bench.processor = bench.processor.with_tenant_data(data);
+        let change = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut later = on("dry");
+            later["preferred_time"] = json!("17:00");
+            bench.config_database.put(preference("later", later));
+            bench
+                .config_database
+                .put(preference("off", json!({"enabled": false})));
+        };
+        let (report, ()) = tokio::join!(bench.processor.process(&bench.chunk), change);
+        let report = report.unwrap();
+        let counts = (report.nothing_to_do, report.failed, report.skipped);
+        assert_eq!(counts, (1 - failed, failed, 2));
+        let results = bench.results().await;
+        let reason = |tenant: &str| results[tenant].result.error.clone().unwrap();
+        let reasons = (reason("off"), reason("later"));
+        assert_eq!(reasons, ("disabled".into(), "rescheduled".into()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_expires_while_its_data_is_fetched_ends_so() {
+    let job = with_data(json!({"provider": "activity"}));
+    let (mut bench, _) = data_bench(job, &["a"], 0).await;
+    bench.processor = bench.processor.with_tenant_data(Arc::new(SlowData(None)));
+    let bound = bench.chunk.scheduled_at + TimeDelta::seconds(1);
+    bench.chunk.expires_at = Some(bound);
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!((report.nothing_to_do, report.skipped), (0, 1));
+    let results = bench.results().await;
+    assert_eq!(results["a"].result.error.as_deref(), Some("expired"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_isolated_item_is_no_poison_candidate_while_its_data_is_fetched() {
+    let job = with_data(json!({"provider": "activity"}));
+    let (mut bench, _) = data_bench(job, &["a"], 0).await;
+    bench.processor = bench.processor.with_tenant_data(Arc::new(SlowData(None)));
+    for _ in 0..2 {
+        dies_with(&bench.store, &bench.chunk, None).await;
+    }
+    let processing = bench.processor.process(&bench.chunk);
+    let cut_off = tokio::time::timeout(Duration::from_secs(1), processing).await;
+    assert!(cut_off.is_err(), "it is still fetching");
+    let claimant = Claimant {
+        process: uuid::Uuid::new_v4(),
+        token: uuid::Uuid::new_v4(),
+    };
+    let now = bench.processor.now();
+    let claim = bench.store.claim(&bench.chunk, claimant, now).await;
+    assert_eq!(claim.unwrap().poison_candidate, None);
 }
 
 #[tokio::test(start_paused = true)]

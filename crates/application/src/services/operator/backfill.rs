@@ -1,5 +1,5 @@
-//! Runs what fell due on dates that have passed and has neither succeeded nor failed: after an outage, or for a job that
-//! is new. It goes by what tenants have chosen now, behind everything else, and no tenant runs twice for a date.
+//! Runs what fell due on dates that have passed and has not succeeded, failed or had nothing to do: after an outage, or for a
+//! job that is new. It goes by what tenants have chosen now, behind everything else, and no tenant runs twice for a date.
 
 mod enqueue;
 

@@ -12,6 +12,8 @@ use crate::ports::{Page, Paged, StoreError, Suppression};
 const MAX_ADDRESSES: usize = 1_000;
 /// Characters of a reason at most.
 const MAX_REASON: usize = 500;
+/// Characters of an invalid reason that its error shows.
+const SHOWN: usize = 60;
 
 /// Addresses to be suppressed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +45,11 @@ impl SuppressRequest {
             )));
         }
         let usable = (1..=MAX_REASON).contains(&self.reason.trim().chars().count());
-        if !usable || visible(&self.reason) != self.reason {
+        let shown = visible(&self.reason);
+        if !usable || shown != self.reason {
+            let shown: String = shown.chars().take(SHOWN).collect();
             return Err(OperatorError::Invalid(format!(
-                "reason is not usable; send 1 to {MAX_REASON} visible characters, such as \"complained\""
+                "invalid reason: {shown:?}; expected 1 to {MAX_REASON} visible characters, such as \"complained\""
             )));
         }
         Ok(())
@@ -56,7 +60,7 @@ impl Operator {
     /// Puts addresses on the suppression list: no e-mail is sent to them. Those that are on it stay as they are.
     ///
     /// # Errors
-    /// The list is empty or too long, the reason is not usable, or the store fails.
+    /// The list is empty or too long, the reason is invalid, or the store fails.
     pub async fn suppress(
         &self,
         actor: &Actor,
@@ -94,11 +98,11 @@ impl Operator {
     ) -> Result<(), OperatorError> {
         let known = self.noted(self.suppressions.suppressed(address).await)?;
         if known.is_none() {
-            return Err(OperatorError::NotFound(format!(
-                "`{address}` is not on the suppression list"
-            )));
+            // The address itself is left out: errors and the audit log are kept.
+            let message = "the address is not on the suppression list".to_owned();
+            return Err(OperatorError::NotFound(message));
         }
-        self.record(actor, "unsuppress", "suppressions", address.as_str())
+        self.record(actor, "unsuppress", "suppressions", "1 address")
             .await?;
         self.noted(self.suppressions.unsuppress(address).await)?;
         info!("Operator took an address off the suppression list");
@@ -160,6 +164,7 @@ mod tests {
         operator.unsuppress(&actor, &ann).await.unwrap();
         let error = operator.unsuppress(&actor, &ann).await.unwrap_err();
         assert!(matches!(error, OperatorError::NotFound(_)), "{error}");
+        assert!(!error.to_string().contains('@'), "{error}");
         let log = store.audit_log(&AuditFilter::default(), &page).await;
         let (log, _) = log.unwrap();
         let log: Vec<_> = log
@@ -169,7 +174,7 @@ mod tests {
         assert_eq!(
             log,
             [
-                ("unsuppress", "ann@shop.example"),
+                ("unsuppress", "1 address"),
                 ("suppress", "1 address: bounced"),
                 ("suppress", "2 addresses: complained"),
             ]

@@ -17,8 +17,8 @@ const HOURS_OF_WEEKS_BUCKET: i32 = 6;
 pub struct Trends {
     /// The last 24 hours, hour by hour, the current one last.
     pub day: Vec<TrendBucket>,
-    /// The last seven days in buckets of six hours, which begin at 0:00, 6:00, 12:00 and 18:00 in the zone of the operator, the
-    /// current one last.
+    /// The last seven days in buckets of six hours, which begin at the full UTC hour nearest to 0:00, 6:00, 12:00 and 18:00 in the
+    /// zone of the operator, the current one last.
     pub week: Vec<TrendBucket>,
 }
 

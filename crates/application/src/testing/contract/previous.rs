@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use punctual_domain::{ItemId, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger};
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{
+    ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
+};
 use uuid::Uuid;
 
 use super::{ENDED, Tested, asked_for, at, batch, claim, commit, firing, job, result};
@@ -28,7 +31,11 @@ pub(super) async fn the_last_success_that_was_due_before_is_found<S: WorkQueue +
         let found = store.previous(&job(), at(due_at), &all).await;
         let mut occurrences = BTreeMap::new();
         for (item_id, previous) in found.expect("works") {
-            assert_eq!(previous.finished_at, at(ENDED));
+            assert_eq!(
+                previous.finished_at,
+                ended(previous.occurrence),
+                "of the same run"
+            );
             assert!(previous.scheduled_at < at(due_at), "{previous:?}");
             let name = item_id.as_str().trim_start_matches("previous-").to_owned();
             occurrences.insert(name, previous.occurrence.to_string());
@@ -115,6 +122,15 @@ pub(super) async fn the_last_success_that_was_due_before_is_found<S: WorkQueue +
     );
 }
 
+/// When a run ends: each at an instant of its own.
+fn ended(occurrence: Occurrence) -> DateTime<Utc> {
+    let text = occurrence.to_string();
+    let number = text
+        .bytes()
+        .fold(0_i64, |sum, byte| (sum * 31 + i64::from(byte)) % 100_003);
+    at(ENDED) - TimeDelta::microseconds(number)
+}
+
 /// A batch that was not planned with others.
 fn by_itself(occurrence: Occurrence, due_at: &str, trigger: Trigger, items: &[ItemId]) -> NewBatch {
     let (slot, due_at) = (trigger.as_str().to_owned(), at(due_at));
@@ -148,6 +164,9 @@ async fn end<S: BatchStore>(store: &S, number: u128, batch: &NewBatch, statuses:
     let items = claim(store, chunk, token).await;
     assert_eq!(items.len(), statuses.len());
     let results = items.iter().zip(statuses);
-    let results = Vec::from_iter(results.map(|(item, status)| result(item, *status)));
+    let results = Vec::from_iter(results.map(|(item, status)| ItemResult {
+        finished_at: Some(ended(batch.chunks[0].occurrence)),
+        ..result(item, *status)
+    }));
     assert_eq!(commit(store, chunk, token, &results).await, results.len());
 }

@@ -162,6 +162,7 @@ impl OperatorStore for FakeStore {
     async fn expired_items(&self, since: DateTime<Utc>) -> Result<Vec<ExpiredItems>, StoreError> {
         let tables = self.tables();
         let mut jobs: BTreeMap<JobId, ExpiredItems> = BTreeMap::new();
+        let mut newest: BTreeMap<JobId, (i64, u64)> = BTreeMap::new();
         for skipped in tables.skipped.values() {
             let result = &skipped.result;
             let at = result.finished_at.unwrap_or(result.started_at);
@@ -174,9 +175,17 @@ impl OperatorStore for FakeStore {
                 job_id,
                 items: 0,
                 since: at,
+                mark: 0,
             });
             of_job.items += 1;
             of_job.since = of_job.since.min(at);
+            let hour = hour_of(at);
+            let newest = newest.entry(of_job.job_id.clone()).or_insert((hour, 0));
+            if newest.0 < hour {
+                *newest = (hour, 0);
+            }
+            newest.1 += u64::from(newest.0 == hour);
+            of_job.mark = ExpiredItems::mark_of(newest.0.unsigned_abs(), newest.1);
         }
         Ok(jobs.into_values().collect())
     }

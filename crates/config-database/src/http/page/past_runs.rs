@@ -1,7 +1,5 @@
 //! What has run for a tenant, as a part of a page: sentences, in the tenant's zone.
 
-use std::collections::BTreeSet;
-
 use askama::Template;
 use punctual_application::ports::{PastRun, RunOutcome};
 use punctual_domain::{SkipReason, Zone};
@@ -21,31 +19,18 @@ pub(super) struct PastRunsFragment<'t> {
     t: &'t Texts,
     zone: String,
     /// `None`: they cannot be read for now.
-    runs: Option<Vec<PastRunRow>>,
-}
-
-#[derive(Debug)]
-struct PastRunRow {
-    /// When it was due, and how it ended.
-    sentence: String,
-    /// Where several jobs have run: which this is.
-    job: Option<String>,
+    /// Of each, when it was due, and how it ended.
+    runs: Option<Vec<String>>,
 }
 
 impl<'t> PastRunsFragment<'t> {
     pub(super) fn of(t: &'t Texts, zone: &Zone, runs: Option<&[PastRun]>) -> Self {
-        let rows = |runs: &[PastRun]| {
-            let jobs: BTreeSet<_> = runs.iter().map(|run| &run.job_id).collect();
-            let row = |run: &PastRun| PastRunRow {
-                sentence: t.text_of(text_of(run), "when", local(t, zone, run.scheduled_at)),
-                job: (jobs.len() > 1).then(|| run.job_id.to_string()),
-            };
-            runs.iter().map(row).collect()
-        };
+        let sentence =
+            |run: &PastRun| t.text_of(text_of(run), "when", local(t, zone, run.scheduled_at));
         Self {
             t,
             zone: zone_name(t, zone),
-            runs: runs.map(rows),
+            runs: runs.map(|runs| runs.iter().map(sentence).collect()),
         }
     }
 }
@@ -120,9 +105,8 @@ mod tests {
             let texts = Texts::of(None, Some(locale), None);
             let fragment = PastRunsFragment::of(&texts, &zone, Some(&runs));
             writeln!(said, "{locale}: {}", fragment.zone).unwrap();
-            for row in fragment.runs.unwrap() {
-                assert_eq!(row.job, None);
-                writeln!(said, "  {}", row.sentence).unwrap();
+            for sentence in fragment.runs.unwrap() {
+                writeln!(said, "  {sentence}").unwrap();
             }
         }
         insta::assert_snapshot!("past_runs", said);

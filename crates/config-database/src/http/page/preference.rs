@@ -259,7 +259,7 @@ pub(super) async fn runs(
     render(&subject.t, &subject.runs_of(&visitor, &form, &filled))
 }
 
-/// How the newest runs have ended, loaded after the page: what knows it may be slow.
+/// How the newest runs have ended, loaded after the page: an agent may be slow or unavailable.
 pub(super) async fn past_runs(
     State(app): State<App>,
     visitor: Visitor,

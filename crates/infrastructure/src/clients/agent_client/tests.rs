@@ -147,7 +147,7 @@ async fn said(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> 
         async move { answer }
     };
     let address = serve(Router::new().fallback(answer)).await;
-    let client = client(format!("http://user:canary-password@{address}"));
+    let client = client(format!("http://{address}"));
     let error = client.past_runs(&ann(), &posts(), 10).await.unwrap_err();
     let text = format!("{error} {error:?} {client:?}");
     assert!(text.contains(&address.to_string()), "{text}");
@@ -155,7 +155,8 @@ async fn said(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> 
     error
 }
 
-fn runs_of(tenant: &str, outcome: &str) -> Value {
+fn runs_of(tenant: &str, outcome: impl Into<Value>) -> Value {
+    let outcome: Value = outcome.into();
     let run = json!({"job_id": "posts", "occurrence": "2026-03-01", "scheduled_at": "2026-03-01T09:00:00Z",
         "finished_at": "2026-03-01T09:00:01Z", "outcome": outcome, "reason": null});
     json!({"tenant_id": tenant, "feature_type": "posts", "runs": [run]})
@@ -170,7 +171,8 @@ async fn what_is_not_a_history_is_refused() {
     };
     for lie in [
         runs_of("bob", "succeeded"),
-        runs_of("ann", "went well"),
+        runs_of("ann", 3),
+        json!({"tenant_id": "ann", "feature_type": "posts", "runs": [{"outcome": "succeeded"}]}),
         json!({"tenant_id": "ann", "feature_type": "else", "runs": []}),
         json!({"runs": []}),
         json!([]),
@@ -203,6 +205,51 @@ async fn what_is_not_a_history_is_refused() {
     ] {
         let error = said(move || status.into_response()).await;
         assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+/// An agent that answers with these runs of Ann.
+async fn answering(answer: &Value) -> SocketAddr {
+    let answer = answer.to_string();
+    serve(Router::new().fallback(move || async move { answer })).await
+}
+
+#[tokio::test]
+async fn what_one_agent_has_skipped_and_another_has_run_has_run() {
+    let run = answering(&runs_of("ann", "succeeded")).await;
+    let skipped = answering(&runs_of("ann", "skipped")).await;
+    for urls in [
+        format!("http://{run},http://{skipped}"),
+        format!("http://{skipped},http://{run}"),
+    ] {
+        let runs = client(urls).past_runs(&ann(), &posts(), 10).await.unwrap();
+        let outcomes: Vec<RunOutcome> = runs.iter().map(|run| run.outcome).collect();
+        assert_eq!(outcomes, [RunOutcome::Succeeded]);
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_of_a_newer_agent_is_left_out() {
+    let mut answer = runs_of("ann", "of_a_newer_version");
+    let known = runs_of("ann", "failed")["runs"][0].clone();
+    answer["runs"].as_array_mut().unwrap().push(known);
+    let newer = client(format!("http://{}", answering(&answer).await));
+    let runs = newer.past_runs(&ann(), &posts(), 10).await.unwrap();
+    let outcomes: Vec<RunOutcome> = runs.iter().map(|run| run.outcome).collect();
+    assert_eq!(outcomes, [RunOutcome::Failed]);
+}
+
+#[test]
+fn a_key_is_exposed_where_it_leaves_this_machine_unencrypted() {
+    for (url, exposed) in [
+        ("http://agent.example:8080", true),
+        ("http://10.0.0.1", true),
+        ("https://agent.example", false),
+        ("http://localhost:8080", false),
+        ("http://127.0.0.1:8080", false),
+        ("http://[::1]:8080", false),
+    ] {
+        assert_eq!(is_exposed(&base_of(url).unwrap()), exposed, "{url}");
     }
 }
 
@@ -258,6 +305,11 @@ fn settings_that_cannot_be_used_are_named_without_their_secrets() {
     for urls in ["", "canary", "ftp://canary@a", "http://a,,http://b"] {
         assert!(refused(urls, KEY).contains("invalid AGENT_URLS"), "{urls}");
     }
+    let with_password = refused("http://user:canary@a", KEY);
+    assert!(
+        with_password.contains("put the key into AGENT_KEY"),
+        "{with_password}"
+    );
     let many = ["http://a"; MAX_AGENTS + 1].join(",");
     assert!(refused(&many, KEY).contains("65 agents"));
     assert!(refused("http://a", "canary\n").contains("AGENT_KEY"));

@@ -30,6 +30,7 @@ use url::{Host, Url};
 use super::{
     EmailHandler, Unsubscribe,
     message::{Image, Sender, one_line},
+    refusals::RefusedAddresses,
     relay::{Relay, Tls},
 };
 use crate::{
@@ -101,6 +102,7 @@ pub(super) fn read(
     let unsubscribe = unsubscribe(fields);
     Some(EmailHandler {
         relay: relay?,
+        refused: RefusedAddresses::default(),
         sender: Sender {
             from: from?,
             reply_to,
@@ -222,7 +224,7 @@ fn relay(fields: &mut Fields<'_>, timeout: Duration) -> Option<Relay> {
             });
             match encrypted {
                 Encryption::Implicit => (Tls::Implicit(parameters.ok()?), SUBMISSIONS_PORT),
-                _ => (Tls::StartTls(parameters.ok()?), SUBMISSION_PORT),
+                _ => (Tls::Explicit(parameters.ok()?), SUBMISSION_PORT),
             }
         }
     };

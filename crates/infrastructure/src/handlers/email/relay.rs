@@ -2,25 +2,36 @@
 //! anything is unclear about it: a call that is cut off takes its connection with it.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    iter,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use lettre::{
     address::Envelope,
     transport::smtp::{
+        Error,
         authentication::{Credentials, DEFAULT_MECHANISMS},
         client::{AsyncSmtpConnection, TlsParameters},
         commands::{Data, Mail, Rcpt, Rset},
         extension::{ClientId, Extension, MailBodyParameter, MailParameter},
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
-use super::reply::{Refusal, Stage, without};
+use super::reply::{Refusal, Stage, without_addresses};
 
-/// How long a connection may take to come about.
+/// How long one address of the server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the connection, its encryption, the greeting and the hello may take.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the answer to a command may take. That to the e-mail itself may take all that is left of the item's time.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a kept connection may take to show that it is still usable.
+const RESET_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next e-mail: less than servers wait.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// Connections that are kept at most.
@@ -31,7 +42,7 @@ pub(super) enum Tls {
     /// Not at all.
     None,
     /// After a plain hello, by the command STARTTLS. A server that has none is not used.
-    StartTls(TlsParameters),
+    Explicit(TlsParameters),
     /// From the first byte on.
     Implicit(TlsParameters),
 }
@@ -45,7 +56,7 @@ pub(super) struct Relay {
     tls: Tls,
     credentials: Option<Credentials>,
     hello: ClientId,
-    /// For one e-mail.
+    /// For one e-mail: less than its item has, so that what became of the e-mail is decided here.
     timeout: Duration,
     idle: Mutex<Vec<Idle>>,
 }
@@ -56,21 +67,26 @@ struct Idle {
 }
 
 impl Relay {
+    /// A relay for items that may take `item_timeout`.
     pub(super) fn new(
         host: &str,
         port: u16,
         tls: Tls,
         credentials: Option<Credentials>,
-        timeout: Duration,
+        item_timeout: Duration,
     ) -> Self {
         Self {
             host: host.to_owned(),
             port,
-            server: format!("{host}:{port}"),
+            server: if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            },
             tls,
             credentials,
             hello: ClientId::default(),
-            timeout,
+            timeout: item_timeout * 9 / 10,
             idle: Mutex::default(),
         }
     }
@@ -80,25 +96,28 @@ impl Relay {
         &self.server
     }
 
+    /// When an e-mail whose item begins now has to be done with.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
     /// Hands an e-mail in, and returns what the server answered.
     ///
     /// # Errors
-    /// The server did not take it, or cannot be reached.
+    /// The server did not take it by the deadline, did not say whether it took it, or cannot be reached.
     pub(super) async fn send(
         &self,
+        deadline: Instant,
         envelope: &Envelope,
         content: &[u8],
     ) -> Result<String, Refusal> {
-        let sent = timeout(self.timeout, self.try_send(envelope, content)).await;
-        sent.unwrap_or_else(|_| Err(Refusal::too_late(&self.server)))
-    }
-
-    async fn try_send(&self, envelope: &Envelope, content: &[u8]) -> Result<String, Refusal> {
-        let mut connection = match self.idle_connection().await {
+        let mut connection = match self.idle_connection(deadline).await {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => self.connect(deadline).await?,
         };
-        let sent = self.converse(&mut connection, envelope, content).await;
+        let sent = self
+            .converse(deadline, &mut connection, envelope, content)
+            .await;
         // After a refusal the server waits for the next e-mail: the connection is reset before that.
         let is_usable = match &sent {
             Ok(_) => true,
@@ -110,15 +129,37 @@ impl Relay {
         sent
     }
 
+    /// The answer to a call, which comes within `limit` and by the deadline.
+    async fn answer<T>(
+        &self,
+        stage: Stage,
+        deadline: Instant,
+        limit: Duration,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Refusal> {
+        let until = deadline.min(Instant::now() + limit);
+        match timeout_at(until, call).await {
+            Ok(answered) => answered.map_err(|error| Refusal::new(&self.server, stage, &error)),
+            Err(_elapsed) => Err(Refusal::too_late(&self.server, stage)),
+        }
+    }
+
     /// A connection that is still usable.
-    async fn idle_connection(&self) -> Option<AsyncSmtpConnection> {
+    async fn idle_connection(&self, deadline: Instant) -> Option<AsyncSmtpConnection> {
         loop {
             let Idle {
                 mut connection,
                 since,
             } = self.idle().pop()?;
-            if since.elapsed() < MAX_IDLE && connection.command(Rset).await.is_ok() {
-                return Some(connection);
+            if since.elapsed() >= MAX_IDLE {
+                continue;
+            }
+            let until = deadline.min(Instant::now() + RESET_TIMEOUT);
+            match timeout_at(until, connection.command(Rset)).await {
+                Ok(Ok(_)) => return Some(connection),
+                Ok(Err(_)) => {}
+                // The others would be as silent.
+                Err(_elapsed) => return None,
             }
         }
     }
@@ -138,44 +179,41 @@ impl Relay {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, Refusal> {
-        let refused = |stage| move |error| Refusal::new(&self.server, stage, error, "");
+    async fn connect(&self, deadline: Instant) -> Result<AsyncSmtpConnection, Refusal> {
         let implicit = match &self.tls {
             Tls::Implicit(parameters) => Some(parameters.clone()),
-            Tls::None | Tls::StartTls(_) => None,
+            Tls::None | Tls::Explicit(_) => None,
         };
-        let mut connection = AsyncSmtpConnection::connect_tokio1(
+        let connected = AsyncSmtpConnection::connect_tokio1(
             (self.host.as_str(), self.port),
             Some(CONNECT_TIMEOUT),
             &self.hello,
             implicit,
             None,
-        )
-        .await
-        .map_err(refused(Stage::Connect))?;
-        if let Tls::StartTls(parameters) = &self.tls {
-            connection
-                .starttls(parameters.clone(), &self.hello)
-                .await
-                .map_err(refused(Stage::Connect))?;
+        );
+        let mut connection = self
+            .answer(Stage::Connect, deadline, GREETING_TIMEOUT, connected)
+            .await?;
+        if let Tls::Explicit(parameters) = &self.tls {
+            let encrypted = connection.starttls(parameters.clone(), &self.hello);
+            self.answer(Stage::Connect, deadline, GREETING_TIMEOUT, encrypted)
+                .await?;
         }
         if let Some(credentials) = &self.credentials {
-            connection
-                .auth(DEFAULT_MECHANISMS, credentials)
-                .await
-                .map_err(refused(Stage::SignIn))?;
+            let signed_in = connection.auth(DEFAULT_MECHANISMS, credentials);
+            self.answer(Stage::SignIn, deadline, COMMAND_TIMEOUT, signed_in)
+                .await?;
         }
         Ok(connection)
     }
 
     async fn converse(
         &self,
+        deadline: Instant,
         connection: &mut AsyncSmtpConnection,
         envelope: &Envelope,
         content: &[u8],
     ) -> Result<String, Refusal> {
-        let to = envelope.to().first().map_or("", AsRef::as_ref);
-        let refused = |stage| move |error| Refusal::new(&self.server, stage, error, to);
         let mut parameters = Vec::new();
         if !content.is_ascii() {
             // Only addresses are left as they are; everything else in an e-mail is encoded.
@@ -194,19 +232,35 @@ impl Relay {
             parameters.push(MailParameter::SmtpUtfEight);
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        let mail = Mail::new(envelope.from().cloned(), parameters);
-        let answered = connection.command(mail).await;
-        answered.map_err(refused(Stage::Sender))?;
+        let mail = connection.command(Mail::new(envelope.from().cloned(), parameters));
+        self.answer(Stage::Sender, deadline, COMMAND_TIMEOUT, mail)
+            .await?;
         for address in envelope.to() {
-            let recipient = Rcpt::new(address.clone(), Vec::new());
-            let answered = connection.command(recipient).await;
-            answered.map_err(refused(Stage::Recipient))?;
+            let recipient = connection.command(Rcpt::new(address.clone(), Vec::new()));
+            self.answer(Stage::Recipient, deadline, COMMAND_TIMEOUT, recipient)
+                .await?;
         }
-        let answered = connection.command(Data).await;
-        answered.map_err(refused(Stage::Content))?;
-        let answered = connection.message(content).await;
-        let answered = answered.map_err(refused(Stage::Content))?;
+        let data = connection.command(Data);
+        self.answer(Stage::Content, deadline, COMMAND_TIMEOUT, data)
+            .await?;
+        // The final dot is written when the iterator has ended. From then on the server may have taken the e-mail.
+        let is_whole = AtomicBool::new(false);
+        let end = iter::from_fn(|| {
+            is_whole.store(true, Ordering::Relaxed);
+            None
+        });
+        let message = connection.message_iter(iter::once(content).chain(end));
+        let answered = self
+            .answer(Stage::Content, deadline, self.timeout, message)
+            .await;
+        let answered = answered.map_err(|refusal| {
+            if is_whole.load(Ordering::Relaxed) {
+                refusal.or_unconfirmed(&self.server)
+            } else {
+                refusal
+            }
+        })?;
         let reply = answered.message().collect::<Vec<_>>().join(" ");
-        Ok(without(&reply, to))
+        Ok(without_addresses(&reply))
     }
 }

@@ -1,14 +1,18 @@
 //! What the answers of an SMTP server, and the lack of one, mean: whether to try again, and whether the address exists.
 
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
 use lettre::transport::smtp::Error;
 use punctual_application::ports::{HandlerError, error_chain};
 
 /// Characters of a reply that are kept.
 const MAX_REPLY: usize = 300;
-/// Enhanced status codes (RFC 3463) that say that an address does not exist or takes no mail for good.
-const DOES_NOT_EXIST: [&str; 6] = ["5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"];
+/// Enhanced status codes (RFC 3463) that say that an address does not exist.
+const DOES_NOT_EXIST: [&str; 3] = ["5.1.1", "5.1.6", "5.1.10"];
+/// The least time until the next attempt at an e-mail that the server refuses for now.
+const RETRY_AFTER: Duration = Duration::from_mins(1);
+/// What separates an address in a reply from the text around it.
+const AROUND_ADDRESSES: &str = "<>()[]\",;:";
 
 /// How far a conversation with the server has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,17 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    /// What the server was to answer to.
+    fn awaited(self) -> &'static str {
+        match self {
+            Self::Connect => "the connection",
+            Self::SignIn => "the sign-in (AUTH)",
+            Self::Sender => "the sender (MAIL FROM)",
+            Self::Recipient => "the recipient (RCPT TO)",
+            Self::Content => "the e-mail (DATA)",
+        }
+    }
+
     fn refused(self) -> &'static str {
         match self {
             Self::Connect => "refused the connection",
@@ -41,7 +56,7 @@ impl Stage {
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) error: HandlerError,
-    /// What the server answered, without the address; empty: nothing.
+    /// What the server answered, without addresses; empty: nothing.
     pub(super) reply: String,
     pub(super) address_does_not_exist: bool,
     /// Whether the server has answered, and the connection can be used further.
@@ -49,37 +64,56 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// Of an e-mail to `address` that `server` did not take.
-    pub(super) fn new(server: &str, stage: Stage, error: Error, address: &str) -> Self {
+    /// Of an e-mail that `server` did not take.
+    pub(super) fn new(server: &str, stage: Stage, error: &Error) -> Self {
         let Some(code) = error.status() else {
             return Self::unanswered(server, error);
         };
         let code = u16::from(code);
-        let said = error.source().map(ToString::to_string);
-        let said = without(&said.unwrap_or_default(), address);
+        let said = error.source().map(ToString::to_string).unwrap_or_default();
+        Self::answered(server, stage, code, &said)
+    }
+
+    /// Of an e-mail that `server` answered with this code and text.
+    fn answered(server: &str, stage: Stage, code: u16, said: &str) -> Self {
+        let said = without_addresses(said);
         let said: String = said.trim().chars().take(MAX_REPLY).collect();
         let reply = format!("{code} {said}").trim_end().to_owned();
         let message = format!("{server} {}: {reply}", stage.refused());
         let is_permanent = (500..600).contains(&code) && stage != Stage::Connect;
         Self {
-            error: match code {
-                // The server closes the connection, mostly because there are too many.
-                421 => HandlerError::throttled(message, None),
-                _ if is_permanent => HandlerError::permanent(message),
-                _ => HandlerError::retryable(message),
+            error: if is_permanent {
+                HandlerError::permanent(message)
+            } else if is_throttled(code, &said) {
+                HandlerError::throttled(message, None)
+            } else {
+                HandlerError::retryable(message).with_retry_after(RETRY_AFTER)
             },
             address_does_not_exist: is_permanent
-                && matches!(stage, Stage::Recipient | Stage::Content)
-                && does_not_exist(&said),
+                && stage == Stage::Recipient
+                && DOES_NOT_EXIST.contains(&enhanced_code(&said)),
             reply,
             is_answer: code != 421,
         }
     }
 
     /// Of a server that did not answer within the time limit.
-    pub(super) fn too_late(server: &str) -> Self {
+    pub(super) fn too_late(server: &str, stage: Stage) -> Self {
         Self::without_answer(HandlerError::retryable(format!(
-            "{server} did not answer in time"
+            "{server} did not answer in time to {}",
+            stage.awaited()
+        )))
+    }
+
+    /// The same, of an e-mail that was sent to its end. Without an answer the server may have taken it, and another attempt
+    /// could double it.
+    pub(super) fn or_unconfirmed(self, server: &str) -> Self {
+        if !self.reply.is_empty() {
+            return self;
+        }
+        Self::without_answer(HandlerError::permanent(format!(
+            "{server} did not confirm the e-mail; it may have been sent, so it is not sent again ({})",
+            self.error.message
         )))
     }
 
@@ -93,14 +127,19 @@ impl Refusal {
         }
     }
 
-    fn unanswered(server: &str, error: Error) -> Self {
-        let problem = if error.is_tls() {
-            "offers no encryption that can be used"
+    fn unanswered(server: &str, error: &Error) -> Self {
+        // A parser's error holds what it has read.
+        let chain = without_addresses(&error_chain(error));
+        let message = if error.is_tls() {
+            format!("{server} offers no encryption that can be used: {chain}")
+        } else if error.is_response() {
+            format!("{server} sent an invalid SMTP reply: {chain}; expected a three-digit code")
+        } else if error.is_client() {
+            format!("{server} cannot be used: {chain}")
         } else {
-            "does not answer as it should"
+            format!("{server} refused or closed the connection: {chain}")
         };
-        let message = format!("{server} {problem}: {}", error_chain(&error));
-        Self::without_answer(HandlerError::retryable(message).with_source(error))
+        Self::without_answer(HandlerError::retryable(message))
     }
 
     fn without_answer(error: HandlerError) -> Self {
@@ -113,58 +152,107 @@ impl Refusal {
     }
 }
 
-/// Whether a reply begins with a status code that says so.
-fn does_not_exist(said: &str) -> bool {
-    let code = said.split_whitespace().next().unwrap_or_default();
-    DOES_NOT_EXIST.contains(&code)
+/// Whether a reply asks for fewer connections or e-mails.
+fn is_throttled(code: u16, said: &str) -> bool {
+    let enhanced = enhanced_code(said);
+    let slows_down = enhanced == "4.3.2" || enhanced.starts_with("4.7.");
+    matches!(code, 421 | 454) || ((450..460).contains(&code) && slows_down)
 }
 
-/// The text with each mention of the address replaced: replies are kept and logged, and addresses are personal data.
-pub(super) fn without(text: &str, address: &str) -> String {
-    if address.is_empty() {
-        return text.to_owned();
-    }
-    // In ASCII alone, so that places in both are the same.
-    let (lower, address) = (text.to_ascii_lowercase(), address.to_ascii_lowercase());
+/// The enhanced status code that a reply begins with, or another first word.
+fn enhanced_code(said: &str) -> &str {
+    said.split_whitespace().next().unwrap_or_default()
+}
+
+/// The text with every address replaced, also those that the server adds: replies are kept and logged, and addresses are
+/// personal data.
+pub(super) fn without_addresses(text: &str) -> String {
+    let is_around = |c: char| c.is_whitespace() || AROUND_ADDRESSES.contains(c);
     let mut left = String::with_capacity(text.len());
-    let mut from = 0;
-    for (place, mention) in lower.match_indices(&address) {
-        left.push_str(&text[from..place]);
-        left.push_str("[address]");
-        from = place + mention.len();
+    for part in text.split_inclusive(is_around) {
+        let word = part.trim_end_matches(is_around);
+        left.push_str(if word.contains('@') {
+            "[address]"
+        } else {
+            word
+        });
+        left.push_str(&part[word.len()..]);
     }
-    left.push_str(&text[from..]);
     left
 }
 
 #[cfg(test)]
 mod tests {
+    use punctual_application::ports::HandlerErrorKind::{self, Permanent, Retryable, Throttled};
+
     use super::*;
 
     #[test]
-    fn a_reply_is_kept_without_the_address() {
+    fn a_reply_is_kept_without_addresses() {
         let reply = "5.1.1 <Ann@Shop.example>: ANN@shop.example unknown";
         let kept = "5.1.1 <[address]>: [address] unknown";
-        assert_eq!(without(reply, "ann@shop.example"), kept);
-        assert_eq!(without("no mailbox", "ann@shop.example"), "no mailbox");
-        let utf8 = "ü jürgen@shop.example ü";
-        assert_eq!(without(utf8, "jürgen@shop.example"), "ü [address] ü");
+        assert_eq!(without_addresses(reply), kept);
+        assert_eq!(without_addresses("no mailbox"), "no mailbox");
+        assert_eq!(
+            without_addresses("ü jürgen@shop.example ü"),
+            "ü [address] ü"
+        );
+        let forwarded = "to:ann@shop.example,bob+week=x@other.example\r\n(eve@x) ok";
+        assert_eq!(
+            without_addresses(forwarded),
+            "to:[address],[address]\r\n([address]) ok"
+        );
     }
 
     #[test]
-    fn only_some_status_codes_say_that_an_address_does_not_exist() {
-        for said in ["5.1.1 no such user", "5.1.10 null MX", "5.2.1"] {
-            assert!(does_not_exist(said), "{said}");
-        }
-        for said in [
-            "",
-            "no such user",
-            "5.2.2 mailbox full",
-            "5.7.1 blocked; see 5.1.1",
-            "4.1.1 later",
-            "5.1.11",
+    fn the_reply_decides_about_a_retry_and_about_the_address() {
+        use Stage::{Connect, Content, Recipient, Sender, SignIn};
+        let seen = |stage, code, said: &str| -> (HandlerErrorKind, Option<u64>, bool) {
+            let refusal = Refusal::answered("smtp.example:25", stage, code, said);
+            let wait = refusal.error.retry_after.map(|wait| wait.as_secs());
+            (refusal.error.kind, wait, refusal.address_does_not_exist)
+        };
+        for (stage, code, said, expected) in [
+            (
+                Recipient,
+                550,
+                "5.1.1 no such user",
+                (Permanent, None, true),
+            ),
+            (Recipient, 550, "5.1.6 moved", (Permanent, None, true)),
+            (Recipient, 556, "5.1.10 null MX", (Permanent, None, true)),
+            (Content, 550, "5.1.1 no such user", (Permanent, None, false)),
+            (Sender, 550, "5.1.1 no such user", (Permanent, None, false)),
+            (Recipient, 550, "5.2.1 disabled", (Permanent, None, false)),
+            (Recipient, 550, "5.1.2 no domain", (Permanent, None, false)),
+            (Recipient, 550, "5.1.11", (Permanent, None, false)),
+            (Recipient, 550, "5.7.1 see 5.1.1", (Permanent, None, false)),
+            (Recipient, 550, "no such user", (Permanent, None, false)),
+            (Recipient, 550, "", (Permanent, None, false)),
+            (Connect, 554, "5.7.1 not you", (Retryable, Some(60), false)),
+            (Connect, 421, "too many", (Throttled, None, false)),
+            (SignIn, 454, "4.7.0 later", (Throttled, None, false)),
+            (SignIn, 535, "5.7.8 wrong", (Permanent, None, false)),
+            (Recipient, 450, "4.7.1 greylisted", (Throttled, None, false)),
+            (Content, 452, "4.3.2 slow down", (Throttled, None, false)),
+            (Content, 452, "4.3.1 full", (Retryable, Some(60), false)),
+            (Recipient, 450, "4.2.1", (Retryable, Some(60), false)),
+            (Recipient, 450, "4.1.1 later", (Retryable, Some(60), false)),
+            (Content, 432, "4.7.12", (Retryable, Some(60), false)),
         ] {
-            assert!(!does_not_exist(said), "{said}");
+            assert_eq!(seen(stage, code, said), expected, "{stage:?} {code} {said}");
         }
+    }
+
+    #[test]
+    fn an_e_mail_without_an_answer_to_its_end_is_not_sent_again() {
+        let server = "smtp.example:25";
+        let silent = Refusal::too_late(server, Stage::Content);
+        assert_eq!(silent.error.kind, Retryable);
+        let silent = silent.or_unconfirmed(server).error;
+        assert_eq!(silent.kind, Permanent);
+        assert!(silent.message.contains("may have been sent"), "{silent}");
+        let refused = Refusal::answered(server, Stage::Content, 451, "4.3.0 later");
+        assert_eq!(refused.or_unconfirmed(server).error.kind, Retryable);
     }
 }

@@ -1,4 +1,4 @@
-//! Runs what fell due on dates that have passed and has neither succeeded nor failed, or counts it.
+//! Runs what fell due on dates that have passed and has not succeeded, failed or had nothing to do, or counts it.
 
 use std::collections::BTreeMap;
 

@@ -12,7 +12,7 @@ use crate::{
 const REPORTED_FOR: TimeDelta = TimeDelta::hours(24);
 
 impl Operator {
-    /// Adds what has expired in the last day, by job. More of it than was acknowledged is news.
+    /// Adds what has expired in the last day, in whole hours, by job. Each further item is news, however many there were.
     pub(super) async fn expired_findings(
         &self,
         findings: &mut Findings,
@@ -24,7 +24,7 @@ impl Operator {
             let what = format!("{job_id}: {items} expired in the last 24 hours and did not run");
             let kind = FindingKind::Expired(job_id);
             let mut finding = Finding::new(kind, what, expired.since).begun();
-            finding.covers = Coverage::default().and_nameless(expired.items as usize);
+            finding.covers = Coverage::default().and_nameless(expired.mark as usize);
             findings.add(false, finding);
         }
         Ok(())

@@ -23,7 +23,14 @@ impl Operator {
         now: DateTime<Utc>,
         held: u64,
     ) -> Result<(), StoreError> {
-        for waiting in self.operations.waiting_work(now - REPORTED_AFTER).await? {
+        let all = self.operations.waiting_work(now - REPORTED_AFTER).await?;
+        let batches: u64 = all.iter().map(|waiting| waiting.batches).sum();
+        let at_least = if batches >= u64::from(WaitingWork::MAX_BATCHES) {
+            "at least "
+        } else {
+            ""
+        };
+        for waiting in all {
             let begins = Operation::BeginChunks(waiting.job_id.clone());
             if findings.have(&FindingKind::Failing(begins)) {
                 continue;
@@ -35,11 +42,16 @@ impl Operator {
             let paused = FindingKind::Paused(waiting.job_id.clone());
             let mut pauses = findings.warnings.iter_mut();
             if let Some(pause) = pauses.find(|finding| finding.kind == paused) {
-                pause.what = format!("{}; waiting: {items} in {batches}", pause.what);
+                pause.what = format!("{}; waiting: {at_least}{items} in {batches}", pause.what);
                 continue;
             }
             let (job_id, why) = (&waiting.job_id, reason(&waiting, held));
-            let what = format!("{job_id}: {items} in {batches} due, and not begun: {why}");
+            let are = if waiting.items == 1 {
+                "is due and has"
+            } else {
+                "are due and have"
+            };
+            let what = format!("{job_id}: {at_least}{items} in {batches} {are} not started: {why}");
             let since = waiting.since;
             let kind = FindingKind::Waiting(waiting.job_id);
             findings.add(false, Finding::new(kind, what, since).because(&why));
@@ -57,7 +69,7 @@ fn reason(waiting: &WaitingWork, held: u64) -> String {
         return "earlier batches of the job still run".to_owned();
     }
     match held {
-        0 => "the processes hold no work, and the log may say why".to_owned(),
+        0 => "no process works on them; see the log".to_owned(),
         held => format!("the processes are busy with {}", amount(held, "chunk")),
     }
 }
@@ -82,7 +94,7 @@ mod tests {
             (0, true, 3, "no process is alive"),
             (1, true, 3, "earlier batches of the job"),
             (2, false, 3, "busy with 3 chunks"),
-            (1, false, 0, "hold no work"),
+            (1, false, 0, "no process works on them"),
         ] {
             let why = reason(&waiting(live, others_run), held);
             assert!(why.contains(expected), "{why}");
