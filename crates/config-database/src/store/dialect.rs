@@ -72,4 +72,14 @@ impl Dialect {
         };
         AssertSqlSafe(sql.replace("ROWS", rows)).into_sql_str()
     }
+
+    /// Columns of the preferences that the tenants in `$1` (`[["ann"], …]`) have for the feature `$2`.
+    pub(super) fn preferences_of(self, columns: &str) -> SqlStr {
+        // SQLite joins in this order with CROSS JOIN. By itself it reads every preference of the feature, where it has no
+        // statistics yet, and looks for the tenant of each in the list.
+        self.rows(&format!(
+            "SELECT {columns} FROM ROWS
+             CROSS JOIN preferences WHERE feature_type = $2 AND tenant_id = rows.value ->> 0"
+        ))
+    }
 }

@@ -215,14 +215,14 @@ impl ConfigStore {
         tenants: &[TenantId],
     ) -> Result<Vec<PreferenceRecord>, StoreError> {
         let ids: Vec<Value> = tenants.iter().map(|id| json!([id])).collect();
-        let rows = sqlx::query(self.dialect.rows(
-            "SELECT tenant_id, preference, updated_at, schedule_since FROM ROWS
-             JOIN preferences ON feature_type = $2 AND tenant_id = rows.value ->> 0",
-        ))
-        .bind(Value::from(ids).to_string())
-        .bind(feature_type.as_str())
-        .fetch_all(&self.pool)
-        .await?;
+        let statement = self
+            .dialect
+            .preferences_of("tenant_id, preference, updated_at, schedule_since");
+        let rows = sqlx::query(statement)
+            .bind(Value::from(ids).to_string())
+            .bind(feature_type.as_str())
+            .fetch_all(&self.pool)
+            .await?;
         let records = rows.iter().filter_map(|row| record(row).transpose());
         records.collect()
     }

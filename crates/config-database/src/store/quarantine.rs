@@ -206,14 +206,11 @@ impl ConfigStore {
         let mut write = Write::begin(self).await?;
         let tenants = checked.iter().map(|(tenant, ..)| json!([tenant]));
         let tenants = Value::Array(tenants.collect()).to_string();
-        let rows = sqlx::query(self.dialect.rows(
-            "SELECT tenant_id, preference FROM ROWS
-             JOIN preferences ON feature_type = $2 AND tenant_id = rows.value ->> 0",
-        ))
-        .bind(tenants)
-        .bind(feature.as_str())
-        .fetch_all(write.connection())
-        .await?;
+        let rows = sqlx::query(self.dialect.preferences_of("tenant_id, preference"))
+            .bind(tenants)
+            .bind(feature.as_str())
+            .fetch_all(write.connection())
+            .await?;
         let stored = rows
             .iter()
             .map(|row| Ok((row.try_get(0)?, readable(row.try_get(1)?)?)));
@@ -374,6 +371,26 @@ mod tests {
     use punctual_domain::TenantId;
 
     use super::*;
+
+    #[tokio::test]
+    async fn preferences_are_found_by_tenant_before_there_are_statistics() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let store = ConfigStore::open(&url).await.unwrap();
+        let statement = store.dialect.preferences_of("tenant_id, preference");
+        let explain = format!("EXPLAIN QUERY PLAN {}", statement.as_str());
+        let plan = sqlx::query(sqlx::AssertSqlSafe(explain))
+            .bind("[]")
+            .bind("posts")
+            .fetch_all(&store.pool)
+            .await
+            .unwrap();
+        let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        assert!(
+            steps.iter().any(|step| step.contains("tenant_id=?")),
+            "{steps:?}"
+        );
+    }
 
     #[tokio::test]
     async fn what_was_edited_between_check_and_note_is_not_noted_as_it_was_read() {
