@@ -323,13 +323,14 @@ impl ConfigStore {
             // No id has this character, and PostgreSQL takes no text with it.
             return Ok(Vec::new());
         }
-        // The character after all those of an id ends the range, so that the index serves it.
+        // One bound on either side, so that the index serves the range: SQLite would take the lower of two and read on from
+        // there. The upper one is the character after all those of an id.
         Ok(sqlx::query_scalar(
             "SELECT DISTINCT tenant_id FROM configs
-             WHERE tenant_id >= $1 AND tenant_id < $2 AND tenant_id > $3 AND config_value IS NOT NULL
+             WHERE tenant_id >= $1 AND tenant_id < $2 AND tenant_id <> $3 AND config_value IS NOT NULL
              ORDER BY tenant_id LIMIT $4",
         )
-        .bind(prefix)
+        .bind(prefix.max(after))
         .bind(format!("{prefix}~"))
         .bind(after)
         .bind(i64::from(limit))
