@@ -279,11 +279,11 @@ fn read_rules(config_value: &mut Value) -> Result<(), FieldErrors> {
                 continue;
             }
         };
-        let said = fields.keys().map(String::as_str).chain(SAID_BY_A_RULE);
-        let said_twice = said
-            .filter(|name| preference.contains_key(*name))
-            .map(str::to_owned)
-            .next();
+        let said_twice = fields
+            .keys()
+            .map(String::as_str)
+            .chain(SAID_BY_A_RULE)
+            .find(|name| preference.contains_key(*name));
         if let Some(name) = said_twice {
             let problem = format!("stands beside {name}, which the rule says");
             refuse(Invalid::new(problem, "leave one of them out"));

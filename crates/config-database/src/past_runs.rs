@@ -1,5 +1,5 @@
 //! What has run for a tenant, for the page of a feature that allows it. An agent may be slow or unavailable: a page waits for it for a short
-//! time only, few pages at once, and says so where it is not known. After a failure none asks for a moment.
+//! time only, few pages at once, and says so where it is not known. After a failure no page asks for a moment.
 
 use std::{
     fmt,
@@ -19,11 +19,11 @@ use tracing::{info, warn};
 const MAX_RUNS: u32 = 10;
 /// How long a page waits for its turn.
 const MAX_WAIT: Duration = Duration::from_millis(500);
-/// How long it waits for an answer then. A client of agents gives up before, and says which agent it is.
+/// How long a page waits for an answer then. A client of agents gives up before, and says which agent it is.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Pages that ask at once.
 const MAX_CALLS: usize = 8;
-/// How long none asks after a failure.
+/// How long no page asks after a failure. Only an answer that comes later ends the failure for the log.
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// What has run for tenants.
@@ -34,9 +34,11 @@ pub(crate) struct PastRuns {
     failing: Arc<Mutex<Option<Failing>>>,
 }
 
-/// The last failure since the last answer.
+/// The last failure.
 struct Failing {
     reason: String,
+    at: Instant,
+    /// When a page asks again.
     asks_again: Instant,
 }
 
@@ -94,21 +96,35 @@ impl PastRuns {
         failing.is_some_and(|failing| Instant::now() < failing.asks_again)
     }
 
-    /// Notes a failure, after which none asks for so long. Of the same one again the log says nothing.
+    /// Notes a failure, after which no page asks for so long. Of the same one again the log says nothing.
     fn failed(&self, reason: String, pause: Duration) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = failing.take();
         if before.as_ref().is_none_or(|before| before.reason != reason) {
             warn!(reason, "Failed to read past runs: {reason}");
         }
-        let asks_again = Instant::now() + pause;
+        let at = Instant::now();
+        let asks_again = at + pause;
         let asks_again = before.map_or(asks_again, |before| before.asks_again.max(asks_again));
-        *failing = Some(Failing { reason, asks_again });
+        *failing = Some(Failing {
+            reason,
+            at,
+            asks_again,
+        });
     }
 
+    /// Notes an answer, which ends a pause. Where many pages ask at once, answers and pages without a turn alternate: for the log
+    /// that is one failure.
     fn answered(&self) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        if failing.take().is_some() {
+        let Some(last) = failing.as_mut() else {
+            return;
+        };
+        let now = Instant::now();
+        if now < last.at + PAUSE {
+            last.asks_again = now;
+        } else {
+            *failing = None;
             info!("Past runs can be read again");
         }
     }
@@ -154,6 +170,22 @@ mod tests {
         let began = Instant::now();
         assert_eq!(past_runs.of(&ann, &posts).await, None);
         assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_between_pages_without_a_turn_do_not_end_the_failure() {
+        let past_runs = PastRuns::new(Arc::new(FakeRunHistory::default()));
+        let (ann, posts) = subject();
+        let is_failing = || past_runs.failing.lock().unwrap().is_some();
+        let all = past_runs.calls.acquire_many(MAX_CALLS as u32);
+        let all = all.await.unwrap();
+        assert_eq!(past_runs.of(&ann, &posts).await, None);
+        drop(all);
+        assert_eq!(past_runs.of(&ann, &posts).await, Some(Vec::new()));
+        assert!(is_failing());
+        tokio::time::advance(PAUSE).await;
+        assert_eq!(past_runs.of(&ann, &posts).await, Some(Vec::new()));
+        assert!(!is_failing());
     }
 
     #[tokio::test(start_paused = true)]

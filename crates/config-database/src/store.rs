@@ -70,7 +70,7 @@ pub struct ConfigStore {
     url: SecretString,
     schemas: Schemas,
     features: Features,
-    /// How often this process has changed schemas and features; under the write lock of what is changed.
+    /// Number of changes that this process has made to schemas and features, each counted under the write lock of what it changes.
     rule_changes: Arc<AtomicU64>,
     /// Wakes what checks the stored preferences.
     rules_changed: Arc<Notify>,

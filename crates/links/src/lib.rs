@@ -76,7 +76,40 @@ impl LinkKeys {
     /// # Errors
     /// The token has expired, or is not one of this purpose.
     pub fn verify<C: Claims>(&self, token: &str, now: DateTime<Utc>) -> Result<C, TokenError> {
-        verified(self, token, now)
+        use TokenError::{Expired, Invalid};
+        if token.len() > MAX_TOKEN_LENGTH {
+            return Err(Invalid("it is too long"));
+        }
+        let header = decode_header(token).map_err(|_| Invalid("it is not a JSON Web Token"))?;
+        let key = header.kid.and_then(|id| self.with_id(&id));
+        let key = key.ok_or(Invalid("it names none of the keys by `kid`"))?;
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[C::AUDIENCE]);
+        validation.required_spec_claims = ["aud".to_owned()].into();
+        // By our clock, below.
+        validation.validate_exp = false;
+        let secret = DecodingKey::from_secret(key.secret.expose_secret().as_bytes());
+        let decoded = decode::<C>(token, &secret, &validation).map_err(|error| {
+            Invalid(match error.kind() {
+                ErrorKind::InvalidAlgorithm => "its algorithm is not HS256",
+                ErrorKind::InvalidSignature => "its signature is wrong",
+                ErrorKind::InvalidAudience => "its `aud` is of another purpose",
+                _ => "its claims are not as documented",
+            })
+        })?;
+        let claims = decoded.claims;
+        let (expires_at, not_before) = claims.times();
+        let now = now.timestamp();
+        if expires_at.saturating_sub(now) > (C::MAX_LIFETIME + CLOCK_SKEW).num_seconds() {
+            return Err(Invalid("its `exp` is too far ahead"));
+        }
+        if not_before.is_some_and(|from| from.saturating_sub(CLOCK_SKEW.num_seconds()) > now) {
+            return Err(Invalid("its `nbf` is in the future"));
+        }
+        if expires_at <= now {
+            return Err(Expired);
+        }
+        Ok(claims)
     }
 }
 
@@ -88,43 +121,6 @@ fn signed(
     header.kid = Some(key.id.clone());
     let secret = EncodingKey::from_secret(key.secret.expose_secret().as_bytes());
     Ok(encode(&header, claims, &secret)?.into())
-}
-
-fn verified<C: Claims>(keys: &LinkKeys, token: &str, now: DateTime<Utc>) -> Result<C, TokenError> {
-    use TokenError::{Expired, Invalid};
-    if token.len() > MAX_TOKEN_LENGTH {
-        return Err(Invalid("it is too long"));
-    }
-    let header = decode_header(token).map_err(|_| Invalid("it is not a JSON Web Token"))?;
-    let key = header.kid.and_then(|id| keys.with_id(&id));
-    let key = key.ok_or(Invalid("it names none of the keys by `kid`"))?;
-    let mut validation = Validation::new(Algorithm::HS256);
-    validation.set_audience(&[C::AUDIENCE]);
-    validation.required_spec_claims = ["aud".to_owned()].into();
-    // By our clock, below.
-    validation.validate_exp = false;
-    let secret = DecodingKey::from_secret(key.secret.expose_secret().as_bytes());
-    let decoded = decode::<C>(token, &secret, &validation).map_err(|error| {
-        Invalid(match error.kind() {
-            ErrorKind::InvalidAlgorithm => "its algorithm is not HS256",
-            ErrorKind::InvalidSignature => "its signature is wrong",
-            ErrorKind::InvalidAudience => "its `aud` is of another purpose",
-            _ => "its claims are not as documented",
-        })
-    })?;
-    let claims = decoded.claims;
-    let (expires_at, not_before) = claims.times();
-    let now = now.timestamp();
-    if expires_at.saturating_sub(now) > (C::MAX_LIFETIME + CLOCK_SKEW).num_seconds() {
-        return Err(Invalid("its `exp` is too far ahead"));
-    }
-    if not_before.is_some_and(|from| from.saturating_sub(CLOCK_SKEW.num_seconds()) > now) {
-        return Err(Invalid("its `nbf` is in the future"));
-    }
-    if expires_at <= now {
-        return Err(Expired);
-    }
-    Ok(claims)
 }
 
 #[cfg(test)]

@@ -293,6 +293,7 @@ mod tests {
                 assert_eq!(store.schema_text(&posts), schema.to_string());
             }
         }
+        assert!(!reads.is_finished(), "a read has failed");
         reads.abort();
     }
 }

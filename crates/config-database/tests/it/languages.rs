@@ -53,6 +53,22 @@ async fn prepare(server: &Running) {
     }
 }
 
+/// The token of a link to Ann's pages.
+async fn link_token(server: &Running, wanted: &Value) -> String {
+    let made = call(server, ADMIN, Method::POST, "tenants/ann/links", wanted).await;
+    let made: Value = made.json().await.unwrap();
+    made["token"].as_str().unwrap().to_owned()
+}
+
+/// The path of a link that unsubscribes Ann.
+async fn unsubscribe_path(server: &Running, wanted: &Value) -> String {
+    let path = "tenants/ann/unsubscribe-links";
+    let made = call(server, ADMIN, Method::POST, path, wanted).await;
+    let made: Value = made.json().await.unwrap();
+    let url = made["url"].as_str().unwrap();
+    url.strip_prefix(&server.url).unwrap().to_owned()
+}
+
 /// A page as a browser with these languages gets it.
 async fn get(visitor: &Visitor, accepted: &str, path: &str) -> Response {
     let call = visitor.http.get(format!("{}{path}", visitor.server));
@@ -309,12 +325,9 @@ async fn the_language_of_a_link_wins(kind: Kind) {
     let server = start_in(kind.place().await, Some(ADMIN)).await;
     prepare(&server).await;
     let open = async |wanted: Value| {
-        let made = call(&server, ADMIN, Method::POST, "tenants/ann/links", &wanted).await;
-        let made: Value = made.json().await.unwrap();
+        let path = format!("/open/{}", link_token(&server, &wanted).await);
         let mut visitor = Visitor::new(&server);
-        let opened = visitor
-            .get(&format!("/open/{}", made["token"].as_str().unwrap()))
-            .await;
+        let opened = visitor.get(&path).await;
         remember(&mut visitor, &opened);
         visitor
     };
@@ -337,9 +350,7 @@ async fn the_language_of_a_link_wins(kind: Kind) {
         &["<html lang=\"pt\" dir=\"ltr\">"],
     );
     let japanese = json!({"locale": "ja"});
-    let made = call(&server, ADMIN, Method::POST, "tenants/ann/links", &japanese).await;
-    let made: Value = made.json().await.unwrap();
-    let token = made["token"].as_str().unwrap();
+    let token = &link_token(&server, &japanese).await;
     let asked = json!({"preference": {"enabled": true, "frequency": "daily"}});
     let preview = "tenants/ann/features/posts/preview";
     let preview = call(&server, token, Method::POST, preview, &asked).await;
@@ -378,9 +389,7 @@ async fn the_language_of_a_link_wins(kind: Kind) {
     }
     // A link that is used up speaks its own language, others that of the browser.
     let once = json!({"locale": "ja", "once": true});
-    let made = call(&server, ADMIN, Method::POST, "tenants/ann/links", &once).await;
-    let made: Value = made.json().await.unwrap();
-    let path = format!("/open/{}", made["token"].as_str().unwrap());
+    let path = format!("/open/{}", link_token(&server, &once).await);
     let visitor = Visitor::new(&server);
     assert_eq!(visitor.status(&path).await, 303);
     let used = text(&visitor, "de", &path).await;
@@ -404,21 +413,7 @@ async fn the_language_of_a_link_wins(kind: Kind) {
         &text(&visitor, "ja", "/unsubscribe/wrong").await,
         &["このリンクは無効です"],
     );
-    let of_posts = json!({"feature": "posts"});
-    let made = call(
-        &server,
-        ADMIN,
-        Method::POST,
-        "tenants/ann/unsubscribe-links",
-        &of_posts,
-    );
-    let made: Value = made.await.json().await.unwrap();
-    let path = made["url"]
-        .as_str()
-        .unwrap()
-        .strip_prefix(&server.url)
-        .unwrap()
-        .to_owned();
+    let path = unsubscribe_path(&server, &json!({"feature": "posts"})).await;
     has(
         &text(&visitor, "de", &path).await,
         &["<h1>„Beiträge“ abbestellen?</h1>"],
@@ -430,21 +425,7 @@ async fn the_language_of_a_link_wins(kind: Kind) {
     let refused = post(&visitor, "de", &path, &large).await;
     assert_eq!(refused.status(), 413);
     has(&refused.text().await.unwrap(), &["<h1>Zu groß</h1>"]);
-    let of_posts = json!({"feature": "posts", "locale": "fr"});
-    let made = call(
-        &server,
-        ADMIN,
-        Method::POST,
-        "tenants/ann/unsubscribe-links",
-        &of_posts,
-    );
-    let made: Value = made.await.json().await.unwrap();
-    let path = made["url"]
-        .as_str()
-        .unwrap()
-        .strip_prefix(&server.url)
-        .unwrap()
-        .to_owned();
+    let path = unsubscribe_path(&server, &json!({"feature": "posts", "locale": "fr"})).await;
     let asks = text(&visitor, "de", &path).await;
     has(&asks, &["<html lang=\"fr\"", "Posts"]);
     let refused = post(&visitor, "de", &path, &[("action", "delete")]).await;
@@ -472,9 +453,7 @@ async fn a_tenant_has_a_language(kind: Kind) {
 
     // The link says no language, or one that the pages do not have.
     let open = async |wanted: Value| {
-        let made = call(&server, ADMIN, Method::POST, "tenants/ann/links", &wanted).await;
-        let made: Value = made.json().await.unwrap();
-        let path = format!("/open/{}", made["token"].as_str().unwrap());
+        let path = format!("/open/{}", link_token(&server, &wanted).await);
         let mut visitor = Visitor::new(&server);
         let opened = visitor.get(&path).await;
         remember(&mut visitor, &opened);
@@ -513,24 +492,14 @@ async fn a_tenant_has_a_language(kind: Kind) {
     let own = "Ihr Schlüssel gehört zu anderen Einstellungen.";
     has(&refused, &["<html lang=\"de\"", "Nicht erlaubt", own]);
 
-    let of_posts = json!({"feature": "posts"});
-    let made = call(
-        &server,
-        ADMIN,
-        Method::POST,
-        "tenants/ann/unsubscribe-links",
-        &of_posts,
-    );
-    let made: Value = made.await.json().await.unwrap();
-    let url = made["url"].as_str().unwrap();
-    let unsubscribe = url.strip_prefix(&server.url).unwrap();
+    let unsubscribe = unsubscribe_path(&server, &json!({"feature": "posts"})).await;
     let stranger = Visitor::new(&server);
     has(
-        &text(&stranger, "fr", unsubscribe).await,
+        &text(&stranger, "fr", &unsubscribe).await,
         &["<html lang=\"de\"", "<h1>„Beiträge“ abbestellen?</h1>"],
     );
     let off = [("List-Unsubscribe", "One-Click")];
-    let off = post(&stranger, "fr", unsubscribe, &off).await;
+    let off = post(&stranger, "fr", &unsubscribe, &off).await;
     has(&off.text().await.unwrap(), &["<h1>Abbestellt</h1>"]);
 
     // Strangers do not get to know it, and operators read their own language.

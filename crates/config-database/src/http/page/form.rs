@@ -231,15 +231,14 @@ impl PreferenceForm {
         for_operator: bool,
         errors: &FieldErrors,
     ) {
+        let reader = Reader {
+            t,
+            feature,
+            fields: &self.overrides,
+            for_operator,
+        };
         for error in &errors.0 {
-            let reader = Reader {
-                t,
-                feature,
-                fields: &self.overrides,
-                for_operator,
-            };
-            let said = reader.of(error);
-            self.errors.push(said);
+            self.errors.push(reader.of(error));
             let name = error.pointer.split('/').nth(1).unwrap_or_default();
             self.wrong.push(name.to_owned());
         }

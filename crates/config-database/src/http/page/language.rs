@@ -2,10 +2,7 @@
 //! of the tenant's profile, else what the browser asks for, else English. The profile counts only for visitors who have been let in
 //! as this tenant: operators read their own language, and strangers do not get to know the tenant's.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Extension,
@@ -71,15 +68,16 @@ fn chosen(headers: &HeaderMap) -> Option<&'static str> {
     COOKIE.value(headers).and_then(own_language)
 }
 
-/// Where a page leaves its texts once it knows who the visitor is, for the words of an error.
+/// An extension of requests in which a page notes, for the words of an error, the texts of its visitor, and whether that is an
+/// operator.
 #[derive(Debug, Clone, Default)]
-pub(super) struct PageTexts(Arc<OnceLock<Arc<Texts>>>);
+pub(super) struct SeenBy(Arc<OnceLock<(Arc<Texts>, bool)>>);
 
-impl PageTexts {
-    /// Leaves the texts of the request that has these extensions.
-    pub(super) fn leave(extensions: &Extensions, texts: &Arc<Texts>) {
-        if let Some(Self(left)) = extensions.get::<Self>() {
-            left.get_or_init(|| Arc::clone(texts));
+impl SeenBy {
+    /// Notes the visitor of the request that has these extensions.
+    pub(super) fn note(extensions: &Extensions, texts: &Arc<Texts>, is_operator: bool) {
+        if let Some(Self(noted)) = extensions.get::<Self>() {
+            noted.get_or_init(|| (Arc::clone(texts), is_operator));
         }
     }
 }
@@ -91,16 +89,6 @@ pub(super) async fn by_headers(mut request: Request, next: Next) -> Response {
     in_words_of(&texts, next.run(request).await)
 }
 
-/// Whether an operator looks at the page of a request: an extension of the request, which the page notes it in.
-#[derive(Debug, Clone, Default)]
-pub(super) struct SeenByOperator(Arc<AtomicBool>);
-
-impl SeenByOperator {
-    pub(super) fn note(&self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 /// Middleware inside of what has found the language: has errors worded in it or in that of the page, for operators with the detail
 /// beside.
 pub(super) async fn worded(
@@ -108,13 +96,13 @@ pub(super) async fn worded(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let by_operator = SeenByOperator::default();
-    request.extensions_mut().insert(by_operator.clone());
-    let of_page = PageTexts::default();
-    request.extensions_mut().insert(of_page.clone());
+    let seen_by = SeenBy::default();
+    request.extensions_mut().insert(seen_by.clone());
     let response = next.run(request).await;
-    let mut response = in_words_of(of_page.0.get().unwrap_or(&texts), response);
-    if by_operator.0.load(Relaxed) {
+    let noted = seen_by.0.get();
+    let texts = noted.map_or(&texts, |(texts, _)| texts);
+    let mut response = in_words_of(texts, response);
+    if noted.is_some_and(|(_, is_operator)| *is_operator) {
         response.extensions_mut().insert(WithDetail);
     }
     response

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::{
     SITE,
-    language::{PageTexts, SeenByOperator, texts_for, texts_of_tenant},
+    language::{SeenBy, texts_for, texts_of_tenant},
     open::{LinkSession, ended},
 };
 use crate::{
@@ -184,19 +184,13 @@ impl FromRequestParts<App> for Visitor {
             }
             None => texts_of(parts),
         };
-        PageTexts::leave(&parts.extensions, &t);
-        let visitor = Self {
+        SeenBy::note(&parts.extensions, &t, caller.tenant_id.is_none());
+        Ok(Self {
             caller,
             token,
             csrf,
             t,
-        };
-        if visitor.is_operator()
-            && let Some(seen) = parts.extensions.get::<SeenByOperator>()
-        {
-            seen.note();
-        }
-        Ok(visitor)
+        })
     }
 }
 
