@@ -14,7 +14,7 @@ use crate::{ids::ItemId, input::words::words};
 pub enum Outcome {
     /// The result; it is kept and delivered.
     Done(Value),
-    /// There was nothing to do for the item, for this reason: a digest without news, for example. The occurrence is used
+    /// There was nothing to do for the item, for this reason: a digest without new posts, for example. The occurrence is used
     /// up, and nothing is delivered. It is not a failure.
     NothingToDo(String),
 }
