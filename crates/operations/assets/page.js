@@ -132,7 +132,7 @@ const live = document.getElementById("live");
 const parts = asOf?.dataset.page ? [...document.querySelectorAll("[data-live]")] : [];
 if (asOf && (live || parts.length)) {
   const QUIET = 35_000; // The stream says something every 10 s.
-  const OLD = 30_000; // What is on a page without being news is read anew so often.
+  const OLD = 30_000; // What changes without an event is read again so often.
   const { page, since, signIn } = asOf.dataset;
   const title = document.title.replace(/^\(\d+\) /, "");
   let heard = Date.now(), connected = heard, shown = Date.parse(since), { seen } = asOf.dataset;

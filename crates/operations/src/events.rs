@@ -68,7 +68,7 @@ pub(super) async fn stream(
                 return Some((Ok(event), watch));
             }
             tokio::select! {
-                news = watch.batches.changed() => news.ok()?,
+                changed = watch.batches.changed() => changed.ok()?,
                 () = watch.app.stop.cancelled() => return None,
             }
             let _ = watch.look().await;

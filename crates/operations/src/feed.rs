@@ -47,7 +47,7 @@ impl<T: Send + Sync + 'static> Feed<T> {
         let mut shared = self.shared();
         if let Some(sender) = shared.upgrade() {
             let mut receiver = sender.subscribe();
-            // What was read before is news to a stream that begins.
+            // A stream that begins has not seen what was read before.
             receiver.mark_changed();
             return receiver;
         }
@@ -65,12 +65,12 @@ impl<T: Send + Sync + 'static> Feed<T> {
                 if value.is_some() {
                     sender.send_replace(value);
                 }
-                let news = async {
+                let wait = async {
                     sleep(MIN_INTERVAL).await;
                     let _ = timeout(MAX_WAIT, changes.changed()).await;
                 };
                 tokio::select! {
-                    () = news => {}
+                    () = wait => {}
                     () = sender.closed() => {
                         // A stream may have subscribed meanwhile.
                         let mut shared = feed.shared();

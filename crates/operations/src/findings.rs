@@ -28,7 +28,7 @@ pub(super) async fn list(State(app): State<App>) -> Json<FindingList> {
     })
 }
 
-/// Notes that an operator knows of a finding: until it changes, it is listed after what is news.
+/// Acknowledges a finding: until it changes, it is listed after those that are not acknowledged.
 #[utoipa::path(post, operation_id = "acknowledge_finding", path = "/findings/acknowledge", request_body(content = AcknowledgeRequest, description = "`{\"id\": ID, \"state\": UUID}` as the list of findings has them; `\"known\": false` withdraws it"), responses(
     (status = 200, body = Finding, description = "The finding that was acknowledged"),
     AnyProblem

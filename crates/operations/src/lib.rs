@@ -113,7 +113,7 @@ struct App {
     /// What all open overviews show.
     live: Arc<Feed<page::LiveSection>>,
     /// What all other open pages show.
-    news: Arc<Feed<page::News>>,
+    snapshots: Arc<Feed<page::Snapshot>>,
     /// What all open event streams have seen.
     batches: Arc<Feed<events::Batches>>,
     /// Is cancelled when the process stops, and streams end.
@@ -195,7 +195,7 @@ impl Operations {
             guesses: Arc::default(),
             signed_out: Arc::default(),
             live: Arc::default(),
-            news: Arc::default(),
+            snapshots: Arc::default(),
             batches: Arc::default(),
             stop: self.stop,
             api_key: self.access.key_hash(),

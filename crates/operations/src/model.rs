@@ -216,7 +216,7 @@ pub struct Finding {
     pub remedy: String,
     /// Since when; `null`: it is not known.
     pub since: Option<DateTime<Utc>>,
-    /// Who knows of it, and since when; `null`: it is news.
+    /// The operator who knows of it, and since when; `null`: none does.
     pub acknowledged: Option<Acknowledged>,
 }
 
@@ -235,7 +235,7 @@ pub struct Acknowledged {
 pub struct AcknowledgeRequest {
     /// Id of the finding.
     pub id: String,
-    /// The state of the finding that is acknowledged. Another one is news.
+    /// The state of the finding that is acknowledged. It is refused when the finding has another one by now.
     pub state: Uuid,
     /// Whether it is known (the default); `false` withdraws the acknowledgement.
     #[serde(default = "yes")]

@@ -41,7 +41,7 @@ use std::future::ready;
 
 use self::pager::{Pager, PagerQuery};
 use self::visitor::{Live, Visitor};
-pub(super) use self::{live::News, overview::LiveSection, visitor::SignedOut};
+pub(super) use self::{live::Snapshot, overview::LiveSection, visitor::SignedOut};
 use super::{App, problem::Problem};
 use askama::Template;
 use axum::{
@@ -70,7 +70,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(overview::show))
         .route("/live", get(live::overview))
-        .route("/news", get(live::news))
+        .route("/changes", get(live::changes))
         .route("/findings", post(overview::acknowledge))
         .route("/search", get(search::show))
         .route("/sign-in", get(visitor::form).post(visitor::sign_in))

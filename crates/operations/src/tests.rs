@@ -456,7 +456,7 @@ async fn open_streams_wait_for_news(path: &str) {
     let before = reader.reads();
     // The last one is not read by its client, and holds up no other.
     for stream in &mut streams[..9] {
-        assert!(stream.shows("slot-two", 1.1).await, "news");
+        assert!(stream.shows("slot-two", 1.1).await, "a change");
     }
     assert_eq!(reader.reads() - before, once, "one read for all");
 
@@ -466,7 +466,7 @@ async fn open_streams_wait_for_news(path: &str) {
         sleep(Duration::from_millis(10)).await;
     }
     let busy = reader.reads() - before;
-    assert!(busy <= 11 * once, "{busy} in ten seconds of news");
+    assert!(busy <= 11 * once, "{busy} in ten seconds of changes");
 
     reader.fails.store(true, Ordering::Relaxed);
     reader.queue("slot-three");

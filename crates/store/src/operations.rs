@@ -159,8 +159,8 @@ impl FromRow for HourlyOutcomes {
 }
 
 /// Batches that have been due since `$1` or longer and have not begun: the first `$2` of jobs that are not paused, whatever waits of
-/// those that are, and the first `$2` of these. `$3`: how long ago the last heartbeat of a
-/// process that is alive may be, in microseconds.
+/// those that are, and the first `$2` of these. `$3`: how long ago the last heartbeat of a process that is alive may be, in
+/// microseconds.
 pub(crate) const WAITING_WORK: &str =
     "SELECT w.job_id, count(*), CAST(sum(w.total) AS BIGINT), min(w.since),
          EXISTS (SELECT 1 FROM @batches r WHERE r.status = 'running' AND r.job_id = w.job_id),

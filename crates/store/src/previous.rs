@@ -20,10 +20,10 @@ const LONGEST_RUN: TimeDelta = TimeDelta::days(4);
 const MAX_AGE: TimeDelta = TimeDelta::days(400);
 
 /// Of each of the tenants `$1` the last success of the job `$2` that was due before `$3`, among the job's newest 1,000 runs
-/// whose last batch fell due between `$5` and `$4`: a tenant without a success is looked for in each of them. Runs are in the order in which the last
-/// of their batches fell due, which is not quite that of one tenant's due times: of two dates the earlier one ends later
-/// somewhere, and a manual run stands in between. So a first success gives a bound, and the last one is among the few runs
-/// from there on.
+/// whose last batch fell due between `$5` and `$4`: a tenant without a success is looked for in each of them. Runs are in the
+/// order in which the last of their batches fell due, which is not quite that of one tenant's due times: of two dates the
+/// earlier one ends later somewhere, and a manual run stands in between. So a first success gives a bound, and the last one is
+/// among the few runs from there on.
 pub(crate) const PREVIOUS: &str = "WITH oldest AS MATERIALIZED (
          SELECT coalesce(
              (SELECT n.last_due FROM @runs n WHERE n.job_id = $2 AND n.last_due < $4 AND n.last_due > $5

@@ -138,7 +138,7 @@ pub struct ExpiredItems {
     pub items: u64,
     /// When the first of them was skipped.
     pub since: DateTime<Utc>,
-    /// A number that is larger after each further item, whatever is no longer among `items` by then.
+    /// A number that grows with each item that expires, also while `items` shrinks because older ones have dropped out.
     pub mark: u64,
 }
 
@@ -280,9 +280,9 @@ impl DeliveryState {
 pub struct Acknowledgement {
     /// Id of the finding.
     pub finding: String,
-    /// The state of the finding that was acknowledged. In any other state it is news again.
+    /// The state of the finding that was acknowledged. It holds for no other state.
     pub state: Uuid,
-    /// What the finding was about, as the operator writes it: with more it is news again.
+    /// What the finding was about, as [`Operator`](crate::Operator) writes it: it does not hold for more.
     pub covers: String,
     /// Time of the acknowledgement.
     pub at: DateTime<Utc>,

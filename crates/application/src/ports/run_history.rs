@@ -58,7 +58,7 @@ pub enum RunOutcome {
     Succeeded,
     /// It failed for good.
     Failed,
-    /// There was nothing to do, such as a digest without news.
+    /// There was nothing to do, such as a digest without new posts.
     NothingToDo,
     /// It was not done, for a reason.
     Skipped,

@@ -126,7 +126,8 @@ impl Handlers {
         self.handlers_mut().insert(purpose, Arc::new(bound));
     }
 
-    /// The handler of a purpose, for a call of its own.
+    /// The handler of a purpose, for tests that call it themselves.
+    #[cfg(any(test, feature = "mocks"))]
     #[must_use]
     pub fn handler(&self, purpose: &PurposeId) -> Option<Arc<dyn PurposeHandler>> {
         self.of(purpose).map(|bound| Arc::clone(&bound.handler))

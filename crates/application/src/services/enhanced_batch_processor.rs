@@ -36,7 +36,7 @@ use crate::{
         PreferenceMirror, TenantData,
     },
     services::{
-        batch_processor::{BatchProcessor, BoundHandler, ChunkReport, Claimed, ProcessError},
+        batch_processor::{BatchProcessor, ChunkReport, Claimed, ProcessError},
         jobs::Jobs,
         permits::Permits,
     },
@@ -402,7 +402,7 @@ impl EnhancedBatchProcessor {
             let outcome = self.attempt(run, &item, began, first_call).await;
             drop(permit);
             if let Some(bound) = &bound {
-                update_throttle(bound, &outcome);
+                bound.throttle.note(outcome.as_ref().map(tokens_of));
             }
             drop(call_permit);
             let Some(delay) = progress.delay_before_retry(run, &item, &outcome) else {
@@ -566,20 +566,11 @@ fn recipients_of(claimed: &Claimed, prepared: &[Prepared]) -> Vec<ItemId> {
     items.filter(|id| !skipped.contains(id)).cloned().collect()
 }
 
-/// Lets the purpose's throttle know how a call went.
-fn update_throttle(bound: &BoundHandler, outcome: &Result<Outcome, HandlerError>) {
-    match outcome {
-        Ok(outcome) => {
-            let tokens = outcome
-                .output()
-                .and_then(|output| output["usage"]["total_tokens"].as_u64());
-            bound.throttle.succeeded(tokens.unwrap_or(0));
-        }
-        Err(error) if error.kind == HandlerErrorKind::Throttled => {
-            bound.throttle.throttled(error.retry_after);
-        }
-        Err(_) => {}
-    }
+/// The tokens that a call has used, as far as its result says.
+fn tokens_of(outcome: &Outcome) -> u64 {
+    let output = outcome.output();
+    let tokens = output.and_then(|output| output["usage"]["total_tokens"].as_u64());
+    tokens.unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub use self::{
     trends::{TrendBucket, Trends},
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,
-    words::{amount, caller, length_in_words, noun},
+    words::{amount, caller, first_of, length_in_words, noun},
 };
 use super::{
     active_failures::{ActiveFailures, Operation},
@@ -237,6 +237,12 @@ impl fmt::Debug for Operator {
 /// Reads a field that may be absent, but not `null`: a script that has found nothing does not mean all.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
+}
+
+/// That a selection is of another number than the caller has counted.
+fn changed(found: u64, one: &str) -> OperatorError {
+    let now = amount(found, one);
+    OperatorError::Changed(format!("the selection now has {now}; nothing was changed"))
 }
 
 /// Refuses an empty list, which means no one, and a list beside `all`.

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    ports::{HandlerError, HandlerErrorKind},
+};
 
 const SECONDS_PER_MINUTE: f64 = 60.0;
 /// Pauses after refusals in a row, unless the remote endpoint asks for a longer one.
@@ -28,7 +31,7 @@ pub struct PurposeLimits {
 /// Holds one purpose to its limits.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    limits: PurposeLimits,
+    pub(super) limits: PurposeLimits,
     state: Mutex<State>,
     permit_released: Notify,
 }
@@ -102,8 +105,19 @@ impl Throttle {
         Ok(CallPermit(self))
     }
 
+    /// A call has ended: it has used so many tokens, or failed.
+    pub(crate) fn note(&self, ended: Result<u64, &HandlerError>) {
+        match ended {
+            Ok(tokens) => self.succeeded(tokens),
+            Err(error) if error.kind == HandlerErrorKind::Throttled => {
+                self.throttled(error.retry_after);
+            }
+            Err(_) => {}
+        }
+    }
+
     /// A call has succeeded and used so many tokens.
-    pub(crate) fn succeeded(&self, tokens: u64) {
+    fn succeeded(&self, tokens: u64) {
         let mut state = self.lock();
         state.throttled_in_a_row = 0;
         let most = f64::from(self.limits.concurrency.unwrap_or(u32::MAX));
@@ -116,7 +130,7 @@ impl Throttle {
     }
 
     /// The remote endpoint has refused a call because of its rate limit, and asked to wait for `retry_after`.
-    pub(crate) fn throttled(&self, retry_after: Option<Duration>) {
+    fn throttled(&self, retry_after: Option<Duration>) {
         let mut state = self.lock();
         let now = Instant::now();
         // Those who were on their way when the pause began say nothing new.

@@ -5,7 +5,7 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     response::Html,
 };
-use punctual_application::ports::{AuditEntry, AuditFilter, Page};
+use punctual_application::ports::{AuditEntry, AuditFilter};
 use serde::Deserialize;
 
 use super::{App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor, render};
@@ -44,33 +44,22 @@ pub(super) struct AuditQuery {
     action: String,
     #[serde(default)]
     subject: String,
-    cursor: Option<String>,
-    #[serde(default)]
-    trail: String,
 }
 
 pub(super) async fn list(
     State(app): State<App>,
     Live(visitor): Live,
     query: Result<Query<AuditQuery>, QueryRejection>,
+    asked: PagerQuery,
 ) -> Result<Html<String>, Problem> {
-    let Query(AuditQuery {
-        action,
-        subject,
-        cursor,
-        trail,
-    }) = query?;
-    let asked = PagerQuery::new(cursor, trail);
+    let Query(AuditQuery { action, subject }) = query?;
     let subject = subject.trim().to_owned();
     let some = |text: &String| (!text.is_empty()).then(|| text.clone());
     let filter = AuditFilter {
         action: some(&action),
         subject: some(&subject),
     };
-    let page = Page {
-        cursor: asked.cursor.clone(),
-        limit: ROWS_PER_PAGE,
-    };
+    let page = asked.page(ROWS_PER_PAGE);
     let (entries, next) = app.operator.operations.audit_log(&filter, &page).await?;
     let filters = [("action", action.as_str()), ("subject", subject.as_str())];
     render(&AuditLogPage {

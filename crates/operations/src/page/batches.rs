@@ -89,23 +89,15 @@ pub(super) struct BatchesQuery {
     job: String,
     #[serde(default)]
     status: String,
-    cursor: Option<String>,
-    #[serde(default)]
-    trail: String,
 }
 
 pub(super) async fn list(
     State(app): State<App>,
     Live(visitor): Live,
     query: Result<Query<BatchesQuery>, QueryRejection>,
+    asked: PagerQuery,
 ) -> Result<Html<String>, Problem> {
-    let Query(BatchesQuery {
-        job,
-        status,
-        cursor,
-        trail,
-    }) = query?;
-    let asked = PagerQuery::new(cursor, trail);
+    let Query(BatchesQuery { job, status }) = query?;
     let status_of = |word: &str| {
         let status = word.parse::<BatchStatus>();
         status.map_err(|error| Problem::bad_request(error.to_string()))
@@ -116,10 +108,7 @@ pub(super) async fn list(
             .then(|| status_of(&status))
             .transpose()?,
     };
-    let page = Page {
-        cursor: asked.cursor.clone(),
-        limit: ROWS_PER_PAGE,
-    };
+    let page = asked.page(ROWS_PER_PAGE);
     let (batches, next) = app.operator.reader.batches(&filter, &page).await?;
     let paused = app.operator.queue.paused().await?;
     let row = |batch: Batch| {
@@ -140,9 +129,6 @@ pub(super) async fn list(
 #[derive(Deserialize)]
 pub(super) struct ResultsQuery {
     status: Option<ItemStatus>,
-    cursor: Option<String>,
-    #[serde(default)]
-    trail: String,
 }
 
 pub(super) async fn one(
@@ -150,18 +136,11 @@ pub(super) async fn one(
     Live(visitor): Live,
     Path(id): Path<String>,
     query: Result<Query<ResultsQuery>, QueryRejection>,
+    asked: PagerQuery,
 ) -> Result<Html<String>, Problem> {
-    let Query(ResultsQuery {
-        status,
-        cursor,
-        trail,
-    }) = query?;
-    let asked = PagerQuery::new(cursor, trail);
+    let Query(ResultsQuery { status }) = query?;
     let batch = app.operator.batch(parse_id(&id)?).await?;
-    let page = Page {
-        cursor: asked.cursor.clone(),
-        limit: ROWS_PER_PAGE,
-    };
+    let page = asked.page(ROWS_PER_PAGE);
     let (results, next) = app.operator.results(batch.batch_id, status, &page).await?;
     let mut errors = app.operator.failure_reasons(&batch).await?;
     errors.truncate(MAX_ERRORS);

@@ -12,8 +12,7 @@ use axum::{
 };
 use chrono::DateTime;
 use punctual_application::{
-    Actor, DeadLetterSelection, IdempotencyKey, OperatorError, amount, noun,
-    ports::{OpenDeadLetters, Page},
+    Actor, DeadLetterSelection, IdempotencyKey, OperatorError, amount, noun, ports::OpenDeadLetters,
 };
 use punctual_domain::{DeadLetter, DeadLetterState, TenantId};
 use serde::Deserialize;
@@ -171,10 +170,7 @@ impl App {
         // Of discarded ones, those that can be reopened.
         let filter = selection.filter(state, self.operator.clock.now());
         let mut asked = PagerQuery::new(which.cursor.clone(), which.trail.clone());
-        let mut page = Page {
-            cursor: asked.cursor.clone(),
-            limit: ROWS_PER_PAGE,
-        };
+        let mut page = asked.page(ROWS_PER_PAGE);
         let reader = &self.operator.reader;
         let (mut letters, mut next) = reader.dead_letters(&filter, &page).await?;
         if letters.is_empty() && page.cursor.is_some() {
@@ -293,13 +289,16 @@ pub(super) async fn act(
     let (verb, what) = form.action.split_once(' ').ok_or_else(unknown)?;
     let action = Action::parse(verb).ok_or_else(unknown)?;
     let selection = match what {
-        "all" => DeadLetterSelection {
-            job_id: job_of(&form.which.job)?,
-            tenant_id: form.which.tenant_id()?,
-            all: job_of(&form.which.job)?.is_none() && form.which.tenant_id()?.is_none(),
-            up_to: number(&form.up_to)?,
-            ..DeadLetterSelection::default()
-        },
+        "all" => {
+            let (job_id, tenant_id) = (job_of(&form.which.job)?, form.which.tenant_id()?);
+            DeadLetterSelection {
+                all: job_id.is_none() && tenant_id.is_none(),
+                job_id,
+                tenant_id,
+                up_to: number(&form.up_to)?,
+                ..DeadLetterSelection::default()
+            }
+        }
         "selected" => {
             let ids = form.ticks.keys();
             let ids = ids.filter_map(|name| name.strip_prefix("tick-"));

@@ -7,7 +7,7 @@ use axum::{
 };
 use punctual_application::{
     DeliverySelection, IdempotencyKey, OperatorError, amount,
-    ports::{DeliveryFilter, DeliveryState, Page, StoredDelivery},
+    ports::{DeliveryFilter, DeliveryState, StoredDelivery},
 };
 use punctual_domain::JobId;
 use serde::Deserialize;
@@ -70,26 +70,20 @@ impl DeliveryRow {
 pub(super) struct DeliveriesQuery {
     #[serde(default)]
     job: String,
-    cursor: Option<String>,
-    #[serde(default)]
-    trail: String,
 }
 
 pub(super) async fn list(
     State(app): State<App>,
     Live(visitor): Live,
     query: Result<Query<DeliveriesQuery>, QueryRejection>,
+    asked: PagerQuery,
 ) -> Result<Html<String>, Problem> {
-    let Query(DeliveriesQuery { job, cursor, trail }) = query?;
-    let asked = PagerQuery::new(cursor, trail);
+    let Query(DeliveriesQuery { job }) = query?;
     let filter = DeliveryFilter {
         job_id: job_of(&job)?,
         ..DeliveryFilter::failing(app.operator.clock.now())
     };
-    let page = Page {
-        cursor: asked.cursor.clone(),
-        limit: ROWS_PER_PAGE,
-    };
+    let page = asked.page(ROWS_PER_PAGE);
     let (found, next) = app.operator.operations.deliveries(&filter, &page).await?;
     render(&DeliveriesPage {
         visitor,

@@ -10,7 +10,7 @@ use axum::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     Finding, FindingKind, IdempotencyKey, JobView, OperatorError, Severity, SlotStatus,
-    TriggerRequest, amount, length_in_words,
+    TriggerRequest, amount, first_of, length_in_words,
     ports::{BatchFilter, DeadLetterFilter, JobActivity, Page, StoreError},
 };
 use punctual_domain::{Batch, DeadLetterState, JobId, TenantId};
@@ -464,20 +464,9 @@ impl App {
 
 /// Asks about tenants who have stored no preference.
 pub(super) fn unknown_question(job_id: &JobId, unknown: &[TenantId]) -> String {
-    let names: Vec<&str> = unknown
-        .iter()
-        .take(MAX_NAMED)
-        .map(TenantId::as_str)
-        .collect();
-    let more = match unknown.len() - names.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let (names, have) = (
-        names.join(", "),
-        if unknown.len() == 1 { "has" } else { "have" },
-    );
-    format!("{names}{more} {have} no stored preference for {job_id}. Run anyway?")
+    let names = first_of(unknown, MAX_NAMED);
+    let have = if unknown.len() == 1 { "has" } else { "have" };
+    format!("{names} {have} no stored preference for {job_id}. Run anyway?")
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::{App, Problem, Visitor, overview::STORE_TIMEOUT, since};
 use crate::feed::Read;
 
-/// How often a stream without news says that it is alive: a page that hears nothing for three times as long says so.
+/// How often a stream without changes says that it is alive: a page that hears nothing for three times as long says so.
 const BEAT: Duration = Duration::from_secs(10);
 /// Batches of a status, and deliveries, that are looked at for what is new: the newest.
 const MAX_ROWS: u32 = 100;
@@ -67,7 +67,7 @@ pub(super) async fn overview(
         async move {
             loop {
                 tokio::select! {
-                    news = now.changed() => news.ok()?,
+                    changed = now.changed() => changed.ok()?,
                     () = stop.cancelled() => return None,
                 }
                 let render = || {
@@ -94,7 +94,7 @@ pub(super) async fn overview(
 
 /// What the pages beside the overview show, as far as it tells whether they show something new.
 #[derive(Clone, Copy)]
-pub(crate) enum News {
+pub(crate) enum Snapshot {
     /// It was read.
     Read {
         /// When it was read.
@@ -107,47 +107,47 @@ pub(crate) enum News {
 }
 
 #[derive(Deserialize)]
-pub(super) struct NewsQuery {
+pub(super) struct ChangesQuery {
     /// The hash that the page has which the stream is for; without it, what is read first is new.
     seen: Option<u64>,
 }
 
 /// An event when a page shows something new, and otherwise that it is the same, or that this cannot be read, until the agent
 /// stops. All open pages share what is read for it.
-pub(super) async fn news(
+pub(super) async fn changes(
     State(app): State<App>,
     _visitor: Visitor,
-    query: Result<Query<NewsQuery>, QueryRejection>,
+    query: Result<Query<ChangesQuery>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let Query(NewsQuery { seen }) = query?;
+    let Query(ChangesQuery { seen }) = query?;
     let (changes, feed, stop) = (
         app.operator.reader.changes(),
-        Arc::clone(&app.news),
+        Arc::clone(&app.snapshots),
         app.stop.clone(),
     );
-    let news = feed.subscribe(changes, move || {
+    let snapshots = feed.subscribe(changes, move || {
         let app = app.clone();
         async move {
-            let news = app.look().await;
+            let snapshot = app.look().await;
             Read {
-                value: Some(news),
-                failed: matches!(news, News::Failed),
+                value: Some(snapshot),
+                failed: matches!(snapshot, Snapshot::Failed),
             }
         }
     });
-    let events = stream::unfold((news, seen), move |(mut news, seen)| {
+    let events = stream::unfold((snapshots, seen), move |(mut snapshots, seen)| {
         let stop = stop.clone();
         async move {
             loop {
                 tokio::select! {
-                    changed = news.changed() => changed.ok()?,
+                    changed = snapshots.changed() => changed.ok()?,
                     () = stop.cancelled() => return None,
                 }
-                let Some(now) = *news.borrow_and_update() else {
+                let Some(now) = *snapshots.borrow_and_update() else {
                     continue;
                 };
                 let (event, seen) = event_of(now, seen);
-                return Some((Ok(event), (news, seen)));
+                return Some((Ok(event), (snapshots, seen)));
             }
         }
     });
@@ -155,14 +155,14 @@ pub(super) async fn news(
 }
 
 /// What a stream says of what was read, and what it has seen then.
-fn event_of(now: News, seen: Option<u64>) -> (Event, Option<u64>) {
-    let News::Read { at, hash } = now else {
+fn event_of(now: Snapshot, seen: Option<u64>) -> (Event, Option<u64>) {
+    let Snapshot::Read { at, hash } = now else {
         return (Event::default().event("failed").data("failed"), seen);
     };
     let event = if seen == Some(hash) {
         same(&at)
     } else {
-        read_at(&at).data("news")
+        read_at(&at).data("changed")
     };
     (event, Some(hash))
 }
@@ -171,25 +171,25 @@ impl App {
     /// The hash of what there is: what the open streams have seen, or else what is read now; `None`: the store does not answer.
     /// An older one does no harm: the page reads itself once more.
     pub(super) async fn seen(&self) -> Option<u64> {
-        let news = match self.news.latest() {
-            Some(news) => news,
+        let snapshot = match self.snapshots.latest() {
+            Some(snapshot) => snapshot,
             None => self.look().await,
         };
-        match news {
-            News::Read { hash, .. } => Some(hash),
-            News::Failed => None,
+        match snapshot {
+            Snapshot::Read { hash, .. } => Some(hash),
+            Snapshot::Failed => None,
         }
     }
 
-    async fn look(&self) -> News {
-        match timeout(STORE_TIMEOUT, self.read_news()).await {
-            Ok(Ok(news)) => news,
-            Ok(Err(_)) | Err(_) => News::Failed,
+    async fn look(&self) -> Snapshot {
+        match timeout(STORE_TIMEOUT, self.read_snapshot()).await {
+            Ok(Ok(snapshot)) => snapshot,
+            Ok(Err(_)) | Err(_) => Snapshot::Failed,
         }
     }
 
     /// What has happened: batches, what is wrong, jobs, replicas, deliveries and the audit log are what pages show.
-    async fn read_news(&self) -> Result<News, StoreError> {
+    async fn read_snapshot(&self) -> Result<Snapshot, StoreError> {
         let (operator, mut hasher) = (&self.operator, DefaultHasher::new());
         let at = operator.clock.now();
         for status in [None, Some(BatchStatus::Running), Some(BatchStatus::Queued)] {
@@ -237,7 +237,7 @@ impl App {
         for entry in entries {
             (entry.at, &entry.action, &entry.subject).hash(&mut hasher);
         }
-        Ok(News::Read {
+        Ok(Snapshot::Read {
             at,
             hash: hasher.finish(),
         })
@@ -276,22 +276,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_page_does_not_show_yet_is_news() {
-        let read = |hash| News::Read {
+    fn a_change_is_what_a_page_does_not_show_yet() {
+        let read = |hash| Snapshot::Read {
             at: DateTime::UNIX_EPOCH,
             hash,
         };
         for (now, seen, word, then) in [
             // The first look: nothing has happened since the page was read, something has, and it is not known.
             (read(1), Some(1), "same", Some(1)),
-            (read(2), Some(1), "news", Some(2)),
-            (read(1), None, "news", Some(1)),
-            (News::Failed, Some(1), "failed", Some(1)),
-            (News::Failed, None, "failed", None),
+            (read(2), Some(1), "changed", Some(2)),
+            (read(1), None, "changed", Some(1)),
+            (Snapshot::Failed, Some(1), "failed", Some(1)),
+            (Snapshot::Failed, None, "failed", None),
         ] {
             let (event, seen_then) = event_of(now, seen);
             let text = format!("{event:?}");
-            let said = ["same", "news", "failed"];
+            let said = ["same", "changed", "failed"];
             let said = said.into_iter().find(|word| text.contains(word));
             assert_eq!((said, seen_then), (Some(word), then), "{seen:?}");
         }

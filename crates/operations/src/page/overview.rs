@@ -81,8 +81,9 @@ pub(crate) struct LiveSection {
     pub(super) at: DateTime<Utc>,
     /// Differs when what falls due next may be something else, upon which the page reads that again.
     ahead: u64,
-    news: Vec<FindingRow>,
-    /// Further news, shown on request.
+    /// Findings that no operator has acknowledged, the worst first.
+    unacknowledged: Vec<FindingRow>,
+    /// The rest of them, shown on request.
     more: Vec<FindingRow>,
     /// What operators have acknowledged.
     known: Vec<FindingRow>,
@@ -213,22 +214,22 @@ pub(super) async fn acknowledge(
 }
 
 impl LiveSection {
-    /// Number of findings that are news.
+    /// Number of findings that no operator has acknowledged.
     fn wrong(&self) -> usize {
-        self.news.len() + self.more.len()
+        self.unacknowledged.len() + self.more.len()
     }
 
     fn of(app: &App, at: DateTime<Utc>, findings: &Findings, figures: Option<Figures>) -> Self {
         let rows = findings.all().into_iter();
         let rows = rows.map(|finding| FindingRow::of(finding, &app.words));
-        let (known, mut news): (Vec<_>, Vec<_>) =
+        let (known, mut unacknowledged): (Vec<_>, Vec<_>) =
             rows.partition(|row| row.acknowledged_at.is_some());
         let is_critical = |row: &FindingRow| row.severity == Severity::Critical;
         Self {
             at,
             ahead: app.ahead(at),
-            more: news.split_off(news.len().min(MAX_FINDINGS)),
-            news,
+            more: unacknowledged.split_off(unacknowledged.len().min(MAX_FINDINGS)),
+            unacknowledged,
             known_is_critical: known.iter().any(is_critical),
             known,
             figures,

@@ -1,13 +1,20 @@
 //! Links from a page of a list to the older and the newer entries, with the filters kept.
 
+use axum::{
+    extract::{FromRequestParts, Query},
+    http::request::Parts,
+};
+use punctual_application::ports::Page;
 use serde::Deserialize;
+
+use super::Problem;
 
 /// The longest way back, in characters; beyond it the way back is to the newest entries.
 const MAX_TRAIL: usize = 1_500;
 /// Stands between cursors, none of which contains it.
 const SEPARATOR: char = '~';
 
-/// Which page of a list is asked for.
+/// Which page of a list is asked for, as the address says.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct PagerQuery {
     pub(super) cursor: Option<String>,
@@ -20,6 +27,23 @@ impl PagerQuery {
     pub(super) fn new(cursor: Option<String>, trail: String) -> Self {
         let cursor = cursor.filter(|cursor| !cursor.is_empty());
         Self { cursor, trail }
+    }
+
+    /// What the store is asked for: so many rows from there on.
+    pub(super) fn page(&self, limit: u32) -> Page {
+        Page {
+            cursor: self.cursor.clone(),
+            limit,
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for PagerQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(Self { cursor, trail }) = Query::try_from_uri(&parts.uri)?;
+        Ok(Self::new(cursor, trail))
     }
 }
 

@@ -8,7 +8,7 @@ use axum::{
 use chrono::{DateTime, NaiveDate, Utc};
 use punctual_application::{
     EffectivePreference, OperatorError,
-    ports::{Page, StoredResult, TenantRuns},
+    ports::{StoredResult, TenantRuns},
 };
 use punctual_domain::{JobConfig, Origin, TenantId, Work, Zone};
 use serde::Deserialize;
@@ -74,9 +74,6 @@ pub(super) async fn search(
 pub(super) struct TenantQuery {
     #[serde(default)]
     date: String,
-    cursor: Option<String>,
-    #[serde(default)]
-    trail: String,
 }
 
 pub(super) async fn one(
@@ -84,12 +81,9 @@ pub(super) async fn one(
     Live(visitor): Live,
     Path(tenant): Path<String>,
     query: Result<Query<TenantQuery>, QueryRejection>,
+    asked: PagerQuery,
 ) -> Result<Response, Problem> {
-    let Query(TenantQuery {
-        date: typed,
-        cursor,
-        trail,
-    }) = query?;
+    let Query(TenantQuery { date: typed }) = query?;
     let tenant = TenantId::new(&tenant)?;
     let (date, error) = match typed.trim() {
         "" => (None, None),
@@ -99,23 +93,13 @@ pub(super) async fn one(
             (date.as_ref().ok().copied(), date.err())
         }
     };
-    let asked = PagerQuery::new(cursor, trail);
     let filter = TenantRuns {
         item_id: (&tenant).into(),
         job_id: None,
         since: None,
     };
-    let (runs, next) = app
-        .operator
-        .reader
-        .tenant_runs(
-            &filter,
-            &Page {
-                cursor: asked.cursor.clone(),
-                limit: RUNS_PER_PAGE,
-            },
-        )
-        .await?;
+    let page = asked.page(RUNS_PER_PAGE);
+    let (runs, next) = app.operator.reader.tenant_runs(&filter, &page).await?;
     let mut jobs = Vec::new();
     for job in &app.operator.jobs.current().jobs {
         if matches!(job.work, Work::Preferences { .. }) {

@@ -144,7 +144,7 @@ impl Visit {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
         let request = Request::builder()
-            .uri(format!("/news?seen={seen}"))
+            .uri(format!("/changes?seen={seen}"))
             .header(header::HOST, "localhost")
             .extension(ConnectInfo(peer))
             .body(Body::empty());
@@ -513,7 +513,7 @@ async fn a_page_says_where_it_is_read_again_and_one_of_a_slip_is_not() {
         .lacks("data-page");
     let all = [("action", "trigger"), ("who", "all")];
     let asked = visit.submit("/jobs/posts", &all).await;
-    asked.has("data-url=\"/news\"").lacks("data-page");
+    asked.has("data-url=\"/changes\"").lacks("data-page");
 }
 
 #[tokio::test(start_paused = true)]
@@ -660,14 +660,14 @@ async fn what_live_parts_show_changes_the_hash_of_their_pages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_before_a_page_listens_is_news_to_it() {
+async fn what_happens_before_a_page_listens_reaches_it() {
     let mut visit = Visit::new();
     let seen = visit.open("/jobs").await.seen();
     let event = visit.first_event(&seen).await;
     assert!(event.contains("event: same"), "{event}");
     visit.submit("/jobs/posts", &[("action", "pause")]).await;
     let event = visit.first_event(&seen).await;
-    assert!(event.contains("data: news"), "{event}");
+    assert!(event.contains("data: changed"), "{event}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,7 +47,7 @@ pub(super) struct Visitor {
     pub(super) refused: Option<String>,
     /// The time for which the page holds.
     pub(super) at: DateTime<Utc>,
-    /// The [hash](super::live::News) of what there was before the page was read; `None`: not known, or the page is not [`Live`].
+    /// The [hash](super::live::Snapshot) of what there was before the page was read; `None`: not known, or the page is not [`Live`].
     pub(super) seen: Option<u64>,
 }
 

@@ -16,7 +16,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{ChunkRun, EnhancedBatchProcessor, Progress, prepare::Prepared};
 use crate::{
-    ports::{HandlerError, HandlerErrorKind, TenantAnswers, TenantData},
+    ports::{HandlerError, TenantAnswers, TenantData},
     services::throttle::{PurposeLimits, Throttle},
 };
 
@@ -26,16 +26,8 @@ const NO_DATA: &str = "no data";
 /// other.
 const SHARED_FAILURE: Duration = Duration::from_millis(500);
 
-/// What holds the calls of each job to limits.
-type Throttles = HashMap<JobId, JobThrottle>;
-
-/// What holds the calls of a job to limits, until it calls another host or has other limits.
-struct JobThrottle {
-    /// The host, or the provider.
-    called: String,
-    limits: PurposeLimits,
-    throttle: Arc<Throttle>,
-}
+/// The host or the provider that each job calls, and what holds these calls to limits.
+type Throttles = HashMap<JobId, (String, Arc<Throttle>)>;
 
 /// Fetches data, each job within its limits. Clones share them.
 #[derive(Clone, Default)]
@@ -127,17 +119,11 @@ impl DataFetcher {
         let throttle = self.throttle_of(&request.job_id, source);
         let _permit = throttle.acquire().await;
         let answers = port.fetch(source, request).await;
-        match &answers {
-            Ok(_) => throttle.succeeded(0),
-            Err(error) if error.kind == HandlerErrorKind::Throttled => {
-                throttle.throttled(error.retry_after);
-            }
-            Err(_) => {}
-        }
+        throttle.note(answers.as_ref().map(|_| 0));
         answers
     }
 
-    /// What holds the calls of a job to its limits.
+    /// What holds the calls of a job to its limits: another one where it calls another host, or has other limits.
     fn throttle_of(&self, job_id: &JobId, source: &DataSource) -> Arc<Throttle> {
         let (called, limits) = match source {
             DataSource::Provider(name) => (name.clone(), PurposeLimits::default()),
@@ -154,19 +140,14 @@ impl DataFetcher {
             .throttles
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = throttles.get(job_id)
-            && known.called == called
-            && known.limits == limits
+        if let Some((known, throttle)) = throttles.get(job_id)
+            && *known == called
+            && throttle.limits == limits
         {
-            return Arc::clone(&known.throttle);
+            return Arc::clone(throttle);
         }
         let throttle = Arc::new(Throttle::new(limits));
-        let new = JobThrottle {
-            called,
-            limits,
-            throttle: Arc::clone(&throttle),
-        };
-        throttles.insert(job_id.clone(), new);
+        throttles.insert(job_id.clone(), (called, Arc::clone(&throttle)));
         throttle
     }
 }

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use punctual_domain::{
-    BatchConfig, BatchStatus, DataRequest, DataSource, Firing, Item, JobConfig, NewBatch,
-    PreferenceRecord, Priority, PurposeId, TenantId, Trigger,
+    BatchConfig, BatchStatus, Firing, Item, JobConfig, NewBatch, PreferenceRecord, Priority,
+    PurposeId, TenantId, Trigger,
 };
 use serde_json::{Value, json};
 
@@ -21,11 +21,12 @@ use crate::{
     Handlers,
     ports::{
         BatchReader, BatchStore, Claim, Claimant, Committed, HandlerError, MockBatchStore,
-        MockPurposeHandler, Page, PurposeHandler, ResultFilter, StoredResult, TenantAnswers,
-        TenantData, WorkQueue,
+        MockPurposeHandler, Page, PurposeHandler, ResultFilter, StoredResult, WorkQueue,
     },
-    testing::{FakeConfigDatabase, FakeItemSource, FakeStore, FakeTenantData, ManualClock, record},
+    testing::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock, record},
 };
+
+mod data;
 
 fn config(job: Value) -> Arc<BatchConfig> {
     Arc::new(punctual_project::parse_batch_config(&json!({ "jobs": [job] }), &Zone::utc()).unwrap())
@@ -144,7 +145,28 @@ async fn queued_on(
     chunk
 }
 
+/// Ids of so many tenants: `t0`, `t1` and so on.
+fn ids(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("t{n}")).collect()
+}
+
 impl Bench {
+    /// Gives tenants a preference that is on.
+    fn switch_on(&self, tenants: &[&str]) {
+        for tenant in tenants {
+            self.config_database.put(preference(tenant, on("dry")));
+        }
+    }
+
+    /// Runs the chunk, which stops when ten of the ten items that count have failed.
+    async fn fails_massively(&self) {
+        let error = self.processor.process(&self.chunk).await.unwrap_err();
+        assert!(
+            matches!(&error, ProcessError::Failing(reason) if reason.contains("10 of 10 items")),
+            "{error}"
+        );
+    }
+
     async fn results(&self) -> HashMap<String, StoredResult> {
         let filter = ResultFilter {
             batch_id: self.chunk.batch_id,
@@ -287,14 +309,12 @@ async fn while_preferences_are_unknown_nothing_runs_and_nothing_is_invented() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_items_run_at_once_than_the_process_allows_over_all_chunks() {
-    let ids: Vec<String> = (0..20).map(|n| format!("u{n}")).collect();
+    let ids = ids(20);
     let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
     let probe = Probe::default();
     let most_running = Arc::clone(&probe.most_running);
     let bench = bench(posts(), &tenants[..10], probe, 0).await;
-    for id in &ids {
-        bench.config_database.put(preference(id, on("dry")));
-    }
+    bench.switch_on(&tenants);
     let job = &config(posts()).jobs[0];
     let second = queued(job, &bench.store, "daily 10:00 UTC", &tenants[10..]).await;
     let both = futures::join!(
@@ -362,9 +382,7 @@ impl PurposeHandler for Odd {
 async fn panics_and_silence_are_failures_of_their_item_alone() {
     let tenants = ["panics", "silent", "fine"];
     let bench = bench(posts(), &tenants, Odd, 0).await;
-    for tenant in tenants {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
+    bench.switch_on(&tenants);
     let report = bench.processor.process(&bench.chunk).await.unwrap();
     assert_eq!((report.succeeded, report.failed), (1, 2));
     let results = bench.results().await;
@@ -375,14 +393,12 @@ async fn panics_and_silence_are_failures_of_their_item_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_what_runs_begins_nothing_more_and_the_rest_runs_next_time() {
-    let ids: Vec<String> = (0..10).map(|n| format!("u{n}")).collect();
+    let ids = ids(10);
     let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
     let probe = Probe::default();
     let attempts = Arc::clone(&probe.attempts);
     let bench = bench(posts(), &tenants, probe, 0).await;
-    for id in &ids {
-        bench.config_database.put(preference(id, on("dry")));
-    }
+    bench.switch_on(&tenants);
     let run = bench.processor.process(&bench.chunk);
     let stop = async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -463,9 +479,7 @@ async fn an_item_that_the_process_does_not_outlive_is_found_and_the_others_end()
     let probe = Probe::default();
     let (attempts, most_running) = (Arc::clone(&probe.attempts), Arc::clone(&probe.most_running));
     let bench = bench(posts(), &["a", "killer", "z"], probe, 0).await;
-    for tenant in ["a", "killer", "z"] {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
+    bench.switch_on(&["a", "killer", "z"]);
     // Twice with everything running beside it, and twice alone.
     for alone in [None, None, Some("killer"), Some("killer")] {
         dies_with(&bench.store, &bench.chunk, alone).await;
@@ -492,12 +506,10 @@ async fn one_crash_alone_proves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_batch_begins_nothing_more_and_every_item_has_its_outcome() {
-    let names: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
-    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids = ids(9);
+    let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
     let bench = bench(posts(), &tenants, Probe::default(), 0).await;
-    for tenant in &tenants {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
+    bench.switch_on(&tenants);
     let cancel = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(bench.store.cancel(bench.chunk.batch_id).await.unwrap());
@@ -517,8 +529,8 @@ async fn a_cancelled_batch_begins_nothing_more_and_every_item_has_its_outcome() 
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_fails_massively_is_stopped_and_goes_on_when_somebody_says_so() {
-    let names: Vec<String> = (0..40).map(|n| format!("t{n}")).collect();
-    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids = ids(40);
+    let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
     let mut job = posts();
     job["failure_limit"] = json!({"percent": 50, "at_least": 10});
     let calls = Arc::new(AtomicUsize::new(0));
@@ -529,14 +541,8 @@ async fn a_batch_that_fails_massively_is_stopped_and_goes_on_when_somebody_says_
         Err(HandlerError::permanent("no"))
     });
     let bench = bench(job, &tenants, handler, 0).await;
-    for tenant in &tenants {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
-    let error = bench.processor.process(&bench.chunk).await.unwrap_err();
-    assert!(
-        matches!(&error, ProcessError::Failing(reason) if reason.contains("10 of 10 items")),
-        "{error}"
-    );
+    bench.switch_on(&tenants);
+    bench.fails_massively().await;
     let so_far = calls.load(Ordering::SeqCst);
     assert!((10..=13).contains(&so_far), "{so_far} calls");
     assert_eq!(
@@ -551,8 +557,8 @@ async fn a_batch_that_fails_massively_is_stopped_and_goes_on_when_somebody_says_
 
 #[tokio::test(start_paused = true)]
 async fn those_with_nothing_to_do_do_not_hide_that_the_others_fail() {
-    let names: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
-    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids = ids(100);
+    let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
     let mut job = posts();
     job["failure_limit"] = json!({"percent": 50, "at_least": 10});
     let mut handler = MockPurposeHandler::new();
@@ -563,14 +569,8 @@ async fn those_with_nothing_to_do_do_not_hide_that_the_others_fail() {
         Ok(Outcome::nothing_to_do("no new posts"))
     });
     let bench = bench(job, &tenants, handler, 0).await;
-    for tenant in &tenants {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
-    let error = bench.processor.process(&bench.chunk).await.unwrap_err();
-    assert!(
-        matches!(&error, ProcessError::Failing(reason) if reason.contains("10 of 10 items")),
-        "{error}"
-    );
+    bench.switch_on(&tenants);
+    bench.fails_massively().await;
 }
 
 /// Answers, after a while, with the last run that it is given.
@@ -588,9 +588,7 @@ impl PurposeHandler for Remembers {
 async fn an_item_knows_the_last_run_that_succeeded_however_late_it_begins() {
     let tenants = ["a", "b", "c", "d", "e", "f", "g"];
     let bench = bench(posts(), &tenants, Remembers, 0).await;
-    for tenant in tenants {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
+    bench.switch_on(&tenants);
     let job = &config(posts()).jobs[0];
     for date in ["2026-02-26", "2026-02-27"] {
         let chunk = queued_on(job, &bench.store, "daily 09:00 UTC", date, &tenants[1..]).await;
@@ -610,8 +608,8 @@ async fn an_item_knows_the_last_run_that_succeeded_however_late_it_begins() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_to_do_is_an_outcome_and_not_a_failure() {
-    let names: Vec<String> = (0..40).map(|n| format!("t{n}")).collect();
-    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids = ids(40);
+    let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
     let mut job = posts();
     job["failure_limit"] = json!({"percent": 50, "at_least": 10});
     let mut handler = MockPurposeHandler::new();
@@ -623,9 +621,7 @@ async fn nothing_to_do_is_an_outcome_and_not_a_failure() {
             _ => Ok(Outcome::nothing_to_do("no new posts")),
         });
     let bench = bench(job, &tenants, handler, 3).await;
-    for tenant in &tenants {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
+    bench.switch_on(&tenants);
     let report = bench.processor.process(&bench.chunk).await.unwrap();
     let counts = (report.succeeded, report.failed, report.nothing_to_do);
     assert_eq!(counts, (1, 0, 39), "the job is not paused");
@@ -640,8 +636,8 @@ async fn nothing_to_do_is_an_outcome_and_not_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_slow_the_whole_purpose_down_and_cost_no_retry() {
-    let names: Vec<String> = (0..50).map(|n| format!("t{n}")).collect();
-    let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids = ids(50);
+    let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
     let (calls, began) = (Arc::new(AtomicUsize::new(0)), tokio::time::Instant::now());
     let counted = Arc::clone(&calls);
     let mut handler = MockPurposeHandler::new();
@@ -653,9 +649,7 @@ async fn refusals_slow_the_whole_purpose_down_and_cost_no_retry() {
         Ok(json!("ran").into())
     });
     let bench = bench(posts(), &tenants, handler, 0).await;
-    for tenant in &tenants {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
+    bench.switch_on(&tenants);
     let report = bench.processor.process(&bench.chunk).await.unwrap();
     assert_eq!(report.succeeded, 50);
     let more = calls.load(Ordering::SeqCst) - 50;
@@ -768,21 +762,19 @@ async fn a_queued_item_takes_the_time_in_effect_when_it_begins() {
 
 #[tokio::test(start_paused = true)]
 async fn a_preference_that_changes_while_an_item_waits_for_its_turn_is_seen() {
-    let ids: Vec<String> = (0..9).map(|n| format!("u{n}")).collect();
+    let ids = ids(9);
     let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
     let bench = bench(posts(), &tenants, Probe::default(), 0).await;
-    for id in &ids {
-        bench.config_database.put(preference(id, on("dry")));
-    }
+    bench.switch_on(&tenants);
     let change = async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         let mut later = on("dry");
         later["preferred_time"] = json!("17:00");
-        bench.config_database.put(preference("u6", later));
+        bench.config_database.put(preference("t6", later));
         bench
             .config_database
-            .put(preference("u7", json!({"enabled": false})));
-        bench.config_database.put(preference("u8", on("warm")));
+            .put(preference("t7", json!({"enabled": false})));
+        bench.config_database.put(preference("t8", on("warm")));
     };
     let (report, ()) = tokio::join!(bench.processor.process(&bench.chunk), change);
     assert_eq!(
@@ -798,7 +790,7 @@ async fn a_preference_that_changes_while_an_item_waits_for_its_turn_is_seen() {
             .unwrap_or_else(|| result.output.clone().unwrap()["tone"].to_string())
     };
     assert_eq!(
-        [of("u5"), of("u6"), of("u7"), of("u8")],
+        [of("t5"), of("t6"), of("t7"), of("t8")],
         ["\"dry\"", "rescheduled", "disabled", "\"warm\""]
     );
 }
@@ -810,9 +802,7 @@ async fn what_has_not_begun_in_time_is_skipped_and_what_has_goes_on() {
         ..Probe::default()
     };
     let mut bench = bench(posts(), &["a", "b", "c", "d", "e"], probe, 2).await;
-    for tenant in ["a", "b", "c", "d", "e"] {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
+    bench.switch_on(&["a", "b", "c", "d", "e"]);
     // The first three begin; they fail once, and end after the bound.
     let bound = bench.chunk.scheduled_at + TimeDelta::milliseconds(500);
     bench.chunk.expires_at = Some(bound);
@@ -860,9 +850,7 @@ async fn two_occurrences_of_a_tenant_do_not_run_at_once_unless_the_job_says_so()
         let probe = Probe::default();
         let most_running = Arc::clone(&probe.most_running);
         let bench = bench(job.clone(), &["a"], probe, 0).await;
-        for tenant in ["a", "b"] {
-            bench.config_database.put(preference(tenant, on("dry")));
-        }
+        bench.switch_on(&["a", "b"]);
         let chunk = next_day(&bench, &config(job).jobs[0], &["a", "b"], trigger).await;
         let later = async {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -943,209 +931,4 @@ async fn what_was_given_to_another_process_keeps_no_later_occurrence_from_runnin
     assert!(matches!(outcome, Err(ProcessError::Waiting)), "{outcome:?}");
     let report = bench.processor.process(&later).await.unwrap();
     assert_eq!((report.succeeded, report.skipped), (1, 0));
-}
-
-/// Jobs of tenants with data from here.
-fn with_data(data: Value) -> Value {
-    let mut job = posts();
-    job["data"] = data;
-    job
-}
-
-/// A bench whose handler answers with the data of its item, and the data.
-async fn data_bench(job: Value, tenants: &[&str], retries: u32) -> (Bench, Arc<FakeTenantData>) {
-    let mut handler = MockPurposeHandler::new();
-    handler
-        .expect_run()
-        .returning(|item| Ok(json!({"data": item.data(), "attempt": item.attempt}).into()));
-    let mut bench = bench(job, tenants, handler, retries).await;
-    for tenant in tenants {
-        bench.config_database.put(preference(tenant, on("dry")));
-    }
-    let data = Arc::new(FakeTenantData::default());
-    bench.processor = bench.processor.with_tenant_data(data.clone());
-    (bench, data)
-}
-
-#[tokio::test(start_paused = true)]
-async fn tenants_are_asked_for_together_and_who_has_no_data_has_nothing_to_do() {
-    let tenants = ["all", "empty", "missing", "null"];
-    let job = with_data(json!({"provider": "activity"}));
-    let (bench, data) = data_bench(job.clone(), &tenants, 0).await;
-    data.put("all", json!(["one order"]));
-    data.put("empty", json!([]));
-    data.put("null", Value::Null);
-    let earlier = &config(job).jobs[0];
-    let earlier = queued_on(
-        earlier,
-        &bench.store,
-        "daily 09:00 UTC",
-        "2026-02-27",
-        &["all"],
-    );
-    bench.processor.process(&earlier.await).await.unwrap();
-    let report = bench.processor.process(&bench.chunk).await.unwrap();
-    assert_eq!((report.succeeded, report.nothing_to_do), (1, 3));
-    let results = bench.results().await;
-    let output = results["all"].result.output.clone().unwrap();
-    assert_eq!(output["data"], json!(["one order"]));
-    for tenant in &tenants[1..] {
-        let result = &results[*tenant].result;
-        assert_eq!(result.error.as_deref(), Some("no data"), "{tenant}");
-    }
-    let requests = data.requests();
-    assert_eq!(requests.len(), 2, "one for each chunk");
-    let asked: Vec<_> = requests[1]
-        .tenants
-        .iter()
-        .map(|one| (one.tenant_id.as_str(), one.previous.is_some()))
-        .collect();
-    assert_eq!(
-        asked,
-        [
-            ("all", true),
-            ("empty", false),
-            ("missing", false),
-            ("null", false)
-        ]
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_may_run_without_data_and_may_ask_for_each_tenant() {
-    let url = "https://shop.example/users/{tenant_id}";
-    let job = with_data(json!({"url": url, "on_empty": "run"}));
-    let (bench, data) = data_bench(job, &["a", "b"], 0).await;
-    data.put("a", json!({"orders": 3}));
-    let report = bench.processor.process(&bench.chunk).await.unwrap();
-    assert_eq!(report.succeeded, 2);
-    let results = bench.results().await;
-    let seen = |tenant: &str| results[tenant].result.output.clone().unwrap()["data"].clone();
-    assert_eq!((seen("a"), seen("b")), (json!({"orders": 3}), Value::Null));
-    let requests = data.requests();
-    assert!(requests.iter().all(|request| request.tenants.len() == 1));
-    assert_eq!(requests.len(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_fetch_that_fails_is_retried_for_all_and_then_fails_their_items() {
-    let job = with_data(json!({"provider": "activity"}));
-    let (mut bench, data) = data_bench(job.clone(), &["a", "b", "c"], 1).await;
-    // The one retry comes while the failure of the first call is still shared.
-    bench.processor.retry = RetryPolicy::new(1, || 0.5);
-    for tenant in ["a", "b", "c"] {
-        data.put(tenant, json!(tenant));
-    }
-    data.fail_next(HandlerError::retryable("busy"));
-    let report = bench.processor.process(&bench.chunk).await.unwrap();
-    assert_eq!(report.succeeded, 3);
-    assert_eq!(data.requests().len(), 2, "not one for each item");
-    let results = bench.results().await;
-    assert!(results.values().all(|one| one.result.attempts == 2));
-
-    let (bench, data) = data_bench(job.clone(), &["a", "b", "c"], 2).await;
-    data.fail_next(HandlerError::permanent("no such shop"));
-    let report = bench.processor.process(&bench.chunk).await.unwrap();
-    assert_eq!((report.succeeded, report.failed), (0, 3));
-    let results = bench.results().await;
-    let failed = &results["b"].result;
-    assert_eq!(failed.error.as_deref(), Some("data: no such shop"));
-    assert_eq!((failed.attempts, data.requests().len()), (1, 1));
-
-    // What concerns one tenant is that tenant's failure, and asked for again.
-    let (bench, data) = data_bench(job, &["a", "b"], 1).await;
-    data.put("a", json!("a"));
-    data.refuse("b", HandlerError::retryable("too long"));
-    let report = bench.processor.process(&bench.chunk).await.unwrap();
-    assert_eq!((report.succeeded, report.failed), (1, 1));
-    let asked = data.requests();
-    let asked: Vec<usize> = asked.iter().map(|request| request.tenants.len()).collect();
-    assert_eq!(asked, [2, 1]);
-}
-
-/// Data that takes two seconds to say that there is none, or fails.
-struct SlowData(Option<HandlerError>);
-
-#[async_trait]
-impl TenantData for SlowData {
-    async fn fetch(&self, _: &DataSource, _: &DataRequest) -> Result<TenantAnswers, HandlerError> {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        self.0.clone().map_or_else(|| Ok(HashMap::new()), Err)
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_item_whose_data_ends_it_is_skipped_if_its_tenant_switched_off_meanwhile() {
-    let url = "https://shop.example/users/{tenant_id}";
-    for failure in [None, Some(HandlerError::permanent("no such user"))] {
-        let failed = usize::from(failure.is_some());
-        let job = with_data(json!({"url": url}));
-        let (mut bench, _) = data_bench(job, &["stays", "off", "later"], 0).await;
-        let data = Arc::new(SlowData(failure));
-        bench.processor = bench.processor.with_tenant_data(data);
-        let change = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let mut later = on("dry");
-            later["preferred_time"] = json!("17:00");
-            bench.config_database.put(preference("later", later));
-            bench
-                .config_database
-                .put(preference("off", json!({"enabled": false})));
-        };
-        let (report, ()) = tokio::join!(bench.processor.process(&bench.chunk), change);
-        let report = report.unwrap();
-        let counts = (report.nothing_to_do, report.failed, report.skipped);
-        assert_eq!(counts, (1 - failed, failed, 2));
-        let results = bench.results().await;
-        let reason = |tenant: &str| results[tenant].result.error.clone().unwrap();
-        let reasons = (reason("off"), reason("later"));
-        assert_eq!(reasons, ("disabled".into(), "rescheduled".into()));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_item_that_expires_while_its_data_is_fetched_ends_so() {
-    let job = with_data(json!({"provider": "activity"}));
-    let (mut bench, _) = data_bench(job, &["a"], 0).await;
-    bench.processor = bench.processor.with_tenant_data(Arc::new(SlowData(None)));
-    let bound = bench.chunk.scheduled_at + TimeDelta::seconds(1);
-    bench.chunk.expires_at = Some(bound);
-    let report = bench.processor.process(&bench.chunk).await.unwrap();
-    assert_eq!((report.nothing_to_do, report.skipped), (0, 1));
-    let results = bench.results().await;
-    assert_eq!(results["a"].result.error.as_deref(), Some("expired"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_isolated_item_is_no_poison_candidate_while_its_data_is_fetched() {
-    let job = with_data(json!({"provider": "activity"}));
-    let (mut bench, _) = data_bench(job, &["a"], 0).await;
-    bench.processor = bench.processor.with_tenant_data(Arc::new(SlowData(None)));
-    for _ in 0..2 {
-        dies_with(&bench.store, &bench.chunk, None).await;
-    }
-    let processing = bench.processor.process(&bench.chunk);
-    let cut_off = tokio::time::timeout(Duration::from_secs(1), processing).await;
-    assert!(cut_off.is_err(), "it is still fetching");
-    let claimant = Claimant {
-        process: uuid::Uuid::new_v4(),
-        token: uuid::Uuid::new_v4(),
-    };
-    let now = bench.processor.now();
-    let claim = bench.store.claim(&bench.chunk, claimant, now).await;
-    assert_eq!(claim.unwrap().poison_candidate, None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_with_data_in_a_program_that_fetches_none_fails_with_a_remedy() {
-    let job = with_data(json!({"provider": "activity"}));
-    let bench = bench(job, &["a"], MockPurposeHandler::new(), 3).await;
-    bench.config_database.put(preference("a", on("dry")));
-    assert_eq!(
-        bench.processor.process(&bench.chunk).await.unwrap().failed,
-        1
-    );
-    let results = bench.results().await;
-    let error = results["a"].result.error.clone().unwrap();
-    assert!(error.contains("fetches no data; remove"), "{error}");
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use self::replay::{not_replayable, replay};
 use super::{
-    Actor, IdempotencyKey, Operator, OperatorError, amount, given, idempotency::Attempt,
+    Actor, IdempotencyKey, Operator, OperatorError, changed, given, idempotency::Attempt,
     refuse_empty,
 };
 use crate::ports::{DeadLetterFilter, Page};
@@ -120,7 +120,7 @@ impl DeadLetterSelection {
         if self.count.is_none_or(|counted| counted == found) {
             return Ok(());
         }
-        Err(changed(found))
+        Err(changed(found, "dead letter"))
     }
 
     /// Refuses a repetition that would do more than was counted.
@@ -128,7 +128,7 @@ impl DeadLetterSelection {
         if self.count.is_none_or(|counted| counted >= found) {
             return Ok(());
         }
-        Err(changed(found))
+        Err(changed(found, "dead letter"))
     }
 
     /// What the audit log says that an action was about: the job, where all that is selected is of one.
@@ -478,11 +478,6 @@ impl Operator {
             }
         }
     }
-}
-
-fn changed(found: u64) -> OperatorError {
-    let now = amount(found, "dead letter");
-    OperatorError::Changed(format!("the selection now has {now}; nothing was changed"))
 }
 
 fn ids(letters: &[DeadLetter]) -> Vec<i64> {

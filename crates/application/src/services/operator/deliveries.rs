@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
 
-use super::{Actor, IdempotencyKey, Operator, OperatorError, amount, given, idempotency::Attempt};
+use super::{
+    Actor, IdempotencyKey, Operator, OperatorError, amount, changed, given, idempotency::Attempt,
+};
 use crate::ports::{
     DeliveryFilter, FailingDeliveries, Page, Redelivery, StoreError, StoredDelivery,
 };
@@ -168,10 +170,7 @@ impl Operator {
         let all = count + done;
         let is_other = |asked: u64| all > asked || (done == 0 && all < asked);
         if selection.count.is_some_and(is_other) {
-            let now = amount(count, "delivery");
-            return Err(OperatorError::Changed(format!(
-                "the selection now has {now}; nothing was changed"
-            )));
+            return Err(changed(count, "delivery"));
         }
         let again = self.redeliveries(found).await?;
         let DeliverySelection {

@@ -542,9 +542,9 @@ async fn a_finding_is_acknowledged_until_it_changes_and_heals_with_the_replay() 
         let mut found = findings.warnings.into_iter();
         found.find(|one| one.kind.concerns(&posts()))
     };
-    let news = failing().await.unwrap();
+    let found = failing().await.unwrap();
     assert_eq!(
-        (news.id().as_str(), &news.acknowledged),
+        (found.id().as_str(), &found.acknowledged),
         ("job-failing/posts", &None)
     );
     let acknowledge = async |state, known| {
@@ -558,21 +558,21 @@ async fn a_finding_is_acknowledged_until_it_changes_and_heals_with_the_replay() 
         "{other:?}"
     );
     let none = operator
-        .acknowledge(&actor(), "store", news.state(), true)
+        .acknowledge(&actor(), "store", found.state(), true)
         .await;
     assert!(matches!(none, Err(OperatorError::NotFound(_))), "{none:?}");
-    acknowledge(news.state(), true).await.unwrap();
+    acknowledge(found.state(), true).await.unwrap();
     let known = failing().await.unwrap().acknowledged.unwrap();
     assert_eq!(known.by, "a test");
 
-    // More of the same is not news.
+    // The acknowledgement holds for more of the same.
     fail(&operator, &store, "bob").await;
     assert!(failing().await.unwrap().acknowledged.is_some());
-    acknowledge(news.state(), false).await.unwrap();
+    acknowledge(found.state(), false).await.unwrap();
     assert_eq!(failing().await.unwrap().acknowledged, None);
-    acknowledge(news.state(), true).await.unwrap();
+    acknowledge(found.state(), true).await.unwrap();
 
-    // It is over once everything has been replayed, and news when it comes back.
+    // It is over once everything has been replayed, and not acknowledged when it comes back.
     let all = everything();
     operator.replay(&actor(), None, &all).await.unwrap();
     assert_eq!(failing().await, None);

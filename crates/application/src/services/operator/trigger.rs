@@ -13,7 +13,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::{
-    Actor, IdempotencyKey, Operator, OperatorError, amount, given, idempotency::Attempt,
+    Actor, IdempotencyKey, Operator, OperatorError, amount, first_of, given, idempotency::Attempt,
     refuse_empty,
 };
 use crate::services::source_items::{chunk_size_of, item_ids};
@@ -273,20 +273,11 @@ pub(super) fn refuse_tenants(
     if unknown.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = unknown
-        .iter()
-        .take(MAX_NAMED_TENANTS)
-        .map(|id| id.as_str())
-        .collect();
-    let more = match unknown.len() - names.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     Err(OperatorError::Refused(format!(
-        "tenants: {} of those named for {job_id} have no stored preference for {feature_type}: {}{more}; \
+        "tenants: {} of those named for {job_id} have no stored preference for {feature_type}: {}; \
          nothing was queued. Correct the ids, or send \"allow_unknown\": true (--allow-unknown) \
          to run them with the job's defaults",
         unknown.len(),
-        names.join(", ")
+        first_of(unknown, MAX_NAMED_TENANTS)
     )))
 }

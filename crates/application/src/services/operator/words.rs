@@ -1,6 +1,6 @@
-//! Numbers, lengths of time and callers, as messages and pages write them.
+//! Numbers, names, lengths of time and callers, as messages and pages write them.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use chrono::TimeDelta;
 
@@ -20,6 +20,17 @@ pub fn noun(count: u64, one: &str) -> String {
         Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
         _ if one.ends_with("ch") || one.ends_with(['s', 'x']) => format!("{one}es"),
         _ => format!("{one}s"),
+    }
+}
+
+/// The first `most` of these names, and how many more there are: `ann, bob and 3 more`.
+#[must_use]
+pub fn first_of<T: fmt::Display>(names: &[T], most: usize) -> String {
+    let (first, more) = names.split_at(names.len().min(most));
+    let first: Vec<String> = first.iter().map(ToString::to_string).collect();
+    match more.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 
@@ -55,6 +66,14 @@ mod tests {
         ] {
             assert_eq!(amount(count, one), text);
         }
+    }
+
+    #[test]
+    fn of_many_names_the_first_are_written() {
+        let names = ["ann", "bob", "eve"];
+        assert_eq!(first_of(&names, 3), "ann, bob, eve");
+        assert_eq!(first_of(&names, 2), "ann, bob and 1 more");
+        assert_eq!(first_of::<&str>(&[], 2), "");
     }
 
     #[test]

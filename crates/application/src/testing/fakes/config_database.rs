@@ -145,9 +145,9 @@ impl ConfigDatabase for FakeConfigDatabase {
             ));
         }
         let mut states = self.0.subscribe();
-        let news = states.wait_for(|state| state.down || state.feed.len() > since);
+        let changed = states.wait_for(|state| state.down || state.feed.len() > since);
         // Without any, the page is empty.
-        let _ = tokio::time::timeout(wait, news).await.is_ok();
+        let _ = tokio::time::timeout(wait, changed).await.is_ok();
         self.read(|state| {
             let end = state.feed.len().min(since + PAGE);
             ChangePage {

@@ -6,7 +6,7 @@ use punctual_domain::{Delivery, NewBatch};
 use uuid::Uuid;
 
 use super::FakeStore;
-use crate::ports::{Deliveries, DueDelivery, StoreError};
+use crate::ports::{Deliveries, DeliveryState, DueDelivery, StoreError};
 
 #[derive(Debug, Clone)]
 pub(super) struct DeliveryRow {
@@ -20,15 +20,8 @@ pub(super) struct DeliveryRow {
     /// From when the period of its retries counts; `None`: from the end of its batch.
     pub(super) retried_from: Option<DateTime<Utc>>,
     pub(super) tries: u32,
-    pub(super) state: State,
+    pub(super) state: DeliveryState,
     pub(super) reason: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
-    GivenUp,
-    Open,
-    Done,
 }
 
 impl DeliveryRow {
@@ -43,7 +36,7 @@ impl DeliveryRow {
             leased_until: None,
             retried_from: None,
             tries: 0,
-            state: State::Open,
+            state: DeliveryState::Open,
             reason: String::new(),
         }
     }
@@ -51,15 +44,15 @@ impl DeliveryRow {
 
 impl DeliveryRow {
     pub(super) fn has_failed(&self) -> bool {
-        self.state == State::GivenUp || self.state == State::Open && self.tries > 0
+        self.state == DeliveryState::GivenUp || self.state == DeliveryState::Open && self.tries > 0
     }
 
     /// Whether it fails, of a batch that ended at `ended`; those that were given up, if that was at `given_up_since` or later.
     pub(super) fn is_failing(&self, ended: DateTime<Utc>, given_up_since: DateTime<Utc>) -> bool {
         match self.state {
-            State::Open => self.tries >= 2,
-            State::GivenUp => ended >= given_up_since,
-            State::Done => false,
+            DeliveryState::Open => self.tries >= 2,
+            DeliveryState::GivenUp => ended >= given_up_since,
+            DeliveryState::Done => false,
         }
     }
 }
@@ -71,7 +64,7 @@ impl FakeStore {
         let mut rows = tables.deliveries.iter_mut();
         let leased = rows.find(|row| {
             row.id == taken.id
-                && row.state == State::Open
+                && row.state == DeliveryState::Open
                 && row.not_before == taken.leased_until
                 && row.leased_until == Some(taken.leased_until)
         });
@@ -95,7 +88,7 @@ impl Deliveries for FakeStore {
         let batches = &tables.batches;
         let finished_at = |row: &DeliveryRow| batches.get(&row.batch_id)?.finished_at;
         let due = tables.deliveries.iter_mut().filter(|row| {
-            row.state == State::Open
+            row.state == DeliveryState::Open
                 && row.not_before <= now
                 && !busy.contains(&row.target)
                 && finished_at(row).is_some()
@@ -127,8 +120,8 @@ impl Deliveries for FakeStore {
     ) -> Result<bool, StoreError> {
         Ok(self.with_leased(taken, |row| {
             row.state = match cursor {
-                Some(_) => State::Open,
-                None => State::Done,
+                Some(_) => DeliveryState::Open,
+                None => DeliveryState::Done,
             };
             row.cursor = cursor;
             row.not_before = now;
@@ -146,7 +139,7 @@ impl Deliveries for FakeStore {
         Ok(self.with_leased(taken, |row| {
             match again {
                 Some(again) => row.not_before = again,
-                None => row.state = State::GivenUp,
+                None => row.state = DeliveryState::GivenUp,
             }
             row.tries += 1;
             reason.clone_into(&mut row.reason);

@@ -8,11 +8,7 @@ use punctual_domain::{BatchStatus, DeadLetter, DeadLetterState, JobId, SkipReaso
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{
-    FakeStore, Tables,
-    deliveries::{DeliveryRow, State},
-    paged,
-};
+use super::{FakeStore, Tables, deliveries::DeliveryRow, paged};
 use crate::ports::{
     Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, ExpiredItems,
     FailingDeliveries, HourlyOutcomes, JobActivity, NewRequest, OpenDeadLetters, OperatorStore,
@@ -108,7 +104,7 @@ impl OperatorStore for FakeStore {
         given_up_since: DateTime<Utc>,
     ) -> Result<Vec<FailingDeliveries>, StoreError> {
         let tables = self.tables();
-        let mut failing: BTreeMap<(JobId, State), FailingDeliveries> = BTreeMap::new();
+        let mut failing: BTreeMap<(JobId, &str), FailingDeliveries> = BTreeMap::new();
         for row in &tables.deliveries {
             let batch = &tables.batches[&row.batch_id];
             let Some(since) = batch.finished_at else {
@@ -117,10 +113,10 @@ impl OperatorStore for FakeStore {
             if !row.is_failing(since, given_up_since) {
                 continue;
             }
-            let of_job = failing.entry((batch.job_id.clone(), row.state));
+            let of_job = failing.entry((batch.job_id.clone(), row.state.as_str()));
             let of_job = of_job.or_insert_with(|| FailingDeliveries {
                 job_id: batch.job_id.clone(),
-                given_up: row.state == State::GivenUp,
+                given_up: row.state == DeliveryState::GivenUp,
                 deliveries: 0,
                 since,
                 reason: String::new(),
@@ -269,13 +265,9 @@ impl OperatorStore for FakeStore {
             batch_id: row.batch_id,
             job_id: tables.batches[&row.batch_id].job_id.clone(),
             target: row.target.clone(),
-            state: match row.state {
-                State::Open => DeliveryState::Open,
-                State::Done => DeliveryState::Done,
-                State::GivenUp => DeliveryState::GivenUp,
-            },
+            state: row.state,
             tries: row.tries,
-            next_try: (row.state == State::Open).then_some(row.not_before),
+            next_try: (row.state == DeliveryState::Open).then_some(row.not_before),
             reason: Some(row.reason.clone()).filter(|reason| !reason.is_empty()),
         });
         paged(stored.collect(), page, |delivery| delivery.id.to_string())
@@ -297,7 +289,7 @@ impl OperatorStore for FakeStore {
                     && row.leased_until.is_none_or(|end| end <= now)
             });
             let Some(row) = failed else { continue };
-            row.state = State::Open;
+            row.state = DeliveryState::Open;
             row.not_before = now;
             row.leased_until = None;
             row.retried_from = Some(asked_at);

@@ -35,7 +35,7 @@ impl FakeRunHistory {
         runs.sort_by_key(|run| std::cmp::Reverse(run.scheduled_at));
     }
 
-    /// Has it fail from now on, or no longer.
+    /// Whether calls fail from now on.
     pub fn set_down(&self, down: bool) {
         self.known().is_down = down;
     }

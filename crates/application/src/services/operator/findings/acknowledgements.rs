@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Operator {
-    /// Notes that an operator knows of a finding, until it changes; or, with `known` false, that it is news again.
+    /// Acknowledges a finding until it changes; with `known` false, withdraws the acknowledgement.
     ///
     /// # Errors
     /// The finding does not exist, it has changed since `state`, or the store fails.
@@ -63,8 +63,8 @@ impl Operator {
         Ok(found)
     }
 
-    /// Forgets acknowledgements of what is over, so that it is news when it comes back. What only this process knows may go on for
-    /// another one: there the begin of a finding decides.
+    /// Forgets acknowledgements of what is over, so that they do not hold when it comes back. What only this process knows may go on
+    /// for another one: there the begin of a finding decides.
     pub(super) async fn forget_what_is_over(&self, findings: &Findings, known: &[Acknowledgement]) {
         let is_store = |finding: &Finding| finding.kind == FindingKind::Store;
         if findings.not_ready.iter().any(is_store) {

@@ -12,7 +12,7 @@ use crate::{
 const REPORTED_FOR: TimeDelta = TimeDelta::hours(24);
 
 impl Operator {
-    /// Adds what has expired in the last day, in whole hours, by job. Each further item is news, however many there were.
+    /// Adds what has expired in the last day, in whole hours, by job. Each further item ends an acknowledgement, however many there were.
     pub(super) async fn expired_findings(
         &self,
         findings: &mut Findings,

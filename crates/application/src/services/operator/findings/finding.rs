@@ -24,7 +24,7 @@ pub struct Finding {
     pub by: Option<String>,
     /// Since when; `None`: it is not known.
     pub since: Option<DateTime<Utc>>,
-    /// The acknowledgement of an operator who knows of it; `None`: it is news.
+    /// The acknowledgement of an operator who knows of it; `None`: none does.
     pub acknowledged: Option<Acknowledgement>,
     /// The reason, without what differs from one failure to the next.
     pub(super) cause: String,
@@ -85,8 +85,7 @@ impl Finding {
         Uuid::new_v5(&self.identity(), self.covers.to_string().as_bytes())
     }
 
-    /// Changes when the finding is no longer the one that an operator has acknowledged, who is affected aside: it is worse, or has
-    /// another cause.
+    /// Changes with how bad the finding is and with its cause, not with who is affected: [`state`](Self::state) adds that.
     pub(super) fn identity(&self) -> Uuid {
         let identity = format!("{}\n{}\n{}", self.id(), self.severity.as_str(), self.cause);
         Uuid::new_v5(&Uuid::NAMESPACE_OID, identity.as_bytes())

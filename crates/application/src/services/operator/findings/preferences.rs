@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use punctual_domain::JobId;
 
 use super::{Finding, FindingKind, Findings, finding::gist};
-use crate::services::{operator::length_in_words, schedule_status::SchedulerStatus};
+use crate::services::{
+    operator::{first_of, length_in_words},
+    schedule_status::SchedulerStatus,
+};
 
 /// Jobs that a finding about several of them names.
 const MAX_NAMED_JOBS: usize = 5;
@@ -48,7 +51,7 @@ impl Findings {
                 }
                 jobs => {
                     let run = if loaded { "run" } else { "do not run" };
-                    let (count, named) = (jobs.len(), named(jobs));
+                    let (count, named) = (jobs.len(), first_of(jobs, MAX_NAMED_JOBS));
                     format!("{count} jobs {run} {effect}: {wrong} ({named})")
                 }
             };
@@ -56,18 +59,5 @@ impl Findings {
             let kind = FindingKind::Preferences { jobs, cause };
             self.add(!loaded, Finding::new(kind, what, since).begun());
         }
-    }
-}
-
-/// The first of these jobs, by name.
-fn named(jobs: &[JobId]) -> String {
-    let first: Vec<&str> = jobs
-        .iter()
-        .take(MAX_NAMED_JOBS)
-        .map(JobId::as_str)
-        .collect();
-    match jobs.len() - first.len() {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
     }
 }

@@ -1,4 +1,4 @@
-//! What operators know of, and when it is news again.
+//! What operators have acknowledged, and when that ends.
 
 use punctual_domain::FieldErrors;
 
@@ -82,7 +82,7 @@ async fn a_job_that_fails_is_news_again_only_after_it_did_well() {
     fail(&operator, &store, "ann").await;
     let since = finding(&operator, id).await.unwrap().since;
     acknowledge(&operator, id).await;
-    // Batches that fail, more than are looked at, and the oldest dead letter settled: nothing that is news.
+    // Batches that fail, more than are looked at, and the oldest dead letter settled: the acknowledgement holds.
     for _ in 0..25 {
         sleep(3600).await;
         fail(&operator, &store, "ann").await;
@@ -195,7 +195,7 @@ async fn a_tenant_that_the_operator_has_not_seen_is_not_acknowledged() {
     acknowledge(&operator, id).await;
     quarantined(&["ann"]);
     assert!(is_known(&operator, id).await, "there are fewer");
-    // It is news again when the operator says so, although there are fewer than were acknowledged.
+    // The operator withdraws the acknowledgement, although there are fewer than were acknowledged.
     let state = finding(&operator, id).await.unwrap().state();
     operator
         .acknowledge(&actor(), id, state, false)

@@ -57,7 +57,7 @@ async fn what_expired_is_reported_for_a_day_and_more_of_it_is_news() {
     assert!(!is_known(&operator, id).await, "it is about more");
     acknowledge(&operator, id).await;
 
-    // The first one is no longer reported, and another one is news though there are not more of them.
+    // The first one has dropped out: another one ends the acknowledgement, though there are not more of them.
     sleep(24 * 3600).await;
     assert!(is_known(&operator, id).await);
     expire(&operator, &store, "eve").await;

@@ -1,0 +1,177 @@
+//! How the database finds what statements ask for: what is read often, or grows, by an index.
+
+use chrono::DateTime;
+use punctual_application::ports::{DeadLetterFilter, DeliveryFilter};
+use punctual_domain::{DeadLetterState, JobId};
+use uuid::Uuid;
+
+use super::{in_file, items};
+use crate::{Store, driver::values};
+
+/// How `SQLite` finds the rows of a statement.
+async fn plan(store: &Store, sql: &str) -> Vec<String> {
+    let plan = format!("EXPLAIN QUERY PLAN {sql}");
+    let steps: Vec<(i64, i64, i64, String)> = store.database.fetch(&plan, values![]).await.unwrap();
+    steps.into_iter().map(|step| step.3).collect()
+}
+
+/// Statements over dead letters, each with the terms of the index by which its rows are found.
+fn letters_by_index() -> Vec<(String, &'static str)> {
+    let (open, discarded) = (DeadLetterState::Open, DeadLetterState::Discarded);
+    let of = |job: bool, tenant: bool, state: DeadLetterState| DeadLetterFilter {
+        job_id: job.then(|| JobId::new("a").unwrap()),
+        item_id: tenant.then(|| items(0..1).remove(0)),
+        settled_after: (state == discarded).then_some(DateTime::UNIX_EPOCH),
+        state: Some(state),
+        ..DeadLetterFilter::default()
+    };
+    let counts = [
+        (of(false, false, open), "dead_letters_open (state=?)"),
+        (
+            of(true, false, open),
+            "dead_letters_open (state=? AND job_id=?)",
+        ),
+        (
+            of(false, true, open),
+            "dead_letters_of_tenant (tenant_id=?)",
+        ),
+        (
+            of(true, true, open),
+            "dead_letters_of_tenant (tenant_id=? AND job_id=?)",
+        ),
+        (
+            of(false, false, discarded),
+            "dead_letters_discarded (state=? AND settled_at>?)",
+        ),
+        (
+            of(true, false, discarded),
+            "dead_letters_discarded_of_job (state=? AND job_id=?)",
+        ),
+        (
+            of(false, true, discarded),
+            "dead_letters_of_tenant (tenant_id=?)",
+        ),
+    ];
+    let count = |(filter, terms): (DeadLetterFilter, &'static str)| {
+        let wanted = crate::reader::wanted_letters(&filter);
+        let sql = format!("{}{}", crate::reader::DEAD_LETTER_COUNT, wanted.sql());
+        (sql, terms)
+    };
+    let mut statements: Vec<_> = counts.into_iter().map(count).collect();
+    for (sql, terms) in [
+        (
+            crate::operations::OPEN_DEAD_LETTERS,
+            "dead_letters_open (state=? AND job_id=?)",
+        ),
+        (
+            crate::operations::REASONS,
+            "dead_letters_open (state=? AND job_id=? AND id>?)",
+        ),
+        (
+            crate::operations::REASONS,
+            "dead_letters_open (state=? AND job_id=?)",
+        ),
+        (
+            crate::work_queue::FORGET_DISCARDED,
+            "dead_letters_discarded (state=? AND settled_at<?)",
+        ),
+        (crate::reader::BATCHES, "r USING PRIMARY KEY (batch_id=?)"),
+        (
+            crate::operations::ACTIVITY,
+            "r USING PRIMARY KEY (batch_id=?)",
+        ),
+    ] {
+        statements.push((sql.to_owned(), terms));
+    }
+    statements
+}
+
+#[tokio::test]
+async fn what_is_read_every_second_or_grows_for_ever_is_found_by_an_index() {
+    let (_folder, store) = in_file().await;
+    let deliveries = crate::operations::wanted_deliveries(&DeliveryFilter {
+        batch_ids: Some([Uuid::nil()].into()),
+        ..DeliveryFilter::default()
+    });
+    let (failing, _) = crate::operations::failing_deliveries(DateTime::UNIX_EPOCH);
+    let batch = format!("{} WHERE b.batch_id = $1", crate::reader::BATCHES);
+    let log = |subject: &str| {
+        let log = crate::operations::AUDIT_LOG;
+        format!("{log} WHERE {subject} = $1 AND id < $2 ORDER BY id DESC LIMIT 9")
+    };
+    let asked_at = crate::operations::wanted_deliveries(&DeliveryFilter {
+        asked_at: Some(DateTime::UNIX_EPOCH),
+        ..DeliveryFilter::default()
+    });
+    let reopened_at = crate::reader::wanted_letters(&DeadLetterFilter {
+        reopened_at: Some(DateTime::UNIX_EPOCH),
+        ..DeadLetterFilter::default()
+    });
+    let mut statements = letters_by_index();
+    statements.extend([
+        (
+            format!("{}{}", crate::operations::DELIVERIES, asked_at.sql()),
+            "deliveries_retried (retried_from=?)",
+        ),
+        (
+            format!("{}{}", crate::reader::DEAD_LETTER_COUNT, reopened_at.sql()),
+            "dead_letters_reopened (reopened_at=?)",
+        ),
+        (
+            format!("{}{}", crate::operations::DELIVERIES, deliveries.sql()),
+            "deliveries_of_batch (batch_id=?)",
+        ),
+        (failing, "deliveries_of_state (state=?)"),
+        (
+            crate::previous::PREVIOUS.to_owned(),
+            "runs_of_job (job_id=? AND last_due>? AND last_due<?)",
+        ),
+        (
+            crate::previous::PREVIOUS.to_owned(),
+            "SEARCH r USING PRIMARY KEY (run=? AND tenant_id=?)",
+        ),
+        (batch, "chunks_of_batch (batch_id=?)"),
+        (
+            crate::operations::ACTIVITY.to_owned(),
+            "chunks_of_batch (batch_id=?)",
+        ),
+        (
+            crate::operations::ACTIVITY.to_owned(),
+            "batches_newest (scheduled_at>?)",
+        ),
+        (
+            crate::operations::EXPIRED_ITEMS.to_owned(),
+            "expired_items USING PRIMARY KEY (hour>?)",
+        ),
+        (
+            format!(
+                "{} WHERE hour >= $1 GROUP BY hour",
+                crate::operations::OUTCOMES_BY_HOUR
+            ),
+            "outcomes_by_hour USING PRIMARY KEY (hour>?)",
+        ),
+        (
+            crate::operations::WAITING_WORK.to_owned(),
+            "batches_of_status (status=? AND scheduled_at<?)",
+        ),
+        (log("action"), "audit_log_of_action (action=? AND id<?)"),
+        (log("subject"), "audit_log_of_subject (subject=? AND id<?)"),
+    ]);
+    for (sql, terms) in statements {
+        let steps = plan(&store, &sql).await;
+        let by_index = steps.iter().any(|step| step.ends_with(terms));
+        let is_scan = |step: &String| step.starts_with("SCAN") && !step.contains("USING");
+        let scanned = steps.iter().filter(|step| is_scan(step));
+        let tables = ["dead_letters", "SCAN d", "SCAN n", "audit_log"];
+        let scans = scanned.filter(|step| tables.iter().any(|table| step.contains(table)));
+        assert!(by_index && scans.count() == 0, "{terms}\n{sql}\n{steps:#?}");
+    }
+}
+
+#[tokio::test]
+async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
+    let (_folder, store) = in_file().await;
+    let steps = plan(&store, crate::claims::OUTCOMES).await;
+    let by_item = |step: &String| step.contains("(run=? AND tenant_id=?)");
+    assert!(steps.iter().any(by_item), "{steps:#?}");
+}
