@@ -91,6 +91,12 @@ pub(crate) fn check_literal(url: &Url, private: bool) -> Result<(), EndpointErro
     Err(EndpointError::NotPublic(host.to_string()))
 }
 
+/// Whether a host is this machine: what is sent there cannot be read on the way. An IPv6 address may stand in brackets.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// The URL of a configuration.
 ///
 /// # Errors

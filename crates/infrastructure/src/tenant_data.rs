@@ -8,7 +8,7 @@ use punctual_domain::{
     DataPer, DataRequest, DataSource, FieldError, FieldErrorKind, HttpData, below,
 };
 use reqwest::Client;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -102,8 +102,8 @@ impl TenantData for HttpTenantData {
             None
         };
         let (answer, longer) = body(response, limit).await.map_err(unanswered)?;
-        let answer = without_key(answer, key.as_ref());
         if !status.is_success() {
+            let answer = without_key(answer, key.as_ref());
             let detail = String::from_utf8_lossy(&answer);
             return Err(refused(&host, status, wait, &detail));
         }
@@ -114,21 +114,27 @@ impl TenantData for HttpTenantData {
         }
         let answers = if answer.len() > LARGE {
             let (http, request) = (http.clone(), request.clone());
-            spawn_blocking(move || parsed(&answer, &http, &request)).await?
+            spawn_blocking(move || parsed(answer, key.as_ref(), &http, &request)).await?
         } else {
-            parsed(&answer, http, request)
+            parsed(answer, key.as_ref(), http, request)
         };
         answers
             .map_err(|problem| HandlerError::retryable(format!("the answer of {host} {problem}")))
     }
 }
 
-/// The data of each tenant in an answer.
-fn parsed(answer: &[u8], http: &HttpData, request: &DataRequest) -> Result<TenantAnswers, String> {
+/// The data of each tenant in an answer, without the key that was sent.
+fn parsed(
+    answer: Vec<u8>,
+    key: Option<&SecretString>,
+    http: &HttpData,
+    request: &DataRequest,
+) -> Result<TenantAnswers, String> {
+    let answer = without_key(answer, key);
     match http.per {
         _ if answer.trim_ascii().is_empty() => Ok(TenantAnswers::new()),
-        DataPer::Tenant => of_one(answer, http, request),
-        DataPer::Chunk => of_many(answer, http, request),
+        DataPer::Tenant => of_one(&answer, http, request),
+        DataPer::Chunk => of_many(&answer, http, request),
     }
 }
 
@@ -218,6 +224,8 @@ pub(crate) fn mistakes(source: &DataSource, pointer: &str) -> Vec<FieldError> {
 
 #[cfg(test)]
 mod tests {
+    mod hostile;
+
     use punctual_domain::{DataTenant, TenantId, UrlTemplate};
     use serde_json::json;
 

@@ -79,25 +79,13 @@ fn parse_http(fields: &mut Fields<'_>) -> Option<HttpData> {
 }
 
 fn parse_per(value: &Value) -> Result<DataPer, Invalid> {
-    match text(value)? {
-        "tenant" => Ok(DataPer::Tenant),
-        "chunk" => Ok(DataPer::Chunk),
-        _ => Err(Invalid::new(
-            "is not a valid unit of a call",
-            "use tenant or chunk",
-        )),
-    }
+    let per = text(value)?.parse();
+    per.map_err(|_| Invalid::new("is not a valid unit of a call", "use tenant or chunk"))
 }
 
 fn parse_on_empty(value: &Value) -> Result<OnEmpty, Invalid> {
-    match text(value)? {
-        "skip" => Ok(OnEmpty::Skip),
-        "run" => Ok(OnEmpty::Run),
-        _ => Err(Invalid::new(
-            "is not a policy for empty data",
-            "use skip or run",
-        )),
-    }
+    let policy = text(value)?.parse();
+    policy.map_err(|_| Invalid::new("is not a policy for empty data", "use skip or run"))
 }
 
 #[cfg(test)]

@@ -19,10 +19,12 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 use tracing::warn;
-use url::Host;
 
-use super::api::{BodyError, authorization, base_of, body_of, reason_of, shown};
-use crate::outbound::client_builder;
+use super::api::{authorization, base_of, reason_of, shown};
+use crate::{
+    handlers::endpoint::body,
+    outbound::{client_builder, is_loopback},
+};
 
 /// How long an agent may take to answer: less than a page waits, so that the error names the agent.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -197,11 +199,10 @@ impl AgentClient {
         if response.status() != StatusCode::OK {
             return Err(self.refused(&url, response.status()));
         }
-        let body = body_of(response, MAX_ANSWER_BYTES).await;
-        let body = body.map_err(|failure| match failure {
-            BodyError::Lost(cause) => lost(cause),
-            BodyError::TooLong => unreadable("it is too long"),
-        })?;
+        let (body, longer) = body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
+        if longer {
+            return Err(unreadable("it is too long"));
+        }
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|cause| unreadable(&format!("at line {}", cause.line())))?;
         // Such as one that something between has kept: no tenant sees what is of another.
@@ -261,13 +262,7 @@ impl RunHistory for AgentClient {
 
 /// Whether what is sent there can be read on the way.
 fn is_exposed(agent: &Url) -> bool {
-    let is_here = match agent.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    agent.scheme() == "http" && !is_here
+    agent.scheme() == "http" && agent.host_str().is_none_or(|host| !is_loopback(host))
 }
 
 fn error(kind: RunHistoryErrorKind, message: String) -> RunHistoryError {

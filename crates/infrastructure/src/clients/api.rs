@@ -1,9 +1,9 @@
-//! What the clients of HTTP APIs below `/api/v1/` have in common: addresses, keys, bounded answers, and errors without secrets.
+//! What the clients of HTTP APIs below `/api/v1/` have in common: addresses, keys, and errors without secrets.
 
-use std::error::Error;
-
-use reqwest::{Response, Url, header::HeaderValue};
+use reqwest::{Url, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::handlers::endpoint::innermost;
 
 /// The address below which the calls are, of a server at `url`, which may name it already.
 ///
@@ -41,37 +41,10 @@ pub(super) fn authorization(key: &SecretString) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Why an answer has no body.
-pub(super) enum BodyError {
-    /// It broke off.
-    Lost(reqwest::Error),
-    /// It is longer than it may be.
-    TooLong,
-}
-
-/// The body of an answer, of at most `longest` bytes.
-pub(super) async fn body_of(mut response: Response, longest: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(BodyError::Lost)? {
-        if body.len() + piece.len() > longest {
-            return Err(BodyError::TooLong);
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body)
-}
-
 /// Why a call was not answered, in words without its URL.
 pub(super) fn reason_of(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
-    // The innermost cause says most; the outer ones repeat the URL.
-    let mut reason = error.to_string();
-    let mut inner = error.source();
-    while let Some(next) = inner {
-        reason = next.to_string();
-        inner = next.source();
-    }
-    reason
+    innermost(error)
 }

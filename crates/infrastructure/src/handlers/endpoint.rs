@@ -21,8 +21,7 @@ pub(crate) fn host_of(url: &Url) -> String {
 /// Why a call that got no answer from `host` failed, as text and as the cause.
 pub(crate) fn no_answer(host: &str, error: reqwest::Error) -> (String, reqwest::Error) {
     let error = error.without_url();
-    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
-    let refused = causes().any(|cause| {
+    let refused = causes(&error).any(|cause| {
         let cause = cause.downcast_ref::<io::Error>();
         cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
     });
@@ -31,13 +30,19 @@ pub(crate) fn no_answer(host: &str, error: reqwest::Error) -> (String, reqwest::
     } else if error.is_timeout() {
         format!("{host} did not answer in time")
     } else {
-        // The innermost cause says most.
-        let cause = causes()
-            .last()
-            .map_or_else(|| error.to_string(), ToString::to_string);
-        format!("{host} did not answer: {cause}")
+        format!("{host} did not answer: {}", innermost(&error))
     };
     (message, error)
+}
+
+/// The innermost cause of an error, which says most; the outer ones repeat the URL.
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
+    let cause = causes(error).last();
+    cause.map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
 }
 
 /// The failure of an item whose call got no answer from `host`.

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::{ClientOptions, breaker::Breaker};
 use crate::{
-    clients::api::{BodyError, authorization, base_of, body_of, reason_of, shown},
+    clients::api::{authorization, base_of, reason_of, shown},
+    handlers::endpoint::body,
     outbound::client_builder,
     retry_after::retry_after,
 };
@@ -248,9 +249,11 @@ impl Http {
 
     async fn body(&self, response: Response) -> Result<Vec<u8>, ConfigDatabaseError> {
         let limit = self.options.max_answer_bytes;
-        body_of(response, limit).await.map_err(|failure| match failure {
-            BodyError::Lost(cause) => self.connecting(cause),
-            BodyError::TooLong => error(
+        let (body, longer) = body(response, limit)
+            .await
+            .map_err(|cause| self.connecting(cause))?;
+        if longer {
+            return Err(error(
                 ConfigErrorKind::Malformed,
                 format!(
                     "Config Database at {} sent more than {limit} bytes; the answer was dropped. Check \
@@ -258,8 +261,9 @@ impl Http {
                     self.shown_url(),
                     self.options.names.url
                 ),
-            ),
-        })
+            ));
+        }
+        Ok(body)
     }
 
     fn connecting(&self, cause: reqwest::Error) -> ConfigDatabaseError {

@@ -36,6 +36,7 @@ use super::{
 use crate::{
     environment::secret_in,
     handlers::template::{TEMPLATE_REMEDY, TemplateHandler, Templates},
+    outbound::is_loopback,
 };
 
 /// Pictures of a purpose at most, and bytes of all of them: every e-mail carries them.
@@ -293,11 +294,6 @@ fn parsed_host(host: &str) -> Result<String, Invalid> {
     ))
 }
 
-fn is_loopback(host: &str) -> bool {
-    let address = host.parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
 /// The content of a file that a field names.
 fn file(path: &str) -> Result<String, Invalid> {
     let unreadable = |problem: String| {
@@ -350,16 +346,24 @@ fn mailbox(value: &Value) -> Result<Mailbox, Invalid> {
 }
 
 fn headers(value: &Value, pointer: &str) -> Result<Vec<(HeaderName, String)>, FieldErrors> {
+    members(value, pointer, ("headers", MAX_HEADERS), header)
+}
+
+/// What `read` makes of the members of an object, of which there are at most so many.
+fn members<T>(
+    value: &Value,
+    pointer: &str,
+    (kind, most): (&str, usize),
+    read: impl Fn(&str, &Value) -> Result<T, Invalid>,
+) -> Result<Vec<T>, FieldErrors> {
     let object = object_at(value, pointer)?;
-    if object.len() > MAX_HEADERS {
-        let many = Invalid::new(
-            format!("has {} headers", object.len()),
-            format!("use at most {MAX_HEADERS}"),
-        );
+    if object.len() > most {
+        let problem = format!("has {} {kind}", object.len());
+        let many = Invalid::new(problem, format!("use at most {most}"));
         return Err(many.at(pointer, None).into());
     }
     FieldErrors::collect(object.iter().map(|(name, value)| {
-        header(name, value)
+        read(name, value)
             .map_err(|wrong| FieldErrors::from(wrong.at(below(pointer, name), Some(value))))
     }))
 }
@@ -388,18 +392,9 @@ fn header(name: &str, value: &Value) -> Result<(HeaderName, String), Invalid> {
 }
 
 fn images(value: &Value, pointer: &str, templates: &Templates) -> Result<Vec<Image>, FieldErrors> {
-    let object = object_at(value, pointer)?;
-    if object.len() > MAX_IMAGES {
-        let many = Invalid::new(
-            format!("has {} images", object.len()),
-            format!("use at most {MAX_IMAGES}"),
-        );
-        return Err(many.at(pointer, None).into());
-    }
-    let images = FieldErrors::collect(object.iter().map(|(name, value)| {
+    let images = members(value, pointer, ("images", MAX_IMAGES), |name, value| {
         image(name, value, templates)
-            .map_err(|wrong| FieldErrors::from(wrong.at(below(pointer, name), Some(value))))
-    }))?;
+    })?;
     let bytes: usize = images.iter().map(|image| image.content.len()).sum();
     if bytes > MAX_IMAGE_BYTES {
         let large = Invalid::new(
