@@ -17,8 +17,8 @@ use punctual_application::{
     testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
-    Chunk, Firing, ItemId, ItemResult, JobId, NewBatch, Occurrence, Previous, ShardAssignment,
-    Sharding, StoredPosition, Trigger,
+    Chunk, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Previous,
+    ShardAssignment, Sharding, StoredPosition, Trigger,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -217,6 +217,9 @@ impl BatchStore for FaultyStore {
         due_at: DateTime<Utc>,
         items: &[ItemId],
     ) -> Result<HashMap<ItemId, Previous>, StoreError> {
+        if self.bug == Some(Bug::LastRunsAreLost) {
+            return Ok(HashMap::new());
+        }
         self.inner.previous(job_id, due_at, items).await
     }
 
@@ -261,7 +264,14 @@ impl BatchStore for FaultyStore {
                 result.output.clone_from(&first);
             }
         }
-        let committed = self.inner.commit(chunk, token, &results).await?;
+        let mut stored = results.clone();
+        if self.bug == Some(Bug::NothingToDoRunsAgain) {
+            let nothing = |result: &&mut ItemResult| result.status == ItemStatus::NothingToDo;
+            for result in stored.iter_mut().filter(nothing) {
+                result.status = ItemStatus::Skipped;
+            }
+        }
+        let committed = self.inner.commit(chunk, token, &stored).await?;
         if committed.claimed && committed.taken == results.len() {
             let at = self.time.now();
             let commit = |result| Commit {

@@ -23,10 +23,14 @@ pub enum Bug {
     ReplaysAreLost,
     /// A manual run does not look at its key.
     ManualRunsForgetTheirKey,
+    /// No item knows the last run of its tenant.
+    LastRunsAreLost,
+    /// What had nothing to do does not use its occurrence up.
+    NothingToDoRunsAgain,
 }
 
 impl Bug {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ProgressWithoutBatches,
         Self::ProgressAhead,
         Self::ErrorsReadAsEmpty,
@@ -37,6 +41,8 @@ impl Bug {
         Self::ItemsKeepOldPreferences,
         Self::ReplaysAreLost,
         Self::ManualRunsForgetTheirKey,
+        Self::LastRunsAreLost,
+        Self::NothingToDoRunsAgain,
     ];
 }
 
