@@ -16,6 +16,7 @@ use punctual_application::{
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus};
 use punctual_operations::remedies;
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
@@ -284,14 +285,11 @@ impl Display {
                 .line(format!("  punctual-agent results --batch {id}"));
             if let Some(stored) = sample {
                 let tenant = &stored.result.item_id;
-                // The handlers `template` and `chat` return a text; those of an embedder, any JSON.
-                let output = stored.result.output.as_ref();
-                let output = output.and_then(|output| output.get("text")?.as_str());
                 view = view.line(format!("  punctual-agent results --tenant {tenant}"));
-                if let Some(output) = output {
+                if let Some(output) = &stored.result.output {
                     view = view.heading(format!("Result of {tenant}"));
-                    view = output
-                        .lines()
+                    view = lines_of(output)
+                        .iter()
                         .fold(view, |view, line| view.item(" │", Tone::Plain, line));
                 }
             }
@@ -355,6 +353,21 @@ fn done(batch: &Batch) -> View {
     }
 }
 
+/// What a handler has returned: the text of `template` and `chat`, the fields of others.
+fn lines_of(output: &Value) -> Vec<String> {
+    if let Some(text) = output.get("text").and_then(Value::as_str) {
+        return text.lines().map(str::to_owned).collect();
+    }
+    let line = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name}: {text}"),
+        other => format!("{name}: {other}"),
+    };
+    match output {
+        Value::Object(fields) => fields.iter().map(line).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
 fn slots(status: &SchedulerStatus) -> View {
     let mut view = View::default();
     let mut jobs: Vec<_> = status.jobs.iter().collect();
@@ -387,4 +400,21 @@ fn slots(status: &SchedulerStatus) -> View {
         }
     }
     view
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_result_is_shown_as_its_text_or_field_by_field() {
+        let texts = json!({"text": "One\nTwo", "model": "m"});
+        assert_eq!(lines_of(&texts), ["One", "Two"]);
+        let sent = json!({"reply": "Read it at http://127.0.0.1:8090/mails/1", "size": 3});
+        let lines = ["reply: Read it at http://127.0.0.1:8090/mails/1", "size: 3"];
+        assert_eq!(lines_of(&sent), lines);
+        assert_eq!(lines_of(&json!(["a", 1])), ["[\"a\",1]"]);
+    }
 }
