@@ -189,9 +189,9 @@ fn the_first_steps_are_taken_as_they_stand() {
     assert_eq!(blocks.next(), None);
 }
 
-#[test]
-fn the_guides_examples_are_taken_as_they_stand() {
-    let guide = data("../docs/usage/batch_configuration_guide.md");
+/// Checks the examples of a guide; returns how many of them are jobs, and how many purposes.
+fn taken_as_they_stand(guide: &str) -> (usize, usize) {
+    let guide = data("../docs/usage").join(guide);
     let guide = std::fs::read_to_string(guide).unwrap();
     let blocks = guide.split("```json\n").skip(1);
     let blocks = blocks.map(|block| block.split("```").next().unwrap());
@@ -209,7 +209,14 @@ fn the_guides_examples_are_taken_as_they_stand() {
             purposes += 1;
         }
     }
-    assert_eq!((jobs, purposes), (4, 4));
+    (jobs, purposes)
+}
+
+#[test]
+fn the_guides_examples_are_taken_as_they_stand() {
+    let configuring = taken_as_they_stand("batch_configuration_guide.md");
+    assert_eq!(configuring, (4, 4));
+    assert_eq!(taken_as_they_stand("write_a_digest.md"), (2, 3));
 }
 
 #[test]
