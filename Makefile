@@ -5,13 +5,13 @@ DEMO := var/demo
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: ## Run the agent on the sample preferences, catching up with the last day
+run: ## Run the agent on the sample preferences beside a shop and a mailbox, catching up with the last day
 	@tests/setup.sh build
 	@rm -rf $(DEMO)
-	cargo build --locked --bin punctual-agent
+	cargo build --locked -p punctual-agent -p punctual-demo
 	CONFIG_STORE_URL=sqlite://$(DEMO)/config.db CONFIG_LAST_KNOWN_GOOD_PATH=$(DEMO)/known \
 		BATCH_STORE_URL=sqlite://$(DEMO)/punctual.db \
-		target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h
+		target/debug/punctual-demo target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h
 
 scoreboard: setup ## Measure reliability and performance, and write docs/SCOREBOARD.md
 	tests/scoreboard.sh

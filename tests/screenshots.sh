@@ -1,13 +1,14 @@
 #!/bin/sh
 # Takes the pictures of the README anew, in docs/pictures, from an agent with the sample preferences that has caught up with the
-# last day. Where pngquant is installed, the files are smaller.
+# last day, beside the shop and the mailbox of the demo. Where pngquant is installed, the files are smaller.
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --locked --quiet --bin punctual-agent
+cargo build --locked --quiet -p punctual-agent -p punctual-demo
 folder=$(mktemp -d)
 CONFIG_STORE_URL="sqlite://$folder/config.db" CONFIG_HTTP_ADDR=127.0.0.1:0 CONFIG_LAST_KNOWN_GOOD_PATH="$folder/known" \
-    BATCH_STORE_URL="sqlite://$folder/punctual.db" BATCH_HTTP_ADDR=127.0.0.1:0 target/debug/punctual-agent run \
-    --import data/preferences/sample.ndjson --look-back 24h --ready-file "$folder/ready" >"$folder/log" 2>&1 &
+    BATCH_STORE_URL="sqlite://$folder/punctual.db" BATCH_HTTP_ADDR=127.0.0.1:0 \
+    target/debug/punctual-demo target/debug/punctual-agent run --import data/preferences/sample.ndjson --look-back 24h \
+    --ready-file "$folder/ready" >"$folder/log" 2>&1 &
 agent_pid=$!
 trap 'kill "$agent_pid" 2>/dev/null || true; wait "$agent_pid" 2>/dev/null || true; rm -rf "$folder"' EXIT
 

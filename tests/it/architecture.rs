@@ -17,7 +17,7 @@ use self::imports::{Source, cycle, imports, modules};
 type Names = &'static [&'static str];
 
 /// What a crate may depend on: siblings, which all stand before it, and, where it is limited, crates from outside.
-const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 15] = [
+const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 16] = [
     (
         "punctual-domain",
         &[],
@@ -156,6 +156,8 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 15] = [
         ],
         None,
     ),
+    // It stands around the agent as a product does, and knows nothing of it.
+    ("punctual-demo", &[], None),
     // What it uses, it uses for its tests.
     ("punctual-tests", &[], None),
 ];

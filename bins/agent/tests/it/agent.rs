@@ -41,6 +41,23 @@ pub fn command(folder: &Path) -> Command {
     command
 }
 
+/// Leaves out the jobs whose data comes from the shop of the demo, which does not run beside tests. Their files are in `folder`.
+pub fn without_shop(command: &mut Command, folder: &Path) {
+    let data = repository().join("data");
+    let jobs = std::fs::read_to_string(data.join("batch/batch_config.json")).unwrap();
+    let mut jobs: Value = serde_json::from_str(&jobs).unwrap();
+    let all = jobs["jobs"].as_array_mut().unwrap();
+    all.retain(|job| job.get("data").is_none());
+    for part in ["batch", "items"] {
+        std::fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    let items = "items/products.ndjson";
+    std::fs::copy(data.join(items), folder.join(items)).unwrap();
+    let file = folder.join("batch/batch_config.json");
+    std::fs::write(&file, jobs.to_string()).unwrap();
+    command.env("BATCH_CONFIG_PATH", file);
+}
+
 /// Makes the process believe that it starts at `instant`, as `2026-03-02 08:59:57` UTC.
 pub fn at_time(command: &mut Command, instant: &str) {
     let library = [

@@ -55,7 +55,7 @@ fn the_example_jobs_have_no_mistakes() {
     let (code, out, _) = output(&mut agent(&["check"]));
     assert_eq!(
         (code, out.as_str()),
-        (0, "data/batch/batch_config.json: 3 jobs, no mistakes\n")
+        (0, "data/batch/batch_config.json: 4 jobs, no mistakes\n")
     );
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::agent::{Agent, TEST_TIMEOUT, command};
+use crate::agent::{Agent, TEST_TIMEOUT, command, without_shop};
 
 async fn processed(agent: &Agent) -> u64 {
     let batches = agent.all("/api/v1/batches", "batches").await;
@@ -17,6 +17,7 @@ async fn processed(agent: &Agent) -> u64 {
 /// An agent of the sample users that makes up for a day, with so many items at once.
 fn making_up_a_day(folder: &Path, concurrent: &str) -> Command {
     let mut command = command(folder);
+    without_shop(&mut command, folder);
     command
         .args(["run", "--import", "data/preferences/sample.ndjson"])
         .args(["--look-back", "24h"])

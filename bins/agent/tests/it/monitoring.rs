@@ -12,7 +12,7 @@ use punctual_telemetry::METRICS;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, TEST_TIMEOUT, at_time, command, repository};
+use crate::agent::{Agent, TEST_TIMEOUT, at_time, command, repository, without_shop};
 
 const KEY: &str = "the-operators-key";
 
@@ -34,6 +34,7 @@ async fn prometheus_reads_the_agent_and_knows_every_metric_of_the_rules() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(folder.path());
     command.env("BATCH_API_KEY", KEY);
+    without_shop(&mut command, folder.path());
     // Before nine in Berlin, so that something falls due while it is looked at.
     at_time(&mut command, "2026-03-02 07:59:55");
     command.args([
