@@ -52,6 +52,12 @@ run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin proces
 title "Four agents divide the users" "A shard and a SQLite file each, on one machine."
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --shards 4 --users 10000000'
 
+title "Digests: each user's own data, since the last time" "All users run at once, with a handler that does nothing. The data is fetched \
+for 500 users in a call, from a server in the same process, whose memory and CPU time are counted too. The look-up finds each \
+user's last run."
+run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin digests -- --users 1000000'
+run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin digests -- --users 1000000 --postgres'
+
 title "Minute after minute" "From the due instant to the first line of each item, with many jobs and many slots, and what the process costs \
 between the minutes, with nothing to do."
 for database in '' ' --postgres'; do
