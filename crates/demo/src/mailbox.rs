@@ -264,7 +264,8 @@ mod tests {
     #[tokio::test]
     async fn an_e_mail_that_was_handed_in_is_shown_without_scripts() {
         let mailbox = Mailbox::new("http://127.0.0.1:1");
-        let mail_source = "To: ann@mail.example\r\nSubject: Two <b>orders</b>\r\nContent-Type: text/html\r\n\r\n<p>One\r\n..two</p>\r\n";
+        let head = "To: ann@mail.example\r\nSubject: Two <b>orders</b>\r\nContent-Type: text/html";
+        let mail_source = format!("{head}\r\n\r\n<p>One\r\n..two</p>\r\n");
         let said = converse(
             &mailbox,
             &format!("{HELLO}{mail_source}.\r\nVRFY x\r\nquit\r\n"),

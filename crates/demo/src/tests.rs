@@ -35,8 +35,8 @@ async fn the_digest_of_the_samples_comes_to_the_mailbox() {
     tokio::spawn(mailbox.clone().receive(smtp));
     let kinds = HandlerKinds::built_in(&data.join("templates"));
     let handlers: Handlers = kinds.handlers(&purposes).unwrap();
-    let store: Arc<FakeStore> = Arc::default();
-    handlers.suppressions().connect(store.clone());
+    let none = Arc::new(FakeStore::default());
+    handlers.suppressions().connect(none);
     let purpose = PurposeId::new("shop_digest").unwrap();
     let handler = handlers.handler(&purpose).unwrap();
 
