@@ -27,16 +27,18 @@ pub mod testing;
 pub use services::{
     active_failures::{ActiveFailure, ActiveFailures, Operation},
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
-    enhanced_batch_processor::{EnhancedBatchProcessor, Limits, RetryPolicy},
+    enhanced_batch_processor::{
+        EnhancedBatchProcessor, Limits, Preview, PreviewContent, PreviewStatus, RetryPolicy,
+    },
     jobs::Jobs,
     operator::{
         Actor, BackfillCount, BackfillReport, BackfillRequest, DeadLetterSelection,
         DeliverAgainReport, DeliverySelection, DiscardReport, DueItems, EffectivePreference,
         Explanation, Finding, FindingKind, Findings, FixedTiming, Found, IdempotencyKey, JobLimits,
-        JobTiming, JobView, LeftOut, Operator, OperatorError, PreferenceTiming, Quarantined,
-        ReopenReport, ReplayReport, Replicas, Severity, SuppressReport, SuppressRequest,
-        TrendBucket, Trends, TriggerRequest, TriggeredBatch, amount, caller, first_of,
-        length_in_words, noun,
+        JobTiming, JobView, LeftOut, Operator, OperatorError, PreferenceTiming, PreviewRequest,
+        Quarantined, ReopenReport, ReplayReport, Replicas, Severity, SuppressReport,
+        SuppressRequest, TrendBucket, Trends, TriggerRequest, TriggeredBatch, amount, caller,
+        first_of, length_in_words, noun,
     },
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},
     source_items::{Categories, chunk_size_of, item_ids},

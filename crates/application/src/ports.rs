@@ -46,6 +46,7 @@ mod item_source;
 mod operations;
 mod preference_mirror;
 mod purpose_handler;
+mod rendered;
 mod result_sink;
 mod run_history;
 mod store_error;
@@ -75,6 +76,7 @@ pub use operations::{
 };
 pub use preference_mirror::PreferenceMirror;
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
+pub use rendered::Rendered;
 pub use result_sink::{ResultSink, SinkError};
 pub use run_history::{PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome};
 pub use store_error::{StoreError, StoreErrorKind};

@@ -14,5 +14,5 @@ pub use fakes::{
     FakeConfigDatabase, FakeItemSource, FakeRunHistory, FakeSink, FakeStore, FakeTenantData,
 };
 pub use manual_clock::ManualClock;
-pub use operator::{operator, schedule};
+pub use operator::{operator, schedule, with_own_processor};
 pub use samples::{item, item_preferring, record};

@@ -432,6 +432,7 @@ impl Builder {
             item_source,
             jobs,
             handlers,
+            processor: processor.clone(),
             status,
             failures: self.failures,
             started_at: clock.now(),

@@ -212,18 +212,21 @@ impl Agent {
     }
 }
 
-async fn work(
-    around: Surroundings,
+/// What runs the items of an agent.
+pub fn processor(
+    around: &Surroundings,
     config_database: Arc<dyn ConfigDatabase>,
     mirror: Arc<dyn PreferenceMirror>,
-) {
-    let handlers = around.handlers();
-    let store = around.store;
-    let processor = EnhancedBatchProcessor::new(
-        BatchProcessor::new(handlers, store.clone(), around.clock.clone()),
+) -> EnhancedBatchProcessor {
+    EnhancedBatchProcessor::new(
+        BatchProcessor::new(
+            around.handlers(),
+            around.store.clone(),
+            around.clock.clone(),
+        ),
         config_database,
         Arc::new(MockItemSource::new()),
-        around.jobs,
+        around.jobs.clone(),
         Zone::utc(),
         Limits {
             max_concurrent_items: 2,
@@ -231,7 +234,16 @@ async fn work(
         },
         CancellationToken::new(),
     )
-    .with_mirror(mirror);
+    .with_mirror(mirror)
+}
+
+async fn work(
+    around: Surroundings,
+    config_database: Arc<dyn ConfigDatabase>,
+    mirror: Arc<dyn PreferenceMirror>,
+) {
+    let processor = processor(&around, config_database, mirror);
+    let store = around.store;
     let (mut seen, mut again) = (0, true);
     loop {
         let queued = store.queued.lock().unwrap().len();

@@ -8,8 +8,12 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_domain::{Item, Outcome, Preference};
+use serde::{Deserialize, Serialize};
 
-use super::cause::{Cause, error_chain};
+use super::{
+    cause::{Cause, error_chain},
+    rendered::Rendered,
+};
 
 /// Runs one purpose.
 ///
@@ -30,6 +34,19 @@ pub trait PurposeHandler: Send + Sync {
     /// retryable where it cannot do it now, permanent where it never will.
     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError>;
 
+    /// What [`run`](Self::run) would send for the item, found out without an effect; `None` (the default): the handler
+    /// has no preview. It goes the way of a run up to the call of the remote endpoint, and stores nothing.
+    ///
+    /// With `call`, a handler whose call can be marked as one without an effect makes it once, with the header
+    /// `Punctual-Dry-Run: 1`; [`Rendered::outcome`] says what came of it. Any other handler ignores `call`.
+    ///
+    /// # Errors
+    /// [`HandlerError`], as a run: a template that fails, for example.
+    async fn preview(&self, item: &Item, call: bool) -> Result<Option<Rendered>, HandlerError> {
+        let _ = (item, call);
+        Ok(None)
+    }
+
     /// Names of parameters that every run needs, and that are neither in these defaults of a job nor in the item, as far
     /// as is known without a run. The check of a job asks for them; a handler that cannot know names none.
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
@@ -42,6 +59,10 @@ pub trait PurposeHandler: Send + Sync {
 impl<T: PurposeHandler + ?Sized> PurposeHandler for Arc<T> {
     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         (**self).run(item).await
+    }
+
+    async fn preview(&self, item: &Item, call: bool) -> Result<Option<Rendered>, HandlerError> {
+        (**self).preview(item, call).await
     }
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
@@ -67,7 +88,9 @@ pub struct HandlerError {
 }
 
 /// What can be done about an item's failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum HandlerErrorKind {
     /// Another attempt may succeed.
     Retryable,

@@ -28,7 +28,7 @@ use super::{
 use crate::SPANS;
 use crate::ports::{
     BatchStore, Claim, Claimant, Clock, ConfigDatabaseError, HandlerError, ItemSourceError,
-    PurposeHandler, RETRY_CHUNK_AFTER, StoreError, StoreErrorKind,
+    PurposeHandler, RETRY_CHUNK_AFTER, Rendered, StoreError, StoreErrorKind,
 };
 
 /// How many results are committed together at most, and how long the first of them may wait.
@@ -89,6 +89,33 @@ pub(crate) struct BoundHandler {
     handler: Arc<dyn PurposeHandler>,
     pub(crate) binding: Binding,
     pub(crate) throttle: Throttle,
+}
+
+impl BoundHandler {
+    /// What the handler would send for an item.
+    pub(crate) async fn preview(
+        &self,
+        item: &Item,
+        call: bool,
+    ) -> Result<Option<Rendered>, HandlerError> {
+        self.guarded(self.handler.preview(item, call)).await
+    }
+
+    /// What a call of the handler gives: within its time, and with a panic caught.
+    async fn guarded<T>(
+        &self,
+        call: impl Future<Output = Result<T, HandlerError>>,
+    ) -> Result<T, HandlerError> {
+        let timeout = self.binding.timeout;
+        match tokio::time::timeout(timeout, AssertUnwindSafe(call).catch_unwind()).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(HandlerError::retryable("the handler panicked; see the log")),
+            Err(_elapsed) => Err(HandlerError::retryable(format!(
+                "no answer within {} ms",
+                timeout.as_millis()
+            ))),
+        }
+    }
 }
 
 impl Handlers {
@@ -423,19 +450,10 @@ impl BatchProcessor {
                 item.purpose_id
             )));
         };
-        let timeout = bound.binding.timeout;
         let span = info_span!(target: SPANS, "item", tenant_id = %item.item_id, occurrence = %item.occurrence,
             attempt = item.attempt, "otel.status_code" = Empty, "otel.status_description" = Empty);
-        let call = AssertUnwindSafe(bound.handler.run(item)).catch_unwind();
-        let call = call.instrument(span.clone());
-        let outcome = match tokio::time::timeout(timeout, call).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_panic)) => Err(HandlerError::retryable("the handler panicked; see the log")),
-            Err(_elapsed) => Err(HandlerError::retryable(format!(
-                "no answer within {} ms",
-                timeout.as_millis()
-            ))),
-        };
+        let call = bound.guarded(bound.handler.run(item));
+        let outcome = call.instrument(span.clone()).await;
         if let Err(error) = &outcome {
             span.record("otel.status_code", "ERROR");
             span.record("otel.status_description", &error.message);

@@ -6,6 +6,7 @@ mod data;
 mod failures;
 mod overlap;
 mod prepare;
+mod preview;
 mod retry;
 
 use std::{
@@ -20,15 +21,20 @@ use punctual_domain::{
     Chunk, DataConfig, FailureLimit, Item, ItemId, ItemResult, ItemStatus, JobConfig, JobId,
     JobKind, Outcome, Overlap, Priority, SkipReason, Zone,
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use self::retry::RetryPolicy;
+pub(crate) use self::preview::PreviewError;
 use self::{
     data::{ChunkData, DataFetcher},
     failures::BatchFailures,
     overlap::{RunningGuard, RunningItems},
     prepare::Prepared,
+};
+pub use self::{
+    preview::{Preview, PreviewContent, PreviewStatus},
+    retry::RetryPolicy,
 };
 use crate::{
     ports::{
@@ -76,6 +82,8 @@ pub struct EnhancedBatchProcessor {
     max_concurrent_items: usize,
     failures: BatchFailures,
     running: RunningItems,
+    /// Places of previews.
+    previews: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -141,6 +149,7 @@ impl EnhancedBatchProcessor {
             max_concurrent_items,
             failures: BatchFailures::default(),
             running: RunningItems::default(),
+            previews: Arc::new(Semaphore::new(preview::MAX_PREVIEWS)),
             stop,
         }
     }

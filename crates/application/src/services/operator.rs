@@ -16,6 +16,7 @@ mod idempotency;
 mod jobs;
 mod past_runs;
 mod pause;
+mod preview;
 mod quarantine;
 mod replicas;
 mod search;
@@ -41,6 +42,7 @@ pub use self::{
     findings::{Finding, FindingKind, Findings, Severity},
     idempotency::IdempotencyKey,
     jobs::{FixedTiming, JobLimits, JobTiming, JobView, PreferenceTiming},
+    preview::PreviewRequest,
     quarantine::Quarantined,
     replicas::Replicas,
     search::Found,
@@ -53,6 +55,7 @@ pub use self::{
 use super::{
     active_failures::{ActiveFailures, Operation},
     batch_processor::Handlers,
+    enhanced_batch_processor::EnhancedBatchProcessor,
     jobs::Jobs,
     schedule_status::StatusHandle,
 };
@@ -151,6 +154,8 @@ pub struct Operator {
     pub jobs: Jobs,
     /// Handlers of the jobs' purposes.
     pub handlers: Handlers,
+    /// What runs items in this process; it makes the previews.
+    pub processor: EnhancedBatchProcessor,
     /// State of the scheduler after its last tick.
     pub status: StatusHandle,
     /// Where it is noted that requests of operators cannot be stored.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use punctual_domain::{
     BatchConfig, JobId, Mirror, PreferenceRecord, Reading, Sharding, Work, Zone,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock};
 use crate::{
-    ActiveFailures, Handlers, JobStatus, Jobs, MirrorHandle, Operator, SchedulerStatus,
-    StatusHandle, ports::Clock,
+    ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, JobStatus, Jobs, Limits,
+    MirrorHandle, Operator, RetryPolicy, SchedulerStatus, StatusHandle,
+    ports::{Clock, ConfigDatabase, ItemSource},
 };
 
 /// An operator of these jobs on `store` at `now`, an instant in RFC 3339. There are no handlers, preferences and items, and
@@ -19,24 +21,58 @@ use crate::{
 /// If `now` is not an instant.
 #[must_use]
 pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operator {
-    let clock = ManualClock::starting_at(now);
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::starting_at(now));
+    let preferences: Arc<dyn ConfigDatabase> = Arc::new(FakeConfigDatabase::default());
+    let item_source: Arc<dyn ItemSource> = Arc::new(FakeItemSource::default());
+    let (jobs, handlers) = (Jobs::from(jobs), Handlers::default());
+    let base = BatchProcessor::new(handlers.clone(), store.clone(), clock.clone());
+    let (source, items) = (preferences.clone(), item_source.clone());
+    let processor = processor(base, source, items, jobs.clone());
     Operator {
         reader: store.clone(),
         queue: store.clone(),
         operations: store.clone(),
         suppressions: store.clone(),
-        preferences: Arc::new(FakeConfigDatabase::default()),
-        item_source: Arc::new(FakeItemSource::default()),
-        jobs: Jobs::from(jobs),
-        handlers: Handlers::default(),
+        preferences,
+        item_source,
+        jobs,
+        handlers,
+        processor,
         status: StatusHandle::default(),
         failures: ActiveFailures::default(),
         started_at: clock.now(),
-        clock: Arc::new(clock),
+        clock,
         zone: Zone::utc(),
         chunk_size: 10,
         sharding: Sharding::default(),
     }
+}
+
+/// The same operator, whose previews are made of the parts that it has by now.
+#[must_use]
+pub fn with_own_processor(operator: Operator, store: &Arc<FakeStore>) -> Operator {
+    let (handlers, clock) = (operator.handlers.clone(), operator.clock.clone());
+    let base = BatchProcessor::new(handlers, store.clone(), clock);
+    let (source, items) = (operator.preferences.clone(), operator.item_source.clone());
+    let processor = processor(base, source, items, operator.jobs.clone());
+    Operator {
+        processor,
+        ..operator
+    }
+}
+
+fn processor(
+    base: BatchProcessor,
+    preferences: Arc<dyn ConfigDatabase>,
+    item_source: Arc<dyn ItemSource>,
+    jobs: Jobs,
+) -> EnhancedBatchProcessor {
+    let limits = Limits {
+        max_concurrent_items: 1,
+        retry: RetryPolicy::new(0, || 0.0),
+    };
+    let (zone, stop) = (Zone::utc(), CancellationToken::new());
+    EnhancedBatchProcessor::new(base, preferences, item_source, jobs, zone, limits, stop)
 }
 
 /// Lets the operator's scheduler have read these preferences for a job just now, and have planned until now.

@@ -46,6 +46,7 @@ pub struct Item {
 
 /// An earlier run of a job for a tenant, that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Previous {
     /// The run of the job.
     pub occurrence: Occurrence,

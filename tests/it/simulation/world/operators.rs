@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{FEATURES, World, feature_type};
 use crate::simulation::{
-    agents::CHUNK,
+    agents::{CHUNK, processor},
     oracle::{LastBackfill, Promise},
     outcome::Bug,
 };
@@ -168,6 +168,7 @@ impl World {
     fn operator(&self) -> Option<Operator> {
         let agent = self.agents.first()?;
         let store = &self.around.store;
+        let (source, mirror) = (agent.config_database.clone(), agent.status.clone());
         Some(Operator {
             reader: store.inner.clone(),
             queue: store.clone(),
@@ -177,6 +178,7 @@ impl World {
             item_source: Arc::new(MockItemSource::new()),
             jobs: self.around.jobs.clone(),
             handlers: self.around.handlers(),
+            processor: processor(&self.around, source, Arc::new(mirror)),
             status: agent.status.clone(),
             failures: ActiveFailures::default(),
             started_at: DateTime::UNIX_EPOCH,

@@ -16,12 +16,32 @@ pub(super) enum Prepared {
     Skip(ItemResult),
 }
 
+/// What the tenants of a chunk have in common.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    job: &'a JobConfig,
+    chunk: &'a Chunk,
+    feature_type: &'a FeatureType,
+    /// Whether it is also for tenants whose preference is off.
+    even_off: bool,
+}
+
 impl EnhancedBatchProcessor {
     /// What to do with each of a chunk's `ids`.
     pub(super) async fn prepare(
         &self,
         chunk: &Chunk,
         ids: &[ItemId],
+    ) -> Result<Vec<Prepared>, ProcessError> {
+        self.prepare_all(chunk, ids, false).await
+    }
+
+    /// The same; with `even_off`, also for tenants whose preference is off.
+    pub(super) async fn prepare_all(
+        &self,
+        chunk: &Chunk,
+        ids: &[ItemId],
+        even_off: bool,
     ) -> Result<Vec<Prepared>, ProcessError> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -58,11 +78,15 @@ impl EnhancedBatchProcessor {
                         .preferences(feature_type, &others)
                         .await?
                 };
+                let asked = Asked {
+                    job,
+                    chunk,
+                    feature_type,
+                    even_off,
+                };
                 let prepare = |(id, known): (&TenantId, Option<SharedPreference>)| match known {
-                    Some(merged) => self.prepare_merged(job, chunk, feature_type, id, merged),
-                    None => {
-                        self.prepare_tenant(job, chunk, feature_type, defaults, id, stored.get(id))
-                    }
+                    Some(merged) => self.prepare_merged(asked, id, merged),
+                    None => self.prepare_tenant(asked, defaults, id, stored.get(id)),
                 };
                 let mut prepared: Vec<Prepared> = tenants.iter().zip(known).map(prepare).collect();
                 let aggregates = ids.iter().filter(|id| id.is_aggregate());
@@ -142,13 +166,12 @@ impl EnhancedBatchProcessor {
 
     fn prepare_tenant(
         &self,
-        job: &JobConfig,
-        chunk: &Chunk,
-        feature_type: &FeatureType,
+        asked: Asked<'_>,
         defaults: &Preference,
         tenant: &TenantId,
         record: Option<&PreferenceRecord>,
     ) -> Prepared {
+        let chunk = asked.chunk;
         let asked_for = matches!(chunk.occurrence, Occurrence::Run(_))
             || matches!(chunk.trigger, Trigger::Backfill | Trigger::Replay);
         let merged = match record {
@@ -164,20 +187,24 @@ impl EnhancedBatchProcessor {
                 let detail = errors.to_string();
                 self.skip(&tenant.into(), SkipReason::Invalid, Some(&detail))
             }
-            Ok(merged) => self.prepare_merged(job, chunk, feature_type, tenant, merged.into()),
+            Ok(merged) => self.prepare_merged(asked, tenant, merged.into()),
         }
     }
 
     fn prepare_merged(
         &self,
-        job: &JobConfig,
-        chunk: &Chunk,
-        feature_type: &FeatureType,
+        asked: Asked<'_>,
         tenant: &TenantId,
         effective: SharedPreference,
     ) -> Prepared {
+        let Asked {
+            job,
+            chunk,
+            feature_type,
+            even_off,
+        } = asked;
         let id = ItemId::from(tenant);
-        if !effective.enabled {
+        if !effective.enabled && !even_off {
             return self.skip(&id, SkipReason::Disabled, None);
         }
         if !self.is_due(job, chunk, tenant, &effective) {

@@ -1,0 +1,444 @@
+//! Previews: what a manual run of a job for one tenant would send now. A preview goes the way of such a run up to the call of
+//! the handler, and asks the handler what it [would send](crate::ports::PurposeHandler::preview). It stores, delivers and counts
+//! nothing; a dry run of the remote endpoint keeps to the limits of the purpose and of the process.
+
+use std::time::Duration;
+
+use punctual_domain::{
+    Chunk, DataConfig, Item, ItemId, JobConfig, JobId, KeyForm, Occurrence, Outcome, Previous,
+    PurposeId, SkipReason, Trigger, Work,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{EnhancedBatchProcessor, data::ChunkData, prepare::Prepared, tokens_of};
+use crate::{
+    ports::{HandlerError, HandlerErrorKind, Rendered},
+    services::batch_processor::{BoundHandler, ProcessError},
+};
+
+/// Previews at one time in a process; each may hold texts and data of some MiB.
+pub(super) const MAX_PREVIEWS: usize = 2;
+/// Bytes of each text, and of each JSON value, of a preview.
+const MAX_PART_BYTES: usize = 1024 * 1024;
+/// How long a preview waits for the tenant's data, and for its place among the calls of a purpose.
+const MAX_WAIT: Duration = Duration::from_mins(1);
+
+/// What a manual run of a job for one tenant would send now. Nothing of it was stored or delivered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Preview {
+    /// The tenant, or the item of a job with a schedule of its own.
+    pub tenant_id: ItemId,
+    /// The job.
+    pub job_id: JobId,
+    /// Purpose that the job runs.
+    pub purpose_id: PurposeId,
+    /// The handler of the purpose, without secrets; `null`: it has no description.
+    pub handler: Option<String>,
+    /// How far the run would get.
+    pub status: PreviewStatus,
+    /// Why nothing would be sent: reason of a skip, why there is nothing to do, or what fails. `null`: it would be sent.
+    pub reason: Option<String>,
+    /// What could be done about a failure; `null`: nothing failed.
+    pub error_kind: Option<HandlerErrorKind>,
+    /// Whether the tenant has stored a preference. Without one, the job's defaults are in effect here, and no scheduled run
+    /// includes the tenant. `null` in a job with a schedule of its own.
+    pub stored: Option<bool>,
+    /// Whether the tenant's preference is on: a run leaves out a tenant whose preference is off. `null` in a job with a
+    /// schedule of its own.
+    pub enabled: Option<bool>,
+    /// The effective preference.
+    pub preference: Option<Value>,
+    /// The tenant's own data, fetched for this preview, or the record of the item.
+    pub data: Option<Value>,
+    /// The last run that succeeded, if the job or its handler looks at it.
+    pub previous: Option<Previous>,
+    /// What would be sent; `null`: nothing.
+    pub content: Option<PreviewContent>,
+    /// Result that the dry run came to, as a run would store it; `null`: there was none.
+    pub answer: Option<Value>,
+    /// Whether texts or values are cut, at 1 MiB each. A value that is cut is a text.
+    pub truncated: bool,
+}
+
+/// What a run would send.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PreviewContent {
+    /// Where it would go: an address, or a URL without what may be secret of it.
+    pub to: Option<String>,
+    /// Subject of an e-mail.
+    pub subject: Option<String>,
+    /// Text, as the template gives it.
+    pub text: Option<String>,
+    /// HTML, as the template gives it. It may be written by a tenant: show it without scripts.
+    pub html: Option<String>,
+    /// Body of the request: the item of a webhook, or the messages for a language model.
+    pub body: Option<Value>,
+}
+
+/// How far a run would get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PreviewStatus {
+    /// The content would be sent. Nothing was called.
+    Rendered,
+    /// The remote endpoint was called with the content, marked as a dry run, and answered.
+    Called,
+    /// There is nothing to do, for the reason given.
+    NothingToDo,
+    /// It fails, for the reason given.
+    Failed,
+    /// It would not begin, for the reason given.
+    Skipped,
+    /// The handler has no preview. Preference, data and previous run are as they would be given to it.
+    NotSupported,
+}
+
+impl PreviewStatus {
+    /// The status as a word, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rendered => "rendered",
+            Self::Called => "called",
+            Self::NothingToDo => "nothing_to_do",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::NotSupported => "not_supported",
+        }
+    }
+}
+
+/// Why there is no preview.
+#[derive(Debug, Error)]
+pub(crate) enum PreviewError {
+    /// Too many are being made.
+    #[error("{} previews are running; try again when one has ended", MAX_PREVIEWS)]
+    Busy,
+    /// The process stops.
+    #[error("the process is stopping; try again when it has started")]
+    Stopping,
+    /// The item cannot be prepared.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl EnhancedBatchProcessor {
+    /// What a manual run of a job for an item would send now; with `call`, the remote endpoint is called for a dry run.
+    pub(crate) async fn preview(
+        &self,
+        job: &JobConfig,
+        item_id: &ItemId,
+        call: bool,
+    ) -> Result<Preview, PreviewError> {
+        let place = self.previews.try_acquire();
+        let _place = place.map_err(|_full| PreviewError::Busy)?;
+        let preview = self.unless_stopping(self.unbounded_preview(job, item_id, call));
+        let preview = preview.await.ok_or(PreviewError::Stopping)?;
+        Ok(preview?.bounded())
+    }
+
+    async fn unbounded_preview(
+        &self,
+        job: &JobConfig,
+        item_id: &ItemId,
+        call: bool,
+    ) -> Result<Preview, ProcessError> {
+        let bound = self.base.handlers().of(&job.purpose_id);
+        let handler = bound
+            .as_ref()
+            .and_then(|bound| bound.binding.handler.clone());
+        let mut preview = Preview::new(job, item_id, handler);
+        let mut chunk = self.manual_chunk(job, item_id);
+        let mut prepared = self.prepare_all(&chunk, &chunk.items, true).await?;
+        if skip_reason(&prepared) == Some(SkipReason::Deleted.as_str()) {
+            preview.stored = Some(false);
+            chunk.allow_unknown = true;
+            prepared = self.prepare_all(&chunk, &chunk.items, true).await?;
+        }
+        if let Some(reason) = skip_reason(&prepared) {
+            return Ok(preview.skipped(reason));
+        }
+        let asks_for_previous = job.data.as_ref().is_some_and(DataConfig::reads_previous);
+        self.add_previous(&chunk, &mut prepared, asks_for_previous)
+            .await?;
+        let data = job.data.as_ref();
+        let data = data.map(|config| ChunkData::new(config, &chunk, &prepared));
+        let item = prepared.into_iter().find_map(|prepared| match prepared {
+            Prepared::Run(item) => Some(item),
+            Prepared::Skip(_) => None,
+        });
+        let Some(mut item) = item else {
+            return Ok(preview.skipped(SkipReason::ItemRemoved.as_str()));
+        };
+        preview.note_input(&item);
+        if let Some(data) = data {
+            let added = data.add_to(&mut item, &self.tenant_data);
+            let added = within("the data did not come", added).await.flatten();
+            preview.data = item.data().cloned();
+            match added {
+                Ok(None) => {}
+                Ok(Some(outcome)) => {
+                    preview.ends(Ok(outcome));
+                    return Ok(preview);
+                }
+                Err(error) => {
+                    preview.ends(Err(error));
+                    return Ok(preview);
+                }
+            }
+        }
+        let rendered = match &bound {
+            None => Err(HandlerError::permanent(format!(
+                "purpose `{}` has no handler in this process",
+                job.purpose_id
+            ))),
+            Some(bound) if call => self.dry_run(job, bound, &item).await,
+            Some(bound) => bound.preview(&item, false).await,
+        };
+        preview.take(rendered);
+        Ok(preview)
+    }
+
+    /// The chunk of a manual run that begins now. Its occurrence is its own, so that no endpoint takes the key of a dry run for
+    /// that of a run.
+    fn manual_chunk(&self, job: &JobConfig, item_id: &ItemId) -> Chunk {
+        let (now, batch_id) = (self.now(), Uuid::new_v4());
+        Chunk {
+            chunk_id: format!("{batch_id}/0"),
+            batch_id,
+            job_id: job.job_id.clone(),
+            scheduled_at: now,
+            occurrence: Occurrence::Run(batch_id),
+            items: vec![item_id.clone()],
+            traceparent: None,
+            trigger: Trigger::Manual,
+            planned_at: Some(now),
+            expires_at: None,
+            allow_unknown: false,
+            key_form: KeyForm::Slashes,
+        }
+    }
+
+    /// Asks the handler to call its remote endpoint, within the limits that hold for runs.
+    async fn dry_run(
+        &self,
+        job: &JobConfig,
+        bound: &BoundHandler,
+        item: &Item,
+    ) -> Result<Option<Rendered>, HandlerError> {
+        let has_others = self.jobs.current().jobs.len() > 1;
+        let permits = async {
+            let call_permit = bound.throttle.acquire().await;
+            let permit = self
+                .permits
+                .acquire(&job.job_id, job.priority, has_others)
+                .await;
+            (call_permit, permit)
+        };
+        let permits = within("the limits of the purpose left no place", permits).await?;
+        let rendered = bound.preview(item, true).await;
+        let outcome = match &rendered {
+            Ok(rendered) => rendered.as_ref().and_then(|sent| sent.outcome.as_ref()),
+            Err(_) => None,
+        };
+        match outcome.map(Result::as_ref) {
+            Some(Ok(outcome)) if outcome.output().is_some() => {
+                bound.throttle.note(Ok(tokens_of(outcome)));
+            }
+            Some(Err(error)) => bound.throttle.note(Err(error)),
+            _ => {}
+        }
+        drop(permits);
+        rendered
+    }
+}
+
+/// What `waits` comes to, if it does in time.
+async fn within<T>(problem: &str, waits: impl Future<Output = T>) -> Result<T, HandlerError> {
+    let waited = tokio::time::timeout(MAX_WAIT, waits).await;
+    waited.map_err(|_elapsed| {
+        HandlerError::retryable(format!("{problem} within {} s", MAX_WAIT.as_secs()))
+    })
+}
+
+fn skip_reason(prepared: &[Prepared]) -> Option<&str> {
+    prepared.iter().find_map(|one| match one {
+        Prepared::Skip(result) => result.error.as_deref(),
+        Prepared::Run(_) => None,
+    })
+}
+
+impl Preview {
+    fn new(job: &JobConfig, item_id: &ItemId, handler: Option<String>) -> Self {
+        Self {
+            tenant_id: item_id.clone(),
+            job_id: job.job_id.clone(),
+            purpose_id: job.purpose_id.clone(),
+            handler,
+            status: PreviewStatus::NotSupported,
+            reason: None,
+            error_kind: None,
+            stored: matches!(job.work, Work::Preferences { .. }).then_some(true),
+            enabled: None,
+            preference: None,
+            data: None,
+            previous: None,
+            content: None,
+            answer: None,
+            truncated: false,
+        }
+    }
+
+    /// What is to be said of the tenant beside it: that no run includes them.
+    #[must_use]
+    pub fn note(&self) -> Option<&'static str> {
+        match (self.stored, self.enabled) {
+            (Some(false), _) => Some(
+                "The tenant has stored no preference: the job's defaults are in effect here, and no scheduled run includes \
+                 the tenant.",
+            ),
+            (_, Some(false)) => Some("The tenant's preference is off: no run includes the tenant."),
+            _ => None,
+        }
+    }
+
+    fn note_input(&mut self, item: &Item) {
+        let enabled = item.preference().map(|effective| effective.enabled);
+        self.enabled = enabled.map(|enabled| enabled && self.stored == Some(true));
+        self.preference = item.preference_json().map(|json| (*json).clone());
+        self.data = item.data().cloned();
+        self.previous = item.previous;
+    }
+
+    /// The same, of a run that would not begin.
+    fn skipped(mut self, reason: &str) -> Self {
+        let is = |skip: SkipReason| reason == skip.as_str();
+        let invalid = reason.strip_prefix(SkipReason::Invalid.as_str());
+        self.status = PreviewStatus::Skipped;
+        self.reason = Some(match invalid {
+            Some(detail) => format!("the preference is not valid{detail}"),
+            None if is(SkipReason::ItemRemoved) => {
+                format!("{} has no item `{}`", self.job_id, self.tenant_id)
+            }
+            None if is(SkipReason::UnknownUser) => format!(
+                "{} is not in the list of users of {}",
+                self.tenant_id, self.job_id
+            ),
+            None => reason.to_owned(),
+        });
+        self
+    }
+
+    /// Notes how it would end.
+    fn ends(&mut self, outcome: Result<Outcome, HandlerError>) {
+        match outcome {
+            Ok(Outcome::Done(answer)) => {
+                self.status = PreviewStatus::Called;
+                self.answer = Some(answer);
+            }
+            Ok(Outcome::NothingToDo(reason)) => {
+                self.status = PreviewStatus::NothingToDo;
+                self.reason = Some(reason);
+            }
+            Err(error) => {
+                self.status = PreviewStatus::Failed;
+                self.error_kind = Some(error.kind);
+                self.reason = Some(error.message);
+            }
+        }
+    }
+
+    /// Notes what the handler would send.
+    fn take(&mut self, rendered: Result<Option<Rendered>, HandlerError>) {
+        let rendered = match rendered {
+            Ok(Some(rendered)) => rendered,
+            Ok(None) => {
+                self.reason = Some("the handler of this purpose has no preview".to_owned());
+                return;
+            }
+            Err(error) => return self.ends(Err(error)),
+        };
+        let content = PreviewContent {
+            to: rendered.to,
+            subject: rendered.subject,
+            text: rendered.text,
+            html: rendered.html,
+            body: rendered.body,
+        };
+        self.content = Some(content).filter(|content| *content != PreviewContent::default());
+        match rendered.outcome {
+            Some(outcome) => self.ends(outcome),
+            None => self.status = PreviewStatus::Rendered,
+        }
+    }
+
+    /// The same, with parts of limited size.
+    fn bounded(mut self) -> Self {
+        let mut truncated = false;
+        let mut cut = |text: &mut String| {
+            if text.len() > MAX_PART_BYTES {
+                text.truncate(text.floor_char_boundary(MAX_PART_BYTES));
+                truncated = true;
+            }
+        };
+        let mut values = vec![&mut self.preference, &mut self.data, &mut self.answer];
+        if let Some(content) = &mut self.content {
+            let texts = [&mut content.subject, &mut content.text, &mut content.html];
+            texts.into_iter().flatten().for_each(&mut cut);
+            values.push(&mut content.body);
+        }
+        for value in values.into_iter().flatten() {
+            let mut json = value.to_string();
+            let length = json.len();
+            cut(&mut json);
+            if json.len() < length {
+                *value = Value::String(json);
+            }
+        }
+        self.truncated = truncated;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_is_cut_part_by_part() {
+        let jobs = serde_json::json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "p",
+            "preference_based": true, "feature_type": "posts"}]});
+        let jobs = punctual_project::parse_batch_config(&jobs, &punctual_domain::Zone::utc());
+        let (jobs, ann) = (jobs.unwrap(), ItemId::new("ann").unwrap());
+        let preview = Preview {
+            data: Some(Value::from("x".repeat(2 * MAX_PART_BYTES))),
+            answer: Some(Value::from("short")),
+            content: Some(PreviewContent {
+                text: Some("é".repeat(MAX_PART_BYTES)),
+                html: Some("<p>Hello</p>".to_owned()),
+                ..PreviewContent::default()
+            }),
+            ..Preview::new(&jobs.jobs[0], &ann, None)
+        };
+        let whole = Preview {
+            data: None,
+            content: None,
+            ..preview.clone()
+        };
+        assert!(!whole.bounded().truncated);
+        let cut = preview.bounded();
+        assert!(cut.truncated);
+        let content = cut.content.unwrap();
+        assert_eq!(content.text.unwrap().len(), MAX_PART_BYTES);
+        assert_eq!(content.html.as_deref(), Some("<p>Hello</p>"));
+        assert_eq!(cut.answer, Some(Value::from("short")));
+        let data = cut.data.unwrap();
+        assert_eq!(data.as_str().unwrap().len(), MAX_PART_BYTES);
+    }
+}
