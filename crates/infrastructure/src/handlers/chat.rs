@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use punctual_application::ports::{HandlerError, PurposeHandler};
+use punctual_application::ports::{HandlerError, PurposeHandler, Rendered};
 use punctual_domain::{
     Fields, Invalid, Item, Outcome, Preference,
     values::{boolean, http_url, text, whole_number},
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     HandlerKind,
-    endpoint::{asked_to_wait, body, host_of, refused, unanswered, without_key},
+    endpoint::{DRY_RUN, asked_to_wait, body, host_of, refused, unanswered, without_key},
     template::{TEMPLATE_REMEDY, TemplateHandler, Templates},
 };
 use crate::{
@@ -212,6 +212,49 @@ impl ChatHandler {
         Ok(request)
     }
 
+    /// Asks once; the answer is `{"text", "model", "finish_reason", "usage"}`.
+    async fn ask(
+        &self,
+        item: &Item,
+        request: &Value,
+        dry_run: bool,
+    ) -> Result<Outcome, HandlerError> {
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header("Idempotency-Key", item.idempotency_key())
+            .json(request);
+        if dry_run {
+            request = request.header(DRY_RUN, "1");
+        }
+        if let Some(key) = &self.api_key {
+            request = request.bearer_auth(key.expose_secret());
+        }
+        let host = host_of(&self.url);
+        let unanswered = |error| unanswered(&host, error);
+        let response = spans::call(request).await.map_err(unanswered)?;
+        let (status, wait) = (response.status(), asked_to_wait(response.headers()));
+        let (body, truncated) = body(response, MAX_ANSWER_BYTES).await.map_err(unanswered)?;
+        let body = without_key(body, self.api_key.as_ref());
+        if !status.is_success() {
+            return Err(refused(&host, status, wait, &problem_of(&body)));
+        }
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
+            let size = if truncated { "; it is too long" } else { "" };
+            HandlerError::retryable(format!("the answer cannot be parsed: {error}{size}"))
+        })?;
+        let Some(choice) = answer.choices.into_iter().next() else {
+            return Err(HandlerError::retryable("the answer contains no choice"));
+        };
+        let text = choice.message.content.unwrap_or_default();
+        let text = text.trim();
+        self.check(text, choice.finish_reason.as_deref())?;
+        Ok(json!({
+            "text": text, "model": answer.model, "finish_reason": choice.finish_reason, "usage": answer.usage,
+        })
+        .into())
+    }
+
     /// Whether the answer is one.
     fn check(&self, text: &str, finish_reason: Option<&str>) -> Result<(), HandlerError> {
         let characters = text.chars().count();
@@ -247,37 +290,23 @@ impl ChatHandler {
 impl PurposeHandler for ChatHandler {
     /// The answer, as `{"text", "model", "finish_reason", "usage"}`.
     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
-        let mut request = self
-            .client
-            .post(self.url.clone())
-            .header("Idempotency-Key", item.idempotency_key())
-            .json(&self.request(item).await?);
-        if let Some(key) = &self.api_key {
-            request = request.bearer_auth(key.expose_secret());
-        }
-        let host = host_of(&self.url);
-        let unanswered = |error| unanswered(&host, error);
-        let response = spans::call(request).await.map_err(unanswered)?;
-        let (status, wait) = (response.status(), asked_to_wait(response.headers()));
-        let (body, truncated) = body(response, MAX_ANSWER_BYTES).await.map_err(unanswered)?;
-        let body = without_key(body, self.api_key.as_ref());
-        if !status.is_success() {
-            return Err(refused(&host, status, wait, &problem_of(&body)));
-        }
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
-            let size = if truncated { "; it is too long" } else { "" };
-            HandlerError::retryable(format!("the answer cannot be parsed: {error}{size}"))
-        })?;
-        let Some(choice) = answer.choices.into_iter().next() else {
-            return Err(HandlerError::retryable("the answer contains no choice"));
+        let request = self.request(item).await?;
+        self.ask(item, &request, false).await
+    }
+
+    async fn preview(&self, item: &Item, call: bool) -> Result<Option<Rendered>, HandlerError> {
+        let request = self.request(item).await?;
+        let outcome = if call {
+            Some(self.ask(item, &request, true).await)
+        } else {
+            None
         };
-        let text = choice.message.content.unwrap_or_default();
-        let text = text.trim();
-        self.check(text, choice.finish_reason.as_deref())?;
-        Ok(json!({
-            "text": text, "model": answer.model, "finish_reason": choice.finish_reason, "usage": answer.usage,
-        })
-        .into())
+        Ok(Some(Rendered {
+            to: Some(without_secrets(self.url.as_str())),
+            body: Some(request),
+            outcome,
+            ..Rendered::default()
+        }))
     }
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {

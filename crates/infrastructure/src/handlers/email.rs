@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use lettre::{Address, message::Mailbox};
 use punctual_application::{
     SuppressionList,
-    ports::{Clock, HandlerError, PurposeHandler, Suppression, SystemClock},
+    ports::{Clock, HandlerError, PurposeHandler, Rendered, Suppression, SystemClock},
 };
 use punctual_domain::{EmailAddress, Fields, Item, Outcome, Preference, TenantId, without_secrets};
 use punctual_links::{LinkKeys, UnsubscribeClaims, unsubscribe_url};
@@ -91,6 +91,22 @@ pub(crate) struct EmailHandler {
     clock: Arc<dyn Clock>,
 }
 
+/// The token of a link in a preview: it switches nothing off.
+const NO_TOKEN: &str = "preview";
+
+/// What becomes of an item before the server is called.
+enum Drafted {
+    Ready(Box<Draft>),
+    NothingToDo(String),
+}
+
+/// An e-mail that is ready to be sent.
+struct Draft {
+    address: EmailAddress,
+    to: Mailbox,
+    parts: Parts,
+}
+
 /// How links are made that switch the feature of an e-mail off.
 struct Unsubscribe {
     /// Where the pages of the Config Database are, without a slash at the end.
@@ -109,6 +125,41 @@ impl EmailHandler {
         let claims = UnsubscribeClaims::new(tenant, feature.clone(), exp);
         let token = unsubscribe.keys.sign(&claims).map_err(permanent)?;
         Ok(Some(unsubscribe_url(&unsubscribe.base, &token)))
+    }
+
+    /// The e-mail of an item, with a link that unsubscribes.
+    async fn draft(
+        &self,
+        item: &Item,
+        unsubscribe: Option<String>,
+    ) -> Result<Drafted, HandlerError> {
+        let mut values = Values::from(item);
+        values.item["unsubscribe_url"] = json!(unsubscribe);
+        let text = content(self.text.as_ref(), &values).await?;
+        let html = content(self.html.as_ref(), &values).await?;
+        if text.is_none() && html.is_none() {
+            return Ok(Drafted::NothingToDo("the text is empty".to_owned()));
+        }
+        let address = self.address(&values).await?;
+        if let Some(reason) = self.suppressions.reason(&address).await? {
+            let reason = format!("the address is suppressed ({reason})");
+            return Ok(Drafted::NothingToDo(reason));
+        }
+        let to = self.mailbox(&address, &values).await?;
+        let subject = one_line(&self.subject.render_values(values).await?);
+        let length = subject.chars().count();
+        if !(1..=MAX_SUBJECT).contains(&length) {
+            return Err(HandlerError::permanent(format!(
+                "the subject has {length} characters; use 1 to {MAX_SUBJECT}"
+            )));
+        }
+        let parts = Parts {
+            subject,
+            text,
+            html,
+            unsubscribe,
+        };
+        Ok(Drafted::Ready(Box::new(Draft { address, to, parts })))
     }
 
     /// Recipient of the e-mail.
@@ -208,32 +259,10 @@ impl PurposeHandler for EmailHandler {
     /// nothing to do.
     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let deadline = self.relay.deadline();
-        let mut values = Values::from(item);
         let unsubscribe = self.unsubscribe_url(item)?;
-        values.item["unsubscribe_url"] = json!(unsubscribe);
-        let text = content(self.text.as_ref(), &values).await?;
-        let html = content(self.html.as_ref(), &values).await?;
-        if text.is_none() && html.is_none() {
-            return Ok(Outcome::nothing_to_do("the text is empty"));
-        }
-        let address = self.address(&values).await?;
-        if let Some(reason) = self.suppressions.reason(&address).await? {
-            let reason = format!("the address is suppressed ({reason})");
-            return Ok(Outcome::NothingToDo(reason));
-        }
-        let to = self.mailbox(&address, &values).await?;
-        let subject = one_line(&self.subject.render_values(values).await?);
-        let length = subject.chars().count();
-        if !(1..=MAX_SUBJECT).contains(&length) {
-            return Err(HandlerError::permanent(format!(
-                "the subject has {length} characters; use 1 to {MAX_SUBJECT}"
-            )));
-        }
-        let parts = Parts {
-            subject,
-            text,
-            html,
-            unsubscribe,
+        let Draft { address, to, parts } = match self.draft(item, unsubscribe).await? {
+            Drafted::Ready(draft) => *draft,
+            Drafted::NothingToDo(reason) => return Ok(Outcome::NothingToDo(reason)),
         };
         let key = item.idempotency_key();
         let Envelope {
@@ -253,6 +282,29 @@ impl PurposeHandler for EmailHandler {
                 Err(refusal.error)
             }
         }
+    }
+
+    /// An e-mail cannot be marked as one without an effect, so the server is never called. The link that unsubscribes has no
+    /// valid token.
+    async fn preview(&self, item: &Item, _call: bool) -> Result<Option<Rendered>, HandlerError> {
+        let unsubscribe = self.unsubscribe.as_ref();
+        let unsubscribe = unsubscribe.filter(|_| item.feature_type().is_some());
+        let link = unsubscribe.map(|links| unsubscribe_url(&links.base, &NO_TOKEN.into()));
+        let Draft { to, parts, .. } = match self.draft(item, link).await? {
+            Drafted::Ready(draft) => *draft,
+            Drafted::NothingToDo(reason) => return Ok(Some(Rendered::nothing_to_do(reason))),
+        };
+        let rendered = Rendered {
+            to: Some(to.to_string()),
+            subject: Some(parts.subject.clone()),
+            text: parts.text.clone(),
+            html: parts.html.clone(),
+            ..Rendered::default()
+        };
+        // What cannot be put together cannot be sent either.
+        let (key, now) = (item.idempotency_key(), self.clock.now());
+        self.sender.message(&key, now, to, parts)?;
+        Ok(Some(rendered))
     }
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {

@@ -8,6 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::retry_after::retry_after;
 
+/// Marks a call of a preview, that is to have no effect: `Punctual-Dry-Run: 1`.
+pub(crate) const DRY_RUN: &str = "Punctual-Dry-Run";
+
 /// No `Retry-After` is taken for longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 

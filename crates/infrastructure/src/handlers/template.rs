@@ -19,7 +19,7 @@ use minijinja::{
     syntax::SyntaxConfig,
     value::{Serde, merge_maps},
 };
-use punctual_application::ports::{HandlerError, PurposeHandler};
+use punctual_application::ports::{HandlerError, PurposeHandler, Rendered};
 use punctual_domain::{Fields, Invalid, Item, Outcome, Preference, values::text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -360,6 +360,12 @@ impl TemplateHandler {
         self.render_values(item.into()).await
     }
 
+    /// Why there is nothing to do, if this text is all that there is.
+    fn nothing_in(&self, text: &str) -> Option<String> {
+        let is_empty = text.trim().is_empty();
+        is_empty.then(|| format!("template `{}` gave an empty text", self.source.name))
+    }
+
     /// The text that these values give.
     pub(super) async fn render_values(&self, values: Values) -> Result<String, HandlerError> {
         if let Some(renderers) = &self.templates.renderers {
@@ -388,11 +394,21 @@ impl PurposeHandler for TemplateHandler {
             std::process::abort();
         }
         let text = self.render(item).await?;
-        if text.trim().is_empty() {
-            let reason = format!("template `{}` gave an empty text", self.source.name);
-            return Ok(Outcome::NothingToDo(reason));
-        }
-        Ok(json!({ "text": text }).into())
+        Ok(match self.nothing_in(&text) {
+            Some(reason) => Outcome::NothingToDo(reason),
+            None => json!({ "text": text }).into(),
+        })
+    }
+
+    async fn preview(&self, item: &Item, _call: bool) -> Result<Option<Rendered>, HandlerError> {
+        let text = self.render(item).await?;
+        Ok(Some(match self.nothing_in(&text) {
+            Some(reason) => Rendered::nothing_to_do(reason),
+            None => Rendered {
+                text: Some(text),
+                ..Rendered::default()
+            },
+        }))
     }
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {

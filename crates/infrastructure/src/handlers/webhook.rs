@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use punctual_application::ports::{Clock, HandlerError, PurposeHandler, SystemClock};
+use punctual_application::ports::{Clock, HandlerError, PurposeHandler, Rendered, SystemClock};
 use punctual_domain::{
     FieldError, FieldErrorKind, Fields, Item, Outcome, WebhookConfig, without_secrets,
 };
@@ -17,7 +17,7 @@ use standardwebhooks::{
 
 use super::{
     HandlerKind,
-    endpoint::{asked_to_wait, body, host_of, refused, unanswered},
+    endpoint::{DRY_RUN, asked_to_wait, body, host_of, refused, unanswered},
 };
 use crate::{
     environment::secret_in,
@@ -99,6 +99,16 @@ impl SignedPost {
         content_type: &str,
         content: Vec<u8>,
     ) -> Result<PostResponse, HandlerError> {
+        self.post(id, content_type, content, false).await
+    }
+
+    async fn post(
+        &self,
+        id: &str,
+        content_type: &str,
+        content: Vec<u8>,
+        dry_run: bool,
+    ) -> Result<PostResponse, HandlerError> {
         let timestamp = self.clock.now().timestamp();
         let mut request = self
             .client
@@ -107,6 +117,9 @@ impl SignedPost {
             .header("Idempotency-Key", id)
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp);
+        if dry_run {
+            request = request.header(DRY_RUN, "1");
+        }
         if let Some(secret) = &self.secret {
             let signature = secret.sign(id, timestamp, &content);
             let signature =
@@ -191,11 +204,36 @@ impl PurposeHandler for WebhookHandler {
     /// that there was more. The status 204, or the body `{"status": "nothing_to_do", "reason"}`, says that there was
     /// nothing to do.
     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
-        let content = serde_json::to_vec(item).map_err(|error| {
-            HandlerError::permanent(format!("the item cannot be written as JSON: {error}"))
-        })?;
+        self.post(item, content(item)?, false).await
+    }
+
+    async fn preview(&self, item: &Item, call: bool) -> Result<Option<Rendered>, HandlerError> {
+        let content = content(item)?;
+        let body = serde_json::from_slice(&content).map_err(unwritable)?;
+        let outcome = if call {
+            Some(self.post(item, content, true).await)
+        } else {
+            None
+        };
+        Ok(Some(Rendered {
+            to: Some(without_secrets(self.0.url.as_str())),
+            body: Some(body),
+            outcome,
+            ..Rendered::default()
+        }))
+    }
+}
+
+impl WebhookHandler {
+    async fn post(
+        &self,
+        item: &Item,
+        content: Vec<u8>,
+        dry_run: bool,
+    ) -> Result<Outcome, HandlerError> {
         let key = item.idempotency_key();
-        let posted = self.0.send(&key, "application/json", content).await?;
+        let posted = self.0.post(&key, "application/json", content, dry_run);
+        let posted = posted.await?;
         if posted.status == StatusCode::NO_CONTENT {
             let reason = format!("{} answered 204 No Content", host_of(&self.0.url));
             return Ok(Outcome::NothingToDo(reason));
@@ -213,6 +251,15 @@ impl PurposeHandler for WebhookHandler {
         }
         Ok(output.into())
     }
+}
+
+/// What is posted of an item.
+fn content(item: &Item) -> Result<Vec<u8>, HandlerError> {
+    serde_json::to_vec(item).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> HandlerError {
+    HandlerError::permanent(format!("the item cannot be written as JSON: {error}"))
 }
 
 /// Why there was nothing to do, if an answer says that there was not.
