@@ -16,6 +16,7 @@ mod health;
 mod idempotency;
 pub mod model;
 mod page;
+mod preview;
 mod problem;
 pub mod remedies;
 mod schedule;
@@ -136,6 +137,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(schedule::jobs))
         .routes(routes!(schedule::job))
         .routes(routes!(control::trigger))
+        .routes(routes!(preview::run))
         .routes(routes!(backfill::backfill))
         .routes(routes!(control::pause))
         .routes(routes!(control::resume))

@@ -31,6 +31,7 @@ mod jobs;
 mod live;
 mod overview;
 mod pager;
+mod preview;
 mod quarantine;
 mod search;
 mod tenant;
@@ -80,6 +81,10 @@ pub(super) fn routes() -> Router<App> {
         .route(
             "/jobs/{job_id}/backfill",
             get(backfill::preview).post(backfill::run),
+        )
+        .route(
+            "/jobs/{job_id}/preview",
+            get(preview::form).post(preview::show),
         )
         .route("/batches", get(batches::list))
         .route(

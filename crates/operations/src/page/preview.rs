@@ -1,0 +1,115 @@
+//! A preview: what a run of a job would send for one tenant now. The answer to the form is the page itself, as nothing was changed.
+
+use askama::Template;
+use axum::{
+    extract::{
+        Form, Path, Query, State,
+        rejection::{FormRejection, QueryRejection},
+    },
+    response::{Html, Response},
+};
+use punctual_application::{Preview, PreviewRequest, PreviewStatus};
+use punctual_domain::{JobId, TenantId};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{App, Problem, Visitor, jobs::is_refusal, render, render_wrong};
+use crate::audit::RequestActor;
+
+#[derive(Template)]
+#[template(path = "preview.html")]
+struct PreviewPage {
+    visitor: Visitor,
+    job_id: JobId,
+    /// What was put in, and what is wrong with it.
+    asked: PreviewForm,
+    error: Option<String>,
+    preview: Option<Preview>,
+}
+
+/// What a preview says, up to its reason.
+fn says(preview: &Preview) -> &'static str {
+    match preview.status {
+        PreviewStatus::Rendered => "This would be sent now. Nothing was sent.",
+        PreviewStatus::Called => {
+            "The endpoint was called for a dry run, and answered. Nothing was stored."
+        }
+        PreviewStatus::NothingToDo => "There would be nothing to do",
+        PreviewStatus::Failed => "The run would fail",
+        PreviewStatus::Skipped => "The run would leave the tenant out",
+        PreviewStatus::NotSupported => "The content is not known",
+    }
+}
+
+/// A value as text to be read.
+fn pretty(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => format!("{other:#}"),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct PreviewForm {
+    #[serde(default)]
+    tenant_id: String,
+    /// Set where the endpoint is to be called.
+    #[serde(default)]
+    call: String,
+}
+
+/// The form.
+pub(super) async fn form(
+    State(app): State<App>,
+    visitor: Visitor,
+    Path(job_id): Path<String>,
+    query: Result<Query<PreviewForm>, QueryRejection>,
+) -> Result<Html<String>, Problem> {
+    let Query(asked) = query?;
+    let job_id = JobId::new(&job_id)?;
+    app.operator.job(&job_id)?;
+    render(&PreviewPage {
+        visitor,
+        job_id,
+        asked,
+        error: None,
+        preview: None,
+    })
+}
+
+/// The form, with the preview below it.
+pub(super) async fn show(
+    State(app): State<App>,
+    visitor: Visitor,
+    RequestActor(actor): RequestActor,
+    Path(job_id): Path<String>,
+    form: Result<Form<PreviewForm>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Form(asked) = form?;
+    let job_id = JobId::new(&job_id)?;
+    let preview = match TenantId::new(asked.tenant_id.trim()) {
+        Err(error) => Err(error.to_string()),
+        Ok(tenant_id) => {
+            let call = !asked.call.is_empty();
+            let request = PreviewRequest { tenant_id, call };
+            match app.operator.preview(&actor, &job_id, &request).await {
+                Ok(preview) => Ok(preview),
+                Err(error) if is_refusal(&error) => Err(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    let (preview, error) = match preview {
+        Ok(preview) => (Some(preview), None),
+        Err(error) => (None, Some(error)),
+    };
+    let wrong = error.is_some();
+    let page = PreviewPage {
+        visitor: visitor.on(format!("/jobs/{job_id}/preview")),
+        job_id,
+        asked,
+        error,
+        preview,
+    };
+    render_wrong(&page, wrong)
+}
