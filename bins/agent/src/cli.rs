@@ -96,7 +96,7 @@ pub(crate) enum Command {
     /// List the actions of operators, newest first; requires a running agent
     #[command(after_help = examples::AUDIT_LOG)]
     AuditLog(AuditLogOptions),
-    /// Show the next occurrences of a preference
+    /// Show the next occurrences of a preference, or what a run would send for a tenant
     #[command(after_help = examples::PREVIEW)]
     Preview(PreviewOptions),
     /// Simulate days in virtual time, and show when users fall due and how long they wait
@@ -477,17 +477,33 @@ pub(crate) struct ExplainOptions {
 }
 
 #[derive(Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["preference", "tenant", "stdin"]))]
+#[command(
+    group = clap::ArgGroup::new("what").required(true).args(["preference", "tenant", "stdin"]),
+    group = clap::ArgGroup::new("of_tenant").args(["feature", "job"]),
+)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 pub(crate) struct PreviewOptions {
     /// Preference as JSON
     #[arg(long, value_name = "JSON")]
     pub(crate) preference: Option<String>,
     /// Tenant in the Config Database
-    #[arg(long, value_name = "ID", requires = "feature")]
+    #[arg(long, value_name = "ID", requires = "of_tenant")]
     pub(crate) tenant: Option<TenantId>,
     /// Feature of that tenant
     #[arg(long, value_name = "FEATURE", requires = "tenant")]
     pub(crate) feature: Option<FeatureType>,
+    /// Job whose run for that tenant is rendered
+    #[arg(long, value_name = "JOB", requires_all = ["tenant", "render"])]
+    pub(crate) job: Option<JobId>,
+    /// Show what a run would send now, and send nothing; requires a running agent
+    #[arg(long, requires_all = ["tenant", "job"], conflicts_with_all = ["from", "count"])]
+    pub(crate) render: bool,
+    /// Call the webhook or the language model, with the header Punctual-Dry-Run: 1
+    #[arg(long, requires = "render")]
+    pub(crate) call: bool,
     /// Preview many preferences: reads lines {"id","preference","from","count"} from standard input, writes lines
     /// {"id","occurrences"|"error"}
     #[arg(long)]

@@ -105,6 +105,17 @@ impl Client {
         self.send(request, None).await
     }
 
+    /// The same, of what may take longer.
+    pub(crate) async fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<T, Failure> {
+        let request = self.request(Method::POST, path).json(&body_of(body));
+        self.send(request.timeout(timeout), None).await
+    }
+
     /// Posts something that is to be done once per key; without one, a key is drawn.
     pub(crate) async fn post_once<T: DeserializeOwned>(
         &self,

@@ -57,7 +57,10 @@ Examples:
 pub(super) const PREVIEW: &str = r#"Examples:
   punctual-agent preview --preference '{"frequency": "daily", "timezone": "Europe/Berlin"}'
   punctual-agent preview --tenant ann --feature greetings --count 10
-  punctual-agent preview --stdin < preferences.ndjson"#;
+  punctual-agent preview --tenant ann --job greetings --render
+  punctual-agent preview --stdin < preferences.ndjson
+
+Exit codes: 0 shown; 1 it could not be done, or the run would fail; 2 the input is wrong."#;
 
 pub(super) const SIMULATE: &str = "\
 Examples:

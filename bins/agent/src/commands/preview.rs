@@ -1,4 +1,6 @@
-//! `preview`: when a preference falls due, from the same pure functions the scheduler uses.
+//! `preview`: when a preference falls due, from the same pure functions the scheduler uses; with `--render`, what a run sends.
+
+mod render;
 
 use std::io::{BufRead, Write};
 
@@ -20,6 +22,11 @@ use crate::{
 };
 
 pub(crate) async fn preview(settings: &Settings, options: PreviewOptions) -> Result<(), Failure> {
+    if options.render
+        && let (Some(tenant), Some(job)) = (&options.tenant, &options.job)
+    {
+        return render::render(settings, tenant.clone(), job, options.call, options.json).await;
+    }
     let zone = &settings.batch_default_timezone;
     let from = options.from.unwrap_or_else(|| SystemClock.now());
     let (merged, runs) = match (&options.preference, &options.tenant, &options.feature) {

@@ -1,0 +1,86 @@
+//! `preview --render`: what a run of a job would send for a tenant now, as the running agent says.
+
+use punctual_application::{Preview, PreviewRequest, PreviewStatus};
+use punctual_domain::{JobId, TenantId};
+use serde_json::Value;
+
+use crate::{
+    client::{Client, LONG_TIMEOUT},
+    commands::Failure,
+    output::{View, show},
+    settings::Settings,
+};
+
+pub(super) async fn render(
+    settings: &Settings,
+    tenant_id: TenantId,
+    job: &JobId,
+    call: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let request = PreviewRequest { tenant_id, call };
+    let client = Client::new(settings)?;
+    let path = format!("jobs/{job}/preview");
+    let preview: Preview = client.post_within(&path, &request, LONG_TIMEOUT).await?;
+    show(json, &preview, view);
+    match preview.status {
+        PreviewStatus::Failed => Err(Failure::Shown),
+        _ => Ok(()),
+    }
+}
+
+fn view(preview: &Preview) -> View {
+    let says = match preview.status {
+        PreviewStatus::Rendered => "this would be sent now; nothing was sent",
+        PreviewStatus::Called => "the endpoint was called for a dry run; nothing was stored",
+        PreviewStatus::NothingToDo => "there would be nothing to do",
+        PreviewStatus::Failed => "the run would fail",
+        PreviewStatus::Skipped => "the run would leave the tenant out",
+        PreviewStatus::NotSupported => "the content is not known",
+    };
+    let reason = preview.reason.as_ref();
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    let (tenant, job) = (&preview.tenant_id, &preview.job_id);
+    let mut view = View::default().prose(format!("{tenant} in {job}: {says}{reason}"));
+    if let Some(note) = preview.note() {
+        view = view.prose(note);
+    }
+    if preview.truncated {
+        view = view.prose("Long texts are cut.");
+    }
+    let content = preview.content.clone().unwrap_or_default();
+    for (name, value) in [("to", content.to), ("subject", content.subject)] {
+        if let Some(value) = value {
+            view = view.line(format!("  {name:<11}{value}"));
+        }
+    }
+    let previous = preview.previous.map(|previous| previous.occurrence);
+    for (name, text) in [
+        ("Text", content.text),
+        ("HTML", content.html),
+        ("Body of the request", content.body.as_ref().map(pretty)),
+        ("Result of the dry run", preview.answer.as_ref().map(pretty)),
+        (
+            "Effective preference",
+            preview.preference.as_ref().map(pretty),
+        ),
+        ("Data", preview.data.as_ref().map(pretty)),
+        (
+            "Last successful run",
+            previous.map(|occurrence| occurrence.to_string()),
+        ),
+    ] {
+        if let Some(text) = text {
+            view = view.heading(name).line(text);
+        }
+    }
+    view
+}
+
+/// A value as text to be read.
+fn pretty(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => format!("{other:#}"),
+    }
+}
