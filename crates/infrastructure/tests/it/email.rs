@@ -203,6 +203,46 @@ async fn an_e_mail_arrives_as_it_was_written() {
     ignore = "needs what `make setup` installs; run `make test`"
 )]
 #[tokio::test]
+async fn a_preview_is_what_arrives_and_sends_nothing() {
+    let server = Server::start(&[]);
+    let purpose = Purpose::new(
+        &server,
+        json!({"html": "mail.html.j2", "to_name": "{{ item.data.name }}", "subject": "To {{ item.data.name }}"}),
+    );
+    let bob = to("bob@shop.example");
+    let preview = purpose.handler.preview(&bob, true).await.unwrap().unwrap();
+    assert!(preview.outcome.is_none());
+    assert_eq!(server.taken().len(), 0);
+    purpose.send("bob@shop.example").await.unwrap();
+    let (_, content) = server.taken().remove(0);
+    let message = MessageParser::default().parse(&content).unwrap();
+    assert_eq!(message.subject(), preview.subject.as_deref());
+    let lines = |text: &str| text.replace("\r\n", "\n").trim_end().to_owned();
+    let text = message.body_text(0).unwrap();
+    assert_eq!(Some(lines(&text)), preview.text);
+    let html = message.body_html(0).unwrap();
+    assert_eq!(Some(lines(&html)), preview.html);
+    assert!(preview.to.unwrap().contains("bob@shop.example"));
+
+    // A look at the suppression list belongs to the way of a run.
+    let gone = "rcpt.550.5.1.1@shop.example";
+    let preview = async || purpose.handler.preview(&to(gone), false).await;
+    assert!(preview().await.unwrap().unwrap().outcome.is_none());
+    assert_eq!(purpose.suppressed().await.len(), 0);
+    purpose.send(gone).await.unwrap_err();
+    let outcome = preview().await.unwrap().unwrap().outcome;
+    let Some(Ok(Outcome::NothingToDo(reason))) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(reason.contains("suppressed"), "{reason}");
+    assert_eq!(server.taken().len(), 1);
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
 async fn what_the_server_answers_decides_about_a_retry_and_the_suppression_list() {
     use HandlerErrorKind::{Permanent, Retryable, Throttled};
     let server = Server::start(&[]);

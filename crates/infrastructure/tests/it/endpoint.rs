@@ -33,13 +33,13 @@ type Answered = (u16, Vec<(&'static str, &'static str)>, Vec<u8>);
 
 /// What a server got, and what it answers, one after the other; the last one again and again.
 #[derive(Clone, Default)]
-struct Script {
-    got: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+pub struct Script {
+    pub got: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
     answers: Arc<Mutex<Vec<Answered>>>,
 }
 
 impl Script {
-    fn answer(
+    pub fn answer(
         &self,
         status: u16,
         headers: &[(&'static str, &'static str)],
@@ -49,7 +49,7 @@ impl Script {
         self.answers.lock().unwrap().push(answer);
     }
 
-    async fn serve(&self) -> String {
+    pub async fn serve(&self) -> String {
         let router = Router::new()
             .fallback(any(
                 async |State(script): State<Script>, headers: HeaderMap, body: Bytes| {
@@ -70,7 +70,7 @@ impl Script {
         serve(router).await
     }
 
-    fn calls(&self) -> usize {
+    pub fn calls(&self) -> usize {
         self.got.lock().unwrap().len()
     }
 }

@@ -12,6 +12,7 @@ mod email;
 mod endpoint;
 mod misbehaving_servers;
 mod plain_server;
+mod preview;
 mod server;
 mod tenant_data;
 mod worker;

@@ -345,6 +345,45 @@ fn a_link_that_unsubscribes_is_signed_for_the_tenant_and_the_feature() {
     assert_eq!(handler.unsubscribe_url(&item("ann")).unwrap(), None);
 }
 
+#[tokio::test]
+async fn a_preview_has_the_parts_of_the_e_mail_and_a_link_that_switches_nothing_off() {
+    let (folder, store) = (folder(), Arc::new(FakeStore::default()));
+    for (name, template) in [
+        ("link.j2", "Bye {{ item.unsubscribe_url }}"),
+        ("page.j2", "Hello <b>{{ item.tenant_id }}</b>"),
+    ] {
+        std::fs::write(folder.path().join(name), template).unwrap();
+    }
+    let options = json!({"text": "link.j2", "html": "page.j2", "to_name": "Ann",
+        "subject": "Week of {{ item.tenant_id }}"});
+    let mut full = handler(folder.path(), &store, options);
+    let keys = LinkKeys::parse(&SecretString::from(SECRET)).unwrap();
+    full.unsubscribe = Some(Unsubscribe {
+        base: "https://shop.example/preferences".to_owned(),
+        keys: keys.clone(),
+    });
+    let ann = item_preferring("ann", json!({"email": "ann@shop.example"}));
+    // Its server does not exist, so that a call would fail.
+    let preview = full.preview(&ann, true).await.unwrap().unwrap();
+    assert!(preview.outcome.is_none());
+    assert_eq!(preview.to.as_deref(), Some("Ann <ann@shop.example>"));
+    assert_eq!(preview.subject.as_deref(), Some("Week of ann"));
+    assert_eq!(preview.html.as_deref(), Some("Hello <b>ann</b>"));
+    let link = "Bye https://shop.example/preferences/unsubscribe/preview";
+    assert_eq!(preview.text.as_deref(), Some(link));
+    let claims: Result<UnsubscribeClaims, _> = keys.verify(NO_TOKEN, NOW.parse().unwrap());
+    assert!(claims.is_err());
+
+    let short = handler(folder.path(), &store, json!({"text": "mail.j2"}));
+    let preview = async |data: Value| short.preview(&with_data(data), false).await;
+    let empty = preview(json!({"email": "ann@shop.example", "text": " "})).await;
+    let outcome = empty.unwrap().unwrap().outcome.unwrap();
+    let nothing = Outcome::nothing_to_do("the text is empty");
+    assert_eq!(outcome.unwrap(), nothing);
+    let error = preview(json!({})).await.unwrap_err();
+    assert!(error.message.contains("has no address"), "{error}");
+}
+
 /// The mistakes in these options.
 fn mistakes(folder: &Path, options: Value) -> Vec<String> {
     let templates = Templates::in_folder(folder);
