@@ -17,6 +17,7 @@ use crate::{
 mod acknowledgements;
 mod overdue;
 mod past_runs;
+mod preview;
 mod settled;
 
 fn operator(store: &Arc<FakeStore>) -> Operator {

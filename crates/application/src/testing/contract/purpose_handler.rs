@@ -73,6 +73,13 @@ pub async fn purpose_handler(
         assert_eq!(keys, expected, "each under a key of its own");
     }
 
+    // A preview without a dry run calls nothing.
+    let before = remote.map_or(0, |remote| remote.keys().len());
+    let preview = handler.preview(item, false).await;
+    preview.unwrap_or_else(|error| panic!("it can preview what it can do: {error}"));
+    let after = remote.map_or(0, |remote| remote.keys().len());
+    assert_eq!(after, before, "a preview has no effect");
+
     // Whatever it is given, it ends, and says what is wrong if it has to.
     for odd in odd_items(item) {
         if let Err(error) = handler.run(&odd).await {

@@ -1,0 +1,250 @@
+//! Previews: what a run would send for a tenant, and nothing of a run beside it.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::{
+    Binding, PurposeLimits,
+    ports::{HandlerErrorKind, Rendered},
+    testing::FakeTenantData,
+};
+
+/// Answers with the tone, the data and the earlier run of its item. It never ends once it is to hang.
+#[derive(Clone, Default)]
+struct Writer {
+    runs: Arc<AtomicUsize>,
+    dry_runs: Arc<AtomicUsize>,
+    hangs: Arc<AtomicBool>,
+}
+
+fn text_of(item: &Item) -> String {
+    let tone = item.overrides().map(|overrides| overrides["tone"].clone());
+    let earlier = item.previous.map(|previous| previous.occurrence);
+    json!([tone, item.data(), earlier]).to_string()
+}
+
+#[async_trait]
+impl PurposeHandler for Writer {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        Ok(json!(text_of(item)).into())
+    }
+
+    async fn preview(&self, item: &Item, call: bool) -> Result<Option<Rendered>, HandlerError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if call {
+            self.dry_runs.fetch_add(1, Ordering::SeqCst);
+        }
+        let answer = json!({"key": item.idempotency_key(), "usage": {"total_tokens": 500}});
+        Ok(Some(Rendered {
+            text: Some(text_of(item)),
+            outcome: call.then(|| Ok(answer.into())),
+            ..Rendered::default()
+        }))
+    }
+}
+
+async fn preview_of(bench: &Bench, job: &JobConfig, tenant: &str, call: bool) -> Preview {
+    let item = ItemId::new(tenant).unwrap();
+    let preview = bench.processor.preview(job, &item, call);
+    preview.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_has_what_a_run_has_and_leaves_no_trace() {
+    let mut job = posts();
+    job["data"] = json!({"provider": "activity"});
+    let (writer, data) = (Writer::default(), Arc::new(FakeTenantData::default()));
+    let mut bench = bench(job.clone(), &["a", "quiet"], writer.clone(), 0).await;
+    bench.switch_on(&["a", "quiet"]);
+    bench.processor = bench.processor.with_tenant_data(data.clone());
+    data.put("a", json!(["one order"]));
+    let config = config(job);
+    let job = &config.jobs[0];
+    let earlier = queued_on(job, &bench.store, "daily 09:00 UTC", "2026-02-27", &["a"]).await;
+    bench.processor.process(&earlier).await.unwrap();
+
+    let before = bench.store.pending();
+    let preview = preview_of(&bench, job, "a", false).await;
+    let quiet = preview_of(&bench, job, "quiet", true).await;
+    assert_eq!(bench.store.pending(), before, "nothing is queued");
+    assert_eq!(bench.results().await.len(), 0, "nothing is stored");
+    assert_eq!(writer.runs.load(Ordering::SeqCst), 1, "the earlier run");
+
+    assert_eq!(quiet.status, PreviewStatus::NothingToDo);
+    assert_eq!(quiet.reason.as_deref(), Some("no data"));
+    assert_eq!(preview.status, PreviewStatus::Rendered);
+    assert_eq!((preview.stored, preview.enabled), (Some(true), Some(true)));
+    assert_eq!(preview.note(), None);
+    assert_eq!(preview.data, Some(json!(["one order"])));
+    let previous = preview.previous.map(|previous| previous.occurrence);
+    assert_eq!(previous, Some("2026-02-27".parse().unwrap()));
+    bench.processor.process(&bench.chunk).await.unwrap();
+    let run = bench.results().await["a"].result.clone();
+    let text = preview.content.unwrap().text.unwrap();
+    assert_eq!(run.output, Some(json!(text)));
+    assert_eq!(run.preference.as_deref(), preview.preference.as_ref());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_says_who_is_off_has_stored_nothing_or_has_an_invalid_preference() {
+    let bench = bench(posts(), &["a"], Writer::default(), 0).await;
+    let off = json!({"enabled": false, "template_overrides": {"tone": "dry"}});
+    bench.config_database.put(preference("off", off));
+    let broken = json!({"enabled": true, "preferred_time": "nine"});
+    bench.config_database.put(preference("broken", broken));
+    let config = config(posts());
+    let job = &config.jobs[0];
+
+    let off = preview_of(&bench, job, "off", false).await;
+    assert_eq!(off.status, PreviewStatus::Rendered);
+    assert_eq!((off.stored, off.enabled), (Some(true), Some(false)));
+    assert!(off.note().unwrap().contains("off"));
+    assert!(off.content.unwrap().text.unwrap().contains("dry"));
+
+    let unknown = preview_of(&bench, job, "unknown", false).await;
+    assert_eq!(unknown.status, PreviewStatus::Rendered);
+    assert_eq!(
+        (unknown.stored, unknown.enabled),
+        (Some(false), Some(false))
+    );
+    assert!(unknown.note().unwrap().contains("stored no preference"));
+    let text = unknown.content.unwrap().text.unwrap();
+    assert!(text.contains("plain"), "the job's default: {text}");
+
+    let broken = preview_of(&bench, job, "broken", false).await;
+    assert_eq!(broken.status, PreviewStatus::Skipped);
+    let reason = broken.reason.unwrap();
+    assert!(
+        reason.starts_with("the preference is not valid: ") && reason.contains("preferred_time"),
+        "{reason}"
+    );
+    bench.config_database.set_down(true);
+    let item = ItemId::new("off").unwrap();
+    let unread = bench.processor.preview(job, &item, false).await;
+    assert!(matches!(
+        unread,
+        Err(PreviewError::Process(ProcessError::Preferences(_)))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_counts_against_the_limits_and_has_a_key_of_its_own() {
+    let writer = Writer::default();
+    let bench = bench(posts(), &["a"], Writer::default(), 0).await;
+    bench.switch_on(&["a"]);
+    let mut handlers = bench.processor.base.handlers().clone();
+    let limits = PurposeLimits {
+        tokens_per_minute: Some(6_000),
+        ..PurposeLimits::default()
+    };
+    let binding = Binding {
+        limits,
+        ..Binding::default()
+    };
+    let purpose = PurposeId::new("write").unwrap();
+    handlers.bind(purpose, Arc::new(writer.clone()), binding);
+    let config = config(posts());
+    let job = &config.jobs[0];
+
+    let began = tokio::time::Instant::now();
+    let mut keys = HashSet::new();
+    for _ in 0..3 {
+        let preview = preview_of(&bench, job, "a", true).await;
+        assert_eq!(preview.status, PreviewStatus::Called);
+        assert!(preview.content.is_some());
+        let answer = preview.answer.unwrap();
+        let key = answer["key"].as_str().unwrap().to_owned();
+        assert!(key.starts_with("posts/a/run-"), "{key}");
+        keys.insert(key);
+    }
+    assert_eq!((keys.len(), writer.dry_runs.load(Ordering::SeqCst)), (3, 3));
+    assert_eq!(began.elapsed().as_secs(), 10, "500 tokens take 5 s");
+    // What calls nothing waits for nothing.
+    preview_of(&bench, job, "a", false).await;
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_that_fails_counts_nowhere() {
+    /// Panics.
+    struct Broken;
+    #[async_trait]
+    impl PurposeHandler for Broken {
+        async fn run(&self, _: &Item) -> Result<Outcome, HandlerError> {
+            Ok(json!("ran").into())
+        }
+
+        async fn preview(&self, _: &Item, _: bool) -> Result<Option<Rendered>, HandlerError> {
+            panic!("a test")
+        }
+    }
+    let mut job = posts();
+    job["data"] = json!({"provider": "activity"});
+    let data = Arc::new(FakeTenantData::default());
+    let mut bench = bench(job.clone(), &["a"], Broken, 0).await;
+    bench.switch_on(&["a"]);
+    bench.processor = bench.processor.with_tenant_data(data.clone());
+    data.put("a", json!(["one order"]));
+    let config = config(job);
+    let job = &config.jobs[0];
+    for _ in 0..100 {
+        let preview = preview_of(&bench, job, "a", false).await;
+        assert_eq!(preview.status, PreviewStatus::Failed);
+        assert_eq!(preview.error_kind, Some(HandlerErrorKind::Retryable));
+        assert_eq!(
+            preview.reason.as_deref(),
+            Some("the handler panicked; see the log")
+        );
+        assert!(preview.preference.is_some() && preview.data.is_some());
+    }
+    data.fail_next(HandlerError::permanent("no such shop"));
+    let preview = preview_of(&bench, job, "a", false).await;
+    assert_eq!(preview.error_kind, Some(HandlerErrorKind::Permanent));
+    assert_eq!(preview.reason.as_deref(), Some("data: no such shop"));
+    assert_eq!(bench.processor.failures.pause_reason(&bench.chunk), None);
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!(report.succeeded, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_without_a_preview_says_so() {
+    let bench = bench(posts(), &["a"], Probe::default(), 0).await;
+    bench.switch_on(&["a"]);
+    let config = config(posts());
+    let preview = preview_of(&bench, &config.jobs[0], "a", true).await;
+    assert_eq!(preview.status, PreviewStatus::NotSupported);
+    assert_eq!(
+        preview.preference.unwrap()["template_overrides"]["tone"],
+        "dry"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_previews_run_at_once_and_each_ends_in_time_or_with_the_process() {
+    let writer = Writer::default();
+    writer.hangs.store(true, Ordering::SeqCst);
+    let bench = bench(posts(), &["a"], writer, 0).await;
+    bench.switch_on(&["a"]);
+    let (config, item) = (config(posts()), ItemId::new("a").unwrap());
+    let job = &config.jobs[0];
+    let preview = || bench.processor.preview(job, &item, false);
+    let (one, two, more) = tokio::join!(preview(), preview(), preview());
+    assert!(matches!(more, Err(PreviewError::Busy)), "{more:?}");
+    for ended in [one, two] {
+        let ended = ended.unwrap();
+        let reason = ended.reason.unwrap();
+        assert_eq!(reason, "no answer within 10000 ms");
+    }
+    let stops = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bench.stop.cancel();
+    };
+    let (stopped, ()) = tokio::join!(preview(), stops);
+    assert!(
+        matches!(stopped, Err(PreviewError::Stopping)),
+        "{stopped:?}"
+    );
+}
