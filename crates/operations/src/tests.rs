@@ -17,7 +17,7 @@ use axum::{
 use futures::StreamExt;
 use punctual_application::{
     Handlers, SchedulerStatus, StatusHandle,
-    ports::{MockBatchReader, MockPurposeHandler, StoreError, StoreErrorKind},
+    ports::{MockBatchReader, MockPurposeHandler, Rendered, StoreError, StoreErrorKind},
     testing::{self, FakeConfigDatabase, FakeStore, record},
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId, PurposeId, Trigger, Zone};
@@ -110,13 +110,20 @@ pub(crate) fn operator(store: &Arc<FakeStore>) -> Operator {
     preferences.put(record("off", off));
     let mut handlers = Handlers::default();
     let purpose = PurposeId::new("post").unwrap();
-    let handler = Arc::new(MockPurposeHandler::new());
-    handlers.bind(purpose, handler, Handlers::DEFAULT_TIMEOUT);
+    let mut handler = MockPurposeHandler::new();
+    handler.expect_preview().returning(|item, _| {
+        Ok(Some(Rendered {
+            text: Some(format!("Hello {}", item.item_id)),
+            ..Rendered::default()
+        }))
+    });
+    handlers.bind(purpose, Arc::new(handler), Handlers::DEFAULT_TIMEOUT);
     let operator = Operator {
         preferences: Arc::new(preferences),
         handlers,
         ..testing::operator(store, jobs, NOW)
     };
+    let operator = testing::with_own_processor(operator, store);
     let broken = json!({"enabled": true, "frequency": "daily", "preferred_time": "nine"});
     let records = [record("ann", daily), record("bad", broken)];
     testing::schedule(&operator, &JobId::new("posts").unwrap(), &records);
@@ -248,6 +255,8 @@ async fn every_response() {
         .await;
     api.status.publish(SchedulerStatus::default());
     api.get("/health/ready").await;
+    api.post("/api/v1/jobs/posts/preview", json!({"tenant_id": "ann"}))
+        .await;
     // What is not over is sent at once, before the end.
     api.stop.cancel();
     api.get("/api/v1/events").await;
@@ -298,6 +307,8 @@ async fn every_kind_of_error() {
         ),
         ("jobs/posts/trigger", json!({"tenants": ["never"]})),
         ("jobs/posts/trigger", json!({"tenant": "ann"})),
+        ("jobs/posts/preview", json!({})),
+        ("jobs/none/preview", json!({"tenant_id": "ann"})),
         ("jobs/posts/backfill", json!({"from": "2026-02-27"})),
         (
             "jobs/posts/backfill",

@@ -22,15 +22,16 @@ pub use chrono;
 pub use punctual_application::{
     ActiveFailures, Actor, BackfillReport, BackfillRequest, Binding, DeadLetterSelection,
     DiscardReport, Explanation, Finding, FindingKind, Findings, Handlers, IdempotencyKey, JobView,
-    Jobs, Operator, OperatorError, PurposeLimits, ReplayReport, StatusHandle, SuppressReport,
-    SuppressRequest, TriggerRequest, TriggeredBatch,
+    Jobs, Operator, OperatorError, Preview, PreviewContent, PreviewRequest, PreviewStatus,
+    PurposeLimits, ReplayReport, StatusHandle, SuppressReport, SuppressRequest, TriggerRequest,
+    TriggeredBatch,
     ports::{
         BatchFilter, BatchReader, ChangePage, Clock, ConfigDatabase, ConfigDatabaseError,
-        ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, ItemSource, ItemSourceError,
-        ItemSourceErrorKind, Page, PastRun, PurposeHandler, ResultSink, RunHistory,
-        RunHistoryError, RunHistoryErrorKind, RunOutcome, SinkError, Snapshot, SnapshotPages,
-        SourceItem, StoreError, StoreErrorKind, StoredResult, Suppression, SystemClock,
-        TenantAnswers, TenantData, TenantRuns, Unreadable,
+        ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, HandlerErrorKind, ItemSource,
+        ItemSourceError, ItemSourceErrorKind, Page, PastRun, PurposeHandler, Rendered, ResultSink,
+        RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome, SinkError, Snapshot,
+        SnapshotPages, SourceItem, StoreError, StoreErrorKind, StoredResult, Suppression,
+        SystemClock, TenantAnswers, TenantData, TenantRuns, Unreadable,
     },
 };
 pub use punctual_domain::{

@@ -23,6 +23,8 @@ use tower::ServiceExt;
 
 use crate::{Access, Operations, Words, tests::operator};
 
+mod preview;
+
 /// A browser with the cookie that tells what was done.
 struct Visit {
     router: Router,

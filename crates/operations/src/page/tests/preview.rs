@@ -1,0 +1,97 @@
+//! Previews on the pages.
+
+use punctual_application::{
+    Handlers,
+    ports::{MockPurposeHandler, Rendered},
+};
+use punctual_domain::PurposeId;
+
+use super::*;
+
+/// A visit to an operator whose handler would send this. A dry run is answered.
+fn visit(rendered: Rendered) -> Visit {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    let mut handler = MockPurposeHandler::new();
+    handler.expect_preview().returning(move |_, call| {
+        let mut rendered = rendered.clone();
+        if call {
+            rendered.outcome = Some(Ok(json!("pong").into()));
+        }
+        Ok(Some(rendered))
+    });
+    let (purpose, timeout) = (PurposeId::new("post").unwrap(), Handlers::DEFAULT_TIMEOUT);
+    let mut handlers = operator.handlers.clone();
+    handlers.bind(purpose, Arc::new(handler), timeout);
+    Visit::of(testing::with_own_processor(operator, &store), store)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_is_shown_below_its_form_and_its_html_can_do_nothing() {
+    let html = "<script>window.pwned = 1</script><b onclick=\"pwned = 1\">Hello</b>";
+    let mut visit = visit(Rendered {
+        to: Some("ann@shop.example".to_owned()),
+        subject: Some("Your week".to_owned()),
+        html: Some(html.to_owned()),
+        body: Some(json!({"tone": "<i>dry</i>"})),
+        ..Rendered::default()
+    });
+    let button = "<form method=\"post\" action=\"/jobs/posts/preview\"";
+    let tenant = visit.open("/tenants/ann").await;
+    tenant.has(button);
+    assert_eq!(tenant.field("tenant_id"), "ann");
+    visit.open("/jobs/posts").await.has(button);
+    let form = visit.open("/jobs/posts/preview?tenant_id=ann").await;
+    form.has("value=\"ann\"")
+        .lacks("would be sent now. Nothing");
+
+    let shown = visit
+        .submit("/jobs/posts/preview", &[("tenant_id", " ann ")])
+        .await;
+    assert_eq!(shown.status, StatusCode::OK);
+    shown
+        .has("<div role=\"status\" id=\"preview\"><section")
+        .has("This would be sent now. Nothing was sent.")
+        .has("ann@shop.example")
+        .has("Your week")
+        .has(" sandbox srcdoc=\"")
+        .lacks("<script>window")
+        .lacks("<b onclick")
+        .lacks("<i>dry");
+    let framed = shown.quoted("srcdoc=\"");
+    assert!(
+        framed.contains("Hello") && !framed.contains('<'),
+        "{framed}"
+    );
+    visit.open("/audit-log").await.lacks("dry run");
+
+    let call = [("tenant_id", "ann"), ("call", "yes")];
+    let called = visit.submit("/jobs/posts/preview", &call).await;
+    called
+        .has("The endpoint was called for a dry run")
+        .has("<pre>pong</pre>");
+    visit.open("/audit-log").await.has("a dry run for ann");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_says_what_is_wrong_and_who_is_left_out() {
+    let mut visit = visit(Rendered::nothing_to_do("no news"));
+    let slip = visit
+        .submit("/jobs/posts/preview", &[("tenant_id", "a/b")])
+        .await;
+    assert_eq!(slip.status, StatusCode::UNPROCESSABLE_ENTITY);
+    slip.has("role=\"alert\" id=\"tenant_id-error\"")
+        .has("value=\"a/b\"");
+    for (tenant, says) in [
+        ("ann", "There would be nothing to do: no news"),
+        ("off", "preference is off"),
+        ("never", "stored no preference"),
+    ] {
+        let shown = visit
+            .submit("/jobs/posts/preview", &[("tenant_id", tenant)])
+            .await;
+        shown.has(says);
+    }
+    let none = visit.open("/jobs/none/preview").await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+}
