@@ -30,6 +30,7 @@ mod operations;
 mod outcomes;
 mod page;
 mod postgres;
+mod preview;
 mod project;
 mod reload;
 mod replicas;
