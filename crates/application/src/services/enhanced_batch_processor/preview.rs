@@ -114,7 +114,7 @@ impl PreviewStatus {
     }
 }
 
-/// Why there is no preview.
+/// Reason why a preview is not made.
 #[derive(Debug, Error)]
 pub(crate) enum PreviewError {
     /// Too many are being made.
