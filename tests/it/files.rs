@@ -447,6 +447,21 @@ fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
         (false, "/jobs/0/failure_limit", json!({"percent": 0})),
         (
             true,
+            "/jobs/0/max_concurrent_items_per_organization",
+            json!(2),
+        ),
+        (
+            false,
+            "/jobs/0/max_concurrent_items_per_organization",
+            json!(0),
+        ),
+        (
+            false,
+            "/jobs/2/max_concurrent_items_per_organization",
+            json!(2),
+        ),
+        (
+            true,
             "/jobs/0/deliver",
             json!([{"file": "out.ndjson"}, {"url": "https://crm.example/x", "per": "item"}]),
         ),

@@ -1,4 +1,4 @@
-//! Names that come from outside: tenants, feature types, jobs and purposes. One rule holds for all of
+//! Names that come from outside: tenants, organizations, feature types, jobs and purposes. One rule holds for all of
 //! them, so that a name can stand in a URL, a file, a log line or a key without being escaped.
 
 use std::{fmt, sync::Arc};
@@ -129,6 +129,10 @@ macro_rules! id {
 id!(
     /// A user of the product whose preferences we hold.
     TenantId, "tenant_id"
+);
+id!(
+    /// A customer company to which tenants belong.
+    OrganizationId, "organization_id"
 );
 id!(
     /// Whose work an item is: a tenant, a record of the job's source, or [all of its records](Self::aggregate) together.

@@ -1,6 +1,9 @@
 //! `batch_config.json`: the jobs, read strictly, every mistake reported at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use chrono::TimeDelta;
 use punctual_domain::{
@@ -100,11 +103,14 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
     let overlap = fields.optional("overlap", parse_overlap);
     let deliver = fields.nested("deliver", parse_deliver).unwrap_or_default();
     let preference_based = fields.optional("preference_based", boolean);
-    let (work, data) = if preference_based.unwrap_or(false) {
+    let (work, data, per_organization) = if preference_based.unwrap_or(false) {
         let data = fields.nested("data", parse_data);
-        (preference_work(&mut fields, kind), data)
+        let per_organization = fields.optional("max_concurrent_items_per_organization", |value| {
+            whole_number(value, 1..=100_000)
+        });
+        (preference_work(&mut fields, kind), data, per_organization)
     } else {
-        (fixed_work(&mut fields, kind, default_zone), None)
+        (fixed_work(&mut fields, kind, default_zone), None, None)
     };
     fields.deny_others();
     fields.finish(|| {
@@ -119,6 +125,8 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             failure_limit,
             expires_after,
             overlap: overlap.unwrap_or_default(),
+            max_concurrent_items_per_organization: per_organization
+                .and_then(|most| NonZeroU32::new(most as u32)),
             deliver,
             data,
             work: work?,
@@ -444,6 +452,34 @@ mod tests {
         );
         let error = job("overlap", json!("queue")).unwrap_err().to_string();
         assert!(error.contains("use one of skip, wait, allow"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_for_each_organization_is_for_jobs_that_follow_preferences() {
+        let name = "max_concurrent_items_per_organization";
+        let follows = |most: Value| {
+            let job = json!({"job_id": "a", "type": "individual", "purpose_id": "p",
+                "preference_based": true, "feature_type": "f", name: most});
+            parse_batch_config(&json!({ "jobs": [job] }), &Zone::utc())
+        };
+        for (most, expected) in [(json!(1), 1), (json!(100_000), 100_000)] {
+            let job = follows(most).unwrap().jobs.remove(0);
+            assert_eq!(
+                job.max_concurrent_items_per_organization,
+                NonZeroU32::new(expected)
+            );
+        }
+        for wrong in [json!(0), json!(100_001), json!(-1), json!(1.5), json!("5")] {
+            let error = follows(wrong).unwrap_err().to_string();
+            let expected = format!("/jobs/0/{name}: ");
+            assert!(error.contains(&expected), "{error}");
+            assert!(error.contains("from 1 to 100000"), "{error}");
+        }
+        let plain = errors(
+            json!({"jobs": [{"job_id": "a", "type": "individual", "purpose_id": "p",
+            "schedule": {"frequency": "daily"}, "source": {"file": "x.json"}, name: 5}]}),
+        );
+        assert!(plain[0].starts_with(&format!("/jobs/0/{name}: 5 is not a known field")));
     }
 
     #[test]

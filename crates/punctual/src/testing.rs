@@ -142,6 +142,7 @@ impl World {
         self.database().put(PreferenceRecord {
             updated_at: Some(self.now()),
             schedule_since: None,
+            organization: None,
             ..record(tenant, preference)
         });
     }

@@ -153,6 +153,7 @@ impl Users {
             preference: Arc::new(preference.as_object().cloned().unwrap_or_default()),
             updated_at: None,
             schedule_since: None,
+            organization: None,
         }
     }
 }

@@ -169,6 +169,7 @@ fn record(
         preference: Arc::clone(preference),
         updated_at: None,
         schedule_since: None,
+        organization: None,
     }
 }
 

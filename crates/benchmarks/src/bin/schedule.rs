@@ -230,6 +230,7 @@ fn ours(users: usize, choice: &Choice) -> anyhow::Result<Row> {
             preference: Arc::new(choice(n)),
             updated_at: Some(stored_at),
             schedule_since: None,
+            organization: None,
         })
     };
     let before = resident()?;
@@ -264,6 +265,7 @@ fn ours(users: usize, choice: &Choice) -> anyhow::Result<Row> {
             kind: ChangeKind::Upserted(Arc::new(choice(like))),
             changed_at: Some(stored_at),
             schedule_since: None,
+            organization: None,
         });
     }
     let began = Instant::now();

@@ -1,6 +1,6 @@
 //! A job: what is to run, for whom, when, and where its results go.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use chrono::TimeDelta;
 
@@ -56,6 +56,8 @@ pub struct JobConfig {
     pub expires_after: Option<TimeDelta>,
     /// What happens to an occurrence while another one of the same tenant is running.
     pub overlap: Overlap,
+    /// Items of one organization that a process runs at one time; `None`: as many as of all.
+    pub max_concurrent_items_per_organization: Option<NonZeroU32>,
     /// Where its results go, beside the store.
     pub deliver: Vec<Delivery>,
     /// Where each tenant's own data comes from, in a job that follows preferences; `None`: items have none.

@@ -2,7 +2,7 @@
 //! It keeps who falls due when; the [planner](crate::plan_mirror) decides what of it is to be run.
 //!
 //! Ten million tenants fit into half a gigabyte: a tenant is one record of 25 bytes and the id, equal parameters are kept
-//! once, and a group of tenants who fall due together is a list that goes through the records. A change moves one record
+//! once, with the organization of those who have one, and a group of tenants who fall due together is a list that goes through the records. A change moves one record
 //! from one list to another; a tick looks only at the groups that are due.
 //!
 //! [`update`] keeps it current, [`due`] is what the planner asks of it, and the private modules are the tables behind both.
@@ -22,7 +22,10 @@ mod schedules;
 mod since;
 mod tenants;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -36,6 +39,7 @@ use crate::{
     planning::{position::Position, spread::spread_minute},
     preference::{
         effective::{MergedPreference, SharedPreference},
+        organization::Membership,
         stored::Preference,
     },
     time::{slot::Slot, zone::Zone},
@@ -162,13 +166,23 @@ impl Mirror {
         Some(self.groups.slot(self.tenants.group(number)))
     }
 
+    /// The organization of a scheduled tenant; `None` inside: the tenant belongs to none.
+    #[must_use]
+    pub fn organization_of(&self, tenant: &TenantId) -> Option<Option<Arc<Membership>>> {
+        let row = self.tenants.row(self.tenants.find(tenant)?);
+        let (_, organization) = self.parameters.get(row.parameters);
+        Some(organization)
+    }
+
     /// A scheduled tenant's preference, merged with the job's defaults.
     #[must_use]
     pub fn preference_of(&self, tenant: &TenantId) -> Option<MergedPreference> {
         let row = self.tenants.row(self.tenants.find(tenant)?);
-        let stored = Preference::parse(&self.parameters.get(row.parameters)).ok()?;
+        let (fields, organization) = self.parameters.get(row.parameters);
+        let stored = Preference::parse(&fields).ok()?;
         let slot = self.groups.slot(row.link.group);
-        Some(MergedPreference::with_slot(&stored, &self.defaults, slot))
+        let merged = MergedPreference::with_slot(&stored, &self.defaults, slot);
+        Some(merged.of_organization(organization))
     }
 
     /// The preferences of several tenants, in their order. Those who have the same share one.

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::organization::Membership;
 use crate::ids::{FeatureType, TenantId};
 
 /// A tenant's stored preference for one feature, not yet checked: the mirror quarantines what is invalid.
@@ -21,6 +22,9 @@ pub struct PreferenceRecord {
     /// `None`: the server does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_since: Option<DateTime<Utc>>,
+    /// The tenant's organization, whose layer the preference contains; `None`: the tenant belongs to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<Arc<Membership>>,
 }
 
 /// One entry of the feed of changes.
@@ -36,6 +40,8 @@ pub struct Change {
     pub changed_at: Option<DateTime<Utc>>,
     /// Since when the fields that say *when* have been as they are; `None`: the server does not say.
     pub schedule_since: Option<DateTime<Utc>>,
+    /// The tenant's organization; `None`: the tenant belongs to none, or the preference is gone.
+    pub organization: Option<Arc<Membership>>,
 }
 
 /// State of a preference after a change.

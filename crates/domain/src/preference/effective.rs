@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     day::{Frequency, check_days, days_json, month_day_json, one_or_many, recurrence},
+    organization::Membership,
     overrides::merge_objects,
     stored::{Preference, check_date, check_end, check_interval, check_times, times_json},
     values::{DATES, FREQUENCIES},
@@ -24,7 +25,8 @@ use crate::{
     },
 };
 
-/// A preference with nothing missing: the tenant's choice over the job's defaults over the built-in ones.
+/// A preference with nothing missing: the tenant's choice over the organization's over the job's defaults over the built-in
+/// ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergedPreference {
     /// On or off.
@@ -35,6 +37,8 @@ pub struct MergedPreference {
     pub template_overrides: Arc<Map<String, Value>>,
     /// Fields this version does not know, passed through as they came.
     pub other: Arc<Map<String, Value>>,
+    /// The tenant's organization, and which of the stored fields came from it; `None`: the tenant belongs to none.
+    pub organization: Option<Arc<Membership>>,
 }
 
 /// A preference in effect that several items share, because they were run with the same. Its JSON is made once for all.
@@ -75,6 +79,8 @@ impl PartialEq for SharedPreference {
 pub enum Origin {
     /// The tenant chose it.
     Tenant,
+    /// The tenant's organization chose it.
+    Organization,
     /// The job's defaults.
     JobDefault,
     /// Built in, or the agent's time zone: neither the tenant nor the job chose.
@@ -175,6 +181,15 @@ impl MergedPreference {
         })
     }
 
+    /// The same preference, of a tenant who belongs to this organization; `None`: to none.
+    #[must_use]
+    pub fn of_organization(self, organization: Option<Arc<Membership>>) -> Self {
+        Self {
+            organization,
+            ..self
+        }
+    }
+
     /// The fields of a preference in effect, as JSON, and where each value came from.
     #[must_use]
     pub fn with_origins(
@@ -186,14 +201,19 @@ impl MergedPreference {
         let day_of_defaults = frequency
             .zip(defaults.preferred_day.as_ref())
             .is_some_and(|(frequency, days)| check_days(frequency, days).is_ok());
-        let origin = |stored: bool, defaults: bool| match (stored, defaults) {
+        let of_organization = |name: &str| {
+            let organization = self.organization.as_ref();
+            organization.is_some_and(|organization| organization.gave(name))
+        };
+        let origin = |name: &str, stored: bool, defaults: bool| match (stored, defaults) {
+            (true, _) if of_organization(name) => Origin::Organization,
             (true, _) => Origin::Tenant,
             (false, true) => Origin::JobDefault,
             (false, false) => Origin::BuiltIn,
         };
         let json = self.to_json();
         let field = |name: &'static str, stored: bool, defaults: bool| {
-            (name, json[name].clone(), origin(stored, defaults))
+            (name, json[name].clone(), origin(name, stored, defaults))
         };
         let mut fields = vec![
             field(
@@ -246,6 +266,7 @@ impl MergedPreference {
             slot,
             template_overrides: Arc::new(overrides),
             other: Arc::new(merge_objects(&defaults.other, &stored.other)),
+            organization: None,
         }
     }
 
@@ -420,6 +441,26 @@ mod tests {
                 "timezone \"UTC\" BuiltIn",
             ]
         );
+        // The organization gave what its membership names, as far as it is in effect.
+        let membership = json!({"id": "acme", "fields": ["frequency", "preferred_day", "pet"]});
+        let membership = serde_json::from_value(membership).unwrap();
+        let of_acme = merged.clone().of_organization(Some(Arc::new(membership)));
+        let origins: Vec<_> = of_acme
+            .with_origins(&stored, &defaults)
+            .into_iter()
+            .map(|(name, _, origin)| (name, origin))
+            .collect();
+        assert_eq!(
+            origins,
+            [
+                ("enabled", Origin::Tenant),
+                ("frequency", Origin::Organization),
+                ("preferred_day", Origin::JobDefault),
+                ("preferred_time", Origin::JobDefault),
+                ("timezone", Origin::BuiltIn),
+            ]
+        );
+        assert_eq!(of_acme.to_json(), merged.to_json());
         // A day that does not fit gives way, and is not said to be in effect.
         let monthly = parse(json!({"frequency": "monthly"}));
         let merged = MergedPreference::merge(&monthly, &defaults, &Zone::utc()).unwrap();

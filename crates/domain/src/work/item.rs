@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    ids::{FeatureType, ItemId, JobId, PurposeId},
+    ids::{FeatureType, ItemId, JobId, OrganizationId, PurposeId},
     input::words::words,
     preference::effective::{MergedPreference, SharedPreference},
     time::occurrence::Occurrence,
@@ -91,6 +91,13 @@ impl Item {
         }
     }
 
+    /// The organization that the tenant belongs to; `None`: to none, or the job follows no preferences.
+    #[must_use]
+    pub fn organization(&self) -> Option<&OrganizationId> {
+        let membership = self.preference()?.organization.as_ref()?;
+        Some(&membership.id)
+    }
+
     /// The feature of that preference.
     #[must_use]
     pub fn feature_type(&self) -> Option<&FeatureType> {
@@ -124,11 +131,13 @@ impl Item {
     }
 }
 
-/// As webhooks post it and templates see it. What it does not have is `null`: `preference`, `data` or `previous`.
+/// As webhooks post it and templates see it. What it does not have is `null`: `organization`, `preference`, `data` or
+/// `previous`.
 impl Serialize for Item {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut item = serializer.serialize_struct("Item", 11)?;
+        let mut item = serializer.serialize_struct("Item", 12)?;
         item.serialize_field("tenant_id", &self.item_id)?;
+        item.serialize_field("organization", &self.organization())?;
         item.serialize_field("job_id", &self.job_id)?;
         item.serialize_field("purpose_id", &self.purpose_id)?;
         item.serialize_field("feature_type", &self.feature_type())?;

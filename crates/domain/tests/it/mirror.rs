@@ -9,18 +9,20 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use punctual_domain::{
-    CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, MergedPreference, Mirror, Position,
-    Preference, PreferenceRecord, Reading, TenantId, Trigger, Zone, due_instants, plan_mirror,
+    CatchUp, CatchUpPolicy, Change, ChangeKind, FeatureType, Membership, MergedPreference, Mirror,
+    Position, Preference, PreferenceRecord, Reading, TenantId, Trigger, Zone, due_instants,
+    plan_mirror,
 };
 use serde_json::{Map, Value, json};
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A tenant stores one of some preferences, or none, this many seconds before it is seen.
+    /// A tenant stores one of some preferences, or none, or gets another organization, this many seconds before it is seen.
     Change {
         tenant: u8,
         preference: u8,
+        organization: u8,
         seen_after: u16,
     },
     /// Everything is read anew, without the last few changes.
@@ -31,8 +33,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (0..30_u8, 0..16_u8, prop_oneof![Just(0), 0..100_u16, 0..9000_u16])
-            .prop_map(|(tenant, preference, seen_after)| Step::Change { tenant, preference, seen_after }),
+        5 => (0..30_u8, 0..16_u8, 0..4_u8, prop_oneof![Just(0), 0..100_u16, 0..9000_u16])
+            .prop_map(|(tenant, preference, organization, seen_after)| Step::Change { tenant, preference, organization, seen_after }),
         1 => Just(Step::Read),
         4 => prop_oneof![1..120_i32, 600..40_000_i32, -7200..0_i32, Just(3 * 86_400)].prop_map(Step::Tick),
     ];
@@ -77,6 +79,16 @@ fn preference(number: u8) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
+fn membership(number: u8) -> Option<Arc<Membership>> {
+    let value = match number {
+        0 => json!({"id": "acme"}),
+        1 => json!({"id": "acme", "fields": ["frequency"]}),
+        2 => json!({"id": "umbrella", "fields": ["frequency", "timezone"]}),
+        _ => return None,
+    };
+    Some(Arc::new(serde_json::from_value(value).unwrap()))
+}
+
 fn defaults() -> Preference {
     let defaults =
         json!({"frequency": "weekly", "preferred_day": "tuesday", "template_overrides": {"b": 2}});
@@ -105,11 +117,13 @@ impl Model {
         &mut self,
         tenant: &TenantId,
         preference: &Map<String, Value>,
+        organization: Option<Arc<Membership>>,
         stored_at: DateTime<Utc>,
         reading: Reading,
     ) {
         let merged = Preference::parse(preference)
-            .and_then(|stored| MergedPreference::merge(&stored, &defaults(), &Zone::utc()));
+            .and_then(|stored| MergedPreference::merge(&stored, &defaults(), &Zone::utc()))
+            .map(|merged| merged.of_organization(organization));
         match merged {
             Ok(merged) if merged.enabled => {
                 let mut since = stored_at.min(reading.at);
@@ -200,11 +214,12 @@ proptest! {
         let mut database: BTreeMap<TenantId, PreferenceRecord> = BTreeMap::new();
         for step in steps {
             match step {
-                Step::Change { tenant: number, preference: which, seen_after } => {
+                Step::Change { tenant: number, preference: which, organization, seen_after } => {
                     let (tenant, changed_at) = (tenant(number), now - TimeDelta::seconds(seen_after.into()));
                     // The feed had been followed until a while ago.
                     let seen_until = Some(now - TimeDelta::seconds(2_000));
                     let reading = Reading { at: now, seen_until, followed_until: seen_until };
+                    let organization = membership(organization).filter(|_| which != 11);
                     let kind = if which == 11 {
                         database.remove(&tenant);
                         model.late.remove(&tenant);
@@ -214,13 +229,14 @@ proptest! {
                         let preference = Arc::new(preference(which));
                         let record = PreferenceRecord {
                             tenant_id: tenant.clone(), preference: preference.clone(), updated_at: Some(changed_at), schedule_since: None,
+                            organization: organization.clone(),
                         };
                         database.insert(tenant.clone(), record);
-                        model.set(&tenant, &preference, changed_at, reading);
+                        model.set(&tenant, &preference, organization.clone(), changed_at, reading);
                         ChangeKind::Upserted(preference)
                     };
                     let feature_type = FeatureType::new("f").unwrap();
-                    mirror.apply(&Change { tenant_id: tenant, feature_type, kind, changed_at: Some(changed_at), schedule_since: None }, reading);
+                    mirror.apply(&Change { tenant_id: tenant, feature_type, kind, changed_at: Some(changed_at), schedule_since: None, organization }, reading);
                 }
                 Step::Read => {
                     // One read is given up after its first page, and the next comes in two.
@@ -251,6 +267,7 @@ proptest! {
             prop_assert_eq!(mirror.next_due(), next.min());
             for (tenant, (merged, since)) in &model.stored {
                 prop_assert_eq!(mirror.preference_of(tenant), Some(merged.clone()));
+                prop_assert_eq!(mirror.organization_of(tenant), Some(merged.organization.clone()));
                 prop_assert_eq!(mirror.schedule_since(tenant), Some(Some(*since)));
             }
         }

@@ -57,6 +57,7 @@ fn planned_after(
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: Some(since),
         schedule_since: None,
+        organization: None,
     };
     let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
     mirror.set_planned_until(reading.at);
@@ -133,6 +134,7 @@ fn a_day_has_no_more_runs_after_an_edit_of_its_times_than_were_to_come() {
             preference: Arc::default(),
             updated_at: Some(now - TimeDelta::days(9)),
             schedule_since: None,
+            organization: None,
         };
         let mut mirror = Mirror::new(times(after), Zone::utc(), 0);
         mirror.set_planned_until(now);
@@ -175,6 +177,7 @@ fn who_chooses_another_time_after_an_edit_runs_at_that_alone() {
         preference: preference("09:00"),
         updated_at: Some(now - TimeDelta::days(9)),
         schedule_since: None,
+        organization: None,
     };
     let before = Placement {
         feature_type: None,
@@ -194,6 +197,7 @@ fn who_chooses_another_time_after_an_edit_runs_at_that_alone() {
         kind: ChangeKind::Upserted(preference("20:00")),
         changed_at: Some(now),
         schedule_since: None,
+        organization: None,
     };
     mirror.apply(&change, Reading::first(now));
     assert_eq!(plan_mirror(&mirror, CatchUp::default(), now), []);
@@ -209,6 +213,7 @@ fn a_choice_made_after_its_time_does_not_run_where_an_edit_puts_the_time_off() {
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: Some(chosen_at),
         schedule_since: None,
+        organization: None,
     };
     let placed = |spread_minutes: u32| Placement {
         feature_type: None,

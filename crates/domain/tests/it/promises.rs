@@ -134,6 +134,7 @@ impl World {
             kind: ChangeKind::Upserted(Arc::new(preference.as_object().unwrap().clone())),
             changed_at: Some(self.now - TimeDelta::seconds(seen_after.into())),
             schedule_since: None,
+            organization: None,
         };
         let reading = Reading {
             seen_until: Some(self.now - TimeDelta::seconds(90)),

@@ -441,7 +441,7 @@ proptest! {
             prop_assert_eq!(slot.instant_of(key), Some(instant), "{}", key);
             prop_assert_eq!(key.to_string().parse(), Ok(key));
         }
-        let merged = MergedPreference { enabled: true, slot: slot.clone(), template_overrides: std::sync::Arc::default(), other: std::sync::Arc::default() };
+        let merged = MergedPreference { enabled: true, slot: slot.clone(), template_overrides: std::sync::Arc::default(), other: std::sync::Arc::default(), organization: None };
         prop_assert_eq!(slot_of(&merged.to_json(), &zone), slot);
     }
 

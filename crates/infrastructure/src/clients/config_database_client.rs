@@ -301,7 +301,9 @@ impl ConfigDatabaseClient {
             once,
             ..CallOptions::default()
         };
-        let answer = self.http.get(&path, &[], call_options).await?;
+        // With what the tenant's organization gives; a server that knows none gives what is stored.
+        let effective = [("effective", "true".to_owned())];
+        let answer = self.http.get(&path, &effective, call_options).await?;
         let etag = match &answer {
             ServerAnswer::Json { etag, .. } => etag.clone(),
             ServerAnswer::Missing => return Ok(Ok(CachedPreference::default())),
@@ -435,15 +437,17 @@ impl ConfigDatabaseClient {
         self.quarantine.release(feature, &tenant_id);
         self.cache.put(feature, &tenant_id, record.clone().into());
         let schedule_since = record.as_ref().and_then(|record| record.schedule_since);
+        let (kind, organization) = match record {
+            Some(record) => (ChangeKind::Upserted(record.preference), record.organization),
+            None => (ChangeKind::Deleted, None),
+        };
         Change {
             tenant_id,
             feature_type: feature.clone(),
-            kind: match record {
-                Some(record) => ChangeKind::Upserted(record.preference),
-                None => ChangeKind::Deleted,
-            },
+            kind,
             changed_at,
             schedule_since,
+            organization,
         }
     }
 
@@ -462,6 +466,7 @@ impl ConfigDatabaseClient {
             kind: ChangeKind::Deleted,
             changed_at,
             schedule_since: None,
+            organization: None,
         }
     }
 
@@ -503,6 +508,7 @@ impl ConfigDatabaseClient {
                     news,
                     changed_at,
                     schedule_since,
+                    organization,
                 } => {
                     let record = match news {
                         PreferenceChange::Preference(preference) => Some(PreferenceRecord {
@@ -510,6 +516,7 @@ impl ConfigDatabaseClient {
                             preference,
                             updated_at: changed_at,
                             schedule_since,
+                            organization,
                         }),
                         PreferenceChange::Deleted | PreferenceChange::NotIncluded => None,
                     };

@@ -371,6 +371,7 @@ fn follow(tenants: &mut Tenants, change: &mut Change, read_at: DateTime<Utc>) {
         preference: Arc::clone(preference),
         updated_at: Some(change.changed_at.unwrap_or(read_at)),
         schedule_since: change.schedule_since,
+        organization: change.organization.clone(),
     };
     record.schedule_since = tenants.since(&record, read_at);
     change.schedule_since = record.schedule_since;

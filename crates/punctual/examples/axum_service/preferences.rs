@@ -58,6 +58,7 @@ impl Preferences {
                 .map_or(ChangeKind::Deleted, ChangeKind::Upserted),
             changed_at: Some(at),
             schedule_since: None,
+            organization: None,
         });
         stored.now.remove(&tenant_id);
         if let Some(preference) = preference {
@@ -66,6 +67,7 @@ impl Preferences {
                 preference,
                 updated_at: Some(at),
                 schedule_since: None,
+                organization: None,
             };
             stored.now.insert(tenant_id, record);
         }

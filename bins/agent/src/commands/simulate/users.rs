@@ -76,6 +76,7 @@ pub(super) fn of_file(
                     preference: Arc::new(preference),
                     updated_at: None,
                     schedule_since: None,
+                    organization: None,
                 }),
                 _ => None,
             },
@@ -173,6 +174,7 @@ pub(super) fn generated(mirror: &mut Mirror, count: usize, seed: u64) -> String 
             preference: Arc::new(preference),
             updated_at: None,
             schedule_since: None,
+            organization: None,
         })
     });
     mirror.replace(records, FIRST_READING);

@@ -15,6 +15,7 @@ fn choice(preference: Value, stored_at: &str) -> Choice {
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: Some(at(stored_at)),
         schedule_since: None,
+        organization: None,
     };
     Choice::of(
         &record,

@@ -1,14 +1,15 @@
-//! What tenants want to be different, beside when: template overrides and unknown fields, as they were stored. Kept as
-//! canonical JSON, which is both their fingerprint and a tenth of the memory; equal ones are kept once, however many
-//! tenants have them.
+//! What tenants want to be different, beside when: template overrides and unknown fields, as they were stored, and the
+//! organization they belong to. Kept as canonical JSON, which is both their fingerprint and a tenth of the memory; equal ones
+//! are kept once, however many tenants have them. The organization is an object behind the one of the fields, and nothing
+//! where there is none.
 
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, sync::Arc};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use serde_json::{Map, Value};
+use serde_json::{Deserializer, Map, Value};
 
 use super::canonical::write_fields;
-use crate::preference::when::says_when;
+use crate::preference::{organization::Membership, when::says_when};
 
 /// Parameters by number, counted: the last to give one back removes it.
 #[derive(Debug, Default)]
@@ -34,14 +35,33 @@ impl ParameterTable {
         self.by_content.len()
     }
 
-    pub(super) fn get(&self, number: u32) -> Map<String, Value> {
-        serde_json::from_slice(&self.kept[number as usize].0)
-            .expect("what was written from an object is one")
+    /// The fields, and the organization.
+    pub(super) fn get(&self, number: u32) -> (Map<String, Value>, Option<Arc<Membership>>) {
+        let mut written = Deserializer::from_slice(&self.kept[number as usize].0)
+            .into_iter::<Map<String, Value>>();
+        let mut next = || {
+            let object = written.next().transpose();
+            object.expect("what was written from an object is one")
+        };
+        let fields = next().unwrap_or_default();
+        let organization = next().map(|object| {
+            let membership = serde_json::from_value(Value::Object(object));
+            Arc::new(membership.expect("what was written from a membership is one"))
+        });
+        (fields, organization)
     }
 
-    /// Looks a preference's parameters up.
-    pub(super) fn find(&mut self, preference: &Map<String, Value>) -> Found {
+    /// Looks the parameters of a tenant's preference up.
+    pub(super) fn find(
+        &mut self,
+        preference: &Map<String, Value>,
+        organization: Option<&Membership>,
+    ) -> Found {
         write_fields(&mut self.looked_up, preference, |name| !says_when(name));
+        if let Some(organization) = organization {
+            serde_json::to_writer(&mut self.looked_up, organization)
+                .expect("JSON can be written to memory");
+        }
         let hash = self.hasher.hash_one(&*self.looked_up);
         let same = |number: &u32| *self.kept[*number as usize].0 == *self.looked_up;
         Found {
@@ -96,8 +116,39 @@ mod tests {
     fn acquire(table: &mut ParameterTable, tone: &str, time: &str) -> u32 {
         let overrides = json!({"tone": tone, "tags": ["a", {"b": 1}]});
         let preference = json!({"enabled": true, "preferred_time": time, "template_overrides": overrides, "x": 1});
-        let found = table.find(preference.as_object().unwrap());
+        let found = table.find(preference.as_object().unwrap(), None);
         table.acquire(&found)
+    }
+
+    #[test]
+    fn an_organization_is_kept_with_the_parameters_once_and_costs_nothing_where_there_is_none() {
+        let mut table = ParameterTable::default();
+        let preference = json!({"enabled": true, "template_overrides": {"tone": "dry"}, "x": "}{"});
+        let preference = preference.as_object().unwrap();
+        let membership = |id: &str| {
+            let membership = json!({"id": id, "fields": ["preferred_time"]});
+            serde_json::from_value::<Membership>(membership).unwrap()
+        };
+        let mut acquire = |organization: Option<&str>| {
+            let organization = organization.map(membership);
+            let found = table.find(preference, organization.as_ref());
+            table.acquire(&found)
+        };
+        let numbers = [None, Some("acme"), Some("umbrella"), Some("acme"), None].map(&mut acquire);
+        assert_eq!(numbers[..2], [numbers[4], numbers[3]]);
+        assert_eq!(table.len(), 3);
+        for (number, organization) in
+            numbers
+                .into_iter()
+                .zip([None, Some("acme"), Some("umbrella")])
+        {
+            let (fields, kept) = table.get(number);
+            assert_eq!((fields.len(), &fields["x"]), (2, &json!("}{")));
+            assert_eq!(kept.as_deref(), organization.map(membership).as_ref());
+        }
+        let written =
+            serde_json::to_vec(&json!({"template_overrides": {"tone": "dry"}, "x": "}{"}));
+        assert_eq!(*table.kept[numbers[0] as usize].0, *written.unwrap());
     }
 
     #[test]
@@ -106,7 +157,7 @@ mod tests {
         let dry = acquire(&mut table, "dry", "09:00");
         assert_eq!(acquire(&mut table, "dry", "10:00"), dry);
         let warm = acquire(&mut table, "warm", "09:00");
-        assert_eq!((table.len(), table.get(warm).len()), (2, 2));
+        assert_eq!((table.len(), table.get(warm).0.len()), (2, 2));
         table.release(dry);
         assert_eq!(table.len(), 2);
         table.release(dry);
@@ -116,6 +167,6 @@ mod tests {
             dry,
             "the place is used again"
         );
-        assert_eq!(table.get(warm)["template_overrides"]["tone"], "warm");
+        assert_eq!(table.get(warm).0["template_overrides"]["tone"], "warm");
     }
 }

@@ -17,6 +17,7 @@ fn record(tenant: &str, preference: Value, updated_at: &str) -> PreferenceRecord
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: Some(updated_at.parse().unwrap()),
         schedule_since: None,
+        organization: None,
     }
 }
 
@@ -27,6 +28,7 @@ fn change(tenant: &str, kind: ChangeKind) -> Change {
         kind,
         changed_at: None,
         schedule_since: None,
+        organization: None,
     }
 }
 
@@ -83,6 +85,60 @@ fn tenants_with_an_equal_slot_share_it_and_move_with_a_change() {
     );
     mirror.apply(&change("b", ChangeKind::Deleted), now);
     assert!(mirror.is_empty() && mirror.slots().is_empty());
+}
+
+fn membership(id: &str) -> Option<Arc<Membership>> {
+    let membership = json!({"id": id, "fields": ["preferred_time"]});
+    Some(Arc::new(serde_json::from_value(membership).unwrap()))
+}
+
+#[test]
+fn another_organization_is_a_change_of_how_and_makes_no_run_late() {
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let of = |organization: Option<Arc<Membership>>| PreferenceRecord {
+        organization,
+        ..record("a", daily.clone(), DAY)
+    };
+    let mut mirror = mirror(&[of(None), record("b", daily.clone(), DAY)]);
+    let read_at: DateTime<Utc> = "2026-03-02T09:10:00Z".parse().unwrap();
+    mirror.set_planned_until(read_at);
+    let reading = Reading {
+        seen_until: Some(read_at - TimeDelta::hours(1)),
+        ..Reading::first(read_at)
+    };
+    let a = TenantId::new("a").unwrap();
+    for (organization, sets) in [
+        (membership("acme"), 2),
+        (membership("umbrella"), 2),
+        (None, 1),
+    ] {
+        let moved = Change {
+            changed_at: Some(read_at),
+            organization: organization.clone(),
+            ..change("a", upserted(daily.clone()))
+        };
+        mirror.apply(&moved, reading);
+        assert_eq!(mirror.organization_of(&a), Some(organization.clone()));
+        assert_eq!(mirror.preference_of(&a).unwrap().organization, organization);
+        assert_eq!(mirror.parameter_count(), sets);
+        assert_eq!(since(&mirror, "a"), "01 00:00:00");
+        let records = [of(organization), record("b", daily.clone(), DAY)];
+        assert_eq!(
+            mirror.replace(&records, reading),
+            MirrorDifference::default()
+        );
+    }
+    // A full read that finds another organization repairs it, and counts it.
+    let records = [of(membership("acme")), record("b", daily.clone(), DAY)];
+    let changed = MirrorDifference {
+        changed: 1,
+        removed: 0,
+    };
+    assert_eq!(mirror.replace(&records, reading), changed);
+    assert_eq!(mirror.organization_of(&a), Some(membership("acme")));
+    assert_eq!(mirror.late().count(), 0);
+    let unknown = TenantId::new("c").unwrap();
+    assert_eq!(mirror.organization_of(&unknown), None);
 }
 
 #[test]
@@ -253,11 +309,13 @@ fn only_a_change_of_when_moves_the_moment_from_which_occurrences_count() {
             preference,
             updated_at: changed_at,
             schedule_since,
+            organization,
         } = record;
         let change = Change {
             kind: ChangeKind::Upserted(preference),
             changed_at,
             schedule_since,
+            organization,
             ..change(tenant_id.as_str(), ChangeKind::Deleted)
         };
         mirror.apply(&change, reading);

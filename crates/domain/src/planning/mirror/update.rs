@@ -18,6 +18,7 @@ use crate::{
     preference::{
         change::{Change, ChangeKind, PreferenceRecord},
         effective::MergedPreference,
+        organization::Membership,
         stored::Preference,
     },
     time::slot::Slot,
@@ -60,6 +61,7 @@ pub struct MirrorDifference {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Changed {
     Nothing,
+    /// Parameters, or the organization that the tenant belongs to.
     How,
     When,
 }
@@ -115,7 +117,12 @@ impl Mirror {
                 read_at: reading.at,
                 followed_until: reading.followed_until,
             };
-            let (number, mut changed) = self.set(&record.tenant_id, &record.preference, reported);
+            let (number, mut changed) = self.set(
+                &record.tenant_id,
+                &record.preference,
+                record.organization.as_deref(),
+                reported,
+            );
             if was_quarantined.is_some()
                 && was_quarantined.as_ref() == self.quarantine.get(&record.tenant_id)
             {
@@ -170,7 +177,12 @@ impl Mirror {
                     read_at: reading.at,
                     followed_until: Some(DateTime::<Utc>::MAX_UTC),
                 };
-                let (number, changed) = self.set(&change.tenant_id, preference, reported);
+                let (number, changed) = self.set(
+                    &change.tenant_id,
+                    preference,
+                    change.organization.as_deref(),
+                    reported,
+                );
                 if let Some(number) = number
                     && changed == Changed::When
                 {
@@ -209,10 +221,11 @@ impl Mirror {
         &mut self,
         tenant: &TenantId,
         preference: &Map<String, Value>,
+        organization: Option<&Membership>,
         reported: Reported,
     ) -> (Option<u32>, Changed) {
         // Parameters that somebody has have been found usable, and so have schedules that are remembered.
-        let found = self.parameters.find(preference);
+        let found = self.parameters.find(preference, organization);
         let known = self.schedules.find(preference);
         let slot = match known.filter(|_| found.number.is_some()) {
             Some(slot) => slot,

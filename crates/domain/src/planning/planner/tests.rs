@@ -29,6 +29,7 @@ fn spread_mirror_of(tenants: &[(&str, Value, &str)], spread_minutes: u32) -> Mir
             preference: Arc::new(preference.as_object().unwrap().clone()),
             updated_at: Some(at(updated_at)),
             schedule_since: None,
+            organization: None,
         })
         .collect();
     let mut mirror = Mirror::new(Preference::default(), Zone::utc(), spread_minutes);
@@ -197,6 +198,7 @@ fn a_change_stored_in_time_but_seen_after_the_tick_still_runs_once() {
         kind: ChangeKind::Upserted(Arc::new(daily().as_object().unwrap().clone())),
         changed_at: Some(at("2026-03-01T08:59:30Z")),
         schedule_since: None,
+        organization: None,
     };
     mirror.set_planned_until(at("2026-03-01T09:00:00Z"));
     mirror.apply(
@@ -230,6 +232,7 @@ fn a_change_of_long_ago_runs_nothing_from_before_it_came() {
                     kind: ChangeKind::Upserted(Arc::new(preference.as_object().unwrap().clone())),
                     changed_at: Some(at("2026-01-02T00:00:00Z")),
                     schedule_since,
+                    organization: None,
                 };
                 mirror.apply(&change, followed(seen_until, "2026-03-01T12:00:01Z"));
             }
@@ -258,6 +261,7 @@ fn a_change_of_how_in_the_middle_of_the_spread_costs_no_run() {
             kind: ChangeKind::Upserted(Arc::new(preference.as_object().unwrap().clone())),
             changed_at: Some(due_at - TimeDelta::seconds(30)),
             schedule_since: None,
+            organization: None,
         };
         let followed = Reading {
             seen_until: Some(due_at - TimeDelta::seconds(60)),
@@ -276,6 +280,7 @@ fn after_a_restart_only_preferences_stored_since_the_last_plan_count_as_late() {
         preference: Arc::new(daily().as_object().unwrap().clone()),
         updated_at: Some(at(updated_at)),
         schedule_since: None,
+        organization: None,
     };
     let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
     let records = [

@@ -3,13 +3,14 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    hash::Hash,
     sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    FeatureType, FieldError, FieldErrorKind, MAX_DEPTH, MAX_PREFERENCE_BYTES, PreferenceRecord,
-    TenantId,
+    FeatureType, FieldError, FieldErrorKind, MAX_DEPTH, MAX_PREFERENCE_BYTES, Membership,
+    PreferenceRecord, TenantId,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -26,6 +27,13 @@ const MAX_REJECTED_ENTRIES: usize = 10_000;
 const MAX_SHARED_PREFERENCES: usize = 10_000;
 /// Where the reference server puts the fields of a preference that it does not know.
 const OWN_FIELDS: &str = "own_fields";
+/// The members of a tenant in a group that are no fields of the preference.
+const BESIDE_PREFERENCE: [&str; 4] = ["tenant_id", "updated_at", "schedule_since", ORGANIZATION];
+/// Where an entry says which organization the tenant belongs to.
+const ORGANIZATION: &str = "organization";
+/// What it says there.
+const MEMBERSHIP: &str =
+    "an object such as {\"id\": \"acme\", \"fields\": [\"timezone\"]}, or null";
 
 type Object = Map<String, Value>;
 
@@ -101,6 +109,10 @@ impl<'a> Entry<'a> {
 
     fn instant(&self, name: &str) -> Result<Option<DateTime<Utc>>, FieldError> {
         self.optional(name, "an instant such as 2026-03-01T09:00:00Z, or null")
+    }
+
+    fn organization(&self) -> Result<Option<Membership>, FieldError> {
+        self.optional(ORGANIZATION, MEMBERSHIP)
     }
 
     fn tenant(&self) -> Result<TenantId, FieldError> {
@@ -232,6 +244,8 @@ pub(super) struct Groups {
     pub(super) more_rejected: usize,
     /// The preferences met lately, each once: few of many tenants' differ.
     preferences: HashSet<Arc<Object>>,
+    /// The same of the organizations.
+    organizations: HashSet<Arc<Membership>>,
     groups: usize,
     pub(super) epoch: Option<String>,
     pub(super) as_of_id: Option<u64>,
@@ -315,10 +329,10 @@ impl Groups {
         let fields = move || -> Result<_, FieldError> {
             let mut preference = shared.clone()?;
             let Some(entry) = entry else {
-                return Ok((preference, None, None));
+                return Ok((preference, None, None, None));
             };
             let entry = entry.whole()?;
-            let mut own = entry.object(&["tenant_id", "updated_at", "schedule_since"])?;
+            let mut own = entry.object(&BESIDE_PREFERENCE)?;
             if let Some(Value::Object(other)) = own.remove(OWN_FIELDS) {
                 other.into_iter().for_each(|(name, value)| {
                     preference.entry(name).or_insert(value);
@@ -329,14 +343,17 @@ impl Groups {
                 preference,
                 entry.instant("updated_at")?,
                 entry.instant("schedule_since")?,
+                entry.organization()?,
             ))
         };
         match fields() {
-            Ok((preference, updated_at, schedule_since)) => Ok(PreferenceRecord {
+            Ok((preference, updated_at, schedule_since, organization)) => Ok(PreferenceRecord {
                 tenant_id,
-                preference: self.intern(preference),
+                preference: intern(&mut self.preferences, preference),
                 updated_at,
                 schedule_since,
+                organization: organization
+                    .map(|organization| intern(&mut self.organizations, organization)),
             }),
             Err(error) => Err(RejectedEntry {
                 tenant: Some(tenant_id),
@@ -344,18 +361,19 @@ impl Groups {
             }),
         }
     }
+}
 
-    fn intern(&mut self, preference: Object) -> Arc<Object> {
-        if let Some(known) = self.preferences.get(&preference) {
-            return Arc::clone(known);
-        }
-        if self.preferences.len() >= MAX_SHARED_PREFERENCES {
-            self.preferences.clear();
-        }
-        let preference = Arc::new(preference);
-        self.preferences.insert(Arc::clone(&preference));
-        preference
+/// The value that is equal to this one and was met before, or else this one.
+fn intern<T: Eq + Hash>(met: &mut HashSet<Arc<T>>, value: T) -> Arc<T> {
+    if let Some(known) = met.get(&value) {
+        return Arc::clone(known);
     }
+    if met.len() >= MAX_SHARED_PREFERENCES {
+        met.clear();
+    }
+    let value = Arc::new(value);
+    met.insert(Arc::clone(&value));
+    value
 }
 
 /// `GET preferences/changes`.
@@ -382,6 +400,7 @@ pub(super) enum FeedEntry {
         news: PreferenceChange,
         changed_at: Option<DateTime<Utc>>,
         schedule_since: Option<DateTime<Utc>>,
+        organization: Option<Arc<Membership>>,
     },
     /// Nothing that can be read.
     Rejected(RejectedEntry),
@@ -442,11 +461,12 @@ impl RawChange {
                 .map_err(FieldError::clone)
                 .and_then(|_| PreferenceChange::read(&entry))
             {
-                Ok((news, changed_at, schedule_since)) => FeedEntry::Change {
+                Ok((news, changed_at, schedule_since, organization)) => FeedEntry::Change {
                     tenant_id,
                     news,
                     changed_at,
                     schedule_since,
+                    organization: organization.map(Arc::new),
                 },
                 Err(error) => FeedEntry::Rejected(RejectedEntry {
                     tenant: Some(tenant_id),
@@ -475,7 +495,7 @@ fn is_about_another(entry: &Entry<'_>, feature: &FeatureType) -> bool {
 type Instant = Option<DateTime<Utc>>;
 
 impl PreferenceChange {
-    fn read(entry: &Entry<'_>) -> Result<(Self, Instant, Instant), FieldError> {
+    fn read(entry: &Entry<'_>) -> Result<(Self, Instant, Instant, Option<Membership>), FieldError> {
         if let Some(problem) = &entry.problem {
             return Err(problem.clone());
         }
@@ -499,11 +519,13 @@ impl PreferenceChange {
             news,
             entry.instant("changed_at")?,
             entry.instant("schedule_since")?,
+            entry.organization()?,
         ))
     }
 }
 
-/// The preference for `feature` in `GET tenants/{tenant_id}/configs/feature_preferences`; `None` if there is none.
+/// The preference for `feature` in `GET tenants/{tenant_id}/configs/feature_preferences?effective=true`; `None` if there is
+/// none.
 ///
 /// # Errors
 /// What makes the answer as a whole unreadable. What is wrong with the tenant's preference alone is inside.
@@ -544,11 +566,17 @@ pub(super) fn tenant_config(
             "an object with an instant for each feature",
         )?;
         let since = since.and_then(|mut since| since.remove(feature.as_str()));
+        let organization: Option<BTreeMap<String, Option<Membership>>> = config.optional(
+            ORGANIZATION,
+            "an object with the tenant's organization for each feature, or null",
+        )?;
+        let organization = organization.and_then(|mut of| of.remove(feature.as_str())?);
         Ok(Some(PreferenceRecord {
             tenant_id: tenant.clone(),
             preference: Arc::new(preference),
             updated_at: config.instant("updated_at")?,
             schedule_since: since.and_then(|since| serde_json::from_value(since).ok()),
+            organization: organization.map(Arc::new),
         }))
     };
     Ok(record().map_err(|error| RejectedEntry {

@@ -223,6 +223,7 @@ impl Journal {
                     preference: preference.clone(),
                     updated_at: change.changed_at,
                     schedule_since: change.schedule_since,
+                    organization: change.organization.clone(),
                 }),
             })?;
         }

@@ -24,6 +24,7 @@ fn record(tenant: &str, tone: &str) -> PreferenceRecord {
         preference: Arc::new(preference.as_object().unwrap().clone()),
         updated_at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
         schedule_since: None,
+        organization: None,
     }
 }
 
@@ -99,6 +100,7 @@ fn changed(tenant: &str, preference: Option<Value>, changed_at: &str) -> Change 
         }),
         changed_at: Some(changed_at.parse().unwrap()),
         schedule_since: None,
+        organization: None,
     }
 }
 
@@ -140,6 +142,7 @@ async fn an_agent_that_starts_while_the_server_is_down_goes_on_with_what_was_kno
             kind,
             changed_at: Some("2026-03-01T08:00:00Z".parse().unwrap()),
             schedule_since: None,
+            organization: None,
         };
         let bold = record("t001", "bold").preference;
         Ok(ChangePage {
@@ -411,6 +414,7 @@ async fn a_schedule_that_stays_the_same_keeps_its_time_also_over_restarts() {
             preference: Arc::new(preference(time, tone).as_object().unwrap().clone()),
             updated_at: updated_at.map(|at| at.parse().unwrap()),
             schedule_since: None,
+            organization: None,
         };
         Ok(Snapshot {
             records: vec![record],
@@ -483,6 +487,56 @@ async fn a_schedule_that_stays_the_same_keeps_its_time_also_over_restarts() {
         "1970-01-01T00:00:00+00:00",
         "still long ago"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_organization_of_a_tenant_is_known_after_a_restart() {
+    let membership = |id: &str| {
+        let membership = json!({"id": id, "fields": ["frequency"]});
+        Some(Arc::new(serde_json::from_value(membership).unwrap()))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = snapshot(4);
+    for record in &mut said.records[..3] {
+        record.organization = membership("acme");
+    }
+    let stored = said.records[1].preference.as_ref().clone();
+    let change = |tenant: &str, organization| Change {
+        organization,
+        ..changed(tenant, Some(json!(stored)), "2026-03-01T08:00:00Z")
+    };
+    let ids: Vec<TenantId> = said
+        .records
+        .iter()
+        .map(|one| one.tenant_id.clone())
+        .collect();
+    let pages = vec![vec![
+        change(ids[1].as_str(), membership("umbrella")),
+        change(ids[2].as_str(), None),
+    ]];
+    let known = around(
+        then_changes(answering(vec![Ok(said)]), pages),
+        &folder,
+        "server",
+    );
+    let expected = [membership("acme"), membership("umbrella"), None, None];
+    assert_eq!(
+        whole(&known).await.unwrap().records[0].organization,
+        expected[0]
+    );
+    assert_eq!(next_changes(&known).await[0].organization, expected[1]);
+    drop(known);
+    let restarted = around(answering(vec![Err(down())]), &folder, "server");
+    let restored = whole(&restarted).await.unwrap().records;
+    let restored: HashMap<TenantId, PreferenceRecord> = restored
+        .into_iter()
+        .map(|record| (record.tenant_id.clone(), record))
+        .collect();
+    let single = restarted.preferences(&feature(), &ids).await.unwrap();
+    for records in [&restored, &single] {
+        let found = ids.iter().map(|id| records[id].organization.clone());
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,7 @@ impl Scripted {
             preference: Arc::new(preference.as_object().unwrap().clone()),
             updated_at: Some(updated_at.parse().unwrap()),
             schedule_since: None,
+            organization: None,
         });
     }
 
@@ -82,6 +83,7 @@ impl Scripted {
             kind,
             changed_at: Some(changed_at.parse().unwrap()),
             schedule_since: None,
+            organization: None,
         }));
     }
 

@@ -30,6 +30,7 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
         Just("\"preference\"".to_owned()),
         Just("\"tenants\"".to_owned()),
         Just("\"own_fields\"".to_owned()),
+        Just("\"organization\"".to_owned()),
         "\"[^\"\\\\]{0,5}\"",
         Just(String::new()),
     ];
@@ -152,4 +153,109 @@ fn fields_of_a_tenants_own_are_read_beside_and_under_a_roof() {
         json!({"enabled": true, "frequency": "daily", "color": "red", "tenant_id": "victim", "updated_at": 5})
     );
     assert_eq!((b.tenant_id.as_str(), b.updated_at), ("b", None));
+}
+
+/// The organization of a record, its id and the names of its fields.
+fn shown(organization: Option<&Membership>) -> Option<(&str, Vec<&str>)> {
+    let organization = organization?;
+    let fields = organization.fields.iter().map(String::as_str).collect();
+    Some((organization.id.as_str(), fields))
+}
+
+#[test]
+fn groups_say_which_organization_a_tenant_belongs_to() {
+    let acme = json!({"id": "acme", "fields": ["timezone", "a later field"], "name": "Acme Inc."});
+    let page = json!({"groups": [{"frequency": "daily", "tenants": [
+        {"tenant_id": "a", "organization": acme},
+        {"tenant_id": "b", "organization": acme, "own_fields": {"organization": "mine"}},
+        {"tenant_id": "c", "organization": {"id": "umbrella"}},
+        {"tenant_id": "d", "organization": null},
+        "e",
+        {"tenant_id": "text", "organization": "acme"},
+        {"tenant_id": "list", "organization": ["acme"]},
+        {"tenant_id": "id", "organization": {"id": "a b"}},
+        {"tenant_id": "none", "organization": {"fields": []}},
+        {"tenant_id": "fields", "organization": {"id": "acme", "fields": "timezone"}}
+    ]}]})
+    .to_string();
+    let mut groups = Groups::default();
+    groups.add(GroupsPage::read(page.as_bytes()).unwrap());
+    let records = groups.records.as_slice();
+    let organizations: Vec<_> = records
+        .iter()
+        .map(|record| shown(record.organization.as_deref()))
+        .collect();
+    let acme = Some(("acme", vec!["timezone", "a later field"]));
+    let umbrella = Some(("umbrella", vec![]));
+    assert_eq!(organizations, [acme.clone(), acme, umbrella, None, None]);
+    let shared = |at: usize| records[at].organization.as_ref().unwrap();
+    assert!(Arc::ptr_eq(shared(0), shared(1)), "equal ones are one");
+    assert_eq!(records[0].preference.get("organization"), None);
+    assert_eq!(records[1].preference["organization"], "mine");
+    let rejected: Vec<_> = groups
+        .rejected
+        .iter()
+        .map(|entry| {
+            (
+                entry.tenant.as_ref().unwrap().as_str(),
+                &*entry.error.pointer,
+            )
+        })
+        .collect();
+    let expected = ["text", "list", "id", "none", "fields"];
+    let pointers = (5..10).map(|at| format!("/groups/0/tenants/{at}/organization"));
+    let pointers: Vec<String> = pointers.collect();
+    let expected = expected
+        .into_iter()
+        .zip(pointers.iter().map(String::as_str));
+    assert_eq!(rejected, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn changes_and_single_tenants_say_which_organization_it_is() {
+    let page = json!({"changes": [
+        {"id": 1, "tenant_id": "a", "preference": {"enabled": true}, "organization": {"id": "acme", "fields": ["enabled"]}},
+        {"id": 2, "tenant_id": "b", "preference": {"enabled": true}},
+        {"id": 3, "tenant_id": "c", "preference": {"enabled": true}, "organization": {"id": ""}},
+        {"id": 4, "tenant_id": "d", "change": "deleted", "organization": null}
+    ]})
+    .to_string();
+    let page = Changes::read(page.as_bytes(), &feature()).unwrap();
+    let seen: Vec<_> = page
+        .changes
+        .iter()
+        .map(|change| match &change.what {
+            FeedEntry::Change { organization, .. } => Ok(shown(organization.as_deref())),
+            FeedEntry::Rejected(entry) => Err(entry.error.pointer.as_str()),
+            FeedEntry::Other => panic!("another feature"),
+        })
+        .collect();
+    let expected = [
+        Ok(Some(("acme", vec!["enabled"]))),
+        Ok(None),
+        Err("/changes/2/organization"),
+        Ok(None),
+    ];
+    assert_eq!(seen, expected);
+
+    let config = |organization: Value| {
+        let config =
+            json!({"config_value": {"posts": {"enabled": true}}, "organization": organization});
+        let tenant = TenantId::new("a").unwrap();
+        tenant_config(config.to_string().as_bytes(), &feature(), &tenant).unwrap()
+    };
+    for (organization, expected) in [
+        (
+            json!({"posts": {"id": "acme"}, "other": {"id": "umbrella"}}),
+            Some(("acme", vec![])),
+        ),
+        (json!({"other": {"id": "umbrella"}}), None),
+        (json!({"posts": null}), None),
+        (Value::Null, None),
+    ] {
+        let record = config(organization).unwrap().unwrap();
+        assert_eq!(shown(record.organization.as_deref()), expected);
+    }
+    let error = config(json!("acme")).unwrap_err().error;
+    assert_eq!(error.pointer, "/organization");
 }
