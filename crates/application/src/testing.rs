@@ -15,4 +15,4 @@ pub use fakes::{
 };
 pub use manual_clock::ManualClock;
 pub use operator::{operator, schedule, with_own_processor};
-pub use samples::{item, item_preferring, record};
+pub use samples::{item, item_of, item_preferring, membership, record};

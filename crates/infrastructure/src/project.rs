@@ -156,9 +156,9 @@ fn without_frequency(defaults: &Preference, pointer: &str) -> Option<FieldError>
     })
 }
 
-/// Defaults that templates do not see by their names: these stand for the item's data and its last run.
+/// Defaults that templates do not see by their names: these stand for the item's data, its organization and its last run.
 fn hidden_overrides(defaults: &Preference, pointer: &str) -> Vec<FieldError> {
-    let hidden = ["data", "previous"]
+    let hidden = ["data", "organization", "previous"]
         .into_iter()
         .filter(|name| defaults.template_overrides.contains_key(*name));
     let warning = |name: &str| {

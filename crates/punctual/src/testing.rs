@@ -35,8 +35,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 pub use punctual_application::testing::{
-    FakeConfigDatabase, FakeItemSource, FakeSink, FakeStore, ManualClock, contract, item,
-    item_preferring, record,
+    FakeConfigDatabase, FakeItemSource, FakeSink, FakeStore, ManualClock, contract, item, item_of,
+    item_preferring, membership, record,
 };
 use punctual_application::{
     EnhancedBatchProcessor, Operator,

@@ -26,6 +26,10 @@ pub(crate) async fn explain(settings: &Settings, options: ExplainOptions) -> Res
         let words = visible(&explained.explanation);
         let mut view = View::default().prose(format!("{tenant} in {job}: {words}"));
         for (name, value) in [
+            (
+                "organization",
+                explained.organization.as_ref().map(ToString::to_string),
+            ),
             ("slot", explained.slot.clone()),
             (
                 "occurrence",
@@ -34,7 +38,7 @@ pub(crate) async fn explain(settings: &Settings, options: ExplainOptions) -> Res
             ("batch", explained.batch_id.map(|id| id.to_string())),
         ] {
             if let Some(value) = value {
-                view = view.line(format!("  {name:<11}{value}"));
+                view = view.line(format!("  {name:<13}{value}"));
             }
         }
         view

@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use punctual_application::ports::{Clock, ConfigDatabase, SystemClock};
 use punctual_domain::{
     FeatureType, FieldErrors, JobConfig, JobDefaults, MergedPreference, Preference, TenantId, Work,
-    Zone,
+    Zone, visible,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -108,12 +108,13 @@ async fn of_tenant(
     });
     let stored = Preference::parse(&record.preference).map_err(Failure::bad_input)?;
     let merged = job.effective(&stored).map_err(Failure::bad_input)?;
-    Ok((merged, job))
+    Ok((merged.of_organization(record.organization.clone()), job))
 }
 
 fn show(merged: &MergedPreference, occurrences: &[DateTime<Utc>], options: &PreviewOptions) {
     let instants: Vec<String> = occurrences.iter().map(rfc3339).collect();
-    let document = json!({ "slot": merged.slot.to_string(), "preference": merged.to_json(), "occurrences": instants });
+    let document = json!({ "slot": merged.slot.to_string(), "preference": merged.to_json(),
+        "organization": merged.organization, "occurrences": instants });
     show_as(options.json, &document, |_| {
         let zone = &merged.slot.zone;
         let mut table = Table::new(["local", "UTC", "occurrence"]);
@@ -124,7 +125,15 @@ fn show(merged: &MergedPreference, occurrences: &[DateTime<Utc>], options: &Prev
             let occurrence = merged.slot.occurrence_key(*instant);
             table.row([cell(local), cell(utc), cell(occurrence)]);
         }
-        let view = View::default().line(&merged.slot).table(&table);
+        let mut view = View::default().line(&merged.slot);
+        if let Some(organization) = &merged.organization {
+            let fields = match organization.fields.as_slice() {
+                [] => "nothing".to_owned(),
+                fields => visible(&fields.join(", ")).into_owned(),
+            };
+            view = view.line(format!("from organization {}: {fields}", organization.id));
+        }
+        let view = view.table(&table);
         if merged.enabled {
             view
         } else {

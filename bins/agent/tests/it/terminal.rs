@@ -577,21 +577,21 @@ async fn init_writes_a_job_that_runs_and_overwrites_nothing() {
 fn check_warns_of_defaults_that_templates_do_not_see_by_their_names() {
     let purpose = json!({"handler": "template", "template": "t.j2"});
     let defaults = json!({"frequency": "daily",
-        "template_overrides": {"data": "x", "previous": 1, "tone": "dry"}});
+        "template_overrides": {"data": "x", "organization": "y", "previous": 1, "tone": "dry"}});
     let project = Project::new(purpose, json!({ "default_preferences": defaults }));
     project.write("templates/t.j2", "{{ tone }}");
     let mut check = project.command();
     let output = check.arg("check").output().unwrap();
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{shown}");
-    for name in ["data", "previous"] {
+    for name in ["data", "organization", "previous"] {
         let expected = format!(
             "/jobs/0/default_preferences/template_overrides/{name}: is hidden in templates, where `{name}` is that of the item"
         );
         assert!(shown.contains(&expected), "{shown}");
     }
     assert!(
-        shown.ends_with("1 jobs, no mistakes, 2 warnings\n"),
+        shown.ends_with("1 jobs, no mistakes, 3 warnings\n"),
         "{shown}"
     );
 }

@@ -4,6 +4,7 @@
 
 mod data;
 mod failures;
+mod organizations;
 mod overlap;
 mod prepare;
 mod preview;
@@ -16,7 +17,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use punctual_domain::{
     Chunk, DataConfig, FailureLimit, Item, ItemId, ItemResult, ItemStatus, JobConfig, JobId,
     JobKind, Outcome, Overlap, Priority, SkipReason, Zone,
@@ -29,6 +30,7 @@ pub(crate) use self::preview::PreviewError;
 use self::{
     data::{ChunkData, DataFetcher},
     failures::BatchFailures,
+    organizations::{NotBegun, Turn, Turns},
     overlap::{RunningGuard, RunningItems},
     prepare::Prepared,
 };
@@ -79,6 +81,7 @@ pub struct EnhancedBatchProcessor {
     default_zone: Zone,
     retry: RetryPolicy,
     permits: Permits,
+    organizations: Turns,
     max_concurrent_items: usize,
     failures: BatchFailures,
     running: RunningItems,
@@ -146,6 +149,7 @@ impl EnhancedBatchProcessor {
             default_zone,
             retry: limits.retry,
             permits: Permits::new(max_concurrent_items),
+            organizations: Turns::default(),
             max_concurrent_items,
             failures: BatchFailures::default(),
             running: RunningItems::default(),
@@ -272,9 +276,18 @@ impl EnhancedBatchProcessor {
         if run.isolated {
             return self.run_isolated(&run, prepared).await;
         }
-        let results = stream::iter(prepared)
-            .take_while(|_| std::future::ready(self.may_begin(&run)))
-            .map(|prepared| self.run_to_outcome(&run, prepared))
+        let most = job.and_then(|job| job.max_concurrent_items_per_organization);
+        let items = self.organizations.items(&chunk.job_id, most, prepared);
+        let results = self
+            .turns(&run, items)
+            .map(|(prepared, turn)| {
+                let outcome = self.run_to_outcome(&run, prepared);
+                async move {
+                    let result = outcome.await;
+                    drop(turn);
+                    result
+                }
+            })
             .buffer_unordered(self.max_concurrent_items)
             .flat_map(|result| stream::iter(run.distributed(result)));
         let report = self.base.commit_all(chunk, claimed, results).await?;
@@ -282,6 +295,18 @@ impl EnhancedBatchProcessor {
             Some(reason) if !claimed.is_cancelled() => Err(ProcessError::Failing(reason)),
             _ => Ok(report),
         }
+    }
+
+    /// The items of a chunk as they may begin, each with its organization's turn.
+    fn turns(
+        &self,
+        run: &ChunkRun<'_>,
+        items: NotBegun,
+    ) -> impl Stream<Item = (Prepared, Option<Turn>)> {
+        stream::unfold(items, move |mut items| async move {
+            let next = self.unless_stopping(items.next()).await??;
+            self.may_begin(run).then_some((next, items))
+        })
     }
 
     fn may_begin(&self, run: &ChunkRun<'_>) -> bool {

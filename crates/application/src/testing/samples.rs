@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use punctual_domain::{
-    FeatureType, Item, ItemId, ItemInput, JobId, KeyForm, MergedPreference, Preference,
-    PreferenceRecord, PurposeId, TenantId, Zone,
+    FeatureType, Item, ItemId, ItemInput, JobId, KeyForm, Membership, MergedPreference,
+    OrganizationId, Preference, PreferenceRecord, PurposeId, TenantId, Zone,
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -37,19 +37,43 @@ pub fn item(id: &str) -> Item {
 /// If `tenant` cannot be an id, or `preference` is not a preference.
 #[must_use]
 pub fn item_preferring(tenant: &str, preference: Value) -> Item {
+    item_of(None, tenant, preference)
+}
+
+/// The same for a tenant of an organization.
+///
+/// # Panics
+/// If `organization` or `tenant` cannot be an id, or `preference` is not a preference.
+#[must_use]
+pub fn item_of(organization: Option<&str>, tenant: &str, preference: Value) -> Item {
     let mut stored = Map::from_iter([("frequency".to_owned(), json!("daily"))]);
     stored.extend(fields(preference));
     let works = "a test gives a preference without mistakes";
     let stored = Preference::parse(&stored).expect(works);
     let effective = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+    let effective = effective.expect(works);
     let input = ItemInput::Preference {
         feature_type: FeatureType::new("feature").expect("valid"),
-        effective: effective.expect(works).into(),
+        effective: effective
+            .of_organization(organization.map(membership))
+            .into(),
     };
     Item {
         input,
         ..item(tenant)
     }
+}
+
+/// Of a tenant of this organization, whose layer gave nothing.
+///
+/// # Panics
+/// If `organization` cannot be an id.
+#[must_use]
+pub fn membership(organization: &str) -> Arc<Membership> {
+    Arc::new(Membership {
+        id: OrganizationId::new(organization).expect("a test gives an id"),
+        fields: Vec::new(),
+    })
 }
 
 fn fields(preference: Value) -> Map<String, Value> {
@@ -71,5 +95,6 @@ pub fn record(tenant: &str, preference: Value) -> PreferenceRecord {
         preference: Arc::new(fields(preference)),
         updated_at: Some(since),
         schedule_since: Some(since),
+        organization: None,
     }
 }

@@ -91,7 +91,7 @@ struct PreviewField {
     /// Its value.
     #[schema(value_type = Value)]
     value: Value,
-    /// Where it comes from: `tenant`, `job_default`, or `built_in`.
+    /// Where it comes from: `tenant`, `organization`, `job_default`, or `built_in`.
     origin: &'static str,
 }
 
@@ -124,6 +124,7 @@ impl JobPreview {
             value,
             origin: match origin {
                 Origin::Tenant => "tenant",
+                Origin::Organization => "organization",
                 Origin::JobDefault => "job_default",
                 Origin::BuiltIn => "built_in",
             },

@@ -69,6 +69,7 @@ impl FeedEntry {
             },
             changed_at: Some(self.changed_at),
             schedule_since: self.schedule_since,
+            organization: None,
         })
     }
 }

@@ -295,6 +295,7 @@ fn record(row: &AnyRow) -> Result<Option<PreferenceRecord>, StoreError> {
         preference: Arc::new(readable(row.try_get(1)?)?),
         updated_at: Some(instant(row.try_get(2)?)?),
         schedule_since: Some(instant(row.try_get(3)?)?),
+        organization: None,
     }))
 }
 

@@ -181,7 +181,53 @@ words!(KeyForm, "key form", Colons = "colons", Slashes = "slashes",);
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::{
+        preference::{organization::Membership, stored::Preference},
+        time::zone::Zone,
+    };
+
+    #[test]
+    fn an_item_says_its_organization_which_is_no_part_of_its_key() {
+        let stored = json!({"enabled": true, "frequency": "daily"});
+        let stored = Preference::parse(stored.as_object().unwrap()).unwrap();
+        let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+        let merged = merged.unwrap();
+        let item = |input| Item {
+            item_id: ItemId::new("ann").unwrap(),
+            job_id: JobId::new("news").unwrap(),
+            purpose_id: PurposeId::new("write").unwrap(),
+            batch_id: Uuid::nil(),
+            occurrence: "2026-03-02".parse().unwrap(),
+            scheduled_at: "2026-03-02T09:00:00Z".parse().unwrap(),
+            input,
+            fetched: None,
+            previous: None,
+            attempt: 1,
+            key_form: KeyForm::Slashes,
+        };
+        let preferring = |organization: Option<&str>| {
+            let organization = organization.map(|id| {
+                Arc::new(Membership {
+                    id: OrganizationId::new(id).unwrap(),
+                    fields: vec!["frequency".to_owned()],
+                })
+            });
+            item(ItemInput::Preference {
+                feature_type: FeatureType::new("posts").unwrap(),
+                effective: merged.clone().of_organization(organization).into(),
+            })
+        };
+        let (of_acme, alone) = (preferring(Some("acme")), preferring(None));
+        assert_eq!(json!(of_acme)["organization"], "acme");
+        assert_eq!(json!(alone)["organization"], Value::Null);
+        assert_eq!(json!(of_acme)["preference"], json!(alone)["preference"]);
+        assert_eq!(of_acme.idempotency_key(), alone.idempotency_key());
+        let record = json!(item(ItemInput::Record(json!({"organization": "umbrella"}))));
+        assert_eq!(record["organization"], Value::Null);
+    }
 
     #[test]
     fn no_two_runs_share_a_key_whatever_characters_ids_have() {

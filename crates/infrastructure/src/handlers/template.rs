@@ -252,7 +252,7 @@ fn rendered(
     let name = &source.name;
     let own = context! {
         item => Serde(item), overrides => Serde(overrides), data => Serde(&item["data"]),
-        previous => Serde(&item["previous"]),
+        previous => Serde(&item["previous"]), organization => Serde(&item["organization"]),
     };
     // The last of two equal names counts, so no override can hide the item or what is in it.
     let values = merge_maps([minijinja::Value::from(Serde(overrides)), own]);
@@ -355,7 +355,7 @@ impl TemplateHandler {
 
 impl TemplateHandler {
     /// The rendered text. A template sees the tenant's overrides by name, as `overrides`, and the item as `item`, of which
-    /// `data` and `previous` are seen by name too.
+    /// `data`, `previous` and `organization` are seen by name too.
     pub(super) async fn render(&self, item: &Item) -> Result<String, HandlerError> {
         self.render_values(item.into()).await
     }
@@ -482,6 +482,20 @@ mod tests {
             (first, "the first none"),
             (again, "since 2026-02-28, 2026-02-28T09:00:02Z 2026-02-28"),
         ] {
+            assert_eq!(handler.render(&item).await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_organization_is_seen_where_there_is_one_and_no_override_hides_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = "{% if organization %}of {{ organization }}{% else %}alone{% endif %} {{ item.organization }}";
+        std::fs::write(folder.path().join("t.j2"), template).unwrap();
+        let templates = Templates::in_folder(folder.path());
+        let handler = TemplateHandler::new(&templates, "t.j2").unwrap();
+        let overrides = json!({ "template_overrides": {"organization": "an override"} });
+        for (organization, expected) in [(None, "alone none"), (Some("acme"), "of acme acme")] {
+            let item = testing::item_of(organization, "user123", overrides.clone());
             assert_eq!(handler.render(&item).await.unwrap(), expected);
         }
     }

@@ -10,7 +10,7 @@ use punctual_application::{
     EffectivePreference, OperatorError,
     ports::{StoredResult, TenantRuns},
 };
-use punctual_domain::{JobConfig, Origin, TenantId, Work, Zone};
+use punctual_domain::{JobConfig, OrganizationId, Origin, TenantId, Work, Zone};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ struct TenantPage {
 }
 
 /// A field of a preference, its value, and where that came from.
-type Field = (&'static str, String, &'static str);
+type Field = (&'static str, String, String);
 
 /// Preference and runs of a tenant in one job.
 struct TenantJob {
@@ -143,9 +143,15 @@ impl TenantJob {
             .operator
             .effective_preference(job, tenant, MAX_NEXT_RUNS);
         let (fields, next) = effective.await.map_or_else(Default::default, |effective| {
-            let EffectivePreference { fields, zone, next } = effective;
+            let EffectivePreference {
+                fields,
+                organization,
+                zone,
+                next,
+            } = effective;
+            let from = |origin| words(origin, organization.as_ref());
             let fields = fields.into_iter();
-            let fields = fields.map(|(name, value, origin)| (name, plain(&value), words(origin)));
+            let fields = fields.map(|(name, value, origin)| (name, plain(&value), from(origin)));
             let next = next.into_iter().map(|at| run(&zone, at));
             (fields.collect(), next.collect())
         });
@@ -167,12 +173,19 @@ fn run(zone: &Zone, at: DateTime<Utc>) -> String {
     format!("{local} in {zone} ({})", utc(&at))
 }
 
-fn words(origin: Origin) -> &'static str {
-    match origin {
+fn words(origin: Origin, organization: Option<&OrganizationId>) -> String {
+    let words = match origin {
         Origin::Tenant => "the tenant",
+        Origin::Organization => {
+            return organization.map_or_else(
+                || "the organization".to_owned(),
+                |id| format!("organization {id}"),
+            );
+        }
         Origin::JobDefault => "the job's default",
         Origin::BuiltIn => "built in",
-    }
+    };
+    words.to_owned()
 }
 
 fn plain(value: &Value) -> String {

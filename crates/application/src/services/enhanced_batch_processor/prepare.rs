@@ -176,7 +176,8 @@ impl EnhancedBatchProcessor {
             || matches!(chunk.trigger, Trigger::Backfill | Trigger::Replay);
         let merged = match record {
             Some(record) => Preference::parse(&record.preference)
-                .and_then(|stored| MergedPreference::merge(&stored, defaults, &self.default_zone)),
+                .and_then(|stored| MergedPreference::merge(&stored, defaults, &self.default_zone))
+                .map(|merged| merged.of_organization(record.organization.clone())),
             None if asked_for && chunk.allow_unknown => {
                 MergedPreference::of_defaults(defaults, &self.default_zone)
             }

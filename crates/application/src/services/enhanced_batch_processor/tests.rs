@@ -28,6 +28,7 @@ use crate::{
 
 mod data;
 mod preview;
+mod organizations;
 
 fn config(job: Value) -> Arc<BatchConfig> {
     Arc::new(punctual_project::parse_batch_config(&json!({ "jobs": [job] }), &Zone::utc()).unwrap())

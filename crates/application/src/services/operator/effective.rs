@@ -1,7 +1,9 @@
 //! What is in effect for a tenant, and where it comes from.
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{JobConfig, JobDefaults, Origin, Preference, TenantId, Work, Zone};
+use punctual_domain::{
+    JobConfig, JobDefaults, OrganizationId, Origin, Preference, TenantId, Work, Zone,
+};
 use serde_json::Value;
 
 use super::Operator;
@@ -11,6 +13,8 @@ use super::Operator;
 pub struct EffectivePreference {
     /// Its fields as JSON, and where each value comes from.
     pub fields: Vec<(&'static str, Value, Origin)>,
+    /// The organization that the tenant belongs to.
+    pub organization: Option<OrganizationId>,
     /// The tenant's time zone.
     pub zone: Zone,
     /// When the tenant falls due next; empty while the preference is off.
@@ -32,8 +36,10 @@ impl Operator {
         let job = JobDefaults::of(job, &self.zone)?;
         let one = std::slice::from_ref(tenant_id);
         let stored = self.preferences.preferences(feature_type, one).await.ok()?;
-        let stored = Preference::parse(&stored.get(tenant_id)?.preference).ok()?;
+        let record = stored.get(tenant_id)?;
+        let stored = Preference::parse(&record.preference).ok()?;
         let merged = job.effective(&stored).ok()?;
+        let merged = merged.of_organization(record.organization.clone());
         let next = if merged.enabled {
             let next = job.runs(&merged, tenant_id, self.clock.now());
             next.take(runs).map(|run| run.at).collect()
@@ -42,6 +48,7 @@ impl Operator {
         };
         Some(EffectivePreference {
             fields: merged.with_origins(&stored, &job.defaults),
+            organization: record.organization.as_ref().map(|of| of.id.clone()),
             zone: merged.slot.zone,
             next,
         })

@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
     BatchStatus, Choice, Facts, FeatureType, ItemStatus, JobConfig, JobId, Occasion, Occurrence,
-    Position, Preference, TenantId, Verdict, Work, explain,
+    OrganizationId, Position, Preference, TenantId, Verdict, Work, explain,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,6 +29,8 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// The tenant.
     pub tenant_id: TenantId,
+    /// The organization that the tenant belongs to; `None`: to none, or it is not known.
+    pub organization: Option<OrganizationId>,
     /// The job.
     pub job_id: JobId,
     /// The schedule that the tenant has chosen, in words; `None`: none that can be used.
@@ -117,6 +119,7 @@ impl Operator {
         });
         Ok(Explanation {
             tenant_id: tenant_id.clone(),
+            organization: self.organization(&job, known, tenant_id).await,
             job_id: job_id.clone(),
             slot,
             occurrence: occasion.map(|occasion| occasion.occurrence),
@@ -168,6 +171,28 @@ impl Operator {
                     .await
             }
         }
+    }
+
+    /// The organization that a tenant belongs to, as the scheduler knows it, else as it is stored.
+    async fn organization(
+        &self,
+        job: &JobConfig,
+        known: Option<&JobStatus>,
+        tenant: &TenantId,
+    ) -> Option<OrganizationId> {
+        let Work::Preferences { feature_type, .. } = &job.work else {
+            return None;
+        };
+        let in_mirror = known?.mirror.read(|mirror| mirror.organization_of(tenant));
+        let membership = match in_mirror {
+            Some(membership) => membership?,
+            None => {
+                let one = std::slice::from_ref(tenant);
+                let stored = self.preferences.preferences(feature_type, one).await.ok()?;
+                stored.get(tenant)?.organization.clone()?
+            }
+        };
+        Some(membership.id.clone())
     }
 
     /// What is stored of a tenant who is not scheduled.

@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use punctual_domain::{
-    DeadLetterState, FeatureType, Firing, ItemStatus, Origin, PurposeId, StoredPosition, TenantId,
-    Verdict,
+    DeadLetterState, FeatureType, Firing, ItemStatus, Origin, PreferenceRecord, PurposeId,
+    StoredPosition, TenantId, Verdict,
 };
 use serde_json::json;
 
@@ -372,6 +372,56 @@ async fn an_effective_preference_says_where_it_comes_from_and_when_it_runs() {
     assert_eq!(on.next, next);
     assert!(effective("off").await.unwrap().next.is_empty());
     assert_eq!(effective("unknown").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_organization_gave_is_explained() {
+    let store: Arc<FakeStore> = Arc::default();
+    let mut operator = operator(&store);
+    let record = |tenant: &str, organization: Option<&str>| PreferenceRecord {
+        organization: organization.map(|id| {
+            let given = json!({"id": id, "fields": ["frequency"]});
+            Arc::new(serde_json::from_value(given).unwrap())
+        }),
+        ..record(tenant, json!({"enabled": true, "frequency": "daily"}))
+    };
+    // The scheduler knows two of them, and of one what is no longer stored.
+    testing::schedule(
+        &operator,
+        &posts(),
+        &[record("ann", Some("acme")), record("bob", None)],
+    );
+    let database = FakeConfigDatabase::default();
+    for (tenant, organization) in [
+        ("ann", "umbrella"),
+        ("bob", "umbrella"),
+        ("new", "umbrella"),
+    ] {
+        database.put(record(tenant, Some(organization)));
+    }
+    operator.preferences = Arc::new(database);
+    let explained = async |tenant: &str| {
+        let tenant = TenantId::new(tenant).unwrap();
+        let explained = operator.explain(&tenant, &posts(), None).await.unwrap();
+        explained.organization.map(|id| id.to_string())
+    };
+    assert_eq!(explained("ann").await.as_deref(), Some("acme"));
+    assert_eq!(explained("bob").await, None);
+    assert_eq!(explained("new").await.as_deref(), Some("umbrella"));
+    assert_eq!(explained("unknown").await, None);
+
+    let job = operator.job(&posts()).unwrap();
+    let new = TenantId::new("new").unwrap();
+    let effective = operator.effective_preference(&job, &new, 0).await.unwrap();
+    assert_eq!(effective.organization.unwrap().as_str(), "umbrella");
+    let origins: Vec<_> = effective
+        .fields
+        .iter()
+        .map(|(name, _, origin)| (*name, *origin))
+        .collect();
+    assert_eq!(origins[0], ("enabled", Origin::Tenant));
+    assert_eq!(origins[1], ("frequency", Origin::Organization));
+    assert_eq!(origins[2], ("preferred_time", Origin::BuiltIn));
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,6 +105,9 @@ fn change((tenant_id, record): &(TenantId, Option<PreferenceRecord>), of: &Featu
         kind,
         changed_at: record.as_ref().and_then(|record| record.updated_at),
         schedule_since: record.as_ref().and_then(|record| record.schedule_since),
+        organization: record
+            .as_ref()
+            .and_then(|record| record.organization.clone()),
     }
 }
 

@@ -7,7 +7,7 @@ use punctual_application::{
     ports::{MockConfigDatabase, Snapshot},
     testing::ManualClock,
 };
-use punctual_domain::Change;
+use punctual_domain::{Change, Membership};
 use serde_json::{Value, json};
 
 use super::*;
@@ -493,7 +493,9 @@ async fn a_schedule_that_stays_the_same_keeps_its_time_also_over_restarts() {
 async fn the_organization_of_a_tenant_is_known_after_a_restart() {
     let membership = |id: &str| {
         let membership = json!({"id": id, "fields": ["frequency"]});
-        Some(Arc::new(serde_json::from_value(membership).unwrap()))
+        Some(Arc::new(
+            serde_json::from_value::<Membership>(membership).unwrap(),
+        ))
     };
     let folder = tempfile::tempdir().unwrap();
     let mut said = snapshot(4);

@@ -67,7 +67,7 @@ fn first_unset(
     let unknown = || Value::from_object(Unknown(DEPTH));
     let found = Value::from_pairs(found.iter().map(|name| (root(name), unknown())));
     let known = context! { overrides => Serde(overrides) };
-    let item = context! { item => unknown(), data => unknown(), previous => unknown() };
+    let item = context! { item => unknown(), data => unknown(), previous => unknown(), organization => unknown() };
     let values = merge_maps([Value::from(Serde(overrides)), known, found, item]);
     let rendered = source
         .template(environment)
@@ -160,7 +160,7 @@ mod tests {
             "{% set word = tone %}{{ word }}{% for n in range(3) %}{{ loop.index }}{% endfor %}",
             "{{ item.data.name | upper }} {{ item.anything.at_all[0] }} {{ item | tojson }}",
             "{{ item.data.price * 2 }}",
-            "{{ previous.occurrence }} {{ item.previous.finished_at }} {{ data.orders }}",
+            "{{ previous.occurrence }} {{ item.previous.finished_at }} {{ data.orders }} {{ organization }}",
             "{% if tone == \"long\" %}{{ word }}{% endif %}",
             "{% set words = {\"wet\": 1} %}{{ words[tone] }}",
         ] {

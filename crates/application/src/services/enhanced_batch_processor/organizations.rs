@@ -1,0 +1,134 @@
+//! How many items of one organization run at one time in a job, in this process. An item takes a turn of its organization
+//! before anything is done for it, and keeps it until it has ended, retries included. Those that wait for a turn hold nothing
+//! else, no place among the items in work either, so that those of other organizations pass them.
+//!
+//! An item counts for the organization that its tenant belonged to when the chunk was prepared.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use punctual_domain::{Item, JobId, OrganizationId};
+use tokio::sync::Notify;
+
+use super::prepare::Prepared;
+
+/// The turns that are taken. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turns(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    taken: Mutex<HashMap<JobId, HashMap<OrganizationId, u32>>>,
+    given_back: Notify,
+}
+
+/// The turn of an item, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Turns,
+    job_id: JobId,
+    organization: OrganizationId,
+}
+
+/// The items of a chunk that have not begun, in their order.
+pub(super) struct NotBegun {
+    turns: Turns,
+    job_id: JobId,
+    /// Turns of each organization; `None`: nothing is limited.
+    most: Option<NonZeroU32>,
+    items: VecDeque<Prepared>,
+}
+
+impl Turns {
+    /// The items of a chunk of this job, of which an organization has so many turns.
+    pub(super) fn items(
+        &self,
+        job_id: &JobId,
+        most: Option<NonZeroU32>,
+        items: Vec<Prepared>,
+    ) -> NotBegun {
+        NotBegun {
+            turns: self.clone(),
+            job_id: job_id.clone(),
+            most,
+            items: items.into(),
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<JobId, HashMap<OrganizationId, u32>>> {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl NotBegun {
+    /// The first item that may begin, with its turn; waits while each one's organization has no turn left. `None`: all have
+    /// begun.
+    pub(super) async fn next(&mut self) -> Option<(Prepared, Option<Turn>)> {
+        let turns = self.turns.clone();
+        while !self.items.is_empty() {
+            // From here on no turn that is given back is missed.
+            let given_back = turns.0.given_back.notified();
+            if let Some(next) = self.take() {
+                return Some(next);
+            }
+            given_back.await;
+        }
+        None
+    }
+
+    fn take(&mut self) -> Option<(Prepared, Option<Turn>)> {
+        let Some(most) = self.most else {
+            return Some((self.items.pop_front()?, None));
+        };
+        let mut taken = self.turns.taken();
+        let of_job = taken.get(&self.job_id);
+        let has_turn = |prepared: &Prepared| {
+            let organization = prepared.to_run().and_then(Item::organization);
+            let of_organization = organization.and_then(|id| of_job?.get(id));
+            of_organization.is_none_or(|taken| *taken < most.get())
+        };
+        let place = self.items.iter().position(has_turn)?;
+        let next = self.items.remove(place)?;
+        let organization = next.to_run().and_then(Item::organization).cloned();
+        let turn = organization.map(|organization| {
+            let of_job = taken.entry(self.job_id.clone()).or_default();
+            *of_job.entry(organization.clone()).or_default() += 1;
+            Turn {
+                turns: self.turns.clone(),
+                job_id: self.job_id.clone(),
+                organization,
+            }
+        });
+        Some((next, turn))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        {
+            let mut taken = self.turns.taken();
+            if let Some(of_job) = taken.get_mut(&self.job_id) {
+                if let Some(count) = of_job.get_mut(&self.organization) {
+                    *count -= 1;
+                }
+                of_job.retain(|_, count| *count > 0);
+                if of_job.is_empty() {
+                    taken.remove(&self.job_id);
+                }
+            }
+        }
+        self.turns.0.given_back.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+impl Turns {
+    /// Number of turns that are taken.
+    pub(super) fn count(&self) -> u32 {
+        let taken = self.taken();
+        taken.values().flat_map(HashMap::values).sum()
+    }
+}
