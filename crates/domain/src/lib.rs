@@ -11,7 +11,7 @@ mod preference;
 mod time;
 mod work;
 
-pub use ids::{FeatureType, InvalidId, ItemId, JobId, PurposeId, TenantId};
+pub use ids::{FeatureType, InvalidId, ItemId, JobId, OrganizationId, PurposeId, TenantId};
 pub use input::{
     errors::{FieldError, FieldErrorKind, FieldErrors, Invalid},
     fields::{Fields, below, object_at},

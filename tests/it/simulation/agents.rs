@@ -192,11 +192,12 @@ impl Agent {
         match (&self.worker, works) {
             (None, true) => {
                 let mirror: Arc<dyn PreferenceMirror> = Arc::new(self.status.clone());
-                let mirror = match around.bug {
+                let mirror: Arc<dyn PreferenceMirror> = match around.bug {
                     Some(Bug::ItemsKeepOldPreferences) => Arc::new(OldPreferences {
                         mirror,
                         first: Mutex::default(),
                     }),
+                    Some(Bug::OrganizationsAreLost) => Arc::new(WithoutOrganizations(mirror)),
                     _ => mirror,
                 };
                 let working =
@@ -328,5 +329,18 @@ impl PreferenceMirror for OldPreferences {
             first.entry(key).or_insert(now).clone()
         };
         tenants.iter().zip(now).map(&mut old).collect()
+    }
+}
+
+/// A mirror that knows of no organization.
+struct WithoutOrganizations(Arc<dyn PreferenceMirror>);
+
+impl PreferenceMirror for WithoutOrganizations {
+    fn preferences(&self, job_id: &JobId, tenants: &[TenantId]) -> Vec<Option<SharedPreference>> {
+        let without = |known: SharedPreference| {
+            SharedPreference::from((*known).clone().of_organization(None))
+        };
+        let known = self.0.preferences(job_id, tenants).into_iter();
+        known.map(|known| known.map(without)).collect()
     }
 }

@@ -9,9 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{
-    ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
-    SnapshotPages,
+use punctual_application::{
+    ports::{
+        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
+        SnapshotPages,
+    },
+    testing::membership,
 };
 use punctual_domain::{Change, ChangeKind, FeatureType, PreferenceRecord, TenantId};
 use serde_json::{Map, Value, json};
@@ -94,6 +97,11 @@ pub struct SimulatedDatabase {
     bug: Option<Bug>,
 }
 
+/// The organization of a tenant who has made the choice of this number, where tenants belong to any.
+pub fn organization_of(choice: u64) -> Option<&'static str> {
+    [None, Some("acme"), Some("umbrella")][choice as usize % 3]
+}
+
 fn same_when(old: Option<&Version>, new: Option<&Object>) -> bool {
     let old = old.and_then(|version| version.preference.as_ref());
     let (Some(old), Some(new)) = (old, new) else {
@@ -120,6 +128,11 @@ impl SimulatedDatabase {
             seed,
             bug,
         }
+    }
+
+    /// Whether tenants belong to organizations; they change with what they choose.
+    pub fn has_organizations(&self) -> bool {
+        self.seed.is_multiple_of(2)
     }
 
     /// Stores a preference. An import brings the moment at which it was stored elsewhere, `stored_at`.
@@ -162,6 +175,11 @@ impl SimulatedDatabase {
             visible_at,
             known_by,
         });
+        let choice = preference
+            .as_ref()
+            .and_then(|new| new.get("template_overrides")?.get("n")?.as_u64())
+            .filter(|_| self.has_organizations());
+        let organization = choice.and_then(organization_of).map(membership);
         tables.feed.push(Entry {
             feature: feature.clone(),
             removed: preference.is_none(),
@@ -170,6 +188,7 @@ impl SimulatedDatabase {
                 preference: preference.unwrap_or_default(),
                 updated_at: Some(stored_at.unwrap_or(now)),
                 schedule_since: (self.kind == Kind::Reference).then_some(since),
+                organization,
             },
             came_at: now,
             visible_at,
@@ -271,6 +290,7 @@ impl SimulatedDatabase {
             },
             changed_at: entry.record.updated_at,
             schedule_since: entry.record.schedule_since,
+            organization: entry.record.organization.clone(),
         };
         let entries = tables.feed[from..visible].iter();
         let entries = entries.filter(|entry| entry.feature == *feature && !lost(entry));

@@ -73,6 +73,8 @@ pub struct Record {
     pub choices: Choices,
     /// Whether the Config Database says since when a schedule has been as it is.
     pub says_since: bool,
+    /// Whether tenants belong to organizations.
+    pub has_organizations: bool,
     pub jobs: Vec<JobStory>,
     pub faults: FaultPlan,
     /// When an agent started.
@@ -158,6 +160,7 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
         }
     }
     judge.previous();
+    judge.organizations();
     judge.at_most_once();
     judge.dead_letters();
     judge.manual_runs();

@@ -27,10 +27,12 @@ pub enum Bug {
     LastRunsAreLost,
     /// What had nothing to do does not use its occurrence up.
     NothingToDoRunsAgain,
+    /// No item knows the organization of its tenant.
+    OrganizationsAreLost,
 }
 
 impl Bug {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ProgressWithoutBatches,
         Self::ProgressAhead,
         Self::ErrorsReadAsEmpty,
@@ -43,6 +45,7 @@ impl Bug {
         Self::ManualRunsForgetTheirKey,
         Self::LastRunsAreLost,
         Self::NothingToDoRunsAgain,
+        Self::OrganizationsAreLost,
     ];
 }
 

@@ -303,6 +303,7 @@ impl World {
         let record = Record {
             choices: self.around.database.choices(),
             says_since: self.around.database.kind == Kind::Reference,
+            has_organizations: self.around.database.has_organizations(),
             jobs: self.stories.clone(),
             faults: self.faults.clone(),
             queued: self.queued(),

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use punctual_domain::{DeadLetter, ItemId, ItemStatus, JobId, Trigger};
+use punctual_domain::{DeadLetter, ItemId, ItemStatus, JobId, OrganizationId, Trigger};
 
 use super::{
-    super::{agents::Call, database::PROPAGATION_TIMEOUT, faulty_store::Commit},
+    super::{
+        agents::Call,
+        database::{PROPAGATION_TIMEOUT, organization_of},
+        faulty_store::Commit,
+    },
     Judge,
 };
 
@@ -55,6 +59,29 @@ impl Judge<'_> {
         wrong
             .into_iter()
             .for_each(|(tenant, what)| self.complain("an item knows the last run", &tenant, what));
+    }
+
+    /// An item says the organization that its tenant belonged to with the preference that it has.
+    pub(super) fn organizations(&mut self) {
+        let mut wrong = Vec::new();
+        for Call { at, item } in &self.record.calls {
+            let choice = item
+                .overrides()
+                .and_then(|overrides| overrides.get("n")?.as_u64())
+                .filter(|_| self.record.has_organizations);
+            let expected = choice.and_then(organization_of);
+            let seen = item.organization().map(OrganizationId::as_str);
+            if seen != expected {
+                let what = format!(
+                    "{} was called in {} for {} at {at} as one of {seen:?}, and is one of {expected:?}",
+                    item.item_id, item.job_id, item.occurrence
+                );
+                wrong.push((item.item_id.clone(), what));
+            }
+        }
+        wrong.into_iter().for_each(|(tenant, what)| {
+            self.complain("an item says its tenant's organization", &tenant, what);
+        });
     }
 
     /// An occurrence runs once, and again only where it had failed and was replayed.

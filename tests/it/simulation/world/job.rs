@@ -52,7 +52,7 @@ impl Job {
     fn to_json(&self) -> Value {
         json!({"job_id": self.id, "type": "individual_batch", "purpose_id": "echo", "preference_based": true,
             "feature_type": self.feature, "spread_minutes": self.spread, "catch_up": self.catch_up,
-            "default_preferences": {"preferred_time": self.time}})
+            "default_preferences": {"preferred_time": self.time}, "max_concurrent_items_per_organization": 1})
     }
 }
 
