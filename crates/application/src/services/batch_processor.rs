@@ -215,8 +215,9 @@ pub enum ProcessError {
     /// The chunk was given to somebody else meanwhile.
     #[error("another worker has claimed the chunk")]
     Superseded,
-    /// Items are left that another chunk has, or that wait until another occurrence of their tenant has ended.
-    #[error("items wait for earlier items of the same tenants to end")]
+    /// Items are left that another chunk has, or that wait until another occurrence of their tenant, or other items of their
+    /// organization, have ended.
+    #[error("items wait for other items of the same tenants or organizations to end")]
     Waiting,
     /// A part of Punctual, or of an adapter, panicked.
     #[error("processing panicked; see the log")]

@@ -297,15 +297,22 @@ impl EnhancedBatchProcessor {
         }
     }
 
-    /// The items of a chunk as they may begin, each with its organization's turn.
+    /// The items of a chunk as they may begin, each with its organization's turn. Those that have to wait for other chunks are
+    /// left for later.
     fn turns(
         &self,
         run: &ChunkRun<'_>,
         items: NotBegun,
     ) -> impl Stream<Item = (Prepared, Option<Turn>)> {
         stream::unfold(items, move |mut items| async move {
-            let next = self.unless_stopping(items.next()).await??;
-            self.may_begin(run).then_some((next, items))
+            if run.claimed.is_cancelled() {
+                items.end_limit();
+            }
+            let next = self.unless_stopping(items.next()).await?;
+            if next.is_none() && !items.is_empty() {
+                run.claimed.note_waiting();
+            }
+            self.may_begin(run).then_some((next?, items))
         })
     }
 

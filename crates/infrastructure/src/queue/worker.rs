@@ -309,7 +309,7 @@ impl Worker {
             ProcessError::Waiting => {
                 debug!(
                     chunk_id,
-                    "Items of chunk {chunk_id} wait for earlier items of the same tenants"
+                    "Items of chunk {chunk_id} wait for other items of the same tenants or organizations"
                 );
                 pause(WAITING_CHUNK_DELAY, stop).await;
             }

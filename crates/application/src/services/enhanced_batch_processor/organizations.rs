@@ -1,6 +1,7 @@
 //! How many items of one organization run at one time in a job, in this process. An item takes a turn of its organization
 //! before anything is done for it, and keeps it until it has ended, retries included. Those that wait for a turn hold nothing
-//! else, no place among the items in work either, so that those of other organizations pass them.
+//! else, no place among the items in work either, so that those of other organizations pass them. A chunk that waits for turns
+//! of other chunks alone is given back to the queue, so that it keeps no chunk of other organizations from being claimed.
 //!
 //! An item counts for the organization that its tenant belonged to when the chunk was prepared.
 
@@ -31,6 +32,8 @@ pub(super) struct Turn {
     turns: Turns,
     job_id: JobId,
     organization: OrganizationId,
+    /// Shared by the turns of the chunk's items.
+    _of_chunk: Arc<()>,
 }
 
 /// The items of a chunk that have not begun, in their order.
@@ -40,6 +43,8 @@ pub(super) struct NotBegun {
     /// Turns of each organization; `None`: nothing is limited.
     most: Option<NonZeroU32>,
     items: VecDeque<Prepared>,
+    /// Shared with the turns that items of this chunk have.
+    of_chunk: Arc<()>,
 }
 
 impl Turns {
@@ -55,6 +60,7 @@ impl Turns {
             job_id: job_id.clone(),
             most,
             items: items.into(),
+            of_chunk: Arc::default(),
         }
     }
 
@@ -64,19 +70,30 @@ impl Turns {
 }
 
 impl NotBegun {
-    /// The first item that may begin, with its turn; waits while each one's organization has no turn left. `None`: all have
-    /// begun.
+    /// Whether all have begun.
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// From now on they take no turns: they will not run.
+    pub(super) fn end_limit(&mut self) {
+        self.most = None;
+    }
+
+    /// The first item that may begin, with its turn; waits for the turns that others of the chunk have. `None`: all have begun,
+    /// or those that have not wait for turns of other chunks.
     pub(super) async fn next(&mut self) -> Option<(Prepared, Option<Turn>)> {
         let turns = self.turns.clone();
-        while !self.items.is_empty() {
+        loop {
             // From here on no turn that is given back is missed.
             let given_back = turns.0.given_back.notified();
-            if let Some(next) = self.take() {
-                return Some(next);
+            let next = self.take();
+            let has_turns = Arc::strong_count(&self.of_chunk) > 1;
+            if next.is_some() || self.items.is_empty() || !has_turns {
+                return next;
             }
             given_back.await;
         }
-        None
     }
 
     fn take(&mut self) -> Option<(Prepared, Option<Turn>)> {
@@ -100,6 +117,7 @@ impl NotBegun {
                 turns: self.turns.clone(),
                 job_id: self.job_id.clone(),
                 organization,
+                _of_chunk: Arc::clone(&self.of_chunk),
             }
         });
         Some((next, turn))
