@@ -141,7 +141,8 @@ async fn an_unknown_tenant_is_fetched_once() {
         if request.uri().path().contains("/tenants/known/") {
             return answer(
                 200,
-                &json!({"config_value": {"instagram_posts": {"enabled": true}, "other": {}}}),
+                &json!({"config_value": {"instagram_posts": {"enabled": true}, "other": {}},
+                    "organization": {"instagram_posts": {"id": "acme", "fields": ["enabled"]}}}),
             );
         }
         answer(404, &json!({"error": "not found"}))
@@ -154,8 +155,14 @@ async fn an_unknown_tenant_is_fetched_once() {
             .await
             .unwrap();
         assert_eq!(known.keys().collect::<Vec<_>>(), [&tenant("known")]);
+        let organization = known[&tenant("known")].organization.as_ref().unwrap();
+        assert_eq!(organization.id.as_str(), "acme");
+        assert!(organization.gave("enabled") && !organization.gave("frequency"));
     }
-    assert_eq!(calls.lock().unwrap().len(), 2);
+    let calls = calls.lock().unwrap();
+    assert_eq!(calls.len(), 2);
+    let effective = |call: &String| call.contains("/feature_preferences?effective=true");
+    assert!(calls.iter().all(effective), "{calls:?}");
 }
 
 #[tokio::test]
