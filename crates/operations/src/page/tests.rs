@@ -15,7 +15,8 @@ use punctual_application::{
     testing::{self, FakeStore, record},
 };
 use punctual_domain::{
-    Delivery, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
+    Delivery, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence, PreferenceRecord, Priority,
+    Trigger,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -345,6 +346,22 @@ async fn the_overview_is_told_when_something_else_falls_due() {
     let after = visit.open("/").await;
     after.has("3 items due until");
     assert_ne!(after.quoted("data-ahead=\""), ahead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_of_a_tenant_says_what_the_organization_gave() {
+    let store: Arc<FakeStore> = Arc::default();
+    let mut operator = operator(&store);
+    let given = json!({"id": "acme", "fields": ["frequency"]});
+    let database = testing::FakeConfigDatabase::default();
+    database.put(PreferenceRecord {
+        organization: Some(Arc::new(serde_json::from_value(given).unwrap())),
+        ..record("ann", json!({"enabled": true, "frequency": "daily"}))
+    });
+    operator.preferences = Arc::new(database);
+    let page = Visit::of(operator, store).open("/tenants/ann").await;
+    page.has("<th scope=\"row\">frequency</th><td>daily</td><td>organization acme</td>")
+        .has("<th scope=\"row\">enabled</th><td>true</td><td>the tenant</td>");
 }
 
 #[tokio::test(start_paused = true)]
