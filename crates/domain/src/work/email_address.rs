@@ -3,6 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::{Deserialize, Serialize};
 
 use crate::input::{errors::Invalid, text::visible};
@@ -74,11 +75,15 @@ impl EmailAddress {
         &self.text
     }
 
-    /// What equal addresses have in common: the address in lower case, with the ASCII form of its domain (`xn--…`). Servers
-    /// that tell `Ann` from `ann` hardly exist.
+    /// What equal addresses have in common: the part before the `@` in lower case and in the form NFC of Unicode, as RFC 6532
+    /// asks for, and the ASCII form of the domain (`xn--…`). Servers that tell `Ann` from `ann` hardly exist.
+    ///
+    /// Letters that only look alike (`а` of Cyrillic, `ａ` of full width) are other letters for a server, and so they are here:
+    /// who suppresses one of two such mailboxes has not suppressed the other.
     #[must_use]
     pub fn key(&self) -> String {
         let local = self.local().to_lowercase();
+        let local = ComposingNormalizerBorrowed::new_nfc().normalize(&local);
         let domain = idna::domain_to_ascii(self.domain());
         let domain = domain.as_deref().unwrap_or(self.domain());
         format!("{local}@{domain}")
@@ -205,11 +210,27 @@ mod tests {
             address("Jürgen@MÜNCHEN.example").key(),
             address("jürgen@xn--mnchen-3ya.example").key()
         );
-        // Homographs are other addresses.
-        assert_ne!(
-            address("\u{430}nn@shop.example").key(),
-            address("ann@shop.example").key()
-        );
+    }
+
+    #[test]
+    fn one_mailbox_has_one_key_however_its_letters_are_encoded() {
+        for (one, other) in [
+            // A syllable, and its two letters.
+            ("\u{ac00}@shop.example", "\u{1100}\u{1161}@shop.example"),
+            // Letters that Unicode has twice.
+            ("\u{212b}sa@shop.example", "\u{e5}sa@shop.example"),
+            ("\u{212a}im@shop.example", "kim@shop.example"),
+            ("\u{f900}@shop.example", "\u{8c48}@shop.example"),
+            // IDNA makes one domain of these.
+            ("ann@\u{ff53}hop.example", "ann@shop.example"),
+        ] {
+            assert_eq!(address(one).key(), address(other).key(), "{one} {other}");
+        }
+        // These look alike, and are other mailboxes.
+        for alike in ["\u{430}nn@shop.example", "\u{ff41}nn@shop.example"] {
+            let ann = address("ann@shop.example");
+            assert_ne!(address(alike).key(), ann.key(), "{alike}");
+        }
     }
 
     #[test]
