@@ -26,11 +26,26 @@ pub(super) struct Sender {
     pub(super) dkim: Option<DkimConfig>,
 }
 
-/// A picture that the HTML shows as `cid:NAME`.
+/// A picture that the HTML shows as `cid:NAME`: the part of an e-mail, encoded once for all e-mails of its purpose.
 pub(super) struct Image {
-    pub(super) name: String,
-    pub(super) content_type: ContentType,
-    pub(super) content: Vec<u8>,
+    /// Bytes of the picture itself.
+    pub(super) bytes: usize,
+    part: SinglePart,
+}
+
+impl Image {
+    pub(super) fn new(name: &str, content_type: ContentType, content: Vec<u8>) -> Self {
+        Self {
+            bytes: content.len(),
+            part: Attachment::new_inline(name.to_owned()).body(content, content_type),
+        }
+    }
+
+    /// The part as it stands in every e-mail.
+    #[cfg(test)]
+    pub(super) fn encoded(&self) -> &[u8] {
+        self.part.raw_body()
+    }
 }
 
 /// What differs from one e-mail to the next.
@@ -121,8 +136,7 @@ impl Sender {
         }
         let related = MultiPart::related().singlepart(html);
         Html::WithImages(self.images.iter().fold(related, |related, image| {
-            let part = Attachment::new_inline(image.name.clone());
-            related.singlepart(part.body(image.content.clone(), image.content_type.clone()))
+            related.singlepart(image.part.clone())
         }))
     }
 }

@@ -395,7 +395,7 @@ fn images(value: &Value, pointer: &str, templates: &Templates) -> Result<Vec<Ima
     let images = members(value, pointer, ("images", MAX_IMAGES), |name, value| {
         image(name, value, templates)
     })?;
-    let bytes: usize = images.iter().map(|image| image.content.len()).sum();
+    let bytes: usize = images.iter().map(|image| image.bytes).sum();
     if bytes > MAX_IMAGE_BYTES {
         let large = Invalid::new(
             format!("have {bytes} bytes in sum"),
@@ -422,11 +422,7 @@ fn image(name: &str, value: &Value, templates: &Templates) -> Result<Image, Inva
             "use a PNG, JPEG, GIF or WebP file",
         )
     })?;
-    Ok(Image {
-        name: name.to_owned(),
-        content_type,
-        content,
-    })
+    Ok(Image::new(name, content_type, content))
 }
 
 /// The kind of a picture, by its content.

@@ -170,11 +170,9 @@ fn hostile_subjects_and_names_add_neither_headers_nor_recipients() {
 #[test]
 fn pictures_are_shown_by_the_html_they_belong_to() {
     let mut sender = sender();
-    sender.images.push(Image {
-        name: "logo".to_owned(),
-        content_type: ContentType::parse("image/png").unwrap(),
-        content: vec![0x89, b'P', b'N', b'G', 0, 0xff],
-    });
+    let png = b"\x89PNG\0\xff".repeat(40);
+    let kind = ContentType::parse("image/png").unwrap();
+    sender.images.push(Image::new("logo", kind, png.clone()));
     let to = mailbox("ann@shop.example");
     let html = Some("<img src=\"cid:logo\">");
     for (text, structure) in [
@@ -207,7 +205,12 @@ fn pictures_are_shown_by_the_html_they_belong_to() {
         assert_eq!(found, structure);
         let picture = message.parts.last().unwrap();
         assert_eq!(picture.content_id(), Some("logo"));
-        assert_eq!(picture.contents(), sender.images[0].content);
+        assert_eq!(picture.contents(), png);
+        // It is in the e-mail as it was encoded when the purpose was read.
+        let encoded = sender.images[0].encoded();
+        assert!(encoded.split(|b| *b == b'\n').all(|line| line.len() <= 77));
+        let parts = built.content.windows(encoded.len());
+        assert_eq!(parts.filter(|part| *part == encoded).count(), 1);
     }
 }
 
