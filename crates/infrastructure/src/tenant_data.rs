@@ -1,6 +1,8 @@
 //! Tenants' own data at URLs: one `GET` for a tenant, or one `POST` of up to 500 ids whose answer is an object by tenant.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod large;
+
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use punctual_application::ports::{HandlerError, TenantAnswers, TenantData};
@@ -10,11 +12,12 @@ use punctual_domain::{
 use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{task::spawn_blocking, time::Instant};
 
+use self::large::LargeAnswers;
 use crate::{
     environment::{secret, secret_in},
-    handlers::endpoint::{asked_to_wait, body, host_of, refused, unanswered, without_key},
+    handlers::endpoint::{Read, asked_to_wait, host_of, read_on, refused, unanswered, without_key},
     outbound::{EndpointError, endpoint_client, outgoing},
     spans, strict_json,
 };
@@ -25,10 +28,8 @@ const MAX_TIMEOUT: Duration = Duration::from_mins(10);
 const MAX_BYTES_PER_TENANT: usize = 256 * 1024;
 /// One answer, in bytes, however many tenants it is for.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
-/// From so many bytes on, an answer is large: it is parsed where it holds up nothing else.
+/// From so many bytes on, an answer is large: few are in memory at one time, and it is parsed where it holds up nothing else.
 const LARGE: usize = 1024 * 1024;
-/// Large answers that are in memory at one time; the calls of others wait for their bodies.
-const MAX_LARGE: usize = 8;
 /// Deepest nesting of the data.
 const MAX_DEPTH: usize = 64;
 
@@ -38,8 +39,8 @@ pub struct HttpTenantData {
     /// For URLs that may lead to private addresses, and for all others.
     private: Client,
     public: Client,
-    /// Permits of large answers. Clones share them.
-    large: Arc<Semaphore>,
+    /// Clones share it.
+    large: LargeAnswers,
 }
 
 impl HttpTenantData {
@@ -52,7 +53,7 @@ impl HttpTenantData {
         Ok(Self {
             private: client(true)?,
             public: client(false)?,
-            large: Arc::new(Semaphore::new(MAX_LARGE)),
+            large: LargeAnswers::default(),
         })
     }
 }
@@ -80,6 +81,7 @@ impl TenantData for HttpTenantData {
             DataPer::Tenant => client.get(url),
             DataPer::Chunk => client.post(url).json(request),
         };
+        let deadline = Instant::now() + http.timeout;
         let mut call = call.timeout(http.timeout);
         let key = match &http.api_key_env {
             None => None,
@@ -91,23 +93,26 @@ impl TenantData for HttpTenantData {
             call = call.bearer_auth(key.expose_secret());
         }
         let unanswered = |error| unanswered(&host, error);
-        let response = spans::call(call).await.map_err(unanswered)?;
+        let mut response = spans::call(call).await.map_err(unanswered)?;
         let (status, wait) = (response.status(), asked_to_wait(response.headers()));
         let limit = MAX_BYTES.min(request.tenants.len().max(1) * MAX_BYTES_PER_TENANT);
-        // An answer without a length, such as a compressed one, may be of any length.
-        let length = response.content_length().unwrap_or(u64::MAX);
-        let _permit = if limit.min(usize::try_from(length).unwrap_or(usize::MAX)) > LARGE {
-            self.large.acquire().await.ok()
-        } else {
-            None
-        };
-        let (answer, longer) = body(response, limit).await.map_err(unanswered)?;
+        let mut answer = Vec::new();
+        let begun = read_on(&mut response, &mut answer, LARGE, limit).await;
+        let mut read = begun.map_err(unanswered)?;
+        let mut permit = None;
+        // Of what is refused, the beginning is enough.
+        if read == Read::Paused && status.is_success() {
+            permit = Some(self.large.permit(&host, deadline).await?);
+            let rest = read_on(&mut response, &mut answer, usize::MAX, limit);
+            let rest = self.large.in_time(&host, rest).await?;
+            read = rest.map_err(unanswered)?;
+        }
         if !status.is_success() {
             let answer = without_key(answer, key.as_ref());
             let detail = String::from_utf8_lossy(&answer);
             return Err(refused(&host, status, wait, &detail));
         }
-        if longer {
+        if read == Read::Cut {
             let limit = limit / 1024;
             let message = format!("{host} answered more than {limit} KiB");
             return Err(HandlerError::permanent(message));
@@ -118,6 +123,7 @@ impl TenantData for HttpTenantData {
         } else {
             parsed(answer, key.as_ref(), http, request)
         };
+        drop(permit);
         answers
             .map_err(|problem| HandlerError::retryable(format!("the answer of {host} {problem}")))
     }

@@ -88,14 +88,39 @@ pub(crate) async fn body(
     limit: usize,
 ) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut body = Vec::new();
+    let read = read_on(&mut response, &mut body, usize::MAX, limit).await?;
+    Ok((body, read == Read::Cut))
+}
+
+/// How far an answer's body has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// To its end.
+    Whole,
+    /// To the limit: the body is longer.
+    Cut,
+    /// To the size at which to pause; it may be the end.
+    Paused,
+}
+
+/// Reads on in an answer's body, until it has more than `pause` bytes, or `limit` at most.
+pub(crate) async fn read_on(
+    response: &mut Response,
+    body: &mut Vec<u8>,
+    pause: usize,
+    limit: usize,
+) -> Result<Read, reqwest::Error> {
     while let Some(piece) = response.chunk().await? {
         let room = limit - body.len();
         body.extend_from_slice(&piece[..piece.len().min(room)]);
         if piece.len() > room {
-            return Ok((body, true));
+            return Ok(Read::Cut);
+        }
+        if body.len() > pause {
+            return Ok(Read::Paused);
         }
     }
-    Ok((body, false))
+    Ok(Read::Whole)
 }
 
 /// Redacts the API key from a response body; some providers echo it in error messages, which are kept.

@@ -238,6 +238,51 @@ async fn a_server_that_is_slow_lies_or_says_too_much_is_an_error_of_the_call() {
 }
 
 #[tokio::test]
+async fn large_answers_that_never_end_leave_room_for_those_of_others() {
+    let tenants: Vec<String> = (0..10).map(|n| format!("t{n}")).collect();
+    let tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
+    let each = json!("x".repeat(200 * 1024));
+    let members = tenants.iter().map(|one| ((*one).to_owned(), each.clone()));
+    let whole = Bytes::from(Value::Object(members.collect()).to_string());
+    let two_mebibytes = whole.slice(..whole.len() - 1);
+    let (slow, calls) = start(move |_| {
+        let begin = futures::stream::iter([Ok::<_, std::io::Error>(two_mebibytes.clone())]);
+        let never = futures::stream::pending();
+        with_body(
+            200,
+            Body::from_stream(futures::StreamExt::chain(begin, never)),
+        )
+    })
+    .await;
+    let (quick, _) = start(move |_| with_body(200, whole.clone())).await;
+
+    let data = HttpTenantData::new().unwrap();
+    let slow = HttpData {
+        timeout: Duration::from_mins(1),
+        ..source(&slow, DataPer::Chunk)
+    };
+    let mut unended = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let (data, slow, request) = (
+            data.clone(),
+            DataSource::Http(slow.clone()),
+            request(&tenants),
+        );
+        unended.spawn(async move { data.fetch(&slow, &request).await.is_ok() });
+    }
+    while calls.lock().unwrap().len() < 10 {
+        tokio::task::yield_now().await;
+    }
+    // Meanwhile each slow call reads its first megabyte, and waits for a place or holds one.
+    let quick = DataSource::Http(source(&quick, DataPer::Chunk));
+    for _ in 0..20 {
+        let found = data.fetch(&quick, &request(&tenants)).await.unwrap();
+        assert_eq!(found.len(), 10);
+    }
+    assert!(unended.try_join_next().is_none());
+}
+
+#[tokio::test]
 async fn nothing_leads_to_this_machine_or_to_another_address_than_the_jobs() {
     let (tripwire, calls) = start(|_| answer(200, &json!({"secret": 1}))).await;
     let port = tripwire.rsplit(':').next().unwrap();
