@@ -55,7 +55,7 @@ const fn metric(
 }
 
 /// All metrics that the agent or a service that embeds Punctual records.
-pub const METRICS: [Metric; 11] = [
+pub const METRICS: [Metric; 12] = [
     metric(
         "punctual_items_total",
         Counter,
@@ -85,6 +85,12 @@ pub const METRICS: [Metric; 11] = [
         Counter,
         &["call", "reason"],
         "Number of calls of a Config Database, a source of items or a result sink that panicked or timed out.",
+    ),
+    metric(
+        "punctual_refused_addresses_total",
+        Counter,
+        &["job_id", "suppressed"],
+        "Number of addresses of which a mail server said that they do not exist; `suppressed`: `true`, or `false` while it says so of too many.",
     ),
     metric(
         "punctual_scheduled_tenants",

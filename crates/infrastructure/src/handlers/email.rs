@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use self::{
     message::{Envelope, MAX_NAME, MAX_SUBJECT, Parts, Sender, one_line},
-    refusals::{MAX_REFUSED, RefusedAddresses, Verdict, WINDOW},
+    refusals::{RefusedAddresses, Verdict},
     relay::Relay,
     reply::Refusal,
 };
@@ -199,13 +199,18 @@ impl EmailHandler {
 
     /// Puts an address that does not exist on the suppression list, unless the server refuses too many.
     async fn suppress(&self, item: &Item, address: EmailAddress, refusal: &Refusal) {
-        if let Verdict::Keep { is_first } = self.refused.note() {
-            if is_first {
+        let verdict = self.refused.note_refused();
+        let suppressed = (verdict == Verdict::Suppress).to_string();
+        let job_id = item.job_id.to_string();
+        metrics::counter!("punctual_refused_addresses_total", "job_id" => job_id, "suppressed" => suppressed)
+            .increment(1);
+        if let Verdict::Keep(too_many) = verdict {
+            if too_many.is_first {
                 let server = self.relay.server();
+                let (refused, recipients) = (too_many.refused, too_many.recipients);
                 tracing::warn!(
-                    job_id = %item.job_id, server,
-                    "Stopped suppressing addresses: {server} refused more than {MAX_REFUSED} within {} s",
-                    WINDOW.as_secs()
+                    job_id = %item.job_id, server, refused, recipients,
+                    "Stopped suppressing addresses: too many do not exist, says {server} ({refused} of {recipients} within an hour)"
                 );
             }
             return;
@@ -271,10 +276,11 @@ impl PurposeHandler for EmailHandler {
             content,
         } = self.sender.message(&key, self.clock.now(), to, parts)?;
         match self.relay.send(deadline, &envelope, &content).await {
-            Ok(reply) => Ok(json!({
-                "message_id": message_id, "server": self.relay.server(), "reply": reply,
-            })
-            .into()),
+            Ok(reply) => {
+                self.refused.note_taken();
+                let server = self.relay.server();
+                Ok(json!({"message_id": message_id, "server": server, "reply": reply}).into())
+            }
             Err(refusal) => {
                 if refusal.address_does_not_exist {
                     self.suppress(item, address, &refusal).await;
