@@ -31,6 +31,7 @@ pub use services::{
         EnhancedBatchProcessor, Limits, Preview, PreviewContent, PreviewStatus, RetryPolicy,
     },
     jobs::Jobs,
+    log_limit::{LogLimit, LogLine},
     operator::{
         Actor, BackfillCount, BackfillReport, BackfillRequest, DeadLetterSelection,
         DeliverAgainReport, DeliverySelection, DiscardReport, DueItems, EffectivePreference,

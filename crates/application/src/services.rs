@@ -4,6 +4,7 @@ pub mod active_failures;
 pub mod batch_processor;
 pub mod enhanced_batch_processor;
 pub mod jobs;
+pub mod log_limit;
 pub mod operator;
 mod permits;
 pub mod schedule_status;

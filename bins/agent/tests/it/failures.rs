@@ -236,3 +236,25 @@ async fn a_batch_that_is_cancelled_begins_nothing_more() {
         .await;
     assert!(!skipped.is_empty() && skipped.iter().all(|result| result["error"] == "cancelled"));
 }
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn the_log_names_a_few_of_many_failed_items() {
+    let (_project, agent) = start(&Endpoint::default(), &names("bad", 60), json!({})).await;
+    let batch = completed(&agent, &trigger(&agent).await).await;
+    assert_eq!(batch["progress"]["failed"], 60);
+    // What is logged later is read later, too.
+    stdout_of(&agent, &["pause", "posts"]);
+    let paused = |line: &String| line.contains("Operator paused job posts");
+    while !agent.log().iter().any(paused) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let lines = agent.log();
+    let with = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(with("failed for good after"), 10, "{lines:#?}");
+    let others = "Leaving out more failed items of posts for a minute";
+    assert_eq!(with(others), 1, "{lines:#?}");
+}

@@ -46,6 +46,7 @@ use crate::{
     services::{
         batch_processor::{BatchProcessor, ChunkReport, Claimed, ProcessError},
         jobs::Jobs,
+        log_limit::{LogLimit, LogLine},
         permits::Permits,
     },
 };
@@ -84,6 +85,7 @@ pub struct EnhancedBatchProcessor {
     organizations: Turns,
     max_concurrent_items: usize,
     failures: BatchFailures,
+    logged_failures: Arc<LogLimit>,
     running: RunningItems,
     /// Places of previews.
     previews: Arc<Semaphore>,
@@ -152,6 +154,7 @@ impl EnhancedBatchProcessor {
             organizations: Turns::default(),
             max_concurrent_items,
             failures: BatchFailures::default(),
+            logged_failures: Arc::default(),
             running: RunningItems::default(),
             previews: Arc::new(Semaphore::new(preview::MAX_PREVIEWS)),
             stop,
@@ -502,11 +505,21 @@ impl EnhancedBatchProcessor {
             self.failures.count(run.chunk, failed, run.failure_limit);
         }
         if let (true, Some(error)) = (failed, &result.error) {
-            warn!(tenant_id = %item.item_id, job_id = %item.job_id, attempts = item.attempt,
-                error, "Item of {} in {} failed for good after {} attempts: {error}",
-                item.item_id, item.job_id, item.attempt);
+            self.log_failure(item, error);
         }
         result
+    }
+
+    fn log_failure(&self, item: &Item, error: &str) {
+        let job_id = &item.job_id;
+        let line = self.logged_failures.next(job_id.as_str());
+        if line.is_written() {
+            warn!(tenant_id = %item.item_id, %job_id, attempts = item.attempt, error,
+                "Item of {} in {job_id} failed for good after {} attempts: {error}", item.item_id, item.attempt);
+        }
+        if line == LogLine::WriteLast {
+            warn!(%job_id, "Leaving out more failed items of {job_id} for a minute: its dead letters have them all");
+        }
     }
 
     /// Returns the reason why an item must not begin now.

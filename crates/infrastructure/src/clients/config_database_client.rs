@@ -40,9 +40,12 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
-use punctual_application::ports::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, SnapshotPages,
-    Unreadable,
+use punctual_application::{
+    LogLimit, LogLine,
+    ports::{
+        ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, SnapshotPages,
+        Unreadable,
+    },
 };
 use punctual_domain::{
     Change, ChangeKind, FeatureType, FieldError, FieldErrorKind, JobDefaults, JobId,
@@ -142,6 +145,9 @@ pub struct ConfigDatabaseClient {
     cache: Arc<PreferenceCache>,
     quarantine: Arc<Quarantine>,
     pending_fetches: Arc<PendingFetches>,
+    /// Lines of the log about tenants who are asked for one by one.
+    logged_stale: Arc<LogLimit>,
+    logged_rejected: Arc<LogLimit>,
     /// The parameter `shard`; `None`: all tenants.
     shard: Option<Arc<str>>,
 }
@@ -164,6 +170,8 @@ impl ConfigDatabaseClient {
             cache: Arc::new(cache),
             quarantine: Arc::default(),
             pending_fetches: Arc::default(),
+            logged_stale: Arc::default(),
+            logged_rejected: Arc::default(),
         })
     }
 
@@ -335,7 +343,9 @@ impl ConfigDatabaseClient {
             stale,
         ) {
             (Ok(Err(rejected_entry)), _) => {
-                quarantine::log(feature, std::slice::from_ref(&rejected_entry), 0);
+                if self.logged_rejected.next(feature.as_str()).is_written() {
+                    quarantine::log(feature, std::slice::from_ref(&rejected_entry), 0);
+                }
                 self.quarantine.hold(feature, rejected_entry);
                 None
             }
@@ -344,7 +354,13 @@ impl ConfigDatabaseClient {
                 known.record
             }
             (Err(error), Some(known)) if error.kind == ConfigErrorKind::Unavailable => {
-                warn!(%tenant, %error, "Using the last known preference of {tenant}: {error}");
+                let line = self.logged_stale.next(feature.as_str());
+                if line.is_written() {
+                    warn!(%tenant, %error, "Using the last known preference of {tenant}: {error}");
+                }
+                if line == LogLine::WriteLast {
+                    warn!(%feature, "Leaving out more tenants of {feature} whose last known preference is used, for a minute");
+                }
                 known.record
             }
             (Err(error), _) => return Err(error),

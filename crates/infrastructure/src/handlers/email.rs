@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use lettre::{Address, message::Mailbox};
 use punctual_application::{
-    SuppressionList,
+    LogLimit, SuppressionList,
     ports::{Clock, HandlerError, PurposeHandler, Rendered, Suppression, SystemClock},
 };
 use punctual_domain::{EmailAddress, Fields, Item, Outcome, Preference, TenantId, without_secrets};
@@ -88,6 +88,7 @@ pub(crate) struct EmailHandler {
     html: Option<TemplateHandler>,
     unsubscribe: Option<Unsubscribe>,
     suppressions: SuppressionList,
+    unsuppressed: LogLimit,
     clock: Arc<dyn Clock>,
 }
 
@@ -228,10 +229,14 @@ impl EmailHandler {
                 "Suppressed the address of {tenant_id}: it does not exist"
             ),
             // The e-mail has failed in any case; the next one finds out anew.
-            Err(error) => tracing::warn!(
-                %job_id, %tenant_id, %error,
-                "Failed to suppress the address of {tenant_id}: {error}"
-            ),
+            Err(error) => {
+                if self.unsuppressed.next(job_id.as_str()).is_written() {
+                    tracing::warn!(
+                        %job_id, %tenant_id, %error,
+                        "Failed to suppress the address of {tenant_id}: {error}"
+                    );
+                }
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use lettre::{
         client::{Certificate, TlsParameters},
     },
 };
-use punctual_application::{SuppressionList, ports::Clock};
+use punctual_application::{LogLimit, SuppressionList, ports::Clock};
 use punctual_domain::{
     EmailAddress, FieldErrors, Fields, Invalid, below, object_at,
     values::{http_url, parsed, text, whole_number},
@@ -118,6 +118,7 @@ pub(super) fn read(
         html,
         unsubscribe,
         suppressions: suppressions.clone(),
+        unsuppressed: LogLimit::default(),
         clock,
     })
 }
