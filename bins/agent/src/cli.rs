@@ -8,7 +8,9 @@ use std::{path::PathBuf, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use punctual_domain::{BatchStatus, EmailAddress, FeatureType, ItemStatus, JobId, TenantId};
+use punctual_domain::{
+    BatchStatus, EmailAddress, FailureKind, FeatureType, ItemStatus, JobId, TenantId,
+};
 use uuid::Uuid;
 
 use self::values::{batch_id, date, dead_letter_id, duration, instant, whole_number, word};
@@ -254,6 +256,9 @@ pub(crate) enum DeadLetters {
         /// Only dead letters of this tenant
         #[arg(long, value_name = "ID")]
         tenant: Option<TenantId>,
+        /// Only failures of this kind
+        #[arg(long, value_name = "KIND", value_parser = word::<FailureKind>(FailureKind::WORDS))]
+        failure_kind: Option<FailureKind>,
         /// Include replayed and discarded dead letters
         #[arg(long)]
         all: bool,
@@ -270,10 +275,10 @@ pub(crate) enum DeadLetters {
 }
 
 #[derive(Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "job", "tenant", "all"]))]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "job", "tenant", "failure_kind", "all"]))]
 pub(crate) struct LetterSelection {
     /// Dead letter ids
-    #[arg(value_name = "ID", value_parser = dead_letter_id, conflicts_with_all = ["job", "tenant", "all"])]
+    #[arg(value_name = "ID", value_parser = dead_letter_id, conflicts_with_all = ["job", "tenant", "failure_kind", "all"])]
     pub(crate) id: Vec<i64>,
     /// All open dead letters of this job
     #[arg(long, value_name = "JOB")]
@@ -281,8 +286,11 @@ pub(crate) struct LetterSelection {
     /// All open dead letters of this tenant
     #[arg(long, value_name = "TENANT")]
     pub(crate) tenant: Option<TenantId>,
+    /// All open dead letters of failures of this kind
+    #[arg(long, value_name = "KIND", value_parser = word::<FailureKind>(FailureKind::WORDS))]
+    pub(crate) failure_kind: Option<FailureKind>,
     /// All open dead letters
-    #[arg(long, conflicts_with_all = ["job", "tenant"])]
+    #[arg(long, conflicts_with_all = ["job", "tenant", "failure_kind"])]
     pub(crate) all: bool,
 }
 

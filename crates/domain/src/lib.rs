@@ -72,7 +72,7 @@ pub use work::{
     email_address::{EmailAddress, InvalidEmailAddress},
     item::{Item, ItemInput, KeyForm, Previous},
     job::{FailureLimit, JobKind, Overlap},
-    outcome::{ItemResult, ItemStatus, Outcome, SkipReason},
+    outcome::{FailureKind, ItemResult, ItemStatus, Outcome, SkipReason},
     priority::Priority,
     trigger::Trigger,
     webhook::WebhookConfig,

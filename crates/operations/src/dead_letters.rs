@@ -8,7 +8,7 @@ use axum::{
 use punctual_application::{
     DeadLetterSelection, DiscardReport, ReopenReport, ReplayReport, ports::DeadLetterFilter,
 };
-use punctual_domain::{DeadLetterState, ItemId, JobId};
+use punctual_domain::{DeadLetterState, FailureKind, ItemId, JobId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -32,6 +32,9 @@ pub(super) struct ListQuery {
     /// `open`, `replayed` or `discarded` only.
     #[param(value_type = Option<String>)]
     state: Option<DeadLetterState>,
+    /// `handler` or `data` only: failures of this kind.
+    #[param(value_type = Option<String>)]
+    failure_kind: Option<FailureKind>,
 }
 
 /// Items that failed for good (dead letters), newest first.
@@ -47,6 +50,7 @@ pub(super) async fn list(
         job_id: query.job_id,
         item_id: query.tenant_id,
         state: query.state,
+        failure_kind: query.failure_kind,
         ..DeadLetterFilter::default()
     };
     let (dead_letters, next_cursor) = app.operator.reader.dead_letters(&filter, &page).await?;

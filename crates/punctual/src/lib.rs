@@ -36,11 +36,11 @@ pub use punctual_application::{
 };
 pub use punctual_domain::{
     Batch, BatchConfig, BatchStatus, Change, ChangeKind, DataRequest, DataSource, DataTenant,
-    DeadLetter, DeadLetterState, EmailAddress, FeatureType, FieldError, FieldErrors, Fields,
-    Invalid, InvalidId, InvalidWord, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig,
-    JobId, Location, Membership, MergedPreference, Occurrence, OrganizationId, Outcome, Preference,
-    PreferenceRecord, Previous, Priority, PurposeId, Shard, ShardAssignment, Sharding, SkipReason,
-    Slot, Source, TenantId, Trigger, Zone, values,
+    DeadLetter, DeadLetterState, EmailAddress, FailureKind, FeatureType, FieldError, FieldErrors,
+    Fields, Invalid, InvalidId, InvalidWord, Item, ItemId, ItemInput, ItemResult, ItemStatus,
+    JobConfig, JobId, Location, Membership, MergedPreference, Occurrence, OrganizationId, Outcome,
+    Preference, PreferenceRecord, Previous, Priority, PurposeId, Shard, ShardAssignment, Sharding,
+    SkipReason, Slot, Source, TenantId, Trigger, Zone, values,
 };
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]

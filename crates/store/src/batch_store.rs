@@ -67,7 +67,7 @@ const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.more, fai
 
 /// Counts the results of a chunk anew, where not all were stored.
 const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed, nothing_to_do) =
-         (SELECT count(CASE r.status WHEN 1 THEN 1 END), count(CASE r.status WHEN 2 THEN 1 END),
+         (SELECT count(CASE r.status WHEN 1 THEN 1 END), count(CASE WHEN r.status IN (2, 4) THEN 1 END),
                  count(CASE r.status WHEN 3 THEN 1 END)
           FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $3) AND r.chunk = $1),
          skipped = (SELECT count(*) FROM @skipped_items s WHERE s.chunk = $1)
@@ -75,10 +75,12 @@ const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed, nothing_to_do) =
 
 /// Keeps items that failed, if their results were taken and there are no letters of them yet.
 const INSERT_DEAD_LETTERS: &str =
-    "INSERT INTO @dead_letters (job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at)
-     SELECT $2, r.tenant_id, $3, $6, $7, r.attempts, coalesce(r.error, ''), r.started_at + coalesce(r.duration, 0)
+    "INSERT INTO @dead_letters (job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, failure_kind, reason,
+         failed_at)
+     SELECT $2, r.tenant_id, $3, $6, $7, r.attempts, CASE r.status WHEN 4 THEN 'data' ELSE 'handler' END,
+         coalesce(r.error, ''), r.started_at + coalesce(r.duration, 0)
      FROM @results r
-     WHERE r.run = $4 AND @in_texts(r.tenant_id, $1) AND r.chunk = $5 AND r.status = 2
+     WHERE r.run = $4 AND @in_texts(r.tenant_id, $1) AND r.chunk = $5 AND r.status IN (2, 4)
        AND NOT EXISTS (SELECT 1 FROM @dead_letters d WHERE d.tenant_id = r.tenant_id AND d.job_id = $2
                        AND d.occurrence = $3 AND d.batch_id = $6)
      ORDER BY r.tenant_id";

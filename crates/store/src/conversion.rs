@@ -176,7 +176,7 @@ async fn move_portion(
 #[cfg(test)]
 mod tests {
     use punctual_application::ports::{BatchReader, Page, ResultFilter, TenantRuns};
-    use punctual_domain::{ItemId, ItemStatus};
+    use punctual_domain::{FailureKind, ItemId, ItemStatus};
     #[cfg(feature = "postgres")]
     use sqlx::PgPool;
     use sqlx::{AssertSqlSafe, SqlitePool};
@@ -255,6 +255,7 @@ mod tests {
         };
         let result = &run.result;
         assert_eq!((result.attempts, result.status), (3, ItemStatus::Failed));
+        assert_eq!(result.failure_kind, Some(FailureKind::Handler));
         assert_eq!(result.preference.as_deref().unwrap()["tone"], "dry");
         assert_eq!(result.finished_at.unwrap().timestamp_micros(), 1_500_000);
         let contents = "SELECT content FROM @preferences ORDER BY content";
@@ -272,6 +273,7 @@ mod tests {
         assert_eq!(claimed[0].claim.items, [filter.item_id]);
         let mut again = result.clone();
         again.status = ItemStatus::Succeeded;
+        again.failure_kind = None;
         let chunk = &claimed[0].chunk;
         let committed = store
             .commit(chunk, claimed[0].token, &[again])

@@ -44,6 +44,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0013_nothing_to_do"
     "0014_previous"
     "0015_suppressions"
+    "0016_failure_kinds"
 };
 
 #[cfg(feature = "postgres")]
@@ -61,6 +62,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0011_nothing_to_do"
     "0012_previous"
     "0013_suppressions"
+    "0014_failure_kinds"
 };
 
 /// The migration of a file. Marks do not count in its checksum.

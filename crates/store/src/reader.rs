@@ -8,7 +8,8 @@ use punctual_application::ports::{
     StoreErrorKind, StoredResult, TenantRuns,
 };
 use punctual_domain::{
-    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemId, ItemStatus, JobId, Occurrence,
+    Batch, BatchStatus, DeadLetter, DeadLetterState, FailureKind, ItemId, ItemStatus, JobId,
+    Occurrence,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -62,7 +63,7 @@ const RESULTS_OF_ITEMS: &str = concat!(
     result_columns!(),
     " FROM @results r JOIN @runs n ON n.run = r.run JOIN @chunks c ON c.chunk = r.chunk
       JOIN @batches b ON b.batch_id = c.batch_id LEFT JOIN @preferences p ON p.hash = r.preference
-      WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3 AND ($4 IS NULL OR r.status = $4)"
+      WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3 AND ($4 IS NULL OR r.status = $4 OR $4 = 2 AND r.status = 4)"
 );
 
 /// Items that one statement looks up.
@@ -73,7 +74,7 @@ const MESSAGE: &str = "SELECT message FROM @chunk_messages WHERE chunk = $1";
 macro_rules! skipped_columns {
     () => {
         "SELECT r.chunk, r.job_id, b.batch_id, r.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
-             'skipped', 0, NULL, NULL, r.reason, r.at, r.at
+             'skipped', NULL, 0, NULL, NULL, r.reason, r.at, r.at
          FROM @skipped_items r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id"
     };
 }
@@ -131,7 +132,7 @@ const BATCHES_PER_QUERY: i64 = 20_000;
 /// What chunks in work have noted as running, and have not ended.
 const RUNNING_ITEMS: &str =
     "SELECT r.chunk, r.job_id, b.batch_id, r.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
-     'running', 0, NULL, NULL, NULL, r.started_at, NULL
+     'running', NULL, 0, NULL, NULL, NULL, r.started_at, NULL
      FROM @running_items r JOIN @chunks c ON c.chunk = r.chunk AND c.token = r.token
      JOIN @batches b ON b.batch_id = c.batch_id
      WHERE r.tenant_id = $1 AND ($2 IS NULL OR r.job_id = $2)
@@ -155,8 +156,8 @@ const ENDED_ITEMS: &str =
 /// longer than to read the next one.
 const WHOLE_RUN_RATIO: i64 = 3;
 
-const DEAD_LETTERS: &str = "SELECT id, job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, reason, failed_at, state,
-            settled_at,
+const DEAD_LETTERS: &str = "SELECT id, job_id, tenant_id, occurrence, batch_id, scheduled_at, attempts, failure_kind, reason,
+            failed_at, state, settled_at,
             coalesce((SELECT b.key_form FROM @batches b WHERE b.batch_id = d.batch_id), 'colons')
      FROM @dead_letters d";
 
@@ -172,6 +173,7 @@ impl FromRow for DeadLetter {
             batch_id: row.parse()?,
             scheduled_at: row.next()?,
             attempts: row.next()?,
+            failure_kind: row.parse()?,
             reason: row.next()?,
             failed_at: row.next()?,
             state: row.parse()?,
@@ -389,6 +391,10 @@ pub(crate) fn wanted_letters(filter: &DeadLetterFilter) -> Conditions {
     let wanted = Conditions::default()
         .given("job_id = ?", filter.job_id.as_ref())
         .given("tenant_id = ?", filter.item_id.as_ref())
+        .given(
+            "failure_kind = ?",
+            filter.failure_kind.map(FailureKind::as_str),
+        )
         .given("id <= ?", filter.up_to)
         .given("@in_integers(id, ?)", ids)
         .given("settled_at = ?", filter.settled_at)

@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{StoreError, StoredResult};
-use punctual_domain::{ItemResult, ItemStatus};
+use punctual_domain::{FailureKind, ItemResult, ItemStatus};
 use serde_json::Value as Json;
 
 use crate::{
@@ -29,8 +29,9 @@ const UPSERT: &str = "ON CONFLICT (run, tenant_id) DO UPDATE SET chunk = exclude
 macro_rules! result_columns {
     () => {
         "SELECT r.chunk, n.job_id, c.batch_id, n.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
-             CASE r.status WHEN 1 THEN 'succeeded' WHEN 3 THEN 'nothing_to_do' ELSE 'failed' END, r.attempts, p.content, r.output, r.error,
-             r.started_at, r.started_at + r.duration"
+             CASE r.status WHEN 1 THEN 'succeeded' WHEN 3 THEN 'nothing_to_do' ELSE 'failed' END,
+             CASE r.status WHEN 2 THEN 'handler' WHEN 4 THEN 'data' END,
+             r.attempts, p.content, r.output, r.error, r.started_at, r.started_at + r.duration"
     };
 }
 pub(crate) use result_columns;
@@ -50,6 +51,7 @@ impl FromRow for Numbered {
         let result = ItemResult {
             item_id: row.parse()?,
             status: row.parse()?,
+            failure_kind: failure_kind(row.next()?)?,
             attempts: row.next()?,
             preference: json(row.next()?)?.map(Arc::new),
             output: json(row.next()?)?,
@@ -69,7 +71,24 @@ impl FromRow for Numbered {
     }
 }
 
-/// The number that stands for a status of a result.
+/// The kind of a failure, from its word.
+fn failure_kind(word: Option<String>) -> Result<Option<FailureKind>, StoreError> {
+    let kind = word.map(|word| word.parse::<FailureKind>());
+    kind.transpose().map_err(failed)
+}
+
+/// The number that stands for a failure of data. Versions that do not know it read it as any other failure.
+const FAILED_DATA: i64 = 4;
+
+/// The number that stands for how an item has ended.
+fn number_of(result: &ItemResult) -> i64 {
+    match (result.status, result.failure_kind) {
+        (ItemStatus::Failed, Some(FailureKind::Data)) => FAILED_DATA,
+        (status, _) => status_number(status),
+    }
+}
+
+/// The number that stands for a status of a result; a failure may have another one, by its kind.
 pub(crate) fn status_number(status: ItemStatus) -> i64 {
     match status {
         ItemStatus::Succeeded => 1,
@@ -126,7 +145,7 @@ impl ResultRows {
             let started = micros(result.started_at);
             rows.add(NewResult {
                 tenant: result.item_id.to_string(),
-                status: status_number(result.status),
+                status: number_of(result),
                 attempts: result.attempts.into(),
                 preference,
                 output: result.output.as_ref().map(ToString::to_string),

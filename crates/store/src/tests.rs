@@ -10,8 +10,8 @@ use punctual_application::{
     testing::contract,
 };
 use punctual_domain::{
-    Chunk, Delivery, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority,
-    ShardAssignment, StoredPosition, Trigger,
+    Chunk, Delivery, FailureKind, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
+    Occurrence, Priority, ShardAssignment, StoredPosition, Trigger,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tempfile::TempDir;
@@ -406,6 +406,7 @@ fn succeeded(item_id: &ItemId, output: serde_json::Value, at: DateTime<Utc>) -> 
     ItemResult {
         item_id: item_id.clone(),
         status: ItemStatus::Succeeded,
+        failure_kind: None,
         attempts: 1,
         preference: None,
         output: Some(output),
@@ -472,6 +473,7 @@ async fn every_character_is_kept_or_replaced(store: Store) {
     store.claim(&chunk, claimant, now).await.unwrap();
     let failed = ItemResult {
         status: ItemStatus::Failed,
+        failure_kind: Some(FailureKind::Data),
         output: None,
         error: Some("a\0b ✓ \u{1f600} '\"@chunks".into()),
         ..succeeded(&chunk.items[0], serde_json::Value::Null, now)
@@ -488,6 +490,7 @@ async fn every_character_is_kept_or_replaced(store: Store) {
         .results(&filter, &punctual_application::ports::Page::default())
         .await
         .unwrap();
+    assert_eq!(results[0].result.failure_kind, Some(FailureKind::Data));
     let error = results[0].result.error.as_deref().unwrap();
     assert_eq!(
         error.replace('\u{fffd}', "\0"),
@@ -611,6 +614,13 @@ async fn sums_up_open_dead_letters_by_job(store: Store) {
     assert_eq!(a.reasons, reasons);
     let counts: Vec<u64> = b.reasons.iter().map(|(_, count)| *count).collect();
     assert_eq!((b.count, counts), (7, vec![2, 1, 1, 1, 1]));
+    // Letters of versions that know no kinds are of the usual one.
+    let of_handlers = punctual_application::ports::DeadLetterFilter {
+        job_id: Some(JobId::new("b").unwrap()),
+        failure_kind: Some(FailureKind::Handler),
+        ..punctual_application::ports::DeadLetterFilter::default()
+    };
+    assert_eq!(store.dead_letter_count(&of_handlers).await.unwrap(), 7);
 }
 
 /// What the database has counted is what there is: open dead letters by job, and replayed ones by batch.
@@ -764,6 +774,7 @@ async fn sums_up_what_has_ended_by_hour(store: Store) {
             }
             ItemResult {
                 status: ItemStatus::Failed,
+                failure_kind: Some(FailureKind::Handler),
                 output: None,
                 error: Some("down".to_owned()),
                 ..result

@@ -59,8 +59,8 @@ pub const METRICS: [Metric; 12] = [
     metric(
         "punctual_items_total",
         Counter,
-        &["job_id", "status"],
-        "Number of items that have ended, by outcome: `succeeded`, `failed`, `nothing_to_do` or `skipped`.",
+        &["job_id", "status", "failure_kind"],
+        "Number of items that have ended, by outcome: `succeeded`, `failed`, `nothing_to_do` or `skipped`; of those that failed, by kind: `handler` or `data`.",
     ),
     metric(
         "punctual_batches_total",

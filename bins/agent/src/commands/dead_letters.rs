@@ -1,7 +1,7 @@
 //! `dead-letters`: items that failed for good.
 
 use punctual_application::{DeadLetterSelection, DiscardReport, ReplayReport};
-use punctual_domain::{DeadLetter, DeadLetterState, JobId, TenantId, visible};
+use punctual_domain::{DeadLetter, DeadLetterState, FailureKind, JobId, TenantId, visible};
 use punctual_operations::model::DeadLetters;
 use serde_json::json;
 
@@ -22,11 +22,13 @@ pub(crate) async fn dead_letters(
         cli::DeadLetters::List {
             job,
             tenant,
+            failure_kind,
             all,
             json,
         } => {
             let state = (!all).then_some(DeadLetterState::Open);
-            let letters = read(&client, job.as_ref(), tenant.as_ref(), state).await?;
+            let (its_job, its_tenant) = (job.as_ref(), tenant.as_ref());
+            let letters = read(&client, its_job, its_tenant, failure_kind, state).await?;
             if let (true, Some(job)) = (letters.is_empty(), &job) {
                 of_job(&client, job).await?;
             }
@@ -49,11 +51,13 @@ async fn read(
     client: &Client,
     job: Option<&JobId>,
     tenant: Option<&TenantId>,
+    failure_kind: Option<FailureKind>,
     state: Option<DeadLetterState>,
 ) -> Result<Vec<DeadLetter>, Failure> {
     let mut query = vec![];
     query.extend(job.map(|job| ("job_id", job.to_string())));
     query.extend(tenant.map(|tenant| ("tenant_id", tenant.to_string())));
+    query.extend(failure_kind.map(|kind| ("failure_kind", kind.to_string())));
     query.extend(state.map(|state| ("state", state.to_string())));
     let mut letters = Vec::new();
     let entries = |page: DeadLetters| (page.dead_letters, page.next_cursor);
@@ -85,6 +89,7 @@ fn selection(which: &LetterSelection) -> DeadLetterSelection {
         ids: (!which.id.is_empty()).then(|| which.id.iter().copied().collect()),
         job_id: which.job.clone(),
         tenant_id: which.tenant.clone(),
+        failure_kind: which.failure_kind,
         all: which.all,
         ..DeadLetterSelection::default()
     }
@@ -95,7 +100,9 @@ async fn counted(client: &Client, which: &LetterSelection) -> Result<Option<Stri
     let count = if which.id.is_empty() {
         let (job, tenant) = (which.job.as_ref(), which.tenant.as_ref());
         let open = Some(DeadLetterState::Open);
-        read(client, job, tenant, open).await?.len()
+        read(client, job, tenant, which.failure_kind, open)
+            .await?
+            .len()
     } else {
         which.id.len()
     };
@@ -104,11 +111,15 @@ async fn counted(client: &Client, which: &LetterSelection) -> Result<Option<Stri
         1 => "1 dead letter".to_owned(),
         count => format!("{count} dead letters"),
     };
-    Ok(Some(match (&which.job, &which.tenant) {
+    let letters = match (&which.job, &which.tenant) {
         (None, None) => letters,
         (Some(job), None) => format!("{letters} of {job}"),
         (None, Some(tenant)) => format!("{letters} of tenant {tenant}"),
         (Some(job), Some(tenant)) => format!("{letters} of tenant {tenant} in {job}"),
+    };
+    Ok(Some(match which.failure_kind {
+        None => letters,
+        Some(kind) => format!("{letters} with failures of kind {kind}"),
     }))
 }
 

@@ -6,11 +6,11 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
-    http::{Method as CallMethod, Uri},
+    http::{Method as CallMethod, StatusCode, Uri},
 };
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, project::Project};
+use crate::{agent::Agent, control::stdout_of, project::Project};
 
 /// A shop that knows of one busy user, and what it was asked.
 #[derive(Clone, Default)]
@@ -147,4 +147,39 @@ async fn users_get_their_own_news_since_the_last_digest_or_none() {
         let delivered = delivered();
         assert!(delivered.iter().all(|line| line["tenant_id"] == "busy"));
     }
+}
+
+#[tokio::test]
+async fn a_shop_that_knows_no_user_is_a_failure_of_data() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "http://{}/users/{{tenant_id}}",
+        listener.local_addr().unwrap()
+    );
+    let router = Router::new().fallback(async || (StatusCode::NOT_FOUND, "who?"));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let job = json!({"default_preferences": {"frequency": "daily"},
+        "data": {"url": url, "allow_private_addresses": true}});
+    let project = Project::new(json!({"handler": "template", "template": "t.j2"}), job);
+    project.write("templates/t.j2", "{{ data }}");
+    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
+    let preferences = project.preferences([("ann".to_owned(), daily)].into_iter());
+    let mut command = project.command();
+    command.args(["run", "--import"]).arg(preferences);
+    let agent = Agent::start(command);
+    agent
+        .until("/api/v1/jobs/posts", |job| job["tenants"] == 1)
+        .await;
+    let batch = run(&agent).await;
+    assert_eq!(batch["progress"]["failed"], 1, "{batch}");
+
+    let runs = agent.get("/api/v1/tenants/ann/runs").await;
+    assert_eq!(runs["runs"][0]["failure_kind"], "data", "{runs}");
+    let letters = agent.get("/api/v1/dead-letters?failure_kind=handler").await;
+    assert_eq!(letters["dead_letters"], json!([]));
+    let letters = agent.get("/api/v1/dead-letters?failure_kind=data").await;
+    assert_eq!(letters["dead_letters"][0]["failure_kind"], "data");
+    let replay = ["dead-letters", "replay", "--failure-kind", "data", "--yes"];
+    let shown = stdout_of(&agent, &replay);
+    assert!(shown.contains("1 dead letters are replayed"), "{shown}");
 }

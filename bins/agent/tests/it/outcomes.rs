@@ -305,7 +305,7 @@ async fn a_list_of_no_one_is_refused_and_so_is_a_tenant_who_has_stored_nothing()
             discard,
             json!({"all": true, "tenant_id": "bad000"}),
             400,
-            "exclude job_id and tenant_id",
+            "exclude job_id, tenant_id and failure_kind",
         ),
     ] {
         let (answered, problem) = post(&agent, path, None, &body).await;

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    Batch, BatchStatus, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus, JobId,
-    KeyForm, Occurrence,
+    Batch, BatchStatus, DeadLetter, DeadLetterState, FailureKind, ItemId, ItemResult, ItemStatus,
+    JobId, KeyForm, Occurrence,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -107,6 +107,8 @@ pub struct DeadLetterFilter {
     pub item_id: Option<ItemId>,
     /// Only dead letters in this state.
     pub state: Option<DeadLetterState>,
+    /// Only failures of this kind.
+    pub failure_kind: Option<FailureKind>,
     /// Only those with an id of at most this.
     pub up_to: Option<i64>,
     /// Only these ids.

@@ -7,7 +7,7 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use punctual_domain::{Item, Outcome, Preference};
+use punctual_domain::{FailureKind, Item, Outcome, Preference};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -84,6 +84,8 @@ pub struct HandlerError {
     pub kind: HandlerErrorKind,
     /// How long the remote endpoint asked us to wait.
     pub retry_after: Option<Duration>,
+    /// What did not work.
+    pub(crate) failure_kind: FailureKind,
     cause: Option<Cause>,
 }
 
@@ -121,6 +123,7 @@ impl HandlerError {
             message,
             kind,
             retry_after,
+            failure_kind: FailureKind::Handler,
             cause: None,
         }
     }

@@ -16,7 +16,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use punctual_domain::{
-    Chunk, Item, ItemId, ItemResult, ItemStatus, Outcome, Preference, Previous, PurposeId,
+    Chunk, FailureKind, Item, ItemId, ItemResult, ItemStatus, Outcome, Preference, Previous,
+    PurposeId,
 };
 use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
@@ -232,8 +233,10 @@ pub enum ProcessError {
 pub struct ChunkReport {
     /// Handler succeeded.
     pub succeeded: usize,
-    /// Handler failed for good.
+    /// Handler failed for good, or the fetch of its tenant's data.
     pub failed: usize,
+    /// Number of those whose data could not be fetched.
+    pub failed_data: usize,
     /// Handler had nothing to do.
     pub nothing_to_do: usize,
     /// Not run, with a reason.
@@ -244,6 +247,7 @@ impl std::ops::AddAssign for ChunkReport {
     fn add_assign(&mut self, other: Self) {
         self.succeeded += other.succeeded;
         self.failed += other.failed;
+        self.failed_data += other.failed_data;
         self.nothing_to_do += other.nothing_to_do;
         self.skipped += other.skipped;
     }
@@ -256,6 +260,7 @@ impl ChunkReport {
 
     pub(crate) fn count(&mut self, results: &[ItemResult]) {
         for result in results {
+            self.failed_data += usize::from(result.failure_kind == Some(FailureKind::Data));
             match result.status {
                 ItemStatus::Succeeded => self.succeeded += 1,
                 ItemStatus::Failed => self.failed += 1,
@@ -469,6 +474,7 @@ impl BatchProcessor {
         started_at: DateTime<Utc>,
         outcome: Result<Outcome, HandlerError>,
     ) -> ItemResult {
+        let failure_kind = outcome.as_ref().err().map(|error| error.failure_kind);
         let (status, output, error) = match outcome {
             Ok(Outcome::Done(output)) => (ItemStatus::Succeeded, Some(output), None),
             Ok(Outcome::NothingToDo(reason)) => (ItemStatus::NothingToDo, None, Some(reason)),
@@ -477,6 +483,7 @@ impl BatchProcessor {
         ItemResult {
             item_id: item.item_id.clone(),
             status,
+            failure_kind,
             attempts: item.attempt,
             preference: item.preference_json(),
             output,

@@ -33,8 +33,8 @@ use std::pin::pin;
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, Chunk, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Priority,
-    StoredPosition, Trigger,
+    BatchStatus, Chunk, FailureKind, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
+    Priority, StoredPosition, Trigger,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -106,6 +106,7 @@ fn result(tenant: &ItemId, status: ItemStatus) -> ItemResult {
     ItemResult {
         item_id: tenant.clone(),
         status,
+        failure_kind: (status == ItemStatus::Failed).then_some(FailureKind::Handler),
         attempts: 1,
         preference: Some(std::sync::Arc::new(json!({"enabled": true}))),
         output: (status == ItemStatus::Succeeded).then(|| json!({"text": tenant.as_str()})),
@@ -159,6 +160,7 @@ pub async fn store<S: WorkQueue + ChunkQueue + BatchStore>(store: &S, reader: &d
     work_queue::a_replay_that_is_skipped_opens_its_dead_letter_again(tested).await;
     batch_store::who_is_running_is_known_to_other_occurrences(tested).await;
     batch_store::what_had_nothing_to_do_has_run_and_is_counted_by_itself(tested).await;
+    batch_store::a_failure_keeps_its_kind_and_runs_again(tested).await;
     previous::the_last_success_that_was_due_before_is_found(tested).await;
     chunk_queue::chunks_wait_until_they_are_claimed_and_are_claimed_once(tested).await;
     chunk_queue::limits_pauses_and_rests_are_kept(tested).await;

@@ -21,8 +21,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    Batch, BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus, JobId,
-    NewBatch, Occurrence, Sharding, StoredPosition,
+    Batch, BatchStatus, Chunk, DeadLetter, DeadLetterState, FailureKind, ItemId, ItemResult,
+    ItemStatus, JobId, NewBatch, Occurrence, Sharding, StoredPosition,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -170,6 +170,7 @@ impl FakeStore {
             let ended = |item_id| ItemResult {
                 item_id,
                 status,
+                failure_kind: (status == ItemStatus::Failed).then_some(FailureKind::Handler),
                 attempts: 1,
                 preference: Some(std::sync::Arc::new(
                     json!({"enabled": true, "frequency": "daily"}),
@@ -273,6 +274,7 @@ impl Tables {
             let result = ItemResult {
                 item_id: tenant.clone(),
                 status: ItemStatus::Running,
+                failure_kind: None,
                 attempts: 0,
                 preference: None,
                 output: None,

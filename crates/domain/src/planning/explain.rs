@@ -14,7 +14,7 @@ use crate::{
     },
     preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
     time::{occurrence::Occurrence, schedule::Schedule, zone::Zone},
-    work::outcome::{ItemResult, ItemStatus},
+    work::outcome::{FailureKind, ItemResult, ItemStatus},
 };
 
 /// What is known of a tenant's preference.
@@ -211,6 +211,9 @@ pub enum Verdict {
     },
     /// The run failed for good.
     Failed {
+        /// Kind of the failure.
+        #[serde(default)]
+        failure_kind: FailureKind,
         /// Number of attempts.
         attempts: u32,
         /// Error of the last attempt.
@@ -299,6 +302,7 @@ fn of_run(run: &ItemResult) -> Verdict {
             finished_at: run.finished_at,
         },
         ItemStatus::Failed => Verdict::Failed {
+            failure_kind: run.failure_kind.unwrap_or_default(),
             attempts: run.attempts,
             error,
         },
@@ -393,8 +397,19 @@ impl fmt::Display for Verdict {
                 }
                 None => write!(f, "ran, nothing to do: {reason}"),
             },
-            Self::Failed { attempts, error } => {
-                write!(f, "failed after {attempts} attempts: {error}")
+            Self::Failed {
+                failure_kind,
+                attempts,
+                error,
+            } => {
+                let (what, error) = match failure_kind {
+                    FailureKind::Handler => ("", error.as_str()),
+                    FailureKind::Data => {
+                        let problem = error.strip_prefix("data: ");
+                        (" to fetch its data", problem.unwrap_or(error))
+                    }
+                };
+                write!(f, "failed after {attempts} attempts{what}: {error}")
             }
             Self::Skipped { reason } => write!(f, "skipped: {reason}"),
             Self::Missed {

@@ -8,7 +8,7 @@ use crate::{
     ids::{ItemId, JobId},
     input::words::words,
     time::occurrence::Occurrence,
-    work::item::KeyForm,
+    work::{item::KeyForm, outcome::FailureKind},
 };
 
 /// An item that failed for good.
@@ -30,6 +30,9 @@ pub struct DeadLetter {
     pub scheduled_at: DateTime<Utc>,
     /// Number of attempts in the last delivery of its chunk, also those that ended before the handler was called.
     pub attempts: u32,
+    /// Kind of the failure.
+    #[serde(default)]
+    pub failure_kind: FailureKind,
     /// Error of the last attempt.
     pub reason: String,
     /// When the item failed.

@@ -78,6 +78,25 @@ words!(
     Skipped = "skipped",
 );
 
+/// Kind of a failure: what did not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The work of the handler. Failures that an earlier version stored are of this kind.
+    #[default]
+    Handler,
+    /// The fetch of the tenant's own data, before the handler was called.
+    Data,
+}
+
+words!(
+    FailureKind,
+    "kind of a failure",
+    Handler = "handler",
+    Data = "data",
+);
+
 /// Reason why an item was not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -130,6 +149,9 @@ pub struct ItemResult {
     pub item_id: ItemId,
     /// Outcome, or that the item is running.
     pub status: ItemStatus,
+    /// Kind of the failure; `None` unless it failed.
+    #[serde(default)]
+    pub failure_kind: Option<FailureKind>,
     /// Number of attempts in the last delivery of its chunk, also those that ended before the handler was called.
     pub attempts: u32,
     /// The effective preference it ran with, for preference-based jobs.
@@ -151,6 +173,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_kind_of_a_failure_is_the_same_word_in_json_as_in_tables() {
+        for word in FailureKind::WORDS {
+            let kind: FailureKind = word.parse().unwrap();
+            assert_eq!(json!(kind), json!(word));
+        }
+    }
 
     #[test]
     fn a_reason_is_the_same_word_in_json_as_in_tables() {

@@ -18,7 +18,7 @@ use punctual_application::{
         ChunkQueue, ClaimLimits, ClaimedChunk, Heartbeat, PauseCause, StoreError, Survey, WorkQueue,
     },
 };
-use punctual_domain::JobId;
+use punctual_domain::{FailureKind, JobId};
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -329,13 +329,16 @@ impl Worker {
             .succeeded(&Operation::PrepareChunks(job_id.clone()));
         self.failures
             .succeeded(&Operation::StoreResults(job_id.clone()));
-        for (status, count) in [
-            ("succeeded", report.succeeded),
-            ("failed", report.failed),
-            ("nothing_to_do", report.nothing_to_do),
-            ("skipped", report.skipped),
+        let failed_handler = report.failed.saturating_sub(report.failed_data);
+        for (status, kind, count) in [
+            ("succeeded", "", report.succeeded),
+            ("failed", FailureKind::Handler.as_str(), failed_handler),
+            ("failed", FailureKind::Data.as_str(), report.failed_data),
+            ("nothing_to_do", "", report.nothing_to_do),
+            ("skipped", "", report.skipped),
         ] {
-            metrics::counter!("punctual_items_total", "job_id" => job_id.to_string(), "status" => status)
+            let job_id = job_id.to_string();
+            metrics::counter!("punctual_items_total", "job_id" => job_id, "status" => status, "failure_kind" => kind)
                 .increment(count as u64);
         }
     }

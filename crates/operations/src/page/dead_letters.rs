@@ -14,7 +14,7 @@ use chrono::DateTime;
 use punctual_application::{
     Actor, DeadLetterSelection, IdempotencyKey, OperatorError, amount, noun, ports::OpenDeadLetters,
 };
-use punctual_domain::{DeadLetter, DeadLetterState, TenantId};
+use punctual_domain::{DeadLetter, DeadLetterState, FailureKind, TenantId};
 use serde::Deserialize;
 
 use super::{
@@ -40,6 +40,7 @@ struct DeadLettersPage {
     causes: Vec<OpenDeadLetters>,
     jobs: Vec<Choice>,
     states: Vec<Choice>,
+    kinds: Vec<Choice>,
     which: LettersQuery,
     state: DeadLetterState,
     pager: Pager,
@@ -55,6 +56,8 @@ pub(super) struct LettersQuery {
     tenant: String,
     #[serde(default)]
     state: String,
+    #[serde(default)]
+    failure_kind: String,
     cursor: Option<String>,
     #[serde(default)]
     trail: String,
@@ -78,22 +81,30 @@ impl LettersQuery {
         }
     }
 
-    fn filters(&self) -> [(&str, &str); 3] {
+    fn failure_kind(&self) -> Result<Option<FailureKind>, Problem> {
+        let kind = Some(&self.failure_kind).filter(|kind| !kind.is_empty());
+        let kind = kind.map(|kind| kind.parse::<FailureKind>()).transpose();
+        kind.map_err(|error| Problem::bad_request(error.to_string()))
+    }
+
+    fn filters(&self) -> [(&str, &str); 4] {
         [
             ("job", self.job.as_str()),
             ("tenant", self.tenant.as_str()),
             ("state", self.state.as_str()),
+            ("failure_kind", self.failure_kind.as_str()),
         ]
     }
 
     /// All that a form sends, so that it leads back to this page of the list.
-    fn fields(&self) -> [(&str, &str); 5] {
-        let [job, tenant, state] = self.filters();
+    fn fields(&self) -> [(&str, &str); 6] {
+        let [job, tenant, state, kind] = self.filters();
         let cursor = self.cursor.as_deref().unwrap_or_default();
         [
             job,
             tenant,
             state,
+            kind,
             ("cursor", cursor),
             ("trail", self.trail.as_str()),
         ]
@@ -118,11 +129,15 @@ impl LettersQuery {
 
     /// What it is of, in words.
     fn of(&self) -> String {
-        match (self.job.as_str(), self.tenant.as_str()) {
+        let of = match (self.job.as_str(), self.tenant.as_str()) {
             ("", "") => "of all jobs".to_owned(),
             (job, "") => format!("of {job}"),
             ("", tenant) => format!("of tenant {tenant}"),
             (job, tenant) => format!("of tenant {tenant} in {job}"),
+        };
+        match self.failure_kind.as_str() {
+            "" => of,
+            kind => format!("{of} with failures of kind {kind}"),
         }
     }
 }
@@ -152,7 +167,7 @@ impl App {
         visitor: Visitor,
         mut which: LettersQuery,
     ) -> Result<Response, Problem> {
-        let state = which.state()?;
+        let (state, failure_kind) = (which.state()?, which.failure_kind()?);
         // What is wrong with a filter is said beside it, above a list without it.
         let (job_id, tenant) = (job_of(&which.job), which.tenant_id());
         let wrong = [job_id.as_ref().err(), tenant.as_ref().err()];
@@ -165,6 +180,7 @@ impl App {
         let selection = DeadLetterSelection {
             job_id: job_id.unwrap_or_default(),
             tenant_id: tenant.unwrap_or_default(),
+            failure_kind,
             ..DeadLetterSelection::default()
         };
         // Of discarded ones, those that can be reopened.
@@ -194,6 +210,7 @@ impl App {
             causes,
             jobs: self.job_choices(&which.job),
             states: Choice::among(STATES, state.as_str()),
+            kinds: Choice::among(FailureKind::WORDS.iter().copied(), &which.failure_kind),
             state,
             pager: Pager::new(&which.filters(), &asked, next.as_deref()),
             which,
@@ -291,10 +308,12 @@ pub(super) async fn act(
     let selection = match what {
         "all" => {
             let (job_id, tenant_id) = (job_of(&form.which.job)?, form.which.tenant_id()?);
+            let failure_kind = form.which.failure_kind()?;
             DeadLetterSelection {
-                all: job_id.is_none() && tenant_id.is_none(),
+                all: job_id.is_none() && tenant_id.is_none() && failure_kind.is_none(),
                 job_id,
                 tenant_id,
+                failure_kind,
                 up_to: number(&form.up_to)?,
                 ..DeadLetterSelection::default()
             }

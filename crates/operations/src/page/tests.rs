@@ -204,6 +204,27 @@ async fn every_action_is_answered_once_and_filters_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dead_letters_are_filtered_by_what_did_not_work() {
+    let mut visit = Visit::new();
+    visit.fail("ann bob").await;
+    let of_data = visit.open("/dead-letters?failure_kind=data").await;
+    of_data
+        .has("0 open of all jobs with failures of kind data")
+        .has("<option selected>data</option>");
+    let of_handlers = visit.open("/dead-letters?failure_kind=handler").await;
+    of_handlers.has("2 open of all jobs with failures of kind handler");
+    let all = [("action", "replay all"), ("failure_kind", "data")];
+    let none = visit.submit("/dead-letters", &all).await;
+    none.has("No open dead letter matches the filter.");
+    let all = [("action", "replay all"), ("failure_kind", "handler")];
+    let asked = visit.submit("/dead-letters", &all).await;
+    asked.has("Replay 2 dead letters of all jobs with failures of kind handler?");
+    assert_eq!(asked.field("failure_kind"), "handler");
+    let unknown = visit.open("/dead-letters?failure_kind=shop").await;
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_affects_much_asks_first_with_the_count() {
     let mut visit = Visit::new();
     let all = [("action", "trigger"), ("who", "all"), ("key", "k")];

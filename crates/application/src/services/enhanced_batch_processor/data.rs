@@ -8,8 +8,8 @@ use std::{
 };
 
 use punctual_domain::{
-    Chunk, DataConfig, DataRequest, DataSource, DataTenant, Item, ItemId, JobId, OnEmpty, Outcome,
-    is_empty_data, without_secrets,
+    Chunk, DataConfig, DataRequest, DataSource, DataTenant, FailureKind, Item, ItemId, JobId,
+    OnEmpty, Outcome, is_empty_data, without_secrets,
 };
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
@@ -257,6 +257,7 @@ impl Group {
 
 /// A failure to fetch data, as a kind of its own beside those of handlers.
 fn of_data(mut error: HandlerError) -> HandlerError {
+    error.failure_kind = FailureKind::Data;
     error.message = format!("data: {}", error.message);
     error
 }

@@ -261,6 +261,7 @@ impl EnhancedBatchProcessor {
         ItemResult {
             item_id: id.clone(),
             status: ItemStatus::Skipped,
+            failure_kind: None,
             attempts: 0,
             preference: None,
             output: None,

@@ -235,6 +235,7 @@ async fn every_tenant_runs_with_their_own_overrides_over_the_jobs() {
         ChunkReport {
             succeeded: 2,
             failed: 0,
+            failed_data: 0,
             nothing_to_do: 0,
             skipped: 0
         }
@@ -272,6 +273,7 @@ async fn tenants_who_switched_off_meanwhile_are_skipped_with_the_reason() {
         ChunkReport {
             succeeded: 1,
             failed: 0,
+            failed_data: 0,
             nothing_to_do: 0,
             skipped: 3
         }

@@ -5,7 +5,7 @@ mod replay;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use punctual_domain::{DeadLetter, DeadLetterState, ItemId, JobId, TenantId};
+use punctual_domain::{DeadLetter, DeadLetterState, FailureKind, ItemId, JobId, TenantId};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
@@ -37,6 +37,14 @@ pub struct DeadLetterSelection {
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = TenantId))]
     pub tenant_id: Option<TenantId>,
+    /// All open dead letters of failures of this kind; of a job or tenant, those of its.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = FailureKind))]
+    pub failure_kind: Option<FailureKind>,
     /// All open dead letters, said explicitly.
     #[serde(default)]
     pub all: bool,
@@ -84,6 +92,7 @@ impl DeadLetterSelection {
             job_id: self.job_id.clone(),
             item_id: self.tenant_id.as_ref().map(ItemId::from),
             state: Some(state),
+            failure_kind: self.failure_kind,
             up_to: self.up_to,
             ids: self.ids.clone(),
             settled_at: self.discarded_at,
@@ -100,14 +109,16 @@ impl DeadLetterSelection {
         }
         refuse_empty("ids", self.ids.as_ref(), self.all)?;
         let of_some = self.job_id.is_some() || self.tenant_id.is_some();
+        let of_some = of_some || self.failure_kind.is_some();
         if of_some && (self.ids.is_some() || self.all) {
             return Err(OperatorError::Invalid(
-                "ids and all exclude job_id and tenant_id; send one or the other".to_owned(),
+                "ids and all exclude job_id, tenant_id and failure_kind; send one or the other"
+                    .to_owned(),
             ));
         }
         if self.ids.is_none() && !of_some && self.discarded_at.is_none() && !self.all {
             return Err(OperatorError::Invalid(
-                "nothing is selected; send ids, job_id or tenant_id, or \"all\": true for all dead letters"
+                "nothing is selected; send ids, job_id, tenant_id or failure_kind, or \"all\": true for all dead letters"
                     .to_owned(),
             ));
         }
@@ -144,12 +155,15 @@ impl DeadLetterSelection {
     /// What it selects of those in a state, as the audit log says it.
     fn in_words(&self, state: DeadLetterState) -> String {
         let state = state.as_str();
-        let of_those = match (&self.job_id, &self.tenant_id) {
+        let mut of_those = match (&self.job_id, &self.tenant_id) {
             (None, None) => String::new(),
             (Some(job_id), None) => format!(" of {job_id}"),
             (None, Some(tenant_id)) => format!(" of tenant {tenant_id}"),
             (Some(job_id), Some(tenant_id)) => format!(" of tenant {tenant_id} in {job_id}"),
         };
+        if let Some(kind) = self.failure_kind {
+            of_those.push_str(&format!(" with failures of kind {kind}"));
+        }
         let mut words = match &self.ids {
             Some(ids) => {
                 let first: Vec<String> = ids.iter().take(20).map(ToString::to_string).collect();

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use punctual_domain::{BatchStatus, ItemStatus, KeyForm, Trigger};
+use punctual_domain::{
+    BatchStatus, DeadLetterState, FailureKind, ItemId, ItemResult, ItemStatus, KeyForm, Trigger,
+};
 use uuid::Uuid;
 
 use super::{
@@ -163,6 +165,64 @@ pub(super) async fn what_had_nothing_to_do_has_run_and_is_counted_by_itself<
     assert_eq!(claim(store, &again.chunks[0], third).await, all[4..5]);
     let last = [result(&all[4], NothingToDo)];
     assert_eq!(commit(store, &again.chunks[0], third, &last).await, 1);
+}
+
+pub(super) async fn a_failure_keeps_its_kind_and_runs_again<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    use FailureKind::{Data, Handler};
+    let all = tenants(0..3);
+    let token = Uuid::from_u128(83);
+    let (new, _) = claimed(store, "2026-07-05", &all, token).await;
+    let of = |tenant: &ItemId, kind| ItemResult {
+        failure_kind: Some(kind),
+        ..result(tenant, ItemStatus::Failed)
+    };
+    let results = [
+        of(&all[0], Handler),
+        of(&all[1], Data),
+        result(&all[2], ItemStatus::Succeeded),
+    ];
+    assert_eq!(commit(store, &new.chunks[0], token, &results).await, 3);
+    let filter = ResultFilter {
+        batch_id: new.batch_id,
+        status: Some(ItemStatus::Failed),
+    };
+    let (found, _) = reader
+        .results(&filter, &Page::default())
+        .await
+        .expect("works");
+    let found: Vec<_> = found.into_iter().map(|stored| stored.result).collect();
+    assert_eq!(found, results[..2], "those of both kinds");
+
+    let letters = async |kind: FailureKind| {
+        let filter = DeadLetterFilter {
+            job_id: Some(job()),
+            state: Some(DeadLetterState::Open),
+            failure_kind: Some(kind),
+            ..DeadLetterFilter::default()
+        };
+        let letters = reader.dead_letters(&filter, &Page::default()).await;
+        let ours = letters.expect("works").0.into_iter();
+        ours.filter(|letter| letter.batch_id == new.batch_id)
+            .map(|letter| (letter.id, letter.item_id, letter.failure_kind))
+            .collect::<Vec<_>>()
+    };
+    let mut ids = Vec::new();
+    for (kind, tenant) in [(Handler, &all[0]), (Data, &all[1])] {
+        let found = letters(kind).await;
+        assert_eq!(found, [(found[0].0, tenant.clone(), kind)]);
+        ids.push(found[0].0);
+    }
+
+    let again = asked_for(Trigger::Replay, "2026-07-05", &all[..2]);
+    let now = at("2026-07-06T09:00:00Z");
+    let settled = store.settle(&ids, vec![again.clone()], now).await;
+    assert_eq!(settled.expect("works"), 2);
+    let (chunk, token) = (&again.chunks[0], Uuid::from_u128(84));
+    assert_eq!(claim(store, chunk, token).await, all[..2]);
+    let ended = [&all[0], &all[1]].map(|tenant| result(tenant, ItemStatus::Succeeded));
+    assert_eq!(commit(store, chunk, token, &ended).await, 2);
 }
 
 pub(super) async fn a_second_delivery_takes_only_what_is_not_done_and_fences_off_the_first<

@@ -159,6 +159,9 @@ fn is_wanted(letter: &DeadLetter, filter: &DeadLetterFilter) -> bool {
     job_id.as_ref().is_none_or(|job| *job == letter.job_id)
         && item_id.as_ref().is_none_or(|id| *id == letter.item_id)
         && filter.state.is_none_or(|state| state == letter.state)
+        && filter
+            .failure_kind
+            .is_none_or(|kind| kind == letter.failure_kind)
         && filter.up_to.is_none_or(|id| letter.id <= id)
         && filter
             .ids

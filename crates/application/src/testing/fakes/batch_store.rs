@@ -142,6 +142,7 @@ impl BatchStore for FakeStore {
                     batch_id: chunk.batch_id,
                     scheduled_at: chunk.scheduled_at,
                     attempts: result.attempts,
+                    failure_kind: result.failure_kind.unwrap_or_default(),
                     reason: result.error.clone().unwrap_or_default(),
                     failed_at: result.finished_at.unwrap_or(result.started_at),
                     state: DeadLetterState::Open,

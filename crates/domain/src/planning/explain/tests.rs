@@ -135,6 +135,7 @@ fn a_run_that_had_nothing_to_do_says_why() {
     let run = ItemResult {
         item_id: TenantId::new("a").unwrap().into(),
         status: ItemStatus::NothingToDo,
+        failure_kind: None,
         attempts: 1,
         preference: None,
         output: None,
@@ -150,6 +151,38 @@ fn a_run_that_had_nothing_to_do_says_why() {
         explain(&facts).to_string(),
         "ran, nothing to do: no new posts; done at 2026-03-02 00:00:02 UTC"
     );
+}
+
+#[test]
+fn a_failure_says_what_did_not_work() {
+    for (failure_kind, text) in [
+        (None, "failed after 3 attempts: data: busy"),
+        (
+            Some(FailureKind::Handler),
+            "failed after 3 attempts: data: busy",
+        ),
+        (
+            Some(FailureKind::Data),
+            "failed after 3 attempts to fetch its data: busy",
+        ),
+    ] {
+        let run = ItemResult {
+            item_id: TenantId::new("a").unwrap().into(),
+            status: ItemStatus::Failed,
+            failure_kind,
+            attempts: 3,
+            preference: None,
+            output: None,
+            error: Some("data: busy".into()),
+            started_at: at("2026-03-02T00:00:01Z"),
+            finished_at: Some(at("2026-03-02T00:00:02Z")),
+        };
+        let facts = Facts {
+            run: Some(&run),
+            ..facts(daily())
+        };
+        assert_eq!(explain(&facts).to_string(), text);
+    }
 }
 
 #[test]

@@ -140,6 +140,7 @@ async fn finish_all(
     let results = ended.map(|(item_id, status)| ItemResult {
         item_id,
         status: *status,
+        failure_kind: None,
         attempts: 1,
         preference: None,
         output: None,

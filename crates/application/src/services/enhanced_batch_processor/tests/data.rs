@@ -1,10 +1,10 @@
 //! Items with data of their tenants.
 
-use punctual_domain::{DataRequest, DataSource};
+use punctual_domain::{DataRequest, DataSource, FailureKind};
 
 use super::*;
 use crate::{
-    ports::{TenantAnswers, TenantData},
+    ports::{DeadLetterFilter, TenantAnswers, TenantData},
     testing::FakeTenantData,
 };
 
@@ -111,6 +111,13 @@ async fn a_fetch_that_fails_is_retried_for_all_and_then_fails_their_items() {
     let results = bench.results().await;
     let failed = &results["b"].result;
     assert_eq!(failed.error.as_deref(), Some("data: no such shop"));
+    assert_eq!(failed.failure_kind, Some(FailureKind::Data));
+    assert_eq!(report.failed_data, 3);
+    let of_data = DeadLetterFilter {
+        failure_kind: Some(FailureKind::Data),
+        ..DeadLetterFilter::default()
+    };
+    assert_eq!(bench.store.dead_letter_count(&of_data).await.unwrap(), 3);
     assert_eq!((failed.attempts, data.requests().len()), (1, 1));
 
     // What concerns one tenant is that tenant's failure, and asked for again.
@@ -122,6 +129,22 @@ async fn a_fetch_that_fails_is_retried_for_all_and_then_fails_their_items() {
     let asked = data.requests();
     let asked: Vec<usize> = asked.iter().map(|request| request.tenants.len()).collect();
     assert_eq!(asked, [2, 1]);
+    assert_eq!(report.failed_data, 1);
+
+    // What the handler makes of good data is the handler's own failure.
+    let mut handler = MockPurposeHandler::new();
+    handler
+        .expect_run()
+        .returning(|_| Err(HandlerError::permanent("data: broken")));
+    let job = with_data(json!({"provider": "activity"}));
+    let mut bench = super::bench(job, &["a"], handler, 0).await;
+    bench.switch_on(&["a"]);
+    bench.processor = bench.processor.with_tenant_data(data.clone());
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!((report.failed, report.failed_data), (1, 0));
+    let results = bench.results().await;
+    let kind = results["a"].result.failure_kind;
+    assert_eq!(kind, Some(FailureKind::Handler));
 }
 
 /// Data that takes two seconds to say that there is none, or fails.

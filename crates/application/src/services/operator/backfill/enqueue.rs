@@ -190,6 +190,7 @@ mod tests {
                 .map(|(tenant, status)| punctual_domain::ItemResult {
                     item_id: tenant.clone(),
                     status,
+                    failure_kind: None,
                     attempts: 1,
                     preference: None,
                     output: None,

@@ -69,7 +69,7 @@ pub fn replay(
 
 #[cfg(test)]
 mod tests {
-    use punctual_domain::{DeadLetterState, Zone};
+    use punctual_domain::{DeadLetterState, FailureKind, Zone};
     use serde_json::json;
 
     use super::*;
@@ -84,6 +84,7 @@ mod tests {
             batch_id: uuid::Uuid::nil(),
             scheduled_at: "2026-03-01T09:00:00Z".parse().unwrap(),
             attempts: 1,
+            failure_kind: FailureKind::Handler,
             reason: String::new(),
             failed_at: "2026-03-01T09:00:01Z".parse().unwrap(),
             state: DeadLetterState::Open,

@@ -25,6 +25,7 @@ async fn expire(operator: &Operator, store: &FakeStore, tenant: &str) {
         let skipped = |item_id| ItemResult {
             item_id,
             status: ItemStatus::Skipped,
+            failure_kind: None,
             attempts: 0,
             preference: None,
             output: None,

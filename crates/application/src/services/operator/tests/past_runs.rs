@@ -41,6 +41,7 @@ async fn run(
         let ended = |item_id| ItemResult {
             item_id,
             status,
+            failure_kind: None,
             attempts: 1,
             preference: None,
             output: Some(json!({"text": "canary"})),
