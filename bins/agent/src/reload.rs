@@ -21,7 +21,7 @@ use crate::{commands::check, settings::Settings};
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What tells a changed file from the one that was read.
-type FileState = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+pub(crate) type FileState = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Watches the files, and replaces what they hold.
 pub(crate) struct Reload {
@@ -29,11 +29,15 @@ pub(crate) struct Reload {
     jobs: Jobs,
     handlers: Handlers,
     failures: ActiveFailures,
+    in_effect: FileState,
 }
 
 impl Reload {
-    pub(crate) fn new(settings: &Settings, operator: &Operator) -> Self {
+    /// Watches the files whose content is in effect; `in_effect`: as they [were](look) before they were read, so that none
+    /// changes unseen meanwhile.
+    pub(crate) fn new(settings: &Settings, operator: &Operator, in_effect: FileState) -> Self {
         Self {
+            in_effect,
             settings: settings.clone(),
             jobs: operator.jobs.clone(),
             handlers: operator.handlers.clone(),
@@ -41,18 +45,18 @@ impl Reload {
         }
     }
 
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let (mut in_effect, mut last) = (self.look(), None);
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut last = None;
         self.look_for_sources();
         while tokio::time::timeout(POLL_INTERVAL, stop.cancelled())
             .await
             .is_err()
         {
-            let now = self.look();
+            let now = look(&self.settings);
             // A file that is being written is left alone until it stands still.
-            if now != in_effect && last.as_ref() == Some(&now) {
+            if now != self.in_effect && last.as_ref() == Some(&now) {
                 self.reload();
-                in_effect.clone_from(&now);
+                self.in_effect.clone_from(&now);
             }
             last = Some(now);
             self.look_for_sources();
@@ -111,25 +115,23 @@ impl Reload {
             self.failures.note(operation, &found, SystemClock.now());
         }
     }
+}
 
-    fn look(&self) -> FileState {
-        let templates = std::fs::read_dir(self.settings.templates_path());
-        let templates = templates
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path());
-        let files = [
-            &self.settings.batch_config_path,
-            &self.settings.batch_purposes_path,
-        ];
-        files
-            .into_iter()
-            .cloned()
-            .chain(templates)
-            .map(|path| (path.clone(), state(&path)))
-            .collect()
-    }
+/// The files with jobs, purposes and templates, as they stand now.
+pub(crate) fn look(settings: &Settings) -> FileState {
+    let templates = std::fs::read_dir(settings.templates_path());
+    let templates = templates
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let files = [&settings.batch_config_path, &settings.batch_purposes_path];
+    files
+        .into_iter()
+        .cloned()
+        .chain(templates)
+        .map(|path| (path.clone(), state(&path)))
+        .collect()
 }
 
 fn state(path: &Path) -> (Option<SystemTime>, u64) {

@@ -28,7 +28,7 @@ use super::{Failure, check};
 use crate::{
     cli::RunOptions,
     output::{Tone, View, print_error, print_line},
-    reload::Reload,
+    reload::{self, Reload},
     remedies::WORDS,
     service_manager,
     settings::Settings,
@@ -70,6 +70,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
     let ready_file = options.ready_file.clone().map(ReadyFile::new).transpose();
     let ready_file =
         ready_file.map_err(|error| Failure::bad_input(format!("--ready-file: {error}")))?;
+    let files = reload::look(&settings);
     let project = check::load(&settings).map_err(Failure::bad_input)?;
     for missing in &project.missing_sources.0 {
         warn!(%missing, "A job waits for its source file, the other jobs run: {missing}");
@@ -148,7 +149,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         let display = Display::new(terminal.clone(), operator, address, has_key);
         parts.spawn(named("the terminal display", display.run(stop.clone())));
     }
-    let reload = Reload::new(&settings, punctual.operator());
+    let reload = Reload::new(&settings, punctual.operator(), files);
     parts.spawn(named(
         "the watcher of the job files",
         reload.run(stop.clone()),

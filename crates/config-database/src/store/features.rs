@@ -112,19 +112,20 @@ impl ConfigStore {
         feature_type: &FeatureType,
         jobs: BTreeMap<JobId, JobDefaults>,
     ) -> Result<(), StoreError> {
-        // Every replica of an agent publishes the same.
-        if self.feature(feature_type).jobs == jobs {
-            return Ok(());
-        }
+        // Every replica of an agent publishes the same. Only the store knows whether it has that: another process may have stored
+        // others since they were read here.
         let json = jobs_json(&jobs);
         sqlx::query(
             "INSERT INTO features (feature_type, jobs) VALUES ($1, $2)
-             ON CONFLICT (feature_type) DO UPDATE SET jobs = excluded.jobs",
+             ON CONFLICT (feature_type) DO UPDATE SET jobs = excluded.jobs WHERE features.jobs <> excluded.jobs",
         )
         .bind(feature_type.as_str())
         .bind(json.to_string())
         .execute(&self.pool)
         .await?;
+        if self.feature(feature_type).jobs == jobs {
+            return Ok(());
+        }
         self.saw_feature(feature_type.as_str(), |known| known.jobs = jobs);
         Ok(())
     }
@@ -168,10 +169,11 @@ impl ConfigStore {
             .features
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        // This process has changed them since they were read; the next call reads them again.
+        // They have changed here since they were read, or were read again by another call; the next call reads them again.
         if self.rule_changes.load(Relaxed) != before {
             return Ok(());
         }
+        self.rule_changes.fetch_add(1, Relaxed);
         let changed = in_effect.by_name != by_name;
         *in_effect = LoadedFeatures {
             by_name,
@@ -295,5 +297,68 @@ mod tests {
         }
         assert!(!reads.is_finished(), "a read has failed");
         reads.abort();
+    }
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_another_process_stored_is_not_undone_by_a_read_that_began_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let here = ConfigStore::open(&url).await.unwrap();
+        let elsewhere = ConfigStore::open(&url).await.unwrap();
+        let reads = [here.clone(), here.clone(), here.clone()].map(|reading| {
+            tokio::spawn(async move {
+                loop {
+                    reading.refresh().await.unwrap();
+                }
+            })
+        });
+        let posts = FeatureType::new("posts").unwrap();
+        let number_of = |title: Option<&Value>| -> u32 {
+            let title = title.and_then(Value::as_str).unwrap_or("0");
+            title.parse().unwrap()
+        };
+        let mut newest = [0, 0];
+        for number in 1..=300 {
+            let title = number.to_string();
+            let object = serde_json::json!({"title": title, "schema": {"title": title}});
+            let (feature, schema) = read_feature(object.as_object().unwrap(), &[]).unwrap();
+            let set = elsewhere.set_feature(&posts, feature, schema.as_ref());
+            set.await.unwrap();
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+                let schema = here.schema_text(&posts);
+                let schema: Value = serde_json::from_str(&schema).unwrap_or_default();
+                let feature = here.feature(&posts).feature.to_json();
+                let seen = [feature.get("title"), schema.get("title")].map(number_of);
+                assert!(seen[0] >= newest[0], "{seen:?} after {newest:?}");
+                assert!(seen[1] >= newest[1], "{seen:?} after {newest:?}");
+                newest = seen;
+            }
+        }
+        assert!(
+            reads.iter().all(|read| !read.is_finished()),
+            "a read has failed"
+        );
+        reads.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_publishes_is_stored_where_another_process_has_stored_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let here = ConfigStore::open(&url).await.unwrap();
+        let elsewhere = ConfigStore::open(&url).await.unwrap();
+        let posts = FeatureType::new("posts").unwrap();
+        let [utc, tokyo] = ["UTC", "Asia/Tokyo"].map(|zone| {
+            let jobs = serde_json::json!({"posts": {"timezone": zone}});
+            JobDefaults::parse_all(&jobs, "").unwrap()
+        });
+        here.set_jobs(&posts, utc.clone()).await.unwrap();
+        elsewhere.set_jobs(&posts, tokyo).await.unwrap();
+        // What is known here is older than that.
+        here.set_jobs(&posts, utc.clone()).await.unwrap();
+        for store in [here, elsewhere] {
+            store.refresh().await.unwrap();
+            assert_eq!(store.feature(&posts).jobs, utc);
+        }
     }
 }

@@ -245,18 +245,21 @@ impl ConfigStore {
         let mut state = FeedState::read(&mut connection).await?;
         if state.epoch == before.epoch && state.head < before.head {
             let epoch = Uuid::new_v4().simple().to_string();
-            sqlx::query("UPDATE feed SET epoch = $1 WHERE epoch = $2")
+            let renewed = sqlx::query("UPDATE feed SET epoch = $1 WHERE epoch = $2")
                 .bind(&epoch)
                 .bind(&before.epoch)
                 .execute(&mut *connection)
                 .await?;
-            tracing::warn!(
-                head = state.head,
-                before = before.head,
-                "The Config Database was restored to an older state: it begins a new epoch, and \
-                 agents read everything again"
-            );
-            state.epoch = epoch;
+            if renewed.rows_affected() > 0 {
+                tracing::warn!(
+                    head = state.head,
+                    before = before.head,
+                    "The Config Database was restored to an older state: it begins a new epoch, and \
+                     agents read everything again"
+                );
+            }
+            // Another call or process may have been first: its epoch counts.
+            state = FeedState::read(&mut connection).await?;
         }
         self.saw(state);
         self.load_schemas(&mut connection).await?;

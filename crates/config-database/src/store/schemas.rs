@@ -373,10 +373,11 @@ impl ConfigStore {
         };
         if texts(&in_effect) != texts(&schemas) {
             let mut in_effect = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-            // This process has changed them since they were read; the next call reads them again.
+            // They have changed here since they were read, or were read again by another call; the next call reads them again.
             if self.rule_changes.load(Relaxed) != before {
                 return Ok(());
             }
+            self.rule_changes.fetch_add(1, Relaxed);
             *in_effect = schemas;
             drop(in_effect);
             self.rules_changed.notify_one();
