@@ -63,7 +63,8 @@ const RESULTS_OF_ITEMS: &str = concat!(
     result_columns!(),
     " FROM @results r JOIN @runs n ON n.run = r.run JOIN @chunks c ON c.chunk = r.chunk
       JOIN @batches b ON b.batch_id = c.batch_id LEFT JOIN @preferences p ON p.hash = r.preference
-      WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3 AND ($4 IS NULL OR r.status = $4 OR $4 = 2 AND r.status = 4)"
+      WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3
+        AND ($4 IS NULL OR r.status = $4 OR $4 = 2 AND r.status = 4)"
 );
 
 /// Items that one statement looks up.

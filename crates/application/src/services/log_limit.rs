@@ -44,6 +44,7 @@ impl LogLine {
 
 impl LogLimit {
     /// Counts a line about `subject`, of which there are few: a job or a feature, never a tenant.
+    #[must_use]
     pub fn next(&self, subject: &str) -> LogLine {
         let now = Instant::now();
         let mut subjects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +81,7 @@ mod tests {
             assert_eq!(limit.next("report"), LogLine::Write, "another subject");
             tokio::time::advance(WINDOW).await;
         }
-        limit.next("report");
+        let _ = limit.next("report");
         assert_eq!(limit.0.lock().unwrap().len(), 1, "the others are forgotten");
     }
 }

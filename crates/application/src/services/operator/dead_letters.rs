@@ -37,7 +37,7 @@ pub struct DeadLetterSelection {
     #[serde(default, deserialize_with = "given")]
     #[cfg_attr(feature = "openapi", schema(value_type = TenantId))]
     pub tenant_id: Option<TenantId>,
-    /// All open dead letters of failures of this kind; of a job or tenant, those of its.
+    /// All open dead letters of failures of this kind; beside a job or tenant, only these of its dead letters.
     #[serde(
         default,
         deserialize_with = "given",
