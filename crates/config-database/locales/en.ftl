@@ -96,6 +96,7 @@ list-title-of = Preferences of { $tenant }
 list-back = All preferences
 list-back-of = All preferences of { $tenant }
 list-empty = There is nothing to set yet.
+list-empty-next = Everything that you can choose appears here.
 list-on = On
 list-off = Off
 list-not-set-up = Not set up
@@ -215,7 +216,9 @@ runs-caption = The next runs
 runs-failed = The next runs cannot be shown; save, or reload the page.
 runs-unknown = What is left open follows the usual times, which are not known here yet.
 runs-off = Switched off: nothing runs.
+runs-off-next = Switch it on to see when it would run.
 runs-none = No more runs.
+runs-none-next = Choose a later last day or another date to have more.
 runs-utc = UTC
 # For a day on which summer time begins or ends.
 runs-skipped = The clocks skip { $time } on this day: the run is later by the same amount.
@@ -230,6 +233,7 @@ past-title = Past runs
 past-show = Show past runs
 past-loading = Loading…
 past-none = No past runs to show.
+past-none-next = They appear here after the first one.
 past-unavailable = Past runs can't be shown at the moment.
 # $when is a date and time, such as "Tuesday, 24 November 2026 at 09:00". What follows says how the run of that time has ended.
 past-done = { $when } — done
@@ -377,6 +381,7 @@ both-sentences = { $before } { $next }
 history-title = History
 history-title-of = History of { $tenant }
 history-empty = Nothing has been stored yet.
+history-empty-next = Every change appears here, and can be undone.
 # A date and time in Coordinated Universal Time.
 history-at = { $when } UTC
 history-by = By { $actor }

@@ -38,7 +38,7 @@ mod tenant;
 mod trends;
 mod visitor;
 
-use std::future::ready;
+use std::{future::ready, sync::Arc};
 
 use self::pager::{Pager, PagerQuery};
 use self::visitor::{Live, Visitor};
@@ -48,7 +48,7 @@ use askama::Template;
 use axum::{
     Router,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::{get, post},
@@ -58,7 +58,7 @@ use punctual_application::{Replicas, amount, caller};
 use punctual_domain::{ItemStatus, JobId};
 use punctual_web::{
     PageWords, Site,
-    format::{time, utc},
+    format::{escape, time, utc},
     page::{asset, assets},
 };
 
@@ -163,12 +163,6 @@ fn count_of(count: usize, one: &str) -> String {
     amount(count as u64, one)
 }
 
-/// A text as HTML.
-fn escape(text: &str) -> String {
-    let escaped = askama::filters::escape(text, askama::filters::Html);
-    escaped.map_or_else(|never| match never {}, |safe| safe.to_string())
-}
-
 /// An error as HTML: a long one is cut, and shown as a whole on request.
 fn brief(text: &str) -> String {
     cut(text, "<code>", "</code>")
@@ -231,6 +225,14 @@ impl App {
             ids.push(chosen.to_owned());
         }
         Choice::among(ids, chosen)
+    }
+}
+
+impl App {
+    /// Address of the Config Database's pages, where a browser that sends these headers reaches it.
+    fn config_database_for(&self, headers: &HeaderMap) -> Option<Arc<str>> {
+        let address = self.config_database.clone();
+        address.filter(|address| crate::is_reachable(address, headers))
     }
 }
 

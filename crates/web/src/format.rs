@@ -1,4 +1,4 @@
-//! Instants, as pages and files show them.
+//! Instants and texts, as pages and files show them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -13,4 +13,11 @@ pub fn time(instant: &DateTime<Utc>) -> String {
 #[must_use]
 pub fn utc(instant: &DateTime<Utc>) -> String {
     instant.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// A text as HTML.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let escaped = askama::filters::escape(text, askama::filters::Html);
+    escaped.map_or_else(|never| match never {}, |safe| safe.to_string())
 }

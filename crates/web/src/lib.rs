@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 mod access;
+mod empty;
 pub mod format;
 mod guesses;
 pub mod health;
@@ -17,6 +18,7 @@ pub mod testing;
 mod words;
 
 pub use access::{Access, Peer};
+pub use empty::Empty;
 pub use guesses::{Attempt, Guesses};
 pub use page::Site;
 pub use problem::{Problem, ProblemBody};

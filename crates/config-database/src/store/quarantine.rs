@@ -70,10 +70,8 @@ impl ConfigStore {
             .collect()
     }
 
-    /// How many preferences of each feature cannot run, and the features whose preferences are still to be checked.
-    pub(crate) async fn invalid_counts(
-        &self,
-    ) -> Result<(Vec<(String, i64)>, Vec<FeatureType>), StoreError> {
+    /// How many preferences of each feature cannot run, where some cannot.
+    pub(crate) async fn invalid_by_feature(&self) -> Result<Vec<(String, i64)>, StoreError> {
         let rows = sqlx::query(
             "SELECT feature_type, invalid FROM feature_counts WHERE invalid > 0 ORDER BY feature_type",
         )
@@ -82,7 +80,14 @@ impl ConfigStore {
         let counts = rows
             .iter()
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-        let counts = counts.collect::<Result<_, StoreError>>()?;
+        counts.collect()
+    }
+
+    /// The same, and the features whose preferences are still to be checked.
+    pub(crate) async fn invalid_counts(
+        &self,
+    ) -> Result<(Vec<(String, i64)>, Vec<FeatureType>), StoreError> {
+        let counts = self.invalid_by_feature().await?;
         let unchecked = self.unchecked().await?.into_iter();
         Ok((counts, unchecked.map(|(feature, _)| feature).collect()))
     }

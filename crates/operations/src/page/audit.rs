@@ -6,6 +6,7 @@ use axum::{
     response::Html,
 };
 use punctual_application::ports::{AuditEntry, AuditFilter};
+use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor, render};
@@ -35,7 +36,20 @@ struct AuditLogPage {
     entries: Vec<AuditEntry>,
     actions: Vec<Choice>,
     subject: String,
+    is_filtered: bool,
     pager: Pager,
+}
+
+impl AuditLogPage {
+    fn nothing(&self) -> String {
+        if self.is_filtered {
+            let none = Empty::of("No entries match this filter.");
+            return none.link("/audit-log", "Show all entries").html();
+        }
+        Empty::of("No operator has done anything yet.")
+            .note("Pauses, manual runs, replays and other actions appear here, with when and by whom.")
+            .html()
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,6 +80,7 @@ pub(super) async fn list(
         visitor,
         entries,
         actions: Choice::among(ACTIONS, &action),
+        is_filtered: filters.iter().any(|(_, value)| !value.is_empty()),
         pager: Pager::new(&filters, &asked, next.as_deref()),
         subject,
     })

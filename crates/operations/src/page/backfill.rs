@@ -11,6 +11,7 @@ use axum::{
 use chrono::NaiveDate;
 use punctual_application::{BackfillCount, BackfillRequest, IdempotencyKey};
 use punctual_domain::JobId;
+use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{
@@ -78,6 +79,17 @@ struct BackfillPage {
     asked: BackfillForm,
     count: BackfillCount,
     key: IdempotencyKey,
+}
+
+impl BackfillPage {
+    fn nothing(&self) -> String {
+        let means = match self.count.due {
+            0 => "Nothing fell due on these dates.",
+            _ => "Nothing to run: all items have run.",
+        };
+        let other = format!("/jobs/{}#run", self.job_id);
+        Empty::of(means).link(other, "Choose other dates").html()
+    }
 }
 
 pub(super) async fn preview(

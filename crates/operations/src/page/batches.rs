@@ -10,6 +10,7 @@ use punctual_application::{
     ports::{BatchFilter, DeliveryFilter, Page, StoredResult},
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus};
+use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{
@@ -81,6 +82,21 @@ struct BatchPage {
     status: Option<ItemStatus>,
     pager: Pager,
     key: IdempotencyKey,
+}
+
+impl BatchPage {
+    fn nothing(&self) -> String {
+        let empty = match (self.status, self.row.batch.finished_at) {
+            (Some(_), _) => {
+                Empty::of("No results match this filter.").link("?", "Show all results")
+            }
+            (None, None) => Empty::of("No results yet.")
+                .note("They appear here as items end.")
+                .link("/replicas", "See what is being worked on"),
+            (None, Some(_)) => Empty::of("The batch is over, and no results of it are kept."),
+        };
+        empty.html()
+    }
 }
 
 #[derive(Deserialize)]

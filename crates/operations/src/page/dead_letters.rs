@@ -15,6 +15,7 @@ use punctual_application::{
     Actor, DeadLetterSelection, IdempotencyKey, OperatorError, amount, noun, ports::OpenDeadLetters,
 };
 use punctual_domain::{DeadLetter, DeadLetterState, FailureKind, TenantId};
+use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{
@@ -45,6 +46,20 @@ struct DeadLettersPage {
     state: DeadLetterState,
     pager: Pager,
     key: IdempotencyKey,
+}
+
+impl DeadLettersPage {
+    fn nothing(&self) -> String {
+        let all_jobs = self.which.job.is_empty() && self.which.tenant.is_empty();
+        let empty = match self.state {
+            DeadLetterState::Open if all_jobs => Empty::of("No item has failed for good.")
+                .good()
+                .note("Items that have used up their retries appear here, to be replayed or discarded.")
+                .link("?state=discarded", "See discarded ones"),
+            _ => Empty::of("No dead letters match this filter.").link("?", "Show all open ones"),
+        };
+        empty.html()
+    }
 }
 
 /// What is looked for; empty fields of a form mean nothing in particular.

@@ -10,6 +10,7 @@ use punctual_application::{
     ports::{DeliveryFilter, DeliveryState, StoredDelivery},
 };
 use punctual_domain::JobId;
+use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{
@@ -34,6 +35,20 @@ struct DeliveriesPage {
 /// A delivery, as a row of a table.
 pub(super) struct DeliveryRow {
     pub(super) stored: StoredDelivery,
+}
+
+impl DeliveriesPage {
+    fn nothing(&self) -> String {
+        let empty = Empty::of("Everything has been delivered, or is under way.")
+            .good()
+            .note("Deliveries that fail appear here; a batch shows all of its own.");
+        let empty = if self.job.is_empty() {
+            empty.link("/batches", "See the batches")
+        } else {
+            empty.link("/deliveries", "Show those of all jobs")
+        };
+        empty.html()
+    }
 }
 
 impl From<StoredDelivery> for DeliveryRow {

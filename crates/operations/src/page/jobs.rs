@@ -14,6 +14,7 @@ use punctual_application::{
     ports::{BatchFilter, DeadLetterFilter, JobActivity, Page, StoreError},
 };
 use punctual_domain::{Batch, DeadLetterState, JobId, TenantId};
+use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{
@@ -72,6 +73,24 @@ impl JobRow {
             .map(|follows| follows.slots.as_slice());
         let all = all.unwrap_or_default();
         &all[..all.len().min(MAX_ROWS)]
+    }
+
+    /// Why no tenant is scheduled, as HTML; `None`: some are, or the job does not follow preferences.
+    fn no_slots(&self) -> Option<String> {
+        let follows = self.job.preferences().filter(|_| self.slots().is_empty())?;
+        let feature = &follows.feature_type;
+        let empty = if follows.loaded {
+            Empty::of("No tenant is scheduled.").note(format!(
+                "Tenants appear here within seconds after they have switched {feature} on, on their preference page or \
+                 through the API."
+            ))
+        } else {
+            Empty::of(format!(
+                "The preferences of {feature} have not been read yet."
+            ))
+            .link("/", "See what is wrong")
+        };
+        Some(empty.html())
     }
 
     /// When it falls due next; `None`: never, or it is paused.

@@ -9,6 +9,7 @@ use axum::{
     response::Html,
 };
 use punctual_application::Quarantined;
+use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{App, Choice, Live, Problem, ROWS_PER_PAGE, Visitor, job_of, render};
@@ -25,6 +26,21 @@ struct QuarantinePage {
     job: String,
     page: usize,
     more: bool,
+}
+
+impl QuarantinePage {
+    fn nothing(&self) -> String {
+        let empty = match (self.all, self.job.as_str()) {
+            (0, "") => Empty::of("Every preference can be used.")
+                .good()
+                .note("Invalid ones appear here, with the reason and where to correct them."),
+            (0, _) => Empty::of("Every preference can be used.")
+                .good()
+                .link("/quarantine", "Show those of all jobs"),
+            _ => Empty::of("The list ends before this page.").link("/quarantine", "Begin anew"),
+        };
+        empty.html()
+    }
 }
 
 #[derive(Deserialize)]
@@ -53,10 +69,7 @@ pub(super) async fn list(
         visitor,
         more: skipped + entries.len() < all,
         entries,
-        config_database: app
-            .config_database
-            .clone()
-            .filter(|address| crate::is_reachable(address, &headers)),
+        config_database: app.config_database_for(&headers),
         all,
         jobs: app.job_choices(&job),
         job,

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use punctual_application::Found;
+use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{App, Problem, Visitor, render};
@@ -16,6 +17,20 @@ struct SearchPage {
     visitor: Visitor,
     text: String,
     found: Found,
+}
+
+impl SearchPage {
+    fn nothing(&self) -> String {
+        Empty::of(format!("Nothing matches “{}”.", self.text))
+            .note(
+                "Jobs are found by a part of their id or description, batches by their whole id. Tenants are found by the \
+                 beginning of their id if they are scheduled now or their preference is invalid, and by their whole id if \
+                 they have run. In a job with more than 1,000,000 tenants, only the whole id finds one.",
+            )
+            .link("/jobs", "See all jobs")
+            .link("/batches", "See all batches")
+            .html()
+    }
 }
 
 #[derive(Deserialize)]

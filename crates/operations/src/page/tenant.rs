@@ -1,8 +1,11 @@
 //! One tenant: what is in effect and why, what runs next, and what has run.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
+    http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
 };
 use chrono::{DateTime, NaiveDate, Utc};
@@ -33,6 +36,8 @@ struct TenantPage {
     error: Option<String>,
     jobs: Vec<TenantJob>,
     open: bool,
+    /// Address of the Config Database's pages.
+    config_database: Option<Arc<str>>,
     runs: Vec<StoredResult>,
     pager: Pager,
 }
@@ -81,6 +86,7 @@ pub(super) async fn one(
     Live(visitor): Live,
     Path(tenant): Path<String>,
     query: Result<Query<TenantQuery>, QueryRejection>,
+    headers: HeaderMap,
     asked: PagerQuery,
 ) -> Result<Response, Problem> {
     let Query(TenantQuery { date: typed }) = query?;
@@ -119,6 +125,7 @@ pub(super) async fn one(
         date,
         error,
         open: jobs.len() <= MAX_OPEN_JOBS,
+        config_database: app.config_database_for(&headers),
         jobs,
         runs,
         pager: Pager::new(&[("date", &typed)], &asked, next.as_deref()),

@@ -423,7 +423,7 @@ async fn lists_are_filtered_and_lead_on_and_back() {
     let quarantine = visit.open("/quarantine?job=posts").await;
     quarantine
         .has(">bad<")
-        .has("href=\"http://config.example:8000/shop/tenants/bad\" rel=\"noreferrer\"")
+        .has("href=\"http://config.example:8000/shop/tenants/bad/features/posts\" rel=\"noreferrer\"")
         .lacks("secret");
     visit
         .open("/quarantine?job=report")

@@ -1,6 +1,6 @@
 //! What operators see beside single tenants: who there is, groups, what is not valid, import and export.
 
-use std::future::ready;
+use std::{collections::HashMap, future::ready};
 
 use askama::Template;
 use axum::{
@@ -45,6 +45,8 @@ struct OperatorsPage {
 struct FeatureRow {
     name: String,
     enabled: i64,
+    /// Preferences that cannot run.
+    invalid: i64,
     readers: usize,
 }
 
@@ -78,9 +80,12 @@ async fn show(
         .store
         .reader_counts(now() - READER_EXPIRES_AFTER)
         .await?;
+    let invalid = app.store.invalid_by_feature().await?;
+    let invalid: HashMap<String, i64> = invalid.into_iter().collect();
     let known = app.store.feature_types().await?.into_iter();
     let row = |(name, enabled): (String, i64)| FeatureRow {
         readers: readers.get(&name).copied().unwrap_or_default(),
+        invalid: invalid.get(&name).copied().unwrap_or_default(),
         name,
         enabled,
     };
