@@ -13,6 +13,14 @@ if (form) {
   };
   const runs = document.getElementById("runs");
   const announcement = document.getElementById("announcement");
+  // What is chosen comes to, in a line: on a phone it stands beside the button that saves, where it is seen while choosing.
+  const inLine = document.getElementById("in-line");
+  const sayInLine = () => {
+    const said = runs.querySelector(".sentence, .problem, p");
+    if (inLine) inLine.textContent = said ? said.textContent : "";
+    return said;
+  };
+  sayInLine();
   let newest = 0;
   const showRuns = async () => {
     const mine = ++newest;
@@ -23,7 +31,7 @@ if (form) {
     if (response.redirected) runs.textContent = form.dataset.ended;
     else if (response.ok) {
       runs.innerHTML = text;
-      const said = runs.querySelector(".sentence, .problem, p");
+      const said = sayInLine();
       announcement.textContent = said ? said.textContent : "";
     }
     else runs.textContent = form.dataset.failed;
@@ -63,6 +71,8 @@ if (form) {
   }
   showWhatMatters();
   offerAnother();
+  // Who does not see the page hears first what was wrong.
+  document.getElementById("errors")?.focus();
 
   // What has run comes after the page: an agent may be slow or unavailable. Where it cannot be shown, the button tries again.
   const past = document.getElementById("past-runs");

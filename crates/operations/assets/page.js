@@ -31,12 +31,9 @@ function showTimes(root, asked = false) {
   }
 }
 
-const menu = document.querySelector("header nav");
-if (menu) {
-  const zone = document.createElement("button");
-  zone.type = "button";
-  zone.id = "zone";
-  zone.className = "quiet";
+// What only works with this script is in the page, disabled, so that nothing moves when it begins.
+const zone = document.getElementById("zone");
+if (zone) {
   const name = () => { zone.textContent = inUtc ? "Show local times" : "Show UTC"; };
   zone.addEventListener("click", () => {
     inUtc = !inUtc;
@@ -45,7 +42,7 @@ if (menu) {
     showTimes(document, true);
   });
   name();
-  menu.append(zone);
+  zone.disabled = false;
 }
 showTimes(document);
 setInterval(() => showTimes(document), 20_000);
@@ -54,23 +51,14 @@ setInterval(() => showTimes(document), 20_000);
 const answer = document.getElementById("answer");
 if (answer) {
   const said = [...answer.childNodes];
+  answer.style.minHeight = `${answer.offsetHeight}px`;
   answer.replaceChildren();
   setTimeout(() => answer.replaceChildren(...said), 150);
 }
 
 // Ticks all rows of a page. It stands before the table, whose head a phone does not show.
 function offerSelection(root) {
-  for (const table of root.querySelectorAll("table[data-select]")) {
-    if (!table.querySelector("tbody input[type=checkbox]")) continue;
-    const all = document.createElement("input");
-    all.type = "checkbox";
-    all.dataset.all = "";
-    const label = document.createElement("label");
-    label.className = "check";
-    label.dataset.key = "select-all";
-    label.append(all, " Select all on this page");
-    (table.closest(".scroll") ?? table).before(label);
-  }
+  for (const all of root.querySelectorAll("input[data-all]")) all.disabled = false;
 }
 const boxesOf = (form) => [...form.querySelectorAll("table[data-select] tbody input[type=checkbox]")];
 const showSelection = (all) => {
