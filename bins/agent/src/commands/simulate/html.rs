@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use punctual_application::amount;
+
 use super::report::{Report, count};
 
 const STYLE: &str = "
@@ -13,7 +15,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   max-width: 62rem; }
 section { background: var(--box); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; margin: 1rem 0;
   overflow-x: auto; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
 svg { display: block; width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 11px; }
 svg rect { fill: var(--bar); } svg line { stroke: var(--line); }
 table { border-collapse: collapse; } th, td { padding: .25rem .75rem; text-align: right; } th:first-child { text-align: left; }
@@ -39,18 +41,18 @@ pub(super) fn page(report: &Report) -> String {
     }
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>{title}</title><style>{STYLE}</style><h1>{title}</h1>\
-         <p>{} users from {}; {} runs in {} days from {}.</p>\
+         <title>{title}</title><style>{STYLE}</style><main><h1>{title}</h1>\
+         <p>{} users from {}; {} runs in {} from {}.</p>\
          <section><h2>Users due by hour (UTC)</h2>{}</section>\
-         <section><h2>Busiest hours</h2>{}</section>\
+         <section tabindex=0 aria-labelledby=busiest><h2 id=busiest>Busiest hours</h2>{}</section>\
          <section><h2>Busiest minute</h2><p>{} users at {}.</p>\
          <table><tr><th scope=col>spread_minutes</th><th scope=col>users in the busiest minute</th></tr>{spreads}</table>\
          </section>\
-         <section><h2>The queue</h2><p>With {} concurrent items of {} ms each, {:.0} % of the capacity is used. The queue is longest at {}: {} users, the last of whom waits {:.0} minutes.</p></section></html>\n",
+         <section><h2>The queue</h2><p>With {} concurrent items of {} ms each, {:.0} % of the capacity is used. The queue is longest at {}: {} users, the last of whom waits {:.0} minutes.</p></section></main></html>\n",
         count(report.users as u64),
         escaped(&report.source),
         count(report.load.total()),
-        report.load.minutes.len() / 1440,
+        amount(report.load.minutes.len() as u64 / 1440, "day"),
         report.load.from.format("%Y-%m-%d %H:%M UTC"),
         bars(&report.load.hours()),
         heat(report),

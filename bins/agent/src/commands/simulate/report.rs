@@ -3,6 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Timelike, Utc};
+use punctual_application::amount;
 use punctual_domain::JobId;
 use serde_json::{Value, json};
 
@@ -58,7 +59,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let minute = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC").to_string();
         let (peak_at, peak) = self.load.peak();
-        let days = self.load.minutes.len() / 1440;
+        let days = amount(self.load.minutes.len() as u64 / 1440, "day");
         writeln!(
             f,
             "{}: {} users from {}",
@@ -75,7 +76,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "{days} days from {}: {} runs\n",
+            "{days} from {}: {} runs\n",
             minute(self.load.from),
             count(self.load.total())
         )?;
