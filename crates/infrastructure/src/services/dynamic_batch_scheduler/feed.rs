@@ -81,6 +81,7 @@ impl Feed {
         let mut reconcile_at = Instant::now();
         let backoff = Backoff::new(FIRST_RETRY, self.poll_interval.max(FIRST_RETRY));
         let mut failures = 0_u32;
+        let mut failing_since = None;
         let mut pages = 0;
         loop {
             let due = Instant::now() >= reconcile_at;
@@ -109,6 +110,9 @@ impl Feed {
                     // A snapshot alone does not show that the feed can be followed again.
                     if following && !has_more {
                         failures = 0;
+                        if let Some(since) = failing_since.take() {
+                            self.recovered(since);
+                        }
                     }
                     continue;
                 }
@@ -127,6 +131,7 @@ impl Feed {
                 kind => {
                     error!(%feature_type, %error, retry_in_ms,
                         "Preferences not being detected for {feature_type}: {error}");
+                    failing_since.get_or_insert_with(Instant::now);
                     self.send(News::Trouble(error.to_string())).await?;
                     if following && kind == ConfigErrorKind::Malformed {
                         // Whatever stands in the feed there, a full read leads past it.
@@ -141,6 +146,13 @@ impl Feed {
             let asked = error.retry_after.unwrap_or_default();
             tokio::time::sleep(jittered(retry, (self.random)()).max(asked)).await;
         }
+    }
+
+    /// Says that changes are followed again.
+    fn recovered(&self, failing_since: Instant) {
+        let feature_type = &self.feature_type;
+        let after_ms = failing_since.elapsed().as_millis() as u64;
+        info!(%feature_type, after_ms, "Reading the preferences of {feature_type} again");
     }
 
     fn endless(&self) -> ConfigDatabaseError {
