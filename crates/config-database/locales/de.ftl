@@ -27,7 +27,7 @@ nav-quarantine = Quarantäne
 
 sign-in-title = Anmelden
 sign-in-key = Schlüssel
-sign-in-hint = Der Schlüssel zu Ihrem Konto oder der eines Betreibers.
+sign-in-hint = Fügen Sie den Schlüssel ein, den Sie erhalten haben.
 sign-in-refused = Dieser Schlüssel ist ungültig oder wurde widerrufen.
 
 

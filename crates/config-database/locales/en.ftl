@@ -32,7 +32,7 @@ nav-quarantine = Quarantine
 
 sign-in-title = Sign in
 sign-in-key = Key
-sign-in-hint = The key for your account, or an operator's.
+sign-in-hint = Paste the access key you were given.
 sign-in-refused = That key isn't valid or has been revoked.
 
 

@@ -27,7 +27,7 @@ nav-quarantine = Cuarentena
 
 sign-in-title = Iniciar sesión
 sign-in-key = Clave
-sign-in-hint = La clave de su cuenta, o la de un operador.
+sign-in-hint = Pegue la clave que ha recibido.
 sign-in-refused = Esta clave no es válida o ha sido revocada.
 
 

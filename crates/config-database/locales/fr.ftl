@@ -27,7 +27,7 @@ nav-quarantine = Quarantaine
 
 sign-in-title = Se connecter
 sign-in-key = Clé
-sign-in-hint = La clé de votre compte, ou celle d’un opérateur.
+sign-in-hint = Collez la clé que vous avez reçue.
 sign-in-refused = Cette clé n’est pas valable ou a été révoquée.
 
 

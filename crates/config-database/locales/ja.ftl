@@ -26,7 +26,7 @@ nav-quarantine = 隔離
 
 sign-in-title = ログイン
 sign-in-key = キー
-sign-in-hint = お客様のアカウントのキー、または運用担当者のキーを入力してください。
+sign-in-hint = 受け取ったキーを貼り付けてください。
 sign-in-refused = このキーは無効か、取り消されています。
 
 

@@ -27,7 +27,7 @@ nav-quarantine = Quarentena
 
 sign-in-title = Entrar
 sign-in-key = Chave
-sign-in-hint = A chave da sua conta ou a de um operador.
+sign-in-hint = Cole a chave que você recebeu.
 sign-in-refused = Esta chave não é válida ou foi revogada.
 
 

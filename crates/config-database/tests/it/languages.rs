@@ -553,10 +553,7 @@ async fn a_language_is_chosen_at_the_foot_of_a_page(kind: Kind) {
     let page = text(&visitor, "es", "/sign-in").await;
     has(
         &page,
-        &[
-            "<html lang=\"fr\"",
-            "La clé de votre compte, ou celle d’un opérateur.",
-        ],
+        &["<html lang=\"fr\"", "Collez la clé que vous avez reçue."],
     );
     let wrong = [("key", "wrong"), ("next", "/tenants/ann")];
     let wrong = post(&visitor, "es", "/sign-in", &wrong).await;

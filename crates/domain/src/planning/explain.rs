@@ -409,7 +409,10 @@ impl fmt::Display for Verdict {
                         (" to fetch its data", problem.unwrap_or(error))
                     }
                 };
-                write!(f, "failed after {attempts} attempts{what}: {error}")
+                match attempts {
+                    1 => write!(f, "failed{what} at the first attempt: {error}"),
+                    _ => write!(f, "failed{what} after {attempts} attempts: {error}"),
+                }
             }
             Self::Skipped { reason } => write!(f, "skipped: {reason}"),
             Self::Missed {

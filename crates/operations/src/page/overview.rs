@@ -113,6 +113,8 @@ struct FindingRow {
     runbook: &'static str,
     since: Option<DateTime<Utc>>,
     link: String,
+    /// The page that puts it right once the cause is gone, where it is another one, and what the link says.
+    fix: Option<(String, &'static str)>,
     /// Who acknowledged it.
     by: String,
     acknowledged_at: Option<DateTime<Utc>>,
@@ -130,6 +132,7 @@ impl FindingRow {
             runbook: remedies::runbook(&finding.kind),
             since: finding.since,
             link: remedies::link(&finding.kind),
+            fix: remedies::fix(&finding.kind),
             by: known.map(|known| known.by.clone()).unwrap_or_default(),
             acknowledged_at: known.map(|known| known.at),
         }
