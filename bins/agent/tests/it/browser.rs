@@ -133,6 +133,15 @@ impl Browser {
         self.client.execute(script, vec![]).await.unwrap()
     }
 
+    /// How much of what was in sight has moved by itself since the page began to show, as browsers measure it: up to 0.1 is
+    /// called good.
+    pub async fn moved(&self) -> f64 {
+        let script = "const observer = new PerformanceObserver(() => {});
+            observer.observe({type: 'layout-shift', buffered: true});
+            return observer.takeRecords().reduce((sum, shift) => sum + shift.value, 0);";
+        self.run(script).await.as_f64().unwrap()
+    }
+
     /// Runs a script until it returns true.
     pub async fn until(&self, script: &str) {
         let began = Instant::now();

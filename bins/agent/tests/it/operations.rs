@@ -415,6 +415,8 @@ async fn pages_full_of_data_are_readable_on_a_phone_and_at_200_percent() {
             browser.goto(&format!("{}{path}", agent.api())).await;
             let unreadable = browser.run(UNREADABLE).await;
             assert_eq!(unreadable, json!([]), "{path} at {width}");
+            let moved = browser.moved().await;
+            assert!(moved <= 0.1, "{path} at {width} has moved by {moved}");
             let weight = browser
                 .run("return document.documentElement.outerHTML.length")
                 .await;

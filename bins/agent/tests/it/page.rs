@@ -249,6 +249,8 @@ async fn every_field_has_a_name_and_nothing_is_wider_than_a_phone() {
         "/sign-in",
     ] {
         browser.goto(&format!("{}{path}", agent.config_url())).await;
+        let moved = browser.moved().await;
+        assert!(moved <= 0.1, "{path} has moved by {moved}");
         let nameless =
             "return [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]
             .filter(e => e.labels.length === 0 && !e.ariaLabel).map(e => e.outerHTML)";
