@@ -17,8 +17,9 @@
 //!
 //! A part of a page with an `id` and `data-live` is kept up to date by the script, which reads the page again when something has
 //! happened, and every half minute, and patches what differs; rows have a `data-key` that no other row has. The function of such
-//! a page takes a [`Live`] visitor. Addresses begin with `punctual_web::page::root`, since the router may be nested; those of
-//! redirects do not, as [`Site::answer`] adds it.
+//! a page takes a [`Live`] visitor. A list without rows says what that means, and what to do next ([`punctual_web::Empty`]);
+//! what only works with the script is in the page, disabled, so that nothing moves when the script begins. Addresses begin with
+//! `punctual_web::page::root`, since the router may be nested; those of redirects do not, as [`Site::answer`] adds it.
 
 mod answer;
 mod audit;
