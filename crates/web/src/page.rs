@@ -449,8 +449,6 @@ pub fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/assets/style.css", get(style))
         .route("/assets/icon.svg", get(icon))
-        // What a browser asks for that shows no page, such as the API's description.
-        .route("/favicon.ico", get(icon))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! To add a page, write a template in `templates/` that extends `layout.html`, a struct that derives `Template` in the module of
 //! its subject, and a function that takes a [`Visitor`], which says whose pages may be seen; list it in [`routes`]. A form
 //! carries the visitor's token, which `Visitor::may_change` checks, and its answer is a redirect. Its texts speak to the user:
-//! no internals, no jargon. A list without rows says what that means, and what to do next ([`punctual_web::Empty`]). Those of
-//! tenants' pages stand in `locales/` ([`Texts`]); pages of operators are in English.
+//! no internals, no jargon. Those of tenants' pages stand in `locales/` ([`Texts`]); pages of operators are in English. A list
+//! without rows says what that means, and what to do next ([`punctual_web::Empty`]).
 
 mod chosen;
 mod form;
