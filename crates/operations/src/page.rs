@@ -227,9 +227,7 @@ impl App {
         }
         Choice::among(ids, chosen)
     }
-}
 
-impl App {
     /// Address of the Config Database's pages, where a browser that sends these headers reaches it.
     fn config_database_for(&self, headers: &HeaderMap) -> Option<Arc<str>> {
         let address = self.config_database.clone();
