@@ -35,8 +35,7 @@ pub(super) async fn run(
             "invalid body ({error}); send {{\"tenant_id\": \"ID\"}}, with \"call\": true for a dry run of the endpoint"
         ))
     })?;
-    let preview = app
-        .operator
-        .preview(&actor, &JobId::new(&job_id)?, &request);
+    let job_id = JobId::new(&job_id)?;
+    let preview = app.operator.preview(&actor, &job_id, &request);
     Ok(Json(preview.await?))
 }

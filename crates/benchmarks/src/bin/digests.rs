@@ -107,6 +107,7 @@ fn record(tenant_id: TenantId, preference: &Arc<Map<String, Value>>) -> Preferen
         preference: Arc::clone(preference),
         updated_at: None,
         schedule_since: None,
+        organization: None,
     }
 }
 
