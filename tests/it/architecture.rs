@@ -396,7 +396,7 @@ fn what_a_layer_must_not_know_is_found_however_it_is_written() {
 }
 
 /// Where a port carries JSON as it is, how often, and why.
-const JSON_IN_PORTS: [(&str, usize, &str); 3] = [
+const JSON_IN_PORTS: [(&str, usize, &str); 4] = [
     (
         "ports::item_source",
         1,
@@ -406,6 +406,11 @@ const JSON_IN_PORTS: [(&str, usize, &str); 3] = [
         "ports::operations",
         2,
         "the answer to a request is kept and read back as it was sent",
+    ),
+    (
+        "ports::rendered",
+        1,
+        "what a run would send is whatever its handler makes",
     ),
     (
         "ports::tenant_data",

@@ -410,8 +410,8 @@ impl fmt::Display for Verdict {
                     }
                 };
                 match attempts {
-                    1 => write!(f, "failed{what} at the first attempt: {error}"),
-                    _ => write!(f, "failed{what} after {attempts} attempts: {error}"),
+                    1 => write!(f, "failed at the first attempt{what}: {error}"),
+                    _ => write!(f, "failed after {attempts} attempts{what}: {error}"),
                 }
             }
             Self::Skipped { reason } => write!(f, "skipped: {reason}"),

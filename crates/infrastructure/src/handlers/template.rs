@@ -494,7 +494,7 @@ mod tests {
         let templates = Templates::in_folder(folder.path());
         let handler = TemplateHandler::new(&templates, "t.j2").unwrap();
         let overrides = json!({ "template_overrides": {"organization": "an override"} });
-        for (organization, expected) in [(None, "alone none"), (Some("acme"), "of acme acme")] {
+        for (organization, expected) in [(None, "alone None"), (Some("acme"), "of acme acme")] {
             let item = testing::item_of(organization, "user123", overrides.clone());
             assert_eq!(handler.render(&item).await.unwrap(), expected);
         }

@@ -26,7 +26,7 @@ fn letters_by_index() -> Vec<(String, &'static str)> {
         ..DeadLetterFilter::default()
     };
     let counts = [
-        (of(false, false, open), "dead_letters_open (state=?)"),
+        (of(false, false, open), "dead_letters_by_state (state=?)"),
         (
             of(true, false, open),
             "dead_letters_open (state=? AND job_id=?)",
