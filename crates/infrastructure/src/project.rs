@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use punctual_application::{Handlers, ports::SystemClock};
 use punctual_domain::{
     BatchConfig, Delivery, FieldError, FieldErrorKind, FieldErrors, Invalid, JobConfig, JobKind,
-    Location, MergedPreference, Preference, Work, Zone,
+    Location, MergedPreference, Preference, PurposeId, Work, Zone,
 };
 use punctual_project::{FileError, FileErrors, JsonFile, parse_batch_config};
 use serde_json::{Map, Value};
@@ -88,7 +88,7 @@ impl Project {
                 Work::Fixed { .. } => errors.extend(self.failing(job, &pointer)),
                 Work::Preferences { defaults, .. } => {
                     warnings.extend(without_frequency(defaults, &pointer));
-                    warnings.extend(hidden_overrides(defaults, &pointer));
+                    warnings.extend(hidden_overrides(job, defaults, &pointer));
                     warnings.extend(self.failing_by_default(job, defaults, &pointer));
                 }
             }
@@ -100,19 +100,21 @@ impl Project {
     }
 
     /// Why every item of a job with a schedule of its own fails.
-    fn failing(&self, job: &JobConfig, pointer: &str) -> Option<FieldError> {
+    fn failing(&self, job: &JobConfig, pointer: &str) -> Vec<FieldError> {
         let none = Preference::default();
-        let missing = self.handlers.missing_parameters(&job.purpose_id, &none);
-        let purpose = Value::from(job.purpose_id.as_str());
-        (!missing.is_empty()).then(|| {
-            let problem = format!(
-                "uses {}, which nothing sets: every item fails",
-                in_words(&missing)
-            );
-            let remedy =
-                "correct the template; fields of a record are `item.data.FIELD`".to_owned();
-            Invalid::new(problem, remedy).at(format!("{pointer}/purpose_id"), Some(&purpose))
-        })
+        let failing = self
+            .missing_of(job, &none)
+            .map(|(field, purpose, missing)| {
+                let problem = format!(
+                    "uses {}, which nothing sets: every item fails",
+                    in_words(&missing)
+                );
+                let remedy =
+                    "correct the template; fields of a record are `item.data.FIELD`".to_owned();
+                let purpose = Value::from(purpose.as_str());
+                Invalid::new(problem, remedy).at(format!("{pointer}/{field}"), Some(&purpose))
+            });
+        failing.collect()
     }
 
     /// Why items of tenants fail who leave the parameters to the job's defaults.
@@ -121,19 +123,44 @@ impl Project {
         job: &JobConfig,
         defaults: &Preference,
         pointer: &str,
-    ) -> Option<FieldError> {
-        let missing = self.handlers.missing_parameters(&job.purpose_id, defaults);
-        (!missing.is_empty()).then(|| {
+    ) -> Vec<FieldError> {
+        let failing = self.missing_of(job, defaults).map(|(_, purpose, missing)| {
             let names = in_words(&missing);
             let problem = format!(
-                "does not set {names}, which purpose `{}` uses: items of tenants who have not set it fail",
-                job.purpose_id
+                "does not set {names}, which purpose `{purpose}` uses: items of tenants who have not set it fail"
             );
             let remedy = "add it, or give it a default in the template with `default`";
             let place = format!("{pointer}/default_preferences/template_overrides");
             Invalid::new(problem, remedy).at(place, None)
+        });
+        failing.collect()
+    }
+
+    /// Parameters that a job's purposes need and nothing sets: the field that names the purpose, and the purpose.
+    fn missing_of<'j>(
+        &self,
+        job: &'j JobConfig,
+        defaults: &Preference,
+    ) -> impl Iterator<Item = (&'static str, &'j PurposeId, Vec<String>)> {
+        let purposes = PURPOSE_FIELDS.into_iter().zip(job.purposes());
+        purposes.filter_map(move |(field, purpose)| {
+            let mut missing = self.handlers.missing_parameters(purpose, defaults);
+            if field == THEN {
+                missing.retain(|name| !is_written(name));
+            }
+            (!missing.is_empty()).then_some((field, purpose, missing))
         })
     }
+}
+
+/// The fields of a job that name its purposes.
+const PURPOSE_FIELDS: [&str; 2] = ["purpose_id", THEN];
+/// The one with the second purpose.
+const THEN: &str = "then";
+
+/// Whether a name that a template uses is the output of the first of two purposes, or a part of it.
+fn is_written(name: &str) -> bool {
+    name.split(['.', '[']).next() == Some("written")
 }
 
 /// What is wrong with jobs that can be read.
@@ -156,10 +183,13 @@ fn without_frequency(defaults: &Preference, pointer: &str) -> Option<FieldError>
     })
 }
 
-/// Defaults that templates do not see by their names: these stand for the item's data, its organization and its last run.
-fn hidden_overrides(defaults: &Preference, pointer: &str) -> Vec<FieldError> {
+/// Defaults that templates do not see by their names: these stand for the item's data, its organization, its last run, and what
+/// the first of two purposes has made.
+fn hidden_overrides(job: &JobConfig, defaults: &Preference, pointer: &str) -> Vec<FieldError> {
+    let written = job.then.as_ref().map(|_| "written");
     let hidden = ["data", "organization", "previous"]
         .into_iter()
+        .chain(written)
         .filter(|name| defaults.template_overrides.contains_key(*name));
     let warning = |name: &str| {
         let problem = format!("is hidden in templates, where `{name}` is that of the item");
@@ -196,14 +226,16 @@ fn cross_check(
 ) -> Result<(), FieldErrors> {
     let mut errors = Vec::new();
     for (index, job) in config.jobs.iter().enumerate() {
-        if !purposes.contains_key(job.purpose_id.as_str()) {
-            let known: Vec<&str> = purposes.keys().map(String::as_str).collect();
-            let unknown = Invalid::new(
-                "is not in purposes.json",
-                format!("add it there, or use one of {}", known.join(", ")),
-            );
-            let purpose = Value::from(job.purpose_id.as_str());
-            errors.push(unknown.at(format!("/{list}/{index}/purpose_id"), Some(&purpose)));
+        for (field, purpose) in PURPOSE_FIELDS.into_iter().zip(job.purposes()) {
+            if !purposes.contains_key(purpose.as_str()) {
+                let known: Vec<&str> = purposes.keys().map(String::as_str).collect();
+                let unknown = Invalid::new(
+                    "is not in purposes.json",
+                    format!("add it there, or use one of {}", known.join(", ")),
+                );
+                let purpose = Value::from(purpose.as_str());
+                errors.push(unknown.at(format!("/{list}/{index}/{field}"), Some(&purpose)));
+            }
         }
         if let Some(data) = &job.data {
             let pointer = format!("/{list}/{index}/data");

@@ -88,6 +88,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
         "add a purpose of purposes.json",
         parsed::<PurposeId>,
     );
+    let then = fields.optional("then", |value| parse_then(value, purpose_id.as_ref(), kind));
     let description = fields.optional("description", text);
     let priority = fields
         .optional("priority", parse_priority)
@@ -118,6 +119,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             job_id: job_id?,
             kind: kind?,
             purpose_id: purpose_id?,
+            then,
             description: description.map(str::to_owned),
             priority,
             retry_limit: retry_limit.map(|limit| limit as u32),
@@ -132,6 +134,25 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             work: work?,
         })
     })
+}
+
+/// Reads the second purpose of a job.
+fn parse_then(
+    value: &Value,
+    first: Option<&PurposeId>,
+    kind: Option<JobKind>,
+) -> Result<PurposeId, Invalid> {
+    let then = parsed::<PurposeId>(value)?;
+    if first == Some(&then) {
+        let remedy = "name another purpose, or remove it";
+        return Err(Invalid::new("is the job's first purpose", remedy));
+    }
+    // The result of an aggregate is that of all its recipients.
+    if kind.is_some_and(|kind| kind != JobKind::Individual) {
+        let problem = "cannot be combined with object_batch or combined_batch";
+        return Err(Invalid::new(problem, "use individual_batch, or remove it"));
+    }
+    Ok(then)
 }
 
 fn preference_work(fields: &mut Fields<'_>, kind: Option<JobKind>) -> Option<Work> {
@@ -480,6 +501,44 @@ mod tests {
             "schedule": {"frequency": "daily"}, "source": {"file": "x.json"}, name: 5}]}),
         );
         assert!(plain[0].starts_with(&format!("/jobs/0/{name}: 5 is not a known field")));
+    }
+
+    #[test]
+    fn a_second_purpose_is_another_one_and_belongs_to_single_items() {
+        let job = |kind: &str, then: Value| {
+            json!({"jobs": [{"job_id": "a", "type": kind, "purpose_id": "write", "then": then,
+                "schedule": {"frequency": "daily", "preferred_time": "06:00"}, "source": {"file": "x"}}]})
+        };
+        let config =
+            parse_batch_config(&job("individual_batch", json!("send")), &Zone::utc()).unwrap();
+        let purposes: Vec<&str> = config.jobs[0].purposes().map(PurposeId::as_str).collect();
+        assert_eq!(purposes, ["write", "send"]);
+        for (kind, then, expected) in [
+            (
+                "individual_batch",
+                json!("write"),
+                "/jobs/0/then: \"write\" is the job's first purpose; name another",
+            ),
+            (
+                "object_batch",
+                json!("send"),
+                "/jobs/0/then: \"send\" cannot be combined with object_batch",
+            ),
+            (
+                "individual_batch",
+                json!("a b"),
+                "/jobs/0/then: \"a b\" is not a valid purpose_id",
+            ),
+            (
+                "individual_batch",
+                json!(3),
+                "/jobs/0/then: 3 has the wrong type",
+            ),
+        ] {
+            let found = errors(job(kind, then));
+            assert!(found[0].starts_with(expected), "{expected} in {found:#?}");
+            assert_eq!(found.len(), 1, "{found:#?}");
+        }
     }
 
     #[test]

@@ -558,11 +558,12 @@ impl Builder {
     /// Mistakes of a job beside other parts.
     fn mistakes_of(&self, job: &JobConfig, handlers: &Handlers, index: usize) -> Vec<FieldError> {
         let (at, mut errors) = (format!("/jobs/{index}"), Vec::new());
-        let purpose = &job.purpose_id;
-        if !handlers.contains(purpose) {
-            let remedy = format!("call `.handler(\"{purpose}\", …)`, or name another handler");
-            let unbound = Invalid::new("names no handler", remedy);
-            errors.push(unbound.at(format!("{at}/purpose_id"), Some(&json!(purpose))));
+        for (field, purpose) in ["purpose_id", "then"].into_iter().zip(job.purposes()) {
+            if !handlers.contains(purpose) {
+                let remedy = format!("call `.handler(\"{purpose}\", …)`, or name another handler");
+                let unbound = Invalid::new("names no handler", remedy);
+                errors.push(unbound.at(format!("{at}/{field}"), Some(&json!(purpose))));
+            }
         }
         if let Work::Preferences { feature_type, .. } = &job.work
             && self.preferences.is_none()

@@ -55,6 +55,13 @@ impl Job {
         self.with("purpose_id", json!(handler))
     }
 
+    /// The same, and with what that handler returns, the handler of this name is called: [`Item::written`](crate::Item::written).
+    /// When it fails, it alone is called again.
+    #[must_use]
+    pub fn then(self, handler: &str) -> Self {
+        self.with("then", json!(handler))
+    }
+
     /// The same, for each of these ids. Only for a job with a schedule of its own.
     #[must_use]
     pub fn items<I: Into<String>>(self, ids: impl IntoIterator<Item = I>) -> Self {

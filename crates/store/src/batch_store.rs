@@ -8,7 +8,7 @@ use punctual_application::{
     crash_point,
     ports::{BatchStore, Claim, Claimant, Committed, StoreError},
 };
-use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus, JobId, Previous};
+use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus, JobId, Previous, PurposeId};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ use crate::{
     driver::{Announcement, Column, Connection, Value, values},
     errors::no_chunk,
     group_commit::Waiting,
+    kept_outputs::CLEAR_KEPT,
     results::ResultRows,
 };
 
@@ -33,7 +34,8 @@ const MARK_POISON_CANDIDATE: &str =
 
 /// The chunk, if its claim stands, its run, and whether its batch is cancelled, and a replay. The lock on the row keeps the claim
 /// from ending before this transaction does.
-const VALID_CLAIM: &str = "SELECT c.chunk, c.run, b.status = 'cancelled', b.trigger = 'replay'
+pub(crate) const VALID_CLAIM: &str =
+    "SELECT c.chunk, c.run, b.status = 'cancelled', b.trigger = 'replay'
      FROM @chunks c JOIN @batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = $1 AND c.token = $2 @for_update(c)";
 
@@ -49,7 +51,7 @@ const CLEAR_REPLAYED: &str = "UPDATE @results SET again = NULL WHERE run = $2 AN
        AND tenant_id IN (SELECT s.tenant_id FROM @skipped_items s WHERE s.chunk = $1)";
 
 /// Adds results that were all taken to the counts of their chunks, and ends those all of whose items have an outcome. Then whether
-/// items of one are noted as running.
+/// items of one are noted as running, or have outputs kept.
 const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.more, failed = failed + n.more_failed,
          skipped = skipped + n.more_skipped, nothing_to_do = nothing_to_do + n.more_nothing,
          done = CASE WHEN succeeded + failed + skipped + nothing_to_do + superseded + n.more_in_all >= total
@@ -63,7 +65,8 @@ const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.more, fai
                       + CAST(one.value ->> 4 AS BIGINT) AS more_in_all
            FROM @json($1, one)) n
      WHERE chunk = n.number
-     RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk)";
+     RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk)
+                            OR EXISTS (SELECT 1 FROM @kept_outputs k WHERE k.chunk = @chunks.chunk)";
 
 /// Counts the results of a chunk anew, where not all were stored.
 const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed, nothing_to_do) =
@@ -171,6 +174,27 @@ impl BatchStore for Store {
         let candidate = values![&*chunk.chunk_id, token, item];
         let noted = self.database.execute(MARK_POISON_CANDIDATE, candidate);
         Ok(noted.await? > 0)
+    }
+
+    async fn keep_output(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        item: &ItemId,
+        purpose: &PurposeId,
+        output: &serde_json::Value,
+    ) -> Result<bool, StoreError> {
+        self.keep_one(chunk, token, item, purpose, output).await
+    }
+
+    async fn kept_outputs(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        purpose: &PurposeId,
+        items: &[ItemId],
+    ) -> Result<Option<HashMap<ItemId, serde_json::Value>>, StoreError> {
+        self.take_kept(chunk, token, purpose, items).await
     }
 
     async fn commit(
@@ -366,7 +390,7 @@ async fn finish(
 ) -> Result<bool, StoreError> {
     let claim = values![&*chunk.chunk_id, token];
     let ended: Vec<i64> = connection.fetch(FINISH_CHUNK, claim).await?;
-    clear_running(connection, &ended).await?;
+    clear_records(connection, &ended).await?;
     Ok(!ended.is_empty())
 }
 
@@ -380,19 +404,20 @@ pub(crate) async fn add_counts(
     let counted: Vec<(i64, bool, bool)> = connection.fetch(ADD_COUNTS, counts).await?;
     let mut ended: Vec<(i64, bool)> = counted
         .into_iter()
-        .filter_map(|(number, done, running)| done.then_some((number, running)))
+        .filter_map(|(number, done, has_records)| done.then_some((number, has_records)))
         .collect();
     let all = ended.iter().map(|(number, _)| *number).collect();
-    ended.retain(|(_, running)| *running);
-    let running: Vec<i64> = ended.into_iter().map(|(number, _)| number).collect();
-    clear_running(connection, &running).await?;
+    ended.retain(|(_, has_records)| *has_records);
+    let recorded: Vec<i64> = ended.into_iter().map(|(number, _)| number).collect();
+    clear_records(connection, &recorded).await?;
     Ok(all)
 }
 
-/// Deletes the records of running items of chunks that have ended.
-async fn clear_running(connection: &mut Connection<'_>, ended: &[i64]) -> Result<(), StoreError> {
+/// Deletes the records of running items of chunks that have ended, and the outputs kept of items that have ended well.
+async fn clear_records(connection: &mut Connection<'_>, ended: &[i64]) -> Result<(), StoreError> {
     if !ended.is_empty() {
         connection.execute(CLEAR_RUNNING, values![ended]).await?;
+        connection.execute(CLEAR_KEPT, values![ended]).await?;
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ mod driver;
 mod errors;
 mod group_commit;
 mod host;
+mod kept_outputs;
 mod migrations;
 mod operations;
 mod previous;

@@ -45,6 +45,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0014_previous"
     "0015_suppressions"
     "0016_failure_kinds"
+    "0017_kept_outputs"
 };
 
 #[cfg(feature = "postgres")]
@@ -63,6 +64,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0012_previous"
     "0013_suppressions"
     "0014_failure_kinds"
+    "0015_kept_outputs"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -95,7 +97,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 25] = [
+const TABLES: [(&str, i64); 26] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -121,6 +123,7 @@ const TABLES: [(&str, i64); 25] = [
     ("replayed_letters", 10),
     ("outcomes_by_hour", 10),
     ("suppressions", 13),
+    ("kept_outputs", 15),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

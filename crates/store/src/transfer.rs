@@ -18,7 +18,7 @@ const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases. What the
 /// target counts as rows come in is left out.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
     "shards",
     "schedule_progress",
     "paused_jobs",
@@ -28,6 +28,7 @@ const TABLES: [&str; 17] = [
     "chunk_messages",
     "preferences",
     "results",
+    "kept_outputs",
     "skipped_items",
     "dead_letters",
     "deliveries",

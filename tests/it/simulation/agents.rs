@@ -66,6 +66,8 @@ pub struct Echo {
     pub time: Arc<ManualClock>,
     pub seed: u64,
     pub calls: Mutex<Vec<Call>>,
+    /// Calls of the second purpose.
+    pub sent: Mutex<Vec<Call>>,
 }
 
 #[async_trait]
@@ -89,6 +91,26 @@ impl PurposeHandler for Echo {
     }
 }
 
+/// The second purpose of a job: writes its calls down, and fails more often than the first.
+struct Sender(Arc<Echo>);
+
+#[async_trait]
+impl PurposeHandler for Sender {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        let call = Call {
+            at: self.0.time.now(),
+            item: item.clone(),
+        };
+        self.0.sent.lock().unwrap().push(call);
+        let what = ("send", &item.job_id, &item.item_id, item.occurrence);
+        match chance(self.0.seed, self.0.time.now(), what).u8(..20) {
+            0..3 => Err(HandlerError::permanent("simulated")),
+            3 => Ok(Outcome::nothing_to_do("simulated")),
+            _ => Ok(json!({"sent": item.item_id}).into()),
+        }
+    }
+}
+
 /// What agents have in common.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -109,6 +131,11 @@ impl Surroundings {
         let mut handlers = Handlers::default();
         let purpose = PurposeId::new("echo").unwrap();
         handlers.bind(purpose, self.handler.clone(), Handlers::DEFAULT_TIMEOUT);
+        let (purpose, send) = (
+            PurposeId::new("send").unwrap(),
+            Sender(self.handler.clone()),
+        );
+        handlers.bind(purpose, Arc::new(send), Handlers::DEFAULT_TIMEOUT);
         handlers
     }
 }

@@ -18,8 +18,9 @@ use punctual_application::{
 };
 use punctual_domain::{
     Chunk, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Previous,
-    ShardAssignment, Sharding, StoredPosition, Trigger,
+    PurposeId, ShardAssignment, Sharding, StoredPosition, Trigger,
 };
+use serde_json::Value;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -48,6 +49,17 @@ pub struct Commit {
     pub result: ItemResult,
 }
 
+/// What the first of two purposes has made of an item, and is kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// By the true clock.
+    pub at: DateTime<Utc>,
+    pub job_id: JobId,
+    pub item_id: ItemId,
+    pub occurrence: Occurrence,
+    pub output: Value,
+}
+
 /// The store, with errors before or after it has done its work.
 pub struct FaultyStore {
     pub inner: Arc<FakeStore>,
@@ -58,6 +70,8 @@ pub struct FaultyStore {
     pub queued: Mutex<HashMap<Uuid, Queued>>,
     /// In the order of time.
     pub commits: Mutex<Vec<Commit>>,
+    /// In the order of time.
+    pub kept: Mutex<Vec<Kept>>,
     /// Notified of some new batches, so that something can happen while they wait.
     pub new_batch: Notify,
     /// Notified when there is something to work on.
@@ -76,6 +90,7 @@ impl FaultyStore {
             bug,
             queued: Mutex::default(),
             commits: Mutex::default(),
+            kept: Mutex::default(),
             new_batch: Notify::new(),
             work: Notify::new(),
             newest: Mutex::default(),
@@ -244,6 +259,47 @@ impl BatchStore for FaultyStore {
             self.inner.mark_poison_candidate(chunk, token, item).await,
             fails,
         )
+    }
+
+    async fn keep_output(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        item: &ItemId,
+        purpose: &PurposeId,
+        output: &Value,
+    ) -> Result<bool, StoreError> {
+        let (fails, after) = self.fails(("keep", &chunk.chunk_id, item));
+        if fails && !after {
+            return Err(StoreError::unavailable("simulated"));
+        }
+        let kept = self.inner.keep_output(chunk, token, item, purpose, output);
+        let kept = kept.await?;
+        if kept {
+            self.kept.lock().unwrap().push(Kept {
+                at: self.time.now(),
+                job_id: chunk.job_id.clone(),
+                item_id: item.clone(),
+                occurrence: chunk.occurrence,
+                output: output.clone(),
+            });
+        }
+        self.result(Ok(kept), fails)
+    }
+
+    async fn kept_outputs(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        purpose: &PurposeId,
+        items: &[ItemId],
+    ) -> Result<Option<HashMap<ItemId, Value>>, StoreError> {
+        if self.bug == Some(Bug::KeptOutputsAreLost) {
+            return Ok(Some(HashMap::new()));
+        }
+        let (fails, _) = self.fails(("kept", &chunk.chunk_id));
+        let kept = self.inner.kept_outputs(chunk, token, purpose, items);
+        self.result(kept.await, fails)
     }
 
     async fn commit(

@@ -4,6 +4,7 @@
 mod operators;
 mod runs;
 mod stretch;
+mod then;
 mod unseen;
 
 use std::{
@@ -22,7 +23,7 @@ use super::{
     agents::Call,
     database::{Choices, PROPAGATION_TIMEOUT, Version},
     faults::FaultPlan,
-    faulty_store::{Commit, Queued},
+    faulty_store::{Commit, Kept, Queued},
     outcome::{Outcome, Violation},
 };
 
@@ -86,6 +87,10 @@ pub struct Record {
     pub queued: HashMap<Uuid, Queued>,
     pub commits: Vec<Commit>,
     pub calls: Vec<Call>,
+    /// What the first of two purposes has made.
+    pub kept: Vec<Kept>,
+    /// Calls of the second.
+    pub sent: Vec<Call>,
     pub open_letters: Vec<DeadLetter>,
     pub promises: Vec<Promise>,
     /// The key of each manual run with its batches and tenants.
@@ -163,6 +168,7 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
     judge.organizations();
     judge.at_most_once();
     judge.dead_letters();
+    judge.two_purposes();
     judge.manual_runs();
     judge.preview();
 }
@@ -493,6 +499,7 @@ impl Judge<'_> {
     fn right_result(&mut self, tenant: &TenantId, commit: &Commit, which: &str) {
         let own = commit.result.status != ItemStatus::Succeeded
             || commit.result.output.as_ref().is_some_and(|output| {
+                let output = output.get("written").unwrap_or(output);
                 output["tenant"] == tenant.as_str()
                     && output["of"] == tenant.as_str()
                     && output["enabled"] == true

@@ -29,10 +29,12 @@ pub enum Bug {
     NothingToDoRunsAgain,
     /// No item knows the organization of its tenant.
     OrganizationsAreLost,
+    /// What the first of two purposes has made is not found again.
+    KeptOutputsAreLost,
 }
 
 impl Bug {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ProgressWithoutBatches,
         Self::ProgressAhead,
         Self::ErrorsReadAsEmpty,
@@ -46,6 +48,7 @@ impl Bug {
         Self::LastRunsAreLost,
         Self::NothingToDoRunsAgain,
         Self::OrganizationsAreLost,
+        Self::KeptOutputsAreLost,
     ];
 }
 

@@ -138,6 +138,7 @@ impl Shards {
             time: time.clone(),
             seed: random.u64(..),
             calls: Mutex::default(),
+            sent: Mutex::default(),
         });
         let clock = Arc::new(AgentClock {
             time: time.clone(),

@@ -101,6 +101,7 @@ impl World {
             time: time.clone(),
             seed: random.u64(..),
             calls: Mutex::default(),
+            sent: Mutex::default(),
         };
         let count = 1 + usize::from(random.u8(..3) == 0);
         let jobs: Vec<Job> = FEATURES[..count]
@@ -309,6 +310,8 @@ impl World {
             queued: self.queued(),
             commits: store.commits.lock().unwrap().clone(),
             calls: self.around.handler.calls.lock().unwrap().clone(),
+            kept: store.kept.lock().unwrap().clone(),
+            sent: self.around.handler.sent.lock().unwrap().clone(),
             open_letters,
             promises: std::mem::take(&mut self.promises),
             manual: self

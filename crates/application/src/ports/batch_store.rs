@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{Chunk, ItemId, ItemResult, JobId, Previous};
+use punctual_domain::{Chunk, ItemId, ItemResult, JobId, Previous, PurposeId};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -53,6 +54,28 @@ pub trait BatchStore: Send + Sync {
         token: Uuid,
         item: &ItemId,
     ) -> Result<bool, StoreError>;
+
+    /// Keeps what the first of two purposes has made of an item, in place of what was kept before, so that it is not called
+    /// again for the same job, item and occurrence. It is kept until the item has succeeded or had nothing to do. `false`: the
+    /// claim has ended, and nothing is kept.
+    async fn keep_output(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        item: &ItemId,
+        purpose: &PurposeId,
+        output: &Value,
+    ) -> Result<bool, StoreError>;
+
+    /// What this purpose has made of those of a chunk's items for which it is [kept](Self::keep_output), whichever chunk kept it.
+    /// `None`: the claim has ended.
+    async fn kept_outputs(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        purpose: &PurposeId,
+        items: &[ItemId],
+    ) -> Result<Option<HashMap<ItemId, Value>>, StoreError>;
 
     /// Commits results of a chunk's items, and a dead letter for each that failed; the last of them finish the chunk. A
     /// dead letter whose replay is skipped is open again, with its failed result. Nothing is taken when the claim has

@@ -434,6 +434,35 @@ impl BatchProcessor {
         Ok(previous.await?)
     }
 
+    /// Keeps what an item's purpose, the first of two, has made of it.
+    pub(crate) async fn keep_output(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        item: &Item,
+        output: &serde_json::Value,
+    ) -> Result<(), ProcessError> {
+        let (store, token) = (&self.store, claimed.token);
+        let kept = store.keep_output(chunk, token, &item.item_id, &item.purpose_id, output);
+        if kept.await? {
+            Ok(())
+        } else {
+            Err(ProcessError::Superseded)
+        }
+    }
+
+    /// What is kept of these items of what the first of two purposes has made.
+    pub(crate) async fn kept_outputs(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        first: &PurposeId,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, serde_json::Value>, ProcessError> {
+        let kept = self.store.kept_outputs(chunk, claimed.token, first, items);
+        kept.await?.ok_or(ProcessError::Superseded)
+    }
+
     /// Notes that an item has been running for a while.
     pub(crate) async fn record_running(
         &self,
@@ -592,6 +621,7 @@ mod tests {
             input: ItemInput::Record(Value::Null),
             fetched: None,
             previous: None,
+            written: None,
             attempt: 1,
             key_form: chunk.key_form,
         };

@@ -9,6 +9,7 @@ mod overlap;
 mod prepare;
 mod preview;
 mod retry;
+mod then;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -33,6 +34,7 @@ use self::{
     organizations::{NotBegun, Turn, Turns},
     overlap::{RunningGuard, RunningItems},
     prepare::Prepared,
+    then::{Next, Then},
 };
 pub use self::{
     preview::{Preview, PreviewContent, PreviewStatus},
@@ -106,6 +108,8 @@ struct ChunkRun<'a> {
     isolated: bool,
     /// Each tenant's own data; `None`: the job has none.
     data: Option<ChunkData>,
+    /// The job's two purposes; `None`: it has one.
+    then: Option<Then>,
     /// Recipients of the aggregate's result; `None`: each item has a result of its own.
     recipients: Option<Vec<ItemId>>,
 }
@@ -255,7 +259,15 @@ impl EnhancedBatchProcessor {
         let jobs = self.jobs.current();
         let job = jobs.job(&chunk.job_id);
         let data = job.and_then(|job| job.data.as_ref());
-        let asks_for_previous = data.is_some_and(DataConfig::reads_previous);
+        let then = job.and_then(Then::of);
+        if let Some(then) = &then {
+            self.add_written(chunk, claimed, then, &mut prepared)
+                .await?;
+        }
+        let asks_for_previous = data.is_some_and(DataConfig::reads_previous)
+            || then
+                .as_ref()
+                .is_some_and(|then| then.reads_previous(self.base.handlers()));
         self.add_previous(chunk, &mut prepared, asks_for_previous)
             .await?;
         let run = ChunkRun {
@@ -271,13 +283,15 @@ impl EnhancedBatchProcessor {
             prepared_at,
             reserve_for_other_jobs: jobs.jobs.len() > 1,
             data: data.map(|config| ChunkData::new(config, chunk, &prepared)),
+            then,
             isolated: claimed.claim.crash_count >= MAX_CRASHES_BEFORE_ISOLATION,
             recipients: job
                 .filter(|job| job.kind != JobKind::Individual)
                 .map(|_| recipients_of(claimed, &prepared)),
         };
         if run.isolated {
-            return self.run_isolated(&run, prepared).await;
+            let report = self.run_isolated(&run, prepared).await?;
+            return run.unless_failed(report);
         }
         let most = job.and_then(|job| job.max_concurrent_items_per_organization);
         let items = self.organizations.items(&chunk.job_id, most, prepared);
@@ -294,6 +308,7 @@ impl EnhancedBatchProcessor {
             .buffer_unordered(self.max_concurrent_items)
             .flat_map(|result| stream::iter(run.distributed(result)));
         let report = self.base.commit_all(chunk, claimed, results).await?;
+        let report = run.unless_failed(report)?;
         match self.failures.pause_reason(chunk) {
             Some(reason) if !claimed.is_cancelled() => Err(ProcessError::Failing(reason)),
             _ => Ok(report),
@@ -321,6 +336,7 @@ impl EnhancedBatchProcessor {
 
     fn may_begin(&self, run: &ChunkRun<'_>) -> bool {
         !self.stop.is_cancelled()
+            && !run.keeps_nothing()
             && (self.failures.pause_reason(run.chunk).is_none() || run.claimed.is_cancelled())
     }
 
@@ -403,8 +419,10 @@ impl EnhancedBatchProcessor {
         mut item: Item,
         progress: &mut Progress,
     ) -> Option<ItemResult> {
-        let bound = self.base.handlers().of(&item.purpose_id);
+        let mut bound = self.base.handlers().of(&item.purpose_id);
         let mut begun: Option<(DateTime<Utc>, Option<RunningGuard>)> = None;
+        // Of the purpose that is called.
+        let mut first_attempt = true;
         loop {
             let first_call = begun.is_none();
             if first_call {
@@ -443,22 +461,31 @@ impl EnhancedBatchProcessor {
             let began = begun
                 .as_ref()
                 .map_or_else(|| self.now(), |(began, _)| *began);
-            let outcome = self.attempt(run, &item, began, first_call).await;
+            let outcome = self.attempt(run, &item, began, first_attempt).await;
             drop(permit);
             if let Some(bound) = &bound {
                 bound.throttle.note(outcome.as_ref().map(tokens_of));
             }
             drop(call_permit);
             let Some(delay) = progress.delay_before_retry(run, &item, &outcome) else {
-                return Some(self.ended(run, &item, began, outcome));
+                match self.after_call(run, item, outcome, progress).await? {
+                    Next::Call(second) => item = second,
+                    Next::End(item, outcome) => {
+                        return Some(self.ended(run, &item, began, outcome));
+                    }
+                }
+                bound = self.base.handlers().of(&item.purpose_id);
+                first_attempt = true;
+                continue;
             };
-            if first_call {
+            if first_attempt {
                 self.base
                     .record_running(run.chunk, run.claimed, &item.item_id, began)
                     .await;
             }
             self.unless_stopping(tokio::time::sleep(delay)).await?;
             item.attempt += 1;
+            first_attempt = false;
         }
     }
 
@@ -548,10 +575,10 @@ impl EnhancedBatchProcessor {
         run: &ChunkRun<'_>,
         item: &Item,
         began: DateTime<Utc>,
-        first_call: bool,
+        first_attempt: bool,
     ) -> Result<Outcome, HandlerError> {
         let mut attempt = std::pin::pin!(self.base.attempt(item));
-        if first_call {
+        if first_attempt {
             tokio::select! {
                 biased;
                 outcome = &mut attempt => return outcome,
@@ -582,6 +609,8 @@ struct Progress {
     prepared_at: DateTime<Utc>,
     /// Attempts so far that were refused because of a rate limit.
     refusals: u32,
+    /// Attempts at the first of two purposes, which has ended.
+    first_attempts: u32,
 }
 
 impl Progress {
@@ -589,6 +618,7 @@ impl Progress {
         Self {
             prepared_at: run.prepared_at,
             refusals: 0,
+            first_attempts: 0,
         }
     }
 

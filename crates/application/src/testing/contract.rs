@@ -19,6 +19,7 @@ mod clock;
 mod config_database;
 mod deliveries;
 mod item_source;
+mod kept_outputs;
 mod operations;
 mod preference_mirror;
 mod previous;
@@ -161,6 +162,7 @@ pub async fn store<S: WorkQueue + ChunkQueue + BatchStore>(store: &S, reader: &d
     batch_store::who_is_running_is_known_to_other_occurrences(tested).await;
     batch_store::what_had_nothing_to_do_has_run_and_is_counted_by_itself(tested).await;
     batch_store::a_failure_keeps_its_kind_and_runs_again(tested).await;
+    kept_outputs::what_the_first_purpose_made_is_kept_until_its_item_has_ended_well(tested).await;
     previous::the_last_success_that_was_due_before_is_found(tested).await;
     chunk_queue::chunks_wait_until_they_are_claimed_and_are_claimed_once(tested).await;
     chunk_queue::limits_pauses_and_rests_are_kept(tested).await;

@@ -22,9 +22,9 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
     Batch, BatchStatus, Chunk, DeadLetter, DeadLetterState, FailureKind, ItemId, ItemResult,
-    ItemStatus, JobId, NewBatch, Occurrence, Sharding, StoredPosition,
+    ItemStatus, JobId, NewBatch, Occurrence, PurposeId, Sharding, StoredPosition,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -80,6 +80,8 @@ struct Tables {
     batches: BTreeMap<Uuid, Batch>,
     chunks: BTreeMap<String, ChunkRow>,
     runs: BTreeMap<RunKey, Run>,
+    /// What the first of two purposes has made of items that have not ended well.
+    kept: BTreeMap<RunKey, (PurposeId, Value)>,
     /// What was skipped, by chunk and tenant.
     skipped: BTreeMap<(String, ItemId), StoredResult>,
     dead_letters: Vec<DeadLetter>,

@@ -26,6 +26,7 @@ pub fn item(id: &str) -> Item {
         input: ItemInput::Record(json!({ "id": id })),
         fetched: None,
         previous: None,
+        written: None,
         attempt: 1,
         key_form: KeyForm::Slashes,
     }

@@ -44,6 +44,8 @@ pub struct JobConfig {
     pub description: Option<String>,
     /// Purpose that the job runs.
     pub purpose_id: PurposeId,
+    /// Purpose that the job runs with the result of the first; `None`: it has one purpose.
+    pub then: Option<PurposeId>,
     /// Order among items that fall due together.
     pub priority: Priority,
     /// Number of retries of a failed item; `None`: the limit of all jobs.
@@ -90,6 +92,13 @@ pub enum Work {
         /// The list that items and recipients must be in; `None`: any will do.
         users: Option<Source>,
     },
+}
+
+impl JobConfig {
+    /// The job's purposes, in the order in which they run.
+    pub fn purposes(&self) -> impl Iterator<Item = &PurposeId> {
+        std::iter::once(&self.purpose_id).chain(&self.then)
+    }
 }
 
 impl Work {

@@ -38,7 +38,10 @@ pub struct Item {
     /// item's chunk begins; `None`: there was none, its result has been removed, or the purpose does without
     /// (`Binding::reads_previous`).
     pub previous: Option<Previous>,
-    /// Number of this attempt, from 1.
+    /// The result of the job's first purpose, where the job has a second one and this is its call; `None`: this is the call of
+    /// the first purpose, or of the only one.
+    pub written: Option<Value>,
+    /// Number of this attempt at the purpose, from 1.
     pub attempt: u32,
     /// How its idempotency key is written.
     pub key_form: KeyForm,
@@ -123,19 +126,26 @@ impl Item {
         }
     }
 
-    /// The same on every attempt and after every crash, so that the remote endpoint can make its effect once.
+    /// The same on every attempt and after every crash, so that the remote endpoint can make its effect once. The second
+    /// purpose of a job has another one than the first.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        self.key_form
-            .key(&self.job_id, &self.item_id, self.occurrence)
+        let key = self
+            .key_form
+            .key(&self.job_id, &self.item_id, self.occurrence);
+        // No occurrence contains `/`, so this is the key of no other run.
+        match self.written {
+            Some(_) => format!("{key}/then"),
+            None => key,
+        }
     }
 }
 
-/// As webhooks post it and templates see it. What it does not have is `null`: `organization`, `preference`, `data` or
-/// `previous`.
+/// As webhooks post it and templates see it. What it does not have is `null`: `organization`, `preference`, `data`,
+/// `previous` or `written`.
 impl Serialize for Item {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut item = serializer.serialize_struct("Item", 12)?;
+        let mut item = serializer.serialize_struct("Item", 13)?;
         item.serialize_field("tenant_id", &self.item_id)?;
         item.serialize_field("organization", &self.organization())?;
         item.serialize_field("job_id", &self.job_id)?;
@@ -147,6 +157,7 @@ impl Serialize for Item {
         item.serialize_field("preference", &self.preference_json())?;
         item.serialize_field("data", &self.data())?;
         item.serialize_field("previous", &self.previous)?;
+        item.serialize_field("written", &self.written)?;
         item.serialize_field("attempt", &self.attempt)?;
         item.end()
     }
@@ -205,6 +216,7 @@ mod tests {
             input,
             fetched: None,
             previous: None,
+            written: None,
             attempt: 1,
             key_form: KeyForm::Slashes,
         };
@@ -227,6 +239,32 @@ mod tests {
         assert_eq!(of_acme.idempotency_key(), alone.idempotency_key());
         let record = json!(item(ItemInput::Record(json!({"organization": "umbrella"}))));
         assert_eq!(record["organization"], Value::Null);
+    }
+
+    #[test]
+    fn the_second_purpose_has_a_key_of_its_own_and_keeps_it() {
+        let mut item = Item {
+            item_id: ItemId::new("ann").unwrap(),
+            job_id: JobId::new("digest").unwrap(),
+            purpose_id: PurposeId::new("write").unwrap(),
+            batch_id: Uuid::nil(),
+            occurrence: "2026-03-02".parse().unwrap(),
+            scheduled_at: "2026-03-02T09:00:00Z".parse().unwrap(),
+            input: ItemInput::Record(Value::Null),
+            fetched: None,
+            previous: None,
+            written: None,
+            attempt: 1,
+            key_form: KeyForm::Slashes,
+        };
+        assert_eq!(item.idempotency_key(), "digest/ann/2026-03-02");
+        assert_eq!(json!(item)["written"], Value::Null);
+        for (output, attempt) in [(json!({"text": "Hello"}), 1), (Value::Null, 4)] {
+            item.purpose_id = PurposeId::new("send").unwrap();
+            (item.written, item.attempt) = (Some(output.clone()), attempt);
+            assert_eq!(item.idempotency_key(), "digest/ann/2026-03-02/then");
+            assert_eq!(json!(item)["written"], output);
+        }
     }
 
     #[test]

@@ -254,8 +254,13 @@ fn rendered(
         item => Serde(item), overrides => Serde(overrides), data => Serde(&item["data"]),
         previous => Serde(&item["previous"]), organization => Serde(&item["organization"]),
     };
+    // Only a second purpose has it, so that overrides of other jobs may have this name.
+    let written = match &item["written"] {
+        Value::Null => context! {},
+        written => context! { written => Serde(written) },
+    };
     // The last of two equal names counts, so no override can hide the item or what is in it.
-    let values = merge_maps([minijinja::Value::from(Serde(overrides)), own]);
+    let values = merge_maps([minijinja::Value::from(Serde(overrides)), own, written]);
     let mut text = BoundedWriter(Vec::new());
     let rendered = source
         .template(environments.of(source))
@@ -355,7 +360,7 @@ impl TemplateHandler {
 
 impl TemplateHandler {
     /// The rendered text. A template sees the tenant's overrides by name, as `overrides`, and the item as `item`, of which
-    /// `data`, `previous` and `organization` are seen by name too.
+    /// `data`, `previous` and `organization` are seen by name too, and `written` in the second purpose of a job.
     pub(super) async fn render(&self, item: &Item) -> Result<String, HandlerError> {
         self.render_values(item.into()).await
     }
@@ -498,6 +503,31 @@ mod tests {
             let item = testing::item_of(organization, "user123", overrides.clone());
             assert_eq!(handler.render(&item).await.unwrap(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_second_purpose_sees_what_the_first_has_written_and_another_its_override() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = "{{ written.text }}, {{ item.written.text | default('of no item') }}";
+        std::fs::write(folder.path().join("t.j2"), template).unwrap();
+        let templates = Templates::in_folder(folder.path());
+        let handler = TemplateHandler::new(&templates, "t.j2").unwrap();
+        let alone = item(json!({"written": {"text": "an override"}}));
+        let second = Item {
+            written: Some(json!({"text": "{{ 7 * 7 }}"})),
+            ..alone.clone()
+        };
+        for (item, expected) in [
+            (alone, "an override, of no item"),
+            (second, "{{ 7 * 7 }}, {{ 7 * 7 }}"),
+        ] {
+            assert_eq!(handler.render(&item).await.unwrap(), expected);
+        }
+        let error = handler.render(&item(json!({}))).await.unwrap_err();
+        assert!(error.message.contains("written"), "{}", error.message);
+        let missing = handler.missing_parameters(&Preference::default());
+        assert_eq!(missing.len(), 1, "{missing:?}");
+        assert!(missing[0].starts_with("written"), "{missing:?}");
     }
 
     #[tokio::test]

@@ -174,4 +174,10 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
     let steps = plan(&store, crate::claims::OUTCOMES).await;
     let by_item = |step: &String| step.contains("(run=? AND tenant_id=?)");
     assert!(steps.iter().any(by_item), "{steps:#?}");
+    let steps = plan(&store, crate::kept_outputs::TAKE).await;
+    assert!(steps.iter().any(by_item), "{steps:#?}");
+    let steps = plan(&store, crate::kept_outputs::CLEAR_KEPT).await;
+    let by_chunk = |step: &String| step.contains("kept_outputs_of_chunk (chunk=?)");
+    assert!(steps.iter().any(by_chunk), "{steps:#?}");
+    assert!(steps.iter().any(by_item), "{steps:#?}");
 }

@@ -50,9 +50,12 @@ impl Job {
     }
 
     fn to_json(&self) -> Value {
-        json!({"job_id": self.id, "type": "individual_batch", "purpose_id": "echo", "preference_based": true,
-            "feature_type": self.feature, "spread_minutes": self.spread, "catch_up": self.catch_up,
-            "default_preferences": {"preferred_time": self.time}, "max_concurrent_items_per_organization": 1})
+        // The second job has two purposes.
+        let then = (self.id == FEATURES[1]).then_some("send");
+        json!({"job_id": self.id, "type": "individual_batch", "purpose_id": "echo", "then": then,
+            "preference_based": true, "feature_type": self.feature, "spread_minutes": self.spread,
+            "catch_up": self.catch_up, "default_preferences": {"preferred_time": self.time},
+            "max_concurrent_items_per_organization": 1})
     }
 }
 

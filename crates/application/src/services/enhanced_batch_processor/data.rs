@@ -197,7 +197,9 @@ impl ChunkData {
             return Ok(None);
         }
         let data = self.fetch(item, fetcher).await.map_err(of_data)?;
-        if is_empty_data(&data) && self.config.on_empty == OnEmpty::Skip {
+        // What the first of two purposes has written is not lost.
+        let may_skip = item.written.is_none() && self.config.on_empty == OnEmpty::Skip;
+        if may_skip && is_empty_data(&data) {
             return Ok(Some(Outcome::nothing_to_do(NO_DATA)));
         }
         item.fetched = Some(data);

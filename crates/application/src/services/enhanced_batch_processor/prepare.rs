@@ -245,6 +245,12 @@ impl EnhancedBatchProcessor {
         let prepared = prepared.await.ok();
         match prepared.and_then(|prepared| prepared.into_iter().next()) {
             Some(Prepared::Run(fresh)) => Prepared::Run(Item {
+                // What the first of two purposes has written stays as it is.
+                purpose_id: match item.written {
+                    Some(_) => item.purpose_id,
+                    None => fresh.purpose_id,
+                },
+                written: item.written,
                 fetched: item.fetched,
                 previous: item.previous,
                 attempt: item.attempt,
@@ -297,7 +303,8 @@ impl Prepared {
         }
     }
 
-    fn item(&mut self) -> Option<&mut Item> {
+    /// The item that is to run, to be completed.
+    pub(super) fn item(&mut self) -> Option<&mut Item> {
         match self {
             Self::Run(item) => Some(item),
             Self::Skip(_) => None,
@@ -323,6 +330,7 @@ fn item(job: &JobConfig, chunk: &Chunk, item_id: ItemId, input: ItemInput) -> It
         input,
         fetched: None,
         previous: None,
+        written: None,
         attempt: 1,
         key_form: chunk.key_form,
     }

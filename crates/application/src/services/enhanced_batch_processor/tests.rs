@@ -27,8 +27,9 @@ use crate::{
 };
 
 mod data;
-mod preview;
 mod organizations;
+mod preview;
+mod then;
 
 fn config(job: Value) -> Arc<BatchConfig> {
     Arc::new(punctual_project::parse_batch_config(&json!({ "jobs": [job] }), &Zone::utc()).unwrap())

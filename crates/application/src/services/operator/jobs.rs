@@ -10,7 +10,7 @@ use super::{Operator, OperatorError};
 use crate::{
     ports::Pause,
     services::{
-        batch_processor::Binding,
+        batch_processor::Handlers,
         schedule_status::{JobStatus, SlotStatus},
     },
 };
@@ -33,6 +33,10 @@ pub struct JobView {
     pub purpose_id: PurposeId,
     /// What runs its items, such as `webhook https://crm.example`; `null`: not known.
     pub handler: Option<String>,
+    /// The purpose it runs with the result of the first; `null`: it has one purpose.
+    pub then: Option<PurposeId>,
+    /// What runs the second purpose; `null`: not known, or it has one purpose.
+    pub then_handler: Option<String>,
     /// The order among items that fall due together.
     pub priority: Priority,
     /// Whether it is paused: nothing of it falls due.
@@ -116,10 +120,12 @@ impl JobView {
         job: &JobConfig,
         known: Option<&JobStatus>,
         paused: &BTreeMap<JobId, Pause>,
-        binding: Option<Binding>,
+        handlers: &Handlers,
         now: DateTime<Utc>,
     ) -> Self {
         let pause = paused.get(&job.job_id);
+        let binding = handlers.binding(&job.purpose_id);
+        let then = job.then.as_ref().and_then(|then| handlers.binding(then));
         let timeout = binding.as_ref().map(|binding| binding.timeout.as_millis());
         let timing = match &job.work {
             Work::Fixed { schedule, .. } => JobTiming::Fixed(FixedTiming {
@@ -136,6 +142,8 @@ impl JobView {
             description: job.description.clone(),
             purpose_id: job.purpose_id.clone(),
             handler: binding.and_then(|binding| binding.handler),
+            then: job.then.clone(),
+            then_handler: then.and_then(|then| then.handler),
             priority: job.priority,
             paused: pause.is_some(),
             paused_because: pause.map(Pause::reason),
@@ -209,8 +217,8 @@ impl Operator {
         let (status, paused) = (self.status.get(), self.queue.paused().await?);
         let (config, now) = (self.jobs.current(), self.clock.now());
         let view = |job: &JobConfig| {
-            let binding = self.handlers.binding(&job.purpose_id);
-            JobView::of(job, status.jobs.get(&job.job_id), &paused, binding, now)
+            let known = status.jobs.get(&job.job_id);
+            JobView::of(job, known, &paused, &self.handlers, now)
         };
         Ok(config.jobs.iter().map(view).collect())
     }
@@ -223,8 +231,7 @@ impl Operator {
         let (job, paused) = (self.job(job_id)?, self.queue.paused().await?);
         let status = self.status.get();
         let known = status.jobs.get(job_id);
-        let binding = self.handlers.binding(&job.purpose_id);
         let now = self.clock.now();
-        Ok(JobView::of(&job, known, &paused, binding, now))
+        Ok(JobView::of(&job, known, &paused, &self.handlers, now))
     }
 }

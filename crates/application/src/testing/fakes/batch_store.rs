@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
     BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus, JobId,
-    Previous,
+    Previous, PurposeId,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{FakeStore, Run, Tables, stored};
@@ -82,6 +83,43 @@ impl BatchStore for FakeStore {
         Ok(true)
     }
 
+    async fn keep_output(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &ItemId,
+        purpose: &PurposeId,
+        output: &Value,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let is_claimed = tables.claimed(chunk, token).is_some();
+        if is_claimed {
+            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+            let kept = (purpose.clone(), output.clone());
+            tables.kept.insert(key, kept);
+        }
+        Ok(is_claimed)
+    }
+
+    async fn kept_outputs(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        purpose: &PurposeId,
+        tenants: &[ItemId],
+    ) -> Result<Option<HashMap<ItemId, Value>>, StoreError> {
+        let mut tables = self.tables();
+        if tables.claimed(chunk, token).is_none() {
+            return Ok(None);
+        }
+        let kept = |tenant: &ItemId| {
+            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+            let (by, output) = tables.kept.get(&key)?;
+            (by == purpose).then(|| (tenant.clone(), output.clone()))
+        };
+        Ok(Some(tenants.iter().filter_map(kept).collect()))
+    }
+
     async fn commit(
         &self,
         chunk: &Chunk,
@@ -127,6 +165,9 @@ impl BatchStore for FakeStore {
                 continue;
             }
             taken.push(result.clone());
+            if result.status != ItemStatus::Failed {
+                tables.kept.remove(&key);
+            }
             let run = Run {
                 chunk_id: chunk.chunk_id.clone(),
                 again: None,

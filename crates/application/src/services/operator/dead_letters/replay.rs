@@ -15,9 +15,10 @@ pub fn not_replayable(job_id: &JobId, jobs: &BatchConfig, handlers: &Handlers) -
     let Some(job) = jobs.job(job_id) else {
         return Some(format!("job `{job_id}` does not exist"));
     };
-    let purpose = &job.purpose_id;
-    (!handlers.contains(purpose))
-        .then(|| format!("purpose `{purpose}` of job `{job_id}` does not exist"))
+    let missing = job.purposes().find(|purpose| !handlers.contains(purpose))?;
+    Some(format!(
+        "purpose `{missing}` of job `{job_id}` does not exist"
+    ))
 }
 
 /// The batches that run dead letters again: one for each firing they come from, with its occurrence, its due time and

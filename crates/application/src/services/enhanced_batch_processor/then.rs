@@ -1,0 +1,146 @@
+//! Jobs with two purposes. What the first has made of an item is kept before the second is called, so that a retry, a crash or a
+//! replay of the second calls the second alone. Each purpose is called within its own limits, and its attempts count by
+//! themselves.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use punctual_domain::{Chunk, Item, ItemId, JobConfig, Outcome, PurposeId};
+use serde_json::{Value, json};
+
+use super::{ChunkRun, EnhancedBatchProcessor, Progress, prepare::Prepared};
+use crate::{
+    ports::HandlerError,
+    services::batch_processor::{ChunkReport, Claimed, Handlers, ProcessError},
+};
+
+/// The two purposes of a job.
+pub(super) struct Then {
+    first: PurposeId,
+    second: PurposeId,
+    /// Why an output could not be kept, which ends the delivery of the chunk.
+    failure: Mutex<Option<ProcessError>>,
+}
+
+/// What comes after a call that is not retried.
+pub(super) enum Next {
+    /// The second purpose is called.
+    Call(Item),
+    /// The item has ended.
+    End(Item, Result<Outcome, HandlerError>),
+}
+
+impl Then {
+    /// The purposes of a job; `None`: it has one.
+    pub(super) fn of(job: &JobConfig) -> Option<Self> {
+        Some(Self {
+            first: job.purpose_id.clone(),
+            second: job.then.clone()?,
+            failure: Mutex::default(),
+        })
+    }
+
+    /// Whether the handler of the second purpose looks at the last run.
+    pub(super) fn reads_previous(&self, handlers: &Handlers) -> bool {
+        let bound = handlers.of(&self.second);
+        bound.is_some_and(|bound| bound.binding.reads_previous)
+    }
+
+    /// Makes an item one for the second purpose.
+    fn pass_on(&self, item: &mut Item, output: Value) {
+        item.purpose_id = self.second.clone();
+        item.written = Some(output);
+        item.attempt = 1;
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<ProcessError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ChunkRun<'_> {
+    /// Whether an output could not be kept, so that no further item begins.
+    pub(super) fn keeps_nothing(&self) -> bool {
+        let then = self.then.as_ref();
+        then.is_some_and(|then| then.failure().is_some())
+    }
+
+    /// The report, unless an output could not be kept.
+    pub(super) fn unless_failed(&self, report: ChunkReport) -> Result<ChunkReport, ProcessError> {
+        let failure = self.then.as_ref().and_then(|then| then.failure().take());
+        failure.map_or(Ok(report), Err)
+    }
+}
+
+impl EnhancedBatchProcessor {
+    /// Makes items for the second purpose of those whose first one has made an output that is kept.
+    pub(super) async fn add_written(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        then: &Then,
+        prepared: &mut [Prepared],
+    ) -> Result<(), ProcessError> {
+        let items: Vec<&mut Item> = prepared.iter_mut().filter_map(Prepared::item).collect();
+        if items.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ItemId> = items.iter().map(|item| item.item_id.clone()).collect();
+        let kept = self.base.kept_outputs(chunk, claimed, &then.first, &ids);
+        let mut kept = kept.await?;
+        for item in items {
+            if let Some(output) = kept.remove(&item.item_id) {
+                then.pass_on(item, output);
+            }
+        }
+        Ok(())
+    }
+
+    /// What comes after a call of an item that is not retried. `None`: the item is left for later.
+    pub(super) async fn after_call(
+        &self,
+        run: &ChunkRun<'_>,
+        mut item: Item,
+        outcome: Result<Outcome, HandlerError>,
+        progress: &mut Progress,
+    ) -> Option<Next> {
+        let Some(then) = &run.then else {
+            return Some(Next::End(item, outcome));
+        };
+        let outcome = match (item.written.take(), outcome) {
+            (None, Ok(Outcome::Done(output))) => {
+                let kept = self
+                    .base
+                    .keep_output(run.chunk, run.claimed, &item, &output);
+                if let Err(error) = kept.await {
+                    *then.failure() = Some(error);
+                    return None;
+                }
+                progress.begin_second(item.attempt);
+                then.pass_on(&mut item, output);
+                return Some(Next::Call(item));
+            }
+            (Some(written), Ok(Outcome::Done(output))) => {
+                let both = json!({ "written": written, "then": output });
+                Ok(Outcome::Done(both))
+            }
+            (_, Err(error)) => Err(of_purpose(&item.purpose_id, error)),
+            (_, Ok(nothing_to_do)) => Ok(nothing_to_do),
+        };
+        item.attempt += progress.first_attempts;
+        Some(Next::End(item, outcome))
+    }
+}
+
+impl Progress {
+    /// The first purpose has taken so many attempts.
+    fn begin_second(&mut self, first_attempts: u32) {
+        self.first_attempts = first_attempts;
+        self.refusals = 0;
+    }
+}
+
+/// A failure of one of two purposes, which it names.
+fn of_purpose(purpose: &PurposeId, mut error: HandlerError) -> HandlerError {
+    error.message = format!("purpose `{purpose}`: {}", error.message);
+    error
+}
