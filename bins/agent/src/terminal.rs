@@ -23,6 +23,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
 use crate::{
+    commands::results::text_of,
     output::{Table, Tone, View, cell, instant, minute},
     remedies::remedy,
 };
@@ -353,9 +354,9 @@ fn done(batch: &Batch) -> View {
     }
 }
 
-/// What a handler has returned: the text of `template` and `chat`, the fields of others.
+/// What a handler has returned: the text of `template` and `chat`, also as the first of two purposes, and the fields of others.
 fn lines_of(output: &Value) -> Vec<String> {
-    if let Some(text) = output.get("text").and_then(Value::as_str) {
+    if let Some(text) = text_of(output) {
         return text.lines().map(str::to_owned).collect();
     }
     let line = |(name, value): (&String, &Value)| match value {
@@ -412,6 +413,8 @@ mod tests {
     fn a_result_is_shown_as_its_text_or_field_by_field() {
         let texts = json!({"text": "One\nTwo", "model": "m"});
         assert_eq!(lines_of(&texts), ["One", "Two"]);
+        let both = json!({"written": texts, "then": {"message_id": "<1@shop.example>"}});
+        assert_eq!(lines_of(&both), ["One", "Two"]);
         let sent = json!({"reply": "Read it at http://127.0.0.1:8090/mails/1", "size": 3});
         let lines = ["reply: Read it at http://127.0.0.1:8090/mails/1", "size: 3"];
         assert_eq!(lines_of(&sent), lines);

@@ -3,6 +3,7 @@
 use punctual_application::ports::StoredResult;
 use punctual_domain::ItemStatus;
 use punctual_operations::model::{Results, Runs};
+use serde_json::Value;
 
 use super::Failure;
 use crate::{
@@ -66,12 +67,12 @@ fn status(status: ItemStatus) -> Cell {
     })
 }
 
-/// The error, or the beginning of what the handler returned: of a text, the text.
+/// The error, or the beginning of what the handler returned: of a text, the text. Of two purposes, that of the first.
 fn outcome(stored: &StoredResult) -> Cell {
     let result = &stored.result;
     let text = match (&result.error, &result.output) {
         (Some(error), _) => error.clone(),
-        (None, Some(output)) => match output.get("text").and_then(|text| text.as_str()) {
+        (None, Some(output)) => match text_of(output) {
             Some(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
             None => output.to_string(),
         },
@@ -82,4 +83,13 @@ fn outcome(stored: &StoredResult) -> Cell {
     }
     let beginning: String = text.chars().take(LONGEST_OUTPUT - 1).collect();
     cell(format!("{beginning}…"))
+}
+
+/// The text of a result: the handlers `template` and `chat` return one, also as the first of two purposes. Those of an embedder
+/// return any JSON.
+pub(crate) fn text_of(output: &Value) -> Option<&str> {
+    let text = output
+        .get("text")
+        .or_else(|| output.get("written")?.get("text"));
+    text?.as_str()
 }

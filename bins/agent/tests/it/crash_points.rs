@@ -17,7 +17,7 @@ use crate::{
     project::Project,
 };
 
-/// Every named place.
+/// Every named place, apart from those of jobs with two purposes, which `then` has.
 const POINTS: [&str; 10] = [
     "enqueue-before-commit",
     "enqueue-after-commit",

@@ -39,4 +39,5 @@ mod shards;
 mod simulate;
 mod soak;
 mod terminal;
+mod then;
 mod traces;

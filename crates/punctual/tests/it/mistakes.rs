@@ -29,6 +29,7 @@ async fn all_of_them_at_once_before_a_store_is_made() {
         .job(
             Job::following("posts")
                 .runs("undone")
+                .then("unsent")
                 .fetches("nothing")
                 .deliver_to("nowhere"),
         )
@@ -56,6 +57,7 @@ async fn all_of_them_at_once_before_a_store_is_made() {
             "/handlers",
             "/handlers",
             "/jobs/0/purpose_id",
+            "/jobs/0/then",
             "/jobs/0/feature_type",
             "/jobs/0/data/provider",
             "/jobs/0/deliver/0/sink",

@@ -60,6 +60,36 @@ async fn what_falls_due_runs_at_its_instant_with_its_retries() {
     assert_eq!(world.runs_of("ann").await.len(), 3);
 }
 
+/// Sends what `do` has written, from its second attempt on.
+#[derive(Default)]
+struct SendsLater(AtomicUsize);
+
+#[async_trait]
+impl PurposeHandler for SendsLater {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(HandlerError::retryable("not yet")),
+            _ => Ok(json!([item.attempt, item.written, item.idempotency_key()]).into()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_handler_gets_what_the_first_returned() {
+    let builder = Punctual::builder()
+        .handler("do", Flaky::default())
+        .handler("send", SendsLater::default())
+        .job(Job::following("posts").runs("do").then("send"));
+    let world = World::start(builder, "2026-03-02T08:00:00Z");
+    let world = world.await.unwrap();
+    world.prefers("ann", daily("09:00"));
+    world.pass(TimeDelta::hours(2)).await;
+    let runs = world.runs_of("ann").await;
+    let then = json!([2, "ann", "posts/ann/2026-03-02/then"]);
+    let both = json!({"written": "ann", "then": then});
+    assert_eq!(runs[0].result.output, Some(both));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_counts_from_when_it_was_made() {
     let world = World::start(builder(), "2026-03-02T08:00:00Z")
