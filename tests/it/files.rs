@@ -256,6 +256,10 @@ fn the_schema_and_the_agent_agree_on_every_change_of_the_example() {
         (false, "/jobs/0/then", json!("send digest")),
         (false, "/jobs/0/then", json!(["send_digest"])),
         (false, "/jobs/2/then", json!("send_digest")),
+        (true, "/jobs/2/deliver", json!([{"email": "mail_report"}])),
+        (false, "/jobs/2/deliver", json!([{"email": "mail report"}])),
+        (false, "/jobs/0/deliver", json!([{"email": "mail_report"}])),
+        (true, "/jobs/0/deliver", json!([{"file": "out.ndjson"}])),
         (
             true,
             "/jobs/0/catch_up",

@@ -245,6 +245,9 @@ fn cross_check(
             let pointer = format!("/{list}/{index}/deliver/{place}");
             match delivery {
                 Delivery::File(_) => {}
+                Delivery::Email(purpose) => {
+                    errors.extend(not_an_email(purpose, purposes, &format!("{pointer}/email")));
+                }
                 Delivery::Sink(name) => errors.push(FieldError {
                     pointer: format!("{pointer}/sink"),
                     value: Some(format!("{name:?}")),
@@ -261,6 +264,28 @@ fn cross_check(
         }
     }
     FieldErrors::unless_empty(errors)
+}
+
+/// Why a purpose cannot send the result of all records.
+fn not_an_email(
+    purpose: &PurposeId,
+    purposes: &Map<String, Value>,
+    pointer: &str,
+) -> Option<FieldError> {
+    let (problem, remedy) = match purposes.get(purpose.as_str()) {
+        None => ("is not in purposes.json", "add it there"),
+        Some(options) if options["handler"] != "email" => (
+            "is not a purpose whose handler is `email`",
+            "name one of purposes.json",
+        ),
+        Some(options) if options["to"].is_null() => (
+            "is a purpose without \"to\", and the result of all records has no address of its own",
+            "add \"to\" to the purpose",
+        ),
+        Some(_) => return None,
+    };
+    let purpose = Value::from(purpose.as_str());
+    Some(Invalid::new(problem, remedy).at(pointer, Some(&purpose)))
 }
 
 /// The source files that are not there.

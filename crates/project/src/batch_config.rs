@@ -103,6 +103,12 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
     let expires_after = fields.optional("expires_after", duration);
     let overlap = fields.optional("overlap", parse_overlap);
     let deliver = fields.nested("deliver", parse_deliver).unwrap_or_default();
+    let is_email = |place: &Delivery| matches!(place, Delivery::Email(_));
+    if kind == Some(JobKind::Individual) && deliver.iter().any(is_email) {
+        let problem = "has an e-mail, which is for the result of all records of an object_batch or combined_batch";
+        let remedy = "name the e-mail's purpose in \"then\" instead";
+        fields.complain("deliver", Invalid::new(problem, remedy));
+    }
     let preference_based = fields.optional("preference_based", boolean);
     let (work, data, per_organization) = if preference_based.unwrap_or(false) {
         let data = fields.nested("data", parse_data);
@@ -539,6 +545,24 @@ mod tests {
             assert!(found[0].starts_with(expected), "{expected} in {found:#?}");
             assert_eq!(found.len(), 1, "{found:#?}");
         }
+    }
+
+    #[test]
+    fn an_email_is_delivered_of_all_records_alone() {
+        let job = |kind: &str| {
+            json!({"jobs": [{"job_id": "a", "type": kind, "purpose_id": "write", "source": {"file": "x"},
+                "schedule": {"frequency": "daily", "preferred_time": "06:00"}, "deliver": [{"email": "mail"}]}]})
+        };
+        let config = parse_batch_config(&job("object_batch"), &Zone::utc()).unwrap();
+        let mail = PurposeId::new("mail").unwrap();
+        assert_eq!(config.jobs[0].deliver, [Delivery::Email(mail)]);
+        let found = errors(job("individual_batch"));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with("/jobs/0/deliver: "), "{found:#?}");
+        assert!(
+            found[0].ends_with("name the e-mail's purpose in \"then\" instead"),
+            "{found:#?}"
+        );
     }
 
     #[test]

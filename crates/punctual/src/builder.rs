@@ -416,7 +416,8 @@ impl Builder {
             clock.clone(),
             self.folder,
         )
-        .with_failures(self.failures.clone());
+        .with_failures(self.failures.clone())
+        .with_handlers(handlers.clone());
         let deliverer = self
             .sinks
             .into_iter()
@@ -597,6 +598,12 @@ impl Builder {
                         "switch it on, or deliver to a sink or a file",
                     );
                     errors.push(unable.at(format!("{at}/url"), None));
+                }
+                Delivery::Email(purpose) if !handlers.contains(purpose) => {
+                    let remedy =
+                        format!("call `.handler(\"{purpose}\", …)`, or name another handler");
+                    let unbound = Invalid::new("names no handler", remedy);
+                    errors.push(unbound.at(format!("{at}/email"), Some(&json!(purpose))));
                 }
                 Delivery::Sink(name) if !self.sinks.iter().any(|(known, _)| known == name) => {
                     let remedy = format!("call `.sink({name:?}, …)`, or name another sink");

@@ -37,6 +37,7 @@ mod replicas;
 mod running;
 mod shards;
 mod simulate;
+mod smtp;
 mod soak;
 mod terminal;
 mod then;

@@ -1,11 +1,8 @@
 //! Jobs with two purposes: what the first has made is passed to the second, and is not made again.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
 };
 
 use axum::{
@@ -17,10 +14,11 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, TEST_TIMEOUT},
     control::stdout_of,
     failures::{completed, trigger},
     project::Project,
+    smtp::SmtpServer,
 };
 
 /// A call: its path, its idempotency key and its body.
@@ -276,29 +274,9 @@ async fn a_death_between_the_two_does_not_write_again_on_postgresql() {
 )]
 #[tokio::test]
 async fn what_is_written_once_is_sent_by_email() {
-    use std::{
-        io::{BufRead, BufReader},
-        process::{Command, Stdio},
-    };
-
-    let python = std::env::var("TEST_SMTP_PYTHON").expect("run it under tests/with-smtp.sh");
-    let taken = tempfile::tempdir().unwrap();
-    let mut server = Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/smtp/server.py"))
-        .arg(taken.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let output = server.stdout.take().unwrap();
-    BufReader::new(output).read_line(&mut line).unwrap();
-    let port: u16 = line.trim().parse().expect("the server prints its port");
-
+    let server = SmtpServer::start();
     let endpoint = Endpoint::default();
-    let email = json!({"handler": "email", "host": "localhost", "port": port, "tls": "none",
-        "from": "Shop <news@shop.example>", "to": "{{ address }}", "subject": "Your digest", "text": "mail.j2"});
-    let project = project(&endpoint.serve().await, email);
+    let project = project(&endpoint.serve().await, server.purpose("{{ address }}"));
     project.write(
         "templates/mail.j2",
         "{{ written.body.text }}, here is your digest.",
@@ -321,12 +299,11 @@ async fn what_is_written_once_is_sent_by_email() {
         "{}",
         agent.get("/api/v1/dead-letters").await
     );
-    let content = std::fs::read_to_string(taken.path().join("0.eml")).unwrap();
-    assert!(
-        content.contains("Hello good, here is your digest."),
-        "{content}"
-    );
-    assert!(!taken.path().join("1.eml").exists());
+    let taken = server.taken();
+    assert_eq!(taken.len(), 1);
+    let content = &taken[0];
+    let expected = "Hello good, here is your digest.";
+    assert!(content.contains(expected), "{content}");
     let runs = agent.get("/api/v1/tenants/good/runs").await;
     let result = &runs["runs"][0]["result"];
     assert_eq!(result["written"], written("good"));
@@ -338,7 +315,63 @@ async fn what_is_written_once_is_sent_by_email() {
     let reason = letters["dead_letters"][0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("purpose `send`: "), "{reason}");
     assert_eq!(endpoint.calls("/write", "bad").len(), 1, "written once");
-    // It ends with its input.
-    drop(server.stdin.take());
-    server.wait().unwrap();
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn the_result_of_all_records_is_delivered_by_email() {
+    let server = SmtpServer::start();
+    let write = json!({"handler": "template", "template": "t.j2"});
+    let project = Project::new(write.clone(), json!({}));
+    let mail = server.purpose("boss@shop.example");
+    let purposes = json!({"purposes": {"write": write, "mail": mail}});
+    project.write("batch/purposes.json", &purposes.to_string());
+    let report = |email: &str| {
+        let report = json!({"jobs": [{"job_id": "report", "type": "object_batch", "purpose_id": "write",
+            "schedule": {"frequency": "daily", "preferred_time": "03:00"},
+            "source": {"ids": ["north", "south"]}, "deliver": [{"email": email}]}]});
+        project.write("batch/batch_config.json", &report.to_string());
+    };
+    project.write(
+        "templates/t.j2",
+        "of {{ item.data['items'] | length }} regions",
+    );
+    project.write("templates/mail.j2", "The report {{ written.text }}.");
+    for (email, problem) in [
+        ("nothing", "\"nothing\" is not in purposes.json"),
+        (
+            "write",
+            "\"write\" is not a purpose whose handler is `email`",
+        ),
+    ] {
+        report(email);
+        let checked = project.command().arg("check").output().unwrap();
+        let shown = String::from_utf8(checked.stdout).unwrap();
+        let expected = format!("/jobs/0/deliver/0/email: {problem}");
+        assert!(shown.contains(&expected), "{shown}");
+    }
+    report("mail");
+    let mut command = project.command();
+    command.arg("run");
+    let agent = Agent::start(command);
+    let trigger = "/api/v1/jobs/report/trigger";
+    agent.call(reqwest::Method::POST, trigger, &json!({})).await;
+    let began = std::time::Instant::now();
+    while server.taken().is_empty() {
+        let log = agent.log().join("\n");
+        assert!(began.elapsed() < TEST_TIMEOUT, "{log}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let taken = server.taken();
+    assert!(
+        taken[0].contains("The report of 2 regions."),
+        "{}",
+        taken[0]
+    );
+    assert!(taken[0].contains("boss@shop.example"), "{}", taken[0]);
+    let job = agent.get("/api/v1/jobs/report").await;
+    assert_eq!(job["deliver_to"], json!(["e-mail by mail"]));
 }

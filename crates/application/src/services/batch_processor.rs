@@ -180,6 +180,28 @@ impl Handlers {
         self.of(purpose).map(|bound| bound.binding.clone())
     }
 
+    /// Calls the item's handler once: within its time, and with a panic caught. The limits of its purpose are not looked at.
+    ///
+    /// # Errors
+    /// The handler's; the purpose has none, or no answer came in time.
+    pub async fn attempt(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        let Some(bound) = self.of(&item.purpose_id) else {
+            return Err(HandlerError::permanent(format!(
+                "purpose `{}` has no handler in this process",
+                item.purpose_id
+            )));
+        };
+        let span = info_span!(target: SPANS, "item", tenant_id = %item.item_id, occurrence = %item.occurrence,
+            attempt = item.attempt, "otel.status_code" = Empty, "otel.status_description" = Empty);
+        let call = bound.guarded(bound.handler.run(item));
+        let outcome = call.instrument(span.clone()).await;
+        if let Err(error) = &outcome {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", &error.message);
+        }
+        outcome
+    }
+
     /// Replaces the handlers, for every clone. Attempts that have begun end with their own.
     pub fn replace(&self, others: Self) {
         self.suppressions.connect_too(&others.suppressions);
@@ -477,23 +499,9 @@ impl BatchProcessor {
         }
     }
 
-    /// Calls the item's handler once: within its time, and with a panic caught.
+    /// Calls the item's handler [once](Handlers::attempt).
     pub(crate) async fn attempt(&self, item: &Item) -> Result<Outcome, HandlerError> {
-        let Some(bound) = self.handlers.of(&item.purpose_id) else {
-            return Err(HandlerError::permanent(format!(
-                "purpose `{}` has no handler in this process",
-                item.purpose_id
-            )));
-        };
-        let span = info_span!(target: SPANS, "item", tenant_id = %item.item_id, occurrence = %item.occurrence,
-            attempt = item.attempt, "otel.status_code" = Empty, "otel.status_description" = Empty);
-        let call = bound.guarded(bound.handler.run(item));
-        let outcome = call.instrument(span.clone()).await;
-        if let Err(error) = &outcome {
-            span.record("otel.status_code", "ERROR");
-            span.record("otel.status_description", &error.message);
-        }
-        outcome
+        self.handlers.attempt(item).await
     }
 
     /// The result of an item's last attempt.

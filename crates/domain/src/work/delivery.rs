@@ -1,14 +1,15 @@
-//! Where a job's results go, beside the store: a file, a URL, or a sink of the program Punctual is embedded in.
+//! Where a job's results go, beside the store: a file, a URL, an e-mail, or a sink of the program Punctual is embedded in.
 
 use std::{fmt, mem};
 
 use serde_json::{Map, Value, json};
 
 use crate::{
+    ids::PurposeId,
     input::{
         errors::{FieldErrors, Invalid},
         fields::{Fields, object_at},
-        values::text,
+        values::{parsed, text},
     },
     work::webhook::WebhookConfig,
 };
@@ -20,6 +21,8 @@ pub enum Delivery {
     File(String),
     /// A sink of the program's own, by its name.
     Sink(String),
+    /// An e-mail with the result of all records, by this purpose.
+    Email(PurposeId),
     /// A URL.
     Webhook {
         /// URL of the webhook, and how calls are signed.
@@ -30,7 +33,8 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// Reads one at `pointer`: `{"file": PATH}`, `{"sink": NAME}`, or `{"url": …, "per": "item"|"batch"}`.
+    /// Reads one at `pointer`: `{"file": PATH}`, `{"sink": NAME}`, `{"email": PURPOSE}`, or
+    /// `{"url": …, "per": "item"|"batch"}`.
     ///
     /// # Errors
     /// Every mistake in it.
@@ -40,6 +44,12 @@ impl Delivery {
             let sink = fields.required("sink", "give its name", text);
             fields.deny_others();
             return fields.finish(|| Some(Self::Sink(sink?.to_owned())));
+        }
+        if value.get("email").is_some() {
+            let remedy = "name a purpose whose handler is `email`";
+            let purpose = fields.required("email", remedy, parsed::<PurposeId>);
+            fields.deny_others();
+            return fields.finish(|| purpose.map(Self::Email));
         }
         if value.get("url").is_none() {
             let remedy = "add the path of a file of JSON lines, or a \"url\"";
@@ -72,6 +82,7 @@ impl Delivery {
             (Self::File(one), Self::File(other)) | (Self::Sink(one), Self::Sink(other)) => {
                 one == other
             }
+            (Self::Email(one), Self::Email(other)) => one == other,
             (Self::Webhook { config, .. }, Self::Webhook { config: other, .. }) => {
                 config.url == other.url
             }
@@ -104,6 +115,7 @@ impl Delivery {
         match self {
             Self::File(path) => json!({ "file": path }),
             Self::Sink(name) => json!({ "sink": name }),
+            Self::Email(purpose) => json!({ "email": purpose }),
             Self::Webhook { config, each } => {
                 let mut map = Map::new();
                 let per = if *each { "item" } else { "batch" };
@@ -120,12 +132,14 @@ impl Delivery {
     }
 }
 
-/// The place in words, such as `file out.ndjson` or `https://crm.example`. What may hold a secret is left out of a URL.
+/// The place in words, such as `file out.ndjson`, `e-mail by weekly_mail` or `https://crm.example`. What may hold a secret is left
+/// out of a URL.
 impl fmt::Display for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "file {path}"),
             Self::Sink(name) => write!(f, "sink {name}"),
+            Self::Email(purpose) => write!(f, "e-mail by {purpose}"),
             Self::Webhook { config, .. } => f.write_str(&without_secrets(&config.url)),
         }
     }
@@ -167,6 +181,8 @@ mod tests {
         }
         let file = Delivery::File("out.ndjson".into());
         assert_eq!(file.to_string(), "file out.ndjson");
+        let email = Delivery::Email(PurposeId::new("mail_report").unwrap());
+        assert_eq!(email.to_string(), "e-mail by mail_report");
     }
 
     #[test]
@@ -216,6 +232,7 @@ mod tests {
         for value in [
             json!({"file": "../out/results.ndjson"}),
             json!({"sink": "warehouse"}),
+            json!({"email": "mail_report"}),
             json!({"url": "https://crm.example/results", "per": "item", "secret_env": "CRM_SECRET", "timeout_ms": 5}),
             json!({"url": "https://crm.example/results"}),
         ] {
@@ -227,6 +244,14 @@ mod tests {
             (
                 json!({"sink": "a", "file": "b"}),
                 "/file: \"b\" is not a known field",
+            ),
+            (
+                json!({"email": "a b"}),
+                "/email: \"a b\" is not a valid purpose_id",
+            ),
+            (
+                json!({"email": "a", "per": "item"}),
+                "/per: \"item\" is not a known field",
             ),
             (
                 json!({"file": "a", "per": "item"}),

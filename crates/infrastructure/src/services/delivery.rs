@@ -1,6 +1,7 @@
 //! Delivers the results of batches that are over to where their job says: page by page, remembering how far it has
 //! come, so that everything arrives at least once whatever happens in between.
 
+mod to_email;
 mod to_file;
 #[cfg(feature = "http")]
 mod to_url;
@@ -9,7 +10,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
-    ActiveFailures, Operation,
+    ActiveFailures, Handlers, Operation,
     backoff::Backoff,
     crash_point,
     ports::{
@@ -26,9 +27,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::to_file::ToFile;
 #[cfg(feature = "http")]
 use self::to_url::{Posts, ToUrl};
+use self::{to_email::ToEmail, to_file::ToFile};
 use crate::guard::guarded;
 
 /// Results that travel together, and those that are posted one by one before it is noted.
@@ -68,6 +69,7 @@ pub struct Deliverer {
     clock: Arc<dyn Clock>,
     folder: PathBuf,
     sinks: HashMap<String, Arc<dyn ResultSink>>,
+    handlers: Handlers,
     failures: ActiveFailures,
 }
 
@@ -85,6 +87,7 @@ impl Deliverer {
             clock,
             folder,
             sinks: HashMap::new(),
+            handlers: Handlers::default(),
             failures: ActiveFailures::default(),
         }
     }
@@ -100,6 +103,13 @@ impl Deliverer {
     #[must_use]
     pub fn with_sink(mut self, name: impl Into<String>, sink: Arc<dyn ResultSink>) -> Self {
         self.sinks.insert(name.into(), sink);
+        self
+    }
+
+    /// The same, with the handlers of the purposes that send e-mails.
+    #[must_use]
+    pub fn with_handlers(mut self, handlers: Handlers) -> Self {
+        self.handlers = handlers;
         self
     }
 
@@ -246,6 +256,13 @@ impl Deliverer {
                         Err(SinkError::retryable(message))
                     }
                 }
+            }
+            Delivery::Email(purpose) => {
+                let email = ToEmail {
+                    handlers: &self.handlers,
+                    purpose,
+                };
+                email.take(results, due.tries).await
             }
             #[cfg(feature = "http")]
             Delivery::Webhook { config, each } => {

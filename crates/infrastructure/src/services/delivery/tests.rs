@@ -4,12 +4,14 @@ use std::{collections::VecDeque, sync::Mutex};
 
 use async_trait::async_trait;
 use punctual_application::{
-    ports::{BatchStore, Claimant, OperatorStore, WorkQueue},
+    ports::{BatchStore, Claimant, HandlerError, MockPurposeHandler, OperatorStore, WorkQueue},
     testing::{FakeSink, FakeStore, ManualClock},
 };
 use punctual_domain::{
-    Batch, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
+    Batch, Firing, Item, ItemId, ItemResult, ItemStatus, JobId, NewBatch, Occurrence, Outcome,
+    Priority, PurposeId, Trigger,
 };
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -105,10 +107,19 @@ async fn finish_all(
     now: DateTime<Utc>,
     statuses: &[ItemStatus],
 ) {
-    let items = 0..statuses.len();
-    let items: Vec<ItemId> = items
-        .map(|number| ItemId::new(format!("item-{number:04}")).unwrap())
-        .collect();
+    let number = |number| ItemId::new(format!("item-{number:04}")).unwrap();
+    let ended = (0..).map(number).zip(statuses.iter().copied());
+    finish_items(store, targets, now, &Vec::from_iter(ended)).await;
+}
+
+/// Stores a batch of these items, which have ended so at `now`.
+async fn finish_items(
+    store: &FakeStore,
+    targets: &[Delivery],
+    now: DateTime<Utc>,
+    ended: &[(ItemId, ItemStatus)],
+) {
+    let items: Vec<ItemId> = ended.iter().map(|(item, _)| item.clone()).collect();
     let job_id = JobId::new("job").unwrap();
     let batch = NewBatch {
         deliver_to: targets.to_vec(),
@@ -136,14 +147,13 @@ async fn finish_all(
         token: Uuid::from_u128(2),
     };
     store.claim(&chunk, claimant, now).await.unwrap();
-    let ended = items.into_iter().zip(statuses);
-    let results = ended.map(|(item_id, status)| ItemResult {
-        item_id,
+    let results = ended.iter().map(|(item_id, status)| ItemResult {
+        item_id: item_id.clone(),
         status: *status,
         failure_kind: None,
         attempts: 1,
         preference: None,
-        output: None,
+        output: (*status == ItemStatus::Succeeded).then(|| json!({"text": item_id})),
         error: None,
         started_at: now,
         finished_at: Some(now),
@@ -247,6 +257,79 @@ async fn what_had_nothing_to_do_is_not_delivered() {
     assert_eq!(Vec::from_iter(received), [ItemStatus::Failed]);
     let due = store.take(clock.now(), LEASE, &[]).await.unwrap();
     assert!(due.is_none(), "both deliveries are over: {due:?}");
+}
+
+/// A store with a batch of all records and of one recipient, of which the first ended so, and a deliverer by e-mail whose
+/// handler answers as `script` says, and then succeeds. The third: what the handler was called with.
+async fn by_email(
+    whole: ItemStatus,
+    script: Vec<Result<Outcome, HandlerError>>,
+) -> (Arc<FakeStore>, Deliverer, Arc<Mutex<Vec<Item>>>) {
+    let store = Arc::new(FakeStore::default());
+    let clock = Arc::new(ManualClock::starting_at("2026-03-01T10:00:00Z"));
+    let mail = PurposeId::new("mail").unwrap();
+    let targets = [Delivery::Email(mail.clone())];
+    let ann = (ItemId::new("ann").unwrap(), ItemStatus::Succeeded);
+    let ended = [(ItemId::aggregate(), whole), ann];
+    finish_items(&store, &targets, clock.now(), &ended).await;
+    let calls: Arc<Mutex<Vec<Item>>> = Arc::default();
+    let noted = Arc::clone(&calls);
+    let mut script = VecDeque::from(script);
+    let mut handler = MockPurposeHandler::new();
+    handler.expect_run().returning(move |item| {
+        noted.lock().unwrap().push(item.clone());
+        script.pop_front().unwrap_or_else(|| Ok(Value::Null.into()))
+    });
+    let mut handlers = Handlers::default();
+    handlers.bind(mail, Arc::new(handler), Handlers::DEFAULT_TIMEOUT);
+    let folder = PathBuf::from(".");
+    let deliverer = Deliverer::new(store.clone(), store.clone(), clock, folder);
+    (store, deliverer.with_handlers(handlers), calls)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_result_of_all_records_is_sent_as_one_email_until_the_server_takes_it() {
+    let busy = || Err(HandlerError::throttled("421 busy", None));
+    let script = vec![busy(), Err(HandlerError::retryable("closed"))];
+    let (store, deliverer, calls) = by_email(ItemStatus::Succeeded, script).await;
+    tokio::spawn(deliverer.run(CancellationToken::new()));
+    sleep(600).await;
+    let calls = calls.lock().unwrap().clone();
+    let attempts: Vec<u32> = calls.iter().map(|item| item.attempt).collect();
+    assert_eq!(attempts, [1, 2, 3]);
+    let key = calls[0].idempotency_key();
+    for item in &calls {
+        assert!(item.item_id.is_aggregate(), "{item:?}");
+        assert_eq!(item.written, Some(json!({"text": "*"})));
+        assert_eq!(item.idempotency_key(), key);
+    }
+    let now = "2026-03-02T10:00:00Z".parse().unwrap();
+    assert!(store.take(now, LEASE, &[]).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_email_that_is_refused_for_good_is_given_up_and_one_without_need_is_not_sent() {
+    let refused = vec![Err(HandlerError::permanent("550 refused"))];
+    let suppressed = vec![Ok(Outcome::nothing_to_do("the address is suppressed"))];
+    for (whole, script, calls_expected, reason) in [
+        (
+            ItemStatus::Succeeded,
+            refused,
+            1,
+            Some("purpose `mail`: 550 refused"),
+        ),
+        (ItemStatus::Succeeded, suppressed, 1, None),
+        (ItemStatus::Failed, Vec::new(), 0, None),
+    ] {
+        let (store, deliverer, calls) = by_email(whole, script).await;
+        tokio::spawn(deliverer.run(CancellationToken::new()));
+        sleep(24 * 3600).await;
+        assert_eq!(calls.lock().unwrap().len(), calls_expected, "{reason:?}");
+        let failing = store.failing_deliveries(DateTime::UNIX_EPOCH).await;
+        let failing = failing.unwrap();
+        let found = failing.first().map(|one| (one.given_up, &*one.reason));
+        assert_eq!(found, reason.map(|reason| (true, reason)));
+    }
 }
 
 #[test]
