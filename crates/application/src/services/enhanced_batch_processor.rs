@@ -532,20 +532,25 @@ impl EnhancedBatchProcessor {
             self.failures.count(run.chunk, failed, run.failure_limit);
         }
         if let (true, Some(error)) = (failed, &result.error) {
-            self.log_failure(item, error);
+            self.log_failure(run, item, error);
         }
         result
     }
 
-    fn log_failure(&self, item: &Item, error: &str) {
+    fn log_failure(&self, run: &ChunkRun<'_>, item: &Item, error: &str) {
         let job_id = &item.job_id;
-        let line = self.logged_failures.next(job_id.as_str());
+        // Failures of one of two purposes hide none of the other.
+        let subject = match &run.then {
+            Some(_) => format!("purpose `{}` of {job_id}", item.purpose_id),
+            None => job_id.to_string(),
+        };
+        let line = self.logged_failures.next(&subject);
         if line.is_written() {
             warn!(tenant_id = %item.item_id, %job_id, attempts = item.attempt, error,
                 "Item of {} in {job_id} failed for good after {} attempts: {error}", item.item_id, item.attempt);
         }
         if line == LogLine::WriteLast {
-            warn!(%job_id, "Leaving out more failed items of {job_id} for a minute: its dead letters have them all");
+            warn!(%job_id, "Leaving out more failed items of {subject} for a minute: its dead letters have them all");
         }
     }
 
