@@ -1,5 +1,5 @@
 //! How many items of one organization run at one time in a job, in this process. An item takes a turn of its organization
-//! before anything is done for it, and keeps it until it has ended, retries included. Those that wait for a turn hold nothing
+//! before anything is done for it, and keeps it until it has ended, with its retries and a second purpose. Those that wait for a turn hold nothing
 //! else, no place among the items in work either, so that those of other organizations pass them. A chunk that waits for turns
 //! of other chunks alone is given back to the queue, so that it keeps no chunk of other organizations from being claimed.
 //!

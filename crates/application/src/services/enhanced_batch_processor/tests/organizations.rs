@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::*;
+use super::{then::two, *};
 use crate::{services::throttle::PurposeLimits, testing::membership};
 
 /// A job that runs so many items of an organization at one time.
@@ -172,6 +172,29 @@ async fn an_item_keeps_its_turn_while_it_waits_for_its_next_attempt() {
         watch.last_begun(["b"]) >= 2,
         "two attempts of a second each came before"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_keeps_its_turn_over_both_purposes() {
+    let mut job = limited(1);
+    job["then"] = json!("send");
+    let (write, send) = (Watch::default(), Watch::default());
+    send.0.lock().unwrap().failures = 1;
+    let bench = two(job, &["a", "b", "c"], write.clone(), send.clone(), 2).await;
+    bench.join(Some("acme"), &["a", "b"]);
+    bench.join(None, &["c"]);
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!(report.succeeded, 3);
+    assert_eq!(
+        (write.most_running("acme"), send.most_running("acme")),
+        (1, 1)
+    );
+    assert_eq!(write.last_begun(["c"]), 0);
+    assert!(
+        write.last_begun(["b"]) >= 3,
+        "a call of the first and two of the second came before, of a second each"
+    );
+    assert_eq!(bench.processor.organizations.count(), 0);
 }
 
 #[tokio::test(start_paused = true)]

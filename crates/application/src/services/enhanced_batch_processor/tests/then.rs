@@ -50,14 +50,14 @@ fn sending_once_up(
     (handler, calls, up)
 }
 
-fn digest() -> Value {
+pub(super) fn digest() -> Value {
     let mut job = posts();
     job["then"] = json!("send");
     job
 }
 
 /// A bench of a job with these two purposes; an attempt at the second takes at most 2 s.
-async fn two(
+pub(super) async fn two(
     job: Value,
     tenants: &[&str],
     first: impl PurposeHandler + 'static,
