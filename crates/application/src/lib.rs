@@ -28,7 +28,8 @@ pub use services::{
     active_failures::{ActiveFailure, ActiveFailures, Operation},
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
     enhanced_batch_processor::{
-        EnhancedBatchProcessor, Limits, Preview, PreviewContent, PreviewStatus, RetryPolicy,
+        EnhancedBatchProcessor, Limits, Preview, PreviewContent, PreviewStatus, PreviewThen,
+        RetryPolicy,
     },
     jobs::Jobs,
     log_limit::{LogLimit, LogLine},

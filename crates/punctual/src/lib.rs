@@ -23,8 +23,8 @@ pub use punctual_application::{
     ActiveFailures, Actor, BackfillReport, BackfillRequest, Binding, DeadLetterSelection,
     DiscardReport, Explanation, Finding, FindingKind, Findings, Handlers, IdempotencyKey, JobView,
     Jobs, Operator, OperatorError, Preview, PreviewContent, PreviewRequest, PreviewStatus,
-    PurposeLimits, ReplayReport, StatusHandle, SuppressReport, SuppressRequest, TriggerRequest,
-    TriggeredBatch,
+    PreviewThen, PurposeLimits, ReplayReport, StatusHandle, SuppressReport, SuppressRequest,
+    TriggerRequest, TriggeredBatch,
     ports::{
         BatchFilter, BatchReader, ChangePage, Clock, ConfigDatabase, ConfigDatabaseError,
         ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, HandlerErrorKind, ItemSource,

@@ -151,3 +151,27 @@ async fn a_template_is_rendered_as_in_a_run_and_a_failure_ends_with_one() {
     );
     nothing_is_kept(&agent).await;
 }
+
+#[tokio::test]
+async fn the_second_purpose_is_shown_with_the_text_of_the_first() {
+    let hook = Hook::default();
+    let url = hook.serve().await;
+    let write = json!({"handler": "template", "template": "t.j2"});
+    let send = json!({"handler": "webhook", "url": url, "allow_private_addresses": true});
+    let project = Project::new(write.clone(), json!({"then": "send"}));
+    project.write("templates/t.j2", "A {{ tone }} hello");
+    let purposes = json!({"purposes": {"write": write, "send": send}});
+    project.write("batch/purposes.json", &purposes.to_string());
+    let agent = start(&project).await;
+    let shown = stdout_of(&agent, &[&words("ann")[..], &["--json"]].concat());
+    let preview: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(preview["content"]["text"], "A dry hello", "{preview}");
+    let then = &preview["then"];
+    assert_eq!(then["status"], "rendered", "{preview}");
+    let written = json!({"text": "A dry hello"});
+    assert_eq!(then["content"]["body"]["written"], written);
+    let shown = stdout_of(&agent, &words("ann"));
+    assert!(shown.contains("Then send"), "{shown}");
+    assert_eq!(hook.calls().len(), 0);
+    nothing_is_kept(&agent).await;
+}

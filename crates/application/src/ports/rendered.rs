@@ -19,6 +19,9 @@ pub struct Rendered {
     pub html: Option<String>,
     /// Body of the request.
     pub body: Option<Value>,
+    /// What a run would return, where that is known and nothing has to be called for it. The second purpose of a job is shown with
+    /// it.
+    pub output: Option<Value>,
     /// Outcome of the run, as far as it is known: that there is nothing to send, or what the remote endpoint answered to a
     /// dry run. `None`: there is something to send, and nothing was called.
     pub outcome: Option<Result<Outcome, HandlerError>>,

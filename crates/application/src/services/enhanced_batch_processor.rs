@@ -37,7 +37,7 @@ use self::{
     then::{Next, Then},
 };
 pub use self::{
-    preview::{Preview, PreviewContent, PreviewStatus},
+    preview::{Preview, PreviewContent, PreviewStatus, PreviewThen},
     retry::RetryPolicy,
 };
 use crate::{

@@ -389,6 +389,11 @@ impl TemplateHandler {
     }
 }
 
+/// What a run returns.
+fn result_of(text: &str) -> Value {
+    json!({ "text": text })
+}
+
 #[async_trait]
 impl PurposeHandler for TemplateHandler {
     /// The rendered text, as `{"text": …}`; with an empty one there was nothing to do.
@@ -401,7 +406,7 @@ impl PurposeHandler for TemplateHandler {
         let text = self.render(item).await?;
         Ok(match self.nothing_in(&text) {
             Some(reason) => Outcome::NothingToDo(reason),
-            None => json!({ "text": text }).into(),
+            None => result_of(&text).into(),
         })
     }
 
@@ -410,6 +415,7 @@ impl PurposeHandler for TemplateHandler {
         Ok(Some(match self.nothing_in(&text) {
             Some(reason) => Rendered::nothing_to_do(reason),
             None => Rendered {
+                output: Some(result_of(&text)),
                 text: Some(text),
                 ..Rendered::default()
             },

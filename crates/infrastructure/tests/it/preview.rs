@@ -90,6 +90,7 @@ async fn a_template_is_previewed_with_the_text_that_is_its_result() {
     assert!(preview.outcome.is_none());
     let ran = handler.run(&item(1)).await.unwrap().into_output().unwrap();
     assert_eq!(preview.text.as_deref(), ran["text"].as_str());
+    assert_eq!(preview.output, Some(ran));
     assert_eq!(preview.text.as_deref(), Some("A dry hello to ann"));
 
     let handler = of("empty.j2");

@@ -8,8 +8,8 @@ use axum::{
     },
     response::{Html, Response},
 };
-use punctual_application::{Preview, PreviewRequest, PreviewStatus};
-use punctual_domain::{JobId, TenantId};
+use punctual_application::{Preview, PreviewContent, PreviewRequest, PreviewStatus};
+use punctual_domain::{JobId, PurposeId, TenantId};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,9 +27,49 @@ struct PreviewPage {
     preview: Option<Preview>,
 }
 
-/// What a preview says, up to its reason.
-fn says(preview: &Preview) -> &'static str {
-    match preview.status {
+/// What is shown of one purpose of a run.
+struct Step<'p> {
+    /// The purpose; `None`: the job has no other.
+    purpose: Option<&'p PurposeId>,
+    status: PreviewStatus,
+    reason: Option<&'p str>,
+    content: Option<&'p PreviewContent>,
+    answer: Option<&'p Value>,
+}
+
+impl Step<'_> {
+    fn fails(&self) -> bool {
+        self.status == PreviewStatus::Failed
+    }
+
+    /// What it says, up to its reason.
+    fn says(&self) -> &'static str {
+        says(self.status)
+    }
+}
+
+/// The purposes of a run that are reached, in their order.
+fn steps(preview: &Preview) -> Vec<Step<'_>> {
+    let then = preview.then.as_ref();
+    let first = Step {
+        purpose: then.map(|_| &preview.purpose_id),
+        status: preview.status,
+        reason: preview.reason.as_deref(),
+        content: preview.content.as_ref(),
+        answer: preview.answer.as_ref(),
+    };
+    let second = then.map(|then| Step {
+        purpose: Some(&then.purpose_id),
+        status: then.status,
+        reason: then.reason.as_deref(),
+        content: then.content.as_ref(),
+        answer: then.answer.as_ref(),
+    });
+    std::iter::once(first).chain(second).collect()
+}
+
+fn says(status: PreviewStatus) -> &'static str {
+    match status {
         PreviewStatus::Rendered => "This would be sent now. Nothing was sent.",
         PreviewStatus::Called => {
             "The endpoint was called for a dry run, and answered. Nothing was stored."
@@ -37,7 +77,7 @@ fn says(preview: &Preview) -> &'static str {
         PreviewStatus::NothingToDo => "There would be nothing to do",
         PreviewStatus::Failed => "The run would fail",
         PreviewStatus::Skipped => "The run would leave the tenant out",
-        PreviewStatus::NotSupported => "The content is not known",
+        PreviewStatus::NotSupported | PreviewStatus::NeedsCall => "The content is not known",
     }
 }
 

@@ -1,6 +1,6 @@
 //! `preview --render`: what a run of a job would send for a tenant now, as the running agent says.
 
-use punctual_application::{Preview, PreviewRequest, PreviewStatus};
+use punctual_application::{Preview, PreviewContent, PreviewRequest, PreviewStatus};
 use punctual_domain::{JobId, TenantId};
 use serde_json::Value;
 
@@ -23,43 +23,48 @@ pub(super) async fn render(
     let path = format!("jobs/{job}/preview");
     let preview: Preview = client.post_within(&path, &request, LONG_TIMEOUT).await?;
     show(json, &preview, view);
-    match preview.status {
-        PreviewStatus::Failed => Err(Failure::Shown),
-        _ => Ok(()),
+    let then = preview.then.as_ref().map(|then| then.status);
+    if [Some(preview.status), then].contains(&Some(PreviewStatus::Failed)) {
+        return Err(Failure::Shown);
     }
+    Ok(())
 }
 
-fn view(preview: &Preview) -> View {
-    let says = match preview.status {
+/// What a preview says of one purpose.
+fn says(status: PreviewStatus, reason: Option<&String>) -> String {
+    let says = match status {
         PreviewStatus::Rendered => "this would be sent now; nothing was sent",
         PreviewStatus::Called => "the endpoint was called for a dry run; nothing was stored",
         PreviewStatus::NothingToDo => "there would be nothing to do",
         PreviewStatus::Failed => "the run would fail",
         PreviewStatus::Skipped => "the run would leave the tenant out",
         PreviewStatus::NotSupported => "the content is not known",
+        PreviewStatus::NeedsCall => "the content is not known without `--call`",
     };
-    let reason = preview.reason.as_ref();
     let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{says}{reason}")
+}
+
+fn view(preview: &Preview) -> View {
     let (tenant, job) = (&preview.tenant_id, &preview.job_id);
-    let mut view = View::default().prose(format!("{tenant} in {job}: {says}{reason}"));
+    let first = says(preview.status, preview.reason.as_ref());
+    let mut view = View::default().prose(format!("{tenant} in {job}: {first}"));
     if let Some(note) = preview.note() {
         view = view.prose(note);
     }
     if preview.truncated {
         view = view.prose("Long texts are cut.");
     }
-    let content = preview.content.clone().unwrap_or_default();
-    for (name, value) in [("to", content.to), ("subject", content.subject)] {
-        if let Some(value) = value {
-            view = view.line(format!("  {name:<11}{value}"));
-        }
+    view = with_content(view, preview.content.as_ref(), preview.answer.as_ref());
+    if let Some(then) = &preview.then {
+        let second = says(then.status, then.reason.as_ref());
+        view = view
+            .heading(format!("Then {}", then.purpose_id))
+            .prose(second);
+        view = with_content(view, then.content.as_ref(), then.answer.as_ref());
     }
     let previous = preview.previous.map(|previous| previous.occurrence);
     for (name, text) in [
-        ("Text", content.text),
-        ("HTML", content.html),
-        ("Body of the request", content.body.as_ref().map(pretty)),
-        ("Result of the dry run", preview.answer.as_ref().map(pretty)),
         (
             "Effective preference",
             preview.preference.as_ref().map(pretty),
@@ -69,6 +74,27 @@ fn view(preview: &Preview) -> View {
             "Last successful run",
             previous.map(|occurrence| occurrence.to_string()),
         ),
+    ] {
+        if let Some(text) = text {
+            view = view.heading(name).line(text);
+        }
+    }
+    view
+}
+
+/// What a purpose would send, and what its dry run came to.
+fn with_content(mut view: View, content: Option<&PreviewContent>, answer: Option<&Value>) -> View {
+    let content = content.cloned().unwrap_or_default();
+    for (name, value) in [("to", content.to), ("subject", content.subject)] {
+        if let Some(value) = value {
+            view = view.line(format!("  {name:<11}{value}"));
+        }
+    }
+    for (name, text) in [
+        ("Text", content.text),
+        ("HTML", content.html),
+        ("Body of the request", content.body.as_ref().map(pretty)),
+        ("Result of the dry run", answer.map(pretty)),
     ] {
         if let Some(text) = text {
             view = view.heading(name).line(text);

@@ -2,6 +2,8 @@
 //! the handler, and asks the handler what it [would send](crate::ports::PurposeHandler::preview). It stores, delivers and counts
 //! nothing; a dry run of the remote endpoint keeps to the limits of the purpose and of the process.
 
+mod then;
+
 use std::time::Duration;
 
 use punctual_domain::{
@@ -13,7 +15,11 @@ use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{EnhancedBatchProcessor, data::ChunkData, prepare::Prepared, tokens_of};
+pub use self::then::PreviewThen;
+use super::{
+    EnhancedBatchProcessor, data::ChunkData, prepare::Prepared, then::Then as TwoPurposes,
+    tokens_of,
+};
 use crate::{
     ports::{HandlerError, HandlerErrorKind, Rendered},
     services::batch_processor::{BoundHandler, ProcessError},
@@ -34,11 +40,11 @@ pub struct Preview {
     pub tenant_id: ItemId,
     /// The job.
     pub job_id: JobId,
-    /// Purpose that the job runs.
+    /// Purpose that the job runs; of two, the first.
     pub purpose_id: PurposeId,
     /// The handler of the purpose, without secrets; `null`: it has no description.
     pub handler: Option<String>,
-    /// How far the run would get.
+    /// How far the run of this purpose would get.
     pub status: PreviewStatus,
     /// Why nothing would be sent: reason of a skip, why there is nothing to do, or what fails. `null`: it would be sent.
     pub reason: Option<String>,
@@ -60,6 +66,8 @@ pub struct Preview {
     pub content: Option<PreviewContent>,
     /// Result that the dry run came to, as a run would store it; `null`: there was none.
     pub answer: Option<Value>,
+    /// What the second purpose would send; `null`: the job has one purpose, or the run ends before the second.
+    pub then: Option<PreviewThen>,
     /// Whether texts or values are cut, at 1 MiB each. A value that is cut is a text.
     pub truncated: bool,
 }
@@ -97,6 +105,8 @@ pub enum PreviewStatus {
     Skipped,
     /// The handler has no preview. Preference, data and previous run are as they would be given to it.
     NotSupported,
+    /// The content of a second purpose is known after a dry run of the first.
+    NeedsCall,
 }
 
 impl PreviewStatus {
@@ -110,6 +120,7 @@ impl PreviewStatus {
             Self::Failed => "failed",
             Self::Skipped => "skipped",
             Self::NotSupported => "not_supported",
+            Self::NeedsCall => "needs_call",
         }
     }
 }
@@ -149,11 +160,7 @@ impl EnhancedBatchProcessor {
         item_id: &ItemId,
         call: bool,
     ) -> Result<Preview, ProcessError> {
-        let bound = self.base.handlers().of(&job.purpose_id);
-        let handler = bound
-            .as_ref()
-            .and_then(|bound| bound.binding.handler.clone());
-        let mut preview = Preview::new(job, item_id, handler);
+        let mut preview = Preview::new(job, item_id, self.handler_of(&job.purpose_id));
         let mut chunk = self.manual_chunk(job, item_id);
         let mut prepared = self.prepare_all(&chunk, &chunk.items, true).await?;
         if skip_reason(&prepared) == Some(SkipReason::Deleted.as_str()) {
@@ -164,7 +171,8 @@ impl EnhancedBatchProcessor {
         if let Some(reason) = skip_reason(&prepared) {
             return Ok(preview.skipped(reason));
         }
-        let asks_for_previous = job.data.as_ref().is_some_and(DataConfig::reads_previous);
+        let asks_for_previous = job.data.as_ref().is_some_and(DataConfig::reads_previous)
+            || TwoPurposes::of(job).is_some_and(|two| two.reads_previous(self.base.handlers()));
         self.add_previous(&chunk, &mut prepared, asks_for_previous)
             .await?;
         let data = job.data.as_ref();
@@ -184,25 +192,48 @@ impl EnhancedBatchProcessor {
             match added {
                 Ok(None) => {}
                 Ok(Some(outcome)) => {
-                    preview.ends(Ok(outcome));
+                    preview.ends(Ending::of_outcome(Ok(outcome)));
                     return Ok(preview);
                 }
                 Err(error) => {
-                    preview.ends(Err(error));
+                    preview.ends(Ending::of_outcome(Err(error)));
                     return Ok(preview);
                 }
             }
         }
-        let rendered = match &bound {
+        let rendered = self.rendered(job, &item, call).await;
+        let shown = rendered.as_ref().ok().and_then(Option::as_ref);
+        let output = shown.and_then(then::output_of).cloned();
+        let ending = Ending::of(rendered);
+        preview.ends(match &job.then {
+            Some(_) => ending.in_purpose(&job.purpose_id),
+            None => ending,
+        });
+        let second = self.preview_of_second(job, item, preview.status, output, call);
+        preview.then = second.await;
+        Ok(preview)
+    }
+
+    /// The description of a purpose's handler.
+    fn handler_of(&self, purpose: &PurposeId) -> Option<String> {
+        self.base.handlers().binding(purpose)?.handler
+    }
+
+    /// What the handler of an item's purpose would send.
+    async fn rendered(
+        &self,
+        job: &JobConfig,
+        item: &Item,
+        call: bool,
+    ) -> Result<Option<Rendered>, HandlerError> {
+        match self.base.handlers().of(&item.purpose_id) {
             None => Err(HandlerError::permanent(format!(
                 "purpose `{}` has no handler in this process",
-                job.purpose_id
+                item.purpose_id
             ))),
-            Some(bound) if call => self.dry_run(job, bound, &item).await,
-            Some(bound) => bound.preview(&item, false).await,
-        };
-        preview.take(rendered);
-        Ok(preview)
+            Some(bound) if call => self.dry_run(job, &bound, item).await,
+            Some(bound) => bound.preview(item, false).await,
+        }
     }
 
     /// The chunk of a manual run that begins now. Its occurrence is its own, so that no endpoint takes the key of a dry run for
@@ -267,6 +298,77 @@ async fn within<T>(problem: &str, waits: impl Future<Output = T>) -> Result<T, H
     })
 }
 
+/// How one purpose of a run would end.
+struct Ending {
+    status: PreviewStatus,
+    reason: Option<String>,
+    error_kind: Option<HandlerErrorKind>,
+    content: Option<PreviewContent>,
+    answer: Option<Value>,
+}
+
+impl Ending {
+    fn new(status: PreviewStatus) -> Self {
+        Self {
+            status,
+            reason: None,
+            error_kind: None,
+            content: None,
+            answer: None,
+        }
+    }
+
+    fn without_content(status: PreviewStatus, reason: String) -> Self {
+        Self {
+            reason: Some(reason),
+            ..Self::new(status)
+        }
+    }
+
+    fn of_outcome(outcome: Result<Outcome, HandlerError>) -> Self {
+        match outcome {
+            Ok(Outcome::Done(answer)) => Self {
+                answer: Some(answer),
+                ..Self::new(PreviewStatus::Called)
+            },
+            Ok(Outcome::NothingToDo(reason)) => {
+                Self::without_content(PreviewStatus::NothingToDo, reason)
+            }
+            Err(error) => Self {
+                error_kind: Some(error.kind),
+                ..Self::without_content(PreviewStatus::Failed, error.message)
+            },
+        }
+    }
+
+    /// With what the handler would send.
+    fn of(rendered: Result<Option<Rendered>, HandlerError>) -> Self {
+        let rendered = match rendered {
+            Ok(Some(rendered)) => rendered,
+            Ok(None) => {
+                let reason = "the handler of this purpose has no preview".to_owned();
+                return Self::without_content(PreviewStatus::NotSupported, reason);
+            }
+            Err(error) => return Self::of_outcome(Err(error)),
+        };
+        let content = PreviewContent {
+            to: rendered.to,
+            subject: rendered.subject,
+            text: rendered.text,
+            html: rendered.html,
+            body: rendered.body,
+        };
+        let ending = match rendered.outcome {
+            Some(outcome) => Self::of_outcome(outcome),
+            None => Self::new(PreviewStatus::Rendered),
+        };
+        Self {
+            content: Some(content).filter(|content| *content != PreviewContent::default()),
+            ..ending
+        }
+    }
+}
+
 fn skip_reason(prepared: &[Prepared]) -> Option<&str> {
     prepared.iter().find_map(|one| match one {
         Prepared::Skip(result) => result.error.as_deref(),
@@ -291,6 +393,7 @@ impl Preview {
             previous: None,
             content: None,
             answer: None,
+            then: None,
             truncated: false,
         }
     }
@@ -335,47 +438,13 @@ impl Preview {
         self
     }
 
-    /// Notes how it would end.
-    fn ends(&mut self, outcome: Result<Outcome, HandlerError>) {
-        match outcome {
-            Ok(Outcome::Done(answer)) => {
-                self.status = PreviewStatus::Called;
-                self.answer = Some(answer);
-            }
-            Ok(Outcome::NothingToDo(reason)) => {
-                self.status = PreviewStatus::NothingToDo;
-                self.reason = Some(reason);
-            }
-            Err(error) => {
-                self.status = PreviewStatus::Failed;
-                self.error_kind = Some(error.kind);
-                self.reason = Some(error.message);
-            }
-        }
-    }
-
-    /// Notes what the handler would send.
-    fn take(&mut self, rendered: Result<Option<Rendered>, HandlerError>) {
-        let rendered = match rendered {
-            Ok(Some(rendered)) => rendered,
-            Ok(None) => {
-                self.reason = Some("the handler of this purpose has no preview".to_owned());
-                return;
-            }
-            Err(error) => return self.ends(Err(error)),
-        };
-        let content = PreviewContent {
-            to: rendered.to,
-            subject: rendered.subject,
-            text: rendered.text,
-            html: rendered.html,
-            body: rendered.body,
-        };
-        self.content = Some(content).filter(|content| *content != PreviewContent::default());
-        match rendered.outcome {
-            Some(outcome) => self.ends(outcome),
-            None => self.status = PreviewStatus::Rendered,
-        }
+    /// Notes how its first purpose would end.
+    fn ends(&mut self, ending: Ending) {
+        self.status = ending.status;
+        self.reason = ending.reason;
+        self.error_kind = ending.error_kind;
+        self.content = ending.content;
+        self.answer = ending.answer;
     }
 
     /// The same, with parts of limited size.
@@ -388,7 +457,12 @@ impl Preview {
             }
         };
         let mut values = vec![&mut self.preference, &mut self.data, &mut self.answer];
-        if let Some(content) = &mut self.content {
+        let mut contents = vec![&mut self.content];
+        if let Some(then) = &mut self.then {
+            values.push(&mut then.answer);
+            contents.push(&mut then.content);
+        }
+        for content in contents.into_iter().flatten() {
             let texts = [&mut content.subject, &mut content.text, &mut content.html];
             texts.into_iter().flatten().for_each(&mut cut);
             values.push(&mut content.body);
@@ -424,11 +498,24 @@ mod tests {
                 html: Some("<p>Hello</p>".to_owned()),
                 ..PreviewContent::default()
             }),
+            then: Some(PreviewThen {
+                purpose_id: jobs.jobs[0].purpose_id.clone(),
+                handler: None,
+                status: PreviewStatus::Called,
+                reason: None,
+                error_kind: None,
+                content: Some(PreviewContent {
+                    subject: Some("x".repeat(2 * MAX_PART_BYTES)),
+                    ..PreviewContent::default()
+                }),
+                answer: Some(Value::from("x".repeat(2 * MAX_PART_BYTES))),
+            }),
             ..Preview::new(&jobs.jobs[0], &ann, None)
         };
         let whole = Preview {
             data: None,
             content: None,
+            then: None,
             ..preview.clone()
         };
         assert!(!whole.bounded().truncated);
@@ -440,5 +527,9 @@ mod tests {
         assert_eq!(cut.answer, Some(Value::from("short")));
         let data = cut.data.unwrap();
         assert_eq!(data.as_str().unwrap().len(), MAX_PART_BYTES);
+        let then = cut.then.unwrap();
+        let subject = then.content.unwrap().subject.unwrap();
+        assert_eq!(subject.len(), MAX_PART_BYTES);
+        assert_eq!(then.answer.unwrap().as_str().unwrap().len(), MAX_PART_BYTES);
     }
 }

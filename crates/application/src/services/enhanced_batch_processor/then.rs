@@ -45,8 +45,13 @@ impl Then {
         bound.is_some_and(|bound| bound.binding.reads_previous)
     }
 
+    /// The second purpose.
+    pub(super) fn second(&self) -> &PurposeId {
+        &self.second
+    }
+
     /// Makes an item one for the second purpose.
-    fn pass_on(&self, item: &mut Item, output: Value) {
+    pub(super) fn pass_on(&self, item: &mut Item, output: Value) {
         item.purpose_id = self.second.clone();
         item.written = Some(output);
         item.attempt = 1;
@@ -123,7 +128,10 @@ impl EnhancedBatchProcessor {
                 let both = json!({ "written": written, "then": output });
                 Ok(Outcome::Done(both))
             }
-            (_, Err(error)) => Err(of_purpose(&item.purpose_id, error)),
+            (_, Err(mut error)) => {
+                error.message = of_purpose(&item.purpose_id, &error.message);
+                Err(error)
+            }
             (_, Ok(nothing_to_do)) => Ok(nothing_to_do),
         };
         item.attempt += progress.first_attempts;
@@ -139,8 +147,7 @@ impl Progress {
     }
 }
 
-/// A failure of one of two purposes, which it names.
-fn of_purpose(purpose: &PurposeId, mut error: HandlerError) -> HandlerError {
-    error.message = format!("purpose `{purpose}`: {}", error.message);
-    error
+/// The message of a failure of one of two purposes, which it names.
+pub(super) fn of_purpose(purpose: &PurposeId, message: &str) -> String {
+    format!("purpose `{purpose}`: {message}")
 }

@@ -95,3 +95,24 @@ async fn a_preview_says_what_is_wrong_and_who_is_left_out() {
     let none = visit.open("/jobs/none/preview").await;
     assert_eq!(none.status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_of_two_purposes_is_shown_by_itself() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    let mut jobs = (*operator.jobs.current()).clone();
+    jobs.jobs[0].then = Some(PurposeId::new("send").unwrap());
+    let operator = Operator {
+        jobs: Arc::new(jobs).into(),
+        ..operator
+    };
+    let mut visit = Visit::of(testing::with_own_processor(operator, &store), store);
+    let shown = visit
+        .submit("/jobs/posts/preview", &[("tenant_id", "ann")])
+        .await;
+    shown
+        .has("<h3>Purpose post</h3>")
+        .has("Hello ann")
+        .has("<h3>Purpose send</h3>")
+        .has("which only a dry run shows");
+}

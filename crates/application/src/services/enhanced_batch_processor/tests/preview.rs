@@ -2,7 +2,10 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::*;
+use super::{
+    then::{digest, two},
+    *,
+};
 use crate::{
     Binding, PurposeLimits,
     ports::{HandlerErrorKind, Rendered},
@@ -247,4 +250,135 @@ async fn few_previews_run_at_once_and_each_ends_in_time_or_with_the_process() {
         matches!(stopped, Err(PreviewError::Stopping)),
         "{stopped:?}"
     );
+}
+
+/// Shows this, and answers a dry run with a text if it can be called for one.
+struct Shows {
+    shown: Rendered,
+    answers: bool,
+}
+
+#[async_trait]
+impl PurposeHandler for Shows {
+    async fn run(&self, _: &Item) -> Result<Outcome, HandlerError> {
+        panic!("a preview runs nothing")
+    }
+
+    async fn preview(&self, _: &Item, call: bool) -> Result<Option<Rendered>, HandlerError> {
+        let answer = (call && self.answers).then(|| Ok(json!({"text": "asked for"}).into()));
+        Ok(Some(Rendered {
+            outcome: answer.or(self.shown.outcome.clone()),
+            ..self.shown.clone()
+        }))
+    }
+}
+
+/// A second purpose that shows the text that was written, and fails without one.
+struct Sends;
+
+#[async_trait]
+impl PurposeHandler for Sends {
+    async fn run(&self, _: &Item) -> Result<Outcome, HandlerError> {
+        panic!("a preview runs nothing")
+    }
+
+    async fn preview(&self, item: &Item, _: bool) -> Result<Option<Rendered>, HandlerError> {
+        let written = item.written.as_ref().unwrap();
+        let text = written["text"].as_str();
+        let text = text.ok_or_else(|| HandlerError::permanent("no text"))?;
+        assert_eq!(item.purpose_id.as_str(), "send");
+        assert!(item.idempotency_key().ends_with("/then"));
+        Ok(Some(Rendered {
+            text: Some(text.to_owned()),
+            ..Rendered::default()
+        }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_purpose_is_shown_with_what_the_first_returns_where_that_is_known() {
+    use PreviewStatus::{Called, Failed, NeedsCall, NotSupported, NothingToDo, Rendered as Shown};
+    let shown = || Rendered {
+        text: Some("Hello".to_owned()),
+        ..Rendered::default()
+    };
+    let known = |output: Value| Rendered {
+        output: Some(output),
+        ..shown()
+    };
+    let broken = || Rendered {
+        outcome: Some(Err(HandlerError::permanent("no model"))),
+        ..shown()
+    };
+    let dry_run = "it is made from what purpose `write` returns, which only a dry run shows";
+    let never = "it is made from what purpose `write` returns, which no preview shows";
+    // What the first shows, whether it answers dry runs, whether one is asked for, how far it gets; then how far the second
+    // gets, with which text or reason.
+    for (shown, answers, call, first, second) in [
+        (
+            known(json!({"text": "Hello"})),
+            false,
+            false,
+            Shown,
+            Some((Shown, "Hello")),
+        ),
+        (
+            known(json!({"text": "Hello"})),
+            false,
+            true,
+            Shown,
+            Some((Shown, "Hello")),
+        ),
+        (
+            known(json!(3)),
+            false,
+            false,
+            Shown,
+            Some((Failed, "purpose `send`: no text")),
+        ),
+        (shown(), true, false, Shown, Some((NeedsCall, dry_run))),
+        (shown(), true, true, Called, Some((Shown, "asked for"))),
+        (shown(), false, true, Shown, Some((NotSupported, never))),
+        (
+            Rendered::nothing_to_do("no news"),
+            false,
+            false,
+            NothingToDo,
+            None,
+        ),
+        (broken(), false, false, Failed, None),
+    ] {
+        let case = format!("{shown:?} {answers} {call}");
+        let bench = two(digest(), &["a"], Shows { shown, answers }, Sends, 0).await;
+        let config = config(digest());
+        let preview = preview_of(&bench, &config.jobs[0], "a", call).await;
+        assert_eq!(preview.status, first, "{case}");
+        if first == Failed {
+            assert_eq!(preview.reason.as_deref(), Some("purpose `write`: no model"));
+        }
+        let then = preview.then.as_ref();
+        assert_eq!(
+            then.map(|then| then.status),
+            second.map(|(status, _)| status),
+            "{case}"
+        );
+        if let (Some(then), Some((_, expected))) = (then, second) {
+            let text = then
+                .content
+                .as_ref()
+                .and_then(|content| content.text.as_deref());
+            assert_eq!(text.or(then.reason.as_deref()), Some(expected), "{case}");
+            assert_eq!(then.purpose_id.as_str(), "send");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_purpose_without_a_preview_leaves_the_second_unknown() {
+    let bench = two(digest(), &["a"], Probe::default(), Sends, 0).await;
+    let config = config(digest());
+    let preview = preview_of(&bench, &config.jobs[0], "a", false).await;
+    assert_eq!(preview.status, PreviewStatus::NotSupported);
+    assert_eq!(preview.then.unwrap().status, PreviewStatus::NotSupported);
+    assert_eq!(bench.results().await.len(), 0, "nothing is stored");
 }
