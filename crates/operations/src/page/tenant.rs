@@ -22,7 +22,7 @@ use crate::problem::Problem;
 
 const MAX_NEXT_RUNS: usize = 5;
 const RUNS_PER_PAGE: u32 = 15;
-/// With more jobs, what each of them has in effect is shown on request.
+/// With more jobs that the tenant has set up, what each of them has in effect is shown on request.
 const MAX_OPEN_JOBS: usize = 2;
 
 #[derive(Template)]
@@ -124,7 +124,7 @@ pub(super) async fn one(
         tenant,
         date,
         error,
-        open: jobs.len() <= MAX_OPEN_JOBS,
+        open: jobs.iter().filter(|job| !job.fields.is_empty()).count() <= MAX_OPEN_JOBS,
         config_database: app.config_database_for(&headers),
         jobs,
         runs,

@@ -20,7 +20,8 @@ async fn kept<S: BatchStore>(
     token: Uuid,
     items: &[ItemId],
 ) -> Option<HashMap<ItemId, Value>> {
-    let kept = store.kept_outputs(chunk, token, &purpose("write"), items);
+    let write = purpose("write");
+    let kept = store.kept_outputs(chunk, token, &write, items);
     kept.await.expect("works")
 }
 

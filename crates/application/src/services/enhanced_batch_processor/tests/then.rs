@@ -247,7 +247,8 @@ async fn the_replay_of_a_dead_letter_calls_the_second_alone_until_it_succeeds() 
             500,
         );
         let chunk = replay.chunks[0].clone();
-        let settled = bench.store.settle(&[letters[0].id], vec![replay], now);
+        let ids = [letters[0].id];
+        let settled = bench.store.settle(&ids, vec![replay], now);
         assert_eq!(settled.await.unwrap(), 1);
         let report = bench.next.process(&chunk).await.unwrap();
         assert_eq!(
