@@ -108,7 +108,7 @@ pub enum OperatorError {
     /// The request is well-formed, and doing it would most likely be a mistake.
     #[error("{0}")]
     Refused(String),
-    /// Preferences cannot be read. The same request may succeed later.
+    /// Preferences cannot be read, or no preview is possible at this time. The same request may succeed later.
     #[error("{0}")]
     Unavailable(String),
     /// The store failed, or refused a cursor.

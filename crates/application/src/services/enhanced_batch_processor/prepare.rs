@@ -33,19 +33,6 @@ impl EnhancedBatchProcessor {
         chunk: &Chunk,
         ids: &[ItemId],
     ) -> Result<Vec<Prepared>, ProcessError> {
-        self.prepare_all(chunk, ids, false).await
-    }
-
-    /// The same; with `even_off`, also for tenants whose preference is off.
-    pub(super) async fn prepare_all(
-        &self,
-        chunk: &Chunk,
-        ids: &[ItemId],
-        even_off: bool,
-    ) -> Result<Vec<Prepared>, ProcessError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
         let jobs = self.jobs.current();
         let Some(job) = jobs.job(&chunk.job_id) else {
             return Ok(ids
@@ -53,6 +40,20 @@ impl EnhancedBatchProcessor {
                 .map(|id| self.skip(id, SkipReason::JobRemoved, None))
                 .collect());
         };
+        self.prepare_all(job, chunk, ids, false).await
+    }
+
+    /// The same by this state of the job; with `even_off`, also for tenants whose preference is off.
+    pub(super) async fn prepare_all(
+        &self,
+        job: &JobConfig,
+        chunk: &Chunk,
+        ids: &[ItemId],
+        even_off: bool,
+    ) -> Result<Vec<Prepared>, ProcessError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         match &job.work {
             Work::Preferences {
                 feature_type,

@@ -4,7 +4,10 @@
 
 mod then;
 
-use std::time::Duration;
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use punctual_domain::{
     Chunk, DataConfig, Item, ItemId, JobConfig, JobId, KeyForm, Occurrence, Outcome, Previous,
@@ -13,6 +16,7 @@ use punctual_domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
+use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
 pub use self::then::PreviewThen;
@@ -27,7 +31,7 @@ use crate::{
 
 /// Previews at one time in a process; each may hold texts and data of some MiB.
 pub(super) const MAX_PREVIEWS: usize = 2;
-/// Bytes of each text, and of each JSON value, of a preview.
+/// Bytes of each text of a preview, and of each JSON value as it is shown: the spaces before deep values are most of it.
 const MAX_PART_BYTES: usize = 1024 * 1024;
 /// How long a preview waits for the tenant's data, and for its place among the calls of a purpose.
 const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -68,7 +72,7 @@ pub struct Preview {
     pub answer: Option<Value>,
     /// What the second purpose would send; `null`: the job has one purpose, or the run ends before the second.
     pub then: Option<PreviewThen>,
-    /// Whether texts or values are cut, at 1 MiB each. A value that is cut is a text.
+    /// Whether texts, or values as indented JSON, are cut at 1 MiB each. A value that is cut is a text.
     pub truncated: bool,
 }
 
@@ -131,6 +135,9 @@ pub(crate) enum PreviewError {
     /// Too many are being made.
     #[error("{} previews are running; try again when one has ended", MAX_PREVIEWS)]
     Busy,
+    /// Something did not come in time. A run waits for longer.
+    #[error("{0} within {seconds} s; try again", seconds = MAX_WAIT.as_secs())]
+    Late(&'static str),
     /// The process stops.
     #[error("the process is stopping; try again when it has started")]
     Stopping,
@@ -140,15 +147,20 @@ pub(crate) enum PreviewError {
 }
 
 impl EnhancedBatchProcessor {
+    /// A place for a preview, of which there are few.
+    pub(crate) fn preview_place(&self) -> Result<SemaphorePermit<'_>, PreviewError> {
+        let place = self.previews.try_acquire();
+        place.map_err(|_full| PreviewError::Busy)
+    }
+
     /// What a manual run of a job for an item would send now; with `call`, the remote endpoint is called for a dry run.
     pub(crate) async fn preview(
         &self,
+        _place: SemaphorePermit<'_>,
         job: &JobConfig,
         item_id: &ItemId,
         call: bool,
     ) -> Result<Preview, PreviewError> {
-        let place = self.previews.try_acquire();
-        let _place = place.map_err(|_full| PreviewError::Busy)?;
         let preview = self.unless_stopping(self.unbounded_preview(job, item_id, call));
         let preview = preview.await.ok_or(PreviewError::Stopping)?;
         Ok(preview?.bounded())
@@ -159,14 +171,18 @@ impl EnhancedBatchProcessor {
         job: &JobConfig,
         item_id: &ItemId,
         call: bool,
-    ) -> Result<Preview, ProcessError> {
-        let mut preview = Preview::new(job, item_id, self.handler_of(&job.purpose_id));
+    ) -> Result<Preview, PreviewError> {
+        // Both handlers of one state, whatever is loaded while the preview is made.
+        let of = |purpose| self.base.handlers().of(purpose);
+        let (first, second) = (of(&job.purpose_id), job.then.as_ref().and_then(of));
+        let (first, second) = (first.as_deref(), second.as_deref());
+        let mut preview = Preview::new(job, item_id, handler_of(first));
         let mut chunk = self.manual_chunk(job, item_id);
-        let mut prepared = self.prepare_all(&chunk, &chunk.items, true).await?;
+        let mut prepared = self.prepare_all(job, &chunk, &chunk.items, true).await?;
         if skip_reason(&prepared) == Some(SkipReason::Deleted.as_str()) {
             preview.stored = Some(false);
             chunk.allow_unknown = true;
-            prepared = self.prepare_all(&chunk, &chunk.items, true).await?;
+            prepared = self.prepare_all(job, &chunk, &chunk.items, true).await?;
         }
         if let Some(reason) = skip_reason(&prepared) {
             return Ok(preview.skipped(reason));
@@ -187,7 +203,7 @@ impl EnhancedBatchProcessor {
         preview.note_input(&item);
         if let Some(data) = data {
             let added = data.add_to(&mut item, &self.tenant_data);
-            let added = within("the data did not come", added).await.flatten();
+            let added = within("the data did not come", added).await?;
             preview.data = item.data().cloned();
             match added {
                 Ok(None) => {}
@@ -201,7 +217,7 @@ impl EnhancedBatchProcessor {
                 }
             }
         }
-        let rendered = self.rendered(job, &item, call).await;
+        let rendered = self.rendered(job, first, &item, call).await?;
         let shown = rendered.as_ref().ok().and_then(Option::as_ref);
         let output = shown.and_then(then::output_of).cloned();
         let ending = Ending::of(rendered);
@@ -209,31 +225,27 @@ impl EnhancedBatchProcessor {
             Some(_) => ending.in_purpose(&job.purpose_id),
             None => ending,
         });
-        let second = self.preview_of_second(job, item, preview.status, output, call);
-        preview.then = second.await;
+        let then = self.preview_of_second(job, second, item, preview.status, output, call);
+        preview.then = then.await?;
         Ok(preview)
-    }
-
-    /// The description of a purpose's handler.
-    fn handler_of(&self, purpose: &PurposeId) -> Option<String> {
-        self.base.handlers().binding(purpose)?.handler
     }
 
     /// What the handler of an item's purpose would send.
     async fn rendered(
         &self,
         job: &JobConfig,
+        bound: Option<&BoundHandler>,
         item: &Item,
         call: bool,
-    ) -> Result<Option<Rendered>, HandlerError> {
-        match self.base.handlers().of(&item.purpose_id) {
+    ) -> Result<Result<Option<Rendered>, HandlerError>, PreviewError> {
+        Ok(match bound {
             None => Err(HandlerError::permanent(format!(
                 "purpose `{}` has no handler in this process",
                 item.purpose_id
             ))),
-            Some(bound) if call => self.dry_run(job, &bound, item).await,
+            Some(bound) if call => self.dry_run(job, bound, item).await?,
             Some(bound) => bound.preview(item, false).await,
-        }
+        })
     }
 
     /// The chunk of a manual run that begins now. Its occurrence is its own, so that no endpoint takes the key of a dry run for
@@ -262,7 +274,7 @@ impl EnhancedBatchProcessor {
         job: &JobConfig,
         bound: &BoundHandler,
         item: &Item,
-    ) -> Result<Option<Rendered>, HandlerError> {
+    ) -> Result<Result<Option<Rendered>, HandlerError>, PreviewError> {
         let has_others = self.jobs.current().jobs.len() > 1;
         let permits = async {
             let call_permit = bound.throttle.acquire().await;
@@ -286,16 +298,22 @@ impl EnhancedBatchProcessor {
             _ => {}
         }
         drop(permits);
-        rendered
+        Ok(rendered)
     }
 }
 
 /// What `waits` comes to, if it does in time.
-async fn within<T>(problem: &str, waits: impl Future<Output = T>) -> Result<T, HandlerError> {
+async fn within<T>(
+    problem: &'static str,
+    waits: impl Future<Output = T>,
+) -> Result<T, PreviewError> {
     let waited = tokio::time::timeout(MAX_WAIT, waits).await;
-    waited.map_err(|_elapsed| {
-        HandlerError::retryable(format!("{problem} within {} s", MAX_WAIT.as_secs()))
-    })
+    waited.map_err(|_elapsed| PreviewError::Late(problem))
+}
+
+/// The description of a handler.
+fn handler_of(bound: Option<&BoundHandler>) -> Option<String> {
+    bound.and_then(|bound| bound.binding.handler.clone())
 }
 
 /// How one purpose of a run would end.
@@ -449,30 +467,31 @@ impl Preview {
 
     /// The same, with parts of limited size.
     fn bounded(mut self) -> Self {
-        let mut truncated = false;
-        let mut cut = |text: &mut String| {
-            if text.len() > MAX_PART_BYTES {
-                text.truncate(text.floor_char_boundary(MAX_PART_BYTES));
-                truncated = true;
-            }
-        };
+        let mut texts = vec![&mut self.reason];
         let mut values = vec![&mut self.preference, &mut self.data, &mut self.answer];
         let mut contents = vec![&mut self.content];
         if let Some(then) = &mut self.then {
+            texts.push(&mut then.reason);
             values.push(&mut then.answer);
             contents.push(&mut then.content);
         }
         for content in contents.into_iter().flatten() {
-            let texts = [&mut content.subject, &mut content.text, &mut content.html];
-            texts.into_iter().flatten().for_each(&mut cut);
+            texts.extend([&mut content.to, &mut content.subject]);
+            texts.extend([&mut content.text, &mut content.html]);
             values.push(&mut content.body);
         }
+        let mut truncated = false;
+        for text in texts.into_iter().flatten() {
+            if text.len() > MAX_PART_BYTES {
+                text.truncate(text.floor_char_boundary(MAX_PART_BYTES));
+                truncated = true;
+            }
+        }
         for value in values.into_iter().flatten() {
-            let mut json = value.to_string();
-            let length = json.len();
-            cut(&mut json);
-            if json.len() < length {
-                *value = Value::String(json);
+            let mut shown = Part::default();
+            if write!(shown, "{value:#}").is_err() {
+                *value = Value::String(shown.0);
+                truncated = true;
             }
         }
         self.truncated = truncated;
@@ -480,16 +499,35 @@ impl Preview {
     }
 }
 
+/// The beginning of a text; writing fails once it is full.
+#[derive(Default)]
+struct Part(String);
+
+impl fmt::Write for Part {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = text.floor_char_boundary(MAX_PART_BYTES - self.0.len());
+        self.0.push_str(&text[..room]);
+        if room < text.len() {
+            return Err(fmt::Error);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_preview_is_cut_part_by_part() {
+    fn empty() -> Preview {
         let jobs = serde_json::json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "p",
             "preference_based": true, "feature_type": "posts"}]});
         let jobs = punctual_project::parse_batch_config(&jobs, &punctual_domain::Zone::utc());
         let (jobs, ann) = (jobs.unwrap(), ItemId::new("ann").unwrap());
+        Preview::new(&jobs.jobs[0], &ann, None)
+    }
+
+    #[test]
+    fn a_preview_is_cut_part_by_part() {
         let preview = Preview {
             data: Some(Value::from("x".repeat(2 * MAX_PART_BYTES))),
             answer: Some(Value::from("short")),
@@ -499,10 +537,10 @@ mod tests {
                 ..PreviewContent::default()
             }),
             then: Some(PreviewThen {
-                purpose_id: jobs.jobs[0].purpose_id.clone(),
+                purpose_id: PurposeId::new("send").unwrap(),
                 handler: None,
                 status: PreviewStatus::Called,
-                reason: None,
+                reason: Some("x".repeat(2 * MAX_PART_BYTES)),
                 error_kind: None,
                 content: Some(PreviewContent {
                     subject: Some("x".repeat(2 * MAX_PART_BYTES)),
@@ -510,7 +548,7 @@ mod tests {
                 }),
                 answer: Some(Value::from("x".repeat(2 * MAX_PART_BYTES))),
             }),
-            ..Preview::new(&jobs.jobs[0], &ann, None)
+            ..empty()
         };
         let whole = Preview {
             data: None,
@@ -528,8 +566,27 @@ mod tests {
         let data = cut.data.unwrap();
         assert_eq!(data.as_str().unwrap().len(), MAX_PART_BYTES);
         let then = cut.then.unwrap();
+        assert_eq!(then.reason.unwrap().len(), MAX_PART_BYTES);
         let subject = then.content.unwrap().subject.unwrap();
         assert_eq!(subject.len(), MAX_PART_BYTES);
         assert_eq!(then.answer.unwrap().as_str().unwrap().len(), MAX_PART_BYTES);
+    }
+
+    #[test]
+    fn deep_values_and_long_reasons_are_cut_by_what_is_shown() {
+        let deep = (0..60).fold(Value::from(vec![1; 50_000]), |inner, _| {
+            Value::from(vec![inner])
+        });
+        assert!(deep.to_string().len() < MAX_PART_BYTES);
+        let preview = Preview {
+            data: Some(deep),
+            reason: Some("x".repeat(2 * MAX_PART_BYTES)),
+            ..empty()
+        };
+        let cut = preview.bounded();
+        assert!(cut.truncated);
+        assert_eq!(cut.reason.unwrap().len(), MAX_PART_BYTES);
+        let data = cut.data.unwrap();
+        assert_eq!(data.as_str().unwrap().len(), MAX_PART_BYTES);
     }
 }

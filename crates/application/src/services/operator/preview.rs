@@ -28,7 +28,8 @@ impl Operator {
     /// has stored none, and says so. Nothing is stored or delivered, and no failure counts.
     ///
     /// # Errors
-    /// The job does not exist, its items or preferences cannot be read, too many previews are running, or the store fails. A
+    /// The job does not exist, its items or preferences cannot be read, too many previews are running, the data or a
+    /// place among the calls of a purpose does not come within a minute, or the store fails. A
     /// run that would fail is not an error: the preview says so.
     pub async fn preview(
         &self,
@@ -40,21 +41,28 @@ impl Operator {
         let (tenant, today) = (&request.tenant_id, self.clock.now().date_naive());
         let item_id = ItemId::from(tenant);
         self.refuse_other_shard(job_id, &item_id, today)?;
+        let refused = |error| refusal(job_id, error);
+        // The audit log has no call that was not made for want of a place.
+        let place = self.processor.preview_place().map_err(refused)?;
         if request.call {
             let detail = format!("a dry run for {tenant}");
             self.record(actor, "preview", job_id.as_str(), &detail)
                 .await?;
         }
-        let preview = self.processor.preview(&job, &item_id, request.call);
-        preview.await.map_err(|error| match error {
-            PreviewError::Process(ProcessError::Store(error)) => OperatorError::Store(error),
-            PreviewError::Process(ProcessError::Source(error)) => {
-                OperatorError::Invalid(format!("failed to read the items of {job_id}: {error}"))
-            }
-            PreviewError::Process(ProcessError::Preferences(error)) => OperatorError::Unavailable(
-                format!("failed to read preferences: {error}; try again"),
-            ),
-            other => OperatorError::Unavailable(other.to_string()),
-        })
+        let preview = self.processor.preview(place, &job, &item_id, request.call);
+        preview.await.map_err(refused)
+    }
+}
+
+fn refusal(job_id: &JobId, error: PreviewError) -> OperatorError {
+    match error {
+        PreviewError::Process(ProcessError::Store(error)) => OperatorError::Store(error),
+        PreviewError::Process(ProcessError::Source(error)) => {
+            OperatorError::Invalid(format!("failed to read the items of {job_id}: {error}"))
+        }
+        PreviewError::Process(ProcessError::Preferences(error)) => {
+            OperatorError::Unavailable(format!("failed to read preferences: {error}; try again"))
+        }
+        other => OperatorError::Unavailable(other.to_string()),
     }
 }

@@ -4,10 +4,15 @@ use punctual_domain::{Item, JobConfig, PurposeId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Ending, EnhancedBatchProcessor, PreviewContent, PreviewStatus};
+use super::{
+    Ending, EnhancedBatchProcessor, PreviewContent, PreviewError, PreviewStatus, handler_of,
+};
 use crate::{
     ports::{HandlerErrorKind, Rendered},
-    services::enhanced_batch_processor::then::{Then, of_purpose},
+    services::{
+        batch_processor::BoundHandler,
+        enhanced_batch_processor::then::{Then, of_purpose},
+    },
 };
 
 /// What the second purpose of a job would send.
@@ -40,24 +45,27 @@ pub(super) fn output_of(rendered: &Rendered) -> Option<&Value> {
 }
 
 impl EnhancedBatchProcessor {
-    /// What the second purpose would send after the first, which would get so far and return this. `None`: the job has one
-    /// purpose, or its run ends with the first.
+    /// What the second purpose would send with its handler after the first, which would get so far and return this. `None`:
+    /// the job has one purpose, or its run ends with the first.
     pub(super) async fn preview_of_second(
         &self,
         job: &JobConfig,
+        bound: Option<&BoundHandler>,
         mut item: Item,
         first: PreviewStatus,
         output: Option<Value>,
         call: bool,
-    ) -> Option<PreviewThen> {
-        let then = Then::of(job)?;
+    ) -> Result<Option<PreviewThen>, PreviewError> {
+        let Some(then) = Then::of(job) else {
+            return Ok(None);
+        };
         let ending = match (first, output) {
             (PreviewStatus::NothingToDo | PreviewStatus::Failed | PreviewStatus::Skipped, _) => {
-                return None;
+                return Ok(None);
             }
             (_, Some(output)) => {
                 then.pass_on(&mut item, output);
-                let rendered = self.rendered(job, &item, call).await;
+                let rendered = self.rendered(job, bound, &item, call).await?;
                 Ending::of(rendered).in_purpose(&item.purpose_id)
             }
             (PreviewStatus::Rendered, None) if !call => Ending::without_content(
@@ -75,15 +83,15 @@ impl EnhancedBatchProcessor {
                 ),
             ),
         };
-        Some(PreviewThen {
-            handler: self.handler_of(then.second()),
+        Ok(Some(PreviewThen {
+            handler: handler_of(bound),
             purpose_id: then.second().clone(),
             status: ending.status,
             reason: ending.reason,
             error_kind: ending.error_kind,
             content: ending.content,
             answer: ending.answer,
-        })
+        }))
     }
 }
 

@@ -49,10 +49,35 @@ impl PurposeHandler for Writer {
     }
 }
 
-async fn preview_of(bench: &Bench, job: &JobConfig, tenant: &str, call: bool) -> Preview {
+async fn try_preview(
+    bench: &Bench,
+    job: &JobConfig,
+    tenant: &str,
+    call: bool,
+) -> Result<Preview, PreviewError> {
     let item = ItemId::new(tenant).unwrap();
-    let preview = bench.processor.preview(job, &item, call);
-    preview.await.unwrap()
+    let place = bench.processor.preview_place()?;
+    bench.processor.preview(place, job, &item, call).await
+}
+
+async fn preview_of(bench: &Bench, job: &JobConfig, tenant: &str, call: bool) -> Preview {
+    try_preview(bench, job, tenant, call).await.unwrap()
+}
+
+/// Binds the handler to a purpose with limits, and with room for one call at a time.
+fn bind(bench: &Bench, purpose: &str, writer: &Writer, tokens_per_minute: u32) {
+    let limits = PurposeLimits {
+        tokens_per_minute: Some(tokens_per_minute),
+        concurrency: Some(1),
+        ..PurposeLimits::default()
+    };
+    let binding = Binding {
+        limits,
+        ..Binding::default()
+    };
+    let mut handlers = bench.processor.base.handlers().clone();
+    let purpose = PurposeId::new(purpose).unwrap();
+    handlers.bind(purpose, Arc::new(writer.clone()), binding);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,8 +150,7 @@ async fn a_preview_says_who_is_off_has_stored_nothing_or_has_an_invalid_preferen
         "{reason}"
     );
     bench.config_database.set_down(true);
-    let item = ItemId::new("off").unwrap();
-    let unread = bench.processor.preview(job, &item, false).await;
+    let unread = try_preview(&bench, job, "off", false).await;
     assert!(matches!(
         unread,
         Err(PreviewError::Process(ProcessError::Preferences(_)))
@@ -138,17 +162,7 @@ async fn a_dry_run_counts_against_the_limits_and_has_a_key_of_its_own() {
     let writer = Writer::default();
     let bench = bench(posts(), &["a"], Writer::default(), 0).await;
     bench.switch_on(&["a"]);
-    let mut handlers = bench.processor.base.handlers().clone();
-    let limits = PurposeLimits {
-        tokens_per_minute: Some(6_000),
-        ..PurposeLimits::default()
-    };
-    let binding = Binding {
-        limits,
-        ..Binding::default()
-    };
-    let purpose = PurposeId::new("write").unwrap();
-    handlers.bind(purpose, Arc::new(writer.clone()), binding);
+    bind(&bench, "write", &writer, 6_000);
     let config = config(posts());
     let job = &config.jobs[0];
 
@@ -231,9 +245,9 @@ async fn few_previews_run_at_once_and_each_ends_in_time_or_with_the_process() {
     writer.hangs.store(true, Ordering::SeqCst);
     let bench = bench(posts(), &["a"], writer, 0).await;
     bench.switch_on(&["a"]);
-    let (config, item) = (config(posts()), ItemId::new("a").unwrap());
+    let config = config(posts());
     let job = &config.jobs[0];
-    let preview = || bench.processor.preview(job, &item, false);
+    let preview = || try_preview(&bench, job, "a", false);
     let (one, two, more) = tokio::join!(preview(), preview(), preview());
     assert!(matches!(more, Err(PreviewError::Busy)), "{more:?}");
     for ended in [one, two] {
@@ -381,4 +395,75 @@ async fn a_first_purpose_without_a_preview_leaves_the_second_unknown() {
     assert_eq!(preview.status, PreviewStatus::NotSupported);
     assert_eq!(preview.then.unwrap().status, PreviewStatus::NotSupported);
     assert_eq!(bench.results().await.len(), 0, "nothing is stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_that_is_given_up_leaves_its_places_to_others() {
+    let writer = Writer::default();
+    let bench = bench(posts(), &["a"], Writer::default(), 0).await;
+    bench.switch_on(&["a"]);
+    bind(&bench, "write", &writer, 60_000);
+    let config = config(posts());
+    let job = &config.jobs[0];
+    writer.hangs.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let preview = try_preview(&bench, job, "a", true);
+        let given_up = tokio::time::timeout(Duration::from_secs(1), preview).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+    }
+    writer.hangs.store(false, Ordering::SeqCst);
+    let began = tokio::time::Instant::now();
+    let preview = preview_of(&bench, job, "a", true).await;
+    assert_eq!(preview.status, PreviewStatus::Called);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_that_waits_too_long_says_nothing_of_the_run() {
+    let writer = Writer::default();
+    let bench = bench(posts(), &["a"], Writer::default(), 0).await;
+    bench.switch_on(&["a"]);
+    // 500 tokens take five minutes.
+    bind(&bench, "write", &writer, 100);
+    let config = config(posts());
+    let job = &config.jobs[0];
+    preview_of(&bench, job, "a", true).await;
+    let late = try_preview(&bench, job, "a", true).await.unwrap_err();
+    let says = "the limits of the purpose left no place within 60 s; try again";
+    assert_eq!(late.to_string(), says);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_of_the_second_purpose_counts_against_its_limits_and_waits_no_longer() {
+    let writer = Writer::default();
+    let shown = Rendered {
+        output: Some(json!("Hello")),
+        ..Rendered::default()
+    };
+    let answers = false;
+    let first = Shows { shown, answers };
+    let bench = two(digest(), &["a"], first, Sends, 0).await;
+    // 500 tokens take five minutes.
+    bind(&bench, "send", &writer, 100);
+    let config = config(digest());
+    let job = &config.jobs[0];
+    let preview = preview_of(&bench, job, "a", true).await;
+    assert_eq!(preview.then.unwrap().status, PreviewStatus::Called);
+    let late = try_preview(&bench, job, "a", true).await.unwrap_err();
+    assert!(matches!(late, PreviewError::Late(_)), "{late}");
+    let preview = preview_of(&bench, job, "a", false).await;
+    assert_eq!(preview.then.unwrap().status, PreviewStatus::Rendered);
+    assert_eq!(writer.dry_runs.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_is_of_one_state_of_its_job() {
+    let bench = bench(posts(), &["a"], Writer::default(), 0).await;
+    let mut other = posts();
+    other["default_preferences"]["template_overrides"]["tone"] = json!("warm");
+    let other = config(other);
+    // The processor has another state of the job by now.
+    let preview = preview_of(&bench, &other.jobs[0], "unknown", false).await;
+    let text = preview.content.unwrap().text.unwrap();
+    assert!(text.contains("warm"), "{text}");
 }

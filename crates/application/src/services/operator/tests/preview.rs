@@ -26,6 +26,12 @@ async fn only_a_preview_that_calls_is_written_down_and_none_is_queued() {
     let unknown = preview("never", false).await.unwrap();
     assert_eq!(unknown.stored, Some(false));
     preview("unread", true).await.unwrap();
+    {
+        let place = || operator.processor.preview_place().unwrap();
+        let _full = (place(), place());
+        let busy = preview("unread", true).await.unwrap_err();
+        assert!(matches!(busy, OperatorError::Unavailable(_)), "{busy}");
+    }
 
     let none = JobId::new("none").unwrap();
     let request = request("ann", true);
