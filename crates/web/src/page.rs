@@ -57,6 +57,11 @@ pub struct Appearance {
 #[derive(Debug, Clone, Copy)]
 pub struct Framable;
 
+/// An extension of answers that show the HTML of an e-mail in a sandboxed frame. The frame has the policy of the page around it, so
+/// that page allows what e-mails are made of: styles in the page, and pictures in `data:` addresses. Scripts it refuses as all do.
+#[derive(Debug, Clone, Copy)]
+pub struct ShowsMail;
+
 /// An extension of requests whose address shows a page to a GET as well, whatever their method is.
 #[derive(Debug, Clone, Copy)]
 pub struct AlsoByGet;
@@ -138,6 +143,15 @@ fn policy(embed_origins: &[Origin]) -> HeaderValue {
         &format!("frame-ancestors {}", joined(embed_origins)),
     );
     // Origins are ASCII.
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(POLICY))
+}
+
+/// The content security policy of a page that [shows an e-mail](ShowsMail).
+fn mail_policy() -> HeaderValue {
+    let policy = POLICY
+        .replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+        .replace("img-src 'self'", "img-src 'self' data:");
+    // It is ASCII.
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(POLICY))
 }
 
@@ -299,7 +313,12 @@ impl Site {
         let framable = response.extensions_mut().remove::<Framable>().is_some();
         let framable = framable && !appearance.embed_origins.is_empty();
         let policy = framable.then(|| policy(&appearance.embed_origins));
+        let shows_mail = response.extensions_mut().remove::<ShowsMail>().is_some();
         protect(response.headers_mut(), policy);
+        if shows_mail {
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_SECURITY_POLICY, mail_policy());
+        }
         response
     }
 
@@ -453,7 +472,7 @@ pub fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::to_bytes, middleware};
+    use axum::{Extension, body::to_bytes, middleware};
     use tower::ServiceExt;
 
     use super::*;
@@ -560,6 +579,29 @@ mod tests {
                 "{policy}"
             );
             assert_eq!(page.contains("<header>"), path == "/open", "{page}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_page_that_shows_an_e_mail_allows_styles_in_it_and_no_other_shows_it() {
+        let router: Router = Router::new()
+            .route("/mail", get(|| async { (Extension(ShowsMail), "") }))
+            .route("/other", get(|| async { "" }))
+            .layer(middleware::from_fn(|request, next| {
+                SITE.answer(request, next)
+            }));
+        for (path, allows) in [("/mail", true), ("/other", false)] {
+            let mut request: Request = Request::default();
+            *request.uri_mut() = path.parse().unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            let headers = response.headers();
+            let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+            for part in ["style-src 'self' 'unsafe-inline';", "img-src 'self' data:;"] {
+                assert_eq!(policy.contains(part), allows, "{path}: {policy}");
+            }
+            assert!(policy.contains("script-src 'self';"), "{policy}");
+            assert!(policy.ends_with("frame-ancestors 'none'"), "{policy}");
+            assert_eq!(headers[header::X_FRAME_OPTIONS], "DENY");
         }
     }
 
