@@ -10,6 +10,7 @@ use axum::{
 };
 use punctual_application::{Preview, PreviewContent, PreviewRequest, PreviewStatus};
 use punctual_domain::{JobId, PurposeId, TenantId};
+use punctual_web::page::ShowsMail;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -42,6 +43,11 @@ impl Step<'_> {
         self.status == PreviewStatus::Failed
     }
 
+    /// Whether it shows the HTML of an e-mail.
+    fn shows_mail(&self) -> bool {
+        self.content.is_some_and(|content| content.html.is_some())
+    }
+
     /// What it says, up to its reason.
     fn says(&self) -> &'static str {
         says(self.status)
@@ -72,7 +78,7 @@ fn says(status: PreviewStatus) -> &'static str {
     match status {
         PreviewStatus::Rendered => "This would be sent now. Nothing was sent.",
         PreviewStatus::Called => {
-            "The endpoint was called for a dry run, and answered. Nothing was stored."
+            "The endpoint was called for a dry run, and answered. Its answer was not stored."
         }
         PreviewStatus::NothingToDo => "There would be nothing to do",
         PreviewStatus::Failed => "The run would fail",
@@ -144,6 +150,7 @@ pub(super) async fn show(
         Err(error) => (None, Some(error)),
     };
     let wrong = error.is_some();
+    let shows_mail = preview.iter().flat_map(steps).any(|step| step.shows_mail());
     let page = PreviewPage {
         visitor: visitor.on(format!("/jobs/{job_id}/preview")),
         job_id,
@@ -151,5 +158,9 @@ pub(super) async fn show(
         error,
         preview,
     };
-    render_wrong(&page, wrong)
+    let mut response = render_wrong(&page, wrong)?;
+    if shows_mail {
+        response.extensions_mut().insert(ShowsMail);
+    }
+    Ok(response)
 }

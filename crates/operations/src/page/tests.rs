@@ -37,6 +37,8 @@ struct Visit {
 struct Shown {
     status: StatusCode,
     location: Option<String>,
+    /// Content security policy.
+    policy: String,
     text: String,
 }
 
@@ -77,6 +79,7 @@ impl Shown {
         Self {
             status: self.status,
             location: None,
+            policy: String::new(),
             text: rest.split("</li>").next().unwrap().to_owned(),
         }
     }
@@ -141,11 +144,13 @@ impl Visit {
             self.cookie = Some(pair).filter(|_| !set.contains("Max-Age=0"));
         }
         let location = text(header::LOCATION).map(str::to_owned);
-        let status = response.status();
+        let policy = text(header::CONTENT_SECURITY_POLICY).unwrap_or_default();
+        let (policy, status) = (policy.to_owned(), response.status());
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         Shown {
             status,
             location,
+            policy,
             text: String::from_utf8(body.to_vec()).unwrap(),
         }
     }

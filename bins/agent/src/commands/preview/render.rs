@@ -34,7 +34,7 @@ pub(super) async fn render(
 fn says(status: PreviewStatus, reason: Option<&String>) -> String {
     let says = match status {
         PreviewStatus::Rendered => "this would be sent now; nothing was sent",
-        PreviewStatus::Called => "the endpoint was called for a dry run; nothing was stored",
+        PreviewStatus::Called => "the endpoint was called for a dry run; its answer was not stored",
         PreviewStatus::NothingToDo => "there would be nothing to do",
         PreviewStatus::Failed => "the run would fail",
         PreviewStatus::Skipped => "the run would leave the tenant out",

@@ -12,6 +12,29 @@ use super::*;
 fn visit(rendered: Rendered) -> Visit {
     let store: Arc<FakeStore> = Arc::default();
     let operator = operator(&store);
+    bind(&operator, "post", rendered);
+    Visit::of(testing::with_own_processor(operator, &store), store)
+}
+
+/// A visit to an operator whose job has a second purpose, `send`.
+fn visit_of_two(rendered: [Option<Rendered>; 2]) -> Visit {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    for (purpose, rendered) in ["post", "send"].into_iter().zip(rendered) {
+        if let Some(rendered) = rendered {
+            bind(&operator, purpose, rendered);
+        }
+    }
+    let mut jobs = (*operator.jobs.current()).clone();
+    jobs.jobs[0].then = Some(PurposeId::new("send").unwrap());
+    let operator = Operator {
+        jobs: Arc::new(jobs).into(),
+        ..operator
+    };
+    Visit::of(testing::with_own_processor(operator, &store), store)
+}
+
+fn bind(operator: &Operator, purpose: &str, rendered: Rendered) {
     let mut handler = MockPurposeHandler::new();
     handler.expect_preview().returning(move |_, call| {
         let mut rendered = rendered.clone();
@@ -20,10 +43,9 @@ fn visit(rendered: Rendered) -> Visit {
         }
         Ok(Some(rendered))
     });
-    let (purpose, timeout) = (PurposeId::new("post").unwrap(), Handlers::DEFAULT_TIMEOUT);
+    let (purpose, timeout) = (PurposeId::new(purpose).unwrap(), Handlers::DEFAULT_TIMEOUT);
     let mut handlers = operator.handlers.clone();
     handlers.bind(purpose, Arc::new(handler), timeout);
-    Visit::of(testing::with_own_processor(operator, &store), store)
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,10 +62,13 @@ async fn a_preview_is_shown_below_its_form_and_its_html_can_do_nothing() {
     let tenant = visit.open("/tenants/ann").await;
     tenant.has(button);
     assert_eq!(tenant.field("tenant_id"), "ann");
-    visit.open("/jobs/posts").await.has(button);
+    let job = visit.open("/jobs/posts").await;
+    job.has(button);
     let form = visit.open("/jobs/posts/preview?tenant_id=ann").await;
     form.has("value=\"ann\"")
         .lacks("would be sent now. Nothing");
+    assert_eq!(form.policy, job.policy);
+    assert!(!form.policy.contains("unsafe"), "{}", form.policy);
 
     let shown = visit
         .submit("/jobs/posts/preview", &[("tenant_id", " ann ")])
@@ -58,6 +83,18 @@ async fn a_preview_is_shown_below_its_form_and_its_html_can_do_nothing() {
         .lacks("<script>window")
         .lacks("<b onclick")
         .lacks("<i>dry");
+    let of_mail = job
+        .policy
+        .replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+        .replace("img-src 'self'", "img-src 'self' data:");
+    assert_eq!(shown.policy, of_mail);
+    for kept in [
+        "default-src 'none'",
+        "script-src 'self';",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(shown.policy.contains(kept), "{}", shown.policy);
+    }
     let framed = shown.quoted("srcdoc=\"");
     assert!(
         framed.contains("Hello") && !framed.contains('<'),
@@ -91,6 +128,7 @@ async fn a_preview_says_what_is_wrong_and_who_is_left_out() {
             .submit("/jobs/posts/preview", &[("tenant_id", tenant)])
             .await;
         shown.has(says);
+        assert!(!shown.policy.contains("unsafe"), "without an e-mail");
     }
     let none = visit.open("/jobs/none/preview").await;
     assert_eq!(none.status, StatusCode::NOT_FOUND);
@@ -98,15 +136,7 @@ async fn a_preview_says_what_is_wrong_and_who_is_left_out() {
 
 #[tokio::test(start_paused = true)]
 async fn each_of_two_purposes_is_shown_by_itself() {
-    let store: Arc<FakeStore> = Arc::default();
-    let operator = operator(&store);
-    let mut jobs = (*operator.jobs.current()).clone();
-    jobs.jobs[0].then = Some(PurposeId::new("send").unwrap());
-    let operator = Operator {
-        jobs: Arc::new(jobs).into(),
-        ..operator
-    };
-    let mut visit = Visit::of(testing::with_own_processor(operator, &store), store);
+    let mut visit = visit_of_two([None, None]);
     let shown = visit
         .submit("/jobs/posts/preview", &[("tenant_id", "ann")])
         .await;
@@ -115,4 +145,22 @@ async fn each_of_two_purposes_is_shown_by_itself() {
         .has("Hello ann")
         .has("<h3>Purpose send</h3>")
         .has("which only a dry run shows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_e_mail_of_the_second_purpose_is_shown_with_its_styles() {
+    let first = Rendered {
+        output: Some(json!("Hello")),
+        ..Rendered::default()
+    };
+    let second = Rendered {
+        html: Some("<p style=\"color: red\">Hello</p>".to_owned()),
+        ..Rendered::default()
+    };
+    let mut visit = visit_of_two([Some(first), Some(second)]);
+    let shown = visit
+        .submit("/jobs/posts/preview", &[("tenant_id", "ann")])
+        .await;
+    shown.has("<h3>Purpose send</h3>").has(" sandbox srcdoc=\"");
+    assert!(shown.policy.contains("style-src 'self' 'unsafe-inline'"));
 }
