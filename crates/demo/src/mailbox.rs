@@ -31,7 +31,8 @@ const MAX_LINE: u64 = 64 * 1024;
 /// E-mails of the list.
 const LISTED: usize = 100;
 /// An e-mail may look as it likes, and do nothing.
-const NO_SCRIPTS: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const NO_SCRIPTS: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'";
 
 /// The e-mails that were taken. Clones share them.
 #[derive(Clone)]
