@@ -17,6 +17,9 @@ const SECONDS_PER_MINUTE: f64 = 60.0;
 /// Pauses after refusals in a row, unless the remote endpoint asks for a longer one.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
+/// The longest pause for tokens, however many an endpoint says that it used.
+const MAX_TOKEN_PAUSE: Duration = Duration::from_hours(24);
+
 /// The limits of a purpose; `None`: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PurposeLimits {
@@ -124,8 +127,9 @@ impl Throttle {
         state.window = (state.window + 1.0 / state.window.max(1.0)).min(most);
         if let Some(per_minute) = self.limits.tokens_per_minute {
             let cost = tokens as f64 * SECONDS_PER_MINUTE / f64::from(per_minute.max(1));
-            state.next_call_by_tokens =
-                state.next_call_by_tokens.max(Instant::now()) + Duration::from_secs_f64(cost);
+            let (now, most) = (Instant::now(), MAX_TOKEN_PAUSE.as_secs_f64());
+            let next = state.next_call_by_tokens.max(now) + Duration::from_secs_f64(cost.min(most));
+            state.next_call_by_tokens = next.min(now + MAX_TOKEN_PAUSE);
         }
     }
 
@@ -189,6 +193,16 @@ mod tests {
             drop(call_permit);
         }
         assert_eq!(began.elapsed().as_secs(), 10, "500 tokens take 5 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_reports_absurdly_many_tokens_is_called_again_within_a_day() {
+        let throttle = limits(|limits| limits.tokens_per_minute = Some(1));
+        let began = Instant::now();
+        throttle.succeeded(u64::MAX);
+        throttle.succeeded(u64::MAX);
+        drop(throttle.acquire().await);
+        assert_eq!(began.elapsed().as_secs(), 24 * 60 * 60);
     }
 
     #[tokio::test(start_paused = true)]
