@@ -2,6 +2,7 @@
 //! the job's defaults. The Config Database merges them when it stores, and says of each preference what came from there.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::ids::OrganizationId;
 
@@ -16,6 +17,15 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// The same, with the fields that `preference` has, sorted, each once: what else a server names is not kept.
+    #[must_use]
+    pub fn of(mut self, preference: &Map<String, Value>) -> Self {
+        self.fields.retain(|name| preference.contains_key(name));
+        self.fields.sort();
+        self.fields.dedup();
+        self
+    }
+
     /// Whether a field of the preference came from the organization's layer.
     #[must_use]
     pub fn gave(&self, field: &str) -> bool {

@@ -111,8 +111,10 @@ impl<'a> Entry<'a> {
         self.optional(name, "an instant such as 2026-03-01T09:00:00Z, or null")
     }
 
-    fn organization(&self) -> Result<Option<Membership>, FieldError> {
-        self.optional(ORGANIZATION, MEMBERSHIP)
+    /// The organization of a tenant with this preference.
+    fn organization(&self, preference: &Object) -> Result<Option<Membership>, FieldError> {
+        let organization: Option<Membership> = self.optional(ORGANIZATION, MEMBERSHIP)?;
+        Ok(organization.map(|organization| organization.of(preference)))
     }
 
     fn tenant(&self) -> Result<TenantId, FieldError> {
@@ -339,11 +341,12 @@ impl Groups {
                 });
             }
             preference.extend(own);
+            let organization = entry.organization(&preference)?;
             Ok((
                 preference,
                 entry.instant("updated_at")?,
                 entry.instant("schedule_since")?,
-                entry.organization()?,
+                organization,
             ))
         };
         match fields() {
@@ -515,11 +518,15 @@ impl PreferenceChange {
             }
             None => Self::NotIncluded,
         };
+        let organization = match &news {
+            Self::Preference(preference) => entry.organization(preference)?,
+            Self::Deleted | Self::NotIncluded => None,
+        };
         Ok((
             news,
             entry.instant("changed_at")?,
             entry.instant("schedule_since")?,
-            entry.organization()?,
+            organization,
         ))
     }
 }
@@ -571,6 +578,7 @@ pub(super) fn tenant_config(
             "an object with the tenant's organization for each feature, or null",
         )?;
         let organization = organization.and_then(|mut of| of.remove(feature.as_str())?);
+        let organization = organization.map(|organization| organization.of(&preference));
         Ok(Some(PreferenceRecord {
             tenant_id: tenant.clone(),
             preference: Arc::new(preference),
