@@ -50,9 +50,15 @@ struct DeadLettersPage {
 
 impl DeadLettersPage {
     fn nothing(&self) -> String {
-        let all_jobs = self.which.job.is_empty() && self.which.tenant.is_empty();
+        let LettersQuery {
+            job,
+            tenant,
+            failure_kind,
+            ..
+        } = &self.which;
+        let all = [job, tenant, failure_kind].iter().all(|one| one.is_empty());
         let empty = match self.state {
-            DeadLetterState::Open if all_jobs => Empty::of("No item has failed for good.")
+            DeadLetterState::Open if all => Empty::of("No item has failed for good.")
                 .good()
                 .note("Items that have used up their retries appear here, to be replayed or discarded.")
                 .link("?state=discarded", "See discarded ones"),

@@ -882,6 +882,11 @@ async fn a_list_without_rows_says_what_that_means_and_leads_on() {
             "?state=discarded",
         ),
         ("/dead-letters?job=posts", "No dead letters match", "?"),
+        (
+            "/dead-letters?failure_kind=data",
+            "No dead letters match",
+            "?",
+        ),
         ("/deliveries", "Everything has been delivered", "/batches"),
         (
             "/deliveries?job=posts",
