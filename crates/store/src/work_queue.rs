@@ -104,7 +104,8 @@ const REOPEN: &str = "UPDATE @dead_letters SET state = 'open', settled_at = NULL
 /// Marks the results of items that a chunk is to run again.
 const REPLAY: &str =
     "INSERT INTO @results AS r (run, tenant_id, chunk, status, attempts, error, started_at, duration, again)
-     SELECT c.run, d.tenant_id, c.chunk, CASE d.failure_kind WHEN 'data' THEN 4 ELSE 2 END, d.attempts, d.reason, d.failed_at, 0, c.chunk
+     SELECT c.run, d.tenant_id, c.chunk, CASE d.failure_kind WHEN 'data' THEN 4 ELSE 2 END, d.attempts, d.reason, d.failed_at, 0,
+         c.chunk
      FROM @dead_letters d JOIN @chunks c ON c.chunk_id = $1
      WHERE d.id IN (SELECT letter.value FROM @integers($2, letter)) AND d.job_id = $3 AND d.occurrence = $4
        AND d.tenant_id IN (SELECT item.value FROM @texts($5, item))

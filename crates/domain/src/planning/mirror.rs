@@ -2,8 +2,8 @@
 //! It keeps who falls due when; the [planner](crate::plan_mirror) decides what of it is to be run.
 //!
 //! Ten million tenants fit into half a gigabyte: a tenant is one record of 25 bytes and the id, equal parameters are kept
-//! once, with the organization of those who have one, and a group of tenants who fall due together is a list that goes through the records. A change moves one record
-//! from one list to another; a tick looks only at the groups that are due.
+//! once, with the organization of those who have one, and a group of tenants who fall due together is a list that goes through
+//! the records. A change moves one record from one list to another; a tick looks only at the groups that are due.
 //!
 //! [`update`] keeps it current, [`due`] is what the planner asks of it, and the private modules are the tables behind both.
 //! What else is kept of every tenant goes into [`tenants::Row`], where four bytes cost forty megabytes with ten million.
