@@ -239,9 +239,9 @@ pub enum ProcessError {
     #[error("another worker has claimed the chunk")]
     Superseded,
     /// Items are left that another chunk has, or that wait until another occurrence of their tenant, or other items of their
-    /// organization, have ended.
+    /// organization, have ended. Contains the outcomes of the others.
     #[error("items wait for other items of the same tenants or organizations to end")]
-    Waiting,
+    Waiting(ChunkReport),
     /// A part of Punctual, or of an adapter, panicked.
     #[error("processing panicked; see the log")]
     Panicked,
@@ -414,7 +414,9 @@ impl BatchProcessor {
     ) -> Result<ChunkReport, ProcessError> {
         let ended = match report {
             Ok(report) if claimed.finished.load(Ordering::Relaxed) => Ok(report),
-            Ok(_) if claimed.waiting.load(Ordering::Relaxed) => Err(ProcessError::Waiting),
+            Ok(report) if claimed.waiting.load(Ordering::Relaxed) => {
+                Err(ProcessError::Waiting(report))
+            }
             Ok(report) if report.ended() >= claimed.claim.items.len() => self
                 .store
                 .finish(chunk, claimed.token, self.clock.now())

@@ -139,8 +139,7 @@ impl FakeStore {
             let before = chunks.len();
             for chunk in chunks {
                 match processor.process(&chunk).await {
-                    Ok(ended) => report += ended,
-                    Err(ProcessError::Waiting) => {}
+                    Ok(ended) | Err(ProcessError::Waiting(ended)) => report += ended,
                     Err(error) => return Err(error),
                 }
             }

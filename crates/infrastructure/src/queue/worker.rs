@@ -306,7 +306,8 @@ impl Worker {
                     "Returned chunk {chunk_id} to the queue: the worker is stopping"
                 );
             }
-            ProcessError::Waiting => {
+            ProcessError::Waiting(ended) => {
+                self.note_success(&job_id, *ended);
                 debug!(
                     chunk_id,
                     "Items of chunk {chunk_id} wait for other items of the same tenants or organizations"

@@ -866,7 +866,7 @@ async fn two_occurrences_of_a_tenant_do_not_run_at_once_unless_the_job_says_so()
         // Another tenant's item runs meanwhile.
         match (second, later) {
             ("runs", Ok(report)) => assert_eq!(report.succeeded, 2),
-            ("waits", Err(ProcessError::Waiting)) => {
+            ("waits", Err(ProcessError::Waiting(_))) => {
                 let rest = bench.processor.process(&chunk).await.unwrap();
                 assert_eq!(rest.succeeded, 1, "{overlap}: once the first has ended");
             }
@@ -900,7 +900,10 @@ async fn an_occurrence_that_runs_in_another_process_is_noticed() {
             assert_eq!(outcome.unwrap().skipped, 1);
             continue;
         }
-        assert!(matches!(outcome, Err(ProcessError::Waiting)), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(ProcessError::Waiting(_))),
+            "{outcome:?}"
+        );
         bench
             .store
             .release(&other, claimant.token, None)
@@ -933,7 +936,10 @@ async fn what_was_given_to_another_process_keeps_no_later_occurrence_from_runnin
     };
     let (lost, outcome) = tokio::join!(bench.processor.process(&bench.chunk), meanwhile);
     assert!(matches!(lost, Err(ProcessError::Superseded)), "{lost:?}");
-    assert!(matches!(outcome, Err(ProcessError::Waiting)), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(ProcessError::Waiting(_))),
+        "{outcome:?}"
+    );
     let report = bench.processor.process(&later).await.unwrap();
     assert_eq!((report.succeeded, report.skipped), (1, 0));
 }

@@ -144,7 +144,7 @@ async fn chunks_of_a_job_share_the_turns_and_other_jobs_have_their_own() {
         assert_eq!(first.unwrap().succeeded, 4);
         let other = match other {
             // It keeps no other chunk from being claimed.
-            Err(ProcessError::Waiting) if most == 1 => bench.processor.process(&chunk).await,
+            Err(ProcessError::Waiting(_)) if most == 1 => bench.processor.process(&chunk).await,
             other if most == 2 => other,
             other => panic!("it waits for the first: {other:?}"),
         };
@@ -248,8 +248,8 @@ async fn a_chunk_that_waits_for_another_runs_what_it_can_and_goes_back() {
         bench.processor.process(&chunk)
     );
     assert!(
-        matches!(second, Err(ProcessError::Waiting)),
-        "it does not stay until the first has ended: {second:?}"
+        matches!(&second, Err(ProcessError::Waiting(ended)) if ended.succeeded == 1),
+        "it does not stay until the first has ended, and says what has: {second:?}"
     );
     assert_eq!(watch.last_begun(["n"]), 0, "and it has run what it could");
     assert_eq!(first.unwrap().succeeded, 3);
@@ -331,7 +331,7 @@ async fn every_item_ends_within_the_limits_whatever_is_interrupted() {
         watch.0.lock().unwrap().running.clear();
         let to_its_end = async |chunk: &Chunk| loop {
             match bench.processor.process(chunk).await {
-                Err(ProcessError::Waiting) => tokio::time::sleep(Duration::from_secs(5)).await,
+                Err(ProcessError::Waiting(_)) => tokio::time::sleep(Duration::from_secs(5)).await,
                 ended => break ended,
             }
         };
