@@ -323,7 +323,7 @@ impl EnhancedBatchProcessor {
         items: NotBegun,
     ) -> impl Stream<Item = (Prepared, Option<Turn>)> {
         stream::unfold(items, move |mut items| async move {
-            if run.claimed.is_cancelled() {
+            if run.claimed.is_cancelled() || run.chunk.is_expired(self.now()) {
                 items.end_limit();
             }
             let next = self.unless_stopping(items.next()).await?;

@@ -274,6 +274,22 @@ async fn a_cancelled_chunk_waits_for_no_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_expired_chunk_waits_for_no_turn() {
+    let watch = Watch::default();
+    let bench = bench(limited(1), &["a", "b", "c"], watch.clone(), 0).await;
+    bench.join(Some("acme"), &["a", "b", "c", "d", "e"]);
+    let job = &config(limited(1)).jobs[0];
+    let mut other = queued(job, &bench.store, "daily 10:00 UTC", &["d", "e"]).await;
+    other.expires_at = Some(bench.processor.now());
+    let (first, expired) = tokio::join!(
+        bench.processor.process(&bench.chunk),
+        bench.processor.process(&other)
+    );
+    assert_eq!(first.unwrap().succeeded, 3);
+    assert_eq!(expired.unwrap().skipped, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tenant_who_leaves_while_the_item_waits_runs_without_the_organization() {
     let watch = Watch::default();
     let bench = bench(limited(1), &["a", "b", "c", "d"], watch.clone(), 0).await;
