@@ -81,6 +81,8 @@ pub struct ClaimLimits {
     priorities: BTreeMap<JobId, Priority>,
     /// How many chunks of a job to have claimed at one time, where that is not what it is at first.
     targets: BTreeMap<JobId, usize>,
+    /// Number of chunks of each job that wait, and keep few permits busy or none.
+    held_up: BTreeMap<JobId, usize>,
     /// Items over all jobs.
     items: usize,
     /// Chunks that this claim has taken, and their items.
@@ -112,6 +114,11 @@ impl ClaimLimits {
         (self.taken, self.taken_items) = (0, 0);
     }
 
+    /// Notes how many chunks of each job wait, for example for turns of their organizations. A claim takes others beside them.
+    pub fn set_held_up(&mut self, held_up: BTreeMap<JobId, usize>) {
+        self.held_up = held_up;
+    }
+
     /// The jobs in the order in which their chunks are to be claimed: those of which nothing is in work first, then by
     /// priority.
     #[must_use]
@@ -128,7 +135,7 @@ impl ClaimLimits {
     /// long, claims are few anyway, and most items of those in work may have ended.
     #[must_use]
     pub fn room(&self, job_id: &JobId) -> usize {
-        let own = self.claimed.get(job_id).copied().unwrap_or_default();
+        let own = self.own(job_id);
         let target = self.target(job_id);
         let is_quick = target > MIN_CHUNKS_PER_JOB;
         if is_quick && own.items > self.permits && own.chunks > target / 2 {
@@ -149,7 +156,7 @@ impl ClaimLimits {
             MAX_CHUNKS_PER_CLAIM
         };
         let left = most.saturating_sub(self.taken);
-        let own = self.claimed.get(job_id).copied().unwrap_or_default();
+        let own = self.own(job_id);
         if own.chunks == 0 {
             left
         } else if self.items >= MAX_ITEMS {
@@ -158,6 +165,17 @@ impl ClaimLimits {
             left.min(2 * self.permits - own.items)
         } else {
             left.min(self.target(job_id).saturating_sub(own.chunks))
+        }
+    }
+
+    /// What is claimed of a job. Of chunks that wait, one counts at most: a job that has only such ones still has work.
+    fn own(&self, job_id: &JobId) -> ClaimedOfJob {
+        let own = self.claimed.get(job_id).copied().unwrap_or_default();
+        let held_up = self.held_up.get(job_id).copied().unwrap_or(0);
+        let chunks = own.chunks.saturating_sub(held_up);
+        ClaimedOfJob {
+            chunks: chunks.max(own.chunks.min(1)),
+            ..own
         }
     }
 
@@ -362,6 +380,29 @@ mod tests {
         limits.begin(BTreeMap::new());
         assert_eq!(limits.room(&JobId::new("job000").unwrap()), 0);
         assert_eq!(limits.room(&JobId::new("other").unwrap()), 16);
+    }
+
+    #[test]
+    fn chunks_that_wait_keep_no_others_of_their_job_from_being_claimed() {
+        let large = chunk("large", 500);
+        let mut limits = ClaimLimits::new(10);
+        let job = || [(large.job_id.clone(), Priority::Low)].into();
+        for _ in 0..8 {
+            limits.add(&large.job_id, large.items.len());
+        }
+        limits.begin(job());
+        assert_eq!(limits.room(&large.job_id), 0);
+        for (held_up, room) in [(3, 0), (5, 5), (8, 7), (9, 7)] {
+            limits.set_held_up([(large.job_id.clone(), held_up)].into());
+            assert_eq!(limits.room(&large.job_id), room, "{held_up}");
+        }
+        // What is in memory stays bounded.
+        for _ in 0..56 {
+            limits.add(&large.job_id, large.items.len());
+        }
+        limits.begin(job());
+        limits.set_held_up([(large.job_id.clone(), 64)].into());
+        assert_eq!(limits.room(&large.job_id), 0);
     }
 
     #[test]

@@ -230,6 +230,12 @@ impl EnhancedBatchProcessor {
         ClaimLimits::new(self.max_concurrent_items)
     }
 
+    /// Number of chunks of each job in work whose items that have not begun all wait for their organization's turn.
+    #[must_use]
+    pub fn held_up(&self) -> BTreeMap<JobId, usize> {
+        self.organizations.held_up()
+    }
+
     /// The priority of each job.
     #[must_use]
     pub fn priorities(&self) -> BTreeMap<JobId, Priority> {

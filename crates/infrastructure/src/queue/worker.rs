@@ -207,6 +207,7 @@ impl Worker {
         let (limits, forgotten, paused) = {
             let mut state = self.state();
             state.limits.begin(self.processor.priorities());
+            state.limits.set_held_up(self.processor.held_up());
             let held: Vec<Uuid> = state.held.iter().copied().collect();
             let forgotten = state.forgotten || state.may_commit();
             let paused = state.paused.clone();

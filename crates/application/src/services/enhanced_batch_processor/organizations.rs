@@ -1,12 +1,13 @@
 //! How many items of one organization run at one time in a job, in this process. An item takes a turn of its organization
 //! before anything is done for it, and keeps it until it has ended, with its retries and a second purpose. Those that wait for a turn hold nothing
 //! else, no place among the items in work either, so that those of other organizations pass them. A chunk that waits for turns
-//! of other chunks alone is given back to the queue, so that it keeps no chunk of other organizations from being claimed.
+//! of other chunks alone is given back to the queue, so that it keeps no chunk of other organizations from being claimed. A chunk
+//! that waits for its own turns is [held up](Turns::held_up): others of its job are claimed beside it.
 //!
 //! An item counts for the organization that its tenant belonged to when the chunk was prepared.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,6 +24,8 @@ pub(super) struct Turns(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     taken: Mutex<HashMap<JobId, HashMap<OrganizationId, u32>>>,
+    /// Number of each job's chunks that are held up.
+    held_up: Mutex<BTreeMap<JobId, usize>>,
     given_back: Notify,
 }
 
@@ -34,6 +37,12 @@ pub(super) struct Turn {
     organization: OrganizationId,
     /// Shared by the turns of the chunk's items.
     _of_chunk: Arc<()>,
+}
+
+/// A chunk whose items that have not begun all wait for turns, until it is dropped.
+struct HeldUp<'a> {
+    turns: &'a Turns,
+    job_id: &'a JobId,
 }
 
 /// The items of a chunk that have not begun, in their order.
@@ -64,6 +73,24 @@ impl Turns {
         }
     }
 
+    /// Number of chunks of each job whose items that have not begun all wait for turns.
+    pub(super) fn held_up(&self) -> BTreeMap<JobId, usize> {
+        self.chunks_held_up().clone()
+    }
+
+    fn hold_up<'a>(&'a self, job_id: &'a JobId) -> HeldUp<'a> {
+        *self.chunks_held_up().entry(job_id.clone()).or_default() += 1;
+        HeldUp {
+            turns: self,
+            job_id,
+        }
+    }
+
+    fn chunks_held_up(&self) -> MutexGuard<'_, BTreeMap<JobId, usize>> {
+        let held_up = self.0.held_up.lock();
+        held_up.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn taken(&self) -> MutexGuard<'_, HashMap<JobId, HashMap<OrganizationId, u32>>> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,6 +119,7 @@ impl NotBegun {
             if next.is_some() || self.items.is_empty() || !has_turns {
                 return next;
             }
+            let _held_up = turns.hold_up(&self.job_id);
             given_back.await;
         }
     }
@@ -131,14 +159,28 @@ impl Drop for Turn {
             if let Some(of_job) = taken.get_mut(&self.job_id) {
                 if let Some(count) = of_job.get_mut(&self.organization) {
                     *count -= 1;
+                    if *count == 0 {
+                        of_job.remove(&self.organization);
+                    }
                 }
-                of_job.retain(|_, count| *count > 0);
                 if of_job.is_empty() {
                     taken.remove(&self.job_id);
                 }
             }
         }
         self.turns.0.given_back.notify_waiters();
+    }
+}
+
+impl Drop for HeldUp<'_> {
+    fn drop(&mut self) {
+        let mut held_up = self.turns.chunks_held_up();
+        if let Some(chunks) = held_up.get_mut(self.job_id) {
+            *chunks -= 1;
+            if *chunks == 0 {
+                held_up.remove(self.job_id);
+            }
+        }
     }
 }
 

@@ -290,6 +290,31 @@ async fn an_expired_chunk_waits_for_no_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chunk_is_held_up_while_all_it_has_left_waits_for_turns() {
+    let watch = Watch::default();
+    let bench = bench(limited(1), &["a", "b", "c"], watch.clone(), 0).await;
+    bench.join(Some("acme"), &["a", "b", "d", "e"]);
+    bench.join(None, &["c"]);
+    let held_up = || bench.processor.held_up().into_values().collect::<Vec<_>>();
+    let looks = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(held_up(), [1], "`b` waits for `a`");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(held_up().is_empty(), "`b` runs");
+    };
+    let (report, ()) = tokio::join!(bench.processor.process(&bench.chunk), looks);
+    assert_eq!(report.unwrap().succeeded, 3);
+
+    // Nor is one that is dropped.
+    let job = &config(limited(1)).jobs[0];
+    let other = queued(job, &bench.store, "daily 10:00 UTC", &["d", "e"]).await;
+    let dropped = bench.processor.process(&other);
+    let dropped = tokio::time::timeout(Duration::from_millis(500), dropped).await;
+    assert!(dropped.is_err(), "it was running");
+    assert!(held_up().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tenant_who_leaves_while_the_item_waits_runs_without_the_organization() {
     let watch = Watch::default();
     let bench = bench(limited(1), &["a", "b", "c", "d"], watch.clone(), 0).await;
