@@ -396,7 +396,12 @@ fn what_a_layer_must_not_know_is_found_however_it_is_written() {
 }
 
 /// Where a port carries JSON as it is, how often, and why.
-const JSON_IN_PORTS: [(&str, usize, &str); 4] = [
+const JSON_IN_PORTS: [(&str, usize, &str); 5] = [
+    (
+        "ports::batch_store",
+        2,
+        "what the first of two purposes has made is whatever its handler returned",
+    ),
     (
         "ports::item_source",
         1,
@@ -409,7 +414,7 @@ const JSON_IN_PORTS: [(&str, usize, &str); 4] = [
     ),
     (
         "ports::rendered",
-        1,
+        2,
         "what a run would send is whatever its handler makes",
     ),
     (
