@@ -47,6 +47,7 @@ pub use preference::{
     effective::{MergedPreference, Origin, SharedPreference},
     feature::{Feature, FeatureTexts},
     language::{InvalidLanguageTag, LanguageTag},
+    layers::merge_stored,
     organization::Membership,
     overrides::{MAX_OVERRIDES_BYTES, MAX_OVERRIDES_DEPTH, merge_objects, parse_overrides},
     rrule::from_rrule,
