@@ -48,6 +48,14 @@ macro_rules! migrations {
                 "counts",
                 include_str!(concat!("../../migrations/", $folder, "/0006_counts.sql")),
             ),
+            (
+                "organizations",
+                include_str!(concat!(
+                    "../../migrations/",
+                    $folder,
+                    "/0007_organizations.sql"
+                )),
+            ),
         ]
     };
 }
