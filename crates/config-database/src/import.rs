@@ -12,8 +12,9 @@ use utoipa::ToSchema;
 
 use crate::{
     json::read_as,
+    layers::Layer,
     store::{ConfigId, ConfigStore, Edit, SchemaError, StoreError, now, read_feature},
-    validate::FEATURE_PREFERENCES,
+    validate::{FEATURE_PREFERENCES, PROFILE},
 };
 
 /// Lines stored in one transaction.
@@ -98,6 +99,8 @@ pub(crate) struct Import<'a> {
     rest: Vec<u8>,
     number: usize,
     waiting: Vec<Edit>,
+    /// The numbers of their lines.
+    waiting_lines: Vec<usize>,
     waiting_ids: HashSet<ConfigId>,
     waiting_bytes: usize,
     report: ImportReport,
@@ -112,6 +115,7 @@ impl<'a> Import<'a> {
             rest: Vec::new(),
             number: 0,
             waiting: Vec::new(),
+            waiting_lines: Vec::new(),
             waiting_ids: HashSet::new(),
             waiting_bytes: 0,
             report: ImportReport::default(),
@@ -133,6 +137,7 @@ impl<'a> Import<'a> {
     pub(crate) async fn finish(mut self) -> Result<ImportReport, StoreError> {
         self.end_line().await?;
         self.flush().await?;
+        self.report.errors.sort_by_key(|rejected| rejected.line);
         if self.report.imported - self.report.unchanged >= LINES_PER_TRANSACTION {
             self.store.analyze().await?;
         }
@@ -155,17 +160,10 @@ impl<'a> Import<'a> {
                 self.waiting_ids.insert(edit.id.clone());
                 self.waiting_bytes += line.len();
                 self.waiting.push(edit);
+                self.waiting_lines.push(self.number);
             }
             Err(LineError::Store(failure)) => return Err(failure),
-            Err(LineError::Wrong(errors)) => {
-                self.report.rejected += 1;
-                if self.report.errors.len() < MAX_LISTED {
-                    self.report.errors.push(RejectedLine {
-                        line: self.number,
-                        errors,
-                    });
-                }
-            }
+            Err(LineError::Wrong(errors)) => self.reject(self.number, errors),
         }
         if self.waiting.len() >= LINES_PER_TRANSACTION
             || self.waiting_bytes >= BYTES_PER_TRANSACTION
@@ -173,6 +171,13 @@ impl<'a> Import<'a> {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    fn reject(&mut self, line: usize, errors: Vec<String>) {
+        self.report.rejected += 1;
+        if self.report.errors.len() < MAX_LISTED {
+            self.report.errors.push(RejectedLine { line, errors });
+        }
     }
 
     /// The edit that a line asks for; `None`: the line was a feature, which is stored.
@@ -187,7 +192,34 @@ impl<'a> Import<'a> {
             self.store_feature(&document).await?;
             return Ok(None);
         }
-        Ok(Some(self.parse(Value::Object(document)).await?))
+        let tenant = document.get("tenant_id").and_then(Value::as_str);
+        let tenant = tenant.and_then(|tenant| TenantId::new(tenant).ok());
+        let wrong = match self.parse(Value::Object(document), None).await {
+            Ok(edit) => return Ok(Some(edit)),
+            Err(wrong) => wrong,
+        };
+        // What a preference leaves out may be in the tenant's organization.
+        let Some(layer) = self.layer_of(tenant).await? else {
+            return Err(wrong.into());
+        };
+        let document: Map<String, Value> = read_as(line).map_err(unreadable)?;
+        let edit = self.parse(Value::Object(document), Some(&layer)).await?;
+        Ok(Some(edit))
+    }
+
+    /// The organization of a tenant, as the lines until now have it.
+    async fn layer_of(&mut self, tenant: Option<TenantId>) -> Result<Option<Layer>, StoreError> {
+        let Some(tenant_id) = tenant else {
+            return Ok(None);
+        };
+        let profile = ConfigId {
+            tenant_id,
+            config_key: PROFILE.to_owned(),
+        };
+        if self.waiting_ids.contains(&profile) {
+            self.flush().await?;
+        }
+        self.store.layer_of(&profile.tenant_id).await
     }
 
     /// Stores a feature at once: the lines after it are checked against it.
@@ -205,7 +237,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    async fn parse(&self, document: Value) -> Result<Edit, Vec<String>> {
+    async fn parse(&self, document: Value, layer: Option<&Layer>) -> Result<Edit, Vec<String>> {
         let Line {
             tenant_id,
             config_key,
@@ -219,7 +251,7 @@ impl<'a> Import<'a> {
         if config_key == FEATURE_PREFERENCES {
             read_rules(&mut config_value).map_err(listed)?;
         }
-        let config = self.store.check(&config_key, config_value).await;
+        let config = self.store.check(&config_key, config_value, layer).await;
         let config = config.map_err(listed)?;
         let updated_at = updated_at.unwrap_or_else(now);
         Ok(Edit {
@@ -237,10 +269,14 @@ impl<'a> Import<'a> {
         let edits = std::mem::take(&mut self.waiting);
         self.waiting_ids.clear();
         self.waiting_bytes = 0;
-        let lines = edits.len();
-        let changed = self.store.import(edits, self.actor).await?;
-        self.report.imported += lines;
-        self.report.unchanged += lines - changed;
+        let lines = std::mem::take(&mut self.waiting_lines);
+        let (changed, refused) = self.store.import(edits, self.actor).await?;
+        let imported = lines.len() - refused.len();
+        self.report.imported += imported;
+        self.report.unchanged += imported - changed;
+        for (place, errors) in refused {
+            self.reject(lines[place], listed(errors));
+        }
         Ok(())
     }
 }
@@ -299,6 +335,12 @@ enum LineError {
     /// What is wrong with it.
     Wrong(Vec<String>),
     Store(StoreError),
+}
+
+impl From<StoreError> for LineError {
+    fn from(failure: StoreError) -> Self {
+        Self::Store(failure)
+    }
 }
 
 impl From<Vec<String>> for LineError {

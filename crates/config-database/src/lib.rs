@@ -6,6 +6,7 @@ mod http;
 mod import;
 mod json;
 mod keys;
+mod layers;
 mod links;
 mod names;
 mod past_runs;

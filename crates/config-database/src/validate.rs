@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use punctual_domain::{
-    FeatureType, FieldError, FieldErrors, Invalid, LanguageTag, Preference, check_content,
-    check_size,
+    FeatureType, FieldError, FieldErrors, Invalid, LanguageTag, OrganizationId, Preference,
+    check_content, check_size,
 };
 use serde_json::{Map, Value};
 
 /// The key under which a tenant's preferences are kept, by feature.
 pub(crate) const FEATURE_PREFERENCES: &str = "feature_preferences";
-/// The key under which a product keeps what it knows of a tenant's user: `locale`, the language of the pages, and fields of its own.
+/// The key under which a product keeps what it knows of a tenant's user: `locale`, the language of the pages, `organization_id`, the
+/// organization that the tenant belongs to, and fields of its own.
 pub(crate) const PROFILE: &str = "profile";
 
 /// Largest configuration, in bytes of compact JSON.
@@ -24,13 +25,15 @@ const MAX_FEATURES: usize = 100;
 
 /// Where the value stands in what is sent.
 const POINTER: &str = "/config_value";
+/// Where a profile names the organization.
+const ORGANIZATION_POINTER: &str = "/config_value/organization_id";
 
 /// A configuration that may be stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckedConfig {
     pub(crate) value: Map<String, Value>,
-    /// The features in it, with whether each is not switched off: what a preference leaves out, the job decides.
-    pub(crate) features: Vec<(FeatureType, bool)>,
+    /// The features in it.
+    pub(crate) features: Vec<FeatureType>,
     /// What is wrong with preferences in it that are stored all the same, by feature.
     pub(crate) problems: BTreeMap<String, String>,
 }
@@ -63,6 +66,9 @@ pub(crate) fn check(
     };
     if config_key == PROFILE {
         errors.extend(check_locale(&value));
+        if let Err(FieldErrors(wrong)) = read_organization(&value) {
+            errors.extend(wrong);
+        }
     }
     let features = if preferences {
         check_features(&value, stored, &mut errors)
@@ -147,11 +153,51 @@ fn check_locale(profile: &Map<String, Value>) -> Option<FieldError> {
     Some(invalid.at(format!("{POINTER}/locale"), Some(locale)))
 }
 
+/// The organization that a profile names; `None`: none.
+pub(crate) fn organization_of(profile: &Map<String, Value>) -> Option<OrganizationId> {
+    read_organization(profile).ok().flatten()
+}
+
+fn read_organization(profile: &Map<String, Value>) -> Result<Option<OrganizationId>, FieldErrors> {
+    let named = profile.get("organization_id");
+    let Some(named) = named.filter(|named| !named.is_null()) else {
+        return Ok(None);
+    };
+    let id = match named.as_str() {
+        Some(id) => OrganizationId::new(id).map_err(Invalid::from),
+        None => Err(Invalid::wrong_type("the id of an organization, a text")),
+    };
+    id.map(Some)
+        .map_err(|invalid| invalid.at(ORGANIZATION_POINTER, Some(named)).into())
+}
+
+/// That a profile would name another organization than it does, changed by who is let in to one tenant alone.
+pub(crate) fn may_not_move(stored: Option<&OrganizationId>) -> FieldErrors {
+    let remedy = match stored {
+        Some(id) => format!("leave it as it is, `{id}`, or send a key that may write all tenants"),
+        None => "leave it out, or send a key that may write all tenants".to_owned(),
+    };
+    let problem = "is not for the tenant to change";
+    Invalid::new(problem, remedy)
+        .at(ORGANIZATION_POINTER, None)
+        .into()
+}
+
+/// That an organization has as many members as it may have.
+pub(crate) fn too_many_members(organization: &OrganizationId, most: i64) -> FieldErrors {
+    let problem = format!("has {most} members already, as many as an organization may have");
+    let remedy = "use another organization, or remove members from this one";
+    let value = Value::from(organization.as_str());
+    Invalid::new(problem, remedy)
+        .at(ORGANIZATION_POINTER, Some(&value))
+        .into()
+}
+
 fn check_features(
     preferences: &Map<String, Value>,
     stored: &Map<String, Value>,
     errors: &mut Vec<FieldError>,
-) -> Vec<(FeatureType, bool)> {
+) -> Vec<FeatureType> {
     let mut features = Vec::new();
     if let Err(FieldErrors(too_many)) = check_count(preferences, stored) {
         errors.extend(too_many);
@@ -161,9 +207,7 @@ fn check_features(
         let pointer = format!("{POINTER}/{}", name.replace('~', "~0").replace('/', "~1"));
         let feature = FeatureType::new(name);
         match (feature, preference.as_object().map(Preference::parse)) {
-            (Ok(feature), Some(Ok(preference))) => {
-                features.push((feature, preference.enabled != Some(false)));
-            }
+            (Ok(feature), Some(Ok(_))) => features.push(feature),
             (Err(error), _) => {
                 errors.push(Invalid::from(error).at(&pointer, Some(&Value::from(name.as_str()))));
             }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     import::NewSchedules,
-    validate::{CheckedConfig, FEATURE_PREFERENCES, PROFILE},
+    validate::{CheckedConfig, FEATURE_PREFERENCES, PROFILE, may_not_move, organization_of},
 };
 
 /// Configurations of one tenant, those that were removed among them.
@@ -84,6 +84,8 @@ pub(crate) struct Expected {
     pub(crate) one_of: Option<Versions>,
     /// It is none of these.
     pub(crate) none_of: Option<Versions>,
+    /// Its organization is that of the change: who changes it is let in to one tenant alone.
+    pub(crate) same_organization: bool,
 }
 
 /// Versions of a configuration.
@@ -104,22 +106,21 @@ impl Versions {
 }
 
 impl Expected {
-    /// Exactly what was seen.
-    pub(super) fn seen(config: Option<&StoredConfig>) -> Self {
-        match config {
-            Some(config) => Self {
-                one_of: Some(Versions::Listed(vec![config.version])),
-                none_of: None,
+    /// Exactly what was seen, at this version.
+    pub(super) fn seen(version: Option<i64>) -> Self {
+        match version {
+            Some(version) => Self {
+                one_of: Some(Versions::Listed(vec![version])),
+                ..Self::default()
             },
             None => Self {
-                one_of: None,
                 none_of: Some(Versions::Any),
+                ..Self::default()
             },
         }
     }
 
-    fn check(&self, current: Option<&StoredConfig>) -> Result<(), ChangeError> {
-        let current = current.map(|current| current.version);
+    pub(super) fn check(&self, current: Option<i64>) -> Result<(), ChangeError> {
         let is_among = |versions: &Versions| versions.contain(current);
         if self.one_of.as_ref().is_none_or(is_among) && !self.none_of.as_ref().is_some_and(is_among)
         {
@@ -177,12 +178,20 @@ impl ConfigStore {
         let mut write = Write::begin(self).await?;
         let stored = ConfigRow::read(write.connection(), self.dialect, id).await?;
         let old = stored.clone().into_config(id);
-        expected.check(old.as_ref())?;
+        expected.check(old.as_ref().map(|old| old.version))?;
         if config.is_none() && old.is_none() {
             return Err(ChangeError::Missing);
         }
         if stored.version == 0 {
             check_config_count(write.connection(), id).await?;
+        }
+        let value = config.as_ref().map(|config| config.value.clone());
+        if expected.same_organization && id.config_key == PROFILE {
+            let of = |profile: Option<&Map<String, Value>>| profile.and_then(organization_of);
+            let before = of(stored.value.as_ref());
+            if of(value.as_ref()) != before {
+                return Err(may_not_move(before.as_ref()).into());
+            }
         }
         let edit = Edit {
             id: id.clone(),
@@ -190,9 +199,22 @@ impl ConfigStore {
             updated_at: now(),
             new_schedules: NewSchedules::SinceNow,
         };
-        let after = write.add(edit, stored);
+        write.load_members(std::slice::from_ref(&edit)).await?;
+        write.admit(&edit)?;
+        let (version, updated_at) = write.add(edit, stored);
+        let mut placed = write.settle().await?;
         let head = write.commit(self, actor).await?;
-        Ok((after.into_config(id), head))
+        let unchanged = || old.map(|old| old.schedule_since).unwrap_or_default();
+        let schedule_since = placed.remove(&id.tenant_id).unwrap_or_else(unchanged);
+        let after = value.map(|config_value| StoredConfig {
+            tenant_id: id.tenant_id.clone(),
+            config_key: id.config_key.clone(),
+            config_value,
+            version,
+            updated_at,
+            schedule_since,
+        });
+        Ok((after, head))
     }
 
     /// Changes a configuration to what `make` makes of the one that is stored. It is made and checked before the store
@@ -206,12 +228,19 @@ impl ConfigStore {
     ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
         for _ in 0..ATTEMPTS {
             let seen = self.config(id).await?;
-            expected.check(seen.as_ref())?;
+            let version = seen.as_ref().map(|seen| seen.version);
+            expected.check(version)?;
             let none = Map::new();
             let stored = seen.as_ref().map_or(&none, |seen| &seen.config_value);
             let made = make(seen.as_ref())?;
-            let config = self.check_edit(&id.config_key, made, stored).await?;
-            let seen = Expected::seen(seen.as_ref());
+            let layer = self.layer_below(id).await?;
+            let config = self
+                .check_edit(&id.config_key, made, stored, layer.as_ref())
+                .await?;
+            let seen = Expected {
+                same_organization: expected.same_organization,
+                ..Expected::seen(version)
+            };
             match self.change(id, &seen, actor, Some(config)).await {
                 Err(ChangeError::Unexpected(_)) => {}
                 changed => return changed,
@@ -220,17 +249,30 @@ impl ConfigStore {
         Err(ChangeError::Busy)
     }
 
-    /// Stores configurations, all or none of them; none comes twice. Returns how many were not stored already.
-    pub(crate) async fn import(&self, edits: Vec<Edit>, actor: &str) -> Result<usize, StoreError> {
+    /// Stores configurations; none comes twice. Returns how many were not stored already, and which are refused because their
+    /// organization has no room, by their places.
+    pub(crate) async fn import(
+        &self,
+        edits: Vec<Edit>,
+        actor: &str,
+    ) -> Result<(usize, Vec<(usize, FieldErrors)>), StoreError> {
         let mut write = Write::begin(self).await?;
-        let stored = ConfigRow::read_many(write.connection(), self.dialect, &edits).await?;
-        let mut changed = 0;
-        for (edit, stored) in edits.into_iter().zip(stored) {
-            let version = stored.version;
-            changed += usize::from(write.add(edit, stored).version != version);
+        let ids: Vec<&ConfigId> = edits.iter().map(|edit| &edit.id).collect();
+        let stored = ConfigRow::read_many(write.connection(), self.dialect, &ids).await?;
+        write.load_members(&edits).await?;
+        let (mut changed, mut refused) = (0, Vec::new());
+        for (place, (edit, stored)) in edits.into_iter().zip(stored).enumerate() {
+            if let Err(errors) = write.admit(&edit) {
+                refused.push((place, errors));
+                continue;
+            }
+            let before = stored.version;
+            let (version, _) = write.add(edit, stored);
+            changed += usize::from(version != before);
         }
+        write.settle().await?;
         write.commit(self, actor).await?;
-        Ok(changed)
+        Ok((changed, refused))
     }
 
     /// Lets the database look at what it holds, so that it reads much that is new in the right way.
@@ -387,7 +429,7 @@ async fn check_config_count(
     Err(FieldErrors(vec![error]).into())
 }
 
-fn past(row: &AnyRow) -> Result<PastConfig, StoreError> {
+pub(super) fn past(row: &AnyRow) -> Result<PastConfig, StoreError> {
     let value: Option<String> = row.try_get(1)?;
     Ok(PastConfig {
         version: row.try_get(0)?,

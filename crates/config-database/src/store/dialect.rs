@@ -73,6 +73,22 @@ impl Dialect {
         AssertSqlSafe(sql.replace("ROWS", rows)).into_sql_str()
     }
 
+    /// What each member of the organization `$1` has stored for the feature `$2`, with what the table `preferences` holds of it.
+    pub(super) fn preferences_of_members(self) -> SqlStr {
+        let own = match self {
+            Self::Sqlite => r#"json_extract(config_value, '$."' || $2 || '"')"#,
+            Self::Postgres => "CAST(CAST(config_value AS json) -> CAST($2 AS TEXT) AS TEXT)",
+        };
+        AssertSqlSafe(format!(
+            "SELECT members.tenant_id, {own}, preference, schedule_since, organization
+             FROM members
+             LEFT JOIN configs ON configs.tenant_id = members.tenant_id AND config_key = 'feature_preferences'
+             LEFT JOIN preferences ON preferences.tenant_id = members.tenant_id AND feature_type = $2
+             WHERE organization_id = $1 ORDER BY members.tenant_id"
+        ))
+        .into_sql_str()
+    }
+
     /// Columns of the preferences that the tenants in `$1` (`[["ann"], …]`) have for the feature `$2`.
     pub(super) fn preferences_of(self, columns: &str) -> SqlStr {
         // SQLite joins in this order with CROSS JOIN. By itself it reads every preference of the feature, where it has no

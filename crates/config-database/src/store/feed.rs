@@ -12,7 +12,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    ConfigStore, StoreError, configs::PageBudget, dialect::Dialect, groups::is_of, instant,
+    ConfigStore, StoreError,
+    configs::PageBudget,
+    dialect::Dialect,
+    groups::{TenantOrganization, is_of, membership},
+    instant,
     stored::readable,
 };
 
@@ -55,6 +59,9 @@ pub(crate) struct FeedEntry {
     changed_at: DateTime<Utc>,
     /// Since when the fields that say when it falls due have been as they are; `null` when it was deleted.
     schedule_since: Option<DateTime<Utc>>,
+    /// The tenant's organization. Left out: the tenant belongs to none, or the preference was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization: Option<TenantOrganization>,
 }
 
 impl FeedEntry {
@@ -69,7 +76,9 @@ impl FeedEntry {
             },
             changed_at: Some(self.changed_at),
             schedule_since: self.schedule_since,
-            organization: None,
+            organization: self
+                .organization
+                .map(|organization| Arc::new(organization.into())),
         })
     }
 }
@@ -202,7 +211,8 @@ impl ConfigStore {
             });
         }
         let mut rows = sqlx::query(
-            "SELECT id, tenant_id, config_key, feature_type, change, preference, changed_at, schedule_since
+            "SELECT id, tenant_id, config_key, feature_type, change, preference, changed_at, schedule_since,
+                 organization
              FROM changes
              WHERE id > $1 AND ($2 = '' OR feature_type = $2) ORDER BY id LIMIT $3",
         )
@@ -299,5 +309,6 @@ fn entry(row: &AnyRow) -> Result<FeedEntry, StoreError> {
         preference: preference.map(readable).transpose()?,
         changed_at: instant(row.try_get(6)?)?,
         schedule_since: row.try_get::<Option<i64>, _>(7)?.map(instant).transpose()?,
+        organization: membership(row.try_get(8)?)?.map(TenantOrganization::from),
     })
 }

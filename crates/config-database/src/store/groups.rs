@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use punctual_domain::{FeatureType, PreferenceRecord, Shard, TenantId};
+use punctual_domain::{FeatureType, Membership, OrganizationId, PreferenceRecord, Shard, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{Row, any::AnyRow};
@@ -87,6 +87,9 @@ struct Tenant {
     updated_at: DateTime<Utc>,
     /// Since when the fields that say when the preference falls due have been as they are.
     schedule_since: DateTime<Utc>,
+    /// The tenant's organization. Left out: the tenant belongs to none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization: Option<TenantOrganization>,
     /// `null`: the preference does not say whether it is on, so that the job's default holds. Left out: it is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]
@@ -99,6 +102,39 @@ struct Tenant {
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Option<Object>)]
     own_fields: Map<String, Value>,
+}
+
+/// A tenant's organization, whose preferences stand below the tenant's own.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TenantOrganization {
+    /// The organization.
+    id: OrganizationId,
+    /// Fields of the preference that came from the organization.
+    fields: Vec<String>,
+}
+
+impl From<Membership> for TenantOrganization {
+    fn from(membership: Membership) -> Self {
+        Self {
+            id: membership.id,
+            fields: membership.fields,
+        }
+    }
+}
+
+impl From<TenantOrganization> for Membership {
+    fn from(organization: TenantOrganization) -> Self {
+        Self {
+            id: organization.id,
+            fields: organization.fields,
+        }
+    }
+}
+
+/// What a column `organization` holds.
+pub(super) fn membership(column: Option<&str>) -> Result<Option<Membership>, StoreError> {
+    let membership = column.map(serde_json::from_str).transpose();
+    membership.map_err(StoreError::new)
 }
 
 /// Why the groups cannot be given.
@@ -135,7 +171,7 @@ impl ConfigStore {
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
         let state = FeedState::read(&mut snapshot).await?;
         let mut rows = sqlx::query(
-            "SELECT tenant_id, preference, updated_at, schedule_since FROM preferences
+            "SELECT tenant_id, preference, updated_at, schedule_since, organization FROM preferences
              WHERE feature_type = $1 AND enabled = 1 AND tenant_id > $2 ORDER BY tenant_id LIMIT $3",
         )
         .bind(feature_type.as_str())
@@ -197,7 +233,7 @@ impl ConfigStore {
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
         let state = FeedState::read(&mut snapshot).await?;
         let rows = sqlx::query(
-            "SELECT tenant_id, preference, updated_at, schedule_since FROM preferences
+            "SELECT tenant_id, preference, updated_at, schedule_since, organization FROM preferences
              WHERE feature_type = $1 AND enabled = 1",
         )
         .bind(feature_type.as_str())
@@ -217,7 +253,7 @@ impl ConfigStore {
         let ids: Vec<Value> = tenants.iter().map(|id| json!([id])).collect();
         let statement = self
             .dialect
-            .preferences_of("tenant_id, preference, updated_at, schedule_since");
+            .preferences_of("tenant_id, preference, updated_at, schedule_since, organization");
         let rows = sqlx::query(statement)
             .bind(Value::from(ids).to_string())
             .bind(feature_type.as_str())
@@ -295,7 +331,7 @@ fn record(row: &AnyRow) -> Result<Option<PreferenceRecord>, StoreError> {
         preference: Arc::new(readable(row.try_get(1)?)?),
         updated_at: Some(instant(row.try_get(2)?)?),
         schedule_since: Some(instant(row.try_get(3)?)?),
-        organization: None,
+        organization: membership(row.try_get(4)?)?.map(Arc::new),
     }))
 }
 
@@ -316,6 +352,7 @@ fn split(row: &AnyRow) -> Result<(Map<String, Value>, Tenant), StoreError> {
         tenant_id: row.try_get(0)?,
         updated_at: instant(row.try_get(2)?)?,
         schedule_since: instant(row.try_get(3)?)?,
+        organization: membership(row.try_get(4)?)?.map(TenantOrganization::from),
         enabled: (!is_on).then_some(Value::Null),
         template_overrides: own.remove("template_overrides"),
         own_fields: own,

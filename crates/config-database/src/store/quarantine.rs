@@ -228,7 +228,7 @@ impl ConfigStore {
         write.commit_rest().await
     }
 
-    /// Why a stored preference cannot run, or be stored again.
+    /// Why a preference, merged with what the tenant's organization says, cannot run, or be stored again.
     pub(super) async fn problem_of(
         &self,
         feature: &FeatureType,
@@ -240,7 +240,8 @@ impl ConfigStore {
         }
         let is_off = preference.get("enabled") == Some(&Value::Bool(false));
         let config = json!({feature.as_str(): preference});
-        let errors = self.check(FEATURE_PREFERENCES, config).await.err()?;
+        let checked = self.check(FEATURE_PREFERENCES, config, None).await;
+        let errors = checked.err()?;
         let stands = if is_off {
             "It is switched off"
         } else {

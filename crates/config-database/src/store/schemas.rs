@@ -15,9 +15,10 @@ use punctual_domain::{FeatureType, FieldError, FieldErrorKind, FieldErrors, Inva
 use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, Row};
 
-use super::{ConfigStore, StoreError};
+use super::{ConfigStore, KnownFeature, StoreError};
 use crate::{
     json::cut,
+    layers::Layer,
     validate::{CheckedConfig, FEATURE_PREFERENCES, check, of_preference},
 };
 
@@ -209,30 +210,69 @@ impl ConfigStore {
         &self,
         config_key: &str,
         value: Value,
+        layer: Option<&Layer>,
     ) -> Result<CheckedConfig, FieldErrors> {
-        self.check_edit(config_key, value, &Map::new()).await
+        self.check_edit(config_key, value, &Map::new(), layer).await
     }
 
     /// The same, where `stored` is edited: what a feature takes today is not asked of a preference that stays as it was, and of those
-    /// that are only switched off as many as there are may stay, so that nothing else keeps back an edit.
+    /// that are only switched off as many as there are may stay, so that nothing else keeps back an edit. What the tenant leaves
+    /// out may be in the `layer` of the organization.
     pub(crate) async fn check_edit(
         &self,
         config_key: &str,
         value: Value,
         stored: &Map<String, Value>,
+        layer: Option<&Layer>,
     ) -> Result<CheckedConfig, FieldErrors> {
         let checked = check(config_key, value, stored)?;
-        let features = checked.features.iter().map(|(feature, _)| feature);
+        let runs = |feature: &FeatureType, own: &Preference, known: &KnownFeature| {
+            let layer = layer.filter(|layer| layer.of(feature.as_str()).is_some());
+            let Some(layer) = layer else {
+                return known.runs(own);
+            };
+            let own = checked.value[feature.as_str()].as_object();
+            let Some((merged, _)) = layer.merge(feature.as_str(), own) else {
+                return Ok(());
+            };
+            match Preference::parse(&merged) {
+                Ok(merged) => known.runs(&merged),
+                Err(_) if merged.get("enabled") == Some(&Value::Bool(false)) => Ok(()),
+                Err(errors) => Err(errors),
+            }
+        };
+        let errors = self.mistakes(&checked, stored, runs).await?;
+        FieldErrors::unless_empty(errors)?;
+        Ok(checked)
+    }
+
+    /// Checks the preferences of an organization, in place of those that are `stored`. They need not run by themselves: members may
+    /// say the rest.
+    pub(crate) async fn check_organization(
+        &self,
+        value: Value,
+        stored: &Map<String, Value>,
+    ) -> Result<CheckedConfig, FieldErrors> {
+        let checked = check(FEATURE_PREFERENCES, value, stored)?;
+        let errors = self.mistakes(&checked, stored, |_, _, _| Ok(())).await?;
+        FieldErrors::unless_empty(errors)?;
+        Ok(checked)
+    }
+
+    /// What is wrong with the preferences that are not as they are `stored`. `runs` finds out whether one can run.
+    async fn mistakes(
+        &self,
+        checked: &CheckedConfig,
+        stored: &Map<String, Value>,
+        runs: impl Fn(&FeatureType, &Preference, &KnownFeature) -> Result<(), FieldErrors>,
+    ) -> Result<Vec<FieldError>, FieldErrors> {
+        let features = checked.features.iter();
         let edited: Vec<&FeatureType> = features
             .filter(|feature| stored.get(feature.as_str()) != checked.value.get(feature.as_str()))
             .collect();
-        let mut errors = self.not_taken(&checked, &edited);
-        errors.extend(not_in_schema(self.to_check(&checked, &edited)).await?);
-        if errors.is_empty() {
-            Ok(checked)
-        } else {
-            Err(FieldErrors(errors))
-        }
+        let mut errors = self.not_taken(checked, &edited, runs);
+        errors.extend(not_in_schema(self.to_check(checked, &edited)).await?);
+        Ok(errors)
     }
 
     /// Checks a preference by itself, with pointers from it.
@@ -240,16 +280,22 @@ impl ConfigStore {
         &self,
         feature: &FeatureType,
         preference: &Map<String, Value>,
+        layer: Option<&Layer>,
     ) -> Result<(), FieldErrors> {
         let config = json!({feature.as_str(): preference});
-        let checked = self.check(FEATURE_PREFERENCES, config).await;
+        let checked = self.check(FEATURE_PREFERENCES, config, layer).await;
         checked
             .map(drop)
             .map_err(|errors| of_preference(errors, feature))
     }
 
     /// What these preferences say that their features do not offer, or that none of their jobs can run.
-    fn not_taken(&self, checked: &CheckedConfig, edited: &[&FeatureType]) -> Vec<FieldError> {
+    fn not_taken(
+        &self,
+        checked: &CheckedConfig,
+        edited: &[&FeatureType],
+        runs: impl Fn(&FeatureType, &Preference, &KnownFeature) -> Result<(), FieldErrors>,
+    ) -> Vec<FieldError> {
         let mut not_taken = Vec::new();
         for feature in edited {
             let preference = checked.value[feature.as_str()].as_object();
@@ -259,7 +305,8 @@ impl ConfigStore {
             let known = self.feature(feature);
             let usual = known.jobs.values().map(|job| &job.defaults);
             let checked = known.feature.check(&preference, usual);
-            if let Err(FieldErrors(errors)) = checked.and_then(|()| known.runs(&preference)) {
+            let checked = checked.and_then(|()| runs(feature, &preference, &known));
+            if let Err(FieldErrors(errors)) = checked {
                 not_taken.extend(errors.into_iter().map(|mut error| {
                     error.pointer = format!("/config_value/{feature}{}", error.pointer);
                     error

@@ -7,7 +7,7 @@ use punctual_domain::{MAX_DEPTH, MAX_PREFERENCE_BYTES};
 use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
-use super::{ConfigId, StoreError, StoredConfig, dialect::Dialect, instant, writing::Edit};
+use super::{ConfigId, StoreError, StoredConfig, dialect::Dialect, instant};
 
 /// A stored preference as it is given to everybody. One that an earlier version took although it is larger or deeper than
 /// what readers must take is empty: they find it to be not valid, and the others' are not affected.
@@ -65,21 +65,21 @@ impl ConfigRow {
         row.map_or(Ok(Self::default()), |row| Self::of(&row, 0))
     }
 
-    /// The rows of `edits`, in their order.
+    /// The rows of `ids`, in their order; none comes twice.
     pub(super) async fn read_many(
         connection: &mut AnyConnection,
         dialect: Dialect,
-        edits: &[Edit],
+        ids: &[&ConfigId],
     ) -> Result<Vec<Self>, StoreError> {
-        let ids: Vec<Value> = edits
+        let keys: Vec<Value> = ids
             .iter()
-            .map(|edit| json!([edit.id.tenant_id, edit.id.config_key]))
+            .map(|id| json!([id.tenant_id, id.config_key]))
             .collect();
         let rows = sqlx::query(dialect.rows(&dialect.configs(
             "SELECT tenant_id, config_key, config_value, version, updated_at, SCHEDULES FROM ROWS
              JOIN configs ON tenant_id = rows.value ->> 0 AND config_key = rows.value ->> 1",
         )))
-        .bind(Value::from(ids).to_string())
+        .bind(Value::from(keys).to_string())
         .fetch_all(connection)
         .await?;
         let mut found = HashMap::with_capacity(rows.len());
@@ -87,10 +87,10 @@ impl ConfigRow {
             let key: (String, String) = (row.try_get(0)?, row.try_get(1)?);
             found.insert(key, Self::of(row, 2)?);
         }
-        let of = |edit: &Edit| (edit.id.tenant_id.to_string(), edit.id.config_key.clone());
-        Ok(edits
+        let key = |id: &ConfigId| (id.tenant_id.to_string(), id.config_key.clone());
+        Ok(ids
             .iter()
-            .map(|edit| found.remove(&of(edit)).unwrap_or_default())
+            .map(|id| found.remove(&key(id)).unwrap_or_default())
             .collect())
     }
 

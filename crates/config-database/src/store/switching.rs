@@ -7,7 +7,10 @@ use punctual_domain::{FeatureType, TenantId};
 use serde_json::{Map, Value};
 
 use super::{ChangeError, ConfigId, ConfigStore, Expected, StoreError, configs::ATTEMPTS};
-use crate::validate::{CheckedConfig, check_limits, is_only_off};
+use crate::{
+    layers::Layer,
+    validate::{CheckedConfig, check_limits, is_only_off},
+};
 
 /// What a feature is switched to, and by what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,20 @@ pub(crate) enum Switch {
 }
 
 impl ConfigStore {
+    /// A tenant's preference for a feature: what the tenant has stored, over what the organization has.
+    pub(crate) async fn preference_in_effect(
+        &self,
+        tenant: &TenantId,
+        feature: &FeatureType,
+    ) -> Result<Option<Map<String, Value>>, StoreError> {
+        let own = self.preference(tenant, feature).await?;
+        let Some(layer) = self.layer_of(tenant).await? else {
+            return Ok(own);
+        };
+        let merged = layer.merge(feature.as_str(), own.as_ref());
+        Ok(merged.map(|(merged, _)| merged))
+    }
+
     /// The preference that a tenant has stored for a feature.
     pub(crate) async fn preference(
         &self,
@@ -52,10 +69,11 @@ impl ConfigStore {
         for _ in 0..ATTEMPTS {
             let seen = self.config(&id).await?;
             let stored = seen.as_ref().map(|seen| seen.config_value.clone());
+            let layer = self.layer_of(tenant).await?;
             let config = self
-                .switched(feature, switch, &stored.unwrap_or_default())
+                .switched(feature, switch, &stored.unwrap_or_default(), layer.as_ref())
                 .await?;
-            let expected = Expected::seen(seen.as_ref());
+            let expected = Expected::seen(seen.as_ref().map(|seen| seen.version));
             match self.change(&id, &expected, actor, Some(config)).await {
                 // What is noted is to be true of what is stored: both anew.
                 Err(ChangeError::Unexpected(_)) => {}
@@ -71,6 +89,7 @@ impl ConfigStore {
         feature: &FeatureType,
         switch: Switch,
         stored: &Map<String, Value>,
+        layer: Option<&Layer>,
     ) -> Result<CheckedConfig, ChangeError> {
         let before = stored.get(feature.as_str());
         let only_off = before.is_some_and(is_only_off);
@@ -92,7 +111,9 @@ impl ConfigStore {
         if counts_more && switch != Switch::Unsubscribe {
             check_limits(&value, stored)?;
         }
-        let problem = self.problem_of(feature, fields).await;
+        let merged = layer.and_then(|layer| layer.merge(feature.as_str(), Some(&fields)));
+        let merged = merged.map_or(fields, |(merged, _)| merged);
+        let problem = self.problem_of(feature, merged).await;
         Ok(CheckedConfig {
             features: features_of(&value),
             problems: problem
@@ -104,12 +125,9 @@ impl ConfigStore {
     }
 }
 
-fn features_of(value: &Map<String, Value>) -> Vec<(FeatureType, bool)> {
-    let feature = |(name, preference): (&String, &Value)| {
-        let is_off = preference.get("enabled") == Some(&Value::Bool(false));
-        Some((FeatureType::new(name).ok()?, !is_off))
-    };
-    value.iter().filter_map(feature).collect()
+fn features_of(value: &Map<String, Value>) -> Vec<FeatureType> {
+    let feature = |name: &String| FeatureType::new(name).ok();
+    value.keys().filter_map(feature).collect()
 }
 
 #[cfg(test)]
@@ -236,7 +254,7 @@ mod tests {
             let features = (0..count).map(|n| (format!("f{n}"), json!({"enabled": false})));
             Value::Object(features.collect())
         };
-        let check = async |count| store.check("feature_preferences", off(count)).await;
+        let check = async |count| store.check("feature_preferences", off(count), None).await;
         assert!(check(100).await.is_ok());
         let refused = check(101).await.unwrap_err().to_string();
         assert!(refused.contains("only switched off"), "{refused}");

@@ -1,0 +1,389 @@
+//! Organizations: what they have stored for their members, with its history, and who their members are. A change of an
+//! organization's preferences brings those of all members up to date in the same transaction; what a member gets is as if the
+//! member had stored it.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use punctual_domain::{FeatureType, OrganizationId, TenantId};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sqlx::{AnyConnection, Row};
+use utoipa::ToSchema;
+
+use super::{
+    ChangeError, ConfigId, ConfigStore, Expected, PastConfig, StoreError,
+    configs::{ATTEMPTS, PageBudget, past},
+    instant,
+    members::unreadable,
+    writing::{Placed, Wanted, Write},
+};
+use crate::{
+    layers::Layer,
+    validate::{CheckedConfig, FEATURE_PREFERENCES},
+};
+
+/// Versions that are kept, beside the one that is stored.
+const MAX_VERSIONS: i64 = 1_000;
+/// Characters of the kept versions together.
+const MAX_VERSION_CHARACTERS: i64 = 4 * 1024 * 1024;
+
+/// An organization's configuration as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct OrganizationConfig {
+    /// The organization.
+    pub(crate) organization_id: OrganizationId,
+    /// Always `feature_preferences`.
+    pub(crate) config_key: String,
+    /// Preferences by feature, as they were stored, with fields that this version does not know.
+    #[schema(value_type = Object)]
+    pub(crate) config_value: Map<String, Value>,
+    /// Grows with every change; never comes again, not even after a removal.
+    pub(crate) version: i64,
+    /// When it was changed.
+    pub(crate) updated_at: DateTime<Utc>,
+}
+
+/// An organization.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Organization {
+    /// The organization.
+    pub(crate) organization_id: OrganizationId,
+    /// Number of members.
+    pub(crate) members: i64,
+    /// The features of which it has preferences.
+    pub(crate) features: Vec<String>,
+    /// Members, by their ids.
+    pub(crate) member_ids: Vec<String>,
+    /// Pass it as `after` to get the next members; `null`: there are none.
+    pub(crate) next_after: Option<String>,
+}
+
+/// Row of the table `organization_configs`, also of one that was removed or never was.
+#[derive(Debug, Default)]
+struct LayerRow {
+    value: Option<Map<String, Value>>,
+    /// 0: it never was.
+    version: i64,
+    updated_at: DateTime<Utc>,
+}
+
+impl LayerRow {
+    async fn read(
+        connection: &mut AnyConnection,
+        organization: &OrganizationId,
+    ) -> Result<Self, StoreError> {
+        let row = sqlx::query(
+            "SELECT config_value, version, updated_at FROM organization_configs
+             WHERE organization_id = $1 AND config_key = $2",
+        )
+        .bind(organization.as_str())
+        .bind(FEATURE_PREFERENCES)
+        .fetch_optional(connection)
+        .await?;
+        let Some(row) = row else {
+            return Ok(Self::default());
+        };
+        let value: Option<&str> = row.try_get(0)?;
+        Ok(Self {
+            value: value
+                .map(serde_json::from_str)
+                .transpose()
+                .map_err(StoreError::new)?,
+            version: row.try_get(1)?,
+            updated_at: instant(row.try_get(2)?)?,
+        })
+    }
+
+    fn into_config(self, organization: &OrganizationId) -> Option<OrganizationConfig> {
+        Some(OrganizationConfig {
+            organization_id: organization.clone(),
+            config_key: FEATURE_PREFERENCES.to_owned(),
+            config_value: self.value?,
+            version: self.version,
+            updated_at: self.updated_at,
+        })
+    }
+
+    /// Writes it, and its version into the history.
+    async fn write(
+        &self,
+        connection: &mut AnyConnection,
+        organization: &OrganizationId,
+        actor: &str,
+    ) -> Result<(), StoreError> {
+        let value = self.value.clone();
+        let value = value.map(|value| Value::Object(value).to_string());
+        sqlx::query(
+            "INSERT INTO organization_configs (organization_id, config_key, config_value, version, updated_at)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (organization_id, config_key) DO UPDATE SET config_value = excluded.config_value,
+                 version = excluded.version, updated_at = excluded.updated_at",
+        )
+        .bind(organization.as_str())
+        .bind(FEATURE_PREFERENCES)
+        .bind(value.as_deref())
+        .bind(self.version)
+        .bind(self.updated_at.timestamp_micros())
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query(
+            "INSERT INTO organization_config_history
+                 (organization_id, config_key, config_value, version, changed_at, actor)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(organization.as_str())
+        .bind(FEATURE_PREFERENCES)
+        .bind(value.as_deref())
+        .bind(self.version)
+        .bind(self.updated_at.timestamp_micros())
+        .bind(actor)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query(
+            "DELETE FROM organization_config_history WHERE organization_id = $1 AND config_key = $2 AND version IN (
+                 SELECT version FROM (
+                     SELECT version, row_number() OVER newest_first AS place,
+                         sum(length(config_value)) OVER newest_first AS total
+                     FROM organization_config_history WHERE organization_id = $1 AND config_key = $2
+                     WINDOW newest_first AS (ORDER BY version DESC)) AS versions
+                 WHERE place > 1 AND (place > $3 OR total > $4))",
+        )
+        .bind(organization.as_str())
+        .bind(FEATURE_PREFERENCES)
+        .bind(MAX_VERSIONS)
+        .bind(MAX_VERSION_CHARACTERS)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Layer {
+    /// The preferences that an organization has stored, by feature.
+    pub(super) async fn read(
+        connection: &mut AnyConnection,
+        organization: &OrganizationId,
+    ) -> Result<Option<Map<String, Value>>, StoreError> {
+        Ok(LayerRow::read(connection, organization).await?.value)
+    }
+}
+
+impl ConfigStore {
+    /// The organization of a tenant, with its preferences; `None`: the tenant belongs to none.
+    pub(crate) async fn layer_of(&self, tenant: &TenantId) -> Result<Option<Layer>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let organization: Option<String> =
+            sqlx::query_scalar("SELECT organization_id FROM members WHERE tenant_id = $1")
+                .bind(tenant.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
+        let Some(organization) = organization else {
+            return Ok(None);
+        };
+        let organization = OrganizationId::new(organization).map_err(StoreError::new)?;
+        let preferences = Layer::read(&mut connection, &organization).await?;
+        Ok(Some(Layer {
+            organization,
+            preferences: preferences.unwrap_or_default(),
+        }))
+    }
+
+    /// The organization below a configuration: preferences alone have one.
+    pub(crate) async fn layer_below(&self, id: &ConfigId) -> Result<Option<Layer>, StoreError> {
+        if id.config_key == FEATURE_PREFERENCES {
+            self.layer_of(&id.tenant_id).await
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// An organization with a page of its members, those after `after`.
+    pub(crate) async fn organization(
+        &self,
+        organization: &OrganizationId,
+        after: &str,
+        limit: u32,
+    ) -> Result<Organization, StoreError> {
+        let mut snapshot = self.begin(self.dialect.begin_read()).await?;
+        let members: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM members WHERE organization_id = $1")
+                .bind(organization.as_str())
+                .fetch_one(&mut *snapshot)
+                .await?;
+        let mut member_ids: Vec<String> = sqlx::query_scalar(
+            "SELECT tenant_id FROM members WHERE organization_id = $1 AND tenant_id > $2
+             ORDER BY tenant_id LIMIT $3",
+        )
+        .bind(organization.as_str())
+        .bind(after)
+        .bind(i64::from(limit) + 1)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        let layer = Layer::read(&mut snapshot, organization).await?;
+        snapshot.rollback().await?;
+        let more = member_ids.len() > limit as usize;
+        member_ids.truncate(limit as usize);
+        Ok(Organization {
+            organization_id: organization.clone(),
+            members,
+            features: layer.map_or_else(Vec::new, |layer| layer.keys().cloned().collect()),
+            next_after: member_ids.last().filter(|_| more).cloned(),
+            member_ids,
+        })
+    }
+
+    pub(crate) async fn organization_config(
+        &self,
+        organization: &OrganizationId,
+    ) -> Result<Option<OrganizationConfig>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let row = LayerRow::read(&mut connection, organization).await?;
+        Ok(row.into_config(organization))
+    }
+
+    /// The versions of an organization's preferences before `before`, newest first, and whether there are more.
+    pub(crate) async fn organization_history(
+        &self,
+        organization: &OrganizationId,
+        before: i64,
+        limit: u32,
+    ) -> Result<(Vec<PastConfig>, bool), StoreError> {
+        let rows = sqlx::query(
+            "SELECT version, config_value, changed_at, actor FROM organization_config_history
+             WHERE organization_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4",
+        )
+        .bind(organization.as_str())
+        .bind(FEATURE_PREFERENCES)
+        .bind(before)
+        .bind(i64::from(limit) + 1)
+        .fetch_all(&self.pool)
+        .await?;
+        let (mut versions, mut room) = (Vec::new(), PageBudget::new(limit));
+        for row in &rows {
+            let value: Option<&str> = row.try_get(1)?;
+            if !room.takes(value.map_or(0, str::len)) {
+                return Ok((versions, true));
+            }
+            versions.push(past(row)?);
+        }
+        Ok((versions, false))
+    }
+
+    /// Stores an organization's preferences, or removes them, and brings those of all members up to date. Returns what is stored now,
+    /// and the newest change of the feed.
+    pub(crate) async fn change_organization(
+        &self,
+        organization: &OrganizationId,
+        expected: &Expected,
+        actor: &str,
+        config: Option<CheckedConfig>,
+    ) -> Result<(Option<OrganizationConfig>, i64), ChangeError> {
+        let mut write = Write::begin(self).await?;
+        let stored = LayerRow::read(write.connection(), organization).await?;
+        let current = stored.value.as_ref().map(|_| stored.version);
+        expected.check(current)?;
+        if config.is_none() && current.is_none() {
+            return Err(ChangeError::Missing);
+        }
+        let value = config.map(|config| config.value);
+        if value == stored.value {
+            let head = write.commit(self, actor).await?;
+            return Ok((stored.into_config(organization), head));
+        }
+        let changed = LayerRow {
+            value,
+            version: stored.version + 1,
+            updated_at: write.now(),
+        };
+        changed
+            .write(write.connection(), organization, actor)
+            .await?;
+        let layer = |row: &LayerRow| Layer {
+            organization: organization.clone(),
+            preferences: row.value.clone().unwrap_or_default(),
+        };
+        let (before, after) = (layer(&stored), layer(&changed));
+        // One after the other, so that no more is held at once than one feature has.
+        for feature in different(&before, &after) {
+            write.place_members(&after, &feature).await?;
+            write.flush(self).await?;
+        }
+        let head = write.commit_all(self, actor).await?;
+        Ok((changed.into_config(organization), head))
+    }
+
+    /// Changes an organization's preferences to what `make` makes of those that are stored, as [`edit`](Self::edit) does those of a
+    /// tenant.
+    pub(crate) async fn edit_organization(
+        &self,
+        organization: &OrganizationId,
+        actor: &str,
+        make: impl Fn(Map<String, Value>) -> Result<Value, ChangeError>,
+    ) -> Result<(Option<OrganizationConfig>, i64), ChangeError> {
+        for _ in 0..ATTEMPTS {
+            let seen = self.organization_config(organization).await?;
+            let version = seen.as_ref().map(|seen| seen.version);
+            let stored = seen.map_or_else(Map::new, |seen| seen.config_value);
+            let made = make(stored.clone())?;
+            let config = self.check_organization(made, &stored).await?;
+            let seen = Expected::seen(version);
+            let changed = self.change_organization(organization, &seen, actor, Some(config));
+            match changed.await {
+                Err(ChangeError::Unexpected(_)) => {}
+                changed => return changed,
+            }
+        }
+        Err(ChangeError::Busy)
+    }
+}
+
+/// The features of which two layers do not say the same.
+fn different(one: &Layer, other: &Layer) -> BTreeSet<FeatureType> {
+    let names = one.preferences.keys().chain(other.preferences.keys());
+    let differ = names.filter(|name| one.of(name) != other.of(name));
+    differ
+        .filter_map(|name| FeatureType::new(name).ok())
+        .collect()
+}
+
+impl Write {
+    /// Brings the preferences that all members have for a feature up to date with what their organization says of it.
+    async fn place_members(
+        &mut self,
+        layer: &Layer,
+        feature: &FeatureType,
+    ) -> Result<(), StoreError> {
+        let statement = self.dialect().preferences_of_members();
+        let rows = sqlx::query(statement)
+            .bind(layer.organization.as_str())
+            .bind(feature.as_str())
+            .fetch_all(self.connection())
+            .await?;
+        let times = (self.now(), self.now());
+        for row in &rows {
+            let tenant: &str = row.try_get(0)?;
+            let own: Option<&str> = row.try_get(1)?;
+            let own: Option<Value> = own
+                .map(serde_json::from_str)
+                .transpose()
+                .map_err(StoreError::new)?;
+            let preference: Option<&str> = row.try_get(2)?;
+            let before = preference
+                .map(|preference| Placed::read(preference, row.try_get(3)?, row.try_get(4)?))
+                .transpose()?;
+            let merged = layer.merge(feature.as_str(), own.as_ref().and_then(Value::as_object));
+            let (merged, membership) = merged.unzip();
+            let problem = merged.as_ref().and_then(unreadable);
+            let membership = membership.map(|membership| json!(membership));
+            let merged = merged.map(Value::Object);
+            let wanted = merged.as_ref().map(|preference| Wanted {
+                preference,
+                organization: membership.as_ref(),
+                problem: problem.as_deref(),
+            });
+            self.place(tenant, feature.as_str(), before.as_ref(), wanted, times);
+        }
+        Ok(())
+    }
+}
