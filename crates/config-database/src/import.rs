@@ -1,10 +1,13 @@
-//! Import of many configurations, one JSON object per line, and of features, which have `feature_type` in place of a tenant. Valid lines are kept, invalid ones are listed; a line is wrong
-//! for itself alone, whatever is wrong with it.
+//! Import of many configurations, one JSON object per line, of features, which have `feature_type` in place of a tenant, and of the
+//! preferences of organizations, which have `organization_id` there. Valid lines are kept, invalid ones are listed; a line is wrong for
+//! itself alone, whatever is wrong with it.
 
 use std::{collections::HashSet, path::Path};
 
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, FieldErrors, Fields, Invalid, TenantId, from_rrule, values};
+use punctual_domain::{
+    FeatureType, FieldErrors, Fields, Invalid, OrganizationId, TenantId, from_rrule, values,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
@@ -13,7 +16,10 @@ use utoipa::ToSchema;
 use crate::{
     json::read_as,
     layers::Layer,
-    store::{ConfigId, ConfigStore, Edit, SchemaError, StoreError, now, read_feature},
+    store::{
+        ChangeError, ConfigId, ConfigStore, Edit, Expected, SchemaError, StoreError, now,
+        read_feature,
+    },
     validate::{FEATURE_PREFERENCES, PROFILE},
 };
 
@@ -58,6 +64,13 @@ struct Line {
     config_key: Option<FeatureType>,
     config_value: Value,
     updated_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Deserialize)]
+struct OrganizationLine {
+    organization_id: OrganizationId,
+    config_key: Option<FeatureType>,
+    config_value: Value,
 }
 
 /// Since when a schedule counts that an import brings and that was not stored before.
@@ -151,7 +164,7 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         match self.read(&line).await {
-            Ok(None) => self.report.features += 1,
+            Ok(None) => {}
             Ok(Some(edit)) => {
                 // Of two lines about the same, the later one counts: it comes after the other is stored.
                 if self.waiting_ids.contains(&edit.id) {
@@ -180,7 +193,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The edit that a line asks for; `None`: the line was a feature, which is stored.
+    /// The edit that a line asks for; `None`: the line was a feature or an organization, which is stored.
     async fn read(&mut self, line: &[u8]) -> Result<Option<Edit>, LineError> {
         if line.len() > MAX_LINE_BYTES {
             return Err(LineError::Wrong(vec![format!(
@@ -190,6 +203,10 @@ impl<'a> Import<'a> {
         let document: Map<String, Value> = read_as(line).map_err(unreadable)?;
         if document.contains_key("feature_type") {
             self.store_feature(&document).await?;
+            return Ok(None);
+        }
+        if document.contains_key("organization_id") && !document.contains_key("tenant_id") {
+            self.store_organization(document).await?;
             return Ok(None);
         }
         let tenant = document.get("tenant_id").and_then(Value::as_str);
@@ -223,7 +240,7 @@ impl<'a> Import<'a> {
     }
 
     /// Stores a feature at once: the lines after it are checked against it.
-    async fn store_feature(&self, document: &Map<String, Value>) -> Result<(), LineError> {
+    async fn store_feature(&mut self, document: &Map<String, Value>) -> Result<(), LineError> {
         let mut fields = Fields::new(document, "");
         let name = fields.required("feature_type", "name the feature", |value| {
             FeatureType::new(values::text(value)?).map_err(Invalid::from)
@@ -234,7 +251,37 @@ impl<'a> Import<'a> {
         stored.await.map_err(|error| match error {
             SchemaError::Store(failure) => LineError::Store(failure),
             wrong @ SchemaError::Invalid(_) => LineError::Wrong(vec![wrong.to_string()]),
-        })
+        })?;
+        self.report.features += 1;
+        Ok(())
+    }
+
+    /// Stores an organization's preferences at once.
+    async fn store_organization(&mut self, document: Map<String, Value>) -> Result<(), LineError> {
+        let OrganizationLine {
+            organization_id: organization,
+            config_key,
+            mut config_value,
+        } = serde_json::from_value(Value::Object(document)).map_err(unreadable)?;
+        if config_key.is_some_and(|config_key| config_key.as_str() != FEATURE_PREFERENCES) {
+            let wrong = format!("an organization has the config_key {FEATURE_PREFERENCES} only");
+            return Err(LineError::Wrong(vec![wrong]));
+        }
+        read_rules(&mut config_value).map_err(listed)?;
+        let config = self.store.check_organization(config_value, &Map::new());
+        let config = config.await.map_err(listed)?;
+        let before = self.store.organization_config(&organization).await?;
+        let anything = Expected::default();
+        let stored =
+            self.store
+                .change_organization(&organization, &anything, self.actor, Some(config));
+        let (after, _) = stored.await.map_err(|error| match error {
+            ChangeError::Store(failure) => LineError::Store(failure),
+            other => LineError::Wrong(vec![other.to_string()]),
+        })?;
+        self.report.imported += 1;
+        self.report.unchanged += usize::from(after == before);
+        Ok(())
     }
 
     async fn parse(&self, document: Value, layer: Option<&Layer>) -> Result<Edit, Vec<String>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream::BoxStream};
 use punctual_domain::{FieldErrors, Invalid, LanguageTag, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -330,7 +330,7 @@ impl ConfigStore {
         limit: u32,
     ) -> Result<Vec<StoredConfig>, StoreError> {
         // An import takes no `schedule_since`, so an export has none.
-        let mut rows = sqlx::query(
+        let rows = sqlx::query(
             "SELECT config_value, version, updated_at, CAST(NULL AS TEXT), tenant_id, config_key FROM configs
              WHERE (tenant_id, config_key) > ($1, $2) AND config_value IS NOT NULL
              ORDER BY tenant_id, config_key LIMIT $3",
@@ -339,19 +339,25 @@ impl ConfigStore {
         .bind(after_key)
         .bind(i64::from(limit))
         .fetch(&self.pool);
-        let (mut configs, mut room) = (Vec::new(), PageBudget::new(limit));
-        while let Some(row) = rows.try_next().await? {
-            let (value, tenant): (&str, &str) = (row.try_get(0)?, row.try_get(4)?);
-            if !room.takes(value.len()) {
-                break;
-            }
-            let id = ConfigId {
-                tenant_id: TenantId::new(tenant).map_err(StoreError::new)?,
-                config_key: row.try_get(5)?,
-            };
-            configs.extend(ConfigRow::of(&row, 0)?.into_config(&id));
-        }
-        Ok(configs)
+        exported(rows, limit).await
+    }
+
+    /// The profiles of those who belong to an organization, in the order of the tenants, after one of them.
+    pub(crate) async fn export_profiles_of_members(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredConfig>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT config_value, version, updated_at, CAST(NULL AS TEXT), members.tenant_id, config_key FROM members
+             JOIN configs ON configs.tenant_id = members.tenant_id AND config_key = $2
+             WHERE members.tenant_id > $1 AND config_value IS NOT NULL ORDER BY members.tenant_id LIMIT $3",
+        )
+        .bind(after)
+        .bind(PROFILE)
+        .bind(i64::from(limit))
+        .fetch(&self.pool);
+        exported(rows, limit).await
     }
 
     /// The tenants whose id begins with `prefix`, after `after`, with whatever configurations they have.
@@ -379,6 +385,26 @@ impl ConfigStore {
         .fetch_all(&self.pool)
         .await?)
     }
+}
+
+/// A page of an export, of rows with the columns of [`ConfigRow::of`], the tenant and the key.
+async fn exported(
+    mut rows: BoxStream<'_, Result<AnyRow, sqlx::Error>>,
+    limit: u32,
+) -> Result<Vec<StoredConfig>, StoreError> {
+    let (mut configs, mut room) = (Vec::new(), PageBudget::new(limit));
+    while let Some(row) = rows.try_next().await? {
+        let (value, tenant): (&str, &str) = (row.try_get(0)?, row.try_get(4)?);
+        if !room.takes(value.len()) {
+            break;
+        }
+        let id = ConfigId {
+            tenant_id: TenantId::new(tenant).map_err(StoreError::new)?,
+            config_key: row.try_get(5)?,
+        };
+        configs.extend(ConfigRow::of(&row, 0)?.into_config(&id));
+    }
+    Ok(configs)
 }
 
 /// What a page still has room for: a number of entries, and their bytes. The first entry always finds room.

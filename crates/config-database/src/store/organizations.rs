@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use punctual_domain::{FeatureType, OrganizationId, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 use utoipa::ToSchema;
 
 use super::{
@@ -81,17 +81,19 @@ impl LayerRow {
         .bind(FEATURE_PREFERENCES)
         .fetch_optional(connection)
         .await?;
-        let Some(row) = row else {
-            return Ok(Self::default());
-        };
-        let value: Option<&str> = row.try_get(0)?;
+        row.map_or(Ok(Self::default()), |row| Self::of(&row, 0))
+    }
+
+    /// The value, version and time in three columns, from the column `first`.
+    fn of(row: &AnyRow, first: usize) -> Result<Self, StoreError> {
+        let value: Option<&str> = row.try_get(first)?;
         Ok(Self {
             value: value
                 .map(serde_json::from_str)
                 .transpose()
                 .map_err(StoreError::new)?,
-            version: row.try_get(1)?,
-            updated_at: instant(row.try_get(2)?)?,
+            version: row.try_get(first + 1)?,
+            updated_at: instant(row.try_get(first + 2)?)?,
         })
     }
 
@@ -240,6 +242,31 @@ impl ConfigStore {
         let mut connection = self.pool.acquire().await?;
         let row = LayerRow::read(&mut connection, organization).await?;
         Ok(row.into_config(organization))
+    }
+
+    /// The preferences of organizations, in the order of their ids, after one of them.
+    pub(crate) async fn export_organizations(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<OrganizationConfig>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT organization_id, config_value, version, updated_at FROM organization_configs
+             WHERE organization_id > $1 AND config_key = $2 AND config_value IS NOT NULL
+             ORDER BY organization_id LIMIT $3",
+        )
+        .bind(after)
+        .bind(FEATURE_PREFERENCES)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        let mut configs = Vec::new();
+        for row in &rows {
+            let organization = OrganizationId::new(row.try_get::<&str, _>(0)?);
+            let row = LayerRow::of(row, 1)?;
+            configs.extend(row.into_config(&organization.map_err(StoreError::new)?));
+        }
+        Ok(configs)
     }
 
     /// The versions of an organization's preferences before `before`, newest first, and whether there are more.

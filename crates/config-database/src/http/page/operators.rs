@@ -26,6 +26,7 @@ const TENANTS_PER_PAGE: u32 = 60;
 const MAX_GROUPS: u32 = 500;
 const INVALID_PER_PAGE: u32 = 100;
 const EXPORT_PAGE: u32 = 5_000;
+const ORGANIZATIONS_PAGE: u32 = 100;
 /// Bytes of the field `csrf` of a form with a file.
 const MAX_CSRF_BYTES: usize = 256;
 /// Features that are listed.
@@ -205,11 +206,41 @@ pub(super) async fn quarantine(
     })
 }
 
-/// All features and configurations, as lines that can be imported.
+/// All features, and all configurations of organizations and tenants, as lines that can be imported.
 pub(super) async fn export(State(app): State<App>, visitor: Visitor) -> Result<Response, Problem> {
     visitor.must_be_admin()?;
     // First, so that an import knows them when it comes to the preferences.
     let features = stream::once(ready(Ok(lines(&app.store.exported_features().await?))));
+    // And the organizations with their members: what a preference leaves out may be in its organization's.
+    let store = app.store.clone();
+    let organizations = stream::try_unfold(Some(String::new()), move |after| {
+        let store = store.clone();
+        async move {
+            let Some(after) = after else {
+                return Ok(None);
+            };
+            let page = store.export_organizations(&after, ORGANIZATIONS_PAGE);
+            let configs = page.await?;
+            let next = configs
+                .last()
+                .map(|config| config.organization_id.to_string());
+            Ok::<_, StoreError>(Some((lines(&configs), next)))
+        }
+    });
+    let store = app.store.clone();
+    let members = stream::try_unfold(Some(String::new()), move |after| {
+        let store = store.clone();
+        async move {
+            let Some(after) = after else {
+                return Ok(None);
+            };
+            let configs = store
+                .export_profiles_of_members(&after, EXPORT_PAGE)
+                .await?;
+            let next = configs.last().map(|config| config.tenant_id.to_string());
+            Ok::<_, StoreError>(Some((lines(&configs), next)))
+        }
+    });
     let pages = stream::try_unfold(Some((String::new(), String::new())), move |after| {
         let store = app.store.clone();
         async move {
@@ -223,6 +254,7 @@ pub(super) async fn export(State(app): State<App>, visitor: Visitor) -> Result<R
             Ok::<_, StoreError>(Some((lines(&configs), next)))
         }
     });
+    let first = features.chain(organizations).chain(members);
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (
@@ -230,7 +262,7 @@ pub(super) async fn export(State(app): State<App>, visitor: Visitor) -> Result<R
             "attachment; filename=\"preferences.ndjson\"",
         ),
     ];
-    Ok((headers, Body::from_stream(features.chain(pages))).into_response())
+    Ok((headers, Body::from_stream(first.chain(pages))).into_response())
 }
 
 fn lines(entries: &[impl Serialize]) -> String {
