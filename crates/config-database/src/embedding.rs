@@ -19,7 +19,7 @@ const MAX_LOGO_BYTES: usize = 256 * 1024;
 /// Where the logo is served.
 pub(crate) const LOGO_PATH: &str = "/assets/logo";
 /// First parts of the paths that the service has itself. A path that a proxy serves it below is distinct from them.
-const OWN_PATHS: [&str; 12] = [
+const OWN_PATHS: [&str; 13] = [
     "api",
     "assets",
     "embed.js",
@@ -27,6 +27,7 @@ const OWN_PATHS: [&str; 12] = [
     "open",
     "openapi.json",
     "operators",
+    "organizations",
     "sign-in",
     "sign-out",
     "tenants",

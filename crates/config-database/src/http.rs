@@ -14,6 +14,7 @@ mod import;
 mod keys;
 mod limits;
 mod links;
+mod organizations;
 mod page;
 mod preferences;
 mod preview;
@@ -111,6 +112,13 @@ fn calls() -> OpenApiRouter<App> {
         ))
         .routes(routes!(configs::history))
         .routes(routes!(configs::restore))
+        .routes(routes!(organizations::organization))
+        .routes(routes!(
+            organizations::read,
+            organizations::store,
+            organizations::remove
+        ))
+        .routes(routes!(organizations::history))
         .routes(routes!(preferences::groups))
         .routes(routes!(preferences::changes))
         .routes(routes!(preferences::feature_types))
@@ -119,6 +127,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(schemas::read, schemas::store, schemas::remove))
         .routes(routes!(preview::preview))
         .routes(routes!(links::create))
+        .routes(routes!(links::create_for_organization))
         .routes(routes!(links::create_unsubscribe))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))

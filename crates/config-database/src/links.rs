@@ -2,9 +2,9 @@
 //! those of [`punctual_links`].
 
 use chrono::{DateTime, Utc};
-use punctual_domain::TenantId;
+use punctual_domain::OrganizationId;
 pub(crate) use punctual_links::{
-    Claims, Features, LinkClaims, LinkKeys, SessionClaims, TokenError, UnsubscribeClaims,
+    Claims, Features, LinkClaims, LinkKeys, SessionClaims, Subject, TokenError, UnsubscribeClaims,
 };
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
@@ -21,6 +21,13 @@ pub(crate) enum SignError {
     Token(#[from] punctual_links::SignError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A link, to whichever pages it leads.
+#[derive(Debug)]
+pub(crate) enum AnyLink {
+    OfTenant(LinkClaims),
+    OfOrganization(LinkClaims<OrganizationId>),
 }
 
 /// Signs tokens and checks them.
@@ -65,14 +72,31 @@ impl Links {
         Ok(self.keys().await?.verify(token, now()))
     }
 
-    /// Notes that a link which opens once has been opened; `false`: it was before.
+    /// The claims of a link, be it to the pages of a tenant or of an organization.
+    pub(crate) async fn verify_link(
+        &self,
+        token: &str,
+    ) -> Result<Result<AnyLink, TokenError>, StoreError> {
+        let refused = match self.verify(token).await? {
+            Ok(link) => return Ok(Ok(AnyLink::OfTenant(link))),
+            Err(TokenError::Expired) => return Ok(Err(TokenError::Expired)),
+            Err(refused @ TokenError::Invalid(_)) => refused,
+        };
+        Ok(match self.verify(token).await? {
+            Ok(link) => Ok(AnyLink::OfOrganization(link)),
+            Err(TokenError::Expired) => Err(TokenError::Expired),
+            Err(TokenError::Invalid(_)) => Err(refused),
+        })
+    }
+
+    /// Notes that a link to the pages of `subject` which opens once has been opened; `false`: it was before.
     pub(crate) async fn use_up(
         &self,
-        tenant: &TenantId,
+        subject: &str,
         id: &str,
         expires_at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        let link = blake3::hash(format!("{tenant}\n{id}").as_bytes());
+        let link = blake3::hash(format!("{subject}\n{id}").as_bytes());
         self.store.use_link(&link, expires_at).await
     }
 }

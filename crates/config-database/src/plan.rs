@@ -1,14 +1,16 @@
 //! What a preference comes to: whether it runs, when, and what keeps it from running. The pages, the call that previews one and
 //! the quarantine all ask here, and [`JobDefaults`] answers as it does in an agent.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    ClockChange, FieldErrors, JobDefaults, JobId, MergedPreference, Origin, Preference, Slot,
-    TenantId,
+    ClockChange, FeatureType, FieldErrors, JobDefaults, JobId, Membership, MergedPreference,
+    Origin, Preference, Slot, TenantId,
 };
 use serde_json::{Map, Value};
 
-use crate::store::KnownFeature;
+use crate::{layers::Layer, store::KnownFeature};
 
 /// What a preference comes to with each of its feature's jobs.
 #[derive(Debug)]
@@ -40,18 +42,42 @@ pub(crate) struct Run {
 }
 
 impl Plan {
+    /// What a tenant's own preference comes to for a feature of which this is known, over what the `layer` of the tenant's
+    /// organization says of it. `None`: neither says anything.
+    pub(crate) fn of_member(
+        feature: &FeatureType,
+        own: Option<&Map<String, Value>>,
+        layer: Option<&Layer>,
+        known: &KnownFeature,
+    ) -> Option<Self> {
+        let Some(layer) = layer else {
+            return own.map(|own| Self::of(own, known));
+        };
+        let (preference, membership) = layer.merge(feature.as_str(), own)?;
+        Some(Self::made(&preference, Some(Arc::new(membership)), known))
+    }
+
     /// What `preference` comes to for a feature of which this is known.
     pub(crate) fn of(preference: &Map<String, Value>, known: &KnownFeature) -> Self {
+        Self::made(preference, None, known)
+    }
+
+    fn made(
+        preference: &Map<String, Value>,
+        organization: Option<Arc<Membership>>,
+        known: &KnownFeature,
+    ) -> Self {
         let stored = match Preference::parse(preference) {
             Ok(stored) => stored,
             Err(errors) => return Self::Unreadable(errors),
         };
         if known.jobs.is_empty() {
-            return Self::without_jobs(stored);
+            return Self::without_jobs(stored, organization);
         }
         let mut plans: Vec<JobPlan> = Vec::new();
         for (job_id, job) in &known.jobs {
             let merged = job.effective(&stored);
+            let merged = merged.map(|merged| merged.of_organization(organization.clone()));
             let same = |plan: &&mut JobPlan| {
                 plan.merged == merged && plan.job.spread_minutes == job.spread_minutes
             };
@@ -69,11 +95,12 @@ impl Plan {
     }
 
     /// Whichever job it is, it decides nothing where the preference leaves nothing open.
-    fn without_jobs(stored: Preference) -> Self {
+    fn without_jobs(stored: Preference, organization: Option<Arc<Membership>>) -> Self {
         let job = JobDefaults::default();
+        let merged = job.effective(&stored);
         let plan = JobPlan {
             jobs: Vec::new(),
-            merged: job.effective(&stored),
+            merged: merged.map(|merged| merged.of_organization(organization)),
             job,
             stored,
         };

@@ -1,7 +1,7 @@
 //! What tokens say, by purpose.
 
 use chrono::TimeDelta;
-use punctual_domain::{FeatureType, LanguageTag, TenantId};
+use punctual_domain::{FeatureType, LanguageTag, OrganizationId, TenantId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Number of features that a link may name at most.
@@ -17,6 +17,24 @@ pub trait Claims: Serialize + DeserializeOwned + Clone {
 
     /// The claims `exp` and `nbf`, in seconds since 1970.
     fn times(&self) -> (i64, Option<i64>);
+}
+
+/// Whose preferences a link opens. Each kind has audiences of its own, so that a link to one never opens the other.
+pub trait Subject: Serialize + DeserializeOwned + Clone {
+    /// The claim `aud` of its links.
+    const LINK: &'static str;
+    /// The claim `aud` of its sessions.
+    const SESSION: &'static str;
+}
+
+impl Subject for TenantId {
+    const LINK: &'static str = "punctual-preferences";
+    const SESSION: &'static str = "punctual-session";
+}
+
+impl Subject for OrganizationId {
+    const LINK: &'static str = "punctual-organization-preferences";
+    const SESSION: &'static str = "punctual-organization-session";
 }
 
 /// The features that a link gives access to. In a token, they are a list, or absent for all.
@@ -112,14 +130,14 @@ impl TryFrom<String> for TokenId {
     }
 }
 
-/// Of a link that opens the pages, made by the service or by a product.
+/// Of a link that opens the pages of a tenant or an organization, made by the service or by a product.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LinkClaims {
+pub struct LinkClaims<S = TenantId> {
     /// The purpose: [`Claims::AUDIENCE`].
     pub aud: String,
-    /// The tenant.
-    pub sub: TenantId,
+    /// The tenant, or the organization.
+    pub sub: S,
     /// The features that it gives access to.
     #[serde(default, skip_serializing_if = "Features::is_all")]
     pub features: Features,
@@ -145,8 +163,8 @@ pub struct LinkClaims {
     pub iss: Option<String>,
 }
 
-impl Claims for LinkClaims {
-    const AUDIENCE: &'static str = "punctual-preferences";
+impl<S: Subject> Claims for LinkClaims<S> {
+    const AUDIENCE: &'static str = S::LINK;
     const MAX_LIFETIME: TimeDelta = TimeDelta::days(1);
 
     fn times(&self) -> (i64, Option<i64>) {
@@ -154,13 +172,13 @@ impl Claims for LinkClaims {
     }
 }
 
-impl LinkClaims {
+impl<S: Subject> LinkClaims<S> {
     /// Of a link that the service makes, which ends `exp` seconds after 1970.
     #[must_use]
-    pub fn new(tenant: TenantId, features: Features, exp: i64) -> Self {
+    pub fn new(subject: S, features: Features, exp: i64) -> Self {
         Self {
             aud: Self::AUDIENCE.to_owned(),
-            sub: tenant,
+            sub: subject,
             features,
             locale: None,
             exp,
@@ -176,11 +194,11 @@ impl LinkClaims {
 /// Of the cookie of a visitor whom a link has let in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SessionClaims {
+pub struct SessionClaims<S = TenantId> {
     /// The purpose: [`Claims::AUDIENCE`].
     pub aud: String,
-    /// The tenant.
-    pub sub: TenantId,
+    /// The tenant, or the organization.
+    pub sub: S,
     /// The features that it gives access to.
     #[serde(default, skip_serializing_if = "Features::is_all")]
     pub features: Features,
@@ -193,19 +211,19 @@ pub struct SessionClaims {
     pub jti: TokenId,
 }
 
-impl Claims for SessionClaims {
-    const AUDIENCE: &'static str = "punctual-session";
-    const MAX_LIFETIME: TimeDelta = LinkClaims::MAX_LIFETIME;
+impl<S: Subject> Claims for SessionClaims<S> {
+    const AUDIENCE: &'static str = S::SESSION;
+    const MAX_LIFETIME: TimeDelta = LinkClaims::<S>::MAX_LIFETIME;
 
     fn times(&self) -> (i64, Option<i64>) {
         (self.exp, None)
     }
 }
 
-impl SessionClaims {
+impl<S: Subject> SessionClaims<S> {
     /// Of a session that a link opens. It ends with the link.
     #[must_use]
-    pub fn of(link: LinkClaims) -> Self {
+    pub fn of(link: LinkClaims<S>) -> Self {
         Self {
             aud: Self::AUDIENCE.to_owned(),
             sub: link.sub,

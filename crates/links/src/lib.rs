@@ -14,7 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use self::keys::LinkKey;
 pub use self::{
     claims::{
-        Claims, Features, LinkClaims, MAX_FEATURES, SessionClaims, TokenId, UnsubscribeClaims,
+        Claims, Features, LinkClaims, MAX_FEATURES, SessionClaims, Subject, TokenId,
+        UnsubscribeClaims,
     },
     keys::LinkKeys,
 };

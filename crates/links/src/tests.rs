@@ -1,5 +1,5 @@
 use jsonwebtoken::jwk;
-use punctual_domain::{FeatureType, TenantId};
+use punctual_domain::{FeatureType, OrganizationId, TenantId};
 use serde_json::{Value, json};
 
 use super::{claims::MAX_FEATURES, *};
@@ -233,6 +233,32 @@ fn each_purpose_has_tokens_of_its_own() {
             unsubscribes
         );
     }
+}
+
+#[test]
+fn a_link_to_an_organization_opens_no_tenant_of_the_same_name() {
+    let keys = keys(&format!("k:{SECRET}"));
+    let acme = OrganizationId::new("ann").unwrap();
+    let link = LinkClaims::new(acme, Features::All, 1_900);
+    let session = keys.sign(&SessionClaims::of(link.clone())).unwrap();
+    let link = keys.sign(&link).unwrap();
+    let (link, session) = (link.expose_secret(), session.expose_secret());
+    let refused =
+        |error: TokenError| error == TokenError::Invalid("its `aud` is of another purpose");
+    let now = at(1_000);
+    assert!(keys.verify::<LinkClaims<OrganizationId>>(link, now).is_ok());
+    assert!(
+        keys.verify::<SessionClaims<OrganizationId>>(session, now)
+            .is_ok()
+    );
+    assert!(refused(keys.verify::<LinkClaims>(link, now).unwrap_err()));
+    assert!(refused(
+        keys.verify::<SessionClaims>(session, now).unwrap_err()
+    ));
+    let of_tenant = LinkClaims::new(TenantId::new("ann").unwrap(), Features::All, 1_900);
+    let of_tenant = keys.sign(&of_tenant).unwrap();
+    let other = keys.verify::<LinkClaims<OrganizationId>>(of_tenant.expose_secret(), now);
+    assert!(refused(other.unwrap_err()));
 }
 
 fn base64url(bytes: &[u8]) -> String {

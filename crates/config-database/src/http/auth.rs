@@ -1,12 +1,14 @@
 //! Who may call. Everything under `/api/v1` goes through here, also what does not exist.
 
+use std::fmt;
+
 use axum::{
     extract::{MatchedPath, RawPathParams, Request, State},
     http::{Extensions, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
-use punctual_domain::{LanguageTag, TenantId};
+use punctual_domain::{LanguageTag, OrganizationId, TenantId};
 use punctual_web::{
     Attempt, Peer, Problem,
     key::{bearer, hash},
@@ -16,7 +18,7 @@ use secrecy::SecretString;
 use super::App;
 use crate::{
     keys::Scope,
-    links::{Features, LinkClaims, TokenError},
+    links::{AnyLink, Features, LinkClaims, Subject, TokenError},
     validate::FEATURE_PREFERENCES,
 };
 
@@ -25,15 +27,46 @@ pub(super) const LINK: &str = " (link)";
 /// What it keeps where the link was one of an e-mail that unsubscribes.
 pub(super) const UNSUBSCRIBE_LINK: &str = " (unsubscribe link)";
 
+/// Whose preferences a caller may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those of all tenants and organizations.
+    All,
+    Tenant(TenantId),
+    /// Those that the organization has for its members, and none of a member's.
+    Organization(OrganizationId),
+}
+
+impl From<TenantId> for Reach {
+    fn from(tenant: TenantId) -> Self {
+        Self::Tenant(tenant)
+    }
+}
+
+impl From<OrganizationId> for Reach {
+    fn from(organization: OrganizationId) -> Self {
+        Self::Organization(organization)
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all tenants"),
+            Self::Tenant(tenant) => tenant.fmt(f),
+            Self::Organization(organization) => organization.fmt(f),
+        }
+    }
+}
+
 /// Who calls, and what they may do.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Name of the key or of the signed-in user, which the history shows.
     pub(super) name: String,
     pub(super) scope: Scope,
-    /// The only tenant the caller may see; `None`: all.
-    pub(super) tenant_id: Option<TenantId>,
-    /// Whom a link has let in, and to which features of the tenant; `None`: no link.
+    pub(super) reach: Reach,
+    /// Whom a link has let in, and to which features; `None`: no link.
     pub(super) link: Option<Features>,
     /// The language that the link names.
     pub(super) locale: Option<LanguageTag>,
@@ -46,25 +79,35 @@ impl Caller {
         Self {
             name: tenant_id.to_string(),
             scope: Scope::Write,
-            tenant_id: Some(tenant_id),
+            reach: Reach::Tenant(tenant_id),
             link: None,
             locale: None,
         }
     }
 
-    /// A tenant whom a link has let in. The history shows the tenant, and that it was a link.
-    pub(super) fn by_link(
-        tenant_id: TenantId,
-        features: Features,
-        locale: Option<LanguageTag>,
-    ) -> Self {
+    /// A tenant, or somebody of an organization, whom a link has let in. The history shows the tenant or the organization, and that
+    /// it was a link.
+    pub(super) fn by_link(reach: Reach, features: Features, locale: Option<LanguageTag>) -> Self {
         Self {
-            name: format!("{tenant_id}{LINK}"),
+            name: format!("{reach}{LINK}"),
             scope: Scope::Write,
-            tenant_id: Some(tenant_id),
+            reach,
             link: Some(features),
             locale,
         }
+    }
+
+    /// The only tenant the caller may see.
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        match &self.reach {
+            Reach::Tenant(tenant) => Some(tenant),
+            Reach::All | Reach::Organization(_) => None,
+        }
+    }
+
+    /// Whether the caller may see what all tenants have stored.
+    pub(super) fn reaches_all(&self) -> bool {
+        self.reach == Reach::All
     }
 
     /// Whether a link is all that the caller has, and not to this feature.
@@ -80,7 +123,7 @@ impl Caller {
         Self {
             name: name.into(),
             scope: Scope::Admin,
-            tenant_id: None,
+            reach: Reach::All,
             link: None,
             locale: None,
         }
@@ -109,25 +152,23 @@ impl App {
         Ok(found.map(|found| Caller {
             name: found.name,
             scope: found.scope,
-            tenant_id: found.tenant_id,
+            reach: found.tenant_id.map_or(Reach::All, Reach::Tenant),
             link: None,
             locale: None,
         }))
     }
 
-    /// The tenant of a link that is sent as a bearer token; `None`: it is not a link, or is one that opens once, which is for the
+    /// Whom a link that is sent as a bearer token lets in; `None`: it is not a link, or is one that opens once, which is for the
     /// pages.
     async fn caller_by_link(&self, token: &str) -> Result<Option<Caller>, Problem> {
-        match self.links.verify::<LinkClaims>(token).await? {
-            Ok(claims) if !claims.once => {
-                let caller = Caller::by_link(claims.sub, claims.features, claims.locale);
-                Ok(Some(caller))
-            }
+        match self.links.verify_link(token).await? {
+            Ok(AnyLink::OfTenant(claims)) => Ok(caller_of(claims)),
+            Ok(AnyLink::OfOrganization(claims)) => Ok(caller_of(claims)),
             Err(TokenError::Expired) => {
                 let detail = "the link has expired; send the token of a new one";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
             }
-            Ok(_) | Err(TokenError::Invalid(_)) => Ok(None),
+            Err(TokenError::Invalid(_)) => Ok(None),
         }
     }
 
@@ -163,6 +204,11 @@ impl App {
     }
 }
 
+/// Whom a link lets in that opens more than once.
+fn caller_of<S: Subject + Into<Reach>>(link: LinkClaims<S>) -> Option<Caller> {
+    (!link.once).then(|| Caller::by_link(link.sub.into(), link.features, link.locale))
+}
+
 pub(super) async fn require_key(
     State(app): State<App>,
     peer: Peer,
@@ -183,9 +229,14 @@ pub(super) async fn require_key(
         return Err(Problem::unauthorized());
     };
     app.limits.known(&caller)?;
-    if let Some(own) = &caller.tenant_id {
-        let about = parameters.iter().find(|(name, _)| *name == "tenant_id");
-        if about.is_none_or(|(_, tenant)| tenant != own.as_str()) {
+    let own = match &caller.reach {
+        Reach::All => None,
+        Reach::Tenant(tenant) => Some(("tenant_id", tenant.as_str())),
+        Reach::Organization(organization) => Some(("organization_id", organization.as_str())),
+    };
+    if let Some((kind, own)) = own {
+        let about = parameters.iter().find(|(name, _)| *name == kind);
+        if about.is_none_or(|(_, about)| about != own) {
             return Err(Problem::forbidden(format!(
                 "this key is for the configurations of {own} only"
             )));
@@ -208,8 +259,8 @@ pub(super) async fn require_key(
 /// The route by which agents publish their jobs.
 const PUBLISHED_JOBS: &str = "/feature-types/{feature_type}/jobs";
 
-/// Refuses what a link is not for: it reads and changes the tenant's preferences for its features, and nothing else. A call
-/// that is not named here is refused.
+/// Refuses what a link is not for: it reads and changes preferences of its tenant or organization for its features, and nothing
+/// else. A call that is not named here is refused.
 fn may_by_link(
     request: &Request,
     parameters: &RawPathParams,
@@ -221,9 +272,10 @@ fn may_by_link(
     };
     let own = named("config_key") == FEATURE_PREFERENCES;
     let allowed = match (request.method(), route_of(request)) {
-        (&Method::GET | &Method::HEAD | &Method::PATCH, CONFIG) => own,
+        (&Method::GET | &Method::HEAD | &Method::PATCH, CONFIG)
+        | (&Method::GET | &Method::HEAD, ORGANIZATION_CONFIG) => own,
         // What the call replaces has all features.
-        (&Method::PUT, CONFIG) => own && *features == Features::All,
+        (&Method::PUT, CONFIG | ORGANIZATION_CONFIG) => own && *features == Features::All,
         (&Method::POST, PREVIEW) => features.contain(named("feature_type")),
         _ => false,
     };
@@ -240,6 +292,9 @@ const PREVIEW: &str = "/tenants/{tenant_id}/features/{feature_type}/preview";
 
 /// The route of a tenant's configuration.
 const CONFIG: &str = "/tenants/{tenant_id}/configs/{config_key}";
+
+/// The route of an organization's configuration.
+const ORGANIZATION_CONFIG: &str = "/organizations/{organization_id}/configs/{config_key}";
 
 /// The route of a call below `/api/v1`.
 fn route_of(request: &Request) -> &str {

@@ -20,6 +20,7 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
         // A weak tag says that two versions will do for each other, which is not enough to overwrite one.
         one_of: versions(headers, &header::IF_MATCH, |tag| !tag.weak)?,
         none_of: versions(headers, &header::IF_NONE_MATCH, |_| true)?,
+        same_organization: false,
     })
 }
 

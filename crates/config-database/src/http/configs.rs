@@ -20,15 +20,16 @@ use super::{
     conditions::{etag, expected},
     problem::{self, AnyProblem, JsonBody},
 };
-use crate::store::{ChangeError, ConfigId, PastConfig, StoredConfig};
+use crate::store::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig};
 
 pub(super) type Address = Path<(String, String)>;
 
 /// Body of a call that stores or patches a configuration.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct ConfigBody {
-    /// For `feature_preferences`: preferences by feature. For `profile`: `locale` is the language of the tenant's pages. Fields that
-    /// this version does not know are kept.
+    /// For `feature_preferences`: preferences by feature. For `profile`: `locale` is the language of the tenant's pages, and
+    /// `organization_id` the organization that the tenant belongs to, which a key for one tenant cannot change. Fields that this
+    /// version does not know are kept.
     #[schema(value_type = Object)]
     #[allow(
         dead_code,
@@ -44,6 +45,17 @@ pub(super) struct History {
     versions: Vec<PastConfig>,
     /// Pass it as `before` to get older versions; `null`: there are none.
     next_before: Option<i64>,
+}
+
+impl History {
+    /// A page of them, with whether there are more.
+    pub(super) fn of(versions: Vec<PastConfig>, more: bool) -> Self {
+        let next_before = versions.last().map(|last| last.version).filter(|_| more);
+        Self {
+            versions,
+            next_before,
+        }
+    }
 }
 
 /// A tenant's configuration.
@@ -88,10 +100,11 @@ pub(super) async fn store(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
-    let expected = expected(&headers)?;
+    let expected = expected_by(&caller, &headers)?;
+    let layer = app.store.layer_below(&id).await?;
     let config = app
         .store
-        .check(&id.config_key, config_value(&body)?)
+        .check(&id.config_key, config_value(&body)?, layer.as_ref())
         .await?;
     let (changed, _) = app
         .store
@@ -130,7 +143,7 @@ pub(super) async fn patch(
     };
     let (changed, _) = app
         .store
-        .edit(&id, &expected(&headers)?, &caller.name, patched)
+        .edit(&id, &expected_by(&caller, &headers)?, &caller.name, patched)
         .await?;
     Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
 }
@@ -148,8 +161,9 @@ pub(super) async fn remove(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
+    let expected = expected_by(&caller, &headers)?;
     app.store
-        .change(&parse(address)?, &expected(&headers)?, &caller.name, None)
+        .change(&parse(address)?, &expected, &caller.name, None)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -165,6 +179,16 @@ pub(super) struct HistoryQuery {
     limit: Option<u32>,
 }
 
+impl HistoryQuery {
+    pub(super) fn before(&self) -> i64 {
+        self.before.unwrap_or(i64::MAX)
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.unwrap_or(50).clamp(1, 1_000)
+    }
+}
+
 /// Versions of a configuration, with the author and time of each change.
 #[utoipa::path(get, operation_id = "config_history", path = "/tenants/{tenant_id}/configs/{config_key}/history", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), HistoryQuery), responses(
     (status = 200, body = History, description = "The versions"),
@@ -175,17 +199,12 @@ pub(super) async fn history(
     address: Address,
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<History>, Problem> {
-    let Query(HistoryQuery { before, limit }) = query?;
-    let limit = limit.unwrap_or(50).clamp(1, 1_000);
+    let Query(query) = query?;
     let (versions, more) = app
         .store
-        .history(&parse(address)?, before.unwrap_or(i64::MAX), limit)
+        .history(&parse(address)?, query.before(), query.limit())
         .await?;
-    let next_before = versions.last().map(|last| last.version).filter(|_| more);
-    Ok(Json(History {
-        versions,
-        next_before,
-    }))
+    Ok(Json(History::of(versions, more)))
 }
 
 /// Body of a call that restores a configuration.
@@ -210,7 +229,7 @@ pub(super) async fn restore(
     JsonBody(Restore { version }): JsonBody<Restore>,
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
-    let expected = expected(&headers)?;
+    let expected = expected_by(&caller, &headers)?;
     let past = app.store.past(&id, version).await?;
     let value = past.flatten().ok_or_else(|| {
         Problem::new(
@@ -221,15 +240,24 @@ pub(super) async fn restore(
             ),
         )
     })?;
+    let layer = app.store.layer_below(&id).await?;
     let config = app
         .store
-        .check(&id.config_key, Value::Object(value))
+        .check(&id.config_key, Value::Object(value), layer.as_ref())
         .await?;
     let (changed, _) = app
         .store
         .change(&id, &expected, &caller.name, Some(config))
         .await?;
     Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
+}
+
+/// The conditions of a write. Who is let in to one tenant alone leaves the tenant's organization as it is.
+fn expected_by(caller: &Caller, headers: &HeaderMap) -> Result<Expected, Problem> {
+    Ok(Expected {
+        same_organization: !caller.reaches_all(),
+        ..expected(headers)?
+    })
 }
 
 /// Refuses a patch of features that the caller's link is not for.
@@ -264,7 +292,7 @@ fn stored(mut config: StoredConfig, caller: &Caller) -> Response {
 }
 
 /// The `config_value` of a body.
-fn config_value(body: &[u8]) -> Result<Value, Problem> {
+pub(super) fn config_value(body: &[u8]) -> Result<Value, Problem> {
     let mut body: Value = problem::json_of(body)?;
     let value = body
         .as_object_mut()

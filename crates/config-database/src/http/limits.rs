@@ -14,7 +14,7 @@ use super::auth::Caller;
 
 /// Calls a second of a key that serves all tenants: an agent that asks for one after the other.
 const SERVICE_RATE: (u32, u32) = (5_000, 10_000);
-/// Of a key for one tenant: a person with a page.
+/// Of a key for one tenant, or a link: a person with a page.
 const TENANT_RATE: (u32, u32) = (10, 100);
 /// How often to forget who has not called for a while.
 const TIDY_AFTER: Duration = Duration::from_mins(1);
@@ -38,9 +38,10 @@ impl Default for Limits {
 impl Limits {
     pub(super) fn known(&self, caller: &Caller) -> Result<(), Problem> {
         self.clean_up();
-        let limiter = match caller.tenant_id {
-            Some(_) => &self.tenants,
-            None => &self.services,
+        let limiter = if caller.reaches_all() {
+            &self.services
+        } else {
+            &self.tenants
         };
         check(limiter, &caller.name)
     }

@@ -1,4 +1,4 @@
-//! Links that let a product's users in: made over HTTP by who may change the tenant's preferences.
+//! Links that let a product's users in: made over HTTP by who may change the preferences of the tenant, or of the organization.
 //!
 //! The scope is `write`: a link gives away what its maker has, for a time, and no more. A key for one tenant makes links for
 //! that tenant only; a link makes none.
@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_domain::{FeatureType, LanguageTag, TenantId};
+use punctual_domain::{FeatureType, LanguageTag, OrganizationId, TenantId};
 use punctual_links::{ONE_CLICK, unsubscribe_url};
 use punctual_web::{Problem, page::root_of, session::behind_tls};
 use secrecy::ExposeSecret;
@@ -24,7 +24,7 @@ use super::{
     problem::{self, AnyProblem, JsonBody},
 };
 use crate::{
-    links::{Claims, Features, LinkClaims, SignError, UnsubscribeClaims},
+    links::{Claims, Features, LinkClaims, SignError, Subject, UnsubscribeClaims},
     store::{StoreError, now},
 };
 
@@ -52,7 +52,7 @@ pub(super) struct LinkRequest {
     once: bool,
 }
 
-/// A link to a tenant's pages. It cannot be shown again.
+/// A link to the pages of a tenant or an organization. It cannot be shown again.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Link {
     /// Address that opens the pages; it is a secret of its user.
@@ -144,14 +144,39 @@ pub(super) async fn create(
     BaseUrl(base): BaseUrl,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let tenant = TenantId::new(&tenant)?;
+    made(&app, &base, TenantId::new(&tenant)?, &body).await
+}
+
+/// Makes a link that opens the page of an organization's preferences, for a short time. It opens no pages of the members.
+///
+/// The same link can be made without this call: its token is a JSON Web Token that a product signs with a shared key.
+#[utoipa::path(post, operation_id = "create_organization_link", path = "/organizations/{organization_id}/links", params(("organization_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$")), request_body = Option<LinkRequest>, responses(
+    (status = 201, body = Link, description = "The link"),
+    AnyProblem,
+))]
+pub(super) async fn create_for_organization(
+    State(app): State<App>,
+    Path(organization): Path<String>,
+    BaseUrl(base): BaseUrl,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    made(&app, &base, OrganizationId::new(&organization)?, &body).await
+}
+
+/// A link to the pages of `subject`, as the body wants it.
+async fn made(
+    app: &App,
+    base: &str,
+    subject: impl Subject,
+    body: &[u8],
+) -> Result<Response, Problem> {
     let wanted = if body.is_empty() {
         LinkRequest::default()
     } else {
-        problem::json_of::<Option<LinkRequest>>(&body)?.unwrap_or_default()
+        problem::json_of::<Option<LinkRequest>>(body)?.unwrap_or_default()
     };
     let seconds = wanted.expires_in_seconds.unwrap_or(DEFAULT_LIFETIME);
-    let longest = LinkClaims::MAX_LIFETIME.num_seconds();
+    let longest = <LinkClaims>::MAX_LIFETIME.num_seconds();
     if seconds < MIN_LIFETIME || i64::from(seconds) > longest {
         return Err(Problem::bad_request(format!(
             "expires_in_seconds is {seconds}; use {MIN_LIFETIME} to {longest}"
@@ -161,7 +186,7 @@ pub(super) async fn create(
     let claims = LinkClaims {
         locale: wanted.locale,
         once: wanted.once,
-        ..LinkClaims::new(tenant, wanted.features, exp)
+        ..LinkClaims::new(subject, wanted.features, exp)
     };
     let token = app.links.sign(&claims).await?;
     let token = token.expose_secret();

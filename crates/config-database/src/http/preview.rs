@@ -163,12 +163,14 @@ pub(super) async fn preview(
         None,
         accepted.and_then(|accepted| accepted.to_str().ok()),
     );
-    let refused = app
+    let layer = app.store.layer_of(&tenant).await?;
+    let checked = app
         .store
-        .check_preference(&feature, &preference)
-        .await
-        .err();
-    let plan = Plan::of(&preference, &app.store.feature(&feature));
+        .check_preference(&feature, &preference, layer.as_ref());
+    let refused = checked.await.err();
+    let known = app.store.feature(&feature);
+    let plan = Plan::of_member(&feature, Some(&preference), layer.as_ref(), &known);
+    let plan = plan.unwrap_or(Plan::Unknown);
     let problems = refused.as_ref().or_else(|| plan.problem());
     let (known, plans) = match &plan {
         Plan::Known(plans) => (true, plans.as_slice()),

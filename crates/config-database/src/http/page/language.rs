@@ -20,7 +20,7 @@ use punctual_web::{
 use serde::Deserialize;
 
 use crate::{
-    http::App,
+    http::{App, auth::Reach},
     store::StoreError,
     texts::{Texts, own_language},
 };
@@ -49,6 +49,19 @@ pub(super) async fn texts_of_tenant(
         None => app.store.locale(tenant).await?,
     };
     Ok(texts(linked, own.as_ref(), headers))
+}
+
+/// Texts for a visitor with these headers whom a link, which may name a language, has let in to this.
+pub(super) async fn texts_within(
+    app: &App,
+    reach: &Reach,
+    linked: Option<&LanguageTag>,
+    headers: &HeaderMap,
+) -> Result<Arc<Texts>, StoreError> {
+    match reach {
+        Reach::Tenant(tenant) => texts_of_tenant(app, tenant, linked, headers).await,
+        Reach::Organization(_) | Reach::All => Ok(texts(linked, None, headers)),
+    }
 }
 
 /// Texts in the language of the link, else of the visitor's choice, else of the tenant's profile, else of the browser.

@@ -12,7 +12,7 @@
 //! (Chromium: tried on both, also with cookies of other sites switched off). Over http in a network only pages of the same
 //! site can frame the pages. Where a browser keeps no such cookie, the frame says so, to the page around it as well.
 //!
-//! **What the cookie cannot do.** It is sent for the pages of its tenant only (`Path`), so opening the link of an attacker
+//! **What the cookie cannot do.** It is sent for the pages of its tenant or organization only (`Path`), so opening the link of an attacker
 //! neither ends nor replaces another session: one sees the attacker's tenant, at the attacker's address. It is a token of its
 //! own, drawn anew at each opening, so who knows the link does not know the session, nor the secret in its forms. It ends
 //! with the link, and when the key that has signed it is removed.
@@ -31,7 +31,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use chrono::DateTime;
-use punctual_domain::{FeatureType, TenantId};
+use punctual_domain::{FeatureType, OrganizationId, TenantId};
 use punctual_web::{
     Problem,
     page::{Framable, at, is_framed},
@@ -41,12 +41,15 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{
-    language::{in_words_of, texts_for, texts_of_tenant},
+    language::{in_words_of, texts_for, texts_within},
     render,
 };
 use crate::{
-    http::{App, auth::Caller},
-    links::{LinkClaims, SessionClaims, TokenError},
+    http::{
+        App,
+        auth::{Caller, Reach},
+    },
+    links::{AnyLink, LinkClaims, SessionClaims, Subject, TokenError},
     store::now,
     texts::Texts,
 };
@@ -205,25 +208,35 @@ async fn open(
 ) -> Result<Response, Problem> {
     // Wrong ones are not counted: a signature cannot be guessed, and those who share an address with someone who tries would be
     // locked out.
-    let link = match app
-        .links
-        .verify::<LinkClaims>(token.expose_secret())
-        .await?
-    {
-        Ok(link) => link,
+    match app.links.verify_link(token.expose_secret()).await? {
+        Ok(AnyLink::OfTenant(link)) => open_pages(app, headers, link, feature, looks_only).await,
+        Ok(AnyLink::OfOrganization(link)) => {
+            open_pages(app, headers, link, feature, looks_only).await
+        }
         Err(TokenError::Invalid(why)) => {
             tracing::debug!(why, "Refused a link: {why}");
-            return Ok(LinkState::Invalid.page(&texts_for(headers)));
+            Ok(LinkState::Invalid.page(&texts_for(headers)))
         }
-        Err(TokenError::Expired) => return Ok(LinkState::Expired.page(&texts_for(headers))),
-    };
-    let caller = Caller::by_link(link.sub.clone(), link.features.clone(), link.locale.clone());
+        Err(TokenError::Expired) => Ok(LinkState::Expired.page(&texts_for(headers))),
+    }
+}
+
+/// Opens the pages that a link is for.
+async fn open_pages<S: Subject + Into<Reach>>(
+    app: &App,
+    headers: &HeaderMap,
+    link: LinkClaims<S>,
+    feature: Option<FeatureType>,
+    looks_only: bool,
+) -> Result<Response, Problem> {
+    let reach = link.sub.clone().into();
+    let caller = Caller::by_link(reach, link.features.clone(), link.locale.clone());
     app.limits.known(&caller)?;
     let feature = feature.as_ref().or(link.features.only_one());
-    let tenant = &link.sub;
+    let pages = pages_of(&caller.reach);
     let to = match feature {
-        Some(feature) => format!("/tenants/{tenant}/features/{feature}"),
-        None => format!("/tenants/{tenant}"),
+        Some(feature) => format!("{pages}/features/{feature}"),
+        None => pages.clone(),
     };
     if looks_only {
         return Ok((NO_REFERRER, Redirect::to(&to)).into_response());
@@ -232,29 +245,44 @@ async fn open(
         let expires_at = DateTime::from_timestamp(link.exp, 0).unwrap_or_else(now);
         let refused = match &link.jti {
             Some(id) => {
-                let fresh = app.links.use_up(tenant, id.as_str(), expires_at).await?;
+                let subject = match &caller.reach {
+                    Reach::Tenant(tenant) => tenant.as_str(),
+                    // A tenant may have the same name.
+                    Reach::Organization(_) | Reach::All => pages.as_str(),
+                };
+                let fresh = app.links.use_up(subject, id.as_str(), expires_at).await?;
                 (!fresh).then_some(LinkState::Used)
             }
             // Without an id, nothing tells it from others.
             None => Some(LinkState::Invalid),
         };
         if let Some(state) = refused {
-            let t = texts_of_tenant(app, tenant, link.locale.as_ref(), headers).await?;
+            let t = texts_within(app, &caller.reach, link.locale.as_ref(), headers).await?;
             return Ok(state.page(&t));
         }
     }
     let session = SessionClaims::of(link);
     let token = app.links.sign(&session).await?;
-    let cookie = cookie(headers, &session, token.expose_secret(), app.is_https());
+    let (token, ends_at) = (token.expose_secret(), session.exp);
+    let cookie = cookie(headers, &pages, ends_at, token, app.is_https());
     let headers = [(header::SET_COOKIE, cookie)];
     Ok((NO_REFERRER, headers, Redirect::to(&to)).into_response())
 }
 
-/// The cookie of a session. It ends with the session.
-fn cookie(headers: &HeaderMap, session: &SessionClaims, token: &str, https: bool) -> String {
+/// The address of the pages of a tenant or an organization, below that of the service.
+fn pages_of(reach: &Reach) -> String {
+    match reach {
+        Reach::All => String::new(),
+        Reach::Tenant(tenant) => format!("/tenants/{tenant}"),
+        Reach::Organization(organization) => format!("/organizations/{organization}"),
+    }
+}
+
+/// The cookie of a session for these pages. It ends with the session, `ends_at` seconds after 1970.
+fn cookie(headers: &HeaderMap, pages: &str, ends_at: i64, token: &str, https: bool) -> String {
     let name = COOKIE.name;
-    let path = at(&format!("/tenants/{}", session.sub));
-    let age = session.exp.saturating_sub(now().timestamp()).max(0);
+    let path = at(pages);
+    let age = ends_at.saturating_sub(now().timestamp()).max(0);
     let policy = if is_framed(headers) && (https || is_trustworthy(headers)) {
         "SameSite=None; Secure; Partitioned"
     } else if https || behind_tls(headers) {
@@ -273,9 +301,12 @@ pub(super) async fn recognize(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let named = parameters.iter().find(|(name, _)| *name == "tenant_id");
-    let tenant = named.map(|(_, tenant)| tenant);
-    let (session, texts) = match recognized(&app, tenant, request.headers()).await {
+    let reach = parameters.iter().find_map(|(name, value)| match name {
+        "tenant_id" => TenantId::new(value).ok().map(Reach::from),
+        "organization_id" => OrganizationId::new(value).ok().map(Reach::from),
+        _ => None,
+    });
+    let (session, texts) = match recognized(&app, reach.as_ref(), request.headers()).await {
         Ok(found) => found,
         Err(problem) => {
             let texts = texts_for(request.headers());
@@ -294,34 +325,36 @@ pub(super) async fn recognize(
 
 /// The texts for the visitor of an address, whether there is a page or not.
 pub(super) async fn texts_at(app: &App, uri: &Uri, headers: &HeaderMap) -> Arc<Texts> {
-    let below = uri.path().strip_prefix("/tenants/");
-    let tenant = below.and_then(|below| below.split('/').next());
-    match recognized(app, tenant, headers).await {
+    let mut parts = uri.path().split('/').skip(1);
+    let reach = match (parts.next(), parts.next()) {
+        (Some("tenants"), Some(id)) => TenantId::new(id).ok().map(Reach::from),
+        (Some("organizations"), Some(id)) => OrganizationId::new(id).ok().map(Reach::from),
+        _ => None,
+    };
+    match recognized(app, reach.as_ref(), headers).await {
         Ok((_, texts)) => texts,
         Err(_) => texts_for(headers),
     }
 }
 
-/// The session of this tenant, and the texts for its visitor.
+/// The session of this tenant or organization, and the texts for its visitor.
 async fn recognized(
     app: &App,
-    tenant: Option<&str>,
+    reach: Option<&Reach>,
     headers: &HeaderMap,
 ) -> Result<(Option<LinkSession>, Arc<Texts>), Problem> {
-    let session = newest_session(app, tenant, headers).await?;
-    let caller = session.as_ref().map(|session| &session.caller);
-    let known = caller.and_then(|caller| Some((caller.tenant_id.as_ref()?, &caller.locale)));
-    let texts = match known {
-        Some((tenant, locale)) => texts_of_tenant(app, tenant, locale.as_ref(), headers).await?,
+    let session = newest_session(app, reach, headers).await?;
+    let texts = match session.as_ref().map(|session| &session.caller) {
+        Some(caller) => texts_within(app, &caller.reach, caller.locale.as_ref(), headers).await?,
         None => texts_for(headers),
     };
     Ok((session, texts))
 }
 
-/// The session of this tenant, the one that lasts longest.
+/// The session of this tenant or organization, the one that lasts longest.
 async fn newest_session(
     app: &App,
-    tenant: Option<&str>,
+    reach: Option<&Reach>,
     headers: &HeaderMap,
 ) -> Result<Option<LinkSession>, Problem> {
     let mut newest: Option<(i64, LinkSession)> = None;
@@ -331,8 +364,7 @@ async fn newest_session(
         };
         // The cookie may have been set by another server of the same domain, for another tenant; and frames have cookies of
         // their own beside those of the site.
-        let own = session.caller.tenant_id.as_ref().map(TenantId::as_str);
-        let fits = tenant.is_some() && own == tenant;
+        let fits = reach == Some(&session.caller.reach);
         if fits && newest.as_ref().is_none_or(|(before, _)| *before < ends_at) {
             newest = Some((ends_at, session));
         }
@@ -343,16 +375,25 @@ async fn newest_session(
 /// The session that the token of a cookie is of, with the instant at which it ends, in seconds after 1970; `None`: it has ended,
 /// or is none, as after the key of links was replaced.
 async fn session_of(app: &App, token: &str) -> Result<Option<(i64, LinkSession)>, Problem> {
-    let Ok(claims) = app.links.verify::<SessionClaims>(token).await? else {
-        return Ok(None);
-    };
-    let ends_at = claims.exp;
+    if let Ok(claims) = app.links.verify::<SessionClaims>(token).await? {
+        return Ok(Some(session_by(claims, token)));
+    }
+    let of_organization = app.links.verify::<SessionClaims<OrganizationId>>(token);
+    let claims = of_organization.await?;
+    Ok(claims.ok().map(|claims| session_by(claims, token)))
+}
+
+/// The session of these claims, with the instant at which it ends.
+fn session_by<S: Subject + Into<Reach>>(
+    claims: SessionClaims<S>,
+    token: &str,
+) -> (i64, LinkSession) {
     let csrf = blake3::derive_key("punctual config database forms by link", token.as_bytes());
     let session = LinkSession {
-        caller: Caller::by_link(claims.sub, claims.features, claims.locale),
+        caller: Caller::by_link(claims.sub.into(), claims.features, claims.locale),
         csrf: blake3::Hash::from_bytes(csrf).to_hex().to_string(),
     };
-    Ok(Some((ends_at, session)))
+    (claims.exp, session)
 }
 
 #[cfg(test)]
@@ -360,21 +401,16 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::links::Features;
 
     #[test]
     fn the_cookie_is_for_one_tenant_and_is_partitioned_in_frames_that_the_browser_trusts() {
-        let link = LinkClaims::new(
-            "ann".parse().unwrap(),
-            Features::All,
-            now().timestamp() + 100,
-        );
-        let session = SessionClaims::of(link);
+        let ends_at = now().timestamp() + 100;
         let set = |sent: &[(&'static str, &'static str)], https: bool| {
             let headers = sent
                 .iter()
                 .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
-            cookie(&HeaderMap::from_iter(headers), &session, "token", https)
+            let headers = HeaderMap::from_iter(headers);
+            cookie(&headers, "/tenants/ann", ends_at, "token", https)
         };
         let frame = ("sec-fetch-dest", "iframe");
         let tls = ("x-forwarded-proto", "https");

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     http::{
         App,
-        auth::{Caller, UNSUBSCRIBE_LINK},
+        auth::{Caller, Reach, UNSUBSCRIBE_LINK},
     },
     keys::Scope,
     links::{TokenError, UnsubscribeClaims},
@@ -116,7 +116,7 @@ impl Subject {
         Caller {
             name: format!("{}{UNSUBSCRIBE_LINK}", self.tenant),
             scope: Scope::Write,
-            tenant_id: Some(self.tenant.clone()),
+            reach: Reach::Tenant(self.tenant.clone()),
             link: None,
             locale: None,
         }
@@ -124,7 +124,10 @@ impl Subject {
 
     /// The page that asks, or that says that it is off.
     async fn asked(&self, app: &App) -> Result<Response, Problem> {
-        let stored = app.store.preference(&self.tenant, &self.feature).await?;
+        let stored = app
+            .store
+            .preference_in_effect(&self.tenant, &self.feature)
+            .await?;
         let known = app.store.feature(&self.feature);
         self.page(match stored {
             Some(stored) if !Plan::of(&stored, &known).enabled() => Stands::Off,

@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
-use punctual_domain::TenantId;
+use punctual_domain::{OrganizationId, TenantId};
 use punctual_web::{
     Peer, Problem,
     key::hash,
@@ -27,7 +27,10 @@ use super::{
     open::{LinkSession, ended},
 };
 use crate::{
-    http::{App, auth::Caller},
+    http::{
+        App,
+        auth::{Caller, Reach},
+    },
     keys::Scope,
     links::Features,
     store::now,
@@ -53,7 +56,7 @@ pub(super) struct Visitor {
 
 impl Visitor {
     pub(super) fn is_operator(&self) -> bool {
-        self.caller.tenant_id.is_none()
+        self.caller.reaches_all()
     }
 
     pub(super) fn is_admin(&self) -> bool {
@@ -69,7 +72,7 @@ impl Visitor {
     }
 
     pub(super) fn tenant(&self) -> Option<&TenantId> {
-        self.caller.tenant_id.as_ref()
+        self.caller.tenant()
     }
 
     /// The name of the key, for the history.
@@ -85,13 +88,23 @@ impl Visitor {
     /// The tenant of an address, if the visitor may see it.
     pub(super) fn may_see(&self, tenant: &str) -> Result<TenantId, Problem> {
         let tenant = TenantId::new(tenant)?;
-        match self.tenant() {
-            Some(own) if *own != tenant => {
-                let problem = Problem::forbidden("this key is for another tenant's preferences");
-                Err(problem.worded(self.t.text("problem-other-tenant")))
-            }
-            _ => Ok(tenant),
+        self.may_reach(tenant.clone())?;
+        Ok(tenant)
+    }
+
+    /// The organization of an address, if the visitor may see its preferences.
+    pub(super) fn may_see_organization(&self, id: &str) -> Result<OrganizationId, Problem> {
+        let organization = OrganizationId::new(id)?;
+        self.may_reach(organization.clone())?;
+        Ok(organization)
+    }
+
+    fn may_reach(&self, wanted: impl Into<Reach>) -> Result<(), Problem> {
+        if self.is_operator() || self.caller.reach == wanted.into() {
+            return Ok(());
         }
+        let problem = Problem::forbidden("this key is for another tenant's preferences");
+        Err(problem.worded(self.t.text("problem-other-tenant")))
     }
 
     /// Whether the visitor may see this feature of the tenant: a link may be for some only.
@@ -177,14 +190,14 @@ impl FromRequestParts<App> for Visitor {
             let derived = blake3::derive_key("punctual config database forms", token.as_bytes());
             blake3::Hash::from_bytes(derived).to_hex().to_string()
         });
-        let t = match &caller.tenant_id {
+        let t = match caller.tenant() {
             Some(tenant) => {
                 let texts = texts_of_tenant(app, tenant, None, &parts.headers).await;
                 texts.map_err(|error| Problem::from(error).into_response())?
             }
             None => texts_of(parts),
         };
-        SeenBy::note(&parts.extensions, &t, caller.tenant_id.is_none());
+        SeenBy::note(&parts.extensions, &t, caller.reaches_all());
         Ok(Self {
             caller,
             token,
@@ -195,8 +208,8 @@ impl FromRequestParts<App> for Visitor {
 }
 
 impl Visitor {
-    /// The visitor whom a link has let in, at an address that the link is for: the list of the tenant's features, the pages
-    /// of its features, and everything else of the tenant only with a link for all features.
+    /// The visitor whom a link has let in, at an address that the link is for: the list of the features of the tenant or the
+    /// organization, the pages of its features, and everything else of it only with a link for all features.
     async fn by_link(parts: &mut Parts, app: &App, session: LinkSession) -> Result<Self, Problem> {
         let LinkSession { caller, csrf, .. } = session;
         app.limits.known(&caller)?;
@@ -209,10 +222,18 @@ impl Visitor {
         let parameters = RawPathParams::from_request_parts(parts, app).await;
         let parameters = parameters.map_err(|error| Problem::bad_request(error.to_string()))?;
         let named = |name: &str| parameters.iter().find(|(given, _)| *given == name);
-        let tenant = named("tenant_id").map_or("", |(_, tenant)| tenant);
-        visitor.may_see(tenant)?;
+        match named("organization_id") {
+            Some((_, organization)) => _ = visitor.may_see_organization(organization)?,
+            None => {
+                let tenant = named("tenant_id").map_or("", |(_, tenant)| tenant);
+                visitor.may_see(tenant)?;
+            }
+        }
         let route = parts.extensions.get::<MatchedPath>();
-        let is_list = route.is_some_and(|route| route.as_str().ends_with("/tenants/{tenant_id}"));
+        let is_list = route.is_some_and(|route| {
+            let lists = ["/tenants/{tenant_id}", "/organizations/{organization_id}"];
+            lists.iter().any(|list| route.as_str().ends_with(list))
+        });
         let allowed = match named("feature_type") {
             Some((_, feature)) => visitor.may_see_feature(feature),
             None => visitor.sees_all_features() || is_list && parts.method.is_safe(),
