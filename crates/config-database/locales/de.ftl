@@ -107,6 +107,10 @@ list-switched-off = „{ $feature }“ ist ausgeschaltet.
 list-history = Verlauf
 list-other-feature = Anderes Feature
 list-open = Öffnen
+organization-members = { $members ->
+    [one] Für ein Mitglied, das selbst anders wählen kann.
+   *[other] Für { $members } Mitglieder, die jeweils anders wählen können.
+}
 
 
 ## The form of a preference: when
@@ -114,6 +118,7 @@ list-open = Öffnen
 form-when = Wann
 form-switched-on = Eingeschaltet
 form-usual = Üblich: { $usual }. Was Sie leer lassen, richtet sich danach.
+form-usual-of-organization = Einen Teil davon hat Ihre Organisation festgelegt.
 form-how-often = Wie oft
 form-choose = Auswählen …
 frequency-hourly = Jede Stunde
@@ -162,6 +167,7 @@ form-zone-hint = Eine Stadt, zum Beispiel Berlin oder New York.
 form-left-empty = Wenn leer: { $usual }, wie üblich.
 form-time-left-empty = Wenn leer: { $usual } Uhr, wie üblich.
 form-none-ticked = Wenn nichts angekreuzt ist: { $usual }, wie üblich.
+form-of-organization = Von Ihrer Organisation.
 
 
 ## The form of a preference: how

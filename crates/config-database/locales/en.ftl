@@ -114,6 +114,11 @@ list-history = History
 # For operators only.
 list-other-feature = Another feature
 list-open = Open
+# Below the title of the preferences that an organization has for its members.
+organization-members = { $members ->
+    [one] For one member, who may choose otherwise.
+   *[other] For { $members } members, who may each choose otherwise.
+}
 
 
 ## The form of a preference: when
@@ -122,6 +127,7 @@ form-when = When
 form-switched-on = Switched on
 # $usual is a sentence of those below, such as "Every Monday at 10:00, UTC".
 form-usual = As usual: { $usual }. A field that is left empty follows this.
+form-usual-of-organization = Your organization has set a part of this.
 form-how-often = How often
 form-choose = Choose …
 frequency-hourly = Every hour
@@ -173,6 +179,7 @@ form-left-empty = Left empty: { $usual }, as usual.
 # $usual is a time of day, or a list of them.
 form-time-left-empty = Left empty: { $usual }, as usual.
 form-none-ticked = None ticked: { $usual }, as usual.
+form-of-organization = From your organization.
 
 
 ## The form of a preference: how

@@ -107,6 +107,10 @@ list-switched-off = «{ $feature }» está desactivado.
 list-history = Historial
 list-other-feature = Otra función
 list-open = Abrir
+organization-members = { $members ->
+    [one] Para un miembro, que puede elegir otra cosa.
+   *[other] Para { $members } miembros; cada uno puede elegir otra cosa.
+}
 
 
 ## The form of a preference: when
@@ -114,6 +118,7 @@ list-open = Abrir
 form-when = Cuándo
 form-switched-on = Activado
 form-usual = Lo habitual: { $usual }. Lo que se deja vacío sigue lo habitual.
+form-usual-of-organization = Su organización ha definido una parte.
 form-how-often = Frecuencia
 form-choose = Elegir…
 frequency-hourly = Cada hora
@@ -162,6 +167,7 @@ form-zone-hint = Una ciudad, por ejemplo Madrid o Nueva York.
 form-left-empty = Si se deja vacío: { $usual }, lo habitual.
 form-time-left-empty = Si se deja vacío: { $usual }, lo habitual.
 form-none-ticked = Si no se marca ninguno: { $usual }, lo habitual.
+form-of-organization = Definido por su organización.
 
 
 ## The form of a preference: how

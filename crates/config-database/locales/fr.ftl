@@ -107,6 +107,10 @@ list-switched-off = « { $feature } » est désactivé.
 list-history = Historique
 list-other-feature = Autre fonctionnalité
 list-open = Ouvrir
+organization-members = { $members ->
+    [one] Pour { $members } membre, qui peut choisir autrement.
+   *[other] Pour { $members } membres, qui peuvent chacun choisir autrement.
+}
 
 
 ## The form of a preference: when
@@ -114,6 +118,7 @@ list-open = Ouvrir
 form-when = Quand
 form-switched-on = Activé
 form-usual = D’habitude : { $usual }. Un champ laissé vide suit ce réglage.
+form-usual-of-organization = Votre organisation en a défini une partie.
 form-how-often = Fréquence
 form-choose = Choisir…
 frequency-hourly = Toutes les heures
@@ -162,6 +167,7 @@ form-zone-hint = Une ville, par exemple Paris ou New York.
 form-left-empty = Si vide : { $usual }, comme d’habitude.
 form-time-left-empty = Si vide : { $usual }, comme d’habitude.
 form-none-ticked = Si rien n’est coché : { $usual }, comme d’habitude.
+form-of-organization = Défini par votre organisation.
 
 
 ## The form of a preference: how

@@ -106,6 +106,7 @@ list-switched-off = 「{ $feature }」はオフです。
 list-history = 履歴
 list-other-feature = ほかの機能
 list-open = 開く
+organization-members = メンバー { $members } 人の設定です。各メンバーは別の設定を選べます。
 
 
 ## The form of a preference: when
@@ -113,6 +114,7 @@ list-open = 開く
 form-when = 日時
 form-switched-on = オンにする
 form-usual = 通常：{ $usual }。空欄の項目は通常の設定に従います。
+form-usual-of-organization = 一部は組織が設定しています。
 form-how-often = 頻度
 form-choose = 選択してください
 frequency-hourly = 毎時
@@ -161,6 +163,7 @@ form-zone-hint = Tokyo や New York などの都市名を英語で入力して�
 form-left-empty = 空欄の場合：通常どおり { $usual }。
 form-time-left-empty = 空欄の場合：通常どおり { $usual }。
 form-none-ticked = 何も選択しない場合：通常どおり { $usual }。
+form-of-organization = 組織の設定です。
 
 
 ## The form of a preference: how

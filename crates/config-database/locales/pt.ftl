@@ -107,6 +107,10 @@ list-switched-off = “{ $feature }” está desativado.
 list-history = Histórico
 list-other-feature = Outro recurso
 list-open = Abrir
+organization-members = { $members ->
+    [one] Para { $members } membro, que pode escolher de outra forma.
+   *[other] Para { $members } membros, e cada um pode escolher de outra forma.
+}
 
 
 ## The form of a preference: when
@@ -114,6 +118,7 @@ list-open = Abrir
 form-when = Quando
 form-switched-on = Ativado
 form-usual = Padrão: { $usual }. Um campo vazio segue o padrão.
+form-usual-of-organization = Sua organização definiu uma parte disso.
 form-how-often = Frequência
 form-choose = Escolher…
 frequency-hourly = A cada hora
@@ -162,6 +167,7 @@ form-zone-hint = Uma cidade, por exemplo São Paulo ou Nova York.
 form-left-empty = Se ficar vazio: { $usual }, o padrão.
 form-time-left-empty = Se ficar vazio: { $usual }, o padrão.
 form-none-ticked = Se nenhum for marcado: { $usual }, o padrão.
+form-of-organization = Definido pela sua organização.
 
 
 ## The form of a preference: how

@@ -19,6 +19,12 @@ impl Layer {
         (!layer.is_empty()).then_some(layer)
     }
 
+    /// The features of which it says something.
+    pub(crate) fn features(&self) -> impl Iterator<Item = &String> {
+        let names = self.preferences.keys();
+        names.filter(move |name| self.of(name).is_some())
+    }
+
     /// A member's preference for a feature: what the member has stored, over what the organization says of it, with what came from
     /// there. `None`: neither says anything. Where both together are larger than a preference may be, the member's stands alone.
     pub(crate) fn merge(

@@ -13,6 +13,7 @@ mod language;
 mod mistakes;
 mod open;
 mod operators;
+mod organization;
 mod overrides;
 mod past_runs;
 mod preference;
@@ -81,6 +82,22 @@ pub(super) fn routes(app: &App) -> Router<App> {
             post(preference::restore),
         )
         .route("/tenants/{tenant_id}/history", get(tenants::history))
+        .route(
+            "/organizations/{organization_id}",
+            get(organization::overview),
+        )
+        .route(
+            "/organizations/{organization_id}/features/{feature_type}",
+            get(preference::show).post(preference::save),
+        )
+        .route(
+            "/organizations/{organization_id}/features/{feature_type}/runs",
+            post(preference::runs),
+        )
+        .route(
+            "/organizations/{organization_id}/features/{feature_type}/arrival",
+            get(preference::arrival),
+        )
         .layer(small())
         .layer(middleware::from_fn(language::worded));
     let of_operators = Router::new()

@@ -86,7 +86,8 @@ impl PreferenceForm {
         }
         // What is usual may be the other way round.
         let changes = source.stored != Some(&preference) && !preference.is_empty();
-        if changes && Plan::of(&preference, source.known).enabled() != self.enabled {
+        let in_effect = source.in_effect(Some(&preference)).unwrap_or_default();
+        if changes && Plan::of(&in_effect, source.known).enabled() != self.enabled {
             preference.insert("enabled".to_owned(), json!(self.enabled));
         }
         Ok(preference)
@@ -246,6 +247,8 @@ mod tests {
                     stored: stored.as_object(),
                     schema: Some(&schema),
                     known: &known,
+                    layer: None,
+                    is_organizations: false,
                 };
                 let form = PreferenceForm::of(&source);
                 let sent = form.sent(&texts, &untouched(&form));
@@ -290,6 +293,8 @@ mod tests {
                 stored: stored.as_object(),
                 schema: None,
                 known: &known,
+                layer: None,
+                is_organizations: false,
             };
             let filled = PreferenceForm::of(&source);
             let mut pairs = untouched(&filled);
@@ -313,6 +318,8 @@ mod tests {
             stored: stored.as_object(),
             schema: None,
             known: &known,
+            layer: None,
+            is_organizations: false,
         };
         let filled = PreferenceForm::of(&source);
         let mut form = filled.clone();
@@ -334,6 +341,8 @@ mod tests {
             stored: None,
             schema: None,
             known: &known,
+            layer: None,
+            is_organizations: false,
         };
         let chosen = |pairs: &[(&str, &str)]| {
             let pairs: Vec<(String, String)> = pairs

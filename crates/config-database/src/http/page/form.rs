@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, iter::once};
 
 use chrono::{NaiveDate, Weekday};
-use punctual_domain::{Feature, FieldErrors, Preference, Zone};
+use punctual_domain::{Feature, FieldErrors, Preference, Zone, merge_stored};
 use serde_json::{Map, Value};
 
 use super::{
@@ -52,6 +52,27 @@ pub(super) struct Source<'s> {
     pub(super) stored: Option<&'s Map<String, Value>>,
     pub(super) schema: Option<&'s Value>,
     pub(super) known: &'s KnownFeature,
+    /// What the tenant's organization says of the feature; `None`: nothing.
+    pub(super) layer: Option<&'s Map<String, Value>>,
+    /// Whether the form is that of an organization, for its members.
+    pub(super) is_organizations: bool,
+}
+
+impl Source<'_> {
+    /// A preference over what the tenant's organization says; `None`: neither says anything.
+    pub(super) fn in_effect(&self, own: Option<&Map<String, Value>>) -> Option<Map<String, Value>> {
+        match self.layer {
+            Some(layer) => Some(merge_stored(own, layer).0),
+            None => own.cloned(),
+        }
+    }
+
+    /// Whether the feature is on with what is stored. For members of an organization that says nothing of it, it is as usual.
+    fn is_on(&self) -> bool {
+        let in_effect = self.in_effect(self.stored);
+        let in_effect = in_effect.or(self.is_organizations.then(Map::new));
+        in_effect.is_some_and(|preference| Plan::of(&preference, self.known).enabled())
+    }
 }
 
 /// The form.
@@ -92,6 +113,8 @@ impl PreferenceForm {
             stored,
             schema,
             known,
+            layer,
+            is_organizations,
         } = source;
         let empty = Map::new();
         let preference = stored.unwrap_or(&empty);
@@ -111,7 +134,7 @@ impl PreferenceForm {
             .into_iter()
             .partition(|day| WEEKDAYS.contains(&day.as_str()));
         let times = values("preferred_time");
-        let usual = Usual::of(t, known);
+        let usual = Usual::of(t, known, *layer);
         let frequency = value("frequency");
         let overrides = overrides_of(*stored);
         let fields = OverrideField::all(t, *schema, &overrides, &usual.overrides);
@@ -124,7 +147,7 @@ impl PreferenceForm {
             .map(|word| (word, t.text(&format!("frequency-{word}"))))
             .collect();
         let mut form = Self {
-            enabled: stored.is_some_and(|stored| Plan::of(stored, known).enabled()),
+            enabled: source.is_on(),
             frequency,
             weekdays,
             monthdays,
@@ -141,7 +164,7 @@ impl PreferenceForm {
             end_date: value("end_date"),
             paused_until: value("paused_until"),
             zone: value("timezone"),
-            detect_zone: stored.is_none(),
+            detect_zone: stored.is_none() && !is_organizations && !usual.is_of_organization("zone"),
             overrides: fields,
             raw: if rest.is_empty() {
                 String::new()
@@ -370,6 +393,8 @@ mod tests {
             stored: stored.as_object(),
             schema: None,
             known: &KnownFeature::default(),
+            layer: None,
+            is_organizations: false,
         });
         assert_eq!(form.counted_days()[0], ("second", "tuesday"));
         assert_eq!(form.start_date, "2026-12-01");

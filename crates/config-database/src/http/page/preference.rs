@@ -5,12 +5,12 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     Form, Json,
-    extract::{Path, Query, State},
-    http::StatusCode,
+    extract::{FromRequestParts, Path, Query, RawPathParams, State},
+    http::{StatusCode, request::Parts},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use chrono::TimeDelta;
-use punctual_domain::{FeatureType, TenantId, Zone};
+use punctual_domain::{FeatureType, OrganizationId, TenantId, Zone};
 use punctual_web::{Problem, page::at};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -39,6 +39,32 @@ use crate::{
 const RECENT_READ: TimeDelta = TimeDelta::seconds(90);
 
 type Address = Path<(String, String)>;
+
+/// Whose page an address names, a tenant's or an organization's, and of which feature.
+#[derive(Debug, Clone)]
+pub(super) struct PageAddress {
+    tenant: String,
+    organization: Option<String>,
+    feature: String,
+}
+
+impl FromRequestParts<App> for PageAddress {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let parameters = RawPathParams::from_request_parts(parts, app).await;
+        let parameters = parameters.map_err(|error| Problem::bad_request(error.to_string()))?;
+        let named = |name: &str| {
+            let found = parameters.iter().find(|(given, _)| *given == name);
+            found.map(|(_, value)| value.to_owned())
+        };
+        Ok(Self {
+            tenant: named("tenant_id").unwrap_or_default(),
+            organization: named("organization_id"),
+            feature: named("feature_type").unwrap_or_default(),
+        })
+    }
+}
 
 #[derive(Template)]
 #[template(path = "feature.html")]
@@ -71,34 +97,86 @@ struct Notice {
     past_runs: String,
 }
 
-/// Tenant and feature that an address names, and what is known of both.
+/// Tenant or organization, and feature, that an address names, and what is known of both.
 struct Subject {
+    address: PageAddress,
+    /// The tenant; of an organization's page, one of its name, for whom runs are shown as they are for members.
     tenant: TenantId,
+    organization: Option<OrganizationId>,
+    /// How many members the organization has whose page it is.
+    members: Option<i64>,
     feature: FeatureType,
     schema: Option<Value>,
     known: Arc<KnownFeature>,
     stored: Option<Map<String, Value>>,
+    /// What the tenant's organization says of the feature.
+    layer: Option<Map<String, Value>>,
     /// Whether the page shows what has run.
     shows_past_runs: bool,
     t: Arc<Texts>,
 }
 
 impl Subject {
-    async fn of(app: &App, visitor: &Visitor, address: Address) -> Result<Self, Problem> {
-        let Path((tenant, feature)) = address;
-        let tenant = visitor.may_see(&tenant)?;
-        let feature = FeatureType::new(&feature)?;
-        let config = app.store.config(&ConfigId::of_preferences(&tenant)).await?;
-        let stored = config.and_then(|config| own(&config.config_value, &feature).cloned());
+    async fn of(app: &App, visitor: &Visitor, address: PageAddress) -> Result<Self, Problem> {
+        let feature = FeatureType::new(&address.feature)?;
         let known = app.store.feature(&feature);
-        Ok(Self {
+        let subject = Self {
             schema: app.store.schema(&feature).await?,
-            shows_past_runs: known.feature.show_runs && app.embedding.past_runs.is_some(),
+            tenant: TenantId::new(address.organization.as_ref().unwrap_or(&address.tenant))?,
+            organization: None,
+            members: None,
+            stored: None,
+            layer: None,
+            shows_past_runs: false,
             known,
-            tenant,
             feature,
-            stored,
+            address,
             t: Arc::clone(&visitor.t),
+        };
+        match &subject.address.organization {
+            Some(id) => {
+                let organization = visitor.may_see_organization(id)?;
+                subject.of_organization(app, organization).await
+            }
+            None => {
+                visitor.may_see(subject.tenant.as_str())?;
+                subject.of_tenant(app).await
+            }
+        }
+    }
+
+    async fn of_tenant(self, app: &App) -> Result<Self, Problem> {
+        let config = app
+            .store
+            .config(&ConfigId::of_preferences(&self.tenant))
+            .await?;
+        let layer = app.store.layer_of(&self.tenant).await?;
+        Ok(Self {
+            stored: config.and_then(|config| own(&config.config_value, &self.feature).cloned()),
+            layer: layer.and_then(|layer| layer.of(self.feature.as_str()).cloned()),
+            shows_past_runs: self.known.feature.show_runs && app.embedding.past_runs.is_some(),
+            ..self
+        })
+    }
+
+    async fn of_organization(
+        self,
+        app: &App,
+        organization: OrganizationId,
+    ) -> Result<Self, Problem> {
+        let config = app.store.organization_config(&organization).await?;
+        let members = app.store.organization(&organization, "", 0).await?.members;
+        // Each member has a part of the spread of their own.
+        let mut known = KnownFeature::clone(&self.known);
+        for job in known.jobs.values_mut() {
+            job.spread_minutes = 0;
+        }
+        Ok(Self {
+            stored: config.and_then(|config| own(&config.config_value, &self.feature).cloned()),
+            known: Arc::new(known),
+            organization: Some(organization),
+            members: Some(members),
+            ..self
         })
     }
 
@@ -115,12 +193,28 @@ impl Subject {
         bounds(&self.t, &self.known.feature)
     }
 
+    /// The list of all features, below the address of the service.
+    fn pages(&self) -> String {
+        match &self.organization {
+            Some(organization) => format!("/organizations/{organization}"),
+            None => format!("/tenants/{}", self.tenant),
+        }
+    }
+
+    /// Its page, below the address of the service.
+    fn page_path(&self) -> String {
+        format!("{}/features/{}", self.pages(), self.feature)
+    }
+
     /// Of its page.
     fn address(&self) -> String {
-        at(&format!(
-            "/tenants/{}/features/{}",
-            self.tenant, self.feature
-        ))
+        at(&self.page_path())
+    }
+
+    /// For how many members it is, where it is an organization's.
+    fn members_in_words(&self) -> Option<String> {
+        self.members
+            .map(|members| members_in_words(&self.t, members))
     }
 
     fn source(&self) -> Source<'_> {
@@ -129,7 +223,24 @@ impl Subject {
             stored: self.stored.as_ref(),
             schema: self.schema.as_ref(),
             known: &self.known,
+            layer: self.layer.as_ref(),
+            is_organizations: self.organization.is_some(),
         }
+    }
+
+    /// What a preference comes to: a tenant's, or one that members have who have stored nothing.
+    fn plan_of(&self, preference: &Map<String, Value>) -> Plan {
+        let in_effect = self
+            .source()
+            .in_effect(Some(preference))
+            .unwrap_or_default();
+        let plan = Plan::of(&in_effect, &self.known);
+        // What an organization leaves open, its members say.
+        let is_open = matches!(plan, Plan::Known(_)) && plan.problem().is_some();
+        if self.organization.is_some() && is_open {
+            return Plan::Unknown;
+        }
+        plan
     }
 
     /// The page with a form, which was filled as `filled` before anything was chosen.
@@ -169,7 +280,7 @@ impl Subject {
     ) -> RunsFragment<'_> {
         match form.preference(&self.source(), filled) {
             Ok(preference) => {
-                let plan = Plan::of(&preference, &self.known);
+                let plan = self.plan_of(&preference);
                 let reader = Reader {
                     t: &self.t,
                     feature: &self.known.feature,
@@ -191,12 +302,18 @@ impl Subject {
             return Err(problem.worded(self.t.text("problem-not-found")));
         };
         let runs = past_runs.of(&self.tenant, &self.feature).await;
-        let zone = zone_of(self.stored.as_ref(), &self.known);
+        let in_effect = self.source().in_effect(self.stored.as_ref());
+        let zone = zone_of(in_effect.as_ref(), &self.known);
         render(
             &self.t,
             &PastRunsFragment::of(&self.t, &zone, runs.as_deref()),
         )
     }
+}
+
+/// For how many members an organization's preferences are.
+pub(super) fn members_in_words(t: &Texts, members: i64) -> String {
+    t.with("organization-members", &[("members", members.into())])
 }
 
 /// What people call a feature, in their language.
@@ -224,7 +341,7 @@ pub(super) struct NoticeQuery {
 pub(super) async fn show(
     State(app): State<App>,
     visitor: Visitor,
-    address: Address,
+    address: PageAddress,
     Query(query): Query<NoticeQuery>,
 ) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
@@ -250,7 +367,7 @@ pub(super) async fn show(
 pub(super) async fn runs(
     State(app): State<App>,
     visitor: Visitor,
-    address: Address,
+    address: PageAddress,
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
@@ -263,7 +380,7 @@ pub(super) async fn runs(
 pub(super) async fn past_runs(
     State(app): State<App>,
     visitor: Visitor,
-    address: Address,
+    address: PageAddress,
 ) -> Result<Html<String>, Problem> {
     let subject = Subject::of(&app, &visitor, address).await?;
     subject.past_runs(&app).await
@@ -272,7 +389,7 @@ pub(super) async fn past_runs(
 pub(super) async fn save(
     State(app): State<App>,
     visitor: Visitor,
-    address: Address,
+    address: PageAddress,
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
     let sent = |name: &str| {
@@ -294,16 +411,16 @@ pub(super) async fn save(
     }
     visitor.may_change(sent("csrf"))?;
     let mut notice = Notice::default();
-    let here = format!("/tenants/{}/features/{}", subject.tenant, subject.feature);
+    let here = subject.page_path();
     match form.preference(&subject.source(), &filled) {
         Err(errors) => form.errors = errors,
         Ok(chosen) if subject.stored.clone().unwrap_or_default() == chosen => {
             return Ok(Redirect::to(&format!("{here}?unchanged=true")).into_response());
         }
         Ok(_) => match store(&app.store, &visitor, &subject, &form).await {
-            Ok((config, change)) => {
-                let before = config.map_or(0, |config| config.version - 1);
-                let to = format!("{here}?saved={change}&before={before}");
+            Ok((before, change)) => {
+                let before = before.map_or_else(String::new, |before| format!("&before={before}"));
+                let to = format!("{here}?saved={change}{before}");
                 return Ok(Redirect::to(&to).into_response());
             }
             Err(ChangeError::Invalid(errors)) => {
@@ -312,19 +429,13 @@ pub(super) async fn save(
                 form.add_errors(&subject.t, &subject.known.feature, for_operator, &errors);
             }
             Err(ChangeError::Unexpected(_)) => {
-                let Subject {
-                    tenant, feature, ..
-                } = &subject;
-                let address = Path((tenant.to_string(), feature.to_string()));
-                subject = Subject::of(&app, &visitor, address).await?;
+                subject = Subject::of(&app, &visitor, subject.address).await?;
                 filled = PreferenceForm::of(&subject.source());
                 // Saving again keeps what is in the form.
                 form.version = version_of(subject.stored.as_ref());
                 let theirs = subject.stored.as_ref();
-                let theirs = theirs.map(|theirs| {
-                    let plan = Plan::of(theirs, &subject.known);
-                    summary(&subject.t, &plan, now())
-                });
+                let theirs =
+                    theirs.map(|theirs| summary(&subject.t, &subject.plan_of(theirs), now()));
                 let not_set = || subject.t.text("summary-not-set");
                 notice.conflict = Some(theirs.unwrap_or_else(not_set));
             }
@@ -335,14 +446,14 @@ pub(super) async fn save(
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
-/// Stores what the form says, unless this preference is not the one the form was filled from. Returns what is stored, and the
-/// change.
+/// Stores what the form says, unless this preference is not the one the form was filled from. Returns the version before, where it
+/// can be brought back from there, and the change.
 async fn store(
     store: &ConfigStore,
     visitor: &Visitor,
     subject: &Subject,
     form: &PreferenceForm,
-) -> Result<(Option<StoredConfig>, i64), ChangeError> {
+) -> Result<(Option<i64>, i64), ChangeError> {
     let Subject {
         tenant, feature, ..
     } = subject;
@@ -359,7 +470,27 @@ async fn store(
         // What the form cannot say was found out before.
         preference.map(Some).map_err(|_| ChangeError::Missing)
     };
-    edit(store, visitor, tenant, feature, change).await
+    if let Some(organization) = &subject.organization {
+        let edited = |value: Map<String, Value>| edited(value, feature, &change);
+        let stored = store.edit_organization(organization, visitor.name(), edited);
+        let (_, change) = stored.await?;
+        return Ok((None, change));
+    }
+    let (config, change) = edit(store, visitor, tenant, feature, change).await?;
+    Ok((Some(config.map_or(0, |config| config.version - 1)), change))
+}
+
+/// All preferences, with that for a feature changed to what `change` makes of it; `None` removes it.
+fn edited(
+    mut value: Map<String, Value>,
+    feature: &FeatureType,
+    change: impl Fn(Option<&Map<String, Value>>) -> Result<Option<Map<String, Value>>, ChangeError>,
+) -> Result<Value, ChangeError> {
+    match change(own(&value, feature))? {
+        Some(preference) => value.insert(feature.to_string(), Value::Object(preference)),
+        None => value.remove(feature.as_str()),
+    };
+    Ok(Value::Object(value))
 }
 
 /// Changes a tenant's preference for a feature to what `change` makes of the one that is stored; `None` removes it.
@@ -371,12 +502,8 @@ pub(super) async fn edit(
     change: impl Fn(Option<&Map<String, Value>>) -> Result<Option<Map<String, Value>>, ChangeError>,
 ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
     let edited = |current: Option<&StoredConfig>| {
-        let mut value = current.map_or_else(Map::new, |config| config.config_value.clone());
-        match change(own(&value, feature))? {
-            Some(preference) => value.insert(feature.to_string(), Value::Object(preference)),
-            None => value.remove(feature.as_str()),
-        };
-        Ok(Value::Object(value))
+        let value = current.map_or_else(Map::new, |config| config.config_value.clone());
+        edited(value, feature, &change)
     };
     let anything = Expected::default();
     store
@@ -519,13 +646,15 @@ impl Arrival {
 pub(super) async fn arrival(
     State(app): State<App>,
     visitor: Visitor,
-    address: Address,
+    address: PageAddress,
     Query(ArrivalQuery { change }): Query<ArrivalQuery>,
 ) -> Result<Json<Value>, Problem> {
-    let Path((tenant, feature)) = address;
-    visitor.may_see(&tenant)?;
-    let Arrival { arrived, text } =
-        Arrival::of(&app.store, &FeatureType::new(&feature)?, change).await?;
+    match &address.organization {
+        Some(organization) => _ = visitor.may_see_organization(organization)?,
+        None => _ = visitor.may_see(&address.tenant)?,
+    }
+    let feature = FeatureType::new(&address.feature)?;
+    let Arrival { arrived, text } = Arrival::of(&app.store, &feature, change).await?;
     let text = visitor.t.text(text);
     Ok(Json(json!({ "arrived": arrived, "text": text })))
 }

@@ -27,6 +27,7 @@ use crate::{
         App,
         auth::{LINK, UNSUBSCRIBE_LINK},
     },
+    layers::Layer,
     plan::Plan,
     sentence::local,
     store::{ConfigId, KnownFeature, PastConfig, now},
@@ -70,14 +71,11 @@ impl FeatureState {
     fn of(
         visitor: &Visitor,
         name: String,
-        preference: Option<&Value>,
+        plan: Option<Plan>,
         known: &KnownFeature,
         tenant: &TenantId,
     ) -> Self {
         let t = &*visitor.t;
-        let plan = preference
-            .and_then(Value::as_object)
-            .map(|preference| Plan::of(preference, known));
         let stands = match &plan {
             None => Stands::NotSet,
             Some(plan) => match plan.problem() {
@@ -133,6 +131,7 @@ pub(super) async fn overview(
     let t = &*visitor.t;
     let config = app.store.config(&ConfigId::of_preferences(&tenant)).await?;
     let value = config.map_or_else(Map::new, |config| config.config_value);
+    let layer = app.store.layer_of(&tenant).await?;
     // Tenants do not see what others have made up.
     let known: BTreeSet<String> = if visitor.is_operator() {
         app.store.feature_names().await?.into_iter().collect()
@@ -142,13 +141,16 @@ pub(super) async fn overview(
     let names: BTreeSet<String> = known
         .into_iter()
         .chain(value.keys().cloned())
+        .chain(layer.iter().flat_map(Layer::features).cloned())
         .filter(|name| visitor.may_see_feature(name))
         .collect();
     let mut features = Vec::new();
     for name in names {
-        let known = app.store.feature(&FeatureType::new(&name)?);
-        let preference = value.get(&name);
-        let state = FeatureState::of(&visitor, name, preference, &known, &tenant);
+        let feature = FeatureType::new(&name)?;
+        let known = app.store.feature(&feature);
+        let own = value.get(&name).and_then(Value::as_object);
+        let plan = Plan::of_member(&feature, own, layer.as_ref(), &known);
+        let state = FeatureState::of(&visitor, name, plan, &known, &tenant);
         features.push(state);
     }
     let switched = query.switched.filter(|word| word == "on" || word == "off");

@@ -1,6 +1,9 @@
-//! What is usual for a feature: what its job makes of a preference that leaves something out.
+//! What is usual for a feature: what its job makes of a preference that leaves something out, and of a member's what the
+//! organization says before.
 
-use punctual_domain::{JobDefaults, Preference, Slot, Zone};
+use std::collections::BTreeSet;
+
+use punctual_domain::{JobDefaults, Preference, Slot, Zone, merge_objects, merge_stored};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -27,6 +30,10 @@ pub(super) struct Usual {
     pub(super) zone_name: String,
     /// Values of the template overrides.
     pub(super) overrides: Map<String, Value>,
+    /// Parts of it that come from the tenant's organization: `frequency`, `weekdays`, `monthdays`, `time` and `zone`.
+    of_organization: BTreeSet<&'static str>,
+    /// The template overrides that do.
+    overrides_of_organization: BTreeSet<String>,
 }
 
 impl Usual {
@@ -36,12 +43,56 @@ impl Usual {
         first.is_some_and(|job| slot_of(job, &json!({})).is_some())
     }
 
-    /// That of the feature's first job: what the others make of it, the runs show.
-    pub(super) fn of(t: &Texts, known: &KnownFeature) -> Self {
+    /// Whether a part of it comes from the tenant's organization.
+    pub(super) fn is_of_organization(&self, part: &str) -> bool {
+        self.of_organization.contains(part)
+    }
+
+    /// Whether a template override does.
+    pub(super) fn is_override_of_organization(&self, name: &str) -> bool {
+        self.overrides_of_organization.contains(name)
+    }
+
+    /// Whether anything of when does.
+    pub(super) fn is_any_of_organization(&self) -> bool {
+        !self.of_organization.is_empty()
+    }
+
+    /// That of the feature's first job, over which the tenant's organization has `layer`: what the others make of it, the runs show.
+    pub(super) fn of(t: &Texts, known: &KnownFeature, layer: Option<&Map<String, Value>>) -> Self {
         let Some(job) = known.jobs.values().next() else {
             return Self::default();
         };
-        let slot = |preference: Value| slot_of(job, &preference);
+        let merged = |preference: Value| match (preference, layer) {
+            (Value::Object(own), Some(layer)) => {
+                let (merged, fields) = merge_stored(Some(&own), layer);
+                (Value::Object(merged), fields)
+            }
+            (alone, _) => (alone, Vec::new()),
+        };
+        let slot = |preference: Value| slot_of(job, &merged(preference).0);
+        let gives = |preference: Value, field: &str| {
+            let (_, fields) = merged(preference);
+            fields.iter().any(|name| name == field)
+        };
+        let of_organization = [
+            ("frequency", json!({}), "frequency"),
+            ("weekdays", json!({"frequency": "weekly"}), "preferred_day"),
+            (
+                "monthdays",
+                json!({"frequency": "monthly"}),
+                "preferred_day",
+            ),
+            ("time", json!({"frequency": "daily"}), "preferred_time"),
+            ("zone", json!({"frequency": "daily"}), "timezone"),
+        ];
+        let of_organization = of_organization
+            .into_iter()
+            .filter(|(_, preference, field)| gives(preference.clone(), field))
+            .map(|(part, ..)| part);
+        let layer_overrides = layer.and_then(|layer| layer.get("template_overrides"));
+        let none = Map::new();
+        let layer_overrides = layer_overrides.and_then(Value::as_object).unwrap_or(&none);
         let days = |frequency: &str| {
             let slot = slot(json!({"frequency": frequency}));
             slot.and_then(|slot| days_of(t, slot.recurrence))
@@ -62,7 +113,9 @@ impl Usual {
                 .map(|slot| slot.times.first().minute().to_string()),
             zone: zone.map_or_else(String::new, Zone::to_string),
             zone_name: zone.map_or_else(String::new, |zone| zone_name(t, zone)),
-            overrides: job.defaults.template_overrides.clone(),
+            overrides: merge_objects(&job.defaults.template_overrides, layer_overrides),
+            of_organization: of_organization.collect(),
+            overrides_of_organization: layer_overrides.keys().cloned().collect(),
         }
     }
 }
