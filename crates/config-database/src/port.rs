@@ -207,8 +207,10 @@ mod tests {
     use std::sync::Arc;
 
     use punctual_application::testing::contract::{self, Writable};
+    use punctual_domain::{Membership, OrganizationId};
 
     use super::*;
+    use crate::validate::PROFILE;
 
     struct Own(ConfigStore);
 
@@ -235,6 +237,47 @@ mod tests {
         let url = format!("sqlite://{}", folder.path().join("config.db").display());
         let store = ConfigStore::open(&url).await.unwrap();
         contract::config_database(&store, &Own(store.clone())).await;
+    }
+
+    #[tokio::test]
+    async fn a_members_record_names_the_organization() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let store = ConfigStore::open(&url).await.unwrap();
+        let posts = FeatureType::new("posts").unwrap();
+        let (ann, acme) = (
+            TenantId::new("ann").unwrap(),
+            OrganizationId::new("acme").unwrap(),
+        );
+        let before = store.snapshot(&posts).await.unwrap();
+        let before = before.collect().await.unwrap().cursor;
+        let profile = ConfigId {
+            tenant_id: ann.clone(),
+            config_key: PROFILE.to_owned(),
+        };
+        let joins = serde_json::json!({"organization_id": acme});
+        let joins = store.check(PROFILE, joins, None).await.unwrap();
+        let anything = Expected::default();
+        let joined = store.change(&profile, &anything, "a test", Some(joins));
+        joined.await.unwrap();
+        let hourly = serde_json::json!({"posts": {"frequency": "hourly"}});
+        let hourly = store.check_organization(hourly, &Map::new()).await.unwrap();
+        let stored = store.change_organization(&acme, &anything, "a test", Some(hourly));
+        stored.await.unwrap();
+        let membership = Membership {
+            id: acme,
+            fields: vec!["frequency".to_owned()],
+        };
+        let snapshot = store.snapshot(&posts).await.unwrap();
+        let records = snapshot.collect().await.unwrap().records;
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].organization.as_deref(), Some(&membership));
+        let one = store.preferences(&posts, std::slice::from_ref(&ann)).await;
+        assert_eq!(one.unwrap()[&ann], records[0]);
+        let page = ConfigDatabase::changes(&store, &posts, &before, Duration::ZERO);
+        let changes = page.await.unwrap().changes;
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].organization.as_deref(), Some(&membership));
     }
 
     #[tokio::test]

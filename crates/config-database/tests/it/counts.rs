@@ -19,7 +19,7 @@ fn daily(time: &str) -> Value {
     json!({"enabled": true, "frequency": "daily", "preferred_time": time})
 }
 
-async fn pool(server: &Running) -> AnyPool {
+pub async fn pool(server: &Running) -> AnyPool {
     sqlx::any::install_default_drivers();
     AnyPool::connect(&server.place.url).await.unwrap()
 }
@@ -30,7 +30,7 @@ async fn rows(pool: &AnyPool, sql: &'static str) -> Vec<(String, String, i64)> {
 }
 
 /// Compares what is counted with what is there, and returns the groups.
-async fn counted(pool: &AnyPool) -> Vec<(String, String, i64)> {
+pub async fn counted(pool: &AnyPool) -> Vec<(String, String, i64)> {
     let groups = rows(
         pool,
         "SELECT feature_type, slot, tenants FROM group_counts ORDER BY feature_type, slot",

@@ -21,6 +21,7 @@ mod languages;
 mod links;
 mod mounted;
 mod ordering;
+mod organizations;
 mod page;
 mod past_runs;
 #[path = "../../examples/product/app.rs"]

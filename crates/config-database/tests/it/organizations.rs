@@ -1,0 +1,771 @@
+//! Organizations: a tenant's preference is stored over that of the organization, wherever either changes.
+
+use futures::future::join_all;
+use punctual_config_database::{NewKey, Scope};
+use punctual_domain::TenantId;
+use reqwest::{Method, StatusCode};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::{
+    counts::{counted, pool},
+    links::{call, let_in},
+    page::{Visitor, hidden},
+    server::{Kind, Running, on_both_databases, start, start_in},
+};
+
+on_both_databases! {
+    a_member_has_the_organizations_preference_below_their_own
+    only_members_whose_preference_differs_are_in_the_feed
+    who_has_stored_nothing_has_the_organizations_until_leaving
+    what_a_member_leaves_out_may_be_in_the_organizations
+    a_tenants_own_key_cannot_move_the_tenant
+    a_link_to_an_organization_reaches_no_tenant
+    an_organization_has_at_most_ten_thousand_members
+    layers_and_members_may_change_at_the_same_time
+    an_organizations_preferences_have_versions_and_conditions
+    organizations_are_exported_and_imported
+    quarantine_and_counts_know_what_members_have
+    the_page_of_a_member_says_what_comes_from_the_organization
+    the_page_of_an_organization_changes_its_preferences
+}
+
+const ADMIN: &str = "admin-key";
+const ACME: &str = "organizations/acme/configs/feature_preferences";
+
+async fn status(server: &Running, method: Method, path: &str, body: &Value) -> u16 {
+    let body = body.to_string();
+    server.call(method, path, &body).await.status().as_u16()
+}
+
+/// Stores what an organization has for its members.
+async fn layer(server: &Running, value: Value) {
+    let body = json!({ "config_value": value });
+    assert_eq!(
+        status(server, Method::PUT, ACME, &body).await,
+        200,
+        "{value}"
+    );
+}
+
+/// Lets a tenant belong to an organization; to none with `null`.
+async fn join(server: &Running, tenant: &str, organization: Value) {
+    let path = format!("tenants/{tenant}/configs/profile");
+    let body = json!({"config_value": {"organization_id": organization, "name": tenant}});
+    assert_eq!(status(server, Method::PUT, &path, &body).await, 200);
+}
+
+async fn changes(server: &Running) -> Vec<Value> {
+    let feed = server
+        .get("preferences/changes?since_id=0&feature_type=f")
+        .await;
+    assert_eq!(feed["has_more"], false);
+    feed["changes"].as_array().unwrap().clone()
+}
+
+/// What the feed says last of a tenant: the preference, and the organization. The groups say the same.
+async fn stands(server: &Running, tenant: &str) -> (Value, Value) {
+    let changes = changes(server).await;
+    let last = changes.iter().rfind(|change| change["tenant_id"] == tenant);
+    let last = last.cloned().unwrap_or_default();
+    let groups = server.get("preferences/groups?feature_type=f").await;
+    let groups = groups["groups"].as_array().unwrap();
+    let mut members = groups
+        .iter()
+        .flat_map(|group| group["tenants"].as_array().unwrap());
+    let listed = members.find(|one| one["tenant_id"] == tenant);
+    let is_on = last["preference"].is_object() && last["preference"]["enabled"] != false;
+    assert_eq!(listed.is_some(), is_on, "{tenant}: {last}");
+    if let Some(listed) = listed {
+        assert_eq!(listed["organization"], last["organization"]);
+        assert_eq!(listed["schedule_since"], last["schedule_since"]);
+    }
+    (last["preference"].clone(), last["organization"].clone())
+}
+
+async fn a_member_has_the_organizations_preference_below_their_own(kind: Kind) {
+    let server = start(kind).await;
+    let own = json!({"preferred_time": "18:00", "template_overrides": {"tone": "dry"}});
+    let own = json!({"f": {"enabled": true, "frequency": "daily"}, "g": own});
+    server.put("a", own.clone()).await;
+    assert_eq!(stands(&server, "a").await.1, Value::Null);
+    join(&server, "a", json!("acme")).await;
+    assert_eq!(
+        stands(&server, "a").await.1,
+        json!({"id": "acme", "fields": []})
+    );
+    let value = json!({"f": {"enabled": false, "frequency": "weekly", "preferred_day": "friday", "interval": 2,
+        "start_date": "2026-01-05", "timezone": "Europe/Berlin", "template_overrides": {"tone": "warm"}}});
+    layer(&server, value).await;
+    let (preference, organization) = stands(&server, "a").await;
+    assert_eq!(
+        preference,
+        json!({"enabled": true, "frequency": "daily", "preferred_day": "friday", "start_date": "2026-01-05",
+            "timezone": "Europe/Berlin", "template_overrides": {"tone": "warm"}})
+    );
+    let fields = [
+        "preferred_day",
+        "start_date",
+        "template_overrides",
+        "timezone",
+    ];
+    assert_eq!(organization, json!({"id": "acme", "fields": fields}));
+    let stored = server.get("tenants/a/configs/feature_preferences").await;
+    assert_eq!(
+        stored["config_value"], own,
+        "what the tenant has stored stays"
+    );
+
+    join(&server, "a", json!("other")).await;
+    let (preference, organization) = stands(&server, "a").await;
+    assert_eq!(preference, own["f"]);
+    assert_eq!(organization["id"], "other");
+    join(&server, "a", json!("acme")).await;
+    assert_eq!(stands(&server, "a").await.0["timezone"], "Europe/Berlin");
+    assert_eq!(
+        status(&server, Method::DELETE, ACME, &Value::Null).await,
+        204
+    );
+    assert_eq!(stands(&server, "a").await.0, own["f"]);
+}
+
+async fn only_members_whose_preference_differs_are_in_the_feed(kind: Kind) {
+    let server = start(kind).await;
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let with_zone = json!({"enabled": true, "frequency": "daily", "timezone": "Asia/Tokyo"});
+    server.put("a", json!({"f": daily, "g": daily})).await;
+    server.put("b", json!({"f": with_zone})).await;
+    server.put("c", json!({"f": daily})).await;
+    for tenant in ["a", "b"] {
+        join(&server, tenant, json!("acme")).await;
+    }
+    let before = changes(&server).await.len();
+    let since = stands(&server, "a").await;
+    layer(&server, json!({"f": {"timezone": "Europe/Berlin"}})).await;
+    let after = changes(&server).await;
+    let tenants: Vec<&Value> = after[before..]
+        .iter()
+        .map(|one| &one["tenant_id"])
+        .collect();
+    assert_eq!(tenants, ["a"], "b has a zone, and c is no member");
+    assert_ne!(since, stands(&server, "a").await);
+    layer(&server, json!({"f": {"timezone": "Europe/Berlin"}})).await;
+    assert_eq!(changes(&server).await.len(), after.len());
+    let moved = &after[before];
+    // A change of how moves no schedule, one of when does.
+    let tone = json!({"timezone": "Europe/Berlin", "template_overrides": {"tone": "dry"}});
+    layer(&server, json!({ "f": tone })).await;
+    let newest = changes(&server).await;
+    assert_eq!(newest.len(), after.len() + 2);
+    let of_a = newest.iter().rfind(|one| one["tenant_id"] == "a").unwrap();
+    assert_eq!(of_a["schedule_since"], moved["schedule_since"]);
+    assert!(moved["schedule_since"].as_str() > newest[0]["schedule_since"].as_str());
+    let g = server
+        .get("preferences/changes?since_id=0&feature_type=g")
+        .await;
+    // Stored, and then a member.
+    assert_eq!(g["changes"].as_array().unwrap().len(), 2);
+}
+
+async fn who_has_stored_nothing_has_the_organizations_until_leaving(kind: Kind) {
+    let server = start(kind).await;
+    join(&server, "a", json!("acme")).await;
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    layer(&server, json!({ "f": daily })).await;
+    let organization = json!({"id": "acme", "fields": ["enabled", "frequency"]});
+    assert_eq!(stands(&server, "a").await, (daily.clone(), organization));
+    join(&server, "b", json!("acme")).await;
+    assert_eq!(stands(&server, "b").await.0, daily);
+    // To say otherwise is to store it, and to take that back is to have the organization's again.
+    server.put("a", json!({"f": {"enabled": false}})).await;
+    assert_eq!(stands(&server, "a").await.0["enabled"], false);
+    let path = "tenants/a/configs/feature_preferences";
+    assert_eq!(
+        status(&server, Method::DELETE, path, &Value::Null).await,
+        204
+    );
+    assert_eq!(stands(&server, "a").await.0, daily);
+    join(&server, "a", Value::Null).await;
+    assert_eq!(stands(&server, "a").await, (Value::Null, Value::Null));
+    assert_eq!(
+        status(
+            &server,
+            Method::DELETE,
+            "tenants/b/configs/profile",
+            &Value::Null
+        )
+        .await,
+        204
+    );
+    assert_eq!(stands(&server, "b").await, (Value::Null, Value::Null));
+    join(&server, "a", json!("acme")).await;
+    layer(&server, json!({"f": {}})).await;
+    assert_eq!(stands(&server, "a").await, (Value::Null, Value::Null));
+    let organization = server.get("organizations/acme").await;
+    assert_eq!(
+        (&organization["members"], &organization["member_ids"]),
+        (&json!(1), &json!(["a"]))
+    );
+}
+
+async fn what_a_member_leaves_out_may_be_in_the_organizations(kind: Kind) {
+    let server = start(kind).await;
+    let jobs = json!({"jobs": {"posts": {"timezone": "UTC", "spread_minutes": 0, "defaults": {}}}});
+    assert_eq!(
+        status(&server, Method::PUT, "feature-types/f/jobs", &jobs).await,
+        204
+    );
+    let path = "tenants/a/configs/feature_preferences";
+    let on = json!({"config_value": {"f": {"enabled": true}}});
+    assert_eq!(status(&server, Method::PUT, path, &on).await, 422, "when?");
+    layer(
+        &server,
+        json!({"f": {"frequency": "monthly", "preferred_day": 3}}),
+    )
+    .await;
+    join(&server, "a", json!("acme")).await;
+    assert_eq!(status(&server, Method::PUT, path, &on).await, 200);
+    let preview = "tenants/a/features/f/preview";
+    let asked = json!({"preference": {"enabled": true}}).to_string();
+    let preview: Value = server
+        .call(Method::POST, preview, &asked)
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(preview["valid"], true);
+    let fields = preview["jobs"][0]["fields"].as_array().unwrap();
+    let origin = |name: &str| {
+        let field = fields.iter().find(|field| field["name"] == name);
+        field.unwrap()["origin"].clone()
+    };
+    assert_eq!(origin("enabled"), "tenant");
+    assert_eq!(origin("frequency"), "organization");
+    assert_eq!(origin("timezone"), "built_in");
+    // What does not fit together is refused.
+    let until = json!({"config_value": {"f": {"enabled": true, "end_date": "2026-01-31"}}});
+    layer(
+        &server,
+        json!({"f": {"frequency": "daily", "start_date": "2026-02-01"}}),
+    )
+    .await;
+    assert_eq!(status(&server, Method::PUT, path, &until).await, 422);
+    for (wrong, pointer) in [
+        (
+            json!({"f": {"frequency": "dayly"}}),
+            "/config_value/f/frequency",
+        ),
+        (json!({"a b": {}}), "/config_value/a b"),
+        (json!([]), "/config_value"),
+    ] {
+        let body = json!({ "config_value": wrong }).to_string();
+        let refused = server.call(Method::PUT, ACME, &body).await;
+        assert_eq!(refused.status(), 422);
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+}
+
+async fn a_tenants_own_key_cannot_move_the_tenant(kind: Kind) {
+    let server = start_in(kind.place().await, Some(ADMIN)).await;
+    let new = NewKey {
+        name: "page of a".to_owned(),
+        scope: Scope::Write,
+        tenant_id: Some(TenantId::new("a").unwrap()),
+    };
+    let key = server.store.create_key(&new).await.unwrap();
+    let key = key.expose_secret();
+    let profile = "tenants/a/configs/profile";
+    let named = |organization: Value| json!({"config_value": {"organization_id": organization, "locale": "de"}});
+    let plain = json!({"config_value": {"locale": "de"}});
+    let put = async |key: &str, body: &Value| {
+        let answer = call(&server, key, Method::PUT, profile, body).await;
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (refused, why) = put(key, &named(json!("acme"))).await;
+    assert_eq!(refused, 422);
+    assert!(
+        why.contains("/config_value/organization_id")
+            && why.contains("a key that may write all tenants"),
+        "{why}"
+    );
+    assert_eq!(put(key, &plain).await.0, 200);
+    assert_eq!(put(ADMIN, &named(json!("acme"))).await.0, 200);
+    for other in [plain.clone(), named(json!("other")), named(Value::Null)] {
+        assert_eq!(put(key, &other).await.0, 422, "{other}");
+    }
+    assert_eq!(put(key, &named(json!("acme"))).await.0, 200, "as it is");
+    let patch = json!({"config_value": {"organization_id": null}});
+    for (method, path, body) in [
+        (Method::PATCH, profile.to_owned(), patch),
+        (Method::DELETE, profile.to_owned(), Value::Null),
+        (
+            Method::POST,
+            format!("{profile}/restore"),
+            json!({"version": 1}),
+        ),
+    ] {
+        let refused = call(&server, key, method.clone(), &path, &body).await;
+        assert_eq!(refused.status(), 422, "{method}");
+    }
+    let organization = call(
+        &server,
+        key,
+        Method::GET,
+        "organizations/acme",
+        &Value::Null,
+    )
+    .await;
+    assert_eq!(organization.status(), 403);
+    let members = call(
+        &server,
+        ADMIN,
+        Method::GET,
+        "organizations/acme",
+        &Value::Null,
+    )
+    .await;
+    assert_eq!(members.json::<Value>().await.unwrap()["members"], 1);
+    let wrong = [json!("a/b"), json!(7), json!("")];
+    for organization in wrong {
+        assert_eq!(put(ADMIN, &named(organization)).await.0, 422);
+    }
+}
+
+async fn a_link_to_an_organization_reaches_no_tenant(kind: Kind) {
+    let server = start_in(kind.place().await, Some(ADMIN)).await;
+    let daily = json!({"config_value": {"f": {"enabled": true, "frequency": "daily"}}});
+    // A tenant, a member and an organization of one name.
+    for path in ["tenants/acme/configs/feature_preferences", ACME] {
+        let stored = call(&server, ADMIN, Method::PUT, path, &daily).await;
+        assert_eq!(stored.status(), 200);
+    }
+    let profile = json!({"config_value": {"organization_id": "acme"}});
+    let path = "tenants/acme/configs/profile";
+    assert_eq!(
+        call(&server, ADMIN, Method::PUT, path, &profile)
+            .await
+            .status(),
+        200
+    );
+    let made = call(
+        &server,
+        ADMIN,
+        Method::POST,
+        "organizations/acme/links",
+        &Value::Null,
+    )
+    .await;
+    assert_eq!(made.status(), StatusCode::CREATED);
+    let made: Value = made.json().await.unwrap();
+    let token = made["token"].as_str().unwrap();
+    for (method, path, status) in [
+        (Method::GET, ACME, 200),
+        (Method::PUT, ACME, 200),
+        (Method::DELETE, ACME, 403),
+        (
+            Method::GET,
+            "organizations/other/configs/feature_preferences",
+            403,
+        ),
+        (Method::GET, "organizations/acme", 403),
+        (Method::POST, "organizations/acme/links", 403),
+        (Method::GET, "tenants/acme/configs/feature_preferences", 403),
+        (Method::PUT, "tenants/acme/configs/feature_preferences", 403),
+        (Method::GET, "tenants/acme/configs/profile", 403),
+        (Method::GET, "preferences/groups?feature_type=f", 403),
+        (Method::POST, "preferences/import", 403),
+        (Method::GET, "keys", 403),
+    ] {
+        let answer = call(&server, token, method.clone(), path, &daily).await;
+        assert_eq!(answer.status(), status, "{method} {path}");
+    }
+    let visitor = let_in(&server, token).await;
+    for (path, status) in [
+        ("/organizations/acme", 200),
+        ("/organizations/acme/features/f", 200),
+        ("/organizations/other", 303),
+        ("/tenants/acme", 303),
+        ("/tenants/acme/features/f", 303),
+        ("/operators", 303),
+    ] {
+        assert_eq!(visitor.status(path).await, status, "{path}");
+    }
+    // Nor does a link to the tenant reach the organization.
+    let made = call(
+        &server,
+        ADMIN,
+        Method::POST,
+        "tenants/acme/links",
+        &Value::Null,
+    )
+    .await;
+    let made: Value = made.json().await.unwrap();
+    let token = made["token"].as_str().unwrap();
+    let answer = call(&server, token, Method::GET, ACME, &Value::Null).await;
+    assert_eq!(answer.status(), 403);
+    let visitor = let_in(&server, token).await;
+    assert_eq!(visitor.status("/organizations/acme").await, 303);
+    let features = json!({"features": ["f"]});
+    let made = call(
+        &server,
+        ADMIN,
+        Method::POST,
+        "organizations/acme/links",
+        &features,
+    )
+    .await;
+    let made: Value = made.json().await.unwrap();
+    let token = made["token"].as_str().unwrap();
+    let answer = call(&server, token, Method::PUT, ACME, &daily).await;
+    assert_eq!(answer.status(), 403, "what it replaces has all features");
+    let visitor = let_in(&server, token).await;
+    assert_eq!(visitor.status("/organizations/acme/features/g").await, 403);
+}
+
+async fn an_organization_has_at_most_ten_thousand_members(kind: Kind) {
+    let server = start(kind).await;
+    let line = |n: usize| {
+        let profile = json!({"organization_id": "acme"});
+        json!({"tenant_id": format!("t{n:05}"), "config_key": "profile", "config_value": profile})
+            .to_string()
+    };
+    let lines: Vec<String> = (0..10_002).map(line).collect();
+    let report = server
+        .call(Method::POST, "preferences/import", &lines.join("\n"))
+        .await;
+    let report: Value = report.json().await.unwrap();
+    assert_eq!(
+        (&report["imported"], &report["rejected"]),
+        (&json!(10_000), &json!(2))
+    );
+    let errors = report["errors"].as_array().unwrap();
+    assert_eq!(
+        (&errors[0]["line"], &errors[1]["line"]),
+        (&json!(10_001), &json!(10_002))
+    );
+    assert!(
+        errors[0]["errors"][0]
+            .as_str()
+            .unwrap()
+            .contains("10000 members"),
+        "{errors:?}"
+    );
+    let put = async |tenant: &str, organization: &str| {
+        let body = json!({"config_value": {"organization_id": organization}});
+        status(
+            &server,
+            Method::PUT,
+            &format!("tenants/{tenant}/configs/profile"),
+            &body,
+        )
+        .await
+    };
+    assert_eq!(put("one-more", "acme").await, 422);
+    assert_eq!(put("t00000", "acme").await, 200, "who is a member may stay");
+    assert_eq!(put("t00000", "other").await, 200);
+    assert_eq!(put("one-more", "acme").await, 200);
+    let (mut after, mut members) = (String::new(), 0);
+    loop {
+        let page = server
+            .get(&format!("organizations/acme?limit=1000{after}"))
+            .await;
+        assert_eq!(page["members"], 10_000);
+        members += page["member_ids"].as_array().unwrap().len();
+        let Some(next) = page["next_after"].as_str() else {
+            break;
+        };
+        after = format!("&after={next}");
+    }
+    assert_eq!(members, 10_000);
+    layer(
+        &server,
+        json!({"f": {"enabled": true, "frequency": "daily"}}),
+    )
+    .await;
+    let features = server.get("feature-types").await;
+    assert_eq!(features["feature_types"][0]["enabled_tenants"], 10_000);
+}
+
+async fn layers_and_members_may_change_at_the_same_time(kind: Kind) {
+    let server = start(kind).await;
+    for tenant in 0..5 {
+        join(&server, &format!("t{tenant}"), json!("acme")).await;
+    }
+    let layers = join_all((0..20).map(|n| {
+        let overrides = json!({"of_acme": n});
+        layer(
+            &server,
+            json!({"f": {"enabled": true, "frequency": "daily", "template_overrides": overrides}}),
+        )
+    }));
+    let members = join_all((0..50).map(|n| {
+        let overrides = json!({"own": n});
+        let server = &server;
+        async move {
+            let tenant = format!("t{}", n % 5);
+            server
+                .put(&tenant, json!({"f": {"template_overrides": overrides}}))
+                .await;
+        }
+    }));
+    tokio::join!(layers, members);
+    let of_acme = server.get(ACME).await;
+    let of_acme = &of_acme["config_value"]["f"]["template_overrides"]["of_acme"];
+    for n in 0..5 {
+        let tenant = format!("t{n}");
+        let own = server
+            .get(&format!("tenants/{tenant}/configs/feature_preferences"))
+            .await;
+        let own = &own["config_value"]["f"]["template_overrides"]["own"];
+        let (preference, _) = stands(&server, &tenant).await;
+        assert_eq!(
+            preference["template_overrides"],
+            json!({"of_acme": of_acme, "own": own}),
+            "{tenant}"
+        );
+    }
+}
+
+async fn an_organizations_preferences_have_versions_and_conditions(kind: Kind) {
+    let server = start(kind).await;
+    let history = format!("{ACME}/history");
+    assert_eq!(status(&server, Method::GET, ACME, &Value::Null).await, 404);
+    assert_eq!(
+        status(&server, Method::DELETE, ACME, &Value::Null).await,
+        404
+    );
+    layer(&server, json!({"f": {"timezone": "UTC"}})).await;
+    layer(&server, json!({"f": {"timezone": "Asia/Tokyo"}})).await;
+    let url = format!("{}/api/v1/{ACME}", server.url);
+    let body = json!({"config_value": {}}).to_string();
+    for (header, tag, status) in [
+        ("if-match", "\"1\"", 412),
+        ("if-none-match", "*", 412),
+        ("if-match", "2", 400),
+        ("if-match", "\"2\"", 200),
+    ] {
+        let put = server.http.put(&url).header(header, tag).body(body.clone());
+        assert_eq!(
+            put.send().await.unwrap().status(),
+            status,
+            "{header}: {tag}"
+        );
+    }
+    let read = server.http.get(&url).header("if-none-match", "\"3\"");
+    let read = read.send().await.unwrap();
+    assert_eq!(
+        (read.status().as_u16(), &read.headers()["etag"]),
+        (304, &"\"3\"".parse().unwrap())
+    );
+    assert_eq!(
+        status(&server, Method::DELETE, ACME, &Value::Null).await,
+        204
+    );
+    let versions = server.get(&format!("{history}?limit=2")).await;
+    let listed: Vec<&Value> = versions["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|version| &version["config_value"])
+        .collect();
+    assert_eq!(listed, [&Value::Null, &json!({})]);
+    assert_eq!(versions["next_before"], 3);
+    let other = "organizations/acme/configs/profile";
+    assert_eq!(status(&server, Method::GET, other, &Value::Null).await, 404);
+    let wrong = "organizations/a%20b/configs/feature_preferences";
+    assert_eq!(status(&server, Method::GET, wrong, &Value::Null).await, 400);
+    let nobody = server.get("organizations/none").await;
+    assert_eq!(
+        (&nobody["members"], &nobody["features"]),
+        (&json!(0), &json!([]))
+    );
+}
+
+async fn organizations_are_exported_and_imported(kind: Kind) {
+    let server = start(kind).await;
+    let jobs = json!({"jobs": {"posts": {"timezone": "UTC", "spread_minutes": 0, "defaults": {}}}});
+    assert_eq!(
+        status(&server, Method::PUT, "feature-types/f/jobs", &jobs).await,
+        204
+    );
+    layer(&server, json!({"f": {"frequency": "daily"}})).await;
+    join(&server, "a", json!("acme")).await;
+    server.put("a", json!({"f": {"enabled": true}})).await;
+    let before = stands(&server, "a").await;
+    let export = Visitor::new(&server)
+        .get("/operators/export")
+        .await
+        .text()
+        .await
+        .unwrap();
+
+    let other = start(kind).await;
+    assert_eq!(
+        status(&other, Method::PUT, "feature-types/f/jobs", &jobs).await,
+        204
+    );
+    let import = async |lines: &str| {
+        let report = other.call(Method::POST, "preferences/import", lines).await;
+        report.json::<Value>().await.unwrap()
+    };
+    let report = import(&export).await;
+    assert_eq!(report["rejected"], 0, "{report}");
+    assert_eq!(stands(&other, "a").await, before);
+    let again = import(&export).await;
+    assert_eq!(again["imported"], again["unchanged"], "{again}");
+    for wrong in [
+        json!({"organization_id": "a/b", "config_value": {}}),
+        json!({"organization_id": "acme", "config_key": "profile", "config_value": {}}),
+        json!({"organization_id": "acme", "config_value": {"f": 7}}),
+        json!({"organization_id": "acme"}),
+    ] {
+        assert_eq!(import(&wrong.to_string()).await["rejected"], 1, "{wrong}");
+    }
+}
+
+async fn quarantine_and_counts_know_what_members_have(kind: Kind) {
+    let server = start(kind).await;
+    let pool = pool(&server).await;
+    let jobs = json!({"jobs": {"posts": {"timezone": "UTC", "spread_minutes": 0, "defaults": {}}}});
+    assert_eq!(
+        status(&server, Method::PUT, "feature-types/f/jobs", &jobs).await,
+        204
+    );
+    layer(
+        &server,
+        json!({"f": {"enabled": true, "frequency": "weekly"}}),
+    )
+    .await;
+    for tenant in ["a", "b", "c"] {
+        join(&server, tenant, json!("acme")).await;
+    }
+    server
+        .put("a", json!({"f": {"preferred_day": "friday"}}))
+        .await;
+    server.put("b", json!({"f": {"enabled": false}})).await;
+    assert_eq!(counted(&pool).await.len(), 2);
+    let quarantined = async || {
+        let rows =
+            sqlx::query_scalar("SELECT tenant_id FROM invalid_preferences ORDER BY tenant_id");
+        let rows: Vec<String> = rows.fetch_all(&pool).await.unwrap();
+        rows
+    };
+    assert!(quarantined().await.is_empty());
+    layer(
+        &server,
+        json!({"f": {"enabled": true, "frequency": "monthly"}}),
+    )
+    .await;
+    assert_eq!(quarantined().await, ["a"], "a's friday does not fit");
+    counted(&pool).await;
+    layer(&server, json!({"f": {"enabled": true}})).await;
+    assert_eq!(quarantined().await, ["a", "c"], "when?");
+    counted(&pool).await;
+    join(&server, "c", Value::Null).await;
+    layer(
+        &server,
+        json!({"f": {"enabled": false, "frequency": "daily"}}),
+    )
+    .await;
+    assert!(quarantined().await.is_empty());
+    assert_eq!(counted(&pool).await, []);
+    pool.close().await;
+}
+
+async fn the_page_of_a_member_says_what_comes_from_the_organization(kind: Kind) {
+    let server = start(kind).await;
+    let jobs = json!({"jobs": {"posts": {"timezone": "UTC", "spread_minutes": 0,
+        "defaults": {"frequency": "weekly", "preferred_time": "10:00"}}}});
+    assert_eq!(
+        status(&server, Method::PUT, "feature-types/f/jobs", &jobs).await,
+        204
+    );
+    let visitor = Visitor::new(&server);
+    let page = visitor.text("/tenants/a/features/f").await;
+    assert!(!page.contains("rom your organization"), "{page}");
+    join(&server, "a", json!("acme")).await;
+    layer(
+        &server,
+        json!({"f": {"enabled": true, "preferred_time": "07:30"}}),
+    )
+    .await;
+    let page = visitor.text("/tenants/a/features/f").await;
+    assert!(page.contains("7:30"), "{page}");
+    assert!(page.contains("From your organization."), "{page}");
+    assert!(
+        page.contains("name=\"enabled\" value=\"true\" checked"),
+        "it is on"
+    );
+    assert_eq!(
+        page.matches("From your organization.").count(),
+        2,
+        "time and minute"
+    );
+    let list = visitor.text("/tenants/a").await;
+    assert!(
+        list.contains("7:30") && list.contains("Switch off"),
+        "{list}"
+    );
+    // Switched off, it is the member's own choice, and nothing else is.
+    let form = [("csrf", ""), ("enabled", "false")];
+    let switched = visitor.post("/tenants/a/features/f/switch", &form).await;
+    assert_eq!(switched.status(), 303);
+    let stored = server.get("tenants/a/configs/feature_preferences").await;
+    assert_eq!(stored["config_value"], json!({"f": {"enabled": false}}));
+    assert_eq!(stands(&server, "a").await.0["preferred_time"], "07:30");
+}
+
+async fn the_page_of_an_organization_changes_its_preferences(kind: Kind) {
+    let server = start(kind).await;
+    for tenant in ["a", "b"] {
+        join(&server, tenant, json!("acme")).await;
+    }
+    server.put("b", json!({"f": {"enabled": false}})).await;
+    let made = server
+        .call(
+            Method::POST,
+            "organizations/acme/links",
+            r#"{"locale": "de"}"#,
+        )
+        .await;
+    let made: Value = made.json().await.unwrap();
+    let visitor = let_in(&server, made["token"].as_str().unwrap()).await;
+    let path = "/organizations/acme/features/f";
+    let page = visitor.text(path).await;
+    assert!(page.contains("Für 2 Mitglieder"), "{page}");
+    let (csrf, version) = (hidden(&page, "csrf"), hidden(&page, "version"));
+    let form = [
+        ("csrf", csrf.as_str()),
+        ("version", version.as_str()),
+        ("action", "save"),
+        ("enabled", "true"),
+        ("frequency", "daily"),
+        ("time", "08:00"),
+        ("zone", "Europe/Berlin"),
+    ];
+    let saved = visitor.post(path, &form).await;
+    assert_eq!(saved.status(), 303, "{:?}", saved.text().await);
+    let page = visitor
+        .text(saved.headers()["location"].to_str().unwrap())
+        .await;
+    assert!(!page.contains("/restore"), "{page}");
+    let stored = server.get(ACME).await["config_value"]["f"].clone();
+    assert_eq!(
+        (
+            &stored["frequency"],
+            &stored["preferred_time"],
+            &stored["timezone"]
+        ),
+        (&json!("daily"), &json!("08:00"), &json!("Europe/Berlin"))
+    );
+    assert_eq!(stands(&server, "a").await.0["preferred_time"], "08:00");
+    assert_eq!(stands(&server, "b").await.0["enabled"], false);
+    // Who has the old form does not overwrite it.
+    let refused = visitor.post(path, &form).await;
+    assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let without_token = visitor.post(path, &[("action", "save")]).await;
+    assert_eq!(without_token.status(), 403);
+    let history = server.get(&format!("{ACME}/history")).await;
+    assert_eq!(history["versions"][0]["actor"], "acme (link)");
+}
