@@ -8,7 +8,8 @@ use super::{App, auth::Caller, problem::AnyProblem};
 use crate::import::{Import, ImportReport, NewSchedules};
 
 /// Imports configurations, one JSON object per line: `{"tenant_id", "config_key", "config_value", "updated_at"}`,
-/// the key and the time being optional.
+/// the key and the time being optional. A line with `organization_id` in place of `tenant_id` has the preferences of an organization,
+/// and one with `feature_type` describes a feature.
 ///
 /// Valid lines are stored, invalid ones counted, and the first 100 of them listed. Storing what is stored changes
 /// nothing, so an import that was cut off is resumed by sending it again. However old `updated_at` is, a schedule that

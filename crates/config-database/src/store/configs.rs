@@ -257,8 +257,10 @@ impl ConfigStore {
         actor: &str,
     ) -> Result<(usize, Vec<(usize, FieldErrors)>), StoreError> {
         let mut write = Write::begin(self).await?;
-        let ids: Vec<&ConfigId> = edits.iter().map(|edit| &edit.id).collect();
-        let stored = ConfigRow::read_many(write.connection(), self.dialect, &ids).await?;
+        let stored = {
+            let ids: Vec<&ConfigId> = edits.iter().map(|edit| &edit.id).collect();
+            ConfigRow::read_many(write.connection(), self.dialect, &ids).await?
+        };
         write.load_members(&edits).await?;
         let (mut changed, mut refused) = (0, Vec::new());
         for (place, (edit, stored)) in edits.into_iter().zip(stored).enumerate() {

@@ -210,8 +210,10 @@ impl Write {
         let moved = moved.filter(|tenant| !by_tenant.contains_key(*tenant));
         let ids: Vec<ConfigId> = moved.map(ConfigId::of_preferences).collect();
         let dialect = self.dialect();
-        let wanted: Vec<&ConfigId> = ids.iter().collect();
-        let rows = ConfigRow::read_many(self.connection(), dialect, &wanted).await?;
+        let rows = {
+            let wanted: Vec<&ConfigId> = ids.iter().collect();
+            ConfigRow::read_many(self.connection(), dialect, &wanted).await?
+        };
         for (id, row) in ids.into_iter().zip(rows) {
             let kept = Edited::kept(id.tenant_id.clone(), row, self.now());
             by_tenant.insert(id.tenant_id, kept);

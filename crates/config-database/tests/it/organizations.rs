@@ -147,7 +147,7 @@ async fn only_members_whose_preference_differs_are_in_the_feed(kind: Kind) {
         .iter()
         .map(|one| &one["tenant_id"])
         .collect();
-    assert_eq!(tenants, ["a"], "b has a zone, and c is no member");
+    assert_eq!(tenants, ["a"], "b has a zone, and c is not a member");
     assert_ne!(since, stands(&server, "a").await);
     layer(&server, json!({"f": {"timezone": "Europe/Berlin"}})).await;
     assert_eq!(changes(&server).await.len(), after.len());
@@ -575,9 +575,9 @@ async fn an_organizations_preferences_have_versions_and_conditions(kind: Kind) {
     assert_eq!(status(&server, Method::GET, other, &Value::Null).await, 404);
     let wrong = "organizations/a%20b/configs/feature_preferences";
     assert_eq!(status(&server, Method::GET, wrong, &Value::Null).await, 400);
-    let nobody = server.get("organizations/none").await;
+    let without_members = server.get("organizations/none").await;
     assert_eq!(
-        (&nobody["members"], &nobody["features"]),
+        (&without_members["members"], &without_members["features"]),
         (&json!(0), &json!([]))
     );
 }
