@@ -98,7 +98,7 @@ impl Caller {
     }
 
     /// The only tenant the caller may see.
-    pub(super) fn tenant(&self) -> Option<&TenantId> {
+    pub(super) fn only_tenant(&self) -> Option<&TenantId> {
         match &self.reach {
             Reach::Tenant(tenant) => Some(tenant),
             Reach::All | Reach::Organization(_) => None,

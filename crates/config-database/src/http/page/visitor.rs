@@ -72,7 +72,7 @@ impl Visitor {
     }
 
     pub(super) fn tenant(&self) -> Option<&TenantId> {
-        self.caller.tenant()
+        self.caller.only_tenant()
     }
 
     /// The name of the key, for the history.
@@ -190,7 +190,7 @@ impl FromRequestParts<App> for Visitor {
             let derived = blake3::derive_key("punctual config database forms", token.as_bytes());
             blake3::Hash::from_bytes(derived).to_hex().to_string()
         });
-        let t = match caller.tenant() {
+        let t = match caller.only_tenant() {
             Some(tenant) => {
                 let texts = texts_of_tenant(app, tenant, None, &parts.headers).await;
                 texts.map_err(|error| Problem::from(error).into_response())?
