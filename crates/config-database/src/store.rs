@@ -7,6 +7,7 @@ mod api_keys;
 mod configs;
 mod dialect;
 mod drivers;
+mod effective;
 mod features;
 mod feed;
 mod groups;

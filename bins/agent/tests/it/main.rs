@@ -27,6 +27,7 @@ mod main_job;
 mod monitoring;
 mod moving;
 mod operations;
+mod organizations;
 mod outcomes;
 mod page;
 mod postgres;

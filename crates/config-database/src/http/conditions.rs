@@ -6,12 +6,21 @@ use axum::http::{
     header::{self, HeaderName},
 };
 use punctual_web::Problem;
+use serde::Serialize;
 
 use crate::store::{Expected, Versions};
 
 /// The `ETag` of a version.
 pub(super) fn etag(version: i64) -> String {
     format!("\"{version}\"")
+}
+
+/// A number for an answer that has no version of its own, to be compared as one.
+pub(super) fn fingerprint(answer: &impl Serialize) -> i64 {
+    let bytes = serde_json::to_vec(answer).unwrap_or_default();
+    let hash = blake3::hash(&bytes);
+    let start = hash.as_bytes().first_chunk();
+    start.map_or(0, |start| i64::from_be_bytes(*start))
 }
 
 /// The conditions in `If-Match` and `If-None-Match`.

@@ -17,10 +17,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     auth::Caller,
-    conditions::{etag, expected},
+    conditions::{etag, expected, fingerprint},
     problem::{self, AnyProblem, JsonBody},
 };
-use crate::store::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig};
+use crate::{
+    store::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig},
+    validate::FEATURE_PREFERENCES,
+};
 
 pub(super) type Address = Path<(String, String)>;
 
@@ -58,8 +61,17 @@ impl History {
     }
 }
 
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ConfigQuery {
+    /// Whether `feature_preferences` are those in effect: each over that of the tenant's organization, also where the tenant has stored
+    /// none. `organization` says what came from there, and the ETag is of the answer (default: false).
+    #[serde(default)]
+    effective: bool,
+}
+
 /// A tenant's configuration.
-#[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "ETags of the version that the caller knows")), responses(
+#[utoipa::path(get, operation_id = "config", path = "/tenants/{tenant_id}/configs/{config_key}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ConfigQuery, ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "ETags of the version that the caller knows")), responses(
     (status = 200, body = StoredConfig, description = "The configuration"),
     (status = 304, description = "The caller knows the current version"),
     (status = 404, description = "The configuration does not exist", body = ProblemBody, content_type = "application/problem+json"),
@@ -69,21 +81,33 @@ impl History {
 pub(super) async fn read(
     State(app): State<App>,
     address: Address,
+    query: Result<Query<ConfigQuery>, QueryRejection>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
-    let config = app.store.config(&parse(address)?).await?;
-    let config = config.ok_or(ChangeError::Missing)?;
-    let version = Some(config.version);
+    let id = parse(address)?;
+    let Query(ConfigQuery { effective }) = query?;
+    let effective = effective && id.config_key == FEATURE_PREFERENCES;
+    let config = if effective {
+        app.store.effective_preferences(&id.tenant_id).await?
+    } else {
+        app.store.config(&id).await?
+    };
+    let config = seen_by(&caller, config.ok_or(ChangeError::Missing)?);
+    let tag = if effective {
+        fingerprint(&config)
+    } else {
+        config.version
+    };
+    let version = Some(tag);
     if expected.one_of.is_some_and(|tags| !tags.contain(version)) {
         return Err(ChangeError::Unexpected(version).into());
     }
     if expected.none_of.is_some_and(|tags| tags.contain(version)) {
-        let etag = [(header::ETAG, etag(config.version))];
-        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag(tag))]).into_response());
     }
-    Ok(stored(config, &caller))
+    Ok(([(header::ETAG, etag(tag))], Json(config)).into_response())
 }
 
 /// Stores a configuration, replacing the current one.
@@ -281,14 +305,18 @@ fn may_patch(caller: &Caller, patch: &Value) -> Result<(), Problem> {
 }
 
 /// The answer with a configuration, as far as the caller may see it.
-fn stored(mut config: StoredConfig, caller: &Caller) -> Response {
-    config
-        .config_value
-        .retain(|feature, _| !caller.is_kept_from(feature));
-    config
-        .schedule_since
-        .retain(|feature, _| !caller.is_kept_from(feature));
+fn stored(config: StoredConfig, caller: &Caller) -> Response {
+    let config = seen_by(caller, config);
     ([(header::ETAG, etag(config.version))], Json(config)).into_response()
+}
+
+/// What the caller may see of a configuration.
+fn seen_by(caller: &Caller, mut config: StoredConfig) -> StoredConfig {
+    let may_see = |feature: &String| !caller.is_kept_from(feature);
+    config.config_value.retain(|feature, _| may_see(feature));
+    config.schedule_since.retain(|feature, _| may_see(feature));
+    config.organization.retain(|feature, _| may_see(feature));
+    config
 }
 
 /// The `config_value` of a body.

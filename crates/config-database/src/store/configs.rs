@@ -11,7 +11,9 @@ use sqlx::{AnyConnection, Row, any::AnyRow};
 use utoipa::ToSchema;
 
 use super::{
-    ConfigStore, StoreError, instant, now,
+    ConfigStore, StoreError,
+    groups::TenantOrganization,
+    instant, now,
     stored::ConfigRow,
     writing::{Edit, Write},
 };
@@ -61,6 +63,10 @@ pub(crate) struct StoredConfig {
     /// Of each feature, since when the fields that say when it falls due have been as they are.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) schedule_since: BTreeMap<String, DateTime<Utc>>,
+    /// With `effective`, for each feature: the tenant's organization, and which fields came from it. Left out: the tenant belongs to
+    /// none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) organization: BTreeMap<String, TenantOrganization>,
 }
 
 /// An earlier version.
@@ -213,6 +219,7 @@ impl ConfigStore {
             version,
             updated_at,
             schedule_since,
+            organization: BTreeMap::new(),
         });
         Ok((after, head))
     }

@@ -105,7 +105,7 @@ struct Tenant {
 }
 
 /// A tenant's organization, whose preferences stand below the tenant's own.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct TenantOrganization {
     /// The organization.
     id: OrganizationId,

@@ -169,12 +169,12 @@ impl Layer {
     ) -> Result<Option<Map<String, Value>>, StoreError> {
         Ok(LayerRow::read(connection, organization).await?.value)
     }
-}
 
-impl ConfigStore {
     /// The organization of a tenant, with its preferences; `None`: the tenant belongs to none.
-    pub(crate) async fn layer_of(&self, tenant: &TenantId) -> Result<Option<Layer>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
+    pub(super) async fn read_of(
+        connection: &mut AnyConnection,
+        tenant: &TenantId,
+    ) -> Result<Option<Self>, StoreError> {
         let organization: Option<String> =
             sqlx::query_scalar("SELECT organization_id FROM members WHERE tenant_id = $1")
                 .bind(tenant.as_str())
@@ -184,11 +184,19 @@ impl ConfigStore {
             return Ok(None);
         };
         let organization = OrganizationId::new(organization).map_err(StoreError::new)?;
-        let preferences = Layer::read(&mut connection, &organization).await?;
-        Ok(Some(Layer {
+        let preferences = Self::read(connection, &organization).await?;
+        Ok(Some(Self {
             organization,
             preferences: preferences.unwrap_or_default(),
         }))
+    }
+}
+
+impl ConfigStore {
+    /// The organization of a tenant, with its preferences; `None`: the tenant belongs to none.
+    pub(crate) async fn layer_of(&self, tenant: &TenantId) -> Result<Option<Layer>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        Layer::read_of(&mut connection, tenant).await
     }
 
     /// The organization below a configuration: preferences alone have one.

@@ -103,6 +103,7 @@ impl ConfigRow {
             version: self.version,
             updated_at: self.updated_at,
             schedule_since: self.schedule_since,
+            organization: BTreeMap::new(),
         })
     }
 

@@ -18,6 +18,7 @@ on_both_databases! {
     a_member_has_the_organizations_preference_below_their_own
     only_members_whose_preference_differs_are_in_the_feed
     who_has_stored_nothing_has_the_organizations_until_leaving
+    what_is_in_effect_for_one_tenant_can_be_read
     what_a_member_leaves_out_may_be_in_the_organizations
     a_tenants_own_key_cannot_move_the_tenant
     a_link_to_an_organization_reaches_no_tenant
@@ -36,6 +37,10 @@ const ACME: &str = "organizations/acme/configs/feature_preferences";
 async fn status(server: &Running, method: Method, path: &str, body: &Value) -> u16 {
     let body = body.to_string();
     server.call(method, path, &body).await.status().as_u16()
+}
+
+async fn status_of(server: &Running, path: &str) -> u16 {
+    status(server, Method::GET, path, &Value::Null).await
 }
 
 /// Stores what an organization has for its members.
@@ -206,6 +211,94 @@ async fn who_has_stored_nothing_has_the_organizations_until_leaving(kind: Kind) 
         (&organization["members"], &organization["member_ids"]),
         (&json!(1), &json!(["a"]))
     );
+}
+
+async fn what_is_in_effect_for_one_tenant_can_be_read(kind: Kind) {
+    let server = start(kind).await;
+    let plain = "tenants/a/configs/feature_preferences";
+    let effective = format!("{plain}?effective=true");
+    let read = async |known: Option<&str>| {
+        let mut call = server
+            .http
+            .get(format!("{}/api/v1/{effective}", server.url));
+        if let Some(known) = known {
+            call = call.header("if-none-match", known);
+        }
+        let answer = call.send().await.unwrap();
+        let etag = answer.headers().get("etag");
+        let etag = etag.map_or_else(String::new, |etag| etag.to_str().unwrap().to_owned());
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await.unwrap_or_default();
+        (status, etag, body)
+    };
+    assert_eq!(read(None).await.0, 404);
+    join(&server, "a", json!("acme")).await;
+    assert_eq!(read(None).await.0, 404, "neither has stored any");
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    layer(&server, json!({ "f": daily })).await;
+    let (status, first, config) = read(None).await;
+    assert_eq!(
+        (status, &config["config_value"]),
+        (200, &json!({"f": daily}))
+    );
+    let given = json!({"f": {"id": "acme", "fields": ["enabled", "frequency"]}});
+    assert_eq!(config["organization"], given);
+    let since = changes(&server).await[0]["schedule_since"].clone();
+    assert_eq!(config["schedule_since"], json!({ "f": since }));
+    assert_eq!(
+        status_of(&server, plain).await,
+        404,
+        "nothing of the tenant's own"
+    );
+    assert_eq!(read(Some(&first)).await.0, 304);
+
+    let own =
+        json!({"f": {"preferred_time": "18:00"}, "g": {"enabled": true, "frequency": "weekly"}});
+    server.put("a", own.clone()).await;
+    let (status, second, config) = read(Some(&first)).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        config["config_value"],
+        json!({"f": {"enabled": true, "frequency": "daily", "preferred_time": "18:00"}, "g": own["g"]})
+    );
+    assert_eq!(
+        config["organization"]["g"],
+        json!({"id": "acme", "fields": []})
+    );
+    layer(
+        &server,
+        json!({"f": {"frequency": "daily", "timezone": "Asia/Tokyo"}}),
+    )
+    .await;
+    let (status, third, config) = read(Some(&second)).await;
+    assert_eq!((status, &config["version"]), (200, &json!(1)));
+    assert_eq!(
+        config["organization"]["f"]["fields"],
+        json!(["frequency", "timezone"])
+    );
+    let stored = server.get(plain).await;
+    assert_eq!(
+        (&stored["config_value"], &stored["organization"]),
+        (&own, &Value::Null)
+    );
+
+    let features = r#"{"features": ["g"]}"#;
+    let made = server.call(Method::POST, "tenants/a/links", features).await;
+    let made: Value = made.json().await.unwrap();
+    let token = made["token"].as_str().unwrap();
+    let seen = call(&server, token, Method::GET, &effective, &Value::Null).await;
+    let seen: Value = seen.json().await.unwrap();
+    for field in ["config_value", "organization", "schedule_since"] {
+        let features: Vec<&String> = seen[field].as_object().unwrap().keys().collect();
+        assert_eq!(features, ["g"], "{field}");
+    }
+
+    join(&server, "a", Value::Null).await;
+    let (status, _, config) = read(Some(&third)).await;
+    assert_eq!((status, &config["config_value"]), (200, &own));
+    assert_eq!(config["organization"], Value::Null);
+    let wrong = format!("{plain}?effective=often");
+    assert_eq!(status_of(&server, &wrong).await, 400);
 }
 
 async fn what_a_member_leaves_out_may_be_in_the_organizations(kind: Kind) {
