@@ -262,7 +262,10 @@ impl<'a> Import<'a> {
             organization_id: organization,
             config_key,
             mut config_value,
-        } = serde_json::from_value(Value::Object(document)).map_err(unreadable)?;
+        } = serde_json::from_value(Value::Object(document)).map_err(|error| {
+            let remedy = "write {\"organization_id\": …, \"config_value\": {feature: preference}}";
+            vec![format!("{error}; {remedy}")]
+        })?;
         if config_key.is_some_and(|config_key| config_key.as_str() != FEATURE_PREFERENCES) {
             let wrong = format!("an organization has the config_key {FEATURE_PREFERENCES} only");
             return Err(LineError::Wrong(vec![wrong]));

@@ -208,7 +208,7 @@ impl ConfigStore {
         write.load_members(std::slice::from_ref(&edit)).await?;
         write.admit(&edit)?;
         let (version, updated_at) = write.add(edit, stored);
-        let mut placed = write.settle().await?;
+        let mut placed = write.settle(self).await?;
         let head = write.commit(self, actor).await?;
         let unchanged = || old.map(|old| old.schedule_since).unwrap_or_default();
         let schedule_since = placed.remove(&id.tenant_id).unwrap_or_else(unchanged);
@@ -279,7 +279,7 @@ impl ConfigStore {
             let (version, _) = write.add(edit, stored);
             changed += usize::from(version != before);
         }
-        write.settle().await?;
+        write.settle(self).await?;
         write.commit(self, actor).await?;
         Ok((changed, refused))
     }

@@ -73,10 +73,11 @@ impl Dialect {
         AssertSqlSafe(sql.replace("ROWS", rows)).into_sql_str()
     }
 
-    /// What each member of the organization `$1` has stored for the feature `$2`, with what the table `preferences` holds of it.
+    /// What members of the organization `$1` have stored for the feature `$2`, with what the table `preferences` holds of it: the
+    /// first `$4` members after `$3`.
     pub(super) fn preferences_of_members(self) -> SqlStr {
         let own = match self {
-            Self::Sqlite => r#"json_extract(config_value, '$."' || $2 || '"')"#,
+            Self::Sqlite => r#"config_value -> ('$."' || $2 || '"')"#,
             Self::Postgres => "CAST(CAST(config_value AS json) -> CAST($2 AS TEXT) AS TEXT)",
         };
         AssertSqlSafe(format!(
@@ -84,7 +85,7 @@ impl Dialect {
              FROM members
              LEFT JOIN configs ON configs.tenant_id = members.tenant_id AND config_key = 'feature_preferences'
              LEFT JOIN preferences ON preferences.tenant_id = members.tenant_id AND feature_type = $2
-             WHERE organization_id = $1 ORDER BY members.tenant_id"
+             WHERE organization_id = $1 AND members.tenant_id > $3 ORDER BY members.tenant_id LIMIT $4"
         ))
         .into_sql_str()
     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use sqlx::Row;
 
 use super::{
-    ConfigId, StoreError, instant,
+    ConfigId, ConfigStore, StoreError, instant,
     stored::ConfigRow,
     writing::{Edit, Edited, Placed, Wanted, Write},
 };
@@ -24,6 +24,8 @@ use crate::{
 
 /// Members of an organization at most: a change of its preferences writes those of all of them while every other writer waits.
 const MAX_MEMBERS: i64 = 10_000;
+/// Members whose preferences are held at once; then they are written, so that a write needs little memory whatever its size.
+pub(super) const MEMBERS_AT_ONCE: u16 = 500;
 /// Characters of what is wrong with a preference.
 const MAX_PROBLEM: usize = 1_000;
 
@@ -97,12 +99,24 @@ impl Write {
             self.members().of.insert(tenant, organization);
         }
         let named: BTreeSet<OrganizationId> = edits.iter().filter_map(organization_named).collect();
-        for organization in named {
-            let count: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM members WHERE organization_id = $1")
-                    .bind(organization.as_str())
-                    .fetch_one(self.connection())
-                    .await?;
+        if named.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<Value> = named
+            .iter()
+            .map(|organization| json!([organization]))
+            .collect();
+        let rows = sqlx::query(dialect.rows(
+            "SELECT organization_id, count(*) FROM ROWS
+             CROSS JOIN members WHERE organization_id = rows.value ->> 0 GROUP BY organization_id",
+        ))
+        .bind(Value::from(named).to_string())
+        .fetch_all(self.connection())
+        .await?;
+        for row in &rows {
+            let organization: &str = row.try_get(0)?;
+            let organization = OrganizationId::new(organization).map_err(StoreError::new)?;
+            let count: i64 = row.try_get(1)?;
             self.members().counts.insert(organization, count);
         }
         Ok(())
@@ -146,14 +160,17 @@ impl Write {
 
     /// Places the preferences of all whose own, or whose organization, this write changes. Returns the schedules of those whose own
     /// it changes.
-    pub(super) async fn settle(&mut self) -> Result<BTreeMap<TenantId, Schedules>, StoreError> {
+    pub(super) async fn settle(
+        &mut self,
+        store: &ConfigStore,
+    ) -> Result<BTreeMap<TenantId, Schedules>, StoreError> {
         let mut schedules = BTreeMap::new();
-        let mut of_members = Vec::new();
+        let mut of_members = BTreeMap::new();
         for edited in self.take_edited() {
             let tenant = &edited.tenant_id;
             let members = self.members();
             if members.now(tenant).or(members.before(tenant)).is_some() {
-                of_members.push(edited);
+                of_members.insert(tenant.clone(), edited);
             } else {
                 let tenant = tenant.clone();
                 schedules.insert(tenant, self.compare(&edited));
@@ -163,13 +180,19 @@ impl Write {
             return Ok(schedules);
         }
         self.note_moved().await?;
-        let affected = self.affected(of_members).await?;
-        let placed = self.placed(&affected).await?;
-        for one in &affected {
-            let since = self.place_member(one, &placed);
-            if one.edited.is_edit {
-                schedules.insert(one.tenant_id.clone(), since);
+        let moved = self.members().moved.keys();
+        let tenants: BTreeSet<TenantId> = of_members.keys().chain(moved).cloned().collect();
+        let tenants: Vec<TenantId> = tenants.into_iter().collect();
+        for tenants in tenants.chunks(MEMBERS_AT_ONCE.into()) {
+            let affected = self.affected(tenants, &mut of_members).await?;
+            let placed = self.placed(&affected).await?;
+            for one in &affected {
+                let since = self.place_member(one, &placed);
+                if one.edited.is_edit {
+                    schedules.insert(one.tenant_id.clone(), since);
+                }
             }
+            self.flush(store).await?;
         }
         Ok(schedules)
     }
@@ -200,37 +223,40 @@ impl Write {
         Ok(())
     }
 
-    /// The members among those whose preferences are edited, and those who move, with their layers.
-    async fn affected(&mut self, edited: Vec<Edited>) -> Result<Vec<Affected>, StoreError> {
-        let mut by_tenant: BTreeMap<TenantId, Edited> = BTreeMap::new();
-        for edited in edited {
-            by_tenant.insert(edited.tenant_id.clone(), edited);
-        }
-        let moved = self.members().moved.keys();
-        let moved = moved.filter(|tenant| !by_tenant.contains_key(*tenant));
-        let ids: Vec<ConfigId> = moved.map(ConfigId::of_preferences).collect();
+    /// These tenants with their layers. Those that are not `edited` keep what they have stored.
+    async fn affected(
+        &mut self,
+        tenants: &[TenantId],
+        edited: &mut BTreeMap<TenantId, Edited>,
+    ) -> Result<Vec<Affected>, StoreError> {
+        let kept = tenants
+            .iter()
+            .filter(|tenant| !edited.contains_key(*tenant));
+        let kept: Vec<ConfigId> = kept.map(ConfigId::of_preferences).collect();
         let dialect = self.dialect();
         let rows = {
-            let wanted: Vec<&ConfigId> = ids.iter().collect();
+            let wanted: Vec<&ConfigId> = kept.iter().collect();
             ConfigRow::read_many(self.connection(), dialect, &wanted).await?
         };
-        for (id, row) in ids.into_iter().zip(rows) {
+        for (id, row) in kept.into_iter().zip(rows) {
             let kept = Edited::kept(id.tenant_id.clone(), row, self.now());
-            by_tenant.insert(id.tenant_id, kept);
+            edited.insert(id.tenant_id, kept);
         }
         let members = &*self.members();
-        let involved = by_tenant
-            .keys()
+        let involved = tenants
+            .iter()
             .flat_map(|tenant| [members.before(tenant), members.now(tenant)]);
         let involved: BTreeSet<OrganizationId> = involved.flatten().cloned().collect();
         let layers = self.layers(&involved).await?;
         let members = &*self.members();
         let layer = |organization: Option<&OrganizationId>| layers.get(organization?).cloned();
-        let affected = by_tenant.into_iter().map(|(tenant_id, edited)| Affected {
-            before: layer(members.before(&tenant_id)),
-            after: layer(members.now(&tenant_id)),
-            tenant_id,
-            edited,
+        let affected = tenants.iter().filter_map(|tenant| {
+            Some(Affected {
+                before: layer(members.before(tenant)),
+                after: layer(members.now(tenant)),
+                edited: edited.remove(tenant)?,
+                tenant_id: tenant.clone(),
+            })
         });
         Ok(affected.collect())
     }
@@ -240,16 +266,32 @@ impl Write {
         &mut self,
         organizations: &BTreeSet<OrganizationId>,
     ) -> Result<BTreeMap<OrganizationId, Arc<Layer>>, StoreError> {
-        let mut layers = BTreeMap::new();
-        for organization in organizations {
-            let preferences = Layer::read(self.connection(), organization).await?;
-            let layer = Layer {
-                organization: organization.clone(),
-                preferences: preferences.unwrap_or_default(),
-            };
-            layers.insert(organization.clone(), Arc::new(layer));
+        let ids: Vec<Value> = organizations.iter().map(|id| json!([id])).collect();
+        let dialect = self.dialect();
+        let rows = sqlx::query(dialect.rows(
+            "SELECT organization_id, config_value FROM ROWS
+             CROSS JOIN organization_configs WHERE organization_id = rows.value ->> 0 AND config_key = $2",
+        ))
+        .bind(Value::from(ids).to_string())
+        .bind(FEATURE_PREFERENCES)
+        .fetch_all(self.connection())
+        .await?;
+        let mut stored: HashMap<String, Map<String, Value>> = HashMap::new();
+        for row in &rows {
+            let value: Option<&str> = row.try_get(1)?;
+            if let Some(value) = value {
+                let preferences = serde_json::from_str(value).map_err(StoreError::new)?;
+                stored.insert(row.try_get(0)?, preferences);
+            }
         }
-        Ok(layers)
+        let mut layer = |organization: &OrganizationId| Layer {
+            preferences: stored.remove(organization.as_str()).unwrap_or_default(),
+            organization: organization.clone(),
+        };
+        let layers = organizations
+            .iter()
+            .map(|id| (id.clone(), Arc::new(layer(id))));
+        Ok(layers.collect())
     }
 
     /// What is in the table for the features of these.

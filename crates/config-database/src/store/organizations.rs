@@ -15,7 +15,7 @@ use super::{
     ChangeError, ConfigId, ConfigStore, Expected, PastConfig, StoreError,
     configs::{ATTEMPTS, PageBudget, past},
     instant,
-    members::unreadable,
+    members::{MEMBERS_AT_ONCE, unreadable},
     writing::{Placed, Wanted, Write},
 };
 use crate::{
@@ -339,10 +339,12 @@ impl ConfigStore {
             preferences: row.value.clone().unwrap_or_default(),
         };
         let (before, after) = (layer(&stored), layer(&changed));
-        // One after the other, so that no more is held at once than one feature has.
         for feature in different(&before, &after) {
-            write.place_members(&after, &feature).await?;
-            write.flush(self).await?;
+            let mut last = Some(String::new());
+            while let Some(member) = last {
+                last = write.place_members(&after, &feature, &member).await?;
+                write.flush(self).await?;
+            }
         }
         let head = write.commit_all(self, actor).await?;
         Ok((changed.into_config(organization), head))
@@ -383,16 +385,20 @@ fn different(one: &Layer, other: &Layer) -> BTreeSet<FeatureType> {
 }
 
 impl Write {
-    /// Brings the preferences that all members have for a feature up to date with what their organization says of it.
+    /// Brings the preferences that the next members after `member` have for a feature up to date with what their organization says of
+    /// it. Returns the last of them; `None`: there are no more.
     async fn place_members(
         &mut self,
         layer: &Layer,
         feature: &FeatureType,
-    ) -> Result<(), StoreError> {
+        member: &str,
+    ) -> Result<Option<String>, StoreError> {
         let statement = self.dialect().preferences_of_members();
         let rows = sqlx::query(statement)
             .bind(layer.organization.as_str())
             .bind(feature.as_str())
+            .bind(member)
+            .bind(i64::from(MEMBERS_AT_ONCE))
             .fetch_all(self.connection())
             .await?;
         let times = (self.now(), self.now());
@@ -419,6 +425,7 @@ impl Write {
             });
             self.place(tenant, feature.as_str(), before.as_ref(), wanted, times);
         }
-        Ok(())
+        let last = rows.last().map(|row| row.try_get(0));
+        Ok(last.transpose()?)
     }
 }

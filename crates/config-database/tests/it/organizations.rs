@@ -23,6 +23,7 @@ on_both_databases! {
     a_tenants_own_key_cannot_move_the_tenant
     a_link_to_an_organization_reaches_no_tenant
     an_organization_has_at_most_ten_thousand_members
+    members_beyond_those_held_at_once_have_the_layer
     layers_and_members_may_change_at_the_same_time
     an_organizations_preferences_have_versions_and_conditions
     organizations_are_exported_and_imported
@@ -580,6 +581,57 @@ async fn an_organization_has_at_most_ten_thousand_members(kind: Kind) {
     assert_eq!(features["feature_types"][0]["enabled_tenants"], 10_000);
 }
 
+async fn members_beyond_those_held_at_once_have_the_layer(kind: Kind) {
+    const MEMBERS: usize = 1_001;
+    let server = start(kind).await;
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    layer(&server, json!({"f": daily, "g": daily})).await;
+    let import = async |organization: Value| {
+        let profile = json!({"organization_id": organization});
+        let line = |n: usize| {
+            json!({"tenant_id": format!("t{n:04}"), "config_key": "profile", "config_value": profile})
+                .to_string()
+        };
+        let lines: Vec<String> = (0..MEMBERS).map(line).collect();
+        let path = "preferences/import";
+        let report = server.call(Method::POST, path, &lines.join("\n")).await;
+        report.json::<Value>().await.unwrap()
+    };
+    assert_eq!(import(json!("acme")).await["imported"], MEMBERS);
+    let enabled = async || {
+        let features = server.get("feature-types").await;
+        let features = features["feature_types"].as_array().unwrap().clone();
+        let counts = features.iter().map(|one| one["enabled_tenants"].clone());
+        counts.collect::<Vec<Value>>()
+    };
+    assert_eq!(enabled().await, [json!(MEMBERS), json!(MEMBERS)]);
+    // Each change has an id of its own, in the order of the feed.
+    let mut ids = Vec::new();
+    loop {
+        let since = ids.last().copied().unwrap_or(0);
+        let page = server
+            .get(&format!("preferences/changes?since_id={since}"))
+            .await;
+        let changes = page["changes"].as_array().unwrap();
+        ids.extend(changes.iter().map(|change| change["id"].as_i64().unwrap()));
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 2 * MEMBERS);
+    assert!(ids.is_sorted_by(|one, next| one < next));
+    let off = json!({"enabled": false, "frequency": "daily"});
+    layer(&server, json!({"f": off, "g": daily})).await;
+    let last = format!(
+        "tenants/t{:04}/configs/feature_preferences?effective=true",
+        MEMBERS - 1
+    );
+    assert_eq!(server.get(&last).await["config_value"]["f"], off);
+    import(Value::Null).await;
+    assert_eq!(status_of(&server, &last).await, 404);
+    assert_eq!(server.get("organizations/acme").await["members"], 0);
+}
+
 async fn layers_and_members_may_change_at_the_same_time(kind: Kind) {
     let server = start(kind).await;
     for tenant in 0..5 {
@@ -715,6 +767,9 @@ async fn organizations_are_exported_and_imported(kind: Kind) {
     ] {
         assert_eq!(import(&wrong.to_string()).await["rejected"], 1, "{wrong}");
     }
+    let without_value = import(r#"{"organization_id": "acme"}"#).await;
+    let why = without_value["errors"][0]["errors"][0].as_str().unwrap();
+    assert!(why.contains("write {\"organization_id\""), "{why}");
 }
 
 async fn quarantine_and_counts_know_what_members_have(kind: Kind) {

@@ -177,7 +177,7 @@ mod tests {
             json!("last"),
             json!("second tuesday"),
         ]);
-        let overrides = (of(0..3), of(0..3), of(0..3)).prop_map(|(tone, a, b)| {
+        let overrides = (of(0..3_i32), of(0..3_i32), of(0..3_i32)).prop_map(|(tone, a, b)| {
             let inner = [("a", a), ("b", b)].into_iter();
             let inner = inner.filter_map(|(name, value)| Some((name.to_owned(), json!(value?))));
             let mut overrides = object(json!({ "deep": inner.collect::<Map<_, _>>() }));
@@ -185,20 +185,21 @@ mod tests {
             Value::Object(overrides)
         });
         let overrides = overrides.boxed();
-        let when = (
-            of(any::<bool>().prop_map(Value::from)),
+        let when = vec![
+            of(any::<bool>().prop_map(Value::from)).boxed(),
             word(&[
                 "hourly", "daily", "weekly", "biweekly", "monthly", "once", "Weekly",
-            ]),
-            of(time),
-            of(day),
-            of((1..4).prop_map(Value::from)),
-            word(&["2026-12-24", "2026-03-01"]),
-            word(&["2026-01-05", "2026-12-01"]),
-            word(&["2026-06-30", "2027-01-01"]),
-            word(&["2026-05-01", "2026-05-01T12:00:00Z"]),
-            word(&["Europe/Berlin", "Asia/Tokyo"]),
-        );
+            ])
+            .boxed(),
+            of(time).boxed(),
+            of(day).boxed(),
+            of((1..4_i32).prop_map(Value::from)).boxed(),
+            word(&["2026-12-24", "2026-03-01"]).boxed(),
+            word(&["2026-01-05", "2026-12-01"]).boxed(),
+            word(&["2026-06-30", "2027-01-01"]).boxed(),
+            word(&["2026-05-01", "2026-05-01T12:00:00Z"]).boxed(),
+            word(&["Europe/Berlin", "Asia/Tokyo"]).boxed(),
+        ];
         let names = [
             "enabled",
             "frequency",
@@ -220,8 +221,7 @@ mod tests {
         fields.prop_filter_map(
             "a layer that is not valid",
             move |(when, how, own, channel)| {
-                let (a, b, c, d, e, f, g, h, i, j) = when;
-                let when = names.into_iter().zip([a, b, c, d, e, f, g, h, i, j]);
+                let when = names.into_iter().zip(when);
                 let how = [
                     ("template_overrides", how),
                     ("own", own),

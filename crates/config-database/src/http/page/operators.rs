@@ -26,7 +26,8 @@ const TENANTS_PER_PAGE: u32 = 60;
 const MAX_GROUPS: u32 = 500;
 const INVALID_PER_PAGE: u32 = 100;
 const EXPORT_PAGE: u32 = 5_000;
-const ORGANIZATIONS_PAGE: u32 = 100;
+// Each has up to half a MiB.
+const ORGANIZATIONS_PAGE: u32 = 10;
 /// Bytes of the field `csrf` of a form with a file.
 const MAX_CSRF_BYTES: usize = 256;
 /// Features that are listed.
