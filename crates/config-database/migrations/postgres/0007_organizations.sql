@@ -44,3 +44,6 @@ WHERE organization_id ~ '^[A-Za-z0-9._:@-]{1,128}$' AND organization_id NOT IN (
 
 UPDATE preferences SET organization = '{"id":"' || members.organization_id || '","fields":[]}'
 FROM members WHERE members.tenant_id = preferences.tenant_id;
+
+-- No change says so: a new epoch, so that readers of the feed read the groups anew.
+UPDATE feed SET epoch = replace(gen_random_uuid()::text, '-', '') WHERE EXISTS (SELECT 1 FROM preferences WHERE organization IS NOT NULL);

@@ -44,3 +44,6 @@ WHERE length(organization_id) BETWEEN 1 AND 128 AND organization_id NOT GLOB '*[
 UPDATE preferences SET organization = (
     SELECT json_object('id', organization_id, 'fields', json('[]')) FROM members WHERE members.tenant_id = preferences.tenant_id)
 WHERE tenant_id IN (SELECT tenant_id FROM members);
+
+-- No change says so: a new epoch, so that readers of the feed read the groups anew.
+UPDATE feed SET epoch = lower(hex(randomblob(16))) WHERE EXISTS (SELECT 1 FROM preferences WHERE organization IS NOT NULL);

@@ -230,14 +230,18 @@ impl ConfigStore {
         .bind(i64::from(limit) + 1)
         .fetch_all(&mut *snapshot)
         .await?;
-        let layer = Layer::read(&mut snapshot, organization).await?;
+        let preferences = Layer::read(&mut snapshot, organization).await?;
         snapshot.rollback().await?;
+        let layer = Layer {
+            organization: organization.clone(),
+            preferences: preferences.unwrap_or_default(),
+        };
         let more = member_ids.len() > limit as usize;
         member_ids.truncate(limit as usize);
         Ok(Organization {
             organization_id: organization.clone(),
             members,
-            features: layer.map_or_else(Vec::new, |layer| layer.keys().cloned().collect()),
+            features: layer.features().cloned().collect(),
             next_after: member_ids.last().filter(|_| more).cloned(),
             member_ids,
         })

@@ -26,6 +26,7 @@ on_both_databases! {
     members_beyond_those_held_at_once_have_the_layer
     layers_and_members_may_change_at_the_same_time
     an_organizations_preferences_have_versions_and_conditions
+    profiles_that_named_an_organization_before_count
     organizations_are_exported_and_imported
     quarantine_and_counts_know_what_members_have
     the_page_of_a_member_says_what_comes_from_the_organization
@@ -212,6 +213,7 @@ async fn who_has_stored_nothing_has_the_organizations_until_leaving(kind: Kind) 
         (&organization["members"], &organization["member_ids"]),
         (&json!(1), &json!(["a"]))
     );
+    assert_eq!(organization["features"], json!([]), "it says nothing of f");
 }
 
 async fn what_is_in_effect_for_one_tenant_can_be_read(kind: Kind) {
@@ -606,7 +608,7 @@ async fn members_beyond_those_held_at_once_have_the_layer(kind: Kind) {
     };
     assert_eq!(enabled().await, [json!(MEMBERS), json!(MEMBERS)]);
     // Each change has an id of its own, in the order of the feed.
-    let mut ids = Vec::new();
+    let mut ids: Vec<i64> = Vec::new();
     loop {
         let since = ids.last().copied().unwrap_or(0);
         let page = server
@@ -725,6 +727,73 @@ async fn an_organizations_preferences_have_versions_and_conditions(kind: Kind) {
         (&without_members["members"], &without_members["features"]),
         (&json!(0), &json!([]))
     );
+}
+
+async fn profiles_that_named_an_organization_before_count(kind: Kind) {
+    let server = start(kind).await;
+    let long = "o".repeat(129);
+    let profiles = [
+        json!({"organization_id": "acme"}),
+        json!({"organization_id": ""}),
+        json!({"organization_id": "a/b"}),
+        json!({"organization_id": ".."}),
+        json!({"organization_id": "é"}),
+        json!({"organization_id": long}),
+        json!({"organization_id": 7}),
+        json!({"organization_id": {"id": "acme"}}),
+        json!({"organization_id": ["acme"]}),
+        json!({"organization_id": null}),
+        json!({"locale": "de"}),
+    ];
+    let daily = json!({"f": {"enabled": true, "frequency": "daily"}});
+    for n in 0..profiles.len() {
+        let tenant = format!("t{n}");
+        server.put(&tenant, daily.clone()).await;
+        join(&server, &tenant, Value::Null).await;
+    }
+    let feed = "preferences/changes?since_id=0&feature_type=f";
+    let epoch = server.get(feed).await["epoch"].clone();
+    let pool = pool(&server).await;
+    for (n, profile) in profiles.iter().enumerate() {
+        let stored = sqlx::query(
+            "UPDATE configs SET config_value = $1 WHERE tenant_id = $2 AND config_key = 'profile'",
+        );
+        let stored = stored.bind(profile.to_string()).bind(format!("t{n}"));
+        stored.execute(&pool).await.unwrap();
+    }
+    let place = server.stop().await;
+    for statement in [
+        "DROP TABLE members",
+        "DROP TABLE organization_configs",
+        "DROP TABLE organization_config_history",
+        "ALTER TABLE preferences DROP COLUMN organization",
+        "ALTER TABLE changes DROP COLUMN organization",
+        "DELETE FROM _sqlx_migrations WHERE version = 7",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+    let server = start_in(place, None).await;
+    let organization = server.get("organizations/acme").await;
+    assert_eq!(organization["member_ids"], json!(["t0"]));
+    assert_ne!(server.get(feed).await["epoch"], epoch, "readers begin anew");
+    for n in 0..profiles.len() {
+        let path = format!("tenants/t{n}/configs/feature_preferences?effective=true");
+        let given = server.get(&path).await["organization"].clone();
+        let expected = match n {
+            0 => json!({"f": {"id": "acme", "fields": []}}),
+            _ => Value::Null,
+        };
+        assert_eq!(given, expected, "{}", profiles[n]);
+    }
+    layer(&server, json!({"f": {"timezone": "Asia/Tokyo"}})).await;
+    assert_eq!(stands(&server, "t0").await.0["timezone"], "Asia/Tokyo");
+    // What is not an id can be replaced by one.
+    for n in 1..profiles.len() {
+        join(&server, &format!("t{n}"), json!("acme")).await;
+    }
+    let members = server.get("organizations/acme").await["members"].clone();
+    assert_eq!(members, profiles.len());
 }
 
 async fn organizations_are_exported_and_imported(kind: Kind) {
