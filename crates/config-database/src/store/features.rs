@@ -34,6 +34,15 @@ pub(crate) struct KnownFeature {
 }
 
 impl KnownFeature {
+    /// Checks that a preference says nothing that the feature does not offer.
+    ///
+    /// # Errors
+    /// Each field that says so.
+    pub(crate) fn takes(&self, preference: &Preference) -> Result<(), FieldErrors> {
+        let usual = self.jobs.values().map(|job| &job.defaults);
+        self.feature.check(preference, usual)
+    }
+
     /// Whether a preference is off with every job of the feature, or can run with one of them. Where none is known, so is that.
     ///
     /// # Errors

@@ -226,22 +226,31 @@ impl ConfigStore {
         layer: Option<&Layer>,
     ) -> Result<CheckedConfig, FieldErrors> {
         let checked = check(config_key, value, stored)?;
-        let runs = |feature: &FeatureType, own: &Preference, known: &KnownFeature| {
+        let fits = |feature: &FeatureType, own: &Preference, known: &KnownFeature| {
+            let fields = checked.value[feature.as_str()].as_object();
             let layer = layer.filter(|layer| layer.of(feature.as_str()).is_some());
-            let Some(layer) = layer else {
+            let merged = layer.and_then(|layer| layer.merge(feature.as_str(), fields));
+            let Some((merged, _)) = merged else {
+                known.takes(own)?;
                 return known.runs(own);
             };
-            let own = checked.value[feature.as_str()].as_object();
-            let Some((merged, _)) = layer.merge(feature.as_str(), own) else {
-                return Ok(());
-            };
+            let is_off = merged.get("enabled") == Some(&Value::Bool(false));
+            let says_how_often = !merged.get("frequency").is_none_or(Value::is_null);
             match Preference::parse(&merged) {
-                Ok(merged) => known.runs(&merged),
-                Err(_) if merged.get("enabled") == Some(&Value::Bool(false)) => Ok(()),
-                Err(errors) => Err(errors),
+                // Which times there are is decided by the frequency, which may be the organization's.
+                Ok(merged) if says_how_often => {
+                    known.feature.check(own, [&merged])?;
+                    known.runs(&merged)
+                }
+                Ok(merged) => {
+                    known.takes(own)?;
+                    known.runs(&merged)
+                }
+                Err(_) if is_off => known.takes(own),
+                Err(errors) => known.takes(own).and(Err(errors)),
             }
         };
-        let errors = self.mistakes(&checked, stored, runs).await?;
+        let errors = self.mistakes(&checked, stored, fits).await?;
         FieldErrors::unless_empty(errors)?;
         Ok(checked)
     }
@@ -254,23 +263,24 @@ impl ConfigStore {
         stored: &Map<String, Value>,
     ) -> Result<CheckedConfig, FieldErrors> {
         let checked = check(FEATURE_PREFERENCES, value, stored)?;
-        let errors = self.mistakes(&checked, stored, |_, _, _| Ok(())).await?;
+        let takes = |_: &FeatureType, own: &Preference, known: &KnownFeature| known.takes(own);
+        let errors = self.mistakes(&checked, stored, takes).await?;
         FieldErrors::unless_empty(errors)?;
         Ok(checked)
     }
 
-    /// What is wrong with the preferences that are not as they are `stored`. `runs` finds out whether one can run.
+    /// What is wrong with the preferences that are not as they are `stored`. `fits` finds out whether a feature takes one.
     async fn mistakes(
         &self,
         checked: &CheckedConfig,
         stored: &Map<String, Value>,
-        runs: impl Fn(&FeatureType, &Preference, &KnownFeature) -> Result<(), FieldErrors>,
+        fits: impl Fn(&FeatureType, &Preference, &KnownFeature) -> Result<(), FieldErrors>,
     ) -> Result<Vec<FieldError>, FieldErrors> {
         let features = checked.features.iter();
         let edited: Vec<&FeatureType> = features
             .filter(|feature| stored.get(feature.as_str()) != checked.value.get(feature.as_str()))
             .collect();
-        let mut errors = self.not_taken(checked, &edited, runs);
+        let mut errors = self.not_taken(checked, &edited, fits);
         errors.extend(not_in_schema(self.to_check(checked, &edited)).await?);
         Ok(errors)
     }
@@ -294,7 +304,7 @@ impl ConfigStore {
         &self,
         checked: &CheckedConfig,
         edited: &[&FeatureType],
-        runs: impl Fn(&FeatureType, &Preference, &KnownFeature) -> Result<(), FieldErrors>,
+        fits: impl Fn(&FeatureType, &Preference, &KnownFeature) -> Result<(), FieldErrors>,
     ) -> Vec<FieldError> {
         let mut not_taken = Vec::new();
         for feature in edited {
@@ -303,10 +313,7 @@ impl ConfigStore {
                 continue;
             };
             let known = self.feature(feature);
-            let usual = known.jobs.values().map(|job| &job.defaults);
-            let checked = known.feature.check(&preference, usual);
-            let checked = checked.and_then(|()| runs(feature, &preference, &known));
-            if let Err(FieldErrors(errors)) = checked {
+            if let Err(FieldErrors(errors)) = fits(feature, &preference, &known) {
                 not_taken.extend(errors.into_iter().map(|mut error| {
                     error.pointer = format!("/config_value/{feature}{}", error.pointer);
                     error

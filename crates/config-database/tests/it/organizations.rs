@@ -338,6 +338,29 @@ async fn what_a_member_leaves_out_may_be_in_the_organizations(kind: Kind) {
     assert_eq!(origin("enabled"), "tenant");
     assert_eq!(origin("frequency"), "organization");
     assert_eq!(origin("timezone"), "built_in");
+    // A feature bounds times of day, and not minutes of hourly runs, whoever says hourly.
+    let bounded = json!({"earliest_time": "06:00"});
+    assert_eq!(
+        status(&server, Method::PUT, "feature-types/g", &bounded).await,
+        204
+    );
+    let monthly = json!({"frequency": "monthly", "preferred_day": 3});
+    layer(&server, json!({"f": monthly, "g": {"frequency": "hourly"}})).await;
+    for (fields, expected) in [
+        (json!({"preferred_time": "00:15"}), 200),
+        (
+            json!({"preferred_time": "00:15", "frequency": "daily"}),
+            422,
+        ),
+        (
+            json!({"preferred_time": "06:15", "frequency": "daily"}),
+            200,
+        ),
+    ] {
+        let body = json!({"config_value": {"f": {"enabled": true}, "g": fields}});
+        let stored = status(&server, Method::PUT, path, &body).await;
+        assert_eq!(stored, expected, "{fields}");
+    }
     // What does not fit together is refused.
     let until = json!({"config_value": {"f": {"enabled": true, "end_date": "2026-01-31"}}});
     layer(
