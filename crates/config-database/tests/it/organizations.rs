@@ -338,7 +338,7 @@ async fn what_a_member_leaves_out_may_be_in_the_organizations(kind: Kind) {
     assert_eq!(origin("enabled"), "tenant");
     assert_eq!(origin("frequency"), "organization");
     assert_eq!(origin("timezone"), "built_in");
-    // A feature bounds times of day, and not minutes of hourly runs, whoever says hourly.
+    // A feature bounds times of day, and not minutes of hourly runs, also where the organization says hourly.
     let bounded = json!({"earliest_time": "06:00"});
     assert_eq!(
         status(&server, Method::PUT, "feature-types/g", &bounded).await,
