@@ -184,13 +184,12 @@ impl Operator {
             return None;
         };
         let in_mirror = known?.mirror.read(|mirror| mirror.organization_of(tenant));
-        let membership = match in_mirror {
-            Some(membership) => membership?,
-            None => {
-                let one = std::slice::from_ref(tenant);
-                let stored = self.preferences.preferences(feature_type, one).await.ok()?;
-                stored.get(tenant)?.organization.clone()?
-            }
+        let membership = if let Some(membership) = in_mirror {
+            membership?
+        } else {
+            let one = std::slice::from_ref(tenant);
+            let stored = self.preferences.preferences(feature_type, one).await.ok()?;
+            stored.get(tenant)?.organization.clone()?
         };
         Some(membership.id.clone())
     }

@@ -53,7 +53,7 @@ pub(super) async fn what_the_first_purpose_made_is_kept_until_its_item_has_ended
     }
     assert!(keep(first, joe, "another", json!(1)).await);
     let expected = |items: &[&ItemId]| -> Option<HashMap<ItemId, Value>> {
-        let of = |item: &&ItemId| ((*item).clone(), text(*item));
+        let of = |item: &&ItemId| ((*item).clone(), text(item));
         Some(items.iter().map(of).collect())
     };
     let of_write = kept(store, chunk, first, &all).await;
@@ -89,7 +89,7 @@ pub(super) async fn what_the_first_purpose_made_is_kept_until_its_item_has_ended
     store.enqueue(firing(&backfill), due).await.expect("works");
     let third = Uuid::from_u128(93);
     let again = &backfill.chunks[0];
-    assert_eq!(claim(store, again, third).await, [eve.clone()]);
+    assert_eq!(claim(store, again, third).await, std::slice::from_ref(eve));
     let left = kept(store, again, third, &all).await;
     assert_eq!(left, expected(&[bob, eve, kim]), "and of no other item");
     assert_eq!(

@@ -87,9 +87,9 @@ fn tenants_with_an_equal_slot_share_it_and_move_with_a_change() {
     assert!(mirror.is_empty() && mirror.slots().is_empty());
 }
 
-fn membership(id: &str) -> Option<Arc<Membership>> {
+fn membership(id: &str) -> Arc<Membership> {
     let membership = json!({"id": id, "fields": ["preferred_time"]});
-    Some(Arc::new(serde_json::from_value(membership).unwrap()))
+    Arc::new(serde_json::from_value(membership).unwrap())
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn another_organization_is_a_change_of_how_and_makes_no_run_late() {
     };
     let a = TenantId::new("a").unwrap();
     for (organization, sets) in [
-        (membership("acme"), 2),
-        (membership("umbrella"), 2),
+        (Some(membership("acme")), 2),
+        (Some(membership("umbrella")), 2),
         (None, 1),
     ] {
         let moved = Change {
@@ -129,13 +129,13 @@ fn another_organization_is_a_change_of_how_and_makes_no_run_late() {
         );
     }
     // A full read that finds another organization repairs it, and counts it.
-    let records = [of(membership("acme")), record("b", daily.clone(), DAY)];
+    let records = [of(Some(membership("acme"))), record("b", daily.clone(), DAY)];
     let changed = MirrorDifference {
         changed: 1,
         removed: 0,
     };
     assert_eq!(mirror.replace(&records, reading), changed);
-    assert_eq!(mirror.organization_of(&a), Some(membership("acme")));
+    assert_eq!(mirror.organization_of(&a), Some(Some(membership("acme"))));
     assert_eq!(mirror.late().count(), 0);
     let unknown = TenantId::new("c").unwrap();
     assert_eq!(mirror.organization_of(&unknown), None);
