@@ -271,7 +271,8 @@ impl<'a> Import<'a> {
             return Err(LineError::Wrong(vec![wrong]));
         }
         read_rules(&mut config_value).map_err(listed)?;
-        let config = self.store.check_organization(config_value, &Map::new());
+        let nothing = Map::new();
+        let config = self.store.check_organization(config_value, &nothing);
         let config = config.await.map_err(listed)?;
         let before = self.store.organization_config(&organization).await?;
         let anything = Expected::default();

@@ -194,7 +194,8 @@ fn a_key_is_replaced_without_a_link_that_stops_working() {
     let old = keys(&format!("a:{SECRET}"));
     let both = keys(&format!("b:{SECRET}-new,a:{SECRET}"));
     let new = keys(&format!("b:{SECRET}-new"));
-    let claims = LinkClaims::new("ann".parse().unwrap(), Features::All, 1_900);
+    let ann: TenantId = "ann".parse().unwrap();
+    let claims = LinkClaims::new(ann, Features::All, 1_900);
     let before = signed(old.signing(), &claims).unwrap();
     let after = signed(both.signing(), &claims).unwrap();
     let check = |keys: &LinkKeys, token: &SecretString| {
