@@ -1002,7 +1002,14 @@ async fn the_page_of_an_organization_changes_its_preferences(kind: Kind) {
     assert_eq!(stands(&server, "a").await.0["preferred_time"], "08:00");
     assert_eq!(stands(&server, "b").await.0["enabled"], false);
     // Who has the old form does not overwrite it.
-    let refused = visitor.post(path, &form).await;
+    let other = form.map(|(name, value)| {
+        if name == "time" {
+            (name, "09:30")
+        } else {
+            (name, value)
+        }
+    });
+    let refused = visitor.post(path, &other).await;
     assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let without_token = visitor.post(path, &[("action", "save")]).await;
     assert_eq!(without_token.status(), 403);

@@ -70,11 +70,12 @@ fn expressions(template: &str) -> Vec<&str> {
 
 /// What stands between quotation marks in an expression of a template, and whether it names something and is not shown.
 fn literals(expression: &str) -> Vec<(&str, bool)> {
-    const NAMING: [&str; 10] = [
+    const NAMING: [&str; 11] = [
         "t.text(",
         "t.text_of(",
         ".has_day(",
         ".is_wrong(",
+        ".is_of_organization(",
         "page::at(",
         "look.name(",
         "env!(",
