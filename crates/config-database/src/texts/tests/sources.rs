@@ -258,7 +258,7 @@ fn no_page_of_tenants_has_a_text_of_its_own() {
             looked_at += 1;
         }
     }
-    assert_eq!(looked_at, 17);
+    assert_eq!(looked_at, 18);
 }
 
 /// The texts of a script, each on one line, between any marks of quotation.
