@@ -9,6 +9,8 @@
 //! A program that embeds Punctual adds kinds of its own with [`HandlerKinds::with`].
 
 pub mod chat;
+#[cfg(target_os = "linux")]
+pub(crate) mod command;
 pub(crate) mod email;
 pub(crate) mod endpoint;
 pub mod template;
@@ -60,12 +62,13 @@ pub struct HandlerKinds {
 }
 
 impl HandlerKinds {
-    /// `template`, `chat`, `webhook` and `email`, with the templates in the folder `templates`, as they are now.
+    /// `template`, `chat`, `webhook`, `email` and, on Linux, `command`, with the templates in the folder `templates`, as they are
+    /// now.
     #[must_use]
     pub fn built_in(templates: &Path) -> Self {
         let templates = Templates::in_folder(templates);
         let suppressions = SuppressionList::default();
-        Self {
+        let kinds = Self {
             kinds: vec![
                 Box::new(TemplateKind(templates.clone())),
                 Box::new(ChatKind(templates.clone())),
@@ -76,7 +79,10 @@ impl HandlerKinds {
                 }),
             ],
             suppressions,
-        }
+        };
+        #[cfg(target_os = "linux")]
+        let kinds = kinds.with(command::CommandKind);
+        kinds
     }
 
     /// The same, and another kind, in place of one of the same name.
@@ -197,7 +203,7 @@ mod tests {
             "/purposes/d/url: \"https://me:pw@crm.example/\" contains a user or password",
             "/purposes/e/secret_env: \"NOT_SET_ANYWHERE\" is not set in the environment",
             "/purposes/f/sender: is missing",
-            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, sms",
+            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, command, sms",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (found, expected) in found.iter().zip(expected) {

@@ -28,7 +28,7 @@ use crate::{
 /// So much of an answer is kept, in bytes.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
 /// Characters of a reason that are kept.
-const MAX_REASON_CHARACTERS: usize = 300;
+pub(super) const MAX_REASON_CHARACTERS: usize = 300;
 
 /// Posts to one URL.
 pub(crate) struct SignedPost {
@@ -253,12 +253,12 @@ impl WebhookHandler {
     }
 }
 
-/// What is posted of an item.
-fn content(item: &Item) -> Result<Vec<u8>, HandlerError> {
+/// What a remote endpoint or a program gets of an item.
+pub(super) fn content(item: &Item) -> Result<Vec<u8>, HandlerError> {
     serde_json::to_vec(item).map_err(unwritable)
 }
 
-fn unwritable(error: serde_json::Error) -> HandlerError {
+pub(super) fn unwritable(error: serde_json::Error) -> HandlerError {
     HandlerError::permanent(format!("the item cannot be written as JSON: {error}"))
 }
 
