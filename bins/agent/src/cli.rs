@@ -509,7 +509,8 @@ pub(crate) struct PreviewOptions {
     /// Show what a run would send now, and send nothing; requires a running agent
     #[arg(long, requires_all = ["tenant", "job"], conflicts_with_all = ["from", "count"])]
     pub(crate) render: bool,
-    /// Call the webhook or the language model, with the header Punctual-Dry-Run: 1; a webhook that ignores it does its work
+    /// Call the webhook or the language model, with the header Punctual-Dry-Run: 1, or run the program, with
+    /// `PUNCTUAL_DRY_RUN=1`; what ignores the mark does its work
     #[arg(long, requires = "render")]
     pub(crate) call: bool,
     /// Preview many preferences: reads lines {"id","preference","from","count"} from standard input, writes lines

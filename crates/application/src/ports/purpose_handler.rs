@@ -37,7 +37,7 @@ pub trait PurposeHandler: Send + Sync {
     /// What [`run`](Self::run) would send for the item, found out without an effect; `None` (the default): the handler
     /// has no preview. It goes the way of a run up to the call of the remote endpoint, and stores nothing.
     ///
-    /// With `call`, a handler whose call can be marked as one without an effect makes it once, with the header
+    /// With `call`, a handler whose call can be marked as one without an effect makes it once, such as with the header
     /// `Punctual-Dry-Run: 1`; [`Rendered::outcome`] says what came of it. Any other handler ignores `call`.
     ///
     /// # Errors
