@@ -116,6 +116,9 @@ impl HandlerKinds {
                     concurrency: purpose.concurrency,
                     requests_per_minute: purpose.requests_per_minute,
                     tokens_per_minute: purpose.tokens_per_minute,
+                    requests_per_minute_per_organization: purpose
+                        .requests_per_minute_per_organization,
+                    tokens_per_minute_per_organization: purpose.tokens_per_minute_per_organization,
                 },
                 group_by_parameters,
                 reads_previous,
@@ -168,6 +171,25 @@ mod tests {
         let read = kinds.handlers(&json!({ "purposes": purposes }));
         let errors = read.err().map_or_else(Vec::new, |errors| errors.0);
         errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_limits_of_a_purpose_are_those_of_its_handler() {
+        let purposes = json!({"purposes": {"text": {"handler": "sms", "sender": "100", "concurrency": 1,
+            "requests_per_minute": 2, "tokens_per_minute": 3, "requests_per_minute_per_organization": 4,
+            "tokens_per_minute_per_organization": 5}}});
+        let folder = tempfile::tempdir().unwrap();
+        let kinds = HandlerKinds::built_in(folder.path()).with(Sms);
+        let handlers = kinds.handlers(&purposes).unwrap();
+        let bound = handlers.binding(&PurposeId::new("text").unwrap()).unwrap();
+        let expected = PurposeLimits {
+            concurrency: Some(1),
+            requests_per_minute: Some(2),
+            tokens_per_minute: Some(3),
+            requests_per_minute_per_organization: Some(4),
+            tokens_per_minute_per_organization: Some(5),
+        };
+        assert_eq!(bound.limits, expected);
     }
 
     #[test]

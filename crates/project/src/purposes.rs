@@ -22,6 +22,10 @@ pub struct Purpose {
     pub requests_per_minute: Option<u32>,
     /// Tokens used in a minute, as results report them.
     pub tokens_per_minute: Option<u32>,
+    /// Calls begun in a minute for the items of one organization.
+    pub requests_per_minute_per_organization: Option<u32>,
+    /// Tokens used in a minute for the items of one organization.
+    pub tokens_per_minute_per_organization: Option<u32>,
 }
 
 /// Reads the content of `purposes.json`: `{"purposes": {name: {"handler": …}}}`. `read` takes the place of the named
@@ -78,6 +82,10 @@ fn parse_purpose<H>(
         }),
         requests_per_minute: fields.optional("requests_per_minute", per_minute),
         tokens_per_minute: fields.optional("tokens_per_minute", per_minute),
+        requests_per_minute_per_organization: fields
+            .optional("requests_per_minute_per_organization", per_minute),
+        tokens_per_minute_per_organization: fields
+            .optional("tokens_per_minute_per_organization", per_minute),
     };
     // Which other fields there may be, only the handler knows.
     let Some(handler) = handler else {
@@ -108,7 +116,8 @@ mod tests {
     #[test]
     fn a_purpose_names_its_handler_and_what_it_needs() {
         let purposes = parse(&json!({"$schema": "x", "purposes": {
-            "post": {"handler": "quiet", "item_timeout_ms": 500, "concurrency": 4},
+            "post": {"handler": "quiet", "item_timeout_ms": 500, "concurrency": 4,
+                     "requests_per_minute_per_organization": 60, "tokens_per_minute_per_organization": 9000},
             "crm": {"handler": "call", "url": "https://crm.example/hook"}
         }}))
         .unwrap();
@@ -121,6 +130,12 @@ mod tests {
         let (post, options) = of("post");
         assert_eq!(post.item_timeout, Some(Duration::from_millis(500)));
         assert_eq!((post.concurrency, options), (Some(4), None));
+        assert_eq!(post.requests_per_minute_per_organization, Some(60));
+        assert_eq!(post.tokens_per_minute_per_organization, Some(9000));
+        assert_eq!(
+            (post.requests_per_minute, post.tokens_per_minute),
+            (None, None)
+        );
         assert_eq!(of("crm").1.as_deref(), Some("https://crm.example/hook"));
     }
 
@@ -129,7 +144,9 @@ mod tests {
         let errors = parse(&json!({"purposes": {
             "a b": {}, "c": {"handler": "magic"}, "d": 3,
             "e": {"handler": "call", "colour": 1},
-            "f": {"handler": "call", "url": "ftp://x", "requests_per_minute": 0}
+            "f": {"handler": "call", "url": "ftp://x", "requests_per_minute": 0},
+            "g": {"handler": "quiet", "requests_per_minute_per_organization": 0,
+                  "tokens_per_minute_per_organization": "9000"}
         }}))
         .unwrap_err();
         let lines: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
@@ -141,6 +158,8 @@ mod tests {
             "/purposes/e/colour: 1 is not a known field",
             "/purposes/f/url: \"ftp://x\" is not a URL",
             "/purposes/f/requests_per_minute: 0 is out of range",
+            "/purposes/g/requests_per_minute_per_organization: 0 is out of range",
+            "/purposes/g/tokens_per_minute_per_organization: \"9000\" has the wrong type",
         ] {
             assert!(
                 lines.iter().any(|line| line.starts_with(expected)),

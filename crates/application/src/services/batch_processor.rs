@@ -239,8 +239,10 @@ pub enum ProcessError {
     #[error("another worker has claimed the chunk")]
     Superseded,
     /// Items are left that another chunk has, or that wait until another occurrence of their tenant, or other items of their
-    /// organization, have ended. Contains the outcomes of the others.
-    #[error("items wait for other items of the same tenants or organizations to end")]
+    /// organization, have ended, or until their organization has a call left. Contains the outcomes of the others.
+    #[error(
+        "items wait for other items of the same tenants or organizations, or for calls of their organizations"
+    )]
     Waiting(ChunkReport),
     /// A part of Punctual, or of an adapter, panicked.
     #[error("processing panicked; see the log")]

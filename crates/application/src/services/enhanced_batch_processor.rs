@@ -230,7 +230,7 @@ impl EnhancedBatchProcessor {
         ClaimLimits::new(self.max_concurrent_items)
     }
 
-    /// Number of chunks of each job in work whose items that have not begun all wait for their organization's turn.
+    /// Number of chunks of each job in work whose items that have not begun all wait for their organization's turn or share.
     #[must_use]
     pub fn held_up(&self) -> BTreeMap<JobId, usize> {
         self.organizations.held_up()
@@ -300,17 +300,17 @@ impl EnhancedBatchProcessor {
             return run.unless_failed(report);
         }
         let most = job.and_then(|job| job.max_concurrent_items_per_organization);
-        let items = self.organizations.items(&chunk.job_id, most, prepared);
+        let purposes = job.map_or_else(Vec::new, |job| {
+            let both = [Some(&job.purpose_id), job.then.as_ref()];
+            both.into_iter().flatten().cloned().collect()
+        });
+        let calls = (self.base.handlers(), purposes);
+        let items = self
+            .organizations
+            .items(&chunk.job_id, most, calls, prepared);
         let results = self
             .turns(&run, items)
-            .map(|(prepared, turn)| {
-                let outcome = self.run_to_outcome(&run, prepared);
-                async move {
-                    let result = outcome.await;
-                    drop(turn);
-                    result
-                }
-            })
+            .map(|(prepared, turn)| self.run_to_outcome(&run, prepared, turn))
             .buffer_unordered(self.max_concurrent_items)
             .flat_map(|result| stream::iter(run.distributed(result)));
         let report = self.base.commit_all(chunk, claimed, results).await?;
@@ -377,7 +377,7 @@ impl EnhancedBatchProcessor {
                     Some(self.base.result(&item, self.now(), outcome))
                 }
                 Prepared::Run(item) => {
-                    let mut progress = Progress::new(run);
+                    let mut progress = Progress::new(run, None);
                     // Other items run while it waits for its data.
                     match self.with_data(run, item, &mut progress).await {
                         Some(Prepared::Run(item)) => {
@@ -406,8 +406,13 @@ impl EnhancedBatchProcessor {
 
     /// Brings one item to its end. `None` when it has not come to it: the process stops, or the item waits for another
     /// occurrence of its tenant.
-    async fn run_to_outcome(&self, run: &ChunkRun<'_>, prepared: Prepared) -> Option<ItemResult> {
-        let mut progress = Progress::new(run);
+    async fn run_to_outcome(
+        &self,
+        run: &ChunkRun<'_>,
+        prepared: Prepared,
+        turn: Option<Turn>,
+    ) -> Option<ItemResult> {
+        let mut progress = Progress::new(run, turn);
         let prepared = match prepared {
             Prepared::Run(item) => self.with_data(run, item, &mut progress).await?,
             skip @ Prepared::Skip(_) => skip,
@@ -467,10 +472,16 @@ impl EnhancedBatchProcessor {
             let began = begun
                 .as_ref()
                 .map_or_else(|| self.now(), |(began, _)| *began);
+            let turn = progress.turn.as_mut();
+            let is_counted = turn.is_some_and(|turn| turn.begin_call(&item.purpose_id));
+            if let (false, Some(bound), Some(id)) = (is_counted, &bound, item.organization()) {
+                bound.throttle.organizations.begin(id);
+            }
             let outcome = self.attempt(run, &item, began, first_attempt).await;
             drop(permit);
             if let Some(bound) = &bound {
-                bound.throttle.note(outcome.as_ref().map(tokens_of));
+                let tokens = outcome.as_ref().map(tokens_of);
+                bound.throttle.note(tokens, item.organization());
             }
             drop(call_permit);
             let Some(delay) = progress.delay_before_retry(run, &item, &outcome) else {
@@ -622,14 +633,17 @@ struct Progress {
     refusals: u32,
     /// Attempts at the first of two purposes, which has ended.
     first_attempts: u32,
+    /// The turn of its organization, which it keeps to its end.
+    turn: Option<Turn>,
 }
 
 impl Progress {
-    fn new(run: &ChunkRun<'_>) -> Self {
+    fn new(run: &ChunkRun<'_>, turn: Option<Turn>) -> Self {
         Self {
             prepared_at: run.prepared_at,
             refusals: 0,
             first_attempts: 0,
+            turn,
         }
     }
 

@@ -1,24 +1,25 @@
 //! How fast one purpose may call its remote endpoint: calls at once, calls and tokens per minute, and less of all of it
-//! while the endpoint refuses calls because of its rate limit.
+//! while the endpoint refuses calls because of its rate limit. Calls and tokens per minute also for each organization.
+
+mod organizations;
+mod rates;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use punctual_domain::OrganizationId;
 use tokio::{sync::Notify, time::Instant};
 
+use self::{organizations::OrganizationRates, rates::Rates};
 use crate::{
     backoff::Backoff,
     ports::{HandlerError, HandlerErrorKind},
 };
 
-const SECONDS_PER_MINUTE: f64 = 60.0;
 /// Pauses after refusals in a row, unless the remote endpoint asks for a longer one.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
-
-/// The longest pause for tokens, however many an endpoint says that it used.
-const MAX_TOKEN_PAUSE: Duration = Duration::from_hours(24);
 
 /// The limits of a purpose; `None`: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -29,12 +30,18 @@ pub struct PurposeLimits {
     pub requests_per_minute: Option<u32>,
     /// Tokens a minute: what results report as `usage.total_tokens`.
     pub tokens_per_minute: Option<u32>,
+    /// Calls begun in a minute for the items of one organization.
+    pub requests_per_minute_per_organization: Option<u32>,
+    /// Tokens a minute for the items of one organization.
+    pub tokens_per_minute_per_organization: Option<u32>,
 }
 
 /// Holds one purpose to its limits.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     pub(super) limits: PurposeLimits,
+    /// What each organization has used. [`acquire`](Self::acquire) does not look at it: items wait for their share before.
+    pub(crate) organizations: OrganizationRates,
     state: Mutex<State>,
     permit_released: Notify,
 }
@@ -47,9 +54,7 @@ struct State {
     throttled_in_a_row: u32,
     /// No call begins before this time.
     not_before: Instant,
-    /// When the next call may begin, by the rate of calls, and by the rate of tokens.
-    next_call_by_requests: Instant,
-    next_call_by_tokens: Instant,
+    rates: Rates,
 }
 
 /// One call's place; given back when dropped.
@@ -61,14 +66,14 @@ impl Throttle {
         let now = Instant::now();
         let window = f64::from(limits.concurrency.unwrap_or(u32::MAX));
         Self {
+            organizations: OrganizationRates::new(&limits),
             limits,
             state: Mutex::new(State {
                 running: 0,
                 window,
                 throttled_in_a_row: 0,
                 not_before: now,
-                next_call_by_requests: now,
-                next_call_by_tokens: now,
+                rates: Rates::new(now),
             }),
             permit_released: Notify::new(),
         }
@@ -90,10 +95,7 @@ impl Throttle {
     fn try_acquire(&self) -> Result<CallPermit<'_>, Option<Instant>> {
         let mut state = self.lock();
         let now = Instant::now();
-        let due = state
-            .not_before
-            .max(state.next_call_by_requests)
-            .max(state.next_call_by_tokens);
+        let due = state.not_before.max(state.rates.due());
         if now < due {
             return Err(Some(due));
         }
@@ -101,17 +103,23 @@ impl Throttle {
             return Err(None);
         }
         state.running += 1;
-        if let Some(per_minute) = self.limits.requests_per_minute {
-            state.next_call_by_requests =
-                now + Duration::from_secs_f64(SECONDS_PER_MINUTE / f64::from(per_minute.max(1)));
-        }
+        state.rates.begin(self.limits.requests_per_minute, now);
         Ok(CallPermit(self))
     }
 
-    /// A call has ended: it has used so many tokens, or failed.
-    pub(crate) fn note(&self, ended: Result<u64, &HandlerError>) {
+    /// A call, of an item of this organization, has ended: it has used so many tokens, or failed.
+    pub(crate) fn note(
+        &self,
+        ended: Result<u64, &HandlerError>,
+        organization: Option<&OrganizationId>,
+    ) {
         match ended {
-            Ok(tokens) => self.succeeded(tokens),
+            Ok(tokens) => {
+                self.succeeded(tokens);
+                if let Some(organization) = organization {
+                    self.organizations.add_tokens(organization, tokens);
+                }
+            }
             Err(error) if error.kind == HandlerErrorKind::Throttled => {
                 self.throttled(error.retry_after);
             }
@@ -125,12 +133,8 @@ impl Throttle {
         state.throttled_in_a_row = 0;
         let most = f64::from(self.limits.concurrency.unwrap_or(u32::MAX));
         state.window = (state.window + 1.0 / state.window.max(1.0)).min(most);
-        if let Some(per_minute) = self.limits.tokens_per_minute {
-            let cost = tokens as f64 * SECONDS_PER_MINUTE / f64::from(per_minute.max(1));
-            let (now, most) = (Instant::now(), MAX_TOKEN_PAUSE.as_secs_f64());
-            let next = state.next_call_by_tokens.max(now) + Duration::from_secs_f64(cost.min(most));
-            state.next_call_by_tokens = next.min(now + MAX_TOKEN_PAUSE);
-        }
+        let per_minute = self.limits.tokens_per_minute;
+        state.rates.add_tokens(tokens, per_minute, Instant::now());
     }
 
     /// The remote endpoint has refused a call because of its rate limit, and asked to wait for `retry_after`.

@@ -119,7 +119,7 @@ impl DataFetcher {
         let throttle = self.throttle_of(&request.job_id, source);
         let _permit = throttle.acquire().await;
         let answers = port.fetch(source, request).await;
-        throttle.note(answers.as_ref().map(|_| 0));
+        throttle.note(answers.as_ref().map(|_| 0), None);
         answers
     }
 
@@ -131,7 +131,7 @@ impl DataFetcher {
                 let limits = PurposeLimits {
                     concurrency: http.concurrency,
                     requests_per_minute: http.requests_per_minute,
-                    tokens_per_minute: None,
+                    ..PurposeLimits::default()
                 };
                 (without_secrets(http.url.as_str()), limits)
             }

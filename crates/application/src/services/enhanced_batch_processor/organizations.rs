@@ -1,21 +1,37 @@
-//! How many items of one organization run at one time in a job, in this process. An item takes a turn of its organization
-//! before anything is done for it, and keeps it until it has ended, with its retries and a second purpose. Those that wait for a turn hold nothing
-//! else, no place among the items in work either, so that those of other organizations pass them. A chunk that waits for turns
-//! of other chunks alone is given back to the queue, so that it keeps no chunk of other organizations from being claimed. A chunk
-//! that waits for its own turns is [held up](Turns::held_up): others of its job are claimed beside it.
+//! How many items of one organization run at one time in a job, and how fast they begin, in this process. An item takes a turn of
+//! its organization before anything is done for it, and keeps it until it has ended, with its retries and a second purpose. Those
+//! that wait for a turn hold nothing else, no place among the items in work either, so that those of other organizations pass
+//! them. A chunk that waits for turns of other chunks alone is given back to the queue, so that it keeps no chunk of other
+//! organizations from being claimed. A chunk that waits for its own turns is [held up](Turns::held_up): others of its job are
+//! claimed beside it.
+//!
+//! Where a purpose has rates for each organization, an item begins when each of its purposes that are still to be called has a
+//! call left for its organization. These calls are counted at once, and those that are not made no longer count. A retry is
+//! counted and does not wait: it would keep a place among the items in work. One chunk of a job waits for the next call of an
+//! organization, and is held up meanwhile, if it is not long; the others are given back to the queue.
 //!
 //! An item counts for the organization that its tenant belonged to when the chunk was prepared.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use punctual_domain::{Item, JobId, OrganizationId};
-use tokio::sync::Notify;
+use punctual_domain::{Item, JobId, OrganizationId, PurposeId};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::prepare::Prepared;
+use crate::{
+    ports::RETRY_CHUNK_AFTER,
+    services::batch_processor::{BoundHandler, Handlers},
+};
+
+/// The turns of each organization that are taken, by job.
+type Taken = HashMap<JobId, HashMap<OrganizationId, u32>>;
 
 /// The turns that are taken. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -23,23 +39,42 @@ pub(super) struct Turns(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    taken: Mutex<HashMap<JobId, HashMap<OrganizationId, u32>>>,
+    taken: Mutex<Taken>,
+    /// Organizations for whose next call a chunk waits.
+    awaited: Mutex<HashSet<(JobId, OrganizationId)>>,
     /// Number of each job's chunks that are held up.
     held_up: Mutex<BTreeMap<JobId, usize>>,
     given_back: Notify,
 }
 
 /// The turn of an item, until it is dropped.
-#[derive(Debug)]
 pub(super) struct Turn {
     turns: Turns,
     job_id: JobId,
     organization: OrganizationId,
+    /// Whether it is one of so many.
+    is_limited: bool,
+    /// Calls that are counted and not made.
+    calls: Vec<Call>,
     /// Shared by the turns of the chunk's items.
     _of_chunk: Arc<()>,
 }
 
-/// A chunk whose items that have not begun all wait for turns, until it is dropped.
+/// A purpose with rates for each organization.
+#[derive(Clone)]
+struct Call {
+    purpose_id: PurposeId,
+    bound: Arc<BoundHandler>,
+}
+
+/// A chunk that waits for the next call of an organization, until it is dropped.
+struct Awaited {
+    turns: Turns,
+    call_of: (JobId, OrganizationId),
+    until: Instant,
+}
+
+/// A chunk whose items that have not begun all wait for turns or calls, until it is dropped.
 struct HeldUp<'a> {
     turns: &'a Turns,
     job_id: &'a JobId,
@@ -49,31 +84,37 @@ struct HeldUp<'a> {
 pub(super) struct NotBegun {
     turns: Turns,
     job_id: JobId,
-    /// Turns of each organization; `None`: nothing is limited.
+    /// Turns of each organization; `None`: any number.
     most: Option<NonZeroU32>,
+    handlers: Handlers,
+    /// The job's purposes, in their order.
+    purposes: Vec<PurposeId>,
     items: VecDeque<Prepared>,
     /// Shared with the turns that items of this chunk have.
     of_chunk: Arc<()>,
 }
 
 impl Turns {
-    /// The items of a chunk of this job, of which an organization has so many turns.
+    /// The items of a chunk of this job, of which an organization has so many turns, for these purposes.
     pub(super) fn items(
         &self,
         job_id: &JobId,
         most: Option<NonZeroU32>,
+        (handlers, purposes): (&Handlers, Vec<PurposeId>),
         items: Vec<Prepared>,
     ) -> NotBegun {
         NotBegun {
             turns: self.clone(),
             job_id: job_id.clone(),
             most,
+            handlers: handlers.clone(),
+            purposes,
             items: items.into(),
             of_chunk: Arc::default(),
         }
     }
 
-    /// Number of chunks of each job whose items that have not begun all wait for turns.
+    /// Number of chunks of each job whose items that have not begun all wait for turns or calls.
     pub(super) fn held_up(&self) -> BTreeMap<JobId, usize> {
         self.chunks_held_up().clone()
     }
@@ -91,8 +132,13 @@ impl Turns {
         held_up.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashMap<JobId, HashMap<OrganizationId, u32>>> {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, HashSet<(JobId, OrganizationId)>> {
+        let awaited = self.0.awaited.lock();
+        awaited.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,59 +148,156 @@ impl NotBegun {
         self.items.is_empty()
     }
 
-    /// From now on they take no turns: they will not run.
+    /// From now on they take no turns and no calls: they will not run.
     pub(super) fn end_limit(&mut self) {
         self.most = None;
+        self.purposes.clear();
     }
 
-    /// The first item that may begin, with its turn; waits for the turns that others of the chunk have. `None`: all have begun,
-    /// or those that have not wait for turns of other chunks.
+    /// The first item that may begin, with its turn; waits for the turns that others of the chunk have, and for the next call of
+    /// an organization. `None`: all have begun, or those that have not wait for other chunks, or for long.
     pub(super) async fn next(&mut self) -> Option<(Prepared, Option<Turn>)> {
         let turns = self.turns.clone();
         loop {
             // From here on no turn that is given back is missed.
             let given_back = turns.0.given_back.notified();
             let next = self.take();
-            let has_turns = Arc::strong_count(&self.of_chunk) > 1;
-            if next.is_some() || self.items.is_empty() || !has_turns {
+            if next.is_some() || self.items.is_empty() {
                 return next;
             }
+            let awaited = self.await_call();
+            let has_turns = Arc::strong_count(&self.of_chunk) > 1;
+            if awaited.is_none() && !has_turns {
+                return None;
+            }
             let _held_up = turns.hold_up(&self.job_id);
-            given_back.await;
+            if let Some(awaited) = awaited {
+                let _elapsed = timeout_at(awaited.until, given_back).await;
+            } else {
+                given_back.await;
+            }
         }
     }
 
     fn take(&mut self) -> Option<(Prepared, Option<Turn>)> {
-        let Some(most) = self.most else {
+        let (most, limited) = (self.most, self.limited());
+        if most.is_none() && limited.is_empty() {
             return Some((self.items.pop_front()?, None));
-        };
+        }
         let mut taken = self.turns.taken();
-        let of_job = taken.get(&self.job_id);
-        let has_turn = |prepared: &Prepared| {
-            let organization = prepared.to_run().and_then(Item::organization);
-            let of_organization = organization.and_then(|id| of_job?.get(id));
-            of_organization.is_none_or(|taken| *taken < most.get())
+        let may_begin = |prepared: &Prepared| {
+            let item = prepared.to_run();
+            let organization = item.and_then(|item| Some((item, item.organization()?)));
+            organization.is_none_or(|(item, organization)| {
+                has_turn(&taken, &self.job_id, most, organization)
+                    && opens_at(item, organization, &limited).is_none()
+            })
         };
-        let place = self.items.iter().position(has_turn)?;
+        let place = self.items.iter().position(may_begin)?;
         let next = self.items.remove(place)?;
-        let organization = next.to_run().and_then(Item::organization).cloned();
-        let turn = organization.map(|organization| {
-            let of_job = taken.entry(self.job_id.clone()).or_default();
-            *of_job.entry(organization.clone()).or_default() += 1;
-            Turn {
+        let turn = next.to_run().and_then(|item| {
+            let organization = item.organization()?.clone();
+            if most.is_some() {
+                let of_job = taken.entry(self.job_id.clone()).or_default();
+                *of_job.entry(organization.clone()).or_default() += 1;
+            }
+            let calls: Vec<Call> = calls_of(item, &limited).cloned().collect();
+            for call in &calls {
+                call.bound.throttle.organizations.begin(&organization);
+            }
+            Some(Turn {
                 turns: self.turns.clone(),
                 job_id: self.job_id.clone(),
                 organization,
+                is_limited: most.is_some(),
+                calls,
                 _of_chunk: Arc::clone(&self.of_chunk),
-            }
+            })
         });
         Some((next, turn))
+    }
+
+    /// Waits for the organization that has a call left first, of those that have turns and that no other chunk waits for. `None`:
+    /// there is none before the chunk would be claimed again.
+    fn await_call(&self) -> Option<Awaited> {
+        let limited = self.limited();
+        let latest = Instant::now() + RETRY_CHUNK_AFTER.to_std().unwrap_or_default();
+        let taken = self.turns.taken();
+        let mut awaited = self.turns.awaited();
+        let calls = self.items.iter().filter_map(|prepared| {
+            let item = prepared.to_run()?;
+            let organization = item.organization()?;
+            let until = opens_at(item, organization, &limited)?;
+            let is_near =
+                until <= latest && has_turn(&taken, &self.job_id, self.most, organization);
+            let call_of = (self.job_id.clone(), organization.clone());
+            (is_near && !awaited.contains(&call_of)).then_some((until, call_of))
+        });
+        let (until, call_of) = calls.min_by_key(|(until, _)| *until)?;
+        awaited.insert(call_of.clone());
+        Some(Awaited {
+            turns: self.turns.clone(),
+            call_of,
+            until,
+        })
+    }
+
+    /// The purposes that have rates for each organization, as they are bound now.
+    fn limited(&self) -> Vec<Call> {
+        let call = |purpose_id: &PurposeId| {
+            let bound = self.handlers.of(purpose_id)?;
+            let is_limited = bound.throttle.organizations.are_limited();
+            is_limited.then(|| Call {
+                purpose_id: purpose_id.clone(),
+                bound,
+            })
+        };
+        self.purposes.iter().filter_map(call).collect()
+    }
+}
+
+/// Whether a job has a turn for an organization.
+fn has_turn(
+    taken: &Taken,
+    job_id: &JobId,
+    most: Option<NonZeroU32>,
+    organization: &OrganizationId,
+) -> bool {
+    let of_organization = taken
+        .get(job_id)
+        .and_then(|of_job| of_job.get(organization));
+    most.zip(of_organization)
+        .is_none_or(|(most, taken)| *taken < most.get())
+}
+
+/// When each purpose that is still to be called for an item has a call for its organization; `None`: now.
+fn opens_at(item: &Item, organization: &OrganizationId, limited: &[Call]) -> Option<Instant> {
+    let opens_at = |call: &Call| call.bound.throttle.organizations.opens_at(organization);
+    calls_of(item, limited).filter_map(opens_at).max()
+}
+
+/// The purposes that are still to be called for an item that has not begun: not the first of two, where its output is kept.
+fn calls_of<'a>(item: &'a Item, limited: &'a [Call]) -> impl Iterator<Item = &'a Call> {
+    let is_ahead = move |call: &&Call| item.written.is_none() || call.purpose_id == item.purpose_id;
+    limited.iter().filter(is_ahead)
+}
+
+impl Turn {
+    /// A call of this purpose begins. Whether it is counted.
+    pub(super) fn begin_call(&mut self, purpose_id: &PurposeId) -> bool {
+        let counted = self.calls.len();
+        self.calls.retain(|call| call.purpose_id != *purpose_id);
+        self.calls.len() < counted
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        {
+        for call in &self.calls {
+            let organizations = &call.bound.throttle.organizations;
+            organizations.refund(&self.organization);
+        }
+        if self.is_limited {
             let mut taken = self.turns.taken();
             if let Some(of_job) = taken.get_mut(&self.job_id) {
                 if let Some(count) = of_job.get_mut(&self.organization) {
@@ -169,6 +312,12 @@ impl Drop for Turn {
             }
         }
         self.turns.0.given_back.notify_waiters();
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.turns.awaited().remove(&self.call_of);
     }
 }
 
@@ -190,5 +339,10 @@ impl Turns {
     pub(super) fn count(&self) -> u32 {
         let taken = self.taken();
         taken.values().flat_map(HashMap::values).sum()
+    }
+
+    /// Number of organizations for whose next call a chunk waits.
+    pub(super) fn awaited_calls(&self) -> usize {
+        self.awaited().len()
     }
 }

@@ -285,6 +285,11 @@ impl EnhancedBatchProcessor {
             (call_permit, permit)
         };
         let permits = within("the limits of the purpose left no place", permits).await?;
+        // Somebody waits for it, so it counts for the organization and does not wait for its share.
+        let organization = item.organization();
+        if let Some(organization) = organization {
+            bound.throttle.organizations.begin(organization);
+        }
         let rendered = bound.preview(item, true).await;
         let outcome = match &rendered {
             Ok(rendered) => rendered.as_ref().and_then(|sent| sent.outcome.as_ref()),
@@ -292,9 +297,9 @@ impl EnhancedBatchProcessor {
         };
         match outcome.map(Result::as_ref) {
             Some(Ok(outcome)) if outcome.output().is_some() => {
-                bound.throttle.note(Ok(tokens_of(outcome)));
+                bound.throttle.note(Ok(tokens_of(outcome)), organization);
             }
-            Some(Err(error)) => bound.throttle.note(Err(error)),
+            Some(Err(error)) => bound.throttle.note(Err(error), organization),
             _ => {}
         }
         drop(permits);

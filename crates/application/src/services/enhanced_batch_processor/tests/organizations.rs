@@ -1,5 +1,7 @@
 //! Items of organizations that may run so many at one time.
 
+mod rates;
+
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
