@@ -143,6 +143,45 @@ impl JobRow {
         )
     }
 
+    /// What each organization is limited to, in words; `None`: nothing.
+    fn per_organization(&self) -> Option<String> {
+        let limits = &self.job.limits;
+        let then = self.job.then.as_ref().map(ToString::to_string);
+        let of_then = format!("of {} per minute", then.unwrap_or_default());
+        let limits = [
+            (
+                limits.max_concurrent_items_per_organization,
+                "item",
+                "at one time",
+            ),
+            (
+                limits.requests_per_minute_per_organization,
+                "call",
+                "per minute",
+            ),
+            (
+                limits.tokens_per_minute_per_organization,
+                "token",
+                "per minute",
+            ),
+            (
+                limits.then_requests_per_minute_per_organization,
+                "call",
+                of_then.as_str(),
+            ),
+            (
+                limits.then_tokens_per_minute_per_organization,
+                "token",
+                of_then.as_str(),
+            ),
+        ];
+        let in_words = |(most, one, how): (Option<u32>, &str, &str)| {
+            Some(format!("{} {how}", amount(most?.into(), one)))
+        };
+        let in_words: Vec<String> = limits.into_iter().filter_map(in_words).collect();
+        (!in_words.is_empty()).then(|| in_words.join(", "))
+    }
+
     fn expires_after(&self) -> String {
         let after = self.job.limits.expires_after_s;
         after.map_or_else(

@@ -10,13 +10,13 @@ use axum::{
 };
 use futures::StreamExt;
 use punctual_application::{
-    Operator, SchedulerStatus,
-    ports::{Deliveries, MockBatchReader, StoreError, WorkQueue},
+    Binding, Operator, PurposeLimits, SchedulerStatus,
+    ports::{Deliveries, MockBatchReader, MockPurposeHandler, StoreError, WorkQueue},
     testing::{self, FakeStore, record},
 };
 use punctual_domain::{
     Delivery, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence, PreferenceRecord, Priority,
-    Trigger,
+    PurposeId, Trigger,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -444,6 +444,29 @@ async fn the_page_of_a_tenant_says_what_the_organization_gave() {
     let page = Visit::of(operator, store).open("/tenants/ann").await;
     page.has("<th scope=\"row\">frequency</th><td>daily</td><td>organization acme</td>")
         .has("<th scope=\"row\">enabled</th><td>true</td><td>the tenant</td>");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_of_a_job_says_its_limits_of_each_organization() {
+    let label = "Limits per organization";
+    Visit::new().open("/jobs/posts").await.lacks(label);
+    let store: Arc<FakeStore> = Arc::default();
+    let mut operator = operator(&store);
+    let limits = PurposeLimits {
+        requests_per_minute_per_organization: Some(60),
+        tokens_per_minute_per_organization: Some(1),
+        ..PurposeLimits::default()
+    };
+    let binding = Binding {
+        limits,
+        ..Binding::default()
+    };
+    let purpose = PurposeId::new("post").unwrap();
+    let handler = Arc::new(MockPurposeHandler::new());
+    operator.handlers.bind(purpose, handler, binding);
+    let job = Visit::of(operator, store).open("/jobs/posts").await;
+    job.has(label)
+        .has("60 calls per minute, 1 token per minute, in each process");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! The jobs in effect, with what the scheduler knows of each.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use chrono::{DateTime, Utc};
 use punctual_domain::{FeatureType, JobConfig, JobId, JobKind, Priority, PurposeId, Work};
@@ -10,8 +10,9 @@ use super::{Operator, OperatorError};
 use crate::{
     ports::Pause,
     services::{
-        batch_processor::Handlers,
+        batch_processor::{Binding, Handlers},
         schedule_status::{JobStatus, SlotStatus},
+        throttle::PurposeLimits,
     },
 };
 
@@ -54,7 +55,7 @@ pub struct JobView {
     pub timing: JobTiming,
 }
 
-/// What a job says about retries, failures and waiting.
+/// What a job says about retries, failures and waiting, and what it and its purposes say about organizations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobLimits {
@@ -68,6 +69,16 @@ pub struct JobLimits {
     pub pause_at_least: u64,
     /// How long after it fell due an item may still begin, in seconds; `null`: one period of its schedule.
     pub expires_after_s: Option<i64>,
+    /// Items of one organization that a process runs at one time; `null`: as many as of all.
+    pub max_concurrent_items_per_organization: Option<u32>,
+    /// Calls of its purpose in a minute for the items of one organization, in each process; `null`: as many as for all.
+    pub requests_per_minute_per_organization: Option<u32>,
+    /// Tokens of its purpose in a minute for the items of one organization, in each process; `null`: as many as for all.
+    pub tokens_per_minute_per_organization: Option<u32>,
+    /// The same calls of its second purpose; `null`: as many as for all, or it has one purpose.
+    pub then_requests_per_minute_per_organization: Option<u32>,
+    /// The same tokens of its second purpose; `null`: as many as for all, or it has one purpose.
+    pub then_tokens_per_minute_per_organization: Option<u32>,
 }
 
 /// When a job falls due: by a schedule of its own, or by its tenants' preferences.
@@ -127,6 +138,11 @@ impl JobView {
         let binding = handlers.binding(&job.purpose_id);
         let then = job.then.as_ref().and_then(|then| handlers.binding(then));
         let timeout = binding.as_ref().map(|binding| binding.timeout.as_millis());
+        let limits = |binding: Option<&Binding>| {
+            let limits: Option<PurposeLimits> = binding.map(|binding| binding.limits);
+            limits.unwrap_or_default()
+        };
+        let (first_limits, then_limits) = (limits(binding.as_ref()), limits(then.as_ref()));
         let timing = match &job.work {
             Work::Fixed { schedule, .. } => JobTiming::Fixed(FixedTiming {
                 schedule: schedule.to_string(),
@@ -155,6 +171,16 @@ impl JobView {
                 pause_at_percent: job.failure_limit.percent,
                 pause_at_least: job.failure_limit.at_least,
                 expires_after_s: job.expires_after.map(|after| after.num_seconds()),
+                max_concurrent_items_per_organization: job
+                    .max_concurrent_items_per_organization
+                    .map(NonZeroU32::get),
+                requests_per_minute_per_organization: first_limits
+                    .requests_per_minute_per_organization,
+                tokens_per_minute_per_organization: first_limits.tokens_per_minute_per_organization,
+                then_requests_per_minute_per_organization: then_limits
+                    .requests_per_minute_per_organization,
+                then_tokens_per_minute_per_organization: then_limits
+                    .tokens_per_minute_per_organization,
             },
             timing,
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    Binding, PurposeLimits,
     ports::{AuditFilter, MockPurposeHandler, Page, PauseCause},
     services::schedule_status::SchedulerStatus,
     testing::{self, FakeConfigDatabase, FakeStore, record},
@@ -469,6 +470,43 @@ async fn jobs_are_shown_with_what_is_known_of_them() {
     let json = serde_json::to_value(&shown).unwrap();
     assert_eq!(serde_json::from_value::<JobView>(json).unwrap(), shown);
     assert!(operator.job_view(&posts()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_shown_with_its_limits_of_each_organization() {
+    let mut operator = operator(&Arc::default());
+    let limits = operator.job_view(&posts()).await.unwrap().limits;
+    assert_eq!(limits.max_concurrent_items_per_organization, None);
+    assert_eq!(limits.requests_per_minute_per_organization, None);
+
+    let jobs = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "write", "then": "send",
+        "preference_based": true, "feature_type": "posts", "max_concurrent_items_per_organization": 5}]});
+    operator.jobs = Jobs::from(punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap());
+    let mut handlers = Handlers::default();
+    for (purpose, requests, tokens) in [("write", 600, 9_000), ("send", 60, 100)] {
+        let limits = PurposeLimits {
+            requests_per_minute_per_organization: Some(requests),
+            tokens_per_minute_per_organization: Some(tokens),
+            ..PurposeLimits::default()
+        };
+        let binding = Binding {
+            limits,
+            ..Binding::default()
+        };
+        let handler = Arc::new(MockPurposeHandler::new());
+        handlers.bind(PurposeId::new(purpose).unwrap(), handler, binding);
+    }
+    operator.handlers = handlers;
+    let shown = operator.job_view(&posts()).await.unwrap().limits;
+    let expected = JobLimits {
+        max_concurrent_items_per_organization: Some(5),
+        requests_per_minute_per_organization: Some(600),
+        tokens_per_minute_per_organization: Some(9_000),
+        then_requests_per_minute_per_organization: Some(60),
+        then_tokens_per_minute_per_organization: Some(100),
+        ..shown.clone()
+    };
+    assert_eq!(shown, expected);
 }
 
 /// What is wrong: what makes the process not ready, and the warnings.
