@@ -15,9 +15,10 @@ use crate::{
     errors::failed,
 };
 
-/// Keeps the output of an item, if the claim of its chunk is valid.
+/// Keeps the output of an item, if the claim of its chunk is valid. The lock keeps the next claim waiting until the output is
+/// stored, so that its worker finds it; it is shared by the items of the chunk.
 const KEEP: &str = "INSERT INTO @kept_outputs (run, tenant_id, chunk, purpose_id, output)
-     SELECT run, $3, chunk, $4, $5 FROM @chunks WHERE chunk_id = $1 AND token = $2
+     SELECT c.run, $3, c.chunk, $4, $5 FROM @chunks c WHERE c.chunk_id = $1 AND c.token = $2 @for_share(c)
      ON CONFLICT (run, tenant_id) DO UPDATE SET chunk = excluded.chunk, purpose_id = excluded.purpose_id, output = excluded.output";
 
 /// Assigns what a purpose has made of items to the chunk that reads it.

@@ -232,3 +232,39 @@ async fn one_process_leads_until_its_term_has_run_out_or_it_steps_down() {
     }
     assert_eq!(store.lead(b, long).await.unwrap(), Refused);
 }
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn no_output_is_kept_beside_a_claim_that_has_not_ended_yet() {
+    let store = Store::open(&database().await).await.unwrap();
+    let now = SystemClock.now();
+    let batch = batch("job", now, &items(0..1), 1);
+    let queued = store.enqueue(firing(vec![batch.clone()]), now).await;
+    queued.unwrap();
+    let (chunk, first) = (batch.chunks[0].clone(), claimant());
+    store.claim(&chunk, first, now).await.unwrap();
+    let mut claiming = store.database.begin().await.unwrap();
+    let claim = values![&*chunk.chunk_id, Uuid::new_v4()];
+    let sql = "UPDATE @chunks SET token = $2 WHERE chunk_id = $1";
+    assert_eq!(claiming.execute(sql, claim).await.unwrap(), 1);
+    let keeping = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let (item, text) = (&chunk.items[0], serde_json::json!("text"));
+            let write = PurposeId::new("write").unwrap();
+            let kept = store.keep_output(&chunk, first.token, item, &write, &text);
+            kept.await.unwrap()
+        }
+    });
+    // Longer than a statement takes that waits for nothing.
+    for _ in 0..50 {
+        let kept = "SELECT count(*) FROM @kept_outputs";
+        let kept: Vec<i64> = store.database.fetch(kept, values![]).await.unwrap();
+        assert_eq!(kept, [0]);
+    }
+    claiming.commit().await.unwrap();
+    assert!(!keeping.await.unwrap(), "the next worker has the chunk");
+}
