@@ -32,6 +32,11 @@ pub(crate) const CLEAR_KEPT: &str =
        AND EXISTS (SELECT 1 FROM @results r WHERE r.run = @kept_outputs.run AND r.tenant_id = @kept_outputs.tenant_id
                    AND r.status IN (1, 3))";
 
+/// Deletes what was kept of items whose dead letters are removed: of each its job, its id and its occurrence.
+pub(crate) const FORGET_KEPT: &str = "DELETE FROM @kept_outputs WHERE (run, tenant_id) IN
+         (SELECT n.run, one.value ->> 1 FROM @json($1, one)
+          JOIN @runs n ON n.job_id = one.value ->> 0 AND n.occurrence = one.value ->> 2)";
+
 struct Kept(ItemId, Value);
 
 impl FromRow for Kept {

@@ -24,6 +24,7 @@ use crate::{
     chunk_queue::{message, place},
     driver::{Announcement, Column, Connection, Row, Value, values},
     errors::not_open,
+    kept_outputs::FORGET_KEPT,
     trace,
 };
 
@@ -93,7 +94,8 @@ const SETTLE: &str = "UPDATE @dead_letters SET state = $1, settled_at = $2 WHERE
 
 pub(crate) const FORGET_DISCARDED: &str =
     "DELETE FROM @dead_letters WHERE id IN (SELECT d.id FROM @dead_letters d
-         WHERE d.state = 'discarded' AND d.settled_at <= $1 ORDER BY d.settled_at LIMIT $2)";
+         WHERE d.state = 'discarded' AND d.settled_at <= $1 ORDER BY d.settled_at LIMIT $2)
+     RETURNING job_id, tenant_id, occurrence";
 
 /// Dead letters that are removed after a discard: as many as a discard settles at most, so that they do not pile up.
 const FORGOTTEN_PER_DISCARD: i64 = 1_000;
@@ -240,9 +242,8 @@ impl WorkQueue for Store {
         self.arrivals.send_replace(());
         self.changes.send_replace(());
         if state == DeadLetterState::Discarded {
-            let long_ago = values![now - DeadLetter::REOPENABLE_FOR, FORGOTTEN_PER_DISCARD];
             // They are settled whether this succeeds or not; the next discard removes more.
-            if let Err(error) = self.database.execute(FORGET_DISCARDED, long_ago).await {
+            if let Err(error) = self.forget_discarded(now).await {
                 warn!(%error, "Failed to remove dead letters that were discarded long ago: {error}");
             }
         }
@@ -259,6 +260,21 @@ impl WorkQueue for Store {
         let opened = self.database.execute(REOPEN, letters).await?;
         self.changes.send_replace(());
         Ok(opened as usize)
+    }
+}
+
+impl Store {
+    /// Removes dead letters that can no longer be opened again, with what is kept of their items.
+    async fn forget_discarded(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let long_ago = values![now - DeadLetter::REOPENABLE_FOR, FORGOTTEN_PER_DISCARD];
+        let mut transaction = self.database.begin().await?;
+        let forgotten: Vec<(String, String, String)> =
+            transaction.fetch(FORGET_DISCARDED, long_ago).await?;
+        if !forgotten.is_empty() {
+            let items = values![json!(forgotten).to_string()];
+            transaction.execute(FORGET_KEPT, items).await?;
+        }
+        transaction.commit().await
     }
 }
 

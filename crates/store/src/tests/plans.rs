@@ -176,6 +176,9 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
     assert!(steps.iter().any(by_item), "{steps:#?}");
     let steps = plan(&store, crate::kept_outputs::TAKE).await;
     assert!(steps.iter().any(by_item), "{steps:#?}");
+    let steps = plan(&store, crate::kept_outputs::FORGET_KEPT).await;
+    let by_run = |step: &String| step.contains("kept_outputs USING PRIMARY KEY (run=?");
+    assert!(steps.iter().any(by_run), "{steps:#?}");
     let steps = plan(&store, crate::kept_outputs::CLEAR_KEPT).await;
     let by_chunk = |step: &String| step.contains("kept_outputs_of_chunk (chunk=?)");
     assert!(steps.iter().any(by_chunk), "{steps:#?}");

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use punctual_domain::{Chunk, FailureKind, ItemId, ItemResult, ItemStatus, PurposeId, Trigger};
+use chrono::TimeDelta;
+use punctual_domain::{
+    Chunk, DeadLetter, FailureKind, ItemId, ItemResult, ItemStatus, PurposeId, Trigger,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -129,4 +132,41 @@ pub(super) async fn what_the_first_purpose_made_is_kept_until_its_item_has_ended
     assert!(claim(store, last, fifth).await.is_empty());
     assert_eq!(kept(store, last, fifth, &all).await, Some(HashMap::new()));
     store.finish(last, fifth, due).await.expect("works");
+    what_is_kept_goes_with_a_dead_letter_that_is_removed(&Tested { store, reader }).await;
+}
+
+async fn what_is_kept_goes_with_a_dead_letter_that_is_removed<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let all = [ItemId::new("kept-lea").expect("valid")];
+    let [lea] = &all;
+    let token = Uuid::from_u128(96);
+    let (new, _) = claimed(store, "2026-09-03", &all, token).await;
+    let chunk = &new.chunks[0];
+    let write = purpose("write");
+    let keep = store.keep_output(chunk, token, lea, &write, &json!("text"));
+    assert!(keep.await.expect("works"));
+    let failed = [result(lea, ItemStatus::Failed)];
+    assert_eq!(commit(store, chunk, token, &failed).await, 1);
+    let of_lea = DeadLetterFilter {
+        item_id: Some(lea.clone()),
+        ..DeadLetterFilter::default()
+    };
+    let letters = reader.dead_letters(&of_lea, &Page::default()).await;
+    let (letters, _) = letters.expect("works");
+    let now = at("2026-09-04T09:00:00Z");
+    let discarded = store.settle(&[letters[0].id], vec![], now).await;
+    assert_eq!(discarded.expect("works"), 1);
+
+    let reading = asked_for(Trigger::Manual, "2026-09-03", &all);
+    store.enqueue(firing(&reading), now).await.expect("works");
+    let (reading, token) = (&reading.chunks[0], Uuid::from_u128(97));
+    assert!(claim(store, reading, token).await.is_empty());
+    let removed = now + DeadLetter::REOPENABLE_FOR;
+    for (instant, found) in [(removed - TimeDelta::seconds(1), 1), (removed, 0)] {
+        store.settle(&[], vec![], instant).await.expect("works");
+        let left = kept(store, reading, token, &all).await;
+        assert_eq!(left.map(|left| left.len()), Some(found), "{instant}");
+    }
+    store.finish(reading, token, now).await.expect("works");
 }

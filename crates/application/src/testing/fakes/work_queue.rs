@@ -130,10 +130,17 @@ impl WorkQueue for FakeStore {
         }
         if !replay {
             let long_ago = now - DeadLetter::REOPENABLE_FOR;
-            tables.dead_letters.retain(|letter| {
+            let is_left = |letter: &DeadLetter| {
                 letter.state != DeadLetterState::Discarded
                     || letter.settled_at.is_some_and(|at| at > long_ago)
-            });
+            };
+            let letters = std::mem::take(&mut tables.dead_letters);
+            let (left, forgotten): (Vec<_>, Vec<_>) = letters.into_iter().partition(is_left);
+            tables.dead_letters = left;
+            for letter in forgotten {
+                let key = (letter.job_id, letter.item_id, letter.occurrence);
+                tables.kept.remove(&key);
+            }
         }
         for batch in &batches {
             tables.insert(batch, now);
