@@ -51,7 +51,7 @@ const CLEAR_REPLAYED: &str = "UPDATE @results SET again = NULL WHERE run = $2 AN
        AND tenant_id IN (SELECT s.tenant_id FROM @skipped_items s WHERE s.chunk = $1)";
 
 /// Adds results that were all taken to the counts of their chunks, and ends those all of whose items have an outcome. Then whether
-/// items of one are noted as running, or have outputs kept.
+/// items of one are noted as running, and whether outputs are kept.
 const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.more, failed = failed + n.more_failed,
          skipped = skipped + n.more_skipped, nothing_to_do = nothing_to_do + n.more_nothing,
          done = CASE WHEN succeeded + failed + skipped + nothing_to_do + superseded + n.more_in_all >= total
@@ -65,8 +65,8 @@ const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.more, fai
                       + CAST(one.value ->> 4 AS BIGINT) AS more_in_all
            FROM @json($1, one)) n
      WHERE chunk = n.number
-     RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk)
-                            OR EXISTS (SELECT 1 FROM @kept_outputs k WHERE k.chunk = @chunks.chunk)";
+     RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk),
+         EXISTS (SELECT 1 FROM @kept_outputs k WHERE k.chunk = @chunks.chunk)";
 
 /// Counts the results of a chunk anew, where not all were stored.
 const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed, nothing_to_do) =
@@ -92,10 +92,14 @@ const RELEASE: &str =
     "UPDATE @chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0, not_before = $3
      WHERE chunk_id = $1 AND token = $2";
 
-/// Ends a chunk all of whose items have an outcome.
+/// Ends a chunk all of whose items have an outcome. Then whether outputs of its items are kept.
 const FINISH_CHUNK: &str =
     "UPDATE @chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
-       AND succeeded + failed + skipped + nothing_to_do + superseded >= total RETURNING chunk";
+       AND succeeded + failed + skipped + nothing_to_do + superseded >= total
+     RETURNING chunk, TRUE, EXISTS (SELECT 1 FROM @kept_outputs k WHERE k.chunk = @chunks.chunk)";
+
+/// The number of a chunk that has ended; whether items of it may be noted as running; whether outputs of its items are kept.
+type Ended = (i64, bool, bool);
 
 /// Deletes the records of running items of chunks that have ended.
 const CLEAR_RUNNING: &str =
@@ -389,7 +393,7 @@ async fn finish(
     token: Uuid,
 ) -> Result<bool, StoreError> {
     let claim = values![&*chunk.chunk_id, token];
-    let ended: Vec<i64> = connection.fetch(FINISH_CHUNK, claim).await?;
+    let ended: Vec<Ended> = connection.fetch(FINISH_CHUNK, claim).await?;
     clear_records(connection, &ended).await?;
     Ok(!ended.is_empty())
 }
@@ -401,23 +405,29 @@ pub(crate) async fn add_counts(
     counts: &[(i64, usize, usize, usize, usize)],
 ) -> Result<HashSet<i64>, StoreError> {
     let counts = values![json!(counts).to_string()];
-    let counted: Vec<(i64, bool, bool)> = connection.fetch(ADD_COUNTS, counts).await?;
-    let mut ended: Vec<(i64, bool)> = counted
+    let counted: Vec<(i64, bool, bool, bool)> = connection.fetch(ADD_COUNTS, counts).await?;
+    let ended: Vec<Ended> = counted
         .into_iter()
-        .filter_map(|(number, done, has_records)| done.then_some((number, has_records)))
+        .filter_map(|(number, done, running, kept)| done.then_some((number, running, kept)))
         .collect();
-    let all = ended.iter().map(|(number, _)| *number).collect();
-    ended.retain(|(_, has_records)| *has_records);
-    let recorded: Vec<i64> = ended.into_iter().map(|(number, _)| number).collect();
-    clear_records(connection, &recorded).await?;
-    Ok(all)
+    clear_records(connection, &ended).await?;
+    Ok(ended.into_iter().map(|(number, _, _)| number).collect())
 }
 
-/// Deletes the records of running items of chunks that have ended, and the outputs kept of items that have ended well.
-async fn clear_records(connection: &mut Connection<'_>, ended: &[i64]) -> Result<(), StoreError> {
-    if !ended.is_empty() {
-        connection.execute(CLEAR_RUNNING, values![ended]).await?;
-        connection.execute(CLEAR_KEPT, values![ended]).await?;
+/// Deletes the records of running items of chunks that have ended, and the outputs kept of items that have ended well. Most
+/// chunks have neither, and need no statement.
+async fn clear_records(connection: &mut Connection<'_>, ended: &[Ended]) -> Result<(), StoreError> {
+    let numbers = |has: fn(&Ended) -> bool| -> Vec<i64> {
+        let chunks = ended.iter().filter(|chunk| has(chunk));
+        chunks.map(|chunk| chunk.0).collect()
+    };
+    let running = numbers(|(_, running, _)| *running);
+    let keeping = numbers(|(_, _, kept)| *kept);
+    for (clear, chunks) in [(CLEAR_RUNNING, running), (CLEAR_KEPT, keeping)] {
+        if !chunks.is_empty() {
+            let chunks = values![chunks.as_slice()];
+            connection.execute(clear, chunks).await?;
+        }
     }
     Ok(())
 }

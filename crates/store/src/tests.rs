@@ -11,7 +11,7 @@ use punctual_application::{
 };
 use punctual_domain::{
     Chunk, Delivery, FailureKind, Firing, ItemId, ItemResult, ItemStatus, JobId, NewBatch,
-    Occurrence, Priority, ShardAssignment, StoredPosition, Trigger,
+    Occurrence, Priority, PurposeId, ShardAssignment, StoredPosition, Trigger,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tempfile::TempDir;
@@ -86,6 +86,7 @@ on_both! {
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
     of_a_firing_is_stored_what_was_not_there
     many_small_chunks_are_claimed_and_ended_by_few_statements
+    chunks_with_nothing_to_clear_end_without_statements_for_it
     many_jobs_are_planned_and_claimed_by_few_statements
     what_an_older_division_has_planned_is_refused
 }
@@ -298,6 +299,40 @@ async fn many_small_chunks_are_claimed_and_ended_by_few_statements(store: Store)
         let expected = Some(end(&batch.chunks[0]));
         assert_eq!((ended.succeeded, ended.finished_at), (1, expected));
     }
+}
+
+async fn chunks_with_nothing_to_clear_end_without_statements_for_it(store: Store) {
+    let now = SystemClock.now();
+    // The last chunk stays, so that none of them ends the batch.
+    let batch = batch("a", now, &items(0..4), 1);
+    let queued = store.enqueue(firing(vec![batch.clone()]), now).await;
+    queued.unwrap();
+    let write = PurposeId::new("write").unwrap();
+    let mut counts = Vec::new();
+    let records = [(false, false), (true, false), (false, true)];
+    for (chunk, (runs_long, keeps)) in batch.chunks.iter().zip(records) {
+        let (claimant, item) = (claimant(), &chunk.items[0]);
+        let token = claimant.token;
+        store.claim(chunk, claimant, now).await.unwrap();
+        if runs_long {
+            store.record_running(chunk, token, item, now).await.unwrap();
+        }
+        if keeps {
+            let text = serde_json::json!("text");
+            let kept = store.keep_output(chunk, token, item, &write, &text);
+            assert!(kept.await.unwrap());
+        }
+        let before = STATEMENTS.get();
+        let result = succeeded(item, serde_json::json!("done"), now);
+        let committed = store.commit(chunk, token, &[result]).await.unwrap();
+        assert!(committed.finished);
+        counts.push(STATEMENTS.get() - before);
+    }
+    let none = counts[0];
+    assert_eq!(counts, [none, none + 1, none + 1]);
+    let kept = "SELECT count(*) FROM @kept_outputs";
+    let kept: Vec<i64> = store.database.fetch(kept, values![]).await.unwrap();
+    assert_eq!(kept, [0]);
 }
 
 /// Jobs that fall due together, each with one chunk, and their positions.
