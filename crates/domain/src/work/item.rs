@@ -127,16 +127,18 @@ impl Item {
     }
 
     /// The same on every attempt and after every crash, so that the remote endpoint can make its effect once. The second
-    /// purpose of a job has another one than the first.
+    /// purpose of a job has another one than the first, and each purpose that delivers a result has its own.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         let key = self
             .key_form
             .key(&self.job_id, &self.item_id, self.occurrence);
         // No occurrence contains `/`, so this is the key of no other run.
-        match self.written {
-            Some(_) => format!("{key}/then"),
-            None => key,
+        match (&self.written, &self.input) {
+            (None, _) => key,
+            // The result of all records goes to several places, and jobs of all records have no second purpose.
+            (Some(_), ItemInput::Aggregate(_)) => format!("{key}/deliver/{}", self.purpose_id),
+            (Some(_), _) => format!("{key}/then"),
         }
     }
 }
@@ -265,6 +267,15 @@ mod tests {
             assert_eq!(item.idempotency_key(), "digest/ann/2026-03-02/then");
             assert_eq!(json!(item)["written"], output);
         }
+        item.input = ItemInput::Aggregate(Value::Null);
+        let mut keys = Vec::new();
+        for purpose in ["to_sales", "to_buying"] {
+            item.purpose_id = PurposeId::new(purpose).unwrap();
+            keys.push(item.idempotency_key());
+        }
+        let expected = ["to_sales", "to_buying"]
+            .map(|purpose| format!("digest/ann/2026-03-02/deliver/{purpose}"));
+        assert_eq!(keys, expected, "one result, two e-mails");
     }
 
     #[test]

@@ -302,6 +302,7 @@ async fn the_result_of_all_records_is_sent_as_one_email_until_the_server_takes_i
         assert!(item.item_id.is_aggregate(), "{item:?}");
         assert_eq!(item.written, Some(json!({"text": "*"})));
         assert_eq!(item.idempotency_key(), key);
+        assert!(key.ends_with("/deliver/mail"), "{key}");
     }
     let now = "2026-03-02T10:00:00Z".parse().unwrap();
     assert!(store.take(now, LEASE, &[]).await.unwrap().is_none());

@@ -20,8 +20,8 @@ impl ToEmail<'_> {
     /// Sends the result of all records, if it is among these. `tries`: how often that has failed so far.
     ///
     /// # Errors
-    /// As the server, or the handler, has answered: after what fails for good, and where the e-mail may have been sent, the
-    /// delivery is given up.
+    /// The error of the handler. It is permanent, so that the delivery is given up, when a retry could not succeed, or the e-mail
+    /// may have been sent.
     pub(super) async fn take(&self, results: &[StoredResult], tries: u32) -> Result<(), SinkError> {
         let is_whole = |stored: &&StoredResult| {
             let result = &stored.result;
