@@ -442,10 +442,19 @@ impl EnhancedBatchProcessor {
                     Prepared::Skip(result) => return Some(result),
                 };
             }
+            let begun_at = begun.as_ref().map(|(began, _)| *began);
             // An isolated item holds the exclusive permit already, and must not wait for items that wait for theirs.
             let (call_permit, permit) = match &bound {
                 Some(bound) if !run.isolated => {
-                    let call_permit = self.unless_stopping(bound.throttle.acquire()).await?;
+                    let turn = bound.throttle.acquire();
+                    let call_permit = match begun_at {
+                        // The item has begun, and may wait for the limits of its second purpose.
+                        Some(began) if first_attempt => {
+                            let turn = self.noted_if_long(run, &item, began, turn);
+                            self.unless_stopping(turn).await?
+                        }
+                        _ => self.unless_stopping(turn).await?,
+                    };
                     let permit = self.permits.acquire(
                         &run.chunk.job_id,
                         run.priority,
@@ -599,20 +608,32 @@ impl EnhancedBatchProcessor {
         began: DateTime<Utc>,
         first_attempt: bool,
     ) -> Result<Outcome, HandlerError> {
-        let mut attempt = std::pin::pin!(self.base.attempt(item));
+        let attempt = self.base.attempt(item);
         if first_attempt {
-            tokio::select! {
-                biased;
-                outcome = &mut attempt => return outcome,
-                () = tokio::time::sleep(RECORD_RUNNING_AFTER) => {}
-            }
-            let noted = self
-                .base
-                .record_running(run.chunk, run.claimed, &item.item_id, began);
-            let (outcome, ()) = futures::join!(attempt, noted);
-            return outcome;
+            return self.noted_if_long(run, item, began, attempt).await;
         }
         attempt.await
+    }
+
+    /// Waits for something, during which the item is noted in the store as running if that takes long.
+    async fn noted_if_long<T>(
+        &self,
+        run: &ChunkRun<'_>,
+        item: &Item,
+        began: DateTime<Utc>,
+        waits: impl Future<Output = T>,
+    ) -> T {
+        let mut waits = std::pin::pin!(waits);
+        tokio::select! {
+            biased;
+            done = &mut waits => return done,
+            () = tokio::time::sleep(RECORD_RUNNING_AFTER) => {}
+        }
+        let noted = self
+            .base
+            .record_running(run.chunk, run.claimed, &item.item_id, began);
+        let (done, ()) = futures::join!(waits, noted);
+        done
     }
 
     /// Waits for something, unless the process stops before.

@@ -50,7 +50,7 @@ impl Then {
         &self.second
     }
 
-    /// Makes an item one for the second purpose.
+    /// Turns an item into a call of the second purpose.
     pub(super) fn pass_on(&self, item: &mut Item, output: Value) {
         item.purpose_id = self.second.clone();
         item.written = Some(output);
@@ -77,7 +77,7 @@ impl ChunkRun<'_> {
 }
 
 impl EnhancedBatchProcessor {
-    /// Makes items for the second purpose of those whose first one has made an output that is kept.
+    /// Turns items whose first purpose has an output that is kept into calls of the second.
     pub(super) async fn add_written(
         &self,
         chunk: &Chunk,

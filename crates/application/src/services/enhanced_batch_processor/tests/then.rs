@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 use crate::{
     ports::{DeadLetterFilter, StoreError},
+    services::throttle::PurposeLimits,
     testing::FakeTenantData,
 };
 
@@ -169,6 +170,46 @@ async fn the_second_purpose_has_its_own_time_limit() {
     );
 }
 
+/// Does not answer.
+struct Silent;
+
+#[async_trait]
+impl PurposeHandler for Silent {
+    async fn run(&self, _: &Item) -> Result<Outcome, HandlerError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_waits_for_its_second_purpose_is_known_to_run() {
+    let (write, _) = writing();
+    let bench = two(digest(), &["a", "b"], write, Silent, 0).await;
+    let mut handlers = bench.processor.base.handlers().clone();
+    let limits = PurposeLimits {
+        concurrency: Some(1),
+        ..PurposeLimits::default()
+    };
+    let one_by_one = crate::Binding {
+        limits,
+        ..crate::Binding::default()
+    };
+    let send = PurposeId::new("send").unwrap();
+    handlers.bind(send, Arc::new(Silent), one_by_one);
+    // One is in its call by then, and the other one waits for its place.
+    let run = bench.processor.process(&bench.chunk);
+    let cut = tokio::time::timeout(Duration::from_secs(5), run);
+    assert!(cut.await.is_err());
+    let job = &config(digest()).jobs[0];
+    let other = next_day(&bench, job, &["a", "b"], Trigger::Schedule).await;
+    let claimant = Claimant {
+        process: uuid::Uuid::new_v4(),
+        token: uuid::Uuid::new_v4(),
+    };
+    let now = bench.processor.now();
+    let claim = bench.store.claim(&other, claimant, now).await.unwrap();
+    assert_eq!(claim.overlapping.len(), 2, "{:?}", claim.overlapping);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_or_a_crash_between_the_two_does_not_call_the_first_again() {
     for crashes in [false, true] {
@@ -204,7 +245,7 @@ async fn a_stop_or_a_crash_between_the_two_does_not_call_the_first_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_switches_off_between_the_two_is_skipped() {
+async fn a_tenant_who_switches_off_between_the_two_is_skipped() {
     let (write, written) = writing();
     let (send, sent, _) = sending_once_up(|| HandlerError::retryable("down"));
     let bench = two(digest(), &["a"], write, send, 5).await;
