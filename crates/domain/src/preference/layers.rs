@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    day::check_days,
+    day::{Frequency, check_days},
     overrides::merge_objects,
     stored::check_times,
     values::{parse_days, parse_frequency, parse_times},
@@ -20,7 +20,7 @@ use super::{
 /// Field by field the tenant's wins; objects of template overrides and of unknown fields merge key by key. What depends on the
 /// frequency goes with it, as [`MergedPreference::merge`](super::effective::MergedPreference::merge) has it with a job's
 /// defaults: the organization's day gives way where it does not fit the frequency, its interval and date count only with its
-/// frequency, and of its times hourly takes the first.
+/// frequency, and of its times hourly takes the first. What it says for hourly runs is a minute, which no other frequency takes.
 #[must_use]
 pub fn merge_stored(
     tenant: Option<&Map<String, Value>>,
@@ -59,6 +59,10 @@ fn fitting(own: &Map<String, Value>, organization: &Map<String, Value>) -> Map<S
     let Some(frequency) = frequency.and_then(|value| parse_frequency(value).ok()) else {
         return given;
     };
+    let of_layer = given.get("frequency").map(parse_frequency);
+    if frequency != Frequency::Hourly && matches!(of_layer, Some(Ok(Frequency::Hourly))) {
+        given.remove("preferred_time");
+    }
     let days = given.get("preferred_day").map(parse_days);
     if let Some(Ok(days)) = days
         && check_days(frequency, &days).is_err()
@@ -89,7 +93,7 @@ mod tests {
     use super::*;
     use crate::{
         preference::{
-            day::{Frequency, recurrence},
+            day::recurrence,
             effective::MergedPreference,
             stored::{Preference, check_date, check_end, check_interval},
         },
@@ -155,6 +159,18 @@ mod tests {
         let (same, fields) = merged(json!({"enabled": true}), every_second.clone());
         assert_eq!(same["interval"], 2);
         assert_eq!(fields.len(), 5);
+        // A minute of hourly runs is not a time of day, which a feature may bound.
+        let at_quarter =
+            json!({"frequency": "hourly", "preferred_time": "00:15", "timezone": "Asia/Tokyo"});
+        let (daily, fields) = merged(json!({"frequency": "daily"}), at_quarter.clone());
+        assert_eq!(
+            daily,
+            json!({"frequency": "daily", "timezone": "Asia/Tokyo"})
+        );
+        assert_eq!(fields, ["timezone"]);
+        for own in [json!({"frequency": "hourly"}), json!({"enabled": true})] {
+            assert_eq!(merged(own, at_quarter.clone()).0["preferred_time"], "00:15");
+        }
         let once = json!({"frequency": "once", "date": "2026-12-24"});
         let (weekly, fields) = merged(json!({"frequency": "weekly"}), once);
         assert_eq!(weekly, json!({"frequency": "weekly"}));
@@ -281,9 +297,10 @@ mod tests {
         if frequency == Frequency::Hourly && named.is_some_and(|times| times.only().is_none()) {
             return None;
         }
-        let times = [t, o, j];
-        let times = times.iter().find_map(|layer| layer.preferred_time.clone());
-        let times = times.unwrap_or_default();
+        let is_minute = o.frequency == Some(Frequency::Hourly) && frequency != Frequency::Hourly;
+        let of_organization = o.preferred_time.clone().filter(|_| !is_minute);
+        let times = t.preferred_time.clone().or(of_organization);
+        let times = times.or(j.preferred_time.clone()).unwrap_or_default();
         let zone = t.timezone.clone().or(o.timezone.clone());
         Some(Slot {
             recurrence,
