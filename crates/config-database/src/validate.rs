@@ -193,6 +193,18 @@ pub(crate) fn too_many_members(organization: &OrganizationId, most: i64) -> Fiel
         .into()
 }
 
+/// That one write of an organization's preferences would change those of too many members.
+pub(crate) fn too_many_at_once(features: usize, members: i64, most: i64) -> FieldErrors {
+    let problem = format!(
+        "changes {features} features of {members} members in one write, which may change {most} preferences of members"
+    );
+    let remedy = format!(
+        "change at most {} features, then the others in writes after it",
+        most / members.max(1)
+    );
+    Invalid::new(problem, remedy).at(POINTER, None).into()
+}
+
 fn check_features(
     preferences: &Map<String, Value>,
     stored: &Map<String, Value>,

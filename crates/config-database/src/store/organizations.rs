@@ -20,13 +20,17 @@ use super::{
 };
 use crate::{
     layers::Layer,
-    validate::{CheckedConfig, FEATURE_PREFERENCES},
+    validate::{CheckedConfig, FEATURE_PREFERENCES, too_many_at_once},
 };
 
 /// Versions that are kept, beside the one that is stored.
 const MAX_VERSIONS: i64 = 1_000;
 /// Characters of the kept versions together.
 const MAX_VERSION_CHARACTERS: i64 = 4 * 1024 * 1024;
+
+/// Preferences of members that one write of an organization's may change: every other writer waits for it. One feature of as many
+/// members as there may be is always possible.
+const MAX_PLACED_AT_ONCE: i64 = 20_000;
 
 /// An organization's configuration as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -216,11 +220,7 @@ impl ConfigStore {
         limit: u32,
     ) -> Result<Organization, StoreError> {
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
-        let members: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM members WHERE organization_id = $1")
-                .bind(organization.as_str())
-                .fetch_one(&mut *snapshot)
-                .await?;
+        let members = count_members(&mut snapshot, organization).await?;
         let mut member_ids: Vec<String> = sqlx::query_scalar(
             "SELECT tenant_id FROM members WHERE organization_id = $1 AND tenant_id > $2
              ORDER BY tenant_id LIMIT $3",
@@ -335,15 +335,21 @@ impl ConfigStore {
             version: stored.version + 1,
             updated_at: write.now(),
         };
-        changed
-            .write(write.connection(), organization, actor)
-            .await?;
         let layer = |row: &LayerRow| Layer {
             organization: organization.clone(),
             preferences: row.value.clone().unwrap_or_default(),
         };
         let (before, after) = (layer(&stored), layer(&changed));
-        for feature in different(&before, &after) {
+        let different = different(&before, &after);
+        let members = count_members(write.connection(), organization).await?;
+        let features = i64::try_from(different.len()).unwrap_or(i64::MAX);
+        if features.saturating_mul(members) > MAX_PLACED_AT_ONCE {
+            return Err(too_many_at_once(different.len(), members, MAX_PLACED_AT_ONCE).into());
+        }
+        changed
+            .write(write.connection(), organization, actor)
+            .await?;
+        for feature in different {
             let mut last = Some(String::new());
             while let Some(member) = last {
                 last = write.place_members(&after, &feature, &member).await?;
@@ -377,6 +383,18 @@ impl ConfigStore {
         }
         Err(ChangeError::Busy)
     }
+}
+
+async fn count_members(
+    connection: &mut AnyConnection,
+    organization: &OrganizationId,
+) -> Result<i64, StoreError> {
+    let members: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM members WHERE organization_id = $1")
+            .bind(organization.as_str())
+            .fetch_one(connection)
+            .await?;
+    Ok(members)
 }
 
 /// The features of which two layers do not say the same.

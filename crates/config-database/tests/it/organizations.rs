@@ -361,6 +361,16 @@ async fn what_a_member_leaves_out_may_be_in_the_organizations(kind: Kind) {
         let stored = status(&server, Method::PUT, path, &body).await;
         assert_eq!(stored, expected, "{fields}");
     }
+    // The organization's minute is none of the times that a member's daily runs may have.
+    layer(
+        &server,
+        json!({"f": monthly, "g": {"frequency": "hourly", "preferred_time": "00:15"}}),
+    )
+    .await;
+    server.put("a", json!({"g": {"frequency": "daily"}})).await;
+    let effective = server.get(&format!("{path}?effective=true")).await;
+    let of_g = &effective["config_value"]["g"];
+    assert_eq!(*of_g, json!({"frequency": "daily"}));
     // What does not fit together is refused.
     let until = json!({"config_value": {"f": {"enabled": true, "end_date": "2026-01-31"}}});
     layer(
@@ -604,6 +614,31 @@ async fn an_organization_has_at_most_ten_thousand_members(kind: Kind) {
     .await;
     let features = server.get("feature-types").await;
     assert_eq!(features["feature_types"][0]["enabled_tenants"], 10_000);
+
+    // One write changes two features of so many members, and not three.
+    let daily = json!({"enabled": true, "frequency": "daily"});
+    let three = json!({"config_value": {"f": daily, "g": daily, "h": daily, "i": daily}});
+    let refused = server.call(Method::PUT, ACME, &three.to_string()).await;
+    assert_eq!(refused.status(), 422);
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["errors"][0]["pointer"], "/config_value");
+    let why = problem.to_string();
+    assert!(
+        why.contains("3 features of 10000 members") && why.contains("at most 2 features"),
+        "{why}"
+    );
+    let history = server.get(&format!("{ACME}/history")).await;
+    assert_eq!(
+        history["versions"].as_array().unwrap().len(),
+        1,
+        "nothing is stored"
+    );
+    layer(&server, json!({"f": daily, "g": daily, "h": daily})).await;
+    let removed = status(&server, Method::DELETE, ACME, &Value::Null).await;
+    assert_eq!(removed, 422, "three at once as well");
+    layer(&server, json!({ "f": daily })).await;
+    let removed = status(&server, Method::DELETE, ACME, &Value::Null).await;
+    assert_eq!(removed, 204);
 }
 
 async fn members_beyond_those_held_at_once_have_the_layer(kind: Kind) {
