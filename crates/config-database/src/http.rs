@@ -119,6 +119,7 @@ fn calls() -> OpenApiRouter<App> {
             organizations::remove
         ))
         .routes(routes!(organizations::history))
+        .routes(routes!(organizations::restore))
         .routes(routes!(preferences::groups))
         .routes(routes!(preferences::changes))
         .routes(routes!(preferences::feature_types))

@@ -235,7 +235,23 @@ pub(super) async fn history(
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Restore {
     /// Version to restore, from the history.
+    pub(super) version: i64,
+}
+
+/// The value of the version to restore, which the history has or has not.
+pub(super) fn to_restore(
+    past: Option<Option<Map<String, Value>>>,
     version: i64,
+) -> Result<Value, Problem> {
+    past.flatten().map(Value::Object).ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "version {version} cannot be restored: it does not exist or is a removal; \
+                 GET the history for the versions"
+            ),
+        )
+    })
 }
 
 /// Stores an earlier version again, as a new one.
@@ -254,20 +270,11 @@ pub(super) async fn restore(
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
     let expected = expected_by(&caller, &headers)?;
-    let past = app.store.past(&id, version).await?;
-    let value = past.flatten().ok_or_else(|| {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            format!(
-                "version {version} cannot be restored: it does not exist or is a removal; \
-                 GET the history for the versions"
-            ),
-        )
-    })?;
+    let value = to_restore(app.store.past(&id, version).await?, version)?;
     let layer = app.store.layer_below(&id).await?;
     let config = app
         .store
-        .check(&id.config_key, Value::Object(value), layer.as_ref())
+        .check(&id.config_key, value, layer.as_ref())
         .await?;
     let (changed, _) = app
         .store

@@ -11,18 +11,18 @@ use axum::{
 use punctual_domain::{OrganizationId, TenantId};
 use punctual_web::{Problem, ProblemBody};
 use serde::Deserialize;
-use serde_json::Map;
+use serde_json::{Map, Value};
 use utoipa::IntoParams;
 
 use super::{
     App,
     auth::Caller,
     conditions::{etag, expected},
-    configs::{Address, ConfigBody, History, HistoryQuery, config_value},
-    problem::AnyProblem,
+    configs::{Address, ConfigBody, History, HistoryQuery, Restore, config_value, to_restore},
+    problem::{AnyProblem, JsonBody},
 };
 use crate::{
-    store::{ChangeError, Organization, OrganizationConfig},
+    store::{ChangeError, Expected, Organization, OrganizationConfig},
     validate::FEATURE_PREFERENCES,
 };
 
@@ -108,13 +108,14 @@ pub(super) async fn store(
 ) -> Result<Response, Problem> {
     let organization = parse(address)?;
     let expected = expected(&headers)?;
-    let value = config_value(&body)?;
-    let config = app.store.check_organization(value, &Map::new()).await?;
-    let (changed, _) = app
-        .store
-        .change_organization(&organization, &expected, &caller.name, Some(config))
-        .await?;
-    Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
+    replace(
+        &app,
+        &organization,
+        &expected,
+        &caller,
+        config_value(&body)?,
+    )
+    .await
 }
 
 /// Removes an organization's preferences. Members keep what they have stored themselves.
@@ -156,6 +157,43 @@ pub(super) async fn history(
         .organization_history(&organization, query.before(), query.limit())
         .await?;
     Ok(Json(History::of(versions, more)))
+}
+
+/// Stores an earlier version again, as a new one.
+#[utoipa::path(post, operation_id = "restore_organization_config", path = "/organizations/{organization_id}/configs/{config_key}/restore", params(("organization_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, description = "Always `feature_preferences`"), ("If-Match" = Option<String>, Header, description = "Proceed only if the configuration has one of these ETags, or exists (`*`)"), ("If-None-Match" = Option<String>, Header, description = "Proceed only if the configuration has none of these ETags, or does not exist (`*`)")), request_body = Restore, responses(
+    (status = 200, body = OrganizationConfig, description = "The configuration as it is stored now"),
+    (status = 404, description = "The version does not exist or is a removal", body = ProblemBody, content_type = "application/problem+json"),
+    (status = 412, description = "A condition on the ETag does not hold", body = ProblemBody, content_type = "application/problem+json"),
+    AnyProblem,
+))]
+pub(super) async fn restore(
+    State(app): State<App>,
+    address: Address,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    JsonBody(Restore { version }): JsonBody<Restore>,
+) -> Result<Response, Problem> {
+    let organization = parse(address)?;
+    let expected = expected(&headers)?;
+    let past = app.store.organization_past(&organization, version).await?;
+    let value = to_restore(past, version)?;
+    replace(&app, &organization, &expected, &caller, value).await
+}
+
+/// Stores `value` in place of an organization's preferences, and answers with what is stored then.
+async fn replace(
+    app: &App,
+    organization: &OrganizationId,
+    expected: &Expected,
+    caller: &Caller,
+    value: Value,
+) -> Result<Response, Problem> {
+    let config = app.store.check_organization(value, &Map::new()).await?;
+    let (changed, _) = app
+        .store
+        .change_organization(organization, expected, &caller.name, Some(config))
+        .await?;
+    Ok(stored(changed.ok_or(ChangeError::Missing)?, caller))
 }
 
 /// The answer with a configuration, as far as the caller may see it.

@@ -15,6 +15,7 @@ mod open;
 mod operators;
 mod organization;
 mod overrides;
+mod owner;
 mod past_runs;
 mod preference;
 mod runs;
@@ -97,6 +98,14 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route(
             "/organizations/{organization_id}/features/{feature_type}/arrival",
             get(preference::arrival),
+        )
+        .route(
+            "/organizations/{organization_id}/features/{feature_type}/restore",
+            post(preference::restore),
+        )
+        .route(
+            "/organizations/{organization_id}/history",
+            get(tenants::history),
         )
         .layer(small())
         .layer(middleware::from_fn(language::worded));

@@ -327,8 +327,7 @@ impl ConfigStore {
             return Ok(Some(None));
         }
         let (past, _) = self.history(id, version.saturating_add(1), 1).await?;
-        let past = past.into_iter().find(|past| past.version == version);
-        Ok(past.map(|past| past.config_value))
+        Ok(at_version(past, version))
     }
 
     /// Configurations in the order of their tenants and keys, after one of them.
@@ -394,6 +393,15 @@ impl ConfigStore {
         .fetch_all(&self.pool)
         .await?)
     }
+}
+
+/// The value at a version among these; `Some(None)` where it was removed.
+pub(super) fn at_version(
+    versions: Vec<PastConfig>,
+    version: i64,
+) -> Option<Option<Map<String, Value>>> {
+    let past = versions.into_iter().find(|past| past.version == version);
+    past.map(|past| past.config_value)
 }
 
 /// A page of an export, of rows with the columns of [`ConfigRow::of`], the tenant and the key.

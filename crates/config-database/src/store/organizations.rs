@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{
     ChangeError, ConfigId, ConfigStore, Expected, PastConfig, StoreError,
-    configs::{ATTEMPTS, PageBudget, past},
+    configs::{ATTEMPTS, PageBudget, at_version, past},
     instant,
     members::{MEMBERS_AT_ONCE, unreadable},
     writing::{Placed, Wanted, Write},
@@ -307,6 +307,20 @@ impl ConfigStore {
             versions.push(past(row)?);
         }
         Ok((versions, false))
+    }
+
+    /// What an organization had stored at a version, as [`past`](Self::past) has it of a tenant.
+    pub(crate) async fn organization_past(
+        &self,
+        organization: &OrganizationId,
+        version: i64,
+    ) -> Result<Option<Option<Map<String, Value>>>, StoreError> {
+        if version == 0 {
+            return Ok(Some(None));
+        }
+        let before = version.saturating_add(1);
+        let (past, _) = self.organization_history(organization, before, 1).await?;
+        Ok(at_version(past, version))
     }
 
     /// Stores an organization's preferences, or removes them, and brings those of all members up to date. Returns what is stored now,

@@ -499,6 +499,11 @@ async fn a_link_to_an_organization_reaches_no_tenant(kind: Kind) {
         ),
         (Method::GET, "organizations/acme", 403),
         (Method::POST, "organizations/acme/links", 403),
+        (
+            Method::POST,
+            "organizations/acme/configs/feature_preferences/restore",
+            403,
+        ),
         (Method::GET, "tenants/acme/configs/feature_preferences", 403),
         (Method::PUT, "tenants/acme/configs/feature_preferences", 403),
         (Method::GET, "tenants/acme/configs/profile", 403),
@@ -513,7 +518,9 @@ async fn a_link_to_an_organization_reaches_no_tenant(kind: Kind) {
     for (path, status) in [
         ("/organizations/acme", 200),
         ("/organizations/acme/features/f", 200),
+        ("/organizations/acme/history", 200),
         ("/organizations/other", 303),
+        ("/organizations/other/history", 303),
         ("/tenants/acme", 303),
         ("/tenants/acme/features/f", 303),
         ("/operators", 303),
@@ -549,7 +556,21 @@ async fn a_link_to_an_organization_reaches_no_tenant(kind: Kind) {
     let answer = call(&server, token, Method::PUT, ACME, &daily).await;
     assert_eq!(answer.status(), 403, "what it replaces has all features");
     let visitor = let_in(&server, token).await;
-    assert_eq!(visitor.status("/organizations/acme/features/g").await, 403);
+    for path in [
+        "/organizations/acme/features/g",
+        "/organizations/acme/history",
+    ] {
+        assert_eq!(
+            visitor.status(path).await,
+            403,
+            "{path}: has other features"
+        );
+    }
+    let form = [("version", "0")];
+    let restored = visitor
+        .post("/organizations/acme/features/g/restore", &form)
+        .await;
+    assert_eq!(restored.status(), 403);
 }
 
 async fn an_organization_has_at_most_ten_thousand_members(kind: Kind) {
@@ -776,6 +797,27 @@ async fn an_organizations_preferences_have_versions_and_conditions(kind: Kind) {
         .collect();
     assert_eq!(listed, [&Value::Null, &json!({})]);
     assert_eq!(versions["next_before"], 3);
+    // An earlier version comes back as a new one, under conditions as well.
+    join(&server, "a", json!("acme")).await;
+    let restore = format!("{url}/restore");
+    for (version, header, tag, status) in [
+        (1, "if-none-match", "*", 200),
+        (2, "if-match", "\"1\"", 412),
+        (2, "if-match", "\"5\"", 200),
+        (4, "if-match", "*", 404),
+        (70, "if-match", "*", 404),
+    ] {
+        let body = json!({ "version": version }).to_string();
+        let restored = server.http.post(&restore).header(header, tag).body(body);
+        let restored = restored.send().await.unwrap();
+        assert_eq!(restored.status(), status, "{version}: {header}: {tag}");
+    }
+    let restored = server.get(ACME).await;
+    assert_eq!(
+        (&restored["version"], &restored["config_value"]),
+        (&json!(6), &json!({"f": {"timezone": "Asia/Tokyo"}}))
+    );
+    assert_eq!(stands(&server, "a").await.0["timezone"], "Asia/Tokyo");
     let other = "organizations/acme/configs/profile";
     assert_eq!(status(&server, Method::GET, other, &Value::Null).await, 404);
     let wrong = "organizations/a%20b/configs/feature_preferences";
@@ -1024,7 +1066,8 @@ async fn the_page_of_an_organization_changes_its_preferences(kind: Kind) {
     let page = visitor
         .text(saved.headers()["location"].to_str().unwrap())
         .await;
-    assert!(!page.contains("/restore"), "{page}");
+    // The first version undoes to nothing.
+    assert_eq!(hidden_of_undo(&page), "0");
     let stored = server.get(ACME).await["config_value"]["f"].clone();
     assert_eq!(
         (
@@ -1050,4 +1093,64 @@ async fn the_page_of_an_organization_changes_its_preferences(kind: Kind) {
     assert_eq!(without_token.status(), 403);
     let history = server.get(&format!("{ACME}/history")).await;
     assert_eq!(history["versions"][0]["actor"], "acme (link)");
+
+    // Another feature, a second version, and back from it: by what the page offers to undo, and from the history.
+    let both = json!({"f": stored, "g": {"timezone": "Asia/Tokyo"}});
+    layer(&server, both).await;
+    let page = visitor.text(path).await;
+    let version = hidden(&page, "version");
+    let later = form.map(|(name, value)| match name {
+        "version" => (name, version.as_str()),
+        "time" => (name, "21:00"),
+        _ => (name, value),
+    });
+    let saved = visitor.post(path, &later).await;
+    assert_eq!(saved.status(), 303, "{:?}", saved.text().await);
+    let page = visitor
+        .text(saved.headers()["location"].to_str().unwrap())
+        .await;
+    let before = hidden_of_undo(&page);
+    assert_eq!(before, "2");
+    let restore = format!("{path}/restore");
+    let undo = [("csrf", csrf.as_str()), ("version", before.as_str())];
+    assert_eq!(
+        visitor.post(&restore, &undo[1..]).await.status(),
+        403,
+        "without the token"
+    );
+    let undone = visitor.post(&restore, &undo).await;
+    assert_eq!(undone.status(), 303);
+    let to = undone.headers()["location"].to_str().unwrap().to_owned();
+    assert!(
+        to.starts_with("/organizations/acme/features/f?saved="),
+        "{to}"
+    );
+    assert_eq!(stands(&server, "a").await.0["preferred_time"], "08:00");
+    let history = visitor.text("/organizations/acme/history").await;
+    assert!(
+        history.contains("Verlauf von acme") && history.contains("Von acme (Link)"),
+        "{history}"
+    );
+    assert!(
+        history.contains("action=\"/organizations/acme/features/f/restore\""),
+        "{history}"
+    );
+    let undo = [("csrf", csrf.as_str()), ("version", "0")];
+    assert_eq!(visitor.post(&restore, &undo).await.status(), 303);
+    let stored = server.get(ACME).await["config_value"].clone();
+    assert_eq!(
+        stored,
+        json!({"g": {"timezone": "Asia/Tokyo"}}),
+        "g stays as it is"
+    );
+    let unknown = [("csrf", csrf.as_str()), ("version", "70")];
+    assert_eq!(visitor.post(&restore, &unknown).await.status(), 400);
+}
+
+/// The version that the button offers to bring back.
+fn hidden_of_undo(page: &str) -> String {
+    let (_, form) = page
+        .split_once("/restore\"")
+        .unwrap_or_else(|| panic!("{page}"));
+    hidden(form, "version")
 }

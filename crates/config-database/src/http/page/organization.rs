@@ -9,15 +9,16 @@ use axum::{
 };
 use punctual_domain::{FeatureType, OrganizationId};
 use punctual_web::Problem;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
+    owner::Owner,
     preference::{description, members_in_words, title},
     render,
     runs::summary,
     visitor::Visitor,
 };
-use crate::{http::App, plan::Plan, store::now, texts::Texts};
+use crate::{http::App, store::now, texts::Texts};
 
 #[derive(Template)]
 #[template(path = "organization.html")]
@@ -44,8 +45,8 @@ pub(super) async fn overview(
 ) -> Result<Html<String>, Problem> {
     let organization = visitor.may_see_organization(&organization)?;
     let t = &*visitor.t;
-    let config = app.store.organization_config(&organization).await?;
-    let value = config.map_or_else(Map::new, |config| config.config_value);
+    let owner = Owner::Organization(organization.clone());
+    let value = owner.preferences(&app.store).await?;
     let members = app.store.organization(&organization, "", 0).await?.members;
     let known: BTreeSet<String> = if visitor.is_operator() {
         app.store.feature_names().await?.into_iter().collect()
@@ -60,14 +61,11 @@ pub(super) async fn overview(
     let mut features = Vec::new();
     for name in names {
         let known = app.store.feature(&FeatureType::new(&name)?);
-        let plan = value.get(&name).and_then(Value::as_object);
-        let plan = plan.map(|preference| Plan::of(preference, &known));
-        let says = match &plan {
-            None => t.text("list-not-set-up"),
-            // What it leaves open, members say.
-            Some(plan) if plan.problem().is_some() => t.text("summary-unknown"),
-            Some(plan) => summary(t, plan, now()),
-        };
+        let preference = value.get(&name).and_then(Value::as_object);
+        let says = preference.map_or_else(
+            || t.text("list-not-set-up"),
+            |preference| summary(t, &owner.plan_of(preference, &known), now()),
+        );
         features.push(FeatureRow {
             title: title(t, &known, &name).to_owned(),
             description: description(t, &known).map(str::to_owned),

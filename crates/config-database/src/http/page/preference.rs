@@ -5,8 +5,8 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     Form, Json,
-    extract::{FromRequestParts, Path, Query, RawPathParams, State},
-    http::{StatusCode, request::Parts},
+    extract::{Path, Query, State},
+    http::StatusCode,
     response::{Html, IntoResponse, Redirect, Response},
 };
 use chrono::TimeDelta;
@@ -19,6 +19,7 @@ use super::{
     form::{PreferenceForm, Source, nths, version_of, week},
     mistakes::{Reader, bounds},
     overrides::Input,
+    owner::{Owner, PageAddress, own},
     past_runs::{PastRunsFragment, zone_of},
     render,
     runs::{RunsFragment, summary},
@@ -27,10 +28,7 @@ use super::{
 use crate::{
     http::App,
     plan::Plan,
-    store::{
-        ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, StoreError, StoredConfig,
-        Switch, now,
-    },
+    store::{ChangeError, ConfigStore, KnownFeature, StoreError, Switch, now},
     texts::Texts,
     validate::of_preference,
 };
@@ -39,32 +37,6 @@ use crate::{
 const RECENT_READ: TimeDelta = TimeDelta::seconds(90);
 
 type Address = Path<(String, String)>;
-
-/// Whose page an address names, a tenant's or an organization's, and of which feature.
-#[derive(Debug, Clone)]
-pub(super) struct PageAddress {
-    tenant: String,
-    organization: Option<String>,
-    feature: String,
-}
-
-impl FromRequestParts<App> for PageAddress {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let parameters = RawPathParams::from_request_parts(parts, app).await;
-        let parameters = parameters.map_err(|error| Problem::bad_request(error.to_string()))?;
-        let named = |name: &str| {
-            let found = parameters.iter().find(|(given, _)| *given == name);
-            found.map(|(_, value)| value.to_owned())
-        };
-        Ok(Self {
-            tenant: named("tenant_id").unwrap_or_default(),
-            organization: named("organization_id"),
-            feature: named("feature_type").unwrap_or_default(),
-        })
-    }
-}
 
 #[derive(Template)]
 #[template(path = "feature.html")]
@@ -88,7 +60,7 @@ struct FeaturePage<'a> {
 struct Notice {
     /// The change that was made.
     saved: Option<i64>,
-    /// The version of the tenant's preferences before it.
+    /// The version of all preferences before it.
     before: Option<i64>,
     text: String,
     /// What somebody else has stored meanwhile, in a line.
@@ -102,7 +74,7 @@ struct Subject {
     address: PageAddress,
     /// The tenant; of an organization's page, one of its name, for whom runs are shown as they are for members.
     tenant: TenantId,
-    organization: Option<OrganizationId>,
+    owner: Owner,
     /// How many members the organization has whose page it is.
     members: Option<i64>,
     feature: FeatureType,
@@ -119,40 +91,30 @@ struct Subject {
 impl Subject {
     async fn of(app: &App, visitor: &Visitor, address: PageAddress) -> Result<Self, Problem> {
         let feature = FeatureType::new(&address.feature)?;
-        let known = app.store.feature(&feature);
+        let owner = address.owner(visitor)?;
+        let stored = owner.preferences(&app.store).await?;
         let subject = Self {
             schema: app.store.schema(&feature).await?,
-            tenant: TenantId::new(address.organization.as_ref().unwrap_or(&address.tenant))?,
-            organization: None,
+            tenant: TenantId::new(owner.id())?,
             members: None,
-            stored: None,
+            stored: own(&stored, &feature).cloned(),
             layer: None,
             shows_past_runs: false,
-            known,
+            known: app.store.feature(&feature),
+            owner,
             feature,
             address,
             t: Arc::clone(&visitor.t),
         };
-        match &subject.address.organization {
-            Some(id) => {
-                let organization = visitor.may_see_organization(id)?;
-                subject.of_organization(app, organization).await
-            }
-            None => {
-                visitor.may_see(subject.tenant.as_str())?;
-                subject.of_tenant(app).await
-            }
+        match subject.owner.clone() {
+            Owner::Tenant(_) => subject.of_tenant(app).await,
+            Owner::Organization(organization) => subject.of_organization(app, &organization).await,
         }
     }
 
     async fn of_tenant(self, app: &App) -> Result<Self, Problem> {
-        let config = app
-            .store
-            .config(&ConfigId::of_preferences(&self.tenant))
-            .await?;
         let layer = app.store.layer_of(&self.tenant).await?;
         Ok(Self {
-            stored: config.and_then(|config| own(&config.config_value, &self.feature).cloned()),
             layer: layer.and_then(|layer| layer.of(self.feature.as_str()).cloned()),
             shows_past_runs: self.known.feature.show_runs && app.embedding.past_runs.is_some(),
             ..self
@@ -162,19 +124,16 @@ impl Subject {
     async fn of_organization(
         self,
         app: &App,
-        organization: OrganizationId,
+        organization: &OrganizationId,
     ) -> Result<Self, Problem> {
-        let config = app.store.organization_config(&organization).await?;
-        let members = app.store.organization(&organization, "", 0).await?.members;
+        let members = app.store.organization(organization, "", 0).await?.members;
         // Each member has a part of the spread of their own.
         let mut known = KnownFeature::clone(&self.known);
         for job in known.jobs.values_mut() {
             job.spread_minutes = 0;
         }
         Ok(Self {
-            stored: config.and_then(|config| own(&config.config_value, &self.feature).cloned()),
             known: Arc::new(known),
-            organization: Some(organization),
             members: Some(members),
             ..self
         })
@@ -195,10 +154,7 @@ impl Subject {
 
     /// The list of all features, below the address of the service.
     fn pages(&self) -> String {
-        match &self.organization {
-            Some(organization) => format!("/organizations/{organization}"),
-            None => format!("/tenants/{}", self.tenant),
-        }
+        self.owner.pages()
     }
 
     /// Its page, below the address of the service.
@@ -224,7 +180,7 @@ impl Subject {
             schema: self.schema.as_ref(),
             known: &self.known,
             layer: self.layer.as_ref(),
-            is_organizations: self.organization.is_some(),
+            is_organizations: self.owner.is_organization(),
         }
     }
 
@@ -234,13 +190,7 @@ impl Subject {
             .source()
             .in_effect(Some(preference))
             .unwrap_or_default();
-        let plan = Plan::of(&in_effect, &self.known);
-        // What an organization leaves open, its members say.
-        let is_open = matches!(plan, Plan::Known(_)) && plan.problem().is_some();
-        if self.organization.is_some() && is_open {
-            return Plan::Unknown;
-        }
-        plan
+        self.owner.plan_of(&in_effect, &self.known)
     }
 
     /// The page with a form, which was filled as `filled` before anything was chosen.
@@ -324,10 +274,6 @@ pub(super) fn title<'k>(t: &Texts, known: &'k KnownFeature, name: &'k str) -> &'
 /// What a feature does for people, in their language.
 pub(super) fn description<'k>(t: &Texts, known: &'k KnownFeature) -> Option<&'k str> {
     known.feature.description_in(t.locale())
-}
-
-fn own<'a>(value: &'a Map<String, Value>, feature: &FeatureType) -> Option<&'a Map<String, Value>> {
-    value.get(feature.as_str()).and_then(Value::as_object)
 }
 
 #[derive(Deserialize)]
@@ -419,8 +365,7 @@ pub(super) async fn save(
         }
         Ok(_) => match store(&app.store, &visitor, &subject, &form).await {
             Ok((before, change)) => {
-                let before = before.map_or_else(String::new, |before| format!("&before={before}"));
-                let to = format!("{here}?saved={change}{before}");
+                let to = format!("{here}?saved={change}&before={before}");
                 return Ok(Redirect::to(&to).into_response());
             }
             Err(ChangeError::Invalid(errors)) => {
@@ -446,17 +391,13 @@ pub(super) async fn save(
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
-/// Stores what the form says, unless this preference is not the one the form was filled from. Returns the version before, where it
-/// can be brought back from there, and the change.
+/// Stores what the form says, unless this preference is not the one the form was filled from. Returns what [`Owner::edit`] does.
 async fn store(
     store: &ConfigStore,
     visitor: &Visitor,
     subject: &Subject,
     form: &PreferenceForm,
-) -> Result<(Option<i64>, i64), ChangeError> {
-    let Subject {
-        tenant, feature, ..
-    } = subject;
+) -> Result<(i64, i64), ChangeError> {
     let change = |stored: Option<&Map<String, Value>>| {
         if version_of(stored) != form.version {
             return Err(ChangeError::Unexpected(None));
@@ -470,50 +411,8 @@ async fn store(
         // What the form cannot say was found out before.
         preference.map(Some).map_err(|_| ChangeError::Missing)
     };
-    if let Some(organization) = &subject.organization {
-        let edited = |value: Map<String, Value>| edited(value, feature, &change);
-        let stored = store.edit_organization(organization, visitor.name(), edited);
-        let (_, change) = stored.await?;
-        return Ok((None, change));
-    }
-    let (config, change) = edit(store, visitor, tenant, feature, change).await?;
-    Ok((Some(config.map_or(0, |config| config.version - 1)), change))
-}
-
-/// All preferences, with that for a feature changed to what `change` makes of it; `None` removes it.
-fn edited(
-    mut value: Map<String, Value>,
-    feature: &FeatureType,
-    change: impl Fn(Option<&Map<String, Value>>) -> Result<Option<Map<String, Value>>, ChangeError>,
-) -> Result<Value, ChangeError> {
-    match change(own(&value, feature))? {
-        Some(preference) => value.insert(feature.to_string(), Value::Object(preference)),
-        None => value.remove(feature.as_str()),
-    };
-    Ok(Value::Object(value))
-}
-
-/// Changes a tenant's preference for a feature to what `change` makes of the one that is stored; `None` removes it.
-pub(super) async fn edit(
-    store: &ConfigStore,
-    visitor: &Visitor,
-    tenant: &TenantId,
-    feature: &FeatureType,
-    change: impl Fn(Option<&Map<String, Value>>) -> Result<Option<Map<String, Value>>, ChangeError>,
-) -> Result<(Option<StoredConfig>, i64), ChangeError> {
-    let edited = |current: Option<&StoredConfig>| {
-        let value = current.map_or_else(Map::new, |config| config.config_value.clone());
-        edited(value, feature, &change)
-    };
-    let anything = Expected::default();
-    store
-        .edit(
-            &ConfigId::of_preferences(tenant),
-            &anything,
-            visitor.name(),
-            edited,
-        )
-        .await
+    let Subject { owner, feature, .. } = subject;
+    owner.edit(store, visitor, feature, change).await
 }
 
 /// Why a change without a form was refused, in words of the visitor.
@@ -555,7 +454,8 @@ pub(super) async fn switch(
             preference.insert("enabled".to_owned(), true.into());
             Ok(Some(preference))
         };
-        match edit(&app.store, &visitor, &tenant, &feature, change).await {
+        let owner = Owner::Tenant(tenant.clone());
+        match owner.edit(&app.store, &visitor, &feature, change).await {
             Err(ChangeError::Invalid(_)) => {
                 let to = format!("/tenants/{tenant}/features/{feature}");
                 return Ok(Redirect::to(&to));
@@ -577,7 +477,7 @@ pub(super) async fn switch(
 #[derive(Deserialize)]
 pub(super) struct RestoreForm {
     csrf: Option<String>,
-    /// The version of the tenant's preferences to take this one from.
+    /// The version of all preferences to take this one from.
     version: i64,
 }
 
@@ -585,27 +485,24 @@ pub(super) struct RestoreForm {
 pub(super) async fn restore(
     State(app): State<App>,
     visitor: Visitor,
-    Path((tenant, feature)): Address,
+    address: PageAddress,
     Form(sent): Form<RestoreForm>,
 ) -> Result<Redirect, Problem> {
     visitor.may_change(sent.csrf.as_deref())?;
-    let tenant = visitor.may_see(&tenant)?;
-    let feature = FeatureType::new(&feature)?;
-    let past = app
-        .store
-        .past(&ConfigId::of_preferences(&tenant), sent.version)
-        .await?;
+    let owner = address.owner(&visitor)?;
+    let feature = FeatureType::new(&address.feature)?;
+    let past = owner.past(&app.store, sent.version).await?;
     let past = past.ok_or_else(|| {
         let problem = Problem::bad_request("the history has no such version; choose another one");
         problem.worded(visitor.t.text("problem-no-version"))
     })?;
     let past = past.as_ref().and_then(|past| own(past, &feature));
     let restored = |_: Option<&Map<String, Value>>| Ok(past.cloned());
-    let restored = edit(&app.store, &visitor, &tenant, &feature, restored).await;
-    let (config, change) = restored.map_err(|error| refused(&app, &visitor, &feature, error))?;
-    let before = config.map_or(0, |config| config.version - 1);
+    let restored = owner.edit(&app.store, &visitor, &feature, restored).await;
+    let (before, change) = restored.map_err(|error| refused(&app, &visitor, &feature, error))?;
+    let pages = owner.pages();
     Ok(Redirect::to(&format!(
-        "/tenants/{tenant}/features/{feature}?saved={change}&before={before}"
+        "{pages}/features/{feature}?saved={change}&before={before}"
     )))
 }
 
@@ -649,10 +546,7 @@ pub(super) async fn arrival(
     address: PageAddress,
     Query(ArrivalQuery { change }): Query<ArrivalQuery>,
 ) -> Result<Json<Value>, Problem> {
-    match &address.organization {
-        Some(organization) => _ = visitor.may_see_organization(organization)?,
-        None => _ = visitor.may_see(&address.tenant)?,
-    }
+    address.owner(&visitor)?;
     let feature = FeatureType::new(&address.feature)?;
     let Arrival { arrived, text } = Arrival::of(&app.store, &feature, change).await?;
     let text = visitor.t.text(text);

@@ -1,4 +1,4 @@
-//! One tenant: all features, and the history with bringing back from it.
+//! One tenant: all features. And the history of a tenant or an organization, with bringing back from it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::{
     mistakes::Reader,
     overrides::pretty,
+    owner::{Owner, PageAddress},
     preference::{description, title},
     render,
     runs::{next_run, summary},
@@ -192,7 +193,7 @@ pub(super) async fn open(
 struct HistoryPage<'v> {
     t: &'v Texts,
     visitor: &'v Visitor,
-    tenant: TenantId,
+    owner: Owner,
     versions: Vec<VersionRow>,
     next_before: Option<i64>,
 }
@@ -235,8 +236,14 @@ struct ChangeRow {
 }
 
 impl ChangeRow {
-    /// What is different between two values of a tenant's preferences.
-    fn between(app: &App, t: &Texts, before: &PastValue, after: &PastValue) -> Vec<Self> {
+    /// What is different between two values of these preferences.
+    fn between(
+        app: &App,
+        t: &Texts,
+        owner: &Owner,
+        before: &PastValue,
+        after: &PastValue,
+    ) -> Vec<Self> {
         let names: BTreeSet<&String> = before.value.keys().chain(after.value.keys()).collect();
         let changed = names
             .into_iter()
@@ -250,7 +257,8 @@ impl ChangeRow {
                     || t.text("summary-not-set"),
                     // A pause as it was chosen, ended or not.
                     |preference| {
-                        summary(t, &Plan::of(preference, &known), DateTime::<Utc>::MIN_UTC)
+                        let plan = owner.plan_of(preference, &known);
+                        summary(t, &plan, DateTime::<Utc>::MIN_UTC)
                     },
                 )
             };
@@ -275,7 +283,7 @@ impl ChangeRow {
     }
 }
 
-/// A tenant's preferences at a version; empty where they were removed.
+/// The preferences at a version; empty where they were removed.
 struct PastValue {
     version: i64,
     value: Map<String, Value>,
@@ -298,16 +306,14 @@ pub(super) struct HistoryPageQuery {
 pub(super) async fn history(
     State(app): State<App>,
     visitor: Visitor,
-    Path(tenant): Path<String>,
+    address: PageAddress,
     Query(HistoryPageQuery { before }): Query<HistoryPageQuery>,
 ) -> Result<Html<String>, Problem> {
-    let tenant = visitor.may_see(&tenant)?;
+    let owner = address.owner(&visitor)?;
     let t = &*visitor.t;
-    let id = ConfigId::of_preferences(&tenant);
     let limit = VERSIONS_PER_PAGE as u32 + 1;
-    let (past, more) = app
-        .store
-        .history(&id, before.unwrap_or(i64::MAX), limit)
+    let (past, more) = owner
+        .history(&app.store, before.unwrap_or(i64::MAX), limit)
         .await?;
     let row = |(place, config): (usize, &PastConfig)| {
         let before = match past.get(place + 1) {
@@ -324,7 +330,7 @@ pub(super) async fn history(
             changed_at: local(t, &Zone::utc(), config.changed_at),
             by: by(t, &config.actor),
             changes: before.map_or_else(Vec::new, |before| {
-                ChangeRow::between(&app, t, &before, &after)
+                ChangeRow::between(&app, t, &owner, &before, &after)
             }),
             raw: visitor
                 .is_operator()
@@ -338,9 +344,9 @@ pub(super) async fn history(
     let page = HistoryPage {
         t,
         visitor: &visitor,
-        tenant,
         next_before: last.filter(|_| more || past.len() > shown),
         versions,
+        owner,
     };
     render(t, &page)
 }
