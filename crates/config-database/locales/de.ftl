@@ -20,6 +20,7 @@ nav-pages = Seiten
 nav-preferences = Ihre Einstellungen
 nav-sign-out = Abmelden
 nav-overview = Übersicht
+nav-organizations = Organisationen
 nav-quarantine = Quarantäne
 
 
@@ -105,6 +106,7 @@ list-switch-off-feature = Ausschalten: „{ $feature }“
 list-switched-on = „{ $feature }“ ist eingeschaltet.
 list-switched-off = „{ $feature }“ ist ausgeschaltet.
 list-history = Verlauf
+list-organization = Organisation: { $organization }
 list-other-feature = Anderes Feature
 list-open = Öffnen
 organization-members = { $members ->

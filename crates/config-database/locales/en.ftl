@@ -25,6 +25,7 @@ nav-preferences = Your preferences
 nav-sign-out = Sign out
 # For operators only.
 nav-overview = Overview
+nav-organizations = Organizations
 nav-quarantine = Quarantine
 
 
@@ -112,6 +113,7 @@ list-switched-on = { $feature } is on.
 list-switched-off = { $feature } is off.
 list-history = History
 # For operators only.
+list-organization = Organization: { $organization }
 list-other-feature = Another feature
 list-open = Open
 # Below the title of the preferences that an organization has for its members.

@@ -20,6 +20,7 @@ nav-pages = Páginas
 nav-preferences = Sus preferencias
 nav-sign-out = Cerrar sesión
 nav-overview = Resumen
+nav-organizations = Organizaciones
 nav-quarantine = Cuarentena
 
 
@@ -105,6 +106,7 @@ list-switch-off-feature = Desactivar «{ $feature }»
 list-switched-on = «{ $feature }» está activado.
 list-switched-off = «{ $feature }» está desactivado.
 list-history = Historial
+list-organization = Organización: { $organization }
 list-other-feature = Otra función
 list-open = Abrir
 organization-members = { $members ->

@@ -20,6 +20,7 @@ nav-pages = Pages
 nav-preferences = Vos préférences
 nav-sign-out = Se déconnecter
 nav-overview = Vue d’ensemble
+nav-organizations = Organisations
 nav-quarantine = Quarantaine
 
 
@@ -105,6 +106,7 @@ list-switch-off-feature = Désactiver « { $feature } »
 list-switched-on = « { $feature } » est activé.
 list-switched-off = « { $feature } » est désactivé.
 list-history = Historique
+list-organization = Organisation : { $organization }
 list-other-feature = Autre fonctionnalité
 list-open = Ouvrir
 organization-members = { $members ->

@@ -19,6 +19,7 @@ nav-pages = ページ
 nav-preferences = 設定
 nav-sign-out = ログアウト
 nav-overview = 概要
+nav-organizations = 組織
 nav-quarantine = 隔離
 
 
@@ -104,6 +105,7 @@ list-switch-off-feature = 「{ $feature }」をオフにする
 list-switched-on = 「{ $feature }」はオンです。
 list-switched-off = 「{ $feature }」はオフです。
 list-history = 履歴
+list-organization = 組織：{ $organization }
 list-other-feature = ほかの機能
 list-open = 開く
 organization-members = メンバー { $members } 人の設定です。各メンバーは別の設定を選べます。

@@ -20,6 +20,7 @@ nav-pages = Páginas
 nav-preferences = Suas preferências
 nav-sign-out = Sair
 nav-overview = Visão geral
+nav-organizations = Organizações
 nav-quarantine = Quarentena
 
 
@@ -105,6 +106,7 @@ list-switch-off-feature = Desativar “{ $feature }”
 list-switched-on = “{ $feature }” está ativado.
 list-switched-off = “{ $feature }” está desativado.
 list-history = Histórico
+list-organization = Organização: { $organization }
 list-other-feature = Outro recurso
 list-open = Abrir
 organization-members = { $members ->

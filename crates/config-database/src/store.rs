@@ -42,7 +42,7 @@ pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConf
 pub(crate) use features::{KnownFeature, jobs_json, read_feature};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage, RARELY_SHARED};
-pub(crate) use organizations::{Organization, OrganizationConfig};
+pub(crate) use organizations::{ListedOrganization, Organization, OrganizationConfig};
 pub(crate) use quarantine::{InvalidPreference, InvalidPreferences};
 pub(crate) use readers::READER_EXPIRES_AFTER;
 pub(crate) use schemas::SchemaError;

@@ -111,6 +111,7 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .layer(middleware::from_fn(language::worded));
     let of_operators = Router::new()
         .route("/operators", get(operators::overview))
+        .route("/operators/organizations", get(operators::organizations))
         .route("/operators/groups", get(operators::groups))
         .route("/operators/quarantine", get(operators::quarantine))
         .route("/operators/export", get(operators::export))

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use punctual_domain::{FeatureType, OrganizationId, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -62,6 +63,40 @@ pub(crate) struct Organization {
     /// Pass it as `after` to get the next members; `null`: there are none.
     pub(crate) next_after: Option<String>,
 }
+
+/// An organization in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ListedOrganization {
+    pub(crate) organization_id: OrganizationId,
+    pub(crate) members: i64,
+    /// The features of which it has preferences.
+    pub(crate) features: Vec<String>,
+}
+
+/// The organizations with ids from `$1` and below `$2`, `$3` of them, with their members and what they have stored. Each is found by
+/// one look into two indexes: to read all members of each would take as long as there are members.
+const ORGANIZATIONS: &str = "
+    WITH RECURSIVE ids(id, place) AS (
+        SELECT min(nearest.id), 1 FROM (
+            SELECT min(organization_id) AS id FROM members
+            WHERE organization_id >= $1 AND organization_id < $2
+            UNION ALL
+            SELECT min(organization_id) FROM organization_configs
+            WHERE organization_id >= $1 AND organization_id < $2 AND config_value IS NOT NULL) AS nearest
+        UNION ALL
+        SELECT (SELECT min(nearest.id) FROM (
+            SELECT min(organization_id) AS id FROM members
+            WHERE organization_id > ids.id AND organization_id < $2
+            UNION ALL
+            SELECT min(organization_id) FROM organization_configs
+            WHERE organization_id > ids.id AND organization_id < $2 AND config_value IS NOT NULL) AS nearest),
+            ids.place + 1
+        FROM ids WHERE ids.id IS NOT NULL AND ids.place < $3)
+    SELECT ids.id, (SELECT count(*) FROM members WHERE members.organization_id = ids.id),
+        organization_configs.config_value
+    FROM ids LEFT JOIN organization_configs
+        ON organization_configs.organization_id = ids.id AND organization_configs.config_key = 'feature_preferences'
+    WHERE ids.id IS NOT NULL ORDER BY ids.place";
 
 /// Row of the table `organization_configs`, also of one that was removed or never was.
 #[derive(Debug, Default)]
@@ -245,6 +280,50 @@ impl ConfigStore {
             next_after: member_ids.last().filter(|_| more).cloned(),
             member_ids,
         })
+    }
+
+    /// The organizations whose id begins with `prefix`, after `after`, and whether there are more: those that have members or
+    /// preferences.
+    pub(crate) async fn organizations(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<(Vec<ListedOrganization>, bool), StoreError> {
+        if [prefix, after].iter().any(|text| text.contains('\0')) {
+            // No id has this character, and PostgreSQL takes no text with it.
+            return Ok((Vec::new(), false));
+        }
+        // `!` comes before all characters of an id, and `~` after them.
+        let next = if after.is_empty() {
+            String::new()
+        } else {
+            format!("{after}!")
+        };
+        let mut rows = sqlx::query(ORGANIZATIONS)
+            .bind(prefix.max(next.as_str()))
+            .bind(format!("{prefix}~"))
+            .bind(i64::from(limit) + 1)
+            .fetch(&self.pool);
+        let (mut found, mut room) = (Vec::new(), PageBudget::new(limit));
+        while let Some(row) = rows.try_next().await? {
+            let value: Option<&str> = row.try_get(2)?;
+            if !room.takes(value.map_or(0, str::len)) {
+                return Ok((found, true));
+            }
+            let preferences = value.map(serde_json::from_str).transpose();
+            let layer = Layer {
+                organization: OrganizationId::new(row.try_get::<&str, _>(0)?)
+                    .map_err(StoreError::new)?,
+                preferences: preferences.map_err(StoreError::new)?.unwrap_or_default(),
+            };
+            found.push(ListedOrganization {
+                members: row.try_get(1)?,
+                features: layer.features().cloned().collect(),
+                organization_id: layer.organization,
+            });
+        }
+        Ok((found, false))
     }
 
     pub(crate) async fn organization_config(
@@ -463,5 +542,37 @@ impl Write {
         }
         let last = rows.last().map(|row| row.try_get(0));
         Ok(last.transpose()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_of_organizations_reads_no_whole_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("config.db").display());
+        let store = ConfigStore::open(&url).await.unwrap();
+        let plan = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "EXPLAIN QUERY PLAN {ORGANIZATIONS}"
+        )))
+        .bind("")
+        .bind("~")
+        .bind(61_i64)
+        .fetch_all(&store.pool)
+        .await
+        .unwrap();
+        let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        let of_tables =
+            |step: &&String| step.contains("members") || step.contains("organization_configs");
+        let read: Vec<&String> = steps.iter().filter(of_tables).collect();
+        assert!(read.len() >= 6, "{steps:?}");
+        for step in read {
+            assert!(
+                step.starts_with("SEARCH") && step.contains("organization_id"),
+                "{steps:?}"
+            );
+        }
     }
 }

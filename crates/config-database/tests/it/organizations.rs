@@ -31,6 +31,7 @@ on_both_databases! {
     quarantine_and_counts_know_what_members_have
     the_page_of_a_member_says_what_comes_from_the_organization
     the_page_of_an_organization_changes_its_preferences
+    operators_find_organizations_page_by_page
 }
 
 const ADMIN: &str = "admin-key";
@@ -1153,4 +1154,76 @@ fn hidden_of_undo(page: &str) -> String {
         .split_once("/restore\"")
         .unwrap_or_else(|| panic!("{page}"));
     hidden(form, "version")
+}
+
+async fn operators_find_organizations_page_by_page(kind: Kind) {
+    let server = start(kind).await;
+    let visitor = Visitor::new(&server);
+    let empty = visitor.text("/operators/organizations").await;
+    assert!(empty.contains("No organizations yet."), "{empty}");
+    // Three members each, in an order that is not that of the tenants.
+    let line = |n: usize| {
+        let profile = json!({"organization_id": format!("o{:03}", n % 130)});
+        json!({"tenant_id": format!("t{n:04}"), "config_key": "profile", "config_value": profile})
+            .to_string()
+    };
+    let lines: Vec<String> = (0..390).map(line).collect();
+    let path = "preferences/import";
+    let report = server.call(Method::POST, path, &lines.join("\n")).await;
+    assert_eq!(report.json::<Value>().await.unwrap()["imported"], 390);
+    // One without members, and one that has neither any more.
+    layer(&server, json!({"f": {"timezone": "UTC"}, "g": {}})).await;
+    let gone = "organizations/gone/configs/feature_preferences";
+    let body = json!({"config_value": {"f": {"timezone": "UTC"}}});
+    assert_eq!(status(&server, Method::PUT, gone, &body).await, 200);
+    let removed = status(&server, Method::DELETE, gone, &Value::Null).await;
+    assert_eq!(removed, 204);
+
+    let (mut to, mut listed) = ("/operators/organizations".to_owned(), Vec::new());
+    let mut pages = 0;
+    loop {
+        let page = visitor.text(&to).await;
+        pages += 1;
+        let rows = page.split("<tr><th scope=\"row\">").skip(1);
+        listed.extend(rows.map(|row| {
+            let (_, link) = row.split_once("href=\"/organizations/").unwrap();
+            let (id, _) = link.split_once('"').unwrap();
+            let (_, members) = row.split_once("<td class=\"number\">").unwrap();
+            let (members, features) = members.split_once("</td><td>").unwrap();
+            let (features, _) = features.split_once("</td>").unwrap();
+            (id.to_owned(), members.to_owned(), features.to_owned())
+        }));
+        let Some((before, _)) = page.split_once("\">Next</a>") else {
+            break;
+        };
+        let (_, next) = before.rsplit_once("href=\"").unwrap();
+        to = next.replace("&amp;", "&").replace("&#38;", "&");
+    }
+    assert_eq!(pages, 3);
+    let expected = |n: usize| (format!("o{n:03}"), "3".to_owned(), "–".to_owned());
+    let of_acme = ("acme".to_owned(), "0".to_owned(), "f".to_owned());
+    let expected: Vec<_> = std::iter::once(of_acme)
+        .chain((0..130).map(expected))
+        .collect();
+    assert_eq!(listed, expected);
+
+    let found = visitor.text("/operators/organizations?q=o12").await;
+    assert_eq!(found.matches("<th scope=\"row\">").count(), 10, "{found}");
+    for q in ["nothing", "%00", "%7E", "o130"] {
+        let page = visitor
+            .text(&format!("/operators/organizations?q={q}"))
+            .await;
+        assert!(
+            page.contains("No id of an organization begins"),
+            "{q}: {page}"
+        );
+    }
+    // A tenant's page leads to the organization, for operators.
+    let page = visitor.text("/tenants/t0131").await;
+    assert!(page.contains("href=\"/organizations/o001\""), "{page}");
+    let of_tenant = server.call(Method::POST, "tenants/t0131/links", "{}").await;
+    let made: Value = of_tenant.json().await.unwrap();
+    let tenant = let_in(&server, made["token"].as_str().unwrap()).await;
+    let page = tenant.text("/tenants/t0131").await;
+    assert!(!page.contains("o001"), "{page}");
 }

@@ -1,4 +1,4 @@
-//! What operators see beside single tenants: who there is, groups, what is not valid, import and export.
+//! What operators see beside single tenants: who there is, organizations, groups, what is not valid, import and export.
 
 use std::{collections::HashMap, future::ready};
 
@@ -10,7 +10,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
-use punctual_domain::FeatureType;
+use punctual_domain::{FeatureType, OrganizationId};
 use punctual_web::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -19,10 +19,13 @@ use super::{overrides::plain, render_for_operators, visitor::Visitor};
 use crate::{
     http::App,
     import::{Import, ImportReport, NewSchedules},
-    store::{InvalidPreference, RARELY_SHARED, READER_EXPIRES_AFTER, StoreError, now},
+    store::{
+        InvalidPreference, ListedOrganization, RARELY_SHARED, READER_EXPIRES_AFTER, StoreError, now,
+    },
 };
 
 const TENANTS_PER_PAGE: u32 = 60;
+const ORGANIZATIONS_PER_PAGE: u32 = 60;
 const MAX_GROUPS: u32 = 500;
 const INVALID_PER_PAGE: u32 = 100;
 const EXPORT_PAGE: u32 = 5_000;
@@ -99,6 +102,36 @@ async fn show(
         tenants,
         features,
         report,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "organizations.html")]
+struct OrganizationsPage {
+    visitor: Visitor,
+    q: String,
+    organizations: Vec<ListedOrganization>,
+    after: Option<OrganizationId>,
+}
+
+pub(super) async fn organizations(
+    State(app): State<App>,
+    visitor: Visitor,
+    Query(search): Query<Search>,
+) -> Result<Html<String>, Problem> {
+    visitor.must_be_operator()?;
+    let q = search.q.unwrap_or_default().trim().to_owned();
+    let after = search.after.unwrap_or_default();
+    let (organizations, more) = app
+        .store
+        .organizations(&q, &after, ORGANIZATIONS_PER_PAGE)
+        .await?;
+    let last = organizations.last().filter(|_| more);
+    render_for_operators(&OrganizationsPage {
+        visitor,
+        q,
+        after: last.map(|last| last.organization_id.clone()),
+        organizations,
     })
 }
 

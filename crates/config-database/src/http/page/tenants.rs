@@ -8,7 +8,7 @@ use axum::{
     response::{Html, Redirect},
 };
 use chrono::{DateTime, Utc};
-use punctual_domain::{FeatureType, TenantId, Zone};
+use punctual_domain::{FeatureType, OrganizationId, TenantId, Zone};
 use punctual_web::Problem;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -43,6 +43,8 @@ struct TenantPage<'v> {
     t: &'v Texts,
     visitor: &'v Visitor,
     tenant: TenantId,
+    /// Which organization the tenant belongs to, for operators.
+    organization: Option<OrganizationId>,
     features: Vec<FeatureState>,
     notice: Option<String>,
 }
@@ -164,6 +166,9 @@ pub(super) async fn overview(
         t,
         visitor: &visitor,
         tenant,
+        organization: layer
+            .filter(|_| visitor.is_operator())
+            .map(|layer| layer.organization),
         features,
         notice,
     };
