@@ -127,6 +127,98 @@ async fn a_user_sets_a_preference_and_the_agents_schedule_moves() {
     ignore = "needs what `make setup` installs; run `make test`"
 )]
 #[tokio::test]
+async fn an_organizations_administrator_sets_what_its_members_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    command.env("CONFIG_SERVICE_API_KEY", "the-admin-key");
+    let agent = Agent::start(command).with_config_key("the-admin-key");
+    for tenant in ["user1", "user2"] {
+        let profile = json!({"config_value": {"organization_id": "acme"}});
+        let path = format!("tenants/{tenant}/configs/profile");
+        agent.config(Method::PUT, &path, &profile).await;
+    }
+    let feature = json!({"title": "Instagram posts"});
+    agent
+        .config(Method::PUT, "feature-types/instagram_posts", &feature)
+        .await;
+    let link = async |path: &str| {
+        let made = agent.config(Method::POST, path, &json!({})).await;
+        made["url"].as_str().unwrap().to_owned()
+    };
+    let browser = Browser::open(1200, 1000).await;
+    browser.goto(&link("organizations/acme/links").await).await;
+    assert!(browser.text("h1").await.contains("acme"));
+    browser.press("a[href$='/instagram_posts']").await;
+    let page = browser.text("main").await;
+    assert!(page.contains("2 members"), "{page}");
+    browser
+        .run("document.querySelector('[name=enabled]').checked = true")
+        .await;
+    browser.fill("#frequency", "daily").await;
+    browser.fill("#time", "07:30").await;
+    browser.fill("#zone", "Europe/Berlin").await;
+    // Saved by the keyboard.
+    browser.run("window.leaving = true").await;
+    let save = browser.find("button[value=save]").await;
+    save.send_keys("\u{e007}").await.unwrap();
+    browser
+        .until("return !window.leaving && document.readyState === 'complete'")
+        .await;
+    browser
+        .until("return document.querySelector('#arrival').innerText === 'Saved.'")
+        .await;
+    agent
+        .until("/api/v1/jobs", |jobs| {
+            jobs.to_string().contains("daily 07:30 Europe/Berlin")
+        })
+        .await;
+
+    // A member's form says where it comes from.
+    browser.goto(&link("tenants/user1/links").await).await;
+    browser.press("a[href$='/instagram_posts']").await;
+    for (hint, usual) in [("#time-hint", "7:30"), ("#zone-hint", "Berlin")] {
+        let said = browser.text(hint).await;
+        assert!(
+            said.contains(usual) && said.contains("From your organization."),
+            "{hint}: {said}"
+        );
+    }
+    assert_eq!(
+        browser
+            .run("return document.querySelector('#time').value")
+            .await,
+        ""
+    );
+
+    // And back to how it was, from the history.
+    let history = format!("{}/organizations/acme/history", agent.config_url());
+    browser.goto(&history).await;
+    assert!(browser.text("main").await.contains("By acme (link)"));
+    browser.press("main form button").await;
+    let stored = agent
+        .config(
+            Method::GET,
+            "organizations/acme/configs/feature_preferences",
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(stored["config_value"], json!({}));
+    // The page offers to undo that as well.
+    browser.press("form[action$='/restore'] button").await;
+    assert_eq!(
+        browser
+            .run("return document.querySelector('#time').value")
+            .await,
+        "07:30"
+    );
+    browser.close().await;
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
 async fn hostile_values_are_shown_as_text_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let agent = Agent::start(command(folder.path()));
@@ -237,9 +329,15 @@ async fn every_field_has_a_name_and_nothing_is_wider_than_a_phone() {
         json!({"enabled": true, "frequency": "weekly", "preferred_day": ["monday", "friday"]});
     let stored = json!({"config_value": {"instagram_posts": weekly}});
     agent.config(Method::PUT, PREFERENCES, &stored).await;
+    let of_acme = "organizations/acme/configs/feature_preferences";
+    agent.config(Method::PUT, of_acme, &stored).await;
     let browser = Browser::open(500, 900).await;
     for path in [
         "/operators",
+        "/operators/organizations",
+        "/organizations/acme",
+        "/organizations/acme/features/instagram_posts",
+        "/organizations/acme/history",
         "/operators/groups?feature=instagram_posts",
         "/operators/quarantine",
         "/tenants/user1",
