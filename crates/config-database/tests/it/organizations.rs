@@ -1032,6 +1032,21 @@ async fn the_page_of_a_member_says_what_comes_from_the_organization(kind: Kind) 
     let stored = server.get("tenants/a/configs/feature_preferences").await;
     assert_eq!(stored["config_value"], json!({"f": {"enabled": false}}));
     assert_eq!(stands(&server, "a").await.0["preferred_time"], "07:30");
+    // The minute of hourly runs is usual for hourly runs only.
+    layer(
+        &server,
+        json!({"f": {"frequency": "hourly", "preferred_time": "00:15"}}),
+    )
+    .await;
+    let page = visitor.text("/tenants/a/features/f").await;
+    let hint = |id: &str| {
+        let (_, hint) = page.split_once(&format!("id=\"{id}\">")).unwrap();
+        hint.split("</span>").next().unwrap().to_owned()
+    };
+    let (minute, time) = (hint("minute-hint"), hint("time-hint"));
+    let given = "From your organization.";
+    assert!(minute.contains("15") && minute.contains(given), "{minute}");
+    assert!(time.contains("10:00") && !time.contains(given), "{time}");
 }
 
 async fn the_page_of_an_organization_changes_its_preferences(kind: Kind) {

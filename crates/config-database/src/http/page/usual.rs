@@ -84,6 +84,7 @@ impl Usual {
                 "preferred_day",
             ),
             ("time", json!({"frequency": "daily"}), "preferred_time"),
+            ("minute", json!({"frequency": "hourly"}), "preferred_time"),
             ("zone", json!({"frequency": "daily"}), "timezone"),
         ];
         let of_organization = of_organization
@@ -108,8 +109,7 @@ impl Usual {
             weekdays: days("weekly"),
             monthdays: days("monthly"),
             time: daily.as_ref().map(|slot| times(t, &slot.times)),
-            minute: daily
-                .as_ref()
+            minute: slot(json!({"frequency": "hourly"}))
                 .map(|slot| slot.times.first().minute().to_string()),
             zone: zone.map_or_else(String::new, Zone::to_string),
             zone_name: zone.map_or_else(String::new, |zone| zone_name(t, zone)),

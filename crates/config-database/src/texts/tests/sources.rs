@@ -243,6 +243,7 @@ fn no_page_of_tenants_has_a_text_of_its_own() {
         "groups.html",
         "nav_of_operators.html",
         "operators.html",
+        "organizations.html",
         "quarantine.html",
     ];
     let mut looked_at = 0;
