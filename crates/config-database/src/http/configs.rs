@@ -238,12 +238,9 @@ pub(super) struct Restore {
     pub(super) version: i64,
 }
 
-/// The value of the version to restore, which the history has or has not.
-pub(super) fn to_restore(
-    past: Option<Option<Map<String, Value>>>,
-    version: i64,
-) -> Result<Value, Problem> {
-    past.flatten().map(Value::Object).ok_or_else(|| {
+/// The value of the version to restore, where the history has one.
+pub(super) fn to_restore(past: Option<Map<String, Value>>, version: i64) -> Result<Value, Problem> {
+    past.map(Value::Object).ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
             format!(
@@ -270,7 +267,8 @@ pub(super) async fn restore(
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
     let expected = expected_by(&caller, &headers)?;
-    let value = to_restore(app.store.past(&id, version).await?, version)?;
+    let past = app.store.past(&id, version).await?;
+    let value = to_restore(past.flatten(), version)?;
     let layer = app.store.layer_below(&id).await?;
     let config = app
         .store

@@ -176,7 +176,7 @@ pub(super) async fn restore(
     let organization = parse(address)?;
     let expected = expected(&headers)?;
     let past = app.store.organization_past(&organization, version).await?;
-    let value = to_restore(past, version)?;
+    let value = to_restore(past.flatten(), version)?;
     replace(&app, &organization, &expected, &caller, value).await
 }
 

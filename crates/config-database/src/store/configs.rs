@@ -327,7 +327,8 @@ impl ConfigStore {
             return Ok(Some(None));
         }
         let (past, _) = self.history(id, version.saturating_add(1), 1).await?;
-        Ok(at_version(past, version))
+        let past = past.into_iter().find(|past| past.version == version);
+        Ok(past.map(|past| past.config_value))
     }
 
     /// Configurations in the order of their tenants and keys, after one of them.
@@ -393,15 +394,6 @@ impl ConfigStore {
         .fetch_all(&self.pool)
         .await?)
     }
-}
-
-/// The value at a version among these; `Some(None)` where it was removed.
-pub(super) fn at_version(
-    versions: Vec<PastConfig>,
-    version: i64,
-) -> Option<Option<Map<String, Value>>> {
-    let past = versions.into_iter().find(|past| past.version == version);
-    past.map(|past| past.config_value)
 }
 
 /// A page of an export, of rows with the columns of [`ConfigRow::of`], the tenant and the key.

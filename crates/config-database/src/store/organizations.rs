@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::{
     ChangeError, ConfigId, ConfigStore, Expected, PastConfig, StoreError,
-    configs::{ATTEMPTS, PageBudget, at_version, past},
+    configs::{ATTEMPTS, PageBudget, past},
     instant,
     members::{MEMBERS_AT_ONCE, unreadable},
     writing::{Placed, Wanted, Write},
@@ -399,7 +399,8 @@ impl ConfigStore {
         }
         let before = version.saturating_add(1);
         let (past, _) = self.organization_history(organization, before, 1).await?;
-        Ok(at_version(past, version))
+        let past = past.into_iter().find(|past| past.version == version);
+        Ok(past.map(|past| past.config_value))
     }
 
     /// Stores an organization's preferences, or removes them, and brings those of all members up to date. Returns what is stored now,
