@@ -144,7 +144,8 @@ async fn what_is_kept_goes_with_a_dead_letter_that_is_removed<S: WorkQueue + Bat
     let (new, _) = claimed(store, "2026-09-03", &all, token).await;
     let chunk = &new.chunks[0];
     let write = purpose("write");
-    let keep = store.keep_output(chunk, token, lea, &write, &json!("text"));
+    let text = json!("text");
+    let keep = store.keep_output(chunk, token, lea, &write, &text);
     assert!(keep.await.expect("works"));
     let failed = [result(lea, ItemStatus::Failed)];
     assert_eq!(commit(store, chunk, token, &failed).await, 1);

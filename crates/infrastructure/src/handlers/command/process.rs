@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, ErrorKind},
-    os::fd::OwnedFd,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -11,14 +10,15 @@ use std::{
 use rustix::{
     io::Errno,
     process::{
-        Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process_group, pidfd_open,
-        prlimit,
+        Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process_group,
+        prlimit, waitid,
     },
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, Command},
     runtime::Handle,
+    signal::unix::{self, SignalKind},
     time::timeout,
 };
 
@@ -48,9 +48,25 @@ pub(super) struct Running {
 struct Program {
     /// Stands before the child: the group is killed before the child can be reaped.
     group: Group,
-    /// Readable as soon as the program has ended. It stays a zombie then, which keeps the id of the group from others.
-    exit: AsyncFd<OwnedFd>,
+    exit: Exit,
     child: Child,
+}
+
+/// The end of a program, which stays a zombie until its child is awaited: that keeps the id of the group from others.
+struct Exit {
+    id: Pid,
+    /// Comes whenever a child of this process has ended.
+    of_any_child: unix::Signal,
+}
+
+impl Exit {
+    async fn awaited(&mut self) -> io::Result<()> {
+        let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(self.id), looking)?.is_none() {
+            self.of_any_child.recv().await;
+        }
+        Ok(())
+    }
 }
 
 /// A process group whose leader has not been reaped. It is killed when dropped.
@@ -85,7 +101,7 @@ impl Drop for Running {
 impl Program {
     /// Waits for the end of the program for `grace`, and kills what is left of the group.
     async fn end(mut self, grace: Duration) -> io::Result<ExitStatus> {
-        let _ = timeout(grace, self.exit.readable()).await;
+        let _ = timeout(grace, self.exit.awaited()).await;
         drop(self.group);
         self.child.wait().await
     }
@@ -108,8 +124,8 @@ impl Running {
         // From here on, an error kills it.
         let group = Group(id);
         limit(id, memory)?;
-        let exit = pidfd_open(id, PidfdFlags::empty())?;
-        let exit = AsyncFd::with_interest(exit, Interest::READABLE)?;
+        let of_any_child = unix::signal(SignalKind::child())?;
+        let exit = Exit { id, of_any_child };
         Ok(Self {
             program: Some(Program { group, exit, child }),
             grace,
@@ -145,13 +161,13 @@ impl Running {
                 read?;
                 true
             }
-            ended = program.exit.readable() => {
-                ended.map(drop)?;
+            ended = program.exit.awaited() => {
+                ended?;
                 false
             }
         };
         if all_is_read {
-            program.exit.readable().await.map(drop)?;
+            program.exit.awaited().await?;
         }
         // Others of the group may hold the pipes open.
         program.group.signal(Signal::KILL);
