@@ -159,7 +159,7 @@ mod tests {
             "/purposes/f/url: \"ftp://x\" is not a URL",
             "/purposes/f/requests_per_minute: 0 is out of range",
             "/purposes/g/requests_per_minute_per_organization: 0 is out of range",
-            "/purposes/g/tokens_per_minute_per_organization: \"9000\" has the wrong type",
+            "/purposes/g/tokens_per_minute_per_organization: \"9000\" is out of range",
         ] {
             assert!(
                 lines.iter().any(|line| line.starts_with(expected)),

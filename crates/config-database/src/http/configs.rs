@@ -65,7 +65,7 @@ impl History {
 #[into_params(parameter_in = Query)]
 pub(super) struct ConfigQuery {
     /// Whether `feature_preferences` are those in effect: each over that of the tenant's organization, also where the tenant has stored
-    /// none. `organization` says what came from there, and the ETag is of the answer (default: false).
+    /// none. `organization` says what came from there, and the `ETag` is of the answer (default: false).
     #[serde(default)]
     effective: bool,
 }

@@ -222,12 +222,11 @@ impl Visitor {
         let parameters = RawPathParams::from_request_parts(parts, app).await;
         let parameters = parameters.map_err(|error| Problem::bad_request(error.to_string()))?;
         let named = |name: &str| parameters.iter().find(|(given, _)| *given == name);
-        match named("organization_id") {
-            Some((_, organization)) => _ = visitor.may_see_organization(organization)?,
-            None => {
-                let tenant = named("tenant_id").map_or("", |(_, tenant)| tenant);
-                visitor.may_see(tenant)?;
-            }
+        if let Some((_, organization)) = named("organization_id") {
+            visitor.may_see_organization(organization)?;
+        } else {
+            let tenant = named("tenant_id").map_or("", |(_, tenant)| tenant);
+            visitor.may_see(tenant)?;
         }
         let route = parts.extensions.get::<MatchedPath>();
         let is_list = route.is_some_and(|route| {
