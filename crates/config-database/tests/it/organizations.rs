@@ -878,14 +878,14 @@ async fn profiles_that_named_an_organization_before_count(kind: Kind) {
     let organization = server.get("organizations/acme").await;
     assert_eq!(organization["member_ids"], json!(["t0"]));
     assert_ne!(server.get(feed).await["epoch"], epoch, "readers begin anew");
-    for n in 0..profiles.len() {
+    for (n, profile) in profiles.iter().enumerate() {
         let path = format!("tenants/t{n}/configs/feature_preferences?effective=true");
         let given = server.get(&path).await["organization"].clone();
         let expected = match n {
             0 => json!({"f": {"id": "acme", "fields": []}}),
             _ => Value::Null,
         };
-        assert_eq!(given, expected, "{}", profiles[n]);
+        assert_eq!(given, expected, "{profile}");
     }
     layer(&server, json!({"f": {"timezone": "Asia/Tokyo"}})).await;
     assert_eq!(stands(&server, "t0").await.0["timezone"], "Asia/Tokyo");
