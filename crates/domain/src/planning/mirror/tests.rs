@@ -129,7 +129,10 @@ fn another_organization_is_a_change_of_how_and_makes_no_run_late() {
         );
     }
     // A full read that finds another organization repairs it, and counts it.
-    let records = [of(Some(membership("acme"))), record("b", daily.clone(), DAY)];
+    let records = [
+        of(Some(membership("acme"))),
+        record("b", daily.clone(), DAY),
+    ];
     let changed = MirrorDifference {
         changed: 1,
         removed: 0,
