@@ -161,7 +161,8 @@ impl Throttle {
 impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
         self.0.lock().running -= 1;
-        self.0.permit_released.notify_one();
+        // All of them: more than one place may be free, and the one that is woken may give up while it waits for its time.
+        self.0.permit_released.notify_waiters();
     }
 }
 
@@ -231,6 +232,49 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(most.lock().unwrap().1, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_gives_up_its_wait_takes_no_place_from_those_that_wait() {
+        let throttle = limits(|limits| limits.concurrency = Some(1));
+        let call_permit = throttle.acquire().await;
+        let [first, second] = [(); 2].map(|()| {
+            let throttle = Arc::clone(&throttle);
+            tokio::spawn(async move { drop(throttle.acquire().await) })
+        });
+        let moment = Duration::from_millis(1);
+        tokio::time::sleep(moment).await;
+        throttle.throttled(Some(Duration::from_mins(1)));
+        drop(call_permit);
+        tokio::time::sleep(moment).await;
+        first.abort();
+        let second = tokio::time::timeout(Duration::from_mins(2), second).await;
+        second.expect("it has its turn").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_begin_together_once_an_endpoint_accepts_calls_again() {
+        let throttle = limits(|limits| limits.concurrency = Some(4));
+        let call_permit = throttle.acquire().await;
+        throttle.throttled(None);
+        drop(call_permit);
+        let began = Instant::now();
+        let calls = [(); 8].map(|()| {
+            let throttle = Arc::clone(&throttle);
+            tokio::spawn(async move {
+                let _call_permit = throttle.acquire().await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                throttle.succeeded(0);
+            })
+        });
+        for call in calls {
+            call.await.unwrap();
+        }
+        let took = began.elapsed();
+        assert!(
+            took < Duration::from_secs(7),
+            "{took:?}, not 8 s and a pause"
+        );
     }
 
     #[tokio::test(start_paused = true)]
