@@ -89,7 +89,7 @@ impl From<Duration> for Binding {
 pub(crate) struct BoundHandler {
     handler: Arc<dyn PurposeHandler>,
     pub(crate) binding: Binding,
-    pub(crate) throttle: Throttle,
+    pub(crate) throttle: Arc<Throttle>,
 }
 
 impl BoundHandler {
@@ -148,7 +148,7 @@ impl Handlers {
         let binding = binding.into();
         let bound = BoundHandler {
             handler,
-            throttle: Throttle::new(binding.limits),
+            throttle: Arc::new(Throttle::new(binding.limits)),
             binding,
         };
         self.handlers_mut().insert(purpose, Arc::new(bound));
@@ -202,11 +202,21 @@ impl Handlers {
         outcome
     }
 
-    /// Replaces the handlers, for every clone. Attempts that have begun end with their own.
+    /// Replaces the handlers, for every clone. Attempts that have begun end with their own. A purpose whose limits and remote
+    /// endpoint are the same as before keeps what it has used of them.
     pub fn replace(&self, others: Self) {
         self.suppressions.connect_too(&others.suppressions);
-        let others = std::mem::take(&mut *others.handlers_mut());
-        *self.handlers_mut() = others;
+        let mut others = std::mem::take(&mut *others.handlers_mut());
+        let mut bound = self.handlers_mut();
+        for (purpose, other) in &mut others {
+            if let (Some(former), Some(other)) = (bound.get(purpose), Arc::get_mut(other))
+                && former.binding.limits == other.binding.limits
+                && former.binding.handler == other.binding.handler
+            {
+                other.throttle = Arc::clone(&former.throttle);
+            }
+        }
+        *bound = others;
     }
 
     pub(crate) fn of(&self, purpose: &PurposeId) -> Option<Arc<BoundHandler>> {

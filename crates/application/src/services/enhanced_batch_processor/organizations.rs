@@ -165,17 +165,16 @@ impl NotBegun {
             if next.is_some() || self.items.is_empty() {
                 return next;
             }
-            let awaited = self.await_call();
+            let latest = Instant::now() + RETRY_CHUNK_AFTER.to_std().unwrap_or_default();
+            let awaited = self.await_call(latest);
             let has_turns = Arc::strong_count(&self.of_chunk) > 1;
             if awaited.is_none() && !has_turns {
                 return None;
             }
             let _held_up = turns.hold_up(&self.job_id);
-            if let Some(awaited) = awaited {
-                let _elapsed = timeout_at(awaited.until, given_back).await;
-            } else {
-                given_back.await;
-            }
+            // A call that comes later, or that another chunk waits for, may come before the chunk's turns are given back.
+            let until = awaited.as_ref().map_or(latest, |awaited| awaited.until);
+            let _elapsed = timeout_at(until, given_back).await;
         }
     }
 
@@ -218,10 +217,9 @@ impl NotBegun {
     }
 
     /// Waits for the organization that has a call left first, of those that have turns and that no other chunk waits for. `None`:
-    /// there is none before the chunk would be claimed again.
-    fn await_call(&self) -> Option<Awaited> {
+    /// there is none until `latest`, when the chunk would be claimed again.
+    fn await_call(&self, latest: Instant) -> Option<Awaited> {
         let limited = self.limited();
-        let latest = Instant::now() + RETRY_CHUNK_AFTER.to_std().unwrap_or_default();
         let taken = self.turns.taken();
         let mut awaited = self.turns.awaited();
         let calls = self.items.iter().filter_map(|prepared| {

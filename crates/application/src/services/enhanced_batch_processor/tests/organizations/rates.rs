@@ -1,5 +1,7 @@
 //! Purposes that limit the calls and tokens of each organization.
 
+use punctual_domain::OrganizationId;
+
 use super::*;
 use crate::Binding;
 
@@ -178,6 +180,52 @@ async fn one_chunk_waits_for_the_next_call_and_the_others_go_back() {
     assert_eq!(bench.processor.process(&other).await.unwrap().succeeded, 2);
     assert_eq!(calls.of_organization("acme"), [0, 2, 4, 6, 8]);
     nothing_is_left(&bench);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_begins_by_its_share_beside_one_that_takes_long() {
+    let calls = Calls::new(|item| {
+        if item.item_id.as_str() == "a" && item.attempt == 1 {
+            return Err(HandlerError::retryable("busy").with_retry_after(Duration::from_mins(1)));
+        }
+        Ok(json!("done").into())
+    });
+    let bench = rated(posts(), &["a", "b"], &calls, calls_per_minute(6)).await;
+    bench.join(Some("acme"), &["a", "b"]);
+    let report = bench.processor.process(&bench.chunk).await.unwrap();
+    assert_eq!(report.succeeded, 2);
+    assert_eq!(calls.of_tenant("a"), [0, 61]);
+    assert_eq!(calls.of_tenant("b"), [10]);
+    nothing_is_left(&bench);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_what_has_been_used_unless_limits_or_endpoint_change() {
+    let purpose = PurposeId::new("write").unwrap();
+    let loaded = |per_minute: u32, endpoint: &str| {
+        let mut handlers = Handlers::default();
+        let binding = Binding {
+            limits: calls_per_minute(per_minute),
+            handler: Some(endpoint.to_owned()),
+            ..Binding::default()
+        };
+        handlers.bind(purpose.clone(), Arc::new(Calls::succeeding()), binding);
+        handlers
+    };
+    let acme = OrganizationId::new("acme").unwrap();
+    let handlers = loaded(20, "webhook https://a.example");
+    for (per_minute, endpoint, is_kept) in [
+        (20, "webhook https://a.example", true),
+        (30, "webhook https://a.example", false),
+        (30, "webhook https://b.example", false),
+    ] {
+        let before = handlers.of(&purpose).unwrap();
+        before.throttle.organizations.begin(&acme);
+        handlers.replace(loaded(per_minute, endpoint));
+        let after = handlers.of(&purpose).unwrap();
+        let opens_at = after.throttle.organizations.opens_at(&acme);
+        assert_eq!(opens_at.is_some(), is_kept, "{per_minute} of {endpoint}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
