@@ -28,7 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
 
-use self::process::{MAX_STDOUT_BYTES, Output, Running};
+use self::process::{MAX_STDERR_BYTES, MAX_STDOUT_BYTES, Output, Running};
 use super::{
     HandlerKind,
     endpoint::without_key,
@@ -53,7 +53,7 @@ const MEBIBYTE: u64 = 1024 * 1024;
 const MAX_GRACE: Duration = Duration::from_secs(2);
 /// So much of the end of standard error is shown.
 const MAX_MESSAGE_CHARACTERS: usize = 500;
-/// A shorter value of a variable is not taken for a secret.
+/// A shorter line of a variable's value is not taken for a secret.
 const MIN_SECRET_BYTES: usize = 4;
 
 /// Reads the options of a [`CommandHandler`].
@@ -105,7 +105,7 @@ impl CommandHandler {
         })
     }
 
-    /// Starts the program, and returns the values that are not to be shown.
+    /// Starts the program, and returns what is not to be shown.
     fn start(
         &self,
         item: &Item,
@@ -116,27 +116,24 @@ impl CommandHandler {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
-        let mut secrets = Vec::new();
+        let mut values = Vec::new();
         for name in &self.env {
             let value = secret(name).ok_or_else(|| {
                 HandlerError::permanent(format!("the environment variable {name} is not set"))
             })?;
             command.env(name, value.expose_secret());
-            secrets.push(value);
+            values.push(value);
         }
         command.env(IDEMPOTENCY_KEY, item.idempotency_key());
         if dry_run {
             command.env(DRY_RUN, "1");
         }
-        secrets.retain(|value| value.expose_secret().len() >= MIN_SECRET_BYTES);
-        // One may contain another.
-        secrets.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
         let running = Running::start(command, self.memory_mb * MEBIBYTE, self.grace);
         let running = running.map_err(|error| {
             let problem = format!("failed to start {}: {error}", self.program.display());
             HandlerError::retryable(problem).with_source(error)
         })?;
-        Ok((running, secrets))
+        Ok((running, secrets_in(&values)))
     }
 
     /// Runs the program once.
@@ -259,15 +256,37 @@ fn reason(stdout: Vec<u8>, secrets: &[SecretString]) -> String {
 
 /// The end of standard error, to be put behind an error; empty where there is none.
 fn message(stderr: Vec<u8>, secrets: &[SecretString]) -> String {
+    let is_cut = stderr.len() >= MAX_STDERR_BYTES;
     let text = redacted(stderr, secrets);
     let text = text.trim();
     if text.is_empty() {
         return String::new();
     }
-    let skipped = text.chars().count().saturating_sub(MAX_MESSAGE_CHARACTERS);
+    let mut skipped = text.chars().count().saturating_sub(MAX_MESSAGE_CHARACTERS);
+    if is_cut {
+        // It may begin within a secret.
+        let longest = secrets
+            .first()
+            .map_or(0, |value| value.expose_secret().len());
+        skipped = skipped.max(longest);
+    }
     let end: String = text.chars().skip(skipped).collect();
     let mark = if skipped > 0 { "…" } else { "" };
     format!(": {mark}{end}")
+}
+
+/// The lines of the values of variables, the longest first: one may contain another. A program may show one line of a key alone,
+/// or a value without the end of line that its file had.
+fn secrets_in(values: &[SecretString]) -> Vec<SecretString> {
+    let lines = values
+        .iter()
+        .flat_map(|value| value.expose_secret().lines());
+    let lines = lines
+        .map(str::trim)
+        .filter(|line| line.len() >= MIN_SECRET_BYTES);
+    let mut secrets: Vec<SecretString> = lines.map(SecretString::from).collect();
+    secrets.sort_by_key(|line| std::cmp::Reverse(line.expose_secret().len()));
+    secrets
 }
 
 /// A text without the values of variables, which programs show in their messages.

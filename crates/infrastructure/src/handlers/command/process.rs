@@ -24,8 +24,8 @@ use tokio::{
 
 /// Bytes of standard output at most.
 pub(super) const MAX_STDOUT_BYTES: usize = 1024 * 1024;
-/// So much of the end of standard error is kept, in bytes: far more than is shown, so that no secret is cut in two there.
-const MAX_STDERR_BYTES: usize = 64 * 1024;
+/// At least this many bytes of the end of standard error are kept: far more than is shown.
+pub(super) const MAX_STDERR_BYTES: usize = 64 * 1024;
 /// How long what the program has written is awaited after its end, where a process that has left the group keeps a pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -118,13 +118,14 @@ impl Running {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // A parent may have had this process ignore SIGCHLD: without a handler, the system would then reap the program itself.
+        let of_any_child = unix::signal(SignalKind::child())?;
         let child = command.spawn()?;
         let id = child.id().and_then(|id| Pid::from_raw(id as i32));
         let id = id.ok_or_else(|| io::Error::other("it has no process id"))?;
         // From here on, an error kills it.
         let group = Group(id);
         limit(id, memory)?;
-        let of_any_child = unix::signal(SignalKind::child())?;
         let exit = Exit { id, of_any_child };
         Ok(Self {
             program: Some(Program { group, exit, child }),
@@ -189,9 +190,10 @@ impl Running {
     }
 }
 
-/// Limits the memory of a program, and of what it starts, and has it leave no core dump.
+/// Limits the memory of a program, and of what it starts, and has it leave no core dump: one byte is too little for a file,
+/// and with this limit Linux pipes none to a crash reporter. With a limit of zero it does.
 fn limit(id: Pid, memory: u64) -> io::Result<()> {
-    for (resource, most) in [(Resource::Data, memory), (Resource::Core, 0)] {
+    for (resource, most) in [(Resource::Data, memory), (Resource::Core, 1)] {
         // A limit of the agent itself is not raised.
         let most = getrlimit(resource)
             .maximum
