@@ -17,8 +17,8 @@ use crate::{
     json::read_as,
     layers::Layer,
     store::{
-        ChangeError, ConfigId, ConfigStore, Edit, Expected, SchemaError, StoreError, now,
-        read_feature,
+        AnyConfigId, ChangeError, ConfigId, ConfigStore, Edit, Expected, SchemaError, StoreError,
+        now, read_feature,
     },
     validate::{FEATURE_PREFERENCES, PROFILE},
 };
@@ -274,11 +274,9 @@ impl<'a> Import<'a> {
         let nothing = Map::new();
         let config = self.store.check_organization(config_value, &nothing);
         let config = config.await.map_err(listed)?;
-        let before = self.store.organization_config(&organization).await?;
+        let before = self.store.config(&organization).await?;
         let anything = Expected::default();
-        let stored =
-            self.store
-                .change_organization(&organization, &anything, self.actor, Some(config));
+        let stored = organization.change(self.store, &anything, self.actor, Some(config));
         let (after, _) = stored.await.map_err(|error| match error {
             ChangeError::Store(failure) => LineError::Store(failure),
             other => LineError::Wrong(vec![other.to_string()]),

@@ -96,7 +96,7 @@ impl ConfigStore {
     ) -> Result<(), PutError> {
         let id = ConfigId::of_preferences(tenant_id);
         self.edit(&id, &Expected::default(), ACTOR, |stored| {
-            let mut all = stored.map_or_else(Map::new, |stored| stored.config_value.clone());
+            let mut all = stored.cloned().unwrap_or_default();
             change(&mut all);
             Ok(Value::Object(all))
         })
@@ -210,7 +210,7 @@ mod tests {
     use punctual_domain::{Membership, OrganizationId};
 
     use super::*;
-    use crate::validate::PROFILE;
+    use crate::{store::AnyConfigId, validate::PROFILE};
 
     struct Own(ConfigStore);
 
@@ -258,11 +258,11 @@ mod tests {
         let joins = serde_json::json!({"organization_id": acme});
         let joins = store.check(PROFILE, joins, None).await.unwrap();
         let anything = Expected::default();
-        let joined = store.change(&profile, &anything, "a test", Some(joins));
+        let joined = profile.change(&store, &anything, "a test", Some(joins));
         joined.await.unwrap();
         let hourly = serde_json::json!({"posts": {"frequency": "hourly"}});
         let hourly = store.check_organization(hourly, &Map::new()).await.unwrap();
-        let stored = store.change_organization(&acme, &anything, "a test", Some(hourly));
+        let stored = acme.change(&store, &anything, "a test", Some(hourly));
         stored.await.unwrap();
         let membership = Membership {
             id: acme,

@@ -3,6 +3,7 @@
 //! every write goes through one transaction that begins with the feed's lock and also writes the feed, so
 //! changes become visible in the order of their ids.
 
+mod any_config;
 mod api_keys;
 mod configs;
 mod dialect;
@@ -37,6 +38,7 @@ use self::{
     write_failure::WriteFailure,
 };
 
+pub(crate) use any_config::{AnyConfig, AnyConfigId};
 pub use api_keys::{ApiKey, KeyError, NewKey};
 pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig, Versions};
 pub(crate) use features::{KnownFeature, jobs_json, read_feature};

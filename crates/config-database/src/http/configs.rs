@@ -21,7 +21,7 @@ use super::{
     problem::{self, AnyProblem, JsonBody},
 };
 use crate::{
-    store::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig},
+    store::{AnyConfig, AnyConfigId, ChangeError, ConfigId, Expected, PastConfig, StoredConfig},
     validate::FEATURE_PREFERENCES,
 };
 
@@ -48,17 +48,6 @@ pub(super) struct History {
     versions: Vec<PastConfig>,
     /// Pass it as `before` to get older versions; `null`: there are none.
     next_before: Option<i64>,
-}
-
-impl History {
-    /// A page of them, with whether there are more.
-    pub(super) fn of(versions: Vec<PastConfig>, more: bool) -> Self {
-        let next_before = versions.last().map(|last| last.version).filter(|_| more);
-        Self {
-            versions,
-            next_before,
-        }
-    }
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -94,20 +83,12 @@ pub(super) async fn read(
     } else {
         app.store.config(&id).await?
     };
-    let config = seen_by(&caller, config.ok_or(ChangeError::Missing)?);
-    let tag = if effective {
-        fingerprint(&config)
+    let tag: fn(&StoredConfig) -> i64 = if effective {
+        fingerprint
     } else {
-        config.version
+        AnyConfig::version
     };
-    let version = Some(tag);
-    if expected.one_of.is_some_and(|tags| !tags.contain(version)) {
-        return Err(ChangeError::Unexpected(version).into());
-    }
-    if expected.none_of.is_some_and(|tags| tags.contain(version)) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag(tag))]).into_response());
-    }
-    Ok(([(header::ETAG, etag(tag))], Json(config)).into_response())
+    answer(config, &caller, expected, tag)
 }
 
 /// Stores a configuration, replacing the current one.
@@ -125,16 +106,7 @@ pub(super) async fn store(
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
     let expected = expected_by(&caller, &headers)?;
-    let layer = app.store.layer_below(&id).await?;
-    let config = app
-        .store
-        .check(&id.config_key, config_value(&body)?, layer.as_ref())
-        .await?;
-    let (changed, _) = app
-        .store
-        .change(&id, &expected, &caller.name, Some(config))
-        .await?;
-    Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
+    replace(&app, &id, &expected, &caller, config_value(&body)?).await
 }
 
 /// Applies a JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
@@ -154,9 +126,9 @@ pub(super) async fn patch(
     let id = parse(address)?;
     let patch = config_value(&body)?;
     may_patch(&caller, &patch)?;
-    let patched = |current: Option<&StoredConfig>| {
+    let patched = |current: Option<&Map<String, Value>>| {
         let stored = match current {
-            Some(current) => current.config_value.clone(),
+            Some(current) => current.clone(),
             // A link is for tenants who have stored nothing as well, and may not be able to replace everything.
             None if caller.link.is_some() => Map::new(),
             None => return Err(ChangeError::Missing),
@@ -169,7 +141,7 @@ pub(super) async fn patch(
         .store
         .edit(&id, &expected_by(&caller, &headers)?, &caller.name, patched)
         .await?;
-    Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
+    stored(changed, &caller)
 }
 
 /// Removes a configuration.
@@ -186,9 +158,8 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let expected = expected_by(&caller, &headers)?;
-    app.store
-        .change(&parse(address)?, &expected, &caller.name, None)
-        .await?;
+    let id = parse(address)?;
+    id.change(&app.store, &expected, &caller.name, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -203,16 +174,6 @@ pub(super) struct HistoryQuery {
     limit: Option<u32>,
 }
 
-impl HistoryQuery {
-    pub(super) fn before(&self) -> i64 {
-        self.before.unwrap_or(i64::MAX)
-    }
-
-    pub(super) fn limit(&self) -> u32 {
-        self.limit.unwrap_or(50).clamp(1, 1_000)
-    }
-}
-
 /// Versions of a configuration, with the author and time of each change.
 #[utoipa::path(get, operation_id = "config_history", path = "/tenants/{tenant_id}/configs/{config_key}/history", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("config_key" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), HistoryQuery), responses(
     (status = 200, body = History, description = "The versions"),
@@ -224,11 +185,7 @@ pub(super) async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<History>, Problem> {
     let Query(query) = query?;
-    let (versions, more) = app
-        .store
-        .history(&parse(address)?, query.before(), query.limit())
-        .await?;
-    Ok(Json(History::of(versions, more)))
+    versions(&app, &parse(address)?, &query).await
 }
 
 /// Body of a call that restores a configuration.
@@ -236,19 +193,6 @@ pub(super) async fn history(
 pub(super) struct Restore {
     /// Version to restore, from the history.
     pub(super) version: i64,
-}
-
-/// The value of the version to restore, where the history has one.
-pub(super) fn to_restore(past: Option<Map<String, Value>>, version: i64) -> Result<Value, Problem> {
-    past.map(Value::Object).ok_or_else(|| {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            format!(
-                "version {version} cannot be restored: it does not exist or is a removal; \
-                 GET the history for the versions"
-            ),
-        )
-    })
 }
 
 /// Stores an earlier version again, as a new one.
@@ -267,18 +211,7 @@ pub(super) async fn restore(
 ) -> Result<Response, Problem> {
     let id = parse(address)?;
     let expected = expected_by(&caller, &headers)?;
-    let past = app.store.past(&id, version).await?;
-    let value = to_restore(past.flatten(), version)?;
-    let layer = app.store.layer_below(&id).await?;
-    let config = app
-        .store
-        .check(&id.config_key, value, layer.as_ref())
-        .await?;
-    let (changed, _) = app
-        .store
-        .change(&id, &expected, &caller.name, Some(config))
-        .await?;
-    Ok(stored(changed.ok_or(ChangeError::Missing)?, &caller))
+    bring_back(&app, &id, &expected, &caller, version).await
 }
 
 /// The conditions of a write. Who is let in to one tenant alone leaves the tenant's organization as it is.
@@ -309,19 +242,79 @@ fn may_patch(caller: &Caller, patch: &Value) -> Result<(), Problem> {
     }
 }
 
-/// The answer with a configuration, as far as the caller may see it.
-fn stored(config: StoredConfig, caller: &Caller) -> Response {
-    let config = seen_by(caller, config);
-    ([(header::ETAG, etag(config.version))], Json(config)).into_response()
+/// The versions that a query asks for.
+pub(super) async fn versions(
+    app: &App,
+    id: &impl AnyConfigId,
+    query: &HistoryQuery,
+) -> Result<Json<History>, Problem> {
+    let before = query.before.unwrap_or(i64::MAX);
+    let limit = query.limit.unwrap_or(50).clamp(1, 1_000);
+    let (versions, more) = app.store.history(id, before, limit).await?;
+    let next_before = versions.last().map(|last| last.version).filter(|_| more);
+    Ok(Json(History {
+        versions,
+        next_before,
+    }))
 }
 
-/// What the caller may see of a configuration.
-fn seen_by(caller: &Caller, mut config: StoredConfig) -> StoredConfig {
-    let may_see = |feature: &String| !caller.is_kept_from(feature);
-    config.config_value.retain(|feature, _| may_see(feature));
-    config.schedule_since.retain(|feature, _| may_see(feature));
-    config.organization.retain(|feature, _| may_see(feature));
-    config
+/// Stores `value` in place of a configuration, and answers with what is stored then.
+pub(super) async fn replace(
+    app: &App,
+    id: &impl AnyConfigId,
+    expected: &Expected,
+    caller: &Caller,
+    value: Value,
+) -> Result<Response, Problem> {
+    let config = id.check(&app.store, value, &Map::new()).await?;
+    let changed = id.change(&app.store, expected, &caller.name, Some(config));
+    stored(changed.await?.0, caller)
+}
+
+/// Stores an earlier version, where the history has one, and answers with what is stored then.
+pub(super) async fn bring_back(
+    app: &App,
+    id: &impl AnyConfigId,
+    expected: &Expected,
+    caller: &Caller,
+    version: i64,
+) -> Result<Response, Problem> {
+    let Some(value) = app.store.past(id, version).await?.flatten() else {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "version {version} cannot be restored: it does not exist or is a removal; \
+                 GET the history for the versions"
+            ),
+        ));
+    };
+    replace(app, id, expected, caller, Value::Object(value)).await
+}
+
+/// The answer with a configuration that was changed.
+fn stored(config: Option<impl AnyConfig>, caller: &Caller) -> Result<Response, Problem> {
+    answer(config, caller, Expected::default(), AnyConfig::version)
+}
+
+/// The answer with a configuration, as far as the caller may see it, where that is what is expected. `version` is what its `ETag`
+/// says.
+pub(super) fn answer<C: AnyConfig>(
+    config: Option<C>,
+    caller: &Caller,
+    expected: Expected,
+    version: impl Fn(&C) -> i64,
+) -> Result<Response, Problem> {
+    let mut config = config.ok_or(ChangeError::Missing)?;
+    config.retain(|feature| !caller.is_kept_from(feature));
+    let version = version(&config);
+    let (current, etag) = (Some(version), [(header::ETAG, etag(version))]);
+    if expected.one_of.is_some_and(|tags| !tags.contain(current)) {
+        return Err(ChangeError::Unexpected(current).into());
+    }
+    if expected.none_of.is_some_and(|tags| tags.contain(current)) {
+        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
+    }
+    Ok((etag, Json(config)).into_response())
 }
 
 /// The `config_value` of a body.

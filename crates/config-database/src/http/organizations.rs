@@ -5,24 +5,26 @@ use axum::{
     Extension, Json,
     body::Bytes,
     extract::{Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use punctual_domain::{OrganizationId, TenantId};
 use punctual_web::{Problem, ProblemBody};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use utoipa::IntoParams;
 
 use super::{
     App,
     auth::Caller,
-    conditions::{etag, expected},
-    configs::{Address, ConfigBody, History, HistoryQuery, Restore, config_value, to_restore},
+    conditions::expected,
+    configs::{
+        Address, ConfigBody, History, HistoryQuery, Restore, answer, bring_back, config_value,
+        replace, versions,
+    },
     problem::{AnyProblem, JsonBody},
 };
 use crate::{
-    store::{ChangeError, Expected, Organization, OrganizationConfig},
+    store::{AnyConfig, AnyConfigId, Organization, OrganizationConfig},
     validate::FEATURE_PREFERENCES,
 };
 
@@ -77,17 +79,8 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
-    let config = app.store.organization_config(&parse(address)?).await?;
-    let config = config.ok_or(ChangeError::Missing)?;
-    let version = Some(config.version);
-    if expected.one_of.is_some_and(|tags| !tags.contain(version)) {
-        return Err(ChangeError::Unexpected(version).into());
-    }
-    if expected.none_of.is_some_and(|tags| tags.contain(version)) {
-        let etag = [(header::ETAG, etag(config.version))];
-        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
-    }
-    Ok(stored(config, &caller))
+    let config = app.store.config(&parse(address)?).await?;
+    answer(config, &caller, expected, AnyConfig::version)
 }
 
 /// Stores an organization's preferences, replacing the current ones. In effect at once for all members, below what each has stored.
@@ -133,8 +126,8 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     let organization = parse(address)?;
     let expected = expected(&headers)?;
-    app.store
-        .change_organization(&organization, &expected, &caller.name, None)
+    organization
+        .change(&app.store, &expected, &caller.name, None)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -151,12 +144,7 @@ pub(super) async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<History>, Problem> {
     let Query(query) = query?;
-    let organization = parse(address)?;
-    let (versions, more) = app
-        .store
-        .organization_history(&organization, query.before(), query.limit())
-        .await?;
-    Ok(Json(History::of(versions, more)))
+    versions(&app, &parse(address)?, &query).await
 }
 
 /// Stores an earlier version again, as a new one.
@@ -175,33 +163,7 @@ pub(super) async fn restore(
 ) -> Result<Response, Problem> {
     let organization = parse(address)?;
     let expected = expected(&headers)?;
-    let past = app.store.organization_past(&organization, version).await?;
-    let value = to_restore(past.flatten(), version)?;
-    replace(&app, &organization, &expected, &caller, value).await
-}
-
-/// Stores `value` in place of an organization's preferences, and answers with what is stored then.
-async fn replace(
-    app: &App,
-    organization: &OrganizationId,
-    expected: &Expected,
-    caller: &Caller,
-    value: Value,
-) -> Result<Response, Problem> {
-    let config = app.store.check_organization(value, &Map::new()).await?;
-    let (changed, _) = app
-        .store
-        .change_organization(organization, expected, &caller.name, Some(config))
-        .await?;
-    Ok(stored(changed.ok_or(ChangeError::Missing)?, caller))
-}
-
-/// The answer with a configuration, as far as the caller may see it.
-fn stored(mut config: OrganizationConfig, caller: &Caller) -> Response {
-    config
-        .config_value
-        .retain(|feature, _| !caller.is_kept_from(feature));
-    ([(header::ETAG, etag(config.version))], Json(config)).into_response()
+    bring_back(&app, &organization, &expected, &caller, version).await
 }
 
 fn parse(Path((organization, config_key)): Address) -> Result<OrganizationId, Problem> {

@@ -11,9 +11,9 @@ use sqlx::{AnyConnection, Row, any::AnyRow};
 use utoipa::ToSchema;
 
 use super::{
-    ConfigStore, StoreError,
+    AnyConfig, AnyConfigId, ConfigStore, StoreError,
     groups::TenantOrganization,
-    instant, now,
+    now,
     stored::ConfigRow,
     writing::{Edit, Write},
 };
@@ -152,13 +152,110 @@ pub(crate) enum ChangeError {
     Store(#[from] StoreError),
 }
 
-impl ConfigStore {
-    pub(crate) async fn config(&self, id: &ConfigId) -> Result<Option<StoredConfig>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let stored = ConfigRow::read(&mut connection, self.dialect, id).await?;
-        Ok(stored.into_config(id))
+impl AnyConfigId for ConfigId {
+    type Config = StoredConfig;
+
+    const HISTORY: &'static str = "
+        SELECT version, config_value, changed_at, actor FROM config_history
+        WHERE tenant_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4";
+
+    fn names(&self) -> (&str, &str) {
+        (self.tenant_id.as_str(), &self.config_key)
     }
 
+    async fn row(
+        &self,
+        store: &ConfigStore,
+        connection: &mut AnyConnection,
+    ) -> Result<ConfigRow, StoreError> {
+        ConfigRow::read(connection, store.dialect, self).await
+    }
+
+    fn config(&self, row: ConfigRow) -> Option<StoredConfig> {
+        Some(StoredConfig {
+            tenant_id: self.tenant_id.clone(),
+            config_key: self.config_key.clone(),
+            config_value: row.value?,
+            version: row.version,
+            updated_at: row.updated_at,
+            schedule_since: row.schedule_since,
+            organization: BTreeMap::new(),
+        })
+    }
+
+    async fn check(
+        &self,
+        store: &ConfigStore,
+        value: Value,
+        stored: &Map<String, Value>,
+    ) -> Result<CheckedConfig, ChangeError> {
+        let layer = store.layer_below(self).await?;
+        Ok(store
+            .check_edit(&self.config_key, value, stored, layer.as_ref())
+            .await?)
+    }
+
+    async fn change(
+        &self,
+        store: &ConfigStore,
+        expected: &Expected,
+        actor: &str,
+        config: Option<CheckedConfig>,
+    ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
+        let mut write = Write::begin(store).await?;
+        let stored = self.row(store, write.connection()).await?;
+        let old = self.config(stored.clone());
+        expected.check(old.as_ref().map(|old| old.version))?;
+        if config.is_none() && old.is_none() {
+            return Err(ChangeError::Missing);
+        }
+        if stored.version == 0 {
+            check_config_count(write.connection(), self).await?;
+        }
+        let value = config.as_ref().map(|config| config.value.clone());
+        if expected.same_organization && self.config_key == PROFILE {
+            let of = |profile: Option<&Map<String, Value>>| profile.and_then(organization_of);
+            let before = of(stored.value.as_ref());
+            if of(value.as_ref()) != before {
+                return Err(may_not_move(before.as_ref()).into());
+            }
+        }
+        let edit = Edit {
+            id: self.clone(),
+            config,
+            updated_at: now(),
+            new_schedules: NewSchedules::SinceNow,
+        };
+        write.load_members(std::slice::from_ref(&edit)).await?;
+        write.admit(&edit)?;
+        let (version, updated_at) = write.add(edit, stored);
+        let mut placed = write.settle(store).await?;
+        let head = write.commit(store, actor).await?;
+        let unchanged = || old.map(|old| old.schedule_since).unwrap_or_default();
+        let schedule_since = placed.remove(&self.tenant_id).unwrap_or_else(unchanged);
+        let after = self.config(ConfigRow {
+            value,
+            version,
+            updated_at,
+            schedule_since,
+        });
+        Ok((after, head))
+    }
+}
+
+impl AnyConfig for StoredConfig {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn retain(&mut self, may_see: impl Fn(&str) -> bool) {
+        self.config_value.retain(|feature, _| may_see(feature));
+        self.schedule_since.retain(|feature, _| may_see(feature));
+        self.organization.retain(|feature, _| may_see(feature));
+    }
+}
+
+impl ConfigStore {
     /// The language that a tenant reads, by the configuration `profile`. One that is not valid, as an earlier version stored it,
     /// counts as not named.
     pub(crate) async fn locale(
@@ -171,89 +268,6 @@ impl ConfigStore {
         };
         let profile = self.config(&id).await?;
         Ok(profile.and_then(|profile| profile.config_value.get("locale")?.as_str()?.parse().ok()))
-    }
-
-    /// Stores a configuration, or removes it. Returns what is stored now, and the newest change of the feed.
-    pub(crate) async fn change(
-        &self,
-        id: &ConfigId,
-        expected: &Expected,
-        actor: &str,
-        config: Option<CheckedConfig>,
-    ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
-        let mut write = Write::begin(self).await?;
-        let stored = ConfigRow::read(write.connection(), self.dialect, id).await?;
-        let old = stored.clone().into_config(id);
-        expected.check(old.as_ref().map(|old| old.version))?;
-        if config.is_none() && old.is_none() {
-            return Err(ChangeError::Missing);
-        }
-        if stored.version == 0 {
-            check_config_count(write.connection(), id).await?;
-        }
-        let value = config.as_ref().map(|config| config.value.clone());
-        if expected.same_organization && id.config_key == PROFILE {
-            let of = |profile: Option<&Map<String, Value>>| profile.and_then(organization_of);
-            let before = of(stored.value.as_ref());
-            if of(value.as_ref()) != before {
-                return Err(may_not_move(before.as_ref()).into());
-            }
-        }
-        let edit = Edit {
-            id: id.clone(),
-            config,
-            updated_at: now(),
-            new_schedules: NewSchedules::SinceNow,
-        };
-        write.load_members(std::slice::from_ref(&edit)).await?;
-        write.admit(&edit)?;
-        let (version, updated_at) = write.add(edit, stored);
-        let mut placed = write.settle(self).await?;
-        let head = write.commit(self, actor).await?;
-        let unchanged = || old.map(|old| old.schedule_since).unwrap_or_default();
-        let schedule_since = placed.remove(&id.tenant_id).unwrap_or_else(unchanged);
-        let after = value.map(|config_value| StoredConfig {
-            tenant_id: id.tenant_id.clone(),
-            config_key: id.config_key.clone(),
-            config_value,
-            version,
-            updated_at,
-            schedule_since,
-            organization: BTreeMap::new(),
-        });
-        Ok((after, head))
-    }
-
-    /// Changes a configuration to what `make` makes of the one that is stored. It is made and checked before the store
-    /// is locked, and made anew when another write comes between.
-    pub(crate) async fn edit(
-        &self,
-        id: &ConfigId,
-        expected: &Expected,
-        actor: &str,
-        make: impl Fn(Option<&StoredConfig>) -> Result<Value, ChangeError>,
-    ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
-        for _ in 0..ATTEMPTS {
-            let seen = self.config(id).await?;
-            let version = seen.as_ref().map(|seen| seen.version);
-            expected.check(version)?;
-            let none = Map::new();
-            let stored = seen.as_ref().map_or(&none, |seen| &seen.config_value);
-            let made = make(seen.as_ref())?;
-            let layer = self.layer_below(id).await?;
-            let config = self
-                .check_edit(&id.config_key, made, stored, layer.as_ref())
-                .await?;
-            let seen = Expected {
-                same_organization: expected.same_organization,
-                ..Expected::seen(version)
-            };
-            match self.change(id, &seen, actor, Some(config)).await {
-                Err(ChangeError::Unexpected(_)) => {}
-                changed => return changed,
-            }
-        }
-        Err(ChangeError::Busy)
     }
 
     /// Stores configurations; none comes twice. Returns how many were not stored already, and which are refused because their
@@ -288,47 +302,6 @@ impl ConfigStore {
     pub(crate) async fn analyze(&self) -> Result<(), StoreError> {
         sqlx::query("ANALYZE").execute(&self.pool).await?;
         Ok(())
-    }
-
-    /// The versions before `before`, newest first, and whether there are more.
-    pub(crate) async fn history(
-        &self,
-        id: &ConfigId,
-        before: i64,
-        limit: u32,
-    ) -> Result<(Vec<PastConfig>, bool), StoreError> {
-        let mut rows = sqlx::query(
-            "SELECT version, config_value, changed_at, actor FROM config_history
-             WHERE tenant_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4",
-        )
-        .bind(id.tenant_id.as_str())
-        .bind(&id.config_key)
-        .bind(before)
-        .bind(i64::from(limit) + 1)
-        .fetch(&self.pool);
-        let (mut versions, mut room) = (Vec::new(), PageBudget::new(limit));
-        while let Some(row) = rows.try_next().await? {
-            let value: Option<&str> = row.try_get(1)?;
-            if !room.takes(value.map_or(0, str::len)) {
-                return Ok((versions, true));
-            }
-            versions.push(past(&row)?);
-        }
-        Ok((versions, false))
-    }
-
-    /// The value at a version, `Some(None)` where it was removed or had not been stored yet; `None`: the version is not kept.
-    pub(crate) async fn past(
-        &self,
-        id: &ConfigId,
-        version: i64,
-    ) -> Result<Option<Option<Map<String, Value>>>, StoreError> {
-        if version == 0 {
-            return Ok(Some(None));
-        }
-        let (past, _) = self.history(id, version.saturating_add(1), 1).await?;
-        let past = past.into_iter().find(|past| past.version == version);
-        Ok(past.map(|past| past.config_value))
     }
 
     /// Configurations in the order of their tenants and keys, after one of them.
@@ -411,7 +384,7 @@ async fn exported(
             tenant_id: TenantId::new(tenant).map_err(StoreError::new)?,
             config_key: row.try_get(5)?,
         };
-        configs.extend(ConfigRow::of(&row, 0)?.into_config(&id));
+        configs.extend(id.config(ConfigRow::of(&row, 0)?));
     }
     Ok(configs)
 }
@@ -462,17 +435,4 @@ async fn check_config_count(
     );
     let error = problem.at("/config_key", Some(&Value::from(id.config_key.as_str())));
     Err(FieldErrors(vec![error]).into())
-}
-
-pub(super) fn past(row: &AnyRow) -> Result<PastConfig, StoreError> {
-    let value: Option<String> = row.try_get(1)?;
-    Ok(PastConfig {
-        version: row.try_get(0)?,
-        config_value: value
-            .map(|text| serde_json::from_str(&text))
-            .transpose()
-            .map_err(StoreError::new)?,
-        changed_at: instant(row.try_get(2)?)?,
-        actor: row.try_get(3)?,
-    })
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sqlx::Row;
 
 use super::{
-    ConfigId, ConfigStore, StoreError, StoredConfig,
+    AnyConfigId, ConfigId, ConfigStore, StoreError, StoredConfig,
     groups::{TenantOrganization, membership},
     instant,
     stored::{ConfigRow, readable},
@@ -25,7 +25,7 @@ impl ConfigStore {
         let stored = ConfigRow::read(&mut snapshot, self.dialect, &id).await?;
         let Some(layer) = Layer::read_of(&mut snapshot, tenant).await? else {
             snapshot.rollback().await?;
-            return Ok(stored.into_config(&id));
+            return Ok(id.config(stored));
         };
         let names: BTreeSet<&String> = {
             let own = stored.value.iter().flat_map(Map::keys);

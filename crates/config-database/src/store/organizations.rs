@@ -9,14 +9,14 @@ use futures::TryStreamExt;
 use punctual_domain::{FeatureType, OrganizationId, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, Row};
 use utoipa::ToSchema;
 
 use super::{
-    ChangeError, ConfigId, ConfigStore, Expected, PastConfig, StoreError,
-    configs::{ATTEMPTS, PageBudget, past},
-    instant,
+    AnyConfig, AnyConfigId, ChangeError, ConfigId, ConfigStore, Expected, StoreError,
+    configs::PageBudget,
     members::{MEMBERS_AT_ONCE, unreadable},
+    stored::ConfigRow,
     writing::{Placed, Wanted, Write},
 };
 use crate::{
@@ -98,22 +98,13 @@ const ORGANIZATIONS: &str = "
         ON organization_configs.organization_id = ids.id AND organization_configs.config_key = 'feature_preferences'
     WHERE ids.id IS NOT NULL ORDER BY ids.place";
 
-/// Row of the table `organization_configs`, also of one that was removed or never was.
-#[derive(Debug, Default)]
-struct LayerRow {
-    value: Option<Map<String, Value>>,
-    /// 0: it never was.
-    version: i64,
-    updated_at: DateTime<Utc>,
-}
-
-impl LayerRow {
-    async fn read(
+impl ConfigRow {
+    async fn of_organization(
         connection: &mut AnyConnection,
         organization: &OrganizationId,
     ) -> Result<Self, StoreError> {
         let row = sqlx::query(
-            "SELECT config_value, version, updated_at FROM organization_configs
+            "SELECT config_value, version, updated_at, CAST(NULL AS TEXT) FROM organization_configs
              WHERE organization_id = $1 AND config_key = $2",
         )
         .bind(organization.as_str())
@@ -121,29 +112,6 @@ impl LayerRow {
         .fetch_optional(connection)
         .await?;
         row.map_or(Ok(Self::default()), |row| Self::of(&row, 0))
-    }
-
-    /// The value, version and time in three columns, from the column `first`.
-    fn of(row: &AnyRow, first: usize) -> Result<Self, StoreError> {
-        let value: Option<&str> = row.try_get(first)?;
-        Ok(Self {
-            value: value
-                .map(serde_json::from_str)
-                .transpose()
-                .map_err(StoreError::new)?,
-            version: row.try_get(first + 1)?,
-            updated_at: instant(row.try_get(first + 2)?)?,
-        })
-    }
-
-    fn into_config(self, organization: &OrganizationId) -> Option<OrganizationConfig> {
-        Some(OrganizationConfig {
-            organization_id: organization.clone(),
-            config_key: FEATURE_PREFERENCES.to_owned(),
-            config_value: self.value?,
-            version: self.version,
-            updated_at: self.updated_at,
-        })
     }
 
     /// Writes it, and its version into the history.
@@ -200,13 +168,113 @@ impl LayerRow {
     }
 }
 
+/// Its preferences, all that it has stored.
+impl AnyConfigId for OrganizationId {
+    type Config = OrganizationConfig;
+
+    const HISTORY: &'static str = "
+        SELECT version, config_value, changed_at, actor FROM organization_config_history
+        WHERE organization_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4";
+
+    fn names(&self) -> (&str, &str) {
+        (self.as_str(), FEATURE_PREFERENCES)
+    }
+
+    async fn row(
+        &self,
+        _: &ConfigStore,
+        connection: &mut AnyConnection,
+    ) -> Result<ConfigRow, StoreError> {
+        ConfigRow::of_organization(connection, self).await
+    }
+
+    fn config(&self, row: ConfigRow) -> Option<OrganizationConfig> {
+        Some(OrganizationConfig {
+            organization_id: self.clone(),
+            config_key: FEATURE_PREFERENCES.to_owned(),
+            config_value: row.value?,
+            version: row.version,
+            updated_at: row.updated_at,
+        })
+    }
+
+    async fn check(
+        &self,
+        store: &ConfigStore,
+        value: Value,
+        stored: &Map<String, Value>,
+    ) -> Result<CheckedConfig, ChangeError> {
+        Ok(store.check_organization(value, stored).await?)
+    }
+
+    /// Brings the preferences of all members up to date as well.
+    async fn change(
+        &self,
+        store: &ConfigStore,
+        expected: &Expected,
+        actor: &str,
+        config: Option<CheckedConfig>,
+    ) -> Result<(Option<OrganizationConfig>, i64), ChangeError> {
+        let mut write = Write::begin(store).await?;
+        let stored = self.row(store, write.connection()).await?;
+        let current = stored.current();
+        expected.check(current)?;
+        if config.is_none() && current.is_none() {
+            return Err(ChangeError::Missing);
+        }
+        let value = config.map(|config| config.value);
+        if value == stored.value {
+            let head = write.commit(store, actor).await?;
+            return Ok((self.config(stored), head));
+        }
+        let changed = ConfigRow {
+            value,
+            version: stored.version + 1,
+            updated_at: write.now(),
+            ..ConfigRow::default()
+        };
+        let layer = |row: &ConfigRow| Layer {
+            organization: self.clone(),
+            preferences: row.value.clone().unwrap_or_default(),
+        };
+        let (before, after) = (layer(&stored), layer(&changed));
+        let different = different(&before, &after);
+        let members = count_members(write.connection(), self).await?;
+        let features = i64::try_from(different.len()).unwrap_or(i64::MAX);
+        if features.saturating_mul(members) > MAX_PLACED_AT_ONCE {
+            return Err(too_many_at_once(different.len(), members, MAX_PLACED_AT_ONCE).into());
+        }
+        changed.write(write.connection(), self, actor).await?;
+        for feature in different {
+            let mut last = Some(String::new());
+            while let Some(member) = last {
+                last = write.place_members(&after, &feature, &member).await?;
+                write.flush(store).await?;
+            }
+        }
+        let head = write.commit_all(store, actor).await?;
+        Ok((self.config(changed), head))
+    }
+}
+
+impl AnyConfig for OrganizationConfig {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn retain(&mut self, may_see: impl Fn(&str) -> bool) {
+        self.config_value.retain(|feature, _| may_see(feature));
+    }
+}
+
 impl Layer {
     /// The preferences that an organization has stored, by feature.
     pub(super) async fn read(
         connection: &mut AnyConnection,
         organization: &OrganizationId,
     ) -> Result<Option<Map<String, Value>>, StoreError> {
-        Ok(LayerRow::read(connection, organization).await?.value)
+        let row = ConfigRow::of_organization(connection, organization).await?;
+        Ok(row.value)
     }
 
     /// The organization of a tenant, with its preferences; `None`: the tenant belongs to none.
@@ -326,15 +394,6 @@ impl ConfigStore {
         Ok((found, false))
     }
 
-    pub(crate) async fn organization_config(
-        &self,
-        organization: &OrganizationId,
-    ) -> Result<Option<OrganizationConfig>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let row = LayerRow::read(&mut connection, organization).await?;
-        Ok(row.into_config(organization))
-    }
-
     /// The preferences of organizations, in the order of their ids, after one of them.
     pub(crate) async fn export_organizations(
         &self,
@@ -342,7 +401,7 @@ impl ConfigStore {
         limit: u32,
     ) -> Result<Vec<OrganizationConfig>, StoreError> {
         let rows = sqlx::query(
-            "SELECT organization_id, config_value, version, updated_at FROM organization_configs
+            "SELECT organization_id, config_value, version, updated_at, CAST(NULL AS TEXT) FROM organization_configs
              WHERE organization_id > $1 AND config_key = $2 AND config_value IS NOT NULL
              ORDER BY organization_id LIMIT $3",
         )
@@ -354,128 +413,10 @@ impl ConfigStore {
         let mut configs = Vec::new();
         for row in &rows {
             let organization = OrganizationId::new(row.try_get::<&str, _>(0)?);
-            let row = LayerRow::of(row, 1)?;
-            configs.extend(row.into_config(&organization.map_err(StoreError::new)?));
+            let organization = organization.map_err(StoreError::new)?;
+            configs.extend(organization.config(ConfigRow::of(row, 1)?));
         }
         Ok(configs)
-    }
-
-    /// The versions of an organization's preferences before `before`, newest first, and whether there are more.
-    pub(crate) async fn organization_history(
-        &self,
-        organization: &OrganizationId,
-        before: i64,
-        limit: u32,
-    ) -> Result<(Vec<PastConfig>, bool), StoreError> {
-        let rows = sqlx::query(
-            "SELECT version, config_value, changed_at, actor FROM organization_config_history
-             WHERE organization_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4",
-        )
-        .bind(organization.as_str())
-        .bind(FEATURE_PREFERENCES)
-        .bind(before)
-        .bind(i64::from(limit) + 1)
-        .fetch_all(&self.pool)
-        .await?;
-        let (mut versions, mut room) = (Vec::new(), PageBudget::new(limit));
-        for row in &rows {
-            let value: Option<&str> = row.try_get(1)?;
-            if !room.takes(value.map_or(0, str::len)) {
-                return Ok((versions, true));
-            }
-            versions.push(past(row)?);
-        }
-        Ok((versions, false))
-    }
-
-    /// What an organization had stored at a version, as [`past`](Self::past) has it of a tenant.
-    pub(crate) async fn organization_past(
-        &self,
-        organization: &OrganizationId,
-        version: i64,
-    ) -> Result<Option<Option<Map<String, Value>>>, StoreError> {
-        if version == 0 {
-            return Ok(Some(None));
-        }
-        let before = version.saturating_add(1);
-        let (past, _) = self.organization_history(organization, before, 1).await?;
-        let past = past.into_iter().find(|past| past.version == version);
-        Ok(past.map(|past| past.config_value))
-    }
-
-    /// Stores an organization's preferences, or removes them, and brings those of all members up to date. Returns what is stored now,
-    /// and the newest change of the feed.
-    pub(crate) async fn change_organization(
-        &self,
-        organization: &OrganizationId,
-        expected: &Expected,
-        actor: &str,
-        config: Option<CheckedConfig>,
-    ) -> Result<(Option<OrganizationConfig>, i64), ChangeError> {
-        let mut write = Write::begin(self).await?;
-        let stored = LayerRow::read(write.connection(), organization).await?;
-        let current = stored.value.as_ref().map(|_| stored.version);
-        expected.check(current)?;
-        if config.is_none() && current.is_none() {
-            return Err(ChangeError::Missing);
-        }
-        let value = config.map(|config| config.value);
-        if value == stored.value {
-            let head = write.commit(self, actor).await?;
-            return Ok((stored.into_config(organization), head));
-        }
-        let changed = LayerRow {
-            value,
-            version: stored.version + 1,
-            updated_at: write.now(),
-        };
-        let layer = |row: &LayerRow| Layer {
-            organization: organization.clone(),
-            preferences: row.value.clone().unwrap_or_default(),
-        };
-        let (before, after) = (layer(&stored), layer(&changed));
-        let different = different(&before, &after);
-        let members = count_members(write.connection(), organization).await?;
-        let features = i64::try_from(different.len()).unwrap_or(i64::MAX);
-        if features.saturating_mul(members) > MAX_PLACED_AT_ONCE {
-            return Err(too_many_at_once(different.len(), members, MAX_PLACED_AT_ONCE).into());
-        }
-        changed
-            .write(write.connection(), organization, actor)
-            .await?;
-        for feature in different {
-            let mut last = Some(String::new());
-            while let Some(member) = last {
-                last = write.place_members(&after, &feature, &member).await?;
-                write.flush(self).await?;
-            }
-        }
-        let head = write.commit_all(self, actor).await?;
-        Ok((changed.into_config(organization), head))
-    }
-
-    /// Changes an organization's preferences to what `make` makes of those that are stored, as [`edit`](Self::edit) does those of a
-    /// tenant.
-    pub(crate) async fn edit_organization(
-        &self,
-        organization: &OrganizationId,
-        actor: &str,
-        make: impl Fn(Map<String, Value>) -> Result<Value, ChangeError>,
-    ) -> Result<(Option<OrganizationConfig>, i64), ChangeError> {
-        for _ in 0..ATTEMPTS {
-            let seen = self.organization_config(organization).await?;
-            let version = seen.as_ref().map(|seen| seen.version);
-            let stored = seen.map_or_else(Map::new, |seen| seen.config_value);
-            let made = make(stored.clone())?;
-            let config = self.check_organization(made, &stored).await?;
-            let seen = Expected::seen(version);
-            let changed = self.change_organization(organization, &seen, actor, Some(config));
-            match changed.await {
-                Err(ChangeError::Unexpected(_)) => {}
-                changed => return changed,
-            }
-        }
-        Err(ChangeError::Busy)
     }
 }
 

@@ -7,7 +7,7 @@ use punctual_domain::{MAX_DEPTH, MAX_PREFERENCE_BYTES};
 use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
-use super::{ConfigId, StoreError, StoredConfig, dialect::Dialect, instant};
+use super::{ConfigId, StoreError, dialect::Dialect, instant};
 
 /// A stored preference as it is given to everybody. One that an earlier version took although it is larger or deeper than
 /// what readers must take is empty: they find it to be not valid, and the others' are not affected.
@@ -37,9 +37,9 @@ fn depth_of(document: &str) -> usize {
     deepest
 }
 
-/// Row of the table `configs`.
+/// Row of the table `configs`, or of `organization_configs`, which has no schedules.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ConfigRow {
+pub(crate) struct ConfigRow {
     pub(super) value: Option<Map<String, Value>>,
     /// 0: it never was.
     pub(super) version: i64,
@@ -94,17 +94,9 @@ impl ConfigRow {
             .collect())
     }
 
-    /// The configuration, if there is one.
-    pub(super) fn into_config(self, id: &ConfigId) -> Option<StoredConfig> {
-        Some(StoredConfig {
-            tenant_id: id.tenant_id.clone(),
-            config_key: id.config_key.clone(),
-            config_value: self.value?,
-            version: self.version,
-            updated_at: self.updated_at,
-            schedule_since: self.schedule_since,
-            organization: BTreeMap::new(),
-        })
+    /// The version of what is stored; `None`: nothing is.
+    pub(super) fn current(&self) -> Option<i64> {
+        self.value.as_ref().map(|_| self.version)
     }
 
     /// The value, version, time and schedules in four columns, from the column `first`.

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use punctual_domain::{FeatureType, TenantId};
 use serde_json::{Map, Value};
 
-use super::{ChangeError, ConfigId, ConfigStore, Expected, StoreError, configs::ATTEMPTS};
+use super::{
+    AnyConfigId, ChangeError, ConfigId, ConfigStore, Expected, StoreError, configs::ATTEMPTS,
+};
 use crate::{
     layers::Layer,
     validate::{CheckedConfig, check_limits, is_only_off},
@@ -74,7 +76,7 @@ impl ConfigStore {
                 .switched(feature, switch, &stored.unwrap_or_default(), layer.as_ref())
                 .await?;
             let expected = Expected::seen(seen.as_ref().map(|seen| seen.version));
-            match self.change(&id, &expected, actor, Some(config)).await {
+            match id.change(self, &expected, actor, Some(config)).await {
                 // What is noted is to be true of what is stored: both anew.
                 Err(ChangeError::Unexpected(_)) => {}
                 changed => return changed.map(drop),

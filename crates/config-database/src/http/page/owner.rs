@@ -13,10 +13,7 @@ use super::visitor::Visitor;
 use crate::{
     http::App,
     plan::Plan,
-    store::{
-        ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, PastConfig, StoreError,
-        StoredConfig,
-    },
+    store::{ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, PastConfig, StoreError},
 };
 
 /// Whose page an address names, a tenant's or an organization's, and of which feature; empty where it names none.
@@ -105,7 +102,7 @@ impl Owner {
                 config.map(|config| config.config_value)
             }
             Self::Organization(organization) => {
-                let config = store.organization_config(organization).await?;
+                let config = store.config(organization).await?;
                 config.map(|config| config.config_value)
             }
         };
@@ -124,11 +121,7 @@ impl Owner {
                 let id = ConfigId::of_preferences(tenant);
                 store.history(&id, before, limit).await
             }
-            Self::Organization(organization) => {
-                store
-                    .organization_history(organization, before, limit)
-                    .await
-            }
+            Self::Organization(organization) => store.history(organization, before, limit).await,
         }
     }
 
@@ -143,9 +136,7 @@ impl Owner {
                 let id = ConfigId::of_preferences(tenant);
                 store.past(&id, version).await
             }
-            Self::Organization(organization) => {
-                store.organization_past(organization, version).await
-            }
+            Self::Organization(organization) => store.past(organization, version).await,
         }
     }
 
@@ -158,26 +149,23 @@ impl Owner {
         feature: &FeatureType,
         change: impl Fn(Option<&Map<String, Value>>) -> Result<Option<Map<String, Value>>, ChangeError>,
     ) -> Result<(i64, i64), ChangeError> {
-        let edited = |mut value: Map<String, Value>| -> Result<Value, ChangeError> {
+        let edited = |stored: Option<&Map<String, Value>>| -> Result<Value, ChangeError> {
+            let mut value = stored.cloned().unwrap_or_default();
             match change(own(&value, feature))? {
                 Some(preference) => value.insert(feature.to_string(), Value::Object(preference)),
                 None => value.remove(feature.as_str()),
             };
             Ok(Value::Object(value))
         };
+        let (anything, actor) = (Expected::default(), visitor.name());
         let (version, change) = match self {
             Self::Tenant(tenant) => {
                 let id = ConfigId::of_preferences(tenant);
-                let anything = Expected::default();
-                let of_tenant = |config: Option<&StoredConfig>| {
-                    edited(config.map_or_else(Map::new, |config| config.config_value.clone()))
-                };
-                let stored = store.edit(&id, &anything, visitor.name(), of_tenant);
-                let (config, change) = stored.await?;
+                let (config, change) = store.edit(&id, &anything, actor, edited).await?;
                 (config.map(|config| config.version), change)
             }
             Self::Organization(organization) => {
-                let stored = store.edit_organization(organization, visitor.name(), edited);
+                let stored = store.edit(organization, &anything, actor, edited);
                 let (config, change) = stored.await?;
                 (config.map(|config| config.version), change)
             }
