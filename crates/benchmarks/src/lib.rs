@@ -1,20 +1,12 @@
 //! What the programs share: figures of this process, a Config Database without changes, and peers in other languages.
 
-use std::{path::Path, process::Command, time::Duration};
+mod users;
+
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, ensure};
-use punctual_application::ports::{ChangePage, Cursor};
 
-/// The answer of a server that has held the call for so long, as there was no change.
-pub async fn no_changes(cursor: &Cursor, wait: Duration) -> ChangePage {
-    tokio::time::sleep(wait).await;
-    ChangePage {
-        changes: vec![],
-        cursor: cursor.clone(),
-        has_more: false,
-        waited: true,
-    }
-}
+pub use users::{Fixed, Users, fields, user_id};
 
 /// CPU time that this process has used, in user and kernel, in seconds.
 ///

@@ -10,7 +10,6 @@
 #![expect(clippy::disallowed_methods, reason = "this program measures real time")]
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,12 +21,11 @@ use anyhow::{Context, ensure};
 use async_trait::async_trait;
 use clap::Parser;
 use punctual::{
-    Binding, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, FeatureType, HandlerError,
-    Item, Job, JobId, Outcome, PreferenceRecord, Punctual, PurposeHandler, SnapshotPages, Store,
-    TenantId, TriggerRequest,
+    Binding, FeatureType, HandlerError, Item, Job, JobId, Outcome, Punctual, PurposeHandler, Store,
+    TriggerRequest,
     axum::{self, Json, Router, routing::post},
 };
-use punctual_benchmarks::{cpu_seconds, memory, no_changes};
+use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields, memory};
 use punctual_telemetry::LogFormat;
 use serde_json::{Map, Value, json};
 
@@ -58,56 +56,15 @@ impl PurposeHandler for Idle {
 }
 
 /// Users who never fall due by themselves, but on the first of a month.
-struct Users(usize);
+struct Monthly(usize, Arc<Map<String, Value>>);
 
-/// Users of a page of the snapshot.
-const PAGE: usize = 5_000;
-
-#[async_trait]
-impl ConfigDatabase for Users {
-    async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
-        let (users, preference) = (self.0, preference());
-        let page = move |from: usize| {
-            let ids = (from..users.min(from + PAGE)).map(|n| format!("user{n:08}"));
-            let tenants = ids.map(|id| TenantId::new(id).expect("a valid id"));
-            Ok(tenants.map(|tenant| record(tenant, &preference)).collect())
-        };
-        let pages = futures::stream::iter((0..users).step_by(PAGE).map(page));
-        Ok(SnapshotPages::new(Cursor::default(), pages))
+impl Users for Monthly {
+    fn count(&self, _: &FeatureType) -> usize {
+        self.0
     }
 
-    async fn changes(
-        &self,
-        _: &FeatureType,
-        cursor: &Cursor,
-        wait: Duration,
-    ) -> Result<ChangePage, ConfigDatabaseError> {
-        Ok(no_changes(cursor, wait).await)
-    }
-
-    async fn preferences(
-        &self,
-        _: &FeatureType,
-        tenants: &[TenantId],
-    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
-        let preference = preference();
-        let of = |tenant: &TenantId| (tenant.clone(), record(tenant.clone(), &preference));
-        Ok(tenants.iter().map(of).collect())
-    }
-}
-
-fn preference() -> Arc<Map<String, Value>> {
-    let preference = json!({"enabled": true, "frequency": "monthly", "timezone": "UTC", "preferred_time": "00:00"});
-    Arc::new(preference.as_object().cloned().unwrap_or_default())
-}
-
-fn record(tenant_id: TenantId, preference: &Arc<Map<String, Value>>) -> PreferenceRecord {
-    PreferenceRecord {
-        tenant_id,
-        preference: Arc::clone(preference),
-        updated_at: None,
-        schedule_since: None,
-        organization: None,
+    fn preference(&self, _: &FeatureType, _: usize) -> Arc<Map<String, Value>> {
+        Arc::clone(&self.1)
     }
 }
 
@@ -208,9 +165,13 @@ async fn main() -> anyhow::Result<()> {
         ..Binding::default()
     };
     let job = |name: &str| Job::following("digest").named(name);
+    let preference = fields(
+        &json!({"enabled": true, "frequency": "monthly", "timezone": "UTC", "preferred_time": "00:00"}),
+    );
+    let users = Monthly(options.users, preference);
     let punctual = Punctual::builder()
         .store(Store::open(&url).await?)
-        .preferences(Users(options.users))
+        .preferences(Fixed(Arc::new(users)))
         .handler_with("idle", Idle, without_look_up)
         .handler("since", Idle)
         .job(job("plain").runs("idle"))

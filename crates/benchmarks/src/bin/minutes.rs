@@ -10,7 +10,6 @@
 #![expect(clippy::disallowed_methods, reason = "this program measures real time")]
 
 use std::{
-    collections::HashMap,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,18 +24,15 @@ use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use clap::Parser;
 use punctual_application::{
     BatchProcessor, Binding, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
-    ports::{
-        ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError, PurposeHandler,
-        Snapshot, SnapshotPages, SystemClock,
-    },
+    ports::{HandlerError, PurposeHandler, SystemClock},
 };
-use punctual_benchmarks::{cpu_seconds, no_changes};
-use punctual_domain::{FeatureType, Item, Outcome, PreferenceRecord, PurposeId, TenantId, Zone};
+use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields};
+use punctual_domain::{FeatureType, Item, Outcome, PurposeId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Sources, Worker,
 };
 use punctual_store::Store;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Event, Metadata, Subscriber, level_filters::LevelFilter};
@@ -97,7 +93,7 @@ impl<S: Subscriber> Layer<S> for CountsStatements {
 }
 
 /// The users of the jobs, who fall due at `due`.
-struct Users {
+struct Due {
     options: Options,
     due: DateTime<Utc>,
 }
@@ -105,22 +101,17 @@ struct Users {
 /// The feature of the job in which each user has a slot of their own.
 const OF_SLOTS: &str = "slots";
 
-impl Users {
-    fn records(&self, feature_type: &FeatureType) -> Vec<PreferenceRecord> {
-        let is_of_slots = feature_type.as_str() == OF_SLOTS;
-        let users = if is_of_slots {
+impl Users for Due {
+    fn count(&self, feature_type: &FeatureType) -> usize {
+        if feature_type.as_str() == OF_SLOTS {
             self.options.slots
         } else {
             self.options.users
-        };
-        let slot = |user| if is_of_slots { user } else { 0 };
-        (0..users)
-            .map(|user| self.record(user, slot(user)))
-            .collect()
+        }
     }
 
     /// Each number of a slot stands for other days, or for another zone.
-    fn record(&self, user: usize, slot: usize) -> PreferenceRecord {
+    fn preference(&self, feature_type: &FeatureType, user: usize) -> Arc<Map<String, Value>> {
         const ZONES: [&str; 16] = [
             "UTC",
             "Africa/Abidjan",
@@ -139,6 +130,8 @@ impl Users {
             "Atlantic/St_Helena",
             "Africa/Sao_Tome",
         ];
+        let is_of_slots = feature_type.as_str() == OF_SLOTS;
+        let slot = if is_of_slots { user } else { 0 };
         let today = self.due.format("%A").to_string().to_lowercase();
         let days = slot / ZONES.len();
         let others = (1..7).filter(|day| (days >> (day - 1)) & 1 == 1);
@@ -146,50 +139,10 @@ impl Users {
         let days: Vec<String> = std::iter::once(today)
             .chain(days.map(|day| day.to_lowercase()))
             .collect();
-        let preference = json!({"enabled": true, "frequency": "weekly", "preferred_day": days,
-            "preferred_time": self.due.format("%H:%M").to_string(), "timezone": ZONES[slot % ZONES.len()]});
-        PreferenceRecord {
-            tenant_id: TenantId::new(format!("user{user}")).expect("a valid id"),
-            preference: Arc::new(preference.as_object().cloned().unwrap_or_default()),
-            updated_at: None,
-            schedule_since: None,
-            organization: None,
-        }
-    }
-}
-
-#[async_trait]
-impl ConfigDatabase for Users {
-    async fn snapshot(
-        &self,
-        feature_type: &FeatureType,
-    ) -> Result<SnapshotPages, ConfigDatabaseError> {
-        let snapshot = Snapshot {
-            records: self.records(feature_type),
-            cursor: Cursor::default(),
-            known_at: None,
-        };
-        Ok(snapshot.into())
-    }
-
-    async fn changes(
-        &self,
-        _: &FeatureType,
-        cursor: &Cursor,
-        wait: Duration,
-    ) -> Result<ChangePage, ConfigDatabaseError> {
-        Ok(no_changes(cursor, wait).await)
-    }
-
-    async fn preferences(
-        &self,
-        feature_type: &FeatureType,
-        tenants: &[TenantId],
-    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
-        let of = |record: PreferenceRecord| (record.tenant_id.clone(), record);
-        let mut all: HashMap<_, _> = self.records(feature_type).into_iter().map(of).collect();
-        all.retain(|tenant, _| tenants.contains(tenant));
-        Ok(all)
+        fields(
+            &json!({"enabled": true, "frequency": "weekly", "preferred_day": days,
+            "preferred_time": self.due.format("%H:%M").to_string(), "timezone": ZONES[slot % ZONES.len()]}),
+        )
     }
 }
 
@@ -247,7 +200,7 @@ async fn main() -> anyhow::Result<()> {
         "{} plain jobs, {} that follow preferences with {} users each, {} slots",
         options.plain, options.preferences, options.users, options.slots
     );
-    let users = Arc::new(Users { options, due });
+    let users = Arc::new(Fixed(Arc::new(Due { options, due })));
     let processor = EnhancedBatchProcessor::new(
         BatchProcessor::new(handlers, store.batches(), clock.clone()),
         users.clone(),

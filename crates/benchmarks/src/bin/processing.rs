@@ -27,18 +27,16 @@ use clap::Parser;
 use punctual_application::{
     BatchProcessor, Binding, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
     ports::{
-        BatchFilter, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
-        ItemSource, ItemSourceError, Page, PurposeHandler, SnapshotPages, SourceItem, SystemClock,
+        BatchFilter, HandlerError, ItemSource, ItemSourceError, Page, PurposeHandler, SourceItem,
+        SystemClock,
     },
 };
-use punctual_benchmarks::{cpu_seconds, memory, no_changes, python_peer};
-use punctual_domain::{
-    FeatureType, Item, Outcome, PreferenceRecord, PurposeId, Shard, Source, TenantId, Zone,
-};
+use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields, memory, python_peer};
+use punctual_domain::{FeatureType, Item, Outcome, PurposeId, Shard, Source, Zone};
 use punctual_infrastructure::{BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Worker};
 use punctual_store::Store;
 use punctual_telemetry::LogFormat;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 /// Measures processing.
@@ -111,65 +109,20 @@ impl PurposeHandler for Idle {
 struct Everybody {
     users: usize,
     shard: Shard,
-    preferred_time: String,
+    preference: Arc<Map<String, Value>>,
 }
 
-/// Users of a page of the snapshot.
-const PAGE: usize = 5_000;
-
-#[async_trait]
-impl ConfigDatabase for Everybody {
-    async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
-        let (preference, users, shard) = (self.preference(), self.users, self.shard);
-        let page = move |from: usize| {
-            let ids = (from..users.min(from + PAGE)).map(|n| format!("user{n:08}"));
-            let ids = ids.filter(|id| shard.contains(id));
-            let tenants = ids.map(|id| TenantId::new(id).expect("a valid id"));
-            Ok(tenants.map(|tenant| record(tenant, &preference)).collect())
-        };
-        let pages = futures::stream::iter((0..users).step_by(PAGE).map(page));
-        Ok(SnapshotPages::new(Cursor::default(), pages))
+impl Users for Everybody {
+    fn count(&self, _: &FeatureType) -> usize {
+        self.users
     }
 
-    async fn changes(
-        &self,
-        _: &FeatureType,
-        cursor: &Cursor,
-        wait: Duration,
-    ) -> Result<ChangePage, ConfigDatabaseError> {
-        Ok(no_changes(cursor, wait).await)
+    fn preference(&self, _: &FeatureType, _: usize) -> Arc<Map<String, Value>> {
+        Arc::clone(&self.preference)
     }
 
-    async fn preferences(
-        &self,
-        _: &FeatureType,
-        tenants: &[TenantId],
-    ) -> Result<std::collections::HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
-        let preference = self.preference();
-        let tenants = tenants.iter().cloned();
-        let of = |tenant: TenantId| (tenant.clone(), record(tenant, &preference));
-        Ok(tenants.map(of).collect())
-    }
-}
-
-impl Everybody {
-    fn preference(&self) -> Arc<serde_json::Map<String, Value>> {
-        let preference = json!({"enabled": true, "frequency": "daily", "timezone": "UTC",
-            "preferred_time": self.preferred_time, "template_overrides": {"tone": "playful"}});
-        Arc::new(preference.as_object().cloned().unwrap_or_default())
-    }
-}
-
-fn record(
-    tenant_id: TenantId,
-    preference: &Arc<serde_json::Map<String, Value>>,
-) -> PreferenceRecord {
-    PreferenceRecord {
-        tenant_id,
-        preference: Arc::clone(preference),
-        updated_at: None,
-        schedule_since: None,
-        organization: None,
+    fn is_in_snapshot(&self, id: &str) -> bool {
+        self.shard.contains(id)
     }
 }
 
@@ -218,11 +171,13 @@ async fn main() -> anyhow::Result<()> {
     let handler = Arc::new(Idle(Duration::from_millis(options.handler_ms)));
     handlers.bind(PurposeId::new("idle")?, handler, Binding::default());
     let clock = Arc::new(SystemClock);
-    let everybody = Arc::new(Everybody {
+    let preference = json!({"enabled": true, "frequency": "daily", "timezone": "UTC",
+        "preferred_time": &due[..5], "template_overrides": {"tone": "playful"}});
+    let everybody = Arc::new(Fixed(Arc::new(Everybody {
         users: options.users,
         shard: options.shard,
-        preferred_time: due[..5].to_owned(),
-    });
+        preference: fields(&preference),
+    })));
     let processor = EnhancedBatchProcessor::new(
         BatchProcessor::new(handlers, store.batches(), clock.clone()),
         everybody.clone(),

@@ -9,7 +9,6 @@
 #![expect(clippy::disallowed_methods, reason = "this program measures real time")]
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -21,9 +20,8 @@ use async_trait::async_trait;
 use chrono::{NaiveDate, TimeDelta, Utc};
 use clap::Parser;
 use punctual::{
-    Access, ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, FeatureType, HandlerError,
-    Item, Job, JobId, Outcome, PreferenceRecord, Punctual, PurposeHandler, Snapshot, SnapshotPages,
-    Store, TenantId, TriggerRequest,
+    Access, FeatureType, HandlerError, Item, Job, JobId, Outcome, Punctual, PurposeHandler, Store,
+    TriggerRequest,
     axum::{
         Router,
         body::{Body, to_bytes},
@@ -31,9 +29,9 @@ use punctual::{
     },
     sqlx::{self, sqlite::SqlitePoolOptions},
 };
-use punctual_benchmarks::no_changes;
+use punctual_benchmarks::{Fixed, Users, fields, user_id};
 use punctual_telemetry::LogFormat;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 /// Measures what operators read.
@@ -69,74 +67,30 @@ impl PurposeHandler for Idle {
 }
 
 /// Users of `posts` at the times of day of their history, and those of the minute, who never fall due by themselves.
-struct Users {
+struct Readers {
     posts: usize,
     slots: usize,
     minute: usize,
 }
 
-impl Users {
-    fn record(&self, feature_type: &FeatureType, number: usize) -> PreferenceRecord {
+impl Users for Readers {
+    fn count(&self, feature_type: &FeatureType) -> usize {
+        match feature_type.as_str() {
+            "posts" => self.posts,
+            _ => self.minute,
+        }
+    }
+
+    fn preference(&self, feature_type: &FeatureType, number: usize) -> Arc<Map<String, Value>> {
         let minute = number % self.slots * 1_440 / self.slots;
         let preferred_time = format!("{:02}:{:02}", minute / 60, minute % 60);
-        let preference = if feature_type.as_str() == "posts" {
+        fields(&if feature_type.as_str() == "posts" {
             json!({"enabled": true, "frequency": "daily", "timezone": "UTC",
                 "preferred_time": preferred_time})
         } else {
             json!({"enabled": true, "frequency": "monthly", "timezone": "UTC",
                 "preferred_time": "00:00"})
-        };
-        PreferenceRecord {
-            tenant_id: TenantId::new(user(number)).expect("a valid id"),
-            preference: Arc::new(preference.as_object().cloned().unwrap_or_default()),
-            updated_at: None,
-            schedule_since: None,
-            organization: None,
-        }
-    }
-}
-
-fn user(number: usize) -> String {
-    format!("user{number:08}")
-}
-
-#[async_trait]
-impl ConfigDatabase for Users {
-    async fn snapshot(
-        &self,
-        feature_type: &FeatureType,
-    ) -> Result<SnapshotPages, ConfigDatabaseError> {
-        let count = match feature_type.as_str() {
-            "posts" => self.posts,
-            _ => self.minute,
-        };
-        Ok(Snapshot {
-            records: (0..count).map(|n| self.record(feature_type, n)).collect(),
-            cursor: Cursor::default(),
-            known_at: None,
-        }
-        .into())
-    }
-
-    async fn changes(
-        &self,
-        _: &FeatureType,
-        cursor: &Cursor,
-        wait: Duration,
-    ) -> Result<ChangePage, ConfigDatabaseError> {
-        Ok(no_changes(cursor, wait).await)
-    }
-
-    async fn preferences(
-        &self,
-        feature_type: &FeatureType,
-        tenants: &[TenantId],
-    ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
-        let number = |tenant: &TenantId| tenant.as_str().trim_start_matches("user").parse().ok();
-        let known = tenants.iter().filter_map(|tenant| {
-            Some((tenant.clone(), self.record(feature_type, number(tenant)?)))
-        });
-        Ok(known.collect())
+        })
     }
 }
 
@@ -312,14 +266,14 @@ async fn main() -> anyhow::Result<()> {
     let today = Utc::now().date_naive();
     let store = Store::open(&format!("sqlite://{path}")).await?;
     fill(&options, &path, today).await?;
-    let users = Users {
+    let users = Readers {
         posts: options.users,
         slots: options.slots,
         minute: options.minute,
     };
     let punctual = Punctual::builder()
         .store(store)
-        .preferences(users)
+        .preferences(Fixed(Arc::new(users)))
         .handler("idle", Idle)
         .job(Job::following("posts").runs("idle"))
         .job(Job::following("minute").runs("idle"))
@@ -336,7 +290,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let alone_took = began.elapsed();
 
-    let one = user(options.users / 3);
+    let one = user_id(options.users / 3);
     let days_ago = |days: i64| today - TimeDelta::days(days);
     let (week, month) = (days_ago(7), days_ago(30));
     let yesterday = days_ago(1);
