@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::{AnyConnection, Row};
+use sqlx::Row;
 
 use super::{
     ChangeError, ConfigStore, Expected, PastConfig, StoreError,
@@ -18,17 +18,14 @@ pub(crate) trait AnyConfigId {
     /// The configuration as it is stored.
     type Config: AnyConfig;
 
+    /// Reads the columns of [`ConfigRow::of`] of the owner `$1` and the key `$2`, with `SCHEDULES` where there are any.
+    const ROW: &'static str;
+
     /// Reads the version, value, time and actor of those of the owner `$1` and key `$2` before `$3`, newest first, `$4` of them.
     const HISTORY: &'static str;
 
     /// The owner and the key.
     fn names(&self) -> (&str, &str);
-
-    async fn row(
-        &self,
-        store: &ConfigStore,
-        connection: &mut AnyConnection,
-    ) -> Result<ConfigRow, StoreError>;
 
     /// The configuration in a row, if there is one.
     fn config(&self, row: ConfigRow) -> Option<Self::Config>;
@@ -70,7 +67,7 @@ impl ConfigStore {
 
     async fn row(&self, id: &impl AnyConfigId) -> Result<ConfigRow, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        id.row(self, &mut connection).await
+        ConfigRow::read(&mut connection, self.dialect, id).await
     }
 
     /// Changes a configuration to what `make` makes of the value that is stored. It is made and checked before the store

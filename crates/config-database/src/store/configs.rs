@@ -155,20 +155,16 @@ pub(crate) enum ChangeError {
 impl AnyConfigId for ConfigId {
     type Config = StoredConfig;
 
+    const ROW: &'static str = "
+        SELECT config_value, version, updated_at, SCHEDULES FROM configs
+        WHERE tenant_id = $1 AND config_key = $2";
+
     const HISTORY: &'static str = "
         SELECT version, config_value, changed_at, actor FROM config_history
         WHERE tenant_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4";
 
     fn names(&self) -> (&str, &str) {
         (self.tenant_id.as_str(), &self.config_key)
-    }
-
-    async fn row(
-        &self,
-        store: &ConfigStore,
-        connection: &mut AnyConnection,
-    ) -> Result<ConfigRow, StoreError> {
-        ConfigRow::read(connection, store.dialect, self).await
     }
 
     fn config(&self, row: ConfigRow) -> Option<StoredConfig> {
@@ -203,7 +199,7 @@ impl AnyConfigId for ConfigId {
         config: Option<CheckedConfig>,
     ) -> Result<(Option<StoredConfig>, i64), ChangeError> {
         let mut write = Write::begin(store).await?;
-        let stored = self.row(store, write.connection()).await?;
+        let stored = ConfigRow::read(write.connection(), store.dialect, self).await?;
         let old = self.config(stored.clone());
         expected.check(old.as_ref().map(|old| old.version))?;
         if config.is_none() && old.is_none() {

@@ -23,7 +23,7 @@ impl ConfigStore {
         let id = ConfigId::of_preferences(tenant);
         let mut snapshot = self.begin(self.dialect.begin_read()).await?;
         let stored = ConfigRow::read(&mut snapshot, self.dialect, &id).await?;
-        let Some(layer) = Layer::read_of(&mut snapshot, tenant).await? else {
+        let Some(layer) = Layer::read_of(&mut snapshot, self.dialect, tenant).await? else {
             snapshot.rollback().await?;
             return Ok(id.config(stored));
         };

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use super::{
     AnyConfig, AnyConfigId, ChangeError, ConfigId, ConfigStore, Expected, StoreError,
     configs::PageBudget,
+    dialect::Dialect,
     members::{MEMBERS_AT_ONCE, unreadable},
     stored::ConfigRow,
     writing::{Placed, Wanted, Write},
@@ -99,21 +100,6 @@ const ORGANIZATIONS: &str = "
     WHERE ids.id IS NOT NULL ORDER BY ids.place";
 
 impl ConfigRow {
-    async fn of_organization(
-        connection: &mut AnyConnection,
-        organization: &OrganizationId,
-    ) -> Result<Self, StoreError> {
-        let row = sqlx::query(
-            "SELECT config_value, version, updated_at, CAST(NULL AS TEXT) FROM organization_configs
-             WHERE organization_id = $1 AND config_key = $2",
-        )
-        .bind(organization.as_str())
-        .bind(FEATURE_PREFERENCES)
-        .fetch_optional(connection)
-        .await?;
-        row.map_or(Ok(Self::default()), |row| Self::of(&row, 0))
-    }
-
     /// Writes it, and its version into the history.
     async fn write(
         &self,
@@ -172,20 +158,16 @@ impl ConfigRow {
 impl AnyConfigId for OrganizationId {
     type Config = OrganizationConfig;
 
+    const ROW: &'static str = "
+        SELECT config_value, version, updated_at, CAST(NULL AS TEXT) FROM organization_configs
+        WHERE organization_id = $1 AND config_key = $2";
+
     const HISTORY: &'static str = "
         SELECT version, config_value, changed_at, actor FROM organization_config_history
         WHERE organization_id = $1 AND config_key = $2 AND version < $3 ORDER BY version DESC LIMIT $4";
 
     fn names(&self) -> (&str, &str) {
         (self.as_str(), FEATURE_PREFERENCES)
-    }
-
-    async fn row(
-        &self,
-        _: &ConfigStore,
-        connection: &mut AnyConnection,
-    ) -> Result<ConfigRow, StoreError> {
-        ConfigRow::of_organization(connection, self).await
     }
 
     fn config(&self, row: ConfigRow) -> Option<OrganizationConfig> {
@@ -216,7 +198,7 @@ impl AnyConfigId for OrganizationId {
         config: Option<CheckedConfig>,
     ) -> Result<(Option<OrganizationConfig>, i64), ChangeError> {
         let mut write = Write::begin(store).await?;
-        let stored = self.row(store, write.connection()).await?;
+        let stored = ConfigRow::read(write.connection(), store.dialect, self).await?;
         let current = stored.current();
         expected.check(current)?;
         if config.is_none() && current.is_none() {
@@ -268,18 +250,10 @@ impl AnyConfig for OrganizationConfig {
 }
 
 impl Layer {
-    /// The preferences that an organization has stored, by feature.
-    pub(super) async fn read(
-        connection: &mut AnyConnection,
-        organization: &OrganizationId,
-    ) -> Result<Option<Map<String, Value>>, StoreError> {
-        let row = ConfigRow::of_organization(connection, organization).await?;
-        Ok(row.value)
-    }
-
     /// The organization of a tenant, with its preferences; `None`: the tenant belongs to none.
     pub(super) async fn read_of(
         connection: &mut AnyConnection,
+        dialect: Dialect,
         tenant: &TenantId,
     ) -> Result<Option<Self>, StoreError> {
         let organization: Option<String> =
@@ -291,10 +265,10 @@ impl Layer {
             return Ok(None);
         };
         let organization = OrganizationId::new(organization).map_err(StoreError::new)?;
-        let preferences = Self::read(connection, &organization).await?;
+        let row = ConfigRow::read(connection, dialect, &organization).await?;
         Ok(Some(Self {
             organization,
-            preferences: preferences.unwrap_or_default(),
+            preferences: row.value.unwrap_or_default(),
         }))
     }
 }
@@ -303,7 +277,7 @@ impl ConfigStore {
     /// The organization of a tenant, with its preferences; `None`: the tenant belongs to none.
     pub(crate) async fn layer_of(&self, tenant: &TenantId) -> Result<Option<Layer>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        Layer::read_of(&mut connection, tenant).await
+        Layer::read_of(&mut connection, self.dialect, tenant).await
     }
 
     /// The organization below a configuration: preferences alone have one.
@@ -333,11 +307,11 @@ impl ConfigStore {
         .bind(i64::from(limit) + 1)
         .fetch_all(&mut *snapshot)
         .await?;
-        let preferences = Layer::read(&mut snapshot, organization).await?;
+        let row = ConfigRow::read(&mut snapshot, self.dialect, organization).await?;
         snapshot.rollback().await?;
         let layer = Layer {
             organization: organization.clone(),
-            preferences: preferences.unwrap_or_default(),
+            preferences: row.value.unwrap_or_default(),
         };
         let more = member_ids.len() > limit as usize;
         member_ids.truncate(limit as usize);

@@ -7,7 +7,7 @@ use punctual_domain::{MAX_DEPTH, MAX_PREFERENCE_BYTES};
 use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 
-use super::{ConfigId, StoreError, dialect::Dialect, instant};
+use super::{AnyConfigId, ConfigId, StoreError, dialect::Dialect, instant};
 
 /// A stored preference as it is given to everybody. One that an earlier version took although it is larger or deeper than
 /// what readers must take is empty: they find it to be not valid, and the others' are not affected.
@@ -49,19 +49,17 @@ pub(crate) struct ConfigRow {
 }
 
 impl ConfigRow {
-    pub(super) async fn read(
+    pub(super) async fn read<I: AnyConfigId>(
         connection: &mut AnyConnection,
         dialect: Dialect,
-        id: &ConfigId,
+        id: &I,
     ) -> Result<Self, StoreError> {
-        let row = sqlx::query(AssertSqlSafe(dialect.configs(
-            "SELECT config_value, version, updated_at, SCHEDULES FROM configs
-             WHERE tenant_id = $1 AND config_key = $2",
-        )))
-        .bind(id.tenant_id.as_str())
-        .bind(&id.config_key)
-        .fetch_optional(connection)
-        .await?;
+        let (owner, key) = id.names();
+        let row = sqlx::query(AssertSqlSafe(dialect.configs(I::ROW)))
+            .bind(owner)
+            .bind(key)
+            .fetch_optional(connection)
+            .await?;
         row.map_or(Ok(Self::default()), |row| Self::of(&row, 0))
     }
 
