@@ -86,7 +86,7 @@ pub(super) async fn read(
     let tag: fn(&StoredConfig) -> i64 = if effective {
         fingerprint
     } else {
-        AnyConfig::version
+        StoredConfig::version
     };
     answer(config, &caller, expected, tag)
 }
@@ -292,8 +292,8 @@ pub(super) async fn bring_back(
 }
 
 /// The answer with a configuration that was changed.
-fn stored(config: Option<impl AnyConfig>, caller: &Caller) -> Result<Response, Problem> {
-    answer(config, caller, Expected::default(), AnyConfig::version)
+fn stored<C: AnyConfig>(config: Option<C>, caller: &Caller) -> Result<Response, Problem> {
+    answer(config, caller, Expected::default(), C::version)
 }
 
 /// The answer with a configuration, as far as the caller may see it, where that is what is expected. `version` is what its `ETag`

@@ -80,7 +80,7 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
     let config = app.store.config(&parse(address)?).await?;
-    answer(config, &caller, expected, AnyConfig::version)
+    answer(config, &caller, expected, OrganizationConfig::version)
 }
 
 /// Stores an organization's preferences, replacing the current ones. In effect at once for all members, below what each has stored.
