@@ -211,6 +211,7 @@ runs-show = Nächste Termine anzeigen
 runs-caption = Die nächsten Termine
 runs-failed = Die nächsten Termine können nicht angezeigt werden. Speichern Sie oder laden Sie die Seite neu.
 runs-unknown = Was offen bleibt, richtet sich nach den üblichen Zeiten; diese sind hier noch nicht bekannt.
+runs-left-open = Was offen bleibt, wählt jedes Mitglied selbst.
 runs-off = Ausgeschaltet: Es gibt keine Termine.
 runs-off-next = Schalten Sie es ein, um die Termine zu sehen.
 runs-none = Keine weiteren Termine.
@@ -246,6 +247,7 @@ past-skipped-moved = { $when } – ausgelassen, weil ein anderer Zeitpunkt gewä
 
 summary-wrong = Kann nicht ausgeführt werden
 summary-unknown = Zur üblichen Zeit
+summary-left-open = Wie jedes Mitglied es wählt
 summary-off = Aus
 summary-not-set = Nicht festgelegt
 

@@ -224,6 +224,8 @@ runs-show = Show the next runs
 runs-caption = The next runs
 runs-failed = The next runs cannot be shown; save, or reload the page.
 runs-unknown = What is left open follows the usual times, which are not known here yet.
+# On the page of an organization, for its members.
+runs-left-open = Each member chooses what is left open.
 runs-off = Switched off: nothing runs.
 runs-off-next = Switch it on to see when it would run.
 runs-none = No more runs.
@@ -262,6 +264,7 @@ past-skipped-moved = { $when } — skipped: another time was chosen
 
 summary-wrong = Cannot run
 summary-unknown = At the usual time
+summary-left-open = As each member chooses
 summary-off = Off
 summary-not-set = Not set
 

@@ -211,6 +211,7 @@ runs-show = Mostrar las próximas fechas
 runs-caption = Las próximas fechas
 runs-failed = No se pueden mostrar las próximas fechas. Guarde, o recargue la página.
 runs-unknown = Lo que queda abierto sigue los horarios habituales, que aquí todavía no se conocen.
+runs-left-open = Lo que queda abierto lo elige cada miembro.
 runs-off = Desactivado: no hay nada previsto.
 runs-off-next = Actívelo para ver las próximas fechas.
 runs-none = No hay más fechas.
@@ -246,6 +247,7 @@ past-skipped-moved = { $when } — omitido: se eligió otro momento
 
 summary-wrong = No se puede ejecutar
 summary-unknown = A la hora habitual
+summary-left-open = Según lo que elija cada miembro
 summary-off = Desactivado
 summary-not-set = Sin definir
 

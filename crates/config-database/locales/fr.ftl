@@ -211,6 +211,7 @@ runs-show = Afficher les prochaines dates
 runs-caption = Les prochaines dates
 runs-failed = Les prochaines dates ne peuvent pas être affichées. Enregistrez, ou rechargez la page.
 runs-unknown = Ce qui reste ouvert suit les horaires habituels, qui ne sont pas encore connus ici.
+runs-left-open = Chaque membre choisit ce qui reste ouvert.
 runs-off = Désactivé : rien n’est prévu.
 runs-off-next = Activez pour voir les dates à venir.
 runs-none = Plus aucune date à venir.
@@ -246,6 +247,7 @@ past-skipped-moved = { $when } — non effectué : un autre moment a été choi
 
 summary-wrong = Impossible à exécuter
 summary-unknown = À l’heure habituelle
+summary-left-open = Selon le choix de chaque membre
 summary-off = Désactivé
 summary-not-set = Non défini
 

@@ -207,6 +207,7 @@ runs-show = 今後の予定を表示
 runs-caption = 今後の予定
 runs-failed = 今後の予定を表示できません。保存するか、ページを再読み込みしてください。
 runs-unknown = 指定しない項目は通常の日時に従います。通常の日時はまだここではわかりません。
+runs-left-open = 指定しない項目は、各メンバーが選びます。
 runs-off = オフのため、予定はありません。
 runs-off-next = オンにすると、今後の予定が表示されます。
 runs-none = 今後の予定はありません。
@@ -242,6 +243,7 @@ past-skipped-moved = { $when } — スキップ（別の日時が選択された
 
 summary-wrong = 実行できません
 summary-unknown = 通常の日時
+summary-left-open = 各メンバーが選んだ日時
 summary-off = オフ
 summary-not-set = 未設定
 

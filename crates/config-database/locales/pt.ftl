@@ -211,6 +211,7 @@ runs-show = Mostrar as próximas datas
 runs-caption = As próximas datas
 runs-failed = Não é possível mostrar as próximas datas. Salve ou recarregue a página.
 runs-unknown = O que fica em aberto segue os horários padrão, que ainda não são conhecidos aqui.
+runs-left-open = Cada membro escolhe o que fica em aberto.
 runs-off = Desativado: nada está previsto.
 runs-off-next = Ative para ver as próximas datas.
 runs-none = Não há mais datas.
@@ -246,6 +247,7 @@ past-skipped-moved = { $when } — não realizado: outro horário foi escolhido
 
 summary-wrong = Não pode ser executado
 summary-unknown = No horário padrão
+summary-left-open = Conforme a escolha de cada membro
 summary-off = Desativado
 summary-not-set = Não definido
 

@@ -19,6 +19,8 @@ pub(crate) enum Plan {
     Unreadable(FieldErrors),
     /// It leaves open what an agent decides, and no agent has said how.
     Unknown,
+    /// An organization leaves open what each of its members chooses.
+    LeftOpen,
     /// With each job; jobs that make the same of it are one.
     Known(Vec<JobPlan>),
 }
@@ -118,7 +120,7 @@ impl Plan {
     pub(crate) fn problem(&self) -> Option<&FieldErrors> {
         match self {
             Self::Unreadable(errors) => Some(errors),
-            Self::Unknown => None,
+            Self::Unknown | Self::LeftOpen => None,
             Self::Known(plans) => plans.iter().find_map(|plan| plan.problem()),
         }
     }
@@ -127,7 +129,7 @@ impl Plan {
     pub(crate) fn enabled(&self) -> bool {
         match self {
             Self::Unreadable(_) => false,
-            Self::Unknown => true,
+            Self::Unknown | Self::LeftOpen => true,
             Self::Known(plans) => plans.iter().any(JobPlan::enabled),
         }
     }

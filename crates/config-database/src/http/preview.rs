@@ -174,7 +174,7 @@ pub(super) async fn preview(
     let problems = refused.as_ref().or_else(|| plan.problem());
     let (known, plans) = match &plan {
         Plan::Known(plans) => (true, plans.as_slice()),
-        Plan::Unknown => (false, &[][..]),
+        Plan::Unknown | Plan::LeftOpen => (false, &[][..]),
         Plan::Unreadable(_) => (true, &[][..]),
     };
     let preview = Preview {

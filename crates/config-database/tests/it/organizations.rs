@@ -31,6 +31,7 @@ on_both_databases! {
     quarantine_and_counts_know_what_members_have
     the_page_of_a_member_says_what_comes_from_the_organization
     the_page_of_an_organization_changes_its_preferences
+    what_an_organization_leaves_open_its_members_choose
     operators_find_organizations_page_by_page
 }
 
@@ -1161,6 +1162,27 @@ async fn the_page_of_an_organization_changes_its_preferences(kind: Kind) {
     );
     let unknown = [("csrf", csrf.as_str()), ("version", "70")];
     assert_eq!(visitor.post(&restore, &unknown).await.status(), 400);
+}
+
+async fn what_an_organization_leaves_open_its_members_choose(kind: Kind) {
+    let server = start(kind).await;
+    let jobs = json!({"jobs": {"posts": {"timezone": "UTC", "spread_minutes": 0, "defaults": {}}}});
+    assert_eq!(
+        status(&server, Method::PUT, "feature-types/f/jobs", &jobs).await,
+        204
+    );
+    // No frequency is usual, and the organization has none.
+    let open = json!({"enabled": true, "preferred_time": "07:30"});
+    layer(&server, json!({ "f": open })).await;
+    let visitor = Visitor::new(&server);
+    let list = visitor.text("/organizations/acme").await;
+    assert!(list.contains("As each member chooses"), "{list}");
+    let page = visitor.text("/organizations/acme/features/f").await;
+    assert!(
+        page.contains("Each member chooses what is left open."),
+        "{page}"
+    );
+    assert!(!page.contains("usual times"), "{page}");
 }
 
 /// The version that the button offers to bring back.

@@ -86,7 +86,7 @@ impl Owner {
         let plan = Plan::of(preference, known);
         let is_open = matches!(plan, Plan::Known(_)) && plan.problem().is_some();
         if self.is_organization() && is_open {
-            return Plan::Unknown;
+            return Plan::LeftOpen;
         }
         plan
     }

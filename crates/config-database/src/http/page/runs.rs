@@ -20,8 +20,8 @@ pub(super) struct RunsFragment<'t> {
     t: &'t Texts,
     /// Why it cannot run, or be stored.
     problems: Vec<String>,
-    /// What it leaves open is not known here.
-    unknown: bool,
+    /// Id of the text that says why there is nothing to show: what it leaves open is not known here, or is up to members.
+    open: Option<&'static str>,
     jobs: Vec<JobRuns>,
     /// Whether instants stand beside in UTC.
     utc: bool,
@@ -57,7 +57,7 @@ impl<'t> RunsFragment<'t> {
         let t = reader.t;
         let plans = match plan {
             Plan::Known(plans) => plans.as_slice(),
-            Plan::Unknown | Plan::Unreadable(_) => &[],
+            Plan::Unknown | Plan::LeftOpen | Plan::Unreadable(_) => &[],
         };
         let several = plans.len() > 1;
         let problem = plan.problem();
@@ -65,7 +65,11 @@ impl<'t> RunsFragment<'t> {
         Self {
             t,
             problems: problems.map(|error| reader.of(error)).collect(),
-            unknown: matches!(plan, Plan::Unknown),
+            open: match plan {
+                Plan::Unknown => Some("runs-unknown"),
+                Plan::LeftOpen => Some("runs-left-open"),
+                Plan::Known(_) | Plan::Unreadable(_) => None,
+            },
             jobs: plans
                 .iter()
                 .filter_map(|plan| JobRuns::of(t, plan, tenant, now, several))
@@ -83,7 +87,7 @@ impl<'t> RunsFragment<'t> {
         Self {
             t,
             problems,
-            unknown: false,
+            open: None,
             jobs: Vec::new(),
             utc: false,
         }
@@ -137,6 +141,7 @@ pub(super) fn summary(t: &Texts, plan: &Plan, now: DateTime<Utc>) -> String {
     match plan {
         Plan::Unreadable(_) => t.text("summary-wrong"),
         Plan::Unknown => t.text("summary-unknown"),
+        Plan::LeftOpen => t.text("summary-left-open"),
         _ if plan.problem().is_some() => t.text("summary-wrong"),
         _ if !plan.enabled() => t.text("summary-off"),
         Plan::Known(plans) => {
