@@ -323,6 +323,9 @@ async fn what_a_member_leaves_out_may_be_in_the_organizations(kind: Kind) {
     .await;
     join(&server, "a", json!("acme")).await;
     assert_eq!(status(&server, Method::PUT, path, &on).await, 200);
+    let history = Visitor::new(&server).text("/tenants/a/history").await;
+    assert!(history.contains("Not set → "), "{history}");
+    assert!(!history.contains("Cannot run"), "{history}");
     let preview = "tenants/a/features/f/preview";
     let asked = json!({"preference": {"enabled": true}}).to_string();
     let preview: Value = server

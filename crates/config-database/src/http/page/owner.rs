@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::visitor::Visitor;
 use crate::{
     http::App,
+    layers::Layer,
     plan::Plan,
     store::{ChangeError, ConfigId, ConfigStore, Expected, KnownFeature, PastConfig, StoreError},
 };
@@ -107,6 +108,14 @@ impl Owner {
             }
         };
         Ok(value.unwrap_or_default())
+    }
+
+    /// What is below its preferences: a tenant's organization, with its own.
+    pub(super) async fn layer(&self, store: &ConfigStore) -> Result<Option<Layer>, StoreError> {
+        match self {
+            Self::Tenant(tenant) => store.layer_of(tenant).await,
+            Self::Organization(_) => Ok(None),
+        }
     }
 
     /// The versions before `before`, newest first, and whether there are more.

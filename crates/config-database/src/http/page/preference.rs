@@ -93,32 +93,25 @@ impl Subject {
         let feature = FeatureType::new(&address.feature)?;
         let owner = address.owner(visitor)?;
         let stored = owner.preferences(&app.store).await?;
+        let layer = owner.layer(&app.store).await?;
+        let known = app.store.feature(&feature);
         let subject = Self {
             schema: app.store.schema(&feature).await?,
             tenant: TenantId::new(owner.id())?,
             members: None,
             stored: own(&stored, &feature).cloned(),
-            layer: None,
-            shows_past_runs: false,
-            known: app.store.feature(&feature),
+            layer: layer.and_then(|layer| layer.of(feature.as_str()).cloned()),
+            shows_past_runs: known.feature.show_runs && app.embedding.past_runs.is_some(),
+            known,
             owner,
             feature,
             address,
             t: Arc::clone(&visitor.t),
         };
         match subject.owner.clone() {
-            Owner::Tenant(_) => subject.of_tenant(app).await,
+            Owner::Tenant(_) => Ok(subject),
             Owner::Organization(organization) => subject.of_organization(app, &organization).await,
         }
-    }
-
-    async fn of_tenant(self, app: &App) -> Result<Self, Problem> {
-        let layer = app.store.layer_of(&self.tenant).await?;
-        Ok(Self {
-            layer: layer.and_then(|layer| layer.of(self.feature.as_str()).cloned()),
-            shows_past_runs: self.known.feature.show_runs && app.embedding.past_runs.is_some(),
-            ..self
-        })
     }
 
     async fn of_organization(
@@ -135,6 +128,7 @@ impl Subject {
         Ok(Self {
             known: Arc::new(known),
             members: Some(members),
+            shows_past_runs: false,
             ..self
         })
     }

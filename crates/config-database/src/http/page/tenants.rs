@@ -241,11 +241,13 @@ struct ChangeRow {
 }
 
 impl ChangeRow {
-    /// What is different between two values of these preferences.
+    /// What is different between two values of these preferences. What each comes to, it comes to over the `layer` of today, and
+    /// with the jobs of today.
     fn between(
         app: &App,
         t: &Texts,
         owner: &Owner,
+        layer: Option<&Layer>,
         before: &PastValue,
         after: &PastValue,
     ) -> Vec<Self> {
@@ -262,7 +264,9 @@ impl ChangeRow {
                     || t.text("summary-not-set"),
                     // A pause as it was chosen, ended or not.
                     |preference| {
-                        let plan = owner.plan_of(preference, &known);
+                        let merged = layer.and_then(|layer| layer.merge(name, Some(preference)));
+                        let merged = merged.map(|(merged, _)| merged);
+                        let plan = owner.plan_of(merged.as_ref().unwrap_or(preference), &known);
                         summary(t, &plan, DateTime::<Utc>::MIN_UTC)
                     },
                 )
@@ -320,6 +324,7 @@ pub(super) async fn history(
     let (past, more) = owner
         .history(&app.store, before.unwrap_or(i64::MAX), limit)
         .await?;
+    let layer = owner.layer(&app.store).await?;
     let row = |(place, config): (usize, &PastConfig)| {
         let before = match past.get(place + 1) {
             Some(before) => Some(PastValue::from(before)),
@@ -335,7 +340,7 @@ pub(super) async fn history(
             changed_at: local(t, &Zone::utc(), config.changed_at),
             by: by(t, &config.actor),
             changes: before.map_or_else(Vec::new, |before| {
-                ChangeRow::between(&app, t, &owner, &before, &after)
+                ChangeRow::between(&app, t, &owner, layer.as_ref(), &before, &after)
             }),
             raw: visitor
                 .is_operator()
