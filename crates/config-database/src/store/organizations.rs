@@ -324,6 +324,15 @@ impl ConfigStore {
         })
     }
 
+    /// Number of members of an organization.
+    pub(crate) async fn members_of(
+        &self,
+        organization: &OrganizationId,
+    ) -> Result<i64, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        count_members(&mut connection, organization).await
+    }
+
     /// The organizations whose id begins with `prefix`, after `after`, and whether there are more: those that have members or
     /// preferences.
     pub(crate) async fn organizations(

@@ -47,7 +47,7 @@ pub(super) async fn overview(
     let t = &*visitor.t;
     let owner = Owner::Organization(organization.clone());
     let value = owner.preferences(&app.store).await?;
-    let members = app.store.organization(&organization, "", 0).await?.members;
+    let members = app.store.members_of(&organization).await?;
     let known: BTreeSet<String> = if visitor.is_operator() {
         app.store.feature_names().await?.into_iter().collect()
     } else {

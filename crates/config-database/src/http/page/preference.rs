@@ -119,7 +119,7 @@ impl Subject {
         app: &App,
         organization: &OrganizationId,
     ) -> Result<Self, Problem> {
-        let members = app.store.organization(organization, "", 0).await?.members;
+        let members = app.store.members_of(organization).await?;
         // Each member has a part of the spread of their own.
         let mut known = KnownFeature::clone(&self.known);
         for job in known.jobs.values_mut() {
