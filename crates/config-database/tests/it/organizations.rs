@@ -1068,8 +1068,18 @@ async fn the_page_of_an_organization_changes_its_preferences(kind: Kind) {
         .await;
     let made: Value = made.json().await.unwrap();
     let visitor = let_in(&server, made["token"].as_str().unwrap()).await;
+    // The list says that it is empty, and the navigation leads to it.
+    let list = visitor.text("/organizations/acme").await;
+    let empty = "<div class=\"empty\"><p>Es gibt noch nichts einzustellen.</p><p class=\"hint\">";
+    assert!(list.contains(empty), "{list}");
     let path = "/organizations/acme/features/f";
     let page = visitor.text(path).await;
+    let (_, menu) = page.split_once("<nav ").unwrap();
+    let (menu, _) = menu.split_once("</nav>").unwrap();
+    assert!(
+        menu.contains("<a href=\"/organizations/acme\">Alle Einstellungen von acme</a>"),
+        "{menu}"
+    );
     assert!(page.contains("Für 2 Mitglieder"), "{page}");
     let (csrf, version) = (hidden(&page, "csrf"), hidden(&page, "version"));
     let form = [

@@ -48,11 +48,7 @@ pub(super) async fn overview(
     let owner = Owner::Organization(organization.clone());
     let value = owner.preferences(&app.store).await?;
     let members = app.store.members_of(&organization).await?;
-    let known: BTreeSet<String> = if visitor.is_operator() {
-        app.store.feature_names().await?.into_iter().collect()
-    } else {
-        app.store.described_features()
-    };
+    let known = visitor.known_features(&app.store).await?;
     let names: BTreeSet<String> = known
         .into_iter()
         .chain(value.keys().cloned())

@@ -135,12 +135,7 @@ pub(super) async fn overview(
     let config = app.store.config(&ConfigId::of_preferences(&tenant)).await?;
     let value = config.map_or_else(Map::new, |config| config.config_value);
     let layer = app.store.layer_of(&tenant).await?;
-    // Tenants do not see what others have made up.
-    let known: BTreeSet<String> = if visitor.is_operator() {
-        app.store.feature_names().await?.into_iter().collect()
-    } else {
-        app.store.described_features()
-    };
+    let known = visitor.known_features(&app.store).await?;
     let names: BTreeSet<String> = known
         .into_iter()
         .chain(value.keys().cloned())

@@ -1,6 +1,6 @@
 //! Who looks at the pages: signed in with a key, for twelve hours, by a cookie of which only the hash is kept.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use askama::filters::{Html, escape};
 use axum::{
@@ -33,7 +33,7 @@ use crate::{
     },
     keys::Scope,
     links::Features,
-    store::now,
+    store::{ConfigStore, StoreError, now},
     texts::Texts,
 };
 
@@ -73,6 +73,26 @@ impl Visitor {
 
     pub(super) fn tenant(&self) -> Option<&TenantId> {
         self.caller.only_tenant()
+    }
+
+    /// The only organization that the visitor may see.
+    pub(super) fn organization(&self) -> Option<&OrganizationId> {
+        match &self.caller.reach {
+            Reach::Organization(organization) => Some(organization),
+            Reach::All | Reach::Tenant(_) => None,
+        }
+    }
+
+    /// The features that a list shows beside those that something is stored of. Tenants do not see what others have made up.
+    pub(super) async fn known_features(
+        &self,
+        store: &ConfigStore,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        if self.is_operator() {
+            Ok(store.feature_names().await?.into_iter().collect())
+        } else {
+            Ok(store.described_features())
+        }
     }
 
     /// The name of the key, for the history.
