@@ -32,8 +32,8 @@ impl Layer {
         feature: &str,
         own: Option<&Map<String, Value>>,
     ) -> Option<(Map<String, Value>, Membership)> {
-        let merged = self.of(feature).map(|layer| merge_stored(own, layer));
-        let (preference, fields) = match merged.filter(|(merged, _)| is_small_enough(merged)) {
+        let merged = self.of(feature).and_then(|layer| merge_within(own, layer));
+        let (preference, fields) = match merged {
             Some(merged) => merged,
             None => (own?.clone(), Vec::new()),
         };
@@ -43,6 +43,16 @@ impl Layer {
         };
         Some((preference, membership))
     }
+}
+
+/// What a member has stored over what the organization says of a feature, with the names of the fields that came from there. `None`:
+/// both together are larger than a preference may be, and the member's stands alone.
+pub(crate) fn merge_within(
+    own: Option<&Map<String, Value>>,
+    layer: &Map<String, Value>,
+) -> Option<(Map<String, Value>, Vec<String>)> {
+    let merged = merge_stored(own, layer);
+    is_small_enough(&merged.0).then_some(merged)
 }
 
 /// Whether a preference has room where one may be stored.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, iter::once};
 
 use chrono::{NaiveDate, Weekday};
-use punctual_domain::{Feature, FieldErrors, Preference, Zone, merge_stored};
+use punctual_domain::{Feature, FieldErrors, Preference, Zone};
 use serde_json::{Map, Value};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     overrides::{OverrideField, plain, pretty},
     usual::Usual,
 };
-use crate::{plan::Plan, store::KnownFeature, texts::Texts};
+use crate::{layers::merge_within, plan::Plan, store::KnownFeature, texts::Texts};
 
 /// Frequencies as the form offers them.
 const FREQUENCIES: [&str; 6] = ["hourly", "daily", "weekly", "biweekly", "monthly", "once"];
@@ -61,10 +61,8 @@ pub(super) struct Source<'s> {
 impl Source<'_> {
     /// A preference over what the tenant's organization says; `None`: neither says anything.
     pub(super) fn in_effect(&self, own: Option<&Map<String, Value>>) -> Option<Map<String, Value>> {
-        match self.layer {
-            Some(layer) => Some(merge_stored(own, layer).0),
-            None => own.cloned(),
-        }
+        let merged = self.layer.and_then(|layer| merge_within(own, layer));
+        merged.map_or_else(|| own.cloned(), |(merged, _)| Some(merged))
     }
 
     /// Whether the feature is on with what is stored. For members of an organization that says nothing of it, it is as usual.
@@ -382,6 +380,30 @@ mod tests {
                 assert!(zone.parse::<Zone>().is_ok(), "{locale}: {city}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_too_large_over_the_organizations_is_shown_without_it_as_it_runs() {
+        let texts = Texts::of(None, None, None);
+        let overrides = |name: &str| json!({name: "x".repeat(10_000)});
+        let layer = json!({"enabled": false, "template_overrides": overrides("a")});
+        let own = json!({"enabled": true, "template_overrides": overrides("b")});
+        let known = KnownFeature::default();
+        let source = Source {
+            t: &texts,
+            stored: own.as_object(),
+            schema: None,
+            known: &known,
+            layer: layer.as_object(),
+            is_organizations: false,
+        };
+        assert_eq!(source.in_effect(source.stored), own.as_object().cloned());
+        assert_eq!(source.in_effect(None), layer.as_object().cloned());
+        let small = json!({"frequency": "daily"});
+        let in_effect = source.in_effect(small.as_object()).unwrap();
+        assert!(
+            in_effect.contains_key("template_overrides") && in_effect.contains_key("frequency")
+        );
     }
 
     #[test]
