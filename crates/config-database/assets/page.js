@@ -13,28 +13,29 @@ if (form) {
   };
   const runs = document.getElementById("runs");
   const announcement = document.getElementById("announcement");
-  // What is chosen comes to, in a line: on a phone it stands beside the button that saves, where it is seen while choosing.
+  // What is chosen comes to, in a line, or why that is not known: on a phone it stands beside the button that saves, where it is
+  // seen while choosing.
   const inLine = document.getElementById("in-line");
   const sayInLine = () => {
-    const said = runs.querySelector(".sentence, .problem, p");
-    if (inLine) inLine.textContent = said ? said.textContent : "";
+    const said = (runs.querySelector(".sentence, .problem, p") ?? runs).textContent;
+    if (inLine) inLine.textContent = said;
     return said;
   };
   sayInLine();
   let newest = 0;
   const showRuns = async () => {
     const mine = ++newest;
-    const response = await fetch(form.dataset.runs, { method: "POST", body: new URLSearchParams(new FormData(form)) });
-    const text = await response.text();
+    let response = null, text;
+    try {
+      response = await fetch(form.dataset.runs, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+      text = await response.text();
+    } catch { response = null; }
     if (mine !== newest) return;
     // Who is not signed in any more gets another page in place of the runs.
-    if (response.redirected) runs.textContent = form.dataset.ended;
-    else if (response.ok) {
-      runs.innerHTML = text;
-      const said = sayInLine();
-      announcement.textContent = said ? said.textContent : "";
-    }
+    if (response?.redirected) runs.textContent = form.dataset.ended;
+    else if (response?.ok) runs.innerHTML = text;
     else runs.textContent = form.dataset.failed;
+    announcement.textContent = sayInLine();
   };
   // Where the last field or row of several has been filled, another one follows.
   const offerAnother = () => {
