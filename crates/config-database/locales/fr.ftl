@@ -169,7 +169,7 @@ form-zone-hint = Une ville, par exemple Paris ou New York.
 form-left-empty = Si vide : { $usual }, comme d’habitude.
 form-time-left-empty = Si vide : { $usual }, comme d’habitude.
 form-none-ticked = Si rien n’est coché : { $usual }, comme d’habitude.
-form-of-organization = Défini par votre organisation.
+form-of-organization = Réglage de votre organisation.
 
 
 ## The form of a preference: how
