@@ -298,6 +298,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_e_mail_without_a_subject_can_be_opened_from_the_list() {
+        let mailbox = Mailbox::new("http://127.0.0.1:1");
+        let number = mailbox.keep(b"To: ann@mail.example\r\n\r\nHello\r\n".to_vec());
+        let Html(page) = list(State(mailbox)).await.unwrap();
+        let link = format!("<a href=\"/mails/{number}\">(no subject)</a>");
+        assert!(page.contains(&link), "{page}");
+    }
+
+    #[tokio::test]
     async fn an_e_mail_without_an_end_is_not_kept() {
         let mailbox = Mailbox::new("http://127.0.0.1:1");
         let said = converse(&mailbox, &format!("{HELLO}Subject: x\r\n\r\nHalf a l")).await;
