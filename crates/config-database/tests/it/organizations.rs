@@ -451,6 +451,18 @@ async fn a_tenants_own_key_cannot_move_the_tenant(kind: Kind) {
     )
     .await;
     assert_eq!(organization.status(), 403);
+    // Nor do the pages show it to the tenant, or an organization of the tenant's name.
+    let visitor = Visitor::signed_in(&server, key).await;
+    for path in [
+        "/organizations/acme",
+        "/organizations/a",
+        "/organizations/a/history",
+        "/organizations/a/features/f",
+        "/organizations/a/features/f/arrival?change=1",
+        "/operators/organizations",
+    ] {
+        assert_eq!(visitor.status(path).await, 403, "{path}");
+    }
     let members = call(
         &server,
         ADMIN,
