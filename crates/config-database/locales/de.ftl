@@ -110,6 +110,7 @@ list-organization = Organisation: { $organization }
 list-other-feature = Anderes Feature
 list-open = Öffnen
 organization-members = { $members ->
+    [0] Noch keine Mitglieder.
     [one] Für ein Mitglied, das selbst anders wählen kann.
    *[other] Für { $members } Mitglieder, die jeweils anders wählen können.
 }

@@ -118,6 +118,7 @@ list-other-feature = Another feature
 list-open = Open
 # Below the title of the preferences that an organization has for its members.
 organization-members = { $members ->
+    [0] No members yet.
     [one] For one member, who may choose otherwise.
    *[other] For { $members } members, who may each choose otherwise.
 }

@@ -110,6 +110,7 @@ list-organization = Organización: { $organization }
 list-other-feature = Otra función
 list-open = Abrir
 organization-members = { $members ->
+    [0] Todavía no hay miembros.
     [one] Para un miembro, que puede elegir otra cosa.
    *[other] Para { $members } miembros; cada uno puede elegir otra cosa.
 }

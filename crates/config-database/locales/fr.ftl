@@ -110,6 +110,7 @@ list-organization = Organisation : { $organization }
 list-other-feature = Autre fonctionnalité
 list-open = Ouvrir
 organization-members = { $members ->
+    [0] Pas encore de membres.
     [one] Pour { $members } membre, qui peut choisir autrement.
    *[other] Pour { $members } membres, qui peuvent chacun choisir autrement.
 }

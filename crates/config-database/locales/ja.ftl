@@ -108,7 +108,10 @@ list-history = 履歴
 list-organization = 組織：{ $organization }
 list-other-feature = ほかの機能
 list-open = 開く
-organization-members = メンバー { $members } 人の設定です。各メンバーは別の設定を選べます。
+organization-members = { $members ->
+    [0] メンバーはまだいません。
+   *[other] メンバー { $members } 人の設定です。各メンバーは別の設定を選べます。
+}
 
 
 ## The form of a preference: when

@@ -110,6 +110,7 @@ list-organization = Organização: { $organization }
 list-other-feature = Outro recurso
 list-open = Abrir
 organization-members = { $members ->
+    [0] Ainda não há membros.
     [one] Para { $members } membro, que pode escolher de outra forma.
    *[other] Para { $members } membros, e cada um pode escolher de outra forma.
 }

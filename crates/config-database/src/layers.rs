@@ -45,8 +45,8 @@ impl Layer {
     }
 }
 
-/// What a member has stored over what the organization says of a feature, with the names of the fields that came from there. `None`:
-/// both together are larger than a preference may be, and the member's stands alone.
+/// What a member has stored over what the organization says of a feature, with the names of the fields that came from there.
+/// `None`: both together are larger than a preference may be, and the member's stands alone.
 pub(crate) fn merge_within(
     own: Option<&Map<String, Value>>,
     layer: &Map<String, Value>,

@@ -1202,6 +1202,7 @@ async fn what_an_organization_leaves_open_its_members_choose(kind: Kind) {
     let visitor = Visitor::new(&server);
     let list = visitor.text("/organizations/acme").await;
     assert!(list.contains("As each member chooses"), "{list}");
+    assert!(list.contains("<p>No members yet.</p>"), "{list}");
     let page = visitor.text("/organizations/acme/features/f").await;
     assert!(
         page.contains("Each member chooses what is left open."),
