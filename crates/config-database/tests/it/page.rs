@@ -194,6 +194,14 @@ async fn each_key_opens_its_own_pages_only(kind: Kind) {
             address(&server, "/")
         );
     }
+    // Who may read only is not asked to switch it on.
+    let off = [("action", "preview"), ("frequency", "daily")];
+    for (visitor, is_asked) in [(&reader, false), (&admin, true)] {
+        let page = visitor.post("/tenants/a/features/f", &off).await;
+        let page = page.text().await.unwrap();
+        assert!(page.contains("Switched off: nothing runs."), "{page}");
+        assert_eq!(page.contains("Switch it on to see"), is_asked, "{page}");
+    }
     // Who may read only sees the form, and cannot send it.
     let page = reader.text("/tenants/a/features/f").await;
     let form = [

@@ -231,7 +231,7 @@ impl Subject {
                     fields: &form.overrides,
                     for_operator: visitor.is_operator(),
                 };
-                RunsFragment::of(&reader, &plan, &self.tenant, now(), visitor.is_operator())
+                RunsFragment::of(&reader, &plan, &self.tenant, now(), visitor)
             }
             Err(errors) => RunsFragment::invalid(&self.t, errors),
         }

@@ -4,7 +4,7 @@ use askama::Template;
 use chrono::{DateTime, Utc};
 use punctual_domain::{ClockChange, TenantId, Zone};
 
-use super::mistakes::Reader;
+use super::{mistakes::Reader, visitor::Visitor};
 use crate::{
     plan::{JobPlan, Plan, Run},
     sentence::{local, sentence, zone_name},
@@ -25,6 +25,8 @@ pub(super) struct RunsFragment<'t> {
     jobs: Vec<JobRuns>,
     /// Whether instants stand beside in UTC.
     utc: bool,
+    /// Whether the visitor may change it.
+    can_choose: bool,
 }
 
 /// With a job, or with all that make the same of it.
@@ -52,7 +54,7 @@ impl<'t> RunsFragment<'t> {
         plan: &Plan,
         tenant: &TenantId,
         now: DateTime<Utc>,
-        utc: bool,
+        visitor: &Visitor,
     ) -> Self {
         let t = reader.t;
         let plans = match plan {
@@ -75,11 +77,12 @@ impl<'t> RunsFragment<'t> {
                 .filter_map(|plan| JobRuns::of(t, plan, tenant, now, several))
                 .collect(),
             // Beside a zone that is UTC, it would say the same.
-            utc: utc
+            utc: visitor.is_operator()
                 && plans
                     .iter()
                     .filter_map(JobPlan::slot)
                     .any(|slot| slot.zone != Zone::utc()),
+            can_choose: visitor.can_write(),
         }
     }
 
@@ -90,6 +93,7 @@ impl<'t> RunsFragment<'t> {
             open: None,
             jobs: Vec::new(),
             utc: false,
+            can_choose: false,
         }
     }
 }
