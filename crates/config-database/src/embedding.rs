@@ -19,10 +19,11 @@ const MAX_LOGO_BYTES: usize = 256 * 1024;
 /// Where the logo is served.
 pub(crate) const LOGO_PATH: &str = "/assets/logo";
 /// First parts of the paths that the service has itself. A path that a proxy serves it below is distinct from them.
-const OWN_PATHS: [&str; 13] = [
+const OWN_PATHS: [&str; 14] = [
     "api",
     "assets",
     "embed.js",
+    "favicon.ico",
     "health",
     "open",
     "openapi.json",

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use punctual_application::ports::RunHistory;
-use punctual_web::{Access, serve};
+use punctual_web::{Access, page::with_favicon, serve};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -149,9 +149,11 @@ impl Server {
         });
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
         let stopping = CancellationToken::new();
+        let base_path = self.embedding.base_path().to_owned();
         let router = self
             .store
             .router_with(access, stopping.clone(), self.names, self.embedding);
+        let router = with_favicon(router, &base_path);
         let serving = serve(self.listener, router, async move {
             stop.await;
             stopping.cancel();

@@ -461,13 +461,29 @@ pub async fn asset(content_type: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
+async fn icon() -> Response {
+    asset("image/svg+xml", include_str!("../assets/icon.svg")).await
+}
+
 /// Routes of the files that the layout names, but for `/assets/page.js`, the server's own script.
 pub fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let style = || asset("text/css", include_str!("../assets/style.css"));
-    let icon = || asset("image/svg+xml", include_str!("../assets/icon.svg"));
     Router::new()
         .route("/assets/style.css", get(style))
         .route("/assets/icon.svg", get(icon))
+}
+
+/// Adds `/favicon.ico`, where browsers look beside what a page names, also below `base_path`. It is for a server of its own: a
+/// service around a router may have this route itself.
+pub fn with_favicon<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    base_path: &str,
+) -> Router<S> {
+    let router = router.route("/favicon.ico", get(icon));
+    if base_path.is_empty() {
+        return router;
+    }
+    router.route(&format!("{base_path}/favicon.ico"), get(icon))
 }
 
 #[cfg(test)]
@@ -502,6 +518,20 @@ mod tests {
         assert_eq!(below("/ops", "/jobs"), "/ops/jobs");
         assert_eq!(with_root("/ops".to_owned(), || at("/jobs")), "/ops/jobs");
         assert_eq!(at("/jobs"), "/jobs");
+    }
+
+    #[tokio::test]
+    async fn a_server_of_its_own_has_a_favicon_and_a_service_around_may_have_another() {
+        let own: Router = with_favicon(assets(), "/own");
+        for path in ["/favicon.ico", "/own/favicon.ico"] {
+            let mut request: Request = Request::default();
+            *request.uri_mut() = path.parse().unwrap();
+            let response = own.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "image/svg+xml");
+        }
+        // Two routes of one path would panic.
+        let _: Router = assets().route("/favicon.ico", get(|| async { "another" }));
     }
 
     fn appearance() -> Arc<Appearance> {

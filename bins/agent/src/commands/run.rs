@@ -12,6 +12,7 @@ use punctual_config_database::{
 };
 use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{
+    page::with_favicon,
     process::{self, ReadyFile},
     serve,
 };
@@ -125,7 +126,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         config_database: Some(config_service.clone()),
         ..punctual.operations(access)
     };
-    let router = operations.router();
+    let router = with_favicon(operations.router(), "");
 
     let config_database = config_database.map(|server| {
         let server = server.with_run_history(Arc::new(punctual.operator().clone()));

@@ -104,6 +104,21 @@ async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_n
 }
 
 #[tokio::test]
+async fn browsers_find_an_icon_on_both_servers_without_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    command
+        .env("BATCH_API_KEY", "canary-api")
+        .env("CONFIG_SERVICE_API_KEY", "canary-config");
+    let agent = Agent::start(command);
+    for server in [agent.api(), agent.config_url()] {
+        let response = reqwest::get(format!("{server}/favicon.ico")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{server}");
+        assert_eq!(response.headers()["content-type"], "image/svg+xml");
+    }
+}
+
+#[tokio::test]
 async fn bad_requests_get_a_problem_that_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let agent = Agent::start(command(folder.path()));

@@ -283,6 +283,9 @@ async fn behind_a_proxy_the_pages_lead_to_each_other_below_its_path() {
             200
         );
         assert_eq!(visitor.status(&format!("{prefix}/embed.js")).await, 200);
+        let icon = visitor.get(&format!("{prefix}/favicon.ico")).await;
+        assert_eq!(icon.status(), 200);
+        assert_eq!(icon.headers()["content-type"], "image/svg+xml");
         assert_eq!(visitor.status(&format!("{prefix}/health/ready")).await, 200);
         let away = Visitor::new(&server)
             .get(&format!("{prefix}/tenants/ann"))
