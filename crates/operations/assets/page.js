@@ -72,6 +72,17 @@ document.addEventListener("change", ({ target }) => {
 });
 offerSelection(document);
 
+// Copies the text before a button. Browsers have a clipboard for pages over HTTPS and of this machine only.
+document.documentElement.classList.toggle("no-clipboard", !navigator.clipboard);
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest("[data-copy]");
+  if (!button) return;
+  const said = document.getElementById("said");
+  const copied = navigator.clipboard.writeText(button.previousElementSibling.textContent);
+  said.textContent = await copied.then(() => "Copied", () => "Not copied: the browser refuses it. Select the text instead.");
+  setTimeout(() => said.replaceChildren(), 4_000);
+});
+
 // Patches `old` into what `next` is, and leaves alone what is the same: focus, selection and open details survive.
 // Not by its property: a form has its field named `id` there.
 const key = (node) => node.getAttribute?.("id") ?? node.dataset?.key;

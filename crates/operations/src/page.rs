@@ -178,11 +178,20 @@ fn cut(text: &str, open: &str, close: &str) -> String {
     match text.char_indices().nth(BRIEF) {
         None => format!("{open}{}{close}", escape(text)),
         Some((end, _)) => format!(
-            "<details><summary>{open}{}…{close}</summary><pre>{}</pre></details>",
+            "<details><summary>{open}{}…{close}</summary><pre>{}</pre>{}</details>",
             escape(&text[..end]),
-            escape(text)
+            escape(text),
+            copy_button("text")
         ),
     }
+}
+
+/// A button that copies the text of the element before it, as HTML. Without scripts it is not shown.
+fn copy_button(what: &str) -> String {
+    format!(
+        " <button type=\"button\" class=\"quiet copy scripted\" data-copy>Copy<span class=\"visually-hidden\"> {}</span></button>",
+        escape(what)
+    )
 }
 
 /// The class of the badge of a result.

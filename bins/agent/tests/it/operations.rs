@@ -122,6 +122,10 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
         .await;
     // The open page follows without a reload, and keeps what somebody has opened.
     browser.until("return document.getElementById('progress').textContent.includes('completed') && !!document.querySelector('#results summary')").await;
+    browser.find(".crumbs .copy").await.click().await.unwrap();
+    browser
+        .until("return document.getElementById('said').textContent === 'Copied'")
+        .await;
     browser.find("summary").await.click().await.unwrap();
     assert!(
         browser.text("details pre").await.contains("onerror"),

@@ -527,6 +527,22 @@ async fn lists_are_filtered_and_lead_on_and_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ids_and_long_texts_can_be_copied_by_a_button_that_only_scripts_show() {
+    let mut visit = Visit::new();
+    visit.fail("ann").await;
+    let list = visit.open("/batches").await;
+    let batch = format!("/batches/{}", list.quoted("href=\"/batches/"));
+    let button = "<button type=\"button\" class=\"quiet copy scripted\" data-copy>Copy<";
+    let page = visit.open(&batch).await;
+    page.has(&format!("</code> {button}"))
+        .has("<p role=\"status\" id=\"said\"></p>");
+    let long = super::brief(&"x".repeat(super::BRIEF + 1));
+    assert!(long.contains(&format!("</pre> {button}")), "{long}");
+    let style = visit.open("/assets/operations.css").await;
+    style.has("@media (scripting: none) { .scripted { display: none; } }");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_address_is_a_page_for_a_browser_and_json_for_a_client() {
     let mut visit = Visit::new();
     for path in ["/nonsense", "/tenants/", "/jobs/nothing"] {
