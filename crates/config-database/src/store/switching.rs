@@ -14,10 +14,13 @@ use crate::{
     validate::{CheckedConfig, check_limits, is_only_off},
 };
 
+/// Versions that are looked back at for what was stored before a feature was switched off.
+const MAX_LOOKED_BACK: u32 = 50;
+
 /// What a feature is switched to, and by what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Switch {
-    /// On again, by the link that has switched it off: where nothing else is stored of it, nothing was, and nothing is again.
+    /// On again, by the link that has switched it off: where nothing was stored of it before, nothing is again.
     On,
     Off,
     /// Off, by a link that the product has made for this feature: however much is stored, there is room for it.
@@ -71,10 +74,17 @@ impl ConfigStore {
         for _ in 0..ATTEMPTS {
             let seen = self.config(&id).await?;
             let stored = seen.as_ref().map(|seen| seen.config_value.clone());
+            let stored = stored.unwrap_or_default();
+            let goes = switch == Switch::On
+                && stored.get(feature.as_str()).is_some_and(is_only_off)
+                && !self.was_stored(&id, feature).await?;
             let layer = self.layer_of(tenant).await?;
-            let config = self
-                .switched(feature, switch, &stored.unwrap_or_default(), layer.as_ref())
-                .await?;
+            let config = if goes {
+                without(feature, stored)
+            } else {
+                self.switched(feature, switch, &stored, layer.as_ref())
+                    .await?
+            };
             let expected = Expected::seen(seen.as_ref().map(|seen| seen.version));
             match id.change(self, &expected, actor, Some(config)).await {
                 // What is noted is to be true of what is stored: both anew.
@@ -83,6 +93,16 @@ impl ConfigStore {
             }
         }
         Err(ChangeError::Busy)
+    }
+
+    /// Whether a feature was stored before it was only switched off.
+    async fn was_stored(&self, id: &ConfigId, feature: &FeatureType) -> Result<bool, StoreError> {
+        let (versions, _) = self.history(id, i64::MAX, MAX_LOOKED_BACK).await?;
+        let mut preferences = versions
+            .iter()
+            .map(|version| version.config_value.as_ref()?.get(feature.as_str()));
+        let before = preferences.find(|preference| !preference.is_some_and(is_only_off));
+        Ok(before.flatten().is_some())
     }
 
     /// The preferences of a tenant with one of them switched, and what is wrong with that one.
@@ -94,17 +114,7 @@ impl ConfigStore {
         layer: Option<&Layer>,
     ) -> Result<CheckedConfig, ChangeError> {
         let before = stored.get(feature.as_str());
-        let only_off = before.is_some_and(is_only_off);
-        if only_off && switch == Switch::On {
-            let mut value = stored.clone();
-            value.remove(feature.as_str());
-            return Ok(CheckedConfig {
-                features: features_of(&value),
-                problems: BTreeMap::new(),
-                value,
-            });
-        }
-        let counts_more = only_off || before.is_none();
+        let counts_more = before.is_none_or(is_only_off);
         let fields = before.and_then(Value::as_object);
         let mut fields = fields.cloned().unwrap_or_default();
         fields.insert("enabled".to_owned(), (switch == Switch::On).into());
@@ -124,6 +134,16 @@ impl ConfigStore {
                 .collect(),
             value,
         })
+    }
+}
+
+/// The preferences of a tenant without one of them.
+fn without(feature: &FeatureType, mut value: Map<String, Value>) -> CheckedConfig {
+    value.remove(feature.as_str());
+    CheckedConfig {
+        features: features_of(&value),
+        problems: BTreeMap::new(),
+        value,
     }
 }
 
@@ -187,6 +207,26 @@ mod tests {
         let stored = store.preference(&ann, &posts).await.unwrap().unwrap();
         assert_eq!(stored["enabled"], false);
         assert_eq!(invalid().await, found);
+    }
+
+    #[tokio::test]
+    async fn what_was_on_is_on_again_and_what_was_not_stored_goes() {
+        let (_folder, store) = empty_store().await;
+        let (ann, posts, news) = (
+            TenantId::new("ann").unwrap(),
+            feature("posts"),
+            feature("news"),
+        );
+        put(&store, &posts, json!({"enabled": true})).await;
+        for switch in [Switch::Unsubscribe, Switch::Off, Switch::On] {
+            for feature in [&posts, &news] {
+                let switched = store.switch(&ann, feature, switch, "a test").await;
+                switched.unwrap();
+            }
+        }
+        let stored = store.preference(&ann, &posts).await.unwrap();
+        assert_eq!(json!(stored), json!({"enabled": true}));
+        assert_eq!(store.preference(&ann, &news).await.unwrap(), None);
     }
 
     #[tokio::test]
