@@ -1,5 +1,6 @@
 //! `check`: everything the agent would run with, and every mistake in it.
 
+use punctual_application::amount;
 use punctual_infrastructure::{HandlerKinds, Project};
 use punctual_project::FileErrors;
 use serde_json::json;
@@ -35,13 +36,14 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
         for warning in &warnings {
             view = view.toned(Tone::Warning, format!("warning: {warning}"));
         }
-        let file = file.display();
+        let right = format!(
+            "{}: {}, no mistakes",
+            file.display(),
+            amount(jobs as u64, "job")
+        );
         match (errors.len(), warnings.len()) {
-            (0, 0) => view.toned(Tone::Good, format!("{file}: {jobs} jobs, no mistakes")),
-            (0, 1) => view.line(format!("{file}: {jobs} jobs, no mistakes, 1 warning")),
-            (0, count) => view.line(format!(
-                "{file}: {jobs} jobs, no mistakes, {count} warnings"
-            )),
+            (0, 0) => view.toned(Tone::Good, right),
+            (0, count) => view.line(format!("{right}, {}", amount(count as u64, "warning"))),
             _ => view,
         }
     });
@@ -49,8 +51,8 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::BadInput(format!(
-        "{} mistakes; correct them before the agent reads these files",
-        errors.len()
+        "{} to correct before the agent reads these files",
+        amount(errors.len() as u64, "mistake")
     )))
 }
 

@@ -536,7 +536,7 @@ async fn init_writes_a_job_that_runs_and_overwrites_nothing() {
     let checked = output(&["check"]);
     assert_eq!(
         text(&checked.stdout),
-        "data/batch/batch_config.json: 1 jobs, no mistakes\n"
+        "data/batch/batch_config.json: 1 job, no mistakes\n"
     );
     std::fs::write(folder.path().join("data/batch/purposes.json"), "mine").unwrap();
     std::fs::remove_file(folder.path().join("data/batch/batch_config.json")).unwrap();
@@ -591,7 +591,7 @@ fn check_warns_of_defaults_that_templates_do_not_see_by_their_names() {
         assert!(shown.contains(&expected), "{shown}");
     }
     assert!(
-        shown.ends_with("1 jobs, no mistakes, 3 warnings\n"),
+        shown.ends_with("1 job, no mistakes, 3 warnings\n"),
         "{shown}"
     );
 }
@@ -617,7 +617,7 @@ fn check_finds_what_no_tenant_and_no_default_sets() {
         "{shown}"
     );
     assert!(
-        shown.ends_with("1 jobs, no mistakes, 2 warnings\n"),
+        shown.ends_with("1 job, no mistakes, 2 warnings\n"),
         "{shown}"
     );
 

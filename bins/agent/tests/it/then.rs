@@ -200,7 +200,7 @@ fn check_finds_what_is_wrong_with_a_second_purpose() {
         assert!(shown.contains(&warning), "{shown}");
     }
     assert!(
-        shown.ends_with("1 jobs, no mistakes, 2 warnings\n"),
+        shown.ends_with("1 job, no mistakes, 2 warnings\n"),
         "{shown}"
     );
 }
