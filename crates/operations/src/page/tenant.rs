@@ -23,7 +23,7 @@ use crate::problem::Problem;
 const MAX_NEXT_RUNS: usize = 5;
 const RUNS_PER_PAGE: u32 = 15;
 /// With more jobs that the tenant has set up, what each of them has in effect is shown on request.
-const MAX_OPEN_JOBS: usize = 2;
+const MAX_OPEN_JOBS: usize = 3;
 
 #[derive(Template)]
 #[template(path = "tenant.html")]
