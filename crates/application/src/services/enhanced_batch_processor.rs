@@ -300,10 +300,7 @@ impl EnhancedBatchProcessor {
             return run.unless_failed(report);
         }
         let most = job.and_then(|job| job.max_concurrent_items_per_organization);
-        let purposes = job.map_or_else(Vec::new, |job| {
-            let both = [Some(&job.purpose_id), job.then.as_ref()];
-            both.into_iter().flatten().cloned().collect()
-        });
+        let purposes = job.map_or_else(Vec::new, |job| job.purposes().cloned().collect());
         let calls = (self.base.handlers(), purposes);
         let items = self
             .organizations
