@@ -20,8 +20,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{Stream, StreamExt, stream};
 use punctual_domain::{
-    Chunk, DataConfig, FailureLimit, Item, ItemId, ItemResult, ItemStatus, JobConfig, JobId,
-    JobKind, Outcome, Overlap, Priority, SkipReason, Zone,
+    Chunk, FailureLimit, Item, ItemId, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Outcome,
+    Overlap, Priority, SkipReason, Zone,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -270,12 +270,7 @@ impl EnhancedBatchProcessor {
             self.add_written(chunk, claimed, then, &mut prepared)
                 .await?;
         }
-        let asks_for_previous = data.is_some_and(DataConfig::reads_previous)
-            || then
-                .as_ref()
-                .is_some_and(|then| then.reads_previous(self.base.handlers()));
-        self.add_previous(chunk, &mut prepared, asks_for_previous)
-            .await?;
+        self.add_previous(chunk, job, &mut prepared).await?;
         let run = ChunkRun {
             chunk,
             claimed,

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use punctual_domain::{
-    Chunk, FeatureType, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig, JobKind,
-    MergedPreference, Occurrence, Preference, PreferenceRecord, SharedPreference, SkipReason,
-    Source, TenantId, Trigger, Work,
+    Chunk, DataConfig, FeatureType, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig,
+    JobKind, MergedPreference, Occurrence, Preference, PreferenceRecord, PurposeId,
+    SharedPreference, SkipReason, Source, TenantId, Trigger, Work,
 };
 
 use super::EnhancedBatchProcessor;
@@ -128,24 +128,26 @@ impl EnhancedBatchProcessor {
         }
     }
 
-    /// Adds the last successful run to items whose handler looks at it, or to all.
+    /// Adds the last successful run to items whose handler looks at it, or to all, if the data or the second purpose of the
+    /// job does.
     pub(super) async fn add_previous(
         &self,
         chunk: &Chunk,
+        job: Option<&JobConfig>,
         prepared: &mut [Prepared],
-        to_all: bool,
     ) -> Result<(), ProcessError> {
-        let reads_previous = |item: &&mut Item| {
-            if to_all {
-                return true;
-            }
-            let bound = self.base.handlers().of(&item.purpose_id);
+        let reads_previous = |purpose: &PurposeId| {
+            let bound = self.base.handlers().of(purpose);
             bound.is_some_and(|bound| bound.binding.reads_previous)
         };
+        let to_all = job.is_some_and(|job| {
+            job.data.as_ref().is_some_and(DataConfig::reads_previous)
+                || job.then.as_ref().is_some_and(reads_previous)
+        });
         let mut items: Vec<&mut Item> = prepared
             .iter_mut()
             .filter_map(Prepared::item)
-            .filter(reads_previous)
+            .filter(|item| to_all || reads_previous(&item.purpose_id))
             .collect();
         if items.is_empty() {
             return Ok(());

@@ -10,8 +10,8 @@ use std::{
 };
 
 use punctual_domain::{
-    Chunk, DataConfig, Item, ItemId, JobConfig, JobId, KeyForm, Occurrence, Outcome, Previous,
-    PurposeId, SkipReason, Trigger, Work,
+    Chunk, Item, ItemId, JobConfig, JobId, KeyForm, Occurrence, Outcome, Previous, PurposeId,
+    SkipReason, Trigger, Work,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,10 +20,7 @@ use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
 pub use self::then::PreviewThen;
-use super::{
-    EnhancedBatchProcessor, data::ChunkData, prepare::Prepared, then::Then as TwoPurposes,
-    tokens_of,
-};
+use super::{EnhancedBatchProcessor, data::ChunkData, prepare::Prepared, tokens_of};
 use crate::{
     ports::{HandlerError, HandlerErrorKind, Rendered},
     services::batch_processor::{BoundHandler, ProcessError},
@@ -187,10 +184,7 @@ impl EnhancedBatchProcessor {
         if let Some(reason) = skip_reason(&prepared) {
             return Ok(preview.skipped(reason));
         }
-        let asks_for_previous = job.data.as_ref().is_some_and(DataConfig::reads_previous)
-            || TwoPurposes::of(job).is_some_and(|two| two.reads_previous(self.base.handlers()));
-        self.add_previous(&chunk, &mut prepared, asks_for_previous)
-            .await?;
+        self.add_previous(&chunk, Some(job), &mut prepared).await?;
         let data = job.data.as_ref();
         let data = data.map(|config| ChunkData::new(config, &chunk, &prepared));
         let item = prepared.into_iter().find_map(|prepared| match prepared {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{ChunkRun, EnhancedBatchProcessor, Progress, prepare::Prepared};
 use crate::{
     ports::HandlerError,
-    services::batch_processor::{ChunkReport, Claimed, Handlers, ProcessError},
+    services::batch_processor::{ChunkReport, Claimed, ProcessError},
 };
 
 /// The two purposes of a job.
@@ -37,12 +37,6 @@ impl Then {
             second: job.then.clone()?,
             failure: Mutex::default(),
         })
-    }
-
-    /// Whether the handler of the second purpose looks at the last run.
-    pub(super) fn reads_previous(&self, handlers: &Handlers) -> bool {
-        let bound = handlers.of(&self.second);
-        bound.is_some_and(|bound| bound.binding.reads_previous)
     }
 
     /// The second purpose.
