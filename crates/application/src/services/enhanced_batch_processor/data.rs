@@ -79,10 +79,8 @@ impl EnhancedBatchProcessor {
                 skip @ Prepared::Skip(_) => return Some(skip),
             };
             let added = data.add_to(&mut item, &self.tenant_data);
-            let outcome = match self.unless_stopping(added).await? {
-                Ok(None) => return Some(Prepared::Run(item)),
-                Ok(Some(outcome)) => Ok(outcome),
-                Err(error) => Err(error),
+            let Some(outcome) = self.unless_stopping(added).await?.transpose() else {
+                return Some(Prepared::Run(item));
             };
             // The item may have been cancelled, or changed by its tenant, during the call.
             item = match self.recheck(run, item, progress).await? {

@@ -199,16 +199,9 @@ impl EnhancedBatchProcessor {
             let added = data.add_to(&mut item, &self.tenant_data);
             let added = within("the data did not come", added).await?;
             preview.data = item.data().cloned();
-            match added {
-                Ok(None) => {}
-                Ok(Some(outcome)) => {
-                    preview.ends(Ending::of_outcome(Ok(outcome)));
-                    return Ok(preview);
-                }
-                Err(error) => {
-                    preview.ends(Ending::of_outcome(Err(error)));
-                    return Ok(preview);
-                }
+            if let Some(outcome) = added.transpose() {
+                preview.ends(Ending::of_outcome(outcome));
+                return Ok(preview);
             }
         }
         let rendered = self.rendered(job, first, &item, call).await?;
