@@ -374,7 +374,7 @@ impl BatchProcessor {
             .filter(|item| claimed.claim.items.contains(&item.item_id));
         let results = stream::iter(to_run).then(|item| async move {
             let started_at = self.clock.now();
-            let outcome = self.attempt(&item).await;
+            let outcome = self.handlers.attempt(&item).await;
             Some(self.result(&item, started_at, outcome))
         });
         let report = self.commit_all(chunk, &claimed, results).await;
@@ -511,11 +511,6 @@ impl BatchProcessor {
         if let Err(error) = noted.await {
             debug!(%item, %error, "Failed to record that the item of {item} is running: {error}");
         }
-    }
-
-    /// Calls the item's handler [once](Handlers::attempt).
-    pub(crate) async fn attempt(&self, item: &Item) -> Result<Outcome, HandlerError> {
-        self.handlers.attempt(item).await
     }
 
     /// The result of an item's last attempt.

@@ -600,7 +600,7 @@ impl EnhancedBatchProcessor {
         began: DateTime<Utc>,
         first_attempt: bool,
     ) -> Result<Outcome, HandlerError> {
-        let attempt = self.base.attempt(item);
+        let attempt = self.base.handlers().attempt(item);
         if first_attempt {
             return self.noted_if_long(run, item, began, attempt).await;
         }
