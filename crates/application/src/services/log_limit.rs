@@ -1,4 +1,4 @@
-//! How often the log tells the same of items or tenants: when it happens to thousands a minute, a few lines say as much.
+//! How often the log repeats a message about items or tenants: for thousands per minute, a few lines say as much.
 
 use std::{
     collections::HashMap,
@@ -26,11 +26,11 @@ struct Lines {
 /// Whether a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLine {
-    /// It is.
+    /// The line is written.
     Write,
-    /// It is, as the last one for now: say that others are left out.
+    /// The line is written, as the last one for now: say that others are left out.
     WriteLast,
-    /// It is left out.
+    /// The line is left out.
     LeaveOut,
 }
 

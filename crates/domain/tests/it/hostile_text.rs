@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use punctual_domain::{DataRequest, DataTenant, EmailAddress, Previous, TenantId, UrlTemplate};
 
-/// Characters that separate addresses, end a line, or open a comment, a name or a quotation, and such as look like one.
+/// Characters that separate addresses, end a line, or open a comment, a name or a quotation, and some that look like one.
 const SEPARATORS: &str =
     "@,;:<>()[]\"\\ \t\r\n\0\u{7f}\u{85}\u{a0}\u{200b}\u{202e}\u{2028}\u{3000}\u{ff20}\u{ff0c}";
 

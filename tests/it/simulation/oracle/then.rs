@@ -1,4 +1,4 @@
-//! What jobs with two purposes keep to, whatever fails between the two.
+//! What jobs with two purposes keep to, also when something fails between the two.
 
 use std::collections::BTreeMap;
 

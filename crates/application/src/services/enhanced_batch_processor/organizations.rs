@@ -1,14 +1,14 @@
 //! How many items of one organization run at one time in a job, and how fast they begin, in this process. An item takes a turn of
 //! its organization before anything is done for it, and keeps it until it has ended, with its retries and a second purpose. Those
 //! that wait for a turn hold nothing else, no place among the items in work either, so that those of other organizations pass
-//! them. A chunk that waits for turns of other chunks alone is given back to the queue, so that it keeps no chunk of other
+//! them. A chunk that waits for turns of other chunks alone is released to the queue, so that it keeps no chunk of other
 //! organizations from being claimed. A chunk that waits for its own turns is [held up](Turns::held_up): others of its job are
 //! claimed beside it.
 //!
 //! Where a purpose has rates for each organization, an item begins when each of its purposes that are still to be called has a
-//! call left for its organization. These calls are counted at once, and those that are not made no longer count. A retry is
+//! call left for its organization. These calls are counted at once, and those that are not made are refunded. A retry is
 //! counted and does not wait: it would keep a place among the items in work. One chunk of a job waits for the next call of an
-//! organization, and is held up meanwhile, if it is not long; the others are given back to the queue.
+//! organization, and is held up meanwhile, if it is not long; the others are released to the queue.
 //!
 //! An item counts for the organization that its tenant belonged to when the chunk was prepared.
 
@@ -44,7 +44,7 @@ struct Shared {
     awaited: Mutex<HashSet<(JobId, OrganizationId)>>,
     /// Number of each job's chunks that are held up.
     held_up: Mutex<BTreeMap<JobId, usize>>,
-    given_back: Notify,
+    released: Notify,
 }
 
 /// The turn of an item, until it is dropped.
@@ -52,7 +52,7 @@ pub(super) struct Turn {
     turns: Turns,
     job_id: JobId,
     organization: OrganizationId,
-    /// Whether it is one of so many.
+    /// Whether the job limits the turns of an organization.
     is_limited: bool,
     /// Calls that are counted and not made.
     calls: Vec<Call>,
@@ -95,7 +95,7 @@ pub(super) struct NotBegun {
 }
 
 impl Turns {
-    /// The items of a chunk of this job, of which an organization has so many turns, for these purposes.
+    /// The items of a chunk of this job, of which an organization has `most` turns, for these purposes.
     pub(super) fn items(
         &self,
         job_id: &JobId,
@@ -159,8 +159,8 @@ impl NotBegun {
     pub(super) async fn next(&mut self) -> Option<(Prepared, Option<Turn>)> {
         let turns = self.turns.clone();
         loop {
-            // From here on no turn that is given back is missed.
-            let given_back = turns.0.given_back.notified();
+            // From here on no turn that is released is missed.
+            let released = turns.0.released.notified();
             let next = self.take();
             if next.is_some() || self.items.is_empty() {
                 return next;
@@ -172,9 +172,9 @@ impl NotBegun {
                 return None;
             }
             let _held_up = turns.hold_up(&self.job_id);
-            // A call that comes later, or that another chunk waits for, may come before the chunk's turns are given back.
+            // A call that comes later, or that another chunk waits for, may come before the chunk's turns are released.
             let until = awaited.as_ref().map_or(latest, |awaited| awaited.until);
-            let _elapsed = timeout_at(until, given_back).await;
+            let _elapsed = timeout_at(until, released).await;
         }
     }
 
@@ -309,7 +309,7 @@ impl Drop for Turn {
                 }
             }
         }
-        self.turns.0.given_back.notify_waiters();
+        self.turns.0.released.notify_waiters();
     }
 }
 

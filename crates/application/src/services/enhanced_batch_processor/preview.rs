@@ -169,7 +169,7 @@ impl EnhancedBatchProcessor {
         item_id: &ItemId,
         call: bool,
     ) -> Result<Preview, PreviewError> {
-        // Both handlers of one state, whatever is loaded while the preview is made.
+        // Both handlers of one state, also if others are loaded while the preview is made.
         let of = |purpose| self.base.handlers().of(purpose);
         let (first, second) = (of(&job.purpose_id), job.then.as_ref().and_then(of));
         let (first, second) = (first.as_deref(), second.as_deref());
@@ -272,7 +272,7 @@ impl EnhancedBatchProcessor {
             (call_permit, permit)
         };
         let permits = within("the limits of the purpose left no place", permits).await?;
-        // Somebody waits for it, so it counts for the organization and does not wait for its share.
+        // An operator waits for the dry run, so it counts for the organization and does not wait for its share.
         let organization = item.organization();
         if let Some(organization) = organization {
             bound.throttle.organizations.begin(organization);

@@ -386,7 +386,7 @@ async fn what_an_organization_gave_is_explained() {
         }),
         ..record(tenant, json!({"enabled": true, "frequency": "daily"}))
     };
-    // The scheduler knows two of them, and of one what is no longer stored.
+    // The scheduler read two of them before they joined the organization that is stored.
     testing::schedule(
         &operator,
         &posts(),

@@ -346,10 +346,10 @@ impl Numbers {
     }
 }
 
-/// Whatever the organizations, limits, failures and interruptions: no organization has more items running than its job
+/// With any organizations, limits, failures and interruptions, no organization has more items running than its job
 /// allows, every item ends once all interruptions are over, and no turn is lost.
 #[tokio::test(start_paused = true)]
-async fn every_item_ends_within_the_limits_whatever_is_interrupted() {
+async fn every_item_ends_within_the_limits_though_chunks_are_interrupted() {
     let names = [None, Some("acme"), Some("umbrella"), Some("globex")];
     for seed in 0..150_u64 {
         let mut numbers = Numbers(seed);

@@ -327,7 +327,7 @@ async fn what_waits_for_its_share_ends_with_the_process() {
     assert_eq!(report.succeeded, 1);
 }
 
-/// Whatever the organizations, shares and failures: no organization has more calls than its share, tenants without one wait for
+/// With any organizations, shares and failures, no organization has more calls than its share, tenants without one wait for
 /// none, and every item ends.
 #[tokio::test(start_paused = true)]
 async fn no_organization_has_more_calls_than_its_share_and_none_waits_for_another() {
