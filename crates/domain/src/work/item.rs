@@ -202,15 +202,10 @@ mod tests {
         time::zone::Zone,
     };
 
-    #[test]
-    fn an_item_says_its_organization_which_is_no_part_of_its_key() {
-        let stored = json!({"enabled": true, "frequency": "daily"});
-        let stored = Preference::parse(stored.as_object().unwrap()).unwrap();
-        let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
-        let merged = merged.unwrap();
-        let item = |input| Item {
+    fn item(input: ItemInput) -> Item {
+        Item {
             item_id: ItemId::new("ann").unwrap(),
-            job_id: JobId::new("news").unwrap(),
+            job_id: JobId::new("digest").unwrap(),
             purpose_id: PurposeId::new("write").unwrap(),
             batch_id: Uuid::nil(),
             occurrence: "2026-03-02".parse().unwrap(),
@@ -221,7 +216,15 @@ mod tests {
             written: None,
             attempt: 1,
             key_form: KeyForm::Slashes,
-        };
+        }
+    }
+
+    #[test]
+    fn an_item_says_its_organization_which_is_no_part_of_its_key() {
+        let stored = json!({"enabled": true, "frequency": "daily"});
+        let stored = Preference::parse(stored.as_object().unwrap()).unwrap();
+        let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+        let merged = merged.unwrap();
         let preferring = |organization: Option<&str>| {
             let organization = organization.map(|id| {
                 Arc::new(Membership {
@@ -245,20 +248,7 @@ mod tests {
 
     #[test]
     fn the_second_purpose_has_a_key_of_its_own_and_keeps_it() {
-        let mut item = Item {
-            item_id: ItemId::new("ann").unwrap(),
-            job_id: JobId::new("digest").unwrap(),
-            purpose_id: PurposeId::new("write").unwrap(),
-            batch_id: Uuid::nil(),
-            occurrence: "2026-03-02".parse().unwrap(),
-            scheduled_at: "2026-03-02T09:00:00Z".parse().unwrap(),
-            input: ItemInput::Record(Value::Null),
-            fetched: None,
-            previous: None,
-            written: None,
-            attempt: 1,
-            key_form: KeyForm::Slashes,
-        };
+        let mut item = item(ItemInput::Record(Value::Null));
         assert_eq!(item.idempotency_key(), "digest/ann/2026-03-02");
         assert_eq!(json!(item)["written"], Value::Null);
         for (output, attempt) in [(json!({"text": "Hello"}), 1), (Value::Null, 4)] {
