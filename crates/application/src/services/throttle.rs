@@ -26,13 +26,13 @@ const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins
 pub struct PurposeLimits {
     /// Calls at one time.
     pub concurrency: Option<u32>,
-    /// Calls begun in a minute.
+    /// Calls begun per minute.
     pub requests_per_minute: Option<u32>,
-    /// Tokens a minute: what results report as `usage.total_tokens`.
+    /// Tokens per minute: what results report as `usage.total_tokens`.
     pub tokens_per_minute: Option<u32>,
-    /// Calls begun in a minute for the items of one organization.
+    /// Calls begun per minute for the items of one organization.
     pub requests_per_minute_per_organization: Option<u32>,
-    /// Tokens a minute for the items of one organization.
+    /// Tokens per minute for the items of one organization.
     pub tokens_per_minute_per_organization: Option<u32>,
 }
 
