@@ -15,9 +15,9 @@ use crate::{
 /// What is usual for a feature, in words.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Usual {
-    /// All of it, such as `Every Monday at 10:00, UTC`; `None`: the jobs name no frequency, or are not known.
+    /// All of it, such as `Every Monday at 10:00, UTC`; `None`: no frequency is usual, or the jobs are not known.
     pub(super) sentence: Option<String>,
-    /// The frequency as a preference writes it; empty: the jobs name none, or are not known.
+    /// The frequency as a preference writes it; empty: neither the job nor the organization names one.
     pub(super) frequency: String,
     /// The frequency in the words of the form.
     pub(super) frequency_in_words: Option<String>,
@@ -59,10 +59,10 @@ impl Usual {
     }
 
     /// That of the feature's first job, over which the tenant's organization has `layer`: what the others make of it, the runs show.
+    /// Where no job is known, it is what the organization says.
     pub(super) fn of(t: &Texts, known: &KnownFeature, layer: Option<&Map<String, Value>>) -> Self {
-        let Some(job) = known.jobs.values().next() else {
-            return Self::default();
-        };
+        let (first, unknown) = (known.jobs.values().next(), JobDefaults::default());
+        let job = first.unwrap_or(&unknown);
         let merged = |preference: Value| match (preference, layer) {
             (Value::Object(own), Some(layer)) => {
                 let (merged, fields) = merge_stored(Some(&own), layer);
@@ -87,34 +87,44 @@ impl Usual {
             ("minute", json!({"frequency": "hourly"}), "preferred_time"),
             ("zone", json!({"frequency": "daily"}), "timezone"),
         ];
-        let of_organization = of_organization
+        let of_organization: BTreeSet<&'static str> = of_organization
             .into_iter()
             .filter(|(_, preference, field)| gives(preference.clone(), field))
-            .map(|(part, ..)| part);
+            .map(|(part, ..)| part)
+            .collect();
+        // A job that is not known may have other values than those that are built in.
+        let is_known = |part: &str| first.is_some() || of_organization.contains(part);
         let layer_overrides = layer.and_then(|layer| layer.get("template_overrides"));
         let none = Map::new();
         let layer_overrides = layer_overrides.and_then(Value::as_object).unwrap_or(&none);
-        let days = |frequency: &str| {
-            let slot = slot(json!({"frequency": frequency}));
+        let days = |part: &str, frequency: &str| {
+            let slot = slot(json!({"frequency": frequency})).filter(|_| is_known(part));
             slot.and_then(|slot| days_of(t, slot.recurrence))
         };
         let as_usual = slot(json!({}));
         let daily = slot(json!({"frequency": "daily"}));
         let zone = daily.as_ref().map(|slot| &slot.zone);
+        let zone = zone.filter(|_| is_known("zone"));
+        let minute = slot(json!({"frequency": "hourly"})).filter(|_| is_known("minute"));
         let frequency = as_usual.as_ref().map(|slot| slot.recurrence.frequency());
         Self {
             frequency: frequency.unwrap_or_default().to_owned(),
             frequency_in_words: frequency.map(|word| t.text(&format!("usual-{word}"))),
-            sentence: as_usual.as_ref().map(|slot| sentence(t, slot)),
-            weekdays: days("weekly"),
-            monthdays: days("monthly"),
-            time: daily.as_ref().map(|slot| times(t, &slot.times)),
-            minute: slot(json!({"frequency": "hourly"}))
-                .map(|slot| slot.times.first().minute().to_string()),
+            sentence: as_usual
+                .as_ref()
+                .filter(|_| first.is_some())
+                .map(|slot| sentence(t, slot)),
+            weekdays: days("weekdays", "weekly"),
+            monthdays: days("monthdays", "monthly"),
+            time: daily
+                .as_ref()
+                .filter(|_| is_known("time"))
+                .map(|slot| times(t, &slot.times)),
+            minute: minute.map(|slot| slot.times.first().minute().to_string()),
             zone: zone.map_or_else(String::new, Zone::to_string),
             zone_name: zone.map_or_else(String::new, |zone| zone_name(t, zone)),
             overrides: merge_objects(&job.defaults.template_overrides, layer_overrides),
-            of_organization: of_organization.collect(),
+            of_organization,
             overrides_of_organization: layer_overrides.keys().cloned().collect(),
         }
     }
@@ -124,4 +134,31 @@ impl Usual {
 pub(super) fn slot_of(job: &JobDefaults, preference: &Value) -> Option<Slot> {
     let preference = Preference::parse(preference.as_object()?).ok()?;
     Some(job.effective(&preference).ok()?.slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_organization_says_is_usual_where_no_job_is_known() {
+        let texts = Texts::of(None, None, None);
+        let known = KnownFeature::default();
+        let layer = json!({"frequency": "daily", "preferred_time": "07:30", "template_overrides": {"tone": "dry"}});
+        let usual = Usual::of(&texts, &known, layer.as_object());
+        assert_eq!(usual.frequency, "daily");
+        let time = usual.time.clone().unwrap();
+        assert!(time.contains("7:30"), "{time}");
+        assert!(usual.is_of_organization("frequency") && usual.is_of_organization("time"));
+        assert_eq!(usual.overrides["tone"], "dry");
+        assert!(usual.is_override_of_organization("tone"));
+        // What it leaves open is not what is built in.
+        assert_eq!(usual.zone, "");
+        assert_eq!((usual.weekdays, usual.sentence), (None, None));
+        let zone = json!({"timezone": "Asia/Tokyo"});
+        let usual = Usual::of(&texts, &known, zone.as_object());
+        assert_eq!(usual.zone, "Asia/Tokyo");
+        assert!(usual.is_of_organization("zone"));
+        assert_eq!((usual.time, usual.minute), (None, None));
+    }
 }
