@@ -18,17 +18,12 @@ use super::{
     dialect::Dialect,
     members::{MEMBERS_AT_ONCE, unreadable},
     stored::ConfigRow,
-    writing::{Placed, Wanted, Write},
+    writing::{MAX_VERSION_CHARACTERS, MAX_VERSIONS, Placed, Wanted, Write},
 };
 use crate::{
     layers::Layer,
     validate::{CheckedConfig, FEATURE_PREFERENCES, too_many_at_once},
 };
-
-/// Versions that are kept, beside the one that is stored.
-const MAX_VERSIONS: i64 = 1_000;
-/// Characters of the kept versions together.
-const MAX_VERSION_CHARACTERS: i64 = 4 * 1024 * 1024;
 
 /// Preferences of members that one write of an organization's may change: every other writer waits for it. One feature of as many
 /// members as there may be is always possible.

@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// Versions of a configuration that are kept, beside the one that is stored.
-const MAX_VERSIONS: i64 = 1_000;
+pub(super) const MAX_VERSIONS: i64 = 1_000;
 /// Characters of a configuration's kept versions together, and of one tenant's changes in the feed that newer ones have
 /// replaced.
-const MAX_VERSION_CHARACTERS: i64 = 4 * 1024 * 1024;
+pub(super) const MAX_VERSION_CHARACTERS: i64 = 4 * 1024 * 1024;
 /// Changes of one tenant that are kept although newer ones have replaced them.
 const MAX_REPLACED_CHANGES: i64 = 1_000;
 /// How far back changes are looked at for that.
