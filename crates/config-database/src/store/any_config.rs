@@ -1,13 +1,12 @@
 //! What is the same for all configurations, a tenant's and an organization's: they are read, edited, and kept in a history.
 
-use futures::TryStreamExt;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::Row;
+use sqlx::{Row, any::AnyRow};
 
 use super::{
     ChangeError, ConfigStore, Expected, PastConfig, StoreError,
-    configs::{ATTEMPTS, PageBudget},
+    configs::{ATTEMPTS, page_of},
     instant,
     stored::ConfigRow,
 };
@@ -106,27 +105,22 @@ impl ConfigStore {
         limit: u32,
     ) -> Result<(Vec<PastConfig>, bool), StoreError> {
         let (owner, key) = id.names();
-        let mut rows = sqlx::query(I::HISTORY)
+        let rows = sqlx::query(I::HISTORY)
             .bind(owner)
             .bind(key)
             .bind(before)
             .bind(i64::from(limit) + 1)
             .fetch(&self.pool);
-        let (mut versions, mut room) = (Vec::new(), PageBudget::new(limit));
-        while let Some(row) = rows.try_next().await? {
-            let value: Option<&str> = row.try_get(1)?;
-            if !room.takes(value.map_or(0, str::len)) {
-                return Ok((versions, true));
-            }
+        let version = |row: &AnyRow, value: Option<&str>| -> Result<PastConfig, StoreError> {
             let value = value.map(serde_json::from_str).transpose();
-            versions.push(PastConfig {
+            Ok(PastConfig {
                 version: row.try_get(0)?,
                 config_value: value.map_err(StoreError::new)?,
                 changed_at: instant(row.try_get(2)?)?,
                 actor: row.try_get(3)?,
-            });
-        }
-        Ok((versions, false))
+            })
+        };
+        page_of(rows, limit, 1, version).await
     }
 
     /// The value at a version, `Some(None)` where it was removed or had not been stored yet; `None`: the version is not kept.

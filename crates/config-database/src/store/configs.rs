@@ -367,22 +367,37 @@ impl ConfigStore {
 
 /// A page of an export, of rows with the columns of [`ConfigRow::of`], the tenant and the key.
 async fn exported(
-    mut rows: BoxStream<'_, Result<AnyRow, sqlx::Error>>,
+    rows: BoxStream<'_, Result<AnyRow, sqlx::Error>>,
     limit: u32,
 ) -> Result<Vec<StoredConfig>, StoreError> {
-    let (mut configs, mut room) = (Vec::new(), PageBudget::new(limit));
-    while let Some(row) = rows.try_next().await? {
-        let (value, tenant): (&str, &str) = (row.try_get(0)?, row.try_get(4)?);
-        if !room.takes(value.len()) {
-            break;
-        }
+    let config = |row: &AnyRow, _: Option<&str>| -> Result<Option<StoredConfig>, StoreError> {
         let id = ConfigId {
-            tenant_id: TenantId::new(tenant).map_err(StoreError::new)?,
+            tenant_id: TenantId::new(row.try_get::<&str, _>(4)?).map_err(StoreError::new)?,
             config_key: row.try_get(5)?,
         };
-        configs.extend(id.config(ConfigRow::of(&row, 0)?));
+        Ok(id.config(ConfigRow::of(row, 0)?))
+    };
+    let (configs, _) = page_of(rows, limit, 0, config).await?;
+    Ok(configs.into_iter().flatten().collect())
+}
+
+/// The rows that a page has room for, each as `read` reads it, and whether there are more. The text in the column `value` takes the
+/// room, and `read` gets it.
+pub(super) async fn page_of<T>(
+    mut rows: BoxStream<'_, Result<AnyRow, sqlx::Error>>,
+    limit: u32,
+    value: usize,
+    read: impl Fn(&AnyRow, Option<&str>) -> Result<T, StoreError>,
+) -> Result<(Vec<T>, bool), StoreError> {
+    let (mut page, mut room) = (Vec::new(), PageBudget::new(limit));
+    while let Some(row) = rows.try_next().await? {
+        let value: Option<&str> = row.try_get(value)?;
+        if !room.takes(value.map_or(0, str::len)) {
+            return Ok((page, true));
+        }
+        page.push(read(&row, value)?);
     }
-    Ok(configs)
+    Ok((page, false))
 }
 
 /// What a page still has room for: a number of entries, and their bytes. The first entry always finds room.

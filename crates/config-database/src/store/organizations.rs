@@ -5,16 +5,15 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
 use punctual_domain::{FeatureType, OrganizationId, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 use utoipa::ToSchema;
 
 use super::{
     AnyConfig, AnyConfigId, ChangeError, ConfigId, ConfigStore, Expected, StoreError,
-    configs::PageBudget,
+    configs::page_of,
     dialect::Dialect,
     members::{MEMBERS_AT_ONCE, unreadable},
     stored::ConfigRow,
@@ -346,30 +345,26 @@ impl ConfigStore {
         } else {
             format!("{after}!")
         };
-        let mut rows = sqlx::query(ORGANIZATIONS)
+        let rows = sqlx::query(ORGANIZATIONS)
             .bind(prefix.max(next.as_str()))
             .bind(format!("{prefix}~"))
             .bind(i64::from(limit) + 1)
             .fetch(&self.pool);
-        let (mut found, mut room) = (Vec::new(), PageBudget::new(limit));
-        while let Some(row) = rows.try_next().await? {
-            let value: Option<&str> = row.try_get(2)?;
-            if !room.takes(value.map_or(0, str::len)) {
-                return Ok((found, true));
-            }
-            let preferences = value.map(serde_json::from_str).transpose();
-            let layer = Layer {
-                organization: OrganizationId::new(row.try_get::<&str, _>(0)?)
-                    .map_err(StoreError::new)?,
-                preferences: preferences.map_err(StoreError::new)?.unwrap_or_default(),
+        let listed =
+            |row: &AnyRow, value: Option<&str>| -> Result<ListedOrganization, StoreError> {
+                let preferences = value.map(serde_json::from_str).transpose();
+                let layer = Layer {
+                    organization: OrganizationId::new(row.try_get::<&str, _>(0)?)
+                        .map_err(StoreError::new)?,
+                    preferences: preferences.map_err(StoreError::new)?.unwrap_or_default(),
+                };
+                Ok(ListedOrganization {
+                    members: row.try_get(1)?,
+                    features: layer.features().cloned().collect(),
+                    organization_id: layer.organization,
+                })
             };
-            found.push(ListedOrganization {
-                members: row.try_get(1)?,
-                features: layer.features().cloned().collect(),
-                organization_id: layer.organization,
-            });
-        }
-        Ok((found, false))
+        page_of(rows, limit, 2, listed).await
     }
 
     /// The preferences of organizations, in the order of their ids, after one of them.
