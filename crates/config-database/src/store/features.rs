@@ -307,6 +307,7 @@ mod tests {
         assert!(!reads.is_finished(), "a read has failed");
         reads.abort();
     }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_another_process_stored_is_not_undone_by_a_read_that_began_before() {
         let folder = tempfile::tempdir().unwrap();
