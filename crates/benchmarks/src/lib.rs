@@ -1,12 +1,40 @@
-//! What the programs share: figures of this process, a Config Database without changes, and peers in other languages.
+//! What the programs share: the log, the URL of the store, figures of this process, a Config Database without changes, and peers in
+//! other languages.
 
 mod users;
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, ensure};
+use punctual_telemetry::{LogFormat, Options, Telemetry};
 
 pub use users::{Fixed, Users, fields, user_id};
+
+/// Begins to log what has this level or a higher one to standard error.
+///
+/// # Errors
+/// When it has begun already.
+pub fn log(level: &str) -> anyhow::Result<Telemetry> {
+    let options = Options {
+        service: "benchmark",
+        filter: level,
+        format: LogFormat::Text,
+        colours: false,
+    };
+    Ok(punctual_telemetry::init(options, std::io::stderr)?)
+}
+
+/// The URL of the store: the database of `TEST_POSTGRES_URL`, or a file in `folder`.
+///
+/// # Errors
+/// When `TEST_POSTGRES_URL` is not set.
+pub fn store_url(folder: &Path, postgres: bool) -> anyhow::Result<String> {
+    if postgres {
+        return std::env::var("TEST_POSTGRES_URL").context("run it under tests/with-postgres.sh");
+    }
+    let file = folder.join("punctual.db");
+    Ok(format!("sqlite://{}", file.display()))
+}
 
 /// CPU time that this process has used, in user and kernel, in seconds.
 ///

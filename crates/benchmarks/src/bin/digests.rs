@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use async_trait::async_trait;
 use clap::Parser;
 use punctual::{
@@ -25,8 +25,7 @@ use punctual::{
     TriggerRequest,
     axum::{self, Json, Router, routing::post},
 };
-use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields, memory};
-use punctual_telemetry::LogFormat;
+use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields, log, memory, store_url};
 use serde_json::{Map, Value, json};
 
 /// Measures digests.
@@ -146,19 +145,9 @@ async fn measure(
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let telemetry = punctual_telemetry::Options {
-        service: "benchmark",
-        filter: "warn",
-        format: LogFormat::Text,
-        colours: false,
-    };
-    let _telemetry = punctual_telemetry::init(telemetry, std::io::stderr)?;
+    let _telemetry = log("warn")?;
     let folder = tempfile::tempdir()?;
-    let url = if options.postgres {
-        std::env::var("TEST_POSTGRES_URL").context("run it under tests/with-postgres.sh")?
-    } else {
-        format!("sqlite://{}", folder.path().join("punctual.db").display())
-    };
+    let url = store_url(folder.path(), options.postgres)?;
     let data = json!({"url": upstream().await?, "per": "chunk", "allow_private_addresses": true});
     let without_look_up = Binding {
         reads_previous: false,

@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use clap::Parser;
@@ -26,7 +25,7 @@ use punctual_application::{
     BatchProcessor, Binding, EnhancedBatchProcessor, Handlers, Limits, RetryPolicy,
     ports::{HandlerError, PurposeHandler, SystemClock},
 };
-use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields};
+use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields, store_url};
 use punctual_domain::{FeatureType, Item, Outcome, PurposeId, Zone};
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Sources, Worker,
@@ -174,11 +173,7 @@ async fn main() -> anyhow::Result<()> {
         .with(CountsStatements.with_filter(is_counted))
         .init();
     let folder = tempfile::tempdir()?;
-    let url = if options.postgres {
-        std::env::var("TEST_POSTGRES_URL").context("run it under tests/with-postgres.sh")?
-    } else {
-        format!("sqlite://{}", folder.path().join("punctual.db").display())
-    };
+    let url = store_url(folder.path(), options.postgres)?;
     let store = Store::open(&url).await?;
     let config = Arc::new(punctual_project::parse_batch_config(
         &jobs(&options),

@@ -31,11 +31,10 @@ use punctual_application::{
         SystemClock,
     },
 };
-use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields, memory, python_peer};
+use punctual_benchmarks::{Fixed, Users, cpu_seconds, fields, log, memory, python_peer, store_url};
 use punctual_domain::{FeatureType, Item, Outcome, PurposeId, Shard, Source, Zone};
 use punctual_infrastructure::{BatchScheduler, DynamicBatchScheduler, SchedulerOptions, Worker};
 use punctual_store::Store;
-use punctual_telemetry::LogFormat;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -144,19 +143,9 @@ async fn main() -> anyhow::Result<()> {
     if let Some(shards) = options.shards {
         return divided(&options, shards);
     }
-    let telemetry = punctual_telemetry::Options {
-        service: "benchmark",
-        filter: "warn",
-        format: LogFormat::Text,
-        colours: false,
-    };
-    let _telemetry = punctual_telemetry::init(telemetry, std::io::stderr)?;
+    let _telemetry = log("warn")?;
     let folder = tempfile::tempdir()?;
-    let url = if options.postgres {
-        std::env::var("TEST_POSTGRES_URL").context("run it under tests/with-postgres.sh")?
-    } else {
-        format!("sqlite://{}", folder.path().join("punctual.db").display())
-    };
+    let url = store_url(folder.path(), options.postgres)?;
     ensure!(
         options.postgres || options.processes == 1,
         "several processes need --postgres"

@@ -29,8 +29,7 @@ use punctual::{
     },
     sqlx::{self, sqlite::SqlitePoolOptions},
 };
-use punctual_benchmarks::{Fixed, Users, fields, user_id};
-use punctual_telemetry::LogFormat;
+use punctual_benchmarks::{Fixed, Users, fields, log, user_id};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
@@ -252,13 +251,7 @@ fn p50_and_max(times: &mut [Duration]) -> (f64, f64) {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let telemetry = punctual_telemetry::Options {
-        service: "benchmark",
-        filter: "error",
-        format: LogFormat::Text,
-        colours: false,
-    };
-    let _telemetry = punctual_telemetry::init(telemetry, std::io::stderr)?;
+    let _telemetry = log("error")?;
     let folder = tempfile::tempdir()?;
     let file = options.file.clone();
     let file = file.unwrap_or_else(|| folder.path().join("punctual.db"));
