@@ -1,6 +1,7 @@
-//! Instants and texts, as pages and files show them.
+//! Instants, texts and values, as pages and files show them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value;
 
 /// An instant as HTML: in UTC, and for scripts that show it in the visitor's zone.
 #[must_use]
@@ -20,4 +21,13 @@ pub fn utc(instant: &DateTime<Utc>) -> String {
 pub fn escape(text: &str) -> String {
     let escaped = askama::filters::escape(text, askama::filters::Html);
     escaped.map_or_else(|never| match never {}, |safe| safe.to_string())
+}
+
+/// A value as text to be read: a text without quotes, and anything else as JSON with a line for each member.
+#[must_use]
+pub fn pretty(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => format!("{other:#}"),
+    }
 }

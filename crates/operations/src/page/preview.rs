@@ -50,7 +50,16 @@ impl Step<'_> {
 
     /// What it says, up to its reason.
     fn says(&self) -> &'static str {
-        says(self.status)
+        match self.status {
+            PreviewStatus::Rendered => "This would be sent now. Nothing was sent.",
+            PreviewStatus::Called => {
+                "The endpoint was called for a dry run, and answered. Its answer was not stored."
+            }
+            PreviewStatus::NothingToDo => "There would be nothing to do",
+            PreviewStatus::Failed => "The run would fail",
+            PreviewStatus::Skipped => "The run would leave the tenant out",
+            PreviewStatus::NotSupported | PreviewStatus::NeedsCall => "The content is not known",
+        }
     }
 }
 
@@ -72,27 +81,6 @@ fn steps(preview: &Preview) -> Vec<Step<'_>> {
         answer: then.answer.as_ref(),
     });
     std::iter::once(first).chain(second).collect()
-}
-
-fn says(status: PreviewStatus) -> &'static str {
-    match status {
-        PreviewStatus::Rendered => "This would be sent now. Nothing was sent.",
-        PreviewStatus::Called => {
-            "The endpoint was called for a dry run, and answered. Its answer was not stored."
-        }
-        PreviewStatus::NothingToDo => "There would be nothing to do",
-        PreviewStatus::Failed => "The run would fail",
-        PreviewStatus::Skipped => "The run would leave the tenant out",
-        PreviewStatus::NotSupported | PreviewStatus::NeedsCall => "The content is not known",
-    }
-}
-
-/// A value as text to be read.
-fn pretty(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => format!("{other:#}"),
-    }
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 
 use punctual_application::{Preview, PreviewContent, PreviewRequest, PreviewStatus};
 use punctual_domain::{JobId, TenantId};
+use punctual_web::format::pretty;
 use serde_json::Value;
 
 use crate::{
@@ -101,12 +102,4 @@ fn with_content(mut view: View, content: Option<&PreviewContent>, answer: Option
         }
     }
     view
-}
-
-/// A value as text to be read.
-fn pretty(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => format!("{other:#}"),
-    }
 }
