@@ -98,7 +98,7 @@ impl JobRow {
         self.job.next().filter(|_| !self.job.paused)
     }
 
-    /// Of the items that ran in the last day, how many in a hundred did not fail.
+    /// Of the items of the last day that have ended, by the due time of their batch, how many in a hundred did not fail.
     fn success_rate(&self) -> String {
         match &self.activity {
             Some(done) if done.succeeded + done.nothing_to_do + done.failed > 0 => {
@@ -513,7 +513,7 @@ impl App {
         render_wrong(&page, wrong)
     }
 
-    /// How the jobs have done in the last day.
+    /// How the jobs have done with what fell due in the last day.
     async fn last_day(&self) -> Result<Vec<JobActivity>, StoreError> {
         let since = self.operator.clock.now() - TimeDelta::days(1);
         self.operator.operations.activity(since).await

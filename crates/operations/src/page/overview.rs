@@ -93,7 +93,7 @@ pub(crate) struct LiveSection {
     figures: Option<Figures>,
 }
 
-/// What has run in the last hour, and what runs.
+/// How what fell due in the last hour has done, and what runs.
 struct Figures {
     running: Vec<RunningBatch>,
     batches: u64,
