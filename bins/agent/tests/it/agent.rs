@@ -308,6 +308,19 @@ impl Agent {
         }
     }
 
+    /// Waits until a line of the log contains this.
+    pub async fn until_logged(&self, part: &str) {
+        let began = Instant::now();
+        while !self.log().iter().any(|line| line.contains(part)) {
+            assert!(
+                began.elapsed() < TEST_TIMEOUT,
+                "the log does not contain {part}:\n{}",
+                self.log().join("\n")
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Every entry of a paged list.
     pub async fn all(&self, path: &str, list: &str) -> Vec<Value> {
         let mut entries = Vec::new();

@@ -248,10 +248,7 @@ async fn the_log_names_a_few_of_many_failed_items() {
     assert_eq!(batch["progress"]["failed"], 60);
     // What is logged later is read later, too.
     stdout_of(&agent, &["pause", "posts"]);
-    let paused = |line: &String| line.contains("Operator paused job posts");
-    while !agent.log().iter().any(paused) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    agent.until_logged("Operator paused job posts").await;
     let lines = agent.log();
     let with = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
     assert_eq!(with("failed for good after"), 10, "{lines:#?}");

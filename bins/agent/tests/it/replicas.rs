@@ -5,12 +5,7 @@ use std::{process::Command, time::Duration};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{
-    agent::{Agent, TEST_TIMEOUT},
-    counting::Counting,
-    postgres::database,
-    project::Project,
-};
+use crate::{agent::Agent, counting::Counting, postgres::database, project::Project};
 
 /// A Config Database that outlives the agents, and a project whose items take `takes` at the endpoint.
 struct Bench {
@@ -114,12 +109,7 @@ async fn a_replica_that_stops_answering_is_replaced_and_commits_nothing_when_it_
     // Three times as long as a worker may be silent.
     tokio::time::sleep(Duration::from_secs(18).saturating_sub(began.elapsed())).await;
     signal(&b, "-CONT");
-    let message = "another worker has claimed it";
-    let began = std::time::Instant::now();
-    while !b.log().iter().any(|line| line.contains(message)) {
-        assert!(began.elapsed() < TEST_TIMEOUT, "{}", b.log().join("\n"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    b.until_logged("another worker has claimed it").await;
     assert_all_once(&a, &path, 200).await;
     let (occurrences, more) = bench.endpoint.counts();
     assert_eq!(occurrences, 200);
