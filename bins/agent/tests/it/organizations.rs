@@ -1,38 +1,16 @@
 //! An organization's preferences, from the Config Database to what its members' runs are called with.
 
-use std::{
-    process::Command,
-    sync::{Arc, Mutex},
-};
+use std::process::Command;
 
-use axum::{Json, Router, body::Bytes, extract::State};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::{
     agent::Agent,
     control::{refuses, stdout_of},
+    preview::Hook,
     project::Project,
 };
-
-/// A webhook that keeps the bodies that it was called with.
-#[derive(Clone, Default)]
-struct Hook(Arc<Mutex<Vec<Value>>>);
-
-impl Hook {
-    async fn serve(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let answer = async |State(hook): State<Self>, body: Bytes| {
-            let body = serde_json::from_slice(&body).unwrap();
-            hook.0.lock().unwrap().push(body);
-            Json(json!({"taken": true}))
-        };
-        let router = Router::new().fallback(answer).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        url
-    }
-}
 
 /// Stores a configuration in the Config Database at `url`.
 async fn store(url: &str, path: &str, value: Value) {
@@ -108,10 +86,10 @@ async fn an_organizations_preference_runs_its_members_until_they_leave() {
             runs["runs"][0]["status"] == "succeeded"
         })
         .await;
-    let called = hook.0.lock().unwrap().clone();
+    let called = hook.calls();
     let of = |tenant: &str| {
-        let found = called.iter().find(|body| body["tenant_id"] == tenant);
-        found.unwrap().clone()
+        let found = called.iter().find(|(_, body)| body["tenant_id"] == tenant);
+        &found.unwrap().1
     };
     for (tenant, tone) in [("with", "dry"), ("without", "warm")] {
         let body = of(tenant);

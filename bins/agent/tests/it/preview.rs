@@ -14,10 +14,10 @@ use crate::{
 
 /// A webhook that keeps what it was called with.
 #[derive(Clone, Default)]
-struct Hook(Arc<Mutex<Vec<(HeaderMap, Value)>>>);
+pub struct Hook(Arc<Mutex<Vec<(HeaderMap, Value)>>>);
 
 impl Hook {
-    async fn serve(&self) -> String {
+    pub async fn serve(&self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/?token=canary", listener.local_addr().unwrap());
         let answer = async |State(hook): State<Self>, headers: HeaderMap, body: Bytes| {
@@ -30,7 +30,7 @@ impl Hook {
         url
     }
 
-    fn calls(&self) -> Vec<(HeaderMap, Value)> {
+    pub fn calls(&self) -> Vec<(HeaderMap, Value)> {
         self.0.lock().unwrap().clone()
     }
 }
