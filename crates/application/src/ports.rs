@@ -11,6 +11,7 @@
 //! | a store | [`WorkQueue`], [`ChunkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
 //! | | [`Deliveries`] | `testing::contract::deliveries` |
 //! | | [`OperatorStore`] | `testing::contract::operations` |
+//! | | [`WaitingItems`] | `testing::contract::waiting_items` |
 //! | | [`Suppressions`] | `testing::contract::suppressions` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
@@ -52,6 +53,7 @@ mod run_history;
 mod store_error;
 mod suppressions;
 mod tenant_data;
+mod waiting_items;
 mod work_queue;
 
 pub use batch_reader::{
@@ -82,6 +84,10 @@ pub use run_history::{PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind,
 pub use store_error::{StoreError, StoreErrorKind};
 pub use suppressions::{Suppression, Suppressions};
 pub use tenant_data::{TenantAnswers, TenantData};
+pub use waiting_items::{
+    Attempts, Completer, DueCalls, Settled, Settlement, Stage, WaitingCall, WaitingChange,
+    WaitingFilter, WaitingItem, WaitingItems,
+};
 pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
@@ -91,5 +97,6 @@ pub use self::{
     item_source::MockItemSource, operations::MockOperatorStore,
     preference_mirror::MockPreferenceMirror, purpose_handler::MockPurposeHandler,
     result_sink::MockResultSink, run_history::MockRunHistory, suppressions::MockSuppressions,
-    tenant_data::MockTenantData, work_queue::MockWorkQueue,
+    tenant_data::MockTenantData, waiting_items::MockCompleter, waiting_items::MockWaitingItems,
+    work_queue::MockWorkQueue,
 };

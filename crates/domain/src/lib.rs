@@ -71,10 +71,14 @@ pub use work::{
     dead_letter::{DeadLetter, DeadLetterState},
     delivery::{Delivery, without_secrets},
     email_address::{EmailAddress, InvalidEmailAddress},
-    item::{Item, ItemInput, KeyForm, Previous},
+    item::{Completion, Item, ItemInput, KeyForm, Previous},
     job::{FailureLimit, JobKind, Overlap},
     outcome::{FailureKind, ItemResult, ItemStatus, Outcome, SkipReason},
     priority::Priority,
     trigger::Trigger,
+    waiting::{
+        AtDeadline, MAX_PROGRESS_CHARACTERS, MAX_WAIT, MAX_WAITING_STATE_BYTES, Progress, Waiting,
+        WaitingStatus,
+    },
     webhook::WebhookConfig,
 };

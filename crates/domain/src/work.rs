@@ -1,7 +1,8 @@
 //! Work: what is queued, run and kept, from the batch down to the outcome of one item.
 //!
 //! A [`batch`] is one firing of a job. The queue carries it in [`chunk`]s, a handler gets it item by item ([`item`]), and
-//! what became of each item is an [`outcome`]; one that failed for good is a [`dead_letter`] too. A [`delivery`]
+//! what became of each item is an [`outcome`]; one whose work goes on elsewhere is [`waiting`], and one that failed for good
+//! is a [`dead_letter`] too. A [`delivery`]
 //! says where the results of a batch go, and an [`email_address`] whom an e-mail goes to. [`job`], [`priority`] and
 //! [`trigger`] are the words of a job and a batch that say how items are treated.
 //!
@@ -19,4 +20,5 @@ pub(crate) mod job;
 pub(crate) mod outcome;
 pub(crate) mod priority;
 pub(crate) mod trigger;
+pub(crate) mod waiting;
 pub(crate) mod webhook;

@@ -12,13 +12,14 @@ use punctual_domain::{Chunk, ItemId, ItemResult, JobId, Previous, PurposeId};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Attempts, StoreError, WaitingItem};
 
 /// Keeps who works on what, and the result of every item.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait BatchStore: Send + Sync {
-    /// Claims the items of a chunk that still have to run. Items that have succeeded, failed or had nothing to do, items that this chunk
+    /// Claims the items of a chunk that still have to run. Items that have succeeded, failed or had nothing to do, items that
+    /// wait, unless the batch has been cancelled, items that this chunk
     /// has skipped, and items that another chunk in work has for the same occurrence, are not claimed; what another
     /// chunk has skipped is. A claim ends the one before it.
     async fn claim(
@@ -87,6 +88,16 @@ pub trait BatchStore: Send + Sync {
         results: &[ItemResult],
     ) -> Result<Committed, StoreError>;
 
+    /// Records items that have begun to wait, in place of what is known of them from earlier calls. When all other items of the
+    /// chunk have an outcome or wait too, its claim ends: it is queued again when one of its items is to be called.
+    /// [`Committed::finished`] then says so. Nothing is taken when the claim has ended.
+    async fn begin_waiting(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        items: &[WaitingItem],
+    ) -> Result<Committed, StoreError>;
+
     /// Releases a chunk without counting a crash: its delivery ended, but its process did not. It is not claimed again
     /// before `rest_until`, which is at most [`RETRY_CHUNK_AFTER`](super::RETRY_CHUNK_AFTER) ahead; `None`: at once.
     async fn release(
@@ -128,6 +139,8 @@ pub struct Claim {
     pub cancelled: bool,
     /// Those of the items whose tenant has another occurrence running, as far as processes have recorded it.
     pub overlapping: BTreeSet<ItemId>,
+    /// The attempts at those of the items that have been called before, in a call that waited, and when the first began.
+    pub resumed: HashMap<ItemId, (Attempts, DateTime<Utc>)>,
     /// Whether items are left out because another claimed chunk has them; that one may still skip them.
     pub waiting: bool,
 }
@@ -141,6 +154,6 @@ pub struct Committed {
     pub claimed: bool,
     /// Whether the batch has been cancelled since the claim.
     pub cancelled: bool,
-    /// Whether these results finished the chunk.
+    /// Whether these results finished the chunk, or all that it has left waits: its claim has ended.
     pub finished: bool,
 }

@@ -7,10 +7,12 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use punctual_domain::{FailureKind, Item, Outcome, Preference};
+use punctual_domain::{FailureKind, Item, Outcome, Preference, Waiting};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
+    Completer, WaitingCall,
     cause::{Cause, error_chain},
     rendered::Rendered,
 };
@@ -22,8 +24,8 @@ use super::{
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait PurposeHandler: Send + Sync {
-    /// Does the item's work and returns its result, or that there was [nothing to do](Outcome::NothingToDo). A JSON value
-    /// becomes a result by `into()`.
+    /// Does the item's work and returns its result, that there was [nothing to do](Outcome::NothingToDo), or that the work goes
+    /// on elsewhere ([waiting](Outcome::Waiting)). A JSON value becomes a result by `into()`.
     ///
     /// Calls run concurrently. Overrides and records are in the item as they were stored, so a field may be missing or of
     /// another type than you expect. A call is dropped at the time limit of its binding, at any `await`, and a panic is
@@ -47,6 +49,32 @@ pub trait PurposeHandler: Send + Sync {
         Ok(None)
     }
 
+    /// What has become of the work of a call that [waits](Outcome::Waiting), at the time it has asked to be polled at.
+    /// [`Outcome::Waiting`]: it goes on, to be polled again at its `poll_at`. Calls run concurrently, within the time limit of the
+    /// binding. The default waits on without being polled again.
+    ///
+    /// # Errors
+    /// The work has failed, as [`run`](Self::run) says it. Where only the question failed, return [`Outcome::Waiting`] with
+    /// a later `poll_at`.
+    async fn poll(&self, call: &WaitingCall) -> Result<Outcome, HandlerError> {
+        Ok(Outcome::Waiting(Waiting {
+            poll_at: None,
+            ..call.waiting.clone()
+        }))
+    }
+
+    /// What the body of a completion over HTTP means; by default it is the output.
+    fn completed(&self, body: Value) -> Outcome {
+        Outcome::Done(body)
+    }
+
+    /// Hears of completions by itself, and hands them on, until it is dropped. The process runs it once as long as the handler is
+    /// bound; it should return only where there is nothing to hear (the default). What it hears of while it does not
+    /// run, it must hear of later: the process may end at any time.
+    async fn listen(&self, completer: Arc<dyn Completer>) {
+        let _ = completer;
+    }
+
     /// Names of parameters that every run needs, and that are neither in these defaults of a job nor in the item, as far
     /// as is known without a run. The check of a job asks for them; a handler that cannot know names none.
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
@@ -63,6 +91,18 @@ impl<T: PurposeHandler + ?Sized> PurposeHandler for Arc<T> {
 
     async fn preview(&self, item: &Item, call: bool) -> Result<Option<Rendered>, HandlerError> {
         (**self).preview(item, call).await
+    }
+
+    async fn poll(&self, call: &WaitingCall) -> Result<Outcome, HandlerError> {
+        (**self).poll(call).await
+    }
+
+    fn completed(&self, body: Value) -> Outcome {
+        (**self).completed(body)
+    }
+
+    async fn listen(&self, completer: Arc<dyn Completer>) {
+        (**self).listen(completer).await;
     }
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! Items: the work for one tenant in one occurrence, and the key under which its effect happens once.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
@@ -45,6 +45,28 @@ pub struct Item {
     pub attempt: u32,
     /// How its idempotency key is written.
     pub key_form: KeyForm,
+    /// How work that goes on after this call is completed; `None`: the call is a preview, or a test makes it. It is no part of
+    /// the item's JSON.
+    pub completion: Option<Completion>,
+}
+
+/// How the work of a call is completed after the call has ended.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// Id of the call, which is another one on each attempt.
+    pub call_id: Uuid,
+    /// The address below which `complete`, `fail` and `extend` are posted to; who knows it may complete the item, so it
+    /// goes to the worker alone. `None`: the process has no address.
+    pub url: Option<Arc<str>>,
+}
+
+/// Without the address, which is a secret.
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completion")
+            .field("call_id", &self.call_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An earlier run of a job for a tenant, that succeeded.
@@ -216,6 +238,7 @@ mod tests {
             written: None,
             attempt: 1,
             key_form: KeyForm::Slashes,
+            completion: None,
         }
     }
 

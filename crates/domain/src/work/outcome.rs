@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::waiting::{Waiting, WaitingStatus};
 use crate::{ids::ItemId, input::words::words};
 
 /// What a handler returns of an item that it has done its work for.
@@ -17,6 +18,8 @@ pub enum Outcome {
     /// There was nothing to do for the item, for this reason: a digest without new posts, for example. The occurrence is used
     /// up, and nothing is delivered. It is not a failure.
     NothingToDo(String),
+    /// The work goes on elsewhere: the item [waits](Waiting), and holds nothing in the process.
+    Waiting(Waiting),
 }
 
 impl Outcome {
@@ -25,12 +28,12 @@ impl Outcome {
         Self::NothingToDo(reason.into())
     }
 
-    /// The result; `None`: there was nothing to do.
+    /// The result; `None`: there was nothing to do, or it has not come yet.
     #[must_use]
     pub fn output(&self) -> Option<&Value> {
         match self {
             Self::Done(output) => Some(output),
-            Self::NothingToDo(_) => None,
+            Self::NothingToDo(_) | Self::Waiting(_) => None,
         }
     }
 
@@ -39,7 +42,7 @@ impl Outcome {
     pub fn into_output(self) -> Option<Value> {
         match self {
             Self::Done(output) => Some(output),
-            Self::NothingToDo(_) => None,
+            Self::NothingToDo(_) | Self::Waiting(_) => None,
         }
     }
 }
@@ -58,6 +61,8 @@ impl From<Value> for Outcome {
 pub enum ItemStatus {
     /// Begun, not ended.
     Running,
+    /// Its work goes on elsewhere.
+    Waiting,
     /// The handler returned a result.
     Succeeded,
     /// The handler failed for good.
@@ -72,6 +77,7 @@ words!(
     ItemStatus,
     "item status",
     Running = "running",
+    Waiting = "waiting",
     Succeeded = "succeeded",
     Failed = "failed",
     NothingToDo = "nothing_to_do",
@@ -164,8 +170,11 @@ pub struct ItemResult {
     pub error: Option<String>,
     /// When the first attempt began.
     pub started_at: DateTime<Utc>,
-    /// When it ended; `None` while it is running.
+    /// When it ended; `None` while it is running or waiting.
     pub finished_at: Option<DateTime<Utc>>,
+    /// How long it waits; `None` unless it is waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<WaitingStatus>,
 }
 
 #[cfg(test)]
