@@ -14,7 +14,10 @@ use crate::{
     },
     preference::{change::PreferenceRecord, effective::MergedPreference, stored::Preference},
     time::{occurrence::Occurrence, schedule::Schedule, zone::Zone},
-    work::outcome::{FailureKind, ItemResult, ItemStatus},
+    work::{
+        outcome::{FailureKind, ItemResult, ItemStatus},
+        waiting::{Progress, WaitingStatus},
+    },
 };
 
 /// What is known of a tenant's preference.
@@ -197,6 +200,15 @@ pub enum Verdict {
         /// When the first attempt began.
         started_at: DateTime<Utc>,
     },
+    /// The work of the run goes on elsewhere, and the run waits for its completion.
+    WaitsForCompletion {
+        /// Since when it has been waiting.
+        since: DateTime<Utc>,
+        /// Its deadline.
+        until: DateTime<Utc>,
+        /// How far the work has come; `None`: its worker has not said.
+        progress: Option<Progress>,
+    },
     /// The run has ended.
     Ran {
         /// When the run ended.
@@ -294,23 +306,35 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
 
 fn of_run(run: &ItemResult) -> Verdict {
     let error = run.error.clone().unwrap_or_default();
-    match run.status {
-        ItemStatus::Running => Verdict::Running {
+    match (run.status, &run.waiting) {
+        (ItemStatus::Waiting, Some(waiting)) => {
+            let WaitingStatus {
+                since,
+                until,
+                progress,
+            } = waiting.clone();
+            Verdict::WaitsForCompletion {
+                since,
+                until,
+                progress,
+            }
+        }
+        (ItemStatus::Running | ItemStatus::Waiting, _) => Verdict::Running {
             started_at: run.started_at,
         },
-        ItemStatus::Succeeded => Verdict::Ran {
+        (ItemStatus::Succeeded, _) => Verdict::Ran {
             finished_at: run.finished_at,
         },
-        ItemStatus::Failed => Verdict::Failed {
+        (ItemStatus::Failed, _) => Verdict::Failed {
             failure_kind: run.failure_kind.unwrap_or_default(),
             attempts: run.attempts,
             error,
         },
-        ItemStatus::NothingToDo => Verdict::NothingToDo {
+        (ItemStatus::NothingToDo, _) => Verdict::NothingToDo {
             reason: error,
             finished_at: run.finished_at,
         },
-        ItemStatus::Skipped => Verdict::Skipped { reason: error },
+        (ItemStatus::Skipped, _) => Verdict::Skipped { reason: error },
     }
 }
 
@@ -380,6 +404,22 @@ impl fmt::Display for Verdict {
                 )
             }
             Self::Running { started_at } => write!(f, "running since {}", at(started_at)),
+            Self::WaitsForCompletion {
+                since,
+                until,
+                progress,
+            } => {
+                write!(
+                    f,
+                    "waits for a completion until {}, since {}",
+                    at(until),
+                    at(since)
+                )?;
+                match progress {
+                    Some(Progress { note, .. }) => write!(f, "; its worker says: {note}"),
+                    None => Ok(()),
+                }
+            }
             Self::Ran { finished_at } => match finished_at {
                 Some(finished_at) => write!(f, "ran, done at {}", at(finished_at)),
                 None => f.write_str("ran"),

@@ -199,6 +199,8 @@ pub struct Batch {
     pub skipped: u64,
     /// Number of items that there was nothing to do for.
     pub nothing_to_do: u64,
+    /// Items that wait: their work goes on elsewhere.
+    pub waiting: u64,
     /// Time at which the batch was enqueued.
     pub created_at: DateTime<Utc>,
     /// Time at which its last item was done; `None`: some are not.

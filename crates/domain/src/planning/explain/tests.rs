@@ -142,6 +142,7 @@ fn a_run_that_had_nothing_to_do_says_why() {
         error: Some("no new posts".into()),
         started_at: at("2026-03-02T00:00:01Z"),
         finished_at: Some(at("2026-03-02T00:00:02Z")),
+        waiting: None,
     };
     let facts = Facts {
         run: Some(&run),
@@ -150,6 +151,47 @@ fn a_run_that_had_nothing_to_do_says_why() {
     assert_eq!(
         explain(&facts).to_string(),
         "ran, nothing to do: no new posts; done at 2026-03-02 00:00:02 UTC"
+    );
+}
+
+#[test]
+fn a_run_that_waits_says_until_when_and_how_far_it_has_come() {
+    let since = at("2026-03-02T00:00:02Z");
+    let mut run = ItemResult {
+        item_id: TenantId::new("a").unwrap().into(),
+        status: ItemStatus::Waiting,
+        failure_kind: None,
+        attempts: 1,
+        preference: None,
+        output: None,
+        error: None,
+        started_at: at("2026-03-02T00:00:01Z"),
+        finished_at: None,
+        waiting: Some(WaitingStatus {
+            since,
+            until: at("2026-03-03T00:00:02Z"),
+            progress: None,
+        }),
+    };
+    let text = |run: &ItemResult| {
+        let facts = Facts {
+            run: Some(run),
+            ..facts(daily())
+        };
+        explain(&facts).to_string()
+    };
+    let waits =
+        "waits for a completion until 2026-03-03 00:00:02 UTC, since 2026-03-02 00:00:02 UTC";
+    assert_eq!(text(&run), waits);
+    let note = "3 of 7 videos".to_owned();
+    let progress = Some(Progress { note, at: since });
+    run.waiting = run.waiting.map(|waiting| WaitingStatus {
+        progress,
+        ..waiting
+    });
+    assert_eq!(
+        text(&run),
+        format!("{waits}; its worker says: 3 of 7 videos")
     );
 }
 
@@ -176,6 +218,7 @@ fn a_failure_says_what_did_not_work() {
             error: Some("data: busy".into()),
             started_at: at("2026-03-02T00:00:01Z"),
             finished_at: Some(at("2026-03-02T00:00:02Z")),
+            waiting: None,
         };
         let facts = Facts {
             run: Some(&run),
