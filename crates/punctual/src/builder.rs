@@ -427,6 +427,7 @@ impl Builder {
         let operator = Operator {
             reader: store.reader,
             queue: store.queue,
+            waiting: store.waiting,
             operations: store.operations,
             suppressions: store.suppressions,
             preferences,

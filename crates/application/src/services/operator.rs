@@ -24,6 +24,7 @@ mod suppressions;
 mod trends;
 mod trigger;
 mod upcoming;
+mod waiting;
 mod words;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
@@ -50,6 +51,7 @@ pub use self::{
     trends::{TrendBucket, Trends},
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,
+    waiting::{CallFailed, ExtendCall, ExtendedCall, Patience, TakenCompletion},
     words::{amount, caller, first_of, length_in_words, noun},
 };
 use super::{
@@ -61,7 +63,7 @@ use super::{
 };
 use crate::ports::{
     AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, Page, StoreError,
-    Suppressions, WorkQueue,
+    Suppressions, WaitingItems, WorkQueue,
 };
 
 /// A page of one entry.
@@ -142,6 +144,8 @@ pub struct Operator {
     pub reader: Arc<dyn BatchReader>,
     /// Takes batches, and knows which jobs are paused.
     pub queue: Arc<dyn WorkQueue>,
+    /// The items whose work goes on elsewhere.
+    pub waiting: Arc<dyn WaitingItems>,
     /// Keeps the audit log and idempotency keys.
     pub operations: Arc<dyn OperatorStore>,
     /// Addresses that no e-mail is sent to.
@@ -154,7 +158,7 @@ pub struct Operator {
     pub jobs: Jobs,
     /// Handlers of the jobs' purposes.
     pub handlers: Handlers,
-    /// What runs items in this process; it makes the previews.
+    /// What runs items in this process; it makes the previews, and takes the completions of items that wait.
     pub processor: EnhancedBatchProcessor,
     /// State of the scheduler after its last tick.
     pub status: StatusHandle,

@@ -31,6 +31,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
     Operator {
         reader: store.clone(),
         queue: store.clone(),
+        waiting: store.clone(),
         operations: store.clone(),
         suppressions: store.clone(),
         preferences,

@@ -172,6 +172,7 @@ impl World {
         Some(Operator {
             reader: store.inner.clone(),
             queue: store.clone(),
+            waiting: store.inner.clone(),
             operations: store.inner.clone(),
             suppressions: store.inner.clone(),
             preferences: agent.config_database.clone(),

@@ -250,7 +250,11 @@ impl Operator {
                 let is_it = batch.job_id == *job_id
                     && batch.slot == slot
                     && batch.scheduled_at == occasion.due_at;
-                (batch.created_at, is_it, batch.total - batch.processed())
+                // An item that waits is behind nothing, and nothing behind it.
+                let left = batch
+                    .total
+                    .saturating_sub(batch.processed() + batch.waiting);
+                (batch.created_at, is_it, left)
             }));
         }
         let own = open.iter().find(|(_, is_it, _)| *is_it);

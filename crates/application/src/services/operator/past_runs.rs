@@ -21,7 +21,7 @@ impl PastRun {
     /// A result as its tenant may see it; `None`: it has not ended.
     fn of(stored: &StoredResult) -> Option<Self> {
         let outcome = match stored.result.status {
-            ItemStatus::Running => return None,
+            ItemStatus::Running | ItemStatus::Waiting => return None,
             ItemStatus::Succeeded => RunOutcome::Succeeded,
             ItemStatus::Failed => RunOutcome::Failed,
             ItemStatus::NothingToDo => RunOutcome::NothingToDo,

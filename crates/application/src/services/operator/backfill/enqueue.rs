@@ -197,6 +197,7 @@ mod tests {
                     error: None,
                     started_at: now,
                     finished_at: Some(now),
+                    waiting: None,
                 });
         let ended: Vec<_> = ended.collect();
         store.commit(&chunk, claimant.token, &ended).await.unwrap();

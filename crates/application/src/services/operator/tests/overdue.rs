@@ -32,6 +32,7 @@ async fn expire(operator: &Operator, store: &FakeStore, tenant: &str) {
             error: Some("expired".to_owned()),
             started_at: now,
             finished_at: Some(now),
+            waiting: None,
         };
         let results: Vec<ItemResult> = claim.items.into_iter().map(skipped).collect();
         let committed = store.commit(&chunk, claimant.token, &results).await;

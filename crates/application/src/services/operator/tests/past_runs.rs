@@ -48,6 +48,7 @@ async fn run(
             error: error.map(str::to_owned),
             started_at: now,
             finished_at: Some(now),
+            waiting: None,
         };
         let results: Vec<_> = claim.items.into_iter().map(ended).collect();
         let committed = store.commit(&chunk, claimant.token, &results).await;
