@@ -61,7 +61,7 @@ pub(super) async fn one(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ResultsQuery {
-    /// `running`, `succeeded`, `failed`, `nothing_to_do` or `skipped` only.
+    /// `running`, `waiting`, `succeeded`, `failed`, `nothing_to_do` or `skipped` only.
     #[param(value_type = Option<String>)]
     status: Option<ItemStatus>,
 }

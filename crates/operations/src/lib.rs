@@ -22,18 +22,19 @@ pub mod remedies;
 mod schedule;
 mod suppressions;
 mod tenants;
+mod waiting;
 mod whole_unions;
 
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Query, Request},
+    extract::{DefaultBodyLimit, FromRequestParts, Query, Request},
     http::{HeaderMap, Uri, header::HOST, request::Parts, uri::Authority},
     middleware,
     routing::get,
 };
-use punctual_application::{FindingKind, Operator, ports::Page};
+use punctual_application::{FindingKind, Operator, Patience, ports::Page};
 pub use punctual_web::Access;
 use punctual_web::{
     Guesses, ProblemBody,
@@ -110,6 +111,10 @@ struct App {
     config_database: Option<Arc<str>>,
     api_key: Option<blake3::Hash>,
     guesses: Arc<Guesses>,
+    /// Wrong tokens of workers, which do not count against the key of operators.
+    wrong_tokens: Arc<Guesses>,
+    /// For workers that were faster than the store.
+    patience: Arc<Patience>,
     signed_out: Arc<page::SignedOut>,
     /// What all open overviews show.
     live: Arc<Feed<page::LiveSection>>,
@@ -127,6 +132,14 @@ fn open_calls() -> OpenApiRouter<App> {
         .routes(routes!(punctual_web::health::live))
         .routes(routes!(health::ready))
         .routes(routes!(punctual_web::health::version))
+}
+
+/// The calls of workers, whose token is in the address.
+fn calls_of_workers() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(waiting::complete))
+        .routes(routes!(waiting::fail))
+        .routes(routes!(waiting::extend))
 }
 
 /// The calls below `/api/v1`.
@@ -159,6 +172,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(suppressions::list))
         .routes(routes!(suppressions::add))
         .routes(routes!(suppressions::remove))
+        .routes(routes!(waiting::list))
         .routes(routes!(audit::list))
         .routes(routes!(tenants::runs))
         .routes(routes!(tenants::past_runs))
@@ -169,9 +183,11 @@ fn calls() -> OpenApiRouter<App> {
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
     let (_, open) = open_calls().split_for_parts();
+    let (_, of_workers) = calls_of_workers().split_for_parts();
     let (_, keyed) = calls().split_for_parts();
     let mut description = Description::openapi()
         .merge_from(open)
+        .merge_from(of_workers)
         .nest("/api/v1", keyed);
     whole_unions(&mut description);
     description
@@ -195,6 +211,8 @@ impl Operations {
             operator: self.operator,
             words: self.words,
             guesses: Arc::default(),
+            wrong_tokens: Arc::default(),
+            patience: Arc::new(waiting::patience()),
             signed_out: Arc::default(),
             live: Arc::default(),
             snapshots: Arc::default(),
@@ -214,6 +232,8 @@ impl Operations {
             "/openapi.json",
             get(|request: Request| async move { described(description(), &request) }),
         );
+        let (of_workers, _) = calls_of_workers().split_for_parts();
+        let of_workers = of_workers.layer(DefaultBodyLimit::max(waiting::MAX_BODY_BYTES));
         let mut keyed = Router::new();
         if app.metrics.is_some() {
             keyed = keyed.route("/metrics", get(health::metrics));
@@ -227,6 +247,7 @@ impl Operations {
                 auth::require_key,
             ));
         let router = open
+            .merge(of_workers)
             .merge(keyed)
             .merge(page::routes())
             .layer(middleware::from_fn(page::for_browsers));

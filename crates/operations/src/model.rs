@@ -7,10 +7,11 @@
 use chrono::{DateTime, Utc};
 use punctual_application::{
     DueItems, JobView, Quarantined, Severity,
-    ports::{AuditEntry, DeliveryState, PastRun, StoredDelivery, StoredResult, Suppression},
+    ports::{self, AuditEntry, DeliveryState, PastRun, StoredDelivery, StoredResult, Suppression},
 };
 use punctual_domain::{
-    self as domain, BatchStatus, DeadLetter, EmailAddress, FeatureType, JobId, TenantId, Trigger,
+    self as domain, AtDeadline, BatchStatus, DeadLetter, EmailAddress, FeatureType, ItemId, JobId,
+    Occurrence, PurposeId, TenantId, Trigger, WaitingStatus,
 };
 pub use punctual_web::health::{Liveness, Readiness, Version};
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,9 @@ pub struct BatchProgress {
     pub skipped: u64,
     /// Number of items that there was nothing to do for.
     pub nothing_to_do: u64,
+    /// Number of items whose work goes on elsewhere; they have no outcome yet.
+    #[serde(default)]
+    pub waiting: u64,
     /// Part of the items that have an outcome, 0.0 to 100.0, cut to tenths.
     pub percentage: f64,
 }
@@ -118,6 +122,7 @@ impl From<&domain::Batch> for Batch {
                 replayed: batch.replayed,
                 skipped: batch.skipped,
                 nothing_to_do: batch.nothing_to_do,
+                waiting: batch.waiting,
                 percentage: permille as f64 / 10.0,
             },
             created_at: batch.created_at,
@@ -183,6 +188,66 @@ pub struct PastRuns {
     /// The newest runs of the last 90 days that have ended, newest first. Of an occurrence that was skipped and has been run
     /// since, only the run is listed.
     pub runs: Vec<PastRun>,
+}
+
+/// A page of the items that wait.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WaitingCalls {
+    /// The calls whose items wait, the longest first.
+    pub waiting: Vec<WaitingCall>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A call whose item, or the items of an aggregate, wait because the work goes on elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WaitingCall {
+    /// The tenant or item, or the items of an aggregate.
+    pub tenant_ids: Vec<ItemId>,
+    /// The job.
+    pub job_id: JobId,
+    /// The batch.
+    pub batch_id: Uuid,
+    /// The run of the job.
+    pub occurrence: Occurrence,
+    /// Due time.
+    pub scheduled_at: DateTime<Utc>,
+    /// The purpose that was called.
+    pub purpose_id: PurposeId,
+    /// Number of attempts at the purpose.
+    pub attempts: u32,
+    /// Since when it waits, until when, and how far the work has come.
+    #[serde(flatten)]
+    pub waiting: WaitingStatus,
+    /// What happens at the deadline: `retry` or `fail`.
+    pub at_deadline: AtDeadline,
+    /// When its handler asks for the state of the work; `null`: never.
+    pub poll_at: Option<DateTime<Utc>>,
+    /// Whether its batch has been cancelled: it only waits to be skipped.
+    pub cancelled: bool,
+}
+
+/// Without its id and the state of its handler.
+impl From<ports::WaitingCall> for WaitingCall {
+    fn from(call: ports::WaitingCall) -> Self {
+        Self {
+            tenant_ids: call.items,
+            job_id: call.job_id,
+            batch_id: call.batch_id,
+            occurrence: call.occurrence,
+            scheduled_at: call.scheduled_at,
+            purpose_id: call.purpose_id,
+            attempts: call.attempts.made,
+            waiting: WaitingStatus {
+                since: call.since,
+                until: call.waiting.until,
+                progress: call.progress,
+            },
+            at_deadline: call.waiting.at_deadline,
+            poll_at: call.waiting.poll_at,
+            cancelled: call.is_cancelled,
+        }
+    }
 }
 
 /// A page of dead letters.
