@@ -38,6 +38,7 @@ mod search;
 mod tenant;
 mod trends;
 mod visitor;
+mod waiting;
 
 use std::{future::ready, sync::Arc};
 
@@ -100,6 +101,7 @@ pub(super) fn routes() -> Router<App> {
         )
         .route("/deliveries", get(deliveries::list).post(deliveries::again))
         .route("/quarantine", get(quarantine::list))
+        .route("/waiting", get(waiting::list))
         .route("/replicas", get(replicas))
         .route("/audit-log", get(audit::list))
         .layer(middleware::from_fn(answer::say_once))
@@ -200,7 +202,7 @@ fn status_class(status: ItemStatus) -> &'static str {
         ItemStatus::Succeeded => "on",
         ItemStatus::Failed => "wrong",
         ItemStatus::Skipped => "notice",
-        ItemStatus::NothingToDo | ItemStatus::Running => "",
+        ItemStatus::NothingToDo | ItemStatus::Running | ItemStatus::Waiting => "",
     }
 }
 

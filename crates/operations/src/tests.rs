@@ -400,6 +400,7 @@ impl CountingReader {
             replayed: 0,
             skipped: 0,
             nothing_to_do: 0,
+            waiting: 0,
             created_at: NOW.parse().unwrap(),
             finished_at: None,
         });

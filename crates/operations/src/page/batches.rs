@@ -37,10 +37,11 @@ impl BatchRow {
         Self { batch, paused }
     }
 
-    /// A word for how it stands: one that waits because its job is paused is not running.
+    /// A word for how it stands: one that waits because its job is paused, or for work elsewhere, is not running.
     pub(super) fn state(&self) -> &'static str {
         match (self.batch.finished_at, self.batch.status) {
             (None, BatchStatus::Queued | BatchStatus::Running) if self.paused => "paused",
+            (None, BatchStatus::Running) if is_waiting(&self.batch) => "waiting",
             (_, status) => status.as_str(),
         }
     }
@@ -58,6 +59,11 @@ impl BatchRow {
     pub(super) fn left(&self) -> u64 {
         self.batch.total.saturating_sub(self.batch.processed())
     }
+}
+
+/// Whether all that a batch has left are items whose work goes on elsewhere.
+pub(super) fn is_waiting(batch: &Batch) -> bool {
+    batch.waiting > 0 && batch.processed() + batch.waiting >= batch.total
 }
 
 #[derive(Template)]

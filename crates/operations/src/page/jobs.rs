@@ -219,6 +219,8 @@ struct JobPage {
     /// `None`: the store does not answer.
     trends: Option<TrendCharts>,
     batches: Vec<BatchRow>,
+    /// Number of items whose work goes on elsewhere.
+    waiting: u64,
     key: IdempotencyKey,
     forms: JobForms,
 }
@@ -497,6 +499,7 @@ impl App {
         };
         let (batches, _): (Vec<Batch>, _) = self.operator.reader.batches(&filter, &newest).await?;
         let (findings, activity) = (self.operator.findings().await?, self.last_day().await?);
+        let waiting = self.operator.waiting.waiting_counts().await?;
         let wrong = forms.trigger_error.is_some() || forms.backfill_error.is_some();
         let paused = job.paused;
         let page = JobPage {
@@ -507,6 +510,7 @@ impl App {
                 .into_iter()
                 .map(|batch| BatchRow::of(batch, paused))
                 .collect(),
+            waiting: waiting.get(job_id).copied().unwrap_or_default(),
             key: IdempotencyKey::random(),
             forms,
         };

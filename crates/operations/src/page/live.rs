@@ -15,7 +15,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use futures::stream::{self, Stream};
-use punctual_application::ports::{AuditFilter, DeliveryFilter, Page, StoreError};
+use punctual_application::ports::{AuditFilter, DeliveryFilter, Page, StoreError, WaitingFilter};
 use punctual_domain::{BatchStatus, Work};
 use punctual_web::page::{root, with_root};
 use serde::Deserialize;
@@ -199,6 +199,7 @@ impl App {
                     batch.failed,
                     batch.skipped,
                     batch.replayed,
+                    batch.waiting,
                 );
                 let state = (batch.status.as_str(), batch.finished_at);
                 (batch.batch_id, counts, state).hash(&mut hasher);
@@ -215,6 +216,11 @@ impl App {
             cursor: None,
             limit: MAX_ROWS,
         };
+        let all = WaitingFilter::default();
+        for call in operator.waiting_calls(&all, &newest).await?.0 {
+            let progress = call.progress.map(|progress| (progress.note, progress.at));
+            (call.call_id, call.waiting.until, progress).hash(&mut hasher);
+        }
         for failed in [false, true] {
             let filter = DeliveryFilter {
                 failed,

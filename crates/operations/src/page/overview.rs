@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{
     App, Problem, Visitor,
     answer::{Done, What},
+    batches::is_waiting,
     render,
     trends::{TrendCharts, height},
 };
@@ -100,6 +101,8 @@ struct Figures {
     items: u64,
     failed: u64,
     lateness: String,
+    /// Number of items whose work goes on elsewhere.
+    waiting: u64,
 }
 
 /// Something that is wrong, and where to see more.
@@ -291,6 +294,7 @@ impl App {
             .activity(now - TimeDelta::hours(1))
             .await?;
         let worst = activity.iter().map(|job| job.worst_lateness_ms).max();
+        let waiting = self.operator.waiting.waiting_counts().await?;
         let paused = self.operator.queue.paused().await?;
         let mut running = Vec::new();
         for status in [BatchStatus::Running, BatchStatus::Queued] {
@@ -306,6 +310,7 @@ impl App {
             items: activity.iter().map(|job| job.items).sum(),
             failed: activity.iter().map(|job| job.failed).sum(),
             lateness: worst.map_or_else(|| "–".to_owned(), lateness_now),
+            waiting: waiting.values().sum(),
         })
     }
 }
@@ -332,7 +337,8 @@ impl RunningBatch {
     fn of(batch: Batch, paused: bool, now: DateTime<Utc>) -> Self {
         let (done, total) = (batch.processed(), batch.total);
         let left = match done {
-            _ if paused => format!("paused, {} waiting", total.saturating_sub(done)),
+            _ if paused => format!("paused, {} left", total.saturating_sub(done)),
+            _ if is_waiting(&batch) => "waiting for completions".to_owned(),
             0 => "not begun".to_owned(),
             _ if done >= total => "ending".to_owned(),
             _ => {
