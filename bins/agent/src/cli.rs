@@ -85,6 +85,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the items whose work goes on elsewhere; requires a running agent
+    #[command(after_help = examples::WAITING)]
+    Waiting(WaitingOptions),
     /// List unusable preferences with the reasons; requires a running agent
     #[command(after_help = examples::QUARANTINE)]
     Quarantine {
@@ -202,6 +205,25 @@ pub(crate) struct CancelOptions {
 #[derive(Args)]
 pub(crate) struct AuditLogOptions {
     /// Number of entries
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole_number(1..=100_000_usize))]
+    pub(crate) limit: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct WaitingOptions {
+    /// Only items of this job
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<JobId>,
+    /// Only this tenant
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<TenantId>,
+    /// Only items of this batch
+    #[arg(long, value_name = "ID", value_parser = batch_id)]
+    pub(crate) batch: Option<Uuid>,
+    /// Number of calls
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole_number(1..=100_000_usize))]
     pub(crate) limit: usize,
     /// Print JSON
@@ -616,7 +638,7 @@ mod tests {
             ),
             (
                 "results --batch 9f0e6c1e-0d4b-5c1e-8a3c-2f6f7b1c9d10 --status nonsense",
-                "[possible values: running, succeeded, failed, nothing_to_do, skipped]",
+                "[possible values: running, waiting, succeeded, failed, nothing_to_do, skipped]",
             ),
             (
                 "batches --status done",

@@ -105,6 +105,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Suppressions(what) => {
             commands::suppressions::suppressions(&settings()?, what).await
         }
+        Command::Waiting(options) => commands::waiting::waiting(&settings()?, options).await,
         Command::AuditLog(options) => commands::lists::audit_log(&settings()?, options).await,
         Command::Preview(options) => commands::preview::preview(&settings()?, options).await,
         Command::Simulate(options) => commands::simulate::simulate(&settings()?, options).await,

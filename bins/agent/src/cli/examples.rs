@@ -125,6 +125,12 @@ Examples:
   punctual-agent deliveries
   punctual-agent deliveries --json";
 
+pub(super) const WAITING: &str = "\
+Examples:
+  punctual-agent waiting
+  punctual-agent waiting --job videos --tenant ann
+  punctual-agent waiting --batch 9f0e6c1e-0d4b-5c1e-8a3c-2f6f7b1c9d10 --json";
+
 pub(super) const QUARANTINE: &str = "\
 Examples:
   punctual-agent quarantine

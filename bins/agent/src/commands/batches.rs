@@ -111,6 +111,9 @@ fn items(batch: &Batch) -> Cell {
         format!("{} of {}", progress.processed, progress.total)
     };
     let mut items = cell(done);
+    if progress.waiting > 0 {
+        items = items.below(format!("{} waiting", progress.waiting));
+    }
     if progress.nothing_to_do > 0 {
         items = items.below(format!("{} nothing to do", progress.nothing_to_do));
     }

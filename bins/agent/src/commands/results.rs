@@ -1,7 +1,7 @@
 //! `results`: what came of the items of a batch, or of a tenant.
 
 use punctual_application::ports::StoredResult;
-use punctual_domain::ItemStatus;
+use punctual_domain::{ItemStatus, WaitingStatus};
 use punctual_operations::model::{Results, Runs};
 use serde_json::Value;
 
@@ -63,13 +63,16 @@ fn status(status: ItemStatus) -> Cell {
         ItemStatus::Succeeded => Tone::Good,
         ItemStatus::Failed => Tone::Bad,
         ItemStatus::Skipped => Tone::Warning,
-        ItemStatus::NothingToDo | ItemStatus::Running => Tone::Plain,
+        ItemStatus::NothingToDo | ItemStatus::Running | ItemStatus::Waiting => Tone::Plain,
     })
 }
 
-/// The error, or the beginning of what the handler returned: of a text, the text. Of two purposes, that of the first.
+/// How long it waits, the error, or the beginning of what the handler returned: of a text, the text. Of two purposes, that of the first.
 fn outcome(stored: &StoredResult) -> Cell {
     let result = &stored.result;
+    if let Some(waiting) = &result.waiting {
+        return so_far(waiting);
+    }
     let text = match (&result.error, &result.output) {
         (Some(error), _) => error.clone(),
         (None, Some(output)) => match text_of(output) {
@@ -83,6 +86,15 @@ fn outcome(stored: &StoredResult) -> Cell {
     }
     let beginning: String = text.chars().take(LONGEST_OUTPUT - 1).collect();
     cell(format!("{beginning}…"))
+}
+
+/// Until when an item waits, and how far its work has come.
+pub(super) fn so_far(waiting: &WaitingStatus) -> Cell {
+    let until = cell(format!("until {}", minute(waiting.until)));
+    match &waiting.progress {
+        Some(progress) => until.below(&progress.note),
+        None => until,
+    }
 }
 
 /// The text of a result: the handlers `template` and `chat` return one, also as the first of two purposes. Those of an embedder
