@@ -20,7 +20,7 @@ use punctual_application::{
     ports::{MockBatchReader, MockPurposeHandler, Rendered, StoreError, StoreErrorKind},
     testing::{self, FakeConfigDatabase, FakeStore, record},
 };
-use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId, PurposeId, Trigger, Zone};
+use punctual_domain::{Batch, BatchStatus, ItemStatus, JobId, Outcome, PurposeId, Trigger, Zone};
 use punctual_web::testing::Answers;
 use serde_json::{Value, json};
 use tokio::{
@@ -31,6 +31,8 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use super::*;
+
+pub(crate) mod waiting;
 
 pub(crate) const NOW: &str = "2026-03-01T09:00:00Z";
 
@@ -117,6 +119,7 @@ pub(crate) fn operator(store: &Arc<FakeStore>) -> Operator {
             ..Rendered::default()
         }))
     });
+    handler.expect_completed().returning(Outcome::Done);
     handlers.bind(purpose, Arc::new(handler), Handlers::DEFAULT_TIMEOUT);
     let operator = Operator {
         preferences: Arc::new(preferences),
@@ -134,6 +137,7 @@ pub(crate) fn operator(store: &Arc<FakeStore>) -> Operator {
 struct Api {
     answers: Answers,
     status: StatusHandle,
+    operator: Operator,
     store: Arc<FakeStore>,
     stop: CancellationToken,
 }
@@ -144,7 +148,7 @@ impl Api {
         let operator = operator(&store);
         let (status, stop) = (operator.status.clone(), CancellationToken::new());
         let router = Operations {
-            operator,
+            operator: operator.clone(),
             stop: stop.clone(),
             access: key.map_or(Access::this_machine("BATCH_API_KEY"), |key| {
                 let address = SocketAddr::from(([127, 0, 0, 1], 8080));
@@ -158,6 +162,7 @@ impl Api {
         Self {
             answers: Answers::of(router, str::to_owned),
             status,
+            operator,
             store,
             stop,
         }
@@ -196,6 +201,7 @@ async fn every_response() {
         "/api/v1/jobs/report",
         "/api/v1/schedule/upcoming?hours=24",
         "/api/v1/quarantine",
+        "/api/v1/waiting",
     ] {
         api.get(path).await;
     }

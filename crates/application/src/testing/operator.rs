@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock};
 use crate::{
-    ActiveFailures, BatchProcessor, EnhancedBatchProcessor, Handlers, JobStatus, Jobs, Limits,
-    MirrorHandle, Operator, RetryPolicy, SchedulerStatus, StatusHandle,
+    ActiveFailures, BatchProcessor, CompletionUrls, EnhancedBatchProcessor, Handlers, JobStatus,
+    Jobs, Limits, MirrorHandle, Operator, RetryPolicy, SchedulerStatus, StatusHandle,
     ports::{Clock, ConfigDatabase, ItemSource},
 };
 
@@ -27,7 +27,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
     let (jobs, handlers) = (Jobs::from(jobs), Handlers::default());
     let base = BatchProcessor::new(handlers.clone(), store.clone(), clock.clone());
     let (source, items) = (preferences.clone(), item_source.clone());
-    let processor = processor(base, source, items, jobs.clone());
+    let processor = processor(base, source, items, jobs.clone(), store);
     Operator {
         reader: store.clone(),
         queue: store.clone(),
@@ -49,13 +49,13 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
     }
 }
 
-/// The same operator, whose previews are made of the parts that it has by now.
+/// The same operator, whose previews and completions are made of the parts that it has by now.
 #[must_use]
 pub fn with_own_processor(operator: Operator, store: &Arc<FakeStore>) -> Operator {
     let (handlers, clock) = (operator.handlers.clone(), operator.clock.clone());
     let base = BatchProcessor::new(handlers, store.clone(), clock);
     let (source, items) = (operator.preferences.clone(), operator.item_source.clone());
-    let processor = processor(base, source, items, operator.jobs.clone());
+    let processor = processor(base, source, items, operator.jobs.clone(), store);
     Operator {
         processor,
         ..operator
@@ -67,6 +67,7 @@ fn processor(
     preferences: Arc<dyn ConfigDatabase>,
     item_source: Arc<dyn ItemSource>,
     jobs: Jobs,
+    store: &Arc<FakeStore>,
 ) -> EnhancedBatchProcessor {
     let limits = Limits {
         max_concurrent_items: 1,
@@ -74,6 +75,8 @@ fn processor(
     };
     let (zone, stop) = (Zone::utc(), CancellationToken::new());
     EnhancedBatchProcessor::new(base, preferences, item_source, jobs, zone, limits, stop)
+        .with_waiting_items(store.clone())
+        .with_completion_urls(CompletionUrls::new([7; 32], Some("https://agent.example")))
 }
 
 /// Lets the operator's scheduler have read these preferences for a job just now, and have planned until now.

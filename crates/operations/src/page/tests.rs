@@ -26,6 +26,7 @@ use crate::{Access, Operations, Words, tests::operator};
 mod leads;
 mod organizations;
 mod preview;
+mod waiting;
 
 /// A browser with the cookie that tells what was done.
 struct Visit {

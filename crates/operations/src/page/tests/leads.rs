@@ -103,6 +103,8 @@ async fn a_list_without_rows_says_what_that_means_and_leads_on() {
             "No process is working",
             "/batches?status=queued",
         ),
+        ("/waiting", "Nothing waits.", "/batches"),
+        ("/waiting?tenant=ann", "No waiting items match", "/waiting"),
         ("/audit-log?action=pause", "No entries match", "/audit-log"),
         ("/search?q=zz", "Nothing matches “zz”.", "/jobs"),
         ("/", "Nothing is running.", "/batches"),
