@@ -369,6 +369,7 @@ async fn every_list_is_json_fits_the_terminal_and_marks_failures_in_colour() {
         &["deliveries"],
         &["quarantine"],
         &["audit-log", "--limit", "1"],
+        &["waiting"],
         &["suppressions", "list"],
         &["explain", "--tenant", "bad", "--job", "posts"],
     ];
