@@ -205,7 +205,8 @@ impl Operations {
     /// A router with all of it, to be served as it is or nested below a path: its pages then lead to each other there.
     /// Served with the addresses of its clients (`into_make_service_with_connect_info::<SocketAddr>()`), it limits wrong
     /// keys by address and names the address in the audit log. With [`Access::guarded`], the service around it may say who
-    /// asks with an [`Actor`](punctual_application::Actor) in the extensions of the request.
+    /// asks with an [`Actor`](punctual_application::Actor) in the extensions of the request. It has to let workers through to
+    /// `/api/v1/waiting/{token}/…`: the token is their authentication.
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let app = App {
             operator: self.operator,
