@@ -11,6 +11,7 @@
 pub mod chat;
 #[cfg(target_os = "linux")]
 pub(crate) mod command;
+mod completion;
 pub(crate) mod email;
 pub(crate) mod endpoint;
 pub mod template;
@@ -211,7 +212,10 @@ mod tests {
             "d": {"handler": "webhook", "url": "https://me:pw@crm.example/"},
             "e": {"handler": "webhook", "url": "https://crm.example/", "secret_env": "NOT_SET_ANYWHERE"},
             "f": {"handler": "sms"},
-            "g": {"handler": "magic"}
+            "g": {"handler": "magic"},
+            "h": {"handler": "webhook", "url": "https://crm.example/", "accepted": "maybe", "completes_within": "31d",
+                  "on_deadline": "stop"},
+            "i": {"handler": "webhook", "url": "https://crm.example/", "accepted": "done", "completes_within": "1s"}
         }));
         let expected = [
             "/purposes/a/concurrency: 0 is out of range",
@@ -226,6 +230,10 @@ mod tests {
             "/purposes/e/secret_env: \"NOT_SET_ANYWHERE\" is not set in the environment",
             "/purposes/f/sender: is missing",
             "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, command, sms",
+            "/purposes/h/accepted: \"maybe\" is not a meaning of 202; use one of waits, done",
+            "/purposes/h/completes_within: \"31d\" is not a valid duration; use a duration from `1s` to `30d`",
+            "/purposes/h/on_deadline: ",
+            "/purposes/i/completes_within: \"1s\" has no effect beside \"accepted\": \"done\"",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (found, expected) in found.iter().zip(expected) {

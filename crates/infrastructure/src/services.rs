@@ -7,3 +7,4 @@ pub mod dynamic_batch_scheduler;
 mod leadership;
 mod positions;
 pub mod publisher;
+pub mod waiting_service;

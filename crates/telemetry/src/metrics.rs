@@ -55,7 +55,7 @@ const fn metric(
 }
 
 /// All metrics that the agent or a service that embeds Punctual records.
-pub const METRICS: [Metric; 12] = [
+pub const METRICS: [Metric; 13] = [
     metric(
         "punctual_items_total",
         Counter,
@@ -91,6 +91,12 @@ pub const METRICS: [Metric; 12] = [
         Counter,
         &["job_id", "suppressed"],
         "Number of addresses of which a mail server said that they do not exist; `suppressed`: `true`, or `false` while it says so of too many.",
+    ),
+    metric(
+        "punctual_waiting_items",
+        Gauge,
+        &["job_id"],
+        "Number of items that wait because their work goes on elsewhere; every process on one store shows the same number.",
     ),
     metric(
         "punctual_scheduled_tenants",

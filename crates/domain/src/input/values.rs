@@ -52,31 +52,41 @@ pub fn whole_number(value: &Value, range: std::ops::RangeInclusive<u64>) -> Resu
 /// # Errors
 /// [`Invalid`] says what is wrong and what to write instead.
 pub fn duration(value: &Value) -> Result<TimeDelta, Invalid> {
-    let invalid = || {
-        Invalid::new(
-            "is not a valid duration",
-            "use a duration from `1m` to `366d` in the units s, m, h, d, w, such as `90m`, `12h` or `2d`",
-        )
-    };
+    duration_between(value, "1m", "366d")
+}
+
+/// The value as a length of time within these bounds, which are written in the same way.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
+pub fn duration_between(value: &Value, least: &str, most: &str) -> Result<TimeDelta, Invalid> {
+    let given = seconds(text(value)?);
+    let given = given.filter(|_| seconds(least) <= given && given <= seconds(most));
+    given.map(TimeDelta::seconds).ok_or_else(|| {
+        let remedy = format!(
+            "use a duration from `{least}` to `{most}` in the units s, m, h, d, w, such as `90m`, `12h` or `2d`"
+        );
+        Invalid::new("is not a valid duration", remedy)
+    })
+}
+
+/// The seconds of a length of time.
+fn seconds(text: &str) -> Option<i64> {
     let mut seconds = 0_i64;
-    for part in text(value)?.split_inclusive(|c: char| !c.is_ascii_digit()) {
-        let (number, unit) = part.split_at_checked(part.len() - 1).ok_or_else(invalid)?;
+    for part in text.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        let (number, unit) = part.split_at_checked(part.len() - 1)?;
         let unit = match unit {
             "s" => 1,
             "m" => 60,
             "h" => 3_600,
             "d" => 86_400,
             "w" => 604_800,
-            _ => return Err(invalid()),
+            _ => return None,
         };
-        let part = number.parse::<i64>().ok().and_then(|n| n.checked_mul(unit));
-        let sum = part.and_then(|part| seconds.checked_add(part));
-        seconds = sum.ok_or_else(invalid)?;
+        let part = number.parse::<i64>().ok()?.checked_mul(unit)?;
+        seconds = seconds.checked_add(part)?;
     }
-    match seconds {
-        60..=31_622_400 => Ok(TimeDelta::seconds(seconds)),
-        _ => Err(invalid()),
-    }
+    Some(seconds)
 }
 
 /// The value as a text that parses, such as an id.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use punctual_application::ports::{HandlerError, PurposeHandler, Rendered};
+use punctual_application::ports::{Clock, HandlerError, PurposeHandler, Rendered, SystemClock};
 use punctual_domain::{
     FieldErrors, Fields, Invalid, Item, Outcome, below,
     values::{text, variable, whole_number},
@@ -31,6 +31,7 @@ use tokio::{process::Command, time::timeout};
 use self::process::{MAX_STDERR_BYTES, MAX_STDOUT_BYTES, Output, Running};
 use super::{
     HandlerKind,
+    completion::{CompletionOptions, completion_url},
     endpoint::without_key,
     webhook::{MAX_REASON_CHARACTERS, content, unwritable},
 };
@@ -38,6 +39,8 @@ use crate::environment::{secret, secret_in};
 
 /// Exit code that says that there was nothing to do.
 const NOTHING_TO_DO: i32 = 3;
+/// Exit code that says that the work goes on elsewhere.
+const WAITS: i32 = 4;
 /// Exit code that asks for another attempt: `EX_TEMPFAIL` of sysexits.h.
 const RETRY: i32 = 75;
 /// Signals by which others end a program: hang-up, interrupt, kill and terminate.
@@ -46,6 +49,8 @@ const ENDED_BY_OTHERS: [i32; 4] = [1, 2, 9, 15];
 /// The program's variables that name the run.
 const IDEMPOTENCY_KEY: &str = "PUNCTUAL_IDEMPOTENCY_KEY";
 const DRY_RUN: &str = "PUNCTUAL_DRY_RUN";
+/// The address at which the work is completed that goes on elsewhere.
+const COMPLETION_URL: &str = "PUNCTUAL_COMPLETION_URL";
 
 const DEFAULT_MEMORY_MB: u64 = 512;
 const MEBIBYTE: u64 = 1024 * 1024;
@@ -85,6 +90,9 @@ struct CommandHandler {
     time: Duration,
     /// How long the program may take after it has been asked to end.
     grace: Duration,
+    /// Within what time work is completed that goes on elsewhere.
+    completion: CompletionOptions,
+    clock: Arc<dyn Clock>,
 }
 
 impl CommandHandler {
@@ -95,6 +103,7 @@ impl CommandHandler {
         let args = fields.nested("args", |value, pointer| texts(value, pointer, argument));
         let env = fields.nested("env", |value, pointer| texts(value, pointer, set_variable));
         let memory_mb = fields.optional("memory_mb", |value| whole_number(value, 16..=1_048_576));
+        let completion = CompletionOptions::read(fields);
         Some(Self {
             program: program?,
             args: args.unwrap_or_default(),
@@ -102,6 +111,8 @@ impl CommandHandler {
             memory_mb: memory_mb.unwrap_or(DEFAULT_MEMORY_MB),
             time: item_timeout * 9 / 10,
             grace: (item_timeout / 20).min(MAX_GRACE),
+            completion,
+            clock: Arc::new(SystemClock),
         })
     }
 
@@ -127,6 +138,9 @@ impl CommandHandler {
         command.env(IDEMPOTENCY_KEY, item.idempotency_key());
         if dry_run {
             command.env(DRY_RUN, "1");
+        } else if let Some(url) = completion_url(item) {
+            command.env(COMPLETION_URL, url);
+            values.push(SecretString::from(url));
         }
         let running = Running::start(command, self.memory_mb * MEBIBYTE, self.grace);
         let running = running.map_err(|error| {
@@ -171,6 +185,12 @@ impl CommandHandler {
         match status.code() {
             Some(0) => Ok(result(&stdout)),
             Some(NOTHING_TO_DO) => Ok(Outcome::nothing_to_do(reason(stdout, &secrets))),
+            Some(WAITS) if !dry_run && completion_url(item).is_some() => {
+                Ok(Outcome::Waiting(self.completion.waiting(self.clock.now())))
+            }
+            Some(WAITS) => Err(HandlerError::permanent(format!(
+                "{program} ended with exit code {WAITS}, so its work goes on elsewhere, but this call has no completion URL{message}"
+            ))),
             _ => Err(self.failure(status, &message)),
         }
     }

@@ -6,9 +6,13 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use punctual_application::ports::{Clock, HandlerError, PurposeHandler, Rendered, SystemClock};
 use punctual_domain::{
-    FieldError, FieldErrorKind, Fields, Item, Outcome, WebhookConfig, without_secrets,
+    FieldError, FieldErrorKind, Fields, Invalid, Item, Outcome, WebhookConfig, values::text,
+    without_secrets,
 };
-use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
+use reqwest::{
+    Client, StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderValue},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use standardwebhooks::{
@@ -17,6 +21,7 @@ use standardwebhooks::{
 
 use super::{
     HandlerKind,
+    completion::{CompletionOptions, completion_url},
     endpoint::{DRY_RUN, asked_to_wait, body, host_of, refused, unanswered},
 };
 use crate::{
@@ -25,6 +30,8 @@ use crate::{
     spans,
 };
 
+/// The header with the address at which the work of a call is completed.
+const COMPLETION_URL: &str = "Punctual-Completion-Url";
 /// So much of an answer is kept, in bytes.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
 /// Characters of a reason that are kept.
@@ -36,6 +43,17 @@ pub(crate) struct SignedPost {
     secret: Option<Webhook>,
     client: Client,
     clock: Arc<dyn Clock>,
+}
+
+/// What marks a call.
+#[derive(Clone, Copy)]
+enum Call<'a> {
+    /// Nothing.
+    Usual,
+    /// It is to have no effect.
+    DryRun,
+    /// What it begins may be completed at this address.
+    Completed(&'a str),
 }
 
 /// What was answered with success.
@@ -99,7 +117,7 @@ impl SignedPost {
         content_type: &str,
         content: Vec<u8>,
     ) -> Result<PostResponse, HandlerError> {
-        self.post(id, content_type, content, false).await
+        self.post(id, content_type, content, Call::Usual).await
     }
 
     async fn post(
@@ -107,7 +125,7 @@ impl SignedPost {
         id: &str,
         content_type: &str,
         content: Vec<u8>,
-        dry_run: bool,
+        call: Call<'_>,
     ) -> Result<PostResponse, HandlerError> {
         let timestamp = self.clock.now().timestamp();
         let mut request = self
@@ -117,9 +135,11 @@ impl SignedPost {
             .header("Idempotency-Key", id)
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp);
-        if dry_run {
-            request = request.header(DRY_RUN, "1");
-        }
+        request = match call {
+            Call::Usual => request,
+            Call::DryRun => request.header(DRY_RUN, "1"),
+            Call::Completed(url) => request.header(COMPLETION_URL, secret_header(url)?),
+        };
         if let Some(secret) = &self.secret {
             let signature = secret.sign(id, timestamp, &content);
             let signature =
@@ -148,6 +168,16 @@ impl SignedPost {
     }
 }
 
+/// A header that no log shows.
+fn secret_header(value: &str) -> Result<HeaderValue, HandlerError> {
+    let header = HeaderValue::from_str(value);
+    let mut header = header.map_err(|_invalid| {
+        HandlerError::permanent("the completion URL contains characters that no header can have")
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
 /// Signs with `whsec_` and base64, as the specification has it, or with the bytes of anything else.
 fn signer(secret: &SecretString) -> Option<Webhook> {
     let secret = secret.expose_secret();
@@ -170,9 +200,11 @@ impl HandlerKind for WebhookKind {
     }
 
     fn read(&self, fields: &mut Fields<'_>, _: Duration) -> Option<Arc<dyn PurposeHandler>> {
-        let config = WebhookConfig::read(fields)?;
+        let config = WebhookConfig::read(fields);
+        let accepted = Accepted::read(fields);
+        let config = config?;
         match SignedPost::configured(&config, fields.pointer(), Arc::new(SystemClock)) {
-            Ok(post) => Some(Arc::new(WebhookHandler(post))),
+            Ok(post) => Some(Arc::new(WebhookHandler { post, accepted })),
             Err(error) => {
                 fields.add(vec![error]);
                 None
@@ -181,11 +213,51 @@ impl HandlerKind for WebhookKind {
     }
 }
 
+/// What the answer 202 Accepted means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepted {
+    /// The work goes on, and the item waits.
+    Waits(CompletionOptions),
+    /// The work is done, as with any other answer of success.
+    Done,
+}
+
+impl Accepted {
+    /// Reads the options among the fields of a purpose; mistakes stay with `fields`.
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let is_done = fields.optional("accepted", |value| match text(value)? {
+            "waits" => Ok(false),
+            "done" => Ok(true),
+            _ => Err(Invalid::new(
+                "is not a meaning of 202",
+                "use one of waits, done",
+            )),
+        });
+        let options = CompletionOptions::read(fields);
+        if is_done != Some(true) {
+            return Self::Waits(options);
+        }
+        for name in ["completes_within", "on_deadline"] {
+            if fields.raw(name).is_some() {
+                let unused = Invalid::new(
+                    "has no effect beside \"accepted\": \"done\"",
+                    "remove one of them",
+                );
+                fields.complain(name, unused);
+            }
+        }
+        Self::Done
+    }
+}
+
 /// Posts items.
-pub struct WebhookHandler(SignedPost);
+pub struct WebhookHandler {
+    post: SignedPost,
+    accepted: Accepted,
+}
 
 impl WebhookHandler {
-    /// A handler for `config`, that signs with `secret`.
+    /// A handler for `config`, that signs with `secret`. An item that is accepted waits for a day, and is posted again then.
     ///
     /// # Errors
     /// [`EndpointError`]: the URL or the secret cannot be used.
@@ -194,7 +266,10 @@ impl WebhookHandler {
         secret: Option<&SecretString>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, EndpointError> {
-        SignedPost::new(config, secret, clock).map(Self)
+        Ok(Self {
+            post: SignedPost::new(config, secret, clock)?,
+            accepted: Accepted::Waits(CompletionOptions::default()),
+        })
     }
 }
 
@@ -202,21 +277,30 @@ impl WebhookHandler {
 impl PurposeHandler for WebhookHandler {
     /// What was answered, as `{"status", "body"}`; the body is JSON where it is, else text, and `"truncated": true` says
     /// that there was more. The status 204, or the body `{"status": "nothing_to_do", "reason"}`, says that there was
-    /// nothing to do.
+    /// nothing to do. The status 202 says that the work goes on: the item waits, unless the purpose says that it is done.
     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
-        self.post(item, content(item)?, false).await
+        let call = match (self.accepted, completion_url(item)) {
+            (Accepted::Waits(_), Some(url)) => Call::Completed(url),
+            _ => Call::Usual,
+        };
+        self.call(item, content(item)?, call).await
+    }
+
+    /// What would have come of the same body as an answer.
+    fn completed(&self, body: Value) -> Outcome {
+        outcome(StatusCode::ACCEPTED, body, false)
     }
 
     async fn preview(&self, item: &Item, call: bool) -> Result<Option<Rendered>, HandlerError> {
         let content = content(item)?;
         let body = serde_json::from_slice(&content).map_err(unwritable)?;
         let outcome = if call {
-            Some(self.post(item, content, true).await)
+            Some(self.call(item, content, Call::DryRun).await)
         } else {
             None
         };
         Ok(Some(Rendered {
-            to: Some(without_secrets(self.0.url.as_str())),
+            to: Some(without_secrets(self.post.url.as_str())),
             body: Some(body),
             outcome,
             ..Rendered::default()
@@ -225,32 +309,43 @@ impl PurposeHandler for WebhookHandler {
 }
 
 impl WebhookHandler {
-    async fn post(
+    async fn call(
         &self,
         item: &Item,
         content: Vec<u8>,
-        dry_run: bool,
+        call: Call<'_>,
     ) -> Result<Outcome, HandlerError> {
         let key = item.idempotency_key();
-        let posted = self.0.post(&key, "application/json", content, dry_run);
+        let posted = self.post.post(&key, "application/json", content, call);
         let posted = posted.await?;
         if posted.status == StatusCode::NO_CONTENT {
-            let reason = format!("{} answered 204 No Content", host_of(&self.0.url));
+            let reason = format!("{} answered 204 No Content", host_of(&self.post.url));
             return Ok(Outcome::NothingToDo(reason));
+        }
+        if let (StatusCode::ACCEPTED, Call::Completed(_), Accepted::Waits(options)) =
+            (posted.status, call, self.accepted)
+        {
+            let now = self.post.clock.now();
+            return Ok(Outcome::Waiting(options.waiting(now)));
         }
         let body = match serde_json::from_slice(&posted.body) {
             Ok(json) if !posted.truncated => json,
             _ => Value::from(String::from_utf8_lossy(&posted.body)),
         };
-        if let Some(reason) = nothing_to_do(&body) {
-            return Ok(Outcome::NothingToDo(reason));
-        }
-        let mut output = json!({ "status": posted.status.as_u16(), "body": body });
-        if posted.truncated {
-            output["truncated"] = json!(true);
-        }
-        Ok(output.into())
+        Ok(outcome(posted.status, body, posted.truncated))
     }
+}
+
+/// What an answer of success means.
+fn outcome(status: StatusCode, body: Value, truncated: bool) -> Outcome {
+    if let Some(reason) = nothing_to_do(&body) {
+        return Outcome::NothingToDo(reason);
+    }
+    let mut output = json!({ "status": status.as_u16(), "body": body });
+    if truncated {
+        output["truncated"] = json!(true);
+    }
+    output.into()
 }
 
 /// What a remote endpoint or a program gets of an item.

@@ -331,18 +331,7 @@ impl Worker {
             .succeeded(&Operation::PrepareChunks(job_id.clone()));
         self.failures
             .succeeded(&Operation::StoreResults(job_id.clone()));
-        let failed_handler = report.failed.saturating_sub(report.failed_data);
-        for (status, kind, count) in [
-            ("succeeded", "", report.succeeded),
-            ("failed", FailureKind::Handler.as_str(), failed_handler),
-            ("failed", FailureKind::Data.as_str(), report.failed_data),
-            ("nothing_to_do", "", report.nothing_to_do),
-            ("skipped", "", report.skipped),
-        ] {
-            let job_id = job_id.to_string();
-            metrics::counter!("punctual_items_total", "job_id" => job_id, "status" => status, "failure_kind" => kind)
-                .increment(count as u64);
-        }
+        count_items(job_id, report);
     }
 
     fn note_failure(&self, job_id: &JobId, error: &ProcessError) {
@@ -501,6 +490,22 @@ async fn pause(time: Duration, stop: &CancellationToken) {
     tokio::select! {
         () = sleep(time) => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Counts items that have ended, for the metric.
+pub(crate) fn count_items(job_id: &JobId, report: ChunkReport) {
+    let failed_handler = report.failed.saturating_sub(report.failed_data);
+    for (status, kind, count) in [
+        ("succeeded", "", report.succeeded),
+        ("failed", FailureKind::Handler.as_str(), failed_handler),
+        ("failed", FailureKind::Data.as_str(), report.failed_data),
+        ("nothing_to_do", "", report.nothing_to_do),
+        ("skipped", "", report.skipped),
+    ] {
+        let job_id = job_id.to_string();
+        metrics::counter!("punctual_items_total", "job_id" => job_id, "status" => status, "failure_kind" => kind)
+            .increment(count as u64);
     }
 }
 

@@ -15,13 +15,16 @@ use axum::{
     response::IntoResponse,
     routing::any,
 };
+use chrono::TimeDelta;
 use punctual_application::{
-    ports::{HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock},
+    ports::{Clock, HandlerError, HandlerErrorKind, ItemSource, PurposeHandler, SystemClock},
     testing,
 };
-use punctual_domain::{Item, JobId, Location, Outcome, Source, WebhookConfig};
+use punctual_domain::{
+    AtDeadline, Completion, Item, JobId, Location, Outcome, PurposeId, Source, WebhookConfig,
+};
 use punctual_infrastructure::{
-    ChatConfig, ChatHandler, Sources, TemplateHandler, Templates, WebhookHandler,
+    ChatConfig, ChatHandler, HandlerKinds, Sources, TemplateHandler, Templates, WebhookHandler,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -158,6 +161,49 @@ async fn an_endpoint_says_that_there_is_nothing_to_do() {
     ] {
         assert_eq!(handler.run(&item(1)).await.unwrap(), expected);
     }
+}
+
+#[tokio::test]
+async fn an_item_that_is_accepted_waits_if_its_call_had_an_address() {
+    const HEADER: &str = "punctual-completion-url";
+    let script = Script::default();
+    script.answer(202, &[], r#"{"ticket": 7}"#);
+    let url = script.serve().await;
+    let handler = WebhookHandler::new(&webhook(&url), None, Arc::new(SystemClock)).unwrap();
+    let completion = "https://agent.example/api/v1/waiting/4711";
+    let called = Item {
+        completion: Some(Completion {
+            call_id: uuid::Uuid::nil(),
+            url: Some(completion.into()),
+        }),
+        ..item(1)
+    };
+    let earliest = SystemClock.now() + TimeDelta::hours(24);
+    let Outcome::Waiting(waiting) = handler.run(&called).await.unwrap() else {
+        panic!("it waits");
+    };
+    assert!(waiting.until >= earliest && waiting.until < earliest + TimeDelta::minutes(1));
+    assert_eq!(waiting.at_deadline, AtDeadline::Retry);
+    assert_eq!(script.got.lock().unwrap()[0].0[HEADER], completion);
+
+    let done = Outcome::Done(json!({"status": 202, "body": {"ticket": 7}}));
+    assert_eq!(handler.run(&item(1)).await.unwrap(), done);
+    let previewed = handler.preview(&called, true).await.unwrap().unwrap();
+    assert_eq!(previewed.outcome.unwrap().unwrap(), done);
+    let purposes = json!({"purposes": {"p": {"handler": "webhook", "url": url, "accepted": "done",
+        "allow_private_addresses": true}}});
+    let handlers = HandlerKinds::built_in(Path::new(".")).handlers(&purposes);
+    let purpose = PurposeId::new("p").unwrap();
+    let others = handlers.unwrap().handler(&purpose).unwrap();
+    assert_eq!(others.run(&called).await.unwrap(), done);
+    for (headers, _) in &script.got.lock().unwrap()[1..] {
+        assert!(!headers.contains_key(HEADER));
+    }
+
+    assert_eq!(handler.completed(json!({"ticket": 7})), done);
+    let nothing = json!({"status": "nothing_to_do", "reason": "no new orders"});
+    let expected = Outcome::nothing_to_do("no new orders");
+    assert_eq!(handler.completed(nothing), expected);
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 use std::fs;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use punctual_application::{
     ports::HandlerErrorKind::{self, Permanent, Retryable},
-    testing::{contract, item, item_preferring},
+    testing::{ManualClock, contract, item, item_preferring},
 };
-use punctual_domain::ItemInput;
+use punctual_domain::{AtDeadline, Completion, ItemInput};
 use rustix::process::{Resource, getrlimit};
 use tempfile::TempDir;
 use tokio::{runtime::Builder, task::yield_now, time::Instant};
+use uuid::Uuid;
 
 use super::*;
 
@@ -144,6 +146,55 @@ async fn a_program_gets_the_item_and_nothing_of_the_agents_environment_but_what_
     assert_eq!(environment(json!({ "program": program })).await, own);
     let listed = environment(json!({ "program": program, "env": [VARIABLE] })).await;
     assert_eq!(listed, format!("{VARIABLE}={VALUE}\n{own}"));
+}
+
+#[tokio::test]
+async fn a_program_says_that_its_work_goes_on_and_gets_the_address_that_completes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    let text = format!(
+        "echo \"$PUNCTUAL_COMPLETION_URL\" > {0}; cat {0} >&2; exit 4",
+        path.display()
+    );
+    let options = json!({"program": "/bin/sh", "args": ["-c", text], "completes_within": "90m", "on_deadline": "fail"});
+    let now = "2026-03-01T09:00:00Z";
+    let handler = CommandHandler {
+        clock: Arc::new(ManualClock::starting_at(now)),
+        ..read(&options, Duration::from_mins(1)).unwrap()
+    };
+    let url = "https://agent.example/api/v1/waiting/4711";
+    let item = Item {
+        completion: Some(Completion {
+            call_id: Uuid::nil(),
+            url: Some(url.into()),
+        }),
+        ..item("ann")
+    };
+    let Outcome::Waiting(waiting) = handler.run(&item).await.unwrap() else {
+        panic!("it waits");
+    };
+    let earliest: DateTime<Utc> = "2026-03-01T10:30:00Z".parse().unwrap();
+    assert!(waiting.until >= earliest && waiting.until < earliest + TimeDelta::minutes(1));
+    assert_eq!(waiting.at_deadline, AtDeadline::Fail);
+    assert_eq!(lines(&path, 1).unwrap(), [url]);
+
+    // Neither a preview nor a process without an address can be completed.
+    let previewed = handler.preview(&item, true).await.unwrap().unwrap();
+    let without = run(&handler).await;
+    for failed in [
+        previewed
+            .outcome
+            .unwrap()
+            .map_err(|error| (error.kind, error.message)),
+        without,
+    ] {
+        let expected = "/bin/sh ended with exit code 4, so its work goes on elsewhere, but this call has no completion URL";
+        assert_eq!(failed, Err((Permanent, expected.to_owned())));
+        assert_eq!(lines(&path, 1).unwrap(), [""]);
+    }
+    let failing = script("echo \"cannot reach $PUNCTUAL_COMPLETION_URL\" >&2; exit 1");
+    let error = failing.run(&item).await.unwrap_err();
+    assert!(error.message.ends_with(": cannot reach [key]"), "{error}");
 }
 
 #[tokio::test]
@@ -412,7 +463,7 @@ fn options_are_checked_when_they_are_read() {
         ),
         (
             json!({"program": "/bin/sh", "shell": true}),
-            "/shell: true is not a known field; remove it or use one of program, args, env, memory_mb",
+            "/shell: true is not a known field; remove it or use one of program, args, env, memory_mb, completes_within, on_deadline",
         ),
     ] {
         let errors = read(&options, Duration::from_mins(1)).err().unwrap();
