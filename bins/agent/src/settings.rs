@@ -1,19 +1,20 @@
 //! The agent's settings: from the environment, over a settings file, over the defaults.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use config::{Config, File};
-use punctual_domain::{ShardAssignment, Zone};
+use punctual_domain::{ShardAssignment, Zone, values::base_url};
 use punctual_telemetry::LogFormat;
 use punctual_web::key::check_key;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de::Error};
+use serde_json::Value;
 
 /// A setting.
 struct Setting {
@@ -30,7 +31,7 @@ struct Setting {
 type Range = (fn(&Settings) -> u64, RangeInclusive<u64>);
 
 /// Every setting of the agent.
-const SETTINGS: [Setting; 24] = [
+const SETTINGS: [Setting; 25] = [
     Setting {
         name: "CONFIG_SERVICE_URL",
         default: None,
@@ -170,6 +171,14 @@ const SETTINGS: [Setting; 24] = [
             requires `BATCH_API_KEY`",
     },
     Setting {
+        name: "BATCH_PUBLIC_URL",
+        default: None,
+        range: None,
+        what: "address at which workers of webhooks and programs reach the agent when they complete \
+            [long-running work](../usage/long_running_work.md), such as `https://punctual.example` behind a proxy; if unset, \
+            `http://` and `BATCH_HTTP_ADDR`",
+    },
+    Setting {
         name: "BATCH_API_KEY",
         default: None,
         range: None,
@@ -220,6 +229,7 @@ pub(crate) struct Settings {
     #[serde(deserialize_with = "zone")]
     pub(crate) batch_default_timezone: Zone,
     pub(crate) batch_http_addr: SocketAddr,
+    pub(crate) batch_public_url: Option<String>,
     pub(crate) batch_api_key: Option<SecretString>,
     pub(crate) batch_log: Option<String>,
     pub(crate) batch_log_format: LogFormat,
@@ -300,6 +310,13 @@ impl Settings {
              BATCH_API_KEY, or listen on 127.0.0.1",
             self.batch_http_addr
         );
+        if let Some(url) = &self.batch_public_url {
+            let value = Value::from(url.as_str());
+            // A password is not shown.
+            let shown = Some(&value).filter(|_| !url.contains('@'));
+            let checked = base_url(&value).map(drop);
+            checked.map_err(|invalid| anyhow!("{}", invalid.at("BATCH_PUBLIC_URL", shown)))?;
+        }
         let keys = [
             (
                 "BATCH_API_KEY",
@@ -315,6 +332,19 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// The address at which workers reach the agent, which listens on `address`.
+    pub(crate) fn public_url(&self, address: SocketAddr) -> String {
+        if let Some(url) = &self.batch_public_url {
+            return url.clone();
+        }
+        let ip: IpAddr = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        format!("http://{}", SocketAddr::new(ip, address.port()))
     }
 
     /// The folder of templates: beside the folder of `purposes.json`.
@@ -396,6 +426,8 @@ mod tests {
             ("BATCH_HTTP_ADDR", "0.0.0.0:8080"),
             ("BATCH_SHARD", "5/4"),
             ("BATCH_LOG_FORMAT", "xml"),
+            ("BATCH_PUBLIC_URL", "punctual.example"),
+            ("BATCH_PUBLIC_URL", "https://punctual.example/?a=b"),
         ] {
             let error = load(&[(name, value)]).unwrap_err();
             assert!(error.contains(name), "{name}: {error}");
@@ -415,5 +447,27 @@ mod tests {
         }
         assert!(load(&[("BATCH_API_KEY", "k")]).is_ok());
         assert!(load(&[("CONFIG_SERVICE_API_KEY", "k\n")]).is_err());
+    }
+
+    #[test]
+    fn workers_reach_the_agent_where_it_listens_unless_it_is_said() {
+        let at = |given: &[(&str, &str)], address: &str| {
+            load(given).unwrap().public_url(address.parse().unwrap())
+        };
+        for (address, expected) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:80", "http://[::1]:80"),
+        ] {
+            assert_eq!(at(&[], address), expected);
+        }
+        let given = [("BATCH_PUBLIC_URL", "https://punctual.example")];
+        assert_eq!(at(&given, "0.0.0.0:80"), "https://punctual.example");
+        let error = load(&[("BATCH_PUBLIC_URL", "https://me:canary@a.example")]).unwrap_err();
+        assert!(
+            error.contains("BATCH_PUBLIC_URL: contains a user"),
+            "{error}"
+        );
+        assert!(!error.contains("canary"), "{error}");
     }
 }

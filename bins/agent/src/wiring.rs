@@ -11,12 +11,13 @@ use tracing::info;
 
 use crate::{commands::Failure, settings::Settings};
 
-/// Starts the agent's work, with the Config Database at `config_service_url`. Also returns that address without anything
-/// secret.
+/// Starts the agent's work, with the Config Database at `config_service_url`, for workers that reach the agent at `public_url`. Also
+/// returns the address of the Config Database without anything secret.
 pub(crate) async fn start(
     settings: &Settings,
     project: Project,
     config_service_url: &str,
+    public_url: &str,
     look_back: Duration,
 ) -> Result<(Punctual, String), Failure> {
     let failures = ActiveFailures::default();
@@ -62,6 +63,7 @@ pub(crate) async fn start(
         .chunk_size(settings.batch_chunk_size)
         .poll_interval(settings.config_poll_interval)
         .look_back(look_back)
+        .completion_url_base(public_url)
         .failures(failures)
         .start()
         .await

@@ -232,7 +232,7 @@ mod tests {
             "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, command, sms",
             "/purposes/h/accepted: \"maybe\" is not a meaning of 202; use one of waits, done",
             "/purposes/h/completes_within: \"31d\" is not a valid duration; use a duration from `1s` to `30d`",
-            "/purposes/h/on_deadline: ",
+            "/purposes/h/on_deadline: \"stop\" is not known; use one of retry, fail",
             "/purposes/i/completes_within: \"1s\" has no effect beside \"accepted\": \"done\"",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");

@@ -10,21 +10,21 @@ use std::{
 
 use chrono::TimeDelta;
 use punctual_application::{
-    ActiveFailures, BatchProcessor, Binding, EnhancedBatchProcessor, Handlers, Jobs, Limits,
-    Operator, RetryPolicy,
+    ActiveFailures, BatchProcessor, Binding, CompletionUrls, EnhancedBatchProcessor, Handlers,
+    Jobs, Limits, Operator, RetryPolicy,
     ports::{
         BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError,
         OperatorStore, PurposeHandler, ResultSink, StoreError, StoreErrorKind, Suppressions,
-        SystemClock, TenantData, WorkQueue,
+        SystemClock, TenantData, WaitingItems, WorkQueue,
     },
 };
 use punctual_domain::{
     BatchConfig, DataSource, Delivery, FieldError, FieldErrors, Invalid, JobConfig, Location,
-    PurposeId, ShardAssignment, Sharding, Source, Work, Zone,
+    PurposeId, ShardAssignment, Sharding, Source, Work, Zone, values::base_url,
 };
 use punctual_infrastructure::{
     BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, Publisher,
-    SchedulerOptions,
+    SchedulerOptions, WaitingService,
 };
 use punctual_project::parse_batch_config;
 use punctual_store::Store;
@@ -52,6 +52,7 @@ pub struct Builder {
     poll_interval: Duration,
     look_back: Duration,
     shard: ShardAssignment,
+    completion_url_base: Option<String>,
     failures: ActiveFailures,
 }
 
@@ -74,6 +75,7 @@ impl Default for Builder {
             poll_interval: Duration::from_mins(1),
             look_back: Duration::ZERO,
             shard: ShardAssignment::default(),
+            completion_url_base: None,
             failures: ActiveFailures::default(),
         }
     }
@@ -163,6 +165,9 @@ pub(crate) struct StorePorts {
     pub(crate) operations: Arc<dyn OperatorStore>,
     pub(crate) deliveries: Arc<dyn Deliveries>,
     pub(crate) suppressions: Arc<dyn Suppressions>,
+    pub(crate) waiting: Arc<dyn WaitingItems>,
+    /// The key that completion URLs are signed with.
+    pub(crate) completion_key: [u8; 32],
 }
 
 /// Everything but the worker, put together and not running.
@@ -171,6 +176,7 @@ pub(crate) struct Parts {
     pub(crate) publisher: Publisher,
     pub(crate) processor: EnhancedBatchProcessor,
     pub(crate) deliverer: Deliverer,
+    pub(crate) waiting: WaitingService,
     pub(crate) operator: Operator,
 }
 
@@ -308,6 +314,15 @@ impl Builder {
         self
     }
 
+    /// The address below which the [router](crate::Punctual::router) is reached by workers that complete work after the call of
+    /// its handler, such as `https://shop.example/ops`: handlers get `{base}/api/v1/waiting/{token}`. Without it they get no
+    /// address, and a webhook that answers 202 has succeeded.
+    #[must_use]
+    pub fn completion_url_base(mut self, url: impl Into<String>) -> Self {
+        self.completion_url_base = Some(url.into());
+        self
+    }
+
     /// The list of active failures, where other parts of the program use one too.
     #[must_use]
     pub fn failures(mut self, failures: ActiveFailures) -> Self {
@@ -326,7 +341,10 @@ impl Builder {
             ChosenStore::Url(url) => Store::open(url).await?,
             ChosenStore::Open(store) => store.clone(),
         };
+        let waiting = store.waiting();
         let ports = StorePorts {
+            completion_key: waiting.completion_key().await?,
+            waiting,
             queue: store.queue(),
             batches: store.batches(),
             reader: store.reader(),
@@ -409,7 +427,17 @@ impl Builder {
             stop,
         )
         .with_mirror(Arc::new(status.clone()))
-        .with_tenant_data(Arc::new(tenant_data));
+        .with_tenant_data(Arc::new(tenant_data))
+        .with_waiting_items(store.waiting.clone())
+        .with_completion_urls(CompletionUrls::new(
+            store.completion_key,
+            self.completion_url_base.as_deref(),
+        ));
+        let waiting = WaitingService::new(
+            store.waiting.clone(),
+            store.reader.clone(),
+            processor.clone(),
+        );
         let deliverer = Deliverer::new(
             store.deliveries,
             store.reader.clone(),
@@ -448,6 +476,7 @@ impl Builder {
             publisher,
             processor,
             deliverer,
+            waiting,
             operator,
         })
     }
@@ -463,6 +492,11 @@ impl Builder {
     /// Finds every mistake. Pointers count from `{"jobs": …, "handlers": …, …}`, jobs from files first.
     pub(crate) fn check(&self) -> Result<Checked, FieldErrors> {
         let mut errors = self.numbers_out_of_range();
+        if let Some(url) = &self.completion_url_base {
+            let value = json!(url);
+            let invalid = base_url(&value).err();
+            errors.extend(invalid.map(|invalid| invalid.at("/completion_url_base", Some(&value))));
+        }
         let (mut config, handlers) = self.from_files.clone();
         let handlers = self.bind(handlers, &mut errors);
         let handler_names = self.handlers.iter().map(|(name, ..)| name);

@@ -26,21 +26,23 @@ pub use punctual_application::{
     PreviewThen, PurposeLimits, ReplayReport, StatusHandle, SuppressReport, SuppressRequest,
     TriggerRequest, TriggeredBatch,
     ports::{
-        BatchFilter, BatchReader, ChangePage, Clock, ConfigDatabase, ConfigDatabaseError,
-        ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError, HandlerErrorKind, ItemSource,
-        ItemSourceError, ItemSourceErrorKind, Page, PastRun, PurposeHandler, Rendered, ResultSink,
-        RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome, SinkError, Snapshot,
-        SnapshotPages, SourceItem, StoreError, StoreErrorKind, StoredResult, Suppression,
-        SystemClock, TenantAnswers, TenantData, TenantRuns, Unreadable,
+        Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer, ConfigDatabase,
+        ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError,
+        HandlerErrorKind, ItemSource, ItemSourceError, ItemSourceErrorKind, Page, PastRun,
+        PurposeHandler, Rendered, ResultSink, RunHistory, RunHistoryError, RunHistoryErrorKind,
+        RunOutcome, Settled, SinkError, Snapshot, SnapshotPages, SourceItem, Stage, StoreError,
+        StoreErrorKind, StoredResult, Suppression, SystemClock, TenantAnswers, TenantData,
+        TenantRuns, Unreadable, WaitingCall,
     },
 };
 pub use punctual_domain::{
-    Batch, BatchConfig, BatchStatus, Change, ChangeKind, DataRequest, DataSource, DataTenant,
-    DeadLetter, DeadLetterState, EmailAddress, FailureKind, FeatureType, FieldError, FieldErrors,
-    Fields, Invalid, InvalidId, InvalidWord, Item, ItemId, ItemInput, ItemResult, ItemStatus,
-    JobConfig, JobId, Location, Membership, MergedPreference, Occurrence, OrganizationId, Outcome,
-    Preference, PreferenceRecord, Previous, Priority, PurposeId, Shard, ShardAssignment, Sharding,
-    SkipReason, Slot, Source, TenantId, Trigger, Zone, values,
+    AtDeadline, Batch, BatchConfig, BatchStatus, Change, ChangeKind, Completion, DataRequest,
+    DataSource, DataTenant, DeadLetter, DeadLetterState, EmailAddress, FailureKind, FeatureType,
+    FieldError, FieldErrors, Fields, Invalid, InvalidId, InvalidWord, Item, ItemId, ItemInput,
+    ItemResult, ItemStatus, JobConfig, JobId, Location, Membership, MergedPreference, Occurrence,
+    OrganizationId, Outcome, Preference, PreferenceRecord, Previous, Priority, Progress, PurposeId,
+    Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId, Trigger, Waiting,
+    WaitingStatus, Zone, values,
 };
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]

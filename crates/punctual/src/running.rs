@@ -48,6 +48,7 @@ impl Punctual {
             publisher,
             processor,
             deliverer,
+            waiting,
             operator,
         } = parts;
         let process = processor.process_id();
@@ -68,6 +69,8 @@ impl Punctual {
         ));
         let deliverer = deliverer.run(stop.clone());
         parts.spawn(watched("the delivery of results", stop.clone(), deliverer));
+        let waiting = waiting.run(stop.clone());
+        parts.spawn(watched("the care of waiting items", stop.clone(), waiting));
         Self {
             operator,
             parts,

@@ -40,7 +40,7 @@ pub use punctual_application::testing::{
 };
 use punctual_application::{
     EnhancedBatchProcessor, Operator,
-    ports::{BatchReader, Clock, Page, StoredResult, TenantRuns},
+    ports::{BatchReader, Clock, Page, StoredResult, TenantRuns, WaitingItems},
 };
 use punctual_domain::{ItemId, PreferenceRecord, Sharding, TenantId};
 use serde_json::Value;
@@ -102,6 +102,8 @@ impl World {
             operations: store.clone(),
             deliveries: store.clone(),
             suppressions: store.clone(),
+            completion_key: store.completion_key().await?,
+            waiting: store.clone(),
         };
         let stop = CancellationToken::new();
         let parts = builder.assemble(
@@ -117,11 +119,13 @@ impl World {
             publisher,
             processor,
             deliverer,
+            waiting,
             operator,
         } = parts;
         tokio::spawn(scheduler.run(stop.clone()));
         tokio::spawn(publisher.run(stop.clone()));
         tokio::spawn(deliverer.run(stop.clone()));
+        tokio::spawn(waiting.run(stop.clone()));
         let ready = tokio::time::timeout(Duration::from_hours(1), is_ready(&operator)).await;
         ready.expect("the builder's preferences can be read");
         Ok(Self {

@@ -110,7 +110,9 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         })?;
     let address = listener.local_addr().map_err(Failure::failed)?;
     let look_back = options.look_back.unwrap_or_default();
-    let (mut punctual, config_service) = wiring::start(&settings, project, &url, look_back).await?;
+    let public_url = settings.public_url(address);
+    let started = wiring::start(&settings, project, &url, &public_url, look_back).await;
+    let (mut punctual, config_service) = started?;
     let access = match &settings.batch_api_key {
         Some(key) => Access::key(key.clone(), address)
             .map_err(|error| Failure::bad_input(format!("BATCH_API_KEY {error}")))?,

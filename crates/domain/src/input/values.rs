@@ -123,6 +123,27 @@ pub fn http_url(value: &Value) -> Result<&str, Invalid> {
     }
 }
 
+/// A URL that paths are put behind: without user, password, query and fragment.
+///
+/// # Errors
+/// [`Invalid`] says what is wrong and what to write instead.
+pub fn base_url(value: &Value) -> Result<&str, Invalid> {
+    let url = http_url(value)?;
+    if url.contains(['?', '#']) {
+        return Err(Invalid::new(
+            "has a query or a fragment",
+            "leave out what follows the path",
+        ));
+    }
+    if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Invalid::new(
+            "contains characters that no URL can have",
+            "write others than the letters A-Z, digits and marks as `%` and two digits",
+        ));
+    }
+    Ok(url)
+}
+
 /// The name of an environment variable.
 ///
 /// # Errors

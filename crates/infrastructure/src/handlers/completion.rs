@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    AtDeadline, Fields, Item, Waiting,
-    values::{duration_between, parsed},
+    AtDeadline, Fields, Invalid, Item, Waiting,
+    values::{duration_between, text},
 };
 
 /// How long work that goes on may take unless the purpose says otherwise.
@@ -31,7 +31,13 @@ impl CompletionOptions {
         let within = fields.optional("completes_within", |value| {
             duration_between(value, "1s", "30d")
         });
-        let at_deadline = fields.optional("on_deadline", parsed::<AtDeadline>);
+        let at_deadline = fields.optional("on_deadline", |value| {
+            let word = text(value)?.parse::<AtDeadline>();
+            word.map_err(|_unknown| {
+                let remedy = format!("use one of {}", AtDeadline::WORDS.join(", "));
+                Invalid::new("is not known", remedy)
+            })
+        });
         Self {
             within: within.unwrap_or(DEFAULT_TIME),
             at_deadline: at_deadline.unwrap_or_default(),

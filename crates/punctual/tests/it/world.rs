@@ -1,18 +1,21 @@
 //! Days in virtual time.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
 use chrono::{Datelike, TimeDelta};
 use punctual::{
-    Builder, DataRequest, DataSource, DataTenant, HandlerError, Item, ItemStatus, Job, JobId,
-    Occurrence, Outcome, Punctual, PurposeHandler, TenantAnswers, TenantData, TriggerRequest,
+    Builder, Completer, DataRequest, DataSource, DataTenant, HandlerError, Item, ItemStatus, Job,
+    JobId, Occurrence, Outcome, Punctual, PurposeHandler, TenantAnswers, TenantData,
+    TriggerRequest, Waiting, WaitingCall,
     testing::{FakeSink, World},
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use uuid::Uuid;
 
 /// Fails the first attempt of every item.
 #[derive(Default)]
@@ -188,4 +191,86 @@ async fn a_digest_has_what_is_new_since_the_last_one_and_is_left_out_without_new
             left_out
         ]
     );
+}
+
+/// Hands its work on. It is ready at the third poll; `joe` listens for his own.
+#[derive(Default)]
+struct HandsOn {
+    polls: AtomicUsize,
+    /// The call of `joe`.
+    heard: Notify,
+    call: Mutex<Option<Uuid>>,
+}
+
+#[async_trait]
+impl PurposeHandler for HandsOn {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        let call_id = item
+            .completion
+            .as_ref()
+            .map(|completion| completion.call_id);
+        let waiting = Waiting::until(item.scheduled_at + TimeDelta::hours(6));
+        if item.item_id.as_str() == "joe" {
+            *self.call.lock().unwrap() = call_id;
+            self.heard.notify_one();
+            return Ok(Outcome::Waiting(waiting));
+        }
+        let waiting = waiting.polled_at(item.scheduled_at + TimeDelta::minutes(10));
+        Ok(Outcome::Waiting(waiting.with_state(json!("ticket 7"))))
+    }
+
+    async fn poll(&self, call: &WaitingCall) -> Result<Outcome, HandlerError> {
+        assert_eq!(call.waiting.state, "ticket 7");
+        let polls = 1 + self.polls.fetch_add(1, Ordering::Relaxed);
+        if polls == 3 {
+            return Ok(json!({ "polls": polls }).into());
+        }
+        let last = call.waiting.poll_at.unwrap();
+        let next = call
+            .waiting
+            .clone()
+            .polled_at(last + TimeDelta::minutes(10));
+        Ok(Outcome::Waiting(next))
+    }
+
+    async fn listen(&self, completer: Arc<dyn Completer>) {
+        loop {
+            self.heard.notified().await;
+            tokio::time::sleep(std::time::Duration::from_hours(1)).await;
+            let call = self.call.lock().unwrap().take().unwrap();
+            let outcome = Ok(json!("heard").into());
+            completer.complete(call, outcome).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_goes_on_ends_by_polls_and_by_what_its_handler_hears() {
+    let builder = Punctual::builder()
+        .handler("hand_on", HandsOn::default())
+        .job(Job::following("posts").runs("hand_on"));
+    let world = World::start(builder, "2026-03-02T08:00:00Z").await.unwrap();
+    world.prefers("ann", daily("09:00"));
+    world.prefers("joe", daily("09:00"));
+    world.pass(TimeDelta::minutes(85)).await;
+    for tenant in ["ann", "joe"] {
+        for run in world.runs_of(tenant).await {
+            assert_eq!(run.result.status, ItemStatus::Waiting, "{tenant}");
+        }
+    }
+    world.pass(TimeDelta::minutes(45)).await;
+    for (tenant, output, minutes) in [
+        ("ann", json!({"polls": 3}), 30),
+        ("joe", json!("heard"), 60),
+    ] {
+        let runs = world.runs_of(tenant).await;
+        assert_eq!(runs[0].result.status, ItemStatus::Succeeded, "{tenant}");
+        assert_eq!(runs[0].result.output, Some(output));
+        let took = runs[0].result.finished_at.unwrap() - runs[0].scheduled_at;
+        let expected = TimeDelta::minutes(minutes);
+        assert!(
+            took >= expected && took < expected + TimeDelta::minutes(2),
+            "{took}"
+        );
+    }
 }
