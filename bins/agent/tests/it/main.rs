@@ -44,3 +44,4 @@ mod soak;
 mod terminal;
 mod then;
 mod traces;
+mod waiting;

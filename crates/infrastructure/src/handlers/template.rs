@@ -448,6 +448,7 @@ mod tests {
         match handler.run(&item(overrides)).await {
             Ok(Outcome::Done(output)) => Ok(output["text"].as_str().unwrap().to_owned()),
             Ok(Outcome::NothingToDo(reason)) => Ok(format!("nothing to do: {reason}")),
+            Ok(Outcome::Waiting(_)) => Err("a template does not wait".to_owned()),
             Err(error) => Err(error.message),
         }
     }

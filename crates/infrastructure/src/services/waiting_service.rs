@@ -154,7 +154,10 @@ impl WaitingService {
             self.processor.poll(call).await
         };
         if let Err(error) = brought {
-            self.note_failure("Failed to store what has become of an item that waits", &error);
+            self.note_failure(
+                "Failed to store what has become of an item that waits",
+                &error,
+            );
         }
     }
 

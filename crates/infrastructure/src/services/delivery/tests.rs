@@ -157,6 +157,7 @@ async fn finish_items(
         error: None,
         started_at: now,
         finished_at: Some(now),
+        waiting: None,
     });
     let results = Vec::from_iter(results);
     let committed = store.commit(&chunk, claimant.token, &results).await;

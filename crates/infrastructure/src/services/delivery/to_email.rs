@@ -52,6 +52,9 @@ impl ToEmail<'_> {
                     "Sent no e-mail with the result of batch {batch_id} of {job_id}: {reason}");
                 Ok(())
             }
+            Ok(Outcome::Waiting(_)) => Err(SinkError::permanent(format!(
+                "purpose `{purpose}` answered that its work goes on elsewhere; a delivery cannot wait for that"
+            ))),
             Err(error) => {
                 let message = format!("purpose `{purpose}`: {}", error.message);
                 Err(match error.kind {
@@ -79,6 +82,7 @@ impl ToEmail<'_> {
             written: whole.result.output.clone(),
             attempt: tries.saturating_add(1),
             key_form: whole.key_form,
+            completion: None,
         }
     }
 }
