@@ -82,11 +82,10 @@ fn project(url: &str, options: &Value) -> Project {
 }
 
 async fn start(project: &Project, tenants: &[&str]) -> Agent {
-    // Nothing falls due meanwhile: what runs is triggered.
-    let later = json!({"enabled": true, "frequency": "once", "date": "2099-01-01", "preferred_time": "03:00"});
+    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
     let tenants = tenants
         .iter()
-        .map(|tenant| ((*tenant).to_owned(), later.clone()));
+        .map(|tenant| ((*tenant).to_owned(), daily.clone()));
     let preferences = project.preferences(tenants.clone());
     let mut command = project.command();
     command.args(["run", "--import"]).arg(preferences);

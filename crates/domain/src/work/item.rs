@@ -45,8 +45,8 @@ pub struct Item {
     pub attempt: u32,
     /// How its idempotency key is written.
     pub key_form: KeyForm,
-    /// How work that goes on after this call is completed; `None`: the call is a preview, or a test makes it. It is no part of
-    /// the item's JSON.
+    /// How work that goes on after this call is completed; `None`: the call is a preview, or a test makes it. It is not a part
+    /// of the item's JSON.
     pub completion: Option<Completion>,
 }
 
