@@ -314,8 +314,8 @@ impl Builder {
         self
     }
 
-    /// The address below which the [router](crate::Punctual::router) is reached by workers that complete work after the call of
-    /// its handler, such as `https://shop.example/ops`: handlers get `{base}/api/v1/waiting/{token}`. Without it they get no
+    /// The address below which `punctual.router(…)` is reached by workers that complete work after the call of its handler, such
+    /// as `https://shop.example/ops`: handlers get `{base}/api/v1/waiting/{token}`. Without it they get no
     /// address, and a webhook that answers 202 has succeeded.
     #[must_use]
     pub fn completion_url_base(mut self, url: impl Into<String>) -> Self {

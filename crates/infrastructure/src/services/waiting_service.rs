@@ -26,8 +26,8 @@ use tracing::{error, warn};
 use crate::queue::worker::count_items;
 
 /// How long the calls that this process has taken are its own. A handler that takes longer to answer may be polled twice.
-const LEASE: TimeDelta = TimeDelta::seconds(60);
-const LEASE_TIME: Duration = Duration::from_secs(60);
+const LEASE: TimeDelta = TimeDelta::minutes(1);
+const LEASE_TIME: Duration = Duration::from_mins(1);
 /// Calls that are leased together.
 const MAX_LEASED: usize = 200;
 /// Calls that are worked on at one time.
