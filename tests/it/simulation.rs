@@ -1,6 +1,6 @@
 //! Deterministic simulation: the real schedulers and the real processor on a virtual clock, with a store and a Config
-//! Database that fail as a seed says, users who edit, and operators who act. Days pass in a fraction of a second.
-//! Afterwards every run is compared with what the users had chosen: each occurrence that was due has run once or is
+//! Database that fail as a seed says, users who edit, operators who act, and work that goes on elsewhere. Days pass in a
+//! fraction of a second. Afterwards every run is compared with what the users had chosen: each occurrence that was due has run once or is
 //! accounted for, and nothing else has run.
 //!
 //! ```text
@@ -15,6 +15,7 @@ mod faulty_store;
 mod lying_server;
 mod oracle;
 mod outcome;
+mod outside;
 mod shards;
 mod world;
 
@@ -107,14 +108,15 @@ fn many_seeds_of_faults_and_moves_keep_every_rule() {
     let sum = |count: fn(&Outcome) -> usize| -> usize {
         outcomes.iter().map(|(_, outcome)| count(outcome)).sum()
     };
-    let (required, excused, promises) = (
+    let (required, excused, promises, waits) = (
         sum(|outcome| outcome.required),
         sum(|outcome| outcome.excused),
         sum(|outcome| outcome.promises),
+        sum(|outcome| outcome.waits),
     );
     println!(
         "{} seeds: {required} occurrences had to run once and did, {excused} met faults or moves; explain kept \
-         {promises} promises",
+         {promises} promises; {waits} items waited and ended once",
         outcomes.len()
     );
     // Half of the moves are meant to meet an occurrence while it is due, so many are excused. About two are required for
@@ -123,6 +125,7 @@ fn many_seeds_of_faults_and_moves_keep_every_rule() {
         required * 4 > excused * 7,
         "the oracle excuses too much: {required} required, {excused} excused"
     );
+    assert!(waits > outcomes.len() * 5, "{waits} items waited");
 }
 
 #[test]

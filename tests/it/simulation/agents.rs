@@ -13,9 +13,9 @@ use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy, StatusHandle,
     ports::{
         ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
-        MockItemSource, PreferenceMirror, PurposeHandler, SnapshotPages, WorkQueue,
+        MockItemSource, PreferenceMirror, PurposeHandler, SnapshotPages, WaitingCall, WorkQueue,
     },
-    testing::ManualClock,
+    testing::{FakeStore, ManualClock},
 };
 use punctual_domain::{
     FeatureType, Item, JobId, Outcome, PreferenceRecord, PurposeId, Sharding, SharedPreference,
@@ -23,6 +23,7 @@ use punctual_domain::{
 };
 use punctual_infrastructure::{
     BatchScheduler, DynamicBatchScheduler, LastKnownGood, OfShards, SchedulerOptions,
+    WaitingService,
 };
 use serde_json::json;
 use tokio::task::AbortHandle;
@@ -33,6 +34,7 @@ use super::{
     faults::{FaultPlan, chance},
     faulty_store::FaultyStore,
     outcome::Bug,
+    outside::Outside,
 };
 
 /// An agent's clock: the true time, and what a fault window adds to it.
@@ -61,13 +63,14 @@ pub struct Call {
     pub item: Item,
 }
 
-/// Writes its calls down, answers with whose item and parameters it was given, and fails now and then.
+/// Writes its calls down, answers with whose item and parameters it was given, fails now and then, and hands some work on.
 pub struct Echo {
     pub time: Arc<ManualClock>,
     pub seed: u64,
     pub calls: Mutex<Vec<Call>>,
     /// Calls of the second purpose.
     pub sent: Mutex<Vec<Call>>,
+    pub outside: Arc<Outside>,
 }
 
 #[async_trait]
@@ -87,7 +90,11 @@ impl PurposeHandler for Echo {
         let overrides = json!(item.overrides());
         let output = json!({"tenant": item.item_id, "of": overrides["of"], "n": overrides["n"],
             "enabled": item.preference().map(|preference| preference.enabled)});
-        Ok(output.into())
+        Ok(self.outside.later(item, output))
+    }
+
+    async fn poll(&self, call: &WaitingCall) -> Result<Outcome, HandlerError> {
+        self.outside.ask(call)
     }
 }
 
@@ -106,8 +113,12 @@ impl PurposeHandler for Sender {
         match chance(self.0.seed, self.0.time.now(), what).u8(..20) {
             0..3 => Err(HandlerError::permanent("simulated")),
             3 => Ok(Outcome::nothing_to_do("simulated")),
-            _ => Ok(json!({"sent": item.item_id}).into()),
+            _ => Ok(self.0.outside.later(item, json!({"sent": item.item_id}))),
         }
+    }
+
+    async fn poll(&self, call: &WaitingCall) -> Result<Outcome, HandlerError> {
+        self.0.outside.ask(call)
     }
 }
 
@@ -150,6 +161,9 @@ pub struct Agent {
     /// Ends the feeds, which the scheduler's task does not take with it.
     stop: CancellationToken,
     worker: Option<AbortHandle>,
+    /// Looks after the items that wait.
+    waiting: AbortHandle,
+    outside: Arc<Outside>,
     pub status: StatusHandle,
     pub config_database: Arc<dyn ConfigDatabase>,
 }
@@ -198,11 +212,21 @@ impl Agent {
         let status = scheduler.status();
         let stop = CancellationToken::new();
         let running = tokio::spawn(scheduler.run(stop.clone()));
+        let mirror = Arc::new(status.clone());
+        let processor = processor(around, config_database.clone(), mirror);
+        let outside = around.handler.outside.clone();
+        outside.open(number, processor.clone());
+        // It never hears that something has changed, and looks by itself.
+        let waiting =
+            WaitingService::new(around.store.clone(), Arc::<FakeStore>::default(), processor);
+        let waiting = tokio::spawn(waiting.run(stop.clone()));
         Self {
             number,
             scheduler: running.abort_handle(),
             stop,
             worker: None,
+            waiting: waiting.abort_handle(),
+            outside,
             status,
             config_database,
         }
@@ -211,6 +235,8 @@ impl Agent {
     pub fn crash(&self) {
         self.scheduler.abort();
         self.stop.cancel();
+        self.waiting.abort();
+        self.outside.close(self.number);
         self.worker.iter().for_each(AbortHandle::abort);
     }
 
@@ -258,11 +284,13 @@ pub fn processor(
         Zone::utc(),
         Limits {
             max_concurrent_items: 2,
-            retry: RetryPolicy::new(0, || 0.5),
+            // Of what handlers do themselves, nothing is worth a retry.
+            retry: RetryPolicy::new(2, || 0.5),
         },
         CancellationToken::new(),
     )
     .with_mirror(mirror)
+    .with_waiting_items(around.store.clone())
 }
 
 async fn work(
@@ -274,9 +302,9 @@ async fn work(
     let store = around.store;
     let (mut seen, mut again) = (0, true);
     loop {
-        let queued = store.queued.lock().unwrap().len();
-        if again || queued > seen {
-            (seen, again) = (queued, false);
+        let wakes = store.wakes();
+        if again || wakes > seen {
+            (seen, again) = (wakes, false);
             let paused = store.inner.paused().await.unwrap();
             for chunk in store.inner.pending() {
                 // What is left is delivered again.

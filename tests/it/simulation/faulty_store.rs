@@ -1,9 +1,14 @@
 //! The store that outlives the agents, with errors before or after it has done its work, and a log of what it did.
 
+mod waiting;
+
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
         BatchStore, Claim, Claimant, Clock, Committed, Enqueued, Leadership, Pause, PauseCause,
-        StoreError, WorkQueue,
+        StoreError, WaitingItem, WorkQueue,
     },
     testing::{FakeStore, ManualClock},
 };
@@ -24,6 +29,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+pub use self::waiting::{Wait, WaitEnd, Waits};
 use super::{
     faults::{FaultPlan, chance},
     outcome::Bug,
@@ -72,10 +78,12 @@ pub struct FaultyStore {
     pub commits: Mutex<Vec<Commit>>,
     /// In the order of time.
     pub kept: Mutex<Vec<Kept>>,
+    pub waits: Waits,
     /// Notified of some new batches, so that something can happen while they wait.
     pub new_batch: Notify,
     /// Notified when there is something to work on.
     pub work: Notify,
+    wakes: AtomicUsize,
     /// The newest batch.
     pub newest: Mutex<Option<NewBatch>>,
 }
@@ -91,8 +99,10 @@ impl FaultyStore {
             queued: Mutex::default(),
             commits: Mutex::default(),
             kept: Mutex::default(),
+            waits: Waits::default(),
             new_batch: Notify::new(),
             work: Notify::new(),
+            wakes: AtomicUsize::new(0),
             newest: Mutex::default(),
         }
     }
@@ -103,7 +113,12 @@ impl FaultyStore {
             trigger: batch.trigger,
         };
         self.queued.lock().unwrap().insert(batch.batch_id, queued);
-        self.work.notify_one();
+        self.wake();
+    }
+
+    /// How often there has been something to work on.
+    pub fn wakes(&self) -> usize {
+        self.wakes.load(Ordering::Relaxed)
     }
 
     /// Whether to fail, and whether only after the work.
@@ -158,7 +173,14 @@ impl WorkQueue for FaultyStore {
     }
 
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
-        self.inner.cancel(batch_id).await
+        let is_cancelled = self.inner.cancel(batch_id).await?;
+        if is_cancelled {
+            let mut cancelled = self.waits.cancelled.lock().unwrap();
+            cancelled.entry(batch_id).or_insert(self.time.now());
+        }
+        // What waits of it is skipped.
+        self.wake();
+        Ok(is_cancelled)
     }
 
     async fn settle(
@@ -223,7 +245,13 @@ impl BatchStore for FaultyStore {
         now: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
         let (fails, _) = self.fails(("claim", &chunk.chunk_id));
-        self.result(self.inner.claim(chunk, claimant, now).await, fails)
+        let mut claim = self.inner.claim(chunk, claimant, now).await;
+        if let Ok(claim) = &mut claim
+            && self.bug == Some(Bug::AttemptsAreForgotten)
+        {
+            claim.resumed.clear();
+        }
+        self.result(claim, fails)
     }
 
     async fn previous(
@@ -329,6 +357,7 @@ impl BatchStore for FaultyStore {
         }
         let committed = self.inner.commit(chunk, token, &stored).await?;
         if committed.claimed && committed.taken == results.len() {
+            self.note_committed(chunk, &results).await;
             let at = self.time.now();
             let commit = |result| Commit {
                 at,
@@ -340,6 +369,23 @@ impl BatchStore for FaultyStore {
             };
             let commits = results.into_iter().map(commit);
             self.commits.lock().unwrap().extend(commits);
+        }
+        self.result(Ok(committed), fails)
+    }
+
+    async fn begin_waiting(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        items: &[WaitingItem],
+    ) -> Result<Committed, StoreError> {
+        let (fails, after) = self.fails(("begin waiting", &chunk.chunk_id));
+        if fails && !after {
+            return Err(StoreError::unavailable("simulated"));
+        }
+        let committed = self.inner.begin_waiting(chunk, token, items).await?;
+        if committed.claimed {
+            self.note_waiting(chunk, items).await;
         }
         self.result(Ok(committed), fails)
     }
@@ -361,6 +407,8 @@ impl BatchStore for FaultyStore {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let (fails, _) = self.fails(("finish", &chunk.chunk_id));
-        self.result(self.inner.finish(chunk, token, now).await, fails)
+        let finished = self.inner.finish(chunk, token, now).await;
+        self.note_overlooked(chunk.batch_id).await;
+        self.result(finished, fails)
     }
 }

@@ -6,6 +6,7 @@ mod runs;
 mod stretch;
 mod then;
 mod unseen;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,7 +24,7 @@ use super::{
     agents::Call,
     database::{Choices, PROPAGATION_TIMEOUT, Version},
     faults::FaultPlan,
-    faulty_store::{Commit, Kept, Queued},
+    faulty_store::{Commit, Kept, Queued, Wait},
     outcome::{Outcome, Violation},
 };
 
@@ -91,6 +92,13 @@ pub struct Record {
     pub kept: Vec<Kept>,
     /// Calls of the second.
     pub sent: Vec<Call>,
+    pub waits: Vec<Wait>,
+    /// When batches were cancelled.
+    pub batches_cancelled: BTreeMap<Uuid, Instant>,
+    /// Items that waited when their batch was over.
+    pub overlooked: Vec<ItemId>,
+    /// Batches that had not ended at the end.
+    pub unfinished: Vec<Uuid>,
     pub open_letters: Vec<DeadLetter>,
     pub promises: Vec<Promise>,
     /// The key of each manual run with its batches and tenants.
@@ -134,6 +142,8 @@ struct Judge<'r> {
     /// What has run for each occurrence, in the order of time.
     done: BTreeMap<Key, Vec<&'r Commit>>,
     cancelled: BTreeSet<Key>,
+    /// From when on an occurrence waited, and until when it had its outcome.
+    waited: BTreeMap<Key, Range<Instant>>,
     outcome: &'r mut Outcome,
 }
 
@@ -150,6 +160,7 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
         record,
         done,
         cancelled: cancelled.map(key).collect(),
+        waited: waiting::waited(record),
         outcome,
     };
     let tenants: BTreeSet<&TenantId> = record.choices.keys().map(|(_, tenant)| tenant).collect();
@@ -169,6 +180,8 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
     judge.at_most_once();
     judge.dead_letters();
     judge.two_purposes();
+    judge.waits();
+    judge.attempts();
     judge.manual_runs();
     judge.preview();
 }
@@ -207,12 +220,16 @@ impl Judge<'_> {
                     self.outcome.excused += 1;
                     continue;
                 }
+                let key = (job.job_id.clone(), tenant.into(), occurrence);
+                if !self.done.contains_key(&key) && self.is_waited_out(&key, due_at) {
+                    self.outcome.excused += 1;
+                    continue;
+                }
                 self.outcome.required += 1;
                 let which = format!(
                     "{tenant} was due in {} at {due_at} for {occurrence}, chosen since {} and until {}",
                     job.job_id, stretch.since, stretch.to
                 );
-                let key = (job.job_id.clone(), tenant.into(), occurrence);
                 match self.done.get(&key).map(|runs| runs[0]) {
                     None => self.complain(
                         "what is due runs",
@@ -329,7 +346,8 @@ impl Judge<'_> {
                 continue;
             }
             self.outcome.required += 1;
-            if !self.has_run(job, tenant, occurrence) {
+            let key = (job.job_id.clone(), tenant.into(), occurrence);
+            if !self.done.contains_key(&key) && !self.is_waited_out(&key, due_at) {
                 let what = format!(
                     "{tenant} was to come in {} at {} for {occurrence} when the job file was edited at {}, and has not \
                      run",
@@ -561,7 +579,8 @@ impl Judge<'_> {
                 );
             }
             let queued_at = record.queued[&call.item.batch_id].at;
-            if record.clock_is_wrong(queued_at, call.at) {
+            // What has waited had begun before.
+            if record.clock_is_wrong(queued_at, call.at) || record.has_waited(&call.item, call.at) {
                 continue;
             }
             let in_effect = intervals.iter().enumerate().filter(|(index, stretch)| {

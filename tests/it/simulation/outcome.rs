@@ -31,10 +31,16 @@ pub enum Bug {
     OrganizationsAreLost,
     /// What the first of two purposes has made is not found again.
     KeptOutputsAreLost,
+    /// A completion is answered as taken, and is not stored.
+    CompletionsAreLost,
+    /// No deadline passes, and nothing is polled.
+    DeadlinesAreForgotten,
+    /// An item that is called again after it has waited does not know its attempts.
+    AttemptsAreForgotten,
 }
 
 impl Bug {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::ProgressWithoutBatches,
         Self::ProgressAhead,
         Self::ErrorsReadAsEmpty,
@@ -49,6 +55,9 @@ impl Bug {
         Self::NothingToDoRunsAgain,
         Self::OrganizationsAreLost,
         Self::KeptOutputsAreLost,
+        Self::CompletionsAreLost,
+        Self::DeadlinesAreForgotten,
+        Self::AttemptsAreForgotten,
     ];
 }
 
@@ -61,6 +70,8 @@ pub struct Outcome {
     pub excused: usize,
     /// Answers of `explain` that were compared with what happened.
     pub promises: usize,
+    /// Items that waited.
+    pub waits: usize,
     pub violations: Vec<Violation>,
     /// What happened, in the order of time.
     pub history: Vec<String>,

@@ -25,6 +25,7 @@ use super::{
     faults::FaultPlan,
     faulty_store::FaultyStore,
     outcome::{Outcome, Violation},
+    outside::Outside,
     over, replay_with, seeds,
 };
 
@@ -139,6 +140,7 @@ impl Shards {
             seed: random.u64(..),
             calls: Mutex::default(),
             sent: Mutex::default(),
+            outside: Arc::new(Outside::new(time.clone(), 0, None)),
         });
         let clock = Arc::new(AgentClock {
             time: time.clone(),

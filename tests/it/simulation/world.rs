@@ -11,7 +11,11 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::{Jobs, ports::Clock, testing::ManualClock};
+use punctual_application::{
+    Jobs,
+    ports::{BatchReader, Clock, WaitingItems},
+    testing::ManualClock,
+};
 use punctual_domain::{FeatureType, JobId, Sharding, TenantId};
 use uuid::Uuid;
 
@@ -26,6 +30,7 @@ use super::{
     faulty_store::{FaultyStore, Queued},
     oracle::{JobStory, LastBackfill, Promise, Record, judge},
     outcome::{Bug, Outcome, Violation},
+    outside::Outside,
 };
 
 /// Times around which something is special: clock changes, ends of months and years, a leap day.
@@ -39,6 +44,8 @@ const STARTS: [&str; 6] = [
 ];
 const HOURS: i64 = 44;
 const SETTLING_TIME: TimeDelta = TimeDelta::hours(3);
+/// How long an item may be leased, or left alone, by an agent whose clock is a day ahead.
+const LONGEST_WAIT: TimeDelta = TimeDelta::hours(27);
 const FEATURES: [&str; 2] = ["posts", "mail"];
 
 /// Runs one seed to its end.
@@ -97,11 +104,14 @@ impl World {
         let (a, b) = (random.u64(..), random.u64(..));
         let database = SimulatedDatabase::new(kind, time.clone(), faults.clone(), a, bug);
         let store = FaultyStore::new(time.clone(), faults.clone(), b, bug);
+        let until = time.now() + TimeDelta::hours(HOURS);
+        let outside = Outside::new(time.clone(), random.u64(..), Some(until));
         let handler = Echo {
             time: time.clone(),
             seed: random.u64(..),
             calls: Mutex::default(),
             sent: Mutex::default(),
+            outside: Arc::new(outside),
         };
         let count = 1 + usize::from(random.u8(..3) == 0);
         let jobs: Vec<Job> = FEATURES[..count]
@@ -192,6 +202,9 @@ impl World {
             if self.random.u8(..3) == 0 {
                 self.ask().await;
             }
+            if self.random.u8(..100) == 0 {
+                self.cancel_what_waits().await;
+            }
             self.apply_fault_plan(&mut crash_at).await;
         }
         // Calm, until all that was late has come.
@@ -202,6 +215,10 @@ impl World {
             self.pause(index, false).await;
         }
         self.sleep(SETTLING_TIME).await;
+        let latest = self.time.now() + LONGEST_WAIT;
+        while self.some_wait().await && self.time.now() < latest {
+            self.sleep(TimeDelta::minutes(30)).await;
+        }
         // Everything falls due on a whole minute: not at this moment, and what fell due before it has run.
         let second = self.around.clock.now().timestamp().rem_euclid(60);
         self.sleep(TimeDelta::seconds(100 - second)).await;
@@ -293,12 +310,34 @@ impl World {
         }
     }
 
+    /// Whether an item waits.
+    async fn some_wait(&self) -> bool {
+        let counts = self.around.store.inner.waiting_counts().await;
+        !counts.unwrap().is_empty()
+    }
+
+    /// Batches that have not ended.
+    async fn unfinished(&self) -> Vec<Uuid> {
+        let mut unfinished = Vec::new();
+        for batch_id in self.queued().into_keys() {
+            let batch = self.around.store.inner.batch(batch_id).await.unwrap();
+            unfinished.extend(
+                batch
+                    .filter(|batch| batch.finished_at.is_none())
+                    .map(|_| batch_id),
+            );
+        }
+        unfinished.sort();
+        unfinished
+    }
+
     fn queued(&self) -> HashMap<Uuid, Queued> {
         self.around.store.queued.lock().unwrap().clone()
     }
 
     async fn judge(mut self, time: Range<DateTime<Utc>>, last_backfill: LastBackfill) -> Outcome {
         let open_letters = self.open_letters().await;
+        let unfinished = self.unfinished().await;
         self.agents.iter().for_each(Agent::crash);
         let store = self.around.store.clone();
         let record = Record {
@@ -312,6 +351,10 @@ impl World {
             calls: self.around.handler.calls.lock().unwrap().clone(),
             kept: store.kept.lock().unwrap().clone(),
             sent: self.around.handler.sent.lock().unwrap().clone(),
+            waits: store.waits.begun.lock().unwrap().clone(),
+            batches_cancelled: store.waits.cancelled.lock().unwrap().clone(),
+            overlooked: store.waits.overlooked.lock().unwrap().clone(),
+            unfinished,
             open_letters,
             promises: std::mem::take(&mut self.promises),
             manual: self
@@ -343,6 +386,19 @@ impl World {
                 queued.trigger,
                 result.status,
                 result.error.as_deref().unwrap_or_default()
+            ));
+        }
+        for wait in &record.waits {
+            self.history.push(format!(
+                "{} {} waits in {} for {}, attempt {} at {}, until {}: {:?}",
+                wait.at,
+                wait.item_id,
+                wait.job_id,
+                wait.occurrence,
+                wait.made,
+                wait.purpose_id,
+                wait.until,
+                wait.ended
             ));
         }
         let mut outcome = Outcome::default();

@@ -47,7 +47,7 @@ impl Judge<'_> {
                 job.job_id, promise.occurrence
             );
             match (promise.runs, by_schedule) {
-                (true, None) if runs.is_empty() => {
+                (true, None) if runs.is_empty() && !self.is_waited_out(&key, due_at) => {
                     self.complain(
                         PROMISE,
                         tenant,
@@ -90,7 +90,8 @@ impl Judge<'_> {
         let due = last.dates.passed(&slot.into(), stretch.spread, last.at);
         for (due_at, occurrence) in due {
             self.outcome.required += 1;
-            if !self.has_run(job, tenant, occurrence) {
+            let key = (job.job_id.clone(), tenant.into(), occurrence);
+            if !self.has_run(job, tenant, occurrence) && !self.is_waited_out(&key, due_at) {
                 let what = format!(
                     "{tenant} was due in {} at {due_at} for {occurrence}, and a backfill has not run it",
                     job.job_id

@@ -164,6 +164,20 @@ impl World {
         }
     }
 
+    /// Cancels a batch of which an item waits.
+    pub(super) async fn cancel_what_waits(&mut self) {
+        let begun = self.around.store.waits.begun.lock().unwrap().clone();
+        let newest = begun.into_iter().rfind(|wait| wait.ended.is_empty());
+        let (Some(wait), Some(operator)) = (newest, self.operator()) else {
+            return;
+        };
+        let cancelled = operator.cancel(&any_tenant_id(), wait.batch_id).await;
+        if cancelled.is_ok() {
+            self.note(format!("an operator cancels {}", wait.batch_id));
+            self.cancelled.insert(wait.batch_id);
+        }
+    }
+
     /// Someone who acts on the first agent.
     fn operator(&self) -> Option<Operator> {
         let agent = self.agents.first()?;
