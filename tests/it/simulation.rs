@@ -1,7 +1,7 @@
 //! Deterministic simulation: the real schedulers and the real processor on a virtual clock, with a store and a Config
 //! Database that fail as a seed says, users who edit, operators who act, and work that goes on elsewhere. Days pass in a
-//! fraction of a second. Afterwards every run is compared with what the users had chosen: each occurrence that was due has run once or is
-//! accounted for, and nothing else has run.
+//! fraction of a second. Afterwards every run is compared with what the users had chosen: each occurrence that was due has run
+//! once or is accounted for, and nothing else has run.
 //!
 //! ```text
 //! SEED=17 cargo test -p punctual-tests --test it simulation::replay -- --nocapture

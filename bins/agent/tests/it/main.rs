@@ -23,6 +23,7 @@ mod doors;
 mod failures;
 mod health;
 mod kill;
+mod kill_waiting;
 mod last_known_good;
 mod main_job;
 mod monitoring;

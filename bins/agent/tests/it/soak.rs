@@ -14,7 +14,7 @@ use crate::{
     project::Project,
 };
 
-fn number(name: &str, usual: usize) -> usize {
+pub fn number(name: &str, usual: usize) -> usize {
     let given = std::env::var(name).ok();
     given.map_or(usual, |text| text.parse().expect("a whole number"))
 }
