@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::faults::chance;
 
-/// A worker that is told that a call does not wait asks so often again, as one that was faster than the store.
+/// A worker asks so often again when its call does not wait, as it may be faster than the store.
 const ASKS_AGAIN: u32 = 6;
 const AFTER: Duration = Duration::from_secs(10);
 
@@ -122,7 +122,7 @@ impl Outside {
         Some(waiting)
     }
 
-    /// What a handler is told that asks for work it has handed on.
+    /// The answer to a handler that asks for work it has handed on.
     pub fn ask(&self, call: &WaitingCall) -> Ended {
         let now = self.time.now();
         let what = ("poll", &call.job_id, &call.items, call.occurrence);

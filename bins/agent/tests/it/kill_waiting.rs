@@ -1,5 +1,5 @@
-//! kill -9 again and again while items wait, on either store: a worker completes them over HTTP all the time, and tries again where
-//! it is refused. Nothing is lost, nothing ends twice. `KILLS=200 OCCURRENCES=50000` makes it long.
+//! kill -9 again and again while items wait, on either store: a worker completes them over HTTP all the time, and tries again
+//! where it is refused. Nothing is lost, nothing ends twice. `KILLS=200 OCCURRENCES=50000` makes it long.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! What becomes of items that wait: one outcome each, in time, whoever says it and however often.
+//! What becomes of items that wait: one outcome each, in time, however often and through whichever agent it is completed.
 
 use std::{collections::BTreeMap, ops::Range};
 
