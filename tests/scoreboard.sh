@@ -34,9 +34,10 @@ run() {
 }
 
 title "Nothing lost, nothing twice" "Days of virtual time with crashes, failing stores, clocks that step and two schedulers, judged by an oracle; \
-then real agents killed with kill -9 in mid-batch, a server that goes down, and a death at each named place between two writes."
+then real agents killed with kill -9 in mid-batch and while items wait, a server that goes down, and a death at each named place between two writes."
 run 'test result' 'SEEDS=5000 cargo test --locked -q -p punctual-tests --test it simulation::many'
 run 'occurrences|restarts' 'KILLS=200 OCCURRENCES=100000 cargo test --locked --release -q -p punctual-agent --test it soak -- --nocapture --test-threads=1'
+run 'kills over' 'KILLS=200 OCCURRENCES=50000 cargo test --locked --release -q -p punctual-agent --test it kill_waiting -- --nocapture --test-threads=1'
 run 'test result' 'cargo test --locked -q -p punctual-agent --all-features --test it crash_points'
 
 title "All users fall due in one minute" "The real scheduler, queue, processor and store, with a handler that does nothing; each result is \
@@ -57,6 +58,11 @@ for 500 users in a call, from a server in the same process, whose memory and CPU
 user's last run."
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin digests -- --users 1000000'
 run 'users' 'cargo run --locked --release -q -p punctual-benchmarks --bin digests -- --users 1000000 --postgres'
+
+title "Items that wait" "All items of a job begin to wait, wait for a minute, and are completed: a million by the process itself, 50,000 over \
+HTTP. While they wait they are rows of a table."
+run 'items, ' 'cargo run --locked --release -q -p punctual-benchmarks --bin waiting'
+run 'items, ' 'cargo run --locked --release -q -p punctual-benchmarks --bin waiting -- --postgres'
 
 title "Minute after minute" "From the due instant to the first line of each item, with many jobs and many slots, and what the process costs \
 between the minutes, with nothing to do."
