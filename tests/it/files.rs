@@ -218,6 +218,7 @@ fn the_guides_examples_are_taken_as_they_stand() {
     assert_eq!(configuring, (6, 6));
     assert_eq!(taken_as_they_stand("write_a_digest.md"), (2, 3));
     assert_eq!(taken_as_they_stand("long_running_work.md"), (0, 1));
+    assert_eq!(taken_as_they_stand("clients/README.md"), (0, 1));
 }
 
 #[test]
