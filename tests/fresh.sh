@@ -52,11 +52,13 @@ mount_all() {
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
-    mkdir -p target var "$cargo_home" "$kept"/{archives/partial,model,schemathesis,recurrence} target/{model,schemathesis,recurrence}
+    mkdir -p target var "$cargo_home" "$kept"/{archives/partial,clients,model,schemathesis,recurrence} \
+        target/{clients,model,schemathesis,recurrence}
     mount --bind "$repository" "$root$repository"
     mount -o remount,bind,ro "$root$repository"
     mount --bind target "$root$repository/target"
     mount -t tmpfs var "$root$repository/var"
+    mount --bind "$kept/clients" "$root$repository/target/clients"
     mount --bind "$kept/model" "$root$repository/target/model"
     mount --bind "$kept/schemathesis" "$root$repository/target/schemathesis"
     mount --bind "$kept/recurrence" "$root$repository/target/recurrence"
