@@ -11,6 +11,7 @@ mod agreement;
 mod browser;
 mod canary;
 mod chat;
+mod clients;
 mod command_handler;
 mod command_line;
 mod control;
