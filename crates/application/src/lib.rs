@@ -27,9 +27,10 @@ pub mod testing;
 pub use services::{
     active_failures::{ActiveFailure, ActiveFailures, Operation},
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
+    completion_urls::CompletionUrls,
     enhanced_batch_processor::{
         EnhancedBatchProcessor, Limits, Preview, PreviewContent, PreviewStatus, PreviewThen,
-        RetryPolicy,
+        RetryPolicy, SettledItems,
     },
     jobs::Jobs,
     log_limit::{LogLimit, LogLine},

@@ -2,6 +2,7 @@
 
 pub mod active_failures;
 pub mod batch_processor;
+pub mod completion_urls;
 pub mod enhanced_batch_processor;
 pub mod jobs;
 pub mod log_limit;
@@ -11,3 +12,4 @@ pub mod schedule_status;
 pub mod source_items;
 pub mod suppression_list;
 pub mod throttle;
+mod waiting;

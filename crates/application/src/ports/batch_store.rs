@@ -108,7 +108,8 @@ pub trait BatchStore: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// Marks a chunk as done, if all its items have an outcome; the last one completes its batch. For a chunk that had
-    /// nothing left to run.
+    /// nothing left to run. Where all that it has left waits, its claim ends, as after
+    /// [`begin_waiting`](Self::begin_waiting).
     async fn finish(
         &self,
         chunk: &Chunk,

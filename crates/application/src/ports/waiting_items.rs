@@ -150,7 +150,7 @@ pub enum Settlement {
     /// Its item, or each of its items, has ended like this; the id in the result does not matter.
     End(Box<ItemResult>),
     /// The first of two purposes has this output, which is kept as [`keep_output`](super::BatchStore::keep_output) keeps it. The item
-    /// is queued for the second.
+    /// is queued for the second, and its attempts become those [of the first](Attempts::of_first).
     CallSecond(Value),
     /// The purpose is called again, from `at` on, after so many refusals. Until then it counts as waiting.
     CallAgain {

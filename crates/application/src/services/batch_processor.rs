@@ -16,30 +16,36 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use punctual_domain::{
-    Chunk, FailureKind, Item, ItemId, ItemResult, ItemStatus, Outcome, Preference, Previous,
-    PurposeId,
+    Chunk, Completion, FailureKind, Item, ItemId, ItemResult, ItemStatus, Outcome, Preference,
+    Previous, PurposeId,
 };
+use tokio::sync::watch;
 use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
 
 use super::{
     suppression_list::SuppressionList,
     throttle::{PurposeLimits, Throttle},
+    waiting::{accepted, resumed},
 };
 use crate::SPANS;
 use crate::ports::{
-    BatchStore, Claim, Claimant, Clock, ConfigDatabaseError, HandlerError, ItemSourceError,
-    PurposeHandler, RETRY_CHUNK_AFTER, Rendered, StoreError, StoreErrorKind,
+    Attempts, BatchStore, Claim, Claimant, Clock, Committed, ConfigDatabaseError, HandlerError,
+    ItemSourceError, PurposeHandler, RETRY_CHUNK_AFTER, Rendered, Stage, StoreError,
+    StoreErrorKind, WaitingCall, WaitingItem,
 };
 
 /// How many results are committed together at most, and how long the first of them may wait.
 const COMMIT_GROUP_SIZE: usize = 500;
 const COMMIT_GROUP_TIMEOUT: Duration = Duration::from_millis(20);
+/// Why a call of a handler that panics gives nothing.
+const PANICKED: &str = "the handler panicked; see the log";
 
 /// The handler of each purpose, and how it is called. Clones share them.
 #[derive(Clone, Default)]
 pub struct Handlers {
     bound: Arc<RwLock<HashMap<PurposeId, Arc<BoundHandler>>>>,
+    changes: watch::Sender<()>,
     suppressions: SuppressionList,
 }
 
@@ -102,19 +108,33 @@ impl BoundHandler {
         self.guarded(self.handler.preview(item, call)).await
     }
 
+    /// What the handler says has become of a call that waits.
+    ///
+    /// # Errors
+    /// It does not say: no answer came in time, or it panicked.
+    pub(crate) async fn poll(
+        &self,
+        call: &WaitingCall,
+    ) -> Result<Result<Outcome, HandlerError>, String> {
+        self.bounded(self.handler.poll(call)).await
+    }
+
     /// What a call of the handler gives: within its time, and with a panic caught.
     async fn guarded<T>(
         &self,
         call: impl Future<Output = Result<T, HandlerError>>,
     ) -> Result<T, HandlerError> {
+        let answer = self.bounded(call).await;
+        answer.unwrap_or_else(|problem| Err(HandlerError::retryable(problem)))
+    }
+
+    /// What a call of the handler gives, or why it gives nothing: its time is over, or it panicked.
+    async fn bounded<T>(&self, call: impl Future<Output = T>) -> Result<T, String> {
         let timeout = self.binding.timeout;
         match tokio::time::timeout(timeout, AssertUnwindSafe(call).catch_unwind()).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_panic)) => Err(HandlerError::retryable("the handler panicked; see the log")),
-            Err(_elapsed) => Err(HandlerError::retryable(format!(
-                "no answer within {} ms",
-                timeout.as_millis()
-            ))),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_panic)) => Err(PANICKED.to_owned()),
+            Err(_elapsed) => Err(format!("no answer within {} ms", timeout.as_millis())),
         }
     }
 }
@@ -180,6 +200,40 @@ impl Handlers {
         self.of(purpose).map(|bound| bound.binding.clone())
     }
 
+    /// What the body of a completion means to the handler of a purpose. Where the purpose has none any more, it is the output.
+    ///
+    /// # Errors
+    /// The handler panicked.
+    pub fn completed(
+        &self,
+        purpose: &PurposeId,
+        body: serde_json::Value,
+    ) -> Result<Outcome, HandlerError> {
+        let Some(bound) = self.of(purpose) else {
+            return Ok(Outcome::Done(body));
+        };
+        let meant = std::panic::catch_unwind(AssertUnwindSafe(|| bound.handler.completed(body)));
+        meant.map_err(|_panic| HandlerError::retryable(PANICKED))
+    }
+
+    /// Tells when the handlers have been [replaced](Self::replace).
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The handlers as they are bound now, each to [listen](PurposeHandler::listen) for completions.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(PurposeId, Arc<dyn PurposeHandler>)> {
+        let bound = self.bound.read().unwrap_or_else(PoisonError::into_inner);
+        let listener = |(purpose, bound): (&PurposeId, &Arc<BoundHandler>)| {
+            (purpose.clone(), Arc::clone(&bound.handler))
+        };
+        let mut listeners: Vec<_> = bound.iter().map(listener).collect();
+        listeners.sort_by(|(one, _), (other, _)| one.cmp(other));
+        listeners
+    }
+
     /// Calls the item's handler once: within its time, and with a panic caught. The limits of its purpose are not looked at.
     ///
     /// # Errors
@@ -217,6 +271,8 @@ impl Handlers {
             }
         }
         *bound = others;
+        drop(bound);
+        self.changes.send_replace(());
     }
 
     pub(crate) fn of(&self, purpose: &PurposeId) -> Option<Arc<BoundHandler>> {
@@ -275,6 +331,8 @@ pub struct ChunkReport {
     pub nothing_to_do: usize,
     /// Not run, with a reason.
     pub skipped: usize,
+    /// Began to wait: their work goes on elsewhere.
+    pub waiting: usize,
 }
 
 impl std::ops::AddAssign for ChunkReport {
@@ -284,12 +342,18 @@ impl std::ops::AddAssign for ChunkReport {
         self.failed_data += other.failed_data;
         self.nothing_to_do += other.nothing_to_do;
         self.skipped += other.skipped;
+        self.waiting += other.waiting;
     }
 }
 
 impl ChunkReport {
     pub(crate) fn ended(self) -> usize {
         self.succeeded + self.failed + self.nothing_to_do + self.skipped
+    }
+
+    /// Number of items that this delivery has brought as far as it can.
+    fn dealt_with(self) -> usize {
+        self.ended() + self.waiting
     }
 
     pub(crate) fn count(&mut self, results: &[ItemResult]) {
@@ -299,10 +363,21 @@ impl ChunkReport {
                 ItemStatus::Succeeded => self.succeeded += 1,
                 ItemStatus::Failed => self.failed += 1,
                 ItemStatus::NothingToDo => self.nothing_to_do += 1,
+                ItemStatus::Waiting => self.waiting += 1,
                 ItemStatus::Skipped | ItemStatus::Running => self.skipped += 1,
             }
         }
     }
+}
+
+/// What an item has come to in a delivery.
+#[derive(Debug)]
+pub(crate) enum ItemEnd {
+    /// Its outcome.
+    Result(ItemResult),
+    /// The items of one call have begun to wait: one, or the recipients of an aggregate. They are stored together, so that a
+    /// completion finds all of them.
+    Waits(Vec<WaitingItem>),
 }
 
 /// A chunk in this delivery.
@@ -335,6 +410,14 @@ impl Claimed {
     /// Notes that an item is left for later.
     pub(crate) fn note_waiting(&self) {
         self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes what a commit says about the claim.
+    fn note(&self, committed: Committed) {
+        self.cancelled
+            .fetch_or(committed.cancelled, Ordering::Relaxed);
+        self.finished
+            .fetch_or(committed.finished, Ordering::Relaxed);
     }
 }
 
@@ -372,13 +455,46 @@ impl BatchProcessor {
         let to_run = items
             .into_iter()
             .filter(|item| claimed.claim.items.contains(&item.item_id));
+        let claim = &claimed.claim;
         let results = stream::iter(to_run).then(|item| async move {
-            let started_at = self.clock.now();
-            let outcome = self.handlers.attempt(&item).await;
-            Some(self.result(&item, started_at, outcome))
+            let resumed = resumed(claim, &item.item_id);
+            let (attempts, started_at) =
+                resumed.unwrap_or_else(|| (Attempts::default(), self.clock.now()));
+            Some(self.attempt_once(item, attempts, started_at).await)
         });
         let report = self.commit_all(chunk, &claimed, results).await;
         self.end_claim(chunk, &claimed, report).await
+    }
+
+    /// What one attempt at an item comes to, after those in earlier calls.
+    async fn attempt_once(
+        &self,
+        mut item: Item,
+        before: Attempts,
+        started_at: DateTime<Utc>,
+    ) -> ItemEnd {
+        let call_id = Uuid::new_v4();
+        item.attempt = item.attempt.max(before.made.saturating_add(1));
+        item.completion = Some(Completion { call_id, url: None });
+        let outcome = self.handlers.attempt(&item).await;
+        let since = self.clock.now();
+        match accepted(outcome, since) {
+            Ok(Outcome::Waiting(waiting)) => ItemEnd::Waits(vec![WaitingItem {
+                call_id,
+                item_id: item.item_id.clone(),
+                purpose_id: item.purpose_id.clone(),
+                stage: Stage::Only,
+                attempts: Attempts {
+                    made: item.attempt,
+                    ..before
+                },
+                preference: item.preference_json(),
+                started_at,
+                since,
+                waiting,
+            }]),
+            outcome => ItemEnd::Result(self.result(&item, started_at, outcome)),
+        }
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -429,12 +545,9 @@ impl BatchProcessor {
             Ok(report) if claimed.waiting.load(Ordering::Relaxed) => {
                 Err(ProcessError::Waiting(report))
             }
-            Ok(report) if report.ended() >= claimed.claim.items.len() => self
-                .store
-                .finish(chunk, claimed.token, self.clock.now())
-                .await
-                .map(|()| report)
-                .map_err(ProcessError::from),
+            Ok(report) if report.dealt_with() >= claimed.claim.items.len() => {
+                self.finish(chunk, claimed).await.map(|()| report)
+            }
             Ok(_) => Err(ProcessError::Interrupted),
             Err(error) => Err(error),
         };
@@ -451,6 +564,15 @@ impl BatchProcessor {
             debug!(chunk_id = %chunk.chunk_id, %error, "Failed to release chunk {}: {error}", chunk.chunk_id);
         }
         ended
+    }
+
+    /// Finishes a chunk of whose claim nothing is left. An item of it that waits may have been queued meanwhile: the chunk is
+    /// released for it.
+    async fn finish(&self, chunk: &Chunk, claimed: &Claimed) -> Result<(), ProcessError> {
+        let (store, token) = (&self.store, claimed.token);
+        store.finish(chunk, token, self.clock.now()).await?;
+        store.release(chunk, token, None).await?;
+        Ok(())
     }
 
     /// The id that this process claims with.
@@ -524,6 +646,10 @@ impl BatchProcessor {
         let (status, output, error) = match outcome {
             Ok(Outcome::Done(output)) => (ItemStatus::Succeeded, Some(output), None),
             Ok(Outcome::NothingToDo(reason)) => (ItemStatus::NothingToDo, None, Some(reason)),
+            Ok(Outcome::Waiting(_)) => {
+                let message = "its work goes on elsewhere, and an item cannot wait for it here";
+                (ItemStatus::Failed, None, Some(message.to_owned()))
+            }
             Err(error) => (ItemStatus::Failed, None, Some(error.message)),
         };
         ItemResult {
@@ -536,15 +662,16 @@ impl BatchProcessor {
             error,
             started_at,
             finished_at: Some(self.clock.now()),
+            waiting: None,
         }
     }
 
-    /// Commits results as they come, in groups. `None` is an item that was not brought to its end.
+    /// Commits results and items that begin to wait as they come, in groups. `None` is an item that was not brought to its end.
     pub(crate) async fn commit_all(
         &self,
         chunk: &Chunk,
         claimed: &Claimed,
-        results: impl Stream<Item = Option<ItemResult>>,
+        results: impl Stream<Item = Option<ItemEnd>>,
     ) -> Result<ChunkReport, ProcessError> {
         let mut report = ChunkReport::default();
         let mut groups = pin!(tokio_stream::StreamExt::chunks_timeout(
@@ -553,30 +680,48 @@ impl BatchProcessor {
             COMMIT_GROUP_TIMEOUT
         ));
         while let Some(group) = groups.next().await {
-            let results: Vec<ItemResult> = group.into_iter().flatten().collect();
-            if results.is_empty() {
-                continue;
+            let (mut results, mut waits) = (Vec::new(), Vec::new());
+            for end in group.into_iter().flatten() {
+                match end {
+                    ItemEnd::Result(result) => results.push(result),
+                    ItemEnd::Waits(items) => waits.extend(items),
+                }
             }
-            let committed = self.store.commit(chunk, claimed.token, &results).await?;
-            if !committed.claimed {
-                warn!(chunk_id = %chunk.chunk_id, dropped = results.len(),
-                    "Dropped the results of chunk {}: another worker has claimed it", chunk.chunk_id);
-                return Err(ProcessError::Superseded);
+            // First, so that a completion that comes soon finds them.
+            if !waits.is_empty() {
+                let begun = self.store.begin_waiting(chunk, claimed.token, &waits);
+                let committed = begun.await?;
+                unless_dropped(chunk, committed, waits.len())?;
+                claimed.note(committed);
+                if committed.cancelled && !committed.finished {
+                    // The next claim skips them.
+                    claimed.note_waiting();
+                }
+                report.waiting += waits.len();
             }
-            if committed.taken < results.len() {
-                let message = "items of the chunk were completed elsewhere after it was claimed";
-                return Err(StoreError::new(StoreErrorKind::Conflict, message).into());
+            if !results.is_empty() {
+                let committed = self.store.commit(chunk, claimed.token, &results).await?;
+                unless_dropped(chunk, committed, results.len())?;
+                claimed.note(committed);
+                report.count(&results);
             }
-            claimed
-                .cancelled
-                .fetch_or(committed.cancelled, Ordering::Relaxed);
-            claimed
-                .finished
-                .fetch_or(committed.finished, Ordering::Relaxed);
-            report.count(&results);
         }
         Ok(report)
     }
+}
+
+/// Whether the store has taken all of what so many items have come to.
+fn unless_dropped(chunk: &Chunk, committed: Committed, items: usize) -> Result<(), ProcessError> {
+    if !committed.claimed {
+        warn!(chunk_id = %chunk.chunk_id, dropped = items,
+            "Dropped the results of chunk {}: another worker has claimed it", chunk.chunk_id);
+        return Err(ProcessError::Superseded);
+    }
+    if committed.taken < items {
+        let message = "items of the chunk were completed elsewhere after it was claimed";
+        return Err(StoreError::new(StoreErrorKind::Conflict, message).into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -641,6 +786,7 @@ mod tests {
             written: None,
             attempt: 1,
             key_form: chunk.key_form,
+            completion: None,
         };
         let items = || ids.iter().map(item).collect::<Vec<_>>();
         let report = processor.process(&chunk, items()).await.unwrap();

@@ -10,6 +10,7 @@ mod prepare;
 mod preview;
 mod retry;
 mod then;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -21,11 +22,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{Stream, StreamExt, stream};
 use punctual_domain::{
     Chunk, FailureLimit, Item, ItemId, ItemResult, ItemStatus, JobConfig, JobId, JobKind, Outcome,
-    Overlap, Priority, SkipReason, Zone,
+    Overlap, Priority, PurposeId, SkipReason, Waiting, Zone,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 pub(crate) use self::preview::PreviewError;
 use self::{
@@ -35,21 +37,24 @@ use self::{
     overlap::{RunningGuard, RunningItems},
     prepare::Prepared,
     then::{Next, Then},
+    waiting::WaitingCalls,
 };
 pub use self::{
     preview::{Preview, PreviewContent, PreviewStatus, PreviewThen},
     retry::RetryPolicy,
+    waiting::SettledItems,
 };
 use crate::{
     ports::{
-        ClaimLimits, ClaimedChunk, ConfigDatabase, HandlerError, HandlerErrorKind, ItemSource,
-        PreferenceMirror, TenantData,
+        Attempts, ClaimLimits, ClaimedChunk, ConfigDatabase, HandlerError, HandlerErrorKind,
+        ItemSource, PreferenceMirror, Stage, TenantData, WaitingItem,
     },
     services::{
-        batch_processor::{BatchProcessor, ChunkReport, Claimed, ProcessError},
+        batch_processor::{BatchProcessor, ChunkReport, Claimed, ItemEnd, ProcessError},
         jobs::Jobs,
         log_limit::{LogLimit, LogLine},
         permits::Permits,
+        waiting::{accepted, resumed},
     },
 };
 
@@ -89,6 +94,7 @@ pub struct EnhancedBatchProcessor {
     failures: BatchFailures,
     logged_failures: Arc<LogLimit>,
     running: RunningItems,
+    waiting: WaitingCalls,
     /// Places of previews.
     previews: Arc<Semaphore>,
     stop: CancellationToken,
@@ -115,20 +121,40 @@ struct ChunkRun<'a> {
 }
 
 impl ChunkRun<'_> {
-    /// The result, or the aggregate's result once for each recipient.
-    fn distributed(&self, result: Option<ItemResult>) -> Vec<Option<ItemResult>> {
-        match (&self.recipients, result) {
-            (Some(recipients), Some(result)) if result.item_id.is_aggregate() => {
+    /// What an item has come to, or what the aggregate has for each recipient.
+    fn distributed(&self, end: Option<ItemEnd>) -> Vec<Option<ItemEnd>> {
+        match (&self.recipients, end) {
+            (Some(recipients), Some(ItemEnd::Result(result))) if result.item_id.is_aggregate() => {
                 let own = |id: &ItemId| {
-                    Some(ItemResult {
+                    Some(ItemEnd::Result(ItemResult {
                         item_id: id.clone(),
                         ..result.clone()
-                    })
+                    }))
                 };
                 recipients.iter().map(own).collect()
             }
-            (_, result) => vec![result],
+            (Some(recipients), Some(ItemEnd::Waits(calls))) => {
+                let of_recipients = |call: WaitingItem| {
+                    let ids = if call.item_id.is_aggregate() {
+                        recipients.clone()
+                    } else {
+                        vec![call.item_id.clone()]
+                    };
+                    ids.into_iter().map(move |item_id| WaitingItem {
+                        item_id,
+                        ..call.clone()
+                    })
+                };
+                let all = calls.into_iter().flat_map(of_recipients).collect();
+                vec![Some(ItemEnd::Waits(all))]
+            }
+            (_, end) => vec![end],
         }
+    }
+
+    /// The attempts at an item in calls that waited, and when the first began.
+    fn resumed(&self, item_id: &ItemId) -> Option<(Attempts, DateTime<Utc>)> {
+        resumed(&self.claimed.claim, item_id)
     }
 }
 
@@ -160,6 +186,7 @@ impl EnhancedBatchProcessor {
             failures: BatchFailures::default(),
             logged_failures: Arc::default(),
             running: RunningItems::default(),
+            waiting: WaitingCalls::default(),
             previews: Arc::new(Semaphore::new(preview::MAX_PREVIEWS)),
             stop,
         }
@@ -218,8 +245,10 @@ impl EnhancedBatchProcessor {
         info!(
             chunk_id = %chunk.chunk_id, job_id = %chunk.job_id, succeeded = report.succeeded,
             failed = report.failed, nothing_to_do = report.nothing_to_do, skipped = report.skipped,
-            "Chunk {} of {} is done: {} succeeded, {} failed, {} had nothing to do, {} skipped",
-            chunk.chunk_id, chunk.job_id, report.succeeded, report.failed, report.nothing_to_do, report.skipped
+            waiting = report.waiting,
+            "Chunk {} of {} is done: {} succeeded, {} failed, {} had nothing to do, {} skipped, {} wait",
+            chunk.chunk_id, chunk.job_id, report.succeeded, report.failed, report.nothing_to_do, report.skipped,
+            report.waiting
         );
         Ok(report)
     }
@@ -253,6 +282,7 @@ impl EnhancedBatchProcessor {
     /// Resets the counted failures of a job that is resumed.
     pub fn reset_failures(&self, job_id: &JobId) {
         self.failures.reset_failures(job_id);
+        self.waiting.reset_failures(job_id);
     }
 
     async fn run_claimed(
@@ -271,6 +301,11 @@ impl EnhancedBatchProcessor {
                 .await?;
         }
         self.add_previous(chunk, job, &mut prepared).await?;
+        for item in prepared.iter_mut().filter_map(Prepared::item) {
+            if let Some((attempts, _)) = resumed(&claimed.claim, &item.item_id) {
+                item.attempt = attempts.made.saturating_add(1);
+            }
+        }
         let run = ChunkRun {
             chunk,
             claimed,
@@ -366,10 +401,14 @@ impl EnhancedBatchProcessor {
                     let message =
                         "the process crashed each time this item ran, even when it ran alone";
                     let outcome = Err(HandlerError::permanent(message));
-                    Some(self.base.result(&item, self.now(), outcome))
+                    Some(ItemEnd::Result(self.base.result(
+                        &item,
+                        self.now(),
+                        outcome,
+                    )))
                 }
                 Prepared::Run(item) => {
-                    let mut progress = Progress::new(run, None);
+                    let mut progress = Progress::new(run, &item, None);
                     // Other items run while it waits for its data.
                     match self.with_data(run, item, &mut progress).await {
                         Some(Prepared::Run(item)) => {
@@ -382,11 +421,11 @@ impl EnhancedBatchProcessor {
                                 .await?;
                             self.call(run, item, &mut progress).await
                         }
-                        Some(Prepared::Skip(result)) => Some(result),
+                        Some(Prepared::Skip(result)) => Some(ItemEnd::Result(result)),
                         None => None,
                     }
                 }
-                Prepared::Skip(result) => Some(result),
+                Prepared::Skip(result) => Some(ItemEnd::Result(result)),
             };
             let one = stream::iter(run.distributed(result));
             report += self.base.commit_all(chunk, claimed, one).await?;
@@ -403,25 +442,25 @@ impl EnhancedBatchProcessor {
         run: &ChunkRun<'_>,
         prepared: Prepared,
         turn: Option<Turn>,
-    ) -> Option<ItemResult> {
-        let mut progress = Progress::new(run, turn);
-        let prepared = match prepared {
-            Prepared::Run(item) => self.with_data(run, item, &mut progress).await?,
-            skip @ Prepared::Skip(_) => skip,
+    ) -> Option<ItemEnd> {
+        let item = match prepared {
+            Prepared::Run(item) => item,
+            Prepared::Skip(result) => return Some(ItemEnd::Result(result)),
         };
-        match prepared {
+        let mut progress = Progress::new(run, &item, turn);
+        match self.with_data(run, item, &mut progress).await? {
             Prepared::Run(item) => self.call(run, item, &mut progress).await,
-            Prepared::Skip(result) => Some(result),
+            Prepared::Skip(result) => Some(ItemEnd::Result(result)),
         }
     }
 
-    /// Calls the handler of an item that has its data, until the item has ended. `None`: it is left for later.
+    /// Calls the handler of an item that has its data, until the item has ended or waits. `None`: it is left for later.
     async fn call(
         &self,
         run: &ChunkRun<'_>,
         mut item: Item,
         progress: &mut Progress,
-    ) -> Option<ItemResult> {
+    ) -> Option<ItemEnd> {
         let mut bound = self.base.handlers().of(&item.purpose_id);
         let mut begun: Option<(DateTime<Utc>, Option<RunningGuard>)> = None;
         // Of the purpose that is called.
@@ -431,7 +470,7 @@ impl EnhancedBatchProcessor {
             if first_call {
                 item = match self.recheck(run, item, progress).await? {
                     Prepared::Run(item) => item,
-                    Prepared::Skip(result) => return Some(result),
+                    Prepared::Skip(result) => return Some(ItemEnd::Result(result)),
                 };
             }
             let begun_at = begun.as_ref().map(|(began, _)| *began);
@@ -462,13 +501,14 @@ impl EnhancedBatchProcessor {
             if first_call {
                 item = match self.recheck(run, item, progress).await? {
                     Prepared::Run(item) => item,
-                    Prepared::Skip(result) => return Some(result),
+                    Prepared::Skip(result) => return Some(ItemEnd::Result(result)),
                 };
                 let in_work = self.running.begin(&item);
                 if in_work.is_none() && run.overlap != Overlap::Allow {
                     continue;
                 }
-                begun = Some((self.now(), in_work));
+                let began = progress.started_at.unwrap_or_else(|| self.now());
+                begun = Some((began, in_work));
             }
             let began = begun
                 .as_ref()
@@ -478,6 +518,7 @@ impl EnhancedBatchProcessor {
             if let (false, Some(bound), Some(id)) = (is_counted, &bound, item.organization()) {
                 bound.throttle.organizations.begin(id);
             }
+            item.completion = Some(self.waiting.completion());
             let outcome = self.attempt(run, &item, began, first_attempt).await;
             drop(permit);
             if let Some(bound) = &bound {
@@ -485,11 +526,17 @@ impl EnhancedBatchProcessor {
                 bound.throttle.note(tokens, item.organization());
             }
             drop(call_permit);
+            let since = self.now();
+            let outcome = accepted(outcome, since);
+            if let Ok(Outcome::Waiting(waiting)) = outcome {
+                let waits = begins_to_wait(run, &item, progress, began, since, waiting);
+                return Some(ItemEnd::Waits(vec![waits]));
+            }
             let Some(delay) = progress.delay_before_retry(run, &item, &outcome) else {
                 match self.after_call(run, item, outcome, progress).await? {
                     Next::Call(second) => item = second,
                     Next::End(item, outcome) => {
-                        return Some(self.ended(run, &item, began, outcome));
+                        return Some(ItemEnd::Result(self.ended(run, &item, began, outcome)));
                     }
                 }
                 bound = self.base.handlers().of(&item.purpose_id);
@@ -547,25 +594,34 @@ impl EnhancedBatchProcessor {
         let failed = result.status == ItemStatus::Failed;
         // Most tenants of a digest may have nothing to do: they say nothing about those who have.
         if result.status != ItemStatus::NothingToDo {
-            self.failures.count(run.chunk, failed, run.failure_limit);
+            let (job_id, batch_id) = (&run.chunk.job_id, run.chunk.batch_id);
+            self.failures
+                .count(job_id, batch_id, failed, run.failure_limit);
         }
         if let (true, Some(error)) = (failed, &result.error) {
-            self.log_failure(run, item, error);
+            // Failures of one of two purposes hide none of the other.
+            let purpose = run.then.as_ref().map(|_| &item.purpose_id);
+            self.log_failure(&item.job_id, purpose, &result, error);
         }
         result
     }
 
-    fn log_failure(&self, run: &ChunkRun<'_>, item: &Item, error: &str) {
-        let job_id = &item.job_id;
-        // Failures of one of two purposes hide none of the other.
-        let subject = match &run.then {
-            Some(_) => format!("purpose `{}` of {job_id}", item.purpose_id),
+    fn log_failure(
+        &self,
+        job_id: &JobId,
+        purpose: Option<&PurposeId>,
+        result: &ItemResult,
+        error: &str,
+    ) {
+        let subject = match purpose {
+            Some(purpose) => format!("purpose `{purpose}` of {job_id}"),
             None => job_id.to_string(),
         };
         let line = self.logged_failures.next(&subject);
         if line.is_written() {
-            warn!(tenant_id = %item.item_id, %job_id, attempts = item.attempt, error,
-                "Item of {} in {job_id} failed for good after {} attempts: {error}", item.item_id, item.attempt);
+            let (item_id, attempts) = (&result.item_id, result.attempts);
+            warn!(tenant_id = %item_id, %job_id, attempts, error,
+                "Item of {item_id} in {job_id} failed for good after {attempts} attempts: {error}");
         }
         if line == LogLine::WriteLast {
             warn!(%job_id, "Leaving out more failed items of {subject} for a minute: its dead letters have them all");
@@ -577,14 +633,16 @@ impl EnhancedBatchProcessor {
         if run.claimed.is_cancelled() {
             return Some(StartBlocker::Skip(SkipReason::Cancelled));
         }
-        if run.chunk.is_expired(self.now()) {
+        // What has been called before, and waited, has begun in time.
+        let has_begun = run.resumed(&item.item_id).is_some();
+        if run.chunk.is_expired(self.now()) && !has_begun {
             return Some(StartBlocker::Skip(SkipReason::Expired));
         }
         // Only the store knows whether a run counts: what this process still has running may have been given to another
         // one long ago. So such an item waits, and its next claim asks the store.
         let noted = run.claimed.claim.overlapping.contains(&item.item_id);
         match run.overlap {
-            Overlap::Skip if noted => Some(StartBlocker::Skip(SkipReason::Overlap)),
+            Overlap::Skip if noted && !has_begun => Some(StartBlocker::Skip(SkipReason::Overlap)),
             Overlap::Skip | Overlap::Wait if noted || self.running.has_other_occurrence(item) => {
                 Some(StartBlocker::Wait)
             }
@@ -646,16 +704,22 @@ struct Progress {
     refusals: u32,
     /// Attempts at the first of two purposes, which has ended.
     first_attempts: u32,
+    /// When its first attempt began, in a call that waited; `None`: it has not been called.
+    started_at: Option<DateTime<Utc>>,
     /// The turn of its organization, which it keeps to its end.
     turn: Option<Turn>,
 }
 
 impl Progress {
-    fn new(run: &ChunkRun<'_>, turn: Option<Turn>) -> Self {
+    fn new(run: &ChunkRun<'_>, item: &Item, turn: Option<Turn>) -> Self {
+        let resumed = run.resumed(&item.item_id);
+        let (before, started_at) = resumed.unzip();
+        let before = before.unwrap_or_default();
         Self {
             prepared_at: run.prepared_at,
-            refusals: 0,
-            first_attempts: 0,
+            refusals: before.refused,
+            first_attempts: before.of_first,
+            started_at,
             turn,
         }
     }
@@ -679,6 +743,37 @@ enum StartBlocker {
     Skip(SkipReason),
     /// It waits for another occurrence of its tenant.
     Wait,
+}
+
+/// An item that begins to wait after a call.
+fn begins_to_wait(
+    run: &ChunkRun<'_>,
+    item: &Item,
+    progress: &Progress,
+    began: DateTime<Utc>,
+    since: DateTime<Utc>,
+    waiting: Waiting,
+) -> WaitingItem {
+    let completion = item.completion.as_ref();
+    WaitingItem {
+        call_id: completion.map_or_else(Uuid::new_v4, |completion| completion.call_id),
+        item_id: item.item_id.clone(),
+        purpose_id: item.purpose_id.clone(),
+        stage: match (&run.then, &item.written) {
+            (None, _) => Stage::Only,
+            (Some(_), None) => Stage::First,
+            (Some(_), Some(_)) => Stage::Second,
+        },
+        attempts: Attempts {
+            made: item.attempt,
+            refused: progress.refusals,
+            of_first: progress.first_attempts,
+        },
+        preference: item.preference_json(),
+        started_at: began,
+        since,
+        waiting,
+    }
 }
 
 /// Items of a claim that get the aggregate's result: all but those that were skipped.

@@ -114,6 +114,7 @@ fn result(tenant: &ItemId, status: ItemStatus) -> ItemResult {
         error: (status != ItemStatus::Succeeded).then(|| "because".to_owned()),
         started_at: at("2026-03-01T09:00:01Z"),
         finished_at: Some(at(ENDED)),
+        waiting: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod result_sink;
 mod run_history;
 mod suppressions;
 mod tenant_data;
+mod waiting_items;
 mod work_queue;
 
 use std::{
@@ -32,7 +33,7 @@ pub use self::{
     config_database::FakeConfigDatabase, item_source::FakeItemSource, result_sink::FakeSink,
     run_history::FakeRunHistory, tenant_data::FakeTenantData,
 };
-use self::{deliveries::DeliveryRow, operations::StoredRequest};
+use self::{deliveries::DeliveryRow, operations::StoredRequest, waiting_items::WaitingRow};
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
     ports::{
@@ -57,6 +58,8 @@ struct ChunkRow {
     ended: ChunkReport,
     superseded: usize,
     done: bool,
+    /// All that is left of it waits: it is not to be claimed.
+    parked: bool,
     /// Its number among all chunks, and its place in its batch.
     number: usize,
     place: usize,
@@ -72,6 +75,14 @@ struct Run {
     stored: StoredResult,
 }
 
+impl ChunkRow {
+    /// Number of items without an outcome.
+    fn left(&self) -> usize {
+        let ended = self.ended.ended() + self.superseded;
+        self.chunk.items.len().saturating_sub(ended)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Tables {
     positions: HashMap<JobId, StoredPosition>,
@@ -82,6 +93,9 @@ struct Tables {
     runs: BTreeMap<RunKey, Run>,
     /// What the first of two purposes has made of items that have not ended well.
     kept: BTreeMap<RunKey, (PurposeId, Value)>,
+    /// Items that wait, or have waited and are to be called again.
+    waiting: BTreeMap<RunKey, WaitingRow>,
+    completion_key: Option<[u8; 32]>,
     /// What was skipped, by chunk and tenant.
     skipped: BTreeMap<(String, ItemId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
@@ -112,13 +126,13 @@ impl FakeStore {
             .expect("nothing panics while it holds the lock")
     }
 
-    /// The chunks that are not done, as a worker would be given them.
+    /// The chunks that are not done, and have more left than items that wait, as a worker would be given them.
     #[must_use]
     pub fn pending(&self) -> Vec<Chunk> {
         self.tables()
             .chunks
             .values()
-            .filter(|row| !row.done)
+            .filter(|row| !row.done && !row.parked)
             .map(|row| row.chunk.clone())
             .collect()
     }
@@ -180,6 +194,7 @@ impl FakeStore {
                 error: (status != ItemStatus::Succeeded).then(|| "down".to_owned()),
                 started_at: now,
                 finished_at: Some(now + TimeDelta::seconds(1)),
+                waiting: None,
             };
             let results: Vec<_> = claim.items.into_iter().map(ended).collect();
             let committed = self.commit(&chunk, claimant.token, &results).await;
@@ -208,6 +223,7 @@ impl Tables {
             nothing_to_do: counted.nothing_to_do as u64,
             replayed: replayed.count() as u64,
             skipped: counted.skipped as u64,
+            waiting: self.waiting_in_batch(batch.batch_id),
             ..batch.clone()
         }
     }
@@ -226,6 +242,7 @@ impl Tables {
             replayed: 0,
             skipped: 0,
             nothing_to_do: 0,
+            waiting: 0,
             created_at: now,
             finished_at: None,
         };
@@ -246,6 +263,7 @@ impl Tables {
                 ended: ChunkReport::default(),
                 superseded: 0,
                 done: false,
+                parked: false,
                 number: self.chunks.len(),
                 place,
                 rest_until: None,
@@ -282,6 +300,7 @@ impl Tables {
                 error: None,
                 started_at: *began,
                 finished_at: None,
+                waiting: None,
             };
             stored(&row.chunk, &result)
         })
@@ -293,16 +312,39 @@ impl Tables {
         ended.chain(self.skipped.values()).cloned()
     }
 
-    /// Ends a chunk all of whose items have an outcome, and its batch with the last one.
+    /// Ends a chunk all of whose items have an outcome, and its batch with the last one. Where all that it has left waits, its
+    /// claim ends.
     fn finish(&mut self, chunk: &Chunk, token: Uuid, now: DateTime<Utc>) -> bool {
+        let cancelled = self.is_cancelled(chunk.batch_id);
         let Some(row) = self.claimed(chunk, token) else {
             return false;
         };
-        if row.ended.ended() + row.superseded < row.chunk.items.len() {
+        let (left, given) = (row.left(), row.items.clone());
+        let waiting = self.waiting_in(&chunk.chunk_id);
+        // What the claim of a cancelled batch was given is still to be skipped.
+        let waiting = waiting.filter(|item_id| !given.contains(item_id)).count();
+        if left > waiting {
             return false;
         }
-        row.done = true;
-        row.claimant = None;
+        if waiting == 0 {
+            self.end_chunk(chunk, now);
+        } else if let Some(row) = self.claimed(chunk, token) {
+            row.claimant = None;
+            row.items.clear();
+            row.poison_candidate = None;
+            // What waits of a cancelled batch is given once more, to be skipped.
+            row.parked = !cancelled;
+        }
+        true
+    }
+
+    /// Ends a chunk, and its batch with the last one.
+    fn end_chunk(&mut self, chunk: &Chunk, now: DateTime<Utc>) {
+        if let Some(row) = self.chunks.get_mut(&chunk.chunk_id) {
+            row.done = true;
+            row.parked = false;
+            row.claimant = None;
+        }
         let mut chunks = self.chunks.values();
         let open = chunks.any(|row| row.chunk.batch_id == chunk.batch_id && !row.done);
         if !open && let Some(batch) = self.batches.get_mut(&chunk.batch_id) {
@@ -311,7 +353,6 @@ impl Tables {
             }
             batch.finished_at.get_or_insert(now);
         }
-        true
     }
 
     fn is_cancelled(&self, batch_id: Uuid) -> bool {

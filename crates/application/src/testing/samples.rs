@@ -29,6 +29,7 @@ pub fn item(id: &str) -> Item {
         written: None,
         attempt: 1,
         key_form: KeyForm::Slashes,
+        completion: None,
     }
 }
 

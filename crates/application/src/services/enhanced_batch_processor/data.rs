@@ -88,7 +88,8 @@ impl EnhancedBatchProcessor {
                 skip @ Prepared::Skip(_) => return Some(skip),
             };
             let Some(delay) = progress.delay_before_retry(run, &item, &outcome) else {
-                let result = self.ended(run, &item, self.now(), outcome);
+                let began = progress.started_at.unwrap_or_else(|| self.now());
+                let result = self.ended(run, &item, began, outcome);
                 return Some(Prepared::Skip(result));
             };
             self.unless_stopping(tokio::time::sleep(delay)).await?;

@@ -22,12 +22,12 @@ struct FailureCount {
 
 impl BatchFailures {
     /// Counts an item that has succeeded or failed.
-    pub(super) fn count(&self, chunk: &Chunk, failed: bool, limit: FailureLimit) {
+    pub(super) fn count(&self, job_id: &JobId, batch_id: Uuid, failed: bool, limit: FailureLimit) {
         let mut jobs = self.lock();
-        let tally = jobs.entry(chunk.job_id.clone()).or_default();
-        if tally.batch_id != chunk.batch_id {
+        let tally = jobs.entry(job_id.clone()).or_default();
+        if tally.batch_id != batch_id {
             *tally = FailureCount {
-                batch_id: chunk.batch_id,
+                batch_id,
                 ..FailureCount::default()
             };
         }
@@ -36,7 +36,7 @@ impl BatchFailures {
         if failed && tally.pause_reason.is_none() && limit.is_reached(tally.failed, tally.ended) {
             tally.pause_reason = Some(format!(
                 "{} of {} items of batch {} have failed",
-                tally.failed, tally.ended, chunk.batch_id
+                tally.failed, tally.ended, batch_id
             ));
         }
     }
@@ -47,6 +47,11 @@ impl BatchFailures {
         let tally = jobs.get(&chunk.job_id)?;
         let pause_reason = tally.pause_reason.clone();
         pause_reason.filter(|_| tally.batch_id == chunk.batch_id)
+    }
+
+    /// The reason to pause a job, if the failure limit of the batch that it last worked on is reached.
+    pub(super) fn pause_reason_of_last(&self, job_id: &JobId) -> Option<String> {
+        self.lock().get(job_id)?.pause_reason.clone()
     }
 
     /// Resets the counted failures of a job that an operator resumed.

@@ -277,6 +277,7 @@ impl EnhancedBatchProcessor {
             error: Some(reason.as_str().to_owned()),
             started_at: now,
             finished_at: Some(now),
+            waiting: None,
         }
     }
 
@@ -336,5 +337,6 @@ fn item(job: &JobConfig, chunk: &Chunk, item_id: ItemId, input: ItemInput) -> It
         written: None,
         attempt: 1,
         key_form: chunk.key_form,
+        completion: None,
     }
 }

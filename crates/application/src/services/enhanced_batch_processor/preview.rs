@@ -47,7 +47,8 @@ pub struct Preview {
     pub handler: Option<String>,
     /// How far the run of this purpose would get.
     pub status: PreviewStatus,
-    /// Why nothing would be sent: reason of a skip, why there is nothing to do, or what fails. `null`: it would be sent.
+    /// Why nothing would be sent: reason of a skip, why there is nothing to do, or what fails; or that the run would wait for a
+    /// completion. `null`: it would be sent.
     pub reason: Option<String>,
     /// What could be done about a failure; `null`: nothing failed.
     pub error_kind: Option<HandlerErrorKind>,
@@ -283,7 +284,7 @@ impl EnhancedBatchProcessor {
             Err(_) => None,
         };
         match outcome.map(Result::as_ref) {
-            Some(Ok(outcome)) if outcome.output().is_some() => {
+            Some(Ok(outcome)) if !matches!(outcome, Outcome::NothingToDo(_)) => {
                 bound.throttle.note(Ok(tokens_of(outcome)), organization);
             }
             Some(Err(error)) => bound.throttle.note(Err(error), organization),
@@ -344,6 +345,13 @@ impl Ending {
             Ok(Outcome::NothingToDo(reason)) => {
                 Self::without_content(PreviewStatus::NothingToDo, reason)
             }
+            Ok(Outcome::Waiting(waiting)) => Self::without_content(
+                PreviewStatus::Called,
+                format!(
+                    "the work would go on elsewhere, and the run would wait for its completion until {}",
+                    waiting.until.format("%Y-%m-%d %H:%M:%S UTC")
+                ),
+            ),
             Err(error) => Self {
                 error_kind: Some(error.kind),
                 ..Self::without_content(PreviewStatus::Failed, error.message)

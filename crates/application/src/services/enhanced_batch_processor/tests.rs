@@ -30,6 +30,7 @@ mod data;
 mod organizations;
 mod preview;
 mod then;
+mod waiting;
 
 fn config(job: Value) -> Arc<BatchConfig> {
     Arc::new(punctual_project::parse_batch_config(&json!({ "jobs": [job] }), &Zone::utc()).unwrap())
@@ -238,7 +239,8 @@ async fn every_tenant_runs_with_their_own_overrides_over_the_jobs() {
             failed: 0,
             failed_data: 0,
             nothing_to_do: 0,
-            skipped: 0
+            skipped: 0,
+            waiting: 0
         }
     );
     let results = bench.results().await;
@@ -276,7 +278,8 @@ async fn tenants_who_switched_off_meanwhile_are_skipped_with_the_reason() {
             failed: 0,
             failed_data: 0,
             nothing_to_do: 0,
-            skipped: 3
+            skipped: 3,
+            waiting: 0
         }
     );
     let results = bench.results().await;

@@ -119,14 +119,13 @@ impl EnhancedBatchProcessor {
                 return Some(Next::Call(item));
             }
             (Some(written), Ok(Outcome::Done(output))) => {
-                let both = json!({ "written": written, "then": output });
-                Ok(Outcome::Done(both))
+                Ok(Outcome::Done(of_both(&written, &output)))
             }
             (_, Err(mut error)) => {
                 error.message = of_purpose(&item.purpose_id, &error.message);
                 Err(error)
             }
-            (_, Ok(nothing_to_do)) => Ok(nothing_to_do),
+            (_, Ok(other)) => Ok(other),
         };
         item.attempt += progress.first_attempts;
         Some(Next::End(item, outcome))
@@ -139,6 +138,11 @@ impl Progress {
         self.first_attempts = first_attempts;
         self.refusals = 0;
     }
+}
+
+/// The result of an item whose two purposes have these outputs.
+pub(super) fn of_both(written: &Value, output: &Value) -> Value {
+    json!({ "written": written, "then": output })
 }
 
 /// The message of a failure of one of two purposes, which it names.

@@ -75,7 +75,9 @@ impl Operator {
         };
         let runs: Vec<&StoredResult> = runs.iter().filter(of_occasion).collect();
         let is = |run: &StoredResult, status| run.result.status == status;
-        let running = runs.iter().find(|run| is(run, ItemStatus::Running));
+        let in_progress =
+            |run: &&&StoredResult| is(run, ItemStatus::Running) || is(run, ItemStatus::Waiting);
+        let running = runs.iter().find(in_progress);
         let mut run = running
             .or_else(|| runs.iter().find(|run| !is(run, ItemStatus::Skipped)))
             .copied();

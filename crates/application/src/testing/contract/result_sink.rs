@@ -113,6 +113,7 @@ fn batch(number: u128) -> Batch {
         replayed: 0,
         skipped: 1,
         nothing_to_do: 0,
+        waiting: 0,
         created_at: at("2026-03-01T09:00:00Z"),
         finished_at: Some(at("2026-03-01T09:05:00Z")),
     }

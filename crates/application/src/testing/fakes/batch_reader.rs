@@ -59,6 +59,7 @@ impl BatchReader for FakeStore {
         let tables = self.tables();
         let mut found: Vec<StoredResult> = tables
             .results()
+            .chain(tables.waiting_results())
             .filter(|stored| stored.batch_id == filter.batch_id)
             .filter(|stored| {
                 filter
@@ -79,6 +80,7 @@ impl BatchReader for FakeStore {
         let mut found: Vec<StoredResult> = tables
             .results()
             .chain(tables.running())
+            .chain(tables.waiting_results())
             .filter(|stored| stored.result.item_id == filter.item_id)
             .filter(|stored| {
                 filter
@@ -115,7 +117,9 @@ impl BatchReader for FakeStore {
             .collect();
         let ran = |tenant: &&ItemId| {
             let key = (job_id.clone(), (*tenant).clone(), occurrence);
-            tables.runs.contains_key(&key) || running.contains(*tenant)
+            tables.runs.contains_key(&key)
+                || running.contains(*tenant)
+                || tables.waiting.contains_key(&key)
         };
         Ok(tenants.iter().filter(ran).cloned().collect())
     }

@@ -11,8 +11,10 @@ use punctual_domain::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{FakeStore, Run, Tables, stored};
-use crate::ports::{BatchStore, Claim, Claimant, Committed, StoreError, StoreErrorKind};
+use super::{FakeStore, Run, RunKey, Tables, stored, waiting_items::Phase};
+use crate::ports::{
+    BatchStore, Claim, Claimant, Committed, StoreError, StoreErrorKind, WaitingItem,
+};
 
 #[async_trait]
 impl BatchStore for FakeStore {
@@ -135,13 +137,13 @@ impl BatchStore for FakeStore {
         for result in results {
             let tenant = &result.item_id;
             let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
-            let known = tables.runs.get_mut(&key);
-            let again = known
-                .as_ref()
-                .is_some_and(|known| known.again.as_ref() == Some(&chunk.chunk_id));
+            if tables.is_own_waiting(&key, chunk) {
+                tables.waiting.remove(&key);
+            }
             if result.status == ItemStatus::Skipped {
                 let own_skip = (chunk.chunk_id.clone(), tenant.clone());
-                if let Some(known) = known.filter(|_| again) {
+                let is_again = |known: &&mut Run| known.again.as_ref() == Some(&chunk.chunk_id);
+                if let Some(known) = tables.runs.get_mut(&key).filter(is_again) {
                     known.again = None;
                     let is_it = |letter: &&mut DeadLetter| {
                         letter.job_id == chunk.job_id
@@ -161,36 +163,8 @@ impl BatchStore for FakeStore {
                 taken.push(result.clone());
                 continue;
             }
-            if known.is_some() && !again {
-                continue;
-            }
-            taken.push(result.clone());
-            if result.status != ItemStatus::Failed {
-                tables.kept.remove(&key);
-            }
-            let run = Run {
-                chunk_id: chunk.chunk_id.clone(),
-                again: None,
-                stored: stored(chunk, result),
-            };
-            tables.runs.insert(key, run);
-            if result.status == ItemStatus::Failed {
-                let letter = DeadLetter {
-                    id: tables.dead_letters.last().map_or(1, |last| last.id + 1),
-                    job_id: chunk.job_id.clone(),
-                    item_id: result.item_id.clone(),
-                    occurrence: chunk.occurrence,
-                    batch_id: chunk.batch_id,
-                    scheduled_at: chunk.scheduled_at,
-                    attempts: result.attempts,
-                    failure_kind: result.failure_kind.unwrap_or_default(),
-                    reason: result.error.clone().unwrap_or_default(),
-                    failed_at: result.finished_at.unwrap_or(result.started_at),
-                    state: DeadLetterState::Open,
-                    settled_at: None,
-                    key_form: chunk.key_form,
-                };
-                tables.dead_letters.push(letter);
+            if tables.store_outcome(chunk, result) {
+                taken.push(result.clone());
             }
         }
         if let Some(row) = tables.claimed(chunk, token) {
@@ -204,6 +178,15 @@ impl BatchStore for FakeStore {
             cancelled: tables.is_cancelled(chunk.batch_id),
             finished,
         })
+    }
+
+    async fn begin_waiting(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        items: &[WaitingItem],
+    ) -> Result<Committed, StoreError> {
+        Ok(self.tables().begin_waiting(chunk, token, items))
     }
 
     async fn release(
@@ -234,6 +217,52 @@ impl BatchStore for FakeStore {
 }
 
 impl Tables {
+    /// Stores an outcome that uses the occurrence up. `false`: another chunk has one.
+    pub(super) fn store_outcome(&mut self, chunk: &Chunk, result: &ItemResult) -> bool {
+        let key = (
+            chunk.job_id.clone(),
+            result.item_id.clone(),
+            chunk.occurrence,
+        );
+        if !self.may_end(&key, chunk) {
+            return false;
+        }
+        if result.status != ItemStatus::Failed {
+            self.kept.remove(&key);
+        }
+        let run = Run {
+            chunk_id: chunk.chunk_id.clone(),
+            again: None,
+            stored: stored(chunk, result),
+        };
+        self.runs.insert(key, run);
+        if result.status == ItemStatus::Failed {
+            let letter = DeadLetter {
+                id: self.dead_letters.last().map_or(1, |last| last.id + 1),
+                job_id: chunk.job_id.clone(),
+                item_id: result.item_id.clone(),
+                occurrence: chunk.occurrence,
+                batch_id: chunk.batch_id,
+                scheduled_at: chunk.scheduled_at,
+                attempts: result.attempts,
+                failure_kind: result.failure_kind.unwrap_or_default(),
+                reason: result.error.clone().unwrap_or_default(),
+                failed_at: result.finished_at.unwrap_or(result.started_at),
+                state: DeadLetterState::Open,
+                settled_at: None,
+                key_form: chunk.key_form,
+            };
+            self.dead_letters.push(letter);
+        }
+        true
+    }
+
+    /// Whether a run has no outcome yet, or this chunk is to run it again.
+    pub(super) fn may_end(&self, key: &RunKey, chunk: &Chunk) -> bool {
+        let known = self.runs.get(key);
+        known.is_none_or(|known| known.again.as_ref() == Some(&chunk.chunk_id))
+    }
+
     /// Claims what is still to be run of a chunk.
     pub(super) fn claim(
         &mut self,
@@ -251,27 +280,39 @@ impl Tables {
                     && row.items.contains(tenant)
             })
         };
+        let cancelled = self.is_cancelled(chunk.batch_id);
+        let mut resumed = HashMap::new();
         let (mut items, mut superseded, mut waiting) = (Vec::new(), 0, false);
         for tenant in &chunk.items {
             let own_skip = (chunk.chunk_id.clone(), tenant.clone());
+            let row = self.waiting.get(&key(tenant));
             match self.runs.get(&key(tenant)) {
                 _ if self.skipped.contains_key(&own_skip) => {}
+                Some(run) if run.chunk_id == chunk.chunk_id => {}
+                _ if row.is_some_and(|row| row.chunk_id != chunk.chunk_id) => superseded += 1,
+                _ if row.is_some_and(|row| row.phase == Phase::Resumed || cancelled) => {
+                    if let Some(row) = row.filter(|row| row.phase == Phase::Resumed) {
+                        let begun = (row.item.attempts, row.item.started_at);
+                        resumed.insert(tenant.clone(), begun);
+                    }
+                    items.push(tenant.clone());
+                }
+                _ if row.is_some() => {}
                 Some(run) if run.again.as_ref() == Some(&chunk.chunk_id) => {
                     items.push(tenant.clone());
                 }
-                Some(run) if run.chunk_id == chunk.chunk_id => {}
                 Some(_) => superseded += 1,
                 None if in_work_elsewhere(self, tenant) => waiting = true,
                 None => items.push(tenant.clone()),
             }
         }
-        let others = self.running().filter(|other| {
+        let others = self.running().chain(self.waiting_results());
+        let others = others.filter(|other| {
             other.job_id == chunk.job_id
                 && other.occurrence != chunk.occurrence
                 && items.contains(&other.result.item_id)
         });
         let overlapping = others.map(|other| other.result.item_id).collect();
-        let cancelled = self.is_cancelled(chunk.batch_id);
         if let Some(batch) = self.batches.get_mut(&chunk.batch_id)
             && batch.status == BatchStatus::Queued
         {
@@ -298,6 +339,7 @@ impl Tables {
             poison_candidate: row.poison_candidate.clone(),
             cancelled,
             overlapping,
+            resumed,
             waiting,
         })
     }

@@ -114,7 +114,7 @@ impl Tables {
             let rests = row
                 .rest_until
                 .is_some_and(|until| until > now && until <= now + RETRY_CHUNK_AFTER);
-            let free = !row.done && row.claimant.is_none() && !rests;
+            let free = !row.done && !row.parked && row.claimant.is_none() && !rests;
             free && !self.paused.contains_key(&row.chunk.job_id)
         })
     }

@@ -10,7 +10,7 @@ use punctual_domain::{
 };
 use uuid::Uuid;
 
-use super::FakeStore;
+use super::{ChunkRow, FakeStore};
 use crate::ports::{
     Enqueued, Leadership, Pause, PauseCause, StoreError, StoreErrorKind, WorkQueue,
 };
@@ -99,6 +99,12 @@ impl WorkQueue for FakeStore {
             return Ok(false);
         };
         batch.status = BatchStatus::Cancelled;
+        // What waits is given once more, to be skipped.
+        let of_batch = |row: &&mut ChunkRow| row.chunk.batch_id == batch_id;
+        for row in tables.chunks.values_mut().filter(of_batch) {
+            row.parked = false;
+        }
+        self.arrivals.send_replace(());
         Ok(true)
     }
 

@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// The items that a handler was called with.
-type Calls = Arc<Mutex<Vec<Item>>>;
+pub(super) type Calls = Arc<Mutex<Vec<Item>>>;
 
 /// A handler that writes its calls down.
-fn noting(
+pub(super) fn noting(
     answer: impl Fn(&Item) -> Result<Outcome, HandlerError> + Send + Sync + 'static,
 ) -> (MockPurposeHandler, Calls) {
     let calls = Calls::default();

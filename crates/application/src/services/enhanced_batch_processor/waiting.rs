@@ -1,0 +1,395 @@
+//! Calls that wait: a completion, a poll or the deadline brings them further, by the same rules as the answer of a handler. The
+//! store decides which of them is taken where several come at one time.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_domain::{
+    Completion, FailureKind, ItemId, ItemResult, ItemStatus, JobConfig, JobId, MAX_WAIT, Outcome,
+    Waiting,
+};
+use tokio::sync::oneshot;
+use tracing::debug;
+use uuid::Uuid;
+
+use super::{
+    EnhancedBatchProcessor,
+    failures::BatchFailures,
+    then::{of_both, of_purpose},
+    tokens_of,
+};
+use crate::{
+    ports::{
+        Completer, HandlerError, HandlerErrorKind, Settled, Settlement, Stage, StoreError,
+        WaitingCall, WaitingChange, WaitingItems,
+    },
+    services::{
+        batch_processor::{ChunkReport, Handlers},
+        completion_urls::CompletionUrls,
+        waiting::{accepted, deadline_passed},
+    },
+};
+
+/// A handler that does not say what has become of a call is asked again after this.
+const POLL_AGAIN_AFTER: TimeDelta = TimeDelta::minutes(1);
+/// Number of settlements that are stored together at most.
+const MAX_SETTLED_TOGETHER: usize = 256;
+
+/// Calls that wait, as far as a processor has to do with them. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct WaitingCalls {
+    store: Option<Arc<dyn WaitingItems>>,
+    urls: Option<CompletionUrls>,
+    /// Settlements that come while others are being stored, and are stored together.
+    queued: Arc<Mutex<Vec<Queued>>>,
+    /// Held by whichever stores what is queued.
+    storing: Arc<tokio::sync::Mutex<()>>,
+    failures: BatchFailures,
+    settled: Arc<Mutex<BTreeMap<JobId, SettledItems>>>,
+}
+
+/// A settlement that is to be stored, and where its answer goes.
+struct Queued {
+    call_id: Uuid,
+    settlement: Settlement,
+    answer: oneshot::Sender<Result<Settled, StoreError>>,
+}
+
+/// What has become of items of a job that waited.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SettledItems {
+    /// Their outcomes.
+    pub report: ChunkReport,
+    /// The reason to pause the job, if so many of them have failed that its failure limit is reached.
+    pub pause_reason: Option<String>,
+}
+
+/// What becomes of a call.
+enum Decision {
+    Settle(Settlement),
+    KeepWaiting(WaitingChange),
+}
+
+impl WaitingCalls {
+    /// How the next call is completed, should it wait.
+    pub(super) fn completion(&self) -> Completion {
+        let call_id = Uuid::new_v4();
+        let url = self.urls.as_ref().and_then(|urls| urls.url(call_id));
+        Completion { call_id, url }
+    }
+
+    /// Resets the counted failures of a job.
+    pub(super) fn reset_failures(&self, job_id: &JobId) {
+        self.failures.reset_failures(job_id);
+    }
+
+    /// Stores a settlement, together with others that come at the same time.
+    async fn settle(
+        &self,
+        store: &dyn WaitingItems,
+        call_id: Uuid,
+        settlement: Settlement,
+        now: DateTime<Utc>,
+    ) -> Result<Settled, StoreError> {
+        let (answer, mut settled) = oneshot::channel();
+        self.queued().push(Queued {
+            call_id,
+            settlement,
+            answer,
+        });
+        let _storing = self.storing.lock().await;
+        loop {
+            match settled.try_recv() {
+                Ok(settled) => return settled,
+                Err(oneshot::error::TryRecvError::Empty) => {}
+                // The caller that was storing it has been dropped.
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    let message = "storing what became of a call that waits was interrupted";
+                    return Err(StoreError::unavailable(message));
+                }
+            }
+            let some = {
+                let mut queued = self.queued();
+                let rest = queued.split_off(queued.len().min(MAX_SETTLED_TOGETHER));
+                mem::replace(&mut *queued, rest)
+            };
+            let mut answers = Vec::with_capacity(some.len());
+            let mut settlements = Vec::with_capacity(some.len());
+            for one in some {
+                settlements.push((one.call_id, one.settlement));
+                answers.push(one.answer);
+            }
+            let stored = store.settle(&settlements, now).await;
+            for (place, answer) in answers.into_iter().enumerate() {
+                let settled = match &stored {
+                    Ok(settled) => Ok(settled.get(place).copied().unwrap_or(Settled::NotWaiting)),
+                    Err(error) => Err(error.clone()),
+                };
+                // Who has been dropped meanwhile needs no answer.
+                _ = answer.send(settled);
+            }
+        }
+    }
+
+    fn queued(&self) -> MutexGuard<'_, Vec<Queued>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settled(&self) -> MutexGuard<'_, BTreeMap<JobId, SettledItems>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EnhancedBatchProcessor {
+    /// Brings calls that wait in this store further. Without, items begin to wait as well, and another process does that.
+    #[must_use]
+    pub fn with_waiting_items(mut self, store: Arc<dyn WaitingItems>) -> Self {
+        self.waiting.store = Some(store);
+        self
+    }
+
+    /// Gives each call an address at which it can be completed.
+    #[must_use]
+    pub fn with_completion_urls(mut self, urls: CompletionUrls) -> Self {
+        self.waiting.urls = Some(urls);
+        self
+    }
+
+    /// The handlers that it calls.
+    #[must_use]
+    pub fn handlers(&self) -> &Handlers {
+        self.base.handlers()
+    }
+
+    /// What has become of items that waited since this was last asked, for metrics and to pause jobs that fail.
+    #[must_use]
+    pub fn take_settled(&self) -> BTreeMap<JobId, SettledItems> {
+        mem::take(&mut *self.waiting.settled())
+    }
+
+    /// Asks the handler of a call what has become of it, and brings it further by the answer. Where it does not answer, it is asked
+    /// again later. No limits of the purpose apply.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn poll(&self, call: WaitingCall) -> Result<(), StoreError> {
+        let Some(store) = &self.waiting.store else {
+            return Ok(());
+        };
+        if call.is_cancelled {
+            return Ok(());
+        }
+        let answer = match self.base.handlers().of(&call.purpose_id) {
+            Some(bound) => bound.poll(&call).await,
+            None => Err("its purpose has no handler in this process".to_owned()),
+        };
+        match answer {
+            Ok(outcome) => {
+                self.bring_further(&**store, &call, outcome).await?;
+            }
+            Err(problem) => {
+                let (job_id, purpose_id) = (&call.job_id, &call.purpose_id);
+                debug!(%job_id, %purpose_id, "Failed to poll a call of {job_id} that waits: {problem}");
+                let change = WaitingChange {
+                    poll_at: Some(Some(self.now() + POLL_AGAIN_AFTER)),
+                    ..WaitingChange::default()
+                };
+                store.keep_waiting(call.call_id, &change).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the attempt of a call whose deadline has passed, unless it has been extended meanwhile.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn pass_deadline(&self, call: WaitingCall) -> Result<(), StoreError> {
+        let Some(store) = &self.waiting.store else {
+            return Ok(());
+        };
+        let Some(call) = store.waiting_call(call.call_id).await? else {
+            return Ok(());
+        };
+        if call.is_cancelled || call.waiting.until > self.now() {
+            return Ok(());
+        }
+        let passed = Err(deadline_passed(&call.waiting));
+        self.bring_further(&**store, &call, passed).await?;
+        Ok(())
+    }
+
+    /// Brings a call further by an outcome.
+    async fn bring_further(
+        &self,
+        store: &dyn WaitingItems,
+        call: &WaitingCall,
+        outcome: Result<Outcome, HandlerError>,
+    ) -> Result<Settled, StoreError> {
+        if call.is_cancelled {
+            return Ok(Settled::Cancelled);
+        }
+        let now = self.now();
+        let jobs = self.jobs.current();
+        let job = jobs.job(&call.job_id);
+        let outcome = accepted(outcome, now);
+        let tokens = outcome.as_ref().map(tokens_of).map_err(Clone::clone);
+        let settlement = match self.decide(call, job, outcome, now) {
+            Decision::KeepWaiting(change) => {
+                let waits = store.keep_waiting(call.call_id, &change).await?;
+                return Ok(if waits {
+                    Settled::Taken
+                } else {
+                    Settled::NotWaiting
+                });
+            }
+            Decision::Settle(settlement) => settlement,
+        };
+        let ended = match &settlement {
+            Settlement::End(result) => Some((**result).clone()),
+            Settlement::CallSecond(_) | Settlement::CallAgain { .. } => None,
+        };
+        let settled = self
+            .waiting
+            .settle(store, call.call_id, settlement, now)
+            .await?;
+        if settled == Settled::Taken {
+            if let Some(bound) = self.base.handlers().of(&call.purpose_id) {
+                bound.throttle.note(tokens.as_ref().copied(), None);
+            }
+            if let Some(result) = ended {
+                self.note_settled(call, job, &result);
+            }
+        }
+        Ok(settled)
+    }
+
+    fn decide(
+        &self,
+        call: &WaitingCall,
+        job: Option<&JobConfig>,
+        outcome: Result<Outcome, HandlerError>,
+        now: DateTime<Utc>,
+    ) -> Decision {
+        let ends = |status, output, error, failure_kind| {
+            let result = ended(call, now, status, output, error, failure_kind);
+            Decision::Settle(Settlement::End(Box::new(result)))
+        };
+        match outcome {
+            Ok(Outcome::Waiting(waiting)) => Decision::KeepWaiting(change(call, waiting)),
+            Ok(Outcome::Done(output)) => {
+                let has_second = job.is_none_or(|job| job.then.is_some());
+                match (call.stage, &call.written) {
+                    (Stage::First, _) if has_second => {
+                        Decision::Settle(Settlement::CallSecond(output))
+                    }
+                    (Stage::Second, Some(written)) => {
+                        let both = of_both(written, &output);
+                        ends(ItemStatus::Succeeded, Some(both), None, None)
+                    }
+                    _ => ends(ItemStatus::Succeeded, Some(output), None, None),
+                }
+            }
+            Ok(Outcome::NothingToDo(reason)) => {
+                ends(ItemStatus::NothingToDo, None, Some(reason), None)
+            }
+            Err(error) => {
+                let is_refusal = error.kind == HandlerErrorKind::Throttled;
+                let refused = call.attempts.refused + u32::from(is_refusal);
+                let policy = self.retry.with_limit(job.and_then(|job| job.retry_limit));
+                let delay = policy.delay_before_retry(call.attempts.made, refused, &error);
+                if let Some(delay) = delay {
+                    // It is at most a minute.
+                    let at = now + TimeDelta::from_std(delay).unwrap_or_default();
+                    return Decision::Settle(Settlement::CallAgain { at, refused });
+                }
+                let message = match call.stage {
+                    Stage::Only => error.message,
+                    Stage::First | Stage::Second => of_purpose(&call.purpose_id, &error.message),
+                };
+                let kind = error.failure_kind;
+                ends(ItemStatus::Failed, None, Some(message), Some(kind))
+            }
+        }
+    }
+
+    /// Counts the items of a call that have ended.
+    fn note_settled(&self, call: &WaitingCall, job: Option<&JobConfig>, result: &ItemResult) {
+        let failed = result.status == ItemStatus::Failed;
+        let failures = &self.waiting.failures;
+        if result.status != ItemStatus::NothingToDo {
+            let limit = job.map(|job| job.failure_limit).unwrap_or_default();
+            failures.count(&call.job_id, call.batch_id, failed, limit);
+        }
+        if let (true, Some(error)) = (failed, &result.error) {
+            let purpose = (call.stage != Stage::Only).then_some(&call.purpose_id);
+            self.log_failure(&call.job_id, purpose, result, error);
+        }
+        let mut settled = self.waiting.settled();
+        let of_job = settled.entry(call.job_id.clone()).or_default();
+        for _ in &call.items {
+            of_job.report.count(std::slice::from_ref(result));
+        }
+        if failed {
+            of_job.pause_reason = failures.pause_reason_of_last(&call.job_id);
+        }
+    }
+}
+
+#[async_trait]
+impl Completer for EnhancedBatchProcessor {
+    async fn complete(
+        &self,
+        call_id: Uuid,
+        outcome: Result<Outcome, HandlerError>,
+    ) -> Result<Settled, StoreError> {
+        let Some(store) = &self.waiting.store else {
+            return Ok(Settled::NotWaiting);
+        };
+        match store.waiting_call(call_id).await? {
+            Some(call) => self.bring_further(&**store, &call, outcome).await,
+            None => Ok(Settled::NotWaiting),
+        }
+    }
+}
+
+/// The result of the items of a call.
+fn ended(
+    call: &WaitingCall,
+    now: DateTime<Utc>,
+    status: ItemStatus,
+    output: Option<serde_json::Value>,
+    error: Option<String>,
+    failure_kind: Option<FailureKind>,
+) -> ItemResult {
+    let first = call.items.first().cloned();
+    ItemResult {
+        item_id: first.unwrap_or_else(ItemId::aggregate),
+        status,
+        failure_kind,
+        attempts: call.attempts.made + call.attempts.of_first,
+        preference: call.preference.clone(),
+        output,
+        error,
+        started_at: call.started_at,
+        finished_at: Some(now),
+        waiting: None,
+    }
+}
+
+/// What is different about how a call waits. A deadline that the handler leaves as it was is not written: a worker may have
+/// extended it meanwhile.
+fn change(call: &WaitingCall, waiting: Waiting) -> WaitingChange {
+    let until = waiting.until.min(call.since + MAX_WAIT);
+    WaitingChange {
+        until: (until != call.waiting.until).then_some(until),
+        poll_at: Some(waiting.poll_at),
+        state: (waiting.state != call.waiting.state).then_some(waiting.state),
+        progress: None,
+    }
+}
