@@ -35,7 +35,7 @@ impl CompletionUrls {
         }
     }
 
-    /// The address below which a call is completed; `None`: there is no base.
+    /// The address below which a call is completed; `None`: without a base.
     #[must_use]
     pub fn url(&self, call_id: Uuid) -> Option<Arc<str>> {
         let base = self.base.as_deref()?;

@@ -369,10 +369,9 @@ async fn a_replay_waits_beside_the_failure_it_is_of() {
     bench.work().await;
     let failed = Err(HandlerError::permanent("no"));
     bench.complete(call_ids(&calls)[0], failed).await;
-    let letters = bench
-        .store
-        .dead_letters(&DeadLetterFilter::default(), &Page::default());
-    let letter = letters.await.unwrap().0.remove(0);
+    let (filter, page) = (DeadLetterFilter::default(), Page::default());
+    let letters = bench.store.dead_letters(&filter, &page).await;
+    let open = [letters.unwrap().0[0].id];
     let now = bench.processor.now();
     let replay = NewBatch::new(
         &bench.chunk.job_id,
@@ -385,7 +384,7 @@ async fn a_replay_waits_beside_the_failure_it_is_of() {
         &bench.chunk.items,
         500,
     );
-    let settled = WorkQueue::settle(&*bench.store, &[letter.id], vec![replay], now);
+    let settled = WorkQueue::settle(&*bench.store, &open, vec![replay], now);
     assert_eq!(settled.await.unwrap(), 1);
     assert_eq!(bench.work().await.waiting, 1);
     let done = Ok(json!("done").into());
