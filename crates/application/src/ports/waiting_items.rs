@@ -28,7 +28,7 @@ pub trait WaitingItems: Send + Sync {
 
     /// Brings calls that wait further, each as a whole or not at all, in one transaction. The answers are in their order. The
     /// last item of a chunk ends it, and its batch with the last chunk. A failed result adds a dead letter, as a commit does.
-    async fn settle(
+    async fn settle_calls(
         &self,
         settlements: &[(Uuid, Settlement)],
         now: DateTime<Utc>,

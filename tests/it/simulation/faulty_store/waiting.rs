@@ -185,7 +185,7 @@ impl WaitingItems for FaultyStore {
         self.result(self.inner.waiting_call(call_id).await, fails)
     }
 
-    async fn settle(
+    async fn settle_calls(
         &self,
         settlements: &[(Uuid, Settlement)],
         now: DateTime<Utc>,
@@ -203,7 +203,7 @@ impl WaitingItems for FaultyStore {
         let settled = if is_lost {
             vec![Settled::Taken; settlements.len()]
         } else {
-            self.inner.settle(settlements, now).await?
+            self.inner.settle_calls(settlements, now).await?
         };
         for ((call_id, settlement), settled) in settlements.iter().zip(&settled) {
             if *settled == Settled::Taken {

@@ -115,7 +115,8 @@ impl WaitingCalls {
             }
             let some = {
                 let mut queued = self.queued();
-                let rest = queued.split_off(queued.len().min(MAX_SETTLED_TOGETHER));
+                let most = queued.len().min(MAX_SETTLED_TOGETHER);
+                let rest = queued.split_off(most);
                 mem::replace(&mut *queued, rest)
             };
             let mut answers = Vec::with_capacity(some.len());
@@ -124,7 +125,7 @@ impl WaitingCalls {
                 settlements.push((one.call_id, one.settlement));
                 answers.push(one.answer);
             }
-            let stored = store.settle(&settlements, now).await;
+            let stored = store.settle_calls(&settlements, now).await;
             for (place, answer) in answers.into_iter().enumerate() {
                 let settled = match &stored {
                     Ok(settled) => Ok(settled.get(place).copied().unwrap_or(Settled::NotWaiting)),
@@ -158,6 +159,12 @@ impl EnhancedBatchProcessor {
     pub fn with_completion_urls(mut self, urls: CompletionUrls) -> Self {
         self.waiting.urls = Some(urls);
         self
+    }
+
+    /// The addresses at which calls can be completed.
+    #[must_use]
+    pub fn completion_urls(&self) -> Option<&CompletionUrls> {
+        self.waiting.urls.as_ref()
     }
 
     /// The handlers that it calls.

@@ -53,7 +53,7 @@ impl WaitingItems for FakeStore {
         Ok(self.tables().waiting_call(call_id))
     }
 
-    async fn settle(
+    async fn settle_calls(
         &self,
         settlements: &[(Uuid, Settlement)],
         now: DateTime<Utc>,
