@@ -1,12 +1,12 @@
 //! The port `BatchStore`: results, and the end of chunks and batches.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::{
     crash_point,
-    ports::{BatchStore, Claim, Claimant, Committed, StoreError},
+    ports::{BatchStore, Claim, Claimant, Committed, StoreError, WaitingItem},
 };
 use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus, JobId, Previous, PurposeId};
 use serde_json::json;
@@ -20,6 +20,7 @@ use crate::{
     group_commit::Waiting,
     kept_outputs::CLEAR_KEPT,
     results::ResultRows,
+    waiting_items::RESUMED,
 };
 
 /// Records that an item is running, if the claim of its chunk is valid.
@@ -32,12 +33,15 @@ const MARK_POISON_CANDIDATE: &str =
     "UPDATE @chunks SET suspected = CASE WHEN suspect = $3 THEN suspected + 1 ELSE 1 END, suspect = $3
      WHERE chunk_id = $1 AND token = $2";
 
-/// The chunk, if its claim stands, its run, and whether its batch is cancelled, and a replay. The lock on the row keeps the claim
-/// from ending before this transaction does.
+/// The chunk, if its claim stands, its run, whether its batch is cancelled, and a replay, and whether items of it wait or have
+/// waited. The lock on the row keeps the claim from ending before this transaction does.
 pub(crate) const VALID_CLAIM: &str =
-    "SELECT c.chunk, c.run, b.status = 'cancelled', b.trigger = 'replay'
+    "SELECT c.chunk, c.run, b.status = 'cancelled', b.trigger = 'replay', c.waiting + c.resumed + c.called > 0
      FROM @chunks c JOIN @batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = $1 AND c.token = $2 @for_update(c)";
+
+/// What [`VALID_CLAIM`] says of a chunk.
+pub(crate) type ValidClaim = (i64, i64, bool, bool, bool);
 
 /// Reopens dead letters whose replay by a chunk was skipped.
 const REOPEN_DEAD_LETTERS: &str = "UPDATE @dead_letters SET state = 'open', settled_at = NULL WHERE state = 'replayed'
@@ -50,30 +54,75 @@ const REOPEN_DEAD_LETTERS: &str = "UPDATE @dead_letters SET state = 'open', sett
 const CLEAR_REPLAYED: &str = "UPDATE @results SET again = NULL WHERE run = $2 AND again = $1
        AND tenant_id IN (SELECT s.tenant_id FROM @skipped_items s WHERE s.chunk = $1)";
 
-/// Adds results that were all taken to the counts of their chunks, and ends those all of whose items have an outcome. Then whether
-/// items of one are noted as running, and whether outputs are kept.
-const ADD_COUNTS: &str = "UPDATE @chunks SET succeeded = succeeded + n.more, failed = failed + n.more_failed,
+/// The items of a chunk that have an outcome.
+macro_rules! ended {
+    () => {
+        "succeeded + failed + skipped + nothing_to_do + superseded"
+    };
+}
+
+/// Whether a chunk is over.
+macro_rules! over {
+    () => {
+        concat!(ended!(), " + n.more_ended >= total")
+    };
+}
+
+/// Whether a chunk has nothing left that its claim was given: the rest waits, or is for the next claim.
+macro_rules! rests {
+    () => {
+        concat!(
+            ended!(),
+            " + n.more_ended + waiting + n.more_waiting + resumed + n.more_resumed >= total"
+        )
+    };
+}
+
+/// Adds to the counts of chunks. One all of whose items have an outcome ends; one that has nothing left but items that wait is
+/// parked; one of whose items some have been resumed since its claim is queued. Then what has become of it, whether items of it
+/// are noted as running, and whether outputs are kept. The chunks must be locked.
+const ADD_COUNTS: &str = concat!(
+    "UPDATE @chunks SET succeeded = succeeded + n.more, failed = failed + n.more_failed,
          skipped = skipped + n.more_skipped, nothing_to_do = nothing_to_do + n.more_nothing,
-         done = CASE WHEN succeeded + failed + skipped + nothing_to_do + superseded + n.more_in_all >= total
-                THEN 1 ELSE 0 END,
-         token = CASE WHEN succeeded + failed + skipped + nothing_to_do + superseded + n.more_in_all >= total
-                 THEN NULL ELSE token END
+         superseded = superseded + n.more_superseded,
+         waiting = waiting + n.more_waiting, resumed = resumed + n.more_resumed, called = called + n.more_called,
+         done = CASE WHEN ",
+    over!(),
+    " THEN 1 WHEN resumed + n.more_resumed = 0 AND ",
+    rests!(),
+    " THEN 2 ELSE 0 END,
+         token = CASE WHEN ",
+    rests!(),
+    " THEN NULL ELSE token END,
+         items = CASE WHEN ",
+    rests!(),
+    " THEN NULL ELSE items END,
+         suspect = CASE WHEN ",
+    rests!(),
+    " THEN NULL ELSE suspect END,
+         not_before = CASE WHEN ",
+    rests!(),
+    " THEN 0 ELSE not_before END
      FROM (SELECT CAST(one.value ->> 0 AS BIGINT) AS number, CAST(one.value ->> 1 AS BIGINT) AS more,
                   CAST(one.value ->> 2 AS BIGINT) AS more_failed, CAST(one.value ->> 3 AS BIGINT) AS more_skipped,
-                  CAST(one.value ->> 4 AS BIGINT) AS more_nothing,
+                  CAST(one.value ->> 4 AS BIGINT) AS more_nothing, CAST(one.value ->> 5 AS BIGINT) AS more_superseded,
+                  CAST(one.value ->> 6 AS BIGINT) AS more_waiting, CAST(one.value ->> 7 AS BIGINT) AS more_resumed,
+                  CAST(one.value ->> 8 AS BIGINT) AS more_called,
                   CAST(one.value ->> 1 AS BIGINT) + CAST(one.value ->> 2 AS BIGINT) + CAST(one.value ->> 3 AS BIGINT)
-                      + CAST(one.value ->> 4 AS BIGINT) AS more_in_all
+                      + CAST(one.value ->> 4 AS BIGINT) + CAST(one.value ->> 5 AS BIGINT) AS more_ended
            FROM @json($1, one)) n
      WHERE chunk = n.number
-     RETURNING chunk, done, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk),
-         EXISTS (SELECT 1 FROM @kept_outputs k WHERE k.chunk = @chunks.chunk)";
+     RETURNING chunk, done, token IS NULL, EXISTS (SELECT 1 FROM @running_items i WHERE i.chunk = @chunks.chunk),
+         EXISTS (SELECT 1 FROM @kept_outputs k WHERE k.chunk = @chunks.chunk)"
+);
 
 /// Counts the results of a chunk anew, where not all were stored.
 const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed, nothing_to_do) =
          (SELECT count(CASE r.status WHEN 1 THEN 1 END), count(CASE WHEN r.status IN (2, 4) THEN 1 END),
                  count(CASE r.status WHEN 3 THEN 1 END)
           FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $3) AND r.chunk = $1),
-         skipped = (SELECT count(*) FROM @skipped_items s WHERE s.chunk = $1)
+         skipped = (SELECT count(*) FROM @skipped_items s WHERE s.chunk = $1),
+         waiting = waiting + $4, called = called + $5
      WHERE chunk = $1";
 
 /// Keeps items that failed, if their results were taken and there are no letters of them yet.
@@ -92,13 +141,28 @@ const RELEASE: &str =
     "UPDATE @chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0, not_before = $3
      WHERE chunk_id = $1 AND token = $2";
 
-/// Ends a chunk all of whose items have an outcome. Then whether outputs of its items are kept.
-const FINISH_CHUNK: &str =
-    "UPDATE @chunks SET done = 1, token = NULL, items = NULL WHERE chunk_id = $1 AND token = $2
-       AND succeeded + failed + skipped + nothing_to_do + superseded >= total
-     RETURNING chunk, TRUE, EXISTS (SELECT 1 FROM @kept_outputs k WHERE k.chunk = @chunks.chunk)";
+/// Ends the claim of a chunk that has nothing left for it: the chunk is over, parked or queued, as by [`ADD_COUNTS`]. Then what has
+/// become of it, and whether outputs of its items are kept.
+const FINISH_CHUNK: &str = concat!(
+    "UPDATE @chunks SET token = NULL, items = NULL, suspect = NULL, not_before = 0,
+         done = CASE WHEN ",
+    ended!(),
+    " >= total THEN 1 WHEN resumed = 0 THEN 2 ELSE 0 END
+     WHERE chunk_id = $1 AND token = $2 AND ",
+    ended!(),
+    " + waiting + resumed >= total
+     RETURNING chunk, done, TRUE, TRUE, EXISTS (SELECT 1 FROM @kept_outputs k WHERE k.chunk = @chunks.chunk)"
+);
 
-/// The number of a chunk that has ended; whether items of it may be noted as running; whether outputs of its items are kept.
+/// Removes the rows of items of chunks that have an outcome now.
+const REMOVE_WAITING: &str = "DELETE FROM @waiting_items
+     WHERE @in_integers(run, $1) AND @in_texts(tenant_id, $2) AND @in_integers(chunk, $3) RETURNING chunk, phase";
+
+/// Queues chunks that are parked; they must be locked.
+pub(crate) const QUEUE_PARKED: &str =
+    "UPDATE @chunks SET done = 0, not_before = 0 WHERE @in_texts(chunk_id, $1) AND done = 2";
+
+/// The number of a chunk that is over; whether items of it may be noted as running; whether outputs of its items are kept.
 type Ended = (i64, bool, bool);
 
 /// Deletes the records of running items of chunks that have ended.
@@ -106,8 +170,10 @@ const CLEAR_RUNNING: &str =
     "DELETE FROM @running_items WHERE chunk IN (SELECT ended.value FROM @integers($1, ended))";
 
 /// Lets one chunk of a batch end at a time: the last two would not see each other. In the order of their ids, as other processes
-/// end theirs: two do not wait for each other.
-const LOCK_BATCHES: &str = "SELECT b.total FROM @batches b WHERE @in_texts(b.batch_id, $1) ORDER BY b.batch_id @for_update(b)";
+/// end theirs: two do not wait for each other. Then whether each is cancelled, as it stands behind the lock.
+const LOCK_BATCHES: &str =
+    "SELECT b.batch_id, b.status = 'cancelled' FROM @batches b WHERE @in_texts(b.batch_id, $1)
+     ORDER BY b.batch_id @for_update(b)";
 
 /// Ends those of some batches all of whose chunks are done, each at its time.
 const FINISH_BATCHES: &str = "UPDATE @batches SET finished_at = n.at,
@@ -117,7 +183,7 @@ const FINISH_BATCHES: &str = "UPDATE @batches SET finished_at = n.at,
               FROM @chunks c WHERE c.batch_id = @batches.batch_id)
      FROM (SELECT one.value ->> 0 AS id, CAST(one.value ->> 1 AS BIGINT) AS at FROM @json($1, one)) n
      WHERE batch_id = n.id AND @in_texts(batch_id, $2) AND finished_at IS NULL
-       AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.batch_id = @batches.batch_id AND c.done = 0)";
+       AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.batch_id = @batches.batch_id AND c.done IN (0, 2))";
 
 #[async_trait]
 impl BatchStore for Store {
@@ -229,6 +295,15 @@ impl BatchStore for Store {
         committed
     }
 
+    async fn begin_waiting(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        items: &[WaitingItem],
+    ) -> Result<Committed, StoreError> {
+        self.begin(chunk, token, items).await
+    }
+
     async fn release(
         &self,
         chunk: &Chunk,
@@ -248,11 +323,10 @@ impl BatchStore for Store {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.database.begin().await?;
-        if finish(&mut transaction, chunk, token).await? {
-            end_batches(&mut transaction, &[(chunk.batch_id.to_string(), now)]).await?;
-        }
+        let end = finish(&mut transaction, chunk, token).await?;
+        let queued = end_claim(&mut transaction, chunk, end, now).await?;
         transaction.commit().await?;
-        self.changes.send_replace(());
+        self.note_ends(queued);
         Ok(())
     }
 }
@@ -273,10 +347,17 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         let claim = values![&*chunk.chunk_id, token];
         let claim = transaction.fetch_optional(VALID_CLAIM, claim).await?;
-        let claim: Option<(i64, i64, bool, bool)> = claim;
-        let Some((own, run, cancelled, replay)) = claim else {
+        let claim: Option<ValidClaim> = claim;
+        let Some((own, run, cancelled, replay, has_waited)) = claim else {
             return Ok(Committed::default());
         };
+        let mut counts = Counts::of(own);
+        if has_waited {
+            let items = results.iter().map(|result| result.item_id.to_string());
+            let mut removed =
+                remove_waiting(&mut transaction, &[run], items.collect(), &[own]).await?;
+            counts = removed.remove(&own).unwrap_or(counts);
+        }
         let new_preferences = self.preferences.insert(&mut transaction, &rows).await?;
         let mut taken = rows
             .insert(
@@ -295,41 +376,144 @@ impl Store {
         }
         let taken = taken as usize;
         let count = |wanted| results.iter().filter(|one| one.status == wanted).count();
-        let finished = if results.is_empty() {
-            false
+        let end = if results.is_empty() {
+            None
         } else if taken == results.len() {
-            let [succeeded, failed, skipped, nothing_to_do] = [
-                ItemStatus::Succeeded,
-                ItemStatus::Failed,
-                ItemStatus::Skipped,
-                ItemStatus::NothingToDo,
-            ]
-            .map(count);
-            let counts = [(own, succeeded, failed, skipped, nothing_to_do)];
-            !add_counts(&mut transaction, &counts).await?.is_empty()
+            results.iter().for_each(|result| counts.add(result.status));
+            let mut ends = add_counts(&mut transaction, &[counts]).await?;
+            ends.remove(&own).flatten()
         } else {
-            let items = values![own, run, chunk.items.as_slice()];
-            transaction.execute(RECOUNT, items).await?;
+            let items = chunk.items.as_slice();
+            let anew = values![own, run, items, counts.waiting, counts.called];
+            transaction.execute(RECOUNT, anew).await?;
             finish(&mut transaction, chunk, token).await?
         };
-        if count(ItemStatus::Failed) > 0 {
+        let failed = |result: &ItemResult| result.status == ItemStatus::Failed;
+        if results.iter().any(failed) {
             keep_dead_letters(&mut transaction, chunk, (own, run), results).await?;
         }
-        if let (true, Some(now)) = (finished, ended_at(results)) {
-            end_batches(&mut transaction, &[(chunk.batch_id.to_string(), now)]).await?;
-        }
+        let queued = match ended_at(results) {
+            Some(now) => end_claim(&mut transaction, chunk, end, now).await?,
+            None => false,
+        };
         crash_point!("results-before-commit");
         transaction.commit().await?;
         crash_point!("results-after-commit");
         self.preferences.remember(new_preferences);
-        self.changes.send_replace(());
+        self.note_ends(queued);
         Ok(Committed {
             taken,
             claimed: true,
             cancelled,
-            finished,
+            finished: end.is_some(),
         })
     }
+
+    /// Tells this process that chunks or their items have come further; `queued`: that chunks wait for a claim, too.
+    pub(crate) fn note_ends(&self, queued: bool) {
+        self.changes.send_replace(());
+        if queued {
+            self.arrivals.send_replace(());
+        }
+    }
+}
+
+/// What is added to the counts of a chunk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    /// Number of the chunk.
+    pub(crate) chunk: i64,
+    pub(crate) succeeded: i64,
+    pub(crate) failed: i64,
+    pub(crate) skipped: i64,
+    pub(crate) nothing_to_do: i64,
+    pub(crate) superseded: i64,
+    /// Items that wait.
+    pub(crate) waiting: i64,
+    /// Items to be called again that the next claim gives.
+    pub(crate) resumed: i64,
+    /// Items called again that the last claim has given.
+    pub(crate) called: i64,
+}
+
+impl Counts {
+    /// Nothing, for this chunk.
+    pub(crate) fn of(chunk: i64) -> Self {
+        Self {
+            chunk,
+            ..Self::default()
+        }
+    }
+
+    /// Counts an item that has ended.
+    pub(crate) fn add(&mut self, status: ItemStatus) {
+        match status {
+            ItemStatus::Succeeded => self.succeeded += 1,
+            ItemStatus::Failed => self.failed += 1,
+            ItemStatus::Skipped => self.skipped += 1,
+            ItemStatus::NothingToDo => self.nothing_to_do += 1,
+            // They have not ended.
+            ItemStatus::Running | ItemStatus::Waiting => {}
+        }
+    }
+
+    fn to_json(self) -> serde_json::Value {
+        json!([
+            self.chunk,
+            self.succeeded,
+            self.failed,
+            self.skipped,
+            self.nothing_to_do,
+            self.superseded,
+            self.waiting,
+            self.resumed,
+            self.called
+        ])
+    }
+}
+
+/// How the claim of a chunk has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClaimEnd {
+    /// All items have an outcome.
+    Over,
+    /// What is left waits.
+    Parked,
+    /// Some of what is left is to be called by the next claim.
+    Queued,
+}
+
+impl ClaimEnd {
+    /// From what the row of a chunk says.
+    fn of(done: i64, is_free: bool) -> Option<Self> {
+        match (done, is_free) {
+            (1, _) => Some(Self::Over),
+            (2, _) => Some(Self::Parked),
+            (_, true) => Some(Self::Queued),
+            (_, false) => None,
+        }
+    }
+}
+
+/// Removes the rows of items that have ended. Returns what that changes about the counts of their chunks.
+pub(crate) async fn remove_waiting(
+    connection: &mut Connection<'_>,
+    runs: &[i64],
+    items: Vec<String>,
+    chunks: &[i64],
+) -> Result<HashMap<i64, Counts>, StoreError> {
+    let ended = values![runs, Value::Texts(items), chunks];
+    let removed: Vec<(i64, i64)> = connection.fetch(REMOVE_WAITING, ended).await?;
+    let mut counts: HashMap<i64, Counts> = HashMap::new();
+    for (chunk, phase) in removed {
+        let of_chunk = counts.entry(chunk).or_insert_with(|| Counts::of(chunk));
+        if phase == RESUMED {
+            of_chunk.called -= 1;
+        } else {
+            of_chunk.waiting -= 1;
+        }
+    }
+    Ok(counts)
 }
 
 /// When the last of them ended.
@@ -386,32 +570,68 @@ async fn keep_dead_letters(
     Ok(())
 }
 
-/// Ends a chunk all of whose items have an outcome, and says whether it is over.
+/// Ends the claim of a chunk that has nothing left for it; `None`: it has.
 async fn finish(
     connection: &mut Connection<'_>,
     chunk: &Chunk,
     token: Uuid,
-) -> Result<bool, StoreError> {
+) -> Result<Option<ClaimEnd>, StoreError> {
     let claim = values![&*chunk.chunk_id, token];
-    let ended: Vec<Ended> = connection.fetch(FINISH_CHUNK, claim).await?;
-    clear_records(connection, &ended).await?;
-    Ok(!ended.is_empty())
+    let counted: Vec<Counted> = connection.fetch(FINISH_CHUNK, claim).await?;
+    let ends = end_chunks(connection, counted).await?;
+    Ok(ends.into_values().next().flatten())
 }
 
-/// Adds to the counts of chunks: of each its number, and how many succeeded, failed, were skipped and had nothing to do. Returns
-/// those that are over.
+/// What follows for the batch of a chunk whose claim has ended. Returns whether the chunk is queued.
+pub(crate) async fn end_claim(
+    connection: &mut Connection<'_>,
+    chunk: &Chunk,
+    end: Option<ClaimEnd>,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let batch_id = chunk.batch_id.to_string();
+    let queued = match end {
+        None => false,
+        Some(ClaimEnd::Queued) => true,
+        Some(ClaimEnd::Over) => end_batches(connection, &[(batch_id, now)], &[]).await?,
+        Some(ClaimEnd::Parked) => {
+            let parked = (chunk.chunk_id.clone(), batch_id);
+            end_batches(connection, &[], &[parked]).await?
+        }
+    };
+    if queued {
+        connection.announce(Announcement::Chunks).await?;
+    }
+    Ok(queued)
+}
+
+/// Number of a chunk, what it is done with, whether it is free, whether items of it are noted as running, and whether outputs of
+/// its items are kept.
+type Counted = (i64, i64, bool, bool, bool);
+
+/// Adds to the counts of chunks. Returns how their claims have ended; `None`: they stand.
 pub(crate) async fn add_counts(
     connection: &mut Connection<'_>,
-    counts: &[(i64, usize, usize, usize, usize)],
-) -> Result<HashSet<i64>, StoreError> {
-    let counts = values![json!(counts).to_string()];
-    let counted: Vec<(i64, bool, bool, bool)> = connection.fetch(ADD_COUNTS, counts).await?;
-    let ended: Vec<Ended> = counted
-        .into_iter()
-        .filter_map(|(number, done, running, kept)| done.then_some((number, running, kept)))
-        .collect();
-    clear_records(connection, &ended).await?;
-    Ok(ended.into_iter().map(|(number, _, _)| number).collect())
+    counts: &[Counts],
+) -> Result<HashMap<i64, Option<ClaimEnd>>, StoreError> {
+    let counts: serde_json::Value = counts.iter().map(|one| one.to_json()).collect();
+    let counts = values![counts.to_string()];
+    let counted: Vec<Counted> = connection.fetch(ADD_COUNTS, counts).await?;
+    end_chunks(connection, counted).await
+}
+
+/// Clears the records of those of the chunks that are over.
+async fn end_chunks(
+    connection: &mut Connection<'_>,
+    counted: Vec<Counted>,
+) -> Result<HashMap<i64, Option<ClaimEnd>>, StoreError> {
+    let over = counted.iter().filter(|(_, done, ..)| *done == 1);
+    let over = over.map(|&(number, _, _, running, kept)| (number, running, kept));
+    let over: Vec<Ended> = over.collect();
+    clear_records(connection, &over).await?;
+    let ends = counted.into_iter();
+    let ends = ends.map(|(number, done, is_free, ..)| (number, ClaimEnd::of(done, is_free)));
+    Ok(ends.collect())
 }
 
 /// Deletes the records of running items of chunks that have ended, and the outputs kept of items that have ended well. Most
@@ -432,24 +652,37 @@ async fn clear_records(connection: &mut Connection<'_>, ended: &[Ended]) -> Resu
     Ok(())
 }
 
-/// Ends those of some batches, each at its time, all of whose chunks are done.
+/// Ends those of some batches, each at its time, all of whose chunks are done. Of chunks that have just been parked, each with its
+/// batch, those of cancelled batches are queued, to be skipped. Returns whether there were any.
 pub(crate) async fn end_batches(
     connection: &mut Connection<'_>,
     batches: &[(String, DateTime<Utc>)],
-) -> Result<(), StoreError> {
+    parked: &[(String, String)],
+) -> Result<bool, StoreError> {
+    let mut queued = false;
+    if !parked.is_empty() || connection.is_shared() && !batches.is_empty() {
+        let ids = batches.iter().map(|(id, _)| id);
+        let ids: BTreeSet<&String> = ids.chain(parked.iter().map(|(_, id)| id)).collect();
+        let ids = Value::Texts(ids.into_iter().cloned().collect());
+        let locked: Vec<(String, bool)> = connection.fetch(LOCK_BATCHES, values![ids]).await?;
+        let cancelled = locked.into_iter().filter(|(_, is_cancelled)| *is_cancelled);
+        let cancelled: HashSet<String> = cancelled.map(|(id, _)| id).collect();
+        let again = parked.iter().filter(|(_, id)| cancelled.contains(id));
+        let again: Vec<String> = again.map(|(chunk, _)| chunk.clone()).collect();
+        if !again.is_empty() {
+            let again = values![Value::Texts(again)];
+            queued = connection.execute(QUEUE_PARKED, again).await? > 0;
+        }
+    }
     if batches.is_empty() {
-        return Ok(());
+        return Ok(queued);
     }
     let ids = Value::Texts(batches.iter().map(|(id, _)| id.clone()).collect());
-    if connection.is_shared() {
-        let ids = values![ids.clone()];
-        connection.fetch::<i64>(LOCK_BATCHES, ids).await?;
-    }
     let ends = batches.iter().map(|(id, at)| (id, at.timestamp_micros()));
     let ends = json!(ends.collect::<Vec<_>>()).to_string();
     let ended = connection.execute(FINISH_BATCHES, values![ends, ids]);
     if ended.await? > 0 {
         connection.announce(Announcement::Batches).await?;
     }
-    Ok(())
+    Ok(queued)
 }

@@ -92,11 +92,15 @@ const NEXT_CHUNKS: &str = concat!(
 const CHUNKS: &str = "SELECT chunk, job_id, coalesce(total, 0), chunk_id FROM @chunks
      WHERE @in_integers(chunk, $1) ORDER BY place, chunk";
 
-const MESSAGES: &str = "SELECT chunk, message FROM @chunk_messages WHERE @in_integers(chunk, $1)";
+/// Those of some chunks that can still be claimed, with their messages. They are locked in the order of their numbers, as others
+/// lock several: what they wait for may end one of them meanwhile.
+const MESSAGES: &str = "SELECT c.chunk, coalesce(m.message, '') FROM @chunks c LEFT JOIN @chunk_messages m ON m.chunk = c.chunk
+     WHERE @in_integers(c.chunk, $1) AND c.done = 0 AND c.token IS NULL ORDER BY c.chunk @for_update(c)";
 
 /// Ends a chunk that cannot be read; those of its items that have no outcome count as failed. Its message then
 /// says where the results are that it has.
-pub(crate) const END_UNREADABLE: &str = "UPDATE @chunks SET done = 1, token = NULL,
+pub(crate) const END_UNREADABLE: &str =
+    "UPDATE @chunks SET done = 1, token = NULL, waiting = 0, resumed = 0, called = 0,
          failed = CASE WHEN total > succeeded + skipped + nothing_to_do + superseded
                   THEN total - succeeded - skipped - nothing_to_do - superseded ELSE failed END
      WHERE chunk = $1 RETURNING batch_id";
@@ -105,21 +109,29 @@ pub(crate) const END_UNREADABLE: &str = "UPDATE @chunks SET done = 1, token = NU
 const ITEMS_WITH_RESULTS: &str = "SELECT r.tenant_id FROM @results r
      WHERE r.run = (SELECT c.run FROM @chunks c WHERE c.chunk = $1) AND r.chunk = $1 ORDER BY r.tenant_id";
 
+/// Removes what waits of a chunk.
+const FORGET_WAITING: &str = "DELETE FROM @waiting_items
+     WHERE run = (SELECT c.run FROM @chunks c WHERE c.chunk = $1) AND chunk = $1";
+
 const REPLACE_MESSAGE: &str = "INSERT INTO @chunk_messages (chunk, message) VALUES ($1, $2)
      ON CONFLICT (chunk) DO UPDATE SET message = excluded.message";
 
 const HEARTBEAT: &str = "INSERT INTO @processes (process, last_seen) VALUES ($1, @now())
      ON CONFLICT (process) DO UPDATE SET last_seen = excluded.last_seen";
 
-/// Releases the claims of a process that has died.
+/// Releases the claims of a process that has died. Chunks are locked in the order of their numbers, as others lock several.
 const RELEASE_LOST: &str = "UPDATE @chunks SET token = NULL, items = NULL, lost = lost + 1
-     WHERE token IS NOT NULL AND process = $1
+     WHERE chunk IN (SELECT c.chunk FROM @chunks c WHERE c.token IS NOT NULL AND c.process = $1
+                     ORDER BY c.chunk @for_update(c))
+       AND token IS NOT NULL AND process = $1
        AND coalesce((SELECT p.last_seen FROM @processes p WHERE p.process = $1), 1) = $2";
 
-/// Releases claims of a process that it knows nothing of.
+/// Releases claims of a process that it knows nothing of, in the same order.
 const RELEASE_FORGOTTEN: &str =
     "UPDATE @chunks SET token = NULL, items = NULL, suspect = NULL, suspected = 0
-     WHERE token IS NOT NULL AND process = $1
+     WHERE chunk IN (SELECT c.chunk FROM @chunks c WHERE c.token IS NOT NULL AND c.process = $1
+                     ORDER BY c.chunk @for_update(c))
+       AND token IS NOT NULL AND process = $1
        AND token NOT IN (SELECT held.value FROM @texts($2, held))";
 
 const SIGN_OFF: &str = "UPDATE @processes SET last_seen = 0 WHERE process = $1";
@@ -325,10 +337,11 @@ async fn next_chunks(
     let messages = connection.fetch(MESSAGES, values![numbers.as_slice()]);
     let messages: Vec<(i64, String)> = messages.await?;
     let mut messages: HashMap<i64, String> = messages.into_iter().collect();
-    for row in &mut rows {
-        row.message = messages.remove(&row.number).unwrap_or_default();
-    }
-    Ok(rows)
+    let with_message = |mut row: WaitingRow| {
+        row.message = messages.remove(&row.number)?;
+        Some(row)
+    };
+    Ok(rows.into_iter().filter_map(with_message).collect())
 }
 
 fn names(jobs: &[JobId]) -> Value {
@@ -344,12 +357,14 @@ pub(crate) async fn end_unreadable(
     let batch_id: String = connection
         .fetch_one(END_UNREADABLE, values![number])
         .await?;
+    connection.execute(FORGET_WAITING, values![number]).await?;
     let items: Vec<String> = connection
         .fetch(ITEMS_WITH_RESULTS, values![number])
         .await?;
     let message = values![number, json!({ "items": items }).to_string()];
     connection.execute(REPLACE_MESSAGE, message).await?;
-    end_batches(connection, &[(batch_id, now)]).await
+    end_batches(connection, &[(batch_id, now)], &[]).await?;
+    Ok(())
 }
 
 /// A chunk as the queue keeps it.

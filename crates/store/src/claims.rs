@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{Claim, StoreError};
+use punctual_application::ports::{Attempts, Claim, StoreError};
 use punctual_domain::{Chunk, ItemId};
 use serde::Deserialize;
 use serde_json::json;
@@ -12,26 +12,39 @@ use uuid::Uuid;
 use crate::{
     driver::{Connection, FromRow, Row, Value, values},
     errors::{failed, no_chunk},
+    waiting_items::RESUMED,
 };
 
 /// Puts claims on chunks that give all of their items. A claim that another process left open is a delivery that ended with it.
-/// Then of each the status of its batch, whether it has brought outcomes, whether it replays or another batch is of the same run,
-/// and whether items of the job are noted as running.
+/// Then of each the status of its batch, whether it has brought outcomes, or items of it wait or have waited, whether it replays or
+/// another batch is of the same run, whether items of the job are noted as running or wait, and how many of its own wait.
 const CLAIM: &str = "UPDATE @chunks SET token = n.new_token, process = $3, claimed_at = $4, items = NULL, superseded = 0,
+         done = CASE done WHEN 2 THEN 0 ELSE done END, called = called + resumed, resumed = 0,
          lost = lost + CASE WHEN token IS NOT NULL AND process <> $3 THEN 1 ELSE 0 END
      FROM (SELECT one.value ->> 0 AS id, one.value ->> 1 AS new_token FROM @json($1, one)) n
      WHERE chunk_id = n.id AND @in_texts(chunk_id, $2)
      RETURNING chunk_id, chunk, run, batch_id, lost, suspect, suspected,
                (SELECT b.status FROM @batches b WHERE b.batch_id = @chunks.batch_id),
-               succeeded + failed + skipped + nothing_to_do > 0,
+               succeeded + failed + skipped + nothing_to_do + waiting + called > 0,
                EXISTS (SELECT 1 FROM @batches o WHERE o.run = @chunks.run
                        AND (o.batch_id <> @chunks.batch_id OR o.trigger = 'replay')),
-               EXISTS (SELECT 1 FROM @running_items i WHERE i.job_id = @chunks.job_id)";
+               EXISTS (SELECT 1 FROM @running_items i WHERE i.job_id = @chunks.job_id)
+                   OR EXISTS (SELECT 1 FROM @chunks w WHERE w.job_id = @chunks.job_id AND w.waiting > 0),
+               waiting";
 
-/// The outcomes that items of a run have, and those that these chunks have skipped.
+/// The outcomes that items of a run have, those that these chunks have skipped, and those that wait or are to be called again: each
+/// with the number of its [`Found`], its phase, its attempts, and when the first began.
 pub(crate) const OUTCOMES: &str =
-    "SELECT r.tenant_id, r.chunk, r.again, FALSE FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $1)
-     UNION ALL SELECT s.tenant_id, s.chunk, NULL, TRUE FROM @skipped_items s WHERE @in_integers(s.chunk, $3)";
+    "SELECT r.tenant_id, r.chunk, r.again, 0, CAST(0 AS BIGINT), CAST(0 AS BIGINT), CAST(0 AS BIGINT), CAST(0 AS BIGINT)
+     FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $1)
+     UNION ALL SELECT s.tenant_id, s.chunk, NULL, -1, 0, 0, 0, 0 FROM @skipped_items s WHERE @in_integers(s.chunk, $3)
+     UNION ALL SELECT w.tenant_id, w.chunk, NULL, w.phase, w.attempts, w.refused, w.of_first, w.started_at
+     FROM @waiting_items w WHERE w.run = $2 AND @in_texts(w.tenant_id, $1)";
+
+/// Takes items that wait for those to be called again: of a chunk of a batch that has been cancelled, which are to be skipped.
+const RESUME_ALL: &str = "UPDATE @waiting_items SET phase = 3 WHERE run = $1 AND @in_texts(tenant_id, $2) AND chunk = $3 AND phase < 3";
+const COUNT_RESUMED: &str =
+    "UPDATE @chunks SET called = called + waiting, waiting = 0 WHERE chunk = $1";
 
 /// What claims on other chunks of these runs than those of `$2` have given: items, or all of a message. Chunks of one batch share
 /// none, so those of the batches `$3` are left out.
@@ -41,13 +54,15 @@ const ACTIVE_CLAIMS: &str =
        AND NOT @in_texts(c.batch_id, $3)";
 
 /// Tenants of a job who have an occurrence running other than this one, in a process that was alive at `$3`. Of a process
-/// that has sent no heartbeat nothing else is known.
-const OVERLAPPING: &str = "SELECT DISTINCT n.tenant_id FROM @running_items n
+/// that has sent no heartbeat nothing else is known. And those of the tenants `$4` who have one waiting.
+pub(crate) const OVERLAPPING: &str = "SELECT n.tenant_id FROM @running_items n
      JOIN @chunks c ON c.chunk = n.chunk AND c.token = n.token
      WHERE n.job_id = $1 AND n.occurrence <> $2
        AND NOT EXISTS (SELECT 1 FROM @results r WHERE r.run = c.run AND r.tenant_id = n.tenant_id
                        AND r.chunk = n.chunk)
-       AND coalesce((SELECT p.last_seen FROM @processes p WHERE p.process = c.process), $3) >= $3";
+       AND coalesce((SELECT p.last_seen FROM @processes p WHERE p.process = c.process), $3) >= $3
+     UNION SELECT w.tenant_id FROM @waiting_items w
+     WHERE w.job_id = $1 AND @in_texts(w.tenant_id, $4) AND w.run <> $5 AND w.phase < 3";
 
 /// Records the items that a claim gave, where they are not all.
 const ASSIGN_ITEMS: &str = "UPDATE @chunks SET items = $2, superseded = $3 WHERE chunk = $1";
@@ -67,7 +82,16 @@ struct ClaimedRow {
     has_outcomes: bool,
     /// Whether other chunks may have some of its items.
     is_shared: bool,
+    /// Whether items of the job, of any occurrence, are running or wait.
     some_run: bool,
+    /// How many of its items wait.
+    waiting: i64,
+}
+
+impl ClaimedRow {
+    fn is_cancelled(&self) -> bool {
+        self.status.as_deref() == Some("cancelled")
+    }
 }
 
 /// A chunk's id, and the chunk.
@@ -85,6 +109,7 @@ impl FromRow for (String, ClaimedRow) {
             has_outcomes: row.next()?,
             is_shared: row.next()?,
             some_run: row.next()?,
+            waiting: row.next()?,
         };
         Ok((chunk_id, claimed))
     }
@@ -128,6 +153,13 @@ pub(crate) async fn claim_chunks(
         let queued = Value::Texts(queued.into_iter().cloned().collect());
         connection.execute(BEGIN_BATCHES, values![queued]).await?;
     }
+    for (chunk, row) in &claimed {
+        if row.is_cancelled() && row.waiting > 0 {
+            let items = values![row.run, chunk.items.as_slice(), row.own];
+            connection.execute(RESUME_ALL, items).await?;
+            connection.execute(COUNT_RESUMED, values![row.own]).await?;
+        }
+    }
     // Most chunks are claimed once and share their items with none: they cost no more than the statements above.
     let in_work = active_claims(connection, &claimed).await?;
     let mut in_work = items_in_work(&in_work)?;
@@ -138,7 +170,13 @@ pub(crate) async fn claim_chunks(
         let given = share(chunk, &row, outcomes.get(&row.run), &mut in_work);
         let running: Vec<String> = if row.some_run {
             let occurrence = chunk.occurrence.to_string();
-            let others = values![&chunk.job_id, occurrence, alive_since(chunk)];
+            let others = values![
+                &chunk.job_id,
+                occurrence,
+                alive_since(chunk),
+                chunk.items.as_slice(),
+                row.run
+            ];
             connection.fetch(OVERLAPPING, others).await?
         } else {
             Vec::new()
@@ -148,6 +186,7 @@ pub(crate) async fn claim_chunks(
             let assigned = values![row.own, items, given.superseded];
             connection.execute(ASSIGN_ITEMS, assigned).await?;
         }
+        let cancelled = row.is_cancelled();
         let suspect = row
             .suspect
             .map(|tenant| ItemId::new(tenant).map_err(failed));
@@ -157,7 +196,8 @@ pub(crate) async fn claim_chunks(
             items: given.items,
             crash_count: row.crash_count,
             poison_candidate: suspect.transpose()?.map(|tenant| (tenant, row.suspected)),
-            cancelled: row.status.as_deref() == Some("cancelled"),
+            cancelled,
+            resumed: given.resumed,
         });
     }
     Ok(claims)
@@ -224,6 +264,8 @@ async fn outcomes_by_run(
 struct ClaimedItems {
     /// To be run by this claim.
     items: Vec<ItemId>,
+    /// Those of them that have been called before.
+    resumed: HashMap<ItemId, Called>,
     /// Run by other chunks.
     superseded: i64,
     /// Whether other chunks in work have some of them.
@@ -260,15 +302,20 @@ fn share<'c>(
 ) -> ClaimedItems {
     let mut claimed = ClaimedItems {
         items: Vec::with_capacity(chunk.items.len()),
+        resumed: HashMap::new(),
         superseded: 0,
         waiting: false,
     };
     for tenant in &chunk.items {
         let item = (row.run, tenant.as_str());
         match outcomes.and_then(|outcomes| outcomes.standing(row.own, tenant.as_str())) {
-            Some(Standing::Ended) => {}
+            Some(Standing::Ended | Standing::Waits) => {}
             Some(Standing::OfAnother) => claimed.superseded += 1,
             None if row.is_shared && in_work.contains(&item) => claimed.waiting = true,
+            Some(Standing::Resumed(called)) => {
+                claimed.resumed.insert(tenant.clone(), called);
+                claimed.items.push(tenant.clone());
+            }
             Some(Standing::ToRunAgain) | None => {
                 if row.is_shared {
                     in_work.insert(item);
@@ -289,12 +336,48 @@ fn alive_since(chunk: &Chunk) -> DateTime<Utc> {
     chunk.planned_at.unwrap_or(chunk.scheduled_at) - DEAD_AFTER
 }
 
-/// State of an item that has an outcome already.
+/// The attempts at an item, and when the first began.
+type Called = (Attempts, DateTime<Utc>);
+
+/// State of an item that has an outcome already, waits, or has waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     ToRunAgain,
     Ended,
     OfAnother,
+    Waits,
+    Resumed(Called),
+}
+
+/// What is found of an item: its result, with the chunk that is to bring it anew; that a chunk has skipped it; or that it waits, or
+/// is to be called again.
+enum Found {
+    Result(Option<i64>),
+    Skipped,
+    Waits,
+    Resumed(Called),
+}
+
+/// An item, the chunk, and what is found.
+impl FromRow for (String, i64, Found) {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        let (tenant, chunk, again) = (row.next()?, row.next()?, row.next()?);
+        let phase: i64 = row.next()?;
+        let found = match phase {
+            -1 => Found::Skipped,
+            0 => Found::Result(again),
+            RESUMED => {
+                let attempts = Attempts {
+                    made: row.next()?,
+                    refused: row.next()?,
+                    of_first: row.next()?,
+                };
+                Found::Resumed((attempts, row.next()?))
+            }
+            _ => Found::Waits,
+        };
+        Ok((tenant, chunk, found))
+    }
 }
 
 /// The outcomes of items of a run, by tenant.
@@ -304,16 +387,25 @@ struct Outcomes {
     results: HashMap<String, (i64, Option<i64>)>,
     /// The chunks that have skipped the item.
     skipped: HashMap<String, Vec<i64>>,
+    /// The chunk whose item waits, or is to be called again.
+    waiting: HashMap<String, (i64, Option<Called>)>,
 }
 
 impl Outcomes {
-    fn of(found: Vec<(String, i64, Option<i64>, bool)>) -> Self {
+    fn of(found: Vec<(String, i64, Found)>) -> Self {
         let mut outcomes = Self::default();
-        for (tenant, chunk, again, is_skipped) in found {
-            if is_skipped {
-                outcomes.skipped.entry(tenant).or_default().push(chunk);
-            } else {
-                outcomes.results.insert(tenant, (chunk, again));
+        for (tenant, chunk, found) in found {
+            match found {
+                Found::Skipped => outcomes.skipped.entry(tenant).or_default().push(chunk),
+                Found::Result(again) => {
+                    outcomes.results.insert(tenant, (chunk, again));
+                }
+                Found::Waits => {
+                    outcomes.waiting.insert(tenant, (chunk, None));
+                }
+                Found::Resumed(called) => {
+                    outcomes.waiting.insert(tenant, (chunk, Some(called)));
+                }
             }
         }
         outcomes
@@ -326,11 +418,25 @@ impl Outcomes {
         if skipped.is_some_and(|chunks| chunks.contains(&own)) {
             return Some(Standing::Ended);
         }
-        let (chunk, again) = *self.results.get(tenant)?;
-        Some(match (again == Some(own), chunk == own) {
-            (true, _) => Standing::ToRunAgain,
-            (false, true) => Standing::Ended,
-            (false, false) => Standing::OfAnother,
-        })
+        let result = self.results.get(tenant).map(|(chunk, again)| {
+            match (*again == Some(own), *chunk == own) {
+                (true, _) => Standing::ToRunAgain,
+                (false, true) => Standing::Ended,
+                (false, false) => Standing::OfAnother,
+            }
+        });
+        if let Some(Standing::Ended | Standing::OfAnother) = result {
+            return result;
+        }
+        // What a replay runs again may wait beside its failed result.
+        let waiting = self
+            .waiting
+            .get(tenant)
+            .map(|(chunk, called)| match called {
+                _ if *chunk != own => Standing::OfAnother,
+                Some(called) => Standing::Resumed(*called),
+                None => Standing::Waits,
+            });
+        waiting.or(result)
     }
 }

@@ -5,7 +5,7 @@
 //! there before, the store fails), the group is undone, and each of its chunks is committed alone.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     mem,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 use crate::{
     Store,
-    batch_store::{add_counts, end_batches},
-    driver::{Column, Value, values},
+    batch_store::{ClaimEnd, Counts, add_counts, end_batches, remove_waiting},
+    driver::{Announcement, Column, Connection, Value, values},
     results::ResultRows,
 };
 
@@ -32,10 +32,14 @@ const MAX_ROWS: usize = 2_500;
 /// Groups that are written at a time where transactions do not exclude each other.
 const SHARED_TURNS: usize = 2;
 
-/// The claims on chunks, with their runs, and whether their batches are cancelled.
-const CLAIMS: &str = "SELECT c.chunk_id, c.token, c.chunk, c.run, b.status = 'cancelled'
+/// The claims on chunks, with their runs, whether their batches are cancelled, and whether items of them wait or have waited. The
+/// chunks are locked in the order of their numbers, as others lock several.
+const CLAIMS: &str = "SELECT c.chunk_id, c.token, c.chunk, c.run, b.status = 'cancelled', c.waiting + c.resumed + c.called > 0
      FROM @texts($1, wanted) CROSS JOIN @chunks c JOIN @batches b ON b.batch_id = c.batch_id
-     WHERE c.chunk_id = wanted.value AND c.token IS NOT NULL @for_update(c)";
+     WHERE c.chunk_id = wanted.value AND c.token IS NOT NULL ORDER BY c.chunk @for_update(c)";
+
+/// A claim: the number of its chunk, the run, whether the batch is cancelled, and whether items wait or have waited.
+type StandingClaim = (i64, i64, bool, bool);
 
 /// Results of one chunk that wait to be written.
 pub(crate) struct Waiting {
@@ -172,12 +176,12 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         let chunk_ids = group.iter().map(|one| one.chunk_id.clone()).collect();
         let claims = values![Value::Texts(chunk_ids)];
-        let claims: Vec<(String, String, i64, i64, bool)> =
+        let claims: Vec<(String, String, i64, i64, bool, bool)> =
             transaction.fetch(CLAIMS, claims).await?;
-        let claims: HashMap<(String, String), (i64, i64, bool)> = claims
+        let claims: HashMap<(String, String), StandingClaim> = claims
             .into_iter()
-            .map(|(chunk_id, token, own, run, cancelled)| {
-                ((chunk_id, token), (own, run, cancelled))
+            .map(|(chunk_id, token, own, run, cancelled, has_waited)| {
+                ((chunk_id, token), (own, run, cancelled, has_waited))
             })
             .collect();
         let claim_of = |one: &Waiting| {
@@ -186,18 +190,26 @@ impl Store {
         };
         let mut rows = ResultRows::default();
         let (mut runs, mut chunks) = (Vec::new(), Vec::new());
-        let mut counts: BTreeMap<i64, (usize, usize)> = BTreeMap::new();
+        let mut counts: BTreeMap<i64, Counts> = BTreeMap::new();
+        let mut waited = Waited::default();
         for one in &mut *group {
-            let Some((own, run, _)) = claim_of(one) else {
+            let Some((own, run, _, has_waited)) = claim_of(one) else {
                 continue;
             };
+            if has_waited {
+                waited.add(own, run, &one.rows);
+            }
             let added = one.count;
             runs.extend(std::iter::repeat_n(Some(run), added));
             chunks.extend(std::iter::repeat_n(Some(own), added));
-            let (succeeded, nothing_to_do) = counts.entry(own).or_default();
-            *succeeded += added - one.nothing_to_do;
-            *nothing_to_do += one.nothing_to_do;
+            let of_chunk = counts.entry(own).or_insert_with(|| Counts::of(own));
+            of_chunk.succeeded += (added - one.nothing_to_do) as i64;
+            of_chunk.nothing_to_do += one.nothing_to_do as i64;
             rows.append(mem::take(&mut one.rows));
+        }
+        for (own, removed) in waited.remove(&mut transaction).await? {
+            let of_chunk = counts.entry(own).or_insert_with(|| Counts::of(own));
+            (of_chunk.waiting, of_chunk.called) = (removed.waiting, removed.called);
         }
         let (expected, hashes) = (
             rows.len() as u64,
@@ -207,37 +219,70 @@ impl Store {
         if rows.insert(&mut transaction, runs, chunks).await? < expected {
             return Ok(None);
         }
-        let counts: Vec<_> = counts
-            .into_iter()
-            .map(|(own, (succeeded, nothing_to_do))| (own, succeeded, 0, 0, nothing_to_do))
-            .collect();
-        let finished = add_counts(&mut transaction, &counts).await?;
+        let counts: Vec<Counts> = counts.into_values().collect();
+        let ends = add_counts(&mut transaction, &counts).await?;
         let mut ended_batches: HashMap<Uuid, DateTime<Utc>> = HashMap::new();
+        let mut parked: BTreeSet<(String, String)> = BTreeSet::new();
         let committed = group.iter().map(|one| {
-            let Some((own, _, cancelled)) = claim_of(one) else {
+            let Some((own, _, cancelled, _)) = claim_of(one) else {
                 return Committed::default();
             };
-            let finished = finished.contains(&own);
-            if let (true, Some(at)) = (finished, one.ended) {
+            let end = ends.get(&own).copied().flatten();
+            if let (Some(ClaimEnd::Over), Some(at)) = (end, one.ended) {
                 let last = ended_batches.entry(one.batch_id).or_insert(at);
                 *last = at.max(*last);
+            }
+            if end == Some(ClaimEnd::Parked) {
+                parked.insert((one.chunk_id.clone(), one.batch_id.to_string()));
             }
             Committed {
                 taken: one.count,
                 claimed: true,
                 cancelled,
-                finished,
+                finished: end.is_some(),
             }
         });
         let committed: Vec<Committed> = committed.collect();
         let ended_batches = ended_batches.into_iter();
         let ended_batches: Vec<_> = ended_batches.map(|(id, at)| (id.to_string(), at)).collect();
-        end_batches(&mut transaction, &ended_batches).await?;
+        let parked: Vec<(String, String)> = parked.into_iter().collect();
+        let mut queued = end_batches(&mut transaction, &ended_batches, &parked).await?;
+        queued |= ends.values().any(|end| *end == Some(ClaimEnd::Queued));
+        if queued {
+            transaction.announce(Announcement::Chunks).await?;
+        }
         crash_point!("results-before-commit");
         transaction.commit().await?;
         crash_point!("results-after-commit");
         self.preferences.remember(hashes);
-        self.changes.send_replace(());
+        self.note_ends(queued);
         Ok(Some(committed))
+    }
+}
+
+/// Items that have ended, of chunks of which items wait or have waited.
+#[derive(Default)]
+struct Waited {
+    runs: Vec<i64>,
+    items: Vec<String>,
+    chunks: Vec<i64>,
+}
+
+impl Waited {
+    fn add(&mut self, chunk: i64, run: i64, rows: &ResultRows) {
+        self.runs.push(run);
+        self.chunks.push(chunk);
+        self.items.extend(rows.items().cloned());
+    }
+
+    /// Removes their rows. Returns what that changes about the counts of their chunks.
+    async fn remove(
+        self,
+        connection: &mut Connection<'_>,
+    ) -> Result<HashMap<i64, Counts>, StoreError> {
+        if self.chunks.is_empty() {
+            return Ok(HashMap::new());
+        }
+        remove_waiting(connection, &self.runs, self.items, &self.chunks).await
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Store,
-    batch_store::VALID_CLAIM,
+    batch_store::{VALID_CLAIM, ValidClaim},
     driver::{FromRow, Row, values},
     errors::failed,
 };
@@ -77,8 +77,8 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         let claim = values![&*chunk.chunk_id, token];
         let claim = transaction.fetch_optional(VALID_CLAIM, claim).await?;
-        let claim: Option<(i64, i64, bool, bool)> = claim;
-        let Some((own, run, _, _)) = claim else {
+        let claim: Option<ValidClaim> = claim;
+        let Some((own, run, ..)) = claim else {
             return Ok(None);
         };
         let wanted = values![own, run, items, purpose.as_str()];

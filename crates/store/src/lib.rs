@@ -2,7 +2,7 @@
 //!
 //! # Adding a statement
 //!
-//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `reader`, `deliveries`, `operations`, `suppressions`) or of
+//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `waiting_items`, `reader`, `deliveries`, `operations`, `suppressions`) or of
 //! its subject (`claims`), once for both databases: `driver` says which marks stand for what differs. The suites of
 //! `testing::contract` run on both, so add what the statement promises to them first.
 //!
@@ -48,6 +48,7 @@ mod tests;
 mod trace;
 #[cfg(feature = "postgres")]
 mod transfer;
+mod waiting_items;
 mod work_queue;
 
 use std::sync::Arc;
@@ -55,7 +56,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
     BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, StoreError,
-    Suppressions, WorkQueue,
+    Suppressions, WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::watch;
@@ -72,8 +73,8 @@ use self::results::Preferences;
 #[cfg(feature = "postgres")]
 pub use self::transfer::{Transferred, transfer};
 
-/// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `BatchReader`, `Deliveries`, `OperatorStore` and
-/// `Suppressions`. Clones are the same store.
+/// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `WaitingItems`, `BatchReader`, `Deliveries`,
+/// `OperatorStore` and `Suppressions`. Clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Database,
@@ -172,6 +173,12 @@ impl Store {
     /// Where workers get the chunks they run.
     #[must_use]
     pub fn chunks(&self) -> Arc<dyn ChunkQueue> {
+        Arc::new(self.clone())
+    }
+
+    /// The items that wait.
+    #[must_use]
+    pub fn waiting(&self) -> Arc<dyn WaitingItems> {
         Arc::new(self.clone())
     }
 

@@ -46,6 +46,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0015_suppressions"
     "0016_failure_kinds"
     "0017_kept_outputs"
+    "0018_waiting_items"
 };
 
 #[cfg(feature = "postgres")]
@@ -65,6 +66,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0013_suppressions"
     "0014_failure_kinds"
     "0015_kept_outputs"
+    "0016_waiting_items"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -97,7 +99,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 26] = [
+const TABLES: [(&str, i64); 28] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -124,6 +126,8 @@ const TABLES: [(&str, i64); 26] = [
     ("outcomes_by_hour", 10),
     ("suppressions", 13),
     ("kept_outputs", 15),
+    ("waiting_items", 16),
+    ("secrets", 16),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

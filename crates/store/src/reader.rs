@@ -33,6 +33,8 @@ pub(crate) const BATCHES: &str = "SELECT b.batch_id, b.job_id, b.slot, b.schedul
          WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS BIGINT),
      CAST(CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.nothing_to_do) FROM @chunks c
          WHERE c.batch_id = b.batch_id), 0) ELSE b.nothing_to_do END AS BIGINT),
+     CAST(CASE WHEN b.finished_at IS NULL THEN coalesce((SELECT sum(c.waiting) FROM @chunks c
+         WHERE c.batch_id = b.batch_id), 0) ELSE 0 END AS BIGINT),
      b.created_at, b.finished_at,
      coalesce((SELECT r.letters FROM @replayed_letters r WHERE r.batch_id = b.batch_id), 0)
      FROM @batches b";
@@ -51,6 +53,7 @@ impl FromRow for Batch {
             failed: row.next()?,
             skipped: row.next()?,
             nothing_to_do: row.next()?,
+            waiting: row.next()?,
             created_at: row.next()?,
             finished_at: row.next()?,
             replayed: row.next()?,
@@ -65,6 +68,23 @@ const RESULTS_OF_ITEMS: &str = concat!(
       JOIN @batches b ON b.batch_id = c.batch_id LEFT JOIN @preferences p ON p.hash = r.preference
       WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3
         AND ($4 IS NULL OR r.status = $4 OR $4 = 2 AND r.status = 4)"
+);
+
+/// What a result of an item that waits is read from: with columns more than others.
+macro_rules! waiting_columns {
+    () => {
+        "SELECT r.chunk, r.job_id, c.batch_id, c.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
+             'waiting', NULL, r.attempts + r.of_first, p.content, NULL, NULL, r.started_at, NULL,
+             r.since, r.until, r.note, r.noted_at
+         FROM @waiting_items r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id
+         LEFT JOIN @preferences p ON p.hash = r.preference"
+    };
+}
+
+/// Those of these items of a chunk that wait.
+const WAITING_OF_ITEMS: &str = concat!(
+    waiting_columns!(),
+    " WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3 AND r.phase < 3"
 );
 
 /// Items that one statement looks up.
@@ -85,11 +105,11 @@ const SKIPPED_OF_CHUNK: &str = concat!(
     " WHERE c.chunk = $1 AND @bytes(r.tenant_id) > $2 ORDER BY @bytes(r.tenant_id) LIMIT $3"
 );
 
-/// The chunks of a batch that have results, or what was skipped, from one on.
-const CHUNKS_OF_BATCH: &str = "SELECT chunk, run, succeeded + failed + nothing_to_do > 0, skipped > 0 FROM @chunks
+/// The chunks of a batch that have results, what was skipped, or what waits, from one on.
+const CHUNKS_OF_BATCH: &str = "SELECT chunk, run, succeeded + failed + nothing_to_do > 0, skipped > 0, waiting > 0 FROM @chunks
      WHERE batch_id = $1 AND chunk >= $2 AND CASE $3 WHEN 'succeeded' THEN succeeded WHEN 'failed' THEN failed
          WHEN 'skipped' THEN skipped WHEN 'nothing_to_do' THEN nothing_to_do
-         ELSE succeeded + failed + skipped + nothing_to_do END > 0
+         WHEN 'waiting' THEN waiting ELSE succeeded + failed + skipped + nothing_to_do + waiting END > 0
      ORDER BY chunk LIMIT $4";
 
 /// Chunks that are looked up at once.
@@ -127,10 +147,16 @@ const SKIPPED_OF_TENANT: &str = concat!(
         AND ($3 IS NULL OR r.job_id = $3) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
 );
 
+const WAITING_OF_TENANT: &str = concat!(
+    waiting_columns!(),
+    " WHERE r.tenant_id = $4 AND r.phase < 3 AND b.scheduled_at >= $2 AND (b.scheduled_at, r.chunk) < ($1, $5)
+        AND ($3 IS NULL OR r.job_id = $3) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
+);
+
 /// Batches that one statement looks through for runs of a tenant.
 const BATCHES_PER_QUERY: i64 = 20_000;
 
-/// What chunks in work have noted as running, and have not ended.
+/// What chunks in work have noted as running, and that has not ended and does not wait.
 const RUNNING_ITEMS: &str =
     "SELECT r.chunk, r.job_id, b.batch_id, r.occurrence, b.scheduled_at, b.key_form, r.tenant_id,
      'running', NULL, 0, NULL, NULL, NULL, r.started_at, NULL
@@ -138,10 +164,12 @@ const RUNNING_ITEMS: &str =
      JOIN @batches b ON b.batch_id = c.batch_id
      WHERE r.tenant_id = $1 AND ($2 IS NULL OR r.job_id = $2)
        AND NOT EXISTS (SELECT 1 FROM @results e WHERE e.run = c.run AND e.tenant_id = r.tenant_id
-                       AND e.chunk = r.chunk)";
+                       AND e.chunk = r.chunk)
+       AND NOT EXISTS (SELECT 1 FROM @waiting_items w WHERE w.run = c.run AND w.tenant_id = r.tenant_id AND w.phase < 3)";
 
-/// The number of a run, and how many items its batches have.
-const SIZE_OF_RUN: &str = "SELECT n.run, CAST(coalesce((SELECT sum(b.total) FROM @batches b WHERE b.run = n.run), 0) AS BIGINT)
+/// The number of a run, how many items its batches have, and whether items of it wait or have waited.
+const SIZE_OF_RUN: &str = "SELECT n.run, CAST(coalesce((SELECT sum(b.total) FROM @batches b WHERE b.run = n.run), 0) AS BIGINT),
+         EXISTS (SELECT 1 FROM @waiting_items w WHERE w.run = n.run)
      FROM @runs n WHERE n.job_id = $1 AND n.occurrence = $2";
 
 const RUNNING_OF_RUN: &str =
@@ -152,6 +180,10 @@ const ENDED_OF_RUN: &str = "SELECT @json_list(tenant_id) FROM @results WHERE run
 
 const ENDED_ITEMS: &str =
     "SELECT tenant_id FROM @results WHERE run = $1 AND @in_texts(tenant_id, $2)";
+
+/// What waits has begun, and what is to be called again, too.
+const WAITING_OF_RUN: &str =
+    "SELECT w.tenant_id FROM @waiting_items w WHERE w.run = $1 AND @in_texts(w.tenant_id, $2)";
 
 /// A run is read as a whole when it has at most this many times as many items as are looked for: to find one by its name takes
 /// longer than to read the next one.
@@ -243,22 +275,28 @@ impl BatchReader for Store {
         while results.len() <= page.limit as usize {
             let status_word = status.map(ItemStatus::as_str);
             let next = values![filter.batch_id, from, status_word, CHUNKS_PER_QUERY];
-            let chunks: Vec<(i64, Option<i64>, bool, bool)> =
+            let chunks: Vec<(i64, Option<i64>, bool, bool, bool)> =
                 self.database.fetch(CHUNKS_OF_BATCH, next).await?;
             let Some((last, ..)) = chunks.last() else {
                 break;
             };
             from = last + 1;
-            for (number, run, has_results, has_skipped) in chunks {
+            for (number, run, has_results, has_skipped, has_waiting) in chunks {
                 if results.len() > page.limit as usize {
                     break;
                 }
                 let after = if number == chunk { &*tenant } else { "" };
-                if has_results && status != Some(ItemStatus::Skipped) {
+                let of_chunk = (number, run);
+                let wanted = page.limit as usize + 1;
+                let ended = match status {
+                    Some(ItemStatus::Skipped | ItemStatus::Waiting) => false,
+                    _ => has_results,
+                };
+                let waits = has_waiting && status.is_none_or(|one| one == ItemStatus::Waiting);
+                if ended || waits {
                     let status = status.map(status_number);
-                    let of_chunk = (number, run);
-                    let wanted = page.limit as usize + 1;
-                    let found = self.results_of_chunk(of_chunk, after, status, wanted);
+                    let which = (ended.then_some(status), waits);
+                    let found = self.results_of_chunk(of_chunk, after, which, wanted);
                     results.extend(found.await?);
                 }
                 if has_skipped && status.is_none_or(|status| status == ItemStatus::Skipped) {
@@ -314,7 +352,7 @@ impl BatchReader for Store {
             // What fell due at the oldest instant may be cut in the middle: the next look begins with it.
             let cut = count == BATCHES_PER_QUERY && latest > oldest && oldest >= earliest;
             let since = if cut { oldest + 1 } else { earliest };
-            for statement in [RUNS_OF_TENANT, SKIPPED_OF_TENANT] {
+            for statement in [RUNS_OF_TENANT, SKIPPED_OF_TENANT, WAITING_OF_TENANT] {
                 let wanted = values![before, since, job_id, tenant, chunk, page.limit + 1];
                 runs.extend(self.database.fetch(statement, wanted).await?);
             }
@@ -339,18 +377,23 @@ impl BatchReader for Store {
         tenants: &[ItemId],
     ) -> Result<BTreeSet<ItemId>, StoreError> {
         let of_run = || values![job_id, occurrence.to_string()];
-        let run: Option<(i64, i64)> = self.database.fetch_optional(SIZE_OF_RUN, of_run()).await?;
+        let run = self.database.fetch_optional(SIZE_OF_RUN, of_run());
+        let run: Option<(i64, i64, bool)> = run.await?;
         let mut found: Vec<String> = self.database.fetch(RUNNING_OF_RUN, of_run()).await?;
+        if let Some((run, _, true)) = run {
+            let waiting = self.database.fetch(WAITING_OF_RUN, values![run, tenants]);
+            found.extend::<Vec<String>>(waiting.await?);
+        }
         let mut whole: Option<String> = None;
         match run {
             None => {}
-            Some((run, size)) if size <= WHOLE_RUN_RATIO * tenants.len() as i64 => {
+            Some((run, size, _)) if size <= WHOLE_RUN_RATIO * tenants.len() as i64 => {
                 let ended = self.database.fetch_optional(ENDED_OF_RUN, values![run]);
                 whole = ended.await?;
             }
-            Some((run, _)) => {
+            Some((run, ..)) => {
                 let ended = self.database.fetch(ENDED_ITEMS, values![run, tenants]);
-                found.extend(ended.await?);
+                found.extend::<Vec<String>>(ended.await?);
             }
         }
         // Names need no escaping, so none is copied.
@@ -418,12 +461,13 @@ pub(crate) fn wanted_letters(filter: &DeadLetterFilter) -> Conditions {
 }
 
 impl Store {
-    /// Results of a chunk, from an item on: at least `wanted`, if there are as many. Its message says what to look up.
+    /// Results of a chunk, in this status or in any, and what waits, from an item on: at least `wanted`, if there are as many. Its
+    /// message says what to look up.
     async fn results_of_chunk(
         &self,
         (chunk, run): (i64, Option<i64>),
         after: &str,
-        status: Option<i64>,
+        (ended, waits): (Option<Option<i64>>, bool),
         wanted: usize,
     ) -> Result<Vec<Numbered>, StoreError> {
         let message: Option<String> = self
@@ -441,8 +485,22 @@ impl Store {
         let mut found = Vec::new();
         for some in items.chunks(ITEMS_PER_QUERY) {
             let some = Value::Texts(some.iter().map(ToString::to_string).collect());
-            let results = values![run, some, chunk, status];
-            found.extend(self.database.fetch(RESULTS_OF_ITEMS, results).await?);
+            let mut waiting: Vec<Numbered> = Vec::new();
+            if waits {
+                let items = values![run, some.clone(), chunk];
+                waiting = self.database.fetch(WAITING_OF_ITEMS, items).await?;
+            }
+            if let Some(status) = ended {
+                let results = values![run, some, chunk, status];
+                let mut results: Vec<Numbered> =
+                    self.database.fetch(RESULTS_OF_ITEMS, results).await?;
+                // What a replay runs again waits, and its failure stands beside it.
+                let waiting: HashSet<&ItemId> =
+                    waiting.iter().map(|one| &one.1.result.item_id).collect();
+                results.retain(|one| !waiting.contains(&one.1.result.item_id));
+                found.extend(results);
+            }
+            found.extend(waiting);
             if found.len() >= wanted {
                 break;
             }
@@ -459,7 +517,7 @@ pub(crate) fn before(page: &Page) -> Result<i64, StoreError> {
     }
 }
 
-fn bad_cursor() -> StoreError {
+pub(crate) fn bad_cursor() -> StoreError {
     StoreError::new(
         StoreErrorKind::InvalidCursor,
         "invalid cursor; pass the `next_cursor` of the previous page",
@@ -467,7 +525,7 @@ fn bad_cursor() -> StoreError {
 }
 
 /// A cursor of a number and an id, in characters that need no escaping in a URL.
-fn split(cursor: &str) -> Result<(i64, &str), StoreError> {
+pub(crate) fn split(cursor: &str) -> Result<(i64, &str), StoreError> {
     let (number, id) = cursor.split_once('.').ok_or_else(bad_cursor)?;
     Ok((number.parse().map_err(|_| bad_cursor())?, id))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{StoreError, StoredResult};
-use punctual_domain::{FailureKind, ItemResult, ItemStatus};
+use punctual_domain::{FailureKind, ItemResult, ItemStatus, Progress, WaitingStatus};
 use serde_json::Value as Json;
 
 use crate::{
@@ -36,7 +36,7 @@ macro_rules! result_columns {
 }
 pub(crate) use result_columns;
 
-/// A result, and the number of its chunk.
+/// A result, and the number of its chunk. What waits has columns more, which are null of anything else.
 pub(crate) struct Numbered(pub(crate) i64, pub(crate) StoredResult);
 
 impl FromRow for Numbered {
@@ -58,6 +58,7 @@ impl FromRow for Numbered {
             error: row.next()?,
             started_at: row.next()?,
             finished_at: row.next()?,
+            waiting: waiting_status(&mut row)?,
         };
         let stored = StoredResult {
             job_id,
@@ -69,6 +70,24 @@ impl FromRow for Numbered {
         };
         Ok(Self(chunk, stored))
     }
+}
+
+/// How long an item waits, and how far its work has come; `None`: the row ends here.
+fn waiting_status(row: &mut Row) -> Result<Option<WaitingStatus>, StoreError> {
+    let Some(since) = row.next::<Option<DateTime<Utc>>>()? else {
+        return Ok(None);
+    };
+    Ok(Some(WaitingStatus {
+        since,
+        until: row.next()?,
+        progress: progress(row)?,
+    }))
+}
+
+/// A note of progress, from its two columns.
+pub(crate) fn progress(row: &mut Row) -> Result<Option<Progress>, StoreError> {
+    let (note, at): (Option<String>, Option<DateTime<Utc>>) = (row.next()?, row.next()?);
+    Ok(note.zip(at).map(|(note, at)| Progress { note, at }))
 }
 
 /// The kind of a failure, from its word.
@@ -95,7 +114,7 @@ pub(crate) fn status_number(status: ItemStatus) -> i64 {
         ItemStatus::Failed => 2,
         ItemStatus::NothingToDo => 3,
         // They have no row.
-        ItemStatus::Running | ItemStatus::Skipped => 0,
+        ItemStatus::Running | ItemStatus::Waiting | ItemStatus::Skipped => 0,
     }
 }
 
@@ -174,6 +193,11 @@ impl ResultRows {
         self.errors.push(new.error);
         self.started.push(Some(new.started));
         self.durations.push(new.duration);
+    }
+
+    /// The items.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &String> {
+        self.tenants.iter().flatten()
     }
 
     /// Number of results.

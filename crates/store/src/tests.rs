@@ -448,6 +448,7 @@ fn succeeded(item_id: &ItemId, output: serde_json::Value, at: DateTime<Utc>) -> 
         error: None,
         started_at: at,
         finished_at: Some(at),
+        waiting: None,
     }
 }
 

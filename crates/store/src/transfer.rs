@@ -18,7 +18,7 @@ const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases. What the
 /// target counts as rows come in is left out.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "shards",
     "schedule_progress",
     "paused_jobs",
@@ -29,6 +29,7 @@ const TABLES: [&str; 18] = [
     "preferences",
     "results",
     "kept_outputs",
+    "waiting_items",
     "skipped_items",
     "dead_letters",
     "deliveries",
@@ -37,6 +38,7 @@ const TABLES: [&str; 18] = [
     "acknowledgements",
     "outcomes_by_hour",
     "suppressions",
+    "secrets",
 ];
 
 /// Number of rows copied, by table.
@@ -72,11 +74,13 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
         .await
         .map_err(failed)?;
     refuse_non_empty(&mut target).await?;
-    // An agent that has planned nothing may have left its shard.
-    sqlx::query("DELETE FROM shards")
-        .execute(&mut *target)
-        .await
-        .map_err(failed)?;
+    // An agent that has planned nothing may have left its shard, and the key of completion URLs.
+    for left in ["DELETE FROM shards", "DELETE FROM secrets"] {
+        sqlx::query(left)
+            .execute(&mut *target)
+            .await
+            .map_err(failed)?;
+    }
     let mut transferred = Transferred::default();
     for table in TABLES {
         let rows = copy(table, &mut source, &mut target).await?;

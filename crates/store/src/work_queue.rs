@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     Store,
+    batch_store::QUEUE_PARKED,
     chunk_queue::{message, place},
     driver::{Announcement, Column, Connection, Row, Value, values},
     errors::not_open,
@@ -88,6 +89,9 @@ const RESUME: &str = "DELETE FROM @paused_jobs WHERE job_id = $1";
 
 const CANCEL: &str =
     "UPDATE @batches SET status = 'cancelled' WHERE batch_id = $1 AND finished_at IS NULL";
+
+/// Chunks of a batch that are parked, locked in the order of their numbers.
+const LOCK_PARKED: &str = "SELECT c.chunk_id FROM @chunks c WHERE c.batch_id = $1 AND c.done = 2 ORDER BY c.chunk @for_update(c)";
 
 const SETTLE: &str = "UPDATE @dead_letters SET state = $1, settled_at = $2 WHERE state = 'open'
        AND id IN (SELECT letter.value FROM @integers($3, letter))";
@@ -204,9 +208,12 @@ impl WorkQueue for Store {
     }
 
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError> {
-        let cancelled = self.database.execute(CANCEL, values![batch_id]).await?;
-        self.changes.send_replace(());
-        Ok(cancelled > 0)
+        let cancelled = self.cancel_once(batch_id).await?;
+        // A chunk may have been parked between its look at the batch and the cancellation.
+        if cancelled && self.database.is_shared() {
+            self.cancel_once(batch_id).await?;
+        }
+        Ok(cancelled)
     }
 
     async fn settle(
@@ -264,6 +271,23 @@ impl WorkQueue for Store {
 }
 
 impl Store {
+    /// Cancels a batch, and queues its chunks of which only items that wait are left. They are locked before the batch, as those
+    /// who end chunks do.
+    async fn cancel_once(&self, batch_id: Uuid) -> Result<bool, StoreError> {
+        let mut transaction = self.database.begin().await?;
+        let parked: Vec<String> = transaction.fetch(LOCK_PARKED, values![batch_id]).await?;
+        let cancelled = transaction.execute(CANCEL, values![batch_id]).await? > 0;
+        let queued = cancelled && !parked.is_empty();
+        if queued {
+            let parked = values![Value::Texts(parked)];
+            transaction.execute(QUEUE_PARKED, parked).await?;
+            transaction.announce(Announcement::Chunks).await?;
+        }
+        transaction.commit().await?;
+        self.note_ends(queued);
+        Ok(cancelled)
+    }
+
     /// Removes dead letters that can no longer be opened again, with what is kept of their items.
     async fn forget_discarded(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         let long_ago = values![now - DeadLetter::REOPENABLE_FOR, FORGOTTEN_PER_DISCARD];

@@ -47,7 +47,7 @@ pub trait WaitingItems: Send + Sync {
         limit: usize,
     ) -> Result<DueCalls, StoreError>;
 
-    /// The calls that wait, the longest first.
+    /// The calls that wait, the longest first, without their states and what a first purpose has made: those may be large.
     async fn waiting_calls(
         &self,
         filter: &WaitingFilter,
@@ -147,10 +147,10 @@ pub struct WaitingCall {
 /// What becomes of a call that waits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Settlement {
-    /// Its item, or each of its items, has ended like this; the id in the result does not matter.
+    /// Its item, or each of its items, has succeeded, failed or had nothing to do; the id in the result does not matter.
     End(Box<ItemResult>),
     /// The first of two purposes has this output, which is kept as [`keep_output`](super::BatchStore::keep_output) keeps it. The item
-    /// is queued for the second, and its attempts become those [of the first](Attempts::of_first).
+    /// is queued for the second: the attempts so far become those [of the first](Attempts::of_first), and none is made at the second.
     CallSecond(Value),
     /// The purpose is called again, from `at` on, after so many refusals. Until then it counts as waiting.
     CallAgain {

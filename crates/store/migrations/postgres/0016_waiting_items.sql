@@ -1,0 +1,45 @@
+-- Items whose work goes on elsewhere. phase: 1 waits for its call, 2 is called again at due_at, 3 is called again by the next claim
+-- of its chunk. stage: 1 of one purpose, 2 the first of two, 3 the second. state: of one item of a call. due_at: when somebody must
+-- look at it.
+CREATE TABLE waiting_items (
+    run         BIGINT NOT NULL,
+    tenant_id   TEXT NOT NULL,
+    chunk       BIGINT NOT NULL,
+    job_id      TEXT NOT NULL,
+    call_id     TEXT NOT NULL,
+    phase       BIGINT NOT NULL,
+    purpose_id  TEXT NOT NULL,
+    stage       BIGINT NOT NULL,
+    attempts    BIGINT NOT NULL,
+    refused     BIGINT NOT NULL,
+    of_first    BIGINT NOT NULL,
+    preference  BYTEA,
+    started_at  BIGINT NOT NULL,
+    since       BIGINT NOT NULL,
+    until       BIGINT NOT NULL,
+    at_deadline TEXT NOT NULL,
+    poll_at     BIGINT,
+    due_at      BIGINT NOT NULL,
+    state       TEXT,
+    note        TEXT,
+    noted_at    BIGINT,
+    PRIMARY KEY (run, tenant_id)
+);
+
+CREATE INDEX waiting_items_of_call ON waiting_items (call_id);
+CREATE INDEX waiting_items_due ON waiting_items (phase, due_at);
+CREATE INDEX waiting_items_of_tenant ON waiting_items (tenant_id, job_id);
+CREATE INDEX waiting_items_of_job ON waiting_items (job_id, since, call_id);
+
+-- Of its items: waiting: in phase 1 or 2. resumed: in phase 3, and not given to the claim that stands. called: in phase 3, and given.
+-- A chunk that has nothing left but items that wait is parked: done = 2.
+ALTER TABLE chunks ADD COLUMN waiting BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE chunks ADD COLUMN resumed BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE chunks ADD COLUMN called BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX chunks_with_waiting ON chunks (job_id) WHERE waiting > 0;
+
+-- What is drawn once for all processes on the store.
+CREATE TABLE secrets (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);

@@ -1,0 +1,158 @@
+//! What falls due among the items that wait.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::{
+    crash_point,
+    ports::{DueCalls, StoreError},
+};
+
+use super::{CALLS, lock_chunks};
+use crate::{
+    Store,
+    batch_store::{Counts, QUEUE_PARKED, add_counts},
+    driver::{Announcement, Value, values},
+};
+
+/// When the next of the calls that wait is due, and the next item that is to be called again.
+pub(crate) const NEXT: &str =
+    "SELECT (SELECT min(w.due_at) FROM @waiting_items w WHERE w.phase = 1),
+            (SELECT min(w.due_at) FROM @waiting_items w WHERE w.phase = 2)";
+
+/// Items that one transaction takes for those to be called again, or somewhat more.
+const RESUMED_TOGETHER: usize = 2_000;
+
+/// The chunks of items that are to be called again by `$1`.
+pub(crate) const TO_CALL: &str =
+    "SELECT w.chunk FROM @waiting_items w WHERE w.phase = 2 AND w.due_at <= $1
+     ORDER BY w.due_at LIMIT $2";
+
+const RESUME: &str = "UPDATE @waiting_items SET phase = 3
+     WHERE phase = 2 AND due_at <= $1 AND @in_integers(chunk, $2) RETURNING chunk";
+
+/// Items of calls that are due at `$1`, with their calls.
+pub(crate) const DUE: &str =
+    "SELECT w.call_id, w.chunk FROM @waiting_items w WHERE w.phase = 1 AND w.due_at <= $1
+     ORDER BY w.due_at, w.call_id LIMIT $2";
+
+/// Leases those of some calls that are still due.
+const LEASE: &str = "UPDATE @waiting_items SET due_at = $3
+     WHERE @in_texts(call_id, $2) AND phase = 1 AND due_at <= $1 RETURNING call_id";
+
+impl Store {
+    pub(super) async fn due_calls(
+        &self,
+        now: DateTime<Utc>,
+        lease: TimeDelta,
+        limit: usize,
+    ) -> Result<DueCalls, StoreError> {
+        // Mostly nothing is due: one look that writes nothing.
+        let (mut calls, mut to_call) = self.next_due().await?;
+        let is_due = |at: Option<DateTime<Utc>>| at.is_some_and(|at| at <= now);
+        if !is_due(calls) && !is_due(to_call) {
+            return Ok(DueCalls {
+                calls: Vec::new(),
+                next: [calls, to_call].into_iter().flatten().min(),
+            });
+        }
+        if is_due(to_call) {
+            while self.resume(now).await? >= RESUMED_TOGETHER {}
+        }
+        let mut found = Vec::new();
+        if is_due(calls) {
+            let ids = self.lease(now, lease, limit).await?;
+            let mut leased = self.calls(CALLS, &ids).await?;
+            found.extend(ids.iter().filter_map(|id| leased.remove(id)));
+            let (cancelled, others): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|call| call.is_cancelled);
+            found = others;
+            let chunks = cancelled.into_iter().map(|call| call.chunk_id);
+            self.queue_cancelled(chunks.collect()).await?;
+        }
+        (calls, to_call) = self.next_due().await?;
+        Ok(DueCalls {
+            calls: found,
+            next: [calls, to_call].into_iter().flatten().min(),
+        })
+    }
+
+    async fn next_due(&self) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), StoreError> {
+        let next = self.database.fetch_optional(NEXT, values![]).await?;
+        Ok(next.unwrap_or_default())
+    }
+
+    /// Queues items that are to be called again by now. Returns how many were found.
+    async fn resume(&self, now: DateTime<Utc>) -> Result<usize, StoreError> {
+        let mut transaction = self.database.begin().await?;
+        let to_call = values![now, RESUMED_TOGETHER];
+        let mut chunks: Vec<i64> = transaction.fetch(TO_CALL, to_call).await?;
+        let found = chunks.len();
+        chunks.sort_unstable();
+        chunks.dedup();
+        lock_chunks(&mut transaction, chunks.clone()).await?;
+        let resume = values![now, chunks.as_slice()];
+        let resumed: Vec<i64> = transaction.fetch(RESUME, resume).await?;
+        if resumed.is_empty() {
+            // Another process was as quick.
+            return Ok(0);
+        }
+        let mut counts: HashMap<i64, Counts> = HashMap::new();
+        for chunk in resumed {
+            let of_chunk = counts.entry(chunk).or_insert_with(|| Counts::of(chunk));
+            of_chunk.waiting -= 1;
+            of_chunk.resumed += 1;
+        }
+        let counts: Vec<Counts> = counts.into_values().collect();
+        add_counts(&mut transaction, &counts).await?;
+        transaction.announce(Announcement::Chunks).await?;
+        crash_point!("resume-before-commit");
+        transaction.commit().await?;
+        crash_point!("resume-after-commit");
+        self.note_ends(true);
+        Ok(found)
+    }
+
+    /// Leases calls that are due, and returns their ids, the earliest first.
+    async fn lease(
+        &self,
+        now: DateTime<Utc>,
+        lease: TimeDelta,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut transaction = self.database.begin().await?;
+        let due: Vec<(String, i64)> = transaction.fetch(DUE, values![now, limit]).await?;
+        let (mut ids, chunks): (Vec<String>, Vec<i64>) = due.into_iter().unzip();
+        // Items of a call stand beside each other.
+        ids.dedup();
+        lock_chunks(&mut transaction, chunks).await?;
+        let leased = values![now, Value::Texts(ids.clone()), now + lease];
+        let leased: Vec<String> = transaction.fetch(LEASE, leased).await?;
+        transaction.commit().await?;
+        let leased: std::collections::HashSet<String> = leased.into_iter().collect();
+        ids.retain(|id| leased.contains(id));
+        Ok(ids)
+    }
+
+    /// Queues chunks of batches that have been cancelled, where a process died before it had queued them.
+    async fn queue_cancelled(&self, chunk_ids: Vec<String>) -> Result<(), StoreError> {
+        if chunk_ids.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.database.begin().await?;
+        let ids = Value::Texts(chunk_ids);
+        transaction
+            .fetch::<i64>(LOCK_NAMED, values![ids.clone()])
+            .await?;
+        let queued = transaction.execute(QUEUE_PARKED, values![ids]).await? > 0;
+        if queued {
+            transaction.announce(Announcement::Chunks).await?;
+        }
+        transaction.commit().await?;
+        self.note_ends(queued);
+        Ok(())
+    }
+}
+
+const LOCK_NAMED: &str =
+    "SELECT c.chunk FROM @chunks c WHERE @in_texts(c.chunk_id, $1) ORDER BY c.chunk @for_update(c)";
