@@ -28,6 +28,7 @@ mod result_sink;
 mod run_history;
 mod suppressions;
 mod tenant_data;
+mod waiting_items;
 mod work_queue;
 
 use std::pin::pin;
@@ -52,6 +53,7 @@ pub use self::{
     run_history::run_history,
     suppressions::suppressions,
     tenant_data::{DATA, tenant_data},
+    waiting_items::waiting_items,
 };
 use crate::ports::{
     BatchReader, BatchStore, ChunkQueue, Claim, Claimant, Page, ResultFilter, WorkQueue,
