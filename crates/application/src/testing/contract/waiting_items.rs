@@ -94,7 +94,7 @@ fn end(item: &ItemId, status: ItemStatus) -> Settlement {
 }
 
 async fn settle<S: Store>(store: &S, settlements: &[(Uuid, Settlement)]) -> Vec<Settled> {
-    let settled = WaitingItems::settle(store, settlements, until());
+    let settled = WaitingItems::settle_calls(store, settlements, until());
     settled.await.expect("works")
 }
 
