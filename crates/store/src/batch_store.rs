@@ -375,7 +375,6 @@ impl Store {
             }
         }
         let taken = taken as usize;
-        let count = |wanted| results.iter().filter(|one| one.status == wanted).count();
         let end = if results.is_empty() {
             None
         } else if taken == results.len() {

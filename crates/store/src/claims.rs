@@ -18,18 +18,19 @@ use crate::{
 /// Puts claims on chunks that give all of their items. A claim that another process left open is a delivery that ended with it.
 /// Then of each the status of its batch, whether it has brought outcomes, or items of it wait or have waited, whether it replays or
 /// another batch is of the same run, whether items of the job are noted as running or wait, and how many of its own wait.
+/// `SQLite` uses an index of texts in what a statement returns only where the value is cast to one.
 const CLAIM: &str = "UPDATE @chunks SET token = n.new_token, process = $3, claimed_at = $4, items = NULL, superseded = 0,
          done = CASE done WHEN 2 THEN 0 ELSE done END, called = called + resumed, resumed = 0,
          lost = lost + CASE WHEN token IS NOT NULL AND process <> $3 THEN 1 ELSE 0 END
      FROM (SELECT one.value ->> 0 AS id, one.value ->> 1 AS new_token FROM @json($1, one)) n
      WHERE chunk_id = n.id AND @in_texts(chunk_id, $2)
      RETURNING chunk_id, chunk, run, batch_id, lost, suspect, suspected,
-               (SELECT b.status FROM @batches b WHERE b.batch_id = @chunks.batch_id),
+               (SELECT b.status FROM @batches b WHERE b.batch_id = CAST(@chunks.batch_id AS TEXT)),
                succeeded + failed + skipped + nothing_to_do + waiting + called > 0,
                EXISTS (SELECT 1 FROM @batches o WHERE o.run = @chunks.run
                        AND (o.batch_id <> @chunks.batch_id OR o.trigger = 'replay')),
-               EXISTS (SELECT 1 FROM @running_items i WHERE i.job_id = @chunks.job_id)
-                   OR EXISTS (SELECT 1 FROM @chunks w WHERE w.job_id = @chunks.job_id AND w.waiting > 0),
+               EXISTS (SELECT 1 FROM @running_items i WHERE i.job_id = CAST(@chunks.job_id AS TEXT))
+                   OR EXISTS (SELECT 1 FROM @chunks w WHERE w.job_id = CAST(@chunks.job_id AS TEXT) AND w.waiting > 0),
                waiting";
 
 /// The outcomes that items of a run have, those that these chunks have skipped, and those that wait or are to be called again: each
@@ -42,7 +43,7 @@ pub(crate) const OUTCOMES: &str =
      FROM @waiting_items w WHERE w.run = $2 AND @in_texts(w.tenant_id, $1)";
 
 /// Takes items that wait for those to be called again: of a chunk of a batch that has been cancelled, which are to be skipped.
-const RESUME_ALL: &str = "UPDATE @waiting_items SET phase = 3 WHERE run = $1 AND @in_texts(tenant_id, $2) AND chunk = $3 AND phase < 3";
+const RESUME_ALL: &str = "UPDATE @waiting_items SET phase = 3 WHERE run = $1 AND @in_texts(tenant_id, $2) AND chunk = $3 AND phase + 0 < 3";
 const COUNT_RESUMED: &str =
     "UPDATE @chunks SET called = called + waiting, waiting = 0 WHERE chunk = $1";
 
@@ -54,7 +55,8 @@ const ACTIVE_CLAIMS: &str =
        AND NOT @in_texts(c.batch_id, $3)";
 
 /// Tenants of a job who have an occurrence running other than this one, in a process that was alive at `$3`. Of a process
-/// that has sent no heartbeat nothing else is known. And those of the tenants `$4` who have one waiting.
+/// that has sent no heartbeat nothing else is known. And those of the tenants `$4` who have one waiting: each is looked up, as all
+/// that waits of the job may be much.
 pub(crate) const OVERLAPPING: &str = "SELECT n.tenant_id FROM @running_items n
      JOIN @chunks c ON c.chunk = n.chunk AND c.token = n.token
      WHERE n.job_id = $1 AND n.occurrence <> $2
@@ -62,7 +64,7 @@ pub(crate) const OVERLAPPING: &str = "SELECT n.tenant_id FROM @running_items n
                        AND r.chunk = n.chunk)
        AND coalesce((SELECT p.last_seen FROM @processes p WHERE p.process = c.process), $3) >= $3
      UNION SELECT w.tenant_id FROM @waiting_items w
-     WHERE w.job_id = $1 AND @in_texts(w.tenant_id, $4) AND w.run <> $5 AND w.phase < 3";
+     WHERE w.job_id || '' = $1 AND @in_texts(w.tenant_id, $4) AND w.run <> $5 AND w.phase + 0 < 3";
 
 /// Records the items that a claim gave, where they are not all.
 const ASSIGN_ITEMS: &str = "UPDATE @chunks SET items = $2, superseded = $3 WHERE chunk = $1";

@@ -84,7 +84,7 @@ macro_rules! waiting_columns {
 /// Those of these items of a chunk that wait.
 const WAITING_OF_ITEMS: &str = concat!(
     waiting_columns!(),
-    " WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3 AND r.phase < 3"
+    " WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND r.chunk = $3 AND r.phase + 0 < 3"
 );
 
 /// Items that one statement looks up.
@@ -149,7 +149,7 @@ const SKIPPED_OF_TENANT: &str = concat!(
 
 const WAITING_OF_TENANT: &str = concat!(
     waiting_columns!(),
-    " WHERE r.tenant_id = $4 AND r.phase < 3 AND b.scheduled_at >= $2 AND (b.scheduled_at, r.chunk) < ($1, $5)
+    " WHERE r.tenant_id = $4 AND r.phase + 0 < 3 AND b.scheduled_at >= $2 AND (b.scheduled_at, r.chunk) < ($1, $5)
         AND ($3 IS NULL OR r.job_id = $3) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
 );
 

@@ -1039,3 +1039,4 @@ async fn a_prefix_that_would_need_quotes_is_refused() {
 #[cfg(feature = "postgres")]
 mod on_a_server;
 mod plans;
+mod waiting;

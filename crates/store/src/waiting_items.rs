@@ -4,7 +4,7 @@
 
 pub(crate) mod due;
 mod rows;
-mod settle;
+pub(crate) mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The phase of an item that the next claim of its chunk gives. It is 1 while the item waits for its call, and 2 while it waits to be
-/// called again.
+/// called again. Most items wait, so statements say `phase + 0` where the index of what is due is not to be used.
 pub(crate) const RESUMED: i64 = 3;
 
 /// What is known of items that begin to wait: their phase, or 0 for one that has an outcome.
@@ -42,20 +42,20 @@ const KNOWN: &str = "SELECT w.tenant_id, w.phase FROM @waiting_items w
      WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND (r.again IS NULL OR r.again <> $3)";
 
 const CHUNKS_OF_CALLS: &str =
-    "SELECT w.chunk FROM @waiting_items w WHERE @in_texts(w.call_id, $1) AND w.phase = 1";
+    "SELECT w.chunk FROM @waiting_items w WHERE @in_texts(w.call_id, $1) AND w.phase + 0 = 1";
 
 const LOCK_CHUNKS: &str =
     "SELECT c.chunk FROM @chunks c WHERE @in_integers(c.chunk, $1) ORDER BY c.chunk @for_update(c)";
 
 /// An item of a call that waits, its deadline, when it is to be polled, and when it is due.
 const TIMES: &str = "SELECT w.tenant_id, w.until, w.poll_at, w.due_at FROM @waiting_items w
-     WHERE w.call_id = $1 AND w.phase = 1 ORDER BY w.tenant_id LIMIT 1";
+     WHERE w.call_id = $1 AND w.phase + 0 = 1 ORDER BY w.tenant_id LIMIT 1";
 
 /// Changes how a call waits; `$5`: whether its state changes, which one item keeps.
 const KEEP_WAITING: &str = "UPDATE @waiting_items SET until = $2, poll_at = $3, due_at = $4,
          state = CASE WHEN $5 = 0 THEN state WHEN tenant_id = $6 THEN $7 END,
          note = coalesce($8, note), noted_at = coalesce($9, noted_at)
-     WHERE call_id = $1 AND phase = 1";
+     WHERE call_id = $1 AND phase + 0 = 1";
 
 const COUNTS: &str =
     "SELECT job_id, CAST(sum(waiting) AS BIGINT) FROM @chunks WHERE waiting > 0 GROUP BY job_id";
@@ -118,7 +118,10 @@ impl WaitingItems for Store {
     ) -> Result<bool, StoreError> {
         let id = call_id.to_string();
         let mut transaction = self.database.begin().await?;
-        lock_calls(&mut transaction, std::slice::from_ref(&id)).await?;
+        let locked = lock_calls(&mut transaction, std::slice::from_ref(&id)).await?;
+        if locked.is_some_and(|chunks| chunks.is_empty()) {
+            return Ok(false);
+        }
         let times = transaction.fetch_optional(TIMES, values![&*id]).await?;
         let Some((item, until, poll_at, due_at)): Option<(String, i64, Option<i64>, i64)> = times
         else {
@@ -294,14 +297,19 @@ fn drawn_key() -> blake3::Hash {
     blake3::hash(&bytes)
 }
 
-/// Locks the chunks of calls that wait, in the order of their numbers. In a file, one transaction writes at a time.
-async fn lock_calls(connection: &mut Connection<'_>, ids: &[String]) -> Result<(), StoreError> {
+/// Locks the chunks of calls that wait, in the order of their numbers, and returns them: a call that begins to wait later is of
+/// another. `None`: in a file, one transaction writes at a time.
+async fn lock_calls(
+    connection: &mut Connection<'_>,
+    ids: &[String],
+) -> Result<Option<BTreeSet<i64>>, StoreError> {
     if !connection.is_shared() {
-        return Ok(());
+        return Ok(None);
     }
     let ids = values![Value::Texts(ids.to_vec())];
     let chunks: Vec<i64> = connection.fetch(CHUNKS_OF_CALLS, ids).await?;
-    lock_chunks(connection, chunks).await
+    lock_chunks(connection, chunks.clone()).await?;
+    Ok(Some(chunks.into_iter().collect()))
 }
 
 async fn lock_chunks(
@@ -324,7 +332,7 @@ pub(crate) fn listed_ids(
     page: &Page,
 ) -> Result<(String, Vec<Value>), StoreError> {
     let mut wanted = Conditions::default()
-        .and("w.phase = 1")
+        .and("w.phase + 0 = 1")
         .given("w.job_id = ?", job_id)
         .given("w.tenant_id = ?", filter.item_id.as_ref())
         .given(
@@ -358,7 +366,7 @@ struct Times {
 }
 
 impl Times {
-    /// Of a call that nobody has looked at.
+    /// Of a call that is not leased.
     fn new(until: DateTime<Utc>, poll_at: Option<DateTime<Utc>>) -> Self {
         let until = until.timestamp_micros();
         let poll_at = poll_at.map(|at| at.timestamp_micros());

@@ -27,7 +27,7 @@ CREATE TABLE waiting_items (
 );
 
 CREATE INDEX waiting_items_of_call ON waiting_items (call_id);
-CREATE INDEX waiting_items_due ON waiting_items (phase, due_at);
+CREATE INDEX waiting_items_due ON waiting_items (phase, due_at, call_id);
 CREATE INDEX waiting_items_of_tenant ON waiting_items (tenant_id, job_id);
 CREATE INDEX waiting_items_of_job ON waiting_items (job_id, since, call_id);
 

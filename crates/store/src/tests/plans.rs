@@ -184,3 +184,59 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
     assert!(steps.iter().any(by_chunk), "{steps:#?}");
     assert!(steps.iter().any(by_item), "{steps:#?}");
 }
+
+#[tokio::test]
+async fn items_that_wait_are_found_by_an_index_however_many_there_are() {
+    use punctual_application::ports::{Page, WaitingFilter};
+
+    use crate::waiting_items::{CALLS, LISTED, due, listed_ids, settle};
+    let (_folder, store) = in_file().await;
+    let job = JobId::new("a").unwrap();
+    let page = Page {
+        cursor: Some(format!("0.{}", Uuid::nil())),
+        limit: 10,
+    };
+    let listed = |job_id: Option<&JobId>, filter: &WaitingFilter| {
+        let (sql, _) = listed_ids(job_id, filter, &page).unwrap();
+        sql
+    };
+    let of_batch = WaitingFilter {
+        batch_id: Some(Uuid::nil()),
+        ..WaitingFilter::default()
+    };
+    let of_item = WaitingFilter {
+        item_id: Some(items(0..1).remove(0)),
+        ..WaitingFilter::default()
+    };
+    let of_call = "waiting_items_of_call (call_id=?)";
+    let of_tenant = "waiting_items_of_tenant (tenant_id=?)";
+    for (sql, terms) in [
+        (CALLS.to_owned(), of_call),
+        (LISTED.to_owned(), of_call),
+        (settle::ITEMS.to_owned(), of_call),
+        (due::NEXT.to_owned(), "waiting_items_due (phase=?)"),
+        (
+            due::DUE.to_owned(),
+            "waiting_items_due (phase=? AND due_at<?)",
+        ),
+        (
+            due::TO_CALL.to_owned(),
+            "waiting_items_due (phase=? AND due_at<?)",
+        ),
+        (crate::claims::OVERLAPPING.to_owned(), of_tenant),
+        (
+            listed(Some(&job), &WaitingFilter::default()),
+            "waiting_items_of_job (job_id=?",
+        ),
+        (listed(None, &of_batch), "waiting_items_of_job (job_id=?"),
+        (listed(None, &of_item), of_tenant),
+    ] {
+        let steps = plan(&store, &sql).await;
+        let by_index = steps.iter().any(|step| step.contains(terms));
+        let scans = |step: &String| step == "SCAN w" || step == "SCAN c" || step == "SCAN b";
+        assert!(
+            by_index && !steps.iter().any(scans),
+            "{terms}\n{sql}\n{steps:#?}"
+        );
+    }
+}

@@ -38,7 +38,7 @@ pub(crate) const DUE: &str =
 
 /// Leases those of some calls that are still due.
 const LEASE: &str = "UPDATE @waiting_items SET due_at = $3
-     WHERE @in_texts(call_id, $2) AND phase = 1 AND due_at <= $1 RETURNING call_id";
+     WHERE @in_texts(call_id, $2) AND phase + 0 = 1 AND due_at <= $1 RETURNING call_id";
 
 impl Store {
     pub(super) async fn due_calls(

@@ -34,7 +34,7 @@ macro_rules! calls {
              FROM @waiting_items w JOIN @chunks c ON c.chunk = w.chunk JOIN @batches b ON b.batch_id = c.batch_id
              LEFT JOIN @preferences p ON p.hash = w.preference
              LEFT JOIN @kept_outputs k ON k.run = w.run AND k.tenant_id = w.tenant_id AND w.stage = 3
-             WHERE @in_texts(w.call_id, $1) AND w.phase = 1 ORDER BY @bytes(w.tenant_id)"
+             WHERE @in_texts(w.call_id, $1) AND w.phase + 0 = 1 ORDER BY @bytes(w.tenant_id)"
         )
     };
 }

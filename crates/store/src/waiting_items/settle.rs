@@ -25,18 +25,18 @@ pub(crate) const ITEMS: &str = "SELECT w.call_id, w.tenant_id, w.phase, w.run, w
      FROM @waiting_items w JOIN @chunks c ON c.chunk = w.chunk JOIN @batches b ON b.batch_id = c.batch_id
      WHERE @in_texts(w.call_id, $1)";
 
-const REMOVE: &str = "DELETE FROM @waiting_items WHERE @in_texts(call_id, $1) AND phase = 1";
+const REMOVE: &str = "DELETE FROM @waiting_items WHERE @in_texts(call_id, $1) AND phase + 0 = 1";
 
 /// The next claims give these items, for the second of two purposes: so far, all attempts were at the first.
 const CALL_SECOND: &str =
     "UPDATE @waiting_items SET phase = 3, of_first = attempts, attempts = 0, refused = 0
-     WHERE @in_texts(call_id, $1) AND phase = 1";
+     WHERE @in_texts(call_id, $1) AND phase + 0 = 1";
 
 /// Has items called again: of each call its id, when, and how many attempts were refused.
 const CALL_AGAIN: &str = "UPDATE @waiting_items SET phase = 2, due_at = n.at, refused = n.refused
      FROM (SELECT one.value ->> 0 AS id, CAST(one.value ->> 1 AS BIGINT) AS at, CAST(one.value ->> 2 AS BIGINT) AS refused
            FROM @json($1, one)) n
-     WHERE call_id = n.id AND @in_texts(call_id, $2) AND phase = 1";
+     WHERE call_id = n.id AND @in_texts(call_id, $2) AND phase + 0 = 1";
 
 const KEEP_OUTPUTS: &str = "@kept_outputs (run, tenant_id, chunk, purpose_id, output)";
 
@@ -141,12 +141,16 @@ impl Store {
         }
         let ids: Vec<String> = settlements.iter().map(|(id, _)| id.to_string()).collect();
         let mut transaction = self.database.begin().await?;
-        lock_calls(&mut transaction, &ids).await?;
+        let locked = lock_calls(&mut transaction, &ids).await?;
         // After the locks: what has become of the calls meanwhile is seen.
         let items = values![Value::Texts(ids.clone())];
         let items: Vec<SettledItem> = transaction.fetch(ITEMS, items).await?;
         let mut by_call: HashMap<String, Vec<SettledItem>> = HashMap::new();
-        for item in items {
+        let is_locked = |item: &SettledItem| {
+            let locked = locked.as_ref();
+            locked.is_none_or(|chunks| chunks.contains(&item.chunk))
+        };
+        for item in items.into_iter().filter(is_locked) {
             let call = by_call.entry(item.call_id.clone()).or_default();
             call.push(item);
         }
@@ -173,7 +177,7 @@ impl Store {
         let late = write_ended(&mut transaction, rows, &changes.ended).await?;
         write_second(&mut transaction, &changes.second).await?;
         write_again(&mut transaction, &changes.again).await?;
-        let queued = self.count(&mut transaction, &changes, &late, now).await?;
+        let queued = count(&mut transaction, &changes, &late, now).await?;
         crash_point!("settle-before-commit");
         transaction.commit().await?;
         crash_point!("settle-after-commit");
@@ -188,68 +192,67 @@ impl Store {
         }
         Ok(settled)
     }
+}
 
-    /// Counts what has ended and what is to be called, and ends chunks and batches. Returns whether chunks are queued.
-    async fn count(
-        &self,
-        connection: &mut Connection<'_>,
-        changes: &Changes<'_>,
-        late: &HashSet<usize>,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        let mut counts: BTreeMap<i64, Counts> = BTreeMap::new();
-        let mut chunks: HashMap<i64, (&SettledItem, DateTime<Utc>)> = HashMap::new();
-        for (number, (item, result)) in changes.ended.iter().enumerate() {
-            let of_chunk = counts
-                .entry(item.chunk)
-                .or_insert_with(|| Counts::of(item.chunk));
-            of_chunk.waiting -= 1;
-            if late.contains(&number) {
-                of_chunk.superseded += 1;
-            } else {
-                of_chunk.add(result.status);
-            }
-            let at = result.finished_at.unwrap_or(now);
-            let last = &mut chunks.entry(item.chunk).or_insert((item, at)).1;
-            *last = at.max(*last);
+/// Counts what has ended and what is to be called, and ends chunks and batches. Returns whether chunks are queued.
+async fn count(
+    connection: &mut Connection<'_>,
+    changes: &Changes<'_>,
+    late: &HashSet<usize>,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let mut counts: BTreeMap<i64, Counts> = BTreeMap::new();
+    let mut chunks: HashMap<i64, (&SettledItem, DateTime<Utc>)> = HashMap::new();
+    for (number, (item, result)) in changes.ended.iter().enumerate() {
+        let of_chunk = counts
+            .entry(item.chunk)
+            .or_insert_with(|| Counts::of(item.chunk));
+        of_chunk.waiting -= 1;
+        if late.contains(&number) {
+            of_chunk.superseded += 1;
+        } else {
+            of_chunk.add(result.status);
         }
-        for (item, _) in &changes.second {
-            let of_chunk = counts
-                .entry(item.chunk)
-                .or_insert_with(|| Counts::of(item.chunk));
-            of_chunk.waiting -= 1;
-            of_chunk.resumed += 1;
-            chunks.entry(item.chunk).or_insert((item, now));
-        }
-        let counts: Vec<Counts> = counts.into_values().collect();
-        if counts.is_empty() {
-            return Ok(false);
-        }
-        let ends = add_counts(connection, &counts).await?;
-        let mut over: BTreeMap<String, DateTime<Utc>> = BTreeMap::new();
-        let mut parked = Vec::new();
-        let mut queued = false;
-        for (chunk, (item, at)) in chunks {
-            match ends.get(&chunk).copied().flatten() {
-                Some(ClaimEnd::Over) => {
-                    let last = over.entry(item.batch_id.clone()).or_insert(at);
-                    *last = at.max(*last);
-                }
-                // Who cancels a batch locks the chunks that are parked already.
-                Some(ClaimEnd::Parked) if !item.is_parked => {
-                    parked.push((item.chunk_id.clone(), item.batch_id.clone()));
-                }
-                Some(ClaimEnd::Queued) => queued = true,
-                Some(ClaimEnd::Parked) | None => {}
-            }
-        }
-        let over: Vec<(String, DateTime<Utc>)> = over.into_iter().collect();
-        queued |= end_batches(connection, &over, &parked).await?;
-        if queued {
-            connection.announce(Announcement::Chunks).await?;
-        }
-        Ok(queued)
+        let at = result.finished_at.unwrap_or(now);
+        let last = &mut chunks.entry(item.chunk).or_insert((item, at)).1;
+        *last = at.max(*last);
     }
+    for (item, _) in &changes.second {
+        let of_chunk = counts
+            .entry(item.chunk)
+            .or_insert_with(|| Counts::of(item.chunk));
+        of_chunk.waiting -= 1;
+        of_chunk.resumed += 1;
+        chunks.entry(item.chunk).or_insert((item, now));
+    }
+    let counts: Vec<Counts> = counts.into_values().collect();
+    if counts.is_empty() {
+        return Ok(false);
+    }
+    let ends = add_counts(connection, &counts).await?;
+    let mut over: BTreeMap<String, DateTime<Utc>> = BTreeMap::new();
+    let mut parked = Vec::new();
+    let mut queued = false;
+    for (chunk, (item, at)) in chunks {
+        match ends.get(&chunk).copied().flatten() {
+            Some(ClaimEnd::Over) => {
+                let last = over.entry(item.batch_id.clone()).or_insert(at);
+                *last = at.max(*last);
+            }
+            // Who cancels a batch locks the chunks that are parked already.
+            Some(ClaimEnd::Parked) if !item.is_parked => {
+                parked.push((item.chunk_id.clone(), item.batch_id.clone()));
+            }
+            Some(ClaimEnd::Queued) => queued = true,
+            Some(ClaimEnd::Parked) | None => {}
+        }
+    }
+    let over: Vec<(String, DateTime<Utc>)> = over.into_iter().collect();
+    queued |= end_batches(connection, &over, &parked).await?;
+    if queued {
+        connection.announce(Announcement::Chunks).await?;
+    }
+    Ok(queued)
 }
 
 /// Refuses an end that is none.

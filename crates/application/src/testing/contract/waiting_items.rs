@@ -577,7 +577,7 @@ async fn what_is_due_is_leased_and_a_change_moves_it<S: Store>(
     };
     assert_eq!(due(poll_at - second, 9).await, (vec![], Some(poll_at)));
     assert_eq!(due(poll_at, 9).await.0, [call(61)]);
-    // As long as the lease lasts, nobody else is given it.
+    // As long as the lease lasts, no other process is given it.
     assert!(due(poll_at + lease - second, 9).await.0.is_empty());
     assert_eq!(due(poll_at + lease, 9).await.0, [call(61)]);
 
