@@ -41,8 +41,7 @@ const KNOWN: &str = "SELECT w.tenant_id, w.phase FROM @waiting_items w
      UNION ALL SELECT r.tenant_id, 0 FROM @results r
      WHERE r.run = $1 AND @in_texts(r.tenant_id, $2) AND (r.again IS NULL OR r.again <> $3)";
 
-const CHUNKS_OF_CALLS: &str =
-    "SELECT w.chunk FROM @waiting_items w WHERE @in_texts(w.call_id, $1) AND w.phase + 0 = 1";
+const CHUNKS_OF_CALLS: &str = "SELECT w.chunk FROM @waiting_items w WHERE @in_texts(w.call_id, $1)";
 
 const LOCK_CHUNKS: &str =
     "SELECT c.chunk FROM @chunks c WHERE @in_integers(c.chunk, $1) ORDER BY c.chunk @for_update(c)";
