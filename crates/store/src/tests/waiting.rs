@@ -80,7 +80,7 @@ fn ends(calls: &[Uuid], now: DateTime<Utc>) -> Vec<(Uuid, Settlement)> {
 }
 
 async fn settle(store: &Store, settlements: &[(Uuid, Settlement)]) -> Vec<Settled> {
-    let settled = WaitingItems::settle(store, settlements, SystemClock.now());
+    let settled = WaitingItems::settle_calls(store, settlements, SystemClock.now());
     settled.await.unwrap()
 }
 
@@ -321,7 +321,7 @@ async fn a_result_of_an_item_that_does_not_end_is_refused(store: Store) {
     if let (_, Settlement::End(result)) = &mut settlements[0] {
         result.status = ItemStatus::Skipped;
     }
-    let refused = WaitingItems::settle(&store, &settlements, now).await;
+    let refused = WaitingItems::settle_calls(&store, &settlements, now).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("`skipped`"), "{refused}");
     let found = store.waiting_call(calls[0]).await.unwrap();

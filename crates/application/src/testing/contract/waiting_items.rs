@@ -175,7 +175,8 @@ async fn what_waits_holds_no_claim_and_ends_once<S: Store>(
     assert!(!begin(store, chunk, token, &[waits(eve, call(2))]).await);
     let committed = store.commit(chunk, token, &[result(ann, Succeeded)]).await;
     assert!(committed.expect("works").finished, "all that is left waits");
-    let late = store.begin_waiting(chunk, token, &[waits(ann, call(3))]);
+    let waits_late = [waits(ann, call(3))];
+    let late = store.begin_waiting(chunk, token, &waits_late);
     assert!(!late.await.expect("works").claimed);
     assert_eq!(next(store).await, []);
     assert_eq!(left(reader, new.batch_id).await, (2, false));
@@ -217,15 +218,13 @@ async fn what_waits_holds_no_claim_and_ends_once<S: Store>(
     );
     let counted = store.waiting_counts().await.expect("works");
     assert_eq!(counted, BTreeMap::from([(job(), 1)]));
-    let answers = settle(
-        store,
-        &[
-            (call(1), end(bob, ItemStatus::Failed)),
-            (call(2), end(ann, NothingToDo)),
-            (call(2), end(ann, Succeeded)),
-            (call(9), end(ann, Succeeded)),
-        ],
-    );
+    let settlements = [
+        (call(1), end(bob, ItemStatus::Failed)),
+        (call(2), end(ann, NothingToDo)),
+        (call(2), end(ann, Succeeded)),
+        (call(9), end(ann, Succeeded)),
+    ];
+    let answers = settle(store, &settlements);
     let expected = [
         Settled::NotWaiting,
         Settled::Taken,
@@ -241,7 +240,8 @@ async fn what_waits_holds_no_claim_and_ends_once<S: Store>(
     assert_eq!(outcomes(reader, new.batch_id).await, expected);
     for call_id in [call(1), call(2)] {
         assert_eq!(store.waiting_call(call_id).await.expect("works"), None);
-        let kept = store.keep_waiting(call_id, &WaitingChange::default());
+        let nothing = WaitingChange::default();
+        let kept = store.keep_waiting(call_id, &nothing);
         assert!(!kept.await.expect("works"));
     }
     assert_eq!(
@@ -458,7 +458,8 @@ async fn the_second_purpose_is_called_with_the_output_of_the_first<S: Store>(
         of_first: 3,
     };
     assert_eq!(claimed.claim.resumed[ned].0, attempts);
-    let kept = store.kept_outputs(chunk, claimed.token, &purpose(), &all);
+    let purpose = purpose();
+    let kept = store.kept_outputs(chunk, claimed.token, &purpose, &all);
     let kept = kept.await.expect("works");
     assert_eq!(kept, Some(HashMap::from([(ned.clone(), text.clone())])));
     let second = WaitingItem {
@@ -539,7 +540,8 @@ async fn a_failure_is_a_dead_letter_and_its_replay_may_wait<S: Store>(
     };
     assert_eq!((letter.reason.as_str(), letter.attempts), ("because", 1));
     let replay = asked_for(Trigger::Replay, "2027-01-07", &all);
-    let replayed = WorkQueue::settle(store, &[letter.id], vec![replay.clone()], until());
+    let ids = [letter.id];
+    let replayed = WorkQueue::settle(store, &ids, vec![replay.clone()], until());
     assert_eq!(replayed.await.expect("works"), 1);
     let claimed = next_one(store).await;
     assert_eq!(claimed.claim.items, all);
@@ -655,16 +657,16 @@ async fn what_waits_in_a_cancelled_batch_is_skipped<S: Store>(
     );
     let (status, succeeded, ..) = counts(reader, new.batch_id).await;
     assert_eq!((status, succeeded), (BatchStatus::Cancelled, 0));
-    let claimed = next_one(store).await;
-    assert!(claimed.claim.cancelled);
-    let given: BTreeSet<&ItemId> = claimed.claim.items.iter().collect();
-    assert_eq!(given, all.iter().collect());
-    let chunk = &claimed.chunk;
+    let given = next_one(store).await;
+    assert!(given.claim.cancelled);
+    let items: BTreeSet<&ItemId> = given.claim.items.iter().collect();
+    assert_eq!(items, all.iter().collect());
+    let chunk = &given.chunk;
     let skipped = [result(sam, ItemStatus::Skipped)];
-    assert_eq!(commit(store, chunk, claimed.token, &skipped).await, 1);
+    assert_eq!(commit(store, chunk, given.token, &skipped).await, 1);
     assert!(!left(reader, new.batch_id).await.1);
     let skipped = [tom, uma].map(|item| result(item, ItemStatus::Skipped));
-    let committed = store.commit(chunk, claimed.token, &skipped).await;
+    let committed = store.commit(chunk, given.token, &skipped).await;
     let committed = committed.expect("works");
     assert!(committed.finished && committed.claimed, "{committed:?}");
     assert_eq!(left(reader, new.batch_id).await, (0, true));
