@@ -436,6 +436,7 @@ impl Builder {
         let waiting = WaitingService::new(
             store.waiting.clone(),
             store.reader.clone(),
+            store.queue.clone(),
             processor.clone(),
         );
         let deliverer = Deliverer::new(

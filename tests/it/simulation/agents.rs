@@ -217,8 +217,12 @@ impl Agent {
         let outside = around.handler.outside.clone();
         outside.open(number, processor.clone());
         // It never hears that something has changed, and looks by itself.
-        let waiting =
-            WaitingService::new(around.store.clone(), Arc::<FakeStore>::default(), processor);
+        let waiting = WaitingService::new(
+            around.store.clone(),
+            Arc::<FakeStore>::default(),
+            around.store.clone(),
+            processor,
+        );
         let waiting = tokio::spawn(waiting.run(stop.clone()));
         Self {
             number,

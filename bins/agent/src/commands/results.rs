@@ -63,7 +63,7 @@ fn status(status: ItemStatus) -> Cell {
         ItemStatus::Succeeded => Tone::Good,
         ItemStatus::Failed => Tone::Bad,
         ItemStatus::Skipped => Tone::Warning,
-        ItemStatus::NothingToDo | ItemStatus::Running => Tone::Plain,
+        ItemStatus::NothingToDo | ItemStatus::Running | ItemStatus::Waiting => Tone::Plain,
     })
 }
 

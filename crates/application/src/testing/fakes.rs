@@ -416,6 +416,12 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_keeps_the_promises_of_items_that_wait() {
+        let store = FakeStore::default();
+        contract::waiting_items(&store, &store).await;
+    }
+
+    #[tokio::test]
     async fn the_fake_store_keeps_the_suppression_list() {
         contract::suppressions(&FakeStore::default()).await;
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use punctual_application::{
     ActiveFailures, ChunkReport, EnhancedBatchProcessor, Operation, ProcessError, crash_point,
@@ -345,17 +346,8 @@ impl Worker {
 
     /// Pauses a job so much of which has failed.
     async fn pause_job(&self, job_id: &JobId, reason: &str) {
-        error!(%job_id, reason, "Job {job_id} is paused: {reason}. Find out why, then resume it; its dead letters \
-            say what failed");
-        let cause = PauseCause::Failures(reason.to_owned());
-        let pausing = self
-            .queue
-            .set_paused(job_id, Some(cause), self.processor.now());
-        match pausing.await {
-            Ok(()) => {
-                self.state().paused.insert(job_id.clone());
-            }
-            Err(error) => error!(%job_id, %error, "Failed to pause job {job_id}: {error}"),
+        if pause_job(&*self.queue, job_id, reason, self.processor.now()).await {
+            self.state().paused.insert(job_id.clone());
         }
     }
 
@@ -491,6 +483,23 @@ async fn pause(time: Duration, stop: &CancellationToken) {
         () = sleep(time) => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// Pauses a job so much of which has failed, and says whether it could.
+pub(crate) async fn pause_job(
+    queue: &dyn WorkQueue,
+    job_id: &JobId,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> bool {
+    error!(%job_id, reason, "Job {job_id} is paused: {reason}. Find out why, then resume it; its dead letters \
+        say what failed");
+    let cause = PauseCause::Failures(reason.to_owned());
+    let paused = queue.set_paused(job_id, Some(cause), now).await;
+    if let Err(error) = &paused {
+        error!(%job_id, %error, "Failed to pause job {job_id}: {error}");
+    }
+    paused.is_ok()
 }
 
 /// Counts items that have ended, for the metric.

@@ -13,7 +13,7 @@ use std::{
 use chrono::TimeDelta;
 use punctual_application::{
     EnhancedBatchProcessor, LogLimit, LogLine,
-    ports::{BatchReader, StoreError, WaitingCall, WaitingItems},
+    ports::{BatchReader, StoreError, WaitingCall, WaitingItems, WorkQueue},
 };
 use punctual_domain::JobId;
 use tokio::{
@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::queue::worker::count_items;
+use crate::queue::worker::{count_items, pause_job};
 
 /// How long the calls that this process has taken are its own. A handler that takes longer to answer may be polled twice.
 const LEASE: TimeDelta = TimeDelta::minutes(1);
@@ -42,6 +42,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 pub struct WaitingService {
     waiting: Arc<dyn WaitingItems>,
     reader: Arc<dyn BatchReader>,
+    queue: Arc<dyn WorkQueue>,
     processor: EnhancedBatchProcessor,
     logged: LogLimit,
 }
@@ -58,16 +59,18 @@ struct Looks {
 }
 
 impl WaitingService {
-    /// A service for what waits in a store, `waiting` and `reader`, which `processor` works on, too.
+    /// A service for what waits in a store, `waiting`, `reader` and `queue`, which `processor` works on, too.
     #[must_use]
     pub fn new(
         waiting: Arc<dyn WaitingItems>,
         reader: Arc<dyn BatchReader>,
+        queue: Arc<dyn WorkQueue>,
         processor: EnhancedBatchProcessor,
     ) -> Self {
         Self {
             waiting,
             reader,
+            queue,
             processor,
             logged: LogLimit::default(),
         }
@@ -109,7 +112,7 @@ impl WaitingService {
         while let Some(ended) = at_work.join_next().await {
             note_panic(ended);
         }
-        self.count_settled();
+        self.note_settled().await;
     }
 
     /// Takes what has fallen due.
@@ -136,7 +139,7 @@ impl WaitingService {
             }
         };
         looks.next = looks.last + wait;
-        self.count_settled();
+        self.note_settled().await;
         if looks
             .counted
             .is_none_or(|counted| counted.elapsed() >= COUNT_INTERVAL)
@@ -172,10 +175,18 @@ impl WaitingService {
         }
     }
 
-    /// Counts the items that have ended after they had waited, however that was heard of.
-    fn count_settled(&self) {
-        for (job_id, report) in self.processor.take_settled() {
-            count_items(&job_id, report);
+    /// Counts the items that have ended after they had waited, however that was heard of, and pauses jobs so many of whose have
+    /// failed.
+    async fn note_settled(&self) {
+        for (job_id, settled) in self.processor.take_settled() {
+            count_items(&job_id, settled.report);
+            let Some(reason) = settled.pause_reason else {
+                continue;
+            };
+            if pause_job(&*self.queue, &job_id, &reason, self.processor.now()).await {
+                // Once it is resumed, it counts anew.
+                self.processor.reset_failures(&job_id);
+            }
         }
     }
 

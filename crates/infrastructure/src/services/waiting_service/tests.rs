@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use punctual_application::{
     BatchProcessor, Handlers, Limits, RetryPolicy,
     ports::{
-        Completer, DueCalls, HandlerError, MockBatchReader, MockWaitingItems, PurposeHandler,
-        StoreErrorKind,
+        Completer, DueCalls, HandlerError, MockBatchReader, MockWaitingItems, MockWorkQueue,
+        PurposeHandler, StoreErrorKind,
     },
     testing::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock},
 };
@@ -68,6 +68,7 @@ async fn it_looks_twice_a_minute_and_at_most_once_a_second() {
     let service = WaitingService::new(
         Arc::new(nothing_waits(&looks, 5)),
         Arc::new(reader(&changes)),
+        Arc::new(MockWorkQueue::new()),
         processor(Handlers::default(), &stop),
     );
     let running = tokio::spawn(service.run(stop.clone()));
@@ -168,6 +169,7 @@ async fn handlers_listen_as_long_as_they_are_bound() {
     let service = WaitingService::new(
         Arc::new(nothing_waits(&looks, 0)),
         Arc::new(reader(&changes)),
+        Arc::new(MockWorkQueue::new()),
         processor(handlers.clone(), &stop),
     );
     let running = tokio::spawn(service.run(stop.clone()));
