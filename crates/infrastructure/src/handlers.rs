@@ -14,7 +14,11 @@ pub(crate) mod command;
 mod completion;
 pub(crate) mod email;
 pub(crate) mod endpoint;
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
 pub mod template;
+#[cfg(feature = "temporal")]
+pub(crate) mod temporal;
 pub mod webhook;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
@@ -63,8 +67,8 @@ pub struct HandlerKinds {
 }
 
 impl HandlerKinds {
-    /// `template`, `chat`, `webhook`, `email` and, on Linux, `command`, with the templates in the folder `templates`, as they are
-    /// now.
+    /// `template`, `chat`, `webhook`, `email`, on Linux `command`, and `nats` and `temporal` with the features of these names;
+    /// with the templates in the folder `templates`, as they are now.
     #[must_use]
     pub fn built_in(templates: &Path) -> Self {
         let templates = Templates::in_folder(templates);
@@ -83,6 +87,10 @@ impl HandlerKinds {
         };
         #[cfg(target_os = "linux")]
         let kinds = kinds.with(command::CommandKind);
+        #[cfg(feature = "nats")]
+        let kinds = kinds.with(nats::NatsKind);
+        #[cfg(feature = "temporal")]
+        let kinds = kinds.with(temporal::TemporalKind);
         kinds
     }
 
@@ -229,11 +237,11 @@ mod tests {
             "/purposes/d/url: \"https://me:pw@crm.example/\" contains a user or password",
             "/purposes/e/secret_env: \"NOT_SET_ANYWHERE\" is not set in the environment",
             "/purposes/f/sender: is missing",
-            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, command, sms",
             "/purposes/h/accepted: \"maybe\" is not a meaning of 202; use one of waits, done",
             "/purposes/h/completes_within: \"31d\" is not a valid duration; use a duration from `1s` to `30d`",
             "/purposes/h/on_deadline: \"stop\" is not known; use one of retry, fail",
             "/purposes/i/completes_within: \"1s\" has no effect beside \"accepted\": \"done\"",
+            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, command, ",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (found, expected) in found.iter().zip(expected) {

@@ -358,7 +358,7 @@ pub(super) fn unwritable(error: serde_json::Error) -> HandlerError {
 }
 
 /// Why there was nothing to do, if an answer says that there was not.
-fn nothing_to_do(body: &Value) -> Option<String> {
+pub(super) fn nothing_to_do(body: &Value) -> Option<String> {
     if body.get("status")? != "nothing_to_do" {
         return None;
     }
