@@ -26,7 +26,7 @@ reference: ## Write docs/reference from what the code says of itself
 # Many tests wait for a process: two for each core take half as long as one.
 test: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 test: setup ## Set up what the tests need and run every test
-	tests/with-model.sh tests/with-smtp.sh tests/with-clients.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
+	tests/with-model.sh tests/with-smtp.sh tests/with-clients.sh tests/with-engines.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
 	tests/recurrence.sh
 	tests/with-postgres.sh tests/openapi.sh
 	python3 tests/reference.py --check

@@ -237,11 +237,11 @@ mod tests {
             "/purposes/d/url: \"https://me:pw@crm.example/\" contains a user or password",
             "/purposes/e/secret_env: \"NOT_SET_ANYWHERE\" is not set in the environment",
             "/purposes/f/sender: is missing",
+            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, command, ",
             "/purposes/h/accepted: \"maybe\" is not a meaning of 202; use one of waits, done",
             "/purposes/h/completes_within: \"31d\" is not a valid duration; use a duration from `1s` to `30d`",
             "/purposes/h/on_deadline: \"stop\" is not known; use one of retry, fail",
             "/purposes/i/completes_within: \"1s\" has no effect beside \"accepted\": \"done\"",
-            "/purposes/g/handler: \"magic\" is not a handler; use one of template, chat, webhook, email, command, ",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (found, expected) in found.iter().zip(expected) {

@@ -21,6 +21,8 @@ mod crash_points;
 mod delivery;
 mod digest;
 mod doors;
+#[cfg(any(feature = "nats", feature = "temporal"))]
+mod engines;
 mod failures;
 mod health;
 mod kill;
@@ -29,6 +31,8 @@ mod last_known_good;
 mod main_job;
 mod monitoring;
 mod moving;
+#[cfg(feature = "nats")]
+mod nats;
 mod operations;
 mod organizations;
 mod outcomes;
@@ -43,6 +47,8 @@ mod shards;
 mod simulate;
 mod smtp;
 mod soak;
+#[cfg(feature = "temporal")]
+mod temporal;
 mod terminal;
 mod then;
 mod traces;

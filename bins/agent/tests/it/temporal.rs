@@ -1,0 +1,105 @@
+//! The handler `temporal`: a real server and a worker in Python, with the server and the agent killed in between.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    agent::Agent,
+    engines::{
+        Process, each_tenant_has_its_outcome, free_port, installed, printed, until,
+        until_it_listens, worker,
+    },
+    failures::{names, trigger},
+    project::Project,
+};
+
+async fn serve(port: u16, file: &Path) -> Process {
+    let mut command = installed("TEST_TEMPORAL");
+    let port_text = port.to_string();
+    command
+        .args(["server", "start-dev", "--headless", "--ip", "127.0.0.1"])
+        .args(["--port", &port_text, "--db-filename"])
+        .arg(file);
+    let server = Process::start(command);
+    until_it_listens(port).await;
+    server
+}
+
+/// The items of a batch that wait.
+fn waiting(batch: &Value) -> Option<u64> {
+    let of = |value: &Value| value["waiting"].as_u64();
+    of(batch).or_else(|| of(&batch["progress"]))
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn each_item_has_one_outcome_though_the_server_and_the_agent_are_killed() {
+    let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("temporal.db");
+    let server = serve(port, &file).await;
+    let address = format!("127.0.0.1:{port}");
+    let purpose = json!({"handler": "temporal", "address": address, "task_queue": "reports", "workflow": "Report",
+        "completes_within": "1h"});
+    let job = json!({"retry_limit": 20, "default_preferences": {"frequency": "daily"}});
+    let project = Project::new(purpose, job);
+    let tenants = [
+        names("good", 24),
+        names("busy", 3),
+        names("idle", 2),
+        names("bad", 1),
+    ]
+    .concat();
+    let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
+    let all = tenants.len();
+    let preferences = tenants
+        .iter()
+        .map(|tenant| (tenant.clone(), preference.clone()));
+    let preferences = project.preferences(preferences);
+    let mut command = project.command();
+    command.args(["run", "--import"]).arg(preferences);
+    let agent = Agent::start(command);
+    agent
+        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
+        .await;
+    let batch = trigger(&agent).await;
+    let path = format!("/api/v1/batches/{batch}");
+    // No worker runs yet.
+    agent
+        .until(&path, |batch| waiting(batch) == Some(all as u64))
+        .await;
+    agent.kill();
+    server.kill();
+    let server = serve(port, &file).await;
+
+    let mut working = worker("temporal_worker.py");
+    working.args([&address, "work"]);
+    let _worker = Process::start(working);
+    let mut command = project.command();
+    command.arg("run");
+    let agent = Agent::start(command);
+    agent
+        .until(&path, |batch| {
+            batch["progress"]["succeeded"].as_u64() >= Some(1)
+        })
+        .await;
+    server.kill();
+    let _server = serve(port, &file).await;
+    let patience = Duration::from_mins(2);
+    agent
+        .until_within(patience, &path, |batch| !batch["finished_at"].is_null())
+        .await;
+    let results = agent.all(&format!("{path}/results"), "results").await;
+    each_tenant_has_its_outcome(&results, &tenants);
+
+    // One workflow for each item, and a second one for those that failed once.
+    let count = || {
+        let printed = printed(worker("temporal_worker.py").args([&address, "count"]));
+        printed.trim().to_owned()
+    };
+    let expected = (all + 3).to_string();
+    until(|| count() == expected).await;
+}
