@@ -12,6 +12,8 @@ import nats
 from nats.js.api import ConsumerConfig
 
 ITEMS = "punctual.items.write"
+# What calls raise while the server is down, or has nothing.
+DOWN = (nats.errors.Error, asyncio.TimeoutError, OSError)
 HOSTILE = [b"no JSON", b'{"status": "succeeded"}', b'{"call_id": 7, "status": "failed"}']
 
 
@@ -31,7 +33,7 @@ async def until_done(call):
     while True:
         try:
             return await call()
-        except nats.errors.Error:
+        except DOWN:
             await asyncio.sleep(0.2)
 
 
@@ -43,7 +45,7 @@ async def work(client, notes):
     while True:
         try:
             messages = await items.fetch(5, timeout=1)
-        except nats.errors.Error:
+        except DOWN:
             await asyncio.sleep(0.05)
             continue
         for message in messages:
@@ -65,7 +67,7 @@ async def work(client, notes):
 async def show_dead(client):
     stream = client.jetstream()
     info = await stream.stream_info("PUNCTUAL_DEAD_write")
-    for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+    for sequence in range(1, info.state.last_seq + 1):
         message = await stream.get_msg("PUNCTUAL_DEAD_write", seq=sequence)
         print(message.headers["Punctual-Reason"])
 

@@ -2,7 +2,6 @@
 
 use std::{
     net::{TcpListener, TcpStream},
-    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -68,7 +67,7 @@ pub async fn until(holds: impl Fn() -> bool) {
 
 /// The number of lines of a file that a worker writes.
 #[cfg(feature = "nats")]
-pub fn lines(file: &Path) -> usize {
+pub fn lines(file: &std::path::Path) -> usize {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.lines().count()
 }

@@ -23,7 +23,16 @@ async fn serve(port: u16, file: &Path) -> Process {
         .arg(file);
     let server = Process::start(command);
     until_it_listens(port).await;
+    until(|| workflows(port).is_some()).await;
     server
+}
+
+/// How many workflows the server has; `None`: it does not answer yet.
+fn workflows(port: u16) -> Option<usize> {
+    let mut command = worker("temporal_worker.py");
+    let address = format!("127.0.0.1:{port}");
+    let printed = printed(command.args([address.as_str(), "count"]));
+    printed.trim().parse().ok()
 }
 
 /// The items of a batch that wait.
@@ -76,7 +85,7 @@ async fn each_item_has_one_outcome_though_the_server_and_the_agent_are_killed() 
     let server = serve(port, &file).await;
 
     let mut working = worker("temporal_worker.py");
-    working.args([&address, "work"]);
+    working.args([address.as_str(), "work"]);
     let _worker = Process::start(working);
     let mut command = project.command();
     command.arg("run");
@@ -96,10 +105,5 @@ async fn each_item_has_one_outcome_though_the_server_and_the_agent_are_killed() 
     each_tenant_has_its_outcome(&results, &tenants);
 
     // One workflow for each item, and a second one for those that failed once.
-    let count = || {
-        let printed = printed(worker("temporal_worker.py").args([&address, "count"]));
-        printed.trim().to_owned()
-    };
-    let expected = (all + 3).to_string();
-    until(|| count() == expected).await;
+    until(|| workflows(port) == Some(all + 3)).await;
 }

@@ -1,4 +1,4 @@
-//! The handler `nats`: puts an item into a stream of NATS JetStream, from which workers in any language pull it. Their answers
+//! The handler `nats`: puts an item into a stream of NATS `JetStream`, from which workers in any language pull it. Their answers
 //! come back by another stream, and bring the waiting item to its end.
 //!
 //! - `names`: what streams and subjects are called. `broker`: the connection and the streams. `answer`: what a worker says.
@@ -62,7 +62,7 @@ impl HandlerKind for NatsKind {
     }
 
     fn target(&self, options: &mut Fields<'_>) -> Option<String> {
-        let subject = options.raw("subject").and_then(|value| value.as_str());
+        let subject = options.raw("subject").and_then(serde_json::Value::as_str);
         let by_default = Names::of(purpose_of(options)).subject;
         Some(subject.map_or(by_default, str::to_owned))
     }

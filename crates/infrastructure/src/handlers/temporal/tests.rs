@@ -88,7 +88,7 @@ fn call(since: DateTime<Utc>) -> WaitingCall {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_workflow_is_asked_for_less_often_the_longer_it_runs() {
     let since: DateTime<Utc> = "2026-03-02T09:00:00Z".parse().unwrap();
     for (ran, poll, expected) in [
@@ -99,21 +99,28 @@ async fn a_workflow_is_asked_for_less_often_the_longer_it_runs() {
         (7_200, 600, 600),
     ] {
         let now = since + TimeDelta::seconds(ran);
-        let outcome = handler(poll, now).poll(&call(since)).await.unwrap();
-        let Outcome::Waiting(waiting) = outcome else {
-            panic!("the question failed, so it waits on: {outcome:?}")
+        let state = State {
+            workflow_id: "posts/ann/2026-03-02".to_owned(),
+            run_id: "second".to_owned(),
         };
+        let waiting = handler(poll, now).again(&call(since), &state);
         let next = now + TimeDelta::seconds(expected);
-        assert_eq!(waiting.polled_at(next), call(since).waiting.polled_at(next));
-        let outcome = handler(poll, now).again(
-            &call(since),
-            &State {
-                workflow_id: "w".to_owned(),
-                run_id: "r".to_owned(),
-            },
-        );
-        assert_eq!(outcome.poll_at, Some(next), "{ran} s at {poll} s");
+        assert_eq!(waiting.poll_at, Some(next), "{ran} s at {poll} s");
+        assert_eq!(waiting.state, json!(state));
+        assert_eq!(waiting.until, since + TimeDelta::days(1));
     }
+}
+
+#[tokio::test]
+async fn an_item_waits_on_while_the_server_does_not_answer() {
+    let since: DateTime<Utc> = "2026-03-02T09:00:00Z".parse().unwrap();
+    let call = call(since);
+    let outcome = handler(5, since).poll(&call).await.unwrap();
+    let Outcome::Waiting(waiting) = outcome else {
+        panic!("the question failed: {outcome:?}")
+    };
+    assert!(waiting.poll_at > Some(since), "{waiting:?}");
+    assert_eq!(waiting.state, call.waiting.state);
 }
 
 #[tokio::test]
