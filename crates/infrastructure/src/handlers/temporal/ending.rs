@@ -81,7 +81,7 @@ fn output(result: Option<Payloads>) -> Result<Outcome, HandlerError> {
         .get("encoding")
         .map_or(&b""[..], Vec::as_slice);
     let encoding = String::from_utf8_lossy(encoding);
-    let output: Value = match encoding.as_ref() {
+    let output: Value = match &*encoding {
         "binary/null" => Value::Null,
         "json/plain" | "json/protobuf" => {
             let output = serde_json::from_slice(&payload.data);

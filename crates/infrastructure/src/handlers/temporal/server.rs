@@ -79,7 +79,7 @@ impl Server {
         let has_tls = has_tls.unwrap_or(api_key.is_some());
         let address = address?;
         let scheme = if has_tls { "https" } else { "http" };
-        let target = format!("{scheme}://{address}").parse().ok()?;
+        let target = format!("{scheme}://{address}").parse::<Url>().ok()?;
         Some(Self {
             address: address.to_owned(),
             namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
